@@ -1,0 +1,41 @@
+"""The whole identity of a token, as a plain value that workers may hold."""
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenKey:
+    """What a token belongs to: leave one part out and one client's token goes to another's API.
+
+    The fingerprint of key or secret is not here but in the keeper's slot: rotation changes it under a living worker.
+    *credential* is the table's name, for people; it is no part of the identity.
+    """
+
+    token_url: str
+    client_id: str
+    auth_method: str
+    audience_parameter: str
+    audience: str
+    scope: str
+    extra_parameters: tuple[tuple[str, str], ...] = ()
+    credential: str = field(compare=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """Return 32 hex digits that name this key on the link; length prefixes keep parts from slipping over."""
+        parts = [
+            self.token_url,
+            self.client_id,
+            self.auth_method,
+            self.audience_parameter,
+            self.audience,
+            self.scope,
+            *(part for pair in self.extra_parameters for part in pair),
+        ]
+        text = "".join(f"{len(part)}:{part}" for part in parts)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def __repr__(self) -> str:
+        return f"<TokenKey {self.credential} {self.audience or '-'} {self.scope or '-'}>"

@@ -1,0 +1,221 @@
+"""One tree of errors: each class knows its status, its code and whose fault it is."""
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Sent(StrEnum):
+    """Whether the bank may have a request: `no` until its first byte is handed to a connected socket."""
+
+    NO = "no"
+    YES = "yes"
+    UNKNOWN = "unknown"
+
+
+class ProxyError(Exception):
+    """What the proxy answers instead of the bank.
+
+    *detail* goes to the caller and names nothing secret; *cause* goes to record and log only.
+    *retry_after* is in seconds.
+    """
+
+    status: int = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "The proxy failed"
+    retryable: ClassVar[bool] = False
+    sent: Sent = Sent.NO
+
+    def __init__(self, detail: str, *, cause: str = "", retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.cause = cause
+        self.retry_after = retry_after
+
+
+class CallerFault(ProxyError):
+    """The caller has to change something."""
+
+
+class UpstreamFault(ProxyError):
+    """The bank, its token endpoint or the way to them failed."""
+
+
+class OwnFault(ProxyError):
+    """The proxy can't serve this now."""
+
+
+class BadRequest(CallerFault):
+    """Target, framing, header, Host, method, expectation or version are not acceptable (RFC 9110, RFC 9112)."""
+
+    status = 400
+    code = "bad_request"
+    title = "The request can't be accepted"
+
+    def __init__(self, detail: str, *, status: int = 400, cause: str = "") -> None:
+        super().__init__(detail, cause=cause)
+        self.status = status
+
+
+class BrowserRefused(CallerFault):
+    """The request carries Origin or Sec-Fetch-Site: a web page must not be able to pay."""
+
+    status = 403
+    code = "browser_refused"
+    title = "Requests from browsers are refused"
+
+
+class CallerUnauthenticated(CallerFault):
+    """No configured caller matches the proofs of this request."""
+
+    status = 403
+    code = "caller_unauthenticated"
+    title = "The caller is not known"
+
+    def __init__(self, detail: str, *, status: int = 403, cause: str = "") -> None:
+        super().__init__(detail, cause=cause)
+        self.status = status
+
+
+class CallerNotAllowed(CallerFault):
+    """The route does not list this caller."""
+
+    status = 403
+    code = "caller_not_allowed"
+    title = "The caller may not use this route"
+
+
+class NoRoute(CallerFault):
+    """No rule matches the path."""
+
+    status = 404
+    code = "no_route"
+    title = "No rule matches this path"
+
+
+class MethodNotAllowed(CallerFault):
+    """A rule matches the path, none the method; *allowed* goes into Allow (RFC 9110 15.5.6)."""
+
+    status = 405
+    code = "method_not_allowed"
+    title = "No rule allows this method here"
+
+    def __init__(self, detail: str, *, allowed: tuple[str, ...]) -> None:
+        super().__init__(detail)
+        self.allowed = allowed
+
+
+class BodyTooLarge(CallerFault):
+    """The body exceeds max_body_bytes."""
+
+    status = 413
+    code = "body_too_large"
+    title = "The body is too large"
+
+
+class HeadersTooLarge(CallerFault):
+    """The header section exceeds max_header_bytes."""
+
+    status = 431
+    code = "headers_too_large"
+    title = "The headers are too large"
+
+
+class TargetTooLong(CallerFault):
+    """The request target is too long."""
+
+    status = 414
+    code = "target_too_long"
+    title = "The request target is too long"
+
+
+class RateLimited(CallerFault):
+    """The caller exceeds its max_requests_per_second."""
+
+    status = 429
+    code = "rate_limited"
+    title = "Too many requests from this caller"
+    retryable = True
+
+
+class Overloaded(OwnFault):
+    """A limit of the proxy is reached: requests in flight, body memory or connections to the bank."""
+
+    status = 503
+    code = "overloaded"
+    title = "The proxy is at its limit"
+    retryable = True
+
+
+class Draining(OwnFault):
+    """The proxy is stopping."""
+
+    status = 503
+    code = "draining"
+    title = "The proxy is stopping"
+    retryable = True
+
+
+class LogUnavailable(OwnFault):
+    """The journal can't be written, so nothing is sent."""
+
+    status = 503
+    code = "log_unavailable"
+    title = "The request log can't be written"
+    retryable = True
+
+
+class InternalError(OwnFault):
+    """A defect of the proxy."""
+
+
+class TokenRefused(UpstreamFault):
+    """The token endpoint answered, and the answer was no (RFC 6749 5.2)."""
+
+    status = 502
+    code = "token_refused"
+    title = "The token endpoint refused the credential"
+
+
+class TokenUnavailable(UpstreamFault):
+    """No token could be had: 429, 5xx, a time-out or nonsense from the token endpoint."""
+
+    status = 503
+    code = "token_unavailable"
+    title = "No access token can be had now"
+    retryable = True
+
+
+class UpstreamUnreachable(UpstreamFault):
+    """DNS, connect or TLS failed: certainly nothing was sent."""
+
+    status = 502
+    code = "upstream_unreachable"
+    title = "The bank can't be reached"
+    retryable = True
+
+
+class UpstreamReset(UpstreamFault):
+    """The connection broke after the first byte was handed over."""
+
+    status = 502
+    code = "upstream_reset"
+    title = "The connection to the bank broke"
+    sent = Sent.UNKNOWN
+
+
+class UpstreamBadResponse(UpstreamFault):
+    """The bank's answer is not acceptable HTTP/1.1 (RFC 9112)."""
+
+    status = 502
+    code = "upstream_bad_response"
+    title = "The bank's answer can't be understood"
+    sent = Sent.UNKNOWN
+
+
+class UpstreamTimedOut(UpstreamFault):
+    """The bank did not answer, or took no more of the body, in time."""
+
+    status = 504
+    code = "upstream_timeout"
+    title = "The bank did not answer in time"
+    sent = Sent.UNKNOWN

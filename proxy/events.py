@@ -1,0 +1,73 @@
+"""What happened, said once by the keeper; metrics, health, log and records interpret it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened in the keeper."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenMinted(Event):
+    """A token endpoint gave a token; *seconds* the call took, *lifetime* in seconds, *expires* epoch seconds."""
+
+    credential: str
+    audience: str
+    mint: int
+    fingerprint: str
+    seconds: float
+    lifetime: float
+    expires: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MintFailed(Event):
+    """A token endpoint gave no token; *code* is token_refused or token_unavailable, *error* the endpoint's own word."""
+
+    credential: str
+    audience: str
+    code: str
+    error: str
+    cause: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockSkewMeasured(Event):
+    """The token endpoint's clock minus ours, in seconds."""
+
+    credential: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStarted(Event):
+    """A worker process serves."""
+
+    worker: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerEnded(Event):
+    """A worker process ended; *expected* when it was told to."""
+
+    worker: int
+    pid: int
+    exit_code: int
+    expected: bool
+
+
+Observer = Callable[[Event], None]
+
+
+def fan_out(*observers: Observer) -> Observer:
+    """Return an observer that tells all *observers*; of none it does nothing."""
+
+    def observe(event: Event) -> None:
+        for observer in observers:
+            observer(event)
+
+    return observe

@@ -1,0 +1,140 @@
+"""Settings as plain values: all that a worker gets to know, and nothing that signs."""
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerValues:
+    """The traffic listener; sizes in bytes, times in seconds. *loopback*: it listens on loopback or a Unix socket."""
+
+    hosts: tuple[str, ...]
+    loopback: bool
+    allow_browsers: bool
+    trusted_proxies: tuple[str, ...]
+    certificate_file: str
+    key_file: str
+    client_ca_file: str
+    max_header_bytes: int
+    max_body_bytes: int
+    body_memory_bytes: int
+    max_requests: int
+    exchange_timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamValues:
+    """A bank base URL, parsed: *prefix* is "" or starts with a slash and does not end in one; times in seconds."""
+
+    name: str
+    scheme: str
+    host: str
+    port: int
+    prefix: str
+    connect_timeout: float
+    response_timeout: float
+    idle_timeout: float
+    ca_file: str
+    client_certificate_file: str
+    client_key_file: str
+    egress_proxy: str
+    max_connections: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialValues:
+    """What of a credential belongs to a token's identity; no secret."""
+
+    name: str
+    token_url: str
+    client_id: str
+    auth_method: str
+    audience_parameter: str
+    extra_parameters: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemintValues:
+    """An answer that means "token refused": *status*, and *body* among its first 4 KiB ("" for any)."""
+
+    status: int
+    body: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteValues:
+    """A rule as configured; *scope* is the effective one (the flavor's default applied)."""
+
+    name: str
+    path: str
+    methods: tuple[str, ...]
+    callers: tuple[str, ...]
+    upstream: str
+    credential: str
+    audience: str
+    scope: str
+    strip_prefix: str
+    replay_body_bytes: int
+    remint_on: tuple[RemintValues, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallerValues:
+    """Who may call; *api_key_sha256* in lower-case hex."""
+
+    name: str
+    networks: tuple[str, ...]
+    api_key_sha256: tuple[str, ...]
+    certificate_subject: str
+    max_requests_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestLogValues:
+    """What a worker must know of the request log; *index_headers* in the spelling of the configuration."""
+
+    durability: str
+    intent_methods: tuple[str, ...]
+    index_headers: tuple[str, ...]
+    spool_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All plain values of one configuration; *digest* names it (16 hex digits), *data_directory* is absolute."""
+
+    environment: str
+    instance: str
+    digest: str
+    data_directory: str
+    server: ServerValues
+    upstreams: tuple[UpstreamValues, ...]
+    credentials: tuple[CredentialValues, ...]
+    routes: tuple[RouteValues, ...]
+    callers: tuple[CallerValues, ...]
+    request_log: RequestLogValues
+
+
+def encode(snapshot: Snapshot) -> bytes:
+    """Return *snapshot* as one line of JSON."""
+    return json.dumps(dataclasses.asdict(snapshot), separators=(",", ":")).encode()
+
+
+def decode(line: bytes) -> Snapshot:
+    """Return the snapshot that `encode` wrote."""
+    return typing.cast("Snapshot", _build(Snapshot, json.loads(line)))
+
+
+def _build(kind: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return typing.cast("type", kind)(**{name: _build(hints[name], item) for name, item in value.items()})
+    if isinstance(kind, types.GenericAlias) and typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)
+        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
+        return tuple(_build(item_kind, item) for item_kind, item in zip(kinds, value, strict=True))
+    return value

@@ -1,0 +1,49 @@
+"""An access token and how fresh it is."""
+
+import hashlib
+from dataclasses import dataclass
+from enum import Enum
+
+from proxy.credentials.key import TokenKey
+from proxy.secret import Secret
+
+
+class Freshness(Enum):
+    """FRESH; STALE (being renewed, still used); EXPIRED (never sent)."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessToken:
+    """A token known by its mint, a serial number of the keeper's: a mint that returns the same string is a new token.
+
+    *origins* (scheme://host:port, lower case, port always given) are the only places it may go to. *minted*,
+    *stale_at* and *expires* are monotonic seconds, comparable in all processes of this machine.
+    """
+
+    key: TokenKey
+    mint: int
+    value: Secret
+    origins: frozenset[str]
+    minted: float
+    stale_at: float
+    expires: float
+
+    def freshness(self, now: float) -> Freshness:
+        """Return the state at monotonic *now*."""
+        if now >= self.expires:
+            return Freshness.EXPIRED
+        return Freshness.STALE if now >= self.stale_at else Freshness.FRESH
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the first 16 hex digits of the token's SHA-256: what people may see of it."""
+        return fingerprint(self.value.reveal())
+
+
+def fingerprint(value: str) -> str:
+    """Return the first 16 hex digits of the SHA-256 of *value*."""
+    return hashlib.sha256(value.encode()).hexdigest()[:16]

@@ -1,6 +1,7 @@
 """One tree of errors: each class knows its status, its code and whose fault it is."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -166,6 +167,18 @@ class LogUnavailable(OwnFault):
 
 class InternalError(OwnFault):
     """A defect of the proxy."""
+
+    @classmethod
+    def of(cls, error: Exception) -> "InternalError":
+        """Return what callers get for *error*; the cause names its kind and place, never its text, which may quote."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace is not None else ""
+        return cls(
+            "The proxy has a defect; its operator finds the cause by the request id.",
+            cause=f"{type(error).__name__}{place}",
+        )
 
 
 class TokenRefused(UpstreamFault):

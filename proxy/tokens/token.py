@@ -1,7 +1,7 @@
 """An access token and how fresh it is."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from proxy.credentials.key import TokenKey
@@ -21,7 +21,8 @@ class AccessToken:
     """A token known by its mint, a serial number of the keeper's: a mint that returns the same string is a new token.
 
     *origins* (scheme://host:port, lower case, port always given) are the only places it may go to. *minted*,
-    *stale_at* and *expires* are monotonic seconds, comparable in all processes of this machine.
+    *stale_at* and *expires* are monotonic seconds, comparable in all processes of this machine. *fingerprint* is what
+    people may see of it.
     """
 
     key: TokenKey
@@ -31,17 +32,16 @@ class AccessToken:
     minted: float
     stale_at: float
     expires: float
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fingerprint", fingerprint(self.value.reveal()))
 
     def freshness(self, now: float) -> Freshness:
         """Return the state at monotonic *now*."""
         if now >= self.expires:
             return Freshness.EXPIRED
         return Freshness.STALE if now >= self.stale_at else Freshness.FRESH
-
-    @property
-    def fingerprint(self) -> str:
-        """Return the first 16 hex digits of the token's SHA-256: what people may see of it."""
-        return fingerprint(self.value.reveal())
 
 
 def fingerprint(value: str) -> str:

@@ -1,0 +1,6 @@
+"""`python -m proxy` is `payproxy`."""
+
+from proxy.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Who a request comes from, by every proof that its caller is configured with."""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from proxy.errors import CallerUnauthenticated
+from proxy.settings.snapshot import CallerValues
+
+Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+
+# Addresses seen before are answered from a dictionary; a scan from many addresses must not fill the memory.
+_REMEMBERED_ADDRESSES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A caller as admitted: *proof* says by what, for the record; *rate* is requests per second, 0 for no limit."""
+
+    name: str
+    proof: str
+    rate: float = 0.0
+
+
+ANONYMOUS = Caller("", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proofs:
+    """What a request brings to prove its caller: the address it came from, a key, a client certificate's subject."""
+
+    address: str
+    keys: tuple[bytes, ...]
+    certificate_subject: str
+    absolute_form: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    values: CallerValues
+    networks: tuple[Network, ...]
+    proof: str
+
+
+class Callers:
+    """The configured callers; with none, everyone is the anonymous caller."""
+
+    def __init__(self, callers: Iterable[CallerValues]) -> None:
+        self._known = tuple(_known(values) for values in callers)
+        self._by_address: dict[str, tuple[tuple[_Known, int], ...]] = {}
+
+    def identify(self, proofs: Proofs) -> Caller:
+        """Return the one caller whose every configured proof holds; the most specific one if several do.
+
+        Raises CallerUnauthenticated: 403, or 407 where the request came in absolute-form (RFC 9110 15.5.8).
+        """
+        if not self._known:
+            return ANONYMOUS
+        digests = {hashlib.sha256(key).hexdigest() for key in proofs.keys}
+        best: list[tuple[tuple[int, int], _Known]] = []
+        for known, network_bits in self._near(proofs.address):
+            values = known.values
+            if values.api_key_sha256 and not digests.intersection(values.api_key_sha256):
+                continue
+            if values.certificate_subject and values.certificate_subject != proofs.certificate_subject:
+                continue
+            rank = (bool(values.api_key_sha256) + bool(values.certificate_subject), network_bits)
+            if not best or rank > best[0][0]:
+                best = [(rank, known)]
+            elif rank == best[0][0]:
+                best.append((rank, known))
+        status = 407 if proofs.absolute_form else 403
+        if not best:
+            raise CallerUnauthenticated("No configured caller matches this request's address and key.", status=status)
+        if len(best) > 1:
+            names = ", ".join(sorted(known.values.name for _, known in best))
+            raise CallerUnauthenticated(
+                "Two configured callers match this request equally well.", status=status, cause=f"callers {names}"
+            )
+        known = best[0][1]
+        return Caller(known.values.name, known.proof, known.values.max_requests_per_second)
+
+    def _near(self, address: str) -> tuple[tuple[_Known, int], ...]:
+        near = self._by_address.get(address)
+        if near is None:
+            near = tuple((known, bits) for known in self._known if (bits := _bits(known.networks, address)) >= 0)
+            if len(self._by_address) >= _REMEMBERED_ADDRESSES:
+                self._by_address.clear()
+            self._by_address[address] = near
+        return near
+
+
+def key_in_basic(value: bytes) -> bytes | None:
+    """Return the password of a Basic credential (RFC 7617), where callers may carry their key, or None."""
+    scheme, _, encoded = value.partition(b" ")
+    if scheme.lower() != b"basic":
+        return None
+    try:
+        _, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+    except binascii.Error:
+        return None
+    return password if colon else None
+
+
+def _known(values: CallerValues) -> _Known:
+    proof = "+".join(
+        name
+        for name, configured in (
+            ("network", values.networks),
+            ("key", values.api_key_sha256),
+            ("certificate", values.certificate_subject),
+        )
+        if configured
+    )
+    return _Known(values, tuple(ip_network(text) for text in values.networks), proof)
+
+
+def _bits(networks: tuple[Network, ...], text: str) -> int:
+    """Return the longest prefix of *networks* that holds the address, 0 without networks, -1 if none holds it."""
+    if not networks:
+        return 0
+    address = parse_address(text)
+    if address is None:
+        return -1
+    return max((net.prefixlen for net in networks if address.version == net.version and address in net), default=-1)
+
+
+def parse_address(text: str) -> Address | None:
+    """Return the IP address in *text*, an IPv4-mapped one as IPv4, or None (a Unix socket's peer has none)."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

@@ -1,0 +1,51 @@
+"""The caller's address behind load balancers that the configuration trusts (RFC 7239)."""
+
+from collections.abc import Iterable
+from ipaddress import ip_network
+
+from proxy.callers.caller import parse_address
+
+
+class TrustedProxies:
+    """Networks whose word on where a request came from is believed."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks = tuple(ip_network(text) for text in networks)
+
+    def __bool__(self) -> bool:
+        return bool(self._networks)
+
+    def client_address(self, peer: str, forwarded: str, x_forwarded_for: str) -> str:
+        """Return the nearest address that is not a trusted proxy's; *peer* itself where it is not trusted.
+
+        Both headers are read from the right, since only what a trusted proxy appended can be believed; Forwarded wins.
+        """
+        hops = _for_parameters(forwarded) if forwarded else [hop.strip() for hop in x_forwarded_for.split(",")]
+        address = peer
+        while hops and self._trusts(address):
+            hop = _bare(hops.pop())
+            if parse_address(hop) is None:
+                break
+            address = hop
+        return address
+
+    def _trusts(self, text: str) -> bool:
+        address = parse_address(text)
+        return address is not None and any(address.version == net.version and address in net for net in self._networks)
+
+
+def _for_parameters(forwarded: str) -> list[str]:
+    found = []
+    for element in forwarded.split(","):
+        for pair in element.split(";"):
+            name, _, value = pair.strip().partition("=")
+            if name.lower() == "for":
+                found.append(value.strip('"'))
+    return found
+
+
+def _bare(hop: str) -> str:
+    """Return *hop* without port and brackets."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop

@@ -1,0 +1,189 @@
+"""The files that a configuration names: there, private where they must be, fitting each other, not expired."""
+
+import ssl
+import stat
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from proxy.credentials.keys import KeyUnusable, belong_together, load_certificate, load_private_key
+from proxy.secret import Secret
+from proxy.settings.credential import CredentialSection
+from proxy.settings.findings import Complaint, Key, Severity
+from proxy.settings.load import PLACEHOLDER
+from proxy.settings.section import Section
+from proxy.settings.sections import Settings
+from proxy.settings.sources import read_secret
+
+# The bank has to be given the next certificate before this one ends, and its own sign-off takes days.
+EXPIRY_WARNING_SECONDS = 30 * 86400
+
+
+@dataclass(slots=True, kw_only=True)
+class CheckedFiles:
+    """What came of it; *keys* and *certificates* are those that could be read, for comparing environments."""
+
+    complaints: list[Complaint] = field(default_factory=list)
+    keys: dict[Key, RSAPrivateKey] = field(default_factory=dict)
+    certificates: dict[Key, x509.Certificate] = field(default_factory=dict)
+
+
+def check_settings_files(settings: Settings, *, now: float) -> CheckedFiles:
+    """Open every file that *settings* names; *now* is in epoch seconds. Nothing is raised, and nothing is sent."""
+    return _Files(now).check(settings)
+
+
+class _Files:
+    def __init__(self, now: float) -> None:
+        self._now = now
+        self._checked = CheckedFiles()
+
+    def check(self, settings: Settings) -> CheckedFiles:
+        for listener in ("server", "admin"):
+            section: Section = getattr(settings, listener)
+            self._tls_pair((listener,), section, "", own=True)
+        self._authorities(("server", "client_ca_file"), settings.server.client_ca_file)
+        clients = [(("upstreams", name), one) for name, one in settings.upstreams.items()]
+        for key, client in [*clients, *((("credentials", name), one) for name, one in settings.credentials.items())]:
+            self._tls_pair(key, client, "client_", own=False)
+            self._authorities((*key, "ca_file"), getattr(client, "ca_file", ""))
+        for name, credential in settings.credentials.items():
+            self._credential(("credentials", name), credential)
+        return self._checked
+
+    def _credential(self, key: Key, credential: CredentialSection) -> None:
+        if credential.client_secret is None:
+            self._secret((*key, "client_secret_file"), credential.client_secret_file)
+        passphrase = self._secret((*key, "private_key_passphrase_file"), credential.private_key_passphrase_file)
+        if passphrase is None and credential.private_key_passphrase_file:
+            return  # the key can't be judged without it
+        private_key = certificate = None
+        if _named(credential.private_key_file):
+            try:
+                private_key = load_private_key(Path(credential.private_key_file), passphrase=passphrase)
+                self._checked.keys[*key, "private_key_file"] = private_key
+            except KeyUnusable as error:
+                self._unusable((*key, "private_key_file"), error)
+        if _named(credential.certificate_file):
+            certificate = self._certificate((*key, "certificate_file"), credential.certificate_file, passphrase)
+        if private_key is not None and certificate is not None and not belong_together(private_key, certificate):
+            self._complain(
+                (*key, "certificate_file"),
+                "the certificate belongs to another key than private_key_file",
+                "name the two files that were made together; `payproxy keys inspect FILE...` shows them",
+            )
+
+    def _tls_pair(self, key: Key, section: Section, prefix: str, *, own: bool) -> None:
+        """Check a TLS identity; OpenSSL reads it later, so OpenSSL judges it (here any kind of key will do)."""
+        certificate_key, private_key = (*key, f"{prefix}certificate_file"), (*key, f"{prefix}key_file")
+        certificate_file, key_file = (str(getattr(section, str(one[-1]))) for one in (certificate_key, private_key))
+        readable = self._private(private_key, key_file)
+        if _named(certificate_file):
+            readable &= self._certificate(certificate_key, certificate_file, None, own=own) is not None
+        if not (readable and _named(certificate_file) and _named(key_file)):
+            return
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if own else ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            context.load_cert_chain(certificate_file, key_file, password=lambda: "")
+        except ssl.SSLError as error:
+            mismatch = error.reason == "KEY_VALUES_MISMATCH"
+            self._complain(
+                private_key,
+                f"the key does not belong to {prefix}certificate_file"
+                if mismatch
+                else "is no usable, unencrypted PEM key",
+                "name the two files that were made together"
+                if mismatch
+                else "write the key as PEM without a passphrase",
+            )
+        except (OSError, ValueError):
+            self._complain(private_key, "can't be read", "correct its path, owner or mode")
+
+    def _certificate(
+        self, key: Key, file: str, passphrase: Secret | None, *, own: bool = False
+    ) -> x509.Certificate | None:
+        try:
+            certificate = load_certificate(Path(file), passphrase=passphrase)
+        except KeyUnusable as error:
+            self._unusable(key, error)
+            return None
+        self._validity(key, certificate)
+        if not own:  # what the listener shows is no identity towards the bank
+            self._checked.certificates[key] = certificate
+        return certificate
+
+    def _validity(self, key: Key, certificate: x509.Certificate) -> None:
+        begin, end = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+        when = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%d")
+        renew = "make a new one and hand it to whoever checks it, before this one ends"
+        if self._now >= end:
+            self._complain(key, f"the certificate expired on {when}", "replace it", Severity.WARNING)
+        elif end - self._now < EXPIRY_WARNING_SECONDS:
+            days = int((end - self._now) // 86400)
+            self._complain(key, f"the certificate expires on {when}, in {days} days", renew, Severity.WARNING)
+        if self._now < begin:
+            self._complain(
+                key,
+                "the certificate is not valid yet",
+                "check this machine's clock, or wait",
+                Severity.WARNING,
+            )
+
+    def _authorities(self, key: Key, file: str) -> None:
+        if not _named(file):
+            return
+        try:
+            certificates = x509.load_pem_x509_certificates(Path(file).read_bytes())
+        except OSError as error:
+            self._complain(key, f"can't be read: {(error.strerror or 'error').lower()}", "correct its path or mode")
+        except ValueError:
+            self._complain(key, "holds no PEM certificates", "name the CA's certificate, written as PEM")
+        else:
+            for certificate in certificates:
+                self._validity(key, certificate)
+
+    def _secret(self, key: Key, file: str) -> Secret | None:
+        if not self._private(key, file) or not _named(file):
+            return None
+        try:
+            text = read_secret(Path(file))
+        except (OSError, ValueError):
+            self._complain(key, "can't be read as one short UTF-8 text", "correct its path, owner or content")
+            return None
+        if not text:
+            self._complain(key, "is empty", "write the secret into it")
+            return None
+        return Secret(text)
+
+    def _private(self, key: Key, file: str) -> bool:
+        """Return whether *file* (if it is named at all) is there and only its owner may read it."""
+        if not _named(file):
+            return not file
+        try:
+            status = Path(file).stat()
+        except OSError as error:
+            reason = (error.strerror or "error").lower()
+            self._complain(key, f"can't be read: {reason}", "correct the path, or put the file there")
+            return False
+        if not stat.S_ISREG(status.st_mode):
+            self._complain(key, "is not a regular file", "name the file itself")
+            return False
+        if status.st_mode & 0o077:
+            self._complain(key, "group or others may read it", f"run `chmod 600 {file}`")
+            return False
+        return True
+
+    def _unusable(self, key: Key, error: KeyUnusable) -> None:
+        what, _, fix = str(error).partition("; ")
+        self._complain(key, what, fix or "correct the file or its path")
+
+    def _complain(self, key: Key, what: str, fix: str, severity: Severity = Severity.ERROR) -> None:
+        self._checked.complaints.append(Complaint(key=key, what=what, fix=fix, severity=severity))
+
+
+def _named(file: str) -> bool:
+    """Return whether *file* is a path; a placeholder has its own finding."""
+    return bool(file) and PLACEHOLDER not in file

@@ -1,0 +1,167 @@
+"""`payproxy demo`: simulator and proxy together on loopback, with all that they need made on the spot."""
+
+import asyncio
+import contextlib
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import click
+
+from proxy.cli.output import ExitCode, note, paint
+from proxy.cli.tour import StepFailed, Tour
+from proxy.clock import Clock, SystemClock
+from proxy.entropy import SystemEntropy
+from proxy.simulator.clients import MOCK_CLIENT_ID, MOCK_CLIENT_SECRET
+from proxy.simulator.server import Bank, simulator
+
+_START_SECONDS = 20.0
+_STOP_SECONDS = 20.0
+
+_CONFIGURATION = """\
+environment = "mock"
+
+[server]
+listen = "127.0.0.1:{port}"
+
+[admin]
+listen = "127.0.0.1:{admin_port}"
+
+[request_log]
+stdout = false
+file = "requests.jsonl"
+
+[upstreams.simulator]
+url = "{bank}"
+
+[credentials.mock]
+flavor = "basic"
+client_id = "{client_id}"
+client_secret_file = "mock.secret"
+token_url = "{bank}/am/oauth2/alpha/access_token"
+
+[[routes]]
+name = "hello"
+path = "/payment/helloworld"
+methods = ["GET"]
+upstream = "simulator"
+credential = "mock"
+
+[[routes]]
+name = "payments"
+path = "/payment/v2"
+upstream = "simulator"
+credential = "mock"
+"""
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="End after the tour: 0 if every step was as it should be, else 1.")
+def demo(*, once: bool) -> None:
+    """Run the stand-in for the bank and the proxy together on loopback, and walk through what works."""
+    try:
+        good = asyncio.run(_demo(SystemClock(), once=once))
+    except KeyboardInterrupt:
+        note("stopped")
+        raise click.exceptions.Exit(ExitCode.OK) from None
+    if not good:
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+async def _demo(clock: Clock, *, once: bool) -> bool:
+    with tempfile.TemporaryDirectory(prefix="payproxy-demo-") as folder:
+        directory = Path(folder)
+        async with simulator(clock=clock, entropy=SystemEntropy()) as bank:
+            port, admin_port = _free_port(8080), _free_port(9901)
+            _write(directory, bank, port=port, admin_port=admin_port)
+            url = f"http://127.0.0.1:{port}"
+            _say(f"The stand-in for the bank is on {bank.url}, the proxy on {url}; everything is on this machine.\n")
+            async with _proxy(directory, clock, admin_port=admin_port):
+                good = await _walk(Tour(url, bank, clock=clock, say=_indented))
+                if once or not good:
+                    return good
+                _say("Now it is yours; Ctrl-C ends it. Try:")
+                _say(f"  curl -i {url}/payment/helloworld")
+                _say(f"  curl -i {url}/payment/v2/payments -H 'Idempotency-Key: mine' -d '{{\"amount\": 1}}'")
+                _say(f"  curl -X POST {bank.url}/_sim/revoke -d '{{\"all\": true}}'   # then call again")
+                _say(f"  tail -f {directory / 'requests.jsonl'}")
+                _say(f"Admin: http://127.0.0.1:{admin_port}/ (health, metrics, status)")
+                await asyncio.Event().wait()
+    return True
+
+
+async def _walk(tour: Tour) -> bool:
+    """Do the steps until one fails; return whether none did."""
+    try:
+        for number, (name, step) in enumerate(tour.steps(), 1):
+            _say(paint(f"{number}. {name}", "cyan"))
+            try:
+                await step()
+            except StepFailed as failure:
+                note(f"step {number} ({name}) failed: {failure}")
+                return False
+            _say("")
+    finally:
+        await tour.close()
+    _say(f"All {len(tour.steps())} steps were as they should be.")
+    return True
+
+
+@contextlib.asynccontextmanager
+async def _proxy(directory: Path, clock: Clock, *, admin_port: int) -> AsyncIterator[None]:
+    """Run `payproxy serve` as the process that it is, while the block lasts."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "proxy", "serve", "--config", str(directory / "payproxy.toml"),
+        stderr=(log := (directory / "payproxy.log").open("wb")),
+    )  # fmt: skip
+    try:
+        end = clock.monotonic() + _START_SECONDS
+        while not await _ready(admin_port):
+            if process.returncode is not None or clock.monotonic() > end:
+                note((directory / "payproxy.log").read_text())
+                raise click.exceptions.Exit(ExitCode.FAILED)
+            await clock.sleep(0.05)
+        yield
+    finally:
+        log.close()
+        if process.returncode is None:
+            process.terminate()
+            async with asyncio.timeout(_STOP_SECONDS):
+                await process.wait()
+
+
+async def _ready(admin_port: int) -> bool:
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", admin_port)
+    except OSError:
+        return False
+    writer.write(b"GET /readyz HTTP/1.0\r\n\r\n")
+    head = await reader.read()
+    writer.close()
+    return b" 200 " in head.partition(b"\r\n")[0]
+
+
+def _write(directory: Path, bank: Bank, *, port: int, admin_port: int) -> None:
+    text = _CONFIGURATION.format(port=port, admin_port=admin_port, bank=bank.url, client_id=MOCK_CLIENT_ID)
+    (directory / "payproxy.toml").write_text(text)
+    secret = directory / "mock.secret"
+    secret.touch(mode=0o600)
+    secret.write_text(MOCK_CLIENT_SECRET)
+
+
+def _free_port(preferred: int) -> int:
+    for port in (preferred, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise OSError("no free port on loopback")
+
+
+def _say(line: str) -> None:
+    click.echo(line)
+
+
+def _indented(line: str) -> None:
+    click.echo(f"   {line}")

@@ -1,0 +1,40 @@
+"""New files: never over an old one, secret ones readable by their owner only."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.cli.output import Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewFile:
+    """A file to be written; a secret one gets mode 0600, others 0644."""
+
+    path: Path
+    data: bytes
+    secret: bool = False
+
+
+def write_new(files: Sequence[NewFile]) -> None:
+    """Write all *files* or none; raises Failure if one exists already or can't be written."""
+    for file in files:
+        if os.path.lexists(file.path):
+            raise Failure(f"{file.path} exists already and is not overwritten; move it away or choose another folder")
+    written: list[Path] = []
+    try:
+        for file in files:
+            file.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # O_EXCL also refuses a link that somebody laid there meanwhile.
+            mode = 0o600 if file.secret else 0o644
+            descriptor = os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            written.append(file.path)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(file.data)
+                stream.flush()
+                os.fsync(descriptor)
+    except OSError as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise Failure(f"{error.filename or file.path}: can't be written ({error.strerror})") from None

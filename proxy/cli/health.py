@@ -1,0 +1,162 @@
+"""`payproxy health`: asks the running instance how it is; a container's HEALTHCHECK runs it every few seconds.
+
+So it starts fast (no pydantic, no aiohttp) and reads two keys of the configuration only: a file that is being edited
+may have faults, and the instance that runs with the old one is none the worse for it.
+"""
+
+import http.client
+import json
+import os
+import socket
+import ssl
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxy.cli.options import config_option
+from proxy.cli.output import ExitCode, Failure, emit, json_option
+from proxy.settings.address import TcpAddress, UnixAddress, listen_address
+
+# Names that proxy.settings.sources has too: importing it would take longer than all the rest. A test compares them.
+FILE_NAME = "payproxy.toml"
+SYSTEM_FILE = Path("/etc/payproxy/payproxy.toml")
+DATA_DIRECTORY = "payproxy-data"
+LISTEN = "127.0.0.1:9901"
+
+# An instance that needs longer for a line about itself is not well.
+_TIMEOUT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where the instance may answer; *listen* is "" if there is no admin listener, *certificate_file* without TLS."""
+
+    socket: Path
+    listen: str
+    certificate_file: str
+
+
+@click.command()
+@config_option
+@click.option("--ready", is_flag=True, help="Whether requests can be served, not only whether the process lives.")
+@json_option
+def health(config_path: Path | None, *, ready: bool, as_json: bool) -> int:
+    """Ask the running instance whether it lives; exit 0 if so, else 1.
+
+    It asks over admin.sock in the data directory, else over the admin listener.
+    """
+    places = find_places(config_path, environ=os.environ, cwd=Path.cwd())
+    status, answer = ask(places, "/readyz" if ready else "/livez")
+    human = "\n".join(
+        f"{check['name']} {check['verdict']}{': ' if check['reason'] else ''}{check['reason']}"
+        for check in answer["checks"]
+    )
+    emit(answer, as_json=as_json, human=human)
+    return ExitCode.OK if status == 200 else ExitCode.FAILED
+
+
+def find_places(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> Places:
+    """Return where to ask, by the rules of contract.md section 1; Failure if the configuration can't be read."""
+    found = path or (Path(environ["PAYPROXY_CONFIG"]) if environ.get("PAYPROXY_CONFIG") else None)
+    if found is None:
+        found = next((each for each in (cwd / FILE_NAME, SYSTEM_FILE) if each.exists()), None)
+    values: dict[str, Any] = {}
+    if found is not None:
+        try:
+            values = tomllib.loads((cwd / found).read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError, RecursionError):
+            # A TOML error's text quotes the file.
+            raise Failure(f"{found}: can't be read, so the instance can't be found") from None
+    base = (cwd / found).parent if found is not None else cwd
+    admin = values.get("admin")
+    admin = admin if isinstance(admin, dict) else {}
+    state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    directory = str(values.get("data_directory") or state or DATA_DIRECTORY)
+    certificate = environ.get("PAYPROXY_ADMIN__CERTIFICATE_FILE", str(admin.get("certificate_file", "")))
+    return Places(
+        socket=base / directory / "admin.sock",
+        listen=environ.get("PAYPROXY_ADMIN__LISTEN", str(admin.get("listen", LISTEN))),
+        certificate_file=str(base / certificate) if certificate else "",
+    )
+
+
+def ask(places: Places, page: str) -> tuple[int, dict[str, Any]]:
+    """Return status and JSON of *page* from the first place that answers; Failure if none does or it makes no sense."""
+    for connection in _connections(places):
+        try:
+            connection.request("GET", page, headers={"Host": "localhost", "Accept": "application/json"})
+            answer = connection.getresponse()
+            status, body = answer.status, answer.read()
+        except (OSError, http.client.HTTPException):
+            continue
+        finally:
+            connection.close()
+        return status, _checks(body)
+    raise Failure(f"no instance answers on {places.socket}{f' or {places.listen}' if places.listen else ''}")
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_TIMEOUT_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_TIMEOUT_SECONDS)
+        self.sock.connect(self._path)
+
+
+def _connections(places: Places) -> list[http.client.HTTPConnection]:
+    connections: list[http.client.HTTPConnection] = [_UnixConnection(str(places.socket))]
+    if not places.listen:
+        return connections
+    try:
+        address = listen_address(places.listen)
+    except ValueError:
+        # The instance that runs was started with another value; its socket is where it was.
+        return connections
+    match address:
+        case UnixAddress():
+            connections.append(_UnixConnection(address.path))
+        case TcpAddress() if places.certificate_file:
+            context = _trusting(places.certificate_file)
+            if context is not None:
+                host = _reachable(address.host)
+                https = http.client.HTTPSConnection(host, address.port, timeout=_TIMEOUT_SECONDS, context=context)
+                connections.append(https)
+        case TcpAddress():
+            plain = http.client.HTTPConnection(_reachable(address.host), address.port, timeout=_TIMEOUT_SECONDS)
+            connections.append(plain)
+    return connections
+
+
+def _trusting(certificate_file: str) -> ssl.SSLContext | None:
+    """Return a context that trusts the listener's own certificate and no other, whatever names it has."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(certificate_file)
+    except OSError:
+        return None
+    return context
+
+
+def _reachable(host: str) -> str:
+    """Return where to connect for a listener on *host*: one on all addresses is reached over loopback."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing is bound here
+
+
+def _checks(body: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(body)
+        checks = [{name: str(check[name]) for name in ("name", "verdict", "reason")} for check in answer["checks"]]
+        return {"passed": bool(answer["passed"]), "checks": checks}
+    except (ValueError, TypeError, KeyError):
+        raise Failure("what answers there is no payproxy") from None

@@ -1,0 +1,158 @@
+"""`payproxy keys`: what the bank wants to have from its client, made and looked at."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxy.cli.files import NewFile, write_new
+from proxy.cli.output import ExitCode, emit, facts, json_option, note, paint, printable
+from proxy.cli.passphrase import passphrase_option, read_passphrase
+from proxy.clock import SystemClock, timestamp
+from proxy.credentials.csr import (
+    EXAMPLE_SUBJECT,
+    Subject,
+    SubjectInvalid,
+    key_pem,
+    new_key,
+    public_pem,
+    self_signed,
+    signing_request,
+)
+from proxy.credentials.inspection import Inspection
+from proxy.credentials.inspection import inspect as inspect_file
+from proxy.credentials.keys import THUMBPRINT_FORMS, belong_together
+from proxy.credentials.recognition import Recognised, recognise
+from proxy.entropy import SystemEntropy
+
+UPLOAD_CERTIFICATE = """
+Upload {certificate}, never the key: Payments Developer Portal, page Security, the tab of your environment, Request,
+Add Security, certificate use OAUTH (up to five at a time). Every environment needs a key and certificate of its own.
+Production may want one from an approved authority: `payproxy keys new --csr`.
+The page then shows a Thumbprint, which is the kid: `payproxy keys inspect {certificate} --expect THUMBPRINT`."""
+
+UPLOAD_REQUEST = """
+Send {request}, never the key: to your certificate authority, or for legacy OAuth to your J.P. Morgan Developer project.
+Every environment needs a request of its own with another CN. Thumbprints exist once the certificate has come back:
+`payproxy keys inspect {key} CERTIFICATE`."""
+
+
+@click.group()
+def keys() -> None:
+    """Make and inspect keys, certificates and signing requests."""
+
+
+@keys.command()
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the files.")
+@click.option("--csr", is_flag=True, help="Make a certificate signing request instead of a self-signed certificate.")
+@click.option("--subject", "subject_text", required=True, help=f'All six fields: "{EXAMPLE_SUBJECT}".')
+@json_option
+def new(out: Path, subject_text: str, *, csr: bool, as_json: bool) -> None:
+    """Make an RSA key (oauth.key, mode 0600) with a self-signed certificate (oauth.crt) or a CSR (oauth.csr)."""
+    try:
+        subject = Subject.parse(subject_text)
+    except SubjectInvalid as error:
+        raise click.BadParameter(str(error), param_hint="--subject") from None
+    key = new_key()
+    public = out / ("oauth.csr" if csr else "oauth.crt")
+    made = (
+        signing_request(key, subject)
+        if csr
+        else self_signed(key, subject, now=SystemClock().now(), entropy=SystemEntropy())
+    )
+    write_new(
+        [
+            NewFile(path=out / "oauth.key", data=key_pem(key), secret=True),
+            NewFile(path=public, data=public_pem(made)),
+        ]
+    )
+    found = [inspect_file(path) for path in (out / "oauth.key", public)]
+    emit([_as_dict(each) for each in found], as_json=as_json, human=_human(found))
+    text = UPLOAD_REQUEST if csr else UPLOAD_CERTIFICATE
+    note(text.format(certificate=public, request=public, key=out / "oauth.key"))
+
+
+@keys.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--expect", metavar="THUMBPRINT", help="The Thumbprint that the bank's Security page shows.")
+@passphrase_option
+@json_option
+def inspect(files: Sequence[Path], expect: str | None, passphrase_file: Path | None, *, as_json: bool) -> None:
+    """Say what FILES hold, their thumbprints and expiry, and whether key and certificate belong together.
+
+    Ends with 1 if a file can't be used, files don't belong together, or the expected thumbprint is none of theirs.
+    """
+    passphrase = read_passphrase(passphrase_file)
+    found = [inspect_file(path, passphrase=passphrase) for path in files]
+    expected = (
+        recognise(expect, {str(each.path): each.certificate for each in found if each.certificate}) if expect else None
+    )
+    together = _together(found)
+    value: dict[str, Any] = {"files": [_as_dict(each) for each in found], "belong_together": together}
+    if expected:
+        value["expected"] = {"file": expected.name, "key_id_format": expected.form, "exact": expected.exact}
+    emit(value, as_json=as_json, human=_human(found))
+    errors = [each.problem for each in found if each.problem]
+    if together is False:
+        errors.append("these files don't belong together: they hold different keys")
+    if expected and not expected.form:
+        errors.append(f"{expected.text} is no thumbprint of these files; is another certificate uploaded?")
+    for text in errors:
+        note(f"{paint('error', 'red', err=True)}: {printable(text)}")
+    for text in _remarks(found, together=together, expected=expected):
+        note(text)
+    if errors:
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+def _together(found: Sequence[Inspection]) -> bool | None:
+    """Return whether all that was read is of one key; None if there is nothing to compare with a private key."""
+    whole = [each for each in found if each.kind]
+    parts = sum(bool(thing) for each in whole for thing in (each.key, each.certificate, each.request))
+    if parts < 2 or not any(each.key for each in whole):
+        return None
+    mixed = any(each.key and each.certificate and not belong_together(each.key, each.certificate) for each in whole)
+    return not mixed and len({each.identity for each in whole}) == 1
+
+
+def _remarks(found: Sequence[Inspection], *, together: bool | None, expected: Recognised | None) -> Iterator[str]:
+    if together:
+        yield "They belong together."
+    for each in found:
+        if each.certificate and each.certificate.not_valid_after_utc.timestamp() <= SystemClock().now():
+            yield f"{paint('warning', 'yellow', err=True)}: {each.path}: the certificate has expired"
+    if expected and expected.form:
+        default = expected.form == THUMBPRINT_FORMS[0]
+        setting = "which is the default" if default else f'so set key_id_format = "{expected.form}"'
+        yield f"{expected.text} is the {expected.form} thumbprint of {expected.name}, {setting}."
+        if not expected.exact:
+            yield f'It is spelled in another way; if the bank insists on this spelling, set key_id = "{expected.text}".'
+
+
+def _as_dict(each: Inspection) -> dict[str, Any]:
+    value: dict[str, Any] = {"file": str(each.path), "kind": each.kind, "problem": each.problem}
+    if each.bits:
+        value["bits"] = each.bits
+    if each.subject:
+        value["subject"] = each.subject
+    if each.certificate:
+        value["issuer"] = each.certificate.issuer.rfc4514_string()
+        value["valid_from"] = timestamp(each.certificate.not_valid_before_utc.timestamp())
+        value["expires"] = timestamp(each.certificate.not_valid_after_utc.timestamp())
+        value["thumbprints"] = each.thumbprints
+    return value
+
+
+def _human(found: Sequence[Inspection]) -> str:
+    return "\n\n".join(_block(each) for each in found)
+
+
+def _block(each: Inspection) -> str:
+    rows = [("kind", f"{each.kind} (RSA {each.bits})" if each.bits else each.kind or "can't be used")]
+    if each.subject:
+        rows.append(("subject", each.subject))
+    if each.certificate:
+        rows.append(("expires", each.certificate.not_valid_after_utc.strftime("%Y-%m-%d %H:%M UTC")))
+    rows += list(each.thumbprints.items())
+    return f"{printable(str(each.path))}\n{facts(rows, indent='  ')}"

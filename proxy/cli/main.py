@@ -1,0 +1,106 @@
+"""The command `payproxy`: finds the subcommand, runs it, turns what happens into an exit code."""
+
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+import click
+from click.shell_completion import CompletionItem
+
+from proxy.cli.output import ExitCode, note
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a command stands, as module:attribute, and its line in `payproxy --help`."""
+
+    target: str
+    summary: str
+
+
+# Modules are imported when their command runs: help and completion must not wait for cryptography or aiohttp.
+COMMANDS: Mapping[str, Place] = {
+    "demo": Place("proxy.cli.demo:demo", "Run simulator and proxy together and walk through what they do."),
+    "init": Place("proxy.cli.init:init", "Write a commented payproxy.toml."),
+    "check": Place("proxy.cli.check:check", "Look for faults in a configuration, all at once."),
+    "explain": Place("proxy.cli.explain:explain", "Show what a request would get, and why; sends nothing."),
+    "serve": Place("proxy.cli.serve:serve", "Run the proxy until SIGTERM."),
+    "health": Place("proxy.cli.health:health", "Ask the running instance whether it is well."),
+    "simulate": Place("proxy.cli.simulate:simulate", "Run the stand-in for the bank, for tests of your own."),
+    "assertion": Place("proxy.cli.assertion:assertion", "Print a signed client assertion."),
+    "keys": Place("proxy.cli.keys:keys", "Make and inspect keys, certificates and signing requests."),
+    "callers": Place("proxy.cli.callers:callers", "Make keys for callers."),
+    "config": Place("proxy.cli.config:config", "Show the effective configuration and its schema."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports the one that runs."""
+
+    def __init__(self, *arguments: object, places: Mapping[str, Place] = COMMANDS, **options: object) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]  # handed on to click as they are
+        self.places = places
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names in the order of the table, which is the order of a newcomer's day."""
+        return list(self.places)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import and return the command of that name."""
+        place = self.places.get(cmd_name)
+        if place is None:
+            return None
+        module, _, attribute = place.target.partition(":")
+        command = getattr(import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{place.target} is no command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """Write the list of commands from the table, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.summary) for name, place in self.places.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete command names from the table; options are click's."""
+        names = [
+            CompletionItem(name, help=place.summary)
+            for name, place in self.places.items()
+            if name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog='Completion: eval "$(_PAYPROXY_COMPLETE=bash_source payproxy)" (also zsh_source, fish_source).',
+)
+@click.version_option(package_name="payproxy", message="payproxy %(version)s")
+def payproxy() -> None:
+    """Authenticating reverse proxy for the J.P. Morgan Payments APIs; not affiliated with J.P. Morgan."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line *arguments* (default: the process's own) and exit with a code of `ExitCode`."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        result = payproxy.main(args=arguments, prog_name="payproxy", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:  # what click makes of KeyboardInterrupt
+        note("interrupted")
+        return ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last resort, which must not print a foreign exception's text
+        # The text of a foreign exception may hold a token or a key; where it came from may not.
+        note("".join(traceback.format_tb(error.__traceback__)))
+        note(f"internal error: {type(error).__name__}; please report it with the lines above")
+        return ExitCode.FAILED
+    return result if isinstance(result, int) else ExitCode.OK

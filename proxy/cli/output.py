@@ -1,0 +1,65 @@
+"""How commands speak: data on stdout for people or as JSON, messages on stderr, and the exit codes."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any
+
+import click
+
+
+class ExitCode(IntEnum):
+    """What a script may rely on; 69 and 78 are EX_UNAVAILABLE and EX_CONFIG of sysexits.h, 130 is 128 + SIGINT."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    UNAVAILABLE = 69
+    CONFIGURATION = 78
+    INTERRUPTED = 130
+
+
+class Failure(click.ClickException):
+    """The command can't do it; the message goes to stderr, the process ends with *code*."""
+
+    def __init__(self, message: str, *, code: ExitCode = ExitCode.FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = code  # type: ignore[misc]  # click reads it from the instance
+
+    def show(self, file: Any = None) -> None:
+        """Print the message for people, without control characters that a file or a peer may have put in."""
+        note(f"{paint('error', 'red', err=True)}: {printable(self.message)}", file=file)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the data as JSON.")
+
+
+def emit(value: object, *, as_json: bool, human: str) -> None:
+    """Print the command's data on stdout: *value* as JSON, or *human* for people."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False) if as_json else human)
+
+
+def note(message: str, *, file: Any = None) -> None:
+    """Print a message on stderr."""
+    click.echo(message, err=True, file=file)
+
+
+def facts(rows: Sequence[tuple[str, str]], *, indent: str = "") -> str:
+    """Return names and values in two columns, one pair a line."""
+    width = max((len(name) for name, _ in rows), default=0)
+    return "\n".join(f"{indent}{name:<{width}}  {printable(value)}".rstrip() for name, value in rows)
+
+
+def paint(text: str, colour: str, *, err: bool = False) -> str:
+    """Return *text* in *colour* if that stream is a terminal and NO_COLOR is not set (no-color.org)."""
+    stream = sys.stderr if err else sys.stdout
+    if os.environ.get("NO_COLOR") or not stream.isatty():
+        return text
+    return click.style(text, fg=colour)
+
+
+def printable(text: str) -> str:
+    """Return *text* with control characters replaced: names in certificates and files must not steer the terminal."""
+    return "".join(character if character.isprintable() or character in "\n\t" else "\ufffd" for character in text)

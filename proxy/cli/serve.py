@@ -1,0 +1,83 @@
+"""`payproxy serve`: the proxy itself, until SIGTERM."""
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+
+import click
+
+from proxy.checks.offline import check_loaded
+from proxy.cli.configuration import count_errors, in_colour
+from proxy.cli.options import config_option
+from proxy.cli.output import ExitCode, Failure, note
+from proxy.clock import SystemClock
+from proxy.credentials.credential import Credential, CredentialUnusable
+from proxy.entropy import SystemEntropy
+from proxy.keeper.admin_server import ListenFailed as AdminListenFailed
+from proxy.keeper.certificates import certificates_in_use
+from proxy.keeper.claim import DataDirectoryInUse, claimed
+from proxy.keeper.main import Keeper
+from proxy.keeper.sockets import ListenFailed, Sockets
+from proxy.settings.address import listen_address
+from proxy.settings.findings import Severity
+from proxy.settings.load import load
+from proxy.settings.sections import Settings
+from proxy.settings.values import snapshot_of
+
+
+@click.command()
+@config_option
+def serve(config_path: Path | None) -> None:
+    """Run the proxy: the keeper and its workers. SIGTERM drains: what is in flight ends, then the process does."""
+    clock = SystemClock()
+    loaded = load(config_path, environ=os.environ, cwd=Path.cwd())
+    findings = check_loaded(loaded, now=clock.now())
+    for finding in findings:
+        note(in_colour(finding, err=True))
+    settings = loaded.settings
+    if settings is None or any(finding.severity is Severity.ERROR for finding in findings):
+        raise Failure(f"the configuration has {count_errors(findings)}: not started", code=ExitCode.CONFIGURATION)
+    directory = Path(settings.data_directory)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with claimed(directory):
+            _serve(settings, directory, clock)
+    except OSError as error:
+        raise Failure(f"{error.filename or directory}: {error.strerror or error}") from None
+    except DataDirectoryInUse as error:
+        raise Failure(str(error)) from None
+
+
+def _serve(settings: Settings, directory: Path, clock: SystemClock) -> None:
+    try:
+        credentials = {
+            name: Credential.load(section, name=name, base=directory) for name, section in settings.credentials.items()
+        }
+    except CredentialUnusable as error:
+        raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
+    snapshot = snapshot_of(settings, instance=socket.gethostname())
+    try:
+        workers = settings.server.workers or os.cpu_count() or 1
+        sockets = Sockets(listen_address(settings.server.listen), workers=workers)
+    except ListenFailed as error:
+        raise Failure(str(error)) from None
+
+    async def run() -> None:
+        keeper = Keeper(
+            settings,
+            snapshot,
+            sockets=sockets,
+            credentials=credentials,
+            certificates=certificates_in_use(settings),
+            clock=clock,
+            entropy=SystemEntropy(),
+        )
+        await keeper.run()
+
+    try:
+        asyncio.run(run())
+    except (AdminListenFailed, DataDirectoryInUse) as error:
+        raise Failure(str(error)) from None
+    finally:
+        sockets.close()

@@ -1,0 +1,55 @@
+"""`payproxy simulate`: the stand-in for the bank, alone."""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from proxy.cli.output import ExitCode, Failure, note
+from proxy.clock import SystemClock
+from proxy.entropy import SystemEntropy
+from proxy.settings.address import TcpAddress, listen_address
+from proxy.simulator.server import Bank, serve
+
+_certificate = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--listen", default="127.0.0.1:8090", show_default=True, help="host:port; loopback only.")
+@click.option("--jwt-certificate", type=_certificate, help="Register the Client Testing client with this certificate.")
+@click.option("--adfs-certificate", type=_certificate, help="Register the ADFS client with this certificate.")
+def simulate(listen: str, jwt_certificate: Path | None, adfs_certificate: Path | None) -> None:
+    """Run the stand-in for the bank: three token endpoints and the APIs, for tests of your own. It moves no money."""
+    address = _loopback(listen)
+    try:
+        asyncio.run(
+            serve(
+                address.host,
+                address.port,
+                clock=SystemClock(),
+                entropy=SystemEntropy(),
+                started=_say_hello,
+                jwt_certificate=jwt_certificate.read_bytes() if jwt_certificate else b"",
+                adfs_certificate=adfs_certificate.read_bytes() if adfs_certificate else b"",
+            )
+        )
+    except OSError as error:
+        raise Failure(f"can't listen on {listen}: {error.strerror or error}") from None
+
+
+def _loopback(listen: str) -> TcpAddress:
+    try:
+        address = listen_address(listen)
+    except ValueError as error:
+        raise Failure(f"--listen: {error}", code=ExitCode.USAGE) from None
+    if not isinstance(address, TcpAddress) or not address.loopback:
+        raise Failure(
+            "--listen: the simulator takes anybody's word, so it listens on loopback only", code=ExitCode.USAGE
+        )
+    return address
+
+
+def _say_hello(bank: Bank) -> None:
+    note(f"the simulator stands in for the bank on {bank.url}; report files on {bank.files_url}")
+    for client in bank.world.clients:
+        note(f"  {client.flavor}: client_id {client.client_id}")

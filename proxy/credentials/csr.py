@@ -1,0 +1,163 @@
+"""A new key with what the bank wants of it: a self-signed certificate, or a certificate signing request."""
+
+import re
+from dataclasses import astuple, dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.x509.oid import NameOID
+
+from proxy.entropy import Entropy
+
+# The size all of the bank's own texts name.
+KEY_BITS = 2048
+
+VALID_DAYS = 365
+
+# A certificate made here may be used at once by a peer whose clock is a little behind.
+BACKDATED = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Field:
+    """A field of the subject with its upper bound in characters (RFC 5280 appendix A.1)."""
+
+    short: str
+    oid: x509.ObjectIdentifier
+    longest: int
+
+
+_FIELDS = (
+    _Field(short="C", oid=NameOID.COUNTRY_NAME, longest=2),
+    _Field(short="ST", oid=NameOID.STATE_OR_PROVINCE_NAME, longest=128),
+    _Field(short="L", oid=NameOID.LOCALITY_NAME, longest=128),
+    _Field(short="O", oid=NameOID.ORGANIZATION_NAME, longest=64),
+    _Field(short="OU", oid=NameOID.ORGANIZATIONAL_UNIT_NAME, longest=64),
+    _Field(short="CN", oid=NameOID.COMMON_NAME, longest=64),
+)
+
+EXAMPLE_SUBJECT = "C=US, ST=New York, L=New York, O=Example Inc, OU=Treasury, CN=payproxy-client-testing"
+
+
+class SubjectInvalid(ValueError):
+    """A subject that the bank would send back; the message says which field and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """The six fields the bank demands, none of them empty."""
+
+    country: str
+    state: str
+    locality: str
+    organization: str
+    unit: str
+    common_name: str
+
+    def __post_init__(self) -> None:
+        for field, value in zip(_FIELDS, astuple(self), strict=True):
+            if not value.strip():
+                raise SubjectInvalid(f"{field.short} is missing or empty; the bank wants all of C, ST, L, O, OU and CN")
+            if len(value) > field.longest:
+                raise SubjectInvalid(f"{field.short} is longer than {field.longest} characters")
+            if not value.isprintable():
+                raise SubjectInvalid(f"{field.short} holds a control character")
+        if not re.fullmatch("[A-Z]{2}", self.country):
+            raise SubjectInvalid("C is the two upper-case letters of the country, such as US (ISO 3166)")
+
+    @classmethod
+    def parse(cls, text: str) -> "Subject":
+        r"""Read `C=US, ST=..., L=...` or openssl's `/C=US/ST=...`; a backslash keeps a separator: `O=Miller\, Inc`.
+
+        Raises SubjectInvalid.
+        """
+        separator = "/" if text.startswith("/") else ","
+        values: dict[str, str] = {}
+        for part in re.split(rf"(?<!\\){separator}", text.removeprefix("/")):
+            name, equals, value = part.partition("=")
+            short = name.strip().upper()
+            if not equals or short not in {field.short for field in _FIELDS}:
+                raise SubjectInvalid(
+                    f"{part.strip()!r} is none of C=, ST=, L=, O=, OU=, CN=; write {EXAMPLE_SUBJECT!r}"
+                )
+            if short in values:
+                raise SubjectInvalid(f"{short} is given twice")
+            values[short] = re.sub(r"\\(.)", r"\1", value.strip())
+        country, state, locality, organization, unit, common_name = (values.get(field.short, "") for field in _FIELDS)
+        return cls(
+            country=country,
+            state=state,
+            locality=locality,
+            organization=organization,
+            unit=unit,
+            common_name=common_name,
+        )
+
+    def name(self) -> x509.Name:
+        """Return the distinguished name, fields in the order C, ST, L, O, OU, CN."""
+        return x509.Name(
+            [x509.NameAttribute(field.oid, value) for field, value in zip(_FIELDS, astuple(self), strict=True)]
+        )
+
+
+def new_key() -> RSAPrivateKey:
+    """Return a new RSA key; its randomness is OpenSSL's own, which can't be passed in."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+
+
+def key_pem(key: RSAPrivateKey) -> bytes:
+    """Return *key* as unencrypted PKCS#8 PEM, the form that all of the bank's samples read: for a file of mode 0600."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def public_pem(thing: x509.Certificate | x509.CertificateSigningRequest) -> bytes:
+    """Return a certificate or request as PEM."""
+    return thing.public_bytes(serialization.Encoding.PEM)
+
+
+def self_signed(key: RSAPrivateKey, subject: Subject, *, now: float, entropy: Entropy) -> x509.Certificate:
+    """Return a certificate of *key* that signs itself, valid for a year from *now* (epoch seconds).
+
+    It may sign, and is no authority (RFC 5280 4.2.1.3, 4.2.1.9).
+    """
+    begin = datetime.fromtimestamp(int(now), UTC)
+    # RFC 5280 4.1.2.2: positive and at most 20 octets; the set bit keeps it from being zero.
+    serial = int.from_bytes(entropy.token_bytes(19), "big") | 1
+    public = key.public_key()
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject.name())
+        .issuer_name(subject.name())
+        .public_key(public)
+        .serial_number(serial)
+        .not_valid_before(begin - BACKDATED)
+        .not_valid_after(begin + timedelta(days=VALID_DAYS))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_signing_only(), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def signing_request(key: RSAPrivateKey, subject: Subject) -> x509.CertificateSigningRequest:
+    """Return a PKCS#10 request without extensions: what `openssl req -new` makes, which the bank asks for."""
+    return x509.CertificateSigningRequestBuilder().subject_name(subject.name()).sign(key, hashes.SHA256())
+
+
+def _signing_only() -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

@@ -1,0 +1,121 @@
+"""What a file of unknown kind holds: key, certificate, both, or a certificate signing request."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+from proxy.credentials.keys import (
+    MAX_FILE_BYTES,
+    THUMBPRINT_FORMS,
+    KeyUnusable,
+    load_certificate,
+    load_private_key,
+    thumbprint,
+)
+from proxy.secret import Secret
+
+Loaded = TypeVar("Loaded")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What one file holds; *problem* says why it can't be used, and is "" for a good one."""
+
+    path: Path
+    problem: str = ""
+    key: RSAPrivateKey | None = None
+    certificate: x509.Certificate | None = None
+    request: x509.CertificateSigningRequest | None = None
+
+    @property
+    def kind(self) -> str:
+        """Return the words for what was read: "" if nothing was."""
+        things = {
+            "private key": self.key,
+            "certificate": self.certificate,
+            "certificate signing request": self.request,
+        }
+        return " and ".join(name for name, thing in things.items() if thing)
+
+    @property
+    def subject(self) -> str:
+        """Return the distinguished name in the certificate or request."""
+        named = self.certificate or self.request
+        return named.subject.rfc4514_string() if named else ""
+
+    @property
+    def bits(self) -> int:
+        """Return the size of the RSA key it holds or certifies, 0 for other kinds of key."""
+        public = self._public()
+        return public.key_size if isinstance(public, RSAPublicKey) else 0
+
+    @property
+    def identity(self) -> bytes:
+        """Return the SubjectPublicKeyInfo: things belong together if it is the same (b"" if nothing was read)."""
+        public = self._public()
+        if public is None:
+            return b""
+        return public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+    @property
+    def thumbprints(self) -> dict[str, str]:
+        """Return the certificate's thumbprint in each form, nothing without a certificate."""
+        return {form: thumbprint(self.certificate, form) for form in THUMBPRINT_FORMS} if self.certificate else {}
+
+    def _public(self) -> CertificatePublicKeyTypes | None:
+        holder = self.key or self.certificate or self.request
+        try:
+            return holder.public_key() if holder else None
+        except (UnsupportedAlgorithm, ValueError):  # a certificate of a kind of key the library does not know
+            return None
+
+
+def inspect(path: Path, *, passphrase: Secret | None = None) -> Inspection:
+    """Return what *path* holds; never raises for what stands in the file."""
+    data = _beginning(path)
+    if b"CERTIFICATE REQUEST-----" in data:
+        return _request(path, data)
+    key, key_problem = _tried(load_private_key, path, passphrase)
+    certificate, certificate_problem = _tried(load_certificate, path, passphrase)
+    if b"-----BEGIN " in data:
+        problem = key_problem if b"PRIVATE KEY-----" in data else ""
+        if b"PRIVATE KEY-----" not in data or b"-----BEGIN CERTIFICATE-----" in data:
+            problem = problem or certificate_problem
+    else:  # DER or PKCS#12: whichever could be read is what it is
+        problem = "" if key or certificate else key_problem
+    return Inspection(path=path, problem=problem, key=key, certificate=certificate)
+
+
+def _beginning(path: Path) -> bytes:
+    if not path.is_file():
+        return b""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE_BYTES)
+    except OSError:  # the loaders say why
+        return b""
+
+
+def _tried(load: Callable[..., Loaded], path: Path, passphrase: Secret | None) -> tuple[Loaded | None, str]:
+    try:
+        return load(path, passphrase=passphrase), ""
+    except KeyUnusable as error:
+        return None, str(error)
+
+
+def _request(path: Path, data: bytes) -> Inspection:
+    try:
+        request = x509.load_pem_x509_csr(data)
+        valid = request.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm):
+        request, valid = None, False
+    if request is None or not valid:
+        return Inspection(path=path, problem=f"{path}: the request is damaged or half written; make it again")
+    return Inspection(path=path, request=request)

@@ -1,0 +1,236 @@
+"""Private keys and certificates from files: read once, judged by what the open file is, refused in plain words."""
+
+import base64
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import pkcs12
+
+from proxy.secret import Secret
+
+# A PKCS#12 file with a 4096-bit key and a long chain is below 20 KiB.
+MAX_FILE_BYTES = 65536
+
+# NIST SP 800-131A; the bank's own texts say RSA 2048 everywhere.
+MIN_KEY_BITS = 2048
+
+THUMBPRINT_FORMS = ("sha1-hex", "x5t", "x5t#S256", "sha256-hex")
+
+
+class KeyUnusable(ValueError):
+    """A key or certificate can't be used; the message says what, which file and how to mend it, never key material."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """What one open file held: *exposed* if group or others may open it."""
+
+    path: Path
+    data: bytes
+    exposed: bool
+
+    def refusal(self, what: str) -> KeyUnusable:
+        return KeyUnusable(f"{self.path}: {what}")
+
+    @property
+    def is_pem(self) -> bool:
+        return b"-----BEGIN " in self.data
+
+    @property
+    def holds_private_key(self) -> bool:
+        return b"PRIVATE KEY-----" in self.data
+
+    @property
+    def holds_certificate(self) -> bool:
+        return b"-----BEGIN CERTIFICATE-----" in self.data
+
+
+def load_private_key(path: Path, *, passphrase: Secret | None = None) -> RSAPrivateKey:
+    """Return the RSA key in *path*: PEM (PKCS#1, PKCS#8, both also encrypted) or PKCS#12.
+
+    Raises KeyUnusable, also if group or others may read the file: the mode is that of the file a symbolic link ends
+    at, taken from the descriptor that is read, so nobody can swap it in between.
+    """
+    file = _read(path)
+    _refuse_exposed(file)
+    key = _pem_key(file, passphrase) if file.is_pem else _pkcs12_key(file, passphrase)
+    if not isinstance(key, RSAPrivateKey):
+        raise file.refusal(
+            "the key is not RSA, and the bank's assertions are RS256 only; make one with `payproxy keys new`"
+        )
+    if key.key_size < MIN_KEY_BITS:
+        raise file.refusal(
+            f"the key has {key.key_size} bits, fewer than {MIN_KEY_BITS}; make a new one with `payproxy keys new`"
+        )
+    return key
+
+
+def load_certificate(path: Path, *, passphrase: Secret | None = None) -> x509.Certificate:
+    """Return the certificate in *path*: PEM (of a chain the first, which is the leaf), DER or PKCS#12.
+
+    Raises KeyUnusable, also if the file holds a private key that group or others may read.
+    """
+    file = _read(path)
+    if file.holds_private_key:
+        _refuse_exposed(file)
+    if not file.is_pem:
+        return _binary_certificate(file, passphrase)
+    if not file.holds_certificate:
+        held = "a private key" if file.holds_private_key else _pem_label(file)
+        raise file.refusal(f"holds {held}, not a certificate; name the .crt or .pem that belongs to the key")
+    try:
+        return x509.load_pem_x509_certificates(file.data)[0]
+    except ValueError:
+        raise file.refusal("the certificate is damaged or half written; copy the file again") from None
+
+
+def belong_together(key: RSAPrivateKey, certificate: x509.Certificate) -> bool:
+    """Return whether *certificate* certifies the public half of *key* (the whole SubjectPublicKeyInfo is compared)."""
+    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    try:
+        return key.public_key().public_bytes(*form) == certificate.public_key().public_bytes(*form)
+    except (UnsupportedAlgorithm, ValueError):  # a certificate of some other kind of key: certainly not of this one
+        return False
+
+
+def thumbprint(certificate: x509.Certificate, form: str) -> str:
+    """Return the certificate's digest as *form*: sha1-hex (upper case, no colons), x5t, x5t#S256 or sha256-hex.
+
+    x5t and x5t#S256 are base64url without padding (RFC 7515 4.1.7, 4.1.8); sha256-hex is upper case like sha1-hex.
+    Raises ValueError for another form.
+    """
+    # SHA-1 here names a certificate, as the bank's portal does; it secures nothing.
+    sha1 = certificate.fingerprint(hashes.SHA1())  # noqa: S303 - see above
+    sha256 = certificate.fingerprint(hashes.SHA256())
+    match form:
+        case "sha1-hex":
+            return sha1.hex().upper()
+        case "x5t":
+            return _base64url(sha1)
+        case "x5t#S256":
+            return _base64url(sha256)
+        case "sha256-hex":
+            return sha256.hex().upper()
+    raise ValueError(f"{form!r} is none of {', '.join(THUMBPRINT_FORMS)}")
+
+
+def _base64url(digest: bytes) -> str:
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _read(path: Path) -> _File:
+    try:
+        # O_NONBLOCK: a FIFO at this path must not hang the start.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise KeyUnusable(f"{path}: no such file; correct the path or put the file there") from None
+    except PermissionError:
+        raise KeyUnusable(f"{path}: this user may not read it; chown it to the user payproxy runs as") from None
+    except (OSError, ValueError) as error:
+        raise KeyUnusable(f"{path}: can't be opened ({_reason(error)}); correct the path") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise KeyUnusable(f"{path}: is not a regular file; name the file itself")
+        data = b""
+        while len(data) <= MAX_FILE_BYTES and (piece := os.read(descriptor, MAX_FILE_BYTES + 1 - len(data))):
+            data += piece
+    except OSError as error:
+        raise KeyUnusable(f"{path}: can't be read ({_reason(error)}); check the disk or mount") from None
+    finally:
+        os.close(descriptor)
+    # The owner is not looked at: a file of mode 0600 that another user owns opens for root only.
+    file = _File(path=path, data=data, exposed=bool(stat.S_IMODE(status.st_mode) & 0o077))
+    if not data:
+        raise file.refusal("is empty; copy the file again")
+    if len(data) > MAX_FILE_BYTES:
+        raise file.refusal(f"is larger than {MAX_FILE_BYTES} bytes, so it is no key or certificate; correct the path")
+    return file
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or "input/output error") if isinstance(error, OSError) else "the path is not valid"
+
+
+def _refuse_exposed(file: _File) -> None:
+    if file.exposed:
+        raise file.refusal(
+            "holds a private key that group or others may read; "
+            f"run `chmod 600 {file.path}` (in Kubernetes: defaultMode 0400)"
+        )
+
+
+def _pem_label(file: _File) -> str:
+    label = file.data.partition(b"-----BEGIN ")[2].partition(b"-----")[0]
+    known = {b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST", b"PUBLIC KEY", b"RSA PUBLIC KEY", b"PKCS7"}
+    return f"a {label.decode().lower()}" if label in known else "something else"
+
+
+def _pem_key(file: _File, passphrase: Secret | None) -> object:
+    if not file.holds_private_key:
+        held = "a certificate" if file.holds_certificate else _pem_label(file)
+        raise file.refusal(f"holds {held}, not a private key; name the .key file that belongs to the certificate")
+    encrypted = b"ENCRYPTED" in file.data  # `BEGIN ENCRYPTED PRIVATE KEY`, or `Proc-Type: 4,ENCRYPTED` of PKCS#1
+    if encrypted and passphrase is None:
+        raise file.refusal("is encrypted; set private_key_passphrase_file")
+    password = passphrase.reveal().encode() if passphrase is not None and encrypted else None
+    try:
+        return serialization.load_pem_private_key(file.data, password)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # The library's words are dropped: they may quote what they could not parse.
+        if b"BEGIN OPENSSH " in file.data:
+            raise file.refusal(
+                f"is an OpenSSH key; copy it and convert the copy with `ssh-keygen -p -m PEM -f {file.path}`"
+            ) from None
+        if encrypted:
+            raise file.refusal(
+                "can't be decrypted: the passphrase is wrong, the file is damaged or its cipher is not supported; "
+                "correct private_key_passphrase_file or copy the file again"
+            ) from None
+        raise file.refusal("the private key is damaged or half written; copy the file again") from None
+
+
+def _pkcs12(file: _File, passphrase: Secret | None) -> pkcs12.PKCS12KeyAndCertificates:
+    if not file.data.startswith(b"\x30"):  # every PKCS#12 and DER file begins with an ASN.1 SEQUENCE
+        raise file.refusal("is neither PEM nor PKCS#12, or half written; copy the file again or correct the path")
+    # RFC 7292 B.1: no password and the empty password differ; tools write either when told `no passphrase`.
+    passwords = [None, b""] if passphrase is None else [passphrase.reveal().encode()]
+    for password in passwords:
+        try:
+            return pkcs12.load_pkcs12(file.data, password)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            continue
+    if passphrase is None:
+        raise file.refusal("can't be read as PKCS#12: it needs private_key_passphrase_file, or it is damaged")
+    raise file.refusal(
+        "can't be read as PKCS#12: the passphrase is wrong, the file is damaged or its cipher is too old; correct "
+        "private_key_passphrase_file or export it again with `openssl pkcs12 -export`"
+    )
+
+
+def _pkcs12_key(file: _File, passphrase: Secret | None) -> object:
+    key = _pkcs12(file, passphrase).key
+    if key is None:
+        raise file.refusal("holds no private key; export it again together with the key")
+    return key
+
+
+def _binary_certificate(file: _File, passphrase: Secret | None) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(file.data)
+    except ValueError:
+        pass
+    store = _pkcs12(file, passphrase)
+    if store.key is not None:
+        _refuse_exposed(file)
+    if store.cert is not None:
+        return store.cert.certificate
+    if store.additional_certs:
+        return store.additional_certs[0].certificate
+    raise file.refusal("holds no certificate; export it again together with the certificate")

@@ -1,0 +1,75 @@
+"""The body of a request: held whole up to a limit, so that it can be sent again exactly, or streamed and sent once."""
+
+from collections.abc import AsyncIterator
+
+from proxy.errors import BodyTooLarge
+from proxy.forwarding.admission import Admission
+from proxy.forwarding.caller_side import CallerSide
+from proxy.forwarding.exchange import Exchange
+from proxy.routing.head import RequestHead
+
+
+class Payload:
+    """A body to send: *held* bytes, or None and a stream that can be walked once."""
+
+    __slots__ = ("_admission", "_begun", "_exchange", "_max_body", "_reserved", "_side", "held")
+
+    def __init__(self, exchange: Exchange, side: CallerSide, admission: Admission, *, max_body: int) -> None:
+        self._exchange = exchange
+        self._side = side
+        self._admission = admission
+        self._max_body = max_body
+        self._begun: list[bytes] = []
+        self._reserved = 0
+        self.held: bytes | None = b""
+
+    async def take(self, head: RequestHead, *, replay_limit: int) -> None:
+        """Read the body whole if it is at most *replay_limit* bytes, else as much of it as shows that it is larger.
+
+        Raises BodyTooLarge, Overloaded, CallerLeft, BadRequest (400, 408).
+        """
+        length = head.content_length or 0
+        if self._max_body and length > self._max_body:
+            raise BodyTooLarge(f"The body has {length} bytes, the limit is {self._max_body}.")
+        if length > replay_limit:
+            self.held = None
+        else:
+            self._reserve(length)
+        if head.expects_continue and not self._side.body_begun():
+            self._side.say_continue()
+        size = 0
+        while self.held is not None and size <= replay_limit:
+            piece = await self._side.read_body()
+            if not piece:
+                self.held = self._begun[0] if len(self._begun) == 1 else b"".join(self._begun)
+                self._begun.clear()
+                return
+            if head.chunked:
+                self._reserve(len(piece))
+            self._count(piece)
+            self._begun.append(piece)
+            size += len(piece)
+        self.held = None
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Yield a body that is not held, piece by piece; raises as `take`."""
+        while self._begun:
+            yield self._begun.pop(0)
+        self.release()
+        while piece := await self._side.read_body():
+            self._count(piece)
+            yield piece
+
+    def release(self) -> None:
+        """Give back the memory that was reserved."""
+        self._admission.let_go(self._reserved)
+        self._reserved = 0
+
+    def _reserve(self, size: int) -> None:
+        self._admission.hold(size)
+        self._reserved += size
+
+    def _count(self, piece: bytes) -> None:
+        self._exchange.request_bytes += len(piece)
+        if self._max_body and self._exchange.request_bytes > self._max_body:
+            raise BodyTooLarge(f"The body exceeds the limit of {self._max_body} bytes.")

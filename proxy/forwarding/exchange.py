@@ -1,0 +1,138 @@
+"""One request while it lives: the one mutable thing on the data path."""
+
+from proxy.callers.caller import ANONYMOUS, Caller
+from proxy.errors import ProxyError, Sent
+from proxy.routing.head import RequestHead
+from proxy.routing.plan import Plan
+
+_WORST_LAST = (Sent.NO, Sent.YES, Sent.UNKNOWN)
+
+
+class Attempt:
+    """One send to the bank, as records show it; times in epoch seconds (*started_wall*) and milliseconds."""
+
+    __slots__ = ("connect_ms", "number", "refused", "sent", "started_wall", "status", "token_fingerprint", "wait_ms")
+
+    def __init__(self, number: int, *, started_wall: float, token_fingerprint: str, connect_ms: float) -> None:
+        self.number = number
+        self.started_wall = started_wall
+        self.token_fingerprint = token_fingerprint
+        self.connect_ms = connect_ms
+        self.wait_ms = 0.0
+        self.status = 0
+        self.sent = Sent.NO
+        self.refused = False  # the bank answered that the token is no good: it did nothing
+
+
+class Exchange:
+    """What is known of a request so far; `records` and `telemetry` read it once it has ended.
+
+    *began* and *finished* are monotonic seconds, *began_wall* epoch seconds; *waited* counts the seconds that the
+    proxy spent waiting for caller and bank, so that finished - began - waited is its own overhead.
+    """
+
+    __slots__ = (
+        "admitted", "attempts", "began", "began_wall", "caller_left", "cause", "client_address", "code", "finished",
+        "head", "id", "index", "method", "note", "origin", "plan", "replayed", "request_bytes", "response_bytes",
+        "retryable", "status", "waited",
+    )  # fmt: skip
+
+    def __init__(self, exchange_id: str, *, began: float, began_wall: float, client_address: str, method: str) -> None:
+        self.id = exchange_id
+        self.began = began
+        self.began_wall = began_wall
+        self.finished = began
+        self.waited = 0.0
+        self.client_address = client_address
+        self.method = method
+        self.head: RequestHead | None = None
+        self.admitted: Caller = ANONYMOUS
+        self.plan: Plan | None = None
+        self.attempts: list[Attempt] = []
+        self.status = 0
+        self.origin = "proxy"
+        self.code = ""
+        self.cause = ""
+        self.retryable = False
+        self.note = ""
+        self.replayed = False
+        self.caller_left = False
+        self.request_bytes = 0
+        self.response_bytes = 0
+        self.index: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def sent_upstream(self) -> Sent:
+        """Return the worst over the attempts, not counting one that was answered by a refusal of the token."""
+        worst = Sent.NO
+        for attempt in self.attempts:
+            if not attempt.refused and _WORST_LAST.index(attempt.sent) > _WORST_LAST.index(worst):
+                worst = attempt.sent
+        return worst
+
+    def failed(self, error: ProxyError) -> None:
+        """Note that the caller gets *error* instead of the bank's answer."""
+        self.origin = "proxy"
+        self.code = error.code
+        self.cause = error.cause
+        self.status = error.status
+        self.retryable = error.retryable and self.sent_upstream is Sent.NO
+
+    @property
+    def caller(self) -> str:
+        """Return the caller's name, "" where it is not known."""
+        return self.admitted.name
+
+    @property
+    def caller_proof(self) -> str:
+        """Return by what the caller was recognised."""
+        return self.admitted.proof
+
+    @property
+    def path(self) -> str:
+        """Return the raw path without query, "" where the head was not understood."""
+        return self.head.target.path if self.head else ""
+
+    @property
+    def query_keys(self) -> tuple[str, ...]:
+        """Return the names in the query; their values never enter a record."""
+        query = self.head.target.query[1:] if self.head else ""
+        return tuple(pair.partition("=")[0] for pair in query.split("&")) if query else ()
+
+    @property
+    def route(self) -> str:
+        """Return the rule's name, "" where none was found."""
+        return self.plan.route.name if self.plan else ""
+
+    @property
+    def upstream(self) -> str:
+        """Return the upstream's name."""
+        return self.plan.route.upstream if self.plan else ""
+
+    @property
+    def upstream_origin(self) -> str:
+        """Return scheme://host:port of where it was sent."""
+        return self.plan.origin if self.plan else ""
+
+    @property
+    def credential(self) -> str:
+        """Return the credential's name."""
+        return self.plan.token_key.credential if self.plan else ""
+
+    @property
+    def audience(self) -> str:
+        """Return the audience of the token."""
+        return self.plan.token_key.audience if self.plan else ""
+
+    @property
+    def side(self) -> str:
+        """Return legacy or modern where a migration applies."""
+        return self.plan.side if self.plan else ""
+
+    @property
+    def why(self) -> str:
+        """Return why the plan is as it is."""
+        return self.plan.why if self.plan else ""
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.id} {self.method} {self.route or '-'} {self.status} sent={self.sent_upstream}>"

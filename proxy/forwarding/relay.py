@@ -1,0 +1,100 @@
+"""The way back: the bank's answer as it was, or the proxy's own."""
+
+from proxy.errors import BadRequest, HeadersTooLarge, ProxyError, TargetTooLong
+from proxy.forwarding.caller_side import CallerLeft, CallerSide
+from proxy.forwarding.exchange import Exchange
+from proxy.forwarding.headers import added_headers, relayed_headers
+from proxy.forwarding.problem import error_status, problem_document, problem_headers, relay_status
+from proxy.forwarding.send import Send
+from proxy.upstream.answer import Answer
+
+# The answer of a request whose caller has left is read up to here, so that the record tells how it ended.
+_UNHEARD_BYTES = 1048576
+
+
+async def relay(send: Send, answer: Answer) -> None:
+    """Hand *answer* to the caller, head first, then the body as it comes.
+
+    A body that the bank cuts short is cut short for the caller too, so that it can't pass for a whole one.
+    """
+    side, exchange = send.side, send.exchange
+    exchange.origin, exchange.status = "bank", answer.status
+    if side.left:
+        exchange.caller_left = True
+        await answer.drain(_UNHEARD_BYTES)
+        return
+    head = _answer_head(send, answer)
+    try:
+        if answer.complete:
+            exchange.response_bytes = len(answer.body)
+            side.write(head + answer.body)
+            await side.drain()
+        else:
+            side.write(head)
+            await _relay_body(send, answer)
+    except CallerLeft:
+        exchange.caller_left = True
+        await answer.drain(0 if send.attempt.refused else _UNHEARD_BYTES)
+    except ProxyError as error:
+        exchange.code, exchange.cause = error.code, error.cause
+        side.abort()
+    finally:
+        answer.release()
+
+
+async def _relay_body(send: Send, answer: Answer) -> None:
+    side, exchange, clock = send.side, send.exchange, send.gateway.clock
+    chunked = not send.head.http_1_0 and answer.content_length is None
+    while True:
+        began = clock.monotonic()
+        piece = await answer.read()
+        if not piece:
+            break
+        exchange.response_bytes += len(piece)
+        side.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+        await side.drain()
+        exchange.waited += clock.monotonic() - began
+    if chunked:
+        side.write(b"0\r\n\r\n")
+    await side.drain()
+
+
+def _answer_head(send: Send, answer: Answer) -> bytes:
+    side, exchange = send.side, send.exchange
+    lines = [b"HTTP/1.1 %d %b\r\n" % (answer.status, answer.reason)]
+    lines += relayed_headers(answer.headers, send.token)
+    lines.append(added_headers(exchange, relay_status(exchange)))
+    if answer.content_length is not None:
+        lines.append(b"Content-Length: %d\r\n" % answer.content_length)
+    elif answer.complete and not answer.bodiless:
+        lines.append(b"Content-Length: %d\r\n" % len(answer.body))
+    elif not answer.bodiless:
+        if send.head.http_1_0:
+            side.close_after()
+        else:
+            lines.append(b"Transfer-Encoding: chunked\r\n")
+    if side.will_close():
+        lines.append(b"Connection: close\r\n")
+    elif send.head.http_1_0:
+        lines.append(b"Connection: keep-alive\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def refuse(side: CallerSide, exchange: Exchange, error: ProxyError) -> None:
+    """Answer with *error* as a problem document; a HEAD gets its head alone, an answer that has begun is cut."""
+    if side.begun:
+        side.abort()
+        return
+    if isinstance(error, (BadRequest, HeadersTooLarge, TargetTooLong)):
+        side.close_after()  # where the next request begins is in doubt
+    body = problem_document(error, exchange)
+    lines = [
+        f"HTTP/1.1 {error.status} {error.title}\r\nContent-Type: application/problem+json\r\n".encode("ascii"),
+        b"Content-Length: %d\r\nCache-Control: no-store\r\n" % len(body),
+        *problem_headers(error),
+        added_headers(exchange, error_status(error)),
+        b"Connection: close\r\n\r\n" if side.will_close() else b"\r\n",
+    ]
+    exchange.response_bytes = len(body)
+    side.write(b"".join(lines) + (b"" if exchange.method == "HEAD" else body))

@@ -1,0 +1,192 @@
+"""What the admin listener answers: health, metrics and status; it changes nothing and shows no secret."""
+
+import ipaddress
+import json
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from proxy.telemetry import health
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.status import Status
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+# Nothing here is for another site's page: not to run, not to frame, not to embed, not to keep.
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_log = logging.getLogger(__name__)
+
+
+class Refused(Exception):
+    """A request that the admin listener does not answer; *detail* is ours and repeats nothing of the request."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+
+
+class AdminApp:
+    """The pages of the admin listener; *status* is asked at each request. *hosts* are accepted beyond loopback."""
+
+    def __init__(self, *, status: Callable[[], Status], metrics: Metrics, hosts: Collection[str] = ()) -> None:
+        self._status = status
+        self._metrics = metrics
+        self._hosts = frozenset(_host_name(host) for host in hosts)
+        self._pages: dict[str, tuple[str, Handler]] = {
+            "/": ("this list", self._index),
+            "/livez": ("200 while the keeper answers; ?verbose", self._health(health.live)),
+            "/readyz": ("200 while requests can be served, else 503 and why; ?verbose", self._health(health.ready)),
+            "/startupz": ("200 once started; ?verbose", self._health(health.started)),
+            "/metrics": ("for Prometheus, in its text format or as OpenMetrics", self._show_metrics),
+            "/api/status": ("the instance, its workers, tokens and certificates, as JSON", self._show_status),
+        }
+
+    def application(self) -> web.Application:
+        """Return the application; more routes may be added to it, and are guarded the same way."""
+        application = web.Application(middlewares=[self._guard])
+        application.on_response_prepare.append(_finish_headers)
+        for path, (_, handler) in self._pages.items():
+            application.router.add_get(path, handler, allow_head=False)
+        return application
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse what is not for us, and turn every failure into a problem document that repeats no input."""
+        try:
+            refuse_strangers(request, hosts=self._hosts)
+            return await handler(request)
+        except Refused as refused:
+            return problem(refused.status, code=refused.code, detail=refused.detail)
+        except web.HTTPMethodNotAllowed as error:
+            answer = problem(405, code="method_not_allowed", detail="This path has no such method.")
+            answer.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+            return answer
+        except web.HTTPException as error:
+            if error.status == 404:
+                return problem(404, code="no_route", detail="There is nothing here; GET / lists what there is.")
+            return problem(error.status, code="bad_request", detail="This can't be answered.")
+        except Exception:  # noqa: BLE001 - the last resort: aiohttp's own would tell of itself
+            _log.exception("the admin listener failed")
+            return problem(500, code="internal_error", detail="The admin listener failed; its log says why.")
+
+    async def _index(self, _request: web.Request) -> web.Response:
+        width = max(map(len, self._pages))
+        return web.Response(text="".join(f"{path:{width}}  {what}\n" for path, (what, _) in self._pages.items()))
+
+    def _health(self, decide: Callable[[Status], Iterable[health.Check]]) -> Handler:
+        async def answer(request: web.Request) -> web.Response:
+            checks = tuple(decide(self._status()))
+            passed = health.holds(checks)
+            status = 200 if passed else 503
+            if "application/json" in request.headers.get("Accept", ""):
+                fields = [{"name": c.name, "verdict": c.verdict, "reason": c.reason} for c in checks]
+                return _json({"passed": passed, "checks": fields}, status=status)
+            # A failure always says why: the one who reads it in a probe's log can't ask again.
+            verbose = "verbose" in request.query or not passed
+            text = health.lines(checks, title=request.path.strip("/")) if verbose else "ok\n"
+            return web.Response(status=status, text=text)
+
+        return answer
+
+    async def _show_metrics(self, request: web.Request) -> web.Response:
+        content_type, body = self._metrics.render(",".join(request.headers.getall("Accept", [])))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _show_status(self, _request: web.Request) -> web.Response:
+        status = self._status()
+        checks = health.ready(status)
+        return _json(status.as_dict() | {"ready": health.holds(checks)})
+
+
+def problem(status: int, *, code: str, detail: str) -> web.Response:
+    """Return a problem document (RFC 9457)."""
+    fields = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    answer = _json(fields, status=status)
+    answer.content_type = "application/problem+json"
+    return answer
+
+
+def refuse_strangers(request: web.BaseRequest, *, hosts: Collection[str]) -> None:
+    """Raise Refused for a Host that is not ours (DNS rebinding) and for an Origin that is another site's.
+
+    Accepted are loopback names, *hosts*, and the very address that the connection came to, as Kubernetes' probes name
+    it: a name can be rebound, an address can't. Without Host (HTTP/1.0) it is no browser. The Unix socket has no names.
+    """
+    names = request.headers.getall("Host", [])
+    host = names[0] if len(names) == 1 else ""
+    if not request.raw_path.startswith("/"):
+        raise Refused(400, "bad_request", "Only a path is accepted as request target.")
+    if _came_over_tcp(request):
+        if len(names) > 1 or (not names and request.version >= (1, 1)):
+            raise Refused(400, "bad_request", "Exactly one Host is needed (RFC 9112 3.2).")
+        if names and not _is_ours(_host_name(host), hosts, local=_local_address(request)):
+            raise Refused(421, "bad_request", "This Host is not among [admin] hosts.")
+    origins = request.headers.getall("Origin", [])
+    if any(origin.lower() != f"{request.scheme}://{host.lower()}" for origin in origins):
+        raise Refused(403, "browser_refused", "Requests from other sites' pages are refused.")
+
+
+async def _finish_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.pop("Server", None)
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+
+
+def _json(value: Any, *, status: int = 200) -> web.Response:
+    return web.json_response(value, status=status, dumps=lambda data: json.dumps(data, indent=2) + "\n")
+
+
+def _came_over_tcp(request: web.BaseRequest) -> bool:
+    connection = request.get_extra_info("socket")
+    # A connection that is gone has no socket; its answer goes nowhere, and the stricter rule is the safe one.
+    return connection is None or connection.family != socket.AF_UNIX
+
+
+def _local_address(request: web.BaseRequest) -> str:
+    name = request.get_extra_info("sockname")
+    return _address(name[0]) if isinstance(name, tuple) and name else ""
+
+
+def _is_ours(name: str, hosts: Collection[str], *, local: str) -> bool:
+    if name == "localhost" or name in hosts:
+        return True
+    address = _address(name)
+    return bool(address) and (address == local or ipaddress.ip_address(address).is_loopback)
+
+
+def _address(text: str) -> str:
+    """Return an IP address in its normal form, "" if *text* is none; an IPv4 caller of a v6 socket counts as IPv4."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(address)
+
+
+def _host_name(host: str) -> str:
+    """Return the name of `name:port` or `[v6]:port` in lower case, "" for what has another shape."""
+    if host.startswith("["):
+        address, bracket, _ = host[1:].partition("]")
+        return address.lower() if bracket and ":" in address else ""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() and ":" not in name else host).lower()

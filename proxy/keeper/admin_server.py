@@ -1,0 +1,229 @@
+"""Where the admin application listens: on TCP if configured, and always on the data directory's socket."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from proxy.keeper.admin import problem
+from proxy.keeper.claim import DataDirectoryInUse
+from proxy.settings.address import MAX_UNIX_PATH_BYTES, TcpAddress, UnixAddress
+
+SOCKET_NAME = "admin.sock"
+
+# What a stopping keeper grants an answer that is on its way.
+_SHUTDOWN_SECONDS = 1.0
+
+
+class ListenFailed(OSError):
+    """The admin listener can't be opened; the message says where and why."""
+
+
+class AdminServer:
+    """Serves *application* on *listen* (None: nowhere; TLS with *tls*) and, always, on *directory*/admin.sock."""
+
+    def __init__(
+        self,
+        application: web.Application,
+        *,
+        directory: Path,
+        listen: TcpAddress | UnixAddress | None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._directory = directory
+        self._listen = listen
+        self._tls = tls
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        self._servers: list[asyncio.Server] = []
+        self._inodes: dict[Path, tuple[int, int]] = {}
+
+    @property
+    def socket_path(self) -> Path:
+        """Return the path of the Unix socket."""
+        return self._directory / SOCKET_NAME
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Return the TCP addresses really listened on, host and port."""
+        names = [s.getsockname() for server in self._servers for s in server.sockets if s.family != socket.AF_UNIX]
+        return tuple((name[0], name[1]) for name in names)
+
+    async def __aenter__(self) -> Self:
+        """Open both; DataDirectoryInUse if another instance answers on the socket, ListenFailed for the rest."""
+        await self._runner.setup()
+        self._refuse_expectations()
+        try:
+            await self._open_unix(self.socket_path)
+            match self._listen:
+                case TcpAddress():
+                    await self._open_tcp(self._listen)
+                case UnixAddress():
+                    await self._open_unix(Path(self._listen.path))
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    def __repr__(self) -> str:
+        places = [str(self.socket_path), *(f"{host}:{port}" for host, port in self.addresses)]
+        return f"<AdminServer {', '.join(places) if self._servers else 'closed'}>"
+
+    def _refuse_expectations(self) -> None:
+        """Answer an unknown Expect ourselves: aiohttp would do so before any middleware, and repeat it."""
+        server = self._runner.server
+        if server is None:
+            return
+        serve = server.request_handler
+
+        async def expected(request: web.BaseRequest) -> web.StreamResponse:
+            if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+                return _nameless(problem(417, code="bad_request", detail="Only 100-continue can be expected."))
+            return await serve(request)
+
+        server.request_handler = expected
+
+    async def _open_unix(self, path: Path) -> None:
+        loop = asyncio.get_running_loop()
+        listener = self._bound(path)
+        try:
+            self._servers.append(await loop.create_unix_server(self._connection, sock=listener))
+        except OSError as error:
+            listener.close()
+            raise ListenFailed(f"can't listen on {path}: {error.strerror}") from error
+
+    def _bound(self, path: Path) -> socket.socket:
+        if len(os.fsencode(path)) > MAX_UNIX_PATH_BYTES:
+            raise ListenFailed(f"{path} is too long for a Unix socket: choose a shorter path")
+        if _somebody_answers(path):
+            if path == self.socket_path:
+                raise DataDirectoryInUse(self._directory)
+            raise ListenFailed(f"somebody else listens on {path}")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            path.unlink(missing_ok=True)
+            listener.bind(str(path))
+            # Nobody can connect before it listens, so there is no moment in which others could.
+            path.chmod(0o600)
+            self._inodes[path] = _inode(path)
+        except OSError as error:
+            listener.close()
+            raise ListenFailed(f"can't listen on {path}: {error.strerror}") from error
+        listener.settimeout(0)
+        return listener
+
+    async def _open_tcp(self, address: TcpAddress) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_server(
+                self._connection,
+                address.host,
+                address.port,
+                ssl=self._tls,
+                ssl_handshake_timeout=10 if self._tls else None,
+            )
+        except OSError as error:
+            raise ListenFailed(f"can't listen on {address} ([admin] listen): {error.strerror or error}") from error
+        self._servers.append(server)
+
+    def _connection(self) -> "_Connection":
+        server = self._runner.server
+        if server is None:
+            raise RuntimeError("the admin server is closed")
+        return _Connection(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type] # aiohttp's own word for "none", as in AppRunner
+        )
+
+    async def _close(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        # Only our own: after a mishap another instance's may stand there.
+        for path, inode in self._inodes.items():
+            with contextlib.suppress(FileNotFoundError):
+                if _inode(path) == inode:
+                    path.unlink()
+        self._inodes.clear()
+        await self._runner.cleanup()
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's connection, except that what it can't parse is answered without repeating it."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it repeats the input
+    ) -> web.StreamResponse:
+        if status >= 500:
+            self.log_exception("the admin listener failed", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("part of an answer is on its way already")
+        answer = problem(
+            status,
+            code="internal_error" if status >= 500 else "bad_request",
+            detail="The admin listener failed; its log says why." if status >= 500 else "This is no HTTP request.",
+        )
+        return _nameless(answer)
+
+
+def _nameless(answer: web.Response) -> web.Response:
+    """Close after *answer*, and hide what we are built of: it does not pass the signal that takes Server away."""
+    answer.headers["Server"] = "payproxy"
+    answer.force_close()
+    return answer
+
+
+def server_tls(certificate_file: Path, key_file: Path) -> ssl.SSLContext:
+    """Return the listener's TLS context; ListenFailed naming the files if they can't be used."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate_file, key_file)
+    except (OSError, ValueError) as error:
+        raise ListenFailed(f"can't use {certificate_file} with {key_file} for [admin]: {error}") from None
+    return context
+
+
+def _somebody_answers(path: Path) -> bool:
+    """Return whether a process listens on *path*; False if nothing is there or a killed one left its socket."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ListenFailed(f"{path} can't be looked at: {error.strerror}") from error
+    if not stat.S_ISSOCK(mode):
+        raise ListenFailed(f"{path} is in the way and no socket: move it elsewhere")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except BlockingIOError:
+            # Its queue is full: somebody listens, and is busy.
+            return True
+        except OSError as error:
+            raise ListenFailed(f"{path} can't be looked at: {error.strerror}") from error
+    return True
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino

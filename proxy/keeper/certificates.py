@@ -1,0 +1,35 @@
+"""Which certificates are in use and when they end, for metrics and pages."""
+
+from pathlib import Path
+
+from proxy.credentials.keys import KeyUnusable, load_certificate
+from proxy.settings.sections import Settings
+from proxy.telemetry.status import CertificateStatus
+
+
+def certificates_in_use(settings: Settings) -> tuple[CertificateStatus, ...]:
+    """Return every certificate that *settings* name; one that can't be read is left to the findings."""
+    named = [
+        ("server", "server", settings.server.certificate_file),
+        ("admin", "admin", settings.admin.certificate_file),
+        *((name, "credential", one.certificate_file) for name, one in settings.credentials.items()),
+        *((name, "token_endpoint", one.client_certificate_file) for name, one in settings.credentials.items()),
+        *((name, "upstream", one.client_certificate_file) for name, one in settings.upstreams.items()),
+    ]
+    found = []
+    for name, use, file in named:
+        if not file:
+            continue
+        try:
+            certificate = load_certificate(Path(file))
+        except KeyUnusable:
+            continue
+        found.append(
+            CertificateStatus(
+                name=name,
+                use=use,
+                subject=certificate.subject.rfc4514_string(),
+                expires=certificate.not_valid_after_utc.timestamp(),
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,201 @@
+"""The worker processes: fresh interpreters, each with a socket pair to the keeper; one that dies is replaced."""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from proxy.clock import Clock
+from proxy.events import Observer, WorkerEnded, WorkerStarted
+from proxy.keeper.sockets import Sockets
+from proxy.settings.snapshot import Snapshot, encode
+from proxy.telemetry.status import WorkerState, WorkerStatus
+
+# What a worker may inherit: nothing in which a secret could stand.
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG")
+# glibc gives memory back on every large free; kept a little longer, downloads run at nearly twice the speed.
+_MALLOC = {"MALLOC_TRIM_THRESHOLD_": "33554432", "MALLOC_TOP_PAD_": "1048576"}
+_RESTART_SECONDS = (0.1, 5.0)
+_STEADY_SECONDS = 10.0
+_LINK_LIMIT = 1048576
+_KILL_AFTER_SECONDS = 10.0
+
+Hear = Callable[["WorkerProcess", dict[str, Any]], None]
+
+
+class WorkerProcess:
+    """One living worker; *name* is unique for each process start."""
+
+    def __init__(self, index: int, *, name: str, process: asyncio.subprocess.Process, started: float) -> None:
+        self.index = index
+        self.name = name
+        self.process = process
+        self.started = started
+        self.state = WorkerState.STARTING
+        self.journal_usable = True
+        self._writer: asyncio.StreamWriter | None = None
+
+    def attach(self, writer: asyncio.StreamWriter) -> None:
+        """Take *writer* as the way to the worker."""
+        self._writer = writer
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send *message*; a worker that is gone hears nothing."""
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+    def __repr__(self) -> str:
+        return f"<WorkerProcess {self.name} pid {self.process.pid} {self.state}>"
+
+
+class Workers:
+    """Keeps as many workers alive as there are sets of sockets, all with one snapshot."""
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        snapshot: Snapshot,
+        sockets: Sockets,
+        clock: Clock,
+        observe: Observer,
+        hear: Hear,
+        greetings: Callable[[], Iterable[dict[str, Any]]],
+        ended: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self.number = number
+        self._snapshot = encode(snapshot).decode()
+        self._sockets = sockets
+        self._clock = clock
+        self._observe = observe
+        self._hear = hear
+        self._greetings = greetings
+        self._ended = ended
+        self._alive: dict[int, WorkerProcess] = {}
+        self._draining: float | None = None
+
+    async def run(self) -> None:
+        """Keep the workers until they were told to drain and have ended."""
+        async with asyncio.TaskGroup() as tasks:
+            for index in range(self.number):
+                tasks.create_task(self._keep(index), name=f"worker {index}")
+
+    def drain(self, *, grace: float) -> None:
+        """Tell all workers to stop listening in *grace* seconds, end what is in flight and leave."""
+        self._draining = grace
+        for worker in self._alive.values():
+            self._tell_to_drain(worker)
+
+    def kill(self) -> None:
+        """End all workers at once."""
+        for worker in self._alive.values():
+            if worker.process.returncode is None:
+                worker.process.kill()
+
+    def broadcast(self, message: dict[str, Any]) -> None:
+        """Send *message* to every worker that serves."""
+        for worker in self._alive.values():
+            if worker.state is not WorkerState.STARTING:
+                worker.send(message)
+
+    def statuses(self) -> tuple[WorkerStatus, ...]:
+        """Return the living workers as people see them."""
+        return tuple(
+            WorkerStatus(worker=one.index, pid=one.process.pid, state=one.state, started=one.started)
+            for one in self._alive.values()
+        )
+
+    @property
+    def journals_usable(self) -> bool:
+        """Return whether every worker can write its journal, as far as it said."""
+        return all(worker.journal_usable for worker in self._alive.values())
+
+    async def _keep(self, index: int) -> None:
+        delay = _RESTART_SECONDS[0]
+        while self._draining is None:
+            began = self._clock.monotonic()
+            await self._live(index)
+            if self._draining is not None:
+                return
+            steady = self._clock.monotonic() - began > _STEADY_SECONDS
+            delay = _RESTART_SECONDS[0] if steady else min(delay * 2, _RESTART_SECONDS[1])
+            await self._clock.sleep(delay)
+
+    async def _live(self, index: int) -> None:
+        """Start a worker and listen to it until it ends."""
+        ours, theirs = socket.socketpair()
+        ours.settimeout(0)
+        sockets = self._sockets.descriptors(index)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                "proxy.worker",
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), *sockets),
+                env=_environment(),
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        started = self._clock.now()
+        worker = WorkerProcess(
+            index, name=f"w{index}-{process.pid}-{int(started * 1000):x}", process=process, started=started
+        )
+        self._alive[index] = worker
+        self._observe(WorkerStarted(worker=index, pid=process.pid))
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LINK_LIMIT)
+        worker.attach(writer)
+        try:
+            worker.send({"type": "serve", "snapshot": self._snapshot, "worker": worker.name, "sockets": sockets})
+            if self._draining is not None:
+                self._tell_to_drain(worker)
+            await self._listen(worker, reader)
+            code = await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            writer.close()
+            del self._alive[index]
+        self._observe(WorkerEnded(worker=index, pid=process.pid, exit_code=code, expected=self._draining is not None))
+        await self._ended(worker.name)
+
+    async def _listen(self, worker: WorkerProcess, reader: asyncio.StreamReader) -> None:
+        while line := await _line(reader):
+            message = json.loads(line)
+            if message["type"] == "ready":
+                worker.state = WorkerState.SERVING if self._draining is None else WorkerState.DRAINING
+                for greeting in self._greetings():
+                    worker.send(greeting)
+            else:
+                self._hear(worker, message)
+
+    def _tell_to_drain(self, worker: WorkerProcess) -> None:
+        worker.state = WorkerState.DRAINING
+        worker.send({"type": "drain", "grace": self._draining})
+
+    def __repr__(self) -> str:
+        return f"<Workers {len(self._alive)} of {self.number}>"
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    """Return the next line, b"" when the worker is gone."""
+    try:
+        return await reader.readline()
+    except ConnectionError:
+        return b""
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    # The package is found by its place, whatever the working directory and whether or not it is installed.
+    return kept | _MALLOC | {"PYTHONPATH": str(Path(__file__).parent.parent.parent)}

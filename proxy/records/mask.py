@@ -1,0 +1,206 @@
+"""Card numbers, IBANs and tokens in strings that callers or the bank gave are masked before they reach the journal."""
+
+import hmac
+import re
+from collections.abc import Callable
+from itertools import accumulate
+from urllib.parse import unquote
+
+# Digits that end the first four of an IBAN, or 13 characters as in a card number: one search over clean text, 0.2 us.
+# It begins with a digit so that `re` skips everything else; alternatives at its start would cost three times as much.
+_HINT = re.compile(r"[0-9][0-9 +\-](?:(?<=[A-Za-z]{2}[0-9]{2})|[0-9 +\-]{11})")
+_TOKEN = re.compile(r"eyJ[A-Za-z0-9_+=-]{7,}(?:\.[A-Za-z0-9_+=-]*)*")
+_RUN = re.compile(r"[0-9](?:[ +\-]{0,3}[0-9]){12,}")
+_GROUP = re.compile(r"[0-9]+")
+_IBAN_START = re.compile(r"(?=([A-Za-z]{2})[0-9]{2})")
+_SEPARATORS = re.compile(r"[ +\-]{1,3}")
+_LETTERED_UUID = re.compile(r"(?=[0-9\-]*[A-Fa-f])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+
+# The IBAN registry (ISO 13616): length by country; where the account part has digits only, a letter rules it out.
+_DIGITS_ONLY = (
+    "AE23 AT20 BA20 BE16 BI27 CR22 CZ24 DE22 DJ27 DK18 EE20 EG29 ES24 FI18 FO18 GL18 HR21 HU28 IL23 IS26 LT20 LY25 ME22"
+    " MN20 MR27 NO15 PL28 PT25 RS22 SD18 SE24 SI19 SK24 SO23 ST25 TL23 TN24 VA22 XK20"
+)
+_WITH_LETTERS = (
+    "AD24 AL28 AZ28 BG22 BH22 BR29 BY28 CH21 CY28 DO28 FK18 FR27 GB22 GE22 GI23 GR27 GT28 HN28 IE22 IQ23 IT27 JO30 KW30"
+    " KZ20 LB28 LC32 LI21 LU20 LV21 MC27 MD24 MK19 MT31 MU30 NI28 NL18 OM23 PK24 PS29 QA29 RO24 RU33 SA24 SC31 SM27"
+    " SV28 TR26 UA29 VG24 YE30"
+)
+IBAN_LENGTHS = {item[:2]: int(item[2:]) for item in f"{_DIGITS_ONLY} {_WITH_LETTERS}".split()}
+_ONLY_DIGITS = frozenset(item[:2] for item in _DIGITS_ONLY.split())
+_LONGEST_SPREAD = 4 * max(IBAN_LENGTHS.values())
+
+# Issuer prefixes (ISO/IEC 7812) and the lengths they come in. None begins with 1: 13 digits with a 1 are milliseconds.
+_ISSUERS = (
+    (re.compile(r"4"), frozenset((13, 16, 19))),  # Visa
+    (re.compile(r"5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720"), frozenset((16,))),  # Mastercard
+    (re.compile(r"3[47]"), frozenset((15,))),  # American Express
+    (re.compile(r"6011|64[4-9]|65|62"), frozenset((16, 17, 18, 19))),  # Discover, UnionPay
+    (re.compile(r"30[0-5]|3095|36|3[89]"), frozenset((14, 15, 16, 17, 18, 19))),  # Diners Club
+    (re.compile(r"35(?:2[89]|[3-8])"), frozenset((16, 17, 18, 19))),  # JCB
+    (re.compile(r"50(?:18|20|38)|5893|6304|6759|676[1-3]"), frozenset(range(13, 20))),  # Maestro
+)
+
+
+class Mask:
+    """Masks what looks like a card number, an IBAN or a token as first4...last2#hmac8.
+
+    *key* is this installation's own: equal values mask alike, so that a search can mask its argument and find them.
+    """
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def __repr__(self) -> str:
+        return "<Mask>"
+
+    def text(self, text: str) -> str:
+        """Return *text* masked: every run of 13 to 19 digits that passes Luhn counts as a card number."""
+        if _HINT.search(text) or "eyJ" in text or "%" in text:
+            return self._masked(text, _any_card)
+        return text
+
+    def index(self, value: str) -> str:
+        """Return the value of an index header masked: digits count as a card only with an issuer's prefix and length.
+
+        These values are what people search by: order numbers and times must survive.
+        """
+        # Two shortcuts for what is most often given: numbers, and UUIDs, on which the search takes 0.7 us.
+        if len(value) == 36 and _LETTERED_UUID.fullmatch(value):
+            return value
+        if value.isdecimal() and value.isascii():
+            return self._mark(value) if 13 <= len(value) <= 19 and _issued_card(value) and luhn(value) else value
+        if _HINT.search(value) or "eyJ" in value or "%" in value:
+            return self._masked(value, _issued_card)
+        return value
+
+    def _masked(self, text: str, is_card: Callable[[str], bool]) -> str:
+        if "%" in text:
+            # A target's escapes are blanks and dashes, or digits that someone hid: look behind them, but keep the
+            # spelling if there was nothing.
+            plain = unquote(text)
+            masked = self._scan(plain, is_card)
+            if masked != plain:
+                return masked
+        return self._scan(text, is_card)
+
+    def _scan(self, text: str, is_card: Callable[[str], bool]) -> str:
+        if "eyJ" in text:
+            text = _TOKEN.sub(lambda match: self._mark(match.group()), text)
+        if _HINT.search(text) is None:
+            return text
+        # One random UUID in 300 ends in twelve digits, and one of ten such would pass Luhn.
+        pieces: list[str] = []
+        at = 0
+        for uuid in _LETTERED_UUID.finditer(text):
+            pieces += (self._numbers(text[at : uuid.start()], is_card), uuid.group())
+            at = uuid.end()
+        return "".join((*pieces, self._numbers(text[at:], is_card)))
+
+    def _numbers(self, text: str, is_card: Callable[[str], bool]) -> str:
+        text = self._replace(text, _ibans(text))
+        return self._replace(text, _cards(text, is_card))
+
+    def _replace(self, text: str, found: list[tuple[int, int, str]]) -> str:
+        if not found:
+            return text
+        pieces: list[str] = []
+        at = 0
+        for start, end, plain in found:
+            pieces += (text[at:start], self._mark(plain))
+            at = end
+        return "".join((*pieces, text[at:]))
+
+    def _mark(self, plain: str) -> str:
+        return f"{plain[:4]}…{plain[-2:]}#{hmac.digest(self._key, plain.encode(), 'sha256')[:4].hex()}"
+
+
+def luhn(digits: str) -> bool:
+    """Return whether the last digit of *digits* checks the others (ISO/IEC 7812-1 annex B)."""
+    return sum(_luhn_weights(digits, len(digits) % 2)) % 10 == 0
+
+
+def iban_checks(iban: str) -> bool:
+    """Return whether *iban*, upper case without blanks, has remainder 1 (ISO 13616, mod 97-10)."""
+    return int("".join(str(int(char, 36)) for char in iban[4:] + iban[:4])) % 97 == 1
+
+
+def _luhn_weights(digits: str, doubled: int) -> list[int]:
+    """Return what each digit adds to the sum if those at even (0) or odd (1) places are *doubled*."""
+    return [int("0246813579"[int(digit)]) if place % 2 == doubled else int(digit) for place, digit in enumerate(digits)]
+
+
+def _any_card(digits: str) -> bool:  # noqa: ARG001 - the same shape as _issued_card
+    return True
+
+
+def _issued_card(digits: str) -> bool:
+    return any(prefix.match(digits) and len(digits) in lengths for prefix, lengths in _ISSUERS)
+
+
+def _cards(text: str, is_card: Callable[[str], bool]) -> list[tuple[int, int, str]]:
+    """Return start, end and digits of each card number: groups of digits that together have 13 to 19 and pass Luhn.
+
+    Running sums for both parities make a window cost a subtraction: a long target of single digits stays linear.
+    """
+    found: list[tuple[int, int, str]] = []
+    for run in _RUN.finditer(text):
+        groups = [match.span() for match in _GROUP.finditer(text, run.start(), run.end())]
+        digits = "".join(text[start:end] for start, end in groups)
+        bounds = [0, *accumulate(end - start for start, end in groups)]
+        sums = [[0, *accumulate(_luhn_weights(digits, parity))] for parity in (0, 1)]
+        first = 0
+        while first < len(groups):
+            begin = bounds[first]
+            last = first + 1
+            longest = 0
+            while last < len(bounds) and bounds[last] - begin <= 19:
+                end = bounds[last]
+                total = sums[end % 2]
+                if end - begin >= 13 and (total[end] - total[begin]) % 10 == 0 and is_card(digits[begin:end]):
+                    longest = last
+                last += 1
+            if longest:
+                found.append((groups[first][0], groups[longest - 1][1], digits[begin : bounds[longest]]))
+                first = longest
+            else:
+                first += 1
+    return found
+
+
+def _ibans(text: str) -> list[tuple[int, int, str]]:
+    """Return start, end and the plain upper-case form of each IBAN, written together or in groups."""
+    found: list[tuple[int, int, str]] = []
+    done = 0
+    for match in _IBAN_START.finditer(text):
+        country = match.group(1).upper()
+        start = match.start()
+        length = IBAN_LENGTHS.get(country)
+        if length is None or start < done:
+            continue
+        end = _end_of(text, start, length)
+        plain = _SEPARATORS.sub("", text[start:end]).upper()
+        account = plain[4:]
+        if len(plain) != length or not (account.isdigit() or country not in _ONLY_DIGITS):
+            continue
+        if iban_checks(plain):
+            found.append((start, end, plain))
+            done = end
+    return found
+
+
+def _end_of(text: str, start: int, length: int) -> int:
+    """Return where *length* letters and digits end that begin at *start*, separators not counted; *start* if none."""
+    at = start
+    stop = min(len(text), start + _LONGEST_SPREAD)
+    while length and at < stop:
+        if text[at].isalnum() and text[at].isascii():
+            length -= 1
+            at += 1
+        elif separator := _SEPARATORS.match(text, at):
+            at = separator.end()
+        else:
+            break
+    return at if not length else start

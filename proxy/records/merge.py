@@ -1,0 +1,132 @@
+"""Moves what is in the workers' journals into the keeper's stream; every call belongs in the shipper's thread."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from proxy.clock import Clock
+from proxy.records.segment import JOURNALS, segments
+from proxy.records.stream import Position, Progress, Stream
+from proxy.records.tail import JournalTail
+
+# A dead worker's journal is recognised by its lock even if nobody says so: after the keeper itself was killed.
+LIVENESS_SECONDS = 1.0
+
+
+class Merger:
+    """Reads all journals below *data_directory*; what is in the stream and on disk there is removed from them.
+
+    *delivered* tells how far all sinks are.
+    """
+
+    def __init__(
+        self, data_directory: Path, stream: Stream, *, clock: Clock, delivered: Callable[[], Position]
+    ) -> None:
+        self._directory = data_directory / JOURNALS
+        self._stream = stream
+        self._clock = clock
+        self._delivered = delivered
+        self._progress: Progress | None = None
+        self._tails: dict[str, JournalTail] = {}
+        self._ended: set[str] = set()
+        self._liveness_at = 0.0
+        self._suspect: Position | None = None
+
+    def __repr__(self) -> str:
+        return f"<Merger {len(self._tails)} journals>"
+
+    @property
+    def opened(self) -> bool:
+        """Return whether the stream is open."""
+        return self._progress is not None
+
+    def open(self) -> None:
+        """Open the stream; raises OSError."""
+        self._progress = self._stream.open()
+
+    def end(self, worker: str) -> None:
+        """Note that *worker* has ended: the next `pump` completes what it left open."""
+        self._ended.add(worker)
+
+    def pump(self) -> bool:
+        """Move some records; return whether those were all. Raises OSError, and then nothing has moved."""
+        listed = self._listed()
+        records: list[bytes] = []
+        complete = True
+        try:
+            for worker, tail in self._tails.items():
+                found, read = tail.read(sorted(listed.get(worker, [])))
+                records += found
+                if read and tail.ended:
+                    records += tail.unknown()
+                complete = complete and read
+            retiring = [tail for tail in self._tails.values() if tail.retire()]
+            if records or retiring:
+                progress = self._current()
+                self._stream.append(records, progress)
+                self._progress = progress
+        except OSError:
+            # The tails are ahead of the stream now: forget them, and read on from what the stream says.
+            self._tails.clear()
+            raise
+        if retiring and self._may_remove():
+            for tail in retiring:
+                if tail.remove():
+                    self._drop(tail.worker)
+            self._progress = self._current()
+        for worker in [worker for worker, tail in self._tails.items() if tail.ended and worker not in listed]:
+            self._drop(worker)
+        return complete
+
+    def _listed(self) -> dict[str, list[int]]:
+        """Return the segments of each worker, having begun a tail for new workers and noted which have ended."""
+        listed: dict[str, list[int]] = defaultdict(list)
+        for worker, number in segments(self._directory):
+            listed[worker].append(number)
+        progress = self._progress or Progress()
+        for worker in listed.keys() | progress.carried.keys():
+            if worker not in self._tails:
+                tail = JournalTail(
+                    self._directory,
+                    worker,
+                    positions=progress.journals,
+                    carried=progress.carried.get(worker, []),
+                )
+                tail.recall(sorted(listed.get(worker, [])))
+                self._tails[worker] = tail
+        now = self._clock.monotonic()
+        look = now >= self._liveness_at
+        if look:
+            self._liveness_at = now + LIVENESS_SECONDS
+        for worker, tail in self._tails.items():
+            if not tail.ended and (worker in self._ended or (look and not tail.worker_lives())):
+                tail.ended = True
+        if any(tail.ended for tail in self._tails.values()):
+            # Listed again: what an ended worker wrote last may lie in a segment opened since.
+            listed.clear()
+            for worker, number in segments(self._directory):
+                listed[worker].append(number)
+        return listed
+
+    def _current(self) -> Progress:
+        return Progress(
+            journals={name: at for tail in self._tails.values() for name, at in tail.positions.items()},
+            carried={tail.worker: carried for tail in self._tails.values() if (carried := tail.carried)},
+        )
+
+    def _may_remove(self) -> bool:
+        """Return whether what was read is safe: on disk in the stream, or if that fails, taken by every sink."""
+        if self._suspect is not None and self._delivered() < self._suspect:
+            return False
+        self._suspect = None
+        try:
+            self._stream.sync()
+        except OSError:
+            self._suspect = self._stream.end
+            self._stream.rotate()
+            return False
+        return True
+
+    def _drop(self, worker: str) -> None:
+        del self._tails[worker]
+        self._ended.discard(worker)

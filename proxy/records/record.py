@@ -1,0 +1,311 @@
+"""What an intent and an exchange look like in the request log; masked here, once, when a line is built."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from proxy.clock import timestamp
+from proxy.errors import Sent
+from proxy.records.line import line
+from proxy.records.mask import Mask
+
+# The format of intents and records: raised when a field changes its meaning or goes away, not when one is added.
+VERSION = 1
+
+# Characters of a caller's string that a record keeps. A cut goes back to where no card number, IBAN or token can be
+# half in: 19 digits with three separators between any two are 73 characters.
+LONGEST_TEXT = 2048
+MOST_QUERY_KEYS = 64
+_RUN_UP = 128
+_RUN_CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz %+-_=."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordContext:
+    """What all records of a process share: environment, instance, and the digest of the configuration in force."""
+
+    environment: str
+    instance: str
+    config_digest: str
+
+
+class MadeAttempt(Protocol):
+    """One send to the bank, as the data path leaves it; times in epoch seconds and milliseconds."""
+
+    number: int
+    started_wall: float
+    status: int
+    token_fingerprint: str
+    sent: Sent
+    connect_ms: float
+    wait_ms: float
+
+
+class FinishedExchange(Protocol):
+    """One request after its end, as the data path leaves it; it is read some milliseconds later and not changed."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
+    def began_wall(self) -> float: ...  # noqa: D102 - the class docstring says it
+    @property
+    def began(self) -> float: ...  # noqa: D102 - the class docstring says it
+    @property
+    def finished(self) -> float: ...  # noqa: D102 - the class docstring says it
+    @property
+    def caller(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
+    def caller_proof(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
+    def client_address(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
+    def method(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
+    def path(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
+    def query_keys(self) -> tuple[str, ...]: ...  # noqa: D102 - the class docstring says it
+    @property
+    def route(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
+    def upstream(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
+    def credential(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
+    def audience(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
+    def side(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
+    def why(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
+    def status(self) -> int: ...  # noqa: D102 - the class docstring says it
+    @property
+    def origin(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
+    def code(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
+    def cause(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
+    def sent_upstream(self) -> Sent: ...  # noqa: D102 - the class docstring says it
+    @property
+    def replayed(self) -> bool: ...  # noqa: D102 - the class docstring says it
+    @property
+    def note(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
+    def caller_left(self) -> bool: ...  # noqa: D102 - the class docstring says it
+    @property
+    def request_bytes(self) -> int: ...  # noqa: D102 - the class docstring says it
+    @property
+    def response_bytes(self) -> int: ...  # noqa: D102 - the class docstring says it
+    @property
+    def waited(self) -> float: ...  # noqa: D102 - the class docstring says it
+    @property
+    def index(self) -> tuple[tuple[str, str], ...]: ...  # noqa: D102 - the class docstring says it
+
+    @property
+    def attempts(self) -> Sequence[MadeAttempt]:
+        """Return the sends, in order."""
+
+
+class RecordBuilder:
+    """Turns exchanges into lines of the journal, masking what callers and the bank gave."""
+
+    def __init__(self, context: RecordContext, mask: Mask) -> None:
+        self._context = context
+        self._mask = mask
+        self._second = -1
+        self._prefix = ""
+
+    def __repr__(self) -> str:
+        return f"<RecordBuilder {self._context.instance} version {VERSION}>"
+
+    def intent(self, exchange: FinishedExchange, attempt: MadeAttempt) -> bytes:
+        """Return the line that says: this is about to be sent. All that is known by now, for if nothing follows."""
+        context = self._context
+        return line(
+            {
+                "kind": "intent",
+                "id": exchange.id,
+                "version": VERSION,
+                "time": self._time(exchange.began_wall),
+                "environment": context.environment,
+                "instance": context.instance,
+                "attempt": attempt.number,
+                "started": self._time(attempt.started_wall),
+                "token_fingerprint": attempt.token_fingerprint,
+                "caller": exchange.caller,
+                "caller_proof": exchange.caller_proof,
+                "client_address": exchange.client_address,
+                "method": exchange.method,
+                "route": exchange.route,
+                "path": self._text(exchange.path),
+                "query_keys": self._query_keys(exchange.query_keys) if exchange.query_keys else (),
+                "upstream": exchange.upstream,
+                "credential": exchange.credential,
+                "audience": exchange.audience,
+                "side": exchange.side,
+                "why": exchange.why,
+                "request_bytes": exchange.request_bytes,
+                "index": self._index(exchange.index) if exchange.index else {},
+                "config_digest": context.config_digest,
+            }
+        )
+
+    def exchange(self, exchange: FinishedExchange) -> bytes:
+        """Return the record of a finished exchange as a line; times in milliseconds, sizes in bytes."""
+        context = self._context
+        seconds = exchange.finished - exchange.began
+        return line(
+            {
+                "kind": "exchange",
+                "id": exchange.id,
+                "version": VERSION,
+                "time": self._time(exchange.began_wall),
+                "environment": context.environment,
+                "instance": context.instance,
+                "caller": exchange.caller,
+                "caller_proof": exchange.caller_proof,
+                "client_address": exchange.client_address,
+                "method": exchange.method,
+                "route": exchange.route,
+                "path": self._text(exchange.path),
+                "query_keys": self._query_keys(exchange.query_keys) if exchange.query_keys else (),
+                "upstream": exchange.upstream,
+                "credential": exchange.credential,
+                "audience": exchange.audience,
+                "side": exchange.side,
+                "why": exchange.why,
+                "attempts": [
+                    {
+                        "started": self._time(attempt.started_wall),
+                        "status": attempt.status,
+                        "token_fingerprint": attempt.token_fingerprint,
+                        "sent": attempt.sent,
+                        "connect_ms": _thousandths(attempt.connect_ms),
+                        "wait_ms": _thousandths(attempt.wait_ms),
+                    }
+                    for attempt in exchange.attempts
+                ],
+                "status": exchange.status,
+                "origin": exchange.origin,
+                "code": exchange.code,
+                "cause": self._text(exchange.cause) if exchange.cause else "",
+                "sent_upstream": exchange.sent_upstream,
+                "replayed": exchange.replayed,
+                "note": exchange.note,
+                "caller_left": exchange.caller_left,
+                "duration_ms": _thousandths(seconds * 1000),
+                "overhead_ms": _thousandths((seconds - exchange.waited) * 1000),
+                "request_bytes": exchange.request_bytes,
+                "response_bytes": exchange.response_bytes,
+                "index": self._index(exchange.index) if exchange.index else {},
+                "config_digest": context.config_digest,
+            }
+        )
+
+    def _text(self, text: str) -> str:
+        return self._mask.text(text if len(text) <= LONGEST_TEXT else cut(text))
+
+    def _query_keys(self, keys: tuple[str, ...]) -> list[str]:
+        return [self._text(key) for key in keys[:MOST_QUERY_KEYS]]
+
+    def _index(self, pairs: tuple[tuple[str, str], ...]) -> dict[str, str]:
+        """Return the index headers' values by name; a name given twice has both values (RFC 9110 5.3)."""
+        values: dict[str, str] = {}
+        for name, given in pairs:
+            value = self._mask.index(given if len(given) <= LONGEST_TEXT else cut(given))
+            values[name] = f"{values[name]}, {value}" if name in values else value
+        return values
+
+    def _time(self, seconds: float) -> str:
+        """Return `timestamp(seconds)`, formatting whole seconds once: 0.3 us instead of 2."""
+        whole, micro = divmod(int(seconds * 1_000_000 + 0.5), 1_000_000)
+        if whole != self._second:
+            self._second = whole
+            self._prefix = timestamp(whole)[:-7]
+        return f"{self._prefix}{micro:06d}Z"
+
+
+def _thousandths(number: float) -> float:
+    """Return *number*, not negative, to three decimals: 0.1 us where round() takes 0.2, up to four times a record."""
+    return int(number * 1000 + 0.5) / 1000
+
+
+def cut(text: str) -> str:
+    """Return the beginning of a *text* longer than LONGEST_TEXT, without a run of characters that the cut divides."""
+    safe = LONGEST_TEXT - _RUN_UP
+    return f"{text[:safe]}{text[safe:LONGEST_TEXT].rstrip(_RUN_CHARACTERS)}…"
+
+
+def unknown_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
+    """Return the record of an exchange whose worker ended: nobody knows whether the bank acted on its last attempt."""
+    first = intents[0]
+    kept = {name: first[name] for name in _FROM_INTENT}
+    last = len(intents) - 1
+    attempts = [
+        {
+            "started": intent["started"],
+            # A second attempt follows an answer that refused the token; which status it had died with the worker.
+            "status": 0,
+            "token_fingerprint": intent["token_fingerprint"],
+            "sent": Sent.UNKNOWN if number == last else Sent.YES,
+            "connect_ms": 0.0,
+            "wait_ms": 0.0,
+        }
+        for number, intent in enumerate(intents)
+    ]
+    outcome = {
+        "attempts": attempts,
+        "status": 0,
+        "origin": "proxy",
+        "code": "",
+        "cause": "",
+        "sent_upstream": Sent.UNKNOWN,
+        "replayed": last > 0,
+        "note": "worker_ended",
+        "caller_left": False,
+        "duration_ms": 0.0,
+        "overhead_ms": 0.0,
+        "request_bytes": first["request_bytes"],
+        "response_bytes": 0,
+        "index": first["index"],
+        "config_digest": first["config_digest"],
+    }
+    return line({"kind": "exchange", "id": first["id"], **kept, **outcome})
+
+
+_FROM_INTENT = (
+    "version",
+    "time",
+    "environment",
+    "instance",
+    "caller",
+    "caller_proof",
+    "client_address",
+    "method",
+    "route",
+    "path",
+    "query_keys",
+    "upstream",
+    "credential",
+    "audience",
+    "side",
+    "why",
+)
+
+
+def lost_records(context: RecordContext, *, id: str, now: float, count: int, cause: str) -> bytes:  # noqa: A002
+    """Return the record that says that *count* records could not be kept while the journal could not be written."""
+    return line(
+        {
+            "kind": "lifecycle",
+            "id": id,
+            "version": VERSION,
+            "time": timestamp(now),
+            "environment": context.environment,
+            "instance": context.instance,
+            "event": "records_lost",
+            "count": count,
+            "cause": cause,
+            "config_digest": context.config_digest,
+        }
+    )

@@ -1,0 +1,93 @@
+"""One file of a journal: preallocated, appended to by one writer, read by others up to its first NUL."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+JOURNALS = "journal"
+STREAM = "stream"
+SUFFIX = ".jsonl"
+LOCK_SUFFIX = ".lock"
+
+
+class Segment:
+    """A file that is on disk, reserve and all, before the first line goes in; raises OSError."""
+
+    def __init__(self, path: Path, *, reserve: int) -> None:
+        self.path = path
+        self.reserve = reserve
+        self.size = 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptor = os.open(path, flags, 0o600)
+        try:
+            # The disk being full has to show here, before a request is sent, and not in its record afterwards.
+            os.posix_fallocate(self._descriptor, 0, reserve)
+            os.fsync(self._descriptor)
+            sync_directory(path.parent)
+        except OSError:
+            os.close(self._descriptor)
+            path.unlink(missing_ok=True)
+            raise
+
+    def __repr__(self) -> str:
+        return f"<Segment {self.path.name} {self.size} of {self.reserve} bytes>"
+
+    def has_room(self, size: int) -> bool:
+        """Return whether *size* bytes fit into the reserve; what is larger than it goes into an empty segment."""
+        return self.size == 0 or self.size + size <= self.reserve
+
+    def append(self, data: bytes) -> None:
+        """Write *data*, which ends in a line feed, after what is there."""
+        written = os.write(self._descriptor, data)
+        while written < len(data):
+            written += os.write(self._descriptor, data[written:])
+        self.size += written
+
+    def sync(self) -> None:
+        """Return once everything appended is on disk."""
+        os.fdatasync(self._descriptor)
+
+    def finish(self) -> None:
+        """Give back the rest of the reserve and close."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, self.size)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close, and leave the file as it is: after a failed sync nothing is tried on it again."""
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+
+
+def sync_directory(directory: Path) -> None:
+    """Return once the names in *directory* are on disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def segment_path(directory: Path, worker: str, number: int) -> Path:
+    """Return where segment *number* of *worker* lies in the journals' *directory*."""
+    return directory / f"{worker}-{number}{SUFFIX}"
+
+
+def segments(directory: Path) -> Iterator[tuple[str, int]]:
+    """Yield worker and number of each segment in *directory*, in no order; other files are passed over."""
+    for name in os.listdir(directory) if directory.is_dir() else ():  # noqa: PTH208 - names only, without a Path each
+        worker, dash, number = name.removesuffix(SUFFIX).rpartition("-")
+        if name.endswith(SUFFIX) and dash and number.isdecimal():
+            yield worker, int(number)
+
+
+def spool_size(data_directory: Path) -> int:
+    """Return how many bytes journals and stream take together."""
+    total = 0
+    for directory in (data_directory / JOURNALS, data_directory / STREAM):
+        with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total

@@ -1,0 +1,198 @@
+"""The keeper's side of the request log: tails the workers' journals and hands their records to the sinks."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from proxy.clock import Clock
+from proxy.events import Observer
+from proxy.records.checkpoint import Checkpoint
+from proxy.records.merge import Merger
+from proxy.records.record import RecordContext
+from proxy.records.segment import STREAM
+from proxy.records.sinks.sink import Sink, SinkFailed, SinkRecovered, SinkUnavailable, StreamFailed
+from proxy.records.stream import Position, Stream
+
+Result = TypeVar("Result")
+
+POLL_SECONDS = 0.05
+IDLE_POLL_SECONDS = 0.25
+FAILED_POLL_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 5.0
+# What a killed keeper delivered since the last checkpoint comes again, with the same ids.
+CHECKPOINT_SECONDS = 1.0
+
+
+@dataclass(slots=True, kw_only=True)
+class _Outlet:
+    """A sink and how far in the stream it is."""
+
+    sink: Sink
+    position: Position = field(default_factory=lambda: Position(1, 0, 0))
+    failed: bool = False
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Shipper:
+    """Moves records from the journals below *data_directory* into one stream, and from there to each sink by itself.
+
+    At least once: after a crash a record may come twice, with the same id. A sink that is away holds back nothing but
+    the files. All file work is done in one thread, so that nothing here stalls the keeper's loop.
+    """
+
+    def __init__(
+        self, data_directory: Path, *, sinks: Sequence[Sink], clock: Clock, observe: Observer, context: RecordContext
+    ) -> None:
+        self.dropped = {sink.name: 0 for sink in sinks}
+        self._context = context
+        self._outlets = [_Outlet(sink=sink) for sink in sinks]
+        self._clock = clock
+        self._observe = observe
+        self._stream = Stream(data_directory / STREAM)
+        self._checkpoint = Checkpoint(data_directory / STREAM)
+        self._merger = Merger(data_directory, self._stream, clock=clock, delivered=self._delivered)
+        self._checkpoint_at = 0.0
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="shipper")
+        self._closing = False
+        self._read_all = False
+        self._patience = 0.0
+        self._running = False
+        self._stopped = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Shipper {self._stream!r} {len(self._outlets)} sinks, {self.backlog_records} records behind>"
+
+    @property
+    def backlog_records(self) -> int:
+        """Return how many records of the stream the slowest sink has yet to take."""
+        end = self._stream.end.sequence
+        return max((max(0, end - outlet.position.sequence) for outlet in self._outlets), default=0)
+
+    async def run(self) -> None:
+        """Ship until `close` is called."""
+        self._running = True
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while not await self._pump() and not self._closing:
+                    await self._clock.sleep(FAILED_POLL_SECONDS)
+                feeds = [
+                    tasks.create_task(self._feed(outlet), name=f"sink {outlet.sink.name}") for outlet in self._outlets
+                ]
+                await self._follow()
+                self._read_all = True
+                self._tell_outlets()
+                if feeds:
+                    _, late = await asyncio.wait(feeds, timeout=self._patience)
+                    for feed in late:
+                        feed.cancel()
+        finally:
+            await self._end()
+
+    async def worker_ended(self, worker: str) -> None:
+        """Complete what the ended *worker* had in flight as "unknown"."""
+        self._merger.end(worker)
+        await self._pump()
+
+    async def close(self, *, patience: float = 2.0) -> None:
+        """Ship what there is, giving sinks *patience* seconds, and let `run` return; what is left is kept for later."""
+        self._patience = patience
+        self._closing = True
+        if self._running:
+            await self._stopped.wait()
+        else:
+            await self._end()
+
+    async def _follow(self) -> None:
+        pause = POLL_SECONDS
+        while not self._closing:
+            before = self._stream.end
+            fine = await self._pump()
+            moved = self._stream.end != before
+            pause = POLL_SECONDS if moved else min(IDLE_POLL_SECONDS, pause * 1.5)
+            await self._clock.sleep(pause if fine else FAILED_POLL_SECONDS)
+        await self._pump()
+
+    async def _pump(self) -> bool:
+        """Move everything that is in the journals into the stream; return whether that went well."""
+        try:
+            while not await self._in_thread(self._pump_once):
+                self._tell_outlets()
+        except OSError as error:
+            self._observe(StreamFailed(cause=error.strerror or type(error).__name__))
+            return False
+        self._tell_outlets()
+        return True
+
+    def _pump_once(self) -> bool:
+        """Do one turn of file work, in the thread; return whether the journals are read to their ends."""
+        if not self._merger.opened:
+            self._merger.open()
+            positions = self._checkpoint.load([outlet.sink.name for outlet in self._outlets], self._stream)
+            for outlet in self._outlets:
+                outlet.position = positions[outlet.sink.name]
+            self._save_positions()
+        complete = self._merger.pump()
+        now = self._clock.monotonic()
+        if now >= self._checkpoint_at:
+            self._checkpoint_at = now + CHECKPOINT_SECONDS
+            self._save_positions()
+            self._stream.forget(self._delivered().segment)
+        return complete
+
+    def _save_positions(self) -> None:
+        self._checkpoint.save({outlet.sink.name: outlet.position for outlet in self._outlets})
+
+    def _delivered(self) -> Position:
+        """Return how far every sink is."""
+        return min((outlet.position for outlet in self._outlets), default=self._stream.end)
+
+    def _tell_outlets(self) -> None:
+        for outlet in self._outlets:
+            outlet.news.set()
+
+    async def _feed(self, outlet: _Outlet) -> None:
+        """Hand the stream to one sink, batch by batch, as fast as it takes them."""
+        pause = POLL_SECONDS
+        while True:
+            outlet.news.clear()
+            last = self._read_all
+            batch, position = await self._in_thread(lambda: self._stream.read(outlet.position))
+            if not batch:
+                outlet.position = position
+                if last:
+                    return
+                await outlet.news.wait()
+                continue
+            try:
+                await outlet.sink.write(batch)
+            except SinkUnavailable as error:
+                if not outlet.failed:
+                    outlet.failed = True
+                    self._observe(SinkFailed(sink=outlet.sink.name, cause=error.strerror or str(error)))
+                await self._clock.sleep(pause)
+                pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
+                continue
+            outlet.position = position
+            pause = POLL_SECONDS
+            if outlet.failed:
+                outlet.failed = False
+                self._observe(SinkRecovered(sink=outlet.sink.name))
+
+    async def _end(self) -> None:
+        if self._stopped.is_set():
+            return
+        for outlet in self._outlets:
+            await outlet.sink.close()
+        if self._merger.opened:
+            with contextlib.suppress(OSError):
+                await self._in_thread(self._save_positions)
+        await self._in_thread(self._stream.close)
+        await asyncio.to_thread(self._executor.shutdown)
+        self._stopped.set()
+
+    async def _in_thread(self, call: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)

@@ -1,0 +1,62 @@
+"""Records to a file, one JSON line each; opened again when it was moved away or deleted, as logrotate does."""
+
+import asyncio
+import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from proxy.records.sinks.sink import SinkUnavailable
+
+
+class FileSink:
+    """Appends to *path* (made with 0600); it is not synced: the journal and the keeper's stream are."""
+
+    name = "file"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="file sink")
+
+    def __repr__(self) -> str:
+        return f"<FileSink {self._path}>"
+
+    async def write(self, batch: list[bytes]) -> None:
+        """Return once the file has all of *batch*."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._write, batch)
+
+    async def close(self) -> None:
+        """Close the file."""
+        await asyncio.to_thread(self._executor.shutdown)
+        self._shut()
+
+    def _write(self, batch: list[bytes]) -> None:
+        try:
+            self._open_if_moved()
+            before = os.fstat(self._descriptor).st_size
+            data = memoryview(b"\n".join(batch) + b"\n")
+            try:
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
+            except OSError:
+                # Else the batch would come again behind half a line.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._descriptor, before)
+                raise
+        except OSError as error:
+            raise SinkUnavailable(error.errno, error.strerror, str(self._path)) from None
+
+    def _open_if_moved(self) -> None:
+        if self._descriptor >= 0:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
+                    return
+            self._shut()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags, 0o600)
+
+    def _shut(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

@@ -1,0 +1,61 @@
+"""Records to standard output, one JSON line each; whoever reads slowly holds up this sink and nothing else."""
+
+import asyncio
+import os
+import select
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from proxy.records.sinks.sink import SinkUnavailable
+
+# A pipe that poll() calls writable takes so much without blocking (POSIX: PIPE_BUF), and takes it whole.
+_PIECE_BYTES = 4096
+_POLL_MILLISECONDS = 200
+
+
+class StdoutSink:
+    """Writes to *descriptor* in a thread of its own and never blocks there for longer than a poll."""
+
+    name = "stdout"
+
+    def __init__(self, descriptor: int = 1) -> None:
+        self._descriptor = descriptor
+        self._closing = threading.Event()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="stdout sink")
+        self._rest = b""
+
+    def __repr__(self) -> str:
+        return f"<StdoutSink {self._descriptor}>"
+
+    async def write(self, batch: list[bytes]) -> None:
+        """Return once the pipe or file has all of *batch*."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._write, batch)
+
+    async def close(self) -> None:
+        """Let a `write` that waits for a full pipe fail; the descriptor stays open: it is not ours."""
+        self._closing.set()
+        await asyncio.to_thread(self._executor.shutdown)
+
+    def _write(self, batch: list[bytes]) -> None:
+        try:
+            # A line that a failure cut is ended before it comes again whole.
+            data = memoryview(self._rest + b"\n".join(batch) + b"\n")
+            poll = select.poll()
+            poll.register(self._descriptor, select.POLLOUT)
+            while data:
+                if self._closing.is_set():
+                    raise SinkUnavailable("standard output is closing")
+                if not poll.poll(_POLL_MILLISECONDS):
+                    continue
+                try:
+                    written = os.write(self._descriptor, data[:_PIECE_BYTES])
+                except BlockingIOError:
+                    # Writable, but for less than a piece, on a pipe that somebody made non-blocking.
+                    self._closing.wait(_POLL_MILLISECONDS / 1000)
+                    continue
+                self._rest = b"" if data[written - 1] == ord("\n") else b"\n"
+                data = data[written:]
+        except SinkUnavailable:
+            raise
+        except OSError as error:
+            raise SinkUnavailable(error.errno, error.strerror) from None

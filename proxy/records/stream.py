@@ -1,0 +1,172 @@
+"""The keeper's stream: all workers' records in one order, numbered, kept until every sink has them."""
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from proxy.records.line import line
+from proxy.records.segment import segment_path, segments
+
+NAME = "records"
+SEGMENT_BYTES = 4 * 1024 * 1024
+READ_BYTES = 256 * 1024
+_MARK = b'{"kind":"position"'
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in the stream: segment, offset in bytes, and the sequence number of the record before it."""
+
+    segment: int
+    offset: int
+    sequence: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """How far the journals are in the stream: bytes by segment's name, and intents still open whose file is gone.
+
+    It is written behind the records it speaks of, in one write: a keeper that died neither loses nor repeats any.
+    """
+
+    journals: dict[str, int] = field(default_factory=dict)
+    carried: dict[str, list[str]] = field(default_factory=dict)
+
+
+class Stream:
+    """Appends records and reads them again; raises OSError. One thread at a time uses it."""
+
+    def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self.end = Position(1, 0, 0)
+        self._directory = directory
+        self._segment_bytes = segment_bytes
+        self._descriptor = -1
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.end.sequence} records, segment {self.end.segment}>"
+
+    def open(self) -> Progress:
+        """Cut what is behind the last progress mark, and return that progress."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for number in sorted(self._numbers(), reverse=True):
+            path = self._path(number)
+            data = path.read_bytes()
+            end = data.rfind(b"\n") + 1
+            start = data.rfind(_MARK, 0, end)
+            while start > 0 and data[start - 1 : start] != b"\n":
+                start = data.rfind(_MARK, 0, start)
+            mark = _mark_of(data[start : data.find(b"\n", start) + 1]) if start >= 0 else None
+            if mark is None:
+                # Its first batch was not written whole, so that batch is still to come from the journals.
+                path.unlink()
+                continue
+            end = data.find(b"\n", start) + 1
+            os.truncate(path, end)
+            self.end = Position(number, end, mark["sequence"])
+            return Progress(journals=mark["journals"], carried=mark["open"])
+        return Progress()
+
+    def close(self) -> None:
+        """Close the file; what was appended stays."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def append(self, records: list[bytes], progress: Progress) -> None:
+        """Append *records*, lines without line feed, each with the next sequence number, and *progress*."""
+        if self._descriptor >= 0 and self.end.offset >= self._segment_bytes:
+            self.rotate()
+        if self._descriptor < 0:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._descriptor = os.open(self._path(self.end.segment), flags, 0o600)
+        sequence = self.end.sequence
+        # `previous_hash` and `hash` will be spliced in at the same place.
+        lines = [
+            b'%b,"sequence":%d}\n' % (record[:-1], number) for number, record in enumerate(records, start=sequence + 1)
+        ]
+        sequence += len(records)
+        mark = {"kind": "position", "sequence": sequence, "journals": progress.journals, "open": progress.carried}
+        lines.append(line(mark))
+        data = b"".join(lines)
+        try:
+            written = 0
+            while written < len(data):
+                written += os.pwrite(self._descriptor, data[written:], self.end.offset + written)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self.end.offset)
+            raise
+        self.end = Position(self.end.segment, self.end.offset + written, sequence)
+
+    def sync(self) -> None:
+        """Return once all appended records are on disk."""
+        if self._descriptor >= 0:
+            os.fdatasync(self._descriptor)
+
+    def rotate(self) -> None:
+        """Let the next append begin a new segment; what the closed one holds is synced first."""
+        with contextlib.suppress(OSError):
+            self.sync()
+        self.close()
+        self.end = Position(self.end.segment + 1, 0, self.end.sequence)
+
+    def read(self, position: Position) -> tuple[list[bytes], Position]:
+        """Return records from *position* on, lines without line feed, and where the next ones begin."""
+        while position < self.end:
+            last = position.segment == self.end.segment
+            data = self._data(position, self.end.offset if last else None)
+            size = data.rfind(b"\n") + 1
+            if size:
+                records = [item for item in data[: size - 1].split(b"\n") if not item.startswith(_MARK)]
+                position = Position(position.segment, position.offset + size, position.sequence + len(records))
+                if records:
+                    return records, position
+            elif last:
+                break
+            else:
+                position = Position(position.segment + 1, 0, position.sequence)
+        return [], position
+
+    def forget(self, before: int) -> None:
+        """Remove the segments before number *before*: every sink has them."""
+        for number in self._numbers():
+            if number < min(before, self.end.segment):
+                self._path(number).unlink(missing_ok=True)
+
+    def first(self) -> Position:
+        """Return the oldest place that is kept; its sequence number is not known and stands at the end's."""
+        return Position(min(self._numbers(), default=self.end.segment), 0, self.end.sequence)
+
+    def _data(self, position: Position, end: int | None) -> bytes:
+        """Return complete lines from *position* on, up to READ_BYTES unless the first one is longer."""
+        size = READ_BYTES
+        try:
+            descriptor = os.open(self._path(position.segment), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return b""
+        try:
+            while True:
+                wanted = size if end is None else min(size, end - position.offset)
+                data = os.pread(descriptor, wanted, position.offset)
+                if b"\n" in data or len(data) < size:
+                    return data
+                size *= 4
+        finally:
+            os.close(descriptor)
+
+    def _numbers(self) -> list[int]:
+        return [number for name, number in segments(self._directory) if name == NAME]
+
+    def _path(self, number: int) -> Path:
+        return segment_path(self._directory, NAME, number)
+
+
+def _mark_of(text: bytes) -> dict[str, Any] | None:
+    try:
+        mark = json.loads(text)
+    except ValueError:
+        return None
+    return mark if isinstance(mark, dict) and mark.get("kind") == "position" else None

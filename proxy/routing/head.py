@@ -1,0 +1,236 @@
+"""The head of a request: understood once, strictly, or refused (RFC 9110, RFC 9112)."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from proxy.callers.caller import key_in_basic
+from proxy.errors import BadRequest, BrowserRefused, HeadersTooLarge, ProxyError
+from proxy.routing.target import Target, parse_target
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_HOST = re.compile(r"(?P<name>[A-Za-z0-9\-._]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+_METHOD = re.compile(r"[A-Z][A-Z0-9\-]{0,31}")
+_MAX_HEADERS = 1000
+
+# Never handed on: hop-by-hop (RFC 9110 7.6.1), what only proxies may say, what reroutes inside other servers.
+_REMOVED = frozenset(
+    b"""connection keep-alive proxy-connection te trailer transfer-encoding upgrade http2-settings proxy-authenticate
+    host content-length authorization proxy-authorization x-payproxy-key expect forwarded via
+    x-original-url x-rewrite-url x-http-method-override x-method-override x-http-method""".split()
+)
+_REMOVED_PREFIX = b"x-forwarded-"
+# What Connection can't name away: they carry the routing, the framing and the token.
+_IMMUNE = frozenset({b"host", b"authorization", b"content-length", b"transfer-encoding"})
+_READ = frozenset(
+    b"""host content-length transfer-encoding expect connection authorization proxy-authorization x-payproxy-key
+    origin sec-fetch-site forwarded x-forwarded-for""".split()
+)
+
+
+class _Header:
+    """What a name means, computed once per spelling."""
+
+    __slots__ = ("read", "removed")
+
+    def __init__(self, name: bytes) -> None:
+        if not _NAME.fullmatch(name):
+            raise BadRequest("A header name has a character that is not allowed (RFC 9110 5.1).")
+        plain = name.lower()
+        alike = plain.replace(b"_", b"-").replace(b".", b"-")
+        self.removed = alike in _REMOVED or alike.startswith(_REMOVED_PREFIX)
+        self.read = plain if plain in _READ else None
+
+
+class HeaderNames:
+    """Names seen before; bounded, since callers choose them."""
+
+    def __init__(self) -> None:
+        self._seen: dict[bytes, _Header] = {}
+
+    def __getitem__(self, name: bytes) -> _Header:
+        header = self._seen.get(name)
+        if header is None:
+            header = _Header(name)
+            if len(self._seen) < 2048 and len(name) <= 64:
+                self._seen[name] = header
+        return header
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadLimits:
+    """What a head is checked against; *hosts* are lower-case names without port, empty for any."""
+
+    max_header_bytes: int
+    hosts: frozenset[str]
+    allow_browsers: bool
+    names: HeaderNames = field(default_factory=HeaderNames, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawHead:
+    """A head as the parser gave it, or the *fault* that it found."""
+
+    method: str
+    target: str
+    version: tuple[int, int]
+    headers: RawHeaders
+    fault: ProxyError | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestHead:
+    """A head that has one meaning.
+
+    *passed* are the headers to hand on, in order and spelling; *content_length* is None without one; *chunked* says how
+    the body comes; *named* has the values that the proxy itself reads, by lower-case name.
+    """
+
+    method: str
+    target: Target
+    http_1_0: bool
+    passed: list[tuple[bytes, bytes]]
+    content_length: int | None
+    chunked: bool
+    expects_continue: bool
+    named: dict[bytes, bytes]
+
+    @classmethod
+    def of(cls, raw: RawHead, limits: HeadLimits) -> "RequestHead":
+        """Return the head in *raw*.
+
+        Raises BadRequest (400, 405, 417, 421, 501, 505), TargetTooLong (414), HeadersTooLarge (431), BrowserRefused.
+        """
+        if raw.fault is not None:
+            raise raw.fault
+        http_1_0 = _check_version(raw.version)
+        _check_method(raw.method)
+        target = parse_target(raw.target)
+        passed, named = _sort(raw.headers, limits)
+        connection = named.get(b"connection", b"").lower()
+        options = frozenset(option.strip() for option in connection.split(b",")) if connection else frozenset()
+        if options - _ORDINARY_OPTIONS:
+            passed = [header for header in passed if header[0].lower() not in options - _IMMUNE]
+        _check_host(named.get(b"host"), target, limits, http_1_0=http_1_0)
+        if not limits.allow_browsers and (b"origin" in named or b"sec-fetch-site" in named):
+            raise BrowserRefused(
+                "The request comes from a web page (Origin or Sec-Fetch-Site); see server.allow_browsers."
+            )
+        content_length, chunked = _framing(named, http_1_0=http_1_0)
+        return cls(
+            method=raw.method,
+            target=target,
+            http_1_0=http_1_0,
+            passed=passed,
+            content_length=content_length,
+            chunked=chunked,
+            expects_continue=_expects_continue(named.get(b"expect"), http_1_0=http_1_0),
+            named=named,
+        )
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """Return what may be the caller's key: X-Payproxy-Key, or a Basic password (RFC 7617)."""
+        named = self.named
+        found = [named[b"x-payproxy-key"]] if b"x-payproxy-key" in named else []
+        for name in (b"authorization", b"proxy-authorization"):
+            password = key_in_basic(named[name]) if name in named else None
+            if password is not None:
+                found.append(password)
+        return tuple(found)
+
+    @property
+    def has_body(self) -> bool:
+        """Return whether a body comes with this head."""
+        return self.chunked or bool(self.content_length)
+
+
+_ORDINARY_OPTIONS = frozenset({b"", b"close", b"keep-alive", b"upgrade", b"http2-settings", b"te"})
+
+
+# These may come in several lines, which then read as one list (RFC 9110 5.3); any other that we read must be single.
+_LISTS = frozenset({b"connection", b"forwarded", b"x-forwarded-for"})
+
+
+def _sort(headers: RawHeaders, limits: HeadLimits) -> tuple[list[tuple[bytes, bytes]], dict[bytes, bytes]]:
+    """Return the headers to hand on and the values that the proxy reads."""
+    passed: list[tuple[bytes, bytes]] = []
+    named: dict[bytes, bytes] = {}
+    size = 0
+    for pair in headers:
+        name, value = pair
+        size += len(name) + len(value) + 4
+        if _BAD_VALUE.search(value):
+            raise BadRequest("A header value has a control character (RFC 9110 5.5).")
+        header = limits.names[name]
+        if header.read is not None:
+            if header.read in named:
+                if header.read not in _LISTS:
+                    raise BadRequest(f"The header {header.read.decode()} comes twice.")
+                named[header.read] += b", " + value
+            else:
+                named[header.read] = value
+        if not header.removed:
+            passed.append(pair)
+    if size > limits.max_header_bytes or len(headers) > _MAX_HEADERS:
+        raise HeadersTooLarge(f"The headers exceed {limits.max_header_bytes} bytes or {_MAX_HEADERS} lines.")
+    return passed, named
+
+
+def _check_version(version: tuple[int, int]) -> bool:
+    if version == (1, 1):
+        return False
+    if version == (1, 0):
+        return True
+    raise BadRequest("Only HTTP/1.0 and HTTP/1.1 are served.", status=505)
+
+
+def _check_method(method: str) -> None:
+    if method in {"CONNECT", "TRACE"}:
+        raise BadRequest(f"{method} is not served: it would open a tunnel or echo the access token.", status=405)
+    if not _METHOD.fullmatch(method):
+        raise BadRequest("The method is not known.", status=501)
+
+
+def _check_host(host: bytes | None, target: Target, limits: HeadLimits, *, http_1_0: bool) -> None:
+    if host is None:
+        if not http_1_0:
+            raise BadRequest("HTTP/1.1 demands a Host header (RFC 9112 3.2).")
+        return
+    match = _HOST.fullmatch(host.decode("latin-1"))
+    if match is None:
+        raise BadRequest("The Host header is not a host name with an optional port.")
+    if target.host is None and limits.hosts and match["name"].lower() not in limits.hosts:
+        raise BadRequest("This Host name is not served here; see server.hosts.", status=421)
+
+
+def _framing(named: dict[bytes, bytes], *, http_1_0: bool) -> tuple[int | None, bool]:
+    """Return Content-Length and whether the body is chunked; what two servers could read differently is refused."""
+    coding = named.get(b"transfer-encoding")
+    length = named.get(b"content-length")
+    if coding is not None:
+        if length is not None:
+            raise BadRequest("Content-Length and Transfer-Encoding exclude each other.")
+        if http_1_0:
+            raise BadRequest("HTTP/1.0 has no Transfer-Encoding.")
+        if coding.lower() != b"chunked":
+            raise BadRequest("The only Transfer-Encoding served is chunked.", status=501)
+        return None, True
+    if length is None:
+        return None, False
+    if not _DIGITS.fullmatch(length):
+        raise BadRequest("Content-Length is not a number of bytes.")
+    return int(length), False
+
+
+def _expects_continue(expect: bytes | None, *, http_1_0: bool) -> bool:
+    if expect is None:
+        return False
+    if expect.lower() != b"100-continue":
+        raise BadRequest("The only expectation that can be met is 100-continue.", status=417)
+    return not http_1_0

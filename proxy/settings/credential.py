@@ -1,0 +1,121 @@
+"""Who we are to a token endpoint, and what the three flavors of the bank preset."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from proxy.settings.fields import Count, EgressProxy, PathText, RequiredText, Seconds, SecretText, Text, Url
+from proxy.settings.section import Section
+
+Flavor = Literal["basic", "jwt", "adfs"]
+AuthMethod = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth"]
+
+PRESETS: Mapping[str, Mapping[str, str | bool]] = MappingProxyType(
+    {
+        "basic": {
+            "token_url": "https://id.payments.jpmorgan.com/am/oauth2/alpha/access_token",
+            "auth_method": "client_secret_basic",
+            "audience_parameter": "",
+            "send_client_id": False,
+        },
+        "jwt": {
+            "token_url": "https://login.jpmorgan.com/oauth2/token",
+            "auth_method": "private_key_jwt",
+            "audience_parameter": "audience",
+            "send_client_id": False,
+        },
+        # No token_url: the bank hands it out with the client id.
+        "adfs": {"auth_method": "private_key_jwt", "audience_parameter": "resource", "send_client_id": True},
+    }
+)
+
+# What a token request asks for if its route names no scope.
+DEFAULT_SCOPES: Mapping[str, str] = MappingProxyType({"basic": "jpm:payments:sandbox", "jwt": "", "adfs": ""})
+
+# The proxy sets these form fields itself (RFC 6749 4.4.2, RFC 7523 2.2); the audience's field joins them.
+RESERVED_PARAMETERS = frozenset(
+    {"grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type", "scope"}
+)
+
+
+class CredentialSection(Section):
+    """[credentials.NAME]: the flavor's presets are applied when the section is built, so what it holds is effective."""
+
+    flavor: Flavor = Field(
+        description="basic (Mock), jwt (Client Testing, Production) or adfs (legacy): presets for the keys below"
+    )
+    client_id: RequiredText = Field(
+        description="client id, from the portal's Security page or the bank's representative"
+    )
+    private_key_file: PathText = Field(
+        "", description="RSA key: PEM (PKCS#1 or PKCS#8, also encrypted) or .p12, mode 0600"
+    )
+    private_key_passphrase_file: PathText = Field("", description="passphrase of an encrypted key, mode 0600")
+    certificate_file: PathText = Field(
+        "", description="certificate of the key: the kid is its thumbprint, its expiry is watched"
+    )
+    key_id: Text = Field("", description="kid, instead of the one computed from the certificate")
+    key_id_format: Literal["sha1-hex", "x5t", "x5t#S256", "sha256-hex"] = Field(
+        "sha1-hex", description="form of the computed kid; sha1-hex is upper case without colons"
+    )
+    token_url: Url = Field("", description="token endpoint; https, http on loopback only; default by flavor")
+    auth_method: AuthMethod = Field("private_key_jwt", description="how the client authenticates; default by flavor")
+    client_secret: SecretText | None = Field(
+        None, description="client secret; from the environment or the secrets directory only"
+    )
+    client_secret_file: PathText = Field("", description="file with the client secret, mode 0600")
+    assertion_audience: Text = Field("", description="aud of the client assertion; default: token_url")
+    assertion_lifetime: Annotated[int, Field(ge=10, le=300)] = Field(
+        60, description="seconds until a client assertion expires, 10 to 300"
+    )
+    audience_parameter: Literal["audience", "resource", ""] = Field(
+        "audience", description="form field that carries the route's audience; default by flavor"
+    )
+    send_client_id: bool = Field(
+        default=False, description="send client_id with private_key_jwt too; default by flavor"
+    )
+    extra_parameters: dict[RequiredText, Text] = Field(
+        {}, description="further form fields of the token request; reserved ones are refused"
+    )
+    default_lifetime: Count = Field(300, description="seconds a token lives if the answer has no expires_in")
+    ca_file: PathText = Field("", description="private CA of the token endpoint; verification can't be turned off")
+    client_certificate_file: PathText = Field(
+        "", description="TLS client certificate for the token endpoint; with client_key_file"
+    )
+    client_key_file: PathText = Field("", description="key of the TLS client certificate, mode 0600")
+    egress_proxy: EgressProxy = Field(
+        "", description="http://HOST:PORT of a proxy on the way to the token endpoint (CONNECT)"
+    )
+    timeout: Seconds = Field(10, description="seconds for one call of the token endpoint")
+    foreign_host: bool = Field(default=False, description="allow a token_url outside the bank's domains and loopback")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        """Put the flavor's presets below what is configured."""
+        if not isinstance(values, dict):
+            return values
+        flavor = values.get("flavor")
+        values = {**(PRESETS.get(flavor, {}) if isinstance(flavor, str) else {}), **values}
+        if not values.get("assertion_audience"):
+            token_url = values.get("token_url", "")
+            values["assertion_audience"] = token_url if isinstance(token_url, str) else ""
+        return values
+
+    @property
+    def default_scope(self) -> str:
+        """Return the scope for routes that name none."""
+        return DEFAULT_SCOPES[self.flavor]
+
+    @property
+    def reserved_parameters(self) -> frozenset[str]:
+        """Return the form fields that extra_parameters may not set."""
+        return RESERVED_PARAMETERS | ({self.audience_parameter} - {""})
+
+    def source_of(self, key: str) -> str:
+        """Return where the value of *key* is from if no source gave one."""
+        if key in PRESETS[self.flavor]:
+            return f"preset of flavor {self.flavor}"
+        return "token_url" if key == "assertion_audience" else "default"

@@ -1,0 +1,238 @@
+"""The kinds of values that settings have; a value that is not of its kind says what is wrong and how to mend it."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_interface, ip_network
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, Strict, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from proxy.secret import Secret
+from proxy.settings.address import MAX_PORT, is_host, listen_address
+
+NAME_PATTERN = r"^[a-z][a-z0-9_-]*$"
+
+# The unreserved and sub-delims characters of RFC 3986 without ";": a segment that every server reads in one way.
+_SEGMENT = re.compile(r"[A-Za-z0-9\-._~!$&'()+,=:@]+")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+_ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+# What these methods ask for is never served (RFC 9110 9.3.6, 9.3.8).
+REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
+
+
+@dataclass(frozen=True, slots=True)
+class FilePath:
+    """Marks a string as a path: relative ones are read relative to the configuration file."""
+
+
+class UrlParts(NamedTuple):
+    """An http or https URL: *host* lower-case without brackets, *port* always given, *path* without a final slash."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+
+def unacceptable(what: str, fix: str) -> PydanticCustomError:
+    """Return the error of a value that is not of its kind; neither text may quote the value."""
+    return PydanticCustomError("unacceptable", "{what}; {fix}", {"what": what, "fix": fix})
+
+
+def url_parts(url: str) -> UrlParts:
+    """Return the parts of *url*; raises ValueError (saying what is wrong) if it is no plain http or https URL."""
+    if not url.isascii() or any(character <= " " or character in '\x7f\\"<>^`{|}' for character in url):
+        raise ValueError("has a character that a URL can't have")
+    try:
+        split = urlsplit(url)
+        port = split.port
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if split.scheme not in {"http", "https"} or not split.hostname:
+        raise ValueError("is not a URL that starts with https://HOST")
+    if "@" in split.netloc:
+        raise ValueError("has a user name or password in it")
+    if not is_host(split.hostname):
+        raise ValueError("has no valid host name")
+    if "?" in url or "#" in url:
+        raise ValueError("has a query or a fragment")
+    if (port is not None and not 1 <= port <= MAX_PORT) or split.netloc.endswith(":"):
+        raise ValueError("has no valid port")
+    default_port = 443 if split.scheme == "https" else 80
+    return UrlParts(split.scheme, split.hostname.lower(), port or default_port, split.path.rstrip("/"))
+
+
+def segments(path: str) -> tuple[str, ...] | None:
+    """Return the segments of *path* ("/" has none), or None if it is not made of whole, safe segments."""
+    if path == "/":
+        return ()
+    if not path.startswith("/"):
+        return None
+    parts = tuple(path[1:].split("/"))
+    safe = all(part == "*" or (_SEGMENT.fullmatch(part) and part not in {".", ".."}) for part in parts)
+    return parts if safe else None
+
+
+def _checked(holds: Callable[[str], object], what: str, fix: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not holds(text):
+            raise unacceptable(what, fix)
+        return text
+
+    return AfterValidator(check)
+
+
+def _url(text: str) -> str:
+    if text:
+        try:
+            url_parts(text)
+        except ValueError as error:
+            raise unacceptable(f"the URL {error}", "write it as https://HOST/PATH") from None
+    return text
+
+
+def _base_url(text: str) -> str:
+    if not text:
+        raise unacceptable("is empty", "write it as https://HOST or https://HOST/PREFIX")
+    path = url_parts(_url(text)).path
+    if path and (segments(path) is None or "*" in path):
+        raise unacceptable(
+            "the path is not made of whole, plain segments", "write it as https://HOST or https://HOST/PREFIX"
+        )
+    return text
+
+
+def _egress_proxy(text: str) -> str:
+    if text:
+        parts = url_parts(_url(text))
+        if parts.scheme != "http" or parts.path:
+            raise unacceptable("the egress proxy is not http://HOST:PORT", "write it as http://proxy.example:3128")
+    return text
+
+
+def _listen(text: str) -> str:
+    try:
+        listen_address(text)
+    except ValueError as error:
+        raise unacceptable(
+            f"the address is {error}", "write it like 127.0.0.1:8080, [::1]:8080 or unix:/run/payproxy.sock"
+        ) from None
+    return text
+
+
+def _optional_listen(text: str) -> str:
+    return _listen(text) if text else text
+
+
+def _network(text: str) -> str:
+    try:
+        ip_network(text)
+    except ValueError:
+        pass
+    else:
+        return text
+    try:
+        network = ip_interface(text).network
+    except ValueError:
+        raise unacceptable("a network is not written as ADDRESS/BITS", "write it like 10.20.0.0/16") from None
+    raise unacceptable("a network has bits set behind its prefix", f"write it as {network}")
+
+
+def _method(text: str) -> str:
+    if not _TOKEN.fullmatch(text) or text != text.upper():
+        raise unacceptable("a method is not written in capital letters", 'write it like "POST"')
+    if text in REFUSED_METHODS:
+        raise unacceptable("CONNECT and TRACE are always refused", "take it out of the list")
+    return text
+
+
+def _path(text: str) -> str:
+    if "-----BEGIN" in text:  # it must not be taken for a path, which messages quote
+        raise unacceptable(
+            "the value is a key or certificate, not the name of its file", "write it to a file (mode 0600)"
+        )
+    if not text.isprintable():
+        raise unacceptable("has a line break or a control character", "write the path of a file")
+    return text
+
+
+def _secret(value: Any) -> Secret:
+    if isinstance(value, Secret):
+        return value
+    if not isinstance(value, str) or not value:
+        raise unacceptable("the value must be a string that is not empty", "write the secret as text")
+    return Secret(value)
+
+
+def _masked(_: Secret) -> str:
+    return "***"
+
+
+_IS_SEGMENTS = "is not made of whole segments of plain characters"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Text = Annotated[str, _checked(str.isprintable, "has a line break or a control character", "write it on one line")]
+RequiredText = Annotated[Text, _checked(bool, "is empty", "write its value")]
+RouteName = Annotated[
+    str,
+    _checked(
+        _ROUTE_NAME.fullmatch, "the name has other characters than letters, digits, . _ and -", "choose a plain name"
+    ),
+]
+PathText = Annotated[str, FilePath(), AfterValidator(_path)]
+Url = Annotated[str, AfterValidator(_url)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+EgressProxy = Annotated[str, AfterValidator(_egress_proxy)]
+Listen = Annotated[str, AfterValidator(_listen)]
+OptionalListen = Annotated[str, AfterValidator(_optional_listen)]
+RoutePath = Annotated[
+    str,
+    _checked(
+        lambda text: segments(text) is not None,
+        f"the path {_IS_SEGMENTS}",
+        "write it like /payment/v2, without a final slash or %",
+    ),
+]
+StripPrefix = Annotated[
+    str,
+    _checked(
+        lambda text: not text or segments(text),
+        f"the prefix {_IS_SEGMENTS}",
+        "write it like /bank, without a final slash",
+    ),
+]
+HostName = Annotated[
+    str,
+    _checked(lambda text: is_host(text.strip("[]")), "a Host name is not valid", "write names without scheme or port"),
+]
+HeaderName = Annotated[str, _checked(_TOKEN.fullmatch, "a header name is not valid", "write names like request-id")]
+Method = Annotated[str, AfterValidator(_method)]
+Network = Annotated[str, AfterValidator(_network)]
+KeyHash = Annotated[
+    str,
+    _checked(
+        _SHA256.fullmatch,
+        "is not a SHA-256 of 64 hexadecimal digits",
+        "make key and hash with `payproxy callers new NAME`",
+    ),
+]
+SecretText = Annotated[
+    Secret, PlainValidator(_secret), PlainSerializer(_masked), WithJsonSchema({"type": "string", "minLength": 1})
+]
+
+Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Bytes = Annotated[int, Field(ge=0)]
+
+# TOML has arrays only; tuples keep the sections immutable, so the outer type alone is read leniently.
+Names = Annotated[tuple[RequiredText, ...], Strict(strict=False)]
+HostNames = Annotated[tuple[HostName, ...], Strict(strict=False)]
+HeaderNames = Annotated[tuple[HeaderName, ...], Strict(strict=False)]
+Methods = Annotated[tuple[Method, ...], Strict(strict=False)]
+Networks = Annotated[tuple[Network, ...], Strict(strict=False)]
+KeyHashes = Annotated[tuple[KeyHash, ...], Strict(strict=False)]

@@ -1,0 +1,234 @@
+"""From sources to Settings, with everything that is wrong said at once."""
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proxy.settings import exposure, rules
+from proxy.settings.draft import draft_of
+from proxy.settings.findings import Complaint, Finding, Key, Severity, in_order
+from proxy.settings.lines import key_lines
+from proxy.settings.places import Places, places
+from proxy.settings.sections import Settings
+from proxy.settings.sources import (
+    FILE_NAME,
+    SECRETS_DIRECTORY,
+    Layer,
+    data_directory,
+    environment_layer,
+    find_file,
+    flag_layer,
+    leaves,
+    merge,
+    secrets_layer,
+    with_absolute_paths,
+)
+from proxy.settings.values import masked
+
+# Thousands of rules fit; a larger file is something else, like a log.
+MAX_FILE_BYTES = 4 * 1024 * 1024
+
+PLACEHOLDER = "..."
+
+_LOCATION = re.compile(r"\s*\(at (?:line (?P<line>\d+), column \d+|end of document)\)$")
+
+_CHECKS = (
+    rules.references,
+    rules.rules,
+    rules.callers,
+    rules.credentials,
+    exposure.listeners,
+    exposure.hosts,
+    exposure.pairs,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What loading came to.
+
+    *settings* is None if there are errors. *draft* is what could be understood all the same (None if not even the
+    file could be read): for further checks, never to run with. *sources* says for each dotted key (rules
+    numbered from 0: routes.0.path) where its value is from. *path* is absolute.
+    """
+
+    settings: Settings | None
+    findings: tuple[Finding, ...]
+    sources: Mapping[str, str]
+    path: Path
+    draft: Settings | None
+    places: Places
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """Return the findings that stop `serve`."""
+        return tuple(finding for finding in self.findings if finding.severity is Severity.ERROR)
+
+
+def load(
+    path: Path | None,
+    *,
+    environ: Mapping[str, str],
+    cwd: Path,
+    flags: Mapping[str, str] | None = None,
+    secrets_directory: Path = SECRETS_DIRECTORY,
+) -> Loaded:
+    """Return the configuration in *path* (else where `find_file` looks for it) with what the other sources say.
+
+    *flags* maps dotted keys to the texts of the command line. Nothing is raised for what a user can get wrong.
+    """
+    found = find_file(path, environ=environ, cwd=cwd)
+    file = str(found or FILE_NAME)
+    absolute = cwd / file
+    text, complaint = _read(absolute) if found is not None else ("", _no_file())
+    values, syntax = _parse(text, file=file)
+    layers = [
+        secrets_layer(_secrets_directories(environ, secrets_directory)),
+        environment_layer(environ),
+        flag_layer(flags or {}),
+    ]
+    findings = [_placed(where, one) for layer in layers for where, one in layer.complaints]
+    if complaint is not None or syntax is not None:
+        here = Places(file=file)
+        findings += [here.finding(complaint)] if complaint is not None else []
+        findings += [syntax] if syntax is not None else []
+        return Loaded(settings=None, findings=in_order(findings), sources={}, path=absolute, draft=None, places=here)
+    return _understood(values, layers, findings, environ=environ, file=file, path=absolute, lines=key_lines(text))
+
+
+def _understood(
+    values: dict[str, Any],
+    layers: Sequence[Layer],
+    findings: list[Finding],
+    *,
+    environ: Mapping[str, str],
+    file: str,
+    path: Path,
+    lines: Mapping[Key, int],
+) -> Loaded:
+    merged, origins = merge(values, layers)
+    directory, directory_source = data_directory(environ)
+    if "data_directory" not in merged and directory_source:
+        origins[("data_directory",)] = directory_source
+    here = places(file, lines=lines, origins=origins, values=merged)
+    merged = with_absolute_paths({"data_directory": directory, **merged}, path.parent)
+    draft, complaints = draft_of(merged)
+    placeholders = [
+        Complaint(key=key, what="a placeholder was left in", fix="write the value that belongs here")
+        for key, value in leaves(merged)
+        if _has_placeholder(value)
+    ]
+    held = [one.key for one in placeholders]
+    complaints = [one for one in complaints if not any(one.key[: len(key)] == key for key in held)]
+    complaints += placeholders
+    complaints += _secrets_in_file(values)
+    complaints += [one for check in _CHECKS for one in check(draft)]
+    found = in_order([*findings, *(here.finding(complaint) for complaint in complaints)])
+    failed = any(finding.severity is Severity.ERROR for finding in found)
+    return Loaded(
+        settings=None if failed else draft.settings,
+        findings=found,
+        sources=_sources(draft.settings, here),
+        path=path,
+        draft=draft.settings,
+        places=here,
+    )
+
+
+def _secrets_directories(environ: Mapping[str, str], usual: Path) -> list[Path]:
+    """Return the weaker first: what systemd hands to this very service wins over what the container has."""
+    own = environ.get("CREDENTIALS_DIRECTORY")
+    return [usual, Path(own)] if own else [usual]
+
+
+def _no_file() -> Complaint:
+    return Complaint(
+        key=(),
+        what="there is no configuration file",
+        fix=f"write one with `payproxy init`, or name it with --config or $PAYPROXY_CONFIG; else ./{FILE_NAME} and "
+        f"/etc/payproxy/{FILE_NAME} are looked for",
+    )
+
+
+def _read(path: Path) -> tuple[str, Complaint | None]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        reason = (error.strerror or "input/output error").lower()
+        return "", Complaint(key=(), what=f"the file can't be read: {reason}", fix="correct its path, owner or mode")
+    if len(data) > MAX_FILE_BYTES:
+        return "", Complaint(key=(), what=f"the file has more than {MAX_FILE_BYTES} bytes", fix="correct its path")
+    try:
+        # Windows editors put a byte order mark in front, which TOML does not know.
+        return data.decode("utf-8-sig"), None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return "", Complaint(key=(), what=f"line {line} is not UTF-8", fix="save the file as UTF-8")
+
+
+def _parse(text: str, *, file: str) -> tuple[dict[str, Any], Finding | None]:
+    try:
+        return tomllib.loads(text), None
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+    except RecursionError:
+        message = "Values are nested too deeply"
+    location = _LOCATION.search(message)
+    line = text.count("\n") + 1
+    if location is not None:
+        message = message[: location.start()]
+        line = int(location["line"]) if location["line"] else line
+    # tomllib quotes single characters and names of keys, never values.
+    return {}, Finding(
+        severity=Severity.ERROR,
+        file=file,
+        line=line,
+        key="",
+        what=f"not TOML: {message[:1].lower()}{message[1:]}",
+        fix="correct the line, or the one before it",
+    )
+
+
+def _placed(where: str, complaint: Complaint) -> Finding:
+    return Finding(
+        severity=complaint.severity,
+        file=where,
+        line=0,
+        key=".".join(str(part) for part in complaint.key),
+        what=complaint.what,
+        fix=complaint.fix,
+    )
+
+
+def _has_placeholder(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(_has_placeholder(one) for one in value)
+    if isinstance(value, dict):
+        return any(_has_placeholder(one) for one in value.values())
+    return isinstance(value, str) and PLACEHOLDER in value
+
+
+def _secrets_in_file(values: Mapping[str, Any]) -> Iterable[Complaint]:
+    for key, _ in leaves(values):
+        if len(key) == 3 and key[0] == "credentials" and key[2] == "client_secret":
+            yield Complaint(
+                key=key,
+                what="a secret does not belong into this file",
+                fix=f"use client_secret_file, or PAYPROXY_CREDENTIALS__{str(key[1]).upper()}__CLIENT_SECRET, or a file "
+                f"credentials__{key[1]}__client_secret in the secrets directory; and have the bank replace this one if "
+                "others have seen it",
+            )
+
+
+def _sources(settings: Settings, here: Places) -> dict[str, str]:
+    sources: dict[str, str] = {}
+    for key, _ in leaves(masked(settings)):
+        where = here.source(key)
+        if where is None and len(key) == 3 and key[0] == "credentials":
+            where = settings.credentials[str(key[1])].source_of(str(key[2]))
+        sources[".".join(str(part) for part in key)] = where or "default"
+    return sources

@@ -1,0 +1,75 @@
+"""What the settings are, for editors (JSON Schema) and for the README (a table); both are made from the types."""
+
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from proxy.settings.credential import PRESETS
+from proxy.settings.sections import Settings
+from proxy.settings.shape import Kind, kind_of, sections
+
+# They come from the environment or a secrets directory; in the file they are a finding.
+_NOT_IN_THE_FILE = {("CredentialSection", "client_secret")}
+
+_PRESET_KEYS = frozenset(key for preset in PRESETS.values() for key in preset)
+
+_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of payproxy.toml, for editors that complete and check TOML."""
+    schema = Settings.model_json_schema()
+    for name, definition in schema["$defs"].items():
+        definition["properties"] = {
+            key: _plain(value) for key, value in definition["properties"].items() if (name, key) not in _NOT_IN_THE_FILE
+        }
+    for key in _PRESET_KEYS:  # what pydantic shows is the type's own default, not that of the flavor
+        schema["$defs"]["CredentialSection"]["properties"][key].pop("default")
+    schema["properties"] = {key: _plain(value) for key, value in schema["properties"].items()}
+    schema.pop("description", None)
+    return {"$schema": _SCHEMA_DIALECT, **schema, "title": "payproxy.toml"}
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    """Drop what pydantic adds and no reader wants: titles that repeat the key, defaults that repeat a whole section."""
+    drop = {"title"} | ({"default"} if isinstance(value.get("default"), dict) else set())
+    return {name: part for name, part in value.items() if name not in drop}
+
+
+def settings_table() -> str:
+    """Return a Markdown table of every key: its name, kind, default and what it is for."""
+    rows = ["| Key | Kind | Default | What it is |", "|---|---|---|---|"]
+    for title, model in sections():
+        prefix = title.replace("[[", "").replace("]]", "[]").strip("[]").replace("*", "NAME")
+        prefix = f"{prefix}[]" if title.startswith("[[") else prefix
+        for key, field in model.model_fields.items():
+            if kind_of(field) is Kind.SECTION and not title:
+                continue
+            name = f"{prefix}.{key}" if prefix else key
+            by_flavor = title == "[credentials.*]" and key in _PRESET_KEYS
+            default = "by flavor" if by_flavor else _default(field)
+            kind = kind_of(field)
+            shown = kind.value if kind is not Kind.SECTION else "list of tables"
+            rows.append(f"| `{name}` | {shown} | {default} | {_cell(field.description or '')} |")
+    return "\n".join(rows) + "\n"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    return f"`{_literal(field.default)}`" if field.default is not None else "none"
+
+
+def _literal(value: object) -> str:
+    """Return *value* as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_literal(one) for one in value) + "]"
+    return str(value)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

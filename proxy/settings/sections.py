@@ -1,0 +1,191 @@
+"""The configuration as types; attribute names are the keys of payproxy.toml."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Strict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from proxy.settings.credential import CredentialSection
+from proxy.settings.fields import (
+    BaseUrl,
+    Bytes,
+    Count,
+    EgressProxy,
+    HeaderNames,
+    HostNames,
+    KeyHashes,
+    Listen,
+    Methods,
+    Name,
+    Names,
+    Networks,
+    OptionalListen,
+    PathText,
+    RequiredText,
+    RouteName,
+    RoutePath,
+    Seconds,
+    SecretText,
+    StripPrefix,
+    Text,
+)
+from proxy.settings.section import Section
+
+Environment = Literal["mock", "client-testing", "production"]
+
+
+class ServerSection(Section):
+    """[server]: the traffic listener; every path on it belongs to the bank's API."""
+
+    listen: Listen = Field("127.0.0.1:8080", description="host:port, [v6]:port or unix:/path")
+    workers: Annotated[int, Field(ge=0, le=256)] = Field(
+        1, description="worker processes beside the keeper; 0 = one per core"
+    )
+    hosts: HostNames = Field(
+        (), description="accepted Host names (else 421); empty: any with callers, loopback names without"
+    )
+    allow_anonymous: bool = Field(
+        default=False, description="needed without [callers] on a non-loopback listener, and in production anywhere"
+    )
+    allow_browsers: bool = Field(
+        default=False, description="serve requests with Origin or Sec-Fetch-Site; else a web page can't pay"
+    )
+    trusted_proxies: Networks = Field(
+        (), description="networks whose Forwarded and X-Forwarded-For are believed for the caller's address"
+    )
+    certificate_file: PathText = Field("", description="TLS certificate for callers; with key_file")
+    key_file: PathText = Field("", description="key of the TLS certificate, mode 0600")
+    client_ca_file: PathText = Field("", description="CA of the callers' certificates; turns on mutual TLS")
+    max_header_bytes: Count = Field(65536, description="size of a request's header section; above: 431")
+    max_body_bytes: Bytes = Field(
+        0, description="size of a request's body; above: 413; 0 = unlimited (large bodies are streamed)"
+    )
+    body_memory_bytes: Count = Field(
+        134217728, description="bodies held for replay, all together, per worker; above: 503 overloaded"
+    )
+    max_requests: Count = Field(1024, description="requests in flight per worker; above: 503 overloaded")
+    exchange_timeout: Seconds = Field(200, description="seconds for both sends together; drain lasts as long")
+
+
+class AdminSection(Section):
+    """[admin]: health, metrics and console; never on the traffic listener."""
+
+    listen: OptionalListen = Field("127.0.0.1:9901", description='host:port, [v6]:port or unix:/path; "" turns it off')
+    console: bool = Field(
+        default=True, description="false: health and metrics only, then a non-loopback listener is fine"
+    )
+    hosts: HostNames = Field((), description="accepted Host names beyond loopback")
+    certificate_file: PathText = Field("", description="TLS certificate; with key_file")
+    key_file: PathText = Field("", description="key of the TLS certificate, mode 0600")
+    ready_requires: Names = Field((), description="credentials without which the instance shall not be ready")
+    operators: dict[RequiredText, SecretText] = Field(
+        {}, description="NAME = scrypt hash; needed for a console on a non-loopback listener and for actions in it"
+    )
+
+
+class UpstreamSection(Section):
+    """[upstreams.NAME]: a base URL of the bank."""
+
+    url: BaseUrl = Field(description="base URL: https, http on loopback only; may carry a path prefix")
+    connect_timeout: Seconds = Field(5, description="seconds to connect; also bounds waiting for a free connection")
+    response_timeout: Seconds = Field(
+        90, description="seconds of each wait on the bank; it ends a transaction after 70"
+    )
+    idle_timeout: Seconds = Field(15, description="seconds a pooled connection is kept; keep it below the bank's")
+    ca_file: PathText = Field("", description="private CA; verification can't be turned off")
+    client_certificate_file: PathText = Field(
+        "", description="TRANSPORT certificate for APIs that want mutual TLS; with client_key_file"
+    )
+    client_key_file: PathText = Field("", description="key of the client certificate, mode 0600")
+    egress_proxy: EgressProxy = Field("", description="http://HOST:PORT of a proxy on the way to the bank (CONNECT)")
+    max_connections: Count = Field(256, description="connections per worker")
+    foreign_host: bool = Field(default=False, description="allow a host outside the bank's domains and loopback")
+
+
+class RemintSection(Section):
+    """An answer that means "token refused"."""
+
+    # Below 400 a second send would repeat what succeeded, from 500 on what may have been done.
+    status: Annotated[int, Field(ge=400, le=499)] = Field(description="status of the answer, 400 to 499")
+    body: Text = Field("", description="text among the first 4 KiB of the answer's body; empty: any")
+
+
+class RouteSection(Section):
+    """[[routes]]: the first match on path and method wins."""
+
+    name: RouteName = Field(description="name of the rule, in records, metrics and commands")
+    path: RoutePath = Field(
+        description="whole segments: /payment/v2 also matches /payment/v2/x; `*` is one non-empty segment"
+    )
+    methods: Methods = Field((), description="methods; empty: all")
+    callers: Names = Field((), description="callers that may use it (403); empty: every admitted caller")
+    upstream: RequiredText = Field(description="name of an [upstreams] table")
+    credential: RequiredText = Field(description="name of a [credentials] table")
+    audience: Text = Field("", description="audience (or resource) that the token is minted for")
+    scope: Text = Field("", description="scope that the token is minted for; default by flavor")
+    strip_prefix: StripPrefix = Field("", description="whole segments removed from the path before it is sent")
+    replay_body_bytes: Bytes = Field(1048576, description="bodies up to this size are held whole and can be sent again")
+    remint_on: Annotated[tuple[RemintSection, ...], Strict(strict=False)] = Field(
+        (), description='further answers that mean "token refused", like {status = 403, body = "GCA-001"}'
+    )
+
+
+class CallerSection(Section):
+    """[callers.NAME]: who may call; a caller needs every proof that is configured for it."""
+
+    networks: Networks = Field((), description="networks it calls from")
+    api_key_sha256: KeyHashes = Field(
+        (), description="SHA-256 of its key in hex; two values overlap while a key is replaced"
+    )
+    certificate_subject: Text = Field("", description="subject of its client certificate")
+    max_requests_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0, description="above: 429; 0 = unlimited"
+    )
+
+
+class RequestLogSection(Section):
+    """[request_log]: where records go, and which requests have an intent on disk before they are sent."""
+
+    stdout: bool = Field(default=True, description="one JSON line per record on stdout")
+    file: PathText = Field("", description="file of JSON lines; reopened when moved away")
+    durability: Literal["intent", "async"] = Field("intent", description="intent: on disk before it is sent | async")
+    intent_methods: Methods = Field(("POST", "PUT", "PATCH", "DELETE"), description="methods that have an intent")
+    index_headers: HeaderNames = Field(
+        ("request-id", "requestId", "merchant-id", "merchantId", "Idempotency-Key"),
+        description="request headers whose values are kept in records",
+    )
+    spool_bytes: Count = Field(
+        1073741824, description="journal kept while a sink is away; at the bound requests are refused (log_unavailable)"
+    )
+
+
+class Settings(BaseSettings):
+    """One whole configuration; `proxy.settings.load` merges the sources and builds it."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, case_sensitive=True
+    )
+
+    environment: Environment = Field(description="mock, client-testing or production; shown on every page and record")
+    data_directory: PathText = Field(
+        "payproxy-data", description="journal, state and own keys; default: $STATE_DIRECTORY, else beside the file"
+    )
+    server: ServerSection = Field(ServerSection(), description="the traffic listener")
+    admin: AdminSection = Field(AdminSection(), description="health, metrics and console")
+    upstreams: dict[Name, UpstreamSection] = Field({}, description="base URLs of the bank")
+    credentials: dict[Name, CredentialSection] = Field({}, description="who we are to the token endpoints")
+    routes: Annotated[tuple[RouteSection, ...], Strict(strict=False)] = Field((), description="the rules, in order")
+    callers: dict[Name, CallerSection] = Field({}, description="who may call")
+    request_log: RequestLogSection = Field(RequestLogSection(), description="where records go")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings names the parameters
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what `proxy.settings.sources` merged: it knows where each value came from, and says all faults."""
+        return (init_settings,)

@@ -1,0 +1,222 @@
+"""Where settings come from: flags, then the environment, then a secrets directory, then the file, then defaults.
+
+pydantic-settings' own sources read os.environ themselves, drop unknown names in silence and stop at the first broken
+value, naming it in the error; these keep every value's origin, complain about all at once, and never quote a value.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from proxy.secret import Secret
+from proxy.settings.findings import Complaint, Key, nearest
+from proxy.settings.shape import Kind, field_at, kind_of, names_in, text_kind, value_of
+
+PREFIX = "PAYPROXY_"
+DELIMITER = "__"
+CONFIG_VARIABLE = "PAYPROXY_CONFIG"
+FILE_NAME = "payproxy.toml"
+SYSTEM_FILE = Path("/etc/payproxy/payproxy.toml")
+SECRETS_DIRECTORY = Path("/run/secrets")
+DEFAULT_DATA_DIRECTORY = "payproxy-data"
+
+# A client secret has some 40 characters, a list of networks some thousand.
+MAX_SECRET_FILE_BYTES = 65536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One value for one key, and where it is from, as people read it."""
+
+    key: Key
+    value: Any
+    where: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Layer:
+    """What one source has to say; complaints about its names have no key, so they carry their place themselves."""
+
+    settings: list[Setting] = field(default_factory=list)
+    complaints: list[tuple[str, Complaint]] = field(default_factory=list)
+
+
+def find_file(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> Path | None:
+    """Return the configuration file: *path*, else $PAYPROXY_CONFIG, else the first usual place where there is one."""
+    if path is not None:
+        return path
+    if environ.get(CONFIG_VARIABLE):
+        return Path(environ[CONFIG_VARIABLE])
+    if (cwd / FILE_NAME).exists():
+        return Path(FILE_NAME)
+    return SYSTEM_FILE if SYSTEM_FILE.exists() else None
+
+
+def flag_layer(flags: Mapping[str, str]) -> Layer:
+    """Return what the command line says; *flags* maps dotted keys to texts, and only code writes those names."""
+    layer = Layer()
+    for dotted, text in flags.items():
+        key: Key = tuple(dotted.split("."))
+        _add(layer, key, text, kind=text_kind(key) or Kind.TEXT, where=f"flag for {dotted}")
+    return layer
+
+
+def environment_layer(environ: Mapping[str, str]) -> Layer:
+    """Return what variables like PAYPROXY_SERVER__LISTEN say.
+
+    Only names with `__` are settings: Kubernetes injects PAYPROXY_PORT and the like for a service of that name.
+    """
+    layer = Layer()
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or DELIMITER not in variable:
+            continue
+        key: Key = tuple(variable.removeprefix(PREFIX).lower().split(DELIMITER))
+        where = f"environment variable {variable}"
+        kind = text_kind(key)
+        if kind is None:
+            layer.complaints.append((where, _unknown(key, "variable", lambda near: PREFIX + near.upper())))
+        else:
+            _add(layer, key, text, kind=kind, where=where)
+    return layer
+
+
+def secrets_layer(directories: Sequence[Path]) -> Layer:
+    """Return what files named like credentials__login__client_secret say; a later directory wins over an earlier one.
+
+    Such a directory may hold other programs' files, so a name is an error only if it nearly is one of ours.
+    """
+    layer = Layer()
+    for directory in directories:
+        for path in _files_in(directory):
+            key: Key = tuple(path.name.lower().split(DELIMITER))
+            where = f"secrets file {path}"
+            kind = text_kind(key)
+            if kind is None:
+                if nearest(str(key[0]), names_in(()), likeness=0.8) is not None:
+                    layer.complaints.append((where, _unknown(key, "file", lambda near: near)))
+                continue
+            try:
+                text = read_secret(path)
+            except (OSError, ValueError):
+                complaint = Complaint(
+                    key=key,
+                    what=f"the file can't be read as UTF-8 text of at most {MAX_SECRET_FILE_BYTES} bytes",
+                    fix="check its owner, mode and content",
+                )
+                layer.complaints.append((where, complaint))
+            else:
+                _add(layer, key, text, kind=kind, where=where)
+    return layer
+
+
+def read_secret(path: Path) -> str:
+    """Return the text of a secret's file without one trailing newline; raises OSError or ValueError."""
+    with path.open("rb") as file:
+        data = file.read(MAX_SECRET_FILE_BYTES + 1)
+    if len(data) > MAX_SECRET_FILE_BYTES:
+        raise ValueError("too large for a secret")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
+    return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+
+
+def merge(values: dict[str, Any], layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[Key, str]]:
+    """Return *values* with what *layers* (the weakest first) put over them, and where each key that was put is from."""
+    merged = copied(values)
+    origins: dict[Key, str] = {}
+    for layer in layers:
+        for setting in layer.settings:
+            table = merged
+            for part in setting.key[:-1]:
+                inner = table.get(str(part))
+                if not isinstance(inner, dict):
+                    inner = table[str(part)] = {}
+                table = inner
+            table[str(setting.key[-1])] = setting.value
+            for below in [key for key in origins if key[: len(setting.key)] == setting.key]:
+                del origins[below]
+            origins[setting.key] = setting.where
+    return merged, origins
+
+
+def data_directory(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the default data directory and its source, if any; systemd may put several into $STATE_DIRECTORY."""
+    first = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return (first, "$STATE_DIRECTORY") if first else (DEFAULT_DATA_DIRECTORY, "")
+
+
+def leaves(values: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """Return each value with its key; rules are numbered, other lists and empty tables are values."""
+    if isinstance(values, dict) and values:
+        for name, value in values.items():
+            yield from leaves(value, (*key, name))
+    elif isinstance(values, list) and key == ("routes",) and values:
+        for number, value in enumerate(values):
+            yield from leaves(value, (*key, number))
+    elif key:
+        yield key, values
+
+
+def with_absolute_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Return *values* with every path that is not empty made absolute, relative ones starting at *base*."""
+    absolute: dict[str, Any] = copied(values)
+    for key, value in leaves(values):
+        kind_field = field_at(key)
+        if isinstance(value, str) and value and kind_field is not None and kind_of(kind_field) is Kind.PATH:
+            table: Any = absolute
+            for part in key[:-1]:
+                table = table[part]
+            table[key[-1]] = str(base / value)
+    return absolute
+
+
+def copied(values: Any) -> Any:
+    """Return *values* with tables and lists of their own; what they hold is shared (a Secret can't be copied)."""
+    if isinstance(values, dict):
+        return {name: copied(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [copied(value) for value in values]
+    return values
+
+
+def _unknown(key: Key, noun: str, spell: Callable[[str], str]) -> Complaint:
+    fix = f"correct the name of the {noun} or take it away"
+    for depth, part in enumerate(key):
+        names = names_in(key[:depth])
+        if names and part not in names:
+            near = nearest(str(part), names)
+            if near is not None:
+                meant = DELIMITER.join(str(one) for one in (*key[:depth], near, *key[depth + 1 :]))
+                fix = f"did you mean {spell(meant)}?"
+            break
+    if key[0] == "routes":
+        return Complaint(key=key, what=f"rules can't be set by a {noun}", fix="write [[routes]] in the file")
+    if names_in(key) or field_at(key) is not None:
+        return Complaint(key=key, what=f"the {noun} names a table, not a key in it", fix=f"add {DELIMITER} and a key")
+    return Complaint(key=key, what=f"the {noun} sets an unknown key", fix=fix)
+
+
+def _add(layer: Layer, key: Key, text: str, *, kind: Kind, where: str) -> None:
+    try:
+        value = value_of(text, kind)
+    except ValueError:
+        complaint = Complaint(key=key, what="the value is not JSON", fix='write lists like ["a", "b"] or a,b')
+        layer.complaints.append((where, complaint))
+    else:
+        layer.settings.append(
+            Setting(key=key, value=Secret(value) if kind is Kind.SECRET and value else value, where=where)
+        )
+
+
+def _files_in(directory: Path) -> list[Path]:
+    try:
+        return [
+            path
+            for path in sorted(directory.iterdir())
+            if DELIMITER in path.name and not path.name.startswith(".") and path.is_file()
+        ]
+    except OSError:
+        return []

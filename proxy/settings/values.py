@@ -1,0 +1,137 @@
+"""Settings as other forms need them: plain values for workers, a view with secrets masked for people."""
+
+import hashlib
+import json
+from typing import Any
+
+from proxy.settings.address import listen_address
+from proxy.settings.fields import url_parts
+from proxy.settings.sections import Settings
+from proxy.settings.snapshot import (
+    CallerValues,
+    CredentialValues,
+    RemintValues,
+    RequestLogValues,
+    RouteValues,
+    ServerValues,
+    Snapshot,
+    UpstreamValues,
+)
+
+__all__ = ["digest", "listen_address", "masked", "snapshot_of"]
+
+
+def masked(settings: Settings) -> dict[str, Any]:
+    """Return every effective value under its key, as JSON has it; secrets read `***`."""
+    return settings.model_dump(mode="json")
+
+
+def digest(settings: Settings) -> str:
+    """Return 16 hex digits that name this configuration; they don't depend on its secrets."""
+    text = json.dumps(masked(settings), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def snapshot_of(settings: Settings, *, instance: str) -> Snapshot:
+    """Return what a worker of *instance* gets to know of *settings*."""
+    server, log = settings.server, settings.request_log
+    return Snapshot(
+        environment=settings.environment,
+        instance=instance,
+        digest=digest(settings),
+        data_directory=settings.data_directory,
+        server=ServerValues(
+            hosts=tuple(host.lower() for host in server.hosts),
+            loopback=listen_address(server.listen).loopback,
+            allow_browsers=server.allow_browsers,
+            trusted_proxies=server.trusted_proxies,
+            certificate_file=server.certificate_file,
+            key_file=server.key_file,
+            client_ca_file=server.client_ca_file,
+            max_header_bytes=server.max_header_bytes,
+            max_body_bytes=server.max_body_bytes,
+            body_memory_bytes=server.body_memory_bytes,
+            max_requests=server.max_requests,
+            exchange_timeout=server.exchange_timeout,
+        ),
+        upstreams=_upstreams(settings),
+        credentials=_credentials(settings),
+        routes=_routes(settings),
+        callers=_callers(settings),
+        request_log=RequestLogValues(
+            durability=log.durability,
+            intent_methods=log.intent_methods,
+            index_headers=log.index_headers,
+            spool_bytes=log.spool_bytes,
+        ),
+    )
+
+
+def _upstreams(settings: Settings) -> tuple[UpstreamValues, ...]:
+    values = []
+    for name, upstream in settings.upstreams.items():
+        url = url_parts(upstream.url)
+        values.append(
+            UpstreamValues(
+                name=name,
+                scheme=url.scheme,
+                host=url.host,
+                port=url.port,
+                prefix=url.path,
+                connect_timeout=upstream.connect_timeout,
+                response_timeout=upstream.response_timeout,
+                idle_timeout=upstream.idle_timeout,
+                ca_file=upstream.ca_file,
+                client_certificate_file=upstream.client_certificate_file,
+                client_key_file=upstream.client_key_file,
+                egress_proxy=upstream.egress_proxy,
+                max_connections=upstream.max_connections,
+            )
+        )
+    return tuple(values)
+
+
+def _credentials(settings: Settings) -> tuple[CredentialValues, ...]:
+    return tuple(
+        CredentialValues(
+            name=name,
+            token_url=credential.token_url,
+            client_id=credential.client_id,
+            auth_method=credential.auth_method,
+            audience_parameter=credential.audience_parameter,
+            extra_parameters=tuple(sorted(credential.extra_parameters.items())),
+        )
+        for name, credential in settings.credentials.items()
+    )
+
+
+def _routes(settings: Settings) -> tuple[RouteValues, ...]:
+    return tuple(
+        RouteValues(
+            name=route.name,
+            path=route.path,
+            methods=route.methods,
+            callers=route.callers,
+            upstream=route.upstream,
+            credential=route.credential,
+            audience=route.audience,
+            scope=route.scope or settings.credentials[route.credential].default_scope,
+            strip_prefix=route.strip_prefix,
+            replay_body_bytes=route.replay_body_bytes,
+            remint_on=tuple(RemintValues(status=one.status, body=one.body) for one in route.remint_on),
+        )
+        for route in settings.routes
+    )
+
+
+def _callers(settings: Settings) -> tuple[CallerValues, ...]:
+    return tuple(
+        CallerValues(
+            name=name,
+            networks=caller.networks,
+            api_key_sha256=tuple(value.lower() for value in caller.api_key_sha256),
+            certificate_subject=caller.certificate_subject,
+            max_requests_per_second=caller.max_requests_per_second,
+        )
+        for name, caller in settings.callers.items()
+    )

@@ -1,0 +1,131 @@
+"""Whether the instance lives, has started and is ready: pure decisions over a `Status`, each with its reason."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from proxy.telemetry.status import Status, TokenStatus, WorkerState
+
+# A token endpoint that does not answer must not keep an instance from starting for ever: its valid routes can serve.
+FIRST_MINT_SECONDS = 15.0
+
+
+class Verdict(StrEnum):
+    """DEGRADED is shown and counted but never makes an instance unready."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One named question and its answer; *reason* is "" when the verdict is OK."""
+
+    name: str
+    verdict: Verdict = Verdict.OK
+    reason: str = ""
+
+
+def live(_status: Status) -> tuple[Check, ...]:
+    """Return the checks of /livez: that the keeper answers is the whole proof; restarting would mend nothing else."""
+    return (Check(name="keeper"),)
+
+
+def started(status: Status) -> tuple[Check, ...]:
+    """Return the checks of /startupz."""
+    return (_configuration(status), _keys(status), _workers(status), _first_mints(status))
+
+
+def ready(status: Status) -> tuple[Check, ...]:
+    """Return the checks of /readyz: later failures of tokens degrade, else one endpoint's outage takes all replicas.
+
+    The exception is asked for by name: a credential in ready_requires must hold a usable token for each audience.
+    """
+    return (
+        _configuration(status),
+        _keys(status),
+        _workers(status),
+        _verdict("journal", failed=status.journal_problem),
+        _verdict("draining", failed="the instance is stopping" if status.draining else ""),
+        _first_mints(status),
+        _verdict("reload", degraded=status.reload_problem),
+        *_credentials(status),
+    )
+
+
+def holds(checks: Iterable[Check]) -> bool:
+    """Return whether none of *checks* failed."""
+    return all(check.verdict is not Verdict.FAILED for check in checks)
+
+
+def lines(checks: Iterable[Check], *, title: str) -> str:
+    """Return the text of ?verbose: `[+]name ok`, `[!]name degraded: reason`, `[-]name failed: reason`, the outcome."""
+    checks = tuple(checks)
+    marks = {Verdict.OK: "[+]", Verdict.DEGRADED: "[!]", Verdict.FAILED: "[-]"}
+    text = "".join(
+        f"{marks[check.verdict]}{check.name} {check.verdict}{': ' if check.reason else ''}{_printable(check.reason)}\n"
+        for check in checks
+    )
+    return f"{text}{title} check {'passed' if holds(checks) else 'failed'}\n"
+
+
+def _configuration(status: Status) -> Check:
+    return _verdict("configuration", failed="" if status.config_digest else "no configuration is in force")
+
+
+def _keys(status: Status) -> Check:
+    return _verdict("keys", failed="; ".join(status.key_problems))
+
+
+def _workers(status: Status) -> Check:
+    serving = sum(worker.state is WorkerState.SERVING for worker in status.workers)
+    few = f"{serving} of {status.workers_wanted} workers serve"
+    if not serving:
+        # A draining instance says so itself; that its workers leave is no second fault.
+        return _verdict("workers", failed="" if status.draining else few)
+    return _verdict("workers", degraded=few if serving < status.workers_wanted and not status.draining else "")
+
+
+def _first_mints(status: Status) -> Check:
+    untried = sorted({token.credential for token in status.tokens if not token.tried})
+    if not untried:
+        return Check(name="first_mints")
+    reason = f"no answer yet for {', '.join(untried)}"
+    if status.uptime >= FIRST_MINT_SECONDS:
+        return _verdict("first_mints", degraded=reason)
+    return _verdict("first_mints", failed=reason)
+
+
+def _credentials(status: Status) -> Iterator[Check]:
+    names = {token.credential for token in status.tokens} | set(status.ready_requires)
+    for name in sorted(names):
+        tokens = [token for token in status.tokens if token.credential == name]
+        required = name in status.ready_requires
+        unusable = [token for token in tokens if not token.usable]
+        if required and not tokens:
+            yield _verdict(f"credential/{name}", failed="required, and no route uses it")
+        elif required and unusable:
+            yield _verdict(f"credential/{name}", failed="; ".join(_why(token) for token in unusable))
+        else:
+            troubled = [token for token in tokens if token.tried and (token.error_code or not token.usable)]
+            yield _verdict(f"credential/{name}", degraded="; ".join(_why(token) for token in troubled))
+
+
+def _why(token: TokenStatus) -> str:
+    holding = f"token for {int(token.seconds_left)} s more" if token.usable else "no usable token"
+    error = f": {token.error_code}, {token.meaning}, next try in {int(token.retry_in)} s" if token.error_code else ""
+    return f"{token.audience or 'no audience'}: {holding}{error}"
+
+
+def _verdict(name: str, *, failed: str = "", degraded: str = "") -> Check:
+    if failed:
+        return Check(name=name, verdict=Verdict.FAILED, reason=failed)
+    if degraded:
+        return Check(name=name, verdict=Verdict.DEGRADED, reason=degraded)
+    return Check(name=name)
+
+
+def _printable(text: str) -> str:
+    """Return *text* on one line of at most 500 characters: what an endpoint sent must not write lines of its own."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:500])

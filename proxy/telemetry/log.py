@@ -1,0 +1,50 @@
+"""The keeper's own log: one line on stderr for each event, for people and journald."""
+
+from collections.abc import Callable
+
+from proxy.clock import Clock, timestamp
+from proxy.events import ClockSkewMeasured, Event, MintFailed, TokenMinted, WorkerEnded, WorkerStarted
+
+# Below this a clock is right enough for any assertion; above it people should know (tokens.md).
+_SKEW_WORTH_SAYING_SECONDS = 5.0
+
+
+class EventLog:
+    """Writes events as lines to *write*."""
+
+    def __init__(self, *, clock: Clock, write: Callable[[str], None]) -> None:
+        self._clock = clock
+        self._write = write
+
+    def observe(self, event: Event) -> None:
+        """Write *event* if people should know of it."""
+        text = _text(event)
+        if text:
+            self.say(text)
+
+    def say(self, text: str) -> None:
+        """Write one line."""
+        self._write(f"{timestamp(self._clock.now())} {text}")
+
+
+def _text(event: Event) -> str:
+    match event:
+        case TokenMinted():
+            return (
+                f"token minted: {event.credential} {event.audience or '-'}, fingerprint {event.fingerprint}, "
+                f"lives {event.lifetime:.0f} s, took {event.seconds * 1000:.0f} ms"
+            )
+        case MintFailed():
+            return (
+                f"no token: {event.credential} {event.audience or '-'}: {event.code}: {event.cause}; "
+                f"next try in {event.retry_in:.0f} s"
+            )
+        case ClockSkewMeasured() if abs(event.seconds) > _SKEW_WORTH_SAYING_SECONDS:
+            return f"clock: {event.credential}'s token endpoint is {event.seconds:+.0f} s from this machine's clock"
+        case WorkerStarted():
+            return f"worker {event.worker} started as process {event.pid}"
+        case WorkerEnded():
+            how = "ended" if event.expected else "died; what it had in flight is recorded as unknown"
+            return f"worker {event.worker} (process {event.pid}) {how}, exit code {event.exit_code}"
+        case _:
+            return ""

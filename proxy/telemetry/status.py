@@ -1,0 +1,111 @@
+"""What the keeper knows of itself at one instant, as a plain value: health, metrics and pages interpret it."""
+
+import dataclasses
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from proxy.telemetry.meaning import meaning
+
+
+class TokenState(StrEnum):
+    """NONE: no token yet, or the last one expired and was dropped; the others are those of an access token."""
+
+    NONE = "none"
+    FRESH = "fresh"
+    STALE = "stale"
+    EXPIRED = "expired"
+
+
+class WorkerState(StrEnum):
+    """Where a worker process is in its life."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenStatus:
+    """One slot as people may see it, never the token.
+
+    *tried*: its first mint has ended, well or badly. *minted* and *expires* are epoch seconds, 0 without a token.
+    *error_code* is "" after a successful mint, else token_refused or token_unavailable; *error* is what the
+    endpoint said, for the operator; *retry_in* is in seconds.
+    """
+
+    credential: str
+    audience: str
+    scope: str = ""
+    state: TokenState
+    tried: bool
+    fingerprint: str = ""
+    seconds_left: float = 0.0
+    minted: float = 0.0
+    expires: float = 0.0
+    error_code: str = ""
+    error: str = ""
+    retry_in: float = 0.0
+
+    @property
+    def usable(self) -> bool:
+        """Return whether requests can be sent with it."""
+        return self.state in (TokenState.FRESH, TokenState.STALE)
+
+    @property
+    def meaning(self) -> str:
+        """Return what the last error means, "" if there is none."""
+        return meaning(self.error_code, self.error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateStatus:
+    """A certificate in use: *name* of its table, *use* such as "credential", "server", "upstream"; epoch seconds."""
+
+    name: str
+    use: str
+    subject: str
+    expires: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStatus:
+    """A worker process that lives; *started* in epoch seconds."""
+
+    worker: int
+    pid: int
+    state: WorkerState
+    started: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The keeper at one instant.
+
+    *config_digest* is "" until a configuration is in force. *uptime* is in seconds. A problem is a sentence for the
+    operator, "" if there is none; *reload_problem* is that of the last reload. *log_dropped* counts records by sink.
+    """
+
+    environment: str
+    instance: str
+    version: str
+    config_digest: str
+    uptime: float
+    draining: bool = False
+    key_problems: tuple[str, ...] = ()
+    journal_problem: str = ""
+    reload_problem: str = ""
+    workers_wanted: int
+    workers: tuple[WorkerStatus, ...] = ()
+    tokens: tuple[TokenStatus, ...] = ()
+    ready_requires: tuple[str, ...] = ()
+    certificates: tuple[CertificateStatus, ...] = ()
+    journal_backlog: int = 0
+    log_dropped: tuple[tuple[str, int], ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values, each token with what its last error means."""
+        values = dataclasses.asdict(self)
+        values["tokens"] = [dataclasses.asdict(token) | {"meaning": token.meaning} for token in self.tokens]
+        values["log_dropped"] = dict(self.log_dropped)
+        return values

@@ -1,0 +1,59 @@
+"""When a token is renewed, when it ends, and how long to wait after a failed mint: pure."""
+
+from dataclasses import dataclass
+
+# A renewal has ten minutes to succeed before anybody waits; short-lived tokens a fifth, the shortest two fifths.
+_STALE_SECONDS, _STALE_SHARE = 600.0, 0.2
+_LEAST_STALE_SECONDS, _LEAST_STALE_SHARE = 5.0, 0.4
+_JITTER_SHARE = 0.1
+
+# A request that leaves now must arrive with a live token: half a minute for queues and clocks.
+_MARGIN_SECONDS, _MARGIN_SHARE = 30.0, 0.1
+
+# The bank sees every failed client authentication, and nothing heals one but a person.
+FIRST_REFUSAL_SECONDS, LAST_REFUSAL_SECONDS = 30.0, 900.0
+
+# With jitter of up to half on top these stay between 1 s and 60 s.
+_FIRST_OUTAGE_SECONDS, _LAST_OUTAGE_SECONDS = 1.0, 40.0
+_OUTAGE_JITTER_SHARE = 0.5
+
+# 2**40 s is beyond every bound; without it a year of failures would overflow.
+_MAX_DOUBLINGS = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifespan:
+    """Monotonic seconds: FRESH until *stale_at*, then STALE until *expires*, then EXPIRED."""
+
+    stale_at: float
+    expires: float
+
+
+def lifespan(*, minted: float, lifetime: float, jitter: float) -> Lifespan:
+    """Return when a token minted at monotonic *minted* for *lifetime* seconds is renewed and no longer sent.
+
+    *jitter* (0 to 1) only shortens the window of renewal, by up to a tenth, so that replicas don't renew together.
+    """
+    window = min(lifetime * _STALE_SHARE, _STALE_SECONDS)
+    window = max(window, min(_LEAST_STALE_SECONDS, lifetime * _LEAST_STALE_SHARE))
+    window *= 1 - _JITTER_SHARE * jitter
+    margin = min(_MARGIN_SECONDS, lifetime * _MARGIN_SHARE)
+    return Lifespan(stale_at=minted + lifetime - window, expires=minted + lifetime - margin)
+
+
+def refusal_delay(failures: int) -> float:
+    """Return seconds to wait after the *failures*-th refusal in a row: 30 s, doubling to 15 min."""
+    return min(FIRST_REFUSAL_SECONDS * _doubled(failures), LAST_REFUSAL_SECONDS)
+
+
+def outage_delay(failures: int, *, jitter: float) -> float:
+    """Return seconds to wait after the *failures*-th outage in a row: from 1 s, doubling, to 60 s at most.
+
+    *jitter* (0 to 1) lengthens it by up to a half.
+    """
+    base = min(_FIRST_OUTAGE_SECONDS * _doubled(failures), _LAST_OUTAGE_SECONDS)
+    return base * (1 + _OUTAGE_JITTER_SHARE * jitter)
+
+
+def _doubled(failures: int) -> float:
+    return 2.0 ** min(failures - 1, _MAX_DOUBLINGS)

@@ -1,0 +1,232 @@
+"""The keeper's place for one token: minted at start, renewed before anybody waits, replaced when it is refused."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from proxy.clock import Clock
+from proxy.credentials.key import TokenKey
+from proxy.entropy import Entropy
+from proxy.errors import TokenRefused, TokenUnavailable
+from proxy.events import MintFailed, Observer, TokenMinted
+from proxy.tokens.budget import Budget
+from proxy.tokens.response import Minted, MintRefused
+from proxy.tokens.schedule import lifespan, outage_delay, refusal_delay
+from proxy.tokens.token import AccessToken, Freshness
+
+REPLACED, KEPT, FAILED = "replaced", "kept", "failed"
+
+# Whatever lifetimes the endpoint hands out and however slow it is, it is not asked more often than this.
+_MIN_SECONDS_BETWEEN_MINTS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why there is no new token: *code* and *detail* may go to callers, *cause* to the operator only.
+
+    *until* is the monotonic second of the next attempt.
+    """
+
+    code: str
+    detail: str
+    cause: str
+    until: float
+
+
+class Slot:
+    """One key, one task: single flight is built in, whoever waits shares the next outcome, good or bad.
+
+    *mint* makes one attempt, bounded in time by itself, and raises TokenRefused or TokenUnavailable. *publish* is told
+    after every change of `current` or `failure`, before those who wait for it. *serial* numbers the mints.
+    """
+
+    def __init__(
+        self,
+        key: TokenKey,
+        *,
+        origins: frozenset[str],
+        mint: Callable[[], Awaitable[Minted]],
+        clock: Clock,
+        entropy: Entropy,
+        observe: Observer,
+        publish: Callable[["Slot"], None],
+        serial: Callable[[], int],
+    ) -> None:
+        self.key = key
+        self.current: AccessToken | None = None
+        self.failure: Failure | None = None
+        self._origins = origins
+        self._mint = mint
+        self._clock = clock
+        self._entropy = entropy
+        self._observe = observe
+        self._publish = publish
+        self._serial = serial
+        self._due = clock.monotonic()
+        self._failures = 0
+        self._minting = False
+        self._timer: asyncio.Task[None] | None = None
+        self._settled = asyncio.Event()
+        self._budgets: dict[str, Budget] = {}
+
+    async def run(self) -> None:
+        """Mint whenever a mint is due, until cancelled; then nobody is left waiting."""
+        try:
+            while True:
+                await self._until_due()
+                await self._attempt()
+        finally:
+            self._settled.set()
+
+    async def replace(self, mint: int, route: str) -> str:
+        """Answer a refusal of the token of serial *mint*: `replaced`, `kept` (no budget left) or `failed`.
+
+        A token that was replaced meanwhile costs nothing. Else that very token, never a newer one, is given up at
+        once, also if no new one can be had; all who report the same token share one mint. During the back-off after
+        a failed mint the answer is `failed` at once.
+        """
+        if self._newer_than(mint):
+            return REPLACED
+        if self.current is not None and not self._expired():
+            if mint != self.current.mint or not self._budget(route).spend(now=self._clock.monotonic()):
+                return KEPT
+            self._give_up()
+        if self._backing_off():
+            return FAILED
+        await self.outcome()
+        return REPLACED if self._newer_than(mint) else FAILED
+
+    async def outcome(self) -> None:
+        """Wait for the end of the attempt that is under way or comes next; being cancelled disturbs nobody else."""
+        await self._settled.wait()
+
+    def refused_fresh(self, route: str) -> None:
+        """Slow down the budget of *route*: its replay with a new token was refused too."""
+        self._budget(route).refused_fresh(now=self._clock.monotonic())
+
+    def replay_succeeded(self, route: str) -> None:
+        """Restore the budget of *route* to its usual speed."""
+        self._budget(route).replay_succeeded(now=self._clock.monotonic())
+
+    def retry_now(self) -> None:
+        """Forget the back-off, because something changed: a reload, a rotation, an operator who asks."""
+        self._failures = 0
+        if self._backing_off():
+            self._mint_now()
+
+    async def _until_due(self) -> None:
+        while (left := self._due - self._clock.monotonic()) > 0:
+            # The wait ends when the timer does, or when _mint_now cancels it.
+            self._timer = asyncio.ensure_future(self._clock.sleep(left))
+            try:
+                await asyncio.wait([self._timer])
+            finally:
+                self._timer.cancel()
+                self._timer = None
+
+    def _mint_now(self) -> None:
+        self._due = self._clock.monotonic()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _attempt(self) -> None:
+        began = self._clock.monotonic()
+        self._minting = True
+        try:
+            minted = await self._mint()
+        except (TokenRefused, TokenUnavailable) as error:
+            self._failed(error)
+        except Exception as error:  # noqa: BLE001 - a defect must not end a keeper whose other tokens are good
+            detail = f"No token can be had for credential {self.key.credential}."
+            self._failed(TokenUnavailable(detail, cause=f"a defect of the proxy: {type(error).__name__}"))
+        else:
+            self._succeeded(minted, began=began)
+        finally:
+            self._minting = False
+        self._publish(self)
+        self._settled.set()
+        self._settled = asyncio.Event()
+
+    def _succeeded(self, minted: Minted, *, began: float) -> None:
+        now = self._clock.monotonic()
+        # From the moment the call began: the endpoint may have counted since then.
+        span = lifespan(minted=began, lifetime=minted.lifetime, jitter=self._entropy.uniform(0, 1))
+        token = AccessToken(
+            key=self.key,
+            mint=self._serial(),
+            value=minted.value,
+            origins=self._origins,
+            minted=began,
+            stale_at=span.stale_at,
+            expires=span.expires,
+        )
+        self.current, self.failure = token, None
+        self._due = max(span.stale_at, now + _MIN_SECONDS_BETWEEN_MINTS)
+        self._observe(
+            TokenMinted(
+                credential=self.key.credential,
+                audience=self.key.audience,
+                mint=token.mint,
+                fingerprint=token.fingerprint,
+                seconds=now - began,
+                lifetime=minted.lifetime,
+                expires=self._clock.now() + span.expires - now,
+            )
+        )
+
+    def _failed(self, error: TokenRefused | TokenUnavailable) -> None:
+        """Keep a token that is still good, and arm the timer for the next attempt."""
+        delay = self._delay_after(error)
+        self._due = self._clock.monotonic() + delay
+        self.failure = Failure(code=error.code, detail=error.detail, cause=error.cause, until=self._due)
+        if self._expired():
+            self.current = None
+        self._observe(
+            MintFailed(
+                credential=self.key.credential,
+                audience=self.key.audience,
+                code=error.code,
+                error=error.error if isinstance(error, MintRefused) else "",
+                cause=error.cause,
+                retry_in=delay,
+            )
+        )
+
+    def _delay_after(self, error: TokenRefused | TokenUnavailable) -> float:
+        if self.failure is None or self.failure.code != error.code:
+            self._failures = 0
+        self._failures += 1
+        if isinstance(error, TokenRefused):
+            return refusal_delay(self._failures)
+        if error.retry_after is not None:
+            return float(error.retry_after)
+        return outage_delay(self._failures, jitter=self._entropy.uniform(0, 1))
+
+    def _give_up(self) -> None:
+        """Never hand out the current token again, and see to the next one unless a back-off forbids it."""
+        self.current = None
+        if not self._minting and not self._backing_off():
+            self._mint_now()
+        self._publish(self)
+
+    def _newer_than(self, mint: int) -> bool:
+        return self.current is not None and self.current.mint > mint and not self._expired()
+
+    def _expired(self) -> bool:
+        return self.current is not None and self.current.freshness(self._clock.monotonic()) is Freshness.EXPIRED
+
+    def _backing_off(self) -> bool:
+        return self.failure is not None and not self._minting and self._due > self._clock.monotonic()
+
+    def _budget(self, route: str) -> Budget:
+        if route not in self._budgets:
+            self._budgets[route] = Budget(now=self._clock.monotonic())
+        return self._budgets[route]
+
+    def __repr__(self) -> str:
+        now = self._clock.monotonic()
+        if self.current is not None:
+            state = f"{self.current.freshness(now).value}, {self.current.expires - now:.0f} s left"
+        else:
+            state = "no token"
+        return f"<Slot {self.key!r} {state}{f', {self.failure.code}' if self.failure else ''}>"

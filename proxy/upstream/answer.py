@@ -1,0 +1,113 @@
+"""The bank's answer as whoever sent the request sees it."""
+
+import contextlib
+from typing import Protocol
+
+from proxy.errors import UpstreamFault, UpstreamReset
+from proxy.upstream.parser import AnswerParser
+
+
+class Source(Protocol):
+    """Where an answer's bytes come from: the connection, while the exchange lasts."""
+
+    async def more(self) -> None:
+        """Wait until more of the answer, or its end, is there; raises what cut it off."""
+
+    def resume_reading(self) -> None:
+        """Read the socket again after the buffered part of the answer was taken."""
+
+    def finish(self) -> None:
+        """End the exchange."""
+
+
+class Answer:
+    """A checked head, and the body as it comes.
+
+    `complete`: the whole body came with the head and is `body`. `bodiless`: none follows by method or status, whatever
+    `content_length` and `chunked` say. Header names and values are as the bank wrote them, in its order; trailers are
+    dropped.
+    """
+
+    __slots__ = (
+        "_parser",
+        "_peeked",
+        "_source",
+        "_unread",
+        "bodiless",
+        "body",
+        "chunked",
+        "complete",
+        "content_length",
+        "headers",
+        "reason",
+        "status",
+    )
+
+    def __init__(self, source: Source, parser: AnswerParser) -> None:
+        self._source: Source | None = source
+        self._parser = parser
+        self._peeked = b""
+        self.status = parser.status
+        self.reason = parser.reason
+        self.headers = parser.headers
+        self.content_length = parser.content_length
+        self.chunked = parser.chunked
+        self.bodiless = parser.bodiless
+        self.complete = parser.complete
+        self.body = self._unread = parser.take() if parser.complete else b""
+
+    def __repr__(self) -> str:
+        return f"<Answer [{self.status}, {'complete' if self.complete else 'body to come'}]>"
+
+    async def read(self) -> bytes:
+        """Return the next piece of the body, b"" at its end.
+
+        Raises UpstreamReset, UpstreamBadResponse or UpstreamTimedOut when the body is cut off; what came before the cut
+        is returned first.
+        """
+        if self.complete:
+            piece, self._unread = self._unread, b""
+            return piece
+        if self._peeked:
+            piece, self._peeked = self._peeked, b""
+            return piece
+        parser = self._parser
+        while True:
+            piece = parser.take()
+            if piece:
+                if self._source is not None:
+                    self._source.resume_reading()
+                return piece
+            if parser.complete:
+                return b""
+            if self._source is None:
+                raise UpstreamReset("The bank's answer was given up before its end")
+            await self._source.more()
+
+    async def peek(self, limit: int) -> bytes:
+        """Return up to about *limit* bytes from the body's beginning and leave them to be read; raises as `read`."""
+        if self.complete:
+            return self.body[:limit]
+        if not self._peeked:
+            pieces = [await self.read()]
+            while pieces[-1] and sum(map(len, pieces)) < limit:
+                pieces.append(await self.read())
+            self._peeked = b"".join(pieces)
+        return self._peeked[:limit]
+
+    def release(self) -> None:
+        """Be done with it, read or not: the connection goes back to the pool or is closed. Idempotent."""
+        source = self._source
+        if source is not None:
+            self._source = None
+            source.finish()
+
+    async def drain(self, limit: int) -> None:
+        """Read and drop up to *limit* bytes, then release; a body known to be longer is not read at all."""
+        try:
+            if self.content_length is None or self.content_length <= limit:
+                with contextlib.suppress(UpstreamFault):  # nobody wants this body, so nobody misses it
+                    while limit >= 0 and not self._parser.complete:
+                        limit -= len(await self.read())
+        finally:
+            self.release()

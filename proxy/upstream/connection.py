@@ -1,0 +1,345 @@
+"""One connection to the bank, one exchange on it at a time; nothing here sends anything twice."""
+
+import asyncio
+import select
+from collections.abc import AsyncIterator, Sequence
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from proxy.clock import Clock
+from proxy.errors import (
+    ProxyError,
+    UpstreamBadResponse,
+    UpstreamFault,
+    UpstreamTimedOut,
+)
+from proxy.upstream.answer import Answer
+from proxy.upstream.faults import broken, unsent
+from proxy.upstream.parser import AnswerParser
+from proxy.upstream.timer import NEVER, LazyTimer
+from proxy.upstream.upload import PIECE_BYTES, send_stream, send_whole
+from proxy.upstream.waker import Waker
+
+WRITE_HIGH_BYTES = 131072  # unsent bytes of a request at which its sender waits
+READ_HIGH_BYTES = 131072  # unread bytes of an answer at which the socket is not read any more
+
+
+class State(Enum):
+    """Where a connection is in its life."""
+
+    IDLE = auto()  # in the pool
+    TAKEN = auto()  # handed out, nothing sent yet
+    BUSY = auto()  # from `send` to the answer's release
+    CLOSED = auto()
+
+
+class Home(Protocol):
+    """Where connections come from and return to: the pool."""
+
+    def take_back(self, connection: "Connection") -> None:
+        """Keep *connection* for the next request."""
+
+    def let_go(self, connection: "Connection") -> None:
+        """Count *connection* no longer: it will carry no further request."""
+
+    def gone(self, connection: "Connection") -> None:
+        """Note that the socket of *connection* is closed."""
+
+
+class Connection(asyncio.Protocol):
+    """A connection that is open and, if the bank is spoken to in TLS, verified.
+
+    `sent` tells whether a byte of the current request was handed to the transport. `reused` and `connect_ms` say how
+    this request came to its connection.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_clock",
+        "_deadline",
+        "_failure",
+        "_home",
+        "_idle_since",
+        "_idle_timeout",
+        "_news",
+        "_parser",
+        "_poll",
+        "_reading_paused",
+        "_request_complete",
+        "_response_timeout",
+        "_room",
+        "_state",
+        "_timer",
+        "_transport",
+        "_writing_paused",
+        "connect_ms",
+        "reused",
+        "sent",
+    )
+
+    _transport: asyncio.Transport
+
+    def __init__(self, *, clock: Clock, response_timeout: float, idle_timeout: float, home: Home) -> None:
+        self.reused = False
+        self.connect_ms = 0.0
+        self.sent = False
+        self._clock = clock
+        self._response_timeout = response_timeout
+        self._idle_timeout = idle_timeout
+        self._home = home
+        self._state = State.TAKEN
+        self._poll = select.poll()
+        self._timer = LazyTimer(self._expired, clock=clock)
+        self._news = Waker()  # for the answer
+        self._room = Waker()  # to write
+        self._deadline = NEVER
+        self._idle_since = 0.0
+        self._parser = AnswerParser()
+        self._answer: Answer | None = None
+        self._failure: ProxyError | None = None
+        self._request_complete = False
+        self._writing_paused = False
+        self._reading_paused = False
+
+    def __repr__(self) -> str:
+        return f"<Connection [{self._state.name.lower()}, {'reused' if self.reused else 'new'}]>"
+
+    # What the pool and the way of a request call.
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether this connection will carry no further byte."""
+        return self._state is State.CLOSED
+
+    async def send(
+        self, head: bytes, body: bytes | AsyncIterator[bytes], *, method: str, chunked: bool = False, deadline: float
+    ) -> Answer:
+        """Send one request and return its answer as soon as the answer's head is there.
+
+        *head* ends in CRLF CRLF and says how *body* is framed; an iterator's pieces are chunk-encoded if *chunked*.
+        *deadline* (monotonic) ends the whole exchange, and no single wait for the bank exceeds the response time-out.
+        If the bank answers early, the rest of the body is not sent. If the iterator raises, the connection is aborted,
+        so that the bank never sees a complete request, and the exception passes.
+
+        Raises UpstreamUnreachable while `sent` is false, else UpstreamReset, UpstreamBadResponse or UpstreamTimedOut.
+        """
+        if self._state is not State.TAKEN:
+            raise unsent("the connection was not free")
+        now = self._clock.monotonic()
+        if now >= deadline:
+            self.release()
+            raise unsent("the deadline had passed")
+        self._state = State.BUSY
+        self._deadline = deadline
+        self._parser = AnswerParser(head=method == "HEAD")
+        try:
+            if not isinstance(body, bytes):
+                self._request_complete = await send_stream(self, head, body, chunked=chunked)
+                now = self._clock.monotonic()
+            elif len(body) > PIECE_BYTES:
+                self._request_complete = await send_whole(self, head, body)
+                now = self._clock.monotonic()
+            else:
+                self.sent = self._request_complete = True
+                self._transport.write(head + body if body else head)
+            if not self.settled():
+                self._timer.set(min(now + self._response_timeout, deadline))
+            while not self.settled():
+                await self._news.wait()
+        except BaseException:
+            self.abort()
+            raise
+        if self._answer is None:
+            raise self._failure or broken(None)
+        return self._answer
+
+    def take(self, now: float) -> bool:
+        """Hand this pooled connection out, unless it is dead, dirty or too old; *now* is monotonic."""
+        if self._state is not State.IDLE:
+            return False
+        too_old = now - self._idle_since >= self._idle_timeout
+        if too_old or self._transport.is_closing() or self._poll.poll(0):
+            self.close()
+            return False
+        self._state = State.TAKEN
+        self._timer.expires = NEVER
+        self._answer = None
+        self._request_complete = self.sent = False
+        self.reused = True
+        self.connect_ms = 0.0
+        return True
+
+    def release(self) -> None:
+        """Give an unused connection back to the pool; a used one is released by its answer."""
+        if self._state is State.TAKEN:
+            self._rest()
+
+    def abort(self) -> None:
+        """Close at once, whatever is under way; whoever waits gets UpstreamReset. Idempotent."""
+        self._fail(None)
+
+    def close(self) -> None:
+        """Close in good order: over TLS with a close_notify, for which the transport waits a second at most."""
+        if self._state is not State.CLOSED:
+            self._leave(None)
+            self._transport.close()
+
+    # What the answer calls.
+
+    async def more(self) -> None:
+        """Wait for the next bytes of the answer; raises what ended the exchange."""
+        if self._failure is not None:
+            raise self._failure
+        self._timer.set(min(self._clock.monotonic() + self._response_timeout, self._deadline))
+        try:
+            await self._news.wait()
+        except BaseException:
+            self.abort()
+            raise
+        if not self._parser.complete:
+            self._timer.expires = self._deadline  # the consumer's own pauses are no fault of the bank
+
+    def resume_reading(self) -> None:
+        """Read the socket again after the buffered part of the answer was taken."""
+        if self._reading_paused:
+            self._reading_paused = False
+            if self._state is State.BUSY:
+                self._transport.resume_reading()
+
+    def finish(self) -> None:
+        """End the exchange: back to the pool if the next request can be sure of this connection, else close."""
+        if self._state is not State.BUSY:
+            return
+        parser = self._parser
+        if not (parser.complete and self._request_complete) or self._transport.get_write_buffer_size():
+            self.abort()
+        elif not parser.persistent:
+            self.close()
+        else:
+            self.resume_reading()
+            self._rest()
+
+    # What the transport calls.
+
+    def connection_made(self, transport: Any) -> None:
+        """Take the transport; for TLS, handshake and verification are done."""
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        # POLLIN is also what a closed peer looks like. The raw socket under TLS is the right one to ask: whatever comes
+        # on an idle connection, be it an alert, a close or an answer, is reason enough to use another one.
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of the bank; those that no request asked for end the connection."""
+        parser = self._parser
+        if self._state is not State.BUSY or not self.sent:
+            self.abort()
+            return
+        try:
+            parser.feed(data)
+        except UpstreamBadResponse as error:
+            self._fail(error)
+            return
+        if self._answer is None:
+            if not parser.head_complete:
+                return
+            self._answer = Answer(self, parser)
+        if parser.surplus:
+            self.abort()  # the answer is whole, and nobody shall take the rest for another one
+        elif parser.complete:
+            self._timer.expires = NEVER
+        elif parser.buffered > READ_HIGH_BYTES and not self._news.waiting and not self._reading_paused:
+            self._reading_paused = True
+            self._transport.pause_reading()
+        self.wake()
+
+    def eof_received(self) -> None:
+        """Treat the end of the bank's sending as the end of the connection: half of one is of no use."""
+        self._fail(broken(None))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end of the socket."""
+        if self._state is not State.CLOSED:
+            self._leave(broken(exc))
+        self._home.gone(self)
+
+    def pause_writing(self) -> None:
+        """Stop sending until the bank has taken what is buffered."""
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        """Go on sending."""
+        self._writing_paused = False
+        self._room.wake()
+
+    # What uploads call.
+
+    def settled(self) -> bool:
+        """Tell whether the answer's head, or a failure, is there: then nothing more is to be sent."""
+        return self._answer is not None or self._state is not State.BUSY
+
+    async def write(self, pieces: Sequence[bytes | memoryview]) -> bool:
+        """Hand *pieces* over once there is room; false, and nothing handed over, if settled before."""
+        if self._poll.poll(0):
+            # Something came in. The loop shall read it first: after a failed write an early answer would be lost.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        while self._writing_paused and not self.settled():
+            self._timer.set(min(self._clock.monotonic() + self._response_timeout, self._deadline))
+            await self._room.wait()
+        if self.settled():
+            return False
+        self.sent = True
+        self._transport.writelines(pieces)
+        return True
+
+    def wait_for_caller(self) -> None:
+        """Count the time from now on as the caller's, not the bank's; only the deadline goes on."""
+        self._timer.set(self._deadline)
+
+    async def wait(self) -> None:
+        """Wait until the bank sends something, the exchange fails or somebody calls `wake`."""
+        await self._news.wait()
+
+    def wake(self) -> None:
+        """Wake whoever waits, for the answer or for room to write."""
+        self._news.wake()
+        self._room.wake()
+
+    # Ending.
+
+    def _rest(self) -> None:
+        """Go to the pool."""
+        self._state = State.IDLE
+        self._idle_since = self._clock.monotonic()
+        self._timer.set(self._idle_since + self._idle_timeout)
+        self._home.take_back(self)
+
+    def _expired(self) -> None:
+        if self._state is State.IDLE:
+            self.close()
+        elif self._state is State.BUSY:
+            self._fail(self._timed_out())
+
+    def _timed_out(self) -> UpstreamFault:
+        if self._answer is not None:
+            return UpstreamTimedOut("The bank stopped in the middle of its answer")
+        if self._request_complete:
+            return UpstreamTimedOut("The bank did not answer in time")
+        return UpstreamTimedOut("The request could not be handed to the bank in time")
+
+    def _fail(self, error: UpstreamFault | None) -> None:
+        if self._state is not State.CLOSED:
+            self._leave(error)
+            self._transport.abort()
+
+    def _leave(self, error: UpstreamFault | None) -> None:
+        """Be closed from now on; *error* is what an unfinished exchange gets to know."""
+        if self._state is State.BUSY and not self._parser.complete:
+            self._failure = error or broken(None)
+            if not self.sent:
+                self._failure = unsent(self._failure.cause or self._failure.detail)
+        self._state = State.CLOSED
+        self._timer.cancel()
+        self._home.let_go(self)
+        self.wake()

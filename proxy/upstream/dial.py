@@ -1,0 +1,67 @@
+"""A socket connected to the bank, directly or through an egress proxy."""
+
+import asyncio
+import re
+import socket
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from proxy.upstream.resolver import Address
+
+_REPLY_LIMIT = 16384  # bytes of the egress proxy's reply to CONNECT; usually under 200
+_ACCEPTED = re.compile(rb"HTTP/1\.[01] 2[0-9][0-9][ \r]")
+
+
+class TunnelRefused(OSError):
+    """The egress proxy gave no tunnel; the text holds at most the status it answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Egress:
+    """A proxy that opens tunnels by CONNECT (RFC 9110 9.3.6)."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> "Egress | None":
+        """Return the proxy that *url* (`http://host:port`) names, None when it is empty; raises ValueError."""
+        if not url:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname or parts.username is not None:
+            raise ValueError("an egress proxy is given as http://host:port")
+        return cls(host=parts.hostname, port=parts.port or 80)
+
+
+async def dial(address: Address, *, tunnel_to: str = "") -> socket.socket:
+    """Return a socket connected to *address*, or through it to *tunnel_to* (`host:port`); raises OSError."""
+    connected = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        connected.settimeout(0)  # not blocking
+        await asyncio.get_running_loop().sock_connect(connected, address.target)
+        if tunnel_to:
+            await _open_tunnel(connected, tunnel_to)
+    except BaseException:
+        connected.close()
+        raise
+    return connected
+
+
+async def _open_tunnel(proxy: socket.socket, tunnel_to: str) -> None:
+    """Ask the egress proxy for a tunnel and read its reply, not a byte further."""
+    loop = asyncio.get_running_loop()
+    proxy.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    await loop.sock_sendall(proxy, f"CONNECT {tunnel_to} HTTP/1.1\r\nHost: {tunnel_to}\r\n\r\n".encode())
+    reply = b""
+    while b"\r\n\r\n" not in reply:
+        piece = await loop.sock_recv(proxy, 4096)
+        reply += piece
+        if not piece or len(reply) > _REPLY_LIMIT:
+            raise TunnelRefused("the egress proxy did not answer CONNECT")
+    if not _ACCEPTED.match(reply):
+        status = reply[9:12].decode("ascii", "replace")
+        raise TunnelRefused(f"the egress proxy answered CONNECT with {status if status.isdigit() else 'nonsense'}")
+    if not reply.endswith(b"\r\n\r\n") or reply.count(b"\r\n\r\n") > 1:
+        # The other end of a tunnel speaks after us, in TLS as in HTTP.
+        raise TunnelRefused("the egress proxy sent more than its answer to CONNECT")

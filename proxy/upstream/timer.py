@@ -1,0 +1,52 @@
+"""A timer that is moved often and fires rarely."""
+
+import asyncio
+import math
+from collections.abc import Callable
+
+from proxy.clock import Clock
+
+NEVER = math.inf
+
+
+class LazyTimer:
+    """Calls *expired* once *clock* has passed `expires` (monotonic seconds); moving `expires` to later costs nothing.
+
+    A handle of the loop that fires too early looks again, so it is replaced only when it would fire too late: once in
+    some seconds instead of twice per request (`asyncio.timeout` around each wait was measured at 3 us).
+    """
+
+    __slots__ = ("_armed", "_clock", "_expired", "_handle", "_loop", "expires")
+
+    def __init__(self, expired: Callable[[], None], *, clock: Clock) -> None:
+        self.expires = NEVER
+        self._expired = expired
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._handle: asyncio.TimerHandle | None = None
+        self._armed = NEVER  # when the handle will fire
+
+    def set(self, expires: float) -> None:
+        """Let the timer expire at *expires* instead."""
+        self.expires = expires
+        if expires < self._armed:
+            if self._handle is not None:
+                self._handle.cancel()
+            self._armed = expires
+            self._handle = self._loop.call_later(max(expires - self._clock.monotonic(), 0), self._look)
+
+    def cancel(self) -> None:
+        """Never expire."""
+        self.expires = self._armed = NEVER
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _look(self) -> None:
+        self._handle = None
+        self._armed = NEVER
+        if self._clock.monotonic() < self.expires:
+            self.set(self.expires)
+        else:
+            self.expires = NEVER
+            self._expired()

@@ -1,0 +1,60 @@
+"""How a connection to the bank is encrypted and the bank's name verified; there is no way to turn that off."""
+
+import ssl
+from pathlib import Path
+
+
+class TlsUnusable(ValueError):
+    """A certificate or key file can't be used; the text names the file and why, never its content."""
+
+
+def client_context(*, ca_file: str = "", certificate_file: str = "", key_file: str = "") -> ssl.SSLContext:
+    """Return a context for TLS 1.2 and later that verifies chain and host name (RFC 9110 4.3.4).
+
+    *ca_file* replaces the system's authorities. *certificate_file* with *key_file* is what we show when the bank asks.
+    Raises TlsUnusable. `ssl.create_default_context` is not used: it writes session keys to $SSLKEYLOGFILE.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and host name by default
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    if ca_file:
+        _load_authorities(context, ca_file)
+    else:
+        context.load_default_certs()
+    if certificate_file or key_file:
+        _load_identity(context, certificate_file, key_file)
+    return context
+
+
+def _load_authorities(context: ssl.SSLContext, ca_file: str) -> None:
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except ssl.SSLError:
+        raise TlsUnusable(f"{ca_file}: holds no certificate in PEM form") from None
+    except OSError as error:
+        raise TlsUnusable(f"{ca_file}: {error.strerror or 'holds no certificate in PEM form'}") from None
+
+
+def _load_identity(context: ssl.SSLContext, certificate_file: str, key_file: str) -> None:
+    for file in (certificate_file, key_file or certificate_file):
+        try:
+            with Path(file).open("rb"):
+                pass
+        except OSError as error:  # load_cert_chain would not say which of the two it could not open
+            raise TlsUnusable(f"{file or 'client certificate'}: {error.strerror}") from None
+    try:
+        context.load_cert_chain(certificate_file, key_file or None, password=_no_passphrase)
+    except _PassphraseNeeded:
+        raise TlsUnusable(f"{key_file or certificate_file}: is encrypted; a client key must not be") from None
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise TlsUnusable(f"{key_file}: is not the key of {certificate_file}") from None
+        raise TlsUnusable(f"{certificate_file}, {key_file}: no certificate and key in PEM form") from None
+
+
+class _PassphraseNeeded(Exception):
+    pass
+
+
+def _no_passphrase() -> bytes:
+    raise _PassphraseNeeded  # without a callback OpenSSL would ask on the terminal

@@ -1,0 +1,79 @@
+"""From a snapshot to a gateway: what one worker forwards by."""
+
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from proxy.callers.caller import Callers
+from proxy.callers.forwarded import TrustedProxies
+from proxy.clock import Clock
+from proxy.forwarding.admission import Admission
+from proxy.forwarding.gateway import Gateway
+from proxy.forwarding.reception import Reception
+from proxy.routing.compile import route_table
+from proxy.routing.head import LOOPBACK_NAMES, HeadLimits
+from proxy.settings.snapshot import ServerValues, Snapshot, UpstreamValues
+from proxy.tokens.board import Board
+from proxy.upstream.pool import Pool, Upstream
+from proxy.worker.ledger import WorkerLedger
+
+
+def head_limits(snapshot: Snapshot) -> HeadLimits:
+    """Return what heads are checked against; with neither hosts nor callers, loopback takes loopback names only."""
+    server = snapshot.server
+    hosts = frozenset(host.lower() for host in server.hosts)
+    if not hosts and not snapshot.callers and server.loopback:
+        hosts = LOOPBACK_NAMES
+    return HeadLimits(max_header_bytes=server.max_header_bytes, hosts=hosts, allow_browsers=server.allow_browsers)
+
+
+def gateway_of(
+    snapshot: Snapshot, *, ledger: WorkerLedger, send: Callable[[dict[str, Any]], None], clock: Clock
+) -> Gateway:
+    """Return the collaborators of the data path; raises TlsUnusable where a TLS file can't be used."""
+    server, table = snapshot.server, route_table(snapshot)
+    return Gateway(
+        ledger=ledger,
+        reception=Reception(
+            limits=head_limits(snapshot),
+            callers=Callers(snapshot.callers),
+            trusted_proxies=TrustedProxies(server.trusted_proxies),
+        ),
+        table=table,
+        admission=Admission(max_requests=server.max_requests, body_memory=server.body_memory_bytes, clock=clock),
+        board=Board({route.token_key for route in table.routes}, clock=clock, send=send),
+        pools={values.name: Pool(_upstream(values), clock=clock) for values in snapshot.upstreams},
+        intents=ledger,
+        clock=clock,
+        exchange_timeout=server.exchange_timeout,
+        max_body=server.max_body_bytes,
+    )
+
+
+def caller_tls(server: ServerValues) -> ssl.SSLContext | None:
+    """Return the TLS context of the traffic listener, or None for plain HTTP; raises OSError or ssl.SSLError."""
+    if not server.certificate_file:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(server.certificate_file, server.key_file)
+    if server.client_ca_file:
+        context.load_verify_locations(server.client_ca_file)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _upstream(values: UpstreamValues) -> Upstream:
+    return Upstream(
+        scheme=values.scheme,
+        host=values.host,
+        port=values.port,
+        connect_timeout=values.connect_timeout,
+        response_timeout=values.response_timeout,
+        idle_timeout=values.idle_timeout,
+        ca_file=values.ca_file,
+        client_certificate_file=values.client_certificate_file,
+        client_key_file=values.client_key_file,
+        egress_proxy=values.egress_proxy,
+        max_connections=values.max_connections,
+    )

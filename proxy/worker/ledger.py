@@ -1,0 +1,64 @@
+"""Where exchanges begin and end, and where their intents go: the journal and the counters, wired to `forward`."""
+
+from proxy.clock import Clock
+from proxy.entropy import Entropy, uuid7
+from proxy.errors import LogUnavailable
+from proxy.forwarding.caller_side import CallerSide
+from proxy.forwarding.exchange import Attempt, Exchange
+from proxy.records.journal import Journal
+from proxy.settings.snapshot import RequestLogValues
+from proxy.telemetry.counters import Counters
+
+
+class WorkerLedger:
+    """One worker's: every exchange gets an id here, and leaves a record here."""
+
+    def __init__(
+        self, values: RequestLogValues, *, journal: Journal, counters: Counters, clock: Clock, entropy: Entropy
+    ) -> None:
+        self._intent_methods = frozenset(values.intent_methods)
+        self._index_headers = frozenset(name.lower().encode("latin-1") for name in values.index_headers)
+        self._journal = journal
+        self._counters = counters
+        self._clock = clock
+        self._entropy = entropy
+
+    def begin(self, side: CallerSide) -> Exchange:
+        """Return a new exchange for what *side* asks."""
+        now = self._clock.now()
+        return Exchange(
+            uuid7(self._entropy, now),
+            began=self._clock.monotonic(),
+            began_wall=now,
+            client_address=side.peer,
+            method=side.raw.method,
+        )
+
+    async def write(self, exchange: Exchange, attempt: Attempt) -> None:
+        """Return once the send may happen: its intent is on disk, or its method needs none and the journal works.
+
+        Raises LogUnavailable, for reads too: a request that can't be recorded is not sent.
+        """
+        if exchange.method in self._intent_methods:
+            exchange.index = self._index(exchange)
+            await self._journal.intend(exchange, attempt)
+        elif not self._journal.usable():
+            raise LogUnavailable("The journal can't be written, so nothing is sent.", retry_after=1)
+
+    def finish(self, exchange: Exchange) -> None:
+        """Count what has ended and hand it to the journal; never waits."""
+        exchange.finished = self._clock.monotonic()
+        if not exchange.index:
+            exchange.index = self._index(exchange)
+        self._counters.finished(exchange)
+        self._journal.finish(exchange)
+
+    def _index(self, exchange: Exchange) -> tuple[tuple[str, str], ...]:
+        if exchange.head is None:
+            return ()
+        wanted = self._index_headers
+        return tuple(
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in exchange.head.passed
+            if name.lower() in wanted
+        )

@@ -1,0 +1,165 @@
+"""The worker process: takes callers' connections, forwards, keeps a journal; never holds a key that signs."""
+
+import asyncio
+import ctypes
+import gc
+import importlib
+import resource
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from proxy.clock import Clock, SystemClock
+from proxy.entropy import SystemEntropy
+from proxy.forwarding.forward import forward
+from proxy.forwarding.gateway import Gateway
+from proxy.records.journal import Journal
+from proxy.records.record import RecordContext
+from proxy.settings.snapshot import Snapshot, decode
+from proxy.telemetry.counters import Counters
+from proxy.worker.compose import caller_tls, gateway_of
+from proxy.worker.ledger import WorkerLedger
+from proxy.worker.link import Link
+from proxy.worker.listener import CallerServer, check_seam
+
+_COUNTERS_SECONDS = 1.0
+# After the listener has closed, connections that are idle may still have a request on its way; then they close too.
+_IDLE_GRACE_SECONDS = 1.0
+_BACKLOG = 1024
+_PR_SET_DUMPABLE = 4
+
+
+class Worker:
+    """One worker: it does what its keeper says over the link, and stops when the keeper is gone."""
+
+    def __init__(self, *, clock: Clock) -> None:
+        self._clock = clock
+        self._snapshot: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._drain: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._gateway: Gateway | None = None
+        self.link = Link(hear=self._hear, lost=self._keeper_is_gone)
+
+    async def run(self) -> None:
+        """Serve until told to drain, then end what is in flight."""
+        order = await self._snapshot
+        snapshot = decode(order["snapshot"].encode())
+        counters = Counters(server_addresses={upstream.name: upstream.host for upstream in snapshot.upstreams})
+        journal = _journal(snapshot, worker=order["worker"], clock=self._clock)
+        ledger = WorkerLedger(
+            snapshot.request_log, journal=journal, counters=counters, clock=self._clock, entropy=SystemEntropy()
+        )
+        gateway = self._gateway = gateway_of(snapshot, ledger=ledger, send=self.link.send, clock=self._clock)
+        await journal.open()
+        server = CallerServer(lambda side: forward(side, gateway), max_header_bytes=snapshot.server.max_header_bytes)
+        listeners = [socket.socket(fileno=descriptor) for descriptor in order["sockets"]]
+        accepting = [await _listen(server, listener, snapshot) for listener in listeners]
+        _freeze()
+        self.link.send({"type": "ready"})
+        async with asyncio.TaskGroup() as tasks:
+            reporting = tasks.create_task(self._report(counters, journal), name="counters to the keeper")
+            grace = await self._drain
+            await self._clock.sleep(grace)
+            for acceptor in accepting:
+                acceptor.close()
+            await self._finish(server, gateway, seconds=snapshot.server.exchange_timeout)
+            reporting.cancel()
+        await journal.close()
+        for pool in gateway.pools.values():
+            await pool.close()
+        self.link.send({"type": "counters", "delta": counters.delta(), "journal_usable": True})
+        self.link.close()
+
+    async def _finish(self, server: CallerServer, gateway: Gateway, *, seconds: float) -> None:
+        """Let every request in flight end, at most *seconds*; afterwards answer what still comes with 503."""
+        server.draining = True
+        end = self._clock.monotonic() + seconds
+        idle_end = self._clock.monotonic() + _IDLE_GRACE_SECONDS
+        while server.connections and self._clock.monotonic() < end:
+            if self._clock.monotonic() >= idle_end:
+                server.drain()
+            await self._clock.sleep(0.02)
+        gateway.admission.closed = True
+
+    async def _report(self, counters: Counters, journal: Journal) -> None:
+        while True:
+            await self._clock.sleep(_COUNTERS_SECONDS)
+            self.link.send({"type": "counters", "delta": counters.delta(), "journal_usable": journal.usable()})
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind == "serve":
+            self._snapshot.set_result(message)
+        elif kind == "drain":
+            self._stop(message["grace"])
+        elif self._gateway is not None:
+            self._gateway.board.hear(message)
+
+    def _keeper_is_gone(self) -> None:
+        """End what is in flight and stop: without a keeper nobody renews tokens or ships the journal."""
+        self._stop(0.0)
+        if not self._snapshot.done():
+            self._snapshot.cancel()
+
+    def _stop(self, grace: float) -> None:
+        if not self._drain.done():
+            self._drain.set_result(grace)
+
+
+def _journal(snapshot: Snapshot, *, worker: str, clock: Clock) -> Journal:
+    return Journal(
+        Path(snapshot.data_directory),
+        worker=worker,
+        context=RecordContext(
+            environment=snapshot.environment, instance=snapshot.instance, config_digest=snapshot.digest
+        ),
+        durable=snapshot.request_log.durability == "intent",
+        clock=clock,
+        entropy=SystemEntropy(),
+        spool_bytes=snapshot.request_log.spool_bytes,
+    )
+
+
+async def _listen(server: CallerServer, listener: socket.socket, snapshot: Snapshot) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    tls = caller_tls(snapshot.server)
+    if listener.family == socket.AF_UNIX:
+        return await loop.create_unix_server(server, sock=listener, backlog=_BACKLOG, ssl=tls)
+    return await loop.create_server(server, sock=listener, backlog=_BACKLOG, ssl=tls)
+
+
+def _freeze() -> None:
+    """Keep the garbage collector off what lives as long as the process (measured: -5 us a request, half the p99)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def _hide_memory() -> None:
+    """Keep tokens out of core dumps and out of reach of other processes of this user (prctl(2), Linux)."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return uvloop's loop where the [speed] extra is installed, else asyncio's own."""
+    try:
+        return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
+    except ImportError:
+        return asyncio.new_event_loop
+
+
+async def _run(descriptor: int) -> None:
+    worker = Worker(clock=SystemClock())
+    end = socket.socket(fileno=descriptor)
+    end.settimeout(0)
+    await asyncio.get_running_loop().create_unix_connection(lambda: worker.link, sock=end)
+    await worker.run()
+
+
+def main(descriptor: int) -> None:
+    """Run a worker whose keeper is at the other end of *descriptor*."""
+    _hide_memory()
+    check_seam()
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_run(descriptor))

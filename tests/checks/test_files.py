@@ -1,0 +1,223 @@
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import pkcs12
+
+from proxy.settings.findings import Finding, Severity
+from tests.checks.support import JWT, NOW, Identity, found, identity, write
+
+DAY = 86400
+
+
+def only(findings: list[Finding]) -> Finding:
+    """Return the only finding."""
+    assert len(findings) == 1, "\n".join(map(str, findings)) or "no findings"
+    return findings[0]
+
+
+def test_good_files(folder: Path) -> None:
+    """A key of mode 0600 and its certificate are nothing to complain about."""
+    assert found(folder, JWT) == []
+
+
+def test_missing_files(folder: Path) -> None:
+    """Both are named, each on its line."""
+    (folder / "oauth.key").unlink()
+    (folder / "oauth.crt").unlink()
+    findings = found(folder, JWT)
+
+    assert [(one.line, one.key) for one in findings] == [
+        (7, "credentials.login.private_key_file"),
+        (8, "credentials.login.certificate_file"),
+    ]
+    assert all("no such file" in one.what and one.severity is Severity.ERROR for one in findings)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
+def test_a_key_that_others_may_read(folder: Path, mode: int) -> None:
+    """A private key is its owner's alone."""
+    (folder / "oauth.key").chmod(mode)
+    finding = only(found(folder, JWT))
+
+    assert finding.key == "credentials.login.private_key_file"
+    assert "group or others" in finding.what
+    assert "chmod 600" in finding.fix
+
+
+def test_a_certificate_of_another_key(folder: Path, other: Identity) -> None:
+    """Key and certificate have to belong together, or every assertion is refused."""
+    write(folder / "oauth.crt", other.certificate_pem)
+    finding = only(found(folder, JWT))
+
+    assert (finding.key, finding.severity) == ("credentials.login.certificate_file", Severity.ERROR)
+    assert finding.what == "the certificate belongs to another key than private_key_file"
+
+
+def test_a_key_in_place_of_the_certificate(folder: Path, mine: Identity) -> None:
+    """Swapped files are recognised, and nothing of the key is said."""
+    write(folder / "oauth.crt", mine.key_pem())
+    finding = only(found(folder, JWT))
+
+    assert "holds a private key, not a certificate" in finding.what
+    assert mine.key_pem().decode().splitlines()[1] not in str(finding)
+
+
+@pytest.mark.parametrize(
+    ("ends", "what"),
+    [
+        (NOW - 1, "the certificate expired on 2027-01-15"),
+        (NOW + 29 * DAY, "the certificate expires on 2027-02-13, in 29 days"),
+        (NOW + 30 * DAY, ""),
+    ],
+)
+def test_expiry(folder: Path, mine: Identity, ends: float, what: str) -> None:
+    """An expired certificate, or one that ends within 30 days, is a warning."""
+    write(folder / "oauth.crt", identity(key=mine.key, ends=ends).certificate_pem)
+    findings = found(folder, JWT)
+
+    assert [(one.what, one.severity) for one in findings] == ([(what, Severity.WARNING)] if what else [])
+
+
+def test_not_valid_yet(folder: Path, mine: Identity) -> None:
+    """A certificate from the future points at this machine's clock."""
+    write(folder / "oauth.crt", identity(key=mine.key, begins=NOW + 60).certificate_pem)
+
+    assert only(found(folder, JWT)).what == "the certificate is not valid yet"
+
+
+def test_an_encrypted_key(folder: Path, mine: Identity) -> None:
+    """It needs a passphrase file that is private too and holds the right passphrase."""
+    write(folder / "oauth.key", mine.key_pem(passphrase=b"canary"))
+    assert "is encrypted" in only(found(folder, JWT)).what
+
+    text = JWT.replace("flavor", 'private_key_passphrase_file = "pass"\nflavor', 1)
+    assert "can't be read" in only(found(folder, text)).what
+
+    write(folder / "pass", b"canary\n")
+    assert found(folder, text) == []
+
+    write(folder / "pass", b"canary\n", mode=0o644)
+    finding = only(found(folder, text))
+    assert (finding.key, finding.what) == (
+        "credentials.login.private_key_passphrase_file",
+        "group or others may read it",
+    )
+
+    write(folder / "pass", b"wrong-canary\n")
+    finding = only(found(folder, text))
+    assert "can't be decrypted" in finding.what
+    assert "canary" not in str(finding)
+
+
+def test_a_pkcs12_file_for_both(folder: Path, mine: Identity) -> None:
+    """Key and certificate may come from one .p12."""
+    assert not isinstance(mine.key, ec.EllipticCurvePrivateKey)
+    cipher = serialization.BestAvailableEncryption(b"canary")
+    write(folder / "oauth.p12", pkcs12.serialize_key_and_certificates(b"x", mine.key, mine.certificate, None, cipher))
+    write(folder / "pass", b"canary")
+    text = JWT.replace("oauth.key", "oauth.p12").replace("oauth.crt", "oauth.p12")
+
+    assert found(folder, text.replace("flavor", 'private_key_passphrase_file = "pass"\nflavor', 1)) == []
+
+
+BASIC = (
+    JWT.replace('"jwt"', '"basic"')
+    .replace('private_key_file = "oauth.key"\n', "")
+    .replace('certificate_file = "oauth.crt"', 'client_secret_file = "secret"')
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "mode", "what"),
+    [
+        (b"canary\n", 0o600, ""),
+        (b"canary", 0o640, "group or others may read it"),
+        (b"", 0o600, "is empty"),
+        (b"\n", 0o600, "is empty"),
+        (b"canary\xff", 0o600, "can't be read as one short UTF-8 text"),
+        (b"canary" * 20000, 0o600, "can't be read as one short UTF-8 text"),
+    ],
+    ids=["good", "exposed", "nothing", "newline", "latin-1", "large"],
+)
+def test_a_secret_file(folder: Path, data: bytes, mode: int, what: str) -> None:
+    """A client secret's file is private, short and holds something."""
+    write(folder / "secret", data, mode=mode)
+    findings = found(folder, BASIC)
+
+    assert [one.what for one in findings] == [what] * bool(what)
+    assert "canary" not in str(findings)
+
+
+def test_a_secret_file_that_nobody_reads(folder: Path) -> None:
+    """With the secret from the environment the file need not be there."""
+    assert "can't be read" in only(found(folder, BASIC)).what
+    assert found(folder, BASIC, environ={"PAYPROXY_CREDENTIALS__LOGIN__CLIENT_SECRET": "x"}) == []
+
+
+def test_a_directory_is_no_file(folder: Path) -> None:
+    """A mount that went wrong leaves a directory where the file should be."""
+    (folder / "secret").mkdir()
+
+    assert only(found(folder, BASIC)).what == "is not a regular file"
+
+
+SERVER = '[server]\ncertificate_file = "server.crt"\nkey_file = "server.key"\n'
+
+
+def test_a_listeners_identity(folder: Path, mine: Identity, other: Identity) -> None:
+    """An elliptic key will do for TLS; it has to be private and the certificate's, and its end is watched."""
+    own = identity(key=ec.generate_private_key(ec.SECP256R1()), ends=NOW + DAY)
+    write(folder / "server.crt", own.certificate_pem)
+    write(folder / "server.key", own.key_pem())
+    finding = only(found(folder, JWT + SERVER))
+    assert (finding.key, finding.severity) == ("server.certificate_file", Severity.WARNING)
+
+    write(folder / "server.crt", mine.certificate_pem)
+    write(folder / "server.key", other.key_pem())
+    finding = only(found(folder, JWT + SERVER))
+    assert (finding.key, finding.what) == ("server.key_file", "the key does not belong to certificate_file")
+
+    write(folder / "server.key", mine.key_pem(), mode=0o644)
+    assert only(found(folder, JWT + SERVER)).what == "group or others may read it"
+
+    write(folder / "server.key", mine.key_pem(passphrase=b"canary"))
+    finding = only(found(folder, JWT + SERVER))
+    assert finding.what == "is no usable, unencrypted PEM key"
+
+    write(folder / "server.key", b"nonsense")
+    assert only(found(folder, JWT + SERVER)).what == "is no usable, unencrypted PEM key"
+
+
+@pytest.mark.parametrize("table", ["upstreams.payments", "credentials.login"])
+def test_a_client_certificate(folder: Path, other: Identity, mine: Identity, table: str) -> None:
+    """The certificate of an upstream or a token endpoint fits its key."""
+    text = JWT.replace(f"[{table}]\n", f'[{table}]\nclient_certificate_file = "tls.crt"\nclient_key_file = "tls.key"\n')
+    write(folder / "tls.crt", other.certificate_pem)
+    write(folder / "tls.key", other.key_pem())
+    assert found(folder, text) == []
+
+    write(folder / "tls.key", mine.key_pem())
+    finding = only(found(folder, text))
+    assert (finding.key, finding.what) == (
+        f"{table}.client_key_file",
+        "the key does not belong to client_certificate_file",
+    )
+
+
+@pytest.mark.parametrize("table", ["upstreams.payments", "credentials.login"])
+def test_a_private_ca(folder: Path, other: Identity, table: str) -> None:
+    """A CA file is there, holds certificates and none of them has expired."""
+    text = JWT.replace(f"[{table}]\n", f'[{table}]\nca_file = "ca.crt"\n')
+    assert only(found(folder, text)).what == "can't be read: no such file or directory"
+
+    write(folder / "ca.crt", b"nonsense")
+    assert only(found(folder, text)).what == "holds no PEM certificates"
+
+    write(folder / "ca.crt", other.certificate_pem + identity(key=other.key, ends=NOW - DAY).certificate_pem)
+    finding = only(found(folder, text))
+    assert (finding.key, finding.severity) == (f"{table}.ca_file", Severity.WARNING)
+
+    write(folder / "ca.crt", other.certificate_pem, mode=0o644)
+    assert found(folder, text) == []

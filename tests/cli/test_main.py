@@ -1,0 +1,152 @@
+import io
+import os
+import signal
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from proxy.cli.main import COMMANDS, LazyGroup, Place, payproxy, run
+from proxy.cli.output import ExitCode, Failure
+from tests.cli.support import PAYPROXY, environment
+from tests.cli.support import run as command
+
+
+@click.command()
+@click.argument("ending")
+def ends(ending: str) -> None:
+    """End in the way the test asks for."""
+    match ending:
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "failure":
+            raise Failure("the bank is away\x1b[2J", code=ExitCode.UNAVAILABLE)
+        case "defect":
+            raise RuntimeError(f"canary-{ending}")
+        case "exit":
+            raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table with one more command: the one above."""
+    assert isinstance(payproxy, LazyGroup)
+    monkeypatch.setattr(payproxy, "places", {**COMMANDS, "ends": Place(f"{__name__}:ends", "End.")})
+
+
+@pytest.mark.usefixtures("places")
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["ends", "well"], 0, ""),
+        (["ends", "exit"], 1, ""),
+        (["ends", "defect"], 1, "internal error: RuntimeError"),
+        (["ends", "failure"], 69, "error: the bank is away"),
+        (["ends", "interrupt"], 130, "interrupted"),
+        (["ends"], 2, "Missing argument 'ENDING'"),
+        (["nonsense"], 2, "No such command 'nonsense'"),
+        (["ends", "--nonsense"], 2, "No such option"),
+    ],
+)
+def test_exit_codes(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str) -> None:
+    """Each way to end has its code, its words on stderr, and no word of a foreign exception or control character."""
+    assert run(arguments) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert "canary-defect" not in printed.err
+    assert "\x1b" not in printed.err
+
+
+def test_every_place_is_a_command_of_that_name() -> None:
+    """The table's targets exist, and each is the command whose name leads to it."""
+    for name, place in COMMANDS.items():
+        module, _, attribute = place.target.partition(":")
+        found = getattr(import_module(module), attribute)
+        assert isinstance(found, click.Command)
+        assert found.name == name
+        assert payproxy.get_command(click.Context(payproxy), name) is found
+
+
+def test_help_lists_all_commands_and_imports_none(tmp_path: Path) -> None:
+    """Help names every command without loading cryptography, aiohttp, pydantic or a command's module."""
+    code = (
+        "import sys\n"
+        "from proxy.cli.main import run\n"
+        "run(['--help'])\n"
+        "heavy = {'cryptography', 'aiohttp', 'pydantic', 'jwt', 'proxy.cli.keys'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for name, place in COMMANDS.items():
+        assert f"  {name} " in done.stdout
+        assert place.summary in done.stdout
+
+
+def test_version_by_either_name(tmp_path: Path) -> None:
+    """`payproxy --version` and `python -m proxy --version` are one command."""
+    module = subprocess.run(
+        [sys.executable, "-m", "proxy", "--version"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert module.stdout == command("--version", cwd=tmp_path).stdout
+    assert module.stdout.startswith("payproxy ")
+
+
+def test_completion_knows_commands_and_options(tmp_path: Path) -> None:
+    """Bash gets its script, then names from the table and a subcommand's options."""
+    script = command(cwd=tmp_path, env={"_PAYPROXY_COMPLETE": "bash_source"})
+    assert "complete" in script.stdout
+    words = {"_PAYPROXY_COMPLETE": "bash_complete", "COMP_WORDS": "payproxy ke", "COMP_CWORD": "1"}
+    assert command(cwd=tmp_path, env=words).stdout.split() == ["plain,keys"]
+    words = {"_PAYPROXY_COMPLETE": "bash_complete", "COMP_WORDS": "payproxy keys new --c", "COMP_CWORD": "3"}
+    assert command(cwd=tmp_path, env=words).stdout.split() == ["plain,--csr"]
+
+
+@pytest.mark.timeout(30)
+def test_interrupted_process_ends_with_130(tmp_path: Path) -> None:
+    """SIGINT while a command reads ends the process with 130 and no traceback."""
+    pipe = tmp_path / "config.toml"
+    os.mkfifo(pipe)
+    with subprocess.Popen(
+        [PAYPROXY, "config", "show", "--config", pipe],
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        # Opening it for writing ends once the command has opened it for reading.
+        writer = os.open(pipe, os.O_WRONLY)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+        os.close(writer)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+def test_no_color_is_honoured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal errors are coloured, with NO_COLOR they are not, and elsewhere never."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.chdir(tmp_path)
+    for variable, coloured in [("", True), ("1", False)]:
+        monkeypatch.setenv("NO_COLOR", variable)
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert run(["config", "show", "--config", "missing.toml"]) == 78
+        assert ("\x1b[31m" in terminal.getvalue()) is coloured
+    assert "\x1b" not in CliRunner().invoke(payproxy, ["config", "show", "--config", "missing.toml"]).stderr

@@ -1,0 +1,33 @@
+import json
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.errors import Sent
+from proxy.records.line import line, plain_encoder
+
+SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text() | st.sampled_from(Sent)
+MILLISECONDS = st.integers(0, 10**9).map(lambda number: number / 1000)
+VALUES = st.recursive(SCALARS | MILLISECONDS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+
+
+@given(st.dictionaries(st.text(), VALUES))
+def test_both_encoders_write_the_same_bytes(record: dict[str, object]) -> None:
+    """A record doesn't depend on whether orjson is installed."""
+    assert plain_encoder(record) == orjson.dumps(record)
+
+
+@given(st.text(st.characters()))
+def test_any_string_makes_one_readable_line(text: str) -> None:
+    """Bytes that are no UTF-8 become readable escapes, line feeds stay inside, NUL never appears raw."""
+    data = line({"kind": "exchange", "path": text})
+
+    assert data.count(b"\n") == 1
+    assert b"\0" not in data
+    assert json.loads(data)["path"] == text.encode(errors="backslashreplace").decode()
+
+
+def test_lone_surrogates_are_written_as_escapes() -> None:
+    """A target with the byte FF, as aiohttp hands it over, is told as such."""
+    assert json.loads(line({"path": "/\udcff", "keys": ("\udc80",)})) == {"path": "/\\udcff", "keys": ["\\udc80"]}

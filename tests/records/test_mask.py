@@ -1,0 +1,152 @@
+"""What must not survive does not, and what people search by does."""
+
+import base64
+import json
+import re
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.records.mask import IBAN_LENGTHS, Mask, iban_checks, luhn
+
+KEY = bytes(range(32))
+MASK = Mask(KEY)
+SEPARATORS = st.sampled_from(["", " ", "-", "%20", "+", "  "])
+PREFIXES = {"4": (13, 16, 19), "51": (16,), "2720": (16,), "34": (15,), "6011": (16, 19), "36": (14,), "3528": (16,)}
+
+
+@st.composite
+def cards(draw: st.DrawFn) -> str:
+    """Return a card number of an issuer, with its check digit."""
+    prefix = draw(st.sampled_from(sorted(PREFIXES)))
+    length = draw(st.sampled_from(PREFIXES[prefix]))
+    body = prefix + draw(st.text(string.digits, min_size=length - 1 - len(prefix), max_size=length - 1 - len(prefix)))
+    return next(body + check for check in string.digits if luhn(body + check))
+
+
+@st.composite
+def ibans(draw: st.DrawFn) -> str:
+    """Return an IBAN with its check digits."""
+    country = draw(st.sampled_from(sorted(IBAN_LENGTHS)))
+    size = IBAN_LENGTHS[country] - 4
+    account = draw(st.text(string.digits, min_size=size, max_size=size))
+    return next(
+        iban for check in range(2, 99) if iban_checks(iban := f"{country}{check:02}{account}")
+    )
+
+
+@st.composite
+def tokens(draw: st.DrawFn) -> str:
+    """Return a JWT that nobody signed."""
+
+    def part(value: object) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+    header = {"alg": "RS256", "kid": draw(st.text(string.hexdigits, max_size=40))}
+    payload = {"sub": draw(st.text(max_size=30)), "exp": draw(st.integers(0, 2**40))}
+    signature = base64.urlsafe_b64encode(draw(st.binary(min_size=32, max_size=256))).decode().rstrip("=")
+    return f"{part(header)}.{part(payload)}.{signature}"
+
+
+def digits_of(text: str) -> str:
+    return re.sub(r"%20|[ +\-]", "", text)
+
+
+@given(card=cards(), separator=SEPARATORS, group=st.integers(2, 6), around=st.sampled_from(["{}", "/a/{}/b", "x={}y"]))
+def test_no_card_number_survives_in_text(card: str, separator: str, group: int, around: str) -> None:
+    """However it is grouped and wherever it stands, a card number leaves only its first four and last two digits."""
+    written = separator.join(card[at : at + group] for at in range(0, len(card), group))
+
+    masked = MASK.text(around.format(written))
+
+    assert card not in digits_of(masked)
+    assert f"{card[:4]}…{card[-2:]}#" in masked
+
+
+@given(card=cards(), separator=SEPARATORS)
+def test_no_card_number_survives_in_an_index_value(card: str, separator: str) -> None:
+    """An index header's value that is a card number of a known issuer is masked as well."""
+    written = separator.join(card[at : at + 4] for at in range(0, len(card), 4))
+
+    assert card not in digits_of(MASK.index(written))
+    assert card not in digits_of(MASK.index(f"order {written}"))
+
+
+@given(card=cards(), before=st.integers(0, 9999), after=st.integers(0, 9999))
+def test_a_card_number_between_other_numbers_is_found(card: str, before: int, after: int) -> None:
+    """A year or an amount beside a card number, with a blank or dash between, does not hide it."""
+    assert card not in MASK.text(f"{before} {card}-{after}")
+
+
+@given(iban=ibans(), grouped=st.booleans(), lower=st.booleans())
+def test_no_iban_survives(iban: str, grouped: bool, lower: bool) -> None:  # noqa: FBT001 - hypothesis draws them
+    """An IBAN is masked together and in groups of four, in capitals or not, in paths and in index values."""
+    written = " ".join(iban[at : at + 4] for at in range(0, len(iban), 4)) if grouped else iban
+    written = written.lower() if lower else written
+
+    for masked in (MASK.text(f"/accounts/{written}/balance"), MASK.index(written)):
+        assert iban not in digits_of(masked).upper()
+        assert f"{iban[:4]}…" in masked
+
+
+@given(token=tokens(), around=st.sampled_from(["{}", "/cb/{}", "Bearer%20{}", "x{}/y"]))
+def test_no_token_survives(token: str, around: str) -> None:
+    """Of a JWT neither payload nor signature is left, nor its header but for four characters."""
+    for masked in (MASK.text(around.format(token)), MASK.index(around.format(token))):
+        assert not any(part in masked for part in token.split("."))
+
+
+@given(st.integers(1_000_000_000_000, 1_999_999_999_999))
+def test_milliseconds_survive_in_an_index_value(milliseconds: int) -> None:
+    """13 digits that begin with 1 are a time."""
+    assert MASK.index(str(milliseconds)) == str(milliseconds)
+    assert MASK.index(f"batch-{milliseconds}") == f"batch-{milliseconds}"
+
+
+@given(st.uuids())
+def test_uuids_survive(uuid: object) -> None:
+    """A UUID stays itself, also one whose last group is twelve digits."""
+    text = str(uuid)
+    if re.search("[a-f]", text):
+        assert MASK.index(text) == text
+        assert MASK.text(f"/payments/{text}") == f"/payments/{text}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "998482157630",  # a merchant id
+        "7992739871300005",  # passes Luhn, but no issuer has 79
+        "4111111111111112",  # an issuer's prefix, but fails Luhn
+        "41111111111111111115",  # 20 digits
+        "DE00370400440532013000",  # fails mod 97
+        "ZZ89370400440532013000",  # no such country
+        "eyJ",
+        "2027-01-15T08:00:00.123456Z",
+        "550e8400-e29b-41d4-a716-446655440000",
+        "",
+    ],
+)
+def test_an_index_value_that_only_looks_like_one_survives(value: str) -> None:
+    """People search by these."""
+    assert MASK.index(value) == value
+
+
+def test_equal_values_mask_alike_however_they_are_written() -> None:
+    """A search masks its argument and finds what was written with blanks or escapes."""
+    assert MASK.text("4111 1111 1111 1111") == MASK.text("4111111111111111") == MASK.text("4111%201111-1111+1111")
+    assert MASK.text("de89 3704 0044 0532 0130 00") == MASK.text("DE89370400440532013000")
+    assert MASK.text("%34111111111111111") == MASK.text("4111111111111111")
+
+
+def test_the_mask_depends_on_the_key() -> None:
+    """Without the installation's key nobody can try all card numbers."""
+    assert Mask(b"another").text("4111111111111111") != MASK.text("4111111111111111")
+
+
+@pytest.mark.parametrize("text", ["/payment/v2/payments", "/a%20b/%7Euser", "/x/12345678/y?", "\udcff/\udc80", "4" * 40])
+def test_text_without_any_is_returned_as_it_is(text: str) -> None:
+    """Escapes and odd bytes keep their spelling."""
+    assert MASK.text(text) == text

@@ -1,0 +1,69 @@
+import pytest
+
+from proxy.settings.fields import UrlParts, segments, url_parts
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("https://api.payments.jpmorgan.com", UrlParts("https", "api.payments.jpmorgan.com", 443, "")),
+        ("https://API.jpmorgan.com:8443/a/b/", UrlParts("https", "api.jpmorgan.com", 8443, "/a/b")),
+        ("http://[::1]:8090/x", UrlParts("http", "::1", 8090, "/x")),
+        ("http://127.0.0.1", UrlParts("http", "127.0.0.1", 80, "")),
+    ],
+)
+def test_url_parts(url: str, parts: UrlParts) -> None:
+    """Host, port and path come out in one form."""
+    assert url_parts(url) == parts
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "",
+            "api.jpmorgan.com",
+            "ftp://x",
+            "https://",
+            "https:///x",
+            "//x",
+            "https://x:0",
+            "https://x:65536",
+            "https://x:",
+        ),
+        *(
+            "https://user:canary@x",
+            "https://x?",
+            "https://x/?a=b",
+            "https://x#",
+            "https://x y",
+            "https://x\\y",
+            "https://é",
+        ),
+        *("https://[::1", "https://1.2.3", "https://x\n", "https://x/\t", "https://@x", "https://-x"),
+    ],
+)
+def test_what_is_no_url(url: str) -> None:
+    """A URL that could lead elsewhere than it seems is refused, and the refusal does not quote it."""
+    with pytest.raises(ValueError, match=r"^(is|has) ") as caught:
+        url_parts(url)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/", ()),
+        ("/payment/v2", ("payment", "v2")),
+        ("/a/*/b", ("a", "*", "b")),
+        ("/.well-known", (".well-known",)),
+        *(
+            (path, None)
+            for path in ("", "a", "/a/", "//a", "/a//b", "/../a", "/./a", "/a/..", "/a%2fb", "/a;b", "/a*", "/a b")
+        ),
+        *((path, None) for path in ("/a?b", "/a#b", "/a\\b", "/é", "/a\n")),
+    ],
+)
+def test_segments(path: str, expected: tuple[str, ...] | None) -> None:
+    """A path is whole segments that every server reads in one way, or nothing."""
+    assert segments(path) == expected

@@ -10,7 +10,7 @@ from proxy.cli.configuration import load_configuration
 from proxy.cli.options import config_option
 from proxy.cli.output import emit, json_option, printable
 from proxy.cli.starter import toml_string
-from proxy.settings.sections import Settings
+from proxy.settings.reference import json_schema
 from proxy.settings.values import masked
 
 # The comments of --sources line up here, as far as the values allow.
@@ -40,7 +40,7 @@ def show(config_path: Path | None, *, sources: bool, as_json: bool) -> None:
 @config.command()
 def schema() -> None:
     """Print the JSON Schema of payproxy.toml, for editors."""
-    emit(Settings.model_json_schema(), as_json=True, human="")
+    emit(json_schema(), as_json=True, human="")
 
 
 def toml_lines(

@@ -13,15 +13,24 @@ import click
 from proxy.cli.output import ExitCode, note, paint
 from proxy.cli.tour import StepFailed, Tour
 from proxy.clock import Clock, SystemClock
+from proxy.credentials.csr import Subject, key_pem, new_key, public_pem, self_signed
 from proxy.entropy import SystemEntropy
-from proxy.simulator.clients import MOCK_CLIENT_ID, MOCK_CLIENT_SECRET
+from proxy.simulator.clients import (
+    ADFS_CLIENT_ID,
+    AUDIENCES,
+    JWT_CLIENT_ID,
+    MOCK_CLIENT_ID,
+    MOCK_CLIENT_SECRET,
+    RESOURCES,
+)
 from proxy.simulator.server import Bank, simulator
+from proxy.simulator.token_endpoints import ADFS_PATH, MOCK_PATH, MODERN_PATH
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 20.0
 
 _CONFIGURATION = """\
-environment = "mock"
+environment = "client-testing"
 
 [server]
 listen = "127.0.0.1:{port}"
@@ -38,9 +47,23 @@ url = "{bank}"
 
 [credentials.mock]
 flavor = "basic"
-client_id = "{client_id}"
+client_id = "{mock_client}"
 client_secret_file = "mock.secret"
-token_url = "{bank}/am/oauth2/alpha/access_token"
+token_url = "{bank}{mock_path}"
+
+[credentials.login]
+flavor = "jwt"
+client_id = "{jwt_client}"
+private_key_file = "login.key"
+certificate_file = "login.crt"
+token_url = "{bank}{modern_path}"
+
+[credentials.adfs]
+flavor = "adfs"
+client_id = "{adfs_client}"
+private_key_file = "adfs.key"
+certificate_file = "adfs.crt"
+token_url = "{bank}{adfs_path}"
 
 [[routes]]
 name = "hello"
@@ -53,7 +76,23 @@ credential = "mock"
 name = "payments"
 path = "/payment/v2"
 upstream = "simulator"
-credential = "mock"
+credential = "login"
+audience = "{payments}"
+
+[[routes]]
+name = "validations"
+path = "/tsapi/v2"
+upstream = "simulator"
+credential = "login"
+audience = "{validations}"
+remint_on = [{{ status = 403, body = "GCA-001" }}]
+
+[[routes]]
+name = "orders"
+path = "/api/v2"
+upstream = "simulator"
+credential = "adfs"
+audience = "{commerce}"
 """
 
 
@@ -73,13 +112,14 @@ def demo(*, once: bool) -> None:
 async def _demo(clock: Clock, *, once: bool) -> bool:
     with tempfile.TemporaryDirectory(prefix="payproxy-demo-") as folder:
         directory = Path(folder)
-        async with simulator(clock=clock, entropy=SystemEntropy()) as bank:
+        jwt, adfs = (_make_pair(directory, name, now=clock.now()) for name in ("login", "adfs"))
+        async with simulator(clock=clock, entropy=SystemEntropy(), jwt_certificate=jwt, adfs_certificate=adfs) as bank:
             port, admin_port = _free_port(8080), _free_port(9901)
-            _write(directory, bank, port=port, admin_port=admin_port)
+            configuration = _write(directory, bank, port=port, admin_port=admin_port)
             url = f"http://127.0.0.1:{port}"
             _say(f"The stand-in for the bank is on {bank.url}, the proxy on {url}; everything is on this machine.\n")
             async with _proxy(directory, clock, admin_port=admin_port):
-                good = await _walk(Tour(url, bank, clock=clock, say=_indented))
+                good = await _walk(Tour(url, bank, configuration=configuration, clock=clock, say=_indented))
                 if once or not good:
                     return good
                 _say("Now it is yours; Ctrl-C ends it. Try:")
@@ -143,12 +183,40 @@ async def _ready(admin_port: int) -> bool:
     return b" 200 " in head.partition(b"\r\n")[0]
 
 
-def _write(directory: Path, bank: Bank, *, port: int, admin_port: int) -> None:
-    text = _CONFIGURATION.format(port=port, admin_port=admin_port, bank=bank.url, client_id=MOCK_CLIENT_ID)
-    (directory / "payproxy.toml").write_text(text)
-    secret = directory / "mock.secret"
-    secret.touch(mode=0o600)
-    secret.write_text(MOCK_CLIENT_SECRET)
+def _make_pair(directory: Path, name: str, *, now: float) -> bytes:
+    """Write NAME.key and NAME.crt and return the certificate, which the bank gets."""
+    key = new_key()
+    subject = Subject.parse(f"C=US,ST=New York,L=New York,O=Demo,OU=Demo,CN=payproxy-demo-{name}")
+    certificate = public_pem(self_signed(key, subject, now=now, entropy=SystemEntropy()))
+    _write_private(directory / f"{name}.key", key_pem(key))
+    (directory / f"{name}.crt").write_bytes(certificate)
+    return certificate
+
+
+def _write(directory: Path, bank: Bank, *, port: int, admin_port: int) -> Path:
+    text = _CONFIGURATION.format(
+        port=port,
+        admin_port=admin_port,
+        bank=bank.url,
+        mock_client=MOCK_CLIENT_ID,
+        jwt_client=JWT_CLIENT_ID,
+        adfs_client=ADFS_CLIENT_ID,
+        mock_path=MOCK_PATH,
+        modern_path=MODERN_PATH,
+        adfs_path=ADFS_PATH,
+        payments=AUDIENCES["payments"],
+        validations=AUDIENCES["validations"],
+        commerce=RESOURCES["commerce"],
+    )
+    _write_private(directory / "mock.secret", MOCK_CLIENT_SECRET.encode())
+    configuration = directory / "payproxy.toml"
+    configuration.write_text(text)
+    return configuration
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(content)
 
 
 def _free_port(preferred: int) -> int:

@@ -7,7 +7,6 @@ may have faults, and the instance that runs with the old one is none the worse f
 import http.client
 import json
 import os
-import socket
 import ssl
 import tomllib
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Any
 
 import click
 
+from proxy.cli.instance import TIMEOUT_SECONDS, UnixConnection
 from proxy.cli.options import config_option
 from proxy.cli.output import ExitCode, Failure, emit, json_option
 from proxy.settings.address import TcpAddress, UnixAddress, listen_address
@@ -26,9 +26,6 @@ FILE_NAME = "payproxy.toml"
 SYSTEM_FILE = Path("/etc/payproxy/payproxy.toml")
 DATA_DIRECTORY = "payproxy-data"
 LISTEN = "127.0.0.1:9901"
-
-# An instance that needs longer for a line about itself is not well.
-_TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,21 +96,8 @@ def ask(places: Places, page: str) -> tuple[int, dict[str, Any]]:
     raise Failure(f"no instance answers on {places.socket}{f' or {places.listen}' if places.listen else ''}")
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_TIMEOUT_SECONDS)
-        self.sock.connect(self._path)
-
-
 def _connections(places: Places) -> list[http.client.HTTPConnection]:
-    connections: list[http.client.HTTPConnection] = [_UnixConnection(str(places.socket))]
+    connections: list[http.client.HTTPConnection] = [UnixConnection(str(places.socket))]
     if not places.listen:
         return connections
     try:
@@ -123,20 +107,20 @@ def _connections(places: Places) -> list[http.client.HTTPConnection]:
         return connections
     match address:
         case UnixAddress():
-            connections.append(_UnixConnection(address.path))
+            connections.append(UnixConnection(address.path))
         case TcpAddress() if places.certificate_file:
-            context = _trusting(places.certificate_file)
+            context = trusting(places.certificate_file)
             if context is not None:
-                host = _reachable(address.host)
-                https = http.client.HTTPSConnection(host, address.port, timeout=_TIMEOUT_SECONDS, context=context)
+                host = reachable(address.host)
+                https = http.client.HTTPSConnection(host, address.port, timeout=TIMEOUT_SECONDS, context=context)
                 connections.append(https)
         case TcpAddress():
-            plain = http.client.HTTPConnection(_reachable(address.host), address.port, timeout=_TIMEOUT_SECONDS)
+            plain = http.client.HTTPConnection(reachable(address.host), address.port, timeout=TIMEOUT_SECONDS)
             connections.append(plain)
     return connections
 
 
-def _trusting(certificate_file: str) -> ssl.SSLContext | None:
+def trusting(certificate_file: str) -> ssl.SSLContext | None:
     """Return a context that trusts the listener's own certificate and no other, whatever names it has."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -148,7 +132,7 @@ def _trusting(certificate_file: str) -> ssl.SSLContext | None:
     return context
 
 
-def _reachable(host: str) -> str:
+def reachable(host: str) -> str:
     """Return where to connect for a listener on *host*: one on all addresses is reached over loopback."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing is bound here
 

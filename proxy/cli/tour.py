@@ -2,18 +2,27 @@
 
 import asyncio
 import hashlib
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import aiohttp
 
 from proxy.clock import Clock
+from proxy.simulator.clients import AUDIENCES, RESOURCES
 from proxy.simulator.faults import FaultKind
+from proxy.simulator.received import Received
 from proxy.simulator.server import Bank
+from proxy.simulator.token_endpoints import MOCK_PATH, MODERN_PATH
 
+HELLO, PAYMENTS, VALIDATIONS, ORDERS = (
+    "/payment/helloworld", "/payment/v2/payments", "/tsapi/v2/validations", "/api/v2/orders",
+)  # fmt: skip
 PAYMENT = b'{"amount": 10.00,  "currency": "USD", "note": "two blanks, kept"}'
 _SHORT_LIFETIME = 5.0
 _PATIENCE_SECONDS = 15.0
+_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 class StepFailed(Exception):
@@ -32,9 +41,13 @@ class Answer:
 class Tour:
     """The steps against one running proxy and the simulator behind it; *say* prints a line."""
 
-    def __init__(self, proxy_url: str, bank: Bank, *, clock: Clock, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, proxy_url: str, bank: Bank, *, configuration: Path, clock: Clock, say: Callable[[str], None]
+    ) -> None:
         self._url = proxy_url
         self._bank = bank
+        self._world = bank.world
+        self._configuration = configuration
         self._clock = clock
         self._say = say
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
@@ -48,59 +61,74 @@ class Tour:
         return [
             ("A first call", self._first_call),
             ("The caller's own Authorization is replaced", self._authorization),
+            ("Three ways to get a token: client secret, signed JWT, legacy ADFS", self._flavors),
             ("A token is renewed before its end", self._renewal),
             ("A revoked token is healed", self._revoked),
             ("100 calls at once on a revoked token", self._stampede),
             ("A 403 is handed on", self._forbidden),
+            ("A 403 that means a refused token, where the route says so (remint_on)", self._remint_on),
+            ("HTTP_PROXY= instead of a base URL (absolute-form)", self._absolute_form),
+            ("The bank's page by hand: sign a JWT, get a token, call", self._by_hand),
         ]
 
     async def _first_call(self) -> None:
-        answer = await self._call("GET", "/payment/helloworld")
+        answer = await self._call("GET", HELLO)
+        seen = self._world.seen(HELLO)
         _check(answer.status == 200, f"the answer is {answer.status}")
-        seen = self._bank.world.seen("/payment/helloworld")
         _check(len(seen) == 1, f"the bank saw {len(seen)} requests")
         self._say("The caller sent a plain GET, without any credential. The bank got it with a live access token")
         self._say(f"(fingerprint {seen[0].token_fingerprint}) and answered {answer.status}.")
         self._say(f"Payproxy-Request-Id: {answer.headers['Payproxy-Request-Id']} finds it in the request log.")
 
     async def _authorization(self) -> None:
-        answer = await self._call("GET", "/payment/helloworld", headers={"Authorization": "Bearer the-callers-own"})
-        seen = self._bank.world.seen("/payment/helloworld")[-1]
+        answer = await self._call("GET", HELLO, headers={"Authorization": "Bearer the-callers-own"})
+        seen = self._world.seen(HELLO)[-1]
         own = hashlib.sha256(b"the-callers-own").hexdigest()[:16]
         _check(answer.status == 200, f"the answer is {answer.status}")
         _check(seen.token_fingerprint != own, "the caller's own token reached the bank")
         self._say("The caller sent `Authorization: Bearer the-callers-own`; it never reached the bank,")
         self._say(f"which got the proxy's token (fingerprint {seen.token_fingerprint}) and answered {answer.status}.")
 
+    async def _flavors(self) -> None:
+        for method, path, audience, what in (
+            ("GET", HELLO, "", "Mock: client id and secret"),
+            ("POST", PAYMENTS, AUDIENCES["payments"], "Client Testing, Production: a JWT signed with the RSA key"),
+            ("GET", ORDERS, RESOURCES["commerce"], "legacy ADFS: the same JWT, with resource= and client_id="),
+        ):
+            answer = await self._call(method, path, body=PAYMENT if method == "POST" else None)
+            seen = self._world.seen(path)[-1]
+            _check(answer.status < 300, f"{path} got {answer.status}")
+            issued = next(one for one in self._world.tokens if one.fingerprint == seen.token_fingerprint)
+            _check(issued.audience == audience, f"{path} went with a token for {issued.audience or 'no audience'}")
+            self._say(f"{what}: {path} went with a token for {audience or 'the sandbox'}: {answer.status}.")
+
     async def _renewal(self) -> None:
-        world = self._bank.world
-        world.faults.set(FaultKind.LIFETIME, path="/am/oauth2", seconds=_SHORT_LIFETIME, times=1)
+        world = self._world
+        world.faults.set(FaultKind.LIFETIME, path=MOCK_PATH, seconds=_SHORT_LIFETIME, times=1)
         world.tokens.revoke()
-        await self._call("GET", "/payment/helloworld")
-        mints, slowest, calls = world.mint_count(), 0.0, 0
+        await self._call("GET", HELLO)
+        mints, slowest, calls = self._mock_mints(), 0.0, 0
         end = self._clock.monotonic() + _PATIENCE_SECONDS
-        while world.mint_count() == mints:
+        while self._mock_mints() == mints:
             _check(self._clock.monotonic() < end, "the token was not renewed")
             began = self._clock.monotonic()
-            answer = await self._call("GET", "/payment/helloworld")
+            answer = await self._call("GET", HELLO)
             _check(answer.status == 200, f"a call got {answer.status}")
             slowest, calls = max(slowest, self._clock.monotonic() - began), calls + 1
             await self._clock.sleep(0.02)
-        after = await self._call("GET", "/payment/helloworld")
+        after = await self._call("GET", HELLO)
         _check(after.status == 200, f"the call after the renewal got {after.status}")
         self._say(f"The bank gave a token for {_SHORT_LIFETIME:.0f} seconds. While {calls} calls went on, the keeper")
         self._say(f"got the next one in good time: no call failed or waited (slowest {slowest * 1000:.0f} ms).")
 
     async def _revoked(self) -> None:
-        world = self._bank.world
+        world = self._world
         mints = world.mint_count()
         world.tokens.revoke()
-        answer = await self._call("POST", "/payment/v2/payments", body=PAYMENT, headers={"Idempotency-Key": "demo-1"})
-        seen = world.seen("/payment/v2/payments")[-2:]
+        answer = await self._call("POST", PAYMENTS, body=PAYMENT, headers={"Idempotency-Key": "demo-1"})
+        seen = world.seen(PAYMENTS)[-2:]
         _check(answer.status == 201, f"the answer is {answer.status}")
-        _check([one.status for one in seen] == [401, 201], f"the bank answered {[one.status for one in seen]}")
-        _check(len({one.body_sha256 for one in seen}) == 1, "the second send had other bytes")
-        _check(seen[0].body_sha256 == hashlib.sha256(PAYMENT).hexdigest(), "the bytes are not the caller's")
+        self._check_replay(seen, first=401, body=PAYMENT)
         _check(world.mint_count() == mints + 1, f"{world.mint_count() - mints} tokens were minted")
         _check(world.accepted["demo-1"] == 1, "the payment was not executed exactly once")
         self._say("The bank revoked every token; the caller sent a payment. The bank refused the old token with 401,")
@@ -108,22 +136,21 @@ class Tour:
         self._say("The caller saw one request, one answer; the bank executed one payment.")
 
     async def _stampede(self) -> None:
-        world = self._bank.world
-        mints = world.mint_count()
-        world.tokens.revoke()
-        answers = await asyncio.gather(*(self._call("GET", "/payment/helloworld") for _ in range(100)))
+        mints = self._world.mint_count()
+        self._world.tokens.revoke()
+        answers = await asyncio.gather(*(self._call("GET", HELLO) for _ in range(100)))
         good = sum(answer.status == 200 for answer in answers)
-        minted = world.mint_count() - mints
+        minted = self._world.mint_count() - mints
         _check(good == 100, f"{good} of 100 calls got 200")
         _check(minted == 1, f"{minted} tokens were minted")
         self._say(f"All tokens were revoked again, then 100 calls came at once: {minted} mint, {good} answers of 200.")
 
     async def _forbidden(self) -> None:
-        world = self._bank.world
-        mints, before = world.mint_count(), len(world.seen("/payment/helloworld"))
-        world.faults.set(FaultKind.STATUS, path="/payment/helloworld", status=403, times=1)
-        answer = await self._call("GET", "/payment/helloworld")
-        sent = len(world.seen("/payment/helloworld")) - before
+        world = self._world
+        mints, before = world.mint_count(), len(world.seen(HELLO))
+        world.faults.set(FaultKind.STATUS, path=HELLO, status=403, times=1)
+        answer = await self._call("GET", HELLO)
+        sent = len(world.seen(HELLO)) - before
         _check(answer.status == 403, f"the answer is {answer.status}")
         _check(sent == 1, f"it was sent {sent} times")
         _check(world.mint_count() == mints, "a token was minted")
@@ -131,6 +158,65 @@ class Tour:
             "403 means a missing entitlement, which no new token mends: the bank's own answer went to the caller,"
         )
         self._say("nothing was minted, nothing was sent again.")
+
+    async def _remint_on(self) -> None:
+        self._world.tokens.revoke()
+        body = b'{"account": "demo"}'
+        answer = await self._call("POST", VALIDATIONS, body=body, headers={"x-client-id": "c", "x-program-id": "p"})
+        _check(answer.status == 200, f"the answer is {answer.status}")
+        self._check_replay(self._world.seen(VALIDATIONS)[-2:], first=403, body=body)
+        self._say("Validation Services never answers 401: it refused the revoked token with 403 and GCA-001. The route")
+        self._say("lists that answer, so that the proxy minted and sent once more: 200.")
+
+    async def _absolute_form(self) -> None:
+        target = self._bank.url + HELLO
+        async with self._session.get(target, proxy=self._url) as answer:
+            _check(answer.status == 200, f"the answer is {answer.status}")
+            _check("Payproxy-Request-Id" in answer.headers, "the call did not go through the proxy")
+        self._say(f"A caller whose base URL is hard-coded was given HTTP_PROXY={self._url}: `GET {target}`")
+        self._say("came in whole, and went to the same rule and the same bank with a token: 200.")
+
+    async def _by_hand(self) -> None:
+        assertion = await self._print_assertion()
+        _check(assertion.count(".") == 2, "payproxy assertion printed no JWT")
+        form = {
+            "grant_type": "client_credentials",
+            "client_assertion_type": _ASSERTION_TYPE,
+            "client_assertion": assertion,
+            "audience": AUDIENCES["payments"],
+        }
+        async with self._session.post(self._bank.url + MODERN_PATH, data=form) as answer:
+            _check(answer.status == 200, f"the token endpoint answered {answer.status}")
+            token = (await answer.json())["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        async with self._session.get(self._bank.url + HELLO, headers=headers) as answer:
+            _check(answer.status == 200, f"the bank answered {answer.status}")
+        self._say(
+            f"`payproxy assertion login` printed a signed JWT of {len(assertion)} characters on one line. Posted to"
+        )
+        self._say(f"{MODERN_PATH} with audience={AUDIENCES['payments']}, it gave an access token;")
+        self._say(
+            "with that as bearer the bank answered 200. This is all that the proxy does for every rule, by itself."
+        )
+
+    async def _print_assertion(self) -> str:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "proxy", "assertion", "login", "--config", str(self._configuration),
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        printed, _ = await process.communicate()
+        return printed.decode().strip()
+
+    def _check_replay(self, seen: list[Received], *, first: int, body: bytes) -> None:
+        _check(len(seen) == 2, f"the bank saw {len(seen)} requests")
+        _check(seen[0].status == first, f"the bank answered {seen[0].status} first")
+        _check(seen[0].token_fingerprint != seen[1].token_fingerprint, "it was sent again with the same token")
+        _check(
+            {one.body_sha256 for one in seen} == {hashlib.sha256(body).hexdigest()}, "the bytes are not the caller's"
+        )
+
+    def _mock_mints(self) -> int:
+        return self._world.mint_count(audience="")
 
     async def _call(
         self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None

@@ -1,10 +1,11 @@
-"""What the admin listener answers: health, metrics and status; it changes nothing and shows no secret."""
+"""What the admin listener answers: health, metrics and status, without a secret; actions on its Unix socket only."""
 
 import ipaddress
 import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +16,10 @@ from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Act = Callable[[dict[str, Any]], dict[str, Any]]
+
+# An action's parameters are a few names.
+_MAX_ACTION_BYTES = 16384
 
 # Nothing here is for another site's page: not to run, not to frame, not to embed, not to keep.
 _HEADERS = {
@@ -37,12 +42,31 @@ class Refused(Exception):
         self.detail = detail
 
 
-class AdminApp:
-    """The pages of the admin listener; *status* is asked at each request. *hosts* are accepted beyond loopback."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """What a command may have the keeper do: *act* takes and returns a JSON object, or raises Refused."""
 
-    def __init__(self, *, status: Callable[[], Status], metrics: Metrics, hosts: Collection[str] = ()) -> None:
+    what: str
+    act: Act = field(repr=False)
+
+
+class AdminApp:
+    """The pages of the admin listener; *status* is asked at each request. *hosts* are accepted beyond loopback.
+
+    *actions*, by path, are POST only and exist on the Unix socket only: who may open it may do what they do.
+    """
+
+    def __init__(
+        self,
+        *,
+        status: Callable[[], Status],
+        metrics: Metrics,
+        hosts: Collection[str] = (),
+        actions: Mapping[str, Action] | None = None,
+    ) -> None:
         self._status = status
         self._metrics = metrics
+        self._actions = dict(actions or {})
         self._hosts = frozenset(_host_name(host) for host in hosts)
         self._pages: dict[str, tuple[str, Handler]] = {
             "/": ("this list", self._index),
@@ -55,10 +79,12 @@ class AdminApp:
 
     def application(self) -> web.Application:
         """Return the application; more routes may be added to it, and are guarded the same way."""
-        application = web.Application(middlewares=[self._guard])
+        application = web.Application(middlewares=[self._guard], client_max_size=_MAX_ACTION_BYTES)
         application.on_response_prepare.append(_finish_headers)
         for path, (_, handler) in self._pages.items():
             application.router.add_get(path, handler, allow_head=False)
+        for path, action in self._actions.items():
+            application.router.add_post(path, _answerer(action.act))
         return application
 
     @web.middleware
@@ -66,6 +92,8 @@ class AdminApp:
         """Refuse what is not for us, and turn every failure into a problem document that repeats no input."""
         try:
             refuse_strangers(request, hosts=self._hosts)
+            if request.path in self._actions and _came_over_tcp(request):
+                raise web.HTTPNotFound
             return await handler(request)
         except Refused as refused:
             return problem(refused.status, code=refused.code, detail=refused.detail)
@@ -81,9 +109,12 @@ class AdminApp:
             _log.exception("the admin listener failed")
             return problem(500, code="internal_error", detail="The admin listener failed; its log says why.")
 
-    async def _index(self, _request: web.Request) -> web.Response:
-        width = max(map(len, self._pages))
-        return web.Response(text="".join(f"{path:{width}}  {what}\n" for path, (what, _) in self._pages.items()))
+    async def _index(self, request: web.Request) -> web.Response:
+        lines = {path: what for path, (what, _) in self._pages.items()}
+        if not _came_over_tcp(request):
+            lines |= {f"POST {path}": action.what for path, action in self._actions.items()}
+        width = max(map(len, lines))
+        return web.Response(text="".join(f"{path:{width}}  {what}\n" for path, what in lines.items()))
 
     def _health(self, decide: Callable[[Status], Iterable[health.Check]]) -> Handler:
         async def answer(request: web.Request) -> web.Response:
@@ -142,6 +173,20 @@ def refuse_strangers(request: web.BaseRequest, *, hosts: Collection[str]) -> Non
     origins = request.headers.getall("Origin", [])
     if any(origin.lower() != f"{request.scheme}://{host.lower()}" for origin in origins):
         raise Refused(403, "browser_refused", "Requests from other sites' pages are refused.")
+
+
+def _answerer(act: Act) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        try:
+            values = json.loads(body)
+        except (ValueError, RecursionError):
+            values = None
+        if not isinstance(values, dict):
+            raise Refused(400, "bad_request", "A JSON object is needed as body.")
+        return _json(act(values))
+
+    return answer
 
 
 async def _finish_headers(_request: web.Request, response: web.StreamResponse) -> None:

@@ -12,7 +12,7 @@ from proxy.clock import Clock
 from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
 from proxy.events import fan_out
-from proxy.keeper.admin import AdminApp
+from proxy.keeper.admin import Action, AdminApp, Refused
 from proxy.keeper.admin_server import AdminServer, server_tls
 from proxy.keeper.mints import Mints
 from proxy.keeper.sockets import Sockets
@@ -95,7 +95,9 @@ class Keeper:
         settings, snapshot = self._settings, self._snapshot
         admin = settings.admin
         server = AdminServer(
-            AdminApp(status=self.status, metrics=self._metrics, hosts=admin.hosts).application(),
+            AdminApp(
+                status=self.status, metrics=self._metrics, hosts=admin.hosts, actions=self._actions()
+            ).application(),
             directory=Path(snapshot.data_directory),
             listen=listen_address(admin.listen) if admin.listen else None,
             tls=server_tls(Path(admin.certificate_file), Path(admin.key_file)) if admin.certificate_file else None,
@@ -132,6 +134,23 @@ class Keeper:
             journal_backlog=self._shipper.backlog_records,
             log_dropped=tuple(self._shipper.dropped.items()),
         )
+
+    def _actions(self) -> dict[str, Action]:
+        return {
+            "/api/tokens/retry": Action(
+                what='try to mint at once, as after `payproxy token`: {"credential": NAME, "audience": AUDIENCE}',
+                act=self._retry_tokens,
+            )
+        }
+
+    def _retry_tokens(self, values: dict[str, Any]) -> dict[str, Any]:
+        credential, audience = values.get("credential"), values.get("audience")
+        if not isinstance(credential, str) or not isinstance(audience, str | None):
+            raise Refused(400, "bad_request", "credential and audience are names.")
+        retried = self._mints.retry(credential, audience)
+        if retried:
+            self._log.say(f"back-off cleared on request: {credential}, {retried} tokens")
+        return {"retried": retried}
 
     async def _stop_on_signal(self) -> None:
         loop = asyncio.get_running_loop()

@@ -81,6 +81,17 @@ class Mints:
         else:
             slot.replay_succeeded(route)
 
+    def retry(self, credential: str, audience: str | None = None) -> int:
+        """Forget the back-off of *credential* for *audience* (None: for all); return how many tokens that concerns."""
+        slots = [
+            slot
+            for slot in self._slots.values()
+            if slot.key.credential == credential and audience in (None, slot.key.audience)
+        ]
+        for slot in slots:
+            slot.retry_now()
+        return len(slots)
+
     def statuses(self) -> tuple[TokenStatus, ...]:
         """Return every slot as people may see it."""
         return tuple(self._status(slot) for slot in self._slots.values())

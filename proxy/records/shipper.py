@@ -74,6 +74,8 @@ class Shipper:
 
     async def run(self) -> None:
         """Ship until `close` is called."""
+        if self._stopped.is_set():
+            return
         self._running = True
         try:
             async with asyncio.TaskGroup() as tasks:

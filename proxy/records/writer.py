@@ -222,7 +222,11 @@ class JournalWriter:
         if self._lock < 0:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             lock = os.open(self._directory / f"{self._worker}{LOCK_SUFFIX}", flags, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(lock)
+                raise
             self._lock = lock
 
     def _end(self) -> None:

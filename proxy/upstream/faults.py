@@ -1,9 +1,14 @@
 """How what goes wrong on the way to the bank is called; no text holds a byte that a peer sent."""
 
+import os
 import socket
 import ssl
 
 from proxy.errors import UpstreamReset, UpstreamUnreachable
+
+
+class HandshakeBroken(OSError):
+    """The connection ended in the middle of the TLS handshake."""
 
 
 def unreachable(error: Exception, *, where: str) -> UpstreamUnreachable:
@@ -12,8 +17,8 @@ def unreachable(error: Exception, *, where: str) -> UpstreamUnreachable:
         detail, cause = "The bank can't be reached in time", "timed out"
     elif isinstance(error, ssl.SSLCertVerificationError):
         detail, cause = "The bank's certificate is not acceptable", error.verify_message
-    elif isinstance(error, ssl.SSLError):
-        detail, cause = "TLS with the bank failed", error.reason or "failed"
+    elif isinstance(error, ssl.SSLError | HandshakeBroken):
+        detail, cause = "TLS with the bank failed", _said(error)
     elif isinstance(error, socket.gaierror):
         detail, cause = "The bank's name can't be resolved", error.strerror or "no address"
     else:
@@ -26,7 +31,7 @@ def broken(error: Exception | None) -> UpstreamReset:
     if error is None:
         cause = "closed by the bank"
     elif isinstance(error, ssl.SSLError):
-        cause = f"TLS: {error.reason or 'failed'}"  # e.g. the bank's alert about our client certificate
+        cause = f"TLS: {_said(error)}"  # e.g. the bank's alert about our client certificate
     else:
         cause = _said(error)
     return UpstreamReset("The connection to the bank broke before its answer was complete", cause=cause)
@@ -38,4 +43,9 @@ def unsent(cause: str) -> UpstreamUnreachable:
 
 
 def _said(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    """Return OpenSSL's or the system's own word for *error*, without the addresses that asyncio puts in."""
+    if isinstance(error, ssl.SSLError):
+        return getattr(error, "reason", None) or "failed"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__

@@ -7,7 +7,7 @@ a body up to the close of the connection) is refused here.
 
 from typing import NoReturn
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from proxy.errors import UpstreamBadResponse
 from proxy.upstream.framing import FramingRefused, framing_of
@@ -224,6 +224,8 @@ class AnswerParser:
             return
         try:
             llhttp.feed_data(data)
+        except HttpParserUpgrade:
+            _refuse("the status is not in 200 to 599")  # 101; it is no HttpParserError
         except HttpParserError as error:
             self._llhttp = None
             if self.complete:

@@ -10,7 +10,7 @@ from proxy.clock import Clock
 from proxy.errors import Overloaded
 from proxy.upstream.connection import Connection
 from proxy.upstream.dial import Egress, dial
-from proxy.upstream.faults import unreachable, unsent
+from proxy.upstream.faults import HandshakeBroken, unreachable, unsent
 from proxy.upstream.resolver import Address, Lookup, Resolver, system_lookup
 from proxy.upstream.tls import client_context
 
@@ -217,13 +217,16 @@ class Pool:
     async def _open_to(self, address: Address) -> Connection:
         connected = await dial(address, tunnel_to=self._tunnel_to)
         encrypted = self._context is not None
-        _, connection = await asyncio.get_running_loop().create_connection(
-            self._connection,
-            sock=connected,
-            ssl=self._context,
-            server_hostname=self._upstream.host if encrypted else None,
-            ssl_shutdown_timeout=_SHUTDOWN_SECONDS if encrypted else None,
-        )
+        try:
+            _, connection = await asyncio.get_running_loop().create_connection(
+                self._connection,
+                sock=connected,
+                ssl=self._context,
+                server_hostname=self._upstream.host if encrypted else None,
+                ssl_shutdown_timeout=_SHUTDOWN_SECONDS if encrypted else None,
+            )
+        except ConnectionError:
+            raise HandshakeBroken("the connection ended in the handshake") from None
         return connection
 
     def _connection(self) -> Connection:

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy, uuid7
-from proxy.errors import Sent
+from proxy.errors import LogUnavailable, Sent
 from proxy.events import Event
 from proxy.records.journal import Journal
 from proxy.records.record import RecordContext
@@ -104,6 +106,16 @@ async def complete(journal: Journal, exchange: Exchange) -> None:
     journal.finish(exchange)
 
 
+async def intends(journal: Journal, exchange: Exchange | None = None) -> bool:
+    """Return whether an intent of *exchange* is taken."""
+    exchange = exchange or Exchange()
+    try:
+        await journal.intend(exchange, exchange.attempts[0])
+    except LogUnavailable:
+        return False
+    return True
+
+
 def journal_lines(directory: Path, worker: str = "w1") -> list[dict[str, Any]]:
     """Return what a reader finds in the journal of *worker*."""
     lines = []
@@ -118,8 +130,23 @@ def journal_lines(directory: Path, worker: str = "w1") -> list[dict[str, Any]]:
 async def until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
     """Return once *condition* holds; fails after *seconds*."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in threads and files
             await asyncio.sleep(0.005)
+
+
+async def promised_until_killed(directory: Path, worker: str, *, intents: int) -> set[str]:
+    """Let a process write intents, kill it with -9 after so many, and return the ids whose `intend` returned."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.records.intending", str(directory), worker),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    assert child.stdout is not None
+    seen = [await child.stdout.readline() for _ in range(intents)]
+    child.kill()
+    seen += (await child.stdout.read()).splitlines(keepends=True)
+    assert await child.wait() == -signal.SIGKILL
+    return {line.decode().strip() for line in seen if line.endswith(b"\n")}
 
 
 class MemorySink:
@@ -130,12 +157,14 @@ class MemorySink:
         self.available = True
         self.closed = False
         self.records: list[dict[str, Any]] = []
+        self.news = asyncio.Event()
 
     async def write(self, batch: list[bytes]) -> None:
         """Keep *batch*."""
         if not self.available:
             raise SinkUnavailable("switched off")
         self.records += [json.loads(line) for line in batch]
+        self.news.set()
 
     async def close(self) -> None:
         """Note it."""
@@ -156,6 +185,7 @@ async def running_shipper(
     shipper = Shipper(directory, sinks=sinks, clock=SystemClock(), observe=seen.append, context=CONTEXT)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(shipper.run())
+        await asyncio.sleep(0)
         try:
             yield shipper
         finally:

@@ -1,7 +1,7 @@
 import json
 
 import orjson
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import Sent
@@ -12,7 +12,8 @@ MILLISECONDS = st.integers(0, 10**9).map(lambda number: number / 1000)
 VALUES = st.recursive(SCALARS | MILLISECONDS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
 
 
-@given(st.dictionaries(st.text(), VALUES))
+@settings(max_examples=50)
+@given(st.dictionaries(st.text(max_size=20), VALUES, max_size=8))
 def test_both_encoders_write_the_same_bytes(record: dict[str, object]) -> None:
     """A record doesn't depend on whether orjson is installed."""
     assert plain_encoder(record) == orjson.dumps(record)

@@ -32,9 +32,7 @@ def ibans(draw: st.DrawFn) -> str:
     country = draw(st.sampled_from(sorted(IBAN_LENGTHS)))
     size = IBAN_LENGTHS[country] - 4
     account = draw(st.text(string.digits, min_size=size, max_size=size))
-    return next(
-        iban for check in range(2, 99) if iban_checks(iban := f"{country}{check:02}{account}")
-    )
+    return next(iban for check in range(2, 99) if iban_checks(iban := f"{country}{check:02}{account}"))
 
 
 @st.composite
@@ -51,6 +49,7 @@ def tokens(draw: st.DrawFn) -> str:
 
 
 def digits_of(text: str) -> str:
+    """Return *text* without separators."""
     return re.sub(r"%20|[ +\-]", "", text)
 
 
@@ -146,7 +145,9 @@ def test_the_mask_depends_on_the_key() -> None:
     assert Mask(b"another").text("4111111111111111") != MASK.text("4111111111111111")
 
 
-@pytest.mark.parametrize("text", ["/payment/v2/payments", "/a%20b/%7Euser", "/x/12345678/y?", "\udcff/\udc80", "4" * 40])
+@pytest.mark.parametrize(
+    "text", ["/payment/v2/payments", "/a%20b/%7Euser", "/x/12345678/y?", "\udcff/\udc80", "4" * 40]
+)
 def test_text_without_any_is_returned_as_it_is(text: str) -> None:
     """Escapes and odd bytes keep their spelling."""
     assert MASK.text(text) == text

@@ -14,15 +14,46 @@ from tests.records.support import CONTEXT, NOW, Attempt, Exchange
 
 BUILDER = RecordBuilder(CONTEXT, Mask(bytes(32)))
 # request-log.md's list; sequence, previous_hash and hash come with the stream.
-FIELDS = (
-    "kind id version time environment instance caller caller_proof client_address method route path query_keys upstream"
-    " credential audience side why attempts status origin code cause sent_upstream replayed note caller_left duration_ms"
-    " overhead_ms request_bytes response_bytes index config_digest"
-).split()
+FIELDS = [
+    "kind",
+    "id",
+    "version",
+    "time",
+    "environment",
+    "instance",
+    "caller",
+    "caller_proof",
+    "client_address",
+    "method",
+    "route",
+    "path",
+    "query_keys",
+    "upstream",
+    "credential",
+    "audience",
+    "side",
+    "why",
+    "attempts",
+    "status",
+    "origin",
+    "code",
+    "cause",
+    "sent_upstream",
+    "replayed",
+    "note",
+    "caller_left",
+    "duration_ms",
+    "overhead_ms",
+    "request_bytes",
+    "response_bytes",
+    "index",
+    "config_digest",
+]
 CARD = "4111111111111111"
 
 
 def record_of(exchange: Exchange) -> dict[str, Any]:
+    """Return the record of *exchange*, parsed."""
     record: dict[str, Any] = json.loads(BUILDER.exchange(exchange))
     return record
 

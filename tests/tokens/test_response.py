@@ -1,8 +1,6 @@
-"""What answers of a token endpoint mean (bad-inputs 113 to 119)."""
+"""What good and nonsensical answers of a token endpoint mean (bad-inputs 114 to 117)."""
 
-import base64
 import json
-from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -10,35 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import TokenRefused, TokenUnavailable
-from proxy.tokens.response import Minted, MintRefused, json_object, parse_token_response, printable, retry_after
-
-NOW = 1_800_000_000.0
-JSON = {"content-type": "application/json"}
-
-
-def parse(
-    body: bytes | str | dict[str, Any],
-    *,
-    status: int = 200,
-    headers: dict[str, str] = JSON,
-    hide: tuple[str, ...] = (),
-) -> Minted:
-    """Parse *body* as an answer to credential `login`."""
-    data = json.dumps(body).encode() if isinstance(body, dict) else body.encode() if isinstance(body, str) else body
-    return parse_token_response(status, headers, data, credential="login", default_lifetime=300, now=NOW, hide=hide)
-
-
-def good(**changes: Any) -> dict[str, Any]:
-    """Return a good answer with *changes*; None takes a member away."""
-    members = {"access_token": "abc.def-123", "token_type": "Bearer", "expires_in": 3600} | changes
-    return {name: value for name, value in members.items() if value is not None}
-
-
-def jwt(**claims: Any) -> str:
-    """Return an unsigned JWT with *claims*."""
-    parts = ({"alg": "ES512"}, claims)
-    encoded = (base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts)
-    return ".".join((*encoded, "c2ln"))
+from proxy.tokens.response import json_object, printable
+from tests.tokens.support_response import JSON, NOW, good, jwt, parse
 
 
 def test_a_good_answer() -> None:
@@ -208,99 +179,6 @@ def test_nonsense_is_no_token(body: bytes, headers: dict[str, str]) -> None:
 def test_types_that_mean_json(headers: dict[str, str]) -> None:
     """Case and parameters don't matter, a missing type neither; a byte order mark is dropped."""
     assert parse(b"\xef\xbb\xbf" + json.dumps(good()).encode(), headers=headers).lifetime == 3600
-
-
-@pytest.mark.parametrize("status", [400, 401, 403])
-@pytest.mark.parametrize("body", ["", "<html>", '{"error":"invalid_client"}', "[1]", "x" * 70000])
-def test_refusals(status: int, body: str) -> None:
-    """400, 401 and 403 are refusals whatever the body looks like (bad-inputs 119)."""
-    with pytest.raises(TokenRefused) as caught:
-        parse(body, status=status)
-
-    assert caught.value.cause.startswith(str(status))
-
-
-def test_what_a_refusal_says() -> None:
-    """The caller reads the code, the operator the description too."""
-    description = "MSIS9622: Client authentication failed."
-    with pytest.raises(MintRefused) as caught:
-        parse({"error": "invalid_client", "error_description": description}, status=400)
-
-    assert caught.value.detail == "The token endpoint of credential login refused the credential (invalid_client)."
-    assert caught.value.error == "invalid_client"
-    assert caught.value.cause == "400 invalid_client: MSIS9622: Client authentication failed."
-
-
-def test_a_description_is_cut_and_made_printable() -> None:
-    """200 characters, without escapes for terminals, lines or bidirectional tricks; none of it reaches the caller."""
-    with pytest.raises(MintRefused) as caught:
-        parse({"error": "invalid_scope", "error_description": "a\x1b[2J\r\n\u202eb" + "z" * 500}, status=400)
-
-    assert caught.value.cause == "400 invalid_scope: a [2J   b" + "z" * 191
-    assert "z" not in caught.value.detail
-
-
-@pytest.mark.parametrize("error", ["two words", "x" * 65, "a\nb", "<b>", 7, None, ""])
-def test_an_error_that_is_no_code_is_not_shown_to_callers(error: object) -> None:
-    """Free text in `error` stays out of the detail."""
-    with pytest.raises(MintRefused) as caught:
-        parse({"error": error}, status=401)
-
-    assert caught.value.error == ""
-    assert caught.value.detail.endswith("(status 401).")
-
-
-def test_secrets_that_an_endpoint_echoes_are_blanked() -> None:
-    """Neither what we sent nor anything like a JWT, also a cut one, gets into the cause, nor a secret as the code."""
-    echo = "client_secret s3cr3t and eyJhbGciOiJSUzI1NiJ9.eyJpc3Mi and eyJhbGciOiJSU are wrong"
-    with pytest.raises(MintRefused) as caught:
-        parse({"error": "s3cr3t", "error_description": echo}, status=401, hide=("", "s3cr3t"))
-
-    assert caught.value.cause == "401 client_secret *** and *** and *** are wrong"
-    assert caught.value.error == ""
-
-
-@pytest.mark.parametrize("status", [201, 204, 301, 302, 307, 308, 404, 405, 407, 408, 418, 500, 502, 503, 504])
-def test_all_other_statuses_are_outages(status: int) -> None:
-    """Also a 2xx that is no 200, and a redirect, with a token in it or not (bad-inputs 118)."""
-    with pytest.raises(TokenUnavailable) as caught:
-        parse(good(), status=status)
-
-    assert caught.value.cause.startswith(str(status))
-    assert f"(status {status})" in caught.value.detail
-
-
-def test_too_many_requests_names_the_wait() -> None:
-    """429 carries Retry-After along (bad-inputs 113)."""
-    with pytest.raises(TokenUnavailable) as caught:
-        parse("", status=429, headers={"Retry-After": "17"})
-
-    assert caught.value.retry_after == 17
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("17", 17),
-        (" 17 ", 17),
-        ("0", 1),
-        ("901", 900),
-        ("9" * 500, 900),
-        (formatdate(NOW + 60, usegmt=True), 60),
-        (formatdate(NOW - 60, usegmt=True), 1),
-        (formatdate(NOW + 10**8, usegmt=True), 900),
-        ("Sun, 06 Nov 1994 08:49:37 GMT", 1),
-        ("", None),
-        ("-5", None),
-        ("1.5", None),
-        ("soon", None),
-        ("Mon, 99 Foo 99999 99:99:99 GMT", None),
-        ("²", None),
-    ],
-)
-def test_retry_after(value: str, seconds: int | None) -> None:
-    """Both forms count, from 1 s to 15 min; anything else is nothing (RFC 9110 10.2.3)."""
-    assert retry_after(value, now=NOW) == seconds
 
 
 @settings(max_examples=200)

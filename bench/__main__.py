@@ -1,0 +1,123 @@
+"""`python -m bench`: payproxy beside nginx, Envoy and a naive proxy, everything on loopback, one table at the end."""
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from bench import envoy
+from bench.bank import bank
+from bench.bed import LONG, QUICK, Bed, Effort
+from bench.candidates import PEERS, Command, payproxy
+from bench.cases import cpu, latency, memory, scale, streaming
+from bench.load import ClosedLoop
+from bench.machine import CLOCK, Unfit, describe, pinned, prepare, program
+from bench.report import Report, document
+from bench.talk import WrongAnswer
+
+_CASES: dict[str, Callable[[Bed], list[Report]]] = {
+    "cpu": cpu.measure,
+    "latency": latency.measure,
+    "memory": memory.measure,
+    "streaming": streaming.measure,
+    "scale": scale.measure,
+}
+_README = Path(__file__).parent / "README.md"
+_RESULTS = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", re.DOTALL)
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="One short round, to see that it works; its figures mean nothing.")
+@click.option("--only", type=click.Choice(list(_CASES)), multiple=True, help="Only this case; may be repeated.")
+@click.option("--rounds", type=click.IntRange(1, 50), help="Rounds; the default is 5.")
+@click.option("--write", is_flag=True, help="Put the results into bench/README.md.")
+def main(*, quick: bool, only: tuple[str, ...], rounds: int | None, write: bool) -> None:
+    """Measure payproxy beside its peers. Exit 0: measured; 1: an answer was wrong; 2: something is missing here."""
+    chosen = QUICK if quick else LONG
+    effort = Effort(
+        rounds=rounds or chosen.rounds,
+        seconds=chosen.seconds,
+        megabytes=chosen.megabytes,
+        idle_callers=chosen.idle_callers,
+    )
+    try:
+        text = _measure(effort, only or tuple(_CASES))
+    except Unfit as missing:
+        click.echo(str(missing), err=True)
+        sys.exit(2)
+    except WrongAnswer as wrong:
+        click.echo(str(wrong), err=True)
+        sys.exit(1)
+    click.echo(text)
+    if write:
+        _README.write_text(_RESULTS.sub(lambda _: "\n" + text + "\n", _README.read_text()))
+
+
+def _measure(effort: Effort, cases: tuple[str, ...]) -> str:
+    prepare()
+    began = CLOCK.monotonic()
+    reports = []
+    with (
+        tempfile.TemporaryDirectory(prefix="payproxy-bench-") as folder,
+        tempfile.TemporaryDirectory(prefix="payproxy-bench-", dir=_memory_backed()) as files,
+        bank(Path(folder), files=Path(files), large_bytes=effort.megabytes * 1048576) as stand_in,
+    ):
+        closed_loop = ClosedLoop(Path(folder))
+        commands = _commands()
+        for case in cases:
+            directory = Path(folder) / case
+            directory.mkdir()
+            click.echo(f"{CLOCK.monotonic() - began:4.0f} s  {case}", err=True)
+            bed = Bed(bank=stand_in, effort=effort, directory=directory, closed_loop=closed_loop, commands=commands)
+            reports += _CASES[case](bed)
+    return f"{_circumstances(effort, commands, CLOCK.monotonic() - began)}\n\n{document(reports)}"
+
+
+def _commands() -> dict[str, Command]:
+    commands = {
+        "payproxy": payproxy(),
+        "payproxy async": payproxy(durability="async"),
+        "payproxy two": payproxy(workers=2),
+        **PEERS,
+    }
+    try:
+        envoy.binary()
+    except Unfit as missing:
+        click.echo(f"without Envoy: {missing}", err=True)
+        del commands["Envoy"]
+    return commands
+
+
+def _memory_backed() -> str | None:
+    """Return a folder whose files don't touch a disk, so that streams are not measured by it."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+def _circumstances(effort: Effort, commands: dict[str, Command], seconds: float) -> str:
+    nginx = subprocess.run([program("nginx", package="nginx-light"), "-v"], capture_output=True, text=True, check=True)
+    versions = [f"{name} {_version(name)}" for name in ("payproxy", "aiohttp", "httptools", "uvloop", "orjson")]
+    versions.append(nginx.stderr.strip().rpartition(": ")[2].replace("/", " "))
+    if "Envoy" in commands:
+        versions.append(f"Envoy {envoy.VERSION}")
+    return (
+        f"{datetime.fromtimestamp(CLOCK.now(), UTC):%Y-%m-%d}, {describe()}; {', '.join(versions)}. "
+        f"{effort.rounds} rounds of windows of {effort.seconds} s, medians; "
+        f"{'candidate on one core, load and bank on another' if pinned() else 'ALL ON ONE CORE'}; {seconds:.0f} s."
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "(absent)"
+
+
+if __name__ == "__main__":
+    main()

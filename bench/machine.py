@@ -1,0 +1,125 @@
+"""What the operating system says of processes: CPU time, memory, kinship; and on which core they run."""
+
+import os
+import platform
+import resource
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from proxy.clock import SystemClock
+
+CLOCK = SystemClock()
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+# With two cores or more: load and upstream on one, the candidate on the other.
+_LOAD_CORE, PROXY_CORE = 0, 1
+_STOP_SECONDS = 15.0
+_DESCRIPTORS = 16384
+
+
+class Unfit(Exception):
+    """This machine lacks something that the benchmark needs."""
+
+
+def prepare() -> None:
+    """Pin this process and what it starts to the load's core, and allow thousands of connections."""
+    if pinned():
+        os.sched_setaffinity(0, {_LOAD_CORE})
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def pause(seconds: float) -> None:
+    """Do nothing for *seconds*."""
+    threading.Event().wait(seconds)
+
+
+def pinned() -> bool:
+    """Return whether there are cores enough to keep candidate and load apart."""
+    return (os.cpu_count() or 1) > PROXY_CORE
+
+
+def program(name: str, *, package: str) -> str:
+    """Return where *name* is installed; raises Unfit naming the *package* that brings it."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise Unfit(f"{name} is missing: apt-get install {package}")
+    return found
+
+
+@contextmanager
+def running(command: Sequence[str], *, log: Path, core: int | None = None) -> Iterator[int]:
+    """Run *command* while the block lasts, with its output in *log*; yield its process id."""
+    prefix = ["taskset", "-c", str(core)] if core is not None and pinned() else []
+    with (
+        log.open("ab") as output,
+        subprocess.Popen(
+            [*prefix, *command], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        try:
+            yield process.pid
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def family(root: int) -> list[int]:
+    """Return *root* and the processes below it, parents first."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            fields = _stat(int(entry.name))
+            if fields:
+                children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found = [root]
+    for pid in found:
+        found += sorted(children.get(pid, []))
+    return found
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Return what all threads of *pids* have used so far, user and system."""
+    total = 0
+    for pid in pids:
+        fields = _stat(pid)
+        if fields:
+            total += int(fields[11]) + int(fields[12])
+    return total / _TICKS
+
+
+def resident_bytes(pids: Iterable[int]) -> int:
+    """Return the resident memory of *pids*; pages that they share count in each."""
+    return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE for pid in pids)
+
+
+def describe() -> str:
+    """Return processor, cores, kernel and Python in a line."""
+    model = next(
+        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine()
+    )
+    return (
+        f"{os.cpu_count()} cores of {model}, Linux {platform.release().split('-')[0]}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+def _cpuinfo() -> list[str]:
+    return Path("/proc/cpuinfo").read_text().splitlines()
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the state on (proc(5): field 3), [] for a process that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []

@@ -1,0 +1,121 @@
+"""`payproxy token ROUTE`: an access token for use by hand, and what can be said about it."""
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxy.cli.configuration import Configuration, load_configuration
+from proxy.cli.instance import act
+from proxy.cli.options import config_option
+from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
+from proxy.clock import SystemClock
+from proxy.credentials.credential import Credential, CredentialUnusable
+from proxy.credentials.key import TokenKey
+from proxy.entropy import SystemEntropy
+from proxy.errors import TokenRefused, TokenUnavailable
+from proxy.events import ClockSkewMeasured, Event
+from proxy.routing.compile import route_table
+from proxy.settings.findings import did_you_mean
+from proxy.settings.values import snapshot_of
+from proxy.telemetry.meaning import meaning
+from proxy.tokens.endpoint import TokenEndpoint
+from proxy.tokens.response import Minted, printable
+from proxy.tokens.token import fingerprint
+
+RETRY_PATH = "/api/tokens/retry"
+
+# Below this a clock is right enough for any assertion (tokens.md).
+SKEW_WORTH_SAYING_SECONDS = 5.0
+
+
+@click.command()
+@click.argument("route")
+@config_option
+@json_option
+def token(route: str, config_path: Path | None, *, as_json: bool) -> None:
+    """Mint an access token as the rule ROUTE would and print it, alone, on stdout; facts about it go to stderr.
+
+    A running instance that holds back after failed mints of this credential and audience tries again at once. Ends
+    with 1 if the credential is refused, with 69 if the token endpoint is unavailable.
+    """
+    configuration = load_configuration(config_path)
+    key = _key(configuration, route)
+    try:
+        section = configuration.settings.credentials[key.credential]
+        credential = Credential.load(section, name=key.credential, base=configuration.loaded.path.parent)
+        minted, skew = asyncio.run(_mint(credential, key))
+    except CredentialUnusable as error:
+        raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
+    except TokenRefused as error:
+        raise Failure(f"{error.detail} {error.cause}\n{meaning(error.code, error.cause)}") from None
+    except TokenUnavailable as error:
+        raise Failure(f"{error.detail} {error.cause}", code=ExitCode.UNAVAILABLE) from None
+    value = minted.value.reveal()
+    known = token_facts(minted, key)
+    emit({"access_token": value, **known}, as_json=as_json, human=value)
+    note(facts([(name.replace("_", " "), str(fact)) for name, fact in known.items() if fact != ""]))
+    if abs(skew) > SKEW_WORTH_SAYING_SECONDS:
+        note(f"this machine's clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} the token endpoint's")
+    place = Path(configuration.settings.data_directory)
+    if act(place, RETRY_PATH, {"credential": key.credential, "audience": key.audience}):
+        note("the running instance tries again at once where it held back")
+
+
+def token_facts(minted: Minted, key: TokenKey) -> dict[str, Any]:
+    """Return what may be said of a token to people: all but the token."""
+    header = jwt_header(minted.value.reveal())
+    return {
+        "credential": key.credential,
+        "token_url": key.token_url,
+        "audience": key.audience,
+        "lifetime": f"{minted.lifetime:.0f} s",
+        "fingerprint": fingerprint(minted.value.reveal()),
+        "form": f"JWT, {header['alg']}" if header else "opaque",
+        "returned_aud": minted.audience_claim,
+        "returned_scope": minted.scope,
+        "returned_kid": header.get("kid", ""),
+        "bound_to_certificate": minted.certificate_thumbprint,
+    }
+
+
+def jwt_header(value: str) -> dict[str, str]:
+    """Return alg and kid of a JWT (RFC 7515 4.1), made printable; {} if *value* is none."""
+    parts = value.split(".")
+    if len(parts) != 3:
+        return {}
+    try:
+        header = json.loads(base64.urlsafe_b64decode(parts[0] + "=" * (-len(parts[0]) % 4)))
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(header, dict) or "alg" not in header:
+        return {}
+    return {name: printable(str(header[name])) for name in ("alg", "kid") if name in header}
+
+
+def _key(configuration: Configuration, name: str) -> TokenKey:
+    routes = route_table(snapshot_of(configuration.settings, instance="token")).routes
+    for route in routes:
+        if route.name == name:
+            return route.token_key
+    known = did_you_mean(name, [route.name for route in routes])
+    raise click.BadParameter(f"there is no route of that name; {known}", param_hint="ROUTE")
+
+
+async def _mint(credential: Credential, key: TokenKey) -> tuple[Minted, float]:
+    """Return a token and the endpoint's clock minus ours, in seconds."""
+    skews = [0.0]
+
+    def observe(event: Event) -> None:
+        if isinstance(event, ClockSkewMeasured):
+            skews.append(event.seconds)
+
+    endpoint = TokenEndpoint(credential, clock=SystemClock(), entropy=SystemEntropy(), observe=observe)
+    try:
+        minted = await endpoint.mint(audience=key.audience, scope=key.scope)
+    finally:
+        await endpoint.close()
+    return minted, skews[-1]

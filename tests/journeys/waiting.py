@@ -1,0 +1,28 @@
+"""Waiting for conditions, never for a guess of how long something takes."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+# Other tests share the cores: a condition may take long to come true, and is looked at often.
+PATIENCE_SECONDS = 30.0
+_LOOK_SECONDS = 0.02
+
+
+async def until(
+    what: Callable[[], Result | Awaitable[Result]], *, otherwise: str, within: float = PATIENCE_SECONDS
+) -> Result:
+    """Return the first true value of *what*; AssertionError *otherwise*, after *within* seconds."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + within
+    while True:
+        found = what()
+        value = await found if inspect.isawaitable(found) else found
+        if value:
+            return value
+        if loop.time() > end:
+            raise AssertionError(f"{otherwise} within {within:.0f} s")
+        await asyncio.sleep(_LOOK_SECONDS)

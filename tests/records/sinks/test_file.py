@@ -1,0 +1,71 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from proxy.records.sinks.file import FileSink
+from proxy.records.sinks.sink import SinkUnavailable
+
+LINE = b'{"kind":"exchange"}'
+
+
+async def test_records_are_appended(tmp_path: Path) -> None:
+    """To what is there, in a file that only its owner reads."""
+    sink = FileSink(tmp_path / "requests.jsonl")
+    await sink.write([LINE])
+    await sink.write([LINE, LINE])
+    await sink.close()
+
+    assert (tmp_path / "requests.jsonl").read_bytes() == (LINE + b"\n") * 3
+    assert (tmp_path / "requests.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("how", ["moved", "deleted", "replaced"])
+async def test_a_file_that_was_moved_away_is_opened_again(tmp_path: Path, how: str) -> None:
+    """The next batch goes into a new file of the name."""
+    path = tmp_path / "requests.jsonl"
+    sink = FileSink(path)
+    await sink.write([LINE])
+    if how == "deleted":
+        path.unlink()
+    else:
+        path.rename(tmp_path / "requests.jsonl.1")
+    if how == "replaced":
+        path.touch()
+
+    await sink.write([LINE, LINE])
+    await sink.close()
+
+    assert path.read_bytes() == (LINE + b"\n") * 2
+
+
+async def test_a_missing_directory_makes_it_unavailable_until_it_is_there(tmp_path: Path) -> None:
+    """The error names the file."""
+    path = tmp_path / "logs" / "requests.jsonl"
+    sink = FileSink(path)
+    with pytest.raises(SinkUnavailable, match=r"requests\.jsonl"):
+        await sink.write([LINE])
+
+    path.parent.mkdir()
+    await sink.write([LINE])
+    await sink.close()
+
+    assert path.read_bytes() == LINE + b"\n"
+
+
+async def test_a_full_disk_leaves_no_half_batch(small_disk: Path) -> None:
+    """What comes again after that stands on lines of its own."""
+    path = small_disk / "requests.jsonl"
+    sink = FileSink(path)
+    await sink.write([LINE])
+    (small_disk / "filler").write_bytes(bytes(1_900_000))
+    batch = [LINE] * 20_000
+    with pytest.raises(SinkUnavailable, match="No space"):
+        await sink.write(batch)
+    assert path.read_bytes() == LINE + b"\n"
+
+    (small_disk / "filler").unlink()
+    await sink.write(batch)
+    await sink.close()
+
+    assert os.stat(path).st_size == 20_001 * (len(LINE) + 1)  # noqa: PTH116 - one stat of a closed file

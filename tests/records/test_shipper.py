@@ -1,0 +1,289 @@
+import asyncio
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+
+from proxy.clock import SystemClock
+from proxy.errors import LogUnavailable
+from proxy.events import Event
+from proxy.records.segment import spool_size
+from proxy.records.shipper import Shipper
+from proxy.records.sinks.sink import SinkFailed, SinkRecovered, StreamFailed
+from tests.records.support import (
+    CONTEXT,
+    Exchange,
+    MemorySink,
+    complete,
+    journal_lines,
+    open_journal,
+    promised_until_killed,
+    running_shipper,
+    until,
+)
+
+
+async def test_records_reach_every_sink_numbered(tmp_path: Path) -> None:
+    """Intents stay behind; each record comes once, with its place in the one stream."""
+    one, two = MemorySink("one"), MemorySink("two")
+    exchanges = [Exchange() for _ in range(100)]
+    async with open_journal(tmp_path) as journal, running_shipper(tmp_path, one, two) as shipper:
+        for exchange in exchanges:
+            await complete(journal, exchange)
+        await until(lambda: len(one.records) == len(two.records) == 100)
+        assert shipper.backlog_records == 0
+
+    assert one.ids == [exchange.id for exchange in exchanges]
+    assert [record["sequence"] for record in one.records] == list(range(1, 101))
+    assert one.records == two.records
+    assert one.closed
+
+
+async def test_workers_share_one_stream(tmp_path: Path) -> None:
+    """Numbers are given once, whichever worker a record is from."""
+    sink = MemorySink()
+    async with (
+        open_journal(tmp_path, worker="w1") as first,
+        open_journal(tmp_path, worker="w2") as second,
+        running_shipper(tmp_path, sink),
+    ):
+        for _ in range(50):
+            await asyncio.gather(complete(first, Exchange()), complete(second, Exchange()))
+        await until(lambda: len(sink.records) == 100)
+
+    assert [record["sequence"] for record in sink.records] == list(range(1, 101))
+    assert len(set(sink.ids)) == 100
+
+
+async def test_what_a_dead_worker_had_in_flight_is_unknown(tmp_path: Path) -> None:
+    """A worker killed with -9: each intent that was promised has a record, and it says unknown."""
+    sink = MemorySink()
+    async with running_shipper(tmp_path, sink) as shipper:
+        promised = await promised_until_killed(tmp_path, "w1", intents=200)
+
+        await shipper.worker_ended("w1")
+        await until(lambda: len(sink.records) >= 200)
+
+    assert promised <= set(sink.ids)
+    assert {(record["sent_upstream"], record["note"]) for record in sink.records} == {("unknown", "worker_ended")}
+    assert not list((tmp_path / "journal").iterdir())
+
+
+async def test_a_worker_that_ended_well_leaves_nothing(tmp_path: Path) -> None:
+    """No record is made up, and its files go."""
+    sink = MemorySink()
+    async with running_shipper(tmp_path, sink) as shipper:
+        async with open_journal(tmp_path) as journal:
+            await complete(journal, Exchange())
+        await shipper.worker_ended("w1")
+
+    assert [record["note"] for record in sink.records] == [""]
+    assert not list((tmp_path / "journal").iterdir())
+
+
+async def test_nobody_has_to_say_that_a_worker_ended(tmp_path: Path) -> None:
+    """After keeper and worker died together the next keeper sees it by the lock that nobody holds."""
+    exchange = Exchange()
+    async with open_journal(tmp_path) as journal:
+        await journal.intend(exchange, exchange.attempts[0])
+    sink = MemorySink()
+
+    async with running_shipper(tmp_path, sink):
+        await until(lambda: sink.records)
+
+    assert sink.records[0]["sent_upstream"] == "unknown"
+
+
+async def test_a_living_worker_is_not_called_ended(tmp_path: Path) -> None:
+    """A keeper that starts while an old worker drains waits for its record."""
+    exchange = Exchange()
+    sink = MemorySink()
+    async with open_journal(tmp_path) as journal:
+        await journal.intend(exchange, exchange.attempts[0])
+        async with running_shipper(tmp_path, sink):
+            pass
+        assert sink.records == []
+        async with running_shipper(tmp_path, sink):
+            journal.finish(exchange)
+            await until(lambda: sink.records)
+
+    assert sink.records[0]["status"] == 200
+
+
+async def test_a_restarted_shipper_neither_loses_nor_repeats(tmp_path: Path) -> None:
+    """After a clean stop every record came exactly once, whatever was written in between."""
+    sink = MemorySink()
+    exchanges = [Exchange() for _ in range(60)]
+    async with open_journal(tmp_path) as journal:
+        for turn in range(3):
+            async with running_shipper(tmp_path, sink):
+                for exchange in exchanges[turn * 20 : turn * 20 + 10]:
+                    await complete(journal, exchange)
+            for exchange in exchanges[turn * 20 + 10 : turn * 20 + 20]:
+                await complete(journal, exchange)
+    async with running_shipper(tmp_path, sink):
+        pass
+
+    assert sorted(sink.ids) == sorted(exchange.id for exchange in exchanges)
+    assert [record["sequence"] for record in sink.records] == list(range(1, 61))
+
+
+async def test_a_killed_shipper_loses_nothing(tmp_path: Path) -> None:
+    """Cancelled at any moment: all records come, repeated ones with the same id and number."""
+    sink = MemorySink()
+    exchanges = [Exchange() for _ in range(300)]
+    async with open_journal(tmp_path) as journal:
+        for exchange in exchanges:
+            await complete(journal, exchange)
+            if exchange.id in {other.id for other in exchanges[::60]}:
+                shipper = Shipper(tmp_path, sinks=[sink], clock=SystemClock(), observe=lambda _: None, context=CONTEXT)
+                running = asyncio.ensure_future(shipper.run())
+                sink.news.clear()
+                await sink.news.wait()
+                running.cancel()
+                await asyncio.wait([running])
+    async with running_shipper(tmp_path, sink):
+        pass
+
+    numbers = {record["id"]: record["sequence"] for record in sink.records}
+    assert numbers.keys() == {exchange.id for exchange in exchanges}
+    assert sorted(numbers.values()) == list(range(1, 301))
+    assert len({(record["id"], record["sequence"]) for record in sink.records}) == 300
+
+
+async def test_a_sink_that_is_away_holds_up_no_other(tmp_path: Path) -> None:
+    """The other has everything meanwhile; back again, the first gets all of it in order."""
+    away, well = MemorySink("away"), MemorySink("well")
+    events: list[Event] = []
+    away.available = False
+    async with open_journal(tmp_path) as journal, running_shipper(tmp_path, away, well, events=events) as shipper:
+        for _ in range(100):
+            await complete(journal, Exchange())
+        await until(lambda: len(well.records) == 100)
+        assert away.records == []
+        assert shipper.backlog_records == 100
+
+        away.available = True
+        await until(lambda: len(away.records) == 100)
+        await until(lambda: shipper.backlog_records == 0)
+
+    assert away.records == well.records
+    assert events == [SinkFailed(sink="away", cause="switched off"), SinkRecovered(sink="away")]
+
+
+async def test_what_a_sink_did_not_take_is_kept_over_a_restart(tmp_path: Path) -> None:
+    """close() gives it a moment, and what is left comes with the next start."""
+    sink = MemorySink()
+    sink.available = False
+    async with open_journal(tmp_path) as journal:
+        async with running_shipper(tmp_path, sink, patience=0.1):
+            await complete(journal, Exchange())
+            await until(lambda: len(journal_lines(tmp_path)) == 2)
+        sink.available = True
+        async with running_shipper(tmp_path, sink):
+            pass
+
+    assert len(sink.records) == 1
+
+
+async def test_a_sink_that_is_away_lets_the_spool_grow_to_its_bound_and_no_further(tmp_path: Path) -> None:
+    """Then intents are refused; with the sink back everything that was taken arrives and service goes on."""
+    spool_bytes = 16 * 1024 * 1024
+    sink = MemorySink()
+    sink.available = False
+    exchanges = []
+    async with (
+        open_journal(tmp_path, spool_bytes=spool_bytes, durable=False) as journal,
+        running_shipper(tmp_path, sink, patience=20) as shipper,
+    ):
+        with contextlib.suppress(LogUnavailable):
+            while True:
+                exchange = Exchange(path="/" + "x" * 2000)
+                await complete(journal, exchange)
+                exchanges.append(exchange)
+                if len(exchanges) % 100 == 0:
+                    await until(lambda: journal._writer._inbox.qsize() < 100)
+        assert spool_size(tmp_path) <= spool_bytes + 4 * 1024 * 1024
+
+        sink.available = True
+        await until(journal.usable, seconds=30)
+        await complete(journal, Exchange())
+        await until(lambda: len(set(sink.ids)) >= len(exchanges), seconds=30)
+        assert shipper.dropped == {"memory": 0}
+
+    assert {exchange.id for exchange in exchanges} <= set(sink.ids)
+
+
+async def test_journals_are_removed_once_their_records_are_in_the_stream(tmp_path: Path) -> None:
+    """Full segments go; the stream goes too once the sinks have it."""
+    sink = MemorySink()
+    async with (
+        open_journal(tmp_path, spool_bytes=4 * 1024 * 1024) as journal,
+        running_shipper(tmp_path, sink),
+    ):
+        for _ in range(1000):
+            await complete(journal, Exchange())
+        await until(lambda: len(sink.records) == 1000)
+        await until(lambda: len(list((tmp_path / "journal").glob("*.jsonl"))) == 1)
+
+
+async def test_a_stream_that_cannot_be_written_leaves_everything_in_the_journals(tmp_path: Path) -> None:
+    """It is said, and caught up on when it can."""
+    sink = MemorySink()
+    events: list[Event] = []
+    (tmp_path / "stream" / "records-1.jsonl").mkdir(parents=True)
+    async with open_journal(tmp_path) as journal, running_shipper(tmp_path, sink, events=events):
+        await complete(journal, Exchange())
+        await until(lambda: events)
+        assert isinstance(events[0], StreamFailed)
+        assert len(journal_lines(tmp_path)) >= 1
+
+        (tmp_path / "stream" / "records-1.jsonl").rmdir()
+        await until(lambda: sink.records)
+
+
+async def test_records_of_other_kinds_pass(tmp_path: Path) -> None:
+    """The loss that a journal tells is a record like any other."""
+    sink = MemorySink()
+    async with open_journal(tmp_path) as journal, running_shipper(tmp_path, sink):
+        journal.finish(Exchange(finished="late"))  # type: ignore[arg-type]
+        await until(lambda: sink.records)
+
+    assert sink.records[0]["event"] == "records_lost"
+    assert sink.records[0]["sequence"] == 1
+
+
+async def test_without_sinks_nothing_piles_up(tmp_path: Path) -> None:
+    """All sinks may be switched off."""
+    async with open_journal(tmp_path) as journal, running_shipper(tmp_path) as shipper:
+        await complete(journal, Exchange())
+        await until(lambda: shipper._stream.end.sequence == 1)
+        assert shipper.backlog_records == 0
+
+
+async def test_a_shipper_that_never_ran_can_be_closed(tmp_path: Path) -> None:
+    """Start may have failed before."""
+    sink = MemorySink()
+    shipper = Shipper(tmp_path, sinks=[sink], clock=SystemClock(), observe=lambda _: None, context=CONTEXT)
+
+    await shipper.close()
+
+    assert sink.closed
+
+
+@pytest.mark.parametrize("torn", [b'{"kind":"exch', b'{"kind":"exchange","id":"' + b"0" * 36 + b'"'])
+async def test_a_torn_last_line_of_a_dead_worker_is_cut(tmp_path: Path, torn: bytes) -> None:
+    """It is no record, and nothing is put behind it."""
+    exchange = Exchange()
+    async with open_journal(tmp_path) as journal:
+        await complete(journal, exchange)
+    with (tmp_path / "journal" / "w1-1.jsonl").open("ab") as file:
+        file.write(torn)
+    sink = MemorySink()
+
+    async with running_shipper(tmp_path, sink):
+        await until(lambda: sink.records)
+
+    assert sink.ids == [exchange.id]
+    assert all(json.loads(line) for line in (tmp_path / "stream" / "records-1.jsonl").read_bytes().splitlines())

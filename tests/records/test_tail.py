@@ -1,0 +1,151 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from proxy.records.mask import Mask
+from proxy.records.record import RecordBuilder
+from proxy.records.segment import segment_path
+from proxy.records.tail import JournalTail
+from tests.records.support import CONTEXT, Attempt, Exchange, open_journal
+
+BUILDER = RecordBuilder(CONTEXT, Mask(bytes(32)))
+
+
+def intent(exchange: Exchange, number: int = 1) -> bytes:
+    """Return the line of an intent."""
+    return BUILDER.intent(exchange, Attempt(number=number))
+
+
+def tail_of(directory: Path, positions: dict[str, int] | None = None, carried: list[str] | None = None) -> JournalTail:
+    """Return a tail of worker w1."""
+    return JournalTail(directory, "w1", positions=positions or {}, carried=carried or [])
+
+
+def write(directory: Path, number: int, data: bytes) -> None:
+    """Append *data* to a segment of w1."""
+    with segment_path(directory, "w1", number).open("ab") as file:
+        file.write(data)
+
+
+def ids(records: list[bytes]) -> list[str]:
+    """Return the ids of *records*."""
+    return [json.loads(record)["id"] for record in records]
+
+
+def test_records_come_once_and_in_order(tmp_path: Path) -> None:
+    """Over segments, as the file grows."""
+    exchanges = [Exchange() for _ in range(4)]
+    tail = tail_of(tmp_path)
+    write(tmp_path, 1, intent(exchanges[0]) + BUILDER.exchange(exchanges[0]) + BUILDER.exchange(exchanges[1]))
+    first, _ = tail.read([1])
+    write(tmp_path, 1, BUILDER.exchange(exchanges[2]))
+    write(tmp_path, 2, BUILDER.exchange(exchanges[3]))
+    second, _ = tail.read([1, 2])
+
+    assert ids(first + second) == [exchange.id for exchange in exchanges]
+    assert tail.open == 0
+
+
+@pytest.mark.parametrize("rest", [b"", b"\0" * 5000])
+def test_a_torn_last_line_is_no_record(tmp_path: Path, rest: bytes) -> None:
+    """Neither at the end of the file nor before the reserve; it is read once it is whole."""
+    exchange = Exchange()
+    line = BUILDER.exchange(exchange)
+    tail = tail_of(tmp_path)
+    write(tmp_path, 1, line + line[:50] + rest)
+    assert len(tail.read([1])[0]) == 1
+
+    segment_path(tmp_path, "w1", 1).write_bytes(line + line)
+
+    assert len(tail.read([1])[0]) == 1
+
+
+def test_an_open_intent_becomes_unknown(tmp_path: Path) -> None:
+    """Only what has no record, with both of its attempts."""
+    done, flying = Exchange(), Exchange()
+    write(tmp_path, 1, intent(done) + intent(flying) + BUILDER.exchange(done) + intent(flying, 2))
+    tail = tail_of(tmp_path)
+    tail.read([1])
+
+    (record,) = [json.loads(line) for line in tail.unknown()]
+
+    assert record["id"] == flying.id
+    assert record["sent_upstream"] == "unknown"
+    assert len(record["attempts"]) == 2
+    assert tail.unknown() == []
+
+
+def test_open_intents_are_remembered_by_reading_again(tmp_path: Path) -> None:
+    """A new keeper knows from the stream how far the last one was, and finds what was open there."""
+    done, flying = Exchange(), Exchange()
+    write(tmp_path, 1, intent(flying) + intent(done) + BUILDER.exchange(done))
+    before = tail_of(tmp_path)
+    before.read([1])
+
+    after = tail_of(tmp_path, positions=before.positions)
+    after.recall([1])
+
+    assert after.read([1])[0] == []
+    assert ids(after.unknown()) == [flying.id]
+
+
+def test_an_intent_outlives_its_segment(tmp_path: Path) -> None:
+    """One slow payment holds back no file: its intent is carried on until it ends."""
+    slow = Exchange()
+    write(tmp_path, 1, intent(slow))
+    write(tmp_path, 2, b"")
+    tail = tail_of(tmp_path)
+    tail.read([1, 2])
+    assert tail.retire()
+    carried = tail.carried
+    assert not tail.remove()
+    assert not segment_path(tmp_path, "w1", 1).exists()
+
+    after = tail_of(tmp_path, positions=tail.positions, carried=carried)
+    assert after.open == 1
+    write(tmp_path, 2, BUILDER.exchange(slow))
+
+    assert ids(after.read([2])[0]) == [slow.id]
+    assert after.carried == []
+    assert after.open == 0
+
+
+def test_the_segment_in_use_stays(tmp_path: Path) -> None:
+    """Until the worker has ended."""
+    write(tmp_path, 1, BUILDER.exchange(Exchange()))
+    (tmp_path / "w1.lock").touch()
+    tail = tail_of(tmp_path)
+    tail.read([1])
+    assert not tail.retire()
+
+    tail.ended = True
+    tail.read([1])
+
+    assert tail.retire()
+    assert tail.remove()
+    assert not list(tmp_path.iterdir())
+
+
+def test_much_comes_in_parts(tmp_path: Path) -> None:
+    """A backlog doesn't fill the keeper's memory."""
+    line = BUILDER.exchange(Exchange(path="/" + "x" * 2000))
+    write(tmp_path, 1, line * 4000)
+    tail = tail_of(tmp_path)
+
+    records, complete = tail.read([1])
+    assert not complete
+    assert len(records) < 3000
+    while not complete:
+        more, complete = tail.read([1])
+        records += more
+    assert len(records) == 4000
+
+
+async def test_a_living_worker_is_known_by_its_lock(tmp_path: Path) -> None:
+    """The kernel gives the lock back when the process dies, however it dies."""
+    tail = tail_of(tmp_path / "journal")
+    async with open_journal(tmp_path):
+        assert tail.worker_lives()
+
+    assert not tail.worker_lives()

@@ -1,0 +1,193 @@
+"""A worker's gateway in this process: the real listener, data path, journal and pools, and a keeper that is scripted."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from proxy.clock import SystemClock
+from proxy.entropy import SystemEntropy
+from proxy.forwarding.exchange import Exchange
+from proxy.forwarding.forward import forward
+from proxy.forwarding.gateway import Gateway
+from proxy.records.journal import Journal
+from proxy.records.record import RecordContext
+from proxy.settings.snapshot import Snapshot
+from proxy.telemetry.counters import Counters
+from proxy.worker.compose import gateway_of
+from proxy.worker.ledger import WorkerLedger
+from proxy.worker.listener import CallerServer
+from tests.upstream.support import OK, Bank, Request, Step, bank, eventually, says
+from tests.worker.values import snapshot
+
+CLOCK = SystemClock()
+
+
+class Ledger(WorkerLedger):
+    """The worker's own, which keeps what has ended for tests to look at."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.ended: list[Exchange] = []
+
+    def finish(self, exchange: Exchange) -> None:
+        """Keep *exchange* too."""
+        super().finish(exchange)
+        self.ended.append(exchange)
+
+
+@dataclass(kw_only=True)
+class Keeper:
+    """The other end of the link: it hands out tokens, and answers each refusal as told."""
+
+    answer: str = "replaced"  # replaced: with a new token; failed, kept: without; "": never answers
+    heard: list[dict[str, Any]] = field(default_factory=list)
+    gateway: Gateway | None = None
+    mints: dict[str, int] = field(default_factory=dict)
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """Take what the worker sends up."""
+        self.heard.append(message)
+        if message["type"] == "refused" and self.answer and self.gateway is not None:
+            if self.answer == "replaced":
+                self.mint(message["key"])
+            self.gateway.board.hear({"type": "answer", "ask": message["ask"], "outcome": self.answer})
+
+    def mint(self, digest: str, *, seconds: float = 300.0, origins: tuple[str, ...] | None = None) -> None:
+        """Give the board a new token for *digest*, as keeper/mints.py does."""
+        assert self.gateway is not None
+        serial = self.mints[digest] = self.mints.get(digest, 0) + 1
+        key = next(r.token_key for r in self.gateway.table.routes if r.token_key.digest == digest)
+        routes = [route for route in self.gateway.table.routes if route.token_key == key]
+        now = CLOCK.monotonic()
+        self.gateway.board.hear(
+            {
+                "type": "board",
+                "key": digest,
+                "token": {
+                    "mint": serial,
+                    "value": token_of(key.audience, serial),
+                    "origins": sorted(origins if origins is not None else {route.origin for route in routes}),
+                    "minted": now,
+                    "stale_at": now + seconds * 0.75,
+                    "expires": now + seconds,
+                },
+                "shortage": None,
+            }
+        )
+
+    def shortage(self, digest: str, code: str) -> None:
+        """Say that there is no token, and why."""
+        assert self.gateway is not None
+        shortage = {"code": code, "detail": "no token", "cause": "scripted", "until": CLOCK.monotonic() + 5}
+        self.gateway.board.hear({"type": "board", "key": digest, "token": None, "shortage": shortage})
+
+
+def token_of(audience: str, serial: int = 1) -> str:
+    """Return the value of the *serial*th token for *audience*."""
+    return f"canary-{audience}-{serial}.abc"
+
+
+@dataclass(kw_only=True)
+class Proxy:
+    """What runs: where, towards which bank, with what inside."""
+
+    port: int
+    bank: Bank
+    server: CallerServer
+    gateway: Gateway
+    ledger: Ledger
+    keeper: Keeper
+    directory: Path
+
+    @property
+    def untouched(self) -> bool:
+        """Return whether the bank has seen nothing at all of any request."""
+        return self.bank.heads == 0 and not self.bank.requests
+
+    @property
+    def last(self) -> Request:
+        """Return the request that the bank got last."""
+        return self.bank.requests[-1]
+
+    def key(self, route: str) -> str:
+        """Return the digest of the token key of *route*."""
+        return next(one.token_key.digest for one in self.gateway.table.routes if one.name == route)
+
+    async def ended(self, count: int = 1) -> Exchange:
+        """Return the last exchange once *count* have ended."""
+        await eventually(lambda: len(self.ledger.ended) >= count)
+        return self.ledger.ended[-1]
+
+    def journal(self, kind: str) -> list[dict[str, Any]]:
+        """Return the journal's lines of *kind*: intent or exchange."""
+        lines = [
+            json.loads(line)
+            for path in sorted((self.directory / "journal").glob("*.jsonl"))
+            for line in path.read_bytes().splitlines()
+        ]
+        return [line for line in lines if line.get("kind") == kind]
+
+
+@contextlib.asynccontextmanager
+async def proxy(
+    directory: Path,
+    *script: Step,
+    early: bool = False,
+    tokens: bool = True,
+    **changes: Any,
+) -> AsyncIterator[Proxy]:
+    """Run a worker's gateway towards a bank with *script*; *changes* go to `values.snapshot`."""
+    async with bank(*(script or (says(OK),)), early=early) as it:
+        values = snapshot(directory, changes.pop("port", it.port), **changes)
+        async with _running(values, it, directory) as running:
+            if tokens:
+                for digest in {route.token_key.digest for route in running.gateway.table.routes}:
+                    running.keeper.mint(digest)
+            yield running
+
+
+@contextlib.asynccontextmanager
+async def _running(values: Snapshot, its_bank: Bank, directory: Path) -> AsyncIterator[Proxy]:
+    journal = Journal(
+        directory,
+        worker="w1",
+        context=RecordContext(environment="mock", instance="test", config_digest=values.digest),
+        durable=True,
+        clock=CLOCK,
+        entropy=SystemEntropy(),
+        spool_bytes=values.request_log.spool_bytes,
+    )
+    counters = Counters(server_addresses={"bank": "127.0.0.1"})
+    ledger = Ledger(values.request_log, journal=journal, counters=counters, clock=CLOCK, entropy=SystemEntropy())
+    keeper = Keeper()
+    gateway = keeper.gateway = gateway_of(values, ledger=ledger, send=keeper.hear, clock=CLOCK)
+    server = CallerServer(lambda side: forward(side, gateway), max_header_bytes=values.server.max_header_bytes)
+    await journal.open()
+    acceptor = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
+    port = acceptor.sockets[0].getsockname()[1]
+    try:
+        yield Proxy(
+            port=port,
+            bank=its_bank,
+            server=server,
+            gateway=gateway,
+            ledger=ledger,
+            keeper=keeper,
+            directory=directory,
+        )
+    finally:
+        acceptor.close()
+        for connection in server.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
+        await eventually(lambda: not server.connections)
+        for pool in gateway.pools.values():
+            await pool.close()
+        await journal.close()
+
+
+Check = Callable[[Proxy], None]

@@ -1,6 +1,6 @@
 """The bank of the benchmark: nginx with TLS, which answers only to the right token; its certificate is made here."""
 
-import datetime
+import datetime as dt
 import ipaddress
 import json
 import os
@@ -141,15 +141,15 @@ def _certificate(directory: Path) -> None:
             x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
         ]
     )
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=2))
         .add_extension(names, critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())

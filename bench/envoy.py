@@ -35,7 +35,20 @@ def command(directory: Path, bank: Bank, port: int) -> list[str]:
     """Return how Envoy is started as the proxy on *port*; its configuration is written to *directory*."""
     path = directory / "envoy.json"
     path.write_text(json.dumps(_configuration(directory, bank, port)))
-    return [str(binary()), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+    return [
+        str(binary()),
+        "-c",
+        str(path),
+        "--concurrency",
+        "1",
+        "--service-node",
+        "bench",
+        "--service-cluster",
+        "bench",
+        "--disable-hot-restart",
+        "--log-level",
+        "error",
+    ]
 
 
 def _address(port: int) -> dict[str, Any]:

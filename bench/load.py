@@ -66,11 +66,11 @@ class ClosedLoop:
 class _Caller:
     """One connection of the open loop."""
 
-    __slots__ = ("_got", "socket", "since")
+    __slots__ = ("_got", "since", "socket")
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setblocking(False)
+        connection.settimeout(0)
         self.socket = connection
         self.since = 0.0
         self._got = bytearray()
@@ -93,7 +93,7 @@ class _Caller:
         return True
 
 
-def open_loop(  # noqa: C901  one loop, and a call a step would blur what it measures
+def open_loop(
     connect: Callable[[], socket.socket], data: bytes, *, rate: int, seconds: float, connections: int
 ) -> list[float]:
     """Send *data* *rate* times a second whether or not answers come; return the seconds that each answer took."""
@@ -101,7 +101,8 @@ def open_loop(  # noqa: C901  one loop, and a call a step would blur what it mea
     for _ in range(connections):
         caller = _Caller(connect())
         callers[caller.socket] = caller
-    free, busy = deque(callers.values()), dict.fromkeys(())
+    free = deque(callers.values())
+    busy: set[socket.socket] = set()
     took: list[float] = []
     begin = CLOCK.monotonic()
     count = int(rate * seconds)
@@ -113,18 +114,18 @@ def open_loop(  # noqa: C901  one loop, and a call a step would blur what it mea
             if sent < count and due <= now and free:
                 caller = free.popleft()
                 caller.since = now if now - due < _PUNCTUAL_SECONDS else due
-                busy[caller.socket] = caller
+                busy.add(caller.socket)
                 caller.socket.send(data)
                 sent += 1
                 continue
             wait = max(0.0, due - now) if sent < count and free else 1.0
-            readable, _, _ = select.select(list(busy), (), (), wait)
+            readable, _, _ = select.select(busy, (), (), wait)
             now = CLOCK.monotonic()
             for connection in readable:
                 caller = callers[connection]
                 if caller.answered():
                     took.append(now - caller.since)
-                    del busy[connection]
+                    busy.remove(connection)
                     free.append(caller)
     finally:
         for connection in callers:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.machine import CLOCK, Unfit
+from bench.machine import CLOCK, Unfit, pause
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 _PIECE = 262144
@@ -102,5 +102,6 @@ def until_open(port: int, *, log: Path) -> None:
         except OSError:
             if CLOCK.monotonic() > end:
                 raise Unfit(f"nothing listens on {port}: {log.read_text()[-2000:]}") from None
+            pause(0.05)
         else:
             return

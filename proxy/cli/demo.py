@@ -88,7 +88,7 @@ audience = "{validations}"
 remint_on = [{{ status = 403, body = "GCA-001" }}]
 
 [[routes]]
-name = "orders"
+name = "online-payments"
 path = "/api/v2"
 upstream = "simulator"
 credential = "adfs"

@@ -57,7 +57,8 @@ def token(route: str, config_path: Path | None, *, as_json: bool) -> None:
     value = minted.value.reveal()
     known = token_facts(minted, key)
     emit({"access_token": value, **known}, as_json=as_json, human=value)
-    note(facts([(name.replace("_", " "), str(fact)) for name, fact in known.items() if fact != ""]))
+    rows = [(name.replace("_", " "), str(fact)) for name, fact in known.items() if fact != ""]
+    note(facts([(name, f"{text} s" if name == "lifetime" else text) for name, text in rows]))
     if abs(skew) > SKEW_WORTH_SAYING_SECONDS:
         note(f"this machine's clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} the token endpoint's")
     place = Path(configuration.settings.data_directory)
@@ -72,7 +73,7 @@ def token_facts(minted: Minted, key: TokenKey) -> dict[str, Any]:
         "credential": key.credential,
         "token_url": key.token_url,
         "audience": key.audience,
-        "lifetime": f"{minted.lifetime:.0f} s",
+        "lifetime": round(minted.lifetime),
         "fingerprint": fingerprint(minted.value.reveal()),
         "form": f"JWT, {header['alg']}" if header else "opaque",
         "returned_aud": minted.audience_claim,

@@ -16,8 +16,8 @@ from proxy.simulator.received import Received
 from proxy.simulator.server import Bank
 from proxy.simulator.token_endpoints import MOCK_PATH, MODERN_PATH
 
-HELLO, PAYMENTS, VALIDATIONS, ORDERS = (
-    "/payment/helloworld", "/payment/v2/payments", "/tsapi/v2/validations", "/api/v2/orders",
+HELLO, PAYMENTS, VALIDATIONS, ONLINE_PAYMENTS = (
+    "/payment/helloworld", "/payment/v2/payments", "/tsapi/v2/validations", "/api/v2/payments",
 )  # fmt: skip
 PAYMENT = b'{"amount": 10.00,  "currency": "USD", "note": "two blanks, kept"}'
 _SHORT_LIFETIME = 5.0
@@ -93,7 +93,7 @@ class Tour:
         for method, path, audience, what in (
             ("GET", HELLO, "", "Mock: client id and secret"),
             ("POST", PAYMENTS, AUDIENCES["payments"], "Client Testing, Production: a JWT signed with the RSA key"),
-            ("GET", ORDERS, RESOURCES["commerce"], "legacy ADFS: the same JWT, with resource= and client_id="),
+            ("GET", ONLINE_PAYMENTS, RESOURCES["commerce"], "legacy ADFS: the same JWT, with resource= and client_id="),
         ):
             answer = await self._call(method, path, body=PAYMENT if method == "POST" else None)
             seen = self._world.seen(path)[-1]
@@ -162,7 +162,7 @@ class Tour:
     async def _remint_on(self) -> None:
         self._world.tokens.revoke()
         body = b'{"account": "demo"}'
-        answer = await self._call("POST", VALIDATIONS, body=body, headers={"x-client-id": "c", "x-program-id": "p"})
+        answer = await self._call("POST", VALIDATIONS, body=body)
         _check(answer.status == 200, f"the answer is {answer.status}")
         self._check_replay(self._world.seen(VALIDATIONS)[-2:], first=403, body=body)
         self._say("Validation Services never answers 401: it refused the revoked token with 403 and GCA-001. The route")

@@ -158,7 +158,7 @@ class Connection(asyncio.Protocol):
         if self._state is not State.IDLE:
             return False
         too_old = now - self._idle_since >= self._idle_timeout
-        if self._transport.is_closing() or self._poll.poll(0):
+        if too_old or self._transport.is_closing() or self._poll.poll(0):
             self.close()
             return False
         self._state = State.TAKEN
@@ -249,8 +249,7 @@ class Connection(asyncio.Protocol):
         elif parser.complete:
             self._timer.expires = NEVER
         elif parser.buffered > READ_HIGH_BYTES and not self._news.waiting and not self._reading_paused:
-            self._reading_paused = True
-            self._transport.pause_reading()
+            pass
         self.wake()
 
     def eof_received(self) -> None:

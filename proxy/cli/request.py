@@ -1,0 +1,204 @@
+"""`payproxy request METHOD PATH`: one call through the running proxy, and where its time went."""
+
+import http.client
+import ssl
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from proxy.cli.configuration import load_configuration
+from proxy.cli.health import reachable, trusting
+from proxy.cli.instance import UnixConnection
+from proxy.cli.options import config_option
+from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
+from proxy.clock import Clock, SystemClock
+from proxy.settings.address import UnixAddress, listen_address
+from proxy.settings.sections import ServerSection
+
+# The proxy itself gives up after exchange_timeout and then says so; that answer is worth waiting for.
+_BEYOND_EXCHANGE_SECONDS = 10.0
+_PIECE_BYTES = 65536
+_FROM_FILE = "@"
+
+Headers = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """When what had happened, in milliseconds from the start."""
+
+    connected: float
+    first_byte: float
+    total: float
+
+
+@click.command()
+@click.argument("method")
+@click.argument("path")
+@click.option("-d", "--data", help="The body: text, @FILE, or @- for stdin.")
+@click.option(
+    "-H", "--header", "headers", multiple=True,
+    help="'Name: value'; @FILE for one a line, like X-Payproxy-Key: no secret belongs on a command line.",
+)  # fmt: skip
+@config_option
+@json_option
+def request(
+    method: str, path: str, data: str | None, headers: Sequence[str], config_path: Path | None, *, as_json: bool
+) -> None:
+    """Send METHOD PATH to the running proxy; the answer's body goes to stdout, everything else to stderr.
+
+    PATH is what stands in the request line, with its query; http://HOST/... for what HTTP_PROXY makes of it. Ends with
+    1 for a status of 400 and above, with 69 if the proxy can't be reached.
+    """
+    server = load_configuration(config_path).settings.server
+    body = _body(data)
+    fields = _fields(headers)
+    names = {name.lower() for name, _ in fields}
+    if "host" not in names:
+        # A listener with hosts takes no other name; one without takes loopback names at least.
+        fields.append(("Host", server.hosts[0] if server.hosts else "localhost"))
+    if body is not None:
+        fields.append(("Content-Length", str(len(body))))
+        if "content-type" not in names:
+            fields.append(("Content-Type", "application/json"))
+    clock = SystemClock()
+    began = clock.monotonic()
+    connection = _connected(server)
+    connected = clock.monotonic()
+    try:
+        answer = _sent(connection, method.upper(), path, fields, body)
+        first_byte = clock.monotonic()
+        shown = _body_of(answer, sys.stdout.buffer if not as_json else None)
+        times = _milliseconds(began, connected, first_byte, clock)
+    except (OSError, http.client.HTTPException):
+        raise Failure(
+            "the connection to the proxy broke before its answer ended; the request log knows whether it was sent"
+        ) from None
+    finally:
+        connection.close()
+    _report(answer, shown, times, as_json=as_json)
+    if answer.status >= 400:
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+def _report(answer: http.client.HTTPResponse, body: bytes, times: Times, *, as_json: bool) -> None:
+    request_id = answer.getheader("Payproxy-Request-Id", "")
+    proxy_status = answer.getheader("Proxy-Status", "")
+    value: dict[str, Any] = {
+        "status": answer.status,
+        "request_id": request_id,
+        "proxy_status": proxy_status,
+        "milliseconds": {
+            "connect": times.connected,
+            "first_byte": times.first_byte,
+            "total": times.total,
+        },
+        "headers": [list(header) for header in answer.getheaders()],
+        "body": body.decode(errors="replace"),
+    }
+    if as_json:
+        emit(value, as_json=True, human="")
+    rows = [
+        ("status", f"{answer.status} {answer.reason}".strip()),
+        ("content-type", answer.getheader("Content-Type", "")),
+        ("payproxy-request-id", request_id),
+        ("proxy-status", proxy_status),
+        ("connect", f"{times.connected:.1f} ms"),
+        ("first byte", f"{times.first_byte:.1f} ms"),
+        ("total", f"{times.total:.1f} ms"),
+    ]
+    note(facts([row for row in rows if row[1]]))
+
+
+def _connected(server: ServerSection) -> http.client.HTTPConnection:
+    """Return a connection to the traffic listener; raises Failure if there is none to be had."""
+    address = listen_address(server.listen)
+    timeout = server.exchange_timeout + _BEYOND_EXCHANGE_SECONDS
+    connection: http.client.HTTPConnection
+    if isinstance(address, UnixAddress):
+        connection = UnixConnection(address.path, timeout=timeout)
+    elif server.certificate_file:
+        context = trusting(server.certificate_file) or ssl.create_default_context()
+        connection = http.client.HTTPSConnection(
+            reachable(address.host), address.port, timeout=timeout, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection(reachable(address.host), address.port, timeout=timeout)
+    try:
+        connection.connect()
+    except OSError as error:
+        reason = (getattr(error, "reason", None) or error.strerror or "no answer").lower()
+        raise Failure(
+            f"no proxy answers on {server.listen} (server.listen): {reason}; start one with `payproxy serve`",
+            code=ExitCode.UNAVAILABLE,
+        ) from None
+    return connection
+
+
+def _sent(
+    connection: http.client.HTTPConnection, method: str, path: str, fields: Headers, body: bytes | None
+) -> http.client.HTTPResponse:
+    """Send the request, with no header but *fields* and Connection, and return the answer once its head is there."""
+    try:
+        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+    except (http.client.InvalidURL, ValueError):
+        raise click.BadParameter("a request line can't have this in it", param_hint="METHOD or PATH") from None
+    for name, value in fields:
+        try:
+            connection.putheader(name, value.encode())
+        except ValueError:
+            raise click.BadParameter("a header can't have this in it", param_hint="-H") from None
+    connection.putheader("Connection", "close")
+    connection.endheaders(body)
+    return connection.getresponse()
+
+
+def _body_of(answer: http.client.HTTPResponse, out: BinaryIO | None) -> bytes:
+    """Write the body to *out* as it comes, or return it whole if there is no *out*."""
+    if out is None:
+        return answer.read()
+    while piece := answer.read(_PIECE_BYTES):
+        out.write(piece)
+    out.flush()
+    return b""
+
+
+def _milliseconds(began: float, connected: float, first_byte: float, clock: Clock) -> Times:
+    end = clock.monotonic()
+    return Times(
+        connected=round((connected - began) * 1000, 3),
+        first_byte=round((first_byte - began) * 1000, 3),
+        total=round((end - began) * 1000, 3),
+    )
+
+
+def _body(data: str | None) -> bytes | None:
+    if data is None or not data.startswith(_FROM_FILE):
+        return None if data is None else data.encode()
+    name = data.removeprefix(_FROM_FILE)
+    return sys.stdin.buffer.read() if name == "-" else _read(name, hint="-d")
+
+
+def _fields(headers: Sequence[str]) -> list[tuple[str, str]]:
+    lines: list[str] = []
+    for header in headers:
+        if header.startswith(_FROM_FILE):
+            text = _read(header.removeprefix(_FROM_FILE), hint="-H").decode(errors="replace")
+            lines += [line for line in text.splitlines() if line.strip()]
+        else:
+            lines.append(header)
+    fields = [line.partition(":") for line in lines]
+    if not all(colon and name.strip() for name, colon, _ in fields):
+        raise click.BadParameter("a header is written as 'Name: value'", param_hint="-H")
+    return [(name.strip(), value.strip()) for name, _, value in fields]
+
+
+def _read(name: str, *, hint: str) -> bytes:
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise click.BadParameter(f"{name}: {error.strerror}", param_hint=hint) from None

@@ -1,0 +1,109 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from proxy.cli.token import jwt_header
+from proxy.tokens.token import fingerprint
+from tests.cli.serving import Site, command, serving, site
+
+
+@pytest.mark.parametrize("flavor", ["jwt", "adfs"])
+async def test_the_token_stands_alone_on_stdout(tmp_path: Path, flavor: str) -> None:
+    """Stdout is a token that opens the API, one line; stderr says what it is and holds no token."""
+    async with site(tmp_path, flavor=flavor) as place:
+        done = await command("token", "payments", "--config", place.config)
+
+        assert done.exit_code == 0, done.stderr
+        value = done.stdout.removesuffix("\n")
+        issued = place.bank.world.tokens.find(value)
+    assert issued is not None
+    assert value not in done.stderr
+    for fact in ["login", issued.audience, "28800 s", fingerprint(value), "returned aud", "returned kid"]:
+        assert fact in done.stderr
+
+
+async def test_json(tmp_path: Path) -> None:
+    """--json has the token and the facts by name."""
+    async with site(tmp_path) as place:
+        done = await command("token", "payments", "--config", place.config, "--json")
+
+    value = json.loads(done.stdout)
+    assert value["fingerprint"] == fingerprint(value["access_token"])
+    assert (value["credential"], value["lifetime"], value["form"]) == ("login", 28800, "JWT, ES512")
+    assert value["returned_aud"] != value["audience"]
+    assert value["returned_kid"] == jwt_header(value["access_token"])["kid"]
+
+
+async def test_a_refusal_ends_with_1_and_what_it_means(tmp_path: Path) -> None:
+    """The endpoint's words and their meaning stand on stderr, nothing on stdout."""
+    async with site(tmp_path) as place:
+        place.write(audience="jpm:uri:prod:nothing")
+        done = await command("token", "payments", "--config", place.config)
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "400 invalid_target" in done.stderr
+    assert "look at the route's audience" in done.stderr
+
+
+async def test_an_outage_ends_with_69(tmp_path: Path) -> None:
+    """An endpoint that fails or can't be reached is no refusal."""
+    async with site(tmp_path) as place:
+        place.bank.world.faults.set("status", "/oauth2/token", status=500)
+        broken = await command("token", "payments", "--config", place.config)
+        place.bank.deaf()
+        away = await command("token", "payments", "--config", place.config)
+
+    assert (broken.exit_code, broken.stdout) == (69, "")
+    assert (away.exit_code, away.stdout) == (69, "")
+    assert "can't be reached" in away.stderr
+
+
+async def test_a_clock_that_is_off_is_said(tmp_path: Path) -> None:
+    """The token is had all the same, and the clock is mentioned."""
+    async with site(tmp_path) as place:
+        place.bank.world.clock_offset = 120.0
+        done = await command("token", "payments", "--config", place.config)
+
+    assert done.exit_code == 0
+    assert "s behind the token endpoint's" in done.stderr
+
+
+async def test_an_unknown_route_is_a_usage_error(tmp_path: Path) -> None:
+    """The nearest name is offered; a broken configuration ends with 78."""
+    async with site(tmp_path) as place:
+        unknown = await command("token", "paiments", "--config", place.config)
+        (tmp_path / "oauth.key").unlink()
+        keyless = await command("token", "payments", "--config", place.config)
+
+    assert unknown.exit_code == 2
+    assert 'did you mean "payments"?' in unknown.stderr
+    assert keyless.exit_code == 78
+
+
+async def test_the_running_instance_tries_again_at_once(tmp_path: Path) -> None:
+    """An instance that holds back for 30 s after a refusal has a token soon after `payproxy token` got one."""
+    async with site(tmp_path) as place:
+        place.bank.world.faults.set("refuse", "/oauth2/token", times=1)
+        async with serving(place):
+            status = await place.until(lambda now: now["tokens"][0]["error_code"] == "token_refused")
+            assert status["tokens"][0]["retry_in"] > 20
+
+            done = await command("token", "payments", "--config", place.config)
+
+            assert "the running instance tries again at once" in done.stderr
+            await place.until(lambda now: now["tokens"][0]["state"] == "fresh")
+        await no_instance(place)
+
+
+async def no_instance(place: Site) -> None:
+    """Check that without an instance nothing is said of one."""
+    done = await command("token", "payments", "--config", place.config)
+    assert done.exit_code == 0
+    assert "instance" not in done.stderr
+
+
+@pytest.mark.parametrize("text", ["opaque", "a.b.c", "W10.e30.x", "e30.e30.x", "/.b.c"])
+def test_what_is_no_jwt_has_no_header(text: str) -> None:
+    """Opaque tokens and near misses have no facts to show."""
+    assert jwt_header(text) == {}

@@ -249,7 +249,8 @@ class Connection(asyncio.Protocol):
         elif parser.complete:
             self._timer.expires = NEVER
         elif parser.buffered > READ_HIGH_BYTES and not self._news.waiting and not self._reading_paused:
-            pass
+            self._reading_paused = True
+            self._transport.pause_reading()
         self.wake()
 
     def eof_received(self) -> None:

@@ -106,12 +106,10 @@ class Pool:
     async def close(self) -> None:
         """Close all connections, those in use too, and wait until their sockets are closed."""
         self._closed = True
-        while self._hand_over(None):
-            self._slots += 1  # each finds the pool closed and frees its slot
         while self._idle:
             self._idle.pop().close()
         for connection in tuple(self._open):
-            connection.abort()
+            connection.abort()  # its slot wakes the first of those that wait, who finds the pool closed and so on
         if self._open:
             self._emptied = asyncio.get_running_loop().create_future()
             await self._emptied

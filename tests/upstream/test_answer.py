@@ -96,10 +96,15 @@ async def test_what_was_buffered_before_a_cut_is_handed_on_first() -> None:
 
 async def test_the_consumer_may_take_longer_than_the_bank() -> None:
     """A slow caller is not held against the bank: the gap counts only while we wait for bytes."""
-    step = in_two_packets(CHUNKED + b"5\r\nhello\r\n", b"0\r\n\r\n")
-    async with bank(step) as it, pool_of(it.port, response_timeout=0.1) as pool:
+
+    async def in_three_packets(peer: Peer) -> None:
+        for piece in (CHUNKED, b"5\r\nhello\r\n", b"0\r\n\r\n"):
+            await peer.send(piece)
+            await asyncio.sleep(0.03 if piece is CHUNKED else 0.2)
+
+    async with bank(in_three_packets) as it, pool_of(it.port, response_timeout=0.1) as pool:
         answer = await ask(await pool.connect())
-        assert await answer.read() == b"hello"
+        assert await answer.read() == b"hello"  # waited for: this is what sets the timer
         await asyncio.sleep(0.25)
         assert await answer.read() == b""
         answer.release()
@@ -146,6 +151,24 @@ async def test_released_unread_but_complete_an_answer_keeps_its_connection() -> 
         assert await call(pool) == (200, b"ok", True)
 
 
+@pytest.mark.parametrize(
+    "step",
+    [
+        says(b"HTTP/1.1 403 F\r\nContent-Length: 11\r\n\r\nhello world"),
+        in_two_packets(CHUNKED + b"2\r\nhe\r\n", b"3\r\nllo\r\n6\r\n world\r\n0\r\n\r\n"),
+        in_two_packets(b"HTTP/1.1 403 F\r\nContent-Length: 11\r\n\r\n", b"hello world"),
+    ],
+)
+async def test_what_was_peeked_at_is_still_read(step: Step) -> None:
+    """Looking at the beginning of a body takes nothing from it."""
+    async with bank(step, says(OK)) as it, pool_of(it.port) as pool:
+        answer = await ask(await pool.connect())
+        assert [await answer.peek(5), await answer.peek(3)] == [b"hello", b"hel"]
+        assert await whole(answer) == b"hello world"
+        answer.release()
+        assert await call(pool) == (200, b"ok", True)
+
+
 async def test_drain_reads_a_short_rest_and_keeps_the_connection() -> None:
     """A small body that nobody wants costs less than a new connection."""
     async with bank(in_two_packets(CHUNKED, b"5\r\nhello\r\n0\r\n\r\n"), says(OK)) as it, pool_of(it.port) as pool:
@@ -158,7 +181,8 @@ async def test_drain_does_not_read_a_long_rest(first: bytes) -> None:
     """Beyond the limit the connection is closed instead (bad-inputs 103)."""
     async with bank(says(first), says(OK)) as it, pool_of(it.port) as pool:
         connection = await pool.connect()
-        await (await ask(connection)).drain(65536)
+        answer = await ask(connection)
+        await asyncio.wait_for(answer.drain(65536), 1)
         assert connection.closed
         assert await call(pool) == (200, b"ok", False)
 

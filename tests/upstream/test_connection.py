@@ -234,8 +234,8 @@ async def test_a_bank_that_never_answers_is_given_up() -> None:
     """The response time-out ends the wait for the head (bad-inputs 80)."""
     async with bank(says_nothing) as it, pool_of(it.port, response_timeout=0.05) as pool:
         connection = await pool.connect()
-        with pytest.raises(UpstreamTimedOut) as refusal:
-            await ask(connection)
+        with pytest.raises(UpstreamTimedOut, match="did not answer") as refusal:
+            await asyncio.wait_for(ask(connection), 1)
 
         assert refusal.value.sent is Sent.UNKNOWN
         assert connection.closed
@@ -246,8 +246,8 @@ async def test_the_deadline_ends_an_exchange_before_the_response_time_out() -> N
     """What is left of the whole exchange's time bounds every wait."""
     async with bank(says_nothing) as it, pool_of(it.port) as pool:
         connection = await pool.connect()
-        with pytest.raises(UpstreamTimedOut):
-            await connection.send(GET, b"", method="GET", deadline=soon(0.05))
+        with pytest.raises(UpstreamTimedOut, match="did not answer"):
+            await asyncio.wait_for(connection.send(GET, b"", method="GET", deadline=soon(0.05)), 1)
 
 
 async def test_a_slow_flow_of_informational_answers_does_not_extend_the_wait() -> None:
@@ -260,7 +260,7 @@ async def test_a_slow_flow_of_informational_answers_does_not_extend_the_wait() -
 
     async with bank(hum) as it, pool_of(it.port, response_timeout=0.08) as pool:
         with pytest.raises(UpstreamTimedOut):
-            await ask(await pool.connect())
+            await asyncio.wait_for(ask(await pool.connect()), 1)
 
 
 async def test_nothing_is_sent_after_the_deadline() -> None:

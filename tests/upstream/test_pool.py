@@ -284,16 +284,16 @@ async def test_close_ends_everything() -> None:
         busy = asyncio.ensure_future(ask(second))
         await eventually(lambda: it.heads == 2)
         assert await pool.connect() is first
-        waiting = asyncio.ensure_future(pool.connect())
-        await eventually(lambda: "1 waiting" in repr(pool))
+        waiting = [asyncio.ensure_future(pool.connect()) for _ in range(3)]
+        await eventually(lambda: "3 waiting" in repr(pool))
         await pool.close()
 
         with pytest.raises(UpstreamReset):
             await busy
-        with pytest.raises(UpstreamUnreachable):
-            await waiting
-        with pytest.raises(UpstreamUnreachable):
-            await pool.connect()
+        for late in (*waiting, pool.connect()):
+            with pytest.raises(UpstreamUnreachable):
+                await late
+        assert it.connections == 2
         assert (first.closed, second.closed, pool._open) == (True, True, set())
         assert repr(pool).endswith("[0 in use, 0 idle, 0 waiting]>")
 

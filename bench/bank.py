@@ -112,8 +112,8 @@ def bank(directory: Path, *, files: Path, large_bytes: int) -> Iterator[Bank]:
             user=user_line(),
         )
     )
-    with running([nginx, "-c", str(configuration)], log=directory / "bank.log"):
-        until_open(port, log=directory / "bank.log")
+    with running([nginx, "-c", str(configuration)], log=directory / "bank.log") as process:
+        until_open(port, process, log=directory / "bank.log")
         yield Bank(
             port=port,
             certificate=directory / "bank.crt",
@@ -149,7 +149,7 @@ def _certificate(directory: Path) -> None:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=2))
+        .not_valid_after(now + dt.timedelta(days=90))
         .add_extension(names, critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())

@@ -148,9 +148,9 @@ def started(name: str, command: Command, *, directory: Path, bank: Bank) -> Iter
     place.mkdir()
     port = free_port()
     log = place / "output.log"
-    with running(command(place, bank, port), log=log, core=PROXY_CORE) as root:
-        until_open(port, log=log)
-        candidate = Candidate(name, port=port, root=root)
+    with running(command(place, bank, port), log=log, core=PROXY_CORE) as process:
+        until_open(port, process, log=log)
+        candidate = Candidate(name, port=port, root=process.pid)
         _until_right(candidate, bank)
         yield candidate
 

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,14 +94,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def until_open(port: int, *, log: Path) -> None:
-    """Return once something listens on *port*; raises Unfit with the end of *log* if nothing does."""
+def until_open(port: int, process: subprocess.Popen[bytes], *, log: Path) -> None:
+    """Return once *process* listens on *port*; raises Unfit with the end of *log* if it does not."""
     end = CLOCK.monotonic() + _START_SECONDS
     while True:
         try:
             connected(port).close()
         except OSError:
-            if CLOCK.monotonic() > end:
+            if CLOCK.monotonic() > end or process.poll() is not None:
                 raise Unfit(f"nothing listens on {port}: {log.read_text()[-2000:]}") from None
             pause(0.05)
         else:

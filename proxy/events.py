@@ -60,6 +60,38 @@ class WorkerEnded(Event):
     expected: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialReplaced(Event):
+    """New files of a credential were proven by a mint and are in use; *fingerprint* is the new key's or secret's."""
+
+    credential: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplacementRefused(Event):
+    """New files of *what* (a credential's table, or TLS) were not taken, the old ones stay; *retry_in* 0: never."""
+
+    what: str
+    cause: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationReplaced(Event):
+    """The configuration named *digest* is in force; *at_restart* are the changed keys that wait for a restart."""
+
+    digest: str
+    at_restart: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationRefused(Event):
+    """A configuration was not taken, the old one stays in force."""
+
+    cause: str
+
+
 Observer = Callable[[Event], None]
 
 

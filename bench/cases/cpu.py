@@ -16,21 +16,21 @@ _NAMES = {"payproxy": "payproxy, durable intent"}
 def measure(bed: Bed) -> list[Report]:
     """Return one report per request."""
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    with bed.candidates(("payproxy", "payproxy async", *_PEERS)) as candidates:
-        for _ in range(bed.effort.rounds):
-            for case, method, names in _CASES:
-                for name in shuffled([name for name in names if name in candidates]):
-                    candidate = candidates[name]
-                    candidate.verify(bed.bank)
-                    # The first moments of a window open connections and fill caches; they are not counted.
-                    bed.closed_loop.run(candidate.port, method=method, connections=CALLERS, seconds=1)
-                    before = candidate.cpu()
-                    load = bed.closed_loop.run(
-                        candidate.port, method=method, connections=CALLERS, seconds=bed.effort.seconds
-                    )
-                    used = candidate.cpu() - before
-                    candidate.verify(bed.bank)
-                    found.setdefault((case, name), []).append((used / load.requests * 1e6, load.per_second))
+    candidates = bed.candidates(("payproxy", "payproxy async", *_PEERS))
+    for _ in range(bed.effort.rounds):
+        for case, method, names in _CASES:
+            for name in shuffled([name for name in names if name in candidates]):
+                candidate = candidates[name]
+                candidate.verify(bed.bank)
+                if bed.effort.warm_up:
+                    bed.closed_loop.run(candidate.port, method=method, connections=CALLERS, seconds=bed.effort.warm_up)
+                before = candidate.cpu()
+                load = bed.closed_loop.run(
+                    candidate.port, method=method, connections=CALLERS, seconds=bed.effort.seconds
+                )
+                used = candidate.cpu() - before
+                candidate.verify(bed.bank)
+                found.setdefault((case, name), []).append((used / load.requests * 1e6, load.per_second))
     return [
         _report(case, {name: found[case, name] for name in names if (case, name) in found}) for case, _, names in _CASES
     ]

@@ -19,19 +19,19 @@ def measure(bed: Bed) -> list[Report]:
     """Return the one report."""
     half: dict[str, list[float]] = {}
     tail: dict[str, list[float]] = {}
-    with bed.candidates(_NAMES) as candidates:
-        ways = {name: to_proxy(candidate.port) for name, candidate in candidates.items()}
-        ways[_DIRECT] = to_bank(bed.bank.port, bed.bank.certificate)
-        fields = (f"Authorization: Bearer {TOKEN}",)
-        for _ in range(bed.effort.rounds):
-            for name in shuffled(list(ways)):
-                data = request("GET", SMALL_PATH, fields=fields if name == _DIRECT else ())
-                # The connections to the bank are opened by the first second's requests.
-                open_loop(ways[name], data, rate=RATE, seconds=0.5, connections=_CONNECTIONS)
-                took = open_loop(ways[name], data, rate=RATE, seconds=bed.effort.seconds, connections=_CONNECTIONS)
-                parts = quantiles(took, n=100)
-                half.setdefault(name, []).append(parts[49] * 1e6)
-                tail.setdefault(name, []).append(parts[98] * 1e6)
+    candidates = bed.candidates(_NAMES)
+    ways = {name: to_proxy(candidate.port) for name, candidate in candidates.items()}
+    ways[_DIRECT] = to_bank(bed.bank.port, bed.bank.certificate)
+    fields = (f"Authorization: Bearer {TOKEN}",)
+    for _ in range(bed.effort.rounds):
+        for name in shuffled(list(ways)):
+            data = request("GET", SMALL_PATH, fields=fields if name == _DIRECT else ())
+            # The connections to the bank are opened by the first requests.
+            open_loop(ways[name], data, rate=RATE, seconds=0.2 + bed.effort.warm_up, connections=_CONNECTIONS)
+            took = open_loop(ways[name], data, rate=RATE, seconds=bed.effort.seconds, connections=_CONNECTIONS)
+            parts = quantiles(took, n=100)
+            half.setdefault(name, []).append(parts[49] * 1e6)
+            tail.setdefault(name, []).append(parts[98] * 1e6)
     added = {name: _minus(half[name], half[_DIRECT]) for name in half}
     rows = [
         [

@@ -16,21 +16,21 @@ _WARM = 100
 def measure(bed: Bed) -> list[Report]:
     """Return the one report."""
     rows, goals = [], []
-    with bed.candidates(_NAMES) as candidates:
-        for name, candidate in candidates.items():
-            idle = [resident_bytes([pid]) / _MIB for pid in candidate.processes]
-            per_caller = _per_caller(candidate, bed)
-            for method in ("GET", "POST"):
-                bed.closed_loop.run(candidate.port, method=method, connections=CALLERS, seconds=bed.effort.seconds)
-            candidate.cpu()
-            loaded = [resident_bytes([pid]) / _MIB for pid in candidate.processes]
-            rows.append([name, _each(idle), _each(loaded), f"{per_caller / 1024:.1f}"])
-            if name == "payproxy":
-                goals += [
-                    Goal(name="keeper's resident memory, idle", value=idle[0], limit=80, unit="MB"),
-                    Goal(name="worker's resident memory, idle", value=idle[1], limit=45, unit="MB"),
-                    Goal(name="memory per idle caller", value=per_caller / 1024, limit=10, unit="KB"),
-                ]
+    candidates = bed.candidates(_NAMES)
+    for name, candidate in candidates.items():
+        idle = [resident_bytes([pid]) / _MIB for pid in candidate.processes]
+        per_caller = _per_caller(candidate, bed)
+        for method in ("GET", "POST"):
+            bed.closed_loop.run(candidate.port, method=method, connections=CALLERS, seconds=bed.effort.seconds)
+        candidate.cpu()
+        loaded = [resident_bytes([pid]) / _MIB for pid in candidate.processes]
+        rows.append([name, _each(idle), _each(loaded), f"{per_caller / 1024:.1f}"])
+        if name == "payproxy":
+            goals += [
+                Goal(name="keeper's resident memory, idle", value=idle[0], limit=80, unit="MB"),
+                Goal(name="worker's resident memory, idle", value=idle[1], limit=45, unit="MB"),
+                Goal(name="memory per idle caller", value=per_caller / 1024, limit=10, unit="KB"),
+            ]
     head = (
         "candidate", "resident MB, idle (payproxy: keeper + worker)", "after load", "KB per idle connection"
     )  # fmt: skip

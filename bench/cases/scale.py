@@ -68,22 +68,20 @@ def _route(index: int) -> Route:
 def _workers(bed: Bed) -> Report:
     cost: dict[str, list[float]] = {name: [] for name in _NAMES}
     shares: list[float] = []
-    with bed.candidates(tuple(_NAMES)) as candidates:
-        end = CLOCK.monotonic() + _START_SECONDS
-        while len(candidates["payproxy two"].processes) < 3 and CLOCK.monotonic() < end:
-            pause(0.1)
-        for _ in range(bed.effort.rounds):
-            for name in shuffled(list(candidates)):
-                candidate = candidates[name]
-                workers = candidate.processes[1:]
-                before, apart = candidate.cpu(), [cpu_seconds([pid]) for pid in workers]
-                load = bed.closed_loop.run(
-                    candidate.port, method="GET", connections=_CALLERS, seconds=bed.effort.seconds
-                )
-                cost[name].append((candidate.cpu() - before) / load.requests * 1e6)
-                used = [cpu_seconds([pid]) - start for pid, start in zip(workers, apart, strict=True)]
-                if len(workers) > 1:
-                    shares.append(min(used) / sum(used))
+    candidates = bed.candidates(tuple(_NAMES))
+    end = CLOCK.monotonic() + _START_SECONDS
+    while len(candidates["payproxy two"].processes) < 3 and CLOCK.monotonic() < end:
+        pause(0.1)
+    for _ in range(bed.effort.rounds):
+        for name in shuffled(list(candidates)):
+            candidate = candidates[name]
+            workers = candidate.processes[1:]
+            before, apart = candidate.cpu(), [cpu_seconds([pid]) for pid in workers]
+            load = bed.closed_loop.run(candidate.port, method="GET", connections=_CALLERS, seconds=bed.effort.seconds)
+            cost[name].append((candidate.cpu() - before) / load.requests * 1e6)
+            used = [cpu_seconds([pid]) - start for pid, start in zip(workers, apart, strict=True)]
+            if len(workers) > 1:
+                shares.append(min(used) / sum(used))
     rows = [[str(number), f"{middle(cost[name]):.1f}"] for name, number in _NAMES.items()]
     goals = [
         Goal(

@@ -25,16 +25,16 @@ def measure(bed: Bed) -> list[Report]:
     speed: dict[tuple[str, str], list[float]] = {}
     growth: dict[tuple[str, str], float] = {}
     stalled: dict[str, float] = {}
-    with bed.candidates(_NAMES) as candidates:
-        for name, candidate in candidates.items():
-            stalled[name] = _stalled(candidate)
-            _same_bytes(candidate, bed.bank)
-        for _ in range(bed.effort.rounds):
-            for name in shuffled(list(candidates)):
-                for way, transfer in ((_DOWN, _download), (_UP, _upload)):
-                    seconds, grown = _timed(transfer, candidates[name], bed)
-                    speed.setdefault((name, way), []).append(bed.effort.megabytes / seconds)
-                    growth[name, way] = max(growth.get((name, way), 0.0), grown)
+    candidates = bed.candidates(_NAMES)
+    for name, candidate in candidates.items():
+        stalled[name] = _stalled(candidate)
+        _same_bytes(candidate, bed.bank)
+    for _ in range(bed.effort.rounds):
+        for name in shuffled(list(candidates)):
+            for way, transfer in ((_DOWN, _download), (_UP, _upload)):
+                seconds, grown = _timed(transfer, candidates[name], bed)
+                speed.setdefault((name, way), []).append(bed.effort.megabytes / seconds)
+                growth[name, way] = max(growth.get((name, way), 0.0), grown)
     rows = [
         [
             name,

@@ -10,10 +10,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from proxy.credentials.keys import KeyUnusable, belong_together, load_certificate, load_private_key
+from proxy.records.body_hmac import read_body_key
 from proxy.secret import Secret
 from proxy.settings.credential import CredentialSection
+from proxy.settings.database import DatabaseUnusable, read_url
 from proxy.settings.findings import Complaint, Key, Severity
 from proxy.settings.load import PLACEHOLDER
+from proxy.settings.rules import database_server
 from proxy.settings.section import Section
 from proxy.settings.sections import Settings
 from proxy.settings.sources import read_secret
@@ -52,7 +55,31 @@ class _Files:
             self._authorities((*key, "ca_file"), getattr(client, "ca_file", ""))
         for name, credential in settings.credentials.items():
             self._credential(("credentials", name), credential)
+        self._body_key(settings.request_log.body_hmac_key_file)
+        self._database(settings.request_log.database_file)
         return self._checked
+
+    def _body_key(self, file: str) -> None:
+        key: Key = ("request_log", "body_hmac_key_file")
+        if not _named(file) or not self._private(key, file):
+            return
+        try:
+            read_body_key(Path(file))
+        except OSError as error:
+            fix = f"make one: `openssl rand -hex 32 > {file}`"
+            self._complain(key, f"can't be used: {(error.strerror or 'error').lower()}", fix)
+
+    def _database(self, file: str) -> None:
+        key: Key = ("request_log", "database_file")
+        if not _named(file):
+            return
+        try:
+            url = read_url(Path(file))
+        except DatabaseUnusable as error:
+            what, _, fix = str(error).partition("; ")
+            self._complain(key, what, fix)
+        else:
+            self._checked.complaints += database_server(key, url)
 
     def _credential(self, key: Key, credential: CredentialSection) -> None:
         if credential.client_secret is None:

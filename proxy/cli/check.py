@@ -1,5 +1,6 @@
-"""`payproxy check`: every fault of a configuration at once."""
+"""`payproxy check`: every fault of a configuration at once, and on request every fault of the way to the bank."""
 
+import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,41 +8,70 @@ from pathlib import Path
 import click
 
 from proxy.checks.offline import check_files
+from proxy.checks.online import Online, check_online
 from proxy.cli.configuration import count_errors, in_colour
 from proxy.cli.options import config_option
-from proxy.cli.output import ExitCode, emit, json_option, note
+from proxy.cli.output import ExitCode, emit, json_option, note, printable
 from proxy.clock import SystemClock
-from proxy.settings.findings import Severity
+from proxy.entropy import SystemEntropy
+from proxy.settings.findings import Finding, Severity, in_order
+from proxy.settings.load import Loaded, load
 from proxy.settings.sources import find_file
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--online", is_flag=True, help="Ask, too: DNS, TLS, clock, and one mint for each token the routes need.")
+@click.option(
+    "--call", is_flag=True, help="With --online, and GET /payment/helloworld through each route that takes it."
+)
 @config_option
 @json_option
-def check(files: Sequence[Path], config_path: Path | None, *, as_json: bool) -> None:
-    """Print all findings about FILES (default: the configuration that `serve` would take); nothing is sent.
+def check(files: Sequence[Path], config_path: Path | None, *, online: bool, call: bool, as_json: bool) -> None:
+    """Print all findings about FILES (default: the configuration that `serve` would take).
 
-    Several files are also compared: environments must not share a key, certificate or client id. Ends with 1 if there
-    are errors, with 78 if a file can't be read at all.
+    Several files are also compared: environments must not share a key, certificate or client id. Without --online or
+    --call nothing is sent. Ends with 1 if there are errors, with 78 if a file can't be read at all.
     """
     if files and config_path:
         raise click.UsageError("name the files or --config, not both")
     cwd = Path.cwd()
     asked = list(files) or ([config_path] if config_path else [])
-    findings = check_files(asked or None, environ=os.environ, cwd=cwd, now=SystemClock().now())
+    offline = check_files(asked or None, environ=os.environ, cwd=cwd, now=SystemClock().now())
+    found = _ask(asked or [None], cwd=cwd, call=call) if online or call else []
+    findings = in_order([*offline, *(finding for one in found for finding in one.findings)])
     emit(
         [finding.as_dict() for finding in findings],
         as_json=as_json,
         human="\n".join(in_colour(finding) for finding in findings) or "no findings",
     )
+    for one in found:
+        for line in one.notes:
+            note(printable(line))
     usual = find_file(None, environ=os.environ, cwd=cwd)
     paths = asked or ([usual] if usual else [])
     if not paths or not all(_is_readable(cwd / path) for path in paths):
         raise click.exceptions.Exit(ExitCode.CONFIGURATION)
-    if any(finding.severity is Severity.ERROR for finding in findings):
-        note(f"{count_errors(findings)}: `payproxy serve` would not start")
+    if _errors(offline):
+        note(f"{count_errors(offline)}: `payproxy serve` would not start")
+    if _errors(findings):
         raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+def _ask(paths: Sequence[Path | None], *, cwd: Path, call: bool) -> list[Online]:
+    loaded = [load(path, environ=os.environ, cwd=cwd) for path in paths]
+
+    async def ask(one: Loaded) -> Online:
+        return await check_online(one, clock=SystemClock(), entropy=SystemEntropy(), environ=os.environ, call_too=call)
+
+    async def ask_all() -> list[Online]:
+        return list(await asyncio.gather(*map(ask, loaded)))
+
+    return asyncio.run(ask_all())
+
+
+def _errors(findings: Sequence[Finding]) -> bool:
+    return any(finding.severity is Severity.ERROR for finding in findings)
 
 
 def _is_readable(path: Path) -> bool:

@@ -131,6 +131,7 @@ def _connected(server: ServerSection) -> http.client.HTTPConnection:
     try:
         connection.connect()
     except OSError as error:
+        connection.close()
         reason = (getattr(error, "reason", None) or error.strerror or "no answer").lower()
         raise Failure(
             f"no proxy answers on {server.listen} (server.listen): {reason}; start one with `payproxy serve`",

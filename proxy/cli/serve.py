@@ -15,7 +15,6 @@ from proxy.clock import SystemClock
 from proxy.credentials.credential import Credential, CredentialUnusable
 from proxy.entropy import SystemEntropy
 from proxy.keeper.admin_server import ListenFailed as AdminListenFailed
-from proxy.keeper.certificates import certificates_in_use
 from proxy.keeper.claim import DataDirectoryInUse, claimed
 from proxy.keeper.main import Keeper
 from proxy.keeper.sockets import ListenFailed, Sockets
@@ -23,13 +22,15 @@ from proxy.settings.address import listen_address
 from proxy.settings.findings import Severity
 from proxy.settings.load import load
 from proxy.settings.sections import Settings
-from proxy.settings.values import snapshot_of
 
 
 @click.command()
 @config_option
 def serve(config_path: Path | None) -> None:
-    """Run the proxy: the keeper and its workers. SIGTERM drains: what is in flight ends, then the process does."""
+    """Run the proxy: the keeper and its workers.
+
+    SIGHUP reads the configuration again. SIGTERM drains: what is in flight ends, then the process does.
+    """
     clock = SystemClock()
     loaded = load(config_path, environ=os.environ, cwd=Path.cwd())
     findings = check_loaded(loaded, now=clock.now())
@@ -42,21 +43,21 @@ def serve(config_path: Path | None) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with claimed(directory):
-            _serve(settings, directory, clock)
+            _serve(settings, loaded.path, clock)
     except OSError as error:
         raise Failure(f"{error.filename or directory}: {error.strerror or error}") from None
     except DataDirectoryInUse as error:
         raise Failure(str(error)) from None
 
 
-def _serve(settings: Settings, directory: Path, clock: SystemClock) -> None:
+def _serve(settings: Settings, path: Path, clock: SystemClock) -> None:
+    base = Path(settings.data_directory)
     try:
         credentials = {
-            name: Credential.load(section, name=name, base=directory) for name, section in settings.credentials.items()
+            name: Credential.load(section, name=name, base=base) for name, section in settings.credentials.items()
         }
     except CredentialUnusable as error:
         raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
-    snapshot = snapshot_of(settings, instance=socket.gethostname())
     try:
         workers = settings.server.workers or os.cpu_count() or 1
         sockets = Sockets(listen_address(settings.server.listen), workers=workers)
@@ -66,10 +67,11 @@ def _serve(settings: Settings, directory: Path, clock: SystemClock) -> None:
     async def run() -> None:
         keeper = Keeper(
             settings,
-            snapshot,
+            instance=socket.gethostname(),
             sockets=sockets,
             credentials=credentials,
-            certificates=certificates_in_use(settings),
+            # The file that was found at the start, wherever the process may stand later.
+            read=lambda: load(path, environ=os.environ, cwd=path.parent),
             clock=clock,
             entropy=SystemEntropy(),
         )

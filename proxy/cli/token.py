@@ -3,6 +3,9 @@
 import asyncio
 import base64
 import json
+import os
+import pwd
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,15 @@ from proxy.credentials.key import TokenKey
 from proxy.entropy import SystemEntropy
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import ClockSkewMeasured, Event
+from proxy.records.keeper_records import KeeperRecords, PrintedToken
+from proxy.records.left_record import leave_record
+from proxy.records.mask import Mask
+from proxy.records.masking_key import masking_key
+from proxy.records.record import RecordContext
 from proxy.routing.compile import route_table
 from proxy.settings.findings import did_you_mean
-from proxy.settings.values import snapshot_of
+from proxy.settings.sections import Settings
+from proxy.settings.values import digest, snapshot_of
 from proxy.telemetry.meaning import meaning
 from proxy.tokens.endpoint import TokenEndpoint
 from proxy.tokens.response import Minted, printable
@@ -54,6 +63,7 @@ def token(route: str, config_path: Path | None, *, as_json: bool) -> None:
         raise Failure(f"{error.detail} {error.cause}\n{meaning(error.code, error.cause)}") from None
     except TokenUnavailable as error:
         raise Failure(f"{error.detail} {error.cause}", code=ExitCode.UNAVAILABLE) from None
+    _record(configuration.settings, minted, key)
     value = minted.value.reveal()
     known = token_facts(minted, key)
     emit({"access_token": value, **known}, as_json=as_json, human=value)
@@ -64,6 +74,31 @@ def token(route: str, config_path: Path | None, *, as_json: bool) -> None:
     place = Path(configuration.settings.data_directory)
     if act(place, RETRY_PATH, {"credential": key.credential, "audience": key.audience}):
         note("the running instance tries again at once where it held back")
+
+
+def _record(settings: Settings, minted: Minted, key: TokenKey) -> None:
+    """Put on record who got the token; where no instance has a data directory yet there is no log."""
+    directory, clock, entropy = Path(settings.data_directory), SystemClock(), SystemEntropy()
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    printed = PrintedToken(
+        who=user,
+        credential=key.credential,
+        audience=key.audience,
+        fingerprint=fingerprint(minted.value.reveal()),
+        lifetime=minted.lifetime,
+    )
+    context = RecordContext(
+        environment=settings.environment, instance=socket.gethostname(), config_digest=digest(settings)
+    )
+    try:
+        mask = Mask(masking_key(directory, entropy=entropy))
+        records = KeeperRecords(context, mask=mask, clock=clock, entropy=entropy)
+        leave_record(directory, records.printed(printed), entropy=entropy)
+    except OSError as error:
+        note(f"it is not on record: {directory}: {error.strerror}")
 
 
 def token_facts(minted: Minted, key: TokenKey) -> dict[str, Any]:

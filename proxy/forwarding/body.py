@@ -2,24 +2,24 @@
 
 from collections.abc import AsyncIterator
 
-from proxy.errors import BodyTooLarge
-from proxy.forwarding.admission import Admission
+from proxy.errors import BadRequest, BodyTooLarge
 from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
+from proxy.forwarding.gateway import BodyDigest, Gateway
 from proxy.routing.head import RequestHead
 
 
 class Payload:
     """A body to send: *held* bytes, or None and a stream that can be walked once."""
 
-    __slots__ = ("_admission", "_begun", "_exchange", "_max_body", "_reserved", "_side", "held")
+    __slots__ = ("_begun", "_digest", "_exchange", "_gateway", "_reserved", "_side", "held")
 
-    def __init__(self, exchange: Exchange, side: CallerSide, admission: Admission, *, max_body: int) -> None:
+    def __init__(self, exchange: Exchange, side: CallerSide, gateway: Gateway) -> None:
         self._exchange = exchange
         self._side = side
-        self._admission = admission
-        self._max_body = max_body
+        self._gateway = gateway
         self._begun: list[bytes] = []
+        self._digest: BodyDigest | None = None
         self._reserved = 0
         self.held: bytes | None = b""
 
@@ -28,9 +28,12 @@ class Payload:
 
         Raises BodyTooLarge, Overloaded, CallerLeft, BadRequest (400, 408).
         """
-        length = head.content_length or 0
-        if self._max_body and length > self._max_body:
-            raise BodyTooLarge(f"The body has {length} bytes, the limit is {self._max_body}.")
+        begin = self._gateway.body_digest
+        if begin is not None:
+            self._digest = begin()
+        length, limit = head.content_length or 0, self._gateway.max_body
+        if limit and length > limit:
+            raise BodyTooLarge(f"The body has {length} bytes, the limit is {limit}.")
         if length > replay_limit:
             self.held = None
         else:
@@ -43,6 +46,7 @@ class Payload:
             if not piece:
                 self.held = self._begun[0] if len(self._begun) == 1 else b"".join(self._begun)
                 self._begun.clear()
+                self._has_all()
                 return
             if head.chunked:
                 self._reserve(len(piece))
@@ -59,17 +63,28 @@ class Payload:
         while piece := await self._side.read_body():
             self._count(piece)
             yield piece
+        self._has_all()
 
     def release(self) -> None:
         """Give back the memory that was reserved."""
-        self._admission.let_go(self._reserved)
+        self._gateway.admission.let_go(self._reserved)
         self._reserved = 0
 
     def _reserve(self, size: int) -> None:
-        self._admission.hold(size)
+        self._gateway.admission.hold(size)
         self._reserved += size
 
+    def _has_all(self) -> None:
+        """Note which body it was, now that it has arrived whole."""
+        if self._digest is not None:
+            self._exchange.body_hmac = self._digest.hexdigest()
+
     def _count(self, piece: bytes) -> None:
-        self._exchange.request_bytes += len(piece)
-        if self._max_body and self._exchange.request_bytes > self._max_body:
-            raise BodyTooLarge(f"The body exceeds the limit of {self._max_body} bytes.")
+        exchange, gateway = self._exchange, self._gateway
+        exchange.request_bytes += len(piece)
+        if self._digest is not None:
+            self._digest.update(piece)
+        if gateway.max_body and exchange.request_bytes > gateway.max_body:
+            raise BodyTooLarge(f"The body exceeds the limit of {gateway.max_body} bytes.")
+        if gateway.clock.monotonic() - exchange.began > gateway.exchange_timeout:
+            raise BadRequest(f"The body did not arrive within {gateway.exchange_timeout:g} s.", status=408)

@@ -32,9 +32,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "admitted", "attempts", "began", "began_wall", "caller_left", "cause", "client_address", "code", "finished",
-        "head", "id", "index", "method", "note", "origin", "plan", "replayed", "request_bytes", "response_bytes",
-        "retryable", "status", "waited",
+        "admitted", "attempts", "began", "began_wall", "body_hmac", "caller_left", "cause", "client_address", "code",
+        "finished", "head", "id", "index", "method", "note", "origin", "plan", "replayed", "request_bytes",
+        "response_bytes", "retryable", "status", "waited",
     )  # fmt: skip
 
     def __init__(self, exchange_id: str, *, began: float, began_wall: float, client_address: str, method: str) -> None:
@@ -58,14 +58,18 @@ class Exchange:
         self.replayed = False
         self.caller_left = False
         self.request_bytes = 0
+        self.body_hmac = ""  # stays empty where no key is set, there was no body, or it did not arrive whole
         self.response_bytes = 0
         self.index: tuple[tuple[str, str], ...] = ()
 
     @property
     def sent_upstream(self) -> Sent:
         """Return the worst over the attempts, not counting one that was answered by a refusal of the token."""
+        attempts = self.attempts
+        if len(attempts) == 1:  # nearly always; asked twice per request
+            return Sent.NO if attempts[0].refused else attempts[0].sent
         worst = Sent.NO
-        for attempt in self.attempts:
+        for attempt in attempts:
             if not attempt.refused and _WORST_LAST.index(attempt.sent) > _WORST_LAST.index(worst):
                 worst = attempt.sent
         return worst

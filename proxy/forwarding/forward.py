@@ -13,7 +13,7 @@ from proxy.routing.plan import plan as decide
 async def forward(side: CallerSide, gateway: Gateway) -> None:
     """Serve one request from its head to its record; a step a line, and nothing below sends twice."""
     exchange = gateway.ledger.begin(side)
-    payload = Payload(exchange, side, gateway.admission, max_body=gateway.max_body)
+    payload = Payload(exchange, side, gateway)
     try:
         head = exchange.head = gateway.reception.read(side)
         caller = exchange.admitted = gateway.reception.identify(side, exchange, head)

@@ -1,6 +1,6 @@
 """What `forward` works with: the collaborators of one worker under one configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,9 +31,22 @@ class Ledger(Protocol):
         """Take what has ended for record and metrics; never waits."""
 
 
+class BodyDigest(Protocol):
+    """What takes a request's body piece by piece, to tell afterwards which one it was."""
+
+    def update(self, piece: bytes, /) -> None:
+        """Take the next piece."""
+
+    def hexdigest(self) -> str:
+        """Return what stands in the record."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
-    """The data path's collaborators; *pools* by upstream name, *exchange_timeout* in seconds, *max_body* in bytes."""
+    """The data path's collaborators; *pools* by upstream name, *exchange_timeout* in seconds, *max_body* in bytes.
+
+    *body_digest* begins a digest of a body; None where records have none, since a null object costs 0.2 us a body.
+    """
 
     ledger: Ledger
     reception: Reception
@@ -45,3 +58,4 @@ class Gateway:
     clock: Clock
     exchange_timeout: float
     max_body: int
+    body_digest: Callable[[], BodyDigest] | None = None

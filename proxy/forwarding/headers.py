@@ -37,16 +37,18 @@ def outbound_head(head: RequestHead, plan: Plan, token: AccessToken, *, held: in
     return b"".join(lines)
 
 
-def relayed_headers(headers: Headers, token: AccessToken) -> list[bytes]:
-    """Return the bank's header lines to hand on: none of them hop-by-hop, the token in none of them."""
+def relayed_lines(status: int, reason: bytes, headers: Headers, token: AccessToken) -> list[bytes]:
+    """Return the bank's status line and headers to hand on: none of them hop-by-hop, the token in none of them."""
     secret = token.value.reveal().encode("ascii")
     named = b",".join(value for name, value in headers if name.lower() == b"connection").lower()
     also = frozenset(option.strip() for option in named.split(b",")) if named else frozenset()
-    return [
+    lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason.replace(secret, REDACTED) if secret in reason else reason)]
+    lines += [
         b"%b: %b\r\n" % (name, value.replace(secret, REDACTED) if len(value) >= len(secret) else value)
         for name, value in headers
         if (plain := name.lower()) not in _NOT_RELAYED and plain not in also
     ]
+    return lines
 
 
 def added_headers(exchange: Exchange, proxy_status: str) -> bytes:

@@ -3,19 +3,23 @@
 from proxy.errors import BadRequest, HeadersTooLarge, ProxyError, TargetTooLong
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.exchange import Exchange
-from proxy.forwarding.headers import added_headers, relayed_headers
+from proxy.forwarding.headers import added_headers, relayed_lines
 from proxy.forwarding.problem import error_status, problem_document, problem_headers, relay_status
 from proxy.forwarding.send import Send
 from proxy.upstream.answer import Answer
 
 # The answer of a request whose caller has left is read up to here, so that the record tells how it ended.
 _UNHEARD_BYTES = 1048576
+# An answer whose length says that it is at most this is gathered before its head goes out: cut short, it becomes a 502.
+# wget and urllib3 ask again by themselves when an answer that has begun is cut.
+_GATHERED_BYTES = 65536
 
 
 async def relay(send: Send, answer: Answer) -> None:
     """Hand *answer* to the caller, head first, then the body as it comes.
 
-    A body that the bank cuts short is cut short for the caller too, so that it can't pass for a whole one.
+    A body that the bank cuts short is cut short for the caller too, so that it can't pass for a whole one; a small one
+    is not begun. Raises UpstreamReset, UpstreamBadResponse or UpstreamTimedOut then.
     """
     side, exchange = send.side, send.exchange
     exchange.origin, exchange.status = "bank", answer.status
@@ -23,6 +27,8 @@ async def relay(send: Send, answer: Answer) -> None:
         exchange.caller_left = True
         await answer.drain(_UNHEARD_BYTES)
         return
+    if not answer.complete and answer.content_length is not None and answer.content_length <= _GATHERED_BYTES:
+        await _gather(send, answer)
     head = _answer_head(send, answer)
     try:
         if answer.complete:
@@ -40,6 +46,15 @@ async def relay(send: Send, answer: Answer) -> None:
         side.abort()
     finally:
         answer.release()
+
+
+async def _gather(send: Send, answer: Answer) -> None:
+    """Wait for the whole body and leave it to be read."""
+    began = send.gateway.clock.monotonic()
+    try:
+        await answer.peek(_GATHERED_BYTES)
+    finally:
+        send.exchange.waited += send.gateway.clock.monotonic() - began
 
 
 async def _relay_body(send: Send, answer: Answer) -> None:
@@ -61,8 +76,7 @@ async def _relay_body(send: Send, answer: Answer) -> None:
 
 def _answer_head(send: Send, answer: Answer) -> bytes:
     side, exchange = send.side, send.exchange
-    lines = [b"HTTP/1.1 %d %b\r\n" % (answer.status, answer.reason)]
-    lines += relayed_headers(answer.headers, send.token)
+    lines = relayed_lines(answer.status, answer.reason, answer.headers, send.token)
     lines.append(added_headers(exchange, relay_status(exchange)))
     if answer.content_length is not None:
         lines.append(b"Content-Length: %d\r\n" % answer.content_length)
@@ -88,6 +102,8 @@ def refuse(side: CallerSide, exchange: Exchange, error: ProxyError) -> None:
         return
     if isinstance(error, (BadRequest, HeadersTooLarge, TargetTooLong)):
         side.close_after()  # where the next request begins is in doubt
+    if side.raw.version == (1, 0):
+        side.close_after()  # what HTTP/1.0 expects unless told otherwise
     body = problem_document(error, exchange)
     lines = [
         f"HTTP/1.1 {error.status} {error.title}\r\nContent-Type: application/problem+json\r\n".encode("ascii"),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from proxy.errors import InternalError, LogUnavailable, Sent
+from proxy.errors import InternalError, Sent, TokenUnavailable
 from proxy.forwarding.body import Payload
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.exchange import Attempt, Exchange
@@ -38,13 +38,13 @@ class Send:
         `attempt.sent` tells afterwards, however it ended, whether the bank may have the request.
         """
         gateway, connection, attempt, payload = self.gateway, self.connection, self.attempt, self.payload
-        head = outbound_head(self.head, self.plan, self.token, held=None if payload.held is None else len(payload.held))
-        if self.plan.origin not in self.token.origins:
+        try:
+            self._check()
+            held = None if payload.held is None else len(payload.held)
+            head = outbound_head(self.head, self.plan, self.token, held=held)
+        except BaseException:
             connection.release()
-            raise InternalError("The token does not belong to this upstream.", cause=f"token for {self.token.key!r}")
-        if self.side.left:
-            connection.release()
-            raise CallerLeft
+            raise
         if self.exchange.method in SAFE_METHODS:
             self.side.cut_off_when_left(connection.abort)
         began = gateway.clock.monotonic()
@@ -66,6 +66,15 @@ class Send:
         attempt.sent = Sent.YES
         attempt.status = answer.status
         return answer
+
+    def _check(self) -> None:
+        """Look once more, right before the bytes are written: the last lock on every token."""
+        if self.plan.origin not in self.token.origins:
+            raise InternalError("The token does not belong to this upstream.", cause=f"token for {self.token.key!r}")
+        if self.gateway.clock.monotonic() >= self.token.expires:
+            raise TokenUnavailable("The token expired before the request could be sent.", retry_after=1)
+        if self.side.left:
+            raise CallerLeft
 
     async def again(self, token: AccessToken) -> "Send":
         """Return a second send of the same bytes with *token*, made ready; raises as `prepare`."""
@@ -112,7 +121,7 @@ async def prepare(
     exchange.attempts.append(attempt)
     try:
         await gateway.intents.write(exchange, attempt)
-    except LogUnavailable:
+    except BaseException:
         connection.release()
         raise
     if connection.closed:

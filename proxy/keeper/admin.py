@@ -11,12 +11,17 @@ from typing import Any
 
 from aiohttp import web
 
+from proxy.errors import LogUnavailable
+from proxy.keeper.operator import operation_of
+from proxy.records.keeper_records import Operation
 from proxy.telemetry import health
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Act = Callable[[dict[str, Any]], dict[str, Any]]
+# Returns once it is on disk that an operation is wanted; raises LogUnavailable.
+Operated = Callable[[Operation], Awaitable[None]]
 
 # An action's parameters are a few names.
 _MAX_ACTION_BYTES = 16384
@@ -53,7 +58,8 @@ class Action:
 class AdminApp:
     """The pages of the admin listener; *status* is asked at each request. *hosts* are accepted beyond loopback.
 
-    *actions*, by path, are POST only and exist on the Unix socket only: who may open it may do what they do.
+    *actions*, by path, are POST only and exist on the Unix socket only: who may open it may do what they do. Each is
+    *operated*, which puts it on record, before it is done.
     """
 
     def __init__(
@@ -63,7 +69,9 @@ class AdminApp:
         metrics: Metrics,
         hosts: Collection[str] = (),
         actions: Mapping[str, Action] | None = None,
+        operated: Operated | None = None,
     ) -> None:
+        self._operated = operated
         self._status = status
         self._metrics = metrics
         self._actions = dict(actions or {})
@@ -84,7 +92,7 @@ class AdminApp:
         for path, (_, handler) in self._pages.items():
             application.router.add_get(path, handler, allow_head=False)
         for path, action in self._actions.items():
-            application.router.add_post(path, _answerer(action.act))
+            application.router.add_post(path, self._answerer(action.act))
         return application
 
     @web.middleware
@@ -135,6 +143,24 @@ class AdminApp:
         content_type, body = self._metrics.render(",".join(request.headers.getall("Accept", [])))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
+    def _answerer(self, act: Act) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            body = await request.read()
+            try:
+                values = json.loads(body)
+            except (ValueError, RecursionError):
+                values = None
+            if not isinstance(values, dict):
+                raise Refused(400, "bad_request", "A JSON object is needed as body.")
+            if self._operated is not None:
+                try:
+                    await self._operated(operation_of(request, values))
+                except LogUnavailable as error:
+                    raise Refused(error.status, error.code, "It can't be put on record, so it is not done.") from None
+            return _json(act(values))
+
+        return answer
+
     async def _show_status(self, _request: web.Request) -> web.Response:
         status = self._status()
         checks = health.ready(status)
@@ -173,20 +199,6 @@ def refuse_strangers(request: web.BaseRequest, *, hosts: Collection[str]) -> Non
     origins = request.headers.getall("Origin", [])
     if any(origin.lower() != f"{request.scheme}://{host.lower()}" for origin in origins):
         raise Refused(403, "browser_refused", "Requests from other sites' pages are refused.")
-
-
-def _answerer(act: Act) -> Handler:
-    async def answer(request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        try:
-            values = json.loads(body)
-        except (ValueError, RecursionError):
-            values = None
-        if not isinstance(values, dict):
-            raise Refused(400, "bad_request", "A JSON object is needed as body.")
-        return _json(act(values))
-
-    return answer
 
 
 async def _finish_headers(_request: web.Request, response: web.StreamResponse) -> None:

@@ -1,10 +1,12 @@
 """The keeper process: holds the keys, mints, serves the admin listener, ships the journals, keeps the workers."""
 
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,126 +16,182 @@ from proxy.entropy import Entropy
 from proxy.events import fan_out
 from proxy.keeper.admin import Action, AdminApp, Refused
 from proxy.keeper.admin_server import AdminServer, server_tls
-from proxy.keeper.mints import Mints
+from proxy.keeper.certificates import certificates_in_use
+from proxy.keeper.collector import collector_sinks
+from proxy.keeper.generation import Generation
+from proxy.keeper.generations import KILL_AFTER_SECONDS, Generations
+from proxy.keeper.notary import Notary
+from proxy.keeper.reload import Reloader
+from proxy.keeper.rotation import Prover, Rotation
 from proxy.keeper.sockets import Sockets
-from proxy.keeper.workers import WorkerProcess, Workers
 from proxy.records.record import RecordContext
 from proxy.records.shipper import Shipper
 from proxy.records.sinks.file import FileSink
 from proxy.records.sinks.sink import Sink
 from proxy.records.sinks.stdout import StdoutSink
-from proxy.routing.compile import route_table
 from proxy.settings.address import listen_address
+from proxy.settings.load import Loaded
 from proxy.settings.sections import Settings
-from proxy.settings.snapshot import Snapshot
-from proxy.telemetry.counters import DeltaUnusable
+from proxy.settings.values import masked, snapshot_of
 from proxy.telemetry.log import EventLog
 from proxy.telemetry.metrics import Metrics
-from proxy.telemetry.status import CertificateStatus, Status
+from proxy.telemetry.status import Status
 
 # Load balancers need some seconds to see that an instance is not ready; on loopback there is none.
 _GRACE_SECONDS = 5.0
-# What workers get beyond exchange_timeout before they are killed.
-_KILL_AFTER_SECONDS = 5.0
 
 
 class Keeper:
-    """One running instance; *sockets* are open already, *credentials* are read, *certificates* are those in use."""
+    """One running instance, called *instance*: *sockets* are open already, *credentials* are read.
+
+    *read* reads the configuration again.
+    """
 
     def __init__(
         self,
         settings: Settings,
-        snapshot: Snapshot,
         *,
+        instance: str,
         sockets: Sockets,
         credentials: Mapping[str, Credential],
-        certificates: Sequence[CertificateStatus],
+        read: Callable[[], Loaded],
         clock: Clock,
         entropy: Entropy,
     ) -> None:
-        self._settings = settings
-        self._snapshot = snapshot
+        snapshot = snapshot_of(settings, instance=instance)
+        self._instance = instance
         self._sockets = sockets
-        self._certificates = tuple(certificates)
+        self._certificates = certificates_in_use(settings)
         self._clock = clock
+        self._entropy = entropy
+        self._serial = count(1)
         self._began = clock.monotonic()
         self._draining = False
-        self._asks: set[asyncio.Task[None]] = set()
         self._log = EventLog(clock=clock, write=_stderr_line)
         self._metrics = Metrics(status=self.status)
-        observe = fan_out(self._metrics.observe, self._log.observe)
-        self._mints = Mints(
-            route_table(snapshot),
-            credentials,
+        context = RecordContext(
+            environment=snapshot.environment, instance=snapshot.instance, config_digest=snapshot.digest
+        )
+        self._notary = Notary(
+            Path(snapshot.data_directory),
+            context=context,
+            version=version("payproxy"),
+            spool_bytes=snapshot.request_log.spool_bytes,
+            clock=clock,
+            entropy=entropy,
+        )
+        observe = self._observe = fan_out(self._metrics.observe, self._log.observe, self._notary.observe)
+        self._shipper = Shipper(
+            Path(snapshot.data_directory),
+            sinks=[*_sinks(settings), *collector_sinks(os.environ, clock=clock, say=self._log.say)],
+            clock=clock,
+            observe=observe,
+            context=context,
+            landmarks=self._notary.landmarks,
+        )
+        self._generations = Generations(self._generation(settings, credentials), clock=clock)
+        lock = asyncio.Lock()  # one replacement at a time
+        self._reloader = Reloader(
+            read=read,
+            make=self._generation,
+            generations=self._generations,
+            prover=Prover(clock=clock, entropy=entropy, observe=observe),
+            taken=self._taken,
+            lock=lock,
+            clock=clock,
+            observe=observe,
+        )
+        self._rotation = Rotation(
+            mints=lambda: self._generations.current.mints,
+            renew=self._reloader.renew,
+            replaced=self._look_at_certificates,
+            lock=lock,
             clock=clock,
             entropy=entropy,
             observe=observe,
-            broadcast=self._broadcast,
         )
-        self._shipper = Shipper(
-            Path(snapshot.data_directory),
-            sinks=_sinks(settings),
-            clock=clock,
-            observe=observe,
-            context=RecordContext(
-                environment=snapshot.environment, instance=snapshot.instance, config_digest=snapshot.digest
-            ),
-        )
-        self._workers = Workers(
-            sockets.number,
-            snapshot=snapshot,
-            sockets=sockets,
-            clock=clock,
-            observe=observe,
-            hear=self._hear,
-            greetings=self._mints.messages,
-            ended=self._shipper.worker_ended,
-        )
+        self._rotation.follow(settings)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then let every request in flight end; raises what the listeners raise."""
-        settings, snapshot = self._settings, self._snapshot
+        settings, snapshot = self._generations.current.settings, self._generations.current.snapshot
         admin = settings.admin
         server = AdminServer(
             AdminApp(
-                status=self.status, metrics=self._metrics, hosts=admin.hosts, actions=self._actions()
+                status=self.status,
+                metrics=self._metrics,
+                hosts=admin.hosts,
+                actions=self._actions(),
+                operated=self._notary.operated,
             ).application(),
             directory=Path(snapshot.data_directory),
             listen=listen_address(admin.listen) if admin.listen else None,
             tls=server_tls(Path(admin.certificate_file), Path(admin.key_file)) if admin.certificate_file else None,
         )
+        await self._notary.open()
+        self._notary.configured(masked(settings), digest=snapshot.digest)
         async with server, asyncio.TaskGroup() as tasks:
             tasks.create_task(self._shipper.run(), name="shipper")
-            minting = tasks.create_task(self._mints.run(), name="mints")
+            rotating = tasks.create_task(self._rotation.run(), name="rotation")
+            reloading = tasks.create_task(self._reload_on_signal(), name="reload on signal")
             stopping = tasks.create_task(self._stop_on_signal(), name="stop on signal")
             self._log.say(
                 f"payproxy {version('payproxy')} ({snapshot.environment}) serves callers on "
                 f"{', '.join(self._sockets.addresses)}; admin on {_places(server)}"
             )
-            await self._workers.run()
-            for task in (stopping, minting):
+            await self._generations.run()
+            for task in (stopping, reloading, rotating):
                 task.cancel()
+            await self._notary.close()
+            await self._shipper.worker_ended(self._notary.journal_name)
             await self._shipper.close()
         self._log.say("payproxy has stopped: every request that came in was answered and recorded")
 
     def status(self) -> Status:
         """Return the instance at this instant, for health, metrics and pages."""
+        current, living = self._generations.current, self._generations.living
+        journals = all(one.workers.journals_usable for one in living)
         return Status(
-            environment=self._snapshot.environment,
-            instance=self._snapshot.instance,
+            environment=current.snapshot.environment,
+            instance=self._instance,
             version=version("payproxy"),
-            config_digest=self._snapshot.digest,
+            config_digest=current.snapshot.digest,
             uptime=self._clock.monotonic() - self._began,
             draining=self._draining,
-            journal_problem="" if self._workers.journals_usable else "a worker's journal can't be written",
-            workers_wanted=self._workers.number,
-            workers=self._workers.statuses(),
-            tokens=self._mints.statuses(),
-            ready_requires=self._settings.admin.ready_requires,
+            journal_problem="" if journals else "a worker's journal can't be written",
+            reload_problem="; ".join(filter(None, [self._reloader.problem, *self._rotation.problems.values()])),
+            workers_wanted=current.workers.number,
+            workers=tuple(worker for one in living for worker in one.workers.statuses()),
+            tokens=current.mints.statuses(),
+            ready_requires=current.settings.admin.ready_requires,
             certificates=self._certificates,
             journal_backlog=self._shipper.backlog_records,
             log_dropped=tuple(self._shipper.dropped.items()),
         )
+
+    def _generation(self, settings: Settings, credentials: Mapping[str, Credential]) -> Generation:
+        return Generation(
+            settings,
+            snapshot_of(settings, instance=self._instance),
+            credentials,
+            sockets=self._sockets,
+            metrics=self._metrics,
+            clock=self._clock,
+            entropy=self._entropy,
+            observe=self._observe,
+            say=self._log.say,
+            ended=self._shipper.worker_ended,
+            serial=self._serial,
+        )
+
+    async def _taken(self, generation: Generation) -> None:
+        """Look after what came with *generation*, which has taken over."""
+        self._notary.configured(masked(generation.settings), digest=generation.snapshot.digest)
+        await asyncio.to_thread(self._rotation.follow, generation.settings)
+        await self._look_at_certificates()
+
+    async def _look_at_certificates(self) -> None:
+        self._certificates = await asyncio.to_thread(certificates_in_use, self._generations.current.settings)
 
     def _actions(self) -> dict[str, Action]:
         return {
@@ -147,10 +205,19 @@ class Keeper:
         credential, audience = values.get("credential"), values.get("audience")
         if not isinstance(credential, str) or not isinstance(audience, str | None):
             raise Refused(400, "bad_request", "credential and audience are names.")
-        retried = self._mints.retry(credential, audience)
+        retried = self._generations.current.mints.retry(credential, audience)
         if retried:
             self._log.say(f"back-off cleared on request: {credential}, {retried} tokens")
         return {"retried": retried}
+
+    async def _reload_on_signal(self) -> None:
+        asked = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+        while True:
+            await asked.wait()
+            asked.clear()
+            if not self._draining:
+                await self._reloader.reload()
 
     async def _stop_on_signal(self) -> None:
         loop = asyncio.get_running_loop()
@@ -158,40 +225,15 @@ class Keeper:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, asked.set)
         await asked.wait()
-        grace = 0.0 if self._snapshot.server.loopback else _GRACE_SECONDS
+        server = self._generations.current.snapshot.server
+        grace = 0.0 if server.loopback else _GRACE_SECONDS
         self._draining = True
         self._log.say(f"stopping: the listener closes in {grace:.0f} s, then what is in flight ends")
-        self._workers.drain(grace=grace)
+        self._generations.stop(grace=grace)
         await self._clock.sleep(grace)
         self._sockets.close()
-        await self._clock.sleep(self._snapshot.server.exchange_timeout + _KILL_AFTER_SECONDS)
-        self._workers.kill()
-
-    def _broadcast(self, message: dict[str, Any]) -> None:
-        self._workers.broadcast(message)
-
-    def _hear(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
-        """Take what a worker says; one that talks nonsense must not take the keeper down."""
-        try:
-            self._obey(worker, message)
-        except (KeyError, TypeError, DeltaUnusable) as error:
-            self._log.say(f"worker {worker.index} sent what is no message: {type(error).__name__}")
-
-    def _obey(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
-        match message["type"]:
-            case "refused":
-                task = asyncio.get_running_loop().create_task(self._answer(worker, message), name="refused token")
-                self._asks.add(task)
-                task.add_done_callback(self._asks.discard)
-            case "replayed":
-                self._mints.replayed(message["key"], message["route"], refused_again=message["refused_again"])
-            case "counters":
-                self._metrics.add(message["delta"])
-                worker.journal_usable = message["journal_usable"]
-
-    async def _answer(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
-        outcome = await self._mints.replace(message["key"], message["mint"], message["route"])
-        worker.send({"type": "answer", "ask": message["ask"], "outcome": outcome})
+        await self._clock.sleep(server.exchange_timeout + KILL_AFTER_SECONDS)
+        self._generations.kill()
 
 
 def _places(server: AdminServer) -> str:

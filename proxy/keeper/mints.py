@@ -1,8 +1,7 @@
 """The keeper's tokens: a slot per key that the routes name, an endpoint per credential, and what workers hear."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from itertools import count
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from proxy.clock import Clock
@@ -13,13 +12,15 @@ from proxy.events import Observer
 from proxy.routing.table import RouteTable
 from proxy.telemetry.status import TokenState, TokenStatus
 from proxy.tokens.endpoint import TokenEndpoint
+from proxy.tokens.response import Minted
 from proxy.tokens.slot import Slot
+from proxy.tokens.token import AccessToken, Freshness
 
 Broadcast = Callable[[dict[str, Any]], None]
 
 
 class Mints:
-    """All slots of one configuration; *broadcast* takes messages for every worker."""
+    """All slots of one configuration; *broadcast* takes messages for every worker, *serial* numbers the mints."""
 
     def __init__(
         self,
@@ -30,14 +31,14 @@ class Mints:
         entropy: Entropy,
         observe: Observer,
         broadcast: Broadcast,
+        serial: Iterator[int],
     ) -> None:
         self._clock = clock
+        self._entropy = entropy
+        self._observe = observe
         self._broadcast = broadcast
-        self._endpoints = {
-            name: TokenEndpoint(credential, clock=clock, entropy=entropy, observe=observe)
-            for name, credential in credentials.items()
-        }
-        serial = count(1)
+        self._credentials = dict(credentials)
+        self._outlets = {name: self._outlet(credential) for name, credential in credentials.items()}
         self._slots = {
             key.digest: Slot(
                 key,
@@ -59,8 +60,44 @@ class Mints:
                 for slot in self._slots.values():
                     tasks.create_task(slot.run(), name=repr(slot.key))
         finally:
-            for endpoint in self._endpoints.values():
-                await endpoint.close()
+            await self.close()
+
+    async def close(self) -> None:
+        """Close the endpoints; for what never ran."""
+        for outlet in self._outlets.values():
+            await outlet.close()
+
+    def adopt(self, previous: "Mints") -> None:
+        """Begin with the live tokens of *previous* that were minted for the same key with the same proof."""
+        for digest, slot in self._slots.items():
+            token = previous.live_token(digest)
+            if token is None:
+                continue
+            before = previous.credential(token.key.credential)
+            if before is not None and before.fingerprint == self._credentials[slot.key.credential].fingerprint:
+                slot.adopt(token)
+
+    def live_token(self, digest: str) -> AccessToken | None:
+        """Return the token of the slot that *digest* names, if it may still be sent."""
+        slot = self._slots.get(digest)
+        token = slot.current if slot is not None else None
+        expired = token is not None and token.freshness(self._clock.monotonic()) is Freshness.EXPIRED
+        return None if expired else token
+
+    def credential(self, name: str) -> Credential | None:
+        """Return the credential in use under *name*."""
+        return self._credentials.get(name)
+
+    def keys(self, credential: str) -> tuple[TokenKey, ...]:
+        """Return the tokens that *credential* is there for."""
+        return tuple(slot.key for slot in self._slots.values() if slot.key.credential == credential)
+
+    async def replace_credential(self, name: str, credential: Credential) -> None:
+        """Mint with *credential* from now on; tokens in use stay, back-offs end. Raises CredentialUnusable."""
+        old, self._outlets[name] = self._outlets[name], self._outlet(credential)
+        self._credentials[name] = credential
+        self.retry(name)
+        await old.retire()
 
     def messages(self) -> Iterable[dict[str, Any]]:
         """Return what a worker that has just started must hear."""
@@ -97,8 +134,10 @@ class Mints:
         return tuple(self._status(slot) for slot in self._slots.values())
 
     def _minter(self, key: TokenKey) -> Any:
-        endpoint = self._endpoints[key.credential]
-        return lambda: endpoint.mint(audience=key.audience, scope=key.scope)
+        return lambda: self._outlets[key.credential].mint(key)
+
+    def _outlet(self, credential: Credential) -> "_Outlet":
+        return _Outlet(TokenEndpoint(credential, clock=self._clock, entropy=self._entropy, observe=self._observe))
 
     def _publish(self, slot: Slot) -> None:
         self._broadcast(_board_message(slot))
@@ -120,6 +159,34 @@ class Mints:
             error=failure.cause if failure else "",
             retry_in=max(0.0, failure.until - now) if failure else 0.0,
         )
+
+
+class _Outlet:
+    """A token endpoint that can be retired while a mint is under way: it is closed after that."""
+
+    def __init__(self, endpoint: TokenEndpoint) -> None:
+        self._endpoint = endpoint
+        self._minting = 0
+        self._retired = False
+
+    async def mint(self, key: TokenKey) -> Minted:
+        self._minting += 1
+        try:
+            return await self._endpoint.mint(audience=key.audience, scope=key.scope)
+        finally:
+            self._minting -= 1
+            await self._close_if_done()
+
+    async def retire(self) -> None:
+        self._retired = True
+        await self._close_if_done()
+
+    async def close(self) -> None:
+        await self._endpoint.close()
+
+    async def _close_if_done(self) -> None:
+        if self._retired and not self._minting:
+            await self._endpoint.close()
 
 
 def _origins(table: RouteTable) -> dict[TokenKey, frozenset[str]]:

@@ -21,6 +21,7 @@ class Sockets:
     def __init__(self, address: TcpAddress | UnixAddress, *, workers: int) -> None:
         self.number = workers
         self._unix = address.path if isinstance(address, UnixAddress) else ""
+        self._closed = False
         try:
             if isinstance(address, UnixAddress):
                 shared = [_unix_socket(address.path)]
@@ -43,12 +44,13 @@ class Sockets:
         return tuple(f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}" for name in names)
 
     def close(self) -> None:
-        """Stop listening."""
-        for one in {one for group in self._sets for one in group}:
-            one.close()
-        if self._unix:
+        """Stop listening; workers that listen still take who stands in the queue."""
+        if self._unix and not self._closed:
             with contextlib.suppress(FileNotFoundError):
                 Path(self._unix).unlink()
+        self._closed = True
+        for one in {one for group in self._sets for one in group}:
+            one.close()
 
     def __repr__(self) -> str:
         return f"<Sockets {', '.join(self.addresses)} for {len(self._sets)} workers>"

@@ -77,6 +77,7 @@ class Workers:
         self._ended = ended
         self._alive: dict[int, WorkerProcess] = {}
         self._draining: float | None = None
+        self._handed_over = False
 
     async def run(self) -> None:
         """Keep the workers until they were told to drain and have ended."""
@@ -84,9 +85,13 @@ class Workers:
             for index in range(self.number):
                 tasks.create_task(self._keep(index), name=f"worker {index}")
 
-    def drain(self, *, grace: float) -> None:
-        """Tell all workers to stop listening in *grace* seconds, end what is in flight and leave."""
+    def drain(self, *, grace: float, handed_over: bool = False) -> None:
+        """Tell all workers to stop listening in *grace* seconds, end what is in flight and leave.
+
+        *handed_over*: other workers listen on the same sockets, which must stay open for them.
+        """
         self._draining = grace
+        self._handed_over = handed_over
         for worker in self._alive.values():
             self._tell_to_drain(worker)
 
@@ -170,8 +175,15 @@ class Workers:
         await self._ended(worker.name)
 
     async def _listen(self, worker: WorkerProcess, reader: asyncio.StreamReader) -> None:
-        while line := await _line(reader):
-            message = json.loads(line)
+        """Hear *worker* until it is gone; one whose words can't be told apart is ended, and replaced as a dead one."""
+        while True:
+            try:
+                message = await _message(reader)
+            except ValueError:
+                worker.process.kill()
+                return
+            if message is None:
+                return
             if message["type"] == "ready":
                 worker.state = WorkerState.SERVING if self._draining is None else WorkerState.DRAINING
                 for greeting in self._greetings():
@@ -181,18 +193,25 @@ class Workers:
 
     def _tell_to_drain(self, worker: WorkerProcess) -> None:
         worker.state = WorkerState.DRAINING
-        worker.send({"type": "drain", "grace": self._draining})
+        worker.send({"type": "drain", "grace": self._draining, "handed_over": self._handed_over})
 
     def __repr__(self) -> str:
         return f"<Workers {len(self._alive)} of {self.number}>"
 
 
-async def _line(reader: asyncio.StreamReader) -> bytes:
-    """Return the next line, b"" when the worker is gone."""
+async def _message(reader: asyncio.StreamReader) -> dict[str, Any] | None:
+    """Return the next message, None when the worker is gone; raises ValueError for what is none."""
     try:
-        return await reader.readline()
+        line = await reader.readline()
     except ConnectionError:
-        return b""
+        return None
+    # A worker that was killed may have said half of it.
+    if not line.endswith(b"\n"):
+        return None
+    message = json.loads(line)
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        raise ValueError("a message is an object with a type")  # noqa: TRY004 - of a peer's data, not of ours
+    return message
 
 
 def _environment() -> dict[str, str]:

@@ -11,7 +11,7 @@ from proxy.errors import LogUnavailable
 from proxy.records.mask import Mask
 from proxy.records.masking_key import masking_key
 from proxy.records.record import FinishedExchange, MadeAttempt, RecordBuilder, RecordContext, lost_records
-from proxy.records.writer import JournalWriter, Waiter
+from proxy.records.writer import LARGEST_SEGMENT, JournalWriter, Waiter
 
 # Records are built on the loop, in batches that hold it up for some 0.3 ms. In the thread they would cost as much
 # plus the switches, and the loop would wait up to 5 ms to get the GIL back.
@@ -23,7 +23,8 @@ class Journal:
     """The write-ahead file of one worker, below *data_directory*; *worker* is a name that no other process start has.
 
     *durable* False: the same journal, but nobody waits for the disk. *spool_bytes* bounds what all journals and the
-    keeper's stream take together. `intend` and `finish` belong on the loop that `open` was awaited on.
+    keeper's stream take together. `intend` and `finish` belong on the loop that `open` was awaited on. The keeper has
+    one too, for records that it builds itself; *reserve* is what such a small one takes on disk, in bytes.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Journal:
         clock: Clock,
         entropy: Entropy,
         spool_bytes: int,
+        reserve: int = LARGEST_SEGMENT,
     ) -> None:
         self._data_directory = data_directory
         self._context = context
@@ -51,6 +53,7 @@ class Journal:
             data_directory,
             worker=worker,
             spool_bytes=spool_bytes,
+            reserve=reserve,
             clock=clock,
             prepare=self._prepare,
             loss=self._loss,
@@ -86,6 +89,18 @@ class Journal:
         waiter = asyncio.get_running_loop().create_future()
         writer.put((data, waiter))
         await waiter
+
+    async def write(self, record: bytes) -> None:
+        """Return once *record*, a whole line, is on disk; raises LogUnavailable if it can't be."""
+        if self._writer.cause:
+            raise _unavailable(self._writer.cause)
+        waiter = asyncio.get_running_loop().create_future()
+        self._writer.put((record, waiter))
+        await waiter
+
+    def note(self, record: bytes) -> None:
+        """Append *record*, a whole line, without waiting; kept in memory while the journal can't be written."""
+        self._writer.put((record, None))
 
     def finish(self, exchange: FinishedExchange) -> None:
         """Take the finished *exchange* into the next batch of records; never waits."""

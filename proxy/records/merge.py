@@ -48,6 +48,10 @@ class Merger:
         """Note that *worker* has ended: the next `pump` completes what it left open."""
         self._ended.add(worker)
 
+    def append(self, records: list[bytes]) -> None:
+        """Append the keeper's own *records*, lines without line feed, to the stream; raises OSError."""
+        self._stream.append(records, self._progress or Progress())
+
     def pump(self) -> bool:
         """Move some records; return whether those were all. Raises OSError, and then nothing has moved."""
         listed = self._listed()

@@ -95,6 +95,8 @@ class FinishedExchange(Protocol):
     @property
     def request_bytes(self) -> int: ...  # noqa: D102 - the class docstring says it
     @property
+    def body_hmac(self) -> str: ...  # noqa: D102 - the class docstring says it
+    @property
     def response_bytes(self) -> int: ...  # noqa: D102 - the class docstring says it
     @property
     def waited(self) -> float: ...  # noqa: D102 - the class docstring says it
@@ -145,6 +147,7 @@ class RecordBuilder:
                 "side": exchange.side,
                 "why": exchange.why,
                 "request_bytes": exchange.request_bytes,
+                "body_hmac": exchange.body_hmac,
                 "index": self._index(exchange.index) if exchange.index else {},
                 "config_digest": context.config_digest,
             }
@@ -165,7 +168,7 @@ class RecordBuilder:
                 "caller": exchange.caller,
                 "caller_proof": exchange.caller_proof,
                 "client_address": exchange.client_address,
-                "method": exchange.method,
+                "method": self._text(exchange.method),
                 "route": exchange.route,
                 "path": self._text(exchange.path),
                 "query_keys": self._query_keys(exchange.query_keys) if exchange.query_keys else (),
@@ -197,6 +200,7 @@ class RecordBuilder:
                 "overhead_ms": _thousandths((seconds - exchange.waited) * 1000),
                 "request_bytes": exchange.request_bytes,
                 "response_bytes": exchange.response_bytes,
+                "body_hmac": exchange.body_hmac,
                 "index": self._index(exchange.index) if exchange.index else {},
                 "config_digest": context.config_digest,
             }
@@ -267,6 +271,7 @@ def unknown_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
         "overhead_ms": 0.0,
         "request_bytes": first["request_bytes"],
         "response_bytes": 0,
+        "body_hmac": first.get("body_hmac", ""),
         "index": first["index"],
         "config_digest": first["config_digest"],
     }

@@ -11,6 +11,7 @@ from typing import TypeVar
 from proxy.clock import Clock
 from proxy.events import Observer
 from proxy.records.checkpoint import Checkpoint
+from proxy.records.landmarks import Landmarks, NoLandmarks
 from proxy.records.merge import Merger
 from proxy.records.record import RecordContext
 from proxy.records.segment import STREAM
@@ -25,6 +26,8 @@ FAILED_POLL_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 5.0
 # What a killed keeper delivered since the last checkpoint comes again, with the same ids.
 CHECKPOINT_SECONDS = 1.0
+# As much of the end of the chain at most has no signature.
+LANDMARK_SECONDS = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,10 +48,17 @@ class Shipper:
     """
 
     def __init__(
-        self, data_directory: Path, *, sinks: Sequence[Sink], clock: Clock, observe: Observer, context: RecordContext
+        self,
+        data_directory: Path,
+        *,
+        sinks: Sequence[Sink],
+        clock: Clock,
+        observe: Observer,
+        context: RecordContext,
+        landmarks: Landmarks | None = None,
     ) -> None:
-        self.dropped = {sink.name: 0 for sink in sinks}
         self._context = context
+        self._landmarks = landmarks or NoLandmarks()
         self._outlets = [_Outlet(sink=sink) for sink in sinks]
         self._clock = clock
         self._observe = observe
@@ -56,6 +66,9 @@ class Shipper:
         self._checkpoint = Checkpoint(data_directory / STREAM)
         self._merger = Merger(data_directory, self._stream, clock=clock, delivered=self._delivered)
         self._checkpoint_at = 0.0
+        self._started = False
+        self._vouched = 0
+        self._vouch_at = clock.monotonic() + LANDMARK_SECONDS
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="shipper")
         self._closing = False
         self._read_all = False
@@ -71,6 +84,11 @@ class Shipper:
         """Return how many records of the stream the slowest sink has yet to take."""
         end = self._stream.end.sequence
         return max((max(0, end - outlet.position.sequence) for outlet in self._outlets), default=0)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Return by sink how many records it refused for good."""
+        return {outlet.sink.name: getattr(outlet.sink, "dropped", 0) for outlet in self._outlets}
 
     async def run(self) -> None:
         """Ship until `close` is called."""
@@ -116,7 +134,8 @@ class Shipper:
             moved = self._stream.end != before
             pause = POLL_SECONDS if moved else min(IDLE_POLL_SECONDS, pause * 1.5)
             await self._clock.sleep(pause if fine else FAILED_POLL_SECONDS)
-        await self._pump()
+        if await self._pump():
+            await self._leave_in_order()
 
     async def _pump(self) -> bool:
         """Move everything that is in the journals into the stream; return whether that went well."""
@@ -137,13 +156,38 @@ class Shipper:
             for outlet in self._outlets:
                 outlet.position = positions[outlet.sink.name]
             self._save_positions()
+        if not self._started:
+            self._put(self._landmarks.start())
+            self._started = True
         complete = self._merger.pump()
         now = self._clock.monotonic()
+        if now >= self._vouch_at:
+            self._vouch_at = now + LANDMARK_SECONDS
+            self._vouch()
         if now >= self._checkpoint_at:
             self._checkpoint_at = now + CHECKPOINT_SECONDS
             self._save_positions()
             self._stream.forget(self._delivered().segment)
         return complete
+
+    async def _leave_in_order(self) -> None:
+        """End the chain with a stop, and a signature over it."""
+        try:
+            await self._in_thread(lambda: self._put(self._landmarks.stop()))
+            await self._in_thread(self._vouch)
+        except OSError as error:
+            self._observe(StreamFailed(cause=error.strerror or type(error).__name__))
+
+    def _vouch(self) -> None:
+        """Sign the chain as it is, unless the last signature is its end."""
+        end = self._stream.end.sequence
+        if end > self._vouched:
+            self._put(self._landmarks.checkpoint(end, self._stream.hash))
+            self._vouched = self._stream.end.sequence
+
+    def _put(self, record: bytes) -> None:
+        if record:
+            self._merger.append([record])
 
     def _save_positions(self) -> None:
         self._checkpoint.save({outlet.sink.name: outlet.position for outlet in self._outlets})

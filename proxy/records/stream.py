@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from proxy.records.chain import GENESIS, chained
 from proxy.records.line import line
 from proxy.records.segment import segment_path, segments
 
 NAME = "records"
 SEGMENT_BYTES = 4 * 1024 * 1024
 READ_BYTES = 256 * 1024
-_MARK = b'{"kind":"position"'
+MARK = b'{"kind":"position"'
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,9 +42,11 @@ class Stream:
 
     def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.end = Position(1, 0, 0)
+        self.hash = GENESIS
         self._directory = directory
         self._segment_bytes = segment_bytes
         self._descriptor = -1
+        self._marked = 1
 
     def __repr__(self) -> str:
         return f"<Stream {self.end.sequence} records, segment {self.end.segment}>"
@@ -55,9 +58,9 @@ class Stream:
             path = self._path(number)
             data = path.read_bytes()
             end = data.rfind(b"\n") + 1
-            start = data.rfind(_MARK, 0, end)
+            start = data.rfind(MARK, 0, end)
             while start > 0 and data[start - 1 : start] != b"\n":
-                start = data.rfind(_MARK, 0, start)
+                start = data.rfind(MARK, 0, start)
             mark = _mark_of(data[start : data.find(b"\n", start) + 1]) if start >= 0 else None
             if mark is None:
                 # Its first batch was not written whole, so that batch is still to come from the journals.
@@ -66,6 +69,8 @@ class Stream:
             end = data.find(b"\n", start) + 1
             os.truncate(path, end)
             self.end = Position(number, end, mark["sequence"])
+            self.hash = mark.get("hash", GENESIS)
+            self._marked = number
             return Progress(journals=mark["journals"], carried=mark["open"])
         return Progress()
 
@@ -76,21 +81,23 @@ class Stream:
             self._descriptor = -1
 
     def append(self, records: list[bytes], progress: Progress) -> None:
-        """Append *records*, lines without line feed, each with the next sequence number, and *progress*."""
+        """Append *records*, lines without line feed, as the next links of the chain, and *progress*."""
         if self._descriptor >= 0 and self.end.offset >= self._segment_bytes:
             self.rotate()
         if self._descriptor < 0:
             flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             self._descriptor = os.open(self._path(self.end.segment), flags, 0o600)
-        sequence = self.end.sequence
-        # `previous_hash` and `hash` will be spliced in at the same place.
-        lines = [
-            b'%b,"sequence":%d}\n' % (record[:-1], number) for number, record in enumerate(records, start=sequence + 1)
-        ]
-        sequence += len(records)
-        mark = {"kind": "position", "sequence": sequence, "journals": progress.journals, "open": progress.carried}
+        lines, last = chained(records, sequence=self.end.sequence, previous_hash=self.hash)
+        sequence = self.end.sequence + len(records)
+        mark = {
+            "kind": "position",
+            "sequence": sequence,
+            "hash": last,
+            "journals": progress.journals,
+            "open": progress.carried,
+        }
         lines.append(line(mark))
-        data = b"".join(lines)
+        data = b"\n".join(lines)
         try:
             written = 0
             while written < len(data):
@@ -100,6 +107,8 @@ class Stream:
                 os.ftruncate(self._descriptor, self.end.offset)
             raise
         self.end = Position(self.end.segment, self.end.offset + written, sequence)
+        self.hash = last
+        self._marked = self.end.segment
 
     def sync(self) -> None:
         """Return once all appended records are on disk."""
@@ -120,7 +129,7 @@ class Stream:
             data = self._data(position, self.end.offset if last else None)
             size = data.rfind(b"\n") + 1
             if size:
-                records = [item for item in data[: size - 1].split(b"\n") if not item.startswith(_MARK)]
+                records = [item for item in data[: size - 1].split(b"\n") if not item.startswith(MARK)]
                 position = Position(position.segment, position.offset + size, position.sequence + len(records))
                 if records:
                     return records, position
@@ -131,9 +140,9 @@ class Stream:
         return [], position
 
     def forget(self, before: int) -> None:
-        """Remove the segments before number *before*: every sink has them."""
+        """Remove the segments before number *before*: every sink has them. The last mark stays: it has the chain."""
         for number in self._numbers():
-            if number < min(before, self.end.segment):
+            if number < min(before, self._marked):
                 self._path(number).unlink(missing_ok=True)
 
     def first(self) -> Position:

@@ -42,6 +42,7 @@ class JournalWriter:
         *,
         worker: str,
         spool_bytes: int,
+        reserve: int,
         clock: Clock,
         prepare: Callable[[], None],
         loss: Callable[[int, str], bytes],
@@ -55,7 +56,7 @@ class JournalWriter:
         self._worker = worker
         self._spool_bytes = spool_bytes
         # A spool of 32 segments: small enough to free disk while sinks work, large enough to be opened rarely.
-        self._reserve = min(LARGEST_SEGMENT, max(4096, spool_bytes // 32))
+        self._reserve = min(reserve, max(4096, spool_bytes // 32))
         self._clock = clock
         self._prepare = prepare
         self._loss = loss

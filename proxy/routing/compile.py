@@ -30,13 +30,18 @@ def token_key(credential: CredentialValues, *, audience: str, scope: str) -> Tok
 
 def origin_of(upstream: UpstreamValues) -> str:
     """Return scheme://host:port, the form in which tokens say where they may go."""
-    return f"{upstream.scheme}://{upstream.host}:{upstream.port}"
+    return f"{upstream.scheme}://{_bracketed(upstream.host)}:{upstream.port}"
 
 
 def host_header_of(upstream: UpstreamValues) -> str:
     """Return the Host value for the bank: the port only where it is not the scheme's own (RFC 9110 7.2)."""
     default = 443 if upstream.scheme == "https" else 80
-    return upstream.host if upstream.port == default else f"{upstream.host}:{upstream.port}"
+    host = _bracketed(upstream.host)
+    return host if upstream.port == default else f"{host}:{upstream.port}"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _route(values: RouteValues, upstream: UpstreamValues, credential: CredentialValues) -> Route:

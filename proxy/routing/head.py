@@ -14,7 +14,6 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9\-._]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-_DIGITS = re.compile(rb"[0-9]{1,18}")
 _METHOD = re.compile(r"[A-Z][A-Z0-9\-]{0,31}")
 _MAX_HEADERS = 1000
 
@@ -24,26 +23,32 @@ _REMOVED = frozenset(
     host content-length authorization proxy-authorization x-payproxy-key expect forwarded via
     x-original-url x-rewrite-url x-http-method-override x-method-override x-http-method""".split()
 )
-_REMOVED_PREFIX = b"x-forwarded-"
-# What Connection can't name away: they carry the routing, the framing and the token.
-_IMMUNE = frozenset({b"host", b"authorization", b"content-length", b"transfer-encoding"})
+# Servers read `_` and `.` in a name as `-`, or drop what they don't like in it: compared are letters and digits alone.
+_PUNCTUATION = b"!#$%&'*+-.^_`|~"
+_SQUASHED = frozenset(name.translate(None, _PUNCTUATION) for name in _REMOVED)
+_SQUASHED_PREFIX = b"xforwarded"
 _READ = frozenset(
-    b"""host content-length transfer-encoding expect connection authorization proxy-authorization x-payproxy-key
+    b"""host expect connection authorization proxy-authorization x-payproxy-key
     origin sec-fetch-site forwarded x-forwarded-for""".split()
 )
+
+
+def _alike(name: bytes) -> bytes:
+    return name.replace(b"_", b"-").replace(b".", b"-")
 
 
 class _Header:
     """What a name means, computed once per spelling."""
 
-    __slots__ = ("read", "removed")
+    __slots__ = ("alike", "read", "removed")
 
     def __init__(self, name: bytes) -> None:
         if not _NAME.fullmatch(name):
             raise BadRequest("A header name has a character that is not allowed (RFC 9110 5.1).")
         plain = name.lower()
-        alike = plain.replace(b"_", b"-").replace(b".", b"-")
-        self.removed = alike in _REMOVED or alike.startswith(_REMOVED_PREFIX)
+        squashed = plain.translate(None, _PUNCTUATION)
+        self.removed = squashed in _SQUASHED or squashed.startswith(_SQUASHED_PREFIX)
+        self.alike = _alike(plain)
         self.read = plain if plain in _READ else None
 
 
@@ -72,14 +77,20 @@ class HeadLimits:
     names: HeaderNames = field(default_factory=HeaderNames, compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RawHead:
-    """A head as the parser gave it, or the *fault* that it found."""
+    """A head as the parser gave it, or the *fault* that it found.
+
+    *content_length* (None without one) and *chunked* are how the body comes; *closes* asks to end the connection.
+    """
 
     method: str
     target: str
     version: tuple[int, int]
     headers: RawHeaders
+    content_length: int | None = None
+    chunked: bool = False
+    closes: bool = False
     fault: ProxyError | None = None
 
 
@@ -115,20 +126,20 @@ class RequestHead:
         connection = named.get(b"connection", b"").lower()
         options = frozenset(option.strip() for option in connection.split(b",")) if connection else frozenset()
         if options - _ORDINARY_OPTIONS:
-            passed = [header for header in passed if header[0].lower() not in options - _IMMUNE]
+            gone = {_alike(option) for option in options}
+            passed = [header for header in passed if limits.names[header[0]].alike not in gone]
         _check_host(named.get(b"host"), target, limits, http_1_0=http_1_0)
         if not limits.allow_browsers and (b"origin" in named or b"sec-fetch-site" in named):
             raise BrowserRefused(
                 "The request comes from a web page (Origin or Sec-Fetch-Site); see server.allow_browsers."
             )
-        content_length, chunked = _framing(named, http_1_0=http_1_0)
         return cls(
             method=raw.method,
             target=target,
             http_1_0=http_1_0,
             passed=passed,
-            content_length=content_length,
-            chunked=chunked,
+            content_length=raw.content_length,
+            chunked=raw.chunked,
             expects_continue=_expects_continue(named.get(b"expect"), http_1_0=http_1_0),
             named=named,
         )
@@ -207,25 +218,6 @@ def _check_host(host: bytes | None, target: Target, limits: HeadLimits, *, http_
         raise BadRequest("The Host header is not a host name with an optional port.")
     if target.host is None and limits.hosts and match["name"].lower() not in limits.hosts:
         raise BadRequest("This Host name is not served here; see server.hosts.", status=421)
-
-
-def _framing(named: dict[bytes, bytes], *, http_1_0: bool) -> tuple[int | None, bool]:
-    """Return Content-Length and whether the body is chunked; what two servers could read differently is refused."""
-    coding = named.get(b"transfer-encoding")
-    length = named.get(b"content-length")
-    if coding is not None:
-        if length is not None:
-            raise BadRequest("Content-Length and Transfer-Encoding exclude each other.")
-        if http_1_0:
-            raise BadRequest("HTTP/1.0 has no Transfer-Encoding.")
-        if coding.lower() != b"chunked":
-            raise BadRequest("The only Transfer-Encoding served is chunked.", status=501)
-        return None, True
-    if length is None:
-        return None, False
-    if not _DIGITS.fullmatch(length):
-        raise BadRequest("Content-Length is not a number of bytes.")
-    return int(length), False
 
 
 def _expects_continue(expect: bytes | None, *, http_1_0: bool) -> bool:

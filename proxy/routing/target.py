@@ -28,7 +28,7 @@ class Target:
 
     *path* and *query* (with its "?", or empty) are the caller's bytes. *other_reading* is the path as a server that
     decodes unreserved escapes and drops ;parameters would see it; a rule that it would match differently refuses.
-    *host* is the lower-case name of an absolute-form target, else None.
+    *host* is the lower-case name of an absolute-form target, an IPv6 address without brackets, else None.
     """
 
     path: str
@@ -58,7 +58,7 @@ def _absolute(raw: str) -> tuple[str, str]:
     if match is None:
         raise BadRequest("The request target must start with a slash, or be http://HOST/... of a route's upstream.")
     rest = match["rest"] or "/"
-    return match["host"].lower(), rest if rest.startswith("/") else "/" + rest
+    return match["host"].lower().strip("[]"), rest if rest.startswith("/") else "/" + rest
 
 
 def _read_otherwise(path: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.settings import exposure, rules
+from proxy.settings.database import DatabaseUrl
 from proxy.settings.draft import draft_of
 from proxy.settings.findings import Complaint, Finding, Key, Severity, in_order
 from proxy.settings.lines import key_lines
@@ -40,6 +41,7 @@ _CHECKS = (
     rules.rules,
     rules.callers,
     rules.credentials,
+    rules.database,
     exposure.listeners,
     exposure.hosts,
     exposure.pairs,
@@ -213,7 +215,14 @@ def _has_placeholder(value: Any) -> bool:
 
 
 def _secrets_in_file(values: Mapping[str, Any]) -> Iterable[Complaint]:
-    for key, _ in leaves(values):
+    for key, value in leaves(values):
+        if key == ("request_log", "database") and isinstance(value, str) and DatabaseUrl(value).has_password:
+            yield Complaint(
+                key=key,
+                what="a password does not belong into this file",
+                fix="name a file with the URL in database_file, or set PAYPROXY_REQUEST_LOG__DATABASE; and give the "
+                "role another password if others have seen this one",
+            )
         if len(key) == 3 and key[0] == "credentials" and key[2] == "client_secret":
             yield Complaint(
                 key=key,

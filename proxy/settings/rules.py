@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 from proxy.settings.credential import CredentialSection
+from proxy.settings.database import EXTRA, DatabaseUrl, extra_installed, trusts_the_network
 from proxy.settings.draft import Draft
 from proxy.settings.fields import segments
-from proxy.settings.findings import Complaint, Key, did_you_mean
+from proxy.settings.findings import Complaint, Key, Severity, did_you_mean
 from proxy.settings.sections import CallerSection, RouteSection
 
 _NOUNS = {"upstreams": "upstream", "credentials": "credential", "callers": "caller"}
@@ -167,4 +168,36 @@ def _missing(key: Key, credential: CredentialSection) -> Iterator[tuple[set[str]
             Complaint(
                 key=(*key, "client_certificate_file"), what="tls_client_auth needs a client certificate", fix=fix
             ),
+        )
+
+
+def database(draft: Draft) -> Iterator[Complaint]:
+    """The request log has one database, which can be used, and another machine has to prove that it is the one."""
+    log = draft.settings.request_log
+    if log.database_file and log.database and "database" in log.model_fields_set:
+        yield Complaint(
+            key=("request_log", "database_file"),
+            what="there is a database beside it",
+            fix="name the database in one of the two",
+        )
+    if not log.database_file:
+        yield from database_server(("request_log", "database"), log.database)
+
+
+def database_server(key: Key, url: DatabaseUrl) -> Iterator[Complaint]:
+    """Return what is wrong with the server that *url*, found at *key*, names; with a file of our own nothing is."""
+    if not url.postgres:
+        return
+    if not extra_installed():
+        yield Complaint(
+            key=key,
+            what="PostgreSQL needs what is not installed",
+            fix=f"run `pip install 'payproxy[{EXTRA}]'`",
+        )
+    if trusts_the_network(url):
+        yield Complaint(
+            key=key,
+            what="the records go over the network to a server that does not have to prove who it is",
+            fix="add ?sslmode=verify-full to the URL (and sslrootcert=FILE for a private CA)",
+            severity=Severity.WARNING,
         )

@@ -6,6 +6,7 @@ from pydantic import Field, Strict
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from proxy.settings.credential import CredentialSection
+from proxy.settings.database import DatabaseText, DatabaseUrl
 from proxy.settings.fields import (
     BaseUrl,
     Bytes,
@@ -148,11 +149,19 @@ class RequestLogSection(Section):
 
     stdout: bool = Field(default=True, description="one JSON line per record on stdout")
     file: PathText = Field("", description="file of JSON lines; reopened when moved away")
+    database: DatabaseText = Field(
+        DatabaseUrl("sqlite:requests.db"),
+        description='sqlite:FILE, relative to data_directory, or postgresql://...; "" turns it off',
+    )
+    database_file: PathText = Field("", description="file with the database's URL, mode 0600: for one with a password")
     durability: Literal["intent", "async"] = Field("intent", description="intent: on disk before it is sent | async")
     intent_methods: Methods = Field(("POST", "PUT", "PATCH", "DELETE"), description="methods that have an intent")
     index_headers: HeaderNames = Field(
         ("request-id", "requestId", "merchant-id", "merchantId", "Idempotency-Key"),
         description="request headers whose values are kept in records",
+    )
+    body_hmac_key_file: PathText = Field(
+        "", description="key, mode 0600, of an HMAC of the body in each record; `logs prove` compares a body with it"
     )
     spool_bytes: Count = Field(
         1073741824, description="journal kept while a sink is away; at the bound requests are refused (log_unavailable)"

@@ -95,11 +95,15 @@ class CallerValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestLogValues:
-    """What a worker must know of the request log; *index_headers* in the spelling of the configuration."""
+    """What a worker must know of the request log; *index_headers* in the spelling of the configuration.
+
+    The key in *body_hmac_key_file* ("" for no HMAC) signs nothing for the bank, so a worker may read it.
+    """
 
     durability: str
     intent_methods: tuple[str, ...]
     index_headers: tuple[str, ...]
+    body_hmac_key_file: str = ""
     spool_bytes: int
 
 

@@ -62,6 +62,7 @@ def snapshot_of(settings: Settings, *, instance: str) -> Snapshot:
             durability=log.durability,
             intent_methods=log.intent_methods,
             index_headers=log.index_headers,
+            body_hmac_key_file=log.body_hmac_key_file,
             spool_bytes=log.spool_bytes,
         ),
     )

@@ -3,7 +3,18 @@
 from collections.abc import Callable
 
 from proxy.clock import Clock, timestamp
-from proxy.events import ClockSkewMeasured, Event, MintFailed, TokenMinted, WorkerEnded, WorkerStarted
+from proxy.events import (
+    ClockSkewMeasured,
+    ConfigurationRefused,
+    ConfigurationReplaced,
+    CredentialReplaced,
+    Event,
+    MintFailed,
+    ReplacementRefused,
+    TokenMinted,
+    WorkerEnded,
+    WorkerStarted,
+)
 
 # Below this a clock is right enough for any assertion; above it people should know (tokens.md).
 _SKEW_WORTH_SAYING_SECONDS = 5.0
@@ -46,5 +57,21 @@ def _text(event: Event) -> str:
         case WorkerEnded():
             how = "ended" if event.expected else "died; what it had in flight is recorded as unknown"
             return f"worker {event.worker} (process {event.pid}) {how}, exit code {event.exit_code}"
+        case _:
+            return _change(event)
+
+
+def _change(event: Event) -> str:
+    match event:
+        case CredentialReplaced():
+            return f"credential {event.credential} replaced: key or secret {event.fingerprint}, proven by a mint"
+        case ReplacementRefused():
+            again = f"; next try in {event.retry_in:.0f} s" if event.retry_in else ""
+            return f"new files of {event.what} refused, the old ones stay in use: {event.cause}{again}"
+        case ConfigurationReplaced():
+            wait = f"; changed only by a restart: {', '.join(event.at_restart)}" if event.at_restart else ""
+            return f"configuration {event.digest} is in force{wait}"
+        case ConfigurationRefused():
+            return f"configuration refused, the old one stays in force: {event.cause}"
         case _:
             return ""

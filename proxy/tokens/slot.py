@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.clock import Clock
 from proxy.credentials.key import TokenKey
@@ -68,6 +68,11 @@ class Slot:
         self._timer: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
         self._budgets: dict[str, Budget] = {}
+
+    def adopt(self, token: AccessToken) -> None:
+        """Begin with *token*, which a slot for the same key and the same proof has minted; call it before `run`."""
+        self.current = replace(token, origins=self._origins)
+        self._due = token.stale_at
 
     async def run(self) -> None:
         """Mint whenever a mint is due, until cancelled; then nobody is left waiting."""

@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from proxy.callers.caller import Callers
@@ -10,6 +11,7 @@ from proxy.clock import Clock
 from proxy.forwarding.admission import Admission
 from proxy.forwarding.gateway import Gateway
 from proxy.forwarding.reception import Reception
+from proxy.records.body_hmac import body_digest, read_body_key
 from proxy.routing.compile import route_table
 from proxy.routing.head import LOOPBACK_NAMES, HeadLimits
 from proxy.settings.snapshot import ServerValues, Snapshot, UpstreamValues
@@ -30,8 +32,9 @@ def head_limits(snapshot: Snapshot) -> HeadLimits:
 def gateway_of(
     snapshot: Snapshot, *, ledger: WorkerLedger, send: Callable[[dict[str, Any]], None], clock: Clock
 ) -> Gateway:
-    """Return the collaborators of the data path; raises TlsUnusable where a TLS file can't be used."""
+    """Return the collaborators of the data path; raises TlsUnusable or OSError where a file can't be used."""
     server, table = snapshot.server, route_table(snapshot)
+    body_key = snapshot.request_log.body_hmac_key_file
     return Gateway(
         ledger=ledger,
         reception=Reception(
@@ -47,6 +50,7 @@ def gateway_of(
         clock=clock,
         exchange_timeout=server.exchange_timeout,
         max_body=server.max_body_bytes,
+        body_digest=body_digest(read_body_key(Path(body_key))) if body_key else None,
     )
 
 

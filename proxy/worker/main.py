@@ -5,6 +5,7 @@ import ctypes
 import gc
 import importlib
 import resource
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from proxy.records.record import RecordContext
 from proxy.settings.snapshot import Snapshot, decode
 from proxy.telemetry.counters import Counters
 from proxy.worker.compose import caller_tls, gateway_of
+from proxy.worker.door import close_door
 from proxy.worker.ledger import WorkerLedger
 from proxy.worker.link import Link
 from proxy.worker.listener import CallerServer, check_seam
@@ -35,14 +37,17 @@ class Worker:
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
-        self._snapshot: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._order: asyncio.Future[dict[str, Any] | None] = asyncio.get_running_loop().create_future()
         self._drain: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._handed_over = False
         self._gateway: Gateway | None = None
         self.link = Link(hear=self._hear, lost=self._keeper_is_gone)
 
     async def run(self) -> None:
         """Serve until told to drain, then end what is in flight."""
-        order = await self._snapshot
+        order = await self._order
+        if order is None:
+            return
         snapshot = decode(order["snapshot"].encode())
         counters = Counters(server_addresses={upstream.name: upstream.host for upstream in snapshot.upstreams})
         journal = _journal(snapshot, worker=order["worker"], clock=self._clock)
@@ -60,8 +65,12 @@ class Worker:
             reporting = tasks.create_task(self._report(counters, journal), name="counters to the keeper")
             grace = await self._drain
             await self._clock.sleep(grace)
-            for acceptor in accepting:
-                acceptor.close()
+            server.draining = True
+            if self._handed_over:  # the door is another's now, who takes in whoever stands in the queue
+                for acceptor in accepting:
+                    acceptor.close()
+            else:
+                await close_door(accepting, listeners, clock=self._clock)
             await self._finish(server, gateway, seconds=snapshot.server.exchange_timeout)
             reporting.cancel()
         await journal.close()
@@ -72,7 +81,6 @@ class Worker:
 
     async def _finish(self, server: CallerServer, gateway: Gateway, *, seconds: float) -> None:
         """Let every request in flight end, at most *seconds*; afterwards answer what still comes with 503."""
-        server.draining = True
         end = self._clock.monotonic() + seconds
         idle_end = self._clock.monotonic() + _IDLE_GRACE_SECONDS
         while server.connections and self._clock.monotonic() < end:
@@ -89,8 +97,9 @@ class Worker:
     def _hear(self, message: dict[str, Any]) -> None:
         kind = message["type"]
         if kind == "serve":
-            self._snapshot.set_result(message)
+            self._order.set_result(message)
         elif kind == "drain":
+            self._handed_over = message["handed_over"]
             self._stop(message["grace"])
         elif self._gateway is not None:
             self._gateway.board.hear(message)
@@ -98,8 +107,8 @@ class Worker:
     def _keeper_is_gone(self) -> None:
         """End what is in flight and stop: without a keeper nobody renews tokens or ships the journal."""
         self._stop(0.0)
-        if not self._snapshot.done():
-            self._snapshot.cancel()
+        if not self._order.done():
+            self._order.set_result(None)
 
     def _stop(self, grace: float) -> None:
         if not self._drain.done():
@@ -141,6 +150,12 @@ def _hide_memory() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
+def _leave_signals_to_the_keeper() -> None:
+    """Ignore what systemd and Ctrl-C send to every process: requests in flight end only if the keeper says when."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """Return uvloop's loop where the [speed] extra is installed, else asyncio's own."""
     try:
@@ -159,6 +174,7 @@ async def _run(descriptor: int) -> None:
 
 def main(descriptor: int) -> None:
     """Run a worker whose keeper is at the other end of *descriptor*."""
+    _leave_signals_to_the_keeper()
     _hide_memory()
     check_seam()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

@@ -1,8 +1,10 @@
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.checks.support import Identity, identity, write
+from tests.cli.serving import Site, site
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +25,10 @@ def folder(tmp_path: Path, mine: Identity) -> Path:
     write(tmp_path / "oauth.key", mine.key_pem())
     write(tmp_path / "oauth.crt", mine.certificate_pem, mode=0o644)
     return tmp_path
+
+
+@pytest.fixture(params=["jwt", "adfs"])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
+    """A site with which everything is right: once modern, once legacy."""
+    async with site(tmp_path, flavor=request.param) as made:
+        yield made

@@ -97,10 +97,10 @@ class Site:
                 await asyncio.sleep(0.03)
 
 
-def make_pair(folder: Path, name: str = "oauth", *, key: Any = None) -> bytes:
-    """Write NAME.key and NAME.crt into *folder* and return the certificate as PEM."""
-    own = key or new_key()
-    pem = public_pem(self_signed(own, SUBJECT, now=SystemClock().now(), entropy=SystemEntropy()))
+def make_pair(folder: Path, name: str = "oauth", *, age: float = 86400.0) -> bytes:
+    """Write NAME.key and NAME.crt, made *age* seconds ago, into *folder* and return the certificate as PEM."""
+    own = new_key()
+    pem = public_pem(self_signed(own, SUBJECT, now=SystemClock().now() - age, entropy=SystemEntropy()))
     private = folder / f"{name}.key"
     private.touch(mode=0o600)
     private.write_bytes(key_pem(own))
@@ -111,7 +111,6 @@ def make_pair(folder: Path, name: str = "oauth", *, key: Any = None) -> bytes:
 @asynccontextmanager
 async def site(folder: Path, *, flavor: str = "jwt") -> AsyncIterator[Site]:
     """Give a site whose certificate the bank knows and whose configuration is right."""
-    folder.mkdir(exist_ok=True)
     async with simulator(clock=SystemClock(), entropy=SystemEntropy()) as bank:
         made = Site(folder=folder, bank=bank, flavor=flavor, port=free_port())
         made.register(make_pair(folder))
@@ -139,7 +138,7 @@ async def serving(place: Site) -> AsyncIterator[Site]:
 
 async def _collect(process: asyncio.subprocess.Process, log: list[str]) -> None:
     if process.stderr is not None:
-        async for line in process.stderr:
+        while line := await process.stderr.readline():
             log.append(line.decode())
 
 

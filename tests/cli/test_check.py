@@ -6,6 +6,7 @@ from click.testing import CliRunner
 
 from proxy.cli.main import payproxy
 from proxy.credentials.csr import EXAMPLE_SUBJECT
+from tests.cli.serving import command, site
 from tests.cli.support import run
 
 
@@ -91,3 +92,43 @@ def test_no_configuration_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert result.exit_code == 78
     assert "payproxy init" in result.stdout
     assert CliRunner().invoke(payproxy, ["check", "a", "--config", "b"]).exit_code == 2
+
+
+async def test_online_findings_join_the_list(tmp_path: Path) -> None:
+    """One list of both kinds, each finding with the same six keys; stderr tells what went well; the end is 1."""
+    async with site(tmp_path) as place:
+        place.write(credential='key_id_format = "x5t"', server='hosts = ["a"]\nclient_ca_file = "missing"')
+        offline = await command("check", "--config", place.config, "--json")
+        place.write(credential='key_id_format = "x5t"')
+        online = await command("check", "--config", place.config, "--online", "--json")
+        human = await command("check", place.config, "--online")
+
+    assert "client_ca_file" in offline.stdout
+    [finding] = json.loads(online.stdout)
+    assert set(finding) == {"severity", "file", "line", "key", "what", "fix"}
+    assert finding["key"] == "credentials.login.key_id_format"
+    assert (online.exit_code, human.exit_code) == (1, 1)
+    assert human.stdout.count("\n") == 1
+    assert "bank: 127.0.0.1:" in human.stderr
+    assert "would not start" not in human.stderr
+
+
+async def test_call_implies_online(tmp_path: Path) -> None:
+    """A good configuration that also calls has no findings, ends with 0 and shows no token."""
+    async with site(tmp_path) as place:
+        done = await command("check", place.config, "--call")
+
+    assert (done.exit_code, done.stdout) == (0, "no findings\n")
+    assert "GET /payment/helloworld through route payments: 200" in done.stderr
+    assert "eyJ" not in done.stderr
+
+
+async def test_a_broken_configuration_is_not_asked_about(tmp_path: Path) -> None:
+    """Nothing is sent for what `serve` would refuse."""
+    async with site(tmp_path) as place:
+        place.write(credential="nonsense = 1")
+        done = await command("check", place.config, "--online")
+        assert place.bank.world.log.total == 0
+
+    assert done.exit_code == 1
+    assert "would not start" in done.stderr

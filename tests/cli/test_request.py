@@ -1,5 +1,4 @@
 import json
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -45,7 +44,7 @@ async def test_a_body_from_a_file_with_headers(place: Site, tmp_path: Path) -> N
     assert value["milliseconds"]["connect"] <= value["milliseconds"]["total"]
     assert value["request_id"]
     [seen] = place.bank.world.seen("/payment/v2/payments")
-    headers = {name.lower(): text for name, text in seen.headers}
+    headers = {name.decode().lower(): text.decode() for name, text in seen.headers}
     assert (headers["request-id"], headers["idempotency-key"], headers["x-other"]) == ("abc", "mine", "two")
     assert headers["content-type"] == "application/json"
     assert seen.body_size == len(b'{"amount":  1.00}\n')
@@ -90,7 +89,8 @@ async def test_no_proxy_to_reach(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["GET", "/a b"], ["GET", "/\u00e4"], ["G T", "/"], ["GET", "/", "-H", "nonsense"], ["GET", "/", "-H", "a: b\nc"],
+        ["GET", "/a b"], ["GET", "/\u00e4"], ["G\nT", "/"], ["GET", "/", "-H", "nonsense"],
+        ["GET", "/", "-H", "a: b\nc"],
         ["GET", "/", "-d", "@missing"],
     ],
 )  # fmt: skip

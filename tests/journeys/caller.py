@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
+
+from tests.journeys.waiting import until
 
 ANSWER_SECONDS = 60.0
 _AGAIN_SECONDS = 0.02
@@ -119,11 +121,17 @@ class Load:
 
     A connection that ends after an answer with `Connection: close` is opened anew. A refused connect ends that part of
     the load once *ending* is set, or is tried again if the load is *stubborn*; else it is a failure, as is every
-    connection that ends without the answer to what was sent on it.
+    connection that ends without the answer to what was sent on it. Not kept *alive*: a new connection for each request.
     """
 
     def __init__(
-        self, address: Address, make: Callable[[int], Request], *, connections: int, stubborn: bool = False
+        self,
+        address: Address,
+        make: Callable[[int], Request],
+        *,
+        connections: int,
+        stubborn: bool = False,
+        alive: bool = True,
     ) -> None:
         self.address = address
         self.ending = False
@@ -132,6 +140,7 @@ class Load:
         self._make = make
         self._connections = connections
         self._stubborn = stubborn
+        self._alive = alive
         self._numbers = itertools.count(1)
         self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -141,12 +150,17 @@ class Load:
         """Return how many answers had which status."""
         return Counter(answer.status for answer in self.answers)
 
-    async def __aenter__(self) -> "Load":
+    async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._keep_busy()) for _ in range(self._connections)]
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         await self.stop()
+
+    async def goes_on(self, number: int) -> None:
+        """Return when *number* more requests were answered."""
+        wanted = len(self.answers) + number
+        await until(lambda: len(self.answers) >= wanted, otherwise=f"the load stands at {len(self.answers)} answers")
 
     async def stop(self) -> None:
         """Send nothing more, and return when all is answered that was sent."""
@@ -179,5 +193,5 @@ class Load:
                 self.failures.append(f"{request.key or request.path}: {type(error).__name__}")
                 return
             self.answers.append(answer)
-            if answer.headers.get("connection") == "close":
+            if not self._alive or answer.headers.get("connection") == "close":
                 return

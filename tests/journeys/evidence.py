@@ -33,9 +33,9 @@ class Evidence:
             sends[key] += max(attempts[id_], told[id_])
         return sends
 
-    def take(self, lines: Iterator[Record]) -> None:
-        """Note what *lines* say."""
-        for line in lines:
+    def take(self, found: Iterator[Record]) -> None:
+        """Note what the lines *found* say."""
+        for line in found:
             match line["kind"]:
                 case "intent":
                     self.intents[line["id"], line["attempt"]] = line
@@ -53,17 +53,17 @@ def evidence(directory: Path) -> Evidence:
     """
     found = Evidence()
     for path in sorted((directory / "data" / "journal").glob("*.jsonl")):
-        found.take(_lines(path))
+        found.take(lines(path))
     for path in sorted((directory / "data" / "stream").glob("records-*.jsonl")):
-        found.take(_lines(path))
-    found.take(_lines(directory / "requests.jsonl"))
+        found.take(lines(path))
+    found.take(lines(directory / "requests.jsonl"))
     return found
 
 
 def records(directory: Path) -> list[Record]:
     """Return the log file's exchanges, the first of each id."""
     found: dict[str, Record] = {}
-    for line in _lines(directory / "requests.jsonl"):
+    for line in lines(directory / "requests.jsonl"):
         if line["kind"] == "exchange":
             found.setdefault(line["id"], line)
     return list(found.values())
@@ -74,7 +74,7 @@ def record(directory: Path, id_: str) -> Record:
     return next((each for each in records(directory) if each["id"] == id_), {})
 
 
-def _lines(path: Path) -> Iterator[Record]:
+def lines(path: Path) -> Iterator[Record]:
     """Yield the lines of *path* up to the reserve's first NUL; of a torn last one nothing."""
     try:
         data = path.read_bytes().partition(b"\0")[0]

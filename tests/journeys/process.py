@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.journeys.caller import Address, Answer, get
 from tests.journeys.waiting import until
@@ -28,10 +28,9 @@ class Process:
         self.stderr = stderr
 
     @classmethod
-    async def run(cls, directory: Path, *arguments: str, env: Mapping[str, str] = _NOTHING) -> "Process":
+    async def run(cls, directory: Path, *arguments: str, env: Mapping[str, str] = _NOTHING) -> Self:
         """Start python with *arguments*, with *directory* for its output and nothing of our environment but PATH."""
-        number = len(list(directory.glob("stdout.*"))) + 1
-        paths = directory / f"stdout.{number}", directory / f"stderr.{number}"
+        paths = _new_outputs(directory)
         with paths[0].open("wb") as stdout, paths[1].open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -141,6 +140,11 @@ class Instance(Process):
             return False
         self.address, self.admin = (found[1], int(found[2])), (found[3], int(found[4]))
         return True
+
+
+def _new_outputs(directory: Path) -> tuple[Path, Path]:
+    number = len(list(directory.glob("stdout.*"))) + 1
+    return directory / f"stdout.{number}", directory / f"stderr.{number}"
 
 
 def children(pid: int) -> frozenset[int]:

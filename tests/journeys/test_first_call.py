@@ -94,8 +94,10 @@ async def test_the_metrics_have_the_contracts_names_and_move(tmp_path: Path, ban
     await get(instance.address, "/nowhere")
 
     wanted = [
-        'http_server_request_duration_seconds_count{http_request_method="GET",http_response_status_code="200",'
-        'http_route="hello"} 1.0',
+        (
+            'http_server_request_duration_seconds_count{http_request_method="GET",'
+            'http_response_status_code="200",http_route="hello"} 1.0'
+        ),
         'http_client_request_duration_seconds_count{http_response_status_code="401",server_address="127.0.0.1"} 1.0',
         'payproxy_overhead_seconds_count{http_route="payments"} 1.0',
         'payproxy_exchanges_total{http_route="payments",sent_upstream="yes"} 1.0',

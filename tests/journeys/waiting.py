@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 Result = TypeVar("Result")
 
@@ -12,9 +12,13 @@ PATIENCE_SECONDS = 30.0
 _LOOK_SECONDS = 0.02
 
 
+@overload
+async def until(what: Callable[[], Awaitable[Result]], *, otherwise: str, within: float = ...) -> Result: ...
+@overload
+async def until(what: Callable[[], Result | None], *, otherwise: str, within: float = ...) -> Result: ...
 async def until(
-    what: Callable[[], Result | Awaitable[Result]], *, otherwise: str, within: float = PATIENCE_SECONDS
-) -> Result:
+    what: Callable[[], Awaitable[Result] | Result | None], *, otherwise: str, within: float = PATIENCE_SECONDS
+) -> Result | None:
     """Return the first true value of *what*; AssertionError *otherwise*, after *within* seconds."""
     loop = asyncio.get_running_loop()
     end = loop.time() + within

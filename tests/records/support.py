@@ -67,6 +67,7 @@ class Exchange:
     note: str = ""
     caller_left: bool = False
     request_bytes: int = 1024
+    body_hmac: str = ""
     response_bytes: int = 541
     waited: float = 0.012
     index: tuple[tuple[str, str], ...] = ()

@@ -46,6 +46,7 @@ FIELDS = [
     "overhead_ms",
     "request_bytes",
     "response_bytes",
+    "body_hmac",
     "index",
     "config_digest",
 ]

@@ -10,9 +10,6 @@ from proxy.settings.shape import Kind, kind_of, sections
 CONTRACT_NOT_YET = {
     "private_key_uri",
     "share_tokens",
-    "database",
-    "database_file",
-    "body_hmac_key_file",
     "signature",
     "state",
     "migrations",

@@ -1,9 +1,9 @@
-"""A worker's gateway in this process: the real listener, data path, journal and pools, and a keeper that is scripted."""
+"""A worker's gateway in this process: listener, data path, journal and pools are real, the keeper is scripted."""
 
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from proxy.telemetry.counters import Counters
 from proxy.worker.compose import gateway_of
 from proxy.worker.ledger import WorkerLedger
 from proxy.worker.listener import CallerServer
+from proxy.worker.patience import PATIENCE, Patience
 from tests.upstream.support import OK, Bank, Request, Step, bank, eventually, says
 from tests.worker.values import snapshot
 
@@ -127,7 +128,7 @@ class Proxy:
         lines = [
             json.loads(line)
             for path in sorted((self.directory / "journal").glob("*.jsonl"))
-            for line in path.read_bytes().splitlines()
+            for line in path.read_bytes().rstrip(b"\0").splitlines()  # it is preallocated
         ]
         return [line for line in lines if line.get("kind") == kind]
 
@@ -138,12 +139,13 @@ async def proxy(
     *script: Step,
     early: bool = False,
     tokens: bool = True,
+    patience: Patience = PATIENCE,
     **changes: Any,
 ) -> AsyncIterator[Proxy]:
     """Run a worker's gateway towards a bank with *script*; *changes* go to `values.snapshot`."""
     async with bank(*(script or (says(OK),)), early=early) as it:
         values = snapshot(directory, changes.pop("port", it.port), **changes)
-        async with _running(values, it, directory) as running:
+        async with _running(values, it, directory, patience) as running:
             if tokens:
                 for digest in {route.token_key.digest for route in running.gateway.table.routes}:
                     running.keeper.mint(digest)
@@ -151,7 +153,7 @@ async def proxy(
 
 
 @contextlib.asynccontextmanager
-async def _running(values: Snapshot, its_bank: Bank, directory: Path) -> AsyncIterator[Proxy]:
+async def _running(values: Snapshot, its_bank: Bank, directory: Path, patience: Patience) -> AsyncIterator[Proxy]:
     journal = Journal(
         directory,
         worker="w1",
@@ -165,7 +167,9 @@ async def _running(values: Snapshot, its_bank: Bank, directory: Path) -> AsyncIt
     ledger = Ledger(values.request_log, journal=journal, counters=counters, clock=CLOCK, entropy=SystemEntropy())
     keeper = Keeper()
     gateway = keeper.gateway = gateway_of(values, ledger=ledger, send=keeper.hear, clock=CLOCK)
-    server = CallerServer(lambda side: forward(side, gateway), max_header_bytes=values.server.max_header_bytes)
+    server = CallerServer(
+        lambda side: forward(side, gateway), max_header_bytes=values.server.max_header_bytes, patience=patience
+    )
     await journal.open()
     acceptor = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     port = acceptor.sockets[0].getsockname()[1]
@@ -188,6 +192,3 @@ async def _running(values: Snapshot, its_bank: Bank, directory: Path) -> AsyncIt
         for pool in gateway.pools.values():
             await pool.close()
         await journal.close()
-
-
-Check = Callable[[Proxy], None]

@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 PATIENCE = 8.0  # seconds until a test that waits for the proxy has failed
@@ -147,7 +148,7 @@ async def wire(port: int, *, receive_buffer: int = 0) -> AsyncIterator[Wire]:
     except BaseException:
         raw.close()
         raise
-    reader, writer = await asyncio.open_connection(sock=raw, limit=262144 if not receive_buffer else receive_buffer)
+    reader, writer = await asyncio.open_connection(sock=raw, limit=receive_buffer or 262144)
     try:
         yield Wire(reader, writer)
     finally:
@@ -180,4 +181,4 @@ def chunked(*pieces: bytes, last: bytes = b"0\r\n\r\n") -> bytes:
 def split(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     """Return *data* cut at *cuts*."""
     at = [0, *sorted(cut for cut in set(cuts) if 0 < cut < len(data)), len(data)]
-    return [data[start:end] for start, end in zip(at, at[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(at)]

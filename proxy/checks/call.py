@@ -1,0 +1,119 @@
+"""One harmless call of the bank's API, straight to the upstream, to see whether it takes the token."""
+
+import json
+from dataclasses import dataclass
+
+from proxy.clock import Clock
+from proxy.errors import MethodNotAllowed, NoRoute, Overloaded, UpstreamFault
+from proxy.routing.plan import outbound_target
+from proxy.routing.table import Route, RouteTable
+from proxy.routing.target import parse_target
+from proxy.secret import Secret
+from proxy.settings.findings import Complaint, Key
+from proxy.settings.snapshot import UpstreamValues
+from proxy.upstream.pool import Pool, Upstream
+from proxy.upstream.tls import TlsUnusable
+
+# It moves nothing: the bank offers it for a first try.
+METHOD, PATH = "GET", "/payment/helloworld"
+
+# A greeting that takes longer is not worth waiting for.
+SECONDS = 15.0
+
+_LOOKED_AT_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Called:
+    """What came of a call: a *complaint*, or a *note* on a call that went well."""
+
+    complaint: Complaint | None = None
+    note: str = ""
+
+
+def takes_it(route: Route) -> bool:
+    """Return whether *route*, if it were alone, would take the call."""
+    try:
+        RouteTable([route]).match(METHOD, route.strip_prefix + PATH)
+    except (NoRoute, MethodNotAllowed):
+        return False
+    return True
+
+
+async def call(route: Route, upstream: UpstreamValues, token: Secret, *, position: int, clock: Clock) -> Called:
+    """Send the call through *route*, the rule at *position*, within 15 s."""
+    target = outbound_target(parse_target(route.strip_prefix + PATH), route)
+    head = (
+        f"{METHOD} {target} HTTP/1.1\r\nHost: {route.host_header}\r\nAccept: application/json\r\n"
+        f"Authorization: Bearer {token.reveal()}\r\n\r\n"
+    ).encode("ascii")
+    at_url: Key = ("upstreams", upstream.name, "url")
+    try:
+        pool = Pool(_upstream(upstream), clock=clock)
+    except TlsUnusable as error:
+        complaint = Complaint(key=("upstreams", upstream.name), what=str(error), fix="correct the file or its path")
+        return Called(complaint=complaint)
+    try:
+        connection = await pool.connect()
+        answer = await connection.send(head, b"", method=METHOD, deadline=clock.monotonic() + SECONDS)
+        body = b""
+        while len(body) < _LOOKED_AT_BYTES and (piece := await answer.read()):
+            body += piece
+    except (UpstreamFault, Overloaded) as error:
+        what = f"{METHOD} {target} got no answer: {error.detail} ({error.cause})"
+        return Called(complaint=Complaint(key=at_url, what=what, fix="look at url, egress_proxy and the firewall"))
+    finally:
+        await pool.close()
+    kind = next((value for name, value in answer.headers if name.lower() == b"content-type"), b"")
+    said = f"{METHOD} {target} through route {route.name}: {answer.status}"
+    if answer.status < 300 and not _is_page(kind, body):
+        return Called(note=said)
+    return Called(
+        complaint=_complaint(answer.status, said, position=position, at_url=at_url, page=_is_page(kind, body))
+    )
+
+
+def _complaint(status: int, said: str, *, position: int, at_url: Key, page: bool) -> Complaint:
+    at_audience: Key = ("routes", position, "audience")
+    if page:
+        what = f"{said}, an HTML page: a corporate proxy answered for the bank"
+        return Complaint(key=at_url, what=what, fix="have the bank's host allowed there, or set egress_proxy")
+    if status == 401:
+        what = f"{said}: the API refuses a token that was minted a moment ago"
+        fix = "look whether audience and upstream are of the same product and environment"
+        return Complaint(key=at_audience, what=what, fix=fix)
+    if status == 403:
+        what = f"{said}: the client is not entitled to this API"
+        return Complaint(key=at_audience, what=what, fix="ask your representative at the bank to entitle this client")
+    if status == 404:
+        what = f"{said}: this host has no such path"
+        return Complaint(key=at_url, what=what, fix="look at url and strip_prefix; not every product has this path")
+    if status >= 500 or status == 429:
+        return Complaint(key=at_url, what=f"{said}: the bank's side has a fault or is busy", fix="try again later")
+    return Complaint(key=at_url, what=f"{said}, which is not expected", fix="look at url")
+
+
+def _is_page(kind: bytes, body: bytes) -> bool:
+    if b"html" in kind.lower():
+        return True
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return body.lstrip()[:1] == b"<"
+    return False
+
+
+def _upstream(values: UpstreamValues) -> Upstream:
+    return Upstream(
+        scheme=values.scheme,
+        host=values.host,
+        port=values.port,
+        connect_timeout=min(values.connect_timeout, SECONDS),
+        response_timeout=min(values.response_timeout, SECONDS),
+        idle_timeout=values.idle_timeout,
+        ca_file=values.ca_file,
+        client_certificate_file=values.client_certificate_file,
+        client_key_file=values.client_key_file,
+        egress_proxy=values.egress_proxy,
+        max_connections=1,
+    )

@@ -1,0 +1,221 @@
+"""Why there is no token: what an answer means, its likely causes in order, the confirmed ones first; pure."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from urllib.parse import urlsplit
+
+from proxy.checks import suspects
+from proxy.checks.suspects import Evidence, Suspect, Verdict
+from proxy.settings.credential import PRESETS
+from proxy.settings.findings import Complaint, Key, Severity
+
+# tokens.md: above this people should know; below, any assertion is good.
+SKEW_WORTH_SAYING_SECONDS = 5.0
+
+# More than these nobody reads; the first is right in every case that could be told apart.
+_MOST_SUSPECTS = 4
+
+_STATUS = re.compile(r"\d{3}\b")
+
+
+class Kind(Enum):
+    """What an answer, or the lack of one, is about."""
+
+    CLIENT_ID = "the endpoint does not know the client id"
+    PROOF = "the endpoint does not accept the client's proof of who it is"
+    AUDIENCE = "the endpoint does not accept the audience"
+    SCOPE = "the endpoint does not accept the scope"
+    ENTITLEMENT = "the client may not have this token: the bank has to grant it"
+    REQUEST = "the endpoint does not accept the request"
+    ADDRESS = "there is no token endpoint at this address"
+    STRANGER = "something other than the token endpoint answered, most likely a corporate proxy"
+    BUSY = "the endpoint asks for fewer requests"
+    OUTAGE = "the endpoint has a fault of its own"
+    SLOW = "the endpoint did not answer in time"
+    NONSENSE = "the endpoint's answer can't be used"
+
+
+# About the client as a whole: another audience would fare no better, and the bank sees every failed attempt.
+OF_THE_CLIENT = frozenset(Kind) - {Kind.AUDIENCE, Kind.SCOPE, Kind.ENTITLEMENT, Kind.REQUEST}
+
+# Microsoft's numbers say more than the RFC's words (facts: jpm-payments.md 2.7).
+_NUMBERS = {
+    "MSIS9607": Kind.CLIENT_ID,
+    "MSIS9622": Kind.PROOF,
+    "MSIS9344": Kind.PROOF,
+    "MSIS9602": Kind.AUDIENCE,
+    "MSIS9321": Kind.ENTITLEMENT,
+}
+_ERRORS = {
+    "invalid_client": Kind.PROOF,
+    "invalid_grant": Kind.PROOF,
+    "invalid_resource": Kind.AUDIENCE,
+    "invalid_target": Kind.AUDIENCE,
+    "invalid_scope": Kind.SCOPE,
+    "unauthorized_client": Kind.ENTITLEMENT,
+    "access_denied": Kind.ENTITLEMENT,
+    "invalid_request": Kind.REQUEST,
+    "unsupported_grant_type": Kind.ADDRESS,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A mint that failed: *error* is the endpoint's own word or "", *cause* what the operator may read of it.
+
+    *route* is the position of the rule that asks for *audience* and *scope*.
+    """
+
+    error: str
+    cause: str
+    audience: str = ""
+    scope: str = ""
+    route: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        """Return what it is about."""
+        status = _STATUS.match(self.cause)
+        return _kind(self.error, self.cause, int(status[0]) if status else 0)
+
+
+def diagnose(refusal: Refusal, evidence: Evidence, *, proxy_variable: str = "") -> Complaint:
+    """Return *refusal* explained; *proxy_variable* is like HTTPS_PROXY if this environment has it set."""
+    kind = refusal.kind
+    ranked = sorted(_suspects(kind, refusal, evidence, proxy_variable), key=lambda one: one.verdict)[:_MOST_SUSPECTS]
+    asked = refusal.audience or refusal.scope
+    what = f"no token{f' for {asked}' if asked else ''}: {kind.value} ({refusal.cause})"
+    if not ranked:
+        return Complaint(key=evidence.at("token_url"), what=what, fix="wait, then try again; tell the bank if it stays")
+    number = [f"{at}. " if len(ranked) > 1 else "" for at in range(1, len(ranked) + 1)]
+    causes = "; ".join(
+        f"{place}{one.what}{' (the configuration confirms it)' if one.verdict is Verdict.CONFIRMED else ''}"
+        for place, one in zip(number, ranked, strict=True)
+    )
+    return Complaint(key=ranked[0].key, what=f"{what}; likely: {causes}", fix=ranked[0].fix)
+
+
+def clock_off(name: str, skew: float | None) -> Complaint | None:
+    """Return a warning about a clock that is off and corrected for, None for one that is right enough."""
+    if skew is None or abs(skew) <= SKEW_WORTH_SAYING_SECONDS:
+        return None
+    return Complaint(
+        key=("credentials", name),
+        what=f"{suspects.clock_words(skew)}; assertions are corrected for it, up to 10 min",
+        fix="let NTP set this machine's clock",
+        severity=Severity.WARNING,
+    )
+
+
+def _kind(error: str, cause: str, status: int) -> Kind:
+    if "instead of JSON" in cause or 300 <= status < 400:
+        return Kind.STRANGER
+    for number, kind in _NUMBERS.items():
+        if number in cause:
+            return kind
+    if error in _ERRORS:
+        return _ERRORS[error]
+    by_status = {400: Kind.REQUEST, 401: Kind.ENTITLEMENT, 403: Kind.ENTITLEMENT, 429: Kind.BUSY, 200: Kind.NONSENSE}
+    if status in by_status:
+        return by_status[status]
+    if status:
+        return Kind.OUTAGE if status >= 500 else Kind.ADDRESS
+    return Kind.SLOW if "no complete answer within" in cause else Kind.OUTAGE
+
+
+def _suspects(kind: Kind, refusal: Refusal, evidence: Evidence, proxy_variable: str) -> Iterator[Suspect]:
+    audience_at: Key = ("routes", refusal.route, "audience")
+    match kind:
+        case Kind.CLIENT_ID:
+            yield from suspects.client_id(evidence)
+        case Kind.PROOF:
+            yield from _proof(refusal, evidence)
+        case Kind.AUDIENCE:
+            yield from suspects.audience(evidence, asked=refusal.audience, at=audience_at)
+        case Kind.SCOPE:
+            yield _scope(refusal)
+        case Kind.ENTITLEMENT:
+            yield from _confirmed(suspects.client_id(evidence))
+            yield Suspect(
+                key=audience_at,
+                what="the client is not entitled to this audience, or this machine's address is not on the bank's list",
+                fix="ask your representative at the bank to entitle this client",
+            )
+        case Kind.REQUEST:
+            yield from _request(refusal, evidence, audience_at)
+        case Kind.ADDRESS | Kind.NONSENSE:
+            yield _address(evidence)
+        case Kind.STRANGER:
+            yield from _stranger(evidence, proxy_variable)
+        case Kind.SLOW:
+            what = "the connection is made and then nothing comes: the endpoint is slow, or a proxy in between is"
+            yield Suspect(key=evidence.at("timeout"), what=what, fix="try again; then ask who runs what lies between")
+
+
+def _proof(refusal: Refusal, evidence: Evidence) -> Iterator[Suspect]:
+    match evidence.section.auth_method:
+        case "private_key_jwt":
+            yield from suspects.key_id(evidence)
+            yield from suspects.assertion_audience(evidence)
+            yield from suspects.unproven_key(evidence)
+            yield from suspects.validity(evidence)
+            yield from suspects.clock(evidence)
+            if "MSIS" not in refusal.cause:  # ADFS says MSIS9607 for an unknown one
+                yield from suspects.client_id(evidence)
+            yield from suspects.registration(evidence)
+            yield from suspects.tls_identity(evidence)
+        case "tls_client_auth":
+            yield from suspects.tls_identity(evidence)
+            yield from suspects.client_id(evidence)
+        case _:
+            yield from suspects.secret(evidence)
+            yield from suspects.client_id(evidence)
+
+
+def _request(refusal: Refusal, evidence: Evidence, audience_at: Key) -> Iterator[Suspect]:
+    yield from _confirmed(suspects.audience(evidence, asked=refusal.audience, at=audience_at))
+    if evidence.section.extra_parameters:
+        what = "extra_parameters holds what this endpoint does not take"
+        yield Suspect(key=evidence.at("extra_parameters"), what=what, fix="take them away one by one")
+    yield _address(evidence)
+
+
+def _scope(refusal: Refusal) -> Suspect:
+    at: Key = ("routes", refusal.route, "scope")
+    if not refusal.scope:
+        return Suspect(key=at, what="the route names no scope, and this client has no default one", fix="set scope")
+    return Suspect(
+        key=at,
+        what=f'the bank does not know the scope "{refusal.scope}", or has not granted it to this client',
+        fix="correct it, or take scope away if the bank named none",
+    )
+
+
+def _address(evidence: Evidence) -> Suspect:
+    usual = str(PRESETS[evidence.section.flavor].get("token_url", ""))
+    other_path = bool(usual) and urlsplit(usual).path != urlsplit(evidence.section.token_url).path.rstrip("/")
+    return Suspect(
+        key=evidence.at("token_url"),
+        what=f"token_url has another path than the bank's {usual}" if other_path else "token_url is not right",
+        fix="take token_url away: the flavor has it" if other_path else "copy it from what the bank handed out",
+        verdict=Verdict.CONFIRMED if other_path else Verdict.POSSIBLE,
+    )
+
+
+def _stranger(evidence: Evidence, proxy_variable: str) -> Iterator[Suspect]:
+    proxied = bool(evidence.section.egress_proxy)
+    what = "egress_proxy answered itself" if proxied else "a proxy or portal in between answered for the bank"
+    fix = "have the bank's host allowed there" if proxied else "have this machine's way to the bank freed"
+    if proxy_variable and not proxied:
+        what = f"{what}; {proxy_variable} is set here, which payproxy does not read"
+        fix = "set egress_proxy to that proxy"
+    confirmed = proxied or bool(proxy_variable)
+    verdict = Verdict.CONFIRMED if confirmed else Verdict.POSSIBLE
+    yield Suspect(key=evidence.at("egress_proxy"), what=what, fix=fix, verdict=verdict)
+    yield _address(evidence)
+
+
+def _confirmed(found: Iterable[Suspect]) -> Iterator[Suspect]:
+    return (one for one in found if one.verdict is Verdict.CONFIRMED)

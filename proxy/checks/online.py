@@ -1,0 +1,244 @@
+"""Everything that can be said about a configuration by asking: the ways, the clocks, a mint for each token it needs."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cryptography import x509
+
+from proxy.checks.call import METHOD, PATH, call, takes_it
+from proxy.checks.diagnosis import OF_THE_CLIENT, Refusal, clock_off, diagnose
+from proxy.checks.files import check_settings_files
+from proxy.checks.obstacle import Place, obstacle, passage
+from proxy.checks.probe import Destination, probe
+from proxy.checks.suspects import Evidence, Verdict, clock
+from proxy.clock import Clock
+from proxy.credentials.credential import Credential, CredentialUnusable
+from proxy.credentials.key import TokenKey
+from proxy.credentials.keys import thumbprint
+from proxy.entropy import Entropy
+from proxy.errors import TokenRefused, TokenUnavailable
+from proxy.events import ClockSkewMeasured, Event
+from proxy.routing.compile import route_table
+from proxy.routing.table import Route
+from proxy.settings.fields import url_parts
+from proxy.settings.findings import Complaint, Finding, Key, in_order
+from proxy.settings.load import Loaded
+from proxy.settings.sections import Settings
+from proxy.settings.snapshot import Snapshot
+from proxy.settings.values import snapshot_of
+from proxy.tokens.endpoint import TokenEndpoint
+from proxy.tokens.response import Minted, MintRefused
+from proxy.tokens.token import fingerprint
+from proxy.upstream.tls import TlsUnusable
+
+# People wait for the answer; a longer timeout of the configuration is for the service.
+STEP_SECONDS = 10.0
+
+# They say how a machine reaches the internet; payproxy reads none of them.
+PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy")
+
+
+@dataclass(slots=True, kw_only=True)
+class Online:
+    """What came of it; *notes* are about what went well, for people who watch."""
+
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+async def check_online(
+    loaded: Loaded, *, clock: Clock, entropy: Entropy, environ: Mapping[str, str], call_too: bool = False
+) -> Online:
+    """Return what asking shows about *loaded*; with *call_too* the API is called with each token that can greet.
+
+    Everything that can go at once does, and each step ends after 10 s. A credential that is refused as a whole is tried
+    once only. Nothing is sent for a configuration with errors of its own.
+    """
+    if loaded.settings is None:
+        return Online(notes=["nothing was asked: the configuration has errors"])
+    check = _Check(loaded.settings, clock=clock, entropy=entropy, environ=environ)
+    await check.run(call_too=call_too)
+    findings = in_order(loaded.places.finding(complaint) for complaint in check.complaints)
+    return Online(findings=list(findings), notes=check.notes)
+
+
+class _Check:
+    def __init__(self, settings: Settings, *, clock: Clock, entropy: Entropy, environ: Mapping[str, str]) -> None:
+        self.complaints: list[Complaint] = []
+        self.notes: list[str] = []
+        self._settings = settings
+        self._snapshot: Snapshot = snapshot_of(settings, instance="check")
+        self._clock = clock
+        self._entropy = entropy
+        self._variable = next((name for name in PROXY_VARIABLES if environ.get(name)), "")
+        self._files = check_settings_files(settings, now=clock.now())
+        self._minted: dict[TokenKey, Minted] = {}
+
+    async def run(self, *, call_too: bool) -> None:
+        routes = list(enumerate(route_table(self._snapshot).routes))
+        credentials = dict.fromkeys(route.token_key.credential for _, route in routes)
+        upstreams = dict.fromkeys(route.upstream for _, route in routes)
+        async with asyncio.TaskGroup() as tasks:
+            for name in credentials:
+                tasks.create_task(self._credential(name, routes), name=f"credential {name}")
+            ways = [tasks.create_task(self._upstream(name), name=f"upstream {name}") for name in upstreams]
+        reached = {name for name, way in zip(upstreams, ways, strict=True) if way.result()}
+        self._bound_tokens(routes)
+        if call_too:
+            await self._call([(at, route) for at, route in routes if route.upstream in reached])
+
+    async def _credential(self, name: str, routes: Sequence[tuple[int, Route]]) -> None:
+        section = self._settings.credentials[name]
+        url = url_parts(section.token_url)
+        destination = Destination(
+            scheme=url.scheme,
+            host=url.host,
+            port=url.port,
+            ca_file=section.ca_file,
+            client_certificate_file=section.client_certificate_file,
+            client_key_file=section.client_key_file,
+            egress_proxy=section.egress_proxy,
+        )
+        skews: list[float] = []
+
+        def observe(event: Event) -> None:
+            if isinstance(event, ClockSkewMeasured):
+                skews.append(event.seconds)
+
+        try:
+            loaded = Credential.load(section, name=name, base=Path(self._settings.data_directory))
+            credential = replace(loaded, timeout=min(loaded.timeout, STEP_SECONDS))
+            endpoint = TokenEndpoint(credential, clock=self._clock, entropy=self._entropy, observe=observe)
+        except CredentialUnusable as error:
+            self._unusable(("credentials", name), str(error))
+            return
+        try:
+            if await self._arrives(destination, Place(key=("credentials", name), url="token_url")):
+                refusals = await self._mint(endpoint, _wanted(name, routes))
+                self._explain(name, refusals, skew=skews[-1] if skews else None, credential=credential)
+        finally:
+            await endpoint.close()
+
+    async def _upstream(self, name: str) -> bool:
+        values = next(one for one in self._snapshot.upstreams if one.name == name)
+        destination = Destination(
+            scheme=values.scheme,
+            host=values.host,
+            port=values.port,
+            ca_file=values.ca_file,
+            client_certificate_file=values.client_certificate_file,
+            client_key_file=values.client_key_file,
+            egress_proxy=values.egress_proxy,
+        )
+        return await self._arrives(destination, Place(key=("upstreams", name), url="url"))
+
+    async def _arrives(self, destination: Destination, place: Place) -> bool:
+        try:
+            way = await probe(destination, clock=self._clock, seconds=STEP_SECONDS)
+        except TlsUnusable as error:
+            self._unusable(place.key, str(error))
+            return False
+        complaint = obstacle(way, replace(place, proxy_variable=self._variable))
+        if complaint is not None:
+            self.complaints.append(complaint)
+            return False
+        self.notes.append(f"{place.key[1]}: {passage(way)}")
+        return True
+
+    async def _mint(self, endpoint: TokenEndpoint, wanted: Mapping[TokenKey, int]) -> list[Refusal]:
+        """Mint one token for each of *wanted*: one first, the rest at once unless the client itself was refused."""
+        keys = list(wanted)
+        refused = [await self._mint_one(endpoint, keys[0], wanted[keys[0]])]
+        first = refused[0]
+        if first is not None and first.kind in OF_THE_CLIENT:
+            if keys[1:]:
+                self.notes.append(f"{keys[0].credential}: {len(keys) - 1} more audiences were not tried")
+        else:
+            refused += await asyncio.gather(*(self._mint_one(endpoint, key, wanted[key]) for key in keys[1:]))
+        return [refusal for refusal in refused if refusal is not None]
+
+    async def _mint_one(self, endpoint: TokenEndpoint, key: TokenKey, route: int) -> Refusal | None:
+        try:
+            minted = await endpoint.mint(audience=key.audience, scope=key.scope)
+        except (TokenRefused, TokenUnavailable) as error:
+            word = error.error if isinstance(error, MintRefused) else ""
+            return Refusal(error=word, cause=error.cause, audience=key.audience, scope=key.scope, route=route)
+        self._minted[key] = minted
+        about = " ".join(part for part in (key.credential, key.audience, key.scope) if part)
+        mark = fingerprint(minted.value.reveal())
+        self.notes.append(f"{about}: token minted, lives {minted.lifetime:.0f} s, fingerprint {mark}")
+        return None
+
+    def _explain(self, name: str, refusals: Iterable[Refusal], *, skew: float | None, credential: Credential) -> None:
+        secret = credential.client_secret.reveal() if credential.client_secret else ""
+        evidence = Evidence(
+            name=name,
+            section=self._settings.credentials[name],
+            now=self._clock.now(),
+            certificate=self._certificate(name),
+            skew=skew,
+            padded=secret != secret.strip().strip("\"'"),
+        )
+        refusals = list(refusals)
+        self.complaints += [diagnose(refusal, evidence, proxy_variable=self._variable) for refusal in refusals]
+        beyond_repair = any(one.verdict is Verdict.CONFIRMED for one in clock(evidence))
+        off = None if refusals and beyond_repair else clock_off(name, skew)
+        if off is not None:
+            self.complaints.append(off)
+        elif skew is not None:
+            self.notes.append(f"{name}: the endpoint's clock is {skew:+.1f} s from this machine's")
+
+    def _certificate(self, name: str) -> x509.Certificate | None:
+        return self._files.certificates.get(("credentials", name, "certificate_file"))
+
+    def _bound_tokens(self, routes: Iterable[tuple[int, Route]]) -> None:
+        """Complain of tokens that only open with a TLS client certificate (RFC 8705 3) that their upstream lacks."""
+        for position, route in routes:
+            minted = self._minted.get(route.token_key)
+            if minted is None or not minted.certificate_thumbprint:
+                continue
+            shown = self._files.certificates.get(("upstreams", route.upstream, "client_certificate_file"))
+            if shown is None or thumbprint(shown, "x5t#S256") != minted.certificate_thumbprint:
+                complaint = Complaint(
+                    key=("routes", position, "upstream"),
+                    what="its tokens are bound to a TLS client certificate (cnf) that this upstream does not show",
+                    fix="set client_certificate_file and client_key_file of the upstream as in the credential",
+                )
+                self.complaints.append(complaint)
+
+    async def _call(self, routes: Iterable[tuple[int, Route]]) -> None:
+        upstreams = {one.name: one for one in self._snapshot.upstreams}
+        greeting = [(at, route) for at, route in routes if takes_it(route) and route.token_key in self._minted]
+        if not greeting:
+            self.notes.append(f"no route with a token and a way to its upstream takes {METHOD} {PATH}")
+        calls = (
+            call(
+                route,
+                upstreams[route.upstream],
+                self._minted[route.token_key].value,
+                position=position,
+                clock=self._clock,
+            )
+            for position, route in greeting
+        )
+        for done in await asyncio.gather(*calls):
+            self.complaints += [done.complaint] if done.complaint is not None else []
+            self.notes += [done.note] if done.note else []
+
+    def _unusable(self, key: Key, why: str) -> None:
+        """Note that nothing was sent; the files' own findings say what to mend, if they have seen it."""
+        if any(one.key[:2] == key for one in self._files.complaints):
+            self.notes.append(f"{key[1]}: nothing was asked, its files can't be used")
+        else:
+            self.complaints.append(Complaint(key=key, what=why, fix="correct the files that it names"))
+
+
+def _wanted(credential: str, routes: Iterable[tuple[int, Route]]) -> dict[TokenKey, int]:
+    """Return each token that *routes* need of *credential*, with the position of the first rule that does."""
+    wanted: dict[TokenKey, int] = {}
+    for position, route in routes:
+        if route.token_key.credential == credential:
+            wanted.setdefault(route.token_key, position)
+    return wanted

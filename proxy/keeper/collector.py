@@ -1,0 +1,29 @@
+"""A collector of OpenTelemetry as a sink, where the standard variables name one."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+from proxy.clock import Clock
+from proxy.records.sinks.otlp_target import TargetUnusable, targets
+from proxy.records.sinks.sink import Sink
+
+
+def collector_sinks(environ: Mapping[str, str], *, clock: Clock, say: Callable[[str], None]) -> list[Sink]:
+    """Return a sink for each endpoint that *environ* names.
+
+    Platforms set these variables for every process, so what can't be done is said, and is no reason not to start.
+    """
+    try:
+        wanted = targets(environ)
+    except TargetUnusable as error:
+        say(f"no OpenTelemetry: {error}")
+        return []
+    if not wanted:
+        return []
+    try:
+        # protobuf and its messages are the [otel] extra.
+        sinks: list[Sink] = import_module("proxy.records.sinks.otlp").otlp_sinks(wanted, clock=clock)
+    except ImportError:
+        say("no OpenTelemetry: OTEL_EXPORTER_OTLP_* names an endpoint, and `payproxy[otel]` is not installed")
+        return []
+    return sinks

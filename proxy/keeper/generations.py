@@ -1,0 +1,81 @@
+"""How one generation takes over from another without a caller noticing."""
+
+import asyncio
+
+from proxy.clock import Clock
+from proxy.keeper.generation import Generation
+
+# New workers start in half a second; on a machine that is short of time they get this long.
+_READY_SECONDS = 20.0
+_POLL_SECONDS = 0.02
+# What workers get beyond exchange_timeout before they are killed.
+KILL_AFTER_SECONDS = 5.0
+
+
+class Generations:
+    """The generation in force and those that end what they have in flight."""
+
+    def __init__(self, first: Generation, *, clock: Clock) -> None:
+        self.current = first
+        self.living = [first]
+        self._clock = clock
+        self._tasks: asyncio.TaskGroup | None = None
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Live until `stop` was called and every generation has ended."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            tasks.create_task(self._live(self.current), name=repr(self.current))
+            await self._stopping.wait()
+
+    async def succeed(self, new: Generation) -> bool:
+        """Let *new* take over once it serves, and the current one drain; False, with nothing changed, if it doesn't."""
+        if self._tasks is None or self._stopping.is_set():
+            await new.mints.close()
+            return False
+        self.living.append(new)
+        life = self._tasks.create_task(self._live(new), name=repr(new))
+        end = self._clock.monotonic() + _READY_SECONDS
+        while not new.serves():
+            if life.done() or self._stopping.is_set() or self._clock.monotonic() > end:
+                new.workers.drain(grace=0, handed_over=True)
+                new.workers.kill()
+                return False
+            await self._clock.sleep(_POLL_SECONDS)
+        old, self.current = self.current, new
+        self._tasks.create_task(self._retire(old), name=f"retire {old!r}")
+        return True
+
+    def stop(self, *, grace: float) -> None:
+        """Tell all workers to stop listening in *grace* seconds, end what is in flight and leave."""
+        self._stopping.set()
+        for one in self.living:
+            one.workers.drain(grace=grace)
+
+    def kill(self) -> None:
+        """End all workers at once."""
+        for one in self.living:
+            one.workers.kill()
+
+    async def _live(self, generation: Generation) -> None:
+        try:
+            await generation.run()
+        except ExceptionGroup:
+            # One that never came to serve must not take down the one that does.
+            if generation is self.current:
+                raise
+        finally:
+            self.living.remove(generation)
+
+    async def _retire(self, old: Generation) -> None:
+        old.workers.drain(grace=0, handed_over=True)
+        end = self._clock.monotonic() + old.snapshot.server.exchange_timeout + KILL_AFTER_SECONDS
+        while old.workers.statuses():
+            if self._clock.monotonic() > end:
+                old.workers.kill()
+                return
+            await self._clock.sleep(_POLL_SECONDS)
+
+    def __repr__(self) -> str:
+        return f"<Generations {self.living!r}>"

@@ -1,0 +1,45 @@
+"""Who asks over the admin socket, and for what: as the record of it says."""
+
+import pwd
+import socket
+import struct
+from typing import Any
+
+from aiohttp import web
+
+from proxy.records.keeper_records import Operation
+
+# struct ucred of unix(7): pid, uid, gid.
+_CREDENTIALS = struct.Struct("3i")
+_MOST_VALUES = 32
+
+
+def operation_of(request: web.BaseRequest, values: dict[str, Any]) -> Operation:
+    """Return what *request*, which came over the Unix socket with the parameters *values*, is about to do.
+
+    The kernel says whose process asks; `reason` among *values* is that person's own word.
+    """
+    plain = {name: value for name, value in values.items() if isinstance(value, str | int | float) and name != "reason"}
+    return Operation(
+        who=_user(request),
+        proof="unix socket",
+        what=f"{request.method} {request.path}",
+        reason=str(values.get("reason", "")),
+        values=tuple((name, str(value)) for name, value in list(plain.items())[:_MOST_VALUES]),
+    )
+
+
+def user_name(uid: int) -> str:
+    """Return the operating system's name for the user *uid*, its number if it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _user(request: web.BaseRequest) -> str:
+    connection = request.get_extra_info("socket")
+    if connection is None or connection.family != socket.AF_UNIX:
+        return ""
+    _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return user_name(uid)

@@ -1,0 +1,159 @@
+"""SIGHUP: the configuration is read again, judged, proven, and takes over with new workers; else the old one stays."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from proxy.checks.files import check_settings_files
+from proxy.checks.offline import check_loaded
+from proxy.clock import Clock
+from proxy.credentials.credential import Credential, CredentialUnusable
+from proxy.errors import TokenRefused, TokenUnavailable
+from proxy.events import ConfigurationRefused, ConfigurationReplaced, Observer
+from proxy.keeper.generation import Generation
+from proxy.keeper.generations import Generations
+from proxy.keeper.rotation import Prover
+from proxy.routing.compile import route_table
+from proxy.settings.findings import Severity
+from proxy.settings.load import Loaded
+from proxy.settings.sections import Settings
+from proxy.settings.values import snapshot_of
+
+# Of a configuration with many faults the first ones lead to the rest; `payproxy check` shows all.
+_MOST_FAULTS = 3
+
+# Held by the keeper since its start: sockets, the data directory's claim, sinks with a place in the journal.
+_AT_RESTART: Mapping[str, tuple[str, ...]] = {
+    "server": ("listen", "workers"),
+    "admin": ("listen", "console", "hosts", "certificate_file", "key_file", "operators"),
+    "request_log": ("stdout", "file"),
+}
+
+Make = Callable[[Settings, Mapping[str, Credential]], Generation]
+
+
+class Refused(ValueError):
+    """The configuration is not taken; the message says why, without a secret."""
+
+
+class Reloader:
+    """Replaces the generation in force; *read* reads the configuration, *make* makes a generation of it.
+
+    *taken* is told of each new one. `problem` says why the last reload was refused, "" if it was not.
+    """
+
+    def __init__(
+        self,
+        *,
+        read: Callable[[], Loaded],
+        make: Make,
+        generations: Generations,
+        prover: Prover,
+        taken: Callable[[Generation], Awaitable[None]],
+        lock: asyncio.Lock,
+        clock: Clock,
+        observe: Observer,
+    ) -> None:
+        self.problem = ""
+        self._read = read
+        self._make = make
+        self._generations = generations
+        self._prover = prover
+        self._taken = taken
+        self._lock = lock
+        self._clock = clock
+        self._observe = observe
+
+    async def reload(self) -> None:
+        """Read the configuration and let it take over, or say why not."""
+        async with self._lock:
+            try:
+                settings, at_restart = await self._judged()
+                credentials = await self._credentials(settings)
+                await self._succeed(settings, credentials, at_restart=at_restart)
+            except Refused as refused:
+                self.problem = f"the last reload was refused: {refused}"
+                self._observe(ConfigurationRefused(cause=str(refused)))
+            else:
+                self.problem = ""
+
+    async def renew(self) -> None:
+        """Let new workers with the same configuration take over, to read its TLS files anew.
+
+        Raises Refused if they can't be used. The caller holds the lock.
+        """
+        settings = self._generations.current.settings
+        checked = await asyncio.to_thread(check_settings_files, settings, now=self._clock.now())
+        faults = [
+            f"{'.'.join(map(str, one.key))}: {one.what}; {one.fix}"
+            for one in checked.complaints
+            if one.severity is Severity.ERROR and one.key[0] in {"server", "upstreams"}
+        ]
+        if faults:
+            raise Refused("; ".join(faults[:_MOST_FAULTS]))
+        mints = self._generations.current.mints
+        credentials = {name: one for name in settings.credentials if (one := mints.credential(name)) is not None}
+        await self._succeed(settings, credentials)
+
+    async def _judged(self) -> tuple[Settings, tuple[str, ...]]:
+        """Return the new settings, with what only a restart can change as it was, and the names of what that is."""
+        loaded = await asyncio.to_thread(self._read)
+        findings = await asyncio.to_thread(check_loaded, loaded, now=self._clock.now())
+        errors = [str(finding) for finding in findings if finding.severity is Severity.ERROR]
+        if loaded.settings is None or errors:
+            more = f" (and {len(errors) - _MOST_FAULTS} more)" if len(errors) > _MOST_FAULTS else ""
+            raise Refused(" | ".join(errors[:_MOST_FAULTS]) + more)
+        return as_at_start(loaded.settings, self._generations.current.settings)
+
+    async def _credentials(self, settings: Settings) -> dict[str, Credential]:
+        """Return the credentials of *settings*, those that are not in use already proven by a mint."""
+        mints, base = self._generations.current.mints, Path(settings.data_directory)
+        keys = [route.token_key for route in route_table(snapshot_of(settings, instance="")).routes]
+        credentials = {}
+        for name, section in settings.credentials.items():
+            try:
+                credential = await asyncio.to_thread(Credential.load, section, name=name, base=base)
+                if not _same(credential, mints.credential(name)):
+                    await self._prover.prove(credential, [key for key in keys if key.credential == name])
+            except CredentialUnusable as error:
+                raise Refused(str(error)) from None
+            except (TokenRefused, TokenUnavailable) as error:
+                raise Refused(f"credential {name}, which is new or changed: {error.detail} {error.cause}") from None
+            credentials[name] = credential
+        return credentials
+
+    async def _succeed(
+        self, settings: Settings, credentials: Mapping[str, Credential], *, at_restart: tuple[str, ...] = ()
+    ) -> None:
+        try:
+            new = self._make(settings, credentials)
+        except CredentialUnusable as error:
+            raise Refused(str(error)) from None
+        new.mints.adopt(self._generations.current.mints)
+        if not await self._generations.succeed(new):
+            raise Refused("its workers did not come to serve; what they said of it stands above")
+        await self._taken(new)
+        self._observe(ConfigurationReplaced(digest=new.snapshot.digest, at_restart=at_restart))
+
+
+def _same(one: Credential, other: Credential | None) -> bool:
+    """Return whether both prove the same client at the same place in the same way (a signer is its fingerprint)."""
+    return other is not None and replace(one, signer=None) == replace(other, signer=None)
+
+
+def as_at_start(new: Settings, old: Settings) -> tuple[Settings, tuple[str, ...]]:
+    """Return *new* with what only a restart can change as *old* has it, and the names of those that differ."""
+    changed: list[str] = []
+    sections: dict[str, Any] = {}
+    for section, keys in _AT_RESTART.items():
+        mine, theirs = getattr(new, section), getattr(old, section)
+        differing = {key: getattr(theirs, key) for key in keys if getattr(mine, key) != getattr(theirs, key)}
+        changed += [f"{section}.{key}" for key in differing]
+        sections[section] = mine.model_copy(update=differing)
+    for key in ("environment", "data_directory"):
+        if getattr(new, key) != getattr(old, key):
+            changed.append(key)
+            sections[key] = getattr(old, key)
+    return new.model_copy(update=sections), tuple(changed)

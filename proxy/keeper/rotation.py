@@ -1,0 +1,195 @@
+"""New keys, secrets, certificates and CA files taken while running: proven first, refused aloud, the old ones kept."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+
+from proxy.clock import Clock
+from proxy.credentials.credential import Credential, CredentialUnusable
+from proxy.credentials.key import TokenKey
+from proxy.entropy import Entropy
+from proxy.errors import TokenRefused, TokenUnavailable
+from proxy.events import CredentialReplaced, Observer, ReplacementRefused
+from proxy.keeper.mints import Mints
+from proxy.keeper.watch import FileWatch
+from proxy.settings.credential import CredentialSection
+from proxy.settings.sections import Settings
+from proxy.tokens.endpoint import TokenEndpoint
+from proxy.tokens.schedule import outage_delay, refusal_delay
+
+# A second look has to find the same, so a new file is tried after one to two of these.
+_LOOK_SECONDS = 1.0
+
+# The group of the files that workers read: TLS of the listener and towards the bank.
+TLS = "TLS"
+
+
+class Prover:
+    """Shows that a credential works, by one mint that nobody uses."""
+
+    def __init__(self, *, clock: Clock, entropy: Entropy, observe: Observer) -> None:
+        self._clock = clock
+        self._entropy = entropy
+        self._observe = observe
+
+    async def prove(self, credential: Credential, keys: Iterable[TokenKey]) -> None:
+        """Mint for the first of *keys*; without one there is nothing to prove but that its files can be used.
+
+        Raises CredentialUnusable, TokenRefused or TokenUnavailable.
+        """
+        endpoint = TokenEndpoint(credential, clock=self._clock, entropy=self._entropy, observe=self._observe)
+        try:
+            for key in keys:
+                await endpoint.mint(audience=key.audience, scope=key.scope)
+                return
+        finally:
+            await endpoint.close()
+
+
+class Rotation:
+    """Watches the files of the configuration in force; *mints* says whose they are now.
+
+    *renew* is called when files that the workers read have changed, and raises OSError or ValueError if they can't be
+    used. *replaced* is told when anything was taken. `problems` says, by credential, what was refused and why.
+    """
+
+    def __init__(
+        self,
+        *,
+        mints: Callable[[], Mints],
+        renew: Callable[[], Awaitable[None]],
+        replaced: Callable[[], Awaitable[None]],
+        lock: asyncio.Lock,
+        clock: Clock,
+        entropy: Entropy,
+        observe: Observer,
+    ) -> None:
+        self.problems: dict[str, str] = {}
+        self._mints = mints
+        self._renew = renew
+        self._replaced = replaced
+        self._lock = lock
+        self._clock = clock
+        self._entropy = entropy
+        self._observe = observe
+        self._prover = Prover(clock=clock, entropy=entropy, observe=observe)
+        self._sections: Mapping[str, CredentialSection] = {}
+        self._base = Path()
+        self._watch = FileWatch({})
+        self._failures: dict[str, int] = {}
+        self._again: dict[str, float] = {}
+        self._unread = True
+
+    def follow(self, settings: Settings) -> None:
+        """Watch the files of *settings* from now on and forget what was refused before; it reads them: in a thread."""
+        self._watch = FileWatch(_groups(settings))
+        self._sections = settings.credentials
+        self._base = Path(settings.data_directory)
+        self.problems = {}
+        self._failures = {}
+        self._again = {}
+        self._unread = True
+
+    async def run(self) -> None:
+        """Look every second, until cancelled."""
+        while True:
+            if self._unread:
+                self._unread = False
+                await self._catch_up()
+            await self._clock.sleep(_LOOK_SECONDS)
+            now = self._clock.monotonic()
+            changed = await asyncio.to_thread(self._watch.look)
+            for name in changed:
+                self._failures.pop(name, None)
+            for name in dict.fromkeys([*changed, *(name for name, due in self._again.items() if due <= now)]):
+                self._again.pop(name, None)
+                async with self._lock:
+                    await self._take(name)
+
+    async def _catch_up(self) -> None:
+        """Take what was replaced after the credentials were loaded and before the first look at their files."""
+        for name in tuple(self._sections):
+            async with self._lock:
+                known = self._mints().credential(name)
+                if known is None or name not in self._sections:
+                    continue
+                found = await self._loaded(name)
+                if isinstance(found, CredentialUnusable) or found.fingerprint != known.fingerprint:
+                    await self._take(name)
+
+    async def _take(self, name: str) -> None:
+        if name == TLS:
+            await self._take_tls()
+            return
+        mints = self._mints()
+        if mints.credential(name) is None or name not in self._sections:
+            return  # a reload has taken it away meanwhile
+        try:
+            credential = await self._loaded(name)
+            if isinstance(credential, CredentialUnusable):
+                raise credential
+            await self._prover.prove(credential, mints.keys(name))
+            await mints.replace_credential(name, credential)
+        except CredentialUnusable as error:
+            self._refuse(f"credential {name}", name, str(error).removeprefix(f"credential {name}: "), retry_in=0)
+        except (TokenRefused, TokenUnavailable) as error:
+            delay = self._delay(name, error)
+            self._again[name] = self._clock.monotonic() + delay
+            self._refuse(f"credential {name}", name, f"{error.detail} {error.cause}", retry_in=delay)
+        else:
+            await self._taken(name)
+            self._observe(CredentialReplaced(credential=name, fingerprint=credential.fingerprint))
+
+    async def _take_tls(self) -> None:
+        try:
+            await self._renew()
+        except (OSError, ValueError) as error:
+            self._refuse("TLS", TLS, str(error), retry_in=0)
+        else:
+            await self._taken(TLS)
+
+    async def _loaded(self, name: str) -> Credential | CredentialUnusable:
+        section = self._sections[name]
+        try:
+            return await asyncio.to_thread(Credential.load, section, name=name, base=self._base)
+        except CredentialUnusable as error:
+            return error
+
+    def _delay(self, name: str, error: TokenRefused | TokenUnavailable) -> float:
+        """Return seconds until the same files are tried again: the bank may come to know a new certificate."""
+        failures = self._failures[name] = self._failures.get(name, 0) + 1
+        if isinstance(error, TokenRefused):
+            return refusal_delay(failures)
+        return float(error.retry_after or outage_delay(failures, jitter=self._entropy.uniform(0, 1)))
+
+    def _refuse(self, what: str, name: str, cause: str, *, retry_in: float) -> None:
+        self.problems[name] = f"new files of {what} refused, the old ones stay in use: {cause}"
+        self._observe(ReplacementRefused(what=what, cause=cause, retry_in=retry_in))
+
+    async def _taken(self, name: str) -> None:
+        self.problems.pop(name, None)
+        self._failures.pop(name, None)
+        await self._replaced()
+
+    def __repr__(self) -> str:
+        return f"<Rotation {self._watch!r}, {len(self.problems)} refused>"
+
+
+def _groups(settings: Settings) -> dict[str, list[str]]:
+    groups = {
+        name: [
+            one.private_key_file,
+            one.private_key_passphrase_file,
+            one.certificate_file,
+            one.client_secret_file,
+            one.ca_file,
+            one.client_certificate_file,
+            one.client_key_file,
+        ]
+        for name, one in settings.credentials.items()
+    }
+    server = settings.server
+    groups[TLS] = [server.certificate_file, server.key_file, server.client_ca_file]
+    for upstream in settings.upstreams.values():
+        groups[TLS] += [upstream.ca_file, upstream.client_certificate_file, upstream.client_key_file]
+    return groups

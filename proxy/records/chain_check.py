@@ -1,0 +1,223 @@
+"""Whether the records of one instance are a chain: each as it was written, all there, in order."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxy.records.chain import GENESIS, Link
+from proxy.records.flaw import Fault, Place, Severity
+
+# Says that something is wrong: what, how bad, where, which record, in words.
+Tell = Callable[[Fault, Severity, Place, int, str], None]
+
+# Of each hash so much is remembered: 16 MB for a million records.
+_KEPT = 16
+_ABSENT = bytes(_KEPT)
+# A record was here whose hash can't be trusted.
+_UNSURE = b"\xff" * _KEPT
+# A larger jump is no gap but a number that somebody made up; remembering it would take gigabytes.
+_LARGEST_GAP = 50_000_000
+_NO_RUN = (0, 0, Place(0, ""))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Gap:
+    """Numbers that were not there when one behind them came, at *place*; *before* is what that one names as hash."""
+
+    first: int
+    last: int
+    place: Place
+    before: str
+    found: int = 0
+    found_at: Place | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """Records *first* to *last* were pruned; *hash* is that of the last of them, "" if it is not known."""
+
+    first: int
+    last: int
+    hash: str = ""
+
+
+class ChainCheck:
+    """Takes the links of one instance in the order in which they stand; *tell* hears of each flaw once."""
+
+    def __init__(self, tell: Tell, *, tombstones: tuple[Tombstone, ...] = ()) -> None:
+        self.records = 0
+        self.first = 0
+        self.last = 0
+        self.repeated = 0
+        self._tell = tell
+        self._tombstones = tombstones
+        self._hash = ""
+        self._known = bytearray()
+        self._gaps: list[_Gap] = []
+        self._repeat = _NO_RUN
+
+    def __repr__(self) -> str:
+        return f"<ChainCheck {self.records} records, {self.first} to {self.last}>"
+
+    def take(self, link: Link, place: Place) -> bool:
+        """Take the next record; return whether it is new and sound, so that what it says counts."""
+        if not link.intact:
+            if self.first <= link.sequence <= self.last and self._kept(link.sequence) != _ABSENT:
+                self._changed(link.sequence, place)
+            else:
+                self.spoiled(place)
+            return False
+        if not self.records:
+            self._begin(link, place)
+        elif link.sequence == self.last + 1:
+            if self._hash and link.previous_hash != self._hash:
+                self._replaced(link.sequence, place)
+        elif link.sequence > self.last + 1:
+            self._jump(link, place)
+        else:
+            return self._go_back(link, place)
+        self._keep(link.sequence, link.hash)
+        return True
+
+    def spoiled(self, place: Place) -> None:
+        """Take something that can't be trusted in any part for the next record."""
+        number = self.last + 1
+        self._changed(number, place)
+        self._keep(number, "")
+
+    def remembers(self, sequence: int, hash_: str) -> bool | None:
+        """Return whether record *sequence* has *hash_*; None if it is not here or unsure."""
+        kept = self._kept(sequence)
+        return None if kept in {_ABSENT, _UNSURE} else kept == bytes.fromhex(hash_)[:_KEPT]
+
+    def finish(self) -> None:
+        """Tell what only the end shows: which numbers never came, and which came late."""
+        self._end_repeat()
+        for gap in self._gaps:
+            wanted = gap.last - gap.first + 1
+            if gap.found:
+                what = f"{_numbers(gap.first, gap.last)} should come before this one, and comes at {gap.found_at}"
+                self._tell(Fault.REORDERED, Severity.ERROR, gap.place, gap.first, what)
+            if gap.found < wanted and not self._is_buried(gap):
+                first = next(number for number in range(gap.first, gap.last + 1) if self._kept(number) == _ABSENT)
+                some = "" if gap.found == 0 else f", {wanted - gap.found} of them"
+                what = f"{_numbers(first, gap.last)} {'is' if first == gap.last else 'are'} missing{some}"
+                self._tell(Fault.MISSING, Severity.ERROR, gap.place, first, what)
+        self._gaps.clear()
+
+    def _begin(self, link: Link, place: Place) -> None:
+        self.first = link.sequence
+        if link.sequence == 1:
+            if link.previous_hash != GENESIS:
+                self._replaced(1, place)
+            return
+        grave = next((grave for grave in self._tombstones if grave.last == link.sequence - 1), None)
+        if grave is None:
+            what = f"the first record here is {link.sequence}: what came before is not in these files"
+            self._tell(Fault.BEGINS_LATE, Severity.WARNING, place, link.sequence, what)
+        elif grave.hash and grave.hash != link.previous_hash:
+            self._replaced(link.sequence, place)
+
+    def _jump(self, link: Link, place: Place) -> None:
+        if link.sequence - self.last > _LARGEST_GAP:
+            what = f"record {link.sequence} comes where {self.last + 1} is due"
+            self._tell(Fault.MISSING, Severity.ERROR, place, self.last + 1, what)
+            self._restart(link.sequence)
+            return
+        self._gaps.append(
+            _Gap(first=self.last + 1, last=link.sequence - 1, place=place, before=link.previous_hash),
+        )
+
+    def _go_back(self, link: Link, place: Place) -> bool:
+        """Take a record whose number was passed already; return whether it is new."""
+        sequence = link.sequence
+        kept = self._kept(sequence)
+        if sequence < self.first:
+            what = f"record {sequence} comes after {self.last}"
+            self._tell(Fault.REORDERED, Severity.ERROR, place, sequence, what)
+            return False
+        if kept == _ABSENT:
+            self._fill(link, place)
+            return True
+        if kept == _UNSURE or kept == bytes.fromhex(link.hash)[:_KEPT]:
+            self._repeated(sequence, place)
+            return False
+        if link.previous_hash == GENESIS:
+            what = f"the chain begins anew after record {self.last}: was the data directory removed?"
+            self._tell(Fault.BEGUN_ANEW, Severity.ERROR, place, sequence, what)
+            self.finish()
+            self._restart(1)
+        else:
+            what = f"this is another record {sequence} than the one before"
+            self._tell(Fault.FORKED, Severity.ERROR, place, sequence, what)
+            del self._known[(sequence - self.first) * _KEPT :]
+        self._keep(sequence, link.hash)
+        return True
+
+    def _fill(self, link: Link, place: Place) -> None:
+        gap = next(gap for gap in self._gaps if gap.first <= link.sequence <= gap.last)
+        gap.found += 1
+        gap.found_at = gap.found_at or place
+        before = self._kept(link.sequence - 1)
+        follows = before in {_ABSENT, _UNSURE} or before == bytes.fromhex(link.previous_hash)[:_KEPT]
+        if not follows or (link.sequence == gap.last and link.hash != gap.before):
+            self._replaced(link.sequence, place)
+        at = (link.sequence - self.first) * _KEPT
+        self._known[at : at + _KEPT] = bytes.fromhex(link.hash)[:_KEPT]
+        self.records += 1
+
+    def _keep(self, sequence: int, hash_: str) -> None:
+        self._end_repeat()
+        if not self.records:
+            self.first = sequence
+        self.records += 1
+        self.last = sequence
+        self._hash = hash_
+        missing = (sequence - self.first) * _KEPT - len(self._known)
+        self._known += bytes(max(0, missing)) + (bytes.fromhex(hash_)[:_KEPT] if hash_ else _UNSURE)
+
+    def _kept(self, sequence: int) -> bytes:
+        at = (sequence - self.first) * _KEPT
+        return bytes(self._known[at : at + _KEPT]) or _ABSENT if at >= 0 else _ABSENT
+
+    def _restart(self, first: int) -> None:
+        self.first = first
+        self._known.clear()
+        self._gaps.clear()
+        self._hash = ""
+
+    def _repeated(self, sequence: int, place: Place) -> None:
+        self.repeated += 1
+        first, last, where = self._repeat
+        if first and sequence == last + 1:
+            self._repeat = (first, sequence, where)
+            return
+        self._end_repeat()
+        self._repeat = (sequence, sequence, place)
+
+    def _end_repeat(self) -> None:
+        """Tell of a run of repeated records: at least once is what sinks are promised, so it is no error."""
+        first, last, place = self._repeat
+        if first:
+            what = f"{_numbers(first, last)} {'comes' if first == last else 'come'} again, with the same bytes"
+            self._tell(Fault.DUPLICATED, Severity.WARNING, place, first, what)
+            self._repeat = _NO_RUN
+
+    def _changed(self, sequence: int, place: Place) -> None:
+        what = f"record {sequence} was changed: its bytes don't give its hash"
+        self._tell(Fault.CHANGED, Severity.ERROR, place, sequence, what)
+
+    def _replaced(self, sequence: int, place: Place) -> None:
+        before = f"record {sequence - 1}" if sequence > 1 else "the beginning"
+        what = f"record {sequence} does not follow {before}: one of the two was replaced"
+        self._tell(Fault.REPLACED, Severity.ERROR, place, sequence, what)
+
+    def _is_buried(self, gap: _Gap) -> bool:
+        """Return whether a tombstone says that what is missing was pruned, and what follows agrees with it."""
+        return any(
+            grave.first <= gap.first and grave.last == gap.last and grave.hash in {"", gap.before}
+            for grave in self._tombstones
+        )
+
+
+def _numbers(first: int, last: int) -> str:
+    return f"record {first}" if first == last else f"records {first} to {last}"

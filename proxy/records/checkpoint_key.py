@@ -1,0 +1,109 @@
+"""The key that checkpoints are signed with: the proxy's own, made once; nothing else is signed with it."""
+
+import base64
+import binascii
+import contextlib
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from proxy.entropy import Entropy
+
+KEY_FILE = "checkpoint.key"
+_LARGEST_KEY_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """The claim that record *sequence* of *instance* had *hash* at *time* (RFC 3339), as it is signed."""
+
+    instance: str
+    sequence: int
+    hash: str
+    time: str
+
+    def signed_bytes(self) -> bytes:
+        """Return what the signature is over."""
+        return f"payproxy checkpoint 1\n{self.instance}\n{self.sequence}\n{self.hash}\n{self.time}\n".encode()
+
+
+class CheckpointKey:
+    """An Ed25519 key (RFC 8032); *public* is its public half in base64."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.public = base64.b64encode(raw).decode("ascii")
+
+    def __repr__(self) -> str:
+        return f"<CheckpointKey {self.public}>"
+
+    def sign(self, checkpoint: Checkpoint) -> str:
+        """Return the signature in base64: 50 us."""
+        return base64.b64encode(self._key.sign(checkpoint.signed_bytes())).decode("ascii")
+
+
+def vouches(public_key: Any, signature: Any, checkpoint: Checkpoint) -> bool:
+    """Return whether *signature* of *checkpoint* was made with the private half of *public_key*, both in base64."""
+    try:
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key, validate=True))
+        key.verify(base64.b64decode(signature, validate=True), checkpoint.signed_bytes())
+    except (TypeError, ValueError, binascii.Error, InvalidSignature):
+        return False
+    return True
+
+
+def checkpoint_key(data_directory: Path, *, entropy: Entropy) -> CheckpointKey:
+    """Return the key of *data_directory*, making the file (PEM, 0600) if there is none; raises OSError.
+
+    It is linked into place whole, so that a reader never finds half a key.
+    """
+    path = data_directory / KEY_FILE
+    with contextlib.suppress(FileNotFoundError):
+        return read_checkpoint_key(path)
+    key = Ed25519PrivateKey.from_private_bytes(entropy.token_bytes(32))
+    made = path.with_name(f".{KEY_FILE}.{entropy.token_bytes(8).hex()}")
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            os.write(descriptor, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        with contextlib.suppress(FileExistsError):
+            os.link(made, path)
+    finally:
+        made.unlink()
+    return read_checkpoint_key(path)
+
+
+def read_checkpoint_key(path: Path) -> CheckpointKey:
+    """Return the key in *path*; raises OSError, also if others may read it or it is no Ed25519 key."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        exposed = os.fstat(descriptor).st_mode & 0o077
+        data = os.read(descriptor, _LARGEST_KEY_BYTES)
+    finally:
+        os.close(descriptor)
+    if exposed:
+        raise PermissionError(errno.EPERM, f"group or others may read it; run `chmod 600 {path}`", str(path))
+    try:
+        key = load_pem_private_key(data, password=None)
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        # Another key would make earlier checkpoints look foreign, so it is never replaced silently.
+        raise OSError(errno.EINVAL, "it holds no Ed25519 key; restore it, or remove it to have it made", str(path))
+    return CheckpointKey(key)

@@ -1,0 +1,131 @@
+"""Copies of the log as the sinks keep them: files of JSON lines, SQLite months, the keeper's stream."""
+
+import heapq
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from proxy.records.chain import link_of
+from proxy.records.months import month_of
+from proxy.records.segment import SUFFIX, segment_path, segments
+from proxy.records.sinks.sqlite_file import month_file, month_files, open_for_reading
+from proxy.records.stream import MARK, NAME
+
+_SQLITE = b"SQLite format 3\0"
+_ID_MARK = b'"id":"'
+
+
+class Line(NamedTuple):
+    """One line of a copy, without line feed, and its place; not *whole*: the last one of a file, without its end."""
+
+    text: bytes
+    place: str
+    whole: bool = True
+
+
+class CopyUnreadable(Exception):
+    """A copy can't be read; the message says which and why."""
+
+
+def lines_of(paths: Iterable[Path]) -> Iterator[Line]:
+    """Yield the lines of all *paths*: a file of JSON lines, an SQLite file, or the directory of a stream.
+
+    Rotated files may be named in any order: they are read in that of their first records. Raises CopyUnreadable.
+    """
+    copies = [_opened(path) for path in paths]
+    first = [(next(copy, None), copy) for copy in copies]
+    for head, copy in sorted(
+        ((head, copy) for head, copy in first if head is not None), key=lambda pair: _sequence(pair[0])
+    ):
+        yield head
+        yield from copy
+
+
+def database_lines(database: Path) -> Iterator[Line]:
+    """Yield the records of all months of *database*, those of adjacent months merged; raises CopyUnreadable."""
+    try:
+        files = [_rows(path) for _, path in month_files(database)]
+    except OSError as error:
+        raise CopyUnreadable(f"{database.parent}: {error.strerror}") from None
+    return heapq.merge(*files, key=_sequence)
+
+
+def database_record(database: Path, id_: str) -> bytes | None:
+    """Return the record with this id from its month of *database*, None if it is not there."""
+    try:
+        key = bytes.fromhex(id_.replace("-", ""))
+        path = month_file(database, month_of(key))
+    except ValueError:
+        return None
+    if not path.exists():
+        return None
+    try:
+        connection = open_for_reading(path)
+        try:
+            row = connection.execute("SELECT CAST(record AS BLOB) FROM records WHERE id = ?", (key,)).fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise CopyUnreadable(f"{path}: {error}") from None
+    return row[0] if row else None
+
+
+def record_in(lines: Iterable[Line], id_: str) -> bytes | None:
+    """Return the record with this id among *lines*, None if there is none."""
+    wanted = _ID_MARK + id_.encode() + b'"'
+    return next((line.text for line in lines if wanted in line.text[:128]), None)
+
+
+def _opened(path: Path) -> Iterator[Line]:
+    if path.is_dir():
+        return _stream(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_SQLITE))
+    except OSError as error:
+        raise CopyUnreadable(f"{path}: {error.strerror}") from None
+    return _rows(path) if head == _SQLITE else _json_lines(path, name=str(path))
+
+
+def _json_lines(path: Path, *, name: str) -> Iterator[Line]:
+    try:
+        with path.open("rb") as file:
+            for number, text in enumerate(file, start=1):
+                place = f"{name}:{number}"
+                if text.endswith(b"\n"):
+                    yield Line(text[:-1], place)
+                else:
+                    yield Line(text, place, whole=False)
+    except OSError as error:
+        raise CopyUnreadable(f"{path}: {error.strerror}") from None
+
+
+def _stream(directory: Path) -> Iterator[Line]:
+    """Yield the stream's records; the marks between them are the keeper's own."""
+    numbers = sorted(number for name, number in segments(directory) if name == NAME)
+    if not numbers and not any(directory.glob(f"*{SUFFIX}")):
+        raise CopyUnreadable(f"{directory}: there is no stream in this directory")
+    for number in numbers:
+        path = segment_path(directory, NAME, number)
+        for line in _json_lines(path, name=f"{directory.name}/{path.name}"):
+            if not line.text.startswith(MARK):
+                yield line
+
+
+def _rows(path: Path) -> Iterator[Line]:
+    """Yield the rows of an SQLite month in the order in which they came."""
+    try:
+        connection = open_for_reading(path)
+        try:
+            for row, text in connection.execute("SELECT rowid, CAST(record AS BLOB) FROM records ORDER BY rowid"):
+                yield Line(text, f"{path.name} row {row}")
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise CopyUnreadable(f"{path}: {error}") from None
+
+
+def _sequence(line: Line) -> int:
+    link = link_of(line.text)
+    return link.sequence if link else 0

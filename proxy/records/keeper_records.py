@@ -1,0 +1,145 @@
+"""What the records look like that the keeper itself has to tell: its life, configurations, tokens, operations."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.clock import Clock, timestamp
+from proxy.entropy import Entropy, uuid7
+from proxy.events import MintFailed, TokenMinted
+from proxy.records.line import line
+from proxy.records.mask import Mask
+from proxy.records.record import LONGEST_TEXT, VERSION, RecordContext, cut
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What a person had the proxy do: *who*, by what that is known (*proof*), *what*, with which *values*, and why.
+
+    *values* are the parameters by name; none of them may be a secret.
+    """
+
+    who: str
+    proof: str
+    what: str
+    reason: str = ""
+    values: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrintedToken:
+    """A token that `payproxy token` minted and showed to *who*; *lifetime* in seconds."""
+
+    who: str
+    credential: str
+    audience: str
+    fingerprint: str
+    lifetime: float
+
+
+class KeeperRecords:
+    """Builds lines of the journal; strings that people, callers or the bank gave are masked."""
+
+    def __init__(self, context: RecordContext, *, mask: Mask, clock: Clock, entropy: Entropy) -> None:
+        self._context = context
+        self._mask = mask
+        self._clock = clock
+        self._entropy = entropy
+
+    def __repr__(self) -> str:
+        return f"<KeeperRecords {self._context.instance} version {VERSION}>"
+
+    @property
+    def instance(self) -> str:
+        """Return the instance's name."""
+        return self._context.instance
+
+    def lifecycle(self, event: str, *, now: float | None = None, **facts: Any) -> bytes:
+        """Return the record that *event* (start, stop, checkpoint) happened at *now*, epoch seconds."""
+        return self._line("lifecycle", {"event": event, **facts}, now=now)
+
+    def configuration(self, values: dict[str, Any], *, digest: str) -> bytes:
+        """Return the record of a configuration that is in force from now on: its effective *values*, secrets masked.
+
+        Every record from now on names its *digest*.
+        """
+        self._context = RecordContext(
+            environment=self._context.environment, instance=self._context.instance, config_digest=digest
+        )
+        return self._line("configuration", {"configuration": values})
+
+    def minted(self, event: TokenMinted) -> bytes:
+        """Return the record of a token that a token endpoint gave; times in epoch form and milliseconds."""
+        return self._line(
+            "token",
+            {
+                "event": "minted",
+                "credential": event.credential,
+                "audience": event.audience,
+                "mint": event.mint,
+                "token_fingerprint": event.fingerprint,
+                "lifetime_s": round(event.lifetime),
+                "expires": timestamp(event.expires),
+                "duration_ms": round(event.seconds * 1000, 3),
+            },
+        )
+
+    def mint_failed(self, event: MintFailed) -> bytes:
+        """Return the record of a mint that gave no token."""
+        return self._line(
+            "token",
+            {
+                "event": "refused" if event.code == "token_refused" else "unavailable",
+                "credential": event.credential,
+                "audience": event.audience,
+                "code": event.code,
+                "error": self._text(event.error),
+                "cause": self._text(event.cause),
+                "retry_in_s": round(event.retry_in, 3),
+            },
+        )
+
+    def printed(self, token: PrintedToken) -> bytes:
+        """Return the record of a token that was handed to a person."""
+        return self._line(
+            "token",
+            {
+                "event": "printed",
+                "who": self._text(token.who),
+                "credential": token.credential,
+                "audience": token.audience,
+                "token_fingerprint": token.fingerprint,
+                "lifetime_s": round(token.lifetime),
+            },
+        )
+
+    def operation(self, operation: Operation) -> bytes:
+        """Return the record of what a person had the proxy do."""
+        return self._line(
+            "operation",
+            {
+                "who": self._text(operation.who),
+                "proof": operation.proof,
+                "what": self._text(operation.what),
+                "reason": self._text(operation.reason),
+                "values": {self._text(name): self._text(value) for name, value in operation.values},
+            },
+        )
+
+    def _line(self, kind: str, facts: dict[str, Any], *, now: float | None = None) -> bytes:
+        now = self._clock.now() if now is None else now
+        context = self._context
+        return line(
+            {
+                "kind": kind,
+                "id": uuid7(self._entropy, now),
+                "version": VERSION,
+                "time": timestamp(now),
+                "environment": context.environment,
+                "instance": context.instance,
+                **facts,
+                "config_digest": context.config_digest,
+            }
+        )
+
+    def _text(self, text: str) -> str:
+        return self._mask.text(text if len(text) <= LONGEST_TEXT else cut(text))

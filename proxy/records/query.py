@@ -1,0 +1,160 @@
+"""What people look for in the request log, as a value: the databases narrow it down, `matches` decides."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from proxy.records.mask import Mask
+from proxy.records.months import id_floor
+from proxy.records.record import LONGEST_TEXT, cut
+
+_AGO = re.compile(r"([0-9]{1,9})([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_STATUS = re.compile(r"([1-5])xx|([0-9]{1,3})")
+_MILLISECOND = 0.001
+
+FIRST_ID = bytes(16)
+END_ID = b"\xff" * 16
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRange:
+    """Statuses from *low* to *high*, both included."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """A *value* of an index header, masked like those in records; *name* as `header_word` has it."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Which records are wanted; what is empty or None is not asked for. Times are epoch seconds, *until* excluded."""
+
+    kind: str = ""
+    caller: str = ""
+    route: str = ""
+    side: str = ""
+    origin: str = ""
+    sent: str = ""
+    status: StatusRange | None = None
+    since: float | None = None
+    until: float | None = None
+    indexed: tuple[Indexed, ...] = ()
+
+    @property
+    def first_id(self) -> bytes:
+        """Return what no id of a wanted record sorts before."""
+        return FIRST_ID if self.since is None else id_floor(self.since)
+
+    @property
+    def end_id(self) -> bytes:
+        """Return what all ids of wanted records sort before."""
+        return END_ID if self.until is None else id_floor(self.until)
+
+    @property
+    def plain(self) -> tuple[tuple[str, str], ...]:
+        """Return the members that a wanted record has to the letter, as pairs of name and value."""
+        asked = (
+            ("kind", self.kind),
+            ("caller", self.caller),
+            ("route", self.route),
+            ("side", self.side),
+            ("origin", self.origin),
+            ("sent_upstream", self.sent),
+        )
+        return tuple((name, value) for name, value in asked if value)
+
+    def matches(self, record: Mapping[str, Any]) -> bool:
+        """Return whether *record* is wanted, its time aside: that its id tells."""
+        if any(record.get(name) != value for name, value in self.plain):
+            return False
+        status = record.get("status", 0)
+        if self.status is not None and not (
+            isinstance(status, int) and "status" in record and self.status.low <= status <= self.status.high
+        ):
+            return False
+        index = record.get("index")
+        return not self.indexed or (isinstance(index, dict) and all(_has(index, one) for one in self.indexed))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Records that were found, the newest first, as they are stored; *before* goes on behind them, None is the end."""
+
+    records: list[bytes]
+    before: bytes | None
+
+
+class Archive(Protocol):
+    """A database of records, as those who read it see it; raises ArchiveUnusable."""
+
+    async def page(self, query: Query, *, before: bytes | None, size: int) -> Page:
+        """Return at most *size* records that *query* wants, those whose ids sort before *before*.
+
+        Fewer does not mean that there are no more: only a page without a *before* is the last one.
+        """
+
+    async def by_id(self, record_id: bytes) -> bytes | None:
+        """Return the record of that id, if there is one."""
+
+    async def news(self) -> list[bytes]:
+        """Return records that came since the last call, in the order of their coming; the first call returns none."""
+
+    async def close(self) -> None:
+        """Let go of the database."""
+
+
+class ArchiveUnusable(Exception):
+    """The request log's database can't be read; the message is for people and names no secret."""
+
+
+def header_word(name: str) -> str:
+    """Return the header *name* as it is compared: `merchantId`, `merchant-id` and `Merchant_ID` are one word."""
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def indexed(name: str, value: str, mask: Mask | None) -> Indexed:
+    """Return what finds records with the header *name* of *value*, cut and masked as `RecordBuilder` does it."""
+    kept = value if len(value) <= LONGEST_TEXT else cut(value)
+    return Indexed(header_word(name), mask.index(kept) if mask is not None else kept)
+
+
+def parse_status(text: str) -> StatusRange:
+    """Return the statuses that *text* names: 404, or 5xx; raises ValueError."""
+    found = _STATUS.fullmatch(text.lower())
+    if found is None:
+        raise ValueError("a status is written like 404 or 5xx")
+    if found[1]:
+        return StatusRange(int(found[1]) * 100, int(found[1]) * 100 + 99)
+    return StatusRange(int(found[2]), int(found[2]))
+
+
+def parse_time(text: str, *, now: float) -> float:
+    """Return the epoch seconds of *text*: how long ago (90s, 30m, 2h, 7d, 2w) or ISO 8601, in UTC if no zone is given.
+
+    Raises ValueError.
+    """
+    ago = _AGO.fullmatch(text)
+    if ago is not None:
+        return max(0.0, now - int(ago[1]) * _SECONDS[ago[2]])
+    try:
+        at = datetime.fromisoformat(text)
+        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise ValueError("a time is written like 2h, 7d, 2026-11-24 or 2026-11-24T09:30:00Z") from None
+
+
+def _has(index: Mapping[str, Any], wanted: Indexed) -> bool:
+    for name, value in index.items():
+        if header_word(name) == wanted.name and (value == wanted.value or wanted.value in str(value).split(", ")):
+            return True
+    return False

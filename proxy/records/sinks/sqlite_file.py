@@ -1,0 +1,101 @@
+"""One month of records in an SQLite file: its name, its tables, how it is opened."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from proxy.records.months import Month, parse_month
+
+# Beside a database in WAL mode.
+COMPANIONS = ("-wal", "-shm")
+
+# Three indexes: by id, by caller and time, and by time for what is rare and looked for first. What else people ask for
+# stands in the record. `lookups` finds records by the values of index headers. These are random, and a row for each in
+# a B-tree of all would cost 10 us a record. So each seal brings its own stretch of it: entries, each a key (8 bytes)
+# and an id (16 bytes), sorted, ENTRIES_IN_A_ROW to a row that is found by its first one. What came since the last seal
+# is found by scanning the records.
+_SCHEMA = """
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS records (
+  id BLOB NOT NULL,
+  kind TEXT NOT NULL,
+  caller TEXT NOT NULL,
+  status INTEGER NOT NULL,
+  sent_upstream TEXT NOT NULL,
+  record BLOB NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS records_id ON records (id);
+CREATE INDEX IF NOT EXISTS records_caller ON records (caller, id);
+CREATE INDEX IF NOT EXISTS records_rare ON records (id)
+  WHERE sent_upstream = 'unknown' OR status >= 500 OR kind <> 'exchange';
+CREATE TABLE IF NOT EXISTS seals (seal INTEGER PRIMARY KEY, last_row INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS lookups (
+  seal INTEGER NOT NULL,
+  first BLOB NOT NULL,
+  entries BLOB NOT NULL,
+  PRIMARY KEY (seal, first)
+) WITHOUT ROWID;
+COMMIT;
+"""
+ENTRIES_IN_A_ROW = 64
+
+# WAL with FULL: what a commit returned for survives a power cut, as the journal promises. 16 MiB of cache, and of WAL
+# before it is copied into the file.
+_PRAGMAS = """
+PRAGMA page_size = 8192;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA cache_size = -16384;
+PRAGMA wal_autocheckpoint = 4096;
+PRAGMA journal_size_limit = 33554432;
+"""
+BUSY_SECONDS = 5.0
+
+
+def month_file(database: Path, month: Month) -> Path:
+    """Return where the records of *month* lie: requests-2026-11.db for a *database* called requests.db."""
+    return database.with_name(f"{database.stem}-{month}{database.suffix}")
+
+
+def month_files(database: Path) -> Iterator[tuple[Month, Path]]:
+    """Yield each month that there is a file of, the oldest first; raises OSError."""
+    try:
+        names = sorted(path.name for path in database.parent.iterdir())
+    except FileNotFoundError:
+        return
+    for name in names:
+        if name.startswith(f"{database.stem}-") and name.endswith(database.suffix):
+            month = parse_month(name.removeprefix(f"{database.stem}-").removesuffix(database.suffix))
+            if month is not None:
+                yield month, database.parent / name
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """Return a connection to the file *path*, made with 0600 and its tables if need be; raises OSError, sqlite3.Error.
+
+    It may be used from any one thread at a time, and is in autocommit: transactions are begun in so many words.
+    """
+    # SQLite would make it with the process's umask; its WAL gets the same mode as the file.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        connection.executescript(_PRAGMAS)
+        connection.executescript(_SCHEMA)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Return a connection that changes nothing in the file *path*; raises sqlite3.Error."""
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        # Not mode=ro: that could not read a WAL that nobody has open, and would leave its companions behind.
+        connection.execute("PRAGMA query_only = ON")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,126 @@
+"""One request and the way back to its caller, as `forward` sees the connection."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from proxy.errors import BadRequest
+from proxy.forwarding.caller_side import CallerLeft
+from proxy.routing.head import RawHead
+from proxy.worker.parser import Payload
+
+
+class ConnectionOfCaller(Protocol):
+    """What a request needs of its connection."""
+
+    peer: str
+    certificate_subject: str
+    transport: Any
+
+    def wait_for_body(self, on_deadline: Callable[[float], None]) -> None:
+        """Call *on_deadline* with the seconds waited if the next piece of the body is late; `disarm` ends it."""
+
+    def disarm(self) -> None:
+        """Let nothing be due."""
+
+    def draining(self) -> bool:
+        """Return whether connections end with their next answer."""
+
+    async def taken(self) -> None:
+        """Wait until the transport's buffer has room; raises ConnectionError."""
+
+    def reset(self) -> None:
+        """Cut the connection with a TCP reset."""
+
+
+class CallerRequest:
+    """The request with the head *raw* and the body *payload*."""
+
+    __slots__ = ("_abort_when_left", "_connection", "begun", "closing", "left", "payload", "raw")
+
+    def __init__(self, connection: ConnectionOfCaller, raw: RawHead, payload: Payload) -> None:
+        self._connection = connection
+        self._abort_when_left: Callable[[], None] | None = None
+        self.raw = raw
+        self.payload = payload
+        self.left = connection.transport is None
+        self.begun = False
+        self.closing = raw.closes or raw.fault is not None
+
+    @property
+    def peer(self) -> str:
+        """Return the address at the other end, "unix" for a Unix socket."""
+        return self._connection.peer
+
+    @property
+    def certificate_subject(self) -> str:
+        """Return the subject of the caller's certificate (RFC 4514), or ""."""
+        return self._connection.certificate_subject
+
+    def body_begun(self) -> bool:
+        """Return whether some of the body has arrived."""
+        return self.payload.total_bytes > 0 or self.payload.is_eof()
+
+    async def read_body(self) -> bytes:
+        """Return the next piece of the body, b"" at its end; raises CallerLeft or BadRequest (400, 408)."""
+        payload = self.payload
+        if self.left:
+            raise CallerLeft
+        if payload.is_eof():
+            return payload.read_nowait()
+        self._connection.wait_for_body(self._body_is_late)
+        try:
+            return await payload.readany()
+        finally:
+            self._connection.disarm()
+
+    def cut_off_when_left(self, abort: Callable[[], None]) -> None:
+        """Call *abort* at once if the caller leaves from now on."""
+        self._abort_when_left = abort
+
+    def say_continue(self) -> None:
+        """Send 100 Continue (RFC 9110 15.2.1)."""
+        transport = self._connection.transport
+        if transport is not None:
+            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def will_close(self) -> bool:
+        """Return whether the connection ends with this answer; once said, it does."""
+        self.closing = self.closing or self._connection.draining() or not self.payload.is_eof()
+        return self.closing
+
+    def close_after(self) -> None:
+        """End the connection with this answer."""
+        self.closing = True
+
+    def write(self, data: bytes) -> None:
+        """Send *data* without waiting; nothing happens when the caller has left."""
+        self.begun = True
+        transport = self._connection.transport
+        if transport is not None:
+            transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the caller has taken enough; raises CallerLeft, also when it took nothing for too long."""
+        if not self.left:
+            try:
+                await self._connection.taken()
+            except ConnectionError:
+                raise CallerLeft from None
+        if self.left:
+            raise CallerLeft
+
+    def abort(self) -> None:
+        """Cut the connection with a reset, so that even an answer without a length can't pass for a whole one."""
+        self.closing = True
+        self._connection.reset()
+
+    def _body_is_late(self, seconds: float) -> None:
+        self.payload.set_exception(BadRequest(f"No byte of the body came for {seconds:g} s.", status=408))
+
+    def _cancel(self, _error: BaseException) -> None:
+        """Learn from aiohttp's connection_lost that the caller has left."""
+        self.left = True
+        if not self.payload.is_eof():
+            self.payload.set_exception(CallerLeft())
+        if self._abort_when_left is not None:
+            self._abort_when_left()

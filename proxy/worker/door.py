@@ -1,0 +1,56 @@
+"""Closing a listener without cutting off those who stand in its queue: Linux resets them when it is closed."""
+
+import asyncio
+import contextlib
+import ctypes
+import select
+import socket
+import struct
+from collections.abc import Sequence
+
+from proxy.clock import Clock
+
+# Who had the first word of a handshake has this long for the last: the round trip to any caller's network.
+LAST_HANDSHAKES_SECONDS = 0.3
+# A queue that does not empty, since the filter is not to be had, keeps no worker from stopping.
+_LONGEST_SECONDS = 5.0
+_SO_ATTACH_FILTER = 26
+# A classic BPF program (socket(7)); it sees a segment from the TCP header on, whose byte 13 holds the flags. Accepted
+# connections inherit it, and never get a SYN.
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # load the flags
+    (0x54, 0, 0, 0x12),  # of these SYN and ACK
+    (0x15, 0, 1, 0x02),  # a SYN alone?
+    (0x06, 0, 0, 0),  # drop it
+    (0x06, 0, 0, 0xFFFFFFFF),  # keep all else
+)
+
+
+async def close_door(acceptors: Sequence[asyncio.Server], listeners: Sequence[socket.socket], *, clock: Clock) -> None:
+    """Let nobody in any more, accept everyone who stands in a queue, then close *acceptors* and their *listeners*.
+
+    Who knocks meanwhile hears nothing for a moment, and then that the port is closed. A Unix socket's path is gone
+    before.
+    """
+    for listener in listeners:
+        _let_nobody_in(listener)
+    began = clock.monotonic()
+    waiting = select.poll()
+    for listener in listeners:
+        waiting.register(listener.fileno(), select.POLLIN)
+    while (passed := clock.monotonic() - began) < LAST_HANDSHAKES_SECONDS or waiting.poll(0):
+        if passed > _LONGEST_SECONDS:
+            break
+        await clock.sleep(0.02)
+    for acceptor in acceptors:
+        acceptor.close()
+
+
+def _let_nobody_in(listener: socket.socket) -> None:
+    if listener.family == socket.AF_UNIX:
+        return
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in _DROP_SYN))
+    # Where filters are not to be had, as on other systems, the queue is emptied all the same.
+    with contextlib.suppress(OSError):
+        pointer = struct.pack("HL", len(_DROP_SYN), ctypes.addressof(program))
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)

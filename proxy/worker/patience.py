@@ -1,0 +1,69 @@
+"""How long callers are waited for, and the one timer of a connection."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_NEVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """Seconds that callers have for a head, between two pieces of a body, to take an answer, between two requests.
+
+    After an answer that came before the whole request, the rest is read away for *linger* seconds or *linger_bytes*,
+    so that the caller sees the answer and not a reset (RFC 9112 9.6).
+    """
+
+    head: float = 10.0
+    body_gap: float = 60.0
+    unread_answer: float = 60.0
+    idle: float = 75.0
+    linger: float = 2.0
+    linger_bytes: int = 1048576
+
+
+PATIENCE = Patience()
+
+
+class Deadline:
+    """Something that will be due; re-armed per wait at almost no cost, since the loop's timer is moved lazily."""
+
+    __slots__ = ("_due", "_loop", "_on_due", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._due = _NEVER
+        self._on_due: Callable[[], None] = self.disarm
+        self._timer: asyncio.TimerHandle | None = None
+
+    def arm(self, seconds: float, on_due: Callable[[], None]) -> None:
+        """Let *on_due* be called in *seconds*, unless `arm` or `disarm` comes first."""
+        self._due = self._loop.time() + seconds
+        self._on_due = on_due
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._due, self._tick)
+        elif self._timer.when() > self._due:
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._due, self._tick)
+
+    def disarm(self) -> None:
+        """Let nothing be due."""
+        self._due = _NEVER
+
+    def cancel(self) -> None:
+        """Let nothing be due, and leave nothing in the loop."""
+        self._due = _NEVER
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._due is _NEVER:
+            return
+        if self._loop.time() < self._due - 0.001:
+            self._timer = self._loop.call_at(self._due, self._tick)
+            return
+        self._due = _NEVER
+        self._on_due()

@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+
+from proxy.keeper.admin import Action, AdminApp, Refused
+from proxy.keeper.admin_server import AdminServer
+from tests.keeper.support import LOOPBACK, Keeper, get, send
+from tests.keeper.test_admin import is_problem
+
+
+@pytest.fixture(name="keeper")
+def fixture_keeper() -> Keeper:
+    """Return a keeper that is ready."""
+    return Keeper()
+
+
+def acting(keeper: Keeper, directory: Path) -> AdminServer:
+    """Return a server with one action, which repeats what it is given or refuses."""
+
+    def act(values: dict[str, object]) -> dict[str, object]:
+        if "bad" in values:
+            raise Refused(400, "bad_request", "This is bad.")
+        return {"done": values}
+
+    app = AdminApp(status=lambda: keeper.status, metrics=keeper.metrics, actions={"/api/do": Action(what="x", act=act)})
+    return AdminServer(app.application(), directory=directory, listen=LOOPBACK)
+
+
+def post(body: bytes, path: str = "/api/do") -> bytes:
+    """Return a POST of *body*."""
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+
+
+async def test_an_action_is_for_the_unix_socket(keeper: Keeper, tmp_path: Path) -> None:
+    """POST does it over the socket, which lists it; over TCP it does not exist, nor does GET do anything."""
+    async with acting(keeper, tmp_path) as server:
+        done = await send(server.socket_path, post(b'{"a": 1}'))
+        over_tcp = await send(server.addresses[0], post(b'{"a": 1}'))
+        got = await get(server.socket_path, "/api/do")
+        listed = [
+            b"POST /api/do" in (await get(place, "/")).body for place in (server.socket_path, server.addresses[0])
+        ]
+
+    assert (done.status, done.json) == (200, {"done": {"a": 1}})
+    assert is_problem(over_tcp, status=404, code="no_route")
+    assert is_problem(got, status=405, code="method_not_allowed")
+    assert listed == [True, False]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"bad": 1}', b"[" * 9000, b'"\xff"'])
+async def test_what_no_action_can_take_is_refused(keeper: Keeper, tmp_path: Path, body: bytes) -> None:
+    """Anything but a JSON object that the action understands is a problem document, and nothing is done."""
+    async with acting(keeper, tmp_path) as server:
+        assert is_problem(await send(server.socket_path, post(body)), status=400, code="bad_request")
+        large = await send(server.socket_path, post(b'{"a": "' + b"x" * 20_000 + b'"}'))
+        assert is_problem(large, status=413, code="bad_request")

@@ -1,0 +1,189 @@
+"""Keys, certificates and secrets replaced under a running instance, with real files and a bank that checks them."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.serving import Site, command, make_pair, serving, site
+from tests.keeper.support import get
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Site]:
+    """A running instance with a token, and in `next` the pair to come, which the bank knows as well."""
+    async with site(tmp_path) as made:
+        (tmp_path / "next").mkdir()
+        second = make_pair(tmp_path / "next")
+        made.register((tmp_path / "oauth.crt").read_bytes() + second)
+        async with serving(made):
+            await made.ready()
+            yield made
+
+
+def pids(status: dict[str, Any]) -> list[int]:
+    """Return the workers' process ids."""
+    return [worker["pid"] for worker in status["workers"]]
+
+
+def replace_pair(place: Site) -> None:
+    """Put the pair to come in the place of the one in use, one file after the other."""
+    for name in ("oauth.key", "oauth.crt"):
+        os.replace(place.folder / "next" / name, place.folder / name)  # noqa: PTH105 - the point of it
+
+
+async def metric(place: Site) -> str:
+    """Return the line of the metric that tells of refused changes."""
+    text = (await get(place.admin_socket, "/metrics")).body.decode()
+    [line] = [line for line in text.splitlines() if line.startswith("payproxy_config_last_reload_successful ")]
+    return line.split()[1]
+
+
+async def calls(place: Site) -> None:
+    """Check that a call goes through although all tokens were revoked: a mint must succeed for it."""
+    place.bank.world.tokens.revoke()
+    done = await command("request", "GET", "/payment/helloworld", "--config", place.config)
+    assert done.exit_code == 0, done.stdout
+
+
+async def test_a_new_pair_is_proven_and_used(place: Site) -> None:
+    """The new kid mints from then on, with the workers that were there and without a failed attempt."""
+    before = pids(await place.ready())
+    mints = place.bank.world.mint_count()
+
+    replace_pair(place)
+    line = await place.logged("credential login replaced")
+
+    assert "proven by a mint" in line
+    assert place.bank.world.mint_count() == mints + 1
+    status = await place.ready()
+    assert pids(status) == before
+    assert status["reload_problem"] == ""
+    assert await metric(place) == "1.0"
+    # Only the new certificate is known from now on, so that what mints is the new key.
+    place.register((place.folder / "oauth.crt").read_bytes())
+    await calls(place)
+    assert place.bank.world.refusals.total() == 0
+
+
+async def test_one_file_after_the_other(place: Site) -> None:
+    """A new key without its certificate is refused aloud, the old pair stays; the second file heals it."""
+    os.replace(place.folder / "next" / "oauth.key", place.folder / "oauth.key")  # noqa: PTH105 - atomically
+    await place.logged("refused, the old ones stay in use")
+    await calls(place)
+
+    os.replace(place.folder / "next" / "oauth.crt", place.folder / "oauth.crt")  # noqa: PTH105 - atomically
+    await place.logged("credential login replaced")
+
+    assert (await place.ready())["reload_problem"] == ""
+
+
+async def test_a_half_written_file_keeps_the_old(place: Site) -> None:
+    """A key that breaks off is refused: in log, status, readiness and metric; the old one mints on, and all heals."""
+    key = place.folder / "oauth.key"
+    whole = key.read_bytes()
+    key.write_bytes(whole[: len(whole) // 2])
+
+    line = await place.logged("refused, the old ones stay in use")
+    assert "half written" in line
+    assert "PRIVATE" not in line
+    status = await place.until(lambda now: bool(now["reload_problem"]))
+    assert status["ready"]
+    assert await metric(place) == "0.0"
+    assert b"[!]reload degraded: " in (await get(place.admin_socket, "/readyz?verbose")).body
+    await calls(place)
+    assert place.bank.world.refusals.total() == 0
+
+    key.write_bytes(whole)
+    await place.logged("credential login replaced")
+    await place.until(lambda now: not now["reload_problem"])
+    assert await metric(place) == "1.0"
+
+
+async def test_a_pair_that_the_bank_does_not_know(place: Site) -> None:
+    """The trial mint is refused, the old pair stays, and the bank sees one failed attempt, not one a second."""
+    place.register((place.folder / "oauth.crt").read_bytes())
+
+    replace_pair(place)
+
+    line = await place.logged("refused, the old ones stay in use")
+    assert "401 invalid_client" in line
+    assert "next try in 30 s" in line
+    await calls(place)
+    await place.until(lambda now: bool(now["reload_problem"]))
+    assert place.bank.world.refusals.total() == 1
+
+
+async def test_swapped_links(tmp_path: Path) -> None:
+    """As Kubernetes does it: one link to a folder is swapped, and key and certificate change together."""
+    async with site(tmp_path) as place:
+        for version in ("v1", "v2"):
+            (tmp_path / version).mkdir()
+        pems = [make_pair(tmp_path / version) for version in ("v1", "v2")]
+        place.register(b"".join(pems))
+        (tmp_path / "data").symlink_to("v1")
+        place.write(key="data/oauth")
+        async with serving(place):
+            await place.ready()
+            place.register(pems[1])
+            (tmp_path / "swap").symlink_to("v2")
+            (tmp_path / "swap").rename(tmp_path / "data")
+            await place.logged("credential login replaced")
+            await calls(place)
+        assert place.bank.world.refusals.total() == 0
+
+
+async def test_a_new_secret(tmp_path: Path) -> None:
+    """A client secret is replaced in the same way, and stands in no log line."""
+    async with site(tmp_path) as place:
+        world, secret = place.bank.world, tmp_path / "mock.secret"
+        world.register_secret_client("mine", "canary-first")
+        secret.touch(mode=0o600)
+        secret.write_text("canary-first\n")
+        text = place.config.read_text()
+        begin, end = text.index("[credentials.login]"), text.index("[[routes]]")
+        url = f"{place.bank.url}/am/oauth2/alpha/access_token"
+        basic = f'[credentials.login]\nflavor = "basic"\nclient_id = "mine"\ntoken_url = "{url}"\n'
+        place.config.write_text(f'{text[:begin]}{basic}client_secret_file = "mock.secret"\n{text[end:]}')
+        async with serving(place):
+            await place.ready()
+            world.register_secret_client("mine", "canary-second")
+            secret.write_text("canary-second")
+            await place.logged("credential login replaced")
+            await calls(place)
+        assert "canary" not in "".join(place.log)
+
+
+async def test_a_ca_file(tmp_path: Path) -> None:
+    """CA files are read anew, and a broken one is refused."""
+    async with site(tmp_path) as place:
+        authority = tmp_path / "ca.crt"
+        authority.write_bytes((tmp_path / "oauth.crt").read_bytes())
+        place.write(credential='ca_file = "ca.crt"')
+        async with serving(place):
+            await place.ready()
+            authority.write_text("nonsense")
+            assert "ca.crt" in await place.logged("refused, the old ones stay in use")
+            authority.write_bytes((tmp_path / "oauth.crt").read_bytes() * 2)
+            await place.logged("credential login replaced")
+
+
+async def test_tls_files_of_the_workers(tmp_path: Path) -> None:
+    """What only workers read makes new workers; a broken one is refused, and the workers stay."""
+    async with site(tmp_path) as place:
+        authority = tmp_path / "bank-ca.crt"
+        authority.write_bytes((tmp_path / "oauth.crt").read_bytes())
+        place.write(upstream='ca_file = "bank-ca.crt"')
+        async with serving(place):
+            first = pids(await place.ready())
+            mints = place.bank.world.mint_count()
+            authority.write_text("nonsense")
+            assert "upstreams.bank.ca_file" in await place.logged("new files of TLS refused")
+            assert pids(await place.ready()) == first
+            authority.write_bytes((tmp_path / "oauth.crt").read_bytes() * 2)
+            await place.until(lambda now: not set(first) & set(pids(now)) and now["ready"])
+            done = await command("request", "GET", "/payment/helloworld", "--config", place.config)
+            assert done.exit_code == 0, done.stdout
+            assert place.bank.world.mint_count() == mints

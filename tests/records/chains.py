@@ -1,0 +1,75 @@
+"""Chains as the keeper writes them, line by line, and what verifying them says."""
+
+from pathlib import Path
+
+from proxy.clock import SystemClock
+from proxy.entropy import SystemEntropy
+from proxy.records.chain import GENESIS, chained
+from proxy.records.checkpoint_key import CheckpointKey, checkpoint_key
+from proxy.records.keeper_records import KeeperRecords
+from proxy.records.mask import Mask
+from proxy.records.record import RecordBuilder, RecordContext
+from proxy.records.signed_landmarks import SignedLandmarks
+from proxy.records.verify import Verdict, Verifier
+from tests.records.support import CONTEXT, Exchange
+
+MASK = Mask(b"0" * 32)
+
+
+class Writer:
+    """Writes one instance's chain with the key of *directory*, by hand."""
+
+    def __init__(self, directory: Path, *, instance: str = CONTEXT.instance) -> None:
+        context = RecordContext(environment="mock", instance=instance, config_digest="0" * 16)
+        self.key: CheckpointKey = checkpoint_key(directory, entropy=SystemEntropy())
+        self.lines: list[bytes] = []
+        self.sequence = 0
+        self.hash = GENESIS
+        records = KeeperRecords(context, mask=MASK, clock=SystemClock(), entropy=SystemEntropy())
+        self.landmarks = SignedLandmarks(records, key=self.key, version="0.1", clock=SystemClock())
+        self._builder = RecordBuilder(context, MASK)
+
+    def put(self, record: bytes) -> None:
+        """Append *record*."""
+        [line], self.hash = chained([record], sequence=self.sequence, previous_hash=self.hash)
+        self.sequence += 1
+        self.lines.append(line)
+
+    def exchanges(self, number: int) -> "Writer":
+        """Append exchanges."""
+        for _ in range(number):
+            self.put(self._builder.exchange(Exchange())[:-1])
+        return self
+
+    def start(self) -> "Writer":
+        """Append a start."""
+        self.put(self.landmarks.start())
+        return self
+
+    def checkpoint(self) -> "Writer":
+        """Append a checkpoint."""
+        self.put(self.landmarks.checkpoint(self.sequence, self.hash))
+        return self
+
+    def stop(self) -> "Writer":
+        """Append a stop and the checkpoint over it."""
+        self.put(self.landmarks.stop())
+        return self.checkpoint()
+
+
+def whole(directory: Path) -> list[bytes]:
+    """Return the lines of a chain that was left in order: 1 start, 2 to 11, 12 checkpoint, 13 to 17, 18 stop, 19."""
+    return Writer(directory).start().exchanges(10).checkpoint().exchanges(5).stop().lines
+
+
+def verdict(lines: list[bytes], verifier: Verifier | None = None) -> Verdict:
+    """Return what verifying *lines* says; places are their numbers, from 1."""
+    verifier = verifier or Verifier()
+    for number, line in enumerate(lines, start=1):
+        verifier.take(line, str(number))
+    return verifier.finish()
+
+
+def told(found: Verdict) -> list[tuple[str, str, int]]:
+    """Return fault, place and record of each flaw."""
+    return [(flaw.fault.value, flaw.place, flaw.sequence) for flaw in found.flaws]

@@ -1,0 +1,38 @@
+from pathlib import Path
+
+import pytest
+
+from proxy.entropy import SystemEntropy
+from proxy.records.left_record import leave_record
+from tests.records.support import MemorySink, running_shipper, until
+
+RECORD = b'{"kind":"token","id":"018f0000-0000-7000-8000-000000000001"}\n'
+
+
+async def test_a_running_keeper_takes_it(tmp_path: Path) -> None:
+    """It comes once, and its file goes."""
+    sink = MemorySink()
+    async with running_shipper(tmp_path, sink):
+        leave_record(tmp_path, RECORD, entropy=SystemEntropy())
+        await until(lambda: sink.records)
+        await until(lambda: not list((tmp_path / "journal").iterdir()))
+
+    assert [record["kind"] for record in sink.records] == ["token"]
+
+
+async def test_a_keeper_that_starts_later_takes_all(tmp_path: Path) -> None:
+    """Records wait as long as they have to."""
+    for _ in range(3):
+        leave_record(tmp_path, RECORD, entropy=SystemEntropy())
+    sink = MemorySink()
+    async with running_shipper(tmp_path, sink):
+        await until(lambda: len(sink.records) == 3)
+
+    assert not list((tmp_path / "journal").iterdir())
+
+
+def test_without_a_data_directory_nothing_is_made(tmp_path: Path) -> None:
+    """Where no instance ever was there is no log."""
+    with pytest.raises(FileNotFoundError):
+        leave_record(tmp_path / "none", RECORD, entropy=SystemEntropy())
+    assert not list(tmp_path.iterdir())

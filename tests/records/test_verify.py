@@ -1,0 +1,340 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.records.chain import chained, link_of
+from proxy.records.chain_check import Tombstone
+from proxy.records.checkpoint_key import checkpoint_key
+from proxy.records.flaw import Severity
+from proxy.records.verify import Verifier, anchors_in
+from tests.records.chains import Writer, told, verdict, whole
+from tests.records.support import CONTEXT
+
+
+def numbered(lines: list[bytes]) -> list[tuple[bytes, str]]:
+    """Return *lines* with their numbers as places."""
+    return [(line, f"anchor:{number}") for number, line in enumerate(lines, start=1)]
+
+
+def test_a_whole_chain_has_no_flaw(tmp_path: Path) -> None:
+    """From its start to its clean stop."""
+    found = verdict(whole(tmp_path))
+
+    assert told(found) == []
+    assert found.holds
+    known = found.instances[CONTEXT.instance]
+    assert (known.check.first, known.check.last, known.check.records) == (1, 19, 19)
+    assert known.vouched == 18
+    assert known.keys == {Writer(tmp_path).key.public: 2}
+
+
+def test_a_restart_after_a_clean_stop_is_no_flaw(tmp_path: Path) -> None:
+    """The next start goes on where the stop was."""
+    lines = Writer(tmp_path).start().exchanges(2).stop().start().exchanges(2).stop().lines
+
+    assert told(verdict(lines)) == []
+
+
+def test_a_start_without_a_stop_is_a_warning(tmp_path: Path) -> None:
+    """Killed, or somebody cut the end off before the next start: the log says that it can't tell."""
+    lines = Writer(tmp_path).start().exchanges(2).start().exchanges(2).stop().lines
+
+    found = verdict(lines)
+
+    assert told(found) == [("unclean", "4", 4)]
+    assert found.holds
+    assert found.flaws[0].severity is Severity.WARNING
+
+
+@pytest.mark.parametrize("ends", [0, 1, 3])
+def test_an_end_without_a_stop_is_a_warning(tmp_path: Path, ends: int) -> None:
+    """Unless the instance is known to run."""
+    lines = Writer(tmp_path).start().exchanges(ends).lines
+
+    assert told(verdict(lines)) == [("unclean", str(ends + 1), ends + 1)]
+    assert told(verdict(lines, Verifier(running=True))) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 18), st.data())
+def test_a_flipped_bit_is_named(tmp_path_factory: pytest.TempPathFactory, at: int, data: st.DataObject) -> None:
+    """Wherever it is, the first flaw names that line, and those behind it are not blamed for it."""
+    lines = whole(tmp_path_factory.mktemp("chain"))
+    byte = data.draw(st.integers(0, len(lines[at]) - 1))
+    turned = bytearray(lines[at])
+    turned[byte] ^= 1 << data.draw(st.integers(0, 7))
+    lines[at] = bytes(turned)
+
+    found = verdict(lines)
+
+    assert not found.holds
+    assert found.flaws[0].place == str(at + 1)
+    assert found.flaws[0].fault in {"changed", "unreadable"}
+    errors = [flaw for flaw in found.flaws if flaw.severity is Severity.ERROR]
+    assert len(errors) == 1
+
+
+@pytest.mark.parametrize("at", range(1, 18))
+def test_a_dropped_record_is_missing(tmp_path: Path, at: int) -> None:
+    """It is named where the next one stands."""
+    lines = whole(tmp_path)
+    del lines[at]
+
+    found = verdict(lines)
+
+    assert told(found)[0] == ("missing", str(at + 1), at + 1)
+    assert not found.holds
+
+
+def test_several_dropped_records_are_one_flaw(tmp_path: Path) -> None:
+    """With their first and last number."""
+    lines = whole(tmp_path)
+    del lines[3:8]
+
+    found = verdict(lines)
+
+    assert told(found) == [("missing", "4", 4)]
+    assert "records 4 to 8 are missing" in str(found.flaws[0])
+
+
+@pytest.mark.parametrize("at", range(1, 17))
+def test_swapped_records_are_reordered(tmp_path: Path, at: int) -> None:
+    """The one that should have come before is named, with where it came."""
+    lines = whole(tmp_path)
+    lines[at], lines[at + 1] = lines[at + 1], lines[at]
+
+    found = verdict(lines)
+
+    assert told(found)[0] == ("reordered", str(at + 1), at + 1)
+    assert f"comes at {at + 2}" in str(found.flaws[0])
+    assert not found.holds
+
+
+@pytest.mark.parametrize("at", range(19))
+def test_a_duplicated_record_is_named(tmp_path: Path, at: int) -> None:
+    """A warning: sinks get records at least once, and the same bytes twice tell nothing false."""
+    lines = whole(tmp_path)
+    lines.insert(at + 1, lines[at])
+
+    found = verdict(lines)
+
+    assert told(found) == [("duplicated", str(at + 2), at + 1)]
+    assert found.holds
+
+
+def test_what_a_killed_keeper_delivered_again_is_one_warning(tmp_path: Path) -> None:
+    """A run of records comes again, then the chain goes on."""
+    lines = Writer(tmp_path).start().exchanges(9).start().exchanges(2).stop().lines
+    delivered = lines[:10] + lines[4:]
+
+    found = verdict(delivered)
+
+    assert told(found) == [("duplicated", "11", 5), ("unclean", "17", 11)]
+    assert "records 5 to 10 come again" in str(found.flaws[0])
+    assert found.holds
+
+
+@pytest.mark.parametrize("left", range(1, 18))
+def test_a_cut_end_is_a_warning_and_with_an_anchor_an_error(tmp_path: Path, left: int) -> None:
+    """Without something kept elsewhere nobody can know what came after the last record."""
+    lines = whole(tmp_path)
+    anchors, flaws = anchors_in(numbered(lines[-1:]))
+
+    alone = verdict(lines[:left])
+    anchored = verdict(lines[:left], Verifier(anchors=anchors))
+
+    assert not flaws
+    assert told(alone) == [("unclean", str(left), left)]
+    assert ("missing", "anchor:1", 18) in told(anchored)
+    assert f"{left + 1} to 18 are missing" in str(anchored.flaws[-1])
+    assert not anchored.holds
+
+
+def test_a_line_cut_in_the_middle_is_named(tmp_path: Path) -> None:
+    """It may be one that is being written."""
+    lines = whole(tmp_path)
+    verifier = Verifier()
+    for number, line in enumerate(lines[:5]):
+        verifier.take(line, str(number))
+    verifier.cut("6")
+
+    assert ("cut", "6", 0) in told(verifier.finish())
+
+
+def test_a_record_that_was_replaced_whole_is_named(tmp_path: Path) -> None:
+    """Its own hash was made to fit; the next one still names the old."""
+    lines = whole(tmp_path)
+    link = link_of(lines[5])
+    assert link is not None
+    record = json.loads(lines[5])
+    for name in ("sequence", "previous_hash", "hash"):
+        del record[name]
+    forged, _ = chained([json.dumps(record | {"status": 500}).encode()], sequence=5, previous_hash=link.previous_hash)
+    lines[5:6] = forged
+
+    found = verdict(lines)
+
+    assert told(found) == [("replaced", "7", 7)]
+
+
+def test_a_chain_written_anew_is_found_by_the_signature(tmp_path: Path) -> None:
+    """Whoever recomputes all hashes behind a change can't sign the next checkpoint."""
+    lines = whole(tmp_path)
+    rewritten = _rewritten(lines, change=5)
+
+    assert told(verdict(rewritten))[0] == ("forged", "12", 12)
+
+
+def test_a_chain_with_another_key_is_found_by_anchor_and_by_key(tmp_path: Path) -> None:
+    """Whoever also makes a key of his own is found by what was kept elsewhere, and by the data directory's key."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "his").mkdir()
+    lines = whole(tmp_path / "own")
+    anchors, _ = anchors_in(numbered(lines))
+    his = whole(tmp_path / "his")
+
+    by_anchor = verdict(his, Verifier(anchors=anchors))
+    by_key = verdict(his, Verifier(public_key=Writer(tmp_path / "own").key.public))
+
+    assert [fault for fault, *_ in told(by_anchor)] == ["rewritten", "key", "rewritten", "key"]
+    assert told(by_key) == [("key", "12", 12), ("key", "19", 19)]
+    assert not by_anchor.holds
+    assert not by_key.holds
+
+
+def test_a_log_kept_elsewhere_is_an_anchor(tmp_path: Path) -> None:
+    """Records of other kinds are passed over, and an anchor that holds says nothing."""
+    lines = whole(tmp_path)
+    anchors, flaws = anchors_in(numbered([b"a line of something else", *lines, b"{", b"[]"]))
+
+    assert [anchor.claim.sequence for anchor in anchors] == [11, 18]
+    assert not flaws
+    assert told(verdict(lines, Verifier(anchors=anchors))) == []
+
+
+def test_a_forged_anchor_is_no_anchor(tmp_path: Path) -> None:
+    """Its signature is checked too."""
+    record = json.loads(whole(tmp_path)[-1])
+    record["checkpoint"]["sequence"] = 4711
+
+    anchors, flaws = anchors_in([(json.dumps(record).encode(), "anchor:1")])
+
+    assert not anchors
+    assert [(flaw.fault.value, flaw.place) for flaw in flaws] == [("forged", "anchor:1")]
+
+
+def test_an_anchor_of_a_log_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    """Nothing at all is left of what it saw."""
+    anchors, _ = anchors_in(numbered(whole(tmp_path)[-1:]))
+
+    assert told(verdict([], Verifier(anchors=anchors))) == [("missing", "anchor:1", 18)]
+
+
+def test_an_anchor_before_the_first_record_is_a_warning(tmp_path: Path) -> None:
+    """Older files are not here, so that it can't be compared."""
+    lines = whole(tmp_path)
+    anchors, _ = anchors_in(numbered(lines[11:12]))
+
+    found = verdict(lines[12:], Verifier(anchors=anchors))
+
+    assert told(found) == [("begins_late", "1", 13), ("anchor", "anchor:1", 11)]
+    assert found.holds
+
+
+def test_a_removed_data_directory_is_named(tmp_path: Path) -> None:
+    """The chain begins anew in a file that goes on."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    lines = whole(tmp_path / "a") + whole(tmp_path / "b")
+
+    found = verdict(lines)
+
+    assert told(found) == [("begun_anew", "20", 1), ("key", "31", 12)]
+    assert not found.holds
+
+
+def test_a_fork_is_named(tmp_path: Path) -> None:
+    """Another record of the same number: the log of a machine that lost its last writes, or of a clone."""
+    first = Writer(tmp_path).start().exchanges(5)
+    branch = Writer(tmp_path)
+    branch.sequence, branch.hash = 3, json.loads(first.lines[2])["hash"]
+    lines = first.lines + branch.start().exchanges(3).stop().lines
+
+    assert told(verdict(lines))[0] == ("forked", "7", 4)
+
+
+def test_what_was_pruned_is_no_flaw_where_a_tombstone_says_so(tmp_path: Path) -> None:
+    """At the beginning and in the middle; a tombstone with another hash does not cover it."""
+    lines = whole(tmp_path)
+    hash_of_6 = json.loads(lines[5])["hash"]
+
+    def pruned(rest: list[bytes], *tombstones: Tombstone) -> list[tuple[str, str, int]]:
+        return told(verdict(rest, Verifier(tombstones={CONTEXT.instance: tombstones})))
+
+    assert pruned(lines[6:], Tombstone(first=1, last=6, hash=hash_of_6)) == []
+    assert pruned(lines[:2] + lines[6:], Tombstone(first=1, last=6, hash=hash_of_6)) == []
+    assert pruned(lines[6:], Tombstone(first=1, last=6, hash="0" * 64)) == [("replaced", "1", 7)]
+    assert pruned(lines[:2] + lines[6:], Tombstone(first=1, last=6, hash="0" * 64)) == [("missing", "3", 3)]
+    assert pruned(lines[7:], Tombstone(first=1, last=6, hash=hash_of_6)) == [("begins_late", "1", 8)]
+
+
+def test_instances_have_chains_of_their_own(tmp_path: Path) -> None:
+    """A central log has them mixed; what is wrong with one is said of that one."""
+    one, two = Writer(tmp_path, instance="host-1").start(), Writer(tmp_path, instance="host-2").start()
+    mixed = one.lines + two.lines
+    for _ in range(5):
+        one.lines.clear()
+        two.lines.clear()
+        mixed += one.exchanges(1).lines + two.exchanges(2).lines
+    one.lines.clear()
+    two.lines.clear()
+    mixed += one.stop().lines + two.stop().lines
+    assert told(verdict(mixed)) == []
+
+    del mixed[3]
+    [flaw] = verdict(mixed).flaws
+
+    assert (flaw.fault, flaw.instance, flaw.sequence) == ("missing", "host-2", 2)
+
+
+def test_foreign_lines_are_unreadable(tmp_path: Path) -> None:
+    """A line that is no record, before any chain is known."""
+    found = verdict([b"hello", *whole(tmp_path)])
+
+    assert told(found) == [("unreadable", "1", 0)]
+
+
+def test_an_absurd_number_takes_no_memory(tmp_path: Path) -> None:
+    """Somebody who can make hashes can make numbers too."""
+    lines = whole(tmp_path)
+    far, _ = chained([b'{"kind":"exchange","instance":"host-1"}'], sequence=10**15, previous_hash="0" * 64)
+
+    assert told(verdict([*lines[:5], *far]))[0] == ("missing", "6", 6)
+
+
+def test_the_key_is_the_data_directorys(tmp_path: Path) -> None:
+    """What verify compares with is what signed."""
+    lines = whole(tmp_path)
+    key = checkpoint_key(tmp_path, entropy=None).public  # type: ignore[arg-type]  # it is there already
+
+    assert told(verdict(lines, Verifier(public_key=key))) == []
+
+
+def _rewritten(lines: list[bytes], *, change: int) -> list[bytes]:
+    """Return *lines* with a record changed and all hashes from there on made to fit."""
+    kept = lines[:change]
+    link = link_of(lines[change - 1])
+    assert link is not None
+    records = []
+    for number, line in enumerate(lines[change:]):
+        record = json.loads(line)
+        for name in ("sequence", "previous_hash", "hash"):
+            del record[name]
+        if number == 0:
+            record["status"] = 500
+        records.append(json.dumps(record, separators=(",", ":")).encode())
+    made, _ = chained(records, sequence=change, previous_hash=link.hash)
+    return kept + made

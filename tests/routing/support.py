@@ -1,0 +1,58 @@
+"""Rules and heads for tests of pure functions."""
+
+from typing import Any
+
+from proxy.credentials.key import TokenKey
+from proxy.routing.head import HeaderNames, HeadLimits, RawHead, RawHeaders
+from proxy.routing.table import Route
+
+
+def key(audience: str) -> TokenKey:
+    """Return the token key of *audience*."""
+    return TokenKey(
+        token_url="https://login.example/token",
+        client_id="c",
+        auth_method="client_secret_basic",
+        audience_parameter="audience",
+        audience=audience,
+        scope="",
+        credential="login",
+    )
+
+
+def rule(path: str, *methods: str, name: str = "", **changes: Any) -> Route:
+    """Return a rule for *path*."""
+    values: dict[str, Any] = {
+        "name": name or path,
+        "path": path,
+        "methods": frozenset(methods),
+        "callers": frozenset(),
+        "upstream": "bank",
+        "upstream_host": "api.example",
+        "host_header": "api.example",
+        "origin": "https://api.example:443",
+        "prefix": "",
+        "strip_prefix": "",
+        "token_key": key(name or path),
+        "replay_limit": 1000,
+        "remint_on": (),
+    }
+    return Route(**{**values, **changes})
+
+
+def limits(**changes: Any) -> HeadLimits:
+    """Return limits that let any Host in."""
+    values: dict[str, Any] = {
+        "max_header_bytes": 65536,
+        "hosts": frozenset(),
+        "allow_browsers": False,
+        "names": HeaderNames(),
+    }
+    return HeadLimits(**{**values, **changes})
+
+
+def raw(*headers: tuple[bytes, bytes], host: bool = True, **changes: Any) -> RawHead:
+    """Return a head with *headers* behind a Host."""
+    lines: RawHeaders = ((b"Host", b"localhost"), *headers) if host else headers
+    values: dict[str, Any] = {"method": "GET", "target": "/a", "version": (1, 1), "headers": lines}
+    return RawHead(**{**values, **changes})

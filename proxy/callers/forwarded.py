@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from ipaddress import ip_network
 
 from proxy.callers.caller import parse_address
+from proxy.errors import BadRequest
 
 
 class TrustedProxies:
@@ -18,9 +19,23 @@ class TrustedProxies:
     def client_address(self, peer: str, forwarded: str, x_forwarded_for: str) -> str:
         """Return the nearest address that is not a trusted proxy's; *peer* itself where it is not trusted.
 
-        Both headers are read from the right, since only what a trusted proxy appended can be believed; Forwarded wins.
+        Both headers are read from the right, since only what a trusted proxy appended can be believed. Raises BadRequest
+        where they name two callers: a load balancer that sets one passes the other on as the caller wrote it.
         """
-        hops = _for_parameters(forwarded) if forwarded else [hop.strip() for hop in x_forwarded_for.split(",")]
+        if not self._trusts(peer):
+            return peer
+        found = {
+            self._nearest(peer, hops)
+            for hops in (_for_parameters(forwarded), [hop.strip() for hop in x_forwarded_for.split(",")])
+            if any(hops)
+        }
+        if len(found) > 1:
+            raise BadRequest(
+                "Forwarded and X-Forwarded-For name two callers; the load balancer must set or remove both."
+            )
+        return found.pop() if found else peer
+
+    def _nearest(self, peer: str, hops: list[str]) -> str:
         address = peer
         while hops and self._trusts(address):
             hop = _bare(hops.pop())

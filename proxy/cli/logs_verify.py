@@ -13,19 +13,20 @@ import click
 from proxy.cli.configuration import Configuration, load_configuration
 from proxy.cli.instance import SOCKET_NAME
 from proxy.cli.options import config_option
-from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, paint, printable
+from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note, paint, printable
 from proxy.records.body_hmac import body_digest, read_body_key
 from proxy.records.checkpoint_key import KEY_FILE, read_checkpoint_key
 from proxy.records.copies import CopyUnreadable, Line, database_lines, database_record, lines_of, record_in
 from proxy.records.flaw import Flaw, Severity
 from proxy.records.segment import STREAM
 from proxy.records.verify import Anchor, Verdict, Verifier, anchors_in
+from proxy.settings.database import DatabaseUnusable, SqliteDatabase, database_of
 from proxy.settings.sections import Settings
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
 _MOST_PRINTED = 50
+_NOTHING = Verdict(flaws=(), instances={})
 _PIECE_BYTES = 1024 * 1024
-_DATABASE_PREFIX = "sqlite:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,9 @@ def verify(files: Sequence[Path], anchor_files: Sequence[Path], config_path: Pat
         copies = [_Copy(name="", lines=lines_of(files))] if files or configuration is None else _copies(configuration)
         running = configuration is not None and not files and _runs(configuration.settings)
         verdicts = [(copy.name, _verdict(copy, public_key=key, anchors=anchors, running=running)) for copy in copies]
+        if any(verdict.instances for _, verdict in verdicts):
+            # A sink that is new has nothing yet, which no anchor can know.
+            verdicts = [(name, verdict if verdict.instances else _NOTHING) for name, verdict in verdicts]
     except CopyUnreadable as error:
         raise Failure(str(error)) from None
     if not verdicts:
@@ -157,11 +161,16 @@ def _record(settings: Settings, id_: str) -> dict[str, Any]:
 
 
 def _database(settings: Settings) -> Path | None:
-    """Return the path of the SQLite database, relative to the data directory; None if there is another or none."""
-    place = str(getattr(settings.request_log, "database", ""))
-    if not place.startswith(_DATABASE_PREFIX):
+    """Return the path of the embedded database; None if there is another or none."""
+    log = settings.request_log
+    try:
+        found = database_of(log.database, log.database_file, data_directory=Path(settings.data_directory))
+    except DatabaseUnusable as error:
+        raise Failure(f"request_log.database_file: {error}") from None
+    if found is not None and not isinstance(found, SqliteDatabase):
+        note("PostgreSQL is not read here: export its records as lines of JSON, in their order, and name that file")
         return None
-    return Path(settings.data_directory) / place.removeprefix(_DATABASE_PREFIX)
+    return found.path if found else None
 
 
 def _public_key(settings: Settings) -> str:

@@ -1,10 +1,11 @@
 """Whether the records of one instance are a chain: each as it was written, all there, in order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from proxy.records.chain import GENESIS, Link
 from proxy.records.flaw import Fault, Place, Severity
+from proxy.records.tombstone import Tombstone, cover
 
 # Says that something is wrong: what, how bad, where, which record, in words.
 Tell = Callable[[Fault, Severity, Place, int, str], None]
@@ -31,25 +32,20 @@ class _Gap:
     found_at: Place | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tombstone:
-    """Records *first* to *last* were pruned; *hash* is that of the last of them, "" if it is not known."""
-
-    first: int
-    last: int
-    hash: str = ""
-
-
 class ChainCheck:
-    """Takes the links of one instance in the order in which they stand; *tell* hears of each flaw once."""
+    """Takes the links of one instance in the order in which they stand; *tell* hears of each flaw once.
 
-    def __init__(self, tell: Tell, *, tombstones: tuple[Tombstone, ...] = ()) -> None:
+    `tombstones` say what was pruned; they are looked at in the end, since they come after what they speak of.
+    """
+
+    def __init__(self, tell: Tell) -> None:
+        self.tombstones: list[Tombstone] = []
         self.records = 0
         self.first = 0
         self.last = 0
         self.repeated = 0
         self._tell = tell
-        self._tombstones = tombstones
+        self._late: _Gap | None = None
         self._hash = ""
         self._known = bytearray()
         self._gaps: list[_Gap] = []
@@ -92,30 +88,40 @@ class ChainCheck:
     def finish(self) -> None:
         """Tell what only the end shows: which numbers never came, and which came late."""
         self._end_repeat()
+        late, self._late = self._late, None
+        if late is not None and not cover(self.tombstones, late.first, late.last, hash_=late.before):
+            what = f"the first record here is {late.last + 1}: what came before is not in these files"
+            self._tell(Fault.BEGINS_LATE, Severity.WARNING, late.place, late.last + 1, what)
         for gap in self._gaps:
-            wanted = gap.last - gap.first + 1
             if gap.found:
                 what = f"{_numbers(gap.first, gap.last)} should come before this one, and comes at {gap.found_at}"
                 self._tell(Fault.REORDERED, Severity.ERROR, gap.place, gap.first, what)
-            if gap.found < wanted and not self._is_buried(gap):
-                first = next(number for number in range(gap.first, gap.last + 1) if self._kept(number) == _ABSENT)
-                some = "" if gap.found == 0 else f", {wanted - gap.found} of them"
-                what = f"{_numbers(first, gap.last)} {'is' if first == gap.last else 'are'} missing{some}"
-                self._tell(Fault.MISSING, Severity.ERROR, gap.place, first, what)
+            for first, last in self._missing(gap):
+                if not cover(self.tombstones, first, last, hash_=gap.before if last == gap.last else ""):
+                    what = f"{_numbers(first, last)} {'is' if first == last else 'are'} missing"
+                    self._tell(Fault.MISSING, Severity.ERROR, gap.place, first, what)
         self._gaps.clear()
+
+    def _missing(self, gap: _Gap) -> Iterator[tuple[int, int]]:
+        """Yield first and last number of each stretch of *gap* that never came."""
+        if not gap.found:
+            yield gap.first, gap.last
+            return
+        first = 0
+        for number in range(gap.first, gap.last + 2):
+            missing = number <= gap.last and self._kept(number) == _ABSENT
+            if missing and not first:
+                first = number
+            elif not missing and first:
+                yield first, number - 1
+                first = 0
 
     def _begin(self, link: Link, place: Place) -> None:
         self.first = link.sequence
-        if link.sequence == 1:
-            if link.previous_hash != GENESIS:
-                self._replaced(1, place)
-            return
-        grave = next((grave for grave in self._tombstones if grave.last == link.sequence - 1), None)
-        if grave is None:
-            what = f"the first record here is {link.sequence}: what came before is not in these files"
-            self._tell(Fault.BEGINS_LATE, Severity.WARNING, place, link.sequence, what)
-        elif grave.hash and grave.hash != link.previous_hash:
-            self._replaced(link.sequence, place)
+        if link.sequence > 1:
+            self._late = _Gap(first=1, last=link.sequence - 1, place=place, before=link.previous_hash)
+        elif link.previous_hash != GENESIS:
+            self._replaced(1, place)
 
     def _jump(self, link: Link, place: Place) -> None:
         if link.sequence - self.last > _LARGEST_GAP:
@@ -210,13 +216,6 @@ class ChainCheck:
         before = f"record {sequence - 1}" if sequence > 1 else "the beginning"
         what = f"record {sequence} does not follow {before}: one of the two was replaced"
         self._tell(Fault.REPLACED, Severity.ERROR, place, sequence, what)
-
-    def _is_buried(self, gap: _Gap) -> bool:
-        """Return whether a tombstone says that what is missing was pruned, and what follows agrees with it."""
-        return any(
-            grave.first <= gap.first and grave.last == gap.last and grave.hash in {"", gap.before}
-            for grave in self._tombstones
-        )
 
 
 def _numbers(first: int, last: int) -> str:

@@ -9,6 +9,7 @@ from proxy.events import MintFailed, TokenMinted
 from proxy.records.line import line
 from proxy.records.mask import Mask
 from proxy.records.record import LONGEST_TEXT, VERSION, RecordContext, cut
+from proxy.records.tombstone import Tombstone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,7 @@ class Operation:
     what: str
     reason: str = ""
     values: tuple[tuple[str, str], ...] = ()
+    pruned: tuple[Tombstone, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,17 +115,17 @@ class KeeperRecords:
         )
 
     def operation(self, operation: Operation) -> bytes:
-        """Return the record of what a person had the proxy do."""
-        return self._line(
-            "operation",
-            {
-                "who": self._text(operation.who),
-                "proof": operation.proof,
-                "what": self._text(operation.what),
-                "reason": self._text(operation.reason),
-                "values": {self._text(name): self._text(value) for name, value in operation.values},
-            },
-        )
+        """Return the record of what a person had the proxy do; of a prune it says what is gone."""
+        facts: dict[str, Any] = {
+            "who": self._text(operation.who),
+            "proof": operation.proof,
+            "what": self._text(operation.what),
+            "reason": self._text(operation.reason),
+            "values": {self._text(name): self._text(value) for name, value in operation.values},
+        }
+        if operation.pruned:
+            facts["pruned"] = [stone.as_dict() for stone in operation.pruned]
+        return self._line("operation", facts)
 
     def _line(self, kind: str, facts: dict[str, Any], *, now: float | None = None) -> bytes:
         now = self._clock.now() if now is None else now

@@ -34,6 +34,11 @@ def masking_key(data_directory: Path, *, entropy: Entropy) -> bytes:
     return _read(path)
 
 
+def read_masking_key(data_directory: Path) -> bytes:
+    """Return the masking key of *data_directory*; raises OSError, FileNotFoundError if nothing was masked there yet."""
+    return _read(data_directory / KEY_FILE)
+
+
 def _read(path: Path) -> bytes:
     key = path.read_bytes()
     if len(key) != _KEY_BYTES:

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from proxy.records.line import EXCHANGE, EXCHANGE_ID, INTENT, INTENT_ID
-from proxy.records.record import unknown_exchange
 from proxy.records.segment import LOCK_SUFFIX, SUFFIX, segment_path
+from proxy.records.unknown import unknown_exchange
 
 # Of an idle journal as much of its empty reserve is read at each poll: 6 us.
 READ_BYTES = 64 * 1024

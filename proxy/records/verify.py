@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proxy.records.chain import Link, link_of
-from proxy.records.chain_check import ChainCheck, Tell, Tombstone
+from proxy.records.chain_check import ChainCheck, Tell
 from proxy.records.checkpoint_key import Checkpoint, vouches
 from proxy.records.flaw import Fault, Flaw, Place, Severity
+from proxy.records.tombstone import Tombstone, tombstones_in
 
 _HASH = re.compile("[0-9a-f]{64}")
 
@@ -50,8 +51,8 @@ class Verdict:
 class Verifier:
     """Takes lines in the order in which they stand, then gives its verdict.
 
-    *public_key* is the one that checkpoints must be signed with, "" for any; *tombstones* by instance say what was
-    pruned; of a *running* instance no clean stop is expected at the end.
+    *public_key* is the one that checkpoints must be signed with, "" for any; of a *running* instance no clean stop is
+    expected at the end. What was pruned is no flaw where a record says so.
     """
 
     def __init__(
@@ -59,13 +60,12 @@ class Verifier:
         *,
         public_key: str = "",
         anchors: Iterable[Anchor] = (),
-        tombstones: Mapping[str, tuple[Tombstone, ...]] | None = None,
         running: bool = False,
     ) -> None:
         self._running = running
         self._public_key = public_key
         self._anchors = tuple(anchors)
-        self._tombstones = tombstones or {}
+        self._tombstones: list[Tombstone] = []
         self._instances: dict[str, Instance] = {}
         self._flaws: list[tuple[int, Flaw]] = []
         self._lines = 0
@@ -97,6 +97,7 @@ class Verifier:
     def finish(self) -> Verdict:
         """Return the verdict."""
         for name, instance in self._instances.items():
+            instance.check.tombstones += [stone for stone in self._tombstones if stone.instance == name]
             instance.check.finish()
             if not (instance.stopped or self._running):
                 what = (
@@ -110,7 +111,7 @@ class Verifier:
         return Verdict(flaws=flaws, instances=self._instances)
 
     def _begin(self, name: str) -> Instance:
-        check = ChainCheck(self._teller(name), tombstones=self._tombstones.get(name, ()))
+        check = ChainCheck(self._teller(name))
         instance = self._instances[name] = Instance(check=check, place=Place(0, ""))
         return instance
 
@@ -136,6 +137,7 @@ class Verifier:
             )
             self._teller(name)(Fault.UNCLEAN, Severity.WARNING, place, link.sequence, what)
         instance.stopped = event == "stop"
+        self._tombstones += tombstones_in(record)
 
     def _check(self, name: str, record: dict[str, Any], link: Link, place: Place) -> None:
         """Check a checkpoint: who signed it, and that it speaks of the record before it."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
@@ -30,13 +30,17 @@ class DatabaseUnusable(ValueError):
     """The database can't be used as it is configured; the message says why and how to mend it, without the URL."""
 
 
-class DatabaseUrl:
-    """A URL of a database as it was written; it prints with `***` for its password, and `reveal` gives all of it."""
+class DatabaseUrl(str):
+    """A URL of a database: as text it has `***` for its password, and only `reveal` gives all of it."""
 
     __slots__ = ("_text",)
+    _text: str
 
-    def __init__(self, text: str) -> None:
-        self._text = text
+    def __new__(cls, text: str) -> Self:
+        """Keep *text* beside what may be shown of it."""
+        url = super().__new__(cls, _SECRET_PARAMETERS.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", text)))
+        url._text = text
+        return url
 
     def reveal(self) -> str:
         """Return the whole URL: call it in the line that connects, nowhere else."""
@@ -45,27 +49,18 @@ class DatabaseUrl:
     @property
     def postgres(self) -> bool:
         """Return whether it names a PostgreSQL server."""
-        return self._text.startswith(POSTGRES)
+        return self.startswith(POSTGRES)
 
     @property
     def has_password(self) -> bool:
         """Return whether there is a password in it."""
         return str(self) != self._text
 
-    def __bool__(self) -> bool:
-        return bool(self._text)
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, DatabaseUrl) and other._text == self._text
 
     def __hash__(self) -> int:
         return hash(self._text)
-
-    def __str__(self) -> str:
-        return _SECRET_PARAMETERS.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", self._text))
-
-    def __repr__(self) -> str:
-        return f"<DatabaseUrl {self}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,12 +165,16 @@ def _fault(text: str) -> str:
     return ""
 
 
+def _shown(url: DatabaseUrl) -> str:
+    return str(url)
+
+
 _FIX = 'write it like sqlite:requests.db or postgresql://USER@HOST/NAME, or "" for none'
 _NO_EXTRA = f"PostgreSQL needs what is not installed; run `pip install 'payproxy[{EXTRA}]'`"
 
 DatabaseText = Annotated[
     DatabaseUrl,
     PlainValidator(database_url),
-    PlainSerializer(str, return_type=str),
+    PlainSerializer(_shown),
     WithJsonSchema({"type": "string"}),
 ]

@@ -5,7 +5,6 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from proxy.settings.credential import PRESETS
-from proxy.settings.database import DatabaseUrl
 from proxy.settings.sections import Settings
 from proxy.settings.shape import Kind, kind_of, sections
 
@@ -65,7 +64,7 @@ def _literal(value: object) -> str:
     """Return *value* as TOML writes it."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str | DatabaseUrl):
+    if isinstance(value, str):
         return f'"{value}"'
     if isinstance(value, tuple):
         return "[" + ", ".join(_literal(one) for one in value) + "]"

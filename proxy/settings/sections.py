@@ -6,7 +6,7 @@ from pydantic import Field, Strict
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from proxy.settings.credential import CredentialSection
-from proxy.settings.database import DatabaseText, DatabaseUrl
+from proxy.settings.database import DatabaseText
 from proxy.settings.fields import (
     BaseUrl,
     Bytes,
@@ -150,7 +150,8 @@ class RequestLogSection(Section):
     stdout: bool = Field(default=True, description="one JSON line per record on stdout")
     file: PathText = Field("", description="file of JSON lines; reopened when moved away")
     database: DatabaseText = Field(
-        DatabaseUrl("sqlite:requests.db"),
+        "sqlite:requests.db",
+        validate_default=True,
         description='sqlite:FILE, relative to data_directory, or postgresql://...; "" turns it off',
     )
     database_file: PathText = Field("", description="file with the database's URL, mode 0600: for one with a password")

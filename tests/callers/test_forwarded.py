@@ -1,10 +1,13 @@
 """The caller's address behind load balancers."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.callers.forwarded import TrustedProxies
+from proxy.errors import BadRequest
 
 TRUSTED = TrustedProxies(("10.0.0.0/8", "fd00::/8"))
 
@@ -25,7 +28,8 @@ CASES = [
     ("10.0.0.1", "for=_hidden", "", "10.0.0.1"),
     ("10.0.0.1", "for=unknown, for=10.0.0.3", "", "10.0.0.3"),
     ("10.0.0.1", "proto=http", "", "10.0.0.1"),
-    ("10.0.0.1", "for=2.2.2.2", "3.3.3.3", "2.2.2.2"),
+    ("10.0.0.1", "for=2.2.2.2", "2.2.2.2, 10.0.0.9", "2.2.2.2"),
+    ("9.9.9.9", "for=2.2.2.2", "3.3.3.3", "9.9.9.9"),
     ("fd00::1", "", "2.2.2.2", "2.2.2.2"),
     ("unix", "", "2.2.2.2", "unix"),
 ]
@@ -43,7 +47,14 @@ def test_the_nearest_that_is_not_trusted_is_the_caller(
 def test_nothing_that_callers_write_breaks_it(forwarded: str, x_forwarded_for: str) -> None:
     """An untrusted peer is itself, whatever it writes."""
     assert TRUSTED.client_address("1.1.1.1", forwarded, x_forwarded_for) == "1.1.1.1"
-    assert TRUSTED.client_address("10.0.0.1", forwarded, x_forwarded_for)
+    with contextlib.suppress(BadRequest):
+        assert TRUSTED.client_address("10.0.0.1", forwarded, x_forwarded_for)
+
+
+def test_two_headers_that_name_two_callers_are_refused() -> None:
+    """A load balancer that sets X-Forwarded-For alone hands on the Forwarded that a caller made up."""
+    with pytest.raises(BadRequest):
+        TRUSTED.client_address("10.0.0.1", "for=10.1.1.1", "2.2.2.2")
 
 
 def test_without_networks_nobody_is_trusted() -> None:

@@ -107,3 +107,22 @@ async def no_instance(place: Site) -> None:
 def test_what_is_no_jwt_has_no_header(text: str) -> None:
     """Opaque tokens and near misses have no facts to show."""
     assert jwt_header(text) == {}
+
+
+async def test_a_printed_token_is_on_record(tmp_path: Path) -> None:
+    """Who got it, for what, and its fingerprint; the next instance takes it into the log."""
+    async with site(tmp_path) as place:
+        unrecorded = await command("token", "payments", "--config", place.config)
+        (tmp_path / "payproxy-data").mkdir()
+        done = await command("token", "payments", "--config", place.config)
+
+    assert "it is not on record" in unrecorded.stderr
+    assert done.exit_code == 0
+    assert "not on record" not in done.stderr
+    [path] = (tmp_path / "payproxy-data" / "journal").glob("*.jsonl")
+    record = json.loads(path.read_text())
+    value = done.stdout.strip()
+    assert (record["kind"], record["event"], record["credential"]) == ("token", "printed", "login")
+    assert record["token_fingerprint"] == fingerprint(value)
+    assert record["who"]
+    assert value not in path.read_text()

@@ -24,14 +24,18 @@ def sent(it: Proxy) -> list[bytes]:
 
 
 REMOVED = [
-    b"Connection: close", b"Keep-Alive: timeout=5", b"TE: trailers", b"Trailer: X-Check", b"Proxy-Connection: keep-alive",
-    b"Proxy-Authorization: Basic YTpi", b"Proxy-Authenticate: Basic", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__",
-    b"Authorization: Bearer evil", b"AUTHORIZATION: Bearer evil", b"aUTHORIZATION:Bearer evil", b"Authorization: Basic YTpi",
+    b"Connection: close", b"Keep-Alive: timeout=5", b"TE: trailers", b"Trailer: X-Check",
+    b"Proxy-Connection: keep-alive", b"Proxy-Authorization: Basic YTpi", b"Proxy-Authenticate: Basic", b"Upgrade: h2c",
+    b"HTTP2-Settings: AAMAAABkAAQAAP__",
+    b"Authorization: Bearer evil", b"AUTHORIZATION: Bearer evil", b"aUTHORIZATION:Bearer evil",
+    b"Authorization: Basic YTpi",
     b"Authorization_: Bearer evil", b"_Authorization: Bearer evil", b"Authorization.: Bearer evil",
-    b"Author_ization: Bearer evil", b"X-Payproxy-Key: k", b"X_Payproxy_Key: k", b"Forwarded: for=1.2.3.4", b"Via: 1.1 a",
+    b"Author_ization: Bearer evil", b"X-Payproxy-Key: k", b"X_Payproxy_Key: k", b"Forwarded: for=1.2.3.4",
+    b"Via: 1.1 a",
     b"X-Forwarded-For: 1.2.3.4", b"X-Forwarded-Host: evil", b"X-Forwarded-Proto: https", b"X-Forwarded-Prefix: /a",
     b"X-Forwarded-Anything: a", b"X_Forwarded_For: 1.2.3.4", b"X.Forwarded.For: 1.2.3.4", b"X-Forwarded_Host: evil",
-    b"X-Original-URL: /closed", b"X-Rewrite-URL: /closed", b"X_Original_URL: /closed", b"X-HTTP-Method-Override: DELETE",
+    b"X-Original-URL: /closed", b"X-Rewrite-URL: /closed", b"X_Original_URL: /closed",
+    b"X-HTTP-Method-Override: DELETE",
     b"X-Method-Override: DELETE", b"X-HTTP-Method: DELETE", b"X_HTTP_Method_Override: DELETE",
     b"Proxy_Authorization: Basic YTpi", b"Proxy.Connection: a", b"Keep_Alive: a", b"Transfer_Encoding: chunked",
     b"Content_Length: 5", b"Content.Length: 5", b"Host_: evil", b"T_E: trailers",
@@ -52,7 +56,8 @@ REFUSED = [
     b"Authorization: Bearer a\r\nAuthorization: Bearer b", b"Authorization: Bearer a\r\nauthorization: Basic YTpi",
     b"Authorization: Bearer a\x00b", b"Authorization\x00: Bearer a", b"Authorization: Bearer\r\n evil",
     b"Authorization : Bearer evil", b" Authorization: Bearer evil", b"Authorization\xa0: Bearer evil",
-    b"X-Payproxy-Key: a\r\nX-Payproxy-Key: b", b"X-A: b\nAuthorization: Bearer evil", b"X-A: b\rAuthorization: Bearer evil",
+    b"X-Payproxy-Key: a\r\nX-Payproxy-Key: b", b"X-A: b\nAuthorization: Bearer evil",
+    b"X-A: b\rAuthorization: Bearer evil",
 ]  # fmt: skip
 
 
@@ -108,7 +113,7 @@ async def test_everything_else_keeps_value_order_and_spelling(tmp_path: Path) ->
         b"Cookie: a=b; c=d", b"Cookie: e=f", b"Idempotency-Key: k-1", b"request-id: r", b"X-Latin: caf\xe9",
         "X-Utf: caf\xe9".encode(), b"X-Neither: \xff\xfe", b"User-Agent: legacy/1.0", b"Content-Type: application/json",
         b"Content-Encoding: gzip", b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", b"1: 2",
-        b"x!#$%&'*+-.^_`|~: odd", b"Accept-Encoding: gzip, br", b"X-Quoted: \"a, b\"; c",
+        b"x!#$%&'*+-.^_`|~: odd", b"Accept-Encoding: gzip, br", b'X-Quoted: "a, b"; c',
     ]  # fmt: skip
     body = gzip.compress(b'{"amount": 1}')
     async with proxy(tmp_path) as it:
@@ -150,8 +155,8 @@ async def test_an_empty_body_keeps_its_length(tmp_path: Path) -> None:
 
 UPGRADES = {
     "websocket": [b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13"],
-    "h2c as JDK 11 asks": [b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAAAAIAAAAB"],
-    "several": [b"Connection: Upgrade", b"Upgrade: h2c, websocket"],
+    "h2c as JDK 11 asks": [b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c",
+    b"HTTP2-Settings: AAEAAEAAAAIAAAAB"], "several": [b"Connection: Upgrade", b"Upgrade: h2c, websocket"],
     "unknown": [b"Connection: upgrade", b"Upgrade: TLS/1.0"],
 }  # fmt: skip
 
@@ -227,7 +232,8 @@ async def test_browsers_are_refused(line: bytes, tmp_path: Path) -> None:
 ANSWER = (
     b"HTTP/1.1 201 Made it\r\ncontent-type: application/json\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nX-Case: A  b\r\n"
     b"Connection: x-hop, close\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nTrailer: X\r\nUpgrade: h2c\r\nrequest-id: r\r\n"
-    b"Payproxy-Request-Id: forged\r\nProxy-Authenticate: Basic\r\nX-Echo: Bearer canary-open-1.abc;\r\nVia: 1.1 bank\r\n"
+    b"Payproxy-Request-Id: forged\r\nProxy-Authenticate: Basic\r\nX-Echo: Bearer canary-open-1.abc;\r\n"
+    b"Via: 1.1 bank\r\n"
     b"X-Utf: caf\xc3\xa9\r\nContent-Length: 2\r\nLocation: https://elsewhere.example/\r\n\r\n{}"
 )
 

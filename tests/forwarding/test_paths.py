@@ -38,10 +38,12 @@ async def test_a_path_with_two_readings_is_refused(target: bytes, query: bytes, 
 
 
 VERBATIM = [
-    b"/open", b"/open/", b"/open?x", b"/open?", b"/open/a?", b"/open/a??", b"/open/%41%7e", b"/open/caf%c3%a9", b"/open/%C3%a9",
-    b"/open/a%20b", b"/open/%3f", b"/open/%23", b"/open/~-._!$&'()*+,=:@", b"/open/a;b=c", b"/open/;", b"/open/.well-known", b"/open/...",
-    b"/open/a..b", b"/open/..a", b"/open/a?/../closed", b"/open/a?x=%2e%2e/%2f&y=%00%0d%0aX", b"/open/a?%zz", b"/open/a?100%",
-    b"/open/a?a[0]=b&c={d}|^`\"<>\\", b"/open/a?http://evil/", b"/open/a?;&=?/:@", b"/open/a?%23", b"/open/%ef%bc%8e%ef%bc%8e/a",
+    b"/open", b"/open/", b"/open?x", b"/open?", b"/open/a?", b"/open/a??", b"/open/%41%7e", b"/open/caf%c3%a9",
+    b"/open/%C3%a9", b"/open/a%20b", b"/open/%3f", b"/open/%23", b"/open/~-._!$&'()*+,=:@", b"/open/a;b=c", b"/open/;",
+    b"/open/.well-known", b"/open/...",
+    b"/open/a..b", b"/open/..a", b"/open/a?/../closed", b"/open/a?x=%2e%2e/%2f&y=%00%0d%0aX", b"/open/a?%zz",
+    b"/open/a?100%", b'/open/a?a[0]=b&c={d}|^`"<>\\', b"/open/a?http://evil/", b"/open/a?;&=?/:@", b"/open/a?%23",
+    b"/open/%ef%bc%8e%ef%bc%8e/a",
     b"/open/%e2%80%8b", b"/open/a:b", b"/open/a@b", b"/open/" + b"a/" * 500, b"/open/a?" + b"b" * 8000,
 ]  # fmt: skip
 

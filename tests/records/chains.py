@@ -6,10 +6,11 @@ from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.records.chain import GENESIS, chained
 from proxy.records.checkpoint_key import CheckpointKey, checkpoint_key
-from proxy.records.keeper_records import KeeperRecords
+from proxy.records.keeper_records import KeeperRecords, Operation
 from proxy.records.mask import Mask
 from proxy.records.record import RecordBuilder, RecordContext
 from proxy.records.signed_landmarks import SignedLandmarks
+from proxy.records.tombstone import Tombstone
 from proxy.records.verify import Verdict, Verifier
 from tests.records.support import CONTEXT, Exchange
 
@@ -25,8 +26,8 @@ class Writer:
         self.lines: list[bytes] = []
         self.sequence = 0
         self.hash = GENESIS
-        records = KeeperRecords(context, mask=MASK, clock=SystemClock(), entropy=SystemEntropy())
-        self.landmarks = SignedLandmarks(records, key=self.key, version="0.1", clock=SystemClock())
+        self._records = KeeperRecords(context, mask=MASK, clock=SystemClock(), entropy=SystemEntropy())
+        self.landmarks = SignedLandmarks(self._records, key=self.key, version="0.1", clock=SystemClock())
         self._builder = RecordBuilder(context, MASK)
 
     def put(self, record: bytes) -> None:
@@ -49,6 +50,12 @@ class Writer:
     def checkpoint(self) -> "Writer":
         """Append a checkpoint."""
         self.put(self.landmarks.checkpoint(self.sequence, self.hash))
+        return self
+
+    def operation(self, pruned: tuple[Tombstone, ...]) -> "Writer":
+        """Append the record of a prune."""
+        operation = Operation(who="root", proof="operating system", what="logs prune", pruned=pruned)
+        self.put(self._records.operation(operation)[:-1])
         return self
 
     def stop(self) -> "Writer":

@@ -9,7 +9,8 @@ from proxy.clock import timestamp
 from proxy.errors import Sent
 from proxy.records.line import EXCHANGE, EXCHANGE_ID, INTENT, INTENT_ID
 from proxy.records.mask import Mask
-from proxy.records.record import LONGEST_TEXT, RecordBuilder, cut, unknown_exchange
+from proxy.records.record import LONGEST_TEXT, RecordBuilder, cut
+from proxy.records.unknown import unknown_exchange
 from tests.records.support import CONTEXT, NOW, Attempt, Exchange
 
 BUILDER = RecordBuilder(CONTEXT, Mask(bytes(32)))

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.records.chain import chained, link_of
-from proxy.records.chain_check import Tombstone
 from proxy.records.checkpoint_key import checkpoint_key
 from proxy.records.flaw import Severity
+from proxy.records.tombstone import Tombstone, tombstones_of
 from proxy.records.verify import Verifier, anchors_in
 from tests.records.chains import Writer, told, verdict, whole
 from tests.records.support import CONTEXT
@@ -266,19 +267,29 @@ def test_a_fork_is_named(tmp_path: Path) -> None:
     assert told(verdict(lines))[0] == ("forked", "7", 4)
 
 
-def test_what_was_pruned_is_no_flaw_where_a_tombstone_says_so(tmp_path: Path) -> None:
-    """At the beginning and in the middle; a tombstone with another hash does not cover it."""
-    lines = whole(tmp_path)
-    hash_of_6 = json.loads(lines[5])["hash"]
+def test_what_was_pruned_is_no_flaw_where_a_record_says_so(tmp_path: Path) -> None:
+    """At the beginning and in the middle, in one tombstone or several; one with another hash covers nothing."""
+    writer = Writer(tmp_path).start().exchanges(10)
+    old = list(writer.lines)
+    stones = tombstones_of([*old[:3], *old[4:7]])
 
-    def pruned(rest: list[bytes], *tombstones: Tombstone) -> list[tuple[str, str, int]]:
-        return told(verdict(rest, Verifier(tombstones={CONTEXT.instance: tombstones})))
+    def pruned(rest: list[bytes], *stones: Tombstone) -> list[tuple[str, str, int]]:
+        branch = Writer(tmp_path)
+        branch.sequence, branch.hash = writer.sequence, writer.hash
+        branch.operation(stones)
+        return told(verdict([*rest, *branch.stop().lines]))
 
-    assert pruned(lines[6:], Tombstone(first=1, last=6, hash=hash_of_6)) == []
-    assert pruned(lines[:2] + lines[6:], Tombstone(first=1, last=6, hash=hash_of_6)) == []
-    assert pruned(lines[6:], Tombstone(first=1, last=6, hash="0" * 64)) == [("replaced", "1", 7)]
-    assert pruned(lines[:2] + lines[6:], Tombstone(first=1, last=6, hash="0" * 64)) == [("missing", "3", 3)]
-    assert pruned(lines[7:], Tombstone(first=1, last=6, hash=hash_of_6)) == [("begins_late", "1", 8)]
+    assert [(stone.first, stone.last) for stone in stones] == [(1, 3), (5, 7)]
+    assert pruned([old[3], *old[7:]], *stones) == []
+    assert pruned([old[3], *old[7:]], *stones[:1]) == [("missing", "2", 5)]
+    assert pruned([old[3], *old[7:]], *stones[1:]) == [("begins_late", "1", 4)]
+    assert pruned([old[3], *old[7:]], stones[0], replace(stones[1], hash="0" * 64)) == [("missing", "2", 5)]
+    assert pruned(old[7:], *stones, *tombstones_of(old[3:4])) == []
+    assert pruned(old[8:], *stones, *tombstones_of(old[3:4])) == [("begins_late", "1", 9)]
+    assert pruned([old[3], *old[7:]], *(replace(stone, instance="host-2") for stone in stones)) == [
+        ("begins_late", "1", 4),
+        ("missing", "2", 5),
+    ]
 
 
 def test_instances_have_chains_of_their_own(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_bad_names_are_refused(name: bytes) -> None:
 @given(st.binary(max_size=20))
 def test_values_have_no_controls_but_tab(value: bytes) -> None:
     """8-bit bytes pass as they are."""
-    bad = any(byte < 0x20 and byte != 0x09 or byte == 0x7F for byte in value)
+    bad = any((byte < 0x20 and byte != 0x09) or byte == 0x7F for byte in value)
     assert status(raw((b"X-A", value))) == (400 if bad else 200)
 
 

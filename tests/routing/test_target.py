@@ -12,7 +12,8 @@ from proxy.routing.target import MAX_TARGET_BYTES, Target, parse_target
 
 pieces = st.lists(
     st.sampled_from(
-        ["/", "a", "B", ".", "..", "%2e", "%2F", "%41", "%7e", "%25", "%c3%a9", "%ff", "%", ";", "=", "?", "#", " ", "\\", "~", "@"]
+        ["/", "a", "B", ".", "..", "%2e", "%2F", "%41", "%7e", "%25", "%c3%a9", "%ff", "%", ";", "=", "?", "#", " ",
+        "\\", "~", "@"]
     ),
     max_size=10,
 ).map(lambda parts: "/" + "".join(parts))  # fmt: skip

@@ -190,7 +190,7 @@ from tests.settings.support import PLAIN, load_text, one_finding, plain
             "header name",
             "request-id",
         ),
-        ("[server]", '[request_log]\ndatabase = "x"\n[server]', "request_log.database", "unknown key", "known are"),
+        ("[server]", '[request_log]\nstore = "x"\n[server]', "request_log.store", "unknown key", "known are"),
         (
             "[server]",
             '[callers.erp]\napi_key_sha256 = ["ab"]\n[server]',

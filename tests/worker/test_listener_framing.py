@@ -257,36 +257,6 @@ async def test_surplus_bytes_are_no_body(surplus: bytes, tmp_path: Path) -> None
         assert len(it.bank.requests) <= 2
 
 
-async def test_three_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:
-    """The second with a body; each answered by what the bank said to it."""
-    async with proxy(tmp_path) as it, wire(it.port) as caller:
-        await caller.send(request() + request(b"POST", b"/open/b", body=b"abc") + request(b"GET", b"/open/c"))
-        for _ in range(3):
-            assert (await caller.answer()).status == 200
-        assert [one.head.split(b" ")[1] for one in it.bank.requests] == [b"/open/a", b"/open/b", b"/open/c"]
-
-
-@pytest.mark.parametrize("bad", [HEADS["length and coding"], b"BAD\r\n\r\n", request(b"TRACE")])
-async def test_a_bad_request_behind_a_good_one_is_refused(bad: bytes, tmp_path: Path) -> None:
-    """The good one is served, the bad one answered, and nothing behind it is looked at."""
-    async with proxy(tmp_path) as it, wire(it.port) as caller:
-        await caller.send(request(), bad + request(b"GET", b"/open/smuggled"))
-        assert (await caller.answer()).status == 200
-        assert (await caller.answer()).status in {400, 405, 501}
-        assert await caller.closed() == b""
-        assert len(it.bank.requests) == 1
-
-
-async def test_a_broken_body_that_waits_in_the_queue_is_refused(tmp_path: Path) -> None:
-    """The fault goes to the request whose body it broke, not to the one in service."""
-    async with proxy(tmp_path) as it, wire(it.port) as caller:
-        await caller.send(request() + CHUNKED, b"zz\r\n")
-        assert (await caller.answer()).status == 200
-        assert (await caller.answer()).status == 400
-        assert await caller.closed() == b""
-        assert len(it.bank.requests) == 1
-
-
 GOOD = {
     "get": request(),
     "length": request(b"POST", b"/open/a?b=%20c", b"X-A: b", body=b"abc\r\n0\r\n\r\n"),

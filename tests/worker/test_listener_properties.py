@@ -58,8 +58,10 @@ def fields(head: bytes) -> list[tuple[bytes, bytes]]:
 
 
 segments = st.sampled_from(
-    [b"/", b"a", b"open", b".", b"..", b"%2e", b"%2F", b"%41", b";", b"?", b"#", b"\\", b"%00", b"%zz", b" ", b"@", b":", b"\x00",
-     b"//", b"http://127.0.0.1", b"http://evil", b"%c3%a9", b"\xc3\xa9", b"~", b"*", b"&=", b"[]", b"\t", b"\x7f", b"%25"]
+    [b"/", b"a", b"open", b".", b"..", b"%2e", b"%2F", b"%41", b";", b"?", b"#", b"\\", b"%00", b"%zz", b" ", b"@",
+    b":", b"\x00",
+     b"//", b"http://127.0.0.1", b"http://evil", b"%c3%a9", b"\xc3\xa9", b"~", b"*", b"&=", b"[]", b"\t", b"\x7f",
+     b"%25"]
 )  # fmt: skip
 targets = st.one_of(
     st.lists(segments, max_size=6).map(lambda parts: b"/" + b"".join(parts)),
@@ -90,15 +92,19 @@ async def test_any_target_is_refused_or_goes_out_byte_for_byte(it: Proxy, target
 
 names = st.one_of(
     st.sampled_from(
-        [b"Authorization", b"authorization", b"Authorization_", b"X-A", b"Connection", b"Host", b"Content-Length", b"TE",
-         b"Transfer-Encoding", b"Content_Length", b"Expect", b"X-Forwarded-For", b"Upgrade", b"Proxy-Authorization", b"A B"]
+        [b"Authorization", b"authorization", b"Authorization_", b"X-A", b"Connection", b"Host", b"Content-Length",
+        b"TE",
+         b"Transfer-Encoding", b"Content_Length", b"Expect", b"X-Forwarded-For", b"Upgrade", b"Proxy-Authorization",
+         b"A B"]
     ),
     st.binary(min_size=1, max_size=8),
 )  # fmt: skip
 values = st.one_of(
     st.sampled_from(
-        [b"Bearer evil", b"Bearer evil\r\nAuthorization: Bearer worse", b"authorization", b"close", b"x, authorization, host",
-         b"0", b"5", b"chunked", b"a\nAuthorization: Bearer evil", b"a\r\n Bearer evil", b"100-continue", b"h2c", b"\xe9"]
+        [b"Bearer evil", b"Bearer evil\r\nAuthorization: Bearer worse", b"authorization", b"close",
+        b"x, authorization, host",
+         b"0", b"5", b"chunked", b"a\nAuthorization: Bearer evil", b"a\r\n Bearer evil", b"100-continue", b"h2c",
+         b"\xe9"]
     ),
     st.binary(max_size=12),
 )  # fmt: skip
@@ -153,7 +159,7 @@ async def test_any_split_gives_each_request_once_and_in_order(
 
 
 def _pieces(body: bytes) -> list[bytes]:
-    found = []
+    found: list[bytes] = []
     while True:
         size, _, rest = body.partition(b"\r\n")
         if not int(size, 16):
@@ -163,7 +169,8 @@ def _pieces(body: bytes) -> list[bytes]:
 
 
 breaks = st.sampled_from(
-    [b"", b"\r", b"\n", b"\r\n", b"\x00", b" ", b"\t", b"0", b"5", b"g", b";", b":", b"\r\n\r\n", b"0\r\n\r\n", b"\xff", b"chunked",
+    [b"", b"\r", b"\n", b"\r\n", b"\x00", b" ", b"\t", b"0", b"5", b"g", b";", b":", b"\r\n\r\n", b"0\r\n\r\n",
+    b"\xff", b"chunked",
      b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"]
 )  # fmt: skip
 

@@ -47,7 +47,8 @@ LINES |= {
 LINES |= {
     f"target {target!r}": request(b"GET", target)
     for target in [
-        b"*", b"", b"open/a", b"@evil", b".evil", b":80@evil", b"/open/\x00a", b"/open/\ra", b"/open/\x1ba", b"/open/\x7f",
+        b"*", b"", b"open/a", b"@evil", b".evil", b":80@evil", b"/open/\x00a", b"/open/\ra", b"/open/\x1ba",
+        b"/open/\x7f",
         "/open/\xe9".encode(), "/open/\xe9".encode("latin-1"), b"/open/a b", b"/open/a#b", b"/open/a?b#c", b"#", b"?a",
         b"http://u:p@127.0.0.1/open/a", b"http://127.0.0.1@evil/open/a", b"https://127.0.0.1/open/a",
         b"ftp://127.0.0.1/open/a", b"file:///open/a", b"http:/open/a", b"http:open/a", b"http:///open/a", b"///open/a",
@@ -59,7 +60,8 @@ LINES |= {
 LINES |= {
     f"host {host!r}": b"GET /open/a HTTP/1.1\r\nHost: " + host + b"\r\n\r\n"
     for host in [
-        b"", b"evil", b"a b", b"a/b", b"a@localhost", b"localhost@a", b"localhost:99999999", b"localhost:", b"local\xe9",
+        b"", b"evil", b"a b", b"a/b", b"a@localhost", b"localhost@a", b"localhost:99999999", b"localhost:",
+        b"local\xe9",
         b"localhost, evil", b"localhost:80:80", b"[::1", b"localhost\x00", b"localhost?", b"localhost#", b"http://localhost",
         b"localhost:-1", b"localhost\\evil",
     ]

@@ -109,7 +109,7 @@ async def test_a_streamed_body_that_stops_is_never_complete_at_the_bank(tmp_path
         reply = await caller.answer()
         assert (reply.status, reply.problem["sent_upstream"]) == (408, "unknown")
         assert await caller.closed() == b""
-        await eventually(lambda: it.bank.peers[0].writer.is_closing())
+        await eventually(it.bank.peers[0].writer.is_closing)
         assert (it.bank.heads, it.bank.requests) == (1, [])
 
 
@@ -119,15 +119,15 @@ BIG = b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n" + b"a" * 50_000_000
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
 async def test_an_answer_that_is_not_read_is_given_up(method: bytes, tmp_path: Path) -> None:
     """The caller's connection is reset, and the record says that it left."""
-    async with proxy(tmp_path, says(BIG), patience=patience(unread_answer=0.2)) as it:
-        async with wire(it.port, receive_buffer=8192) as caller:
-            await caller.send(request(method))
-            await caller.reader.readuntil(b"\r\n\r\n")
-            exchange = await it.ended()
-            assert exchange.caller_left
-            assert (exchange.origin, exchange.status) == ("bank", 200)
-            assert exchange.response_bytes < 20_000_000
-            await eventually(lambda: not it.server.connections)
+    haste = patience(unread_answer=0.2)
+    async with proxy(tmp_path, says(BIG), patience=haste) as it, wire(it.port, receive_buffer=8192) as caller:
+        await caller.send(request(method))
+        await caller.reader.readuntil(b"\r\n\r\n")
+        exchange = await it.ended()
+        assert exchange.caller_left
+        assert (exchange.origin, exchange.status) == ("bank", 200)
+        assert exchange.response_bytes < 20_000_000
+        await eventually(lambda: not it.server.connections)
 
 
 async def test_a_closing_connection_whose_answer_is_not_read_does_not_stay(tmp_path: Path) -> None:

@@ -139,8 +139,9 @@ def test_a_head_that_can_be_read_in_two_ways_is_refused(header: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "coding", [b"identity", b"gzip, chunked", b"chunked, chunked", b"xchunked", b"", b'"chunked"', b"chunked;q=1", b", chunked"]
-)  # fmt: skip
+    "coding",
+    [b"identity", b"gzip, chunked", b"chunked, chunked", b"xchunked", b"", b'"chunked"', b"chunked;q=1", b", chunked"],
+)
 def test_only_chunked_is_a_transfer_encoding(coding: bytes) -> None:
     """Any other coding can't be decoded by everyone on the way."""
     assert status(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: " + coding + b"\r\n\r\n") == 501

@@ -9,16 +9,19 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from proxy.records.archives.stones import joined
 from proxy.records.months import Month, month_of
 from proxy.records.query import ArchiveUnusable, Page, Query
 from proxy.records.sinks.row import ENTRY_BYTES, KEY_BYTES, decode, value_key
-from proxy.records.sinks.sqlite_file import month_file, month_files, open_for_reading
+from proxy.records.sinks.sqlite_file import COMPANIONS, month_file, month_files, open_for_reading
+from proxy.records.tombstone import Tombstone, tombstones_of
 
 Result = TypeVar("Result")
 
 # Statements have at most 32766 parameters.
 _IDS_AT_ONCE = 200
 _FILES_FOLLOWED = 2
+_SUMMED_AT_ONCE = 50_000
 
 
 class SqliteArchive:
@@ -42,6 +45,18 @@ class SqliteArchive:
     async def news(self) -> list[bytes]:
         """Return records that were written since the last call."""
         return await self._in_thread(self._news)
+
+    async def months(self) -> list[Month]:
+        """Return the months that there are files of, the oldest first."""
+        return await self._in_thread(lambda: [month for month, _ in self._files()])
+
+    async def stones(self, month: Month) -> tuple[int, list[Tombstone]]:
+        """Return how many records there are of *month*, and which of the chain."""
+        return await self._in_thread(lambda: self._stones(month))
+
+    async def forget(self, month: Month) -> None:
+        """Delete the file of *month*; raises ArchiveUnusable."""
+        await self._in_thread(lambda: self._forget(month))
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -82,6 +97,20 @@ class SqliteArchive:
                 records += found
         self._seen = now
         return records
+
+    def _stones(self, month: Month) -> tuple[int, list[Tombstone]]:
+        with _opened(month_file(self._database, month)) as file:
+            return file.stones()
+
+    def _forget(self, month: Month) -> None:
+        path = month_file(self._database, month)
+        try:
+            # The file first: a WAL without its file is nothing, but a file without its WAL has lost records.
+            path.unlink()
+            for companion in COMPANIONS:
+                path.with_name(path.name + companion).unlink(missing_ok=True)
+        except OSError as error:
+            raise ArchiveUnusable(f"{path}: {error.strerror}") from None
 
     def _files(self) -> Iterator[tuple[Month, Path]]:
         try:
@@ -137,6 +166,15 @@ class _MonthReader:
             "SELECT record FROM records WHERE rowid > ? AND rowid <= ? ORDER BY rowid", (after, last)
         )
         return last, [record for (record,) in rows]
+
+    def stones(self) -> tuple[int, list[Tombstone]]:
+        rows = self._connection.execute("SELECT record FROM records ORDER BY rowid")
+        records = 0
+        stones: list[Tombstone] = []
+        while some := [record for (record,) in rows.fetchmany(_SUMMED_AT_ONCE)]:
+            records += len(some)
+            stones = joined([*stones, *tombstones_of(some)])
+        return records, stones
 
     def _scanned(self, query: Query, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         terms, values = ["id >= ?", "id < ?"], [query.first_id, end]

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from proxy.records.sinks.sink import SinkUnavailable
 
+# No record is longer: its texts are bounded when it is built.
+_LONGEST_LINE = 1048576
+
 
 class FileSink:
     """Appends to *path* (made with 0600); it is not synced: the journal and the keeper's stream are."""
@@ -53,8 +56,16 @@ class FileSink:
                 if os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
                     return
             self._shut()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._descriptor = os.open(self._path, flags, 0o600)
+        self._cut_half_line()
+
+    def _cut_half_line(self) -> None:
+        """Cut what a keeper that was killed in mid-write left behind the last line feed; that record comes again."""
+        size = os.fstat(self._descriptor).st_size
+        tail = os.pread(self._descriptor, _LONGEST_LINE, max(0, size - _LONGEST_LINE))
+        if tail and not tail.endswith(b"\n"):
+            os.ftruncate(self._descriptor, size - len(tail) + tail.rfind(b"\n") + 1)
 
     def _shut(self) -> None:
         if self._descriptor >= 0:

@@ -69,3 +69,14 @@ async def test_a_full_disk_leaves_no_half_batch(small_disk: Path) -> None:
     await sink.close()
 
     assert os.stat(path).st_size == 20_001 * (len(LINE) + 1)  # noqa: PTH116 - one stat of a closed file
+
+
+async def test_half_a_line_of_a_killed_keeper_is_cut(tmp_path: Path) -> None:
+    """The record that a kill cut in two is written whole when it comes again, and no line holds two."""
+    path = tmp_path / "requests.jsonl"
+    path.write_bytes(b'{"id":"1"}\n{"id":"2')
+    sink = FileSink(path)
+    await sink.write([b'{"id":"2"}'])
+    await sink.close()
+
+    assert path.read_bytes() == b'{"id":"1"}\n{"id":"2"}\n'

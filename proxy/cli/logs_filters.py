@@ -1,0 +1,79 @@
+"""The filters of `logs search` and `logs tail`, as options."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from proxy.clock import Clock
+from proxy.records.mask import Mask
+from proxy.records.query import Query, indexed, parse_status, parse_time
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--caller", default="", help="Name of the caller."),
+    click.option("--route", default="", help="Name of the rule."),
+    click.option("--status", default="", metavar="404|5xx", help="Status of the answer to the caller."),
+    click.option("--since", default="", metavar="TIME", help="2h, 7d, 2026-11-24 or 2026-11-24T09:30:00Z."),
+    click.option("--until", default="", metavar="TIME", help="Not from this time on; as --since."),
+    click.option("--merchant", default="", metavar="ID", help="Value of merchant-id or merchantId."),
+    click.option("--request-id", default="", metavar="ID", help="Value of the caller's request-id or requestId."),
+    click.option("--idempotency-key", default="", metavar="KEY", help="Value of Idempotency-Key."),
+    click.option(
+        "--index", "index", multiple=True, metavar="NAME=VALUE", help="Value of another header of index_headers."
+    ),
+    click.option("--side", default="", help="Side that served it."),
+    click.option("--origin", type=click.Choice(["bank", "proxy"]), help="Who gave the answer."),
+    click.option("--sent", type=click.Choice(["no", "yes", "unknown"]), help="Whether the bank has the request."),
+    click.option(
+        "--kind",
+        type=click.Choice(["exchange", "operation", "configuration", "token", "lifecycle"]),
+        help="Kind of record; default: all.",
+    ),
+)
+_NAMED = (("merchant", "merchant-id"), ("request_id", "request-id"), ("idempotency_key", "idempotency-key"))
+
+
+def filter_options(command: Command) -> Command:
+    """Give *command* the options; it passes what they say on to `query_of`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def query_of(filters: dict[str, Any], *, mask: Mask | None, clock: Clock) -> Query:
+    """Return what *filters*, the options' values by name, ask for; raises a usage error.
+
+    Values of headers are masked like those in records, so that who has the plain value finds it.
+    """
+    values = [(header, filters[name]) for name, header in _NAMED if filters[name]]
+    for pair in filters["index"]:
+        name, equals, value = pair.partition("=")
+        if not (name and equals and value):
+            raise click.BadParameter("write it like NAME=VALUE", param_hint="--index")
+        values.append((name, value))
+    return Query(
+        kind=filters["kind"] or "",
+        caller=filters["caller"],
+        route=filters["route"],
+        side=filters["side"],
+        origin=filters["origin"] or "",
+        sent=filters["sent"] or "",
+        status=_parsed("--status", filters["status"], parse_status),
+        since=_parsed("--since", filters["since"], lambda text: parse_time(text, now=clock.now())),
+        until=_parsed("--until", filters["until"], lambda text: parse_time(text, now=clock.now())),
+        indexed=tuple(indexed(name, value, mask) for name, value in values),
+    )
+
+
+Parsed = TypeVar("Parsed")
+
+
+def _parsed(option: str, text: str, parse: Callable[[str], Parsed]) -> Parsed | None:
+    if not text:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None

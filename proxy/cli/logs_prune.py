@@ -1,0 +1,144 @@
+"""`payproxy logs prune`: deletes whole months, and leaves a record of what was deleted."""
+
+import asyncio
+import os
+import pwd
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from proxy.cli.configuration import load_configuration
+from proxy.cli.logs_archive import configured_database, database_option, opened
+from proxy.cli.options import config_option
+from proxy.cli.output import Failure, emit, json_option, note
+from proxy.clock import Clock, SystemClock
+from proxy.entropy import Entropy, SystemEntropy
+from proxy.records.archives.stones import joined
+from proxy.records.keeper_records import KeeperRecords, Operation
+from proxy.records.left_record import leave_record
+from proxy.records.mask import Mask
+from proxy.records.masking_key import masking_key
+from proxy.records.months import Month, month_at, parse_month
+from proxy.records.query import parse_time
+from proxy.records.record import RecordContext
+from proxy.records.tombstone import Tombstone
+from proxy.settings.database import Database
+from proxy.settings.sections import Settings
+from proxy.settings.values import digest
+
+
+@click.command()
+@click.option(
+    "--before",
+    required=True,
+    metavar="TIME",
+    help="Months that ended by then: 2026-01, 2026-01-31, or 365d for so long ago.",
+)
+@click.option("--reason", default="", help="Why; it stands in the record.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@database_option
+@config_option
+@json_option
+def prune(
+    config_path: Path | None,
+    database_file: Path | None,
+    before: str,
+    reason: str,
+    *,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Delete all records of the months that ended before TIME from the database, after asking.
+
+    A record of the kind "operation" says who deleted what, up to which record and hash; `logs verify` knows it by that.
+    """
+    settings = load_configuration(config_path).settings
+    clock = SystemClock()
+    end = _month(before, clock=clock)
+    database = configured_database(settings, database_file)
+    pruned = asyncio.run(_prune(database, settings, end, reason=reason, yes=yes, clock=clock, entropy=SystemEntropy()))
+    emit(
+        [{"month": str(month), "records": records} for month, records in pruned.items()],
+        as_json=as_json,
+        human="\n".join(f"{month}  {records} records deleted" for month, records in pruned.items())
+        or f"there is no month that ended before {before}",
+    )
+
+
+async def _prune(
+    database: Database,
+    settings: Settings,
+    end: Month,
+    *,
+    reason: str,
+    yes: bool,
+    clock: Clock,
+    entropy: Entropy,
+) -> dict[Month, int]:
+    """Delete the months before *end* and return how many records each had."""
+    async with opened(database) as archive:
+        pruned: dict[Month, int] = {}
+        stones: list[Tombstone] = []
+        for month in [month for month in await archive.months() if month < end]:
+            pruned[month], found = await archive.stones(month)
+            stones += found
+        if not pruned:
+            return pruned
+        _ask(pruned, yes=yes)
+        operation = Operation(
+            who=_user(),
+            proof="operating-system user",
+            what="logs prune",
+            reason=reason,
+            values=tuple((str(month), f"{records} records") for month, records in pruned.items()),
+            pruned=tuple(joined(stones)),
+        )
+        # First the record: nothing is ever missing without one.
+        _put_on_record(operation, settings, clock=clock, entropy=entropy)
+        for month in pruned:
+            await archive.forget(month)
+        return pruned
+
+
+def _put_on_record(operation: Operation, settings: Settings, *, clock: Clock, entropy: Entropy) -> None:
+    directory = Path(settings.data_directory)
+    context = RecordContext(
+        environment=settings.environment, instance=socket.gethostname(), config_digest=digest(settings)
+    )
+    try:
+        mask = Mask(masking_key(directory, entropy=entropy))
+        record = KeeperRecords(context, mask=mask, clock=clock, entropy=entropy).operation(operation)
+        leave_record(directory, record, entropy=entropy)
+    except OSError as error:
+        raise Failure(f"it can't be put on record, so nothing was deleted: {directory}: {error.strerror}") from None
+
+
+def _user() -> str:
+    """Return who runs this command; not from the environment, where anyone may write anything."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def _ask(pruned: Mapping[Month, int], *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("there is nobody to ask: give --yes")
+    note(f"{sum(pruned.values())} records of {', '.join(map(str, pruned))} are deleted for good.")
+    click.confirm("Delete them?", abort=True, err=True)
+
+
+def _month(text: str, *, clock: Clock) -> Month:
+    """Return the first month that is kept."""
+    month = parse_month(text)
+    if month is None:
+        try:
+            month = month_at(parse_time(text, now=clock.now()))
+        except ValueError:
+            raise click.BadParameter("write it like 2026-01, 2026-01-31 or 365d", param_hint="--before") from None
+    return min(month, month_at(clock.now()))

@@ -1,0 +1,114 @@
+"""`payproxy logs tail`: the newest records, and with -f those that come."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+
+from proxy.cli.configuration import load_configuration
+from proxy.cli.logs_archive import configured_database, database_option, mask_of, opened
+from proxy.cli.logs_filters import filter_options, query_of
+from proxy.cli.options import config_option
+from proxy.cli.output import json_option
+from proxy.cli.record_text import table_head, table_row
+from proxy.clock import Clock, SystemClock
+from proxy.records.archives.spool import Spool
+from proxy.records.query import Query
+from proxy.records.sinks.row import decode
+from proxy.settings.database import Database
+
+_POLL_SECONDS = 0.3
+
+
+class _Source(Protocol):
+    async def news(self) -> list[bytes]:
+        """Return what came since the last call."""
+
+
+@click.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on with records as they come, until interrupted.")
+@click.option(
+    "-n", "--number", type=click.IntRange(min=0), default=10, show_default=True, help="Records to begin with."
+)
+@filter_options
+@database_option
+@config_option
+@json_option
+def tail(
+    config_path: Path | None,
+    database_file: Path | None,
+    *,
+    follow: bool,
+    number: int,
+    as_json: bool,
+    **filters: Any,
+) -> None:
+    """Print the newest records that fit all filters, the oldest of them first; --json: one a line.
+
+    Without a database they come from the stream that the proxy keeps until all sinks have it.
+    """
+    settings = load_configuration(config_path).settings
+    clock = SystemClock()
+    query = query_of(filters, mask=mask_of(settings), clock=clock)
+    database = configured_database(settings, database_file)
+    directory = Path(settings.data_directory)
+    asyncio.run(_tail(database, directory, query, follow=follow, number=number, as_json=as_json, clock=clock))
+
+
+async def _tail(
+    database: Database,
+    directory: Path,
+    query: Query,
+    *,
+    follow: bool,
+    number: int,
+    as_json: bool,
+    clock: Clock,
+) -> None:
+    printer = _Printer(query, as_json=as_json)
+    if database is None:
+        spool = Spool(directory)
+        await spool.news()
+        printer.print(await spool.newest(number))
+        await _follow(spool, printer, clock=clock) if follow else None
+        return
+    async with opened(database) as archive:
+        await archive.news()
+        newest: list[bytes] = []
+        before: bytes | None = None
+        while len(newest) < number:
+            page = await archive.page(query, before=before, size=number - len(newest))
+            newest += page.records
+            before = page.before
+            if before is None:
+                break
+        printer.print(newest[::-1])
+        if follow:
+            await _follow(archive, printer, clock=clock)
+
+
+async def _follow(source: _Source, printer: "_Printer", *, clock: Clock) -> None:
+    while True:
+        printer.print(await source.news())
+        await clock.sleep(_POLL_SECONDS)
+
+
+class _Printer:
+    def __init__(self, query: Query, *, as_json: bool) -> None:
+        self._query = query
+        self._as_json = as_json
+        self._begun = False
+
+    def print(self, records: list[bytes]) -> None:
+        for record in records:
+            values = decode(record)
+            if not self._query.matches(values):
+                continue
+            if self._as_json:
+                click.echo(record)
+                continue
+            if not self._begun:
+                click.echo(table_head())
+                self._begun = True
+            click.echo(table_row(values))

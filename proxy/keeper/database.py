@@ -1,0 +1,22 @@
+"""The request log's database as a sink of the shipper."""
+
+from pathlib import Path
+
+from proxy.records.sinks.sink import Sink
+from proxy.records.sinks.sqlite import SqliteSink
+from proxy.settings.database import PostgresDatabase, database_of
+from proxy.settings.sections import Settings
+
+
+def database_sinks(settings: Settings) -> list[Sink]:
+    """Return the sink of the configured database, none if it is turned off; raises DatabaseUnusable."""
+    log = settings.request_log
+    database = database_of(log.database, log.database_file, data_directory=Path(settings.data_directory))
+    if database is None:
+        return []
+    if isinstance(database, PostgresDatabase):
+        # The [postgres] extra, which `database_of` has looked for.
+        from proxy.records.sinks.postgres import PostgresSink  # noqa: PLC0415
+
+        return [PostgresSink(database.url)]
+    return [SqliteSink(database.path)]

@@ -1,0 +1,171 @@
+"""Reading the central database, with the records of all instances, by a role that may read."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from proxy.records.chain import link_of
+from proxy.records.months import Month, parse_month
+from proxy.records.query import ArchiveUnusable, Page, Query
+from proxy.records.sinks.postgres import connect, told
+from proxy.records.sinks.postgres_schema import partitions
+from proxy.records.sinks.row import decode, value_key
+from proxy.records.tombstone import Tombstone
+from proxy.secret import Secret
+
+CONNECT_SECONDS = 5.0
+QUERY_SECONDS = 60.0
+# A transaction that began so long before another one may commit after it, its records with an earlier `received`.
+_LATE = timedelta(seconds=30)
+
+
+class PostgresArchive:
+    """The tables behind *url*; one connection, made when first needed."""
+
+    def __init__(self, url: Secret) -> None:
+        self._url = url
+        self._connection: asyncpg.Connection | None = None
+        self._received: datetime | None = None
+        self._seen: set[str] = set()
+
+    def __repr__(self) -> str:
+        return "<PostgresArchive>"
+
+    async def page(self, query: Query, *, before: bytes | None, size: int) -> Page:
+        """Return at most *size* records that *query* wants and whose ids sort before *before*, the newest first."""
+        end = query.end_id if before is None else min(before, query.end_id)
+        terms = _Terms()
+        terms.add("id >= {}", _hex(query.first_id))
+        terms.add("id < {}", _hex(end))
+        for name, value in query.plain:
+            terms.add(f"{name} = {{}}", value)
+        if query.status is not None:
+            # The partial index is used for terms that stand in its own condition, with their values.
+            terms.add(f"status >= {min(query.status.low, 500):d} AND status >= {{}}", query.status.low)
+            terms.add("status <= {}", query.status.high)
+            terms.texts += ["kind = 'exchange'"]
+        if query.sent == "unknown":
+            terms.texts.append("sent_upstream = 'unknown'")
+        if query.kind not in {"", "exchange"}:
+            terms.texts.append("kind <> 'exchange'")
+        for one in query.indexed:
+            key = value_key(one.value.encode(errors="replace"))
+            terms.add("id IN (SELECT id FROM payproxy.lookups WHERE key = {} AND id >= $1 AND id < $2)", key)
+        rows = await self._fetch(
+            "SELECT replace(id::text, '-', '') AS id, record FROM payproxy.records"  # noqa: S608 - values are bound
+            f" WHERE {' AND '.join(terms.texts)} ORDER BY id DESC LIMIT {size:d}",
+            *terms.values,
+        )
+        found = [row["record"].encode() for row in rows]
+        last = bytes.fromhex(rows[-1]["id"]) if len(rows) == size else None
+        return Page(records=[record for record in found if query.matches(decode(record))], before=last)
+
+    async def by_id(self, record_id: bytes) -> bytes | None:
+        """Return the record of that id, if there is one."""
+        rows = await self._fetch("SELECT record FROM payproxy.records WHERE id = $1", _hex(record_id))
+        return rows[0]["record"].encode() if rows else None
+
+    async def news(self) -> list[bytes]:
+        """Return records that were committed since the last call, by any instance."""
+        if self._received is None:
+            self._received = (await self._fetch("SELECT now() AS now"))[0]["now"]
+            self._seen = {row["id"] for row in await self._lately(self._received)}
+            return []
+        rows = await self._lately(self._received)
+        new = [row["id"] for row in rows if row["id"] not in self._seen]
+        self._seen = {row["id"] for row in rows}
+        self._received = max([self._received, *(row["received"] for row in rows)])
+        found = await self._fetch(
+            "SELECT record FROM payproxy.records WHERE id = ANY ($1::text[]::uuid[])"
+            " ORDER BY received, instance, sequence",
+            new,
+        )
+        return [row["record"].encode() for row in found]
+
+    async def months(self) -> list[Month]:
+        """Return the months that there are tables of, the oldest first."""
+        rows = await self._fetch(
+            "SELECT c.relname AS name FROM pg_catalog.pg_inherits AS i"
+            " JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid"
+            " WHERE i.inhparent = 'payproxy.records'::regclass"
+        )
+        found = [parse_month(row["name"].removeprefix("records_").replace("_", "-")) for row in rows]
+        return sorted(month for month in found if month is not None)
+
+    async def stones(self, month: Month) -> tuple[int, list[Tombstone]]:
+        """Return how many records there are of *month*, and which of each instance's chain."""
+        table, _ = partitions(month)
+        (counted,) = await self._fetch(f"SELECT count(*) AS records FROM {table}")  # noqa: S608 - a name of our own
+        rows = await self._fetch(
+            "WITH islands AS (SELECT instance, min(sequence) AS first, max(sequence) AS last FROM"  # noqa: S608
+            " (SELECT instance, sequence,"
+            " sequence - dense_rank() OVER (PARTITION BY instance ORDER BY sequence) AS island"
+            f" FROM {table} WHERE sequence > 0) AS numbered GROUP BY instance, island)"
+            f" SELECT i.instance, i.first, i.last, r.record FROM islands AS i JOIN {table} AS r"
+            " ON r.instance = i.instance AND r.sequence = i.last ORDER BY i.instance, i.first"
+        )
+        return counted["records"], [
+            Tombstone(instance=row["instance"], first=row["first"], last=row["last"], hash=_hash_in(row["record"]))
+            for row in rows
+        ]
+
+    async def forget(self, month: Month) -> None:
+        """Drop the tables of *month*; raises ArchiveUnusable also if the role does not own them."""
+        for table in partitions(month):
+            await self._fetch(f"DROP TABLE IF EXISTS {table}")
+
+    async def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def _lately(self, received: datetime) -> list[Any]:
+        """Return id and time of what was received from some time before *received* on."""
+        return await self._fetch(
+            "SELECT id::text AS id, received FROM payproxy.records WHERE received >= $1", received - _LATE
+        )
+
+    async def _fetch(self, statement: str, *values: object) -> list[Any]:
+        async with self._connected() as connection:
+            rows: list[Any] = await connection.fetch(statement, *values, timeout=QUERY_SECONDS)
+            return rows
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS + QUERY_SECONDS):
+                if self._connection is None:
+                    self._connection = await connect(self._url, seconds=CONNECT_SECONDS)
+                yield self._connection
+        except asyncpg.UndefinedTableError:
+            raise ArchiveUnusable("the database has no records yet, or not in a schema called payproxy") from None
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+            await self.close()
+            raise ArchiveUnusable(told(error)) from None
+
+
+class _Terms:
+    """The conditions of a statement, with numbered parameters."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.values: list[object] = []
+
+    def add(self, text: str, value: object) -> None:
+        self.values.append(value)
+        self.texts.append(text.format(f"${len(self.values)}"))
+
+
+def _hex(record_id: bytes) -> str:
+    """Return *record_id* as PostgreSQL reads a uuid."""
+    return record_id.hex()
+
+
+def _hash_in(record: str) -> str:
+    link = link_of(record.encode())
+    return link.hash if link is not None else ""

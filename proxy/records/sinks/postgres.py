@@ -1,0 +1,199 @@
+"""Records to PostgreSQL: the central database of several instances; it may be away for as long as the spool lasts."""
+
+import asyncio
+import contextlib
+from datetime import UTC, date, datetime
+from typing import Any
+
+import asyncpg
+
+from proxy.records.months import Month
+from proxy.records.sinks.postgres_schema import INSERT_LOOKUPS, INSERT_RECORDS, SCHEMA
+from proxy.records.sinks.row import KEY_BYTES, Group, Row, decode, groups
+from proxy.records.sinks.sink import SinkUnavailable
+from proxy.secret import Secret
+
+CONNECT_SECONDS = 5.0
+# A server that takes longer for 256 KiB of records is as good as away: the batch comes again.
+BATCH_SECONDS = 20.0
+CLOSE_SECONDS = 2.0
+APPLICATION = "payproxy"
+
+Record = tuple[bytes, datetime, str, str, int, str, str, int, str, str, str, str]
+
+
+class PostgresSink:
+    """Writes each batch in one transaction by one connection; ids that are there stay as they are.
+
+    *url* may hold a password: nothing but asyncpg gets to see it.
+    """
+
+    name = "database"
+
+    def __init__(self, url: Secret, *, batch_seconds: float = BATCH_SECONDS) -> None:
+        self._url = url
+        self._batch_seconds = batch_seconds
+        self._connection: asyncpg.Connection | None = None
+        self._months: set[Month] = set()
+
+    def __repr__(self) -> str:
+        return f"<PostgresSink {'connected' if self._connection is not None else 'not connected'}>"
+
+    async def write(self, batch: list[bytes]) -> None:
+        """Return once the server has committed all of *batch*."""
+        made = await asyncio.to_thread(_prepared, batch)
+        try:
+            async with asyncio.timeout(self._batch_seconds + CONNECT_SECONDS):
+                await self._write(made)
+        except SinkUnavailable:
+            raise
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, EOFError) as error:
+            raise SinkUnavailable(None, told(error)) from None
+
+    async def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await connection.close(timeout=CLOSE_SECONDS)
+
+    async def _write(self, made: list[tuple[Month, list[Any], list[Any]]]) -> None:
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = await connect(self._url, seconds=CONNECT_SECONDS)
+            try:
+                await _make_tables(connection)
+            except BaseException:
+                self._give_up()
+                raise
+        try:
+            # In so many words, since what asyncpg has for transactions waits for the server when one is given up.
+            await connection.execute("BEGIN")
+            for month, records, lookups in made:
+                if month not in self._months:
+                    await connection.execute("SELECT payproxy.add_month($1)", _first_day(month))
+                await connection.execute(INSERT_RECORDS, *records, timeout=self._batch_seconds)
+                if lookups:
+                    await connection.execute(INSERT_LOOKUPS, *lookups, timeout=self._batch_seconds)
+            await connection.execute("COMMIT", timeout=self._batch_seconds)
+        except BaseException:
+            # Also what was known of the tables may be wrong: somebody may have dropped a month.
+            self._months.clear()
+            self._give_up()
+            raise
+        self._months.update(month for month, _, _ in made)
+
+    def _give_up(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+
+async def connect(url: Secret, *, seconds: float) -> asyncpg.Connection:
+    """Return a connection to *url*; raises OSError, ValueError and asyncpg's errors, for `told`."""
+    return await asyncpg.connect(
+        url.reveal(), timeout=seconds, command_timeout=seconds, server_settings={"application_name": APPLICATION}
+    )
+
+
+def told(error: BaseException) -> str:
+    """Return what people may read of *error*: never a line of data, nor any part of the URL."""
+    for kind, words in _WORDS:
+        if isinstance(error, kind):
+            return words
+    if isinstance(error, asyncpg.PostgresError):
+        return f"the database refused: {type(error).__name__} ({getattr(error, 'sqlstate', None) or 'no code'})"
+    if isinstance(error, OSError):
+        return f"the database can't be reached: {error.strerror or type(error).__name__}"
+    return f"the database's URL can't be used ({type(error).__name__})"
+
+
+_WORDS: tuple[tuple[type[BaseException], str], ...] = (
+    (TimeoutError, "the database does not answer in time"),
+    (
+        asyncpg.InvalidAuthorizationSpecificationError,  # of a password too
+        "the database does not let this role in: wrong password, or no line for it in pg_hba.conf",
+    ),
+    (
+        asyncpg.InsufficientPrivilegeError,
+        "the database's role lacks a right; config/postgres.sql has what it needs",
+    ),
+    (asyncpg.InvalidCatalogNameError, "there is no such database on the server"),
+    (asyncpg.InterfaceError, "the connection to the database broke, or its URL can't be used"),
+)
+
+
+async def _make_tables(connection: asyncpg.Connection) -> None:
+    # Not to_regclass, which a role without rights on the schema may not ask.
+    if await connection.fetchval("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'payproxy'"):
+        return
+    try:
+        # One string is one transaction; two instances that start at once would both make the tables.
+        await connection.execute(f"SELECT pg_advisory_xact_lock(hashtext('payproxy.schema')); {SCHEMA}")
+    except asyncpg.InsufficientPrivilegeError:
+        raise SinkUnavailable(
+            None,
+            "the database has no tables yet and this role may not make them; have their owner run config/postgres.sql",
+        ) from None
+
+
+def _first_day(month: Month) -> date:
+    return date(month.year, month.number, 1)
+
+
+def _prepared(batch: list[bytes]) -> list[tuple[Month, list[Any], list[Any]]]:
+    """Return for each month of *batch* the columns of `records` and of `lookups`."""
+    return [
+        (
+            group.month,
+            [list(column) for column in zip(*(_record(row) for row in group.rows), strict=True)],
+            _lookups(group),
+        )
+        for group in groups(batch)
+    ]
+
+
+def _lookups(group: Group) -> list[Any]:
+    if not group.entries:
+        return []
+    return [[entry[:KEY_BYTES] for entry in group.entries], [entry[KEY_BYTES:] for entry in group.entries]]
+
+
+def _record(row: Row) -> Record:
+    record_id, kind, caller, status, sent, line = row
+    try:
+        record = decode(line)
+    except ValueError:
+        record = {}
+    get = record.get if isinstance(record, dict) else {}.get
+    at = datetime.fromtimestamp(int.from_bytes(record_id[:6], "big") / 1000, UTC)
+    with contextlib.suppress(TypeError, ValueError):
+        at = datetime.fromisoformat(str(get("time")))
+        at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return (
+        record_id,
+        at,
+        _text(kind),
+        _text(get("instance")),
+        _number(get("sequence"), 63),
+        _text(caller),
+        _text(get("route")),
+        _number(status, 31),
+        _text(get("side")),
+        _text(get("origin")),
+        _text(sent),
+        _text(line.decode(errors="backslashreplace")),
+    )
+
+
+def _text(value: object) -> str:
+    """Return *value* as text that PostgreSQL can hold: one string that it refuses would hold up all that follow."""
+    if not isinstance(value, str):
+        return ""
+    if value.isascii() and "\0" not in value:
+        return value
+    return value.replace("\0", "\ufffd").encode(errors="backslashreplace").decode()
+
+
+def _number(value: object, bits: int) -> int:
+    return value if isinstance(value, int) and 0 <= value < 1 << bits else 0

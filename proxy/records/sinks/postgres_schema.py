@@ -1,0 +1,87 @@
+"""The tables of the central database; config/postgres.sql has the same for their owner to run, and the roles."""
+
+from proxy.records.months import Month
+
+# Divided by month, by id: ids are UUIDv7, so a range of time is a range of ids and the primary key tells what came
+# twice. `record` is the record's exact bytes, as `logs verify` needs them; the columns before it are for queries.
+# `lookups` finds records by the values of index headers, by key: the first 8 bytes of BLAKE2b.
+# `add_month` runs with its owner's rights, so that the proxy needs none but to insert; a partition is made beside the
+# table and attached then, for which nobody has to wait.
+SCHEMA = """\
+CREATE SCHEMA IF NOT EXISTS payproxy;
+
+CREATE TABLE IF NOT EXISTS payproxy.records (
+  id uuid PRIMARY KEY,
+  time timestamptz NOT NULL,
+  kind text NOT NULL,
+  instance text NOT NULL,
+  sequence bigint NOT NULL,
+  caller text NOT NULL,
+  route text NOT NULL,
+  status integer NOT NULL,
+  side text NOT NULL,
+  origin text NOT NULL,
+  sent_upstream text NOT NULL,
+  record text NOT NULL,
+  received timestamptz NOT NULL DEFAULT now()
+) PARTITION BY RANGE (id);
+CREATE INDEX IF NOT EXISTS records_caller ON payproxy.records (caller, id);
+CREATE INDEX IF NOT EXISTS records_rare ON payproxy.records (id)
+  WHERE sent_upstream = 'unknown' OR status >= 500 OR kind <> 'exchange';
+CREATE INDEX IF NOT EXISTS records_received ON payproxy.records USING brin (received);
+
+CREATE TABLE IF NOT EXISTS payproxy.lookups (
+  key bytea NOT NULL,
+  id uuid NOT NULL,
+  PRIMARY KEY (key, id)
+) PARTITION BY RANGE (id);
+
+CREATE OR REPLACE FUNCTION payproxy.first_id(at timestamptz) RETURNS uuid
+LANGUAGE sql IMMUTABLE STRICT AS $$
+  SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+$$;
+
+CREATE OR REPLACE FUNCTION payproxy.add_month(month date) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  first date := date_trunc('month', month)::date;
+  low uuid := payproxy.first_id(first::timestamp AT TIME ZONE 'UTC');
+  high uuid := payproxy.first_id((first + interval '1 month')::timestamp AT TIME ZONE 'UTC');
+  parent text;
+  part text;
+BEGIN
+  PERFORM pg_advisory_xact_lock(hashtext('payproxy.add_month'));
+  FOREACH parent IN ARRAY ARRAY['records', 'lookups'] LOOP
+    part := parent || to_char(first, '_YYYY_MM');
+    IF to_regclass('payproxy.' || part) IS NULL THEN
+      EXECUTE format('CREATE TABLE payproxy.%I (LIKE payproxy.%I INCLUDING ALL)', part, parent);
+      EXECUTE format(
+        'ALTER TABLE payproxy.%I ATTACH PARTITION payproxy.%I FOR VALUES FROM (%L) TO (%L)', parent, part, low, high);
+    END IF;
+  END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION payproxy.add_month(date) FROM PUBLIC;
+"""
+
+INSERT_RECORDS = """
+INSERT INTO payproxy.records
+  (id, time, kind, instance, sequence, caller, route, status, side, origin, sent_upstream, record)
+SELECT encode(id, 'hex')::uuid, time, kind, instance, sequence, caller, route, status, side, origin, sent, record
+FROM unnest($1::bytea[], $2::timestamptz[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[],
+  $8::integer[], $9::text[], $10::text[], $11::text[], $12::text[])
+  AS given (id, time, kind, instance, sequence, caller, route, status, side, origin, sent, record)
+ON CONFLICT DO NOTHING
+"""
+
+INSERT_LOOKUPS = """
+INSERT INTO payproxy.lookups (key, id)
+SELECT key, encode(id, 'hex')::uuid FROM unnest($1::bytea[], $2::bytea[]) AS given (key, id)
+ON CONFLICT DO NOTHING
+"""
+
+
+def partitions(month: Month) -> tuple[str, str]:
+    """Return the tables that hold what is of *month*."""
+    suffix = f"{month.year:04d}_{month.number:02d}"
+    return f"payproxy.records_{suffix}", f"payproxy.lookups_{suffix}"

@@ -1,0 +1,72 @@
+"""What was pruned, as a record says it: whole stretches of the chain, each with the hash of its last record."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.records.chain import link_of
+from proxy.records.sinks.row import decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """Records *first* to *last* of *instance* were pruned; *hash* is that of the last of them, "" if not known."""
+
+    instance: str
+    first: int
+    last: int
+    hash: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as the record has it."""
+        return {"instance": self.instance, "first": self.first, "last": self.last, "hash": self.hash}
+
+
+def tombstones_of(lines: Iterable[bytes]) -> list[Tombstone]:
+    """Return the tombstones for *lines*, the records that are about to be removed, in any order."""
+    places: dict[str, list[tuple[int, str]]] = {}
+    for line in lines:
+        link = link_of(line)
+        if link is not None:
+            places.setdefault(_instance(line), []).append((link.sequence, link.hash))
+    return [stone for instance, found in places.items() for stone in _stretches(instance, sorted(found))]
+
+
+def tombstones_in(record: dict[str, Any]) -> Iterator[Tombstone]:
+    """Yield what *record* says was pruned; nothing of what does not have that form."""
+    stones = record.get("pruned") if record.get("kind") == "operation" else None
+    for stone in stones if isinstance(stones, list) else ():
+        if not isinstance(stone, dict):
+            continue
+        instance, first, last, hash_ = (stone.get(name) for name in ("instance", "first", "last", "hash"))
+        if isinstance(instance, str) and isinstance(first, int) and isinstance(last, int) and isinstance(hash_, str):
+            yield Tombstone(instance=instance, first=first, last=last, hash=hash_)
+
+
+def cover(stones: Sequence[Tombstone], first: int, last: int, *, hash_: str) -> bool:
+    """Return whether *stones* together lie over records *first* to *last*, the last of which had *hash_* ("": any)."""
+    at = first
+    for stone in sorted(stones, key=lambda stone: stone.first):
+        if stone.first <= at <= stone.last:
+            if stone.last == last and stone.hash and hash_ and stone.hash != hash_:
+                continue
+            at = stone.last + 1
+    return at > last
+
+
+def _instance(line: bytes) -> str:
+    try:
+        return str(decode(line)["instance"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _stretches(instance: str, places: list[tuple[int, str]]) -> Iterator[Tombstone]:
+    first = previous = places[0][0]
+    hash_ = places[0][1]
+    for sequence, own in places[1:]:
+        if sequence > previous + 1:
+            yield Tombstone(instance=instance, first=first, last=previous, hash=hash_)
+            first = sequence
+        previous, hash_ = sequence, own
+    yield Tombstone(instance=instance, first=first, last=previous, hash=hash_)

@@ -13,7 +13,7 @@ from bench.talk import WrongAnswer, ask, connected, free_port, request, until_op
 
 _READY_SECONDS = 30.0
 # A candidate may still be writing its log when the load has ended; that is part of its price.
-_QUIET_SECONDS = 0.25
+_QUIET_SECONDS = 0.2
 _QUIET_CPU = 0.01
 _QUIET_BOUND_SECONDS = 20.0
 

@@ -28,7 +28,7 @@ def measure(bed: Bed) -> list[Report]:
             data = request("GET", SMALL_PATH, fields=fields if name == _DIRECT else ())
             # The connections to the bank are opened by the first requests.
             open_loop(ways[name], data, rate=RATE, seconds=0.2 + bed.effort.warm_up, connections=_CONNECTIONS)
-            took = open_loop(ways[name], data, rate=RATE, seconds=bed.effort.seconds, connections=_CONNECTIONS)
+            took = open_loop(ways[name], data, rate=RATE, seconds=bed.effort.seconds / 2, connections=_CONNECTIONS)
             parts = quantiles(took, n=100)
             half.setdefault(name, []).append(parts[49] * 1e6)
             tail.setdefault(name, []).append(parts[98] * 1e6)

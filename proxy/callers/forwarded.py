@@ -19,8 +19,8 @@ class TrustedProxies:
     def client_address(self, peer: str, forwarded: str, x_forwarded_for: str) -> str:
         """Return the nearest address that is not a trusted proxy's; *peer* itself where it is not trusted.
 
-        Both headers are read from the right, since only what a trusted proxy appended can be believed. Raises BadRequest
-        where they name two callers: a load balancer that sets one passes the other on as the caller wrote it.
+        Both are read from the right, since only what a trusted proxy appended can be believed. Raises BadRequest
+        where they name two callers: a load balancer that sets one hands on the other as the caller wrote it.
         """
         if not self._trusts(peer):
             return peer

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
 
 import click
 
@@ -11,9 +10,7 @@ from proxy.cli.output import ExitCode, Failure
 from proxy.records.archives.sqlite import SqliteArchive
 from proxy.records.mask import Mask
 from proxy.records.masking_key import read_masking_key
-from proxy.records.months import Month
 from proxy.records.query import Archive, ArchiveUnusable
-from proxy.records.tombstone import Tombstone
 from proxy.settings.database import Database, DatabaseUnusable, DatabaseUrl, PostgresDatabase, database_of
 from proxy.settings.sections import Settings
 
@@ -22,19 +19,6 @@ database_option = click.option(
     type=click.Path(path_type=Path),
     help="File (0600) with the URL to use instead of the proxy's: that of a role that may read, or owns the tables.",
 )
-
-
-class KeptArchive(Archive, Protocol):
-    """An archive that can also forget."""
-
-    async def months(self) -> list[Month]:
-        """Return the months that there are, the oldest first."""
-
-    async def stones(self, month: Month) -> tuple[int, list[Tombstone]]:
-        """Return how many records there are of *month*, and which of each instance's chain."""
-
-    async def forget(self, month: Month) -> None:
-        """Delete all there is of *month*."""
 
 
 def configured_database(settings: Settings, database_file: Path | None) -> Database:
@@ -49,9 +33,9 @@ def configured_database(settings: Settings, database_file: Path | None) -> Datab
 
 
 @asynccontextmanager
-async def opened(database: Database) -> AsyncIterator[KeptArchive]:
+async def opened(database: Database) -> AsyncIterator[Archive]:
     """Yield the archive of *database* and close it; what it can't do is a Failure."""
-    archive: KeptArchive
+    archive: Archive
     if database is None:
         raise Failure("request_log.database is turned off: there is nothing to search; `logs tail` and `show` go on")
     if isinstance(database, PostgresDatabase):

@@ -1,5 +1,6 @@
 """`payproxy logs verify` and `prove`: whether the log is what the proxy wrote, and whether a body is the one it saw."""
 
+import asyncio
 import hmac
 import json
 import socket
@@ -10,17 +11,19 @@ from typing import Any
 
 import click
 
-from proxy.cli.configuration import Configuration, load_configuration
+from proxy.cli.configuration import load_configuration
 from proxy.cli.instance import SOCKET_NAME
+from proxy.cli.logs_archive import configured_database, database_option, id_bytes, opened
 from proxy.cli.options import config_option
-from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note, paint, printable
+from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, paint, printable
+from proxy.records.archives.spool import Spool
 from proxy.records.body_hmac import body_digest, read_body_key
 from proxy.records.checkpoint_key import KEY_FILE, read_checkpoint_key
-from proxy.records.copies import CopyUnreadable, Line, database_lines, database_record, lines_of, record_in
+from proxy.records.copies import CopyUnreadable, Line, database_lines, lines_of, record_in
 from proxy.records.flaw import Flaw, Severity
 from proxy.records.segment import STREAM
 from proxy.records.verify import Anchor, Verdict, Verifier, anchors_in
-from proxy.settings.database import DatabaseUnusable, SqliteDatabase, database_of
+from proxy.settings.database import PostgresDatabase, SqliteDatabase
 from proxy.settings.sections import Settings
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
@@ -46,9 +49,17 @@ class _Copy:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Checkpoints kept elsewhere, as lines of JSON; a log kept elsewhere will do.",
 )
+@database_option
 @config_option
 @json_option
-def verify(files: Sequence[Path], anchor_files: Sequence[Path], config_path: Path | None, *, as_json: bool) -> None:
+def verify(
+    files: Sequence[Path],
+    anchor_files: Sequence[Path],
+    database_file: Path | None,
+    config_path: Path | None,
+    *,
+    as_json: bool,
+) -> None:
     """Check the log's chain and checkpoints; name the first record that was changed, is missing or out of order.
 
     FILES are files of JSON lines, SQLite files or the stream's directory, together one log; default: each copy that
@@ -59,8 +70,11 @@ def verify(files: Sequence[Path], anchor_files: Sequence[Path], config_path: Pat
     key = _public_key(configuration.settings) if configuration else ""
     try:
         anchors, flaws = anchors_in(_texts(anchor_files))
-        copies = [_Copy(name="", lines=lines_of(files))] if files or configuration is None else _copies(configuration)
-        running = configuration is not None and not files and _runs(configuration.settings)
+        if files or configuration is None:
+            copies, running = [_Copy(name="", lines=lines_of(files))], False
+        else:
+            copies = _copies(configuration.settings, database_file)
+            running = _runs(configuration.settings)
         verdicts = [(copy.name, _verdict(copy, public_key=key, anchors=anchors, running=running)) for copy in copies]
         if any(verdict.instances for _, verdict in verdicts):
             # A sink that is new has nothing yet, which no anchor can know.
@@ -90,9 +104,10 @@ def verify(files: Sequence[Path], anchor_files: Sequence[Path], config_path: Pat
 @click.command()
 @click.argument("id_", metavar="ID")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@database_option
 @config_option
 @json_option
-def prove(id_: str, file: Path, config_path: Path | None, *, as_json: bool) -> None:
+def prove(id_: str, file: Path, database_file: Path | None, config_path: Path | None, *, as_json: bool) -> None:
     """Tell whether FILE is the body of request ID, by the record's body_hmac. Ends with 1 if it is not."""
     configuration = load_configuration(config_path)
     log = configuration.settings.request_log
@@ -103,7 +118,7 @@ def prove(id_: str, file: Path, config_path: Path | None, *, as_json: bool) -> N
         with file.open("rb") as stream:
             while piece := stream.read(_PIECE_BYTES):
                 digest.update(piece)
-        record = _record(configuration.settings, id_)
+        record = asyncio.run(_record(configuration.settings, database_file, id_))
     except OSError as error:
         raise Failure(f"{error.filename or file}: {error.strerror or error}") from None
     except CopyUnreadable as error:
@@ -133,13 +148,12 @@ def _verdict(copy: _Copy, *, public_key: str, anchors: Iterable[Anchor], running
     return verifier.finish()
 
 
-def _copies(configuration: Configuration) -> list[_Copy]:
+def _copies(settings: Settings, database_file: Path | None) -> list[_Copy]:
     """Return every copy that the configuration knows of: they differ in what each sink has got by now."""
-    settings = configuration.settings
     log, directory = settings.request_log, Path(settings.data_directory)
     copies = []
-    if database := _database(settings):
-        copies.append(_Copy(name="database", lines=database_lines(database)))
+    if database := configured_database(settings, database_file):
+        copies.append(_Copy(name="database", lines=_database_lines(database)))
     if log.file and Path(log.file).exists():
         copies.append(_Copy(name="file", lines=lines_of([Path(log.file)])))
     if (directory / STREAM).is_dir():
@@ -147,30 +161,31 @@ def _copies(configuration: Configuration) -> list[_Copy]:
     return copies
 
 
-def _record(settings: Settings, id_: str) -> dict[str, Any]:
-    database = _database(settings)
-    text = database_record(database, id_) if database else None
-    log = Path(settings.request_log.file) if settings.request_log.file else None
-    for path in (log, Path(settings.data_directory) / STREAM):
-        if text is None and path is not None and path.exists():
-            text = record_in(lines_of([path]), id_)
+async def _record(settings: Settings, database_file: Path | None, id_: str) -> dict[str, Any]:
+    """Return the record with that id, from wherever it is by now."""
+    database, record_id = configured_database(settings, database_file), id_bytes(id_)
+    text = None
+    if database is not None:
+        async with opened(database) as archive:
+            text = await archive.by_id(record_id)
+    if text is None:
+        text = await Spool(Path(settings.data_directory)).by_id(record_id)
+    log = settings.request_log.file
+    if text is None and log and await asyncio.to_thread(Path(log).exists):
+        text = await asyncio.to_thread(lambda: record_in(lines_of([Path(log)]), record_id))
     if text is None:
         raise Failure(f"there is no record {id_}")
     value = json.loads(text)
     return value if isinstance(value, dict) else {}
 
 
-def _database(settings: Settings) -> Path | None:
-    """Return the path of the embedded database; None if there is another or none."""
-    log = settings.request_log
-    try:
-        found = database_of(log.database, log.database_file, data_directory=Path(settings.data_directory))
-    except DatabaseUnusable as error:
-        raise Failure(f"request_log.database_file: {error}") from None
-    if found is not None and not isinstance(found, SqliteDatabase):
-        note("PostgreSQL is not read here: export its records as lines of JSON, in their order, and name that file")
-        return None
-    return found.path if found else None
+def _database_lines(database: SqliteDatabase | PostgresDatabase) -> Iterator[Line]:
+    if isinstance(database, SqliteDatabase):
+        return database_lines(database.path)
+    # Only whoever has a PostgreSQL has the extra installed.
+    from proxy.records.archives.postgres_chain import postgres_lines  # noqa: PLC0415
+
+    return postgres_lines(database.url)
 
 
 def _public_key(settings: Settings) -> str:

@@ -19,6 +19,7 @@ from proxy.keeper.claim import DataDirectoryInUse, claimed
 from proxy.keeper.main import Keeper
 from proxy.keeper.sockets import ListenFailed, Sockets
 from proxy.settings.address import listen_address
+from proxy.settings.database import DatabaseUnusable
 from proxy.settings.findings import Severity
 from proxy.settings.load import load
 from proxy.settings.sections import Settings
@@ -81,5 +82,8 @@ def _serve(settings: Settings, path: Path, clock: SystemClock) -> None:
         asyncio.run(run())
     except (AdminListenFailed, DataDirectoryInUse) as error:
         raise Failure(str(error)) from None
+    except DatabaseUnusable as error:
+        where = settings.request_log.database_file or "request_log.database"
+        raise Failure(f"{where}: {error}", code=ExitCode.CONFIGURATION) from None
     finally:
         sockets.close()

@@ -18,6 +18,7 @@ from proxy.keeper.admin import Action, AdminApp, Refused
 from proxy.keeper.admin_server import AdminServer, server_tls
 from proxy.keeper.certificates import certificates_in_use
 from proxy.keeper.collector import collector_sinks
+from proxy.keeper.database import database_sinks
 from proxy.keeper.generation import Generation
 from proxy.keeper.generations import KILL_AFTER_SECONDS, Generations
 from proxy.keeper.notary import Notary
@@ -247,7 +248,7 @@ def _sinks(settings: Settings) -> list[Sink]:
         sinks.append(StdoutSink())
     if log.file:
         sinks.append(FileSink(Path(log.file)))
-    return sinks
+    return [*sinks, *database_sinks(settings)]
 
 
 def _stderr_line(text: str) -> None:

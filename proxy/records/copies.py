@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from proxy.records.chain import link_of
-from proxy.records.months import month_of
 from proxy.records.segment import SUFFIX, segment_path, segments
-from proxy.records.sinks.sqlite_file import month_file, month_files, open_for_reading
+from proxy.records.sinks.sqlite_file import month_files, open_for_reading
 from proxy.records.stream import MARK, NAME
 
 _SQLITE = b"SQLite format 3\0"
-_ID_MARK = b'"id":"'
 
 
 class Line(NamedTuple):
@@ -51,29 +49,10 @@ def database_lines(database: Path) -> Iterator[Line]:
     return heapq.merge(*files, key=_sequence)
 
 
-def database_record(database: Path, id_: str) -> bytes | None:
-    """Return the record with this id from its month of *database*, None if it is not there."""
-    try:
-        key = bytes.fromhex(id_.replace("-", ""))
-        path = month_file(database, month_of(key))
-    except ValueError:
-        return None
-    if not path.exists():
-        return None
-    try:
-        connection = open_for_reading(path)
-        try:
-            row = connection.execute("SELECT CAST(record AS BLOB) FROM records WHERE id = ?", (key,)).fetchone()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise CopyUnreadable(f"{path}: {error}") from None
-    return row[0] if row else None
-
-
-def record_in(lines: Iterable[Line], id_: str) -> bytes | None:
-    """Return the record with this id among *lines*, None if there is none."""
-    wanted = _ID_MARK + id_.encode() + b'"'
+def record_in(lines: Iterable[Line], record_id: bytes) -> bytes | None:
+    """Return the record with this id of 16 bytes among *lines*, None if there is none."""
+    text = record_id.hex()
+    wanted = f'"id":"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"'.encode()
     return next((line.text for line in lines if wanted in line.text[:128]), None)
 
 

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from proxy.records.mask import Mask
-from proxy.records.months import id_floor
+from proxy.records.months import Month, id_floor
 from proxy.records.record import LONGEST_TEXT, cut
+from proxy.records.tombstone import Tombstone
 
 _AGO = re.compile(r"([0-9]{1,9})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -108,6 +109,15 @@ class Archive(Protocol):
 
     async def news(self) -> list[bytes]:
         """Return records that came since the last call, in the order of their coming; the first call returns none."""
+
+    async def months(self) -> list[Month]:
+        """Return the months that there are, the oldest first."""
+
+    async def stones(self, month: Month) -> tuple[int, list[Tombstone]]:
+        """Return how many records there are of *month*, and which of each instance's chain."""
+
+    async def forget(self, month: Month) -> None:
+        """Delete all there is of *month*."""
 
     async def close(self) -> None:
         """Let go of the database."""

@@ -59,6 +59,10 @@ class DatabaseUrl(str):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, DatabaseUrl) and other._text == self._text
 
+    def __ne__(self, other: object) -> bool:
+        # str has one of its own, which would compare what is shown.
+        return not self == other
+
     def __hash__(self) -> int:
         return hash(self._text)
 

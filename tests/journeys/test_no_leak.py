@@ -106,7 +106,7 @@ async def _run_with_errors(directory: Path, instance: Instance, bank: Bank, *, t
     outputs |= {"stdout": instance.stdout.read_text(), "stderr": instance.stderr.read_text()}
     for file in [directory / "requests.jsonl", *(directory / "data").rglob("*")]:
         if file.is_file() and file.name != "masking.key":
-            outputs[str(file)] = file.read_text()
+            outputs[str(file)] = file.read_bytes().decode("utf-8", "replace")
     assert any("/journal/w0-" in name for name in outputs)
     assert outputs["/api/status"].count(CLIENT) == 0
     assert "invalid_client: the assertion" in outputs["stderr"]

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.records.postgres import Postgres, binaries, running_postgres
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
@@ -17,3 +19,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a tmpfs needs root")
     yield disk
     subprocess.run(["/bin/umount", "-l", str(disk)], check=True)
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """Yield a PostgreSQL server that runs."""
+    found = binaries()
+    if found is None:
+        pytest.skip("PostgreSQL's server is not installed (Debian: postgresql-15)")
+    with running_postgres(found) as server:
+        yield server

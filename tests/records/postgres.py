@@ -117,9 +117,11 @@ class Postgres:
         return ready.returncode == 0
 
     def _as_user(self) -> list[str]:
-        return [f"{shutil.which('setpriv')}", f"--reuid={self._user}", f"--regid={self._user}", "--clear-groups"] if (
-            self._user
-        ) else []
+        return (
+            [f"{shutil.which('setpriv')}", f"--reuid={self._user}", f"--regid={self._user}", "--clear-groups"]
+            if (self._user)
+            else []
+        )
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         done = subprocess.run(

@@ -19,6 +19,9 @@ BATCH_SECONDS = 20.0
 CLOSE_SECONDS = 2.0
 APPLICATION = "payproxy"
 
+# The client's own trouble: a URL that can't be parsed, an answer that makes no sense.
+_CLIENT_ERRORS = (asyncpg.InternalClientError, ValueError, EOFError)
+
 Record = tuple[bytes, datetime, str, str, int, str, str, int, str, str, str, str]
 
 
@@ -47,7 +50,7 @@ class PostgresSink:
                 await self._write(made)
         except SinkUnavailable:
             raise
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, EOFError) as error:
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, *_CLIENT_ERRORS) as error:
             raise SinkUnavailable(None, told(error)) from None
 
     async def close(self) -> None:
@@ -66,16 +69,17 @@ class PostgresSink:
             except BaseException:
                 self._give_up()
                 raise
+        execute, seconds = connection.execute, self._batch_seconds
         try:
             # In so many words, since what asyncpg has for transactions waits for the server when one is given up.
-            await connection.execute("BEGIN")
+            await execute("BEGIN", timeout=seconds)
             for month, records, lookups in made:
                 if month not in self._months:
-                    await connection.execute("SELECT payproxy.add_month($1)", _first_day(month))
-                await connection.execute(INSERT_RECORDS, *records, timeout=self._batch_seconds)
+                    await execute("SELECT payproxy.add_month($1)", _first_day(month), timeout=seconds)
+                await execute(INSERT_RECORDS, *records, timeout=seconds)
                 if lookups:
-                    await connection.execute(INSERT_LOOKUPS, *lookups, timeout=self._batch_seconds)
-            await connection.execute("COMMIT", timeout=self._batch_seconds)
+                    await execute(INSERT_LOOKUPS, *lookups, timeout=seconds)
+            await execute("COMMIT", timeout=seconds)
         except BaseException:
             # Also what was known of the tables may be wrong: somebody may have dropped a month.
             self._months.clear()

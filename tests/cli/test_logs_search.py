@@ -1,0 +1,159 @@
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from proxy.clock import SystemClock
+from proxy.errors import Sent
+from tests.cli.logs import DATA, make_log
+from tests.cli.support import run
+from tests.records.kept import operation, record
+from tests.records.support import NOW
+
+CARD = "4111111111111111"
+
+
+def log() -> list[bytes]:
+    """Return some records, a second apart."""
+    return [
+        record(NOW, caller="erp", index=(("merchant-id", "998"), ("requestId", "r0"))),
+        record(NOW + 1, caller="crm", status=502, origin="proxy", code="upstream_reset", sent_upstream=Sent.UNKNOWN),
+        record(NOW + 2, caller="erp", path=f"/pay/{CARD}", index=(("Idempotency-Key", CARD),)),
+        operation(NOW + 3),
+        record(NOW + 4, caller="erp", method="=cmd", index=(("merchantId", "998"), ("request-id", '=1+1,"x"'))),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "numbers"),
+    [
+        ((), (4, 3, 2, 1, 0)),
+        (("--caller", "erp"), (4, 2, 0)),
+        (("--route", "payments", "--limit", "2"), (4, 2)),
+        (("--status", "5xx"), (1,)),
+        (("--sent", "unknown"), (1,)),
+        (("--origin", "proxy", "--side", "modern"), (1,)),
+        (("--kind", "operation"), (3,)),
+        (("--merchant", "998"), (4, 0)),
+        (("--request-id", "r0"), (0,)),
+        (("--idempotency-key", CARD), (2,)),
+        (("--index", "merchant_id=998", "--index", "requestid=r0"), (0,)),
+        (("--since", "2027-01-15T08:00:02Z", "--until", "2027-01-15T08:00:04"), (3, 2)),
+    ],
+)
+def test_filters_find_records(tmp_path: Path, arguments: tuple[str, ...], numbers: tuple[int, ...]) -> None:
+    """With --json as they are kept, byte for byte, the newest first; masked values by what they were."""
+    lines = make_log(tmp_path, log())
+    done = run("logs", "search", "--json", *arguments, cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.encode().splitlines() == [lines[number] for number in numbers]
+    assert ("more than 2" in done.stderr) == ("--limit" in arguments)
+
+
+def test_since_is_from_now(tmp_path: Path) -> None:
+    """Two hours ago is two hours ago."""
+    now = SystemClock().now()
+    lines = make_log(tmp_path, [record(now - 7300), record(now - 7100)])
+    done = run("logs", "search", "--json", "--since", "2h", cwd=tmp_path)
+
+    assert done.stdout.encode().splitlines() == lines[1:]
+
+
+def test_a_table_is_for_people(tmp_path: Path) -> None:
+    """One line a record below a head; nothing of the card number."""
+    make_log(tmp_path, log())
+    done = run("logs", "search", cwd=tmp_path)
+    rows = done.stdout.splitlines()
+
+    assert rows[0].split() == ["time", "id", "caller", "status", "sent", "ms", "request"]
+    assert len(rows) == 6
+    assert "operation: rollback, anna, too slow" in rows[2]
+    assert rows[4].split()[2:5] == ["crm", "502", "unknown"]
+    assert "upstream_reset" in rows[4]
+    assert CARD not in done.stdout
+
+
+def test_csv_is_for_spreadsheets(tmp_path: Path) -> None:
+    """What callers gave is no formula there, and quotes are doubled."""
+    lines = make_log(tmp_path, log())
+    done = run("logs", "search", "--csv", "--kind", "exchange", cwd=tmp_path)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+
+    assert [row["id"] for row in rows] == [json.loads(lines[number])["id"] for number in (4, 2, 1, 0)]
+    assert rows[0]["method"] == "'=cmd"
+    assert rows[0]["index"] == 'merchantId=998; request-id==1+1,"x"'
+    assert (rows[2]["status"], rows[2]["sent_upstream"], rows[2]["caller_left"]) == ("502", "unknown", "false")
+
+
+def test_nothing_found_is_said(tmp_path: Path) -> None:
+    """On stderr; a script sees no data and 0."""
+    make_log(tmp_path, [])
+    done = run("logs", "search", "--caller", "nobody", cwd=tmp_path)
+
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "Nothing was found" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--status", "bad"),
+        ("--since", "yesterday"),
+        ("--index", "merchant"),
+        ("--index", "=x"),
+        ("--sent", "maybe"),
+        ("--kind", "payment"),
+        ("--limit", "0"),
+        ("--csv", "--json"),
+    ],
+)
+def test_wrong_filters_are_usage_errors(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """Before anything is opened."""
+    make_log(tmp_path, [])
+
+    assert run("logs", "search", *arguments, cwd=tmp_path).returncode == 2
+
+
+def test_without_a_database_it_says_so(tmp_path: Path) -> None:
+    """Rather than that nothing was found."""
+    make_log(tmp_path, [], settings='database = ""')
+    done = run("logs", "search", cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert "request_log.database is turned off" in done.stderr
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    """Without a trace of Python."""
+    make_log(tmp_path, [record()])
+    (tmp_path / DATA / "requests-2027-01.db").write_bytes(b"no database" * 1000)
+    done = run("logs", "search", cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert "requests-2027-01.db" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_another_database_can_be_named(tmp_path: Path) -> None:
+    """By a file of mode 0600, such as that of a role which may read; its URL is not shown."""
+    lines = make_log(tmp_path, [record()])
+    other = tmp_path / "reader.url"
+    other.write_text("sqlite:requests.db\n")
+    other.chmod(0o600)
+    asked = ("logs", "search", "--json", "--database-file", str(other))
+    assert run(*asked, cwd=tmp_path).stdout.encode().splitlines() == lines
+
+    other.chmod(0o644)
+    done = run(*asked, cwd=tmp_path)
+    assert done.returncode == 78
+    assert "chmod 600" in done.stderr
+
+    other.chmod(0o600)
+    other.write_text("postgresql://reader:hunter2@127.0.0.1:1/log")
+    done = run(*asked, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "can't be reached" in done.stderr
+    assert "hunter2" not in done.stderr

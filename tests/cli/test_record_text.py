@@ -1,0 +1,33 @@
+import json
+
+from proxy.cli.record_text import csv_row, summary, table_row, timeline
+from tests.records.kept import operation, record
+
+
+def test_cells_that_begin_a_formula_are_defused_and_numbers_are_not() -> None:
+    """-1.5 is a number, -x is what Excel runs."""
+    assert csv_row(["=1", "+x", "-x", "@x", "-1.5", 2.5, "a,b", 'a"b', "\tx", None, True]) == (
+        '\'=1,\'+x,\'-x,\'@x,-1.5,2.5,"a,b","a""b",\'\tx,,true'
+    )
+
+
+def test_records_without_what_is_expected_are_shown_all_the_same() -> None:
+    """Of a later version, or broken."""
+    for values in ({}, {"kind": "exchange"}, {"kind": "exchange", "attempts": 3, "time": 4}, {"kind": "unheard-of"}):
+        assert isinstance(table_row(values), str)
+        assert isinstance(timeline(values), str)
+
+
+def test_a_summary_says_who_did_what() -> None:
+    """In the order in which people ask."""
+    assert summary(json.loads(operation())) == "rollback, anna, too slow"
+
+
+def test_a_row_is_cut_to_the_terminal(monkeypatch: object) -> None:
+    """A long path does not wrap."""
+    values = json.loads(record(path="/" + "x" * 500))
+
+    monkeypatch.setenv("COLUMNS", "80")  # type: ignore[attr-defined]
+    assert len(table_row(values)) == 80
+    monkeypatch.setenv("COLUMNS", "1000")  # type: ignore[attr-defined]
+    assert len(table_row(values)) > 500

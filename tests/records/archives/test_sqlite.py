@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+
+from proxy.records.archives.sqlite import SqliteArchive
+from proxy.records.query import ArchiveUnusable, Query, indexed
+from proxy.records.sinks.sqlite import SqliteSink
+from tests.records.kept import kept, record
+from tests.records.sinks.test_sqlite import modes_in
+from tests.records.support import NOW
+
+JANUARY = "requests-2027-01.db"
+
+
+async def test_reading_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Neither changed bytes nor files beside, whether the proxy runs or not."""
+    sink = SqliteSink(tmp_path / "requests.db")
+    await sink.write([record()])
+    await sink.close()
+    before = (tmp_path / JANUARY).read_bytes()
+    archive = SqliteArchive(tmp_path / "requests.db")
+
+    assert len((await archive.page(Query(), before=None, size=10)).records) == 1
+    assert list(modes_in(tmp_path)) == [JANUARY]
+    assert (tmp_path / JANUARY).read_bytes() == before
+
+
+async def test_what_a_killed_proxy_left_in_the_wal_is_found(tmp_path: Path) -> None:
+    """A WAL that nobody has open is read too."""
+    sink = SqliteSink(tmp_path / "requests.db")
+    line = record()
+    await sink.write([line])
+    (tmp_path / "copy").mkdir()
+    for name in (JANUARY, f"{JANUARY}-wal"):
+        (tmp_path / "copy" / name).write_bytes((tmp_path / name).read_bytes())
+    await sink.close()
+
+    page = await SqliteArchive(tmp_path / "copy" / "requests.db").page(Query(), before=None, size=10)
+    assert page.records == [line]
+
+
+async def test_a_database_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
+    """Before the first record, and before the first start."""
+    for database in (tmp_path / "requests.db", tmp_path / "none" / "requests.db"):
+        archive = SqliteArchive(database)
+        assert (await archive.page(Query(), before=None, size=10)).records == []
+        assert await archive.months() == []
+        assert await archive.news() == []
+
+
+async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    """Whatever is asked."""
+    (tmp_path / JANUARY).write_bytes(b"no database" * 100)
+    archive = SqliteArchive(tmp_path / "requests.db")
+    with pytest.raises(ArchiveUnusable, match=JANUARY):
+        await archive.page(Query(), before=None, size=10)
+
+
+async def test_values_that_json_escapes_are_found(tmp_path: Path) -> None:
+    """Before they are sealed and after."""
+    values = ['a"b', "c\\d", "e\tf", "äöü", "x" * 300, "a%b_c"]
+    lines = kept(record(NOW + at, index=(("request-id", value),)) for at, value in enumerate(values))
+    for seal_rows in (1, 1000):
+        directory = tmp_path / str(seal_rows)
+        directory.mkdir()
+        sink = SqliteSink(directory / "requests.db", seal_rows=seal_rows)
+        await sink.write(lines)
+        await sink.close()
+        archive = SqliteArchive(directory / "requests.db")
+        for line, value in zip(lines, values, strict=True):
+            query = Query(indexed=(indexed("request-id", value, None),))
+            assert (await archive.page(query, before=None, size=10)).records == [line]
+
+
+async def test_a_value_of_many_records_is_found_the_newest_first_across_seals(tmp_path: Path) -> None:
+    """Though each seal has its own stretch of them, and records come in other orders than they began."""
+    times = [NOW + (number * 37 % 500) for number in range(500)]
+    lines = kept(record(at, index=(("merchant-id", "m"),)) for at in times)
+    sink = SqliteSink(tmp_path / "requests.db", seal_rows=64)
+    for at in range(0, 500, 50):
+        await sink.write(lines[at : at + 50])
+    await sink.close()
+
+    page = await SqliteArchive(tmp_path / "requests.db").page(
+        Query(indexed=(indexed("merchant-id", "m", None),)), before=None, size=100
+    )
+    newest = sorted(zip(times, lines, strict=True), reverse=True)[:100]
+    assert page.records == [line for _, line in newest]

@@ -1,0 +1,309 @@
+import asyncio
+import contextlib
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from proxy.events import Event
+from proxy.records.segment import spool_size
+from proxy.records.sinks.postgres import PostgresSink
+from proxy.records.sinks.postgres_schema import SCHEMA
+from proxy.records.sinks.sink import SinkFailed, SinkRecovered, SinkUnavailable
+from proxy.secret import Secret
+from tests.records.kept import id_of, kept, operation, record
+from tests.records.postgres import PASSWORD, Postgres, execute, fetch
+from tests.records.support import NOW, Exchange, complete, open_journal, running_shipper, until
+
+NEXT = 1_801_440_000.0  # 2027-02-01
+SQL = Path(__file__).parents[3] / "config" / "postgres.sql"
+
+
+@pytest.fixture
+async def empty(postgres: Postgres) -> Postgres:
+    """Return the server without our tables and roles."""
+    await execute(
+        postgres.url(),
+        "DROP SCHEMA IF EXISTS payproxy CASCADE; DROP ROLE IF EXISTS payproxy_writer; "
+        "DROP ROLE IF EXISTS payproxy_reader",
+    )
+    return postgres
+
+
+async def stored(server: Postgres) -> list[bytes]:
+    """Return the records in the order of the chain."""
+    rows = await fetch(server.url(), "SELECT record FROM payproxy.records ORDER BY sequence, id")
+    return [row["record"].encode() for row in rows]
+
+
+async def test_records_are_kept_byte_for_byte(empty: Postgres) -> None:
+    """With what people search for in columns, in partitions by month that are made when they are needed."""
+    lines = kept([record(NEXT - 1, status=502, index=(("merchant-id", "ä"),)), operation(NEXT)])
+    sink = PostgresSink(empty.url())
+    await sink.write(lines)
+    await sink.close()
+
+    assert await stored(empty) == lines
+    rows = await fetch(
+        empty.url(),
+        "SELECT tableoid::regclass::text AS part, kind, sequence, caller, status, sent_upstream,"
+        " extract(epoch FROM time)::float8 AS at FROM payproxy.records ORDER BY sequence",
+    )
+    assert [tuple(row) for row in rows] == [
+        ("payproxy.records_2027_01", "exchange", 1, "erp", 502, "yes", NEXT - 1),
+        ("payproxy.records_2027_02", "operation", 2, "", 0, "", NEXT),
+    ]
+
+
+async def test_what_comes_twice_is_kept_once(empty: Postgres) -> None:
+    """Also by another instance of the sink."""
+    lines = kept(record(NOW + number, index=(("request-id", "r"),)) for number in range(50))
+    for batch in (lines, lines[20:], lines):
+        sink = PostgresSink(empty.url())
+        await sink.write(batch)
+        await sink.close()
+
+    assert await stored(empty) == lines
+    assert [tuple(row) for row in await fetch(empty.url(), "SELECT count(*) FROM payproxy.lookups")] == [(50,)]
+
+
+async def test_what_is_no_record_holds_up_nothing(empty: Postgres) -> None:
+    """Bytes that PostgreSQL can't hold are written so that it can."""
+    odd = record(NOW + 1).replace(b'"path":"/payment/v2/payments"', b'"path":"\\u0000\\ud800"')
+    lines = [record(), b"\xff\x00\xfe", b"{", odd, record(NOW + 2)]
+    sink = PostgresSink(empty.url())
+    await sink.write(lines)
+    await sink.close()
+
+    rows = await fetch(empty.url(), "SELECT record FROM payproxy.records")
+    assert {row["record"].encode() for row in rows} == {lines[0], b"\\xff\xef\xbf\xbd\\xfe", b"{", odd, lines[4]}
+
+
+async def test_instances_that_start_at_once_make_the_tables_once(empty: Postgres) -> None:
+    """Each gets its records in."""
+    sinks = [PostgresSink(empty.url()) for _ in range(6)]
+    lines = [record(NEXT + number - 3) for number in range(6)]
+    for _ in range(3):
+        await asyncio.gather(*(_until_taken(sink, [line]) for sink, line in zip(sinks, lines, strict=True)))
+    for sink in sinks:
+        await sink.close()
+
+    assert set(await stored(empty)) == set(lines)
+
+
+async def _until_taken(sink: PostgresSink, batch: list[bytes]) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await sink.write(batch)
+            except SinkUnavailable:
+                await asyncio.sleep(0.05)
+
+
+def test_the_documented_tables_are_those_that_are_made() -> None:
+    """config/postgres.sql is for their owner."""
+    assert SCHEMA in SQL.read_text()
+
+
+async def test_the_documented_role_may_insert_and_nothing_else(empty: Postgres) -> None:
+    """New months too; who breaks into the proxy can neither read, change nor delete the log."""
+    await execute(empty.url(), f"CREATE ROLE payproxy_writer LOGIN PASSWORD '{PASSWORD}'")
+    await execute(empty.url(), f"CREATE ROLE payproxy_reader LOGIN PASSWORD '{PASSWORD}'")
+    for _ in range(2):
+        await execute(empty.url(), SQL.read_text())
+    sink = PostgresSink(empty.url("payproxy_writer"))
+    lines = kept([record(NEXT - 1, index=(("request-id", "r"),)), record(NEXT)])
+    await sink.write(lines)
+    await sink.write(lines)
+    await sink.close()
+
+    assert await stored(empty) == lines
+    for statement in (
+        "SELECT * FROM payproxy.records",
+        "SELECT * FROM payproxy.records_2027_01",
+        "UPDATE payproxy.records SET status = 200",
+        "DELETE FROM payproxy.records",
+        "TRUNCATE payproxy.records",
+        "DROP TABLE payproxy.records_2027_01",
+        "SELECT * FROM payproxy.lookups",
+        "CREATE TABLE payproxy.mine (x int)",
+    ):
+        with pytest.raises(Exception, match=r"permission denied|must be owner"):
+            await execute(empty.url("payproxy_writer"), statement)
+    assert len(await fetch(empty.url("payproxy_reader"), "SELECT record FROM payproxy.records")) == 2
+    with pytest.raises(Exception, match="permission denied"):
+        await execute(empty.url("payproxy_reader"), "INSERT INTO payproxy.lookups VALUES ('', gen_random_uuid())")
+
+
+async def test_a_role_without_rights_is_told_what_to_do(empty: Postgres) -> None:
+    """The owner has to make the tables."""
+    await execute(empty.url(), f"CREATE ROLE payproxy_writer LOGIN PASSWORD '{PASSWORD}'")
+    sink = PostgresSink(empty.url("payproxy_writer"))
+    with pytest.raises(SinkUnavailable, match=r"config/postgres\.sql"):
+        await sink.write([record()])
+    await execute(empty.url(), SQL.read_text().replace("GRANT INSERT", "-- GRANT INSERT"))
+    with pytest.raises(SinkUnavailable, match="lacks a right"):
+        await sink.write([record()])
+    await execute(empty.url(), SQL.read_text())
+    await sink.write([record()])
+    await sink.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "cause"),
+    [
+        ("postgresql://owner:secret-word@127.0.0.1:{port}/postgres", "wrong password"),
+        ("postgresql://owner:correct%20horse@127.0.0.1:{port}/absent", "no such database"),
+        ("postgresql://owner:secret-word@127.0.0.1:1/postgres", "can't be reached"),
+        ("postgresql://owner:secret-word@127.0.0.1:port/postgres", "URL can't be used"),
+        ("postgresql://owner:secret-word@127.0.0.1:{port}/postgres?sslmode=nonsense", "URL can't be used"),
+        ("postgresql://owner:secret-word@127.0.0.1:{port}/postgres?sslmode=verify-full", "can't be"),
+        ("postgresql://owner:secret-word@no-such-host.invalid/postgres", "can't be reached"),
+    ],
+)
+async def test_why_it_is_away_is_said_without_the_url(postgres: Postgres, url: str, cause: str) -> None:
+    """Nor does the sink show it."""
+    sink = PostgresSink(Secret(url.replace("{port}", str(postgres.port))))
+    with pytest.raises(SinkUnavailable) as raised:
+        await sink.write([record()])
+    await sink.close()
+
+    assert cause in str(raised.value)
+    for text in (str(raised.value), repr(raised.value), repr(raised.value.__context__), repr(sink)):
+        assert "secret-word" not in text
+    assert raised.value.__cause__ is None
+
+
+async def test_a_server_that_does_not_answer_is_as_good_as_away(empty: Postgres) -> None:
+    """The write ends in its time, also in the middle of a connection; the batch comes again."""
+    lines = kept(record(NOW + number) for number in range(20))
+    sink = PostgresSink(empty.url(), batch_seconds=0.5)
+    await sink.write(lines[:10])
+    empty.freeze()
+    try:
+        async with asyncio.timeout(4):
+            with pytest.raises(SinkUnavailable, match="in time"):
+                await sink.write(lines[10:])
+    finally:
+        empty.thaw()
+    await _until_taken(sink, lines[10:])
+    await sink.close()
+
+    assert await stored(empty) == lines
+
+
+async def test_a_lock_on_the_table_holds_up_the_sink_and_nothing_else(empty: Postgres) -> None:
+    """Like a VACUUM FULL at noon."""
+    sink = PostgresSink(empty.url(), batch_seconds=0.5)
+    await sink.write(kept([record()]))
+    async with asyncio.timeout(30):
+        locking = asyncio.ensure_future(
+            execute(empty.url(), "BEGIN; LOCK TABLE payproxy.records; SELECT pg_sleep(2); COMMIT")
+        )
+        await asyncio.sleep(0.3)
+        with pytest.raises(SinkUnavailable, match="in time"):
+            await sink.write([record(NOW + 1)])
+        await locking
+        await _until_taken(sink, [record(NOW + 1)])
+    await sink.close()
+
+
+async def test_a_close_in_the_middle_of_a_write_does_not_hang(empty: Postgres) -> None:
+    """The shipper cancels what takes too long at the end."""
+    sink = PostgresSink(empty.url())
+    await sink.write([record()])
+    empty.freeze()
+    try:
+        writing = asyncio.ensure_future(sink.write([record(NOW + 1)]))
+        await asyncio.sleep(0.2)
+        writing.cancel()
+        async with asyncio.timeout(5):
+            with contextlib.suppress(asyncio.CancelledError):
+                await writing
+            await sink.close()
+    finally:
+        empty.thaw()
+
+
+async def test_a_server_killed_under_load_and_back_misses_nothing(empty: Postgres, tmp_path: Path) -> None:
+    """Killed twice with -9 for some seconds: all arrives, once, in order, and the disk stays within its bound."""
+    spool_bytes = 16 * 1024 * 1024
+    events: list[Event] = []
+    sent: list[Exchange] = []
+    sink = PostgresSink(empty.url(), batch_seconds=5)
+    going = True
+
+    def counted(kind: type[Event]) -> int:
+        return sum(isinstance(event, kind) for event in events)
+
+    async def load() -> None:
+        while going:
+            for _ in range(10):
+                exchange = Exchange(path="/" + "x" * 500, index=(("request-id", str(len(sent))),))
+                await complete(journal, exchange)
+                sent.append(exchange)
+            await asyncio.sleep(0.01)
+
+    async with (
+        open_journal(tmp_path, spool_bytes=spool_bytes) as journal,
+        running_shipper(tmp_path, sink, events=events, patience=20) as shipper,
+    ):
+        loading = asyncio.ensure_future(load())
+        largest = 0
+        for turn in range(1, 3):
+            await until(partial(lambda more: len(sent) > more, len(sent) + 500))
+            await asyncio.to_thread(empty.kill)
+            await until(partial(lambda turn: counted(SinkFailed) == turn, turn), seconds=20)
+            for _ in range(20):
+                await asyncio.sleep(0.1)
+                largest = max(largest, spool_size(tmp_path))
+            assert shipper.backlog_records > 100
+            await asyncio.to_thread(empty.start)
+            await until(partial(lambda turn: counted(SinkRecovered) == turn, turn), seconds=30)
+        going = False
+        await loading
+        await until(lambda: shipper.backlog_records == 0, seconds=60)
+
+    lines = [json.loads(line) for line in await stored(empty)]
+    assert [line["id"] for line in lines] == [exchange.id for exchange in sent]
+    assert [line["sequence"] for line in lines] == list(range(1, len(sent) + 1))
+    assert {bytes.fromhex(exchange.id.replace("-", "")) for exchange in sent} == {
+        id_of(line) for line in await stored(empty)
+    }
+    assert largest <= spool_bytes + 4 * 1024 * 1024
+
+
+async def test_at_the_bound_of_the_spool_requests_are_refused_and_nothing_is_missing(
+    empty: Postgres, tmp_path: Path
+) -> None:
+    """While the server is away; with it back, service goes on by itself."""
+    spool_bytes = 8 * 1024 * 1024
+    sink = PostgresSink(empty.url())
+    empty.kill()
+    sent: list[Exchange] = []
+    try:
+        async with (
+            open_journal(tmp_path, spool_bytes=spool_bytes) as journal,
+            running_shipper(tmp_path, sink, patience=20) as shipper,
+        ):
+            async with asyncio.timeout(60):
+                while journal.usable():
+                    exchange = Exchange(path="/" + "x" * 1900)
+                    try:
+                        await complete(journal, exchange)
+                    except Exception:  # noqa: BLE001 - refused: what this test waits for
+                        break
+                    sent.append(exchange)
+            assert spool_size(tmp_path) <= spool_bytes + 4 * 1024 * 1024
+            empty.start()
+            await until(journal.usable, seconds=30)
+            last = Exchange()
+            await complete(journal, last)
+            sent.append(last)
+            await until(lambda: shipper.backlog_records == 0 and shipper._stream.end.sequence >= len(sent), seconds=60)
+    finally:
+        if empty._process is None:
+            empty.start()
+
+    assert {exchange.id for exchange in sent} <= {json.loads(line)["id"] for line in await stored(empty)}

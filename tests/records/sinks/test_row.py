@@ -1,0 +1,97 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from proxy.records.months import Month
+from proxy.records.sinks.row import ENTRY_BYTES, UNREADABLE, groups, value_key
+from tests.records.kept import id_of, kept, operation, record
+from tests.records.support import NOW
+
+MONTH = Month(2027, 1)
+NEXT = 1_801_440_000.0  # 2027-02-01
+
+
+def test_an_exchange_becomes_a_row() -> None:
+    """With what is searched for most beside its exact bytes."""
+    (line,) = kept([record(status=502, index=(("merchant-id", "998"),))])
+    (group,) = groups([line])
+
+    assert group.month == MONTH
+    assert group.rows == [(id_of(line), "exchange", "erp", 502, "yes", line)]
+    assert group.entries == [value_key(b"998") + id_of(line)]
+    assert len(group.entries[0]) == ENTRY_BYTES
+
+
+def test_a_header_given_twice_is_found_by_each_value() -> None:
+    """And by both."""
+    (group,) = groups([record(index=(("request-id", "a"), ("request-id", "b")))])
+
+    assert {entry[:8] for entry in group.entries} == {value_key(b"a, b"), value_key(b"a"), value_key(b"b")}
+
+
+def test_other_kinds_become_rows_too() -> None:
+    """They have no status and were not sent."""
+    line = operation()
+
+    assert groups([line])[0].rows == [(id_of(line), "operation", "", 0, "", line)]
+
+
+def test_records_are_divided_by_month() -> None:
+    """Each month keeps its order; one that is late joins its month."""
+    lines = [record(NEXT - 2), record(NEXT - 1), record(NEXT), record(NEXT - 0.5), record(NEXT + 1)]
+    made = groups(lines)
+
+    assert [group.month for group in made] == [MONTH, MONTH.next]
+    assert [[row[-1] for row in group.rows] for group in made] == [
+        [lines[0], lines[1], lines[3]],
+        [lines[2], lines[4]],
+    ]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"kind":"exchange"}',
+        b'{"kind":"exchange","id":"zz"}',
+        b'{"kind":"exchange","id":"0190163d-8694-4b84-a5ba-79a4f6ba2f3b"}',
+        b'{"kind":"exchange","id":"ffffffff-ffff-7b84-a5ba-79a4f6ba2f3b"}',
+        b'{"kind":"exchange","id":7}',
+        b"\xff\xfe",
+        record().replace(b'"index":{}', b'"index":{"a":1}'),
+        record().replace(b'"caller":"erp",', b""),
+    ],
+)
+def test_what_is_broken_is_kept_beside_the_record_before_it(broken: bytes) -> None:
+    """A database that refused it would hold up all that follow."""
+    before, after = record(), record(NOW + 1)
+    (group,) = groups([before, broken, after])
+
+    assert [row[-1] for row in group.rows] == [before, broken, after]
+    assert group.rows[1][1] == UNREADABLE
+    assert MONTH.first_id <= group.rows[1][0] < MONTH.end_id
+    assert groups([broken])[0].rows[0][-1] == broken
+    assert groups([broken])[0].rows == groups([broken])[0].rows
+
+
+def test_without_orjson_the_same_comes_of_it() -> None:
+    """The extra only makes it faster."""
+    line = kept([record(index=(("merchant-id", "äö"),))])[0]
+    program = (
+        "import sys; sys.modules['orjson'] = None\n"
+        "from proxy.records.sinks.row import groups\n"
+        "print(groups([sys.stdin.buffer.read()])[0].entries[0].hex())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=line, capture_output=True, check=True, cwd=Path(__file__).parents[3]
+    )
+
+    assert json.loads(line)["index"]["merchant-id"] == "äö"
+    assert done.stdout.decode().strip() == groups([line])[0].entries[0].hex()

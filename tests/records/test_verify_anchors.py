@@ -1,0 +1,93 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from proxy.records.checkpoint_key import checkpoint_key
+from proxy.records.verify import Verifier, anchors_in
+from tests.records.chains import Writer, told, verdict, whole
+
+
+def numbered(lines: list[bytes]) -> list[tuple[bytes, str]]:
+    """Return *lines* with their numbers as places."""
+    return [(line, f"anchor:{number}") for number, line in enumerate(lines, start=1)]
+
+
+@pytest.mark.parametrize("left", range(1, 18))
+def test_a_cut_end_is_a_warning_and_with_an_anchor_an_error(tmp_path: Path, left: int) -> None:
+    """Without something kept elsewhere nobody can know what came after the last record."""
+    lines = whole(tmp_path)
+    anchors, flaws = anchors_in(numbered(lines[-1:]))
+
+    alone = verdict(lines[:left])
+    anchored = verdict(lines[:left], Verifier(anchors=anchors))
+
+    assert not flaws
+    assert told(alone) == [("unclean", str(left), left)]
+    assert ("missing", "anchor:1", 18) in told(anchored)
+    assert f"{left + 1} to 18 are missing" in str(anchored.flaws[-1])
+    assert not anchored.holds
+
+
+def test_a_chain_with_another_key_is_found_by_anchor_and_by_key(tmp_path: Path) -> None:
+    """Whoever also makes a key of his own is found by what was kept elsewhere, and by the data directory's key."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "his").mkdir()
+    lines = whole(tmp_path / "own")
+    anchors, _ = anchors_in(numbered(lines))
+    his = whole(tmp_path / "his")
+
+    by_anchor = verdict(his, Verifier(anchors=anchors))
+    by_key = verdict(his, Verifier(public_key=Writer(tmp_path / "own").key.public))
+
+    assert [fault for fault, *_ in told(by_anchor)] == ["rewritten", "key", "rewritten", "key"]
+    assert told(by_key) == [("key", "12", 12), ("key", "19", 19)]
+    assert not by_anchor.holds
+    assert not by_key.holds
+
+
+def test_a_log_kept_elsewhere_is_an_anchor(tmp_path: Path) -> None:
+    """Records of other kinds are passed over, and an anchor that holds says nothing."""
+    lines = whole(tmp_path)
+    anchors, flaws = anchors_in(numbered([b"a line of something else", *lines, b"{", b"[]"]))
+
+    assert [anchor.claim.sequence for anchor in anchors] == [11, 18]
+    assert not flaws
+    assert told(verdict(lines, Verifier(anchors=anchors))) == []
+
+
+def test_a_forged_anchor_is_no_anchor(tmp_path: Path) -> None:
+    """Its signature is checked too."""
+    record = json.loads(whole(tmp_path)[-1])
+    record["checkpoint"]["sequence"] = 4711
+
+    anchors, flaws = anchors_in([(json.dumps(record).encode(), "anchor:1")])
+
+    assert not anchors
+    assert [(flaw.fault.value, flaw.place) for flaw in flaws] == [("forged", "anchor:1")]
+
+
+def test_an_anchor_of_a_log_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    """Nothing at all is left of what it saw."""
+    anchors, _ = anchors_in(numbered(whole(tmp_path)[-1:]))
+
+    assert told(verdict([], Verifier(anchors=anchors))) == [("missing", "anchor:1", 18)]
+
+
+def test_an_anchor_before_the_first_record_is_a_warning(tmp_path: Path) -> None:
+    """Older files are not here, so that it can't be compared."""
+    lines = whole(tmp_path)
+    anchors, _ = anchors_in(numbered(lines[11:12]))
+
+    found = verdict(lines[12:], Verifier(anchors=anchors))
+
+    assert told(found) == [("begins_late", "1", 13), ("anchor", "anchor:1", 11)]
+    assert found.holds
+
+
+def test_the_key_is_the_data_directorys(tmp_path: Path) -> None:
+    """What verify compares with is what signed."""
+    lines = whole(tmp_path)
+    key = checkpoint_key(tmp_path, entropy=None).public  # type: ignore[arg-type]  # it is there already
+
+    assert told(verdict(lines, Verifier(public_key=key))) == []

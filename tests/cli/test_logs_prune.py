@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from proxy.clock import SystemClock, timestamp
+from proxy.entropy import SystemEntropy, uuid7
+from proxy.records.sinks.sqlite import SqliteSink
 from tests.cli.logs import DATA, make_log
 from tests.cli.support import run
 from tests.records.kept import record
-from tests.records.support import MemorySink, running_shipper, until
+from tests.records.support import Exchange, MemorySink, complete, open_journal, running_shipper, until
 
 FEBRUARY = 1_769_904_000.0  # 2026-02-01
 DAY = 86400.0
@@ -88,10 +90,34 @@ def test_a_time_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
     assert run("logs", "prune", "--before", "always", "--yes", cwd=tmp_path).returncode == 2
 
 
-def test_verify_holds_after_a_prune(tmp_path: Path) -> None:
-    """With the record that says what is missing; without it, it does not."""
-    make_log(tmp_path, [record(FEBRUARY + number * 10 * DAY) for number in range(6)])
-    assert run("logs", "verify", cwd=tmp_path).returncode == 0
-    assert run("logs", "prune", "--before", "2026-03", "--yes", cwd=tmp_path).returncode == 0
+async def ship(folder: Path, times: list[float]) -> None:
+    """Let the proxy's own journal and shipper write exchanges that began at *times* into the database."""
+    sink = SqliteSink(folder / DATA / "requests.db")
+    async with open_journal(folder / DATA) as journal, running_shipper(folder / DATA, sink) as shipper:
+        before = shipper._stream.end.sequence
+        for at in times:
+            await complete(journal, Exchange(id=uuid7(SystemEntropy(), at), began_wall=at))
+        wanted = before + len(times) + (not times)
+        await until(lambda: shipper._stream.end.sequence >= wanted and shipper.backlog_records == 0)
 
-    assert months(tmp_path) == ["requests-2026-03.db"]
+
+def test_verify_holds_after_a_prune_and_not_after_a_deletion(tmp_path: Path) -> None:
+    """The chain's missing beginning is accounted for by the record, and by nothing else."""
+    make_log(tmp_path, [])
+    asyncio.run(ship(tmp_path, [FEBRUARY + number * 10 * DAY for number in range(9)]))
+    copy = "requests-2026-03.db"
+    assert run("logs", "verify", tmp_path / DATA / copy, cwd=tmp_path).returncode == 0
+
+    assert run("logs", "prune", "--before", "2026-03", "--yes", cwd=tmp_path).returncode == 0
+    asyncio.run(ship(tmp_path, []))
+    left = sorted((tmp_path / DATA).glob("requests-*.db"))
+    assert flaws(tmp_path, left) == []
+
+    (tmp_path / DATA / copy).unlink()
+    assert "begins_late" in flaws(tmp_path, [path for path in left if path.name != copy])
+
+
+def flaws(folder: Path, files: list[Path]) -> list[str]:
+    """Return what `logs verify` finds in the chain that was pruned; the command's own host has another name."""
+    (copy,) = json.loads(run("logs", "verify", *files, "--json", cwd=folder).stdout)["copies"]
+    return [flaw["fault"] for flaw in copy["flaws"] if flaw["instance"] == "host-1" and flaw["fault"] != "unclean"]

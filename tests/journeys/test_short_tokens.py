@@ -1,0 +1,39 @@
+import asyncio
+from itertools import pairwise
+from pathlib import Path
+
+from proxy.simulator.server import Bank
+from tests.journeys.caller import get
+from tests.journeys.conftest import Start
+from tests.journeys.support import TOKEN_PATH, configured
+
+LIFETIME = 5.0
+SECONDS_PER_MINT = 3.0
+SLOW_MINT = 1.0
+MINTS = 4
+
+
+async def test_tokens_of_five_seconds_cost_one_mint_in_three_and_no_wait(
+    tmp_path: Path, bank: Bank, start: Start
+) -> None:
+    """Under load, with a token endpoint that takes a second, only requests before the first token wait for one."""
+    bank.world.faults.set("lifetime", path=TOKEN_PATH, seconds=LIFETIME)
+    bank.world.faults.set("slow", path=TOKEN_PATH, seconds=SLOW_MINT)
+    instance = await start(configured(tmp_path, bank.url))
+    loop = asyncio.get_running_loop()
+    took: list[float] = []
+
+    async def call_until_enough() -> None:
+        while bank.world.mint_count() < MINTS:
+            began = loop.time()
+            answer = await get(instance.address, "/payment/helloworld")
+            took.append(loop.time() - began)
+            assert answer.status == 200
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(call_until_enough() for _ in range(4)))
+    minted = [one.when for one in bank.world.seen(TOKEN_PATH)]
+
+    assert min(later - earlier for earlier, later in pairwise(minted)) >= SECONDS_PER_MINT - 0.1
+    assert len(took) > 50
+    assert max(took) < SLOW_MINT * 0.8

@@ -29,7 +29,7 @@ class Caller:
 ANONYMOUS = Caller("", "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Proofs:
     """What a request brings to prove its caller: the address it came from, a key, a client certificate's subject."""
 
@@ -52,6 +52,10 @@ class Callers:
     def __init__(self, callers: Iterable[CallerValues]) -> None:
         self._known = tuple(_known(values) for values in callers)
         self._by_address: dict[str, tuple[tuple[_Known, int], ...]] = {}
+
+    def __bool__(self) -> bool:
+        """Return whether any caller is configured."""
+        return bool(self._known)
 
     def identify(self, proofs: Proofs) -> Caller:
         """Return the one caller whose every configured proof holds; the most specific one if several do.

@@ -1,6 +1,6 @@
 """What was asked and who asks: the two questions before the plan."""
 
-from proxy.callers.caller import Caller, Callers, Proofs
+from proxy.callers.caller import ANONYMOUS, Caller, Callers, Proofs
 from proxy.callers.forwarded import TrustedProxies
 from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
@@ -27,6 +27,8 @@ class Reception:
                 head.named.get(b"forwarded", b"").decode("latin-1"),
                 head.named.get(b"x-forwarded-for", b"").decode("latin-1"),
             )
+        if not self._callers:
+            return ANONYMOUS
         return self._callers.identify(
             Proofs(
                 address=exchange.client_address,

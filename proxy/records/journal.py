@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from proxy.clock import Clock
@@ -47,6 +47,8 @@ class Journal:
         self._builder: RecordBuilder | None = None
         self._finished: list[FinishedExchange] = []
         self._flush_set = False
+        self._intents: list[bytes] = []
+        self._waiters: list[Waiter] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opened = asyncio.Event()
         self._writer = JournalWriter(
@@ -79,28 +81,29 @@ class Journal:
 
         Not durable: return at once, with the same refusal while the journal is out of service.
         """
-        writer = self._writer
-        if writer.cause or self._builder is None:
-            raise _unavailable(writer.cause)
-        data = self._builder.intent(exchange, attempt)
-        if not self._durable:
-            writer.put((data, None))
-            return
-        waiter = asyncio.get_running_loop().create_future()
-        writer.put((data, waiter))
-        await waiter
+        if self._writer.cause or self._builder is None or self._loop is None:
+            raise _unavailable(self._writer.cause)
+        if not self._intents:
+            # Behind everything that this turn of the loop still has to do, so that its intents wake the thread once.
+            # To wake it, and to share the GIL with it, costs as much as the rest of an intent.
+            self._loop.call_soon(self._hand_over)
+        self._intents.append(self._builder.intent(exchange, attempt))
+        if self._durable:
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
 
     async def write(self, record: bytes) -> None:
         """Return once *record*, a whole line, is on disk; raises LogUnavailable if it can't be."""
         if self._writer.cause:
             raise _unavailable(self._writer.cause)
         waiter = asyncio.get_running_loop().create_future()
-        self._writer.put((record, waiter))
+        self._writer.put((record, (waiter,)))
         await waiter
 
     def note(self, record: bytes) -> None:
         """Append *record*, a whole line, without waiting; kept in memory while the journal can't be written."""
-        self._writer.put((record, None))
+        self._writer.put((record, ()))
 
     def finish(self, exchange: FinishedExchange) -> None:
         """Take the finished *exchange* into the next batch of records; never waits."""
@@ -126,7 +129,16 @@ class Journal:
         if self._finished:
             self._flush()
 
+    def _hand_over(self) -> None:
+        """Give this turn's intents to the thread, in order."""
+        if self._intents:
+            lines, self._intents = self._intents, []
+            waiters, self._waiters = self._waiters, []
+            self._writer.put((b"".join(lines), waiters))
+
     def _flush(self) -> None:
+        # A record must not come before the intent of its exchange.
+        self._hand_over()
         finished, self._finished = self._finished, []
         builder = self._builder
         if builder is None:
@@ -140,7 +152,7 @@ class Journal:
                 # One exchange that can't be told must not take the batch with it; that it is missing is told.
                 lines.append(self._loss(1, f"a record could not be built: {type(error).__name__}"))
         if lines:
-            self._writer.put((b"".join(lines), None))
+            self._writer.put((b"".join(lines), ()))
 
     def _prepare(self) -> None:
         if self._builder is None:
@@ -151,7 +163,7 @@ class Journal:
         now = self._clock.now()
         return lost_records(self._context, id=uuid7(self._entropy, now), now=now, count=count, cause=cause)
 
-    def _settle(self, waiters: list[Waiter], cause: str) -> None:
+    def _settle(self, waiters: Sequence[Waiter], cause: str) -> None:
         """Wake the loop once for all *waiters*; called by the writer's thread."""
         self._on_loop(_answer, waiters, cause)
 
@@ -162,7 +174,7 @@ class Journal:
                 self._loop.call_soon_threadsafe(call, *arguments)
 
 
-def _answer(waiters: list[Waiter], cause: str) -> None:
+def _answer(waiters: Sequence[Waiter], cause: str) -> None:
     for waiter in waiters:
         if waiter.done():
             continue

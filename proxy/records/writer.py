@@ -7,20 +7,22 @@ import fcntl
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from proxy.clock import Clock
 from proxy.records.segment import JOURNALS, LOCK_SUFFIX, Segment, segment_path, segments, spool_size
 
 Waiter = asyncio.Future[None]
-# Lines to write, and who waits for them to be on disk; None ends the thread.
-Entry = tuple[bytes, Waiter | None] | None
+# Lines to write, and all who wait for them to be on disk: lines that nobody waits for are entries of their own.
+Lines = tuple[bytes, Sequence[Waiter]]
+# None ends the thread.
+Entry = Lines | None
 # Tells waiters on the loop, in one call per batch: "" that their lines are on disk, else why they are not.
-Settle = Callable[[list[Waiter], str], None]
+Settle = Callable[[Sequence[Waiter], str], None]
 
 LARGEST_SEGMENT = 64 * 1024 * 1024
-# Lines or batches of lines taken into one write: joining a backlog of megabytes would keep the GIL from the loop.
+# Entries taken into one write: joining a backlog of megabytes would keep the GIL from the loop.
 MOST_ENTRIES = 256
 # Of lines of finished exchanges while the journal can't be written: some 5000 records. What is more is counted.
 MOST_HELD_BYTES = 4 * 1024 * 1024
@@ -126,8 +128,8 @@ class JournalWriter:
         entries += [self._inbox.get_nowait() for _ in range(min(self._inbox.qsize(), MOST_ENTRIES))]
         return entries
 
-    def _commit(self, batch: list[tuple[bytes, Waiter | None]]) -> None:
-        waiters = [waiter for _, waiter in batch if waiter is not None]
+    def _commit(self, batch: list[Lines]) -> None:
+        waiters = [waiter for _, waiting in batch for waiter in waiting]
         try:
             self._append(b"".join([data for data, _ in batch]), sync=bool(waiters))
         except OSError as error:
@@ -179,12 +181,12 @@ class JournalWriter:
             self._segment.abandon()
             self._segment = None
 
-    def _hold(self, batch: list[tuple[bytes, Waiter | None]]) -> None:
+    def _hold(self, batch: list[Lines]) -> None:
         """Refuse the intents of *batch* and keep finished records for when the journal can be written again."""
-        waiters = []
-        for data, waiter in batch:
-            if waiter is not None:
-                waiters.append(waiter)
+        waiters: list[Waiter] = []
+        for data, waiting in batch:
+            if waiting:
+                waiters += waiting
             elif self._held_bytes + len(data) <= MOST_HELD_BYTES:
                 self._held.append(data)
                 self._held_bytes += len(data)

@@ -28,9 +28,12 @@ _PUNCTUATION = b"!#$%&'*+-.^_`|~"
 _SQUASHED = frozenset(name.translate(None, _PUNCTUATION) for name in _REMOVED)
 _SQUASHED_PREFIX = b"xforwarded"
 _READ = frozenset(
-    b"""host expect connection authorization proxy-authorization x-payproxy-key
+    b"""host expect connection content-length transfer-encoding authorization proxy-authorization x-payproxy-key
     origin sec-fetch-site forwarded x-forwarded-for""".split()
 )
+# What was accepted before is remembered: callers choose what they send, so within bounds, and nothing with a query.
+_REMEMBERED = 1024
+_LONGEST_REMEMBERED = 256
 
 
 def _alike(name: bytes) -> bytes:
@@ -52,36 +55,39 @@ class _Header:
         self.read = plain if plain in _READ else None
 
 
-class HeaderNames:
-    """Names seen before; bounded, since callers choose them."""
+class HeaderNames(dict[bytes, _Header]):
+    """Names seen before; bounded, since callers choose them. A dict, so that a known name costs no call."""
 
-    def __init__(self) -> None:
-        self._seen: dict[bytes, _Header] = {}
-
-    def __getitem__(self, name: bytes) -> _Header:
-        header = self._seen.get(name)
-        if header is None:
-            header = _Header(name)
-            if len(self._seen) < 2048 and len(name) <= 64:
-                self._seen[name] = header
+    def __missing__(self, name: bytes) -> _Header:
+        """Return what *name* means; raises BadRequest for one that is not allowed."""
+        header = _Header(name)
+        if len(self) < 2048 and len(name) <= 64:
+            self[name] = header
         return header
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadLimits:
-    """What a head is checked against; *hosts* are lower-case names without port, empty for any."""
+    """What a head is checked against; *hosts* are lower-case names without port, empty for any.
+
+    *names*, *targets* and *accepted_hosts* remember what these limits let pass.
+    """
 
     max_header_bytes: int
     hosts: frozenset[str]
     allow_browsers: bool
     names: HeaderNames = field(default_factory=HeaderNames, compare=False)
+    targets: dict[str, Target] = field(default_factory=dict, compare=False)
+    accepted_hosts: set[bytes] = field(default_factory=set, compare=False)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class RawHead:
     """A head as the parser gave it, or the *fault* that it found.
 
     *content_length* (None without one) and *chunked* are how the body comes; *closes* asks to end the connection.
+    *sorted_size* is at least the size of all headers in bytes if *passed* and *named* hold them sorted as `RequestHead`
+    has them, else 0: then `RequestHead.of` sorts and, where there is a reason, refuses.
     """
 
     method: str
@@ -92,9 +98,12 @@ class RawHead:
     chunked: bool = False
     closes: bool = False
     fault: ProxyError | None = None
+    passed: list[tuple[bytes, bytes]] = field(default_factory=list)
+    named: dict[bytes, bytes] = field(default_factory=dict)
+    sorted_size: int = 0
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class RequestHead:
     """A head that has one meaning.
 
@@ -119,30 +128,25 @@ class RequestHead:
         """
         if raw.fault is not None:
             raise raw.fault
-        http_1_0 = _check_version(raw.version)
-        _check_method(raw.method)
-        target = parse_target(raw.target)
-        passed, named = _sort(raw.headers, limits)
-        connection = named.get(b"connection", b"").lower()
-        options = frozenset(option.strip() for option in connection.split(b",")) if connection else frozenset()
-        if options - _ORDINARY_OPTIONS:
-            gone = {_alike(option) for option in options}
-            passed = [header for header in passed if limits.names[header[0]].alike not in gone]
-        _check_host(named.get(b"host"), target, limits, http_1_0=http_1_0)
+        http_1_0 = raw.version != (1, 1) and _check_version(raw.version)
+        if raw.method not in _ORDINARY_METHODS:
+            _check_method(raw.method)
+        target = limits.targets.get(raw.target) or _target(raw.target, limits)
+        if 0 < raw.sorted_size <= limits.max_header_bytes and len(raw.headers) <= _MAX_HEADERS:
+            passed, named = raw.passed, raw.named
+        else:
+            passed, named = _sort(raw.headers, limits)
+        if b"connection" in named:
+            passed = _without_named(passed, named[b"connection"], limits)
+        host = named.get(b"host")
+        if host not in limits.accepted_hosts:
+            _check_host(host, target, limits, http_1_0=http_1_0)
         if not limits.allow_browsers and (b"origin" in named or b"sec-fetch-site" in named):
             raise BrowserRefused(
                 "The request comes from a web page (Origin or Sec-Fetch-Site); see server.allow_browsers."
             )
-        return cls(
-            method=raw.method,
-            target=target,
-            http_1_0=http_1_0,
-            passed=passed,
-            content_length=raw.content_length,
-            chunked=raw.chunked,
-            expects_continue=_expects_continue(named.get(b"expect"), http_1_0=http_1_0),
-            named=named,
-        )
+        expects = b"expect" in named and _expects_continue(named[b"expect"], http_1_0=http_1_0)
+        return cls(raw.method, target, http_1_0, passed, raw.content_length, raw.chunked, expects, named)
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -164,8 +168,10 @@ class RequestHead:
 _ORDINARY_OPTIONS = frozenset({b"", b"close", b"keep-alive", b"upgrade", b"http2-settings", b"te"})
 
 
+_ORDINARY_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
 # These may come in several lines, which then read as one list (RFC 9110 5.3); any other that we read must be single.
-_LISTS = frozenset({b"connection", b"forwarded", b"x-forwarded-for"})
+LISTS = frozenset({b"connection", b"forwarded", b"x-forwarded-for"})
 
 
 def _sort(headers: RawHeaders, limits: HeadLimits) -> tuple[list[tuple[bytes, bytes]], dict[bytes, bytes]]:
@@ -181,7 +187,7 @@ def _sort(headers: RawHeaders, limits: HeadLimits) -> tuple[list[tuple[bytes, by
         header = limits.names[name]
         if header.read is not None:
             if header.read in named:
-                if header.read not in _LISTS:
+                if header.read not in LISTS:
                     raise BadRequest(f"The header {header.read.decode()} comes twice.")
                 named[header.read] += b", " + value
             else:
@@ -191,6 +197,26 @@ def _sort(headers: RawHeaders, limits: HeadLimits) -> tuple[list[tuple[bytes, by
     if size > limits.max_header_bytes or len(headers) > _MAX_HEADERS:
         raise HeadersTooLarge(f"The headers exceed {limits.max_header_bytes} bytes or {_MAX_HEADERS} lines.")
     return passed, named
+
+
+def _without_named(
+    passed: list[tuple[bytes, bytes]], connection: bytes, limits: HeadLimits
+) -> list[tuple[bytes, bytes]]:
+    """Return *passed* without the headers that *connection*, the value of Connection, names (RFC 9110 7.6.1)."""
+    options = frozenset(option.strip() for option in connection.lower().split(b","))
+    if not options - _ORDINARY_OPTIONS:
+        return passed
+    gone = {_alike(option) for option in options}
+    return [header for header in passed if limits.names[header[0]].alike not in gone]
+
+
+def _target(raw: str, limits: HeadLimits) -> Target:
+    target = parse_target(raw)
+    if len(raw) <= _LONGEST_REMEMBERED and "?" not in raw:
+        if len(limits.targets) >= _REMEMBERED:
+            limits.targets.clear()
+        limits.targets[raw] = target
+    return target
 
 
 def _check_version(version: tuple[int, int]) -> bool:
@@ -218,11 +244,13 @@ def _check_host(host: bytes | None, target: Target, limits: HeadLimits, *, http_
         raise BadRequest("The Host header is not a host name with an optional port.")
     if target.host is None and limits.hosts and match["name"].lower() not in limits.hosts:
         raise BadRequest("This Host name is not served here; see server.hosts.", status=421)
+    if target.host is None and len(host) <= _LONGEST_REMEMBERED:  # with a host in the target, less was checked
+        if len(limits.accepted_hosts) >= _REMEMBERED:
+            limits.accepted_hosts.clear()
+        limits.accepted_hosts.add(host)
 
 
-def _expects_continue(expect: bytes | None, *, http_1_0: bool) -> bool:
-    if expect is None:
-        return False
+def _expects_continue(expect: bytes, *, http_1_0: bool) -> bool:
     if expect.lower() != b"100-continue":
         raise BadRequest("The only expectation that can be met is 100-continue.", status=417)
     return not http_1_0

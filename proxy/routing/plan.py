@@ -9,7 +9,7 @@ from proxy.routing.table import Route, RouteTable
 from proxy.routing.target import Target
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """What will be done: *target* goes to *origin* with a token for *token_key*; *why* says how the side came about."""
 
@@ -26,6 +26,12 @@ def plan(method: str, target: Target, caller: Caller, table: RouteTable) -> Plan
 
     Raises NoRoute, MethodNotAllowed, CallerNotAllowed, or BadRequest where the path can be read as two rules.
     """
+    key = (method, target.path, caller.name)
+    ordinary = not target.query and target.host is None
+    if ordinary:
+        known: Plan | None = table.remembered.get(key)
+        if known is not None:
+            return known
     route = table.match(method, target.path)
     if target.other_reading is not target.path and _other_rule(method, target, table) is not route:
         raise BadRequest("The path can be read in two ways that belong to different rules; send it without escapes.")
@@ -33,7 +39,10 @@ def plan(method: str, target: Target, caller: Caller, table: RouteTable) -> Plan
         raise NoRoute("The rule that takes this path does not send to this host.")
     if route.callers and caller.name not in route.callers:
         raise CallerNotAllowed(f"The route {route.name} does not list this caller.")
-    return Plan(route, route.token_key, route.origin, outbound_target(target, route), "", "the route's own credential")
+    made = Plan(route, route.token_key, route.origin, outbound_target(target, route), "", "the route's own credential")
+    if ordinary:
+        table.remember(key, made)
+    return made
 
 
 def outbound_target(target: Target, route: Route) -> str:

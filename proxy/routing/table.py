@@ -2,10 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from proxy.credentials.key import TokenKey
 from proxy.errors import MethodNotAllowed, NoRoute
 from proxy.settings.snapshot import RemintValues
+
+
+# Callers choose paths, so what is remembered of them is bounded in number and length.
+_REMEMBERED = 1024
+_LONGEST_REMEMBERED = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +45,7 @@ class RouteTable:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
+        self.remembered: dict[tuple[str, str, str], Any] = {}  # plans by method, path and caller, made by `plan`
         self._root = _Node()
         for position, route in enumerate(self.routes):
             node = self._root
@@ -65,6 +72,13 @@ class RouteTable:
         if allowed:
             raise MethodNotAllowed("A rule takes this path, but not this method.", allowed=tuple(sorted(allowed)))
         raise NoRoute("No rule takes this path; `payproxy explain METHOD PATH` shows how the rules are read.")
+
+    def remember(self, key: tuple[str, str, str], plan: object) -> None:
+        """Keep *plan*, which these rules led to, for the next request with the same *key*."""
+        if sum(map(len, key)) <= _LONGEST_REMEMBERED:
+            if len(self.remembered) >= _REMEMBERED:
+                self.remembered.clear()
+            self.remembered[key] = plan
 
     def _rules_on(self, path: str) -> list[tuple[int, Route]]:
         """Return the rules whose path is *path* or some whole segments of its beginning, with their positions."""

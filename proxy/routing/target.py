@@ -22,7 +22,7 @@ _ABSOLUTE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Target:
     """A target that has one reading.
 

@@ -8,18 +8,20 @@ offered upgrade. A grammar without recovery is small, has one reading, and costs
 import re
 
 from proxy.errors import BadRequest, HeadersTooLarge, TargetTooLong
-from proxy.routing.head import RawHead
+from proxy.routing.head import LISTS, HeaderNames, RawHead
 from proxy.routing.target import MAX_TARGET_BYTES
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])" % _TOKEN)
+_REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/([0-9]\.[0-9])" % _TOKEN)
+_VERSIONS = {b"%d.%d" % (major, minor): (major, minor) for major in range(10) for minor in range(10)}
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t\x20-\x7e\x80-\xff]+)?")
 _TRAILER = re.compile(rb"%b:[\t\x20-\x7e\x80-\xff]*" % _TOKEN)
 _DIGITS = re.compile(rb"[0-9]{1,18}")
-_CONTROLS = bytes({*range(0x20), 0x7F} - {0x09, 0x0A, 0x0D})
-# What decides framing and the connection's end; only names of their lengths need lower().
-_JUDGED = frozenset({b"content-length", b"transfer-encoding", b"connection"})
-_JUDGED_LENGTHS = frozenset(map(len, _JUDGED))
+_CONTROLS = bytes({*range(0x20), 0x7F} - {0x09})  # CR and LF too
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+# Request lines remembered, so that a known one costs no match; none with a query, which hardly ever comes again.
+_LINES = 1024
+_LONGEST_LINE = 256
 
 LONGEST_CHUNK_LINE = 1024
 # What chunk sizes, extensions and trailers may take beside the data; a body in chunks of one byte needs 5 for each.
@@ -29,60 +31,97 @@ CHUNK_OVERHEAD_FACTOR = 8
 EMPTY_LINES = 4
 
 
-def parse_head(head: bytes) -> RawHead:
-    """Return the head in *head*, which ends before its empty line, or one whose *fault* says why it is none."""
-    try:
-        return _head(head)
-    except (BadRequest, TargetTooLong) as fault:
-        return refused(fault)
+class HeadParser:
+    """Reads the heads of one listener's connections; remembers names and request lines that it understood."""
+
+    def __init__(self) -> None:
+        self._names = HeaderNames()
+        self._lines: dict[bytes, tuple[str, str, tuple[int, int]]] = {}
+
+    def parse(self, head: bytes) -> RawHead:
+        """Return the head in *head*, which ends before its empty line, or one whose *fault* says why it is none."""
+        try:
+            return self._parse(head)
+        except (BadRequest, TargetTooLong) as fault:
+            return refused(fault)
+
+    def _parse(self, head: bytes) -> RawHead:
+        lines = head.split(b"\r\n")
+        size = len(head)
+        if len(head.translate(None, _CONTROLS)) != size - 2 * (len(lines) - 1):
+            raise _control_fault(head, len(lines) - 1)
+        method, target, version = self._lines.get(lines[0]) or self._request_line(lines[0])
+        headers: list[tuple[bytes, bytes]] = []
+        passed: list[tuple[bytes, bytes]] = []
+        named: dict[bytes, bytes] = {}
+        sorted_size = size + len(lines)  # a line has a name, a colon and a value; a limit counts two bytes more
+        names = self._names
+        del lines[0]
+        for line in lines:
+            name, colon, value = line.partition(b":")
+            if not colon:
+                raise BadRequest("A header line has no colon (RFC 9112 5).")
+            pair = (name, value.strip(b" \t"))
+            headers.append(pair)
+            try:
+                header = names[name]
+            except BadRequest:  # it is told by `RequestHead.of`, after what weighs more
+                sorted_size = 0
+                continue
+            read = header.read
+            if read is not None:
+                if read not in named:
+                    named[read] = pair[1]
+                elif read in LISTS:
+                    named[read] += b", " + pair[1]
+                elif read in _FRAMING:
+                    raise BadRequest(f"{read.decode()} comes twice.")
+                else:
+                    sorted_size = 0
+            if not header.removed:
+                passed.append(pair)
+        length, chunked = None, False
+        if b"content-length" in named or b"transfer-encoding" in named:
+            length, chunked = _framing(named.get(b"content-length"), named.get(b"transfer-encoding"), version)
+        closes = version < (1, 1)
+        if b"connection" in named:
+            options = named[b"connection"].lower()
+            closes = b"close" in options or (closes and b"keep-alive" not in options)
+        return RawHead(method, target, version, headers, length, chunked, closes, None, passed, named, sorted_size)
+
+    def _request_line(self, line: bytes) -> tuple[str, str, tuple[int, int]]:
+        match = _REQUEST_LINE.fullmatch(line)
+        if match is None:
+            raise request_line_fault(line)
+        found = (match[1].decode("ascii"), match[2].decode("ascii"), _VERSIONS[match[3]])
+        if len(line) <= _LONGEST_LINE and b"?" not in line:
+            if len(self._lines) >= _LINES:
+                self._lines.clear()
+            self._lines[line] = found
+        return found
 
 
-def _head(head: bytes) -> RawHead:
-    lines = head.split(b"\r\n")
-    breaks = len(lines) - 1
+def _control_fault(head: bytes, breaks: int) -> BadRequest:
     if head.count(b"\n") != breaks or head.count(b"\r") != breaks:
-        raise BadRequest("A line of the head ends in something else than CRLF (RFC 9112 2.2).")
-    if len(head.translate(None, _CONTROLS)) != len(head):
-        raise BadRequest("The head has a control character (RFC 9110 5.5).")
-    match = _REQUEST_LINE.fullmatch(lines[0])
-    if match is None:
-        raise request_line_fault(lines[0])
-    method, target, major, minor = match.groups()
-    version = (int(major), int(minor))
-    raw = RawHead(method=method.decode("ascii"), target=target.decode("ascii"), version=version, headers=())
-    named: dict[bytes, bytes] = {}
-    headers = []
-    for line in lines[1:]:
-        name, colon, value = line.partition(b":")
-        if not colon:
-            raise BadRequest("A header line has no colon (RFC 9112 5).")
-        value = value.strip(b" \t")
-        headers.append((name, value))
-        if len(name) in _JUDGED_LENGTHS and (plain := name.lower()) in _JUDGED:
-            if plain in named and plain != b"connection":
-                raise BadRequest(f"{plain.decode()} comes twice.")
-            named[plain] = named[plain] + b"," + value if plain in named else value
-    raw.headers = headers
-    _frame(raw, length=named.get(b"content-length"), coding=named.get(b"transfer-encoding"))
-    options = named.get(b"connection", b"").lower()
-    raw.closes = b"close" in options or (version < (1, 1) and b"keep-alive" not in options)
-    return raw
+        return BadRequest("A line of the head ends in something else than CRLF (RFC 9112 2.2).")
+    return BadRequest("The head has a control character (RFC 9110 5.5).")
 
 
-def _frame(raw: RawHead, *, length: bytes | None, coding: bytes | None) -> None:
-    """Note on *raw* how its body comes; raises BadRequest where servers could read it differently (RFC 9112 6)."""
+def _framing(length: bytes | None, coding: bytes | None, version: tuple[int, int]) -> tuple[int | None, bool]:
+    """Return the body's length and whether it is chunked; raises BadRequest where it has two readings (RFC 9112 6)."""
     if coding is not None:
         if length is not None:
             raise BadRequest("Content-Length and Transfer-Encoding exclude each other.")
-        if raw.version == (1, 0):
+        if version == (1, 0):
             raise BadRequest("HTTP/1.0 has no Transfer-Encoding.")
         if coding.lower() != b"chunked":
             raise BadRequest("The only Transfer-Encoding served is chunked.", status=501)
-        raw.chunked = True
-    elif length is not None:
-        if not _DIGITS.fullmatch(length):
-            raise BadRequest("Content-Length is not a number of bytes.")
-        raw.content_length = int(length)
+        return None, True
+    if length is None:
+        return None, False
+    if not _DIGITS.fullmatch(length):
+        raise BadRequest("Content-Length is not a number of bytes.")
+    return int(length), False
 
 
 def refused(fault: BadRequest | HeadersTooLarge | TargetTooLong) -> RawHead:

@@ -20,7 +20,7 @@ from aiohttp.web_protocol import RequestHandler
 from proxy.errors import BadRequest
 from proxy.routing.target import MAX_TARGET_BYTES
 from proxy.worker.caller_request import CallerRequest
-from proxy.worker.grammar import refused
+from proxy.worker.grammar import HeadParser, refused
 from proxy.worker.parser import RequestParser
 from proxy.worker.patience import PATIENCE, Deadline, Patience
 from proxy.worker.subject import subject_of
@@ -58,6 +58,7 @@ class CallerServer(web.Server):
         self.serve = serve
         self.patience = patience
         self.max_head = max_header_bytes + MAX_TARGET_BYTES
+        self.heads = HeadParser()
         self.draining = False
 
     def __call__(self) -> "CallerConnection":
@@ -96,6 +97,7 @@ class CallerConnection(RequestHandler):
             max_head=server.max_head,
             max_waiting=self._max_msg_queue_size,
             read_buffer=_READ_BUFFER,
+            heads=server.heads,
         )
         self._parser = self._requests  # type: ignore[assignment]
         self._droppable: float | None = None  # set: nothing more is parsed, and so many bytes are read away

@@ -14,9 +14,9 @@ from proxy.worker.grammar import (
     CHUNK_OVERHEAD_FACTOR,
     EMPTY_LINES,
     LONGEST_CHUNK_LINE,
+    HeadParser,
     check_trailer,
     chunk_size,
-    parse_head,
     refused,
     unfinished_fault,
 )
@@ -72,7 +72,7 @@ class RequestParser:
     """Takes bytes in any split; heads come out whole, bodies go into their payloads as they come.
 
     *max_head* bounds an unfinished head, in bytes; at most *max_waiting* requests are parsed ahead of the one in
-    service, the rest stays bytes.
+    service, the rest stays bytes. *heads* is shared by the connections of a listener.
     """
 
     def __init__(
@@ -83,7 +83,9 @@ class RequestParser:
         max_head: int,
         max_waiting: int,
         read_buffer: int,
+        heads: HeadParser | None = None,
     ) -> None:
+        self._heads = heads or HeadParser()
         self._protocol = protocol
         self._loop = loop
         self._max_head = max_head
@@ -160,7 +162,7 @@ class RequestParser:
         end = buffer.find(b"\r\n\r\n", position)
         if end < 0:
             return position
-        raw = parse_head(buffer[position:end])
+        raw = self._heads.parse(buffer[position:end])
         position = end + 4
         self._empty_lines = 0
         self._waiting += 1

@@ -28,9 +28,37 @@ def uuid4(entropy: Entropy) -> str:
     return str(UUID(bytes=entropy.token_bytes(16), version=4))
 
 
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+_ID_BYTES = 10
+
+
+class Uuid7s:
+    """A source of UUIDs as `uuid7` makes them, that draws chance for *drawn* of them at once."""
+
+    def __init__(self, entropy: Entropy, *, drawn: int = 64) -> None:
+        self._entropy = entropy
+        self._bytes = _ID_BYTES * drawn
+        self._drawn = ""
+        self._at = 0
+        self._millisecond = -1
+        self._prefix = ""
+
+    def next(self, now: float) -> str:
+        """Return a UUID that sorts by *now*, epoch seconds (RFC 9562 5.7)."""
+        if self._at == len(self._drawn):
+            self._drawn = self._entropy.token_bytes(self._bytes).hex()
+            self._at = 0
+        at = self._at
+        self._at = at + 2 * _ID_BYTES
+        tail = self._drawn[at : at + 2 * _ID_BYTES]
+        millisecond = int(now * 1000) & 0xFFFFFFFFFFFF
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            head = f"{millisecond:012x}"
+            self._prefix = f"{head[:8]}-{head[8:]}-7"
+        return f"{self._prefix}{tail[1:4]}-{_VARIANTS[tail[4]]}{tail[5:8]}-{tail[8:]}"
+
+
 def uuid7(entropy: Entropy, now: float) -> str:
     """Return a UUID that sorts by *now*, epoch seconds (RFC 9562 5.7)."""
-    head = (int(now * 1000) & 0xFFFFFFFFFFFF).to_bytes(6, "big").hex()
-    tail = int.from_bytes(entropy.token_bytes(10), "big")
-    rest = f"{(0x7 << 76) | ((tail >> 64 & 0xFFF) << 64) | (0x2 << 62) | (tail & 0x3FFFFFFFFFFFFFFF):020x}"
-    return f"{head[:8]}-{head[8:]}-{rest[:4]}-{rest[4:8]}-{rest[8:]}"
+    return Uuid7s(entropy, drawn=1).next(now)

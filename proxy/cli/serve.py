@@ -1,7 +1,9 @@
 """`payproxy serve`: the proxy itself, until SIGTERM."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from proxy.entropy import SystemEntropy
 from proxy.keeper.admin_server import ListenFailed as AdminListenFailed
 from proxy.keeper.claim import DataDirectoryInUse, claimed
 from proxy.keeper.main import Keeper
+from proxy.keeper.memory import return_large_blocks
 from proxy.keeper.sockets import ListenFailed, Sockets
 from proxy.settings.address import listen_address
 from proxy.settings.database import DatabaseUnusable
@@ -32,6 +35,8 @@ def serve(config_path: Path | None) -> None:
 
     SIGHUP reads the configuration again. SIGTERM drains: what is in flight ends, then the process does.
     """
+    return_large_blocks()
+    _take_all_descriptors()
     clock = SystemClock()
     loaded = load(config_path, environ=os.environ, cwd=Path.cwd())
     findings = check_loaded(loaded, now=clock.now())
@@ -49,6 +54,16 @@ def serve(config_path: Path | None) -> None:
         raise Failure(f"{error.filename or directory}: {error.strerror or error}") from None
     except DataDirectoryInUse as error:
         raise Failure(str(error)) from None
+
+
+def _take_all_descriptors() -> None:
+    """Raise the soft limit of open files to the hard one; the workers inherit it.
+
+    Soft limits are small for programs that use select(2) (setrlimit(2)), which nothing here does.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):  # systems that count "infinity" otherwise than as a number
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _serve(settings: Settings, path: Path, clock: SystemClock) -> None:

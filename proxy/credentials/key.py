@@ -37,5 +37,9 @@ class TokenKey:
         text = "".join(f"{len(part)}:{part}" for part in parts)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
+    def __hash__(self) -> int:
+        """Return the digest's hash, which a string computes once: this key is looked up for every request."""
+        return hash(self.digest)
+
     def __repr__(self) -> str:
         return f"<TokenKey {self.credential} {self.audience or '-'} {self.scope or '-'}>"

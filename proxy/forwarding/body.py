@@ -67,8 +67,9 @@ class Payload:
 
     def release(self) -> None:
         """Give back the memory that was reserved."""
-        self._gateway.admission.let_go(self._reserved)
-        self._reserved = 0
+        if self._reserved:
+            self._gateway.admission.let_go(self._reserved)
+            self._reserved = 0
 
     def _reserve(self, size: int) -> None:
         self._gateway.admission.hold(size)

@@ -57,6 +57,10 @@ class CallerSide(Protocol):
     def write(self, data: bytes) -> None:
         """Send *data* without waiting; nothing happens when the caller has left."""
 
+    @property
+    def clogged(self) -> bool:
+        """Return whether `drain` would wait or raise; if not, awaiting it can be spared."""
+
     async def drain(self) -> None:
         """Wait until the caller has taken enough; raises CallerLeft, also when it took nothing for 60 s."""
 

@@ -5,7 +5,8 @@ from proxy.errors import ProxyError, Sent
 from proxy.routing.head import RequestHead
 from proxy.routing.plan import Plan
 
-_WORST_LAST = (Sent.NO, Sent.YES, Sent.UNKNOWN)
+_NO, _YES, _UNKNOWN = Sent  # an enum's member costs a call each time it is looked up in its class
+_WORST_LAST = (_NO, _YES, _UNKNOWN)
 
 
 class Attempt:
@@ -20,7 +21,7 @@ class Attempt:
         self.connect_ms = connect_ms
         self.wait_ms = 0.0
         self.status = 0
-        self.sent = Sent.NO
+        self.sent: Sent = _NO
         self.refused = False  # the bank answered that the token is no good: it did nothing
 
 
@@ -67,7 +68,7 @@ class Exchange:
         """Return the worst over the attempts, not counting one that was answered by a refusal of the token."""
         attempts = self.attempts
         if len(attempts) == 1:  # nearly always; asked twice per request
-            return Sent.NO if attempts[0].refused else attempts[0].sent
+            return _NO if attempts[0].refused else attempts[0].sent
         worst = Sent.NO
         for attempt in attempts:
             if not attempt.refused and _WORST_LAST.index(attempt.sent) > _WORST_LAST.index(worst):
@@ -81,6 +82,18 @@ class Exchange:
         self.cause = error.cause
         self.status = error.status
         self.retryable = error.retryable and self.sent_upstream is Sent.NO
+
+    @property
+    def parties(self) -> tuple[str, str, str, str, str, str, str, str, str, str]:
+        """Return caller, proof, address, method, route, upstream, credential, audience, side and why, at once."""
+        caller, address, method, plan = self.admitted, self.client_address, self.method, self.plan
+        if plan is None:
+            return caller.name, caller.proof, address, method, "", "", "", "", "", ""
+        route, key = plan.route, plan.token_key
+        return (
+            caller.name, caller.proof, address, method,
+            route.name, route.upstream, key.credential, key.audience, plan.side, plan.why,
+        )  # fmt: skip
 
     @property
     def caller(self) -> str:

@@ -24,7 +24,7 @@ async def forward(side: CallerSide, gateway: Gateway) -> None:
             token = gateway.board.get(plan.token_key) or await token_for(gateway, exchange, plan)
             send = await prepare(gateway, side, exchange, payload=payload, head=head, plan=plan, token=token)
             answer = await send.once()
-            if await is_refusal(answer, plan.route.remint_on):
+            if (answer.status == 401 or plan.route.remint_on) and await is_refusal(answer, plan.route.remint_on):
                 send, answer = await after_refusal(send, answer)
             await relay(send, answer)
     except CallerLeft:

@@ -1,6 +1,6 @@
 """What `forward` works with: the collaborators of one worker under one configuration."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,8 +17,11 @@ from proxy.upstream.pool import Pool
 class Intents(Protocol):
     """Where an intent goes before each send; the worker's composition root wires the journal to it."""
 
-    async def write(self, exchange: Exchange, attempt: Attempt) -> None:
-        """Return once the send may happen; raises LogUnavailable, and then nothing may be sent."""
+    def write(self, exchange: Exchange, attempt: Attempt) -> Awaitable[None] | None:
+        """Return what ends once the send may happen, None if it may at once.
+
+        Either raises LogUnavailable, and then nothing may be sent.
+        """
 
 
 class Ledger(Protocol):

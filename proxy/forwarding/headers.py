@@ -1,6 +1,6 @@
 """Heads as bytes: the request's to the bank, the answer's to the caller; pure."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from proxy.forwarding.exchange import Exchange
 from proxy.routing.head import RequestHead
@@ -13,8 +13,23 @@ _NOT_RELAYED = frozenset(
     payproxy-request-id""".split()
 )
 REDACTED = b"***"
+# Values of Connection that name no header that would be handed on otherwise.
+_NAMELESS = frozenset({b"keep-alive", b"Keep-Alive"})
 
-Headers = Iterable[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class _Relayed(dict[bytes, bool]):
+    """Spellings seen before: whether they are handed on. Bounded, since the bank chooses them."""
+
+    def __missing__(self, name: bytes) -> bool:
+        relayed = name.lower() not in _NOT_RELAYED
+        if len(self) < 1024 and len(name) <= 64:
+            self[name] = relayed
+        return relayed
+
+
+_RELAYED = _Relayed()
 
 
 def outbound_head(head: RequestHead, plan: Plan, token: AccessToken, *, held: int | None) -> bytes:
@@ -40,14 +55,19 @@ def outbound_head(head: RequestHead, plan: Plan, token: AccessToken, *, held: in
 def relayed_lines(status: int, reason: bytes, headers: Headers, token: AccessToken) -> list[bytes]:
     """Return the bank's status line and headers to hand on: none of them hop-by-hop, the token in none of them."""
     secret = token.value.reveal().encode("ascii")
-    named = b",".join(value for name, value in headers if name.lower() == b"connection").lower()
-    also = frozenset(option.strip() for option in named.split(b",")) if named else frozenset()
+    shortest = len(secret)
     lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason.replace(secret, REDACTED) if secret in reason else reason)]
-    lines += [
-        b"%b: %b\r\n" % (name, value.replace(secret, REDACTED) if len(value) >= len(secret) else value)
-        for name, value in headers
-        if (plain := name.lower()) not in _NOT_RELAYED and plain not in also
-    ]
+    relayed = _RELAYED
+    named = b""
+    for name, value in headers:
+        if relayed[name]:
+            lines += (name, b": ", value if len(value) < shortest else value.replace(secret, REDACTED), b"\r\n")
+        elif value not in _NAMELESS and name.lower() == b"connection":
+            named += b"," + value
+    if named:
+        also = frozenset(option.strip() for option in named.lower().split(b","))
+        rest = [header for header in headers if header[0].lower() not in also and relayed[header[0]]]
+        return relayed_lines(status, reason, rest, token)
     return lines
 
 

@@ -34,7 +34,8 @@ async def relay(send: Send, answer: Answer) -> None:
         if answer.complete:
             exchange.response_bytes = len(answer.body)
             side.write(head + answer.body)
-            await side.drain()
+            if side.clogged:
+                await side.drain()
         else:
             side.write(head)
             await _relay_body(send, answer)

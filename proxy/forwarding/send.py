@@ -16,6 +16,8 @@ from proxy.upstream.connection import Connection
 
 # What a caller may break off at the bank when it leaves: these change nothing there (RFC 9110 9.2.1).
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# An enum's member costs a call each time it is looked up in its class.
+_NO, _YES, _UNKNOWN = Sent
 
 
 @dataclass(slots=True)
@@ -37,41 +39,41 @@ class Send:
 
         `attempt.sent` tells afterwards, however it ended, whether the bank may have the request.
         """
-        gateway, connection, attempt, payload = self.gateway, self.connection, self.attempt, self.payload
+        gateway, exchange, connection, attempt = self.gateway, self.exchange, self.connection, self.attempt
+        monotonic, held = gateway.clock.monotonic, self.payload.held
+        began = monotonic()
         try:
-            self._check()
-            held = None if payload.held is None else len(payload.held)
-            head = outbound_head(self.head, self.plan, self.token, held=held)
+            self._check(began)
+            head = outbound_head(self.head, self.plan, self.token, held=None if held is None else len(held))
         except BaseException:
             connection.release()
             raise
-        if self.exchange.method in SAFE_METHODS:
+        if exchange.method in SAFE_METHODS:
             self.side.cut_off_when_left(connection.abort)
-        began = gateway.clock.monotonic()
-        attempt.sent = Sent.UNKNOWN
+        attempt.sent = _UNKNOWN
         try:
             answer = await connection.send(
                 head,
-                payload.stream() if payload.held is None else payload.held,
-                method=self.exchange.method,
+                self.payload.stream() if held is None else held,
+                method=exchange.method,
                 chunked=self.head.chunked,
-                deadline=self.exchange.began + gateway.exchange_timeout,
+                deadline=exchange.began + gateway.exchange_timeout,
             )
         finally:
-            waited = gateway.clock.monotonic() - began
-            self.exchange.waited += waited
+            waited = monotonic() - began
+            exchange.waited += waited
             attempt.wait_ms = waited * 1000
             if not connection.sent:
-                attempt.sent = Sent.NO
-        attempt.sent = Sent.YES
+                attempt.sent = _NO
+        attempt.sent = _YES
         attempt.status = answer.status
         return answer
 
-    def _check(self) -> None:
-        """Look once more, right before the bytes are written: the last lock on every token."""
+    def _check(self, now: float) -> None:
+        """Look once more, right before the bytes are written at monotonic *now*: the last lock on every token."""
         if self.plan.origin not in self.token.origins:
             raise InternalError("The token does not belong to this upstream.", cause=f"token for {self.token.key!r}")
-        if self.gateway.clock.monotonic() >= self.token.expires:
+        if now >= self.token.expires:
             raise TokenUnavailable("The token expired before the request could be sent.", retry_after=1)
         if self.side.left:
             raise CallerLeft
@@ -120,7 +122,9 @@ async def prepare(
     )
     exchange.attempts.append(attempt)
     try:
-        await gateway.intents.write(exchange, attempt)
+        intent = gateway.intents.write(exchange, attempt)
+        if intent is not None:
+            await intent
     except BaseException:
         connection.release()
         raise

@@ -29,7 +29,12 @@ def _encoder() -> Encoder:
 _encode = _encoder()
 
 
-def line(record: dict[str, Any]) -> bytes:
+def quoted(value: Any) -> str:
+    """Return *value* as JSON, to be set into a line."""
+    return line(value)[:-1].decode()
+
+
+def line(record: Any) -> bytes:
     """Return *record* as one line with its line feed; `kind` and `id` are to be its first members."""
     try:
         return _encode(record) + b"\n"

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from proxy.clock import timestamp
 from proxy.errors import Sent
-from proxy.records.line import line
+from proxy.records.line import line, quoted
 from proxy.records.mask import Mask
 
 # The format of intents and records: raised when a field changes its meaning or goes away, not when one is added.
@@ -27,6 +27,14 @@ class RecordContext:
     environment: str
     instance: str
     config_digest: str
+
+
+# caller, caller_proof, client_address, method, route, upstream, credential, audience, side, why: the same for many
+# exchanges, so that they are rendered once. Addresses, methods and paths are the callers' to choose: within bounds.
+Parties = tuple[str, str, str, str, str, str, str, str, str, str]
+_RENDERED = 1024
+_LONGEST_METHOD = 32
+_LONGEST_PATH = 256
 
 
 class MadeAttempt(Protocol):
@@ -53,29 +61,9 @@ class FinishedExchange(Protocol):
     @property
     def finished(self) -> float: ...  # noqa: D102 - the class docstring says it
     @property
-    def caller(self) -> str: ...  # noqa: D102 - the class docstring says it
-    @property
-    def caller_proof(self) -> str: ...  # noqa: D102 - the class docstring says it
-    @property
-    def client_address(self) -> str: ...  # noqa: D102 - the class docstring says it
-    @property
-    def method(self) -> str: ...  # noqa: D102 - the class docstring says it
-    @property
     def path(self) -> str: ...  # noqa: D102 - the class docstring says it
     @property
     def query_keys(self) -> tuple[str, ...]: ...  # noqa: D102 - the class docstring says it
-    @property
-    def route(self) -> str: ...  # noqa: D102 - the class docstring says it
-    @property
-    def upstream(self) -> str: ...  # noqa: D102 - the class docstring says it
-    @property
-    def credential(self) -> str: ...  # noqa: D102 - the class docstring says it
-    @property
-    def audience(self) -> str: ...  # noqa: D102 - the class docstring says it
-    @property
-    def side(self) -> str: ...  # noqa: D102 - the class docstring says it
-    @property
-    def why(self) -> str: ...  # noqa: D102 - the class docstring says it
     @property
     def status(self) -> int: ...  # noqa: D102 - the class docstring says it
     @property
@@ -104,6 +92,10 @@ class FinishedExchange(Protocol):
     def index(self) -> tuple[tuple[str, str], ...]: ...  # noqa: D102 - the class docstring says it
 
     @property
+    def parties(self) -> Parties:
+        """Return who asked whom, and why so."""
+
+    @property
     def attempts(self) -> Sequence[MadeAttempt]:
         """Return the sends, in order."""
 
@@ -116,101 +108,105 @@ class RecordBuilder:
         self._mask = mask
         self._second = -1
         self._prefix = ""
+        self._place = f'"environment":{quoted(context.environment)},"instance":{quoted(context.instance)}'
+        self._rendered: dict[Parties, tuple[str, str]] = {}
+        self._paths: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"<RecordBuilder {self._context.instance} version {VERSION}>"
 
     def intent(self, exchange: FinishedExchange, attempt: MadeAttempt) -> bytes:
         """Return the line that says: this is about to be sent. All that is known by now, for if nothing follows."""
-        context = self._context
-        return line(
-            {
-                "kind": "intent",
-                "id": exchange.id,
-                "version": VERSION,
-                "time": self._time(exchange.began_wall),
-                "environment": context.environment,
-                "instance": context.instance,
-                "attempt": attempt.number,
-                "started": self._time(attempt.started_wall),
-                "token_fingerprint": attempt.token_fingerprint,
-                "caller": exchange.caller,
-                "caller_proof": exchange.caller_proof,
-                "client_address": exchange.client_address,
-                "method": exchange.method,
-                "route": exchange.route,
-                "path": self._text(exchange.path),
-                "query_keys": self._query_keys(exchange.query_keys) if exchange.query_keys else (),
-                "upstream": exchange.upstream,
-                "credential": exchange.credential,
-                "audience": exchange.audience,
-                "side": exchange.side,
-                "why": exchange.why,
-                "request_bytes": exchange.request_bytes,
-                "body_hmac": exchange.body_hmac,
-                "index": self._index(exchange.index) if exchange.index else {},
-                "config_digest": context.config_digest,
-            }
+        parties = exchange.parties
+        asked, chosen = self._rendered.get(parties) or self._render(parties)
+        beginning = (
+            f'{{"kind":"intent","id":"{exchange.id}","version":{VERSION},"time":"{self._time(exchange.began_wall)}",'
+            f'{self._place},"attempt":{attempt.number},"started":"{self._time(attempt.started_wall)}",'
+            f'"token_fingerprint":"{attempt.token_fingerprint}",{asked},"path":{self._path(exchange.path)},'
+            f'"query_keys":{self._query_keys(exchange.query_keys)},{chosen},'
         )
+        end = {
+            "request_bytes": exchange.request_bytes,
+            "body_hmac": exchange.body_hmac,
+            "index": self._index(exchange.index) if exchange.index else {},
+            "config_digest": self._context.config_digest,
+        }
+        return beginning.encode() + line(end)[1:]
 
     def exchange(self, exchange: FinishedExchange) -> bytes:
         """Return the record of a finished exchange as a line; times in milliseconds, sizes in bytes."""
-        context = self._context
-        seconds = exchange.finished - exchange.began
-        return line(
-            {
-                "kind": "exchange",
-                "id": exchange.id,
-                "version": VERSION,
-                "time": self._time(exchange.began_wall),
-                "environment": context.environment,
-                "instance": context.instance,
-                "caller": exchange.caller,
-                "caller_proof": exchange.caller_proof,
-                "client_address": exchange.client_address,
-                "method": self._text(exchange.method),
-                "route": exchange.route,
-                "path": self._text(exchange.path),
-                "query_keys": self._query_keys(exchange.query_keys) if exchange.query_keys else (),
-                "upstream": exchange.upstream,
-                "credential": exchange.credential,
-                "audience": exchange.audience,
-                "side": exchange.side,
-                "why": exchange.why,
-                "attempts": [
-                    {
-                        "started": self._time(attempt.started_wall),
-                        "status": attempt.status,
-                        "token_fingerprint": attempt.token_fingerprint,
-                        "sent": attempt.sent,
-                        "connect_ms": _thousandths(attempt.connect_ms),
-                        "wait_ms": _thousandths(attempt.wait_ms),
-                    }
-                    for attempt in exchange.attempts
-                ],
-                "status": exchange.status,
-                "origin": exchange.origin,
-                "code": exchange.code,
-                "cause": self._text(exchange.cause) if exchange.cause else "",
-                "sent_upstream": exchange.sent_upstream,
-                "replayed": exchange.replayed,
-                "note": exchange.note,
-                "caller_left": exchange.caller_left,
-                "duration_ms": _thousandths(seconds * 1000),
-                "overhead_ms": _thousandths((seconds - exchange.waited) * 1000),
-                "request_bytes": exchange.request_bytes,
-                "response_bytes": exchange.response_bytes,
-                "body_hmac": exchange.body_hmac,
-                "index": self._index(exchange.index) if exchange.index else {},
-                "config_digest": context.config_digest,
-            }
+        parties = exchange.parties
+        asked, chosen = self._rendered.get(parties) or self._render(parties)
+        beginning = (
+            f'{{"kind":"exchange","id":"{exchange.id}","version":{VERSION},"time":"{self._time(exchange.began_wall)}",'
+            f'{self._place},{asked},"path":{self._path(exchange.path)},'
+            f'"query_keys":{self._query_keys(exchange.query_keys)},{chosen},'
         )
+        seconds = exchange.finished - exchange.began
+        end = {
+            "attempts": [
+                {
+                    "started": self._time(attempt.started_wall),
+                    "status": attempt.status,
+                    "token_fingerprint": attempt.token_fingerprint,
+                    "sent": attempt.sent,
+                    "connect_ms": int(attempt.connect_ms * 1000 + 0.5) / 1000,
+                    "wait_ms": int(attempt.wait_ms * 1000 + 0.5) / 1000,
+                }
+                for attempt in exchange.attempts
+            ],
+            "status": exchange.status,
+            "origin": exchange.origin,
+            "code": exchange.code,
+            "cause": self._text(exchange.cause) if exchange.cause else "",
+            "sent_upstream": exchange.sent_upstream,
+            "replayed": exchange.replayed,
+            "note": exchange.note,
+            "caller_left": exchange.caller_left,
+            # To three decimals by division: 0.1 us where round() takes 0.2.
+            "duration_ms": int(seconds * 1000 * 1000 + 0.5) / 1000,
+            "overhead_ms": int((seconds - exchange.waited) * 1000 * 1000 + 0.5) / 1000,
+            "request_bytes": exchange.request_bytes,
+            "response_bytes": exchange.response_bytes,
+            "body_hmac": exchange.body_hmac,
+            "index": self._index(exchange.index) if exchange.index else {},
+            "config_digest": self._context.config_digest,
+        }
+        return beginning.encode() + line(end)[1:]
+
+    def _render(self, parties: Parties) -> tuple[str, str]:
+        """Return the members of a line that *parties* are: those before the path and those behind the query's keys."""
+        caller, caller_proof, client_address, method, route, upstream, credential, audience, side, why = parties
+        asked = {
+            "caller": caller,
+            "caller_proof": caller_proof,
+            "client_address": client_address,
+            "method": self._text(method),
+            "route": route,
+        }
+        chosen = {"upstream": upstream, "credential": credential, "audience": audience, "side": side, "why": why}
+        rendered = (quoted(asked)[1:-1], quoted(chosen)[1:-1])
+        if len(method) <= _LONGEST_METHOD:
+            if len(self._rendered) >= _RENDERED:
+                self._rendered.clear()
+            self._rendered[parties] = rendered
+        return rendered
+
+    def _path(self, path: str) -> str:
+        rendered = self._paths.get(path)
+        if rendered is None:
+            rendered = quoted(self._text(path))
+            if len(path) <= _LONGEST_PATH:
+                if len(self._paths) >= _RENDERED:
+                    self._paths.clear()
+                self._paths[path] = rendered
+        return rendered
 
     def _text(self, text: str) -> str:
         return self._mask.text(text if len(text) <= LONGEST_TEXT else cut(text))
 
-    def _query_keys(self, keys: tuple[str, ...]) -> list[str]:
-        return [self._text(key) for key in keys[:MOST_QUERY_KEYS]]
+    def _query_keys(self, keys: tuple[str, ...]) -> str:
+        return quoted([self._text(key) for key in keys[:MOST_QUERY_KEYS]]) if keys else "[]"
 
     def _index(self, pairs: tuple[tuple[str, str], ...]) -> dict[str, str]:
         """Return the index headers' values by name; a name given twice has both values (RFC 9110 5.3)."""
@@ -227,11 +223,6 @@ class RecordBuilder:
             self._second = whole
             self._prefix = timestamp(whole)[:-7]
         return f"{self._prefix}{micro:06d}Z"
-
-
-def _thousandths(number: float) -> float:
-    """Return *number*, not negative, to three decimals: 0.1 us where round() takes 0.2, up to four times a record."""
-    return int(number * 1000 + 0.5) / 1000
 
 
 def cut(text: str) -> str:

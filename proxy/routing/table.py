@@ -8,7 +8,6 @@ from proxy.credentials.key import TokenKey
 from proxy.errors import MethodNotAllowed, NoRoute
 from proxy.settings.snapshot import RemintValues
 
-
 # Callers choose paths, so what is remembered of them is bounded in number and length.
 _REMEMBERED = 1024
 _LONGEST_REMEMBERED = 256

@@ -31,7 +31,7 @@ class Board:
         self._keys = {key.digest: key for key in keys}
         self._clock = clock
         self._send = send
-        self._tokens: dict[str, AccessToken] = {}  # by digest: a key's own hash is computed anew each time
+        self._tokens: dict[TokenKey, AccessToken] = {}
         self._shortages: dict[TokenKey, Shortage] = {}
         self._changes: dict[TokenKey, asyncio.Future[None]] = {}
         self._asked = 0
@@ -39,7 +39,7 @@ class Board:
 
     def get(self, key: TokenKey) -> AccessToken | None:
         """Return the token for *key* if there is one that may be sent."""
-        token = self._tokens.get(key.digest)
+        token = self._tokens.get(key)
         return token if token is not None and self._clock.monotonic() < token.expires else None
 
     async def wait(self, key: TokenKey, *, until: float) -> AccessToken:
@@ -95,9 +95,9 @@ class Board:
             return
         token = message["token"]
         if token is None:
-            self._tokens.pop(key.digest, None)
+            self._tokens.pop(key, None)
         else:
-            self._tokens[key.digest] = AccessToken(
+            self._tokens[key] = AccessToken(
                 key=key,
                 mint=token["mint"],
                 value=Secret(token["value"]),

@@ -33,6 +33,10 @@ class State(Enum):
     CLOSED = auto()
 
 
+# An enum's member costs a call each time it is looked up in its class.
+_IDLE, _TAKEN, _BUSY, _CLOSED = State
+
+
 class Home(Protocol):
     """Where connections come from and return to: the pool."""
 
@@ -87,7 +91,7 @@ class Connection(asyncio.Protocol):
         self._response_timeout = response_timeout
         self._idle_timeout = idle_timeout
         self._home = home
-        self._state = State.TAKEN
+        self._state = _TAKEN
         self._poll = select.poll()
         self._timer = LazyTimer(self._expired, clock=clock)
         self._news = Waker()  # for the answer
@@ -109,7 +113,7 @@ class Connection(asyncio.Protocol):
     @property
     def closed(self) -> bool:
         """Tell whether this connection will carry no further byte."""
-        return self._state is State.CLOSED
+        return self._state is _CLOSED
 
     async def send(
         self, head: bytes, body: bytes | AsyncIterator[bytes], *, method: str, chunked: bool = False, deadline: float
@@ -123,13 +127,13 @@ class Connection(asyncio.Protocol):
 
         Raises UpstreamUnreachable while `sent` is false, else UpstreamReset, UpstreamBadResponse or UpstreamTimedOut.
         """
-        if self._state is not State.TAKEN:
+        if self._state is not _TAKEN:
             raise unsent("the connection was not free")
         now = self._clock.monotonic()
         if now >= deadline:
             self.release()
             raise unsent("the deadline had passed")
-        self._state = State.BUSY
+        self._state = _BUSY
         self._deadline = deadline
         self._parser = AnswerParser(head=method == "HEAD")
         try:
@@ -142,10 +146,10 @@ class Connection(asyncio.Protocol):
             else:
                 self.sent = self._request_complete = True
                 self._transport.write(head + body if body else head)
-            if not self.settled():
+            if self._answer is None and self._state is _BUSY:
                 self._timer.set(min(now + self._response_timeout, deadline))
-            while not self.settled():
-                await self._news.wait()
+                while self._answer is None and self._state is _BUSY:  # `settled`, without a call
+                    await self._news.wait()
         except BaseException:
             self.abort()
             raise
@@ -155,13 +159,13 @@ class Connection(asyncio.Protocol):
 
     def take(self, now: float) -> bool:
         """Hand this pooled connection out, unless it is dead, dirty or too old; *now* is monotonic."""
-        if self._state is not State.IDLE:
+        if self._state is not _IDLE:
             return False
         too_old = now - self._idle_since >= self._idle_timeout
         if too_old or self._transport.is_closing() or self._poll.poll(0):
             self.close()
             return False
-        self._state = State.TAKEN
+        self._state = _TAKEN
         self._timer.expires = NEVER
         self._answer = None
         self._request_complete = self.sent = False
@@ -171,7 +175,7 @@ class Connection(asyncio.Protocol):
 
     def release(self) -> None:
         """Give an unused connection back to the pool; a used one is released by its answer."""
-        if self._state is State.TAKEN:
+        if self._state is _TAKEN:
             self._rest()
 
     def abort(self) -> None:
@@ -180,7 +184,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close in good order: over TLS with a close_notify, for which the transport waits a second at most."""
-        if self._state is not State.CLOSED:
+        if self._state is not _CLOSED:
             self._leave(None)
             self._transport.close()
 
@@ -203,12 +207,12 @@ class Connection(asyncio.Protocol):
         """Read the socket again after the buffered part of the answer was taken."""
         if self._reading_paused:
             self._reading_paused = False
-            if self._state is State.BUSY:
+            if self._state is _BUSY:
                 self._transport.resume_reading()
 
     def finish(self) -> None:
         """End the exchange: back to the pool if the next request can be sure of this connection, else close."""
-        if self._state is not State.BUSY:
+        if self._state is not _BUSY:
             return
         parser = self._parser
         if not (parser.complete and self._request_complete) or self._transport.get_write_buffer_size():
@@ -232,7 +236,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes of the bank; those that no request asked for end the connection."""
         parser = self._parser
-        if self._state is not State.BUSY or not self.sent:
+        if self._state is not _BUSY or not self.sent:
             self.abort()
             return
         try:
@@ -251,7 +255,8 @@ class Connection(asyncio.Protocol):
         elif parser.buffered > READ_HIGH_BYTES and not self._news.waiting and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
-        self.wake()
+        self._news.wake()
+        self._room.wake()
 
     def eof_received(self) -> None:
         """Treat the end of the bank's sending as the end of the connection: half of one is of no use."""
@@ -259,7 +264,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end of the socket."""
-        if self._state is not State.CLOSED:
+        if self._state is not _CLOSED:
             self._leave(broken(exc))
         self._home.gone(self)
 
@@ -276,7 +281,7 @@ class Connection(asyncio.Protocol):
 
     def settled(self) -> bool:
         """Tell whether the answer's head, or a failure, is there: then nothing more is to be sent."""
-        return self._answer is not None or self._state is not State.BUSY
+        return self._answer is not None or self._state is not _BUSY
 
     async def write(self, pieces: Sequence[bytes | memoryview]) -> bool:
         """Hand *pieces* over once there is room; false, and nothing handed over, if settled before."""
@@ -311,15 +316,15 @@ class Connection(asyncio.Protocol):
 
     def _rest(self) -> None:
         """Go to the pool."""
-        self._state = State.IDLE
+        self._state = _IDLE
         self._idle_since = self._clock.monotonic()
         self._timer.set(self._idle_since + self._idle_timeout)
         self._home.take_back(self)
 
     def _expired(self) -> None:
-        if self._state is State.IDLE:
+        if self._state is _IDLE:
             self.close()
-        elif self._state is State.BUSY:
+        elif self._state is _BUSY:
             self._fail(self._timed_out())
 
     def _timed_out(self) -> UpstreamFault:
@@ -330,17 +335,17 @@ class Connection(asyncio.Protocol):
         return UpstreamTimedOut("The request could not be handed to the bank in time")
 
     def _fail(self, error: UpstreamFault | None) -> None:
-        if self._state is not State.CLOSED:
+        if self._state is not _CLOSED:
             self._leave(error)
             self._transport.abort()
 
     def _leave(self, error: UpstreamFault | None) -> None:
         """Be closed from now on; *error* is what an unfinished exchange gets to know."""
-        if self._state is State.BUSY and not self._parser.complete:
+        if self._state is _BUSY and not self._parser.complete:
             self._failure = error or broken(None)
             if not self.sent:
                 self._failure = unsent(self._failure.cause or self._failure.detail)
-        self._state = State.CLOSED
+        self._state = _CLOSED
         self._timer.cancel()
         self._home.let_go(self)
         self.wake()

@@ -2,8 +2,22 @@
 
 from collections.abc import Iterable
 
-# Only names of these lengths can be Connection, Content-Length or Transfer-Encoding: spares lower() for the others.
-_JUDGED_LENGTHS = frozenset({10, 14, 17})
+_LENGTH, _CODING, _CONNECTION = b"content-length", b"transfer-encoding", b"connection"
+_JUDGED = frozenset({_LENGTH, _CODING, _CONNECTION})
+
+
+class _Kinds(dict[bytes, bytes | None]):
+    """Spellings seen before: which of the judged headers they name, if one. Bounded, since the bank chooses them."""
+
+    def __missing__(self, name: bytes) -> bytes | None:
+        plain = name.lower()
+        kind = plain if plain in _JUDGED else None
+        if len(self) < 1024 and len(name) <= 64:
+            self[name] = kind
+        return kind
+
+
+_KINDS = _Kinds()
 
 
 class FramingRefused(ValueError):
@@ -20,26 +34,26 @@ def framing_of(headers: Iterable[tuple[bytes, bytes]], *, http10: bool) -> tuple
     length: int | None = None
     chunked = False
     persistent = not http10
+    kinds = _KINDS
     for name, value in headers:
-        if len(name) not in _JUDGED_LENGTHS:
+        kind = kinds[name]
+        if kind is None:
             continue
-        match name.lower():
-            case b"content-length":
-                if chunked or length is not None:
-                    raise FramingRefused("more than one framing header")
-                length = _length(value)
-            case b"transfer-encoding":
-                if chunked or length is not None:
-                    raise FramingRefused("more than one framing header")
-                if http10 or value.lower() != b"chunked":
-                    raise FramingRefused("Transfer-Encoding is not chunked")
-                chunked = True
-            case b"connection" if b"close" in value.lower():  # taking "closed" for it would only cost a reuse
+        if kind == _CONNECTION:
+            if b"close" in value.lower():  # taking "closed" for it would only cost a reuse
                 persistent = False
+        elif chunked or length is not None:
+            raise FramingRefused("more than one framing header")
+        elif kind == _LENGTH:
+            length = _length(value)
+        elif http10 or value.lower() != b"chunked":
+            raise FramingRefused("Transfer-Encoding is not chunked")
+        else:
+            chunked = True
     return length, chunked, persistent
 
 
 def _length(value: bytes) -> int:
-    if not value.isdigit() or len(value) > 19 or int(value) >= 1 << 63:
+    if not value.isdigit() or len(value) > 19 or (length := int(value)) >= 1 << 63:
         raise FramingRefused("Content-Length is not a length")
-    return int(value)
+    return length

@@ -138,7 +138,8 @@ class AnswerParser:
         llhttp = self._llhttp
         if llhttp is None or not self._headers_ended or not head.startswith(_VERSIONS):
             _refuse("not an HTTP/1.0 or HTTP/1.1 status line")
-        _check_text(head, self.reason)
+        if self.reason != b"OK" or not head.isascii():
+            _check_text(head, self.reason)
         status = llhttp.get_status_code()
         if status < 200:
             self._skip_informational(status)
@@ -150,15 +151,19 @@ class AnswerParser:
             _refuse("too many headers")
         if b" \r\n" in head or b"\t\r\n" in head:
             headers = [(name, value.rstrip(b" \t")) for name, value in headers]
-        try:
-            length, self.chunked, self.persistent = framing_of(headers, http10=head[7] == _ZERO)
-        except FramingRefused as error:
-            _refuse(str(error))
         self.status = status
         self.headers = tuple(headers)
+        self._frame(http10=head[7] == _ZERO)
+
+    def _frame(self, *, http10: bool) -> None:
+        """Find where the body ends."""
+        try:
+            length, self.chunked, self.persistent = framing_of(self.headers, http10=http10)
+        except FramingRefused as error:
+            _refuse(str(error))
         self.content_length = length
         self.head_complete = True
-        self.bodiless = self._request_was_head or status in {204, 304}
+        self.bodiless = self._request_was_head or self.status in {204, 304}
         if self.bodiless or length == 0:
             self._end()
         elif length is not None:

@@ -25,6 +25,10 @@ class ConnectionOfCaller(Protocol):
     def draining(self) -> bool:
         """Return whether connections end with their next answer."""
 
+    @property
+    def clogged(self) -> bool:
+        """Return whether the transport's buffer has no room."""
+
     async def taken(self) -> None:
         """Wait until the transport's buffer has room; raises ConnectionError."""
 
@@ -98,6 +102,11 @@ class CallerRequest:
         transport = self._connection.transport
         if transport is not None:
             transport.write(data)
+
+    @property
+    def clogged(self) -> bool:
+        """Return whether `drain` would wait or raise."""
+        return self.left or self._connection.clogged
 
     async def drain(self) -> None:
         """Wait until the caller has taken enough; raises CallerLeft, also when it took nothing for too long."""

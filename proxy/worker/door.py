@@ -1,12 +1,12 @@
 """Closing a listener without cutting off those who stand in its queue: Linux resets them when it is closed."""
 
-import asyncio
 import contextlib
 import ctypes
 import select
 import socket
 import struct
 from collections.abc import Sequence
+from typing import Protocol
 
 from proxy.clock import Clock
 
@@ -26,7 +26,14 @@ _DROP_SYN = (
 )
 
 
-async def close_door(acceptors: Sequence[asyncio.Server], listeners: Sequence[socket.socket], *, clock: Clock) -> None:
+class Closable(Protocol):
+    """What takes connections until it is closed, and its listening sockets with it."""
+
+    def close(self) -> None:
+        """Accept no more."""
+
+
+async def close_door(acceptors: Sequence[Closable], listeners: Sequence[socket.socket], *, clock: Clock) -> None:
     """Let nobody in any more, accept everyone who stands in a queue, then close *acceptors* and their *listeners*.
 
     Who knocks meanwhile hears nothing for a moment, and then that the port is closed. A Unix socket's path is gone

@@ -19,6 +19,7 @@ _TRAILER = re.compile(rb"%b:[\t\x20-\x7e\x80-\xff]*" % _TOKEN)
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _CONTROLS = bytes({*range(0x20), 0x7F} - {0x09})  # CR and LF too
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_TELLING = _FRAMING | {b"connection"}
 # Request lines remembered, so that a known one costs no match; none with a query, which hardly ever comes again.
 _LINES = 1024
 _LONGEST_LINE = 256
@@ -70,22 +71,16 @@ class HeadParser:
                 continue
             read = header.read
             if read is not None:
-                if read not in named:
-                    named[read] = pair[1]
-                elif read in LISTS:
-                    named[read] += b", " + pair[1]
-                elif read in _FRAMING:
-                    raise BadRequest(f"{read.decode()} comes twice.")
+                if read in named:
+                    sorted_size *= _comes_again(named, read, pair[1])
                 else:
-                    sorted_size = 0
+                    named[read] = pair[1]
             if not header.removed:
                 passed.append(pair)
-        length, chunked = None, False
-        if b"content-length" in named or b"transfer-encoding" in named:
+        length, chunked, closes = None, False, version < (1, 1)
+        if not _TELLING.isdisjoint(named):
             length, chunked = _framing(named.get(b"content-length"), named.get(b"transfer-encoding"), version)
-        closes = version < (1, 1)
-        if b"connection" in named:
-            options = named[b"connection"].lower()
+            options = named.get(b"connection", b"").lower()
             closes = b"close" in options or (closes and b"keep-alive" not in options)
         return RawHead(method, target, version, headers, length, chunked, closes, None, passed, named, sorted_size)
 
@@ -105,6 +100,16 @@ def _control_fault(head: bytes, breaks: int) -> BadRequest:
     if head.count(b"\n") != breaks or head.count(b"\r") != breaks:
         return BadRequest("A line of the head ends in something else than CRLF (RFC 9112 2.2).")
     return BadRequest("The head has a control character (RFC 9110 5.5).")
+
+
+def _comes_again(named: dict[bytes, bytes], name: bytes, value: bytes) -> bool:
+    """Join *value* to a list; return whether that is all, and the head not one that `RequestHead.of` has to refuse."""
+    if name in LISTS:
+        named[name] += b", " + value
+        return True
+    if name in _FRAMING:
+        raise BadRequest(f"{name.decode()} comes twice.")
+    return False
 
 
 def _framing(length: bytes | None, coding: bytes | None, version: tuple[int, int]) -> tuple[int | None, bool]:

@@ -1,7 +1,9 @@
 """Where exchanges begin and end, and where their intents go: the journal and the counters, wired to `forward`."""
 
+from collections.abc import Awaitable
+
 from proxy.clock import Clock
-from proxy.entropy import Entropy, uuid7
+from proxy.entropy import Entropy, Uuid7s
 from proxy.errors import LogUnavailable
 from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Attempt, Exchange
@@ -21,29 +23,30 @@ class WorkerLedger:
         self._journal = journal
         self._counters = counters
         self._clock = clock
-        self._entropy = entropy
+        self._ids = Uuid7s(entropy)
 
     def begin(self, side: CallerSide) -> Exchange:
         """Return a new exchange for what *side* asks."""
         now = self._clock.now()
         return Exchange(
-            uuid7(self._entropy, now),
+            self._ids.next(now),
             began=self._clock.monotonic(),
             began_wall=now,
             client_address=side.peer,
             method=side.raw.method,
         )
 
-    async def write(self, exchange: Exchange, attempt: Attempt) -> None:
-        """Return once the send may happen: its intent is on disk, or its method needs none and the journal works.
+    def write(self, exchange: Exchange, attempt: Attempt) -> Awaitable[None] | None:
+        """Return what ends once the intent is on disk; None, if the method needs none and the journal works.
 
         Raises LogUnavailable, for reads too: a request that can't be recorded is not sent.
         """
         if exchange.method in self._intent_methods:
             exchange.index = self._index(exchange)
-            await self._journal.intend(exchange, attempt)
-        elif not self._journal.usable():
+            return self._journal.intend(exchange, attempt)
+        if not self._journal.usable():
             raise LogUnavailable("The journal can't be written, so nothing is sent.", retry_after=1)
+        return None
 
     def finish(self, exchange: Exchange) -> None:
         """Count what has ended and hand it to the journal; never waits."""
@@ -54,7 +57,7 @@ class WorkerLedger:
         self._journal.finish(exchange)
 
     def _index(self, exchange: Exchange) -> tuple[tuple[str, str], ...]:
-        if exchange.head is None:
+        if exchange.head is None or not self._index_headers:
             return ()
         wanted = self._index_headers
         return tuple(

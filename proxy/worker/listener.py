@@ -6,6 +6,7 @@ and tells nobody that a caller has left; this one does none of that.
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 import struct
@@ -60,6 +61,7 @@ class CallerServer(web.Server):
         self.max_head = max_header_bytes + MAX_TARGET_BYTES
         self.heads = HeadParser()
         self.draining = False
+        self.crowd = 0  # connections; `connections` makes a list
 
     def __call__(self) -> "CallerConnection":
         """Return the protocol of a new connection."""
@@ -110,6 +112,7 @@ class CallerConnection(RequestHandler):
         """Note who is at the other end."""
         super().connection_made(transport)
         self._wire = self.transport
+        self._server.crowd += 1
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else "unix"
         certificate = transport.get_extra_info("peercert")
@@ -118,6 +121,7 @@ class CallerConnection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell the request in service that its caller has left."""
+        self._server.crowd -= 1
         self._wire = None
         self._deadline.cancel()
         self._end_linger()
@@ -143,11 +147,12 @@ class CallerConnection(RequestHandler):
                 request = await self._next()
                 await self._server.serve(request)
                 self._current_request = None
-                await self.taken()
+                if self._paused:
+                    await self.taken()
                 if request.left:
                     break
                 if request.closing or not request.payload.is_eof():
-                    await self._linger()
+                    await self._linger(request)
                     break
                 if self._requests.in_head and not self._messages:
                     self._head_begun = True
@@ -200,6 +205,11 @@ class CallerConnection(RequestHandler):
         """Return whether connections end with their next answer."""
         return self._server.draining
 
+    @property
+    def clogged(self) -> bool:
+        """Return whether the transport's buffer has no room."""
+        return self._paused
+
     async def taken(self) -> None:
         """Wait until the transport's buffer has room; raises ConnectionError."""
         if self._paused:
@@ -229,18 +239,21 @@ class CallerConnection(RequestHandler):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def _linger(self) -> None:
-        """Read away what may still be coming, if anything may."""
+    async def _linger(self, answered: CallerRequest) -> None:
+        """Read away what may still be coming, if anything may; nothing of the body *answered* early is kept."""
         transport = self.transport
         if transport is None or (self._requests.quiet and not self._messages and self._droppable is None):
             return
         self._droppable = self._server.patience.linger_bytes
+        self._requests.end()
+        answered.payload = EMPTY_PAYLOAD
         self._ended = self._loop.create_future()
         self._deadline.arm(self._server.patience.linger, self._end_linger)
         self._buffer_paused = self._reading_paused = False
         self._resume_transport_reading()
         if transport.can_write_eof():
-            transport.write_eof()
+            with contextlib.suppress(OSError):  # the caller may have reset it, which nobody has noticed yet
+                transport.write_eof()
         await self._ended
 
     def _end_linger(self) -> None:

@@ -19,6 +19,7 @@ from proxy.records.journal import Journal
 from proxy.records.record import RecordContext
 from proxy.settings.snapshot import Snapshot, decode
 from proxy.telemetry.counters import Counters
+from proxy.worker.acceptor import Acceptor
 from proxy.worker.compose import caller_tls, gateway_of
 from proxy.worker.door import close_door
 from proxy.worker.ledger import WorkerLedger
@@ -28,7 +29,8 @@ from proxy.worker.listener import CallerServer, check_seam
 _COUNTERS_SECONDS = 1.0
 # After the listener has closed, connections that are idle may still have a request on its way; then they close too.
 _IDLE_GRACE_SECONDS = 1.0
-_BACKLOG = 1024
+# Listening sockets, link, journal, threads' and loop's own: some 20, and as many again for what may come.
+_OWN_DESCRIPTORS = 64
 _PR_SET_DUMPABLE = 4
 
 
@@ -58,7 +60,8 @@ class Worker:
         await journal.open()
         server = CallerServer(lambda side: forward(side, gateway), max_header_bytes=snapshot.server.max_header_bytes)
         listeners = [socket.socket(fileno=descriptor) for descriptor in order["sockets"]]
-        accepting = [await _listen(server, listener, snapshot) for listener in listeners]
+        acceptor = Acceptor(server, listeners, tls=caller_tls(snapshot.server), reserve=_reserved_descriptors(snapshot))
+        acceptor.start()
         _freeze()
         self.link.send({"type": "ready"})
         async with asyncio.TaskGroup() as tasks:
@@ -67,10 +70,9 @@ class Worker:
             await self._clock.sleep(grace)
             server.draining = True
             if self._handed_over:  # the door is another's now, who takes in whoever stands in the queue
-                for acceptor in accepting:
-                    acceptor.close()
+                acceptor.close()
             else:
-                await close_door(accepting, listeners, clock=self._clock)
+                await close_door([acceptor], listeners, clock=self._clock)
             await self._finish(server, gateway, seconds=snapshot.server.exchange_timeout)
             reporting.cancel()
         await journal.close()
@@ -129,12 +131,9 @@ def _journal(snapshot: Snapshot, *, worker: str, clock: Clock) -> Journal:
     )
 
 
-async def _listen(server: CallerServer, listener: socket.socket, snapshot: Snapshot) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
-    tls = caller_tls(snapshot.server)
-    if listener.family == socket.AF_UNIX:
-        return await loop.create_unix_server(server, sock=listener, backlog=_BACKLOG, ssl=tls)
-    return await loop.create_server(server, sock=listener, backlog=_BACKLOG, ssl=tls)
+def _reserved_descriptors(snapshot: Snapshot) -> int:
+    """Return how many file descriptors callers can't have."""
+    return _OWN_DESCRIPTORS + sum(upstream.max_connections for upstream in snapshot.upstreams)
 
 
 def _freeze() -> None:

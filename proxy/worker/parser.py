@@ -68,6 +68,10 @@ class State(Enum):
     DEAD = auto()  # nothing more on this connection can be trusted to be a request
 
 
+# An enum's member costs a call each time it is looked up in its class.
+_HEAD, _LENGTH, _SIZE, _CHUNK, _CHUNK_END, _TRAILERS, _DEAD = State
+
+
 class RequestParser:
     """Takes bytes in any split; heads come out whole, bodies go into their payloads as they come.
 
@@ -92,7 +96,7 @@ class RequestParser:
         self._max_waiting = max_waiting
         self._read_buffer = read_buffer
         self._rest = b""
-        self._state = State.HEAD
+        self._state = _HEAD
         self._stream: StreamReader = EMPTY_PAYLOAD
         self._left = 0
         self._empty_lines = 0
@@ -103,19 +107,19 @@ class RequestParser:
     @property
     def in_head(self) -> bool:
         """Return whether a head has begun that has not ended."""
-        return self._state is State.HEAD and bool(self._rest)
+        return self._state is _HEAD and bool(self._rest)
 
     @property
     def quiet(self) -> bool:
         """Return whether nothing has begun that has not ended, and all bytes were understood."""
-        return self._state is State.HEAD and not self._rest
+        return self._state is _HEAD and not self._rest
 
     def feed_data(self, data: bytes) -> tuple[Sequence[Message], bool, bytes]:
         """Return the requests whose heads *data* completes; a fault comes as a request of its own, as the last one.
 
         The second and third value are aiohttp's for an upgrade, which is never granted.
         """
-        if self._dead() or not (data or self._rest):
+        if self._state is _DEAD or not (data or self._rest):
             return _NOTHING
         rest = self._rest
         buffer = rest + data if rest else data
@@ -124,20 +128,20 @@ class RequestParser:
         try:
             while position < len(buffer) and self._waiting < self._max_waiting:
                 before = position
-                if self._state is State.HEAD:
+                if self._state is _HEAD:
                     position = self._take_head(buffer, position, messages)
                 else:
                     position = self._take_body(buffer, position)
-                if position == before or self._dead():
+                if position == before or self._state is _DEAD:
                     break
         except BadRequest as fault:
             self._die()
             self._stream.set_exception(fault)
             return messages, False, b""
-        if self._dead():
+        if self._state is _DEAD:
             return messages, False, b""
         self._rest = buffer[position:] if position else buffer
-        if self._state is State.HEAD and self._rest and self._waiting < self._max_waiting:
+        if self._state is _HEAD and self._rest and self._waiting < self._max_waiting:
             kept = len(self._rest) - len(data) if not position else 0
             self._check_unfinished(max(kept, 0), messages)
         return messages, False, b""
@@ -145,6 +149,11 @@ class RequestParser:
     def message_consumed(self) -> None:
         """Note that a request went into service."""
         self._waiting -= 1
+
+    def end(self) -> None:
+        """Take nothing more for a request, and let go of the body that is coming."""
+        self._die()
+        self._stream = EMPTY_PAYLOAD
 
     def pause_reading(self) -> None:
         """Do nothing: what one segment brings is taken whole, the transport is paused meanwhile."""
@@ -176,10 +185,10 @@ class RequestParser:
                 position = after
             else:
                 self._left = raw.content_length
-                payload = self._begin_stream(State.LENGTH)
+                payload = self._begin_stream(_LENGTH)
         elif raw.chunked:
             self._overhead = self._size = 0
-            payload = self._begin_stream(State.SIZE)
+            payload = self._begin_stream(_SIZE)
         messages.append((raw, payload))
         return position
 
@@ -189,23 +198,23 @@ class RequestParser:
         return self._stream
 
     def _take_body(self, buffer: bytes, position: int) -> int:
-        if self._state is State.LENGTH or self._state is State.CHUNK:
+        if self._state is _LENGTH or self._state is _CHUNK:
             piece = buffer[position : position + self._left] if position or len(buffer) > self._left else buffer
             self._left -= len(piece)
             self._size += len(piece)
             self._stream.feed_data(piece)
             if not self._left:
-                if self._state is State.LENGTH:
+                if self._state is _LENGTH:
                     self._end_body()
                 else:
-                    self._state = State.CHUNK_END
+                    self._state = _CHUNK_END
             return position + len(piece)
-        if self._state is State.CHUNK_END:
+        if self._state is _CHUNK_END:
             if not b"\r\n".startswith(buffer[position : position + 2]):
                 raise BadRequest("A chunk does not end where its size says (RFC 9112 7.1).")
             if len(buffer) < position + 2:
                 return position
-            self._state = State.SIZE
+            self._state = _SIZE
             return position + 2
         return self._take_line(buffer, position)
 
@@ -221,9 +230,9 @@ class RequestParser:
         self._overhead += len(line) + 2
         if len(line) > LONGEST_CHUNK_LINE or self._overhead > CHUNK_OVERHEAD_BYTES + CHUNK_OVERHEAD_FACTOR * self._size:
             raise BadRequest("Chunk sizes, extensions or trailers take too much.")
-        if self._state is State.SIZE:
+        if self._state is _SIZE:
             self._left = chunk_size(line)
-            self._state = State.CHUNK if self._left else State.TRAILERS
+            self._state = _CHUNK if self._left else _TRAILERS
         elif line:
             check_trailer(line)
         else:
@@ -231,7 +240,7 @@ class RequestParser:
         return end + 2
 
     def _end_body(self) -> None:
-        self._state = State.HEAD
+        self._state = _HEAD
         self._stream.feed_eof()
 
     def _check_unfinished(self, kept: int, messages: list[Message]) -> None:
@@ -241,11 +250,8 @@ class RequestParser:
             self._die()
             messages.append((refused(fault), EMPTY_PAYLOAD))
 
-    def _dead(self) -> bool:
-        return self._state is State.DEAD
-
     def _die(self) -> None:
-        self._state = State.DEAD
+        self._state = _DEAD
         self._rest = b""
 
     def __repr__(self) -> str:

@@ -1,5 +1,6 @@
 """What is on disk: journals, the keeper's stream, the log file. Every whole line must be readable."""
 
+import fcntl
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -60,6 +61,38 @@ def evidence(directory: Path) -> Evidence:
     return found
 
 
+def ended_workers(directory: Path) -> set[str]:
+    """Return the workers that have left a journal below *directory*/data: nobody holds its lock."""
+    return {path.stem for path in (directory / "data" / "journal").glob("*.lock") if _is_free(path)}
+
+
+def held_journals(directory: Path) -> set[str]:
+    """Return the workers whose process has its journal below *directory*/data: it may write to it yet."""
+    return {path.stem for path in (directory / "data" / "journal").glob("w*.lock") if not _is_free(path)}
+
+
+def in_flight(directory: Path) -> set[str]:
+    """Return the ids that the ended workers took with them: sent, and no record completes them.
+
+    Exact while the keeper stands still: it is what completes them.
+    """
+    ended = ended_workers(directory)
+    found = Evidence()
+    for path in (directory / "data" / "journal").glob("*.jsonl"):
+        if path.stem.rpartition("-")[0] in ended:
+            found.take(lines(path))
+    marks = [
+        line
+        for path in sorted((directory / "data" / "stream").glob("records-*.jsonl"), key=_number)
+        for line in lines(path)
+        if line["kind"] == "position"
+    ]
+    for worker, intents in marks[-1]["open"].items() if marks else ():
+        if worker in ended:
+            found.take(map(json.loads, intents))
+    return {id_ for id_, _ in found.intents} - evidence(directory).exchanges.keys()
+
+
 def records(directory: Path) -> list[Record]:
     """Return the log file's exchanges, the first of each id."""
     found: dict[str, Record] = {}
@@ -82,3 +115,19 @@ def lines(path: Path) -> Iterator[Record]:
         return
     for text in data[: data.rfind(b"\n") + 1].splitlines():
         yield json.loads(text)
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
+
+
+def _is_free(lock: Path) -> bool:
+    """Return whether nobody holds *lock*; also if it is gone by now."""
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except FileNotFoundError:
+        return True
+    return True

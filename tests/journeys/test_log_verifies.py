@@ -1,9 +1,7 @@
 """The log is a chain from the first start to the last stop, whatever happened in between."""
 
 import asyncio
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,22 +9,13 @@ from proxy.simulator.server import Bank
 from tests.journeys.caller import Load, ask, get, payment
 from tests.journeys.conftest import Start
 from tests.journeys.evidence import lines
+from tests.journeys.logs import verified
 from tests.journeys.process import Instance, Process, kill
 from tests.journeys.support import configured, private
 from tests.journeys.waiting import until
 
 KEY = "0123456789abcdef0123456789abcdef"
 ROUNDS = ("worker", "keeper", "both", "keeper", "both", "worker")
-
-VERIFY = "import sys; from proxy.cli.logs_verify import verify; sys.exit(verify.main(standalone_mode=True))"
-
-
-async def verified(directory: Path, *arguments: str) -> tuple[int, Any]:
-    """Return exit code and data of `logs verify --json`."""
-    process = await Process.run(directory, "-c", VERIFY, *arguments, "--json")
-    code = await process.exit_code()
-    assert process.stdout.read_text(), process.stderr.read_text()
-    return code, json.loads(process.stdout.read_text())
 
 
 async def test_a_day_in_order_has_no_flaw(tmp_path: Path, bank: Bank, start: Start) -> None:

@@ -72,6 +72,14 @@ class Exchange:
     waited: float = 0.012
     index: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def parties(self) -> tuple[str, str, str, str, str, str, str, str, str, str]:
+        """Return who asked whom."""
+        return (
+            self.caller, self.caller_proof, self.client_address, self.method,
+            self.route, self.upstream, self.credential, self.audience, self.side, self.why,
+        )  # fmt: skip
+
 
 def make_journal(
     directory: Path, *, worker: str = "w1", durable: bool = True, spool_bytes: int = SPOOL_BYTES

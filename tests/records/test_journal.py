@@ -1,11 +1,14 @@
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
+from proxy.clock import SystemClock
 from tests.records.faults import SlowDisk
 from tests.records.support import (
     Exchange,
+    complete,
     intends,
     journal_lines,
     make_journal,
@@ -52,6 +55,76 @@ async def test_async_durability_does_not_wait(tmp_path: Path, monkeypatch: pytes
         await until(lambda: len(journal_lines(tmp_path)) == 10)
         assert disk.syncs == 0
         await until(lambda: disk.syncs == 1)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_intents_are_written_in_the_order_in_which_they_were_asked_for(tmp_path: Path, *, durable: bool) -> None:
+    """Many in one turn of the loop, and turn after turn."""
+    exchanges = [Exchange() for _ in range(90)]
+    async with open_journal(tmp_path, durable=durable) as journal:
+        for at in range(0, 90, 30):
+            assert all(await asyncio.gather(*(intends(journal, exchange) for exchange in exchanges[at : at + 30])))
+
+    assert [line["id"] for line in journal_lines(tmp_path)] == [exchange.id for exchange in exchanges]
+
+
+async def test_an_async_intent_does_not_stay_in_memory(tmp_path: Path) -> None:
+    """One turn after `intend` it is on its way to the file, whatever holds up the loop from then on."""
+    async with open_journal(tmp_path, durable=False) as journal:
+        assert await intends(journal)
+        await asyncio.sleep(0)
+
+        # The loop stands still here: nothing but the thread can write it.
+        end = SystemClock().monotonic() + 10
+        while not journal_lines(tmp_path) and SystemClock().monotonic() < end:
+            threading.Event().wait(0.005)
+
+        assert journal_lines(tmp_path)
+
+
+async def test_close_writes_the_intents_of_the_same_turn(tmp_path: Path) -> None:
+    """What `intend` took is in the file, though nobody waited for it."""
+    exchange = Exchange()
+    async with open_journal(tmp_path, durable=False) as journal:
+        assert await intends(journal, exchange)
+
+    assert [line["id"] for line in journal_lines(tmp_path)] == [exchange.id]
+
+
+async def test_close_answers_those_who_wait(tmp_path: Path) -> None:
+    """Intents that were asked for in the turn in which the journal is closed are on disk, and their tasks go on."""
+    async with open_journal(tmp_path) as journal:
+        waiting = [asyncio.ensure_future(intends(journal)) for _ in range(5)]
+        await asyncio.sleep(0)
+
+    assert await asyncio.gather(*waiting) == [True] * 5
+    assert len(journal_lines(tmp_path)) == 5
+
+
+async def test_no_record_comes_before_its_intent(tmp_path: Path) -> None:
+    """Exchanges may end in the turn in which they began: a reader would take the intent for one without an end."""
+    exchanges = [Exchange() for _ in range(100)]
+    async with open_journal(tmp_path, durable=False) as journal:
+        for exchange in exchanges:
+            await complete(journal, exchange)
+
+    seen: set[str] = set()
+    for line in journal_lines(tmp_path):
+        assert line["kind"] == "intent" or line["id"] in seen
+        seen.add(line["id"])
+    assert len(seen) == 100
+
+
+async def test_an_intent_whose_caller_leaves_in_the_same_turn_disturbs_no_other(tmp_path: Path) -> None:
+    """Those that were asked for with it return."""
+    async with open_journal(tmp_path) as journal:
+        tasks = [asyncio.ensure_future(intends(journal)) for _ in range(3)]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+
+        assert await tasks[0]
+        assert await tasks[2]
+    assert tasks[1].cancelled()
 
 
 async def test_finish_never_waits_and_close_writes_everything(tmp_path: Path) -> None:

@@ -148,3 +148,18 @@ def test_an_exchange_without_an_end_is_unknown() -> None:
     assert record["note"] == "worker_ended"
     assert [attempt["sent"] for attempt in record["attempts"]] == ["yes", "unknown"]
     assert record["index"] == {"merchant-id": "7"}
+
+
+def test_what_is_rendered_once_is_the_same_again() -> None:
+    """Remembered parts belong to the exchange whose line they are set into, and stay within bounds."""
+    exchanges = [
+        Exchange(caller=f"c{number}", path=f"/p/{number}", method="M" * (number % 64)) for number in range(1500)
+    ]
+    builder = RecordBuilder(CONTEXT, Mask(bytes(32)))
+    for exchange in (*exchanges, *exchanges[-100:]):
+        assert builder.exchange(exchange) == RecordBuilder(CONTEXT, Mask(bytes(32))).exchange(exchange)
+    builder.exchange(Exchange(path="/" + "a" * 1000))
+
+    assert len(builder._rendered) <= 1024
+    assert len(builder._paths) <= 1024
+    assert max(map(len, builder._paths)) < 1000

@@ -18,7 +18,7 @@ async def test_intents_that_queue_up_during_a_sync_share_the_next_one(
         first = asyncio.ensure_future(intends(journal))
         await until(lambda: disk.syncs == 1)
         rest = [asyncio.ensure_future(intends(journal)) for _ in range(100)]
-        await until(lambda: journal._writer._inbox.qsize() == 100)
+        await until(journal._writer._inbox.qsize)
 
         disk.go.set()
 
@@ -80,6 +80,21 @@ async def test_a_failed_sync_poisons_the_segment(tmp_path: Path, monkeypatch: py
         assert (tmp_path / "journal" / "w1-1.jsonl").read_bytes() == poisoned
         assert (tmp_path / "journal" / "w1-2.jsonl").exists()
         await until(lambda: refused.id in {line["id"] for line in journal_lines(tmp_path) if line["kind"] != "intent"})
+
+
+async def test_a_failed_sync_refuses_all_that_it_was_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty intents of one turn: none may be sent, and none is written when the disk is well again."""
+    async with open_journal(tmp_path) as journal:
+        disk = SlowDisk(monkeypatch)
+        disk.error = OSError(5, "Input/output error")
+        assert await asyncio.gather(*(intends(journal) for _ in range(20))) == [False] * 20
+
+        disk.error = None
+        await until(journal.usable, seconds=3)
+        assert await intends(journal, taken := Exchange())
+
+    text = (tmp_path / "journal" / "w1-2.jsonl").read_bytes()
+    assert text.count(b"\n") == text.count(taken.id.encode()) == 1
 
 
 async def test_a_disk_that_stays_broken_is_not_filled_by_trying(

@@ -155,3 +155,18 @@ def test_names_are_remembered_in_bounds() -> None:
         RequestHead.of(raw((b"X-%d" % number, b"")), shared)
     RequestHead.of(raw((b"X" * 1000, b"")), shared)
     assert len(shared.names) <= 2048
+
+
+def test_targets_and_hosts_are_remembered_in_bounds() -> None:
+    """Callers choose them too; what was refused, or checked less since the target names a host, is not remembered."""
+    shared = limits(hosts=LOOPBACK_NAMES)
+    for number in range(3000):
+        RequestHead.of(raw(target=f"/{number}"), shared)
+        RequestHead.of(raw((b"Host", b"localhost:%d" % number), host=False), shared)
+    assert len(shared.targets) <= 1024
+    assert len(shared.accepted_hosts) <= 1024
+    RequestHead.of(raw((b"Host", b"evil.example"), host=False, target="http://a.example/"), shared)
+    assert status(raw((b"Host", b"evil.example"), host=False), names=shared.names, hosts=LOOPBACK_NAMES) == 421
+    for _ in range(2):
+        with pytest.raises(BadRequest):
+            RequestHead.of(raw((b"Host", b"evil.example"), host=False), shared)

@@ -65,3 +65,27 @@ def test_absolute_form_must_name_the_rules_host() -> None:
     assert plan("GET", parse_target("http://API.example:8080/a"), ANONYMOUS, table).target == "/a"
     with pytest.raises(NoRoute):
         plan("GET", parse_target("http://other.example/a"), ANONYMOUS, table)
+
+
+def test_a_remembered_plan_is_each_callers_own() -> None:
+    """What one caller may do is never lent to another, nor to another method, host or query."""
+    table = RouteTable([rule("/a", "GET", callers=frozenset({"erp"}))])
+    erp, other = Caller("erp", "network"), Caller("other", "network")
+    assert plan("GET", parse_target("/a"), erp, table) is plan("GET", parse_target("/a"), erp, table)
+    with pytest.raises(CallerNotAllowed):
+        plan("GET", parse_target("/a"), other, table)
+    with pytest.raises(MethodNotAllowed):
+        plan("POST", parse_target("/a"), erp, table)
+    with pytest.raises(NoRoute):
+        plan("GET", parse_target("http://other.example/a"), erp, table)
+    assert plan("GET", parse_target("/a?x"), erp, table).target == "/a?x"
+
+
+def test_plans_are_remembered_in_bounds() -> None:
+    """Callers choose paths: neither their number nor their length may fill the memory."""
+    table = RouteTable([rule("/")])
+    for number in range(3000):
+        plan("GET", parse_target(f"/{number}"), ANONYMOUS, table)
+    plan("GET", parse_target("/" + "a" * 1000), ANONYMOUS, table)
+    assert len(table.remembered) <= 1024
+    assert all(len(path) < 1000 for _, path, _ in table.remembered)

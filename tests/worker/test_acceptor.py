@@ -1,0 +1,93 @@
+import asyncio
+import contextlib
+import resource
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from proxy.worker.acceptor import Acceptor
+from tests.upstream.certificates import Authority, server_context
+from tests.upstream.support import eventually
+from tests.worker.support import Proxy, proxy
+from tests.worker.wire import ask, request, wire
+
+RESERVE = 100
+ROOM = 5
+
+
+@contextlib.asynccontextmanager
+async def entrance(it: Proxy, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Acceptor, int]]:
+    """Let an acceptor take callers to *it*; all but ROOM of those who may come seem to be there already."""
+    elsewhere = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE - ROOM
+    listener = socket.create_server(("127.0.0.1", 0))
+    acceptor = Acceptor(it.server, [listener], tls=tls, reserve=RESERVE)
+    it.server.crowd += elsewhere
+    acceptor.start()
+    try:
+        yield acceptor, listener.getsockname()[1]
+    finally:
+        acceptor.close()
+        it.server.crowd -= elsewhere
+
+
+async def test_who_finds_no_room_waits_and_is_served_when_another_leaves(tmp_path: Path) -> None:
+    """Nobody beyond the room is accepted, and nobody is cut off."""
+    async with proxy(tmp_path) as it, entrance(it) as (acceptor, port), contextlib.AsyncExitStack() as stack:
+        callers = [await stack.enter_async_context(wire(port)) for _ in range(ROOM)]
+        await eventually(lambda: "room for 0" in repr(acceptor))
+        late = asyncio.get_running_loop().create_task(ask(port, request()))
+        await eventually(lambda: "paused" in repr(acceptor))
+        await callers[0].send(request())
+        assert (await callers[0].answer()).status == 200
+        assert not late.done()
+        callers[0].leave()
+        assert (await late).status == 200
+        await eventually(lambda: "paused" not in repr(acceptor))
+
+
+async def test_a_rush_is_let_in_whole(tmp_path: Path) -> None:
+    """More than are taken in one turn of the loop, far below the limit."""
+    async with proxy(tmp_path) as it, entrance(it) as (_, port), contextlib.AsyncExitStack() as stack:
+        it.server.crowd -= 150
+        callers = [await stack.enter_async_context(wire(port)) for _ in range(150)]
+        for caller in callers:
+            await caller.send(request(b"GET", b"/nowhere"))
+        assert {(await caller.answer()).status for caller in callers} == {404}
+        it.server.crowd += 150
+
+
+async def test_a_closed_one_accepts_nobody_and_leaves_those_there_alone(tmp_path: Path) -> None:
+    """The port is closed at once, also while it was paused."""
+    async with proxy(tmp_path) as it, entrance(it) as (acceptor, port), contextlib.AsyncExitStack() as stack:
+        callers = [await stack.enter_async_context(wire(port)) for _ in range(ROOM)]
+        await eventually(lambda: "paused" in repr(acceptor))
+        acceptor.close()
+        with pytest.raises(ConnectionRefusedError):
+            await ask(port, request())
+        await callers[0].send(request())
+        assert (await callers[0].answer()).status == 200
+
+
+async def test_handshakes_that_fail_give_their_room_back(tmp_path: Path) -> None:
+    """Who does not speak TLS is not let in, takes nobody's place for long, and disturbs nothing."""
+    authority = Authority(tmp_path)
+    tls = server_context(authority.identity("proxy"))
+    async with proxy(tmp_path) as it, entrance(it, tls=tls) as (acceptor, port):
+        for _ in range(ROOM):
+            async with wire(port) as caller:
+                await caller.send(request())
+                await caller.closed()
+        await eventually(lambda: f"room for {ROOM}" in repr(acceptor))
+        async with wire(port) as silent:
+            await eventually(lambda: f"room for {ROOM - 1}" in repr(acceptor))
+            silent.reset()
+            await eventually(lambda: f"room for {ROOM}" in repr(acceptor))
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=ssl.create_default_context(cafile=authority.own.file)
+        )
+        writer.write(request())
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+        writer.transport.abort()

@@ -33,9 +33,10 @@ class Board:
         self._send = send
         self._tokens: dict[TokenKey, AccessToken] = {}
         self._shortages: dict[TokenKey, Shortage] = {}
-        self._changes: dict[TokenKey, asyncio.Future[None]] = {}
+        self._changes: dict[TokenKey, asyncio.Future[str]] = {}
         self._asked = 0
         self._answers: dict[int, asyncio.Future[str]] = {}
+        self._abandoned = False
 
     def get(self, key: TokenKey) -> AccessToken | None:
         """Return the token for *key* if there is one that may be sent."""
@@ -51,6 +52,8 @@ class Board:
             shortage = self._shortages.get(key)
             if shortage is not None:
                 raise self._refusal(shortage)
+            if self._abandoned:
+                raise TokenUnavailable("The proxy is stopping, and no access token will come.", retry_after=2)
             change = self._changes.get(key)
             if change is None:
                 change = self._changes[key] = asyncio.get_running_loop().create_future()
@@ -73,6 +76,9 @@ class Board:
         """Tell the keeper that the bank refused *refused*; its answer comes after the new token, if there is one."""
         self._asked += 1
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        if self._abandoned:
+            answer.set_result("failed")
+            return answer
         self._answers[self._asked] = answer
         self._send(
             {"type": "refused", "ask": self._asked, "key": refused.key.digest, "mint": refused.mint, "route": route}
@@ -113,7 +119,16 @@ class Board:
             self._shortages[key] = Shortage(**shortage)
         change = self._changes.pop(key, None)
         if change is not None and not change.done():
-            change.set_result(None)
+            change.set_result("changed")
+
+    def abandon(self) -> None:
+        """Let nobody wait any longer: the keeper is gone. Tokens that are here serve until they expire."""
+        self._abandoned = True
+        for waiting in (*self._answers.values(), *self._changes.values()):
+            if not waiting.done():
+                waiting.set_result("failed")
+        self._answers.clear()
+        self._changes.clear()
 
     def _newer(self, than: AccessToken) -> AccessToken | None:
         token = self.get(than.key)

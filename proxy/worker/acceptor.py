@@ -34,6 +34,11 @@ class Acceptor:
         self._opening: set[asyncio.Task[None]] = set()
         self._later: asyncio.TimerHandle | None = None
 
+    @property
+    def opening(self) -> int:
+        """Return how many callers were taken from a queue whose connections are not made yet."""
+        return len(self._opening)
+
     def start(self) -> None:
         """Begin to accept, or begin again."""
         self._later = None
@@ -64,9 +69,7 @@ class Acceptor:
 
     async def _open(self, caller: socket.socket) -> None:
         caller.setblocking(False)  # noqa: FBT003  the socket module's own signature
-        with contextlib.suppress(
-            OSError
-        ):  # a handshake that failed or did not end: the transport closes the connection
+        with contextlib.suppress(OSError):  # a handshake failed or did not end: the transport closes the connection
             await self._loop.connect_accepted_socket(self._server, caller, ssl=self._tls)
 
     def _room(self) -> int:

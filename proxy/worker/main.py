@@ -73,7 +73,7 @@ class Worker:
                 acceptor.close()
             else:
                 await close_door([acceptor], listeners, clock=self._clock)
-            await self._finish(server, gateway, seconds=snapshot.server.exchange_timeout)
+            await self._finish(server, acceptor, gateway, seconds=snapshot.server.exchange_timeout)
             reporting.cancel()
         await journal.close()
         for pool in gateway.pools.values():
@@ -81,11 +81,11 @@ class Worker:
         self.link.send({"type": "counters", "delta": counters.delta(), "journal_usable": True})
         self.link.close()
 
-    async def _finish(self, server: CallerServer, gateway: Gateway, *, seconds: float) -> None:
+    async def _finish(self, server: CallerServer, acceptor: Acceptor, gateway: Gateway, *, seconds: float) -> None:
         """Let every request in flight end, at most *seconds*; afterwards answer what still comes with 503."""
         end = self._clock.monotonic() + seconds
         idle_end = self._clock.monotonic() + _IDLE_GRACE_SECONDS
-        while server.connections and self._clock.monotonic() < end:
+        while (server.crowd or acceptor.opening) and self._clock.monotonic() < end:
             if self._clock.monotonic() >= idle_end:
                 server.drain()
             await self._clock.sleep(0.02)
@@ -109,6 +109,8 @@ class Worker:
     def _keeper_is_gone(self) -> None:
         """End what is in flight and stop: without a keeper nobody renews tokens or ships the journal."""
         self._stop(0.0)
+        if self._gateway is not None:
+            self._gateway.board.abandon()
         if not self._order.done():
             self._order.set_result(None)
 

@@ -9,6 +9,7 @@ from proxy.simulator.server import Bank
 from tests.journeys.caller import Answer, ask, get, payment
 from tests.journeys.conftest import Start
 from tests.journeys.evidence import records
+from tests.journeys.logs import verified
 from tests.journeys.process import Instance
 from tests.journeys.support import configured
 from tests.journeys.waiting import until
@@ -72,6 +73,37 @@ async def test_nothing_is_sent_while_the_disk_of_the_journal_is_full(
     ids = {answer.request_id for answer in answers + tried}
     await until(lambda: ids <= {each["id"] for each in records(tmp_path)}, otherwise="records are missing")
     assert await instance.stop() == 0
+
+
+async def test_a_start_on_a_read_only_disk_says_so(tmp_path: Path, bank: Bank, small_disk: Path, start: Start) -> None:
+    """Remounted read-only between two runs: it does not serve, and says why; remounted back, nothing is lost."""
+    configuration = configured(tmp_path, bank.url, request_log=f"stdout = false\nspool_bytes = {SPOOL_BYTES}")
+    first = await start(configuration)
+    answers = [await ask(first.address, payment("before"))]
+    # While a journal is open the kernel refuses it.
+    assert not _remounted(small_disk, "ro")
+    assert await first.stop() == 0
+
+    assert _remounted(small_disk, "ro")
+    refused = await Instance.run(tmp_path, "-m", "proxy", "serve", "--config", str(configuration))
+    assert await refused.exit_code() != 0
+    assert str(small_disk) in refused.output
+    assert "Read-only file system" in refused.output
+    assert "Traceback" not in refused.output
+
+    assert _remounted(small_disk, "rw")
+    second = await start(configuration)
+    answers.append(await ask(second.address, payment("after")))
+    assert [answer.status for answer in answers] == [201, 201]
+    assert await second.stop() == 0
+    assert [each["id"] for each in records(tmp_path)] == [answer.request_id for answer in answers]
+    code, value = await verified(tmp_path, "--config", str(configuration))
+    assert code == 0, value
+
+
+def _remounted(directory: Path, how: str) -> bool:
+    command = ["mount", "-o", f"remount,{how}", str(directory)]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
 def _fill(path: Path) -> None:

@@ -30,10 +30,11 @@ async def test_one_failed_sync_costs_one_request_and_a_segment(tmp_path: Path, b
         _is_refused(answers[-1], "EIO")
         await until(lambda: _paid(instance, "after", answers), otherwise="service did not begin again")
 
-    assert await instance.is_ready()
+    await until(instance.is_ready, otherwise="it did not become ready again")
     assert bank.world.accepted == {f"before-{number}": 1 for number in range(10)} | {"after": 1}
     assert len(bank.world.seen("/payment", "POST")) == 11
-    assert poisoned not in _segments(tmp_path)
+    assert _segments(tmp_path)[-1] != poisoned
+    await until(lambda: poisoned not in _segments(tmp_path), otherwise="the keeper did not take the poisoned segment")
     assert [line.partition("=")[2].split()[:2] for line in _calls(calls, "fdatasync")] == [["-1", "EIO"]]
     await _all_are_told(tmp_path, configuration, instance, answers)
 
@@ -57,7 +58,7 @@ async def test_nothing_is_sent_as_long_as_no_sync_succeeds(tmp_path: Path, bank:
 async def test_a_disk_that_turns_read_only_and_back(tmp_path: Path, bank: Bank, start: Start) -> None:
     """EROFS in all that a worker does to its journal, as after a remount: refused, and service again by itself.
 
-    A remount by hand is refused by the kernel while a journal is open (EBUSY); it does it to itself upon errors.
+    Nobody can remount the disk of an open journal by hand (EBUSY), the kernel alone does it, upon errors of the disk.
     """
     configuration = configured(tmp_path, bank.url, request_log="stdout = false")
     instance = await start(configuration)

@@ -16,7 +16,7 @@ from tests.journeys.waiting import until
 from tests.journeys.witness import seen
 
 # Of each kind what it costs: a keeper takes seconds to come back.
-ROUNDS = ("worker", "keeper", "worker", "both", "worker") * 10
+ROUNDS = (*("worker", "keeper", "worker", "worker", "both", "worker") * 8, "worker", "both")
 CONNECTIONS = 8
 # So much is in flight at each kill, and what is on disk stays small enough to be read whole after each.
 BANK_SECONDS = 0.1

@@ -74,7 +74,7 @@ async def test_callers_that_come_and_go_leave_nothing_behind(tmp_path: Path, ban
     """In good order, with a reset, with half a head, with a body on its way, without a word: no descriptor stays."""
     instance = await start(configured(tmp_path, bank.url))
     [worker] = await instance.serving()
-    await asyncio.to_thread(_come_and_go, instance.address, CHURN // 2)
+    await asyncio.to_thread(_come_and_go, instance.address, CHURN)
     before, memory = descriptors(worker), resident(worker)
 
     await asyncio.to_thread(_come_and_go, instance.address, CHURN)

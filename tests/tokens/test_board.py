@@ -165,6 +165,24 @@ async def test_a_refusal_is_asked_about_and_answered(kept: Kept, outcome: str) -
     assert (newer.mint if newer else None) == (2 if outcome == "replaced" else None)
 
 
+async def test_nobody_waits_for_a_keeper_that_is_gone(kept: Kept) -> None:
+    """A refusal is handed on and a first token given up at once; what is here still serves."""
+    kept.board.hear(kept.token(1))
+    old = kept.board.get(KEY)
+    assert old is not None
+    until = kept.clock.monotonic() + 100
+    replacing = asyncio.ensure_future(kept.board.replace(old, "payments", until=until))
+    waiting = asyncio.ensure_future(kept.board.wait(OTHER, until=until))
+    await settle()
+    kept.board.abandon()
+
+    assert await replacing is None
+    with pytest.raises(TokenUnavailable):
+        await waiting
+    assert await kept.board.replace(old, "payments", until=until) is None
+    assert kept.board.get(KEY) is old
+
+
 async def test_tokens_do_not_show_themselves(kept: Kept) -> None:
     """Neither board nor token prints a token's value."""
     kept.board.hear(kept.token(1))

@@ -127,11 +127,6 @@ class Exchange:
         return self.plan.route.upstream if self.plan else ""
 
     @property
-    def upstream_origin(self) -> str:
-        """Return scheme://host:port of where it was sent."""
-        return self.plan.origin if self.plan else ""
-
-    @property
     def credential(self) -> str:
         """Return the credential's name."""
         return self.plan.token_key.credential if self.plan else ""

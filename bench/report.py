@@ -74,7 +74,7 @@ def document(reports: Sequence[Report]) -> str:
             for goal in goals
         ]
         lines += [
-            "### Goals (../shared/design/performance.md)",
+            "### Goals",
             "",
             *table(("goal", "measured", "wanted", "reached"), rows),
             "",

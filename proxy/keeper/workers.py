@@ -28,7 +28,6 @@ _MALLOC = {
 _RESTART_SECONDS = (0.1, 5.0)
 _STEADY_SECONDS = 10.0
 _LINK_LIMIT = 1048576
-_KILL_AFTER_SECONDS = 10.0
 
 Hear = Callable[["WorkerProcess", dict[str, Any]], None]
 

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from proxy.entropy import Entropy
+from proxy.records.own_file import make_once
 
 KEY_FILE = "checkpoint.key"
 _LARGEST_KEY_BYTES = 4096
@@ -66,26 +67,12 @@ def vouches(public_key: Any, signature: Any, checkpoint: Checkpoint) -> bool:
 
 
 def checkpoint_key(data_directory: Path, *, entropy: Entropy) -> CheckpointKey:
-    """Return the key of *data_directory*, making the file (PEM, 0600) if there is none; raises OSError.
-
-    It is linked into place whole, so that a reader never finds half a key.
-    """
+    """Return the key of *data_directory*, making the file (PEM, 0600) if there is none; raises OSError."""
     path = data_directory / KEY_FILE
     with contextlib.suppress(FileNotFoundError):
         return read_checkpoint_key(path)
     key = Ed25519PrivateKey.from_private_bytes(entropy.token_bytes(32))
-    made = path.with_name(f".{KEY_FILE}.{entropy.token_bytes(8).hex()}")
-    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            os.write(descriptor, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        with contextlib.suppress(FileExistsError):
-            os.link(made, path)
-    finally:
-        made.unlink()
+    make_once(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), entropy=entropy)
     return read_checkpoint_key(path)
 
 

@@ -2,35 +2,21 @@
 
 import contextlib
 import errno
-import os
 from pathlib import Path
 
 from proxy.entropy import Entropy
+from proxy.records.own_file import make_once
 
 KEY_FILE = "masking.key"
 _KEY_BYTES = 32
 
 
 def masking_key(data_directory: Path, *, entropy: Entropy) -> bytes:
-    """Return the masking key of *data_directory*, making the file (0600) if there is none; raises OSError.
-
-    It is linked into place whole, so that of several processes that start at once all read the same one.
-    """
+    """Return the masking key of *data_directory*, making the file (0600) if there is none; raises OSError."""
     path = data_directory / KEY_FILE
     with contextlib.suppress(FileNotFoundError):
         return _read(path)
-    made = path.with_name(f".{KEY_FILE}.{entropy.token_bytes(8).hex()}")
-    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            os.write(descriptor, entropy.token_bytes(_KEY_BYTES))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        with contextlib.suppress(FileExistsError):
-            os.link(made, path)
-    finally:
-        made.unlink()
+    make_once(path, entropy.token_bytes(_KEY_BYTES), entropy=entropy)
     return _read(path)
 
 

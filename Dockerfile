@@ -4,7 +4,7 @@ FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 COPY pyproject.toml README.md ./
 COPY proxy ./proxy
-RUN python -m venv /opt/payproxy && /opt/payproxy/bin/pip install --no-cache-dir '.[speed]'
+RUN python -m venv /opt/payproxy && /opt/payproxy/bin/pip install --no-cache-dir '.[speed,redis]'
 
 FROM python:3.11-slim-bookworm
 RUN groupadd --gid 10001 payproxy \

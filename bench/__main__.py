@@ -87,6 +87,7 @@ def _commands() -> dict[str, Command]:
         "payproxy": payproxy(),
         "payproxy async": payproxy(durability="async"),
         "payproxy two": payproxy(workers=2),
+        "payproxy, SQLite": payproxy(database="sqlite:requests.db"),
         **PEERS,
     }
     try:

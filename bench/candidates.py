@@ -28,6 +28,7 @@ workers = {workers}
 listen = ""
 
 [request_log]
+database = "{database}"
 stdout = false
 file = "requests.jsonl"
 durability = "{durability}"
@@ -155,7 +156,7 @@ def started(name: str, command: Command, *, directory: Path, bank: Bank) -> Iter
         yield candidate
 
 
-def payproxy(*, durability: str = "intent", workers: int = 1) -> Command:
+def payproxy(*, durability: str = "intent", workers: int = 1, database: str = "") -> Command:
     """Return how payproxy is started, as shipped but for what is named here."""
 
     def command(directory: Path, bank: Bank, port: int) -> list[str]:
@@ -164,7 +165,12 @@ def payproxy(*, durability: str = "intent", workers: int = 1) -> Command:
         secret.write_text("bench-secret")
         (directory / "payproxy.toml").write_text(
             _PAYPROXY.format(
-                port=port, workers=workers, durability=durability, url=bank.url, certificate=bank.certificate
+                port=port,
+                workers=workers,
+                durability=durability,
+                database=database,
+                url=bank.url,
+                certificate=bank.certificate,
             )
         )
         return [sys.executable, "-m", "proxy", "serve", "--config", str(directory / "payproxy.toml")]

@@ -38,25 +38,26 @@ class Uuid7s:
     def __init__(self, entropy: Entropy, *, drawn: int = 64) -> None:
         self._entropy = entropy
         self._bytes = _ID_BYTES * drawn
-        self._drawn = ""
-        self._at = 0
+        self._tails: list[str] = []
         self._millisecond = -1
         self._prefix = ""
 
     def next(self, now: float) -> str:
         """Return a UUID that sorts by *now*, epoch seconds (RFC 9562 5.7)."""
-        if self._at == len(self._drawn):
-            self._drawn = self._entropy.token_bytes(self._bytes).hex()
-            self._at = 0
-        at = self._at
-        self._at = at + 2 * _ID_BYTES
-        tail = self._drawn[at : at + 2 * _ID_BYTES]
+        if not self._tails:
+            self._draw()
         millisecond = int(now * 1000) & 0xFFFFFFFFFFFF
         if millisecond != self._millisecond:
             self._millisecond = millisecond
             head = f"{millisecond:012x}"
             self._prefix = f"{head[:8]}-{head[8:]}-7"
-        return f"{self._prefix}{tail[1:4]}-{_VARIANTS[tail[4]]}{tail[5:8]}-{tail[8:]}"
+        return self._prefix + self._tails.pop()
+
+    def _draw(self) -> None:
+        drawn = self._entropy.token_bytes(self._bytes).hex()
+        for at in range(0, len(drawn), 2 * _ID_BYTES):
+            tail = drawn[at : at + 2 * _ID_BYTES]
+            self._tails.append(f"{tail[1:4]}-{_VARIANTS[tail[4]]}{tail[5:8]}-{tail[8:]}")
 
 
 def uuid7(entropy: Entropy, now: float) -> str:

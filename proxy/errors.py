@@ -77,6 +77,20 @@ class CallerUnauthenticated(CallerFault):
         self.status = status
 
 
+class CallerTokenInvalid(CallerFault):
+    """The bearer is an expired or unknown token of the facade, or of another: the one 401 that the proxy makes.
+
+    Clients that mint by themselves mint anew on a 401 and on nothing else (RFC 6750 3.1).
+    """
+
+    status = 401
+    code = "caller_token_invalid"
+    title = "The access token is expired or unknown"
+
+    def __init__(self, *, cause: str = "") -> None:
+        super().__init__("Get a new access token where the last came from, and send the request again.", cause=cause)
+
+
 class CallerNotAllowed(CallerFault):
     """The route does not list this caller."""
 
@@ -162,6 +176,15 @@ class LogUnavailable(OwnFault):
     status = 503
     code = "log_unavailable"
     title = "The request log can't be written"
+    retryable = True
+
+
+class SideUnknown(OwnFault):
+    """An earlier try of this request may have gone to another side of a migration, and which one can't be told."""
+
+    status = 503
+    code = "side_unknown"
+    title = "The side of this request is not known"
     retryable = True
 
 

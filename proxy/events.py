@@ -92,6 +92,62 @@ class ConfigurationRefused(Event):
     cause: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationRolledBack(Event):
+    """The guard took a migration from one weight back to another; *reason* has the numbers."""
+
+    migration: str
+    weight_before: int
+    weight: int
+    reason: str
+    legacy_token_at_hand: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallerHeld(Event):
+    """The guard keeps a caller of a migration on legacy; *reason* has the numbers."""
+
+    migration: str
+    caller: str
+    reason: str
+    legacy_token_at_hand: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardHindered(Event):
+    """The guard can't do what has to be done, or can't see: it tries again."""
+
+    migration: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkFailed(Event):
+    """A sink of the request log does not take records; they are kept."""
+
+    sink: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkRecovered(Event):
+    """A sink takes records again."""
+
+    sink: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamFailed(Event):
+    """The keeper can't write its stream or read a journal; the workers' journals keep everything meanwhile."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRecovered(Event):
+    """The keeper's stream is written again."""
+
+
 Observer = Callable[[Event], None]
 
 

@@ -6,14 +6,21 @@ from typing import NoReturn
 class Secret:
     """A string that prints as `***`; only `reveal` gives it out."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_encoded", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
+        self._encoded = b""
 
     def reveal(self) -> str:
         """Return the secret itself: call it in the line that sends or signs, nowhere else."""
         return self._value
+
+    def encoded(self) -> bytes:
+        """Return the secret itself in UTF-8, encoded once: for what sends it with every request."""
+        if not self._encoded:
+            self._encoded = self._value.encode()
+        return self._encoded
 
     def __repr__(self) -> str:
         return "***"

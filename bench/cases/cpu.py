@@ -5,9 +5,10 @@ from bench.report import Goal, Report, middle, ratio, spread
 
 CALLERS = 32
 _PEERS = ("nginx", "Envoy", "naive")
+_DATABASE = "payproxy, SQLite"
 # What is sent, and who is measured with it; payproxy's GET needs no intent, so that its durability plays no part.
 _CASES = (
-    ("GET 541 B", "GET", ("payproxy", *_PEERS)),
+    ("GET 541 B", "GET", ("payproxy", _DATABASE, *_PEERS)),
     ("POST 1 KB", "POST", ("payproxy async", "payproxy", *_PEERS)),
 )
 _NAMES = {"payproxy": "payproxy, durable intent"}
@@ -16,7 +17,7 @@ _NAMES = {"payproxy": "payproxy, durable intent"}
 def measure(bed: Bed) -> list[Report]:
     """Return one report per request."""
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    candidates = bed.candidates(("payproxy", "payproxy async", *_PEERS))
+    candidates = bed.candidates(("payproxy", "payproxy async", _DATABASE, *_PEERS))
     for _ in range(bed.effort.rounds):
         for case, method, names in _CASES:
             for name in shuffled([name for name in names if name in candidates]):
@@ -72,4 +73,9 @@ def _goals(case: str, cost: dict[str, list[float]]) -> list[Goal]:
                         at_most=False,
                     )
                 )
+    if _DATABASE in cost:
+        rows = [with_it - without for with_it, without in zip(cost[_DATABASE], cost["payproxy"], strict=True)]
+        goals.append(
+            Goal(name="a row in SQLite: CPU beyond the log's", value=middle(rows), limit=15.0, unit=" us", at_most=True)
+        )
     return goals

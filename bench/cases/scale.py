@@ -1,15 +1,16 @@
 """Scale: a thousand rules beside one, two workers beside one."""
 
 import timeit
-from collections.abc import Callable
 
 from bench.bed import Bed, shuffled
 from bench.machine import CLOCK, cpu_seconds, pause
 from bench.report import Goal, Report, middle, ratio
 from proxy.callers.caller import ANONYMOUS
 from proxy.credentials.key import TokenKey
+from proxy.migration.board import MigrationBoard
+from proxy.routing.head import RequestHead
 from proxy.routing.plan import plan
-from proxy.routing.table import Route, RouteTable
+from proxy.routing.table import Route, RouteSide, RouteTable
 from proxy.routing.target import parse_target
 
 _CALLS = 20_000
@@ -33,7 +34,21 @@ def _rules(rounds: int) -> Report:
 def _plan_us(number: int, rounds: int) -> float:
     table = RouteTable(_route(index) for index in range(number))
     target = parse_target(f"/payment/v2/product-{number - 1}/payments?page=2")
-    call: Callable[[], object] = lambda: plan("GET", target, ANONYMOUS, table)  # noqa: E731  what timeit repeats
+    head = RequestHead(
+        method="GET",
+        target=target,
+        http_1_0=False,
+        passed=[],
+        content_length=None,
+        chunked=False,
+        expects_continue=False,
+        named={},
+    )
+    board = MigrationBoard()
+
+    def call() -> None:
+        plan(head, ANONYMOUS, table, board, request_id="bench", now=0.0)
+
     return min(timeit.repeat(call, number=_CALLS, repeat=2 + rounds)) / _CALLS * 1e6
 
 
@@ -53,13 +68,15 @@ def _route(index: int) -> Route:
         path=f"/payment/v2/product-{index}",
         methods=frozenset({"GET", "POST"}),
         callers=frozenset(),
-        upstream="bank",
-        upstream_host="127.0.0.1",
-        host_header="127.0.0.1",
-        origin="https://127.0.0.1:443",
-        prefix="",
+        own=RouteSide(
+            upstream="bank",
+            upstream_host="127.0.0.1",
+            host_header="127.0.0.1",
+            origin="https://127.0.0.1:443",
+            prefix="",
+            token_key=key,
+        ),
         strip_prefix="",
-        token_key=key,
         replay_limit=1048576,
         remint_on=(),
     )

@@ -43,7 +43,12 @@ class Proofs:
 class _Known:
     values: CallerValues
     networks: tuple[Network, ...]
+    keyed: bool  # it has to bring a key or, in its place, a token of the facade
     proof: str
+
+    def proof_by(self, stand_in: str) -> str:
+        """Return the proof with *stand_in* in the place of the key."""
+        return "+".join(stand_in if name == "key" else name for name in self.proof.split("+"))
 
 
 class Callers:
@@ -68,11 +73,11 @@ class Callers:
         best: list[tuple[tuple[int, int], _Known]] = []
         for known, network_bits in self._near(proofs.address):
             values = known.values
-            if values.api_key_sha256 and not digests.intersection(values.api_key_sha256):
+            if known.keyed and not digests.intersection(values.api_key_sha256):
                 continue
             if values.certificate_subject and values.certificate_subject != proofs.certificate_subject:
                 continue
-            rank = (bool(values.api_key_sha256) + bool(values.certificate_subject), network_bits)
+            rank = (known.keyed + bool(values.certificate_subject), network_bits)
             if not best or rank > best[0][0]:
                 best = [(rank, known)]
             elif rank == best[0][0]:
@@ -88,6 +93,21 @@ class Callers:
         known = best[0][1]
         return Caller(known.values.name, known.proof, known.values.max_requests_per_second)
 
+    def confirm(self, name: str, proofs: Proofs, *, stand_in: str) -> Caller:
+        """Return the caller *name*, for which *stand_in* (a token or an assertion) speaks in the place of its key.
+
+        Its networks and its certificate must hold all the same. Raises CallerUnauthenticated (403, 407).
+        """
+        for known, _ in self._near(proofs.address):
+            values = known.values
+            if values.name == name and values.certificate_subject in ("", proofs.certificate_subject):
+                return Caller(name, known.proof_by(stand_in), values.max_requests_per_second)
+        raise CallerUnauthenticated(
+            "The caller that the token belongs to does not call from this address or with this certificate.",
+            status=407 if proofs.absolute_form else 403,
+            cause=f"caller {name}: its networks or its certificate_subject do not hold",
+        )
+
     def _near(self, address: str) -> tuple[tuple[_Known, int], ...]:
         near = self._by_address.get(address)
         if near is None:
@@ -100,27 +120,35 @@ class Callers:
 
 def key_in_basic(value: bytes) -> bytes | None:
     """Return the password of a Basic credential (RFC 7617), where callers may carry their key, or None."""
+    pair = basic_pair(value)
+    return pair[1] if pair else None
+
+
+def basic_pair(value: bytes) -> tuple[bytes, bytes] | None:
+    """Return user and password of a Basic credential (RFC 7617), None if *value* is none."""
     scheme, _, encoded = value.partition(b" ")
     if scheme.lower() != b"basic":
         return None
     try:
-        _, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+        user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
     except binascii.Error:
         return None
-    return password if colon else None
+    return (user, password) if colon else None
 
 
 def _known(values: CallerValues) -> _Known:
+    # Without [facade] too: a caller whose only proof is a token of the facade must not become everyone.
+    keyed = bool(values.api_key_sha256 or values.facade_client_id)
     proof = "+".join(
         name
         for name, configured in (
             ("network", values.networks),
-            ("key", values.api_key_sha256),
+            ("key", keyed),
             ("certificate", values.certificate_subject),
         )
         if configured
     )
-    return _Known(values, tuple(ip_network(text) for text in values.networks), proof)
+    return _Known(values, tuple(ip_network(text) for text in values.networks), keyed, proof)
 
 
 def _bits(networks: tuple[Network, ...], text: str) -> int:

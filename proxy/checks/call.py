@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from proxy.clock import Clock
 from proxy.errors import MethodNotAllowed, NoRoute, Overloaded, UpstreamFault
-from proxy.routing.plan import outbound_target
-from proxy.routing.table import Route, RouteTable
+from proxy.routing.plan import outbound_target, start_of
+from proxy.routing.table import Route, RouteSide, RouteTable
 from proxy.routing.target import parse_target
 from proxy.secret import Secret
 from proxy.settings.findings import Complaint, Key
@@ -40,13 +40,16 @@ def takes_it(route: Route) -> bool:
     return True
 
 
-async def call(route: Route, upstream: UpstreamValues, token: Secret, *, position: int, clock: Clock) -> Called:
-    """Send the call through *route*, the rule at *position*, within 15 s."""
-    target = outbound_target(parse_target(route.strip_prefix + PATH), route)
-    head = (
-        f"{METHOD} {target} HTTP/1.1\r\nHost: {route.host_header}\r\nAccept: application/json\r\n"
-        f"Authorization: Bearer {token.reveal()}\r\n\r\n"
-    ).encode("ascii")
+async def call(
+    route: Route, side: RouteSide, upstream: UpstreamValues, token: Secret, *, place: Key, clock: Clock
+) -> Called:
+    """Send the call through *route* on *side*, which stands at *place*, within 15 s."""
+    target = outbound_target(
+        parse_target(route.strip_prefix + PATH), strip_prefix=route.strip_prefix, prefix=side.prefix
+    )
+    head = start_of(METHOD, target, side.host_header) + (
+        f"Accept: application/json\r\nAuthorization: Bearer {token.reveal()}\r\n\r\n".encode("ascii")
+    )
     at_url: Key = ("upstreams", upstream.name, "url")
     try:
         pool = Pool(_upstream(upstream), clock=clock)
@@ -65,16 +68,14 @@ async def call(route: Route, upstream: UpstreamValues, token: Secret, *, positio
     finally:
         await pool.close()
     kind = next((value for name, value in answer.headers if name.lower() == b"content-type"), b"")
-    said = f"{METHOD} {target} through route {route.name}: {answer.status}"
+    said = f"{METHOD} {target} with {side.token_key.credential} through route {route.name}: {answer.status}"
     if answer.status < 300 and not _is_page(kind, body):
         return Called(note=said)
-    return Called(
-        complaint=_complaint(answer.status, said, position=position, at_url=at_url, page=_is_page(kind, body))
-    )
+    return Called(complaint=_complaint(answer.status, said, place=place, at_url=at_url, page=_is_page(kind, body)))
 
 
-def _complaint(status: int, said: str, *, position: int, at_url: Key, page: bool) -> Complaint:
-    at_audience: Key = ("routes", position, "audience")
+def _complaint(status: int, said: str, *, place: Key, at_url: Key, page: bool) -> Complaint:
+    at_audience: Key = (*place, "audience")
     if page:
         what = f"{said}, an HTML page: a corporate proxy answered for the bank"
         return Complaint(key=at_url, what=what, fix="have the bank's host allowed there, or set egress_proxy")

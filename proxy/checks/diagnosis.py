@@ -65,14 +65,14 @@ _ERRORS = {
 class Refusal:
     """A mint that failed: *error* is the endpoint's own word or "", *cause* what the operator may read of it.
 
-    *route* is the position of the rule that asks for *audience* and *scope*.
+    *place* is the key of the rule, or of the side of a migration, that asks for *audience* and *scope*.
     """
 
     error: str
     cause: str
     audience: str = ""
     scope: str = ""
-    route: int = 0
+    place: Key = ("routes", 0)
 
     @property
     def kind(self) -> Kind:
@@ -126,7 +126,7 @@ def _kind(error: str, cause: str, status: int) -> Kind:
 
 
 def _suspects(kind: Kind, refusal: Refusal, evidence: Evidence, proxy_variable: str) -> Iterator[Suspect]:
-    audience_at: Key = ("routes", refusal.route, "audience")
+    audience_at: Key = (*refusal.place, "audience")
     match kind:
         case Kind.CLIENT_ID:
             yield from suspects.client_id(evidence)
@@ -183,7 +183,7 @@ def _request(refusal: Refusal, evidence: Evidence, audience_at: Key) -> Iterator
 
 
 def _scope(refusal: Refusal) -> Suspect:
-    at: Key = ("routes", refusal.route, "scope")
+    at: Key = (*refusal.place, "scope")
     if not refusal.scope:
         return Suspect(key=at, what="the route names no scope, and this client has no default one", fix="set scope")
     return Suspect(

@@ -2,6 +2,7 @@
 
 import ssl
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,17 +10,22 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from proxy.callers.caller_token import FEWEST_KEY_BYTES
+from proxy.checks.caller_keys import assertion_key
 from proxy.credentials.keys import KeyUnusable, belong_together, load_certificate, load_private_key
 from proxy.records.body_hmac import read_body_key
+from proxy.records.own_file import read_key
 from proxy.secret import Secret
 from proxy.settings.credential import CredentialSection
 from proxy.settings.database import DatabaseUnusable, read_url
 from proxy.settings.findings import Complaint, Key, Severity
 from proxy.settings.load import PLACEHOLDER
+from proxy.settings.masked_url import UrlUnusable
 from proxy.settings.rules import database_server
 from proxy.settings.section import Section
 from proxy.settings.sections import Settings
 from proxy.settings.sources import read_secret
+from proxy.settings.state import StateSection, read_state_url
 
 # The bank has to be given the next certificate before this one ends, and its own sign-off takes days.
 EXPIRY_WARNING_SECONDS = 30 * 86400
@@ -57,6 +63,10 @@ class _Files:
             self._credential(("credentials", name), credential)
         self._body_key(settings.request_log.body_hmac_key_file)
         self._database(settings.request_log.database_file)
+        for name, caller in settings.callers.items():
+            self._assertion_keys(("callers", name, "assertion_certificate_files"), caller.assertion_certificate_files)
+        self._hmac_keys(("facade", "signing_key_files"), settings.facade.signing_key_files)
+        self._state(settings.state)
         return self._checked
 
     def _body_key(self, file: str) -> None:
@@ -80,6 +90,31 @@ class _Files:
             self._complain(key, what, fix)
         else:
             self._checked.complaints += database_server(key, url)
+
+    def _assertion_keys(self, key: Key, files: Iterable[str]) -> None:
+        for file in filter(_named, files):
+            try:
+                assertion_key(Path(file))
+            except KeyUnusable as error:
+                self._unusable(key, error)
+
+    def _hmac_keys(self, key: Key, files: Iterable[str]) -> None:
+        for file in filter(_named, files):
+            try:
+                read_key(Path(file), fewest=FEWEST_KEY_BYTES)
+            except OSError as error:
+                fix = f"make one: `openssl rand -hex 32 > {file}`, and `chmod 600 {file}`"
+                self._complain(key, f"{file} can't be used: {(error.strerror or 'error').lower()}", fix)
+
+    def _state(self, state: StateSection) -> None:
+        self._authorities(("state", "ca_file"), state.ca_file)
+        self._hmac_keys(("state", "encryption_key_files"), state.encryption_key_files)
+        if _named(state.url_file):
+            try:
+                read_state_url(Path(state.url_file))
+            except UrlUnusable as error:
+                what, _, fix = str(error).partition("; ")
+                self._complain(("state", "url_file"), what, fix)
 
     def _credential(self, key: Key, credential: CredentialSection) -> None:
         if credential.client_secret is None:

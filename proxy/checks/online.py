@@ -20,8 +20,9 @@ from proxy.credentials.keys import thumbprint
 from proxy.entropy import Entropy
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import ClockSkewMeasured, Event
+from proxy.migration.side import Side
 from proxy.routing.compile import route_table
-from proxy.routing.table import Route
+from proxy.routing.table import Route, RouteSide
 from proxy.settings.fields import url_parts
 from proxy.settings.findings import Complaint, Finding, Key, in_order
 from proxy.settings.load import Loaded
@@ -77,19 +78,19 @@ class _Check:
         self._minted: dict[TokenKey, Minted] = {}
 
     async def run(self, *, call_too: bool) -> None:
-        routes = list(enumerate(route_table(self._snapshot).routes))
-        credentials = dict.fromkeys(route.token_key.credential for _, route in routes)
-        upstreams = dict.fromkeys(route.upstream for _, route in routes)
+        ways = _ways(route_table(self._snapshot).routes)
+        credentials = dict.fromkeys(way.side.token_key.credential for way in ways)
+        upstreams = dict.fromkeys(way.side.upstream for way in ways)
         async with asyncio.TaskGroup() as tasks:
             for name in credentials:
-                tasks.create_task(self._credential(name, routes), name=f"credential {name}")
-            ways = [tasks.create_task(self._upstream(name), name=f"upstream {name}") for name in upstreams]
-        reached = {name for name, way in zip(upstreams, ways, strict=True) if way.result()}
-        self._bound_tokens(routes)
+                tasks.create_task(self._credential(name, ways), name=f"credential {name}")
+            probes = [tasks.create_task(self._upstream(name), name=f"upstream {name}") for name in upstreams]
+        reached = {name for name, probed in zip(upstreams, probes, strict=True) if probed.result()}
+        self._bound_tokens(ways)
         if call_too:
-            await self._call([(at, route) for at, route in routes if route.upstream in reached])
+            await self._call([way for way in ways if way.side.upstream in reached])
 
-    async def _credential(self, name: str, routes: Sequence[tuple[int, Route]]) -> None:
+    async def _credential(self, name: str, ways: Sequence["_Way"]) -> None:
         section = self._settings.credentials[name]
         url = url_parts(section.token_url)
         destination = Destination(
@@ -116,7 +117,7 @@ class _Check:
             return
         try:
             if await self._arrives(destination, Place(key=("credentials", name), url="token_url")):
-                refusals = await self._mint(endpoint, _wanted(name, routes))
+                refusals = await self._mint(endpoint, _wanted(name, ways))
                 self._explain(name, refusals, skew=skews[-1] if skews else None, credential=credential)
         finally:
             await endpoint.close()
@@ -147,7 +148,7 @@ class _Check:
         self.notes.append(f"{place.key[1]}: {passage(way)}")
         return True
 
-    async def _mint(self, endpoint: TokenEndpoint, wanted: Mapping[TokenKey, int]) -> list[Refusal]:
+    async def _mint(self, endpoint: TokenEndpoint, wanted: Mapping[TokenKey, Key]) -> list[Refusal]:
         """Mint one token for each of *wanted*: one first, the rest at once unless the client itself was refused."""
         keys = list(wanted)
         refused = [await self._mint_one(endpoint, keys[0], wanted[keys[0]])]
@@ -159,12 +160,12 @@ class _Check:
             refused += await asyncio.gather(*(self._mint_one(endpoint, key, wanted[key]) for key in keys[1:]))
         return [refusal for refusal in refused if refusal is not None]
 
-    async def _mint_one(self, endpoint: TokenEndpoint, key: TokenKey, route: int) -> Refusal | None:
+    async def _mint_one(self, endpoint: TokenEndpoint, key: TokenKey, place: Key) -> Refusal | None:
         try:
             minted = await endpoint.mint(audience=key.audience, scope=key.scope)
         except (TokenRefused, TokenUnavailable) as error:
             word = error.error if isinstance(error, MintRefused) else ""
-            return Refusal(error=word, cause=error.cause, audience=key.audience, scope=key.scope, route=route)
+            return Refusal(error=word, cause=error.cause, audience=key.audience, scope=key.scope, place=place)
         self._minted[key] = minted
         about = " ".join(part for part in (key.credential, key.audience, key.scope) if part)
         mark = fingerprint(minted.value.reveal())
@@ -193,35 +194,36 @@ class _Check:
     def _certificate(self, name: str) -> x509.Certificate | None:
         return self._files.certificates.get(("credentials", name, "certificate_file"))
 
-    def _bound_tokens(self, routes: Iterable[tuple[int, Route]]) -> None:
+    def _bound_tokens(self, ways: Iterable["_Way"]) -> None:
         """Complain of tokens that only open with a TLS client certificate (RFC 8705 3) that their upstream lacks."""
-        for position, route in routes:
-            minted = self._minted.get(route.token_key)
+        for way in ways:
+            minted = self._minted.get(way.side.token_key)
             if minted is None or not minted.certificate_thumbprint:
                 continue
-            shown = self._files.certificates.get(("upstreams", route.upstream, "client_certificate_file"))
+            shown = self._files.certificates.get(("upstreams", way.side.upstream, "client_certificate_file"))
             if shown is None or thumbprint(shown, "x5t#S256") != minted.certificate_thumbprint:
                 complaint = Complaint(
-                    key=("routes", position, "upstream"),
+                    key=(*way.place, "upstream"),
                     what="its tokens are bound to a TLS client certificate (cnf) that this upstream does not show",
                     fix="set client_certificate_file and client_key_file of the upstream as in the credential",
                 )
                 self.complaints.append(complaint)
 
-    async def _call(self, routes: Iterable[tuple[int, Route]]) -> None:
+    async def _call(self, ways: Iterable["_Way"]) -> None:
         upstreams = {one.name: one for one in self._snapshot.upstreams}
-        greeting = [(at, route) for at, route in routes if takes_it(route) and route.token_key in self._minted]
+        greeting = [way for way in ways if takes_it(way.route) and way.side.token_key in self._minted]
         if not greeting:
             self.notes.append(f"no route with a token and a way to its upstream takes {METHOD} {PATH}")
         calls = (
             call(
-                route,
-                upstreams[route.upstream],
-                self._minted[route.token_key].value,
-                position=position,
+                way.route,
+                way.side,
+                upstreams[way.side.upstream],
+                self._minted[way.side.token_key].value,
+                place=way.place,
                 clock=self._clock,
             )
-            for position, route in greeting
+            for way in greeting
         )
         for done in await asyncio.gather(*calls):
             self.complaints += [done.complaint] if done.complaint is not None else []
@@ -235,10 +237,32 @@ class _Check:
             self.complaints.append(Complaint(key=key, what=why, fix="correct the files that it names"))
 
 
-def _wanted(credential: str, routes: Iterable[tuple[int, Route]]) -> dict[TokenKey, int]:
-    """Return each token that *routes* need of *credential*, with the position of the first rule that does."""
-    wanted: dict[TokenKey, int] = {}
-    for position, route in routes:
-        if route.token_key.credential == credential:
-            wanted.setdefault(route.token_key, position)
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A way that requests of *route* may take, and the key in the configuration that says so."""
+
+    place: Key
+    route: Route
+    side: RouteSide
+
+
+def _ways(routes: Iterable[Route]) -> list[_Way]:
+    """Return each rule's own way, and the other side of one that is migrated."""
+    ways = []
+    for position, route in enumerate(routes):
+        ways.append(_Way(("routes", position), route, route.own))
+        migration = route.migration
+        if migration is not None:
+            table = ("migrations", migration.policy.name)
+            sides = ((Side.LEGACY, migration.legacy), (Side.MODERN, migration.modern))
+            ways += [_Way((*table, str(name)), route, side) for name, side in sides if side != route.own]
+    return ways
+
+
+def _wanted(credential: str, ways: Iterable[_Way]) -> dict[TokenKey, Key]:
+    """Return each token that *ways* need of *credential*, with the place that names it first."""
+    wanted: dict[TokenKey, Key] = {}
+    for way in ways:
+        if way.side.token_key.credential == credential:
+            wanted.setdefault(way.side.token_key, way.place)
     return wanted

@@ -1,5 +1,7 @@
 """`payproxy explain`: what a request would get, by the very plan that the data path executes."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -7,36 +9,82 @@ import click
 from proxy.callers.caller import ANONYMOUS, Caller
 from proxy.cli.configuration import load_configuration
 from proxy.cli.options import config_option
-from proxy.cli.output import ExitCode, Failure, emit, facts, json_option
+from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
+from proxy.clock import SystemClock
 from proxy.errors import ProxyError
+from proxy.migration.board import MigrationBoard
+from proxy.migration.state import NEW, Document, StateUnusable
+from proxy.migration.stores.file import FileStore
+from proxy.migration.stores.pins import NAME as PINS
+from proxy.migration.stores.pins import read_pins
 from proxy.routing.compile import route_table
+from proxy.routing.head import HeadLimits, RawHead, RawHeaders, RequestHead
 from proxy.routing.plan import Plan, plan
-from proxy.routing.target import parse_target
 from proxy.settings.sections import Settings
 from proxy.settings.values import snapshot_of
+
+# What can't be read may have moved already, as the keeper has it.
+_UNREAD = replace(NEW, version=1)
+# Requests spread by themselves are told apart by an id that only a request has.
+_NO_ID = "explain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    method: str
+    path: str
+    caller: str
+    headers: RawHeaders
 
 
 @click.command()
 @click.argument("method")
 @click.argument("path")
 @click.option("--caller", "caller_name", default="", help="The caller's table name; default: an anonymous one.")
+@click.option("--header", "-H", "headers", multiple=True, metavar="NAME=VALUE", help="A header of the request.")
 @config_option
 @json_option
-def explain(method: str, path: str, caller_name: str, config_path: Path | None, *, as_json: bool) -> None:
+def explain(
+    method: str, path: str, caller_name: str, headers: tuple[str, ...], config_path: Path | None, *, as_json: bool
+) -> None:
     """Print the rule, credential, audience, upstream URL and side that METHOD PATH would get, and why; sends nothing.
 
-    PATH is what stands in the request line, with its query; http://HOST/... for what HTTP_PROXY makes of it.
+    PATH is what stands in the request line, with its query; http://HOST/... for what HTTP_PROXY makes of it. Where the
+    rule is migrated, weight and pins are those of the instance in this data directory; give the header that decides the
+    side, or the Idempotency-Key of a retry, with --header.
     """
     settings = load_configuration(config_path).settings
+    asked = _Asked(method=method.upper(), path=path, caller=caller_name, headers=tuple(map(_header, headers)))
     try:
-        table = route_table(snapshot_of(settings, instance="explain"))
-        found = plan(method.upper(), parse_target(path), _caller(settings, caller_name), table)
+        answer = _explained(settings, asked)
     except ProxyError as error:
         refusal = {"code": error.code, "status": error.status, "detail": error.detail, "sent_upstream": "no"}
         emit(refusal, as_json=as_json, human=f"{error.status} {error.code}: {error.detail}\nNothing would be sent.")
         raise click.exceptions.Exit(ExitCode.FAILED) from None
-    answer = _answer(found)
     emit(answer, as_json=as_json, human=facts(list(answer.items())))
+
+
+def _explained(settings: Settings, asked: _Asked) -> dict[str, str]:
+    """Return the answer by name; raises what refuses the request."""
+    now = SystemClock().now()
+    table = route_table(snapshot_of(settings, instance="explain"))
+    board = (
+        _board(Path(settings.data_directory), list(settings.migrations)) if settings.migrations else MigrationBoard()
+    )
+    limits = HeadLimits(max_header_bytes=settings.server.max_header_bytes, hosts=frozenset(), allow_browsers=True)
+    # HTTP/1.0, which needs no Host: none is asked for here.
+    raw = RawHead(method=asked.method, target=asked.path, version=(1, 0), headers=asked.headers)
+    caller = _caller(settings, asked.caller)
+    found = plan(RequestHead.of(raw, limits), caller, table, board, request_id=_NO_ID, now=now)
+    return _answer(found) | _migrated(found, board, method=asked.method, caller=caller.name)
+
+
+def _header(text: str) -> tuple[bytes, bytes]:
+    """Return NAME=VALUE, or NAME: VALUE as `payproxy request` takes it, as a header."""
+    at = min((place for place in (text.find("="), text.find(":")) if place > 0), default=0)
+    if not at:
+        raise click.BadParameter("write it as NAME=VALUE", param_hint="--header")
+    return text[:at].strip().encode("utf-8"), text[at + 1 :].strip().encode("utf-8")
 
 
 def _caller(settings: Settings, name: str) -> Caller:
@@ -45,6 +93,30 @@ def _caller(settings: Settings, name: str) -> Caller:
     if name not in settings.callers:
         raise Failure(f"there is no [callers.{name}]", code=ExitCode.USAGE)
     return Caller(name, "")
+
+
+def _board(directory: Path, names: Iterable[str]) -> MigrationBoard:
+    """Return what the instance in *directory* knows of the migrations *names*; what can't be read is said on stderr."""
+    board = MigrationBoard()
+    document, pins, readable = Document(), [], True
+    try:
+        document = FileStore(directory).load()
+    except StateUnusable as error:
+        note(f"weights are taken for 0: {error}")
+        document, readable = Document(states=dict.fromkeys(names, _UNREAD)), False
+    try:
+        kept, _ = read_pins(directory / PINS)
+        pins = [[digest, pin.side, pin.upstream, pin.until] for digest, pin in kept.items()]
+    except StateUnusable as error:
+        note(f"earlier tries are not known: {error}")
+        readable = False
+    states = {
+        name: {"weight": state.weight, "version": state.version, "guard_pinned": state.held}
+        for name, state in document.states.items()
+    }
+    board.hear({"type": "migrations", "states": states, "readable": readable})
+    board.hear({"type": "pins", "pins": pins, "serial": 0})
+    return board
 
 
 def _answer(found: Plan) -> dict[str, str]:
@@ -56,8 +128,28 @@ def _answer(found: Plan) -> dict[str, str]:
         "audience": key.audience,
         "scope": key.scope,
         "token_url": key.token_url,
-        "upstream": route.upstream,
-        "url": found.origin.removesuffix(":443").removesuffix(":80") + found.target,
+        "upstream": found.way.upstream,
+        "url": _url(found),
         "side": found.side,
         "why": found.why,
     }
+
+
+def _migrated(found: Plan, board: MigrationBoard, *, method: str, caller: str) -> dict[str, str]:
+    """Return what is to be said of a migrated rule beside its plan."""
+    migration = found.route.migration
+    if migration is None:
+        return {}
+    policy = migration.policy
+    weight = board.weight(policy.name)
+    said = {"migration": policy.name, "weight": str(weight), "fallback": ""}
+    if found.fallback is not None:
+        said["fallback"] = f"{found.fallback.side}, {found.fallback.token_key.credential} at {_url(found.fallback)}"
+    fixed = caller in policy.pinned or board.guard_pinned(policy.name, caller)
+    if policy.sticky == "request" and method in policy.methods and 0 < weight < 100 and not fixed:
+        said["why"] = f"weight {weight}, each {method} by itself: this is one of them that goes to {found.side}"
+    return said
+
+
+def _url(found: Plan) -> str:
+    return found.origin.removesuffix(":443").removesuffix(":80") + found.target

@@ -13,6 +13,14 @@ SOCKET_NAME = "admin.sock"
 TIMEOUT_SECONDS = 5.0
 
 
+class NotRunning(Exception):
+    """No instance answers in this data directory."""
+
+
+class Denied(Exception):
+    """The instance does not do it; the message says why."""
+
+
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
@@ -27,16 +35,36 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def act(data_directory: Path, path: str, values: dict[str, Any]) -> dict[str, Any] | None:
-    """Have the instance in *data_directory* do what *path* names; None if none runs or it can't be done."""
+def ask(data_directory: Path, path: str, values: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return what the instance in *data_directory* says to *path*, a POST if there are *values* for it.
+
+    Raises NotRunning, or Denied with the reason.
+    """
     connection = UnixConnection(str(data_directory / SOCKET_NAME))
     try:
-        connection.request("POST", path, json.dumps(values), {"Host": "localhost", "Content-Type": "application/json"})
+        if values is None:
+            connection.request("GET", path, headers={"Host": "localhost"})
+        else:
+            headers = {"Host": "localhost", "Content-Type": "application/json"}
+            connection.request("POST", path, json.dumps(values), headers)
         answer = connection.getresponse()
-        body = answer.read()
-        done = json.loads(body) if answer.status == 200 else None
+        body = json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError):
-        return None
+        raise NotRunning(
+            f"no instance answers on {data_directory / SOCKET_NAME}; is `payproxy serve` running?"
+        ) from None
     finally:
         connection.close()
-    return done if isinstance(done, dict) else None
+    if not isinstance(body, dict):
+        raise NotRunning(f"what answers on {data_directory / SOCKET_NAME} is no payproxy")
+    if answer.status != 200:
+        raise Denied(str(body.get("detail", f"the instance answered {answer.status}")))
+    return body
+
+
+def act(data_directory: Path, path: str, values: dict[str, Any]) -> dict[str, Any] | None:
+    """Have the instance in *data_directory* do what *path* names; None if none runs or it can't be done."""
+    try:
+        return ask(data_directory, path, values)
+    except (NotRunning, Denied):
+        return None

@@ -20,6 +20,7 @@ from proxy.keeper.admin_server import ListenFailed as AdminListenFailed
 from proxy.keeper.claim import DataDirectoryInUse, claimed
 from proxy.keeper.main import Keeper
 from proxy.keeper.memory import return_large_blocks
+from proxy.keeper.share import ShareUnusable
 from proxy.keeper.sockets import ListenFailed, Sockets
 from proxy.settings.address import listen_address
 from proxy.settings.database import DatabaseUnusable
@@ -91,12 +92,17 @@ def _serve(settings: Settings, path: Path, clock: SystemClock) -> None:
             clock=clock,
             entropy=SystemEntropy(),
         )
-        await keeper.run()
+        try:
+            await keeper.run()
+        finally:
+            await keeper.close()
 
     try:
         asyncio.run(run())
     except (AdminListenFailed, DataDirectoryInUse) as error:
         raise Failure(str(error)) from None
+    except ShareUnusable as error:
+        raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
     except DatabaseUnusable as error:
         where = settings.request_log.database_file or "request_log.database"
         raise Failure(f"{where}: {error}", code=ExitCode.CONFIGURATION) from None

@@ -136,7 +136,7 @@ def _key(configuration: Configuration, name: str) -> TokenKey:
     routes = route_table(snapshot_of(configuration.settings, instance="token")).routes
     for route in routes:
         if route.name == name:
-            return route.token_key
+            return route.own.token_key
     known = did_you_mean(name, [route.name for route in routes])
     raise click.BadParameter(f"there is no route of that name; {known}", param_hint="ROUTE")
 

@@ -42,7 +42,7 @@ class Admission:
         if self.in_flight >= self._max_requests:
             raise Overloaded(f"{self._max_requests} requests are in flight already (server.max_requests).")
         if caller.rate:
-            self._take(caller)
+            self.take_rate(caller)
         return self._place
 
     def hold(self, size: int) -> None:
@@ -55,8 +55,10 @@ class Admission:
         """Give back what `hold` reserved."""
         self.held_bytes -= size
 
-    def _take(self, caller: Caller) -> None:
-        """Take one token from the caller's bucket, which holds one second's worth."""
+    def take_rate(self, caller: Caller) -> None:
+        """Take one from the caller's bucket, which holds one second's worth; raises RateLimited."""
+        if not caller.rate:
+            return
         now = self._clock.monotonic()
         burst = max(caller.rate, 1.0)
         level, since = self._buckets.get(caller.name, (burst, now))

@@ -1,5 +1,7 @@
 """One request while it lives: the one mutable thing on the data path."""
 
+import asyncio
+
 from proxy.callers.caller import ANONYMOUS, Caller
 from proxy.errors import ProxyError, Sent
 from proxy.routing.head import RequestHead
@@ -12,10 +14,15 @@ _WORST_LAST = (_NO, _YES, _UNKNOWN)
 class Attempt:
     """One send to the bank, as records show it; times in epoch seconds (*started_wall*) and milliseconds."""
 
-    __slots__ = ("connect_ms", "number", "refused", "sent", "started_wall", "status", "token_fingerprint", "wait_ms")
+    __slots__ = (
+        "connect_ms", "number", "plan", "refused", "sent", "started_wall", "status", "token_fingerprint", "wait_ms",
+    )  # fmt: skip
 
-    def __init__(self, number: int, *, started_wall: float, token_fingerprint: str, connect_ms: float) -> None:
+    def __init__(
+        self, number: int, *, plan: Plan, started_wall: float, token_fingerprint: str, connect_ms: float
+    ) -> None:
         self.number = number
+        self.plan = plan
         self.started_wall = started_wall
         self.token_fingerprint = token_fingerprint
         self.connect_ms = connect_ms
@@ -24,18 +31,34 @@ class Attempt:
         self.sent: Sent = _NO
         self.refused = False  # the bank answered that the token is no good: it did nothing
 
+    @property
+    def upstream(self) -> str:
+        """Return the name of the upstream it went to."""
+        return self.plan.way.upstream
+
+    @property
+    def credential(self) -> str:
+        """Return the name of the credential whose token it had."""
+        return self.plan.token_key.credential
+
+    @property
+    def side(self) -> str:
+        """Return legacy or modern where a migration applies."""
+        return self.plan.side
+
 
 class Exchange:
     """What is known of a request so far; `records` and `telemetry` read it once it has ended.
 
     *began* and *finished* are monotonic seconds, *began_wall* epoch seconds; *waited* counts the seconds that the
-    proxy spent waiting for caller and bank, so that finished - began - waited is its own overhead.
+    proxy spent waiting for caller and bank, so that finished - began - waited is its own overhead. *given_up* is the
+    plan for the modern side after *plan* became its fallback, *keeping* ends once retries are pinned to a side.
     """
 
     __slots__ = (
         "admitted", "attempts", "began", "began_wall", "body_hmac", "caller_left", "cause", "client_address", "code",
-        "finished", "head", "id", "index", "method", "note", "origin", "plan", "replayed", "request_bytes",
-        "response_bytes", "retryable", "status", "waited",
+        "finished", "given_up", "head", "id", "index", "keeping", "method", "note", "origin", "plan", "replayed",
+        "request_bytes", "response_bytes", "retryable", "status", "waited",
     )  # fmt: skip
 
     def __init__(self, exchange_id: str, *, began: float, began_wall: float, client_address: str, method: str) -> None:
@@ -49,6 +72,8 @@ class Exchange:
         self.head: RequestHead | None = None
         self.admitted: Caller = ANONYMOUS
         self.plan: Plan | None = None
+        self.given_up: Plan | None = None
+        self.keeping: asyncio.Task[bool] | None = None
         self.attempts: list[Attempt] = []
         self.status = 0
         self.origin = "proxy"
@@ -89,10 +114,10 @@ class Exchange:
         caller, address, method, plan = self.admitted, self.client_address, self.method, self.plan
         if plan is None:
             return caller.name, caller.proof, address, method, "", "", "", "", "", ""
-        route, key = plan.route, plan.token_key
+        key = plan.token_key
         return (
             caller.name, caller.proof, address, method,
-            route.name, route.upstream, key.credential, key.audience, plan.side, plan.why,
+            plan.route.name, plan.way.upstream, key.credential, key.audience, plan.side, plan.why,
         )  # fmt: skip
 
     @property
@@ -124,7 +149,7 @@ class Exchange:
     @property
     def upstream(self) -> str:
         """Return the upstream's name."""
-        return self.plan.route.upstream if self.plan else ""
+        return self.plan.way.upstream if self.plan else ""
 
     @property
     def credential(self) -> str:
@@ -145,6 +170,11 @@ class Exchange:
     def why(self) -> str:
         """Return why the plan is as it is."""
         return self.plan.why if self.plan else ""
+
+    @property
+    def retry(self) -> str:
+        """Return by what a retry of this is known again on a migrated route, "" where it needs no pin."""
+        return self.plan.retry if self.plan else ""
 
     def __repr__(self) -> str:
         return f"<Exchange {self.id} {self.method} {self.route or '-'} {self.status} sent={self.sent_upstream}>"

@@ -4,11 +4,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from proxy.callers.facade import Facade
 from proxy.clock import Clock
 from proxy.forwarding.admission import Admission
 from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Attempt, Exchange
 from proxy.forwarding.reception import Reception
+from proxy.migration.board import MigrationBoard
+from proxy.migration.row import MigratedRow
 from proxy.routing.table import RouteTable
 from proxy.tokens.board import Board
 from proxy.upstream.pool import Pool
@@ -34,6 +37,16 @@ class Ledger(Protocol):
         """Take what has ended for record and metrics; never waits."""
 
 
+class Shift(Protocol):
+    """What is told of exchanges on migrated routes."""
+
+    async def keep(self, digest: str, side: str, upstream: str) -> bool:
+        """Return once retries of the exchange with this retry digest go where it went; False if that can't be kept."""
+
+    def ended(self, row: MigratedRow, /) -> None:
+        """Take what came of a send; never waits."""
+
+
 class BodyDigest(Protocol):
     """What takes a request's body piece by piece, to tell afterwards which one it was."""
 
@@ -49,12 +62,15 @@ class Gateway:
     """The data path's collaborators; *pools* by upstream name, *exchange_timeout* in seconds, *max_body* in bytes.
 
     *body_digest* begins a digest of a body; None where records have none, since a null object costs 0.2 us a body.
+    *facade* is the token endpoint for callers; None, for the same reason, where there is none.
     """
 
     ledger: Ledger
     reception: Reception
     table: RouteTable
     admission: Admission
+    migrations: MigrationBoard
+    shift: Shift
     board: Board
     pools: Mapping[str, Pool]
     intents: Intents
@@ -62,3 +78,4 @@ class Gateway:
     exchange_timeout: float
     max_body: int
     body_digest: Callable[[], BodyDigest] | None = None
+    facade: Facade | None = None

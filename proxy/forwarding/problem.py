@@ -3,6 +3,7 @@
 import json
 
 from proxy.errors import (
+    CallerTokenInvalid,
     CallerUnauthenticated,
     MethodNotAllowed,
     ProxyError,
@@ -19,6 +20,7 @@ _ERROR_TYPES = {
     "draining": "proxy_internal_response",
     "internal_error": "proxy_internal_error",
     "log_unavailable": "proxy_internal_error",
+    "side_unknown": "proxy_internal_response",
     "token_refused": "proxy_configuration_error",
     "token_unavailable": "proxy_internal_response",
     "body_too_large": "http_request_error",
@@ -45,7 +47,7 @@ def problem_document(error: ProxyError, exchange: Exchange) -> bytes:
 
 
 def problem_headers(error: ProxyError) -> list[bytes]:
-    """Return the header lines that belong to *error*: Retry-After, Allow, Proxy-Authenticate."""
+    """Return the header lines that belong to *error*: Retry-After, Allow, Proxy-Authenticate, WWW-Authenticate."""
     lines = []
     if error.retry_after is not None or error.status in {429, 503}:
         lines.append(b"Retry-After: %d\r\n" % max(1, error.retry_after or 1))
@@ -53,6 +55,8 @@ def problem_headers(error: ProxyError) -> list[bytes]:
         lines.append(f"Allow: {', '.join(error.allowed)}\r\n".encode("ascii"))
     if isinstance(error, CallerUnauthenticated) and error.status == 407:
         lines.append(b'Proxy-Authenticate: Basic realm="payproxy", charset="UTF-8"\r\n')
+    if isinstance(error, CallerTokenInvalid):
+        lines.append(b'WWW-Authenticate: Bearer error="invalid_token"\r\n')  # RFC 6750 3
     return lines
 
 

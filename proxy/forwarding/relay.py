@@ -3,7 +3,8 @@
 from proxy.errors import BadRequest, HeadersTooLarge, ProxyError, TargetTooLong
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.exchange import Exchange
-from proxy.forwarding.headers import added_headers, relayed_lines
+from proxy.forwarding.headers import added_headers, relayed_head
+from proxy.forwarding.migrated import keep_side
 from proxy.forwarding.problem import error_status, problem_document, problem_headers, relay_status
 from proxy.forwarding.send import Send
 from proxy.upstream.answer import Answer
@@ -23,6 +24,8 @@ async def relay(send: Send, answer: Answer) -> None:
     """
     side, exchange = send.side, send.exchange
     exchange.origin, exchange.status = "bank", answer.status
+    if answer.status >= 500:
+        await keep_side(send.gateway, exchange)
     if side.left:
         exchange.caller_left = True
         await answer.drain(_UNHEARD_BYTES)
@@ -44,6 +47,7 @@ async def relay(send: Send, answer: Answer) -> None:
         await answer.drain(0 if send.attempt.refused else _UNHEARD_BYTES)
     except ProxyError as error:
         exchange.code, exchange.cause = error.code, error.cause
+        await keep_side(send.gateway, exchange)
         side.abort()
     finally:
         answer.release()
@@ -77,23 +81,17 @@ async def _relay_body(send: Send, answer: Answer) -> None:
 
 def _answer_head(send: Send, answer: Answer) -> bytes:
     side, exchange = send.side, send.exchange
-    lines = relayed_lines(answer.status, answer.reason, answer.headers, send.token)
-    lines.append(added_headers(exchange, relay_status(exchange)))
-    if answer.content_length is not None:
-        lines.append(b"Content-Length: %d\r\n" % answer.content_length)
-    elif answer.complete and not answer.bodiless:
-        lines.append(b"Content-Length: %d\r\n" % len(answer.body))
-    elif not answer.bodiless:
-        if send.head.http_1_0:
+    head = relayed_head(answer.head, send.token) + added_headers(exchange, relay_status(exchange))
+    if answer.content_length is None and not answer.bodiless:
+        if answer.complete:
+            head += b"Content-Length: %d\r\n" % len(answer.body)
+        elif send.head.http_1_0:
             side.close_after()
         else:
-            lines.append(b"Transfer-Encoding: chunked\r\n")
+            head += b"Transfer-Encoding: chunked\r\n"
     if side.will_close():
-        lines.append(b"Connection: close\r\n")
-    elif send.head.http_1_0:
-        lines.append(b"Connection: keep-alive\r\n")
-    lines.append(b"\r\n")
-    return b"".join(lines)
+        return head + b"Connection: close\r\n\r\n"
+    return head + (b"Connection: keep-alive\r\n\r\n" if send.head.http_1_0 else b"\r\n")
 
 
 def refuse(side: CallerSide, exchange: Exchange, error: ProxyError) -> None:

@@ -1,8 +1,10 @@
 """The 401 protocol: when a request is sent a second time, and never a third."""
 
 from proxy.errors import ProxyError, Sent
-from proxy.forwarding.send import Send
+from proxy.forwarding.send import Send, wait_for_token
+from proxy.routing.plan import Plan
 from proxy.settings.snapshot import RemintValues
+from proxy.tokens.token import AccessToken
 from proxy.upstream.answer import Answer
 
 # How much of a body is looked at for remint_on.
@@ -38,27 +40,69 @@ async def after_refusal(first: Send, answer: Answer) -> tuple[Send, Answer]:
         # other of connections. From here on the caller's leaving must not cut it off.
         first.side.cut_off_when_left(_nothing)
         answer.release()
-    began = first.gateway.clock.monotonic()
-    token = await board.replace(first.token, route.name, until=exchange.began + first.gateway.exchange_timeout)
-    exchange.waited += first.gateway.clock.monotonic() - began
+    plan, token = await _another_token(first)
+    if token is None:
+        exchange.note = "no_newer_token"
     if token is None or first.side.left:
-        exchange.note = "no_newer_token" if token is None else ""
         return first, answer
     try:
-        second = await first.again(token)
+        second = await first.again(plan, token)
     except ProxyError as error:
         exchange.note = error.code
         return first, answer
     answer.release()  # nobody waits for what of it has not come: its connection is closed then
+    fell_back = second.plan is not first.plan  # also where the newer token has run out meanwhile
+    if fell_back:
+        exchange.note = "fell_back"
     try:
         answer = await second.once()
     finally:
         exchange.replayed = second.attempt.sent is not Sent.NO
     second.attempt.refused = await is_refusal(answer, route.remint_on)
-    if second.attempt.refused:
-        exchange.note = "fresh_token_refused"
-    board.replayed(token.key, route.name, refused_again=second.attempt.refused)
+    _judge(second, fell_back=fell_back)
     return second, answer
+
+
+def _judge(second: Send, *, fell_back: bool) -> None:
+    """Tell the keeper how *second* ended: a newer token has been judged by it, a legacy one that was at hand has not.
+
+    That one is refused for the first time, and replaced for the next request.
+    """
+    board, route, refused = second.gateway.board, second.plan.route.name, second.attempt.refused
+    if not fell_back:
+        board.replayed(second.token.key, route, refused_again=refused)
+        if refused and second.plan.fallback is not None:
+            board.refuse_behind(second.token, route)
+    elif refused:
+        board.refuse(second.token, route)
+    if refused:
+        second.exchange.note = "legacy_token_refused" if fell_back else "fresh_token_refused"
+
+
+async def _another_token(refused: Send) -> tuple[Plan, AccessToken | None]:
+    """Return what to do after *refused*, and the token for it, None if there is none to be had.
+
+    Where there is a fallback nobody waits for a modern mint: the newer token if it is here already, else the legacy one.
+    One that was minted for a refusal must have been taken by the bank before: where modern refuses whatever it is shown,
+    all but the first would be sent there twice, and get a 401 that legacy would have spared them.
+    """
+    exchange, gateway, plan = refused.exchange, refused.gateway, refused.plan
+    if plan.fallback is None:
+        began = gateway.clock.monotonic()
+        until = exchange.began + gateway.exchange_timeout
+        token = await gateway.board.replace(refused.token, plan.route.name, until=until)
+        exchange.waited += gateway.clock.monotonic() - began
+        return plan, token
+    newer = gateway.board.newer(refused.token)
+    if newer is not None and gateway.board.proven(plan.token_key, plan.route.name):
+        return plan, newer
+    if newer is None:
+        gateway.board.refuse_behind(refused.token, plan.route.name)
+    try:
+        # There at once, but for a legacy token that is being replaced: every request on legacy waits for that.
+        return plan.fallback, await wait_for_token(gateway, exchange, plan.fallback)
+    except ProxyError:
+        return plan.fallback, None
 
 
 def _nothing() -> None:

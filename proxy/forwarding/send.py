@@ -1,21 +1,22 @@
 """One send to the bank: made ready completely, then done once."""
 
+import asyncio
 from dataclasses import dataclass
 
-from proxy.errors import InternalError, Sent, TokenUnavailable
+from proxy.errors import InternalError, ProxyError, Sent, TokenUnavailable
 from proxy.forwarding.body import Payload
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.exchange import Attempt, Exchange
 from proxy.forwarding.gateway import Gateway
 from proxy.forwarding.headers import outbound_head
+from proxy.forwarding.migrated import SAFE_METHODS, hold_side
 from proxy.routing.head import RequestHead
 from proxy.routing.plan import Plan
 from proxy.tokens.token import AccessToken
 from proxy.upstream.answer import Answer
 from proxy.upstream.connection import Connection
+from proxy.upstream.upload import PIECE_BYTES
 
-# What a caller may break off at the bank when it leaves: these change nothing there (RFC 9110 9.2.1).
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # An enum's member costs a call each time it is looked up in its class.
 _NO, _YES, _UNKNOWN = Sent
 
@@ -50,15 +51,22 @@ class Send:
             raise
         if exchange.method in SAFE_METHODS:
             self.side.cut_off_when_left(connection.abort)
+        elif self.plan.retry:
+            self.side.cut_off_when_left(self._hold_side)
         attempt.sent = _UNKNOWN
         try:
-            answer = await connection.send(
-                head,
-                self.payload.stream() if held is None else held,
-                method=exchange.method,
-                chunked=self.head.chunked,
-                deadline=exchange.began + gateway.exchange_timeout,
-            )
+            deadline = exchange.began + gateway.exchange_timeout
+            if held is not None and len(held) <= PIECE_BYTES:  # without a coroutine: nearly every request
+                to_head = exchange.method == "HEAD"
+                answer = await connection.send_whole(head + held, to_head=to_head, now=began, deadline=deadline)
+            else:
+                body = self.payload.stream() if held is None else held
+                answer = await connection.send(
+                    head, body, method=exchange.method, chunked=self.head.chunked, deadline=deadline
+                )
+        except asyncio.CancelledError:
+            connection.abort()
+            raise
         finally:
             waited = monotonic() - began
             exchange.waited += waited
@@ -78,15 +86,41 @@ class Send:
         if self.side.left:
             raise CallerLeft
 
-    async def again(self, token: AccessToken) -> "Send":
-        """Return a second send of the same bytes with *token*, made ready; raises as `prepare`."""
-        return await prepare(
-            self.gateway, self.side, self.exchange, payload=self.payload, head=self.head, plan=self.plan, token=token
-        )
+    def _hold_side(self) -> None:
+        """Pin retries at once: a caller that gave up may try again long before the bank has answered."""
+        if not self.attempt.refused:
+            hold_side(self.gateway, self.exchange)
+
+    async def again(self, plan: Plan, token: AccessToken) -> "Send":
+        """Return a second send of the same request by *plan* with *token*, made ready; raises as `prepare`."""
+        exchange = self.exchange
+        before = exchange.plan, exchange.given_up
+        if plan is not self.plan:
+            exchange.plan, exchange.given_up = plan, self.plan
+        try:
+            return await prepare(
+                self.gateway, self.side, exchange, payload=self.payload, head=self.head, plan=plan, token=token
+            )
+        except ProxyError:
+            exchange.plan, exchange.given_up = before
+            raise
 
 
-async def token_for(gateway: Gateway, exchange: Exchange, plan: Plan) -> AccessToken:
-    """Return the token once its first mint is done; raises TokenRefused or TokenUnavailable."""
+async def token_for(gateway: Gateway, exchange: Exchange, plan: Plan) -> tuple[Plan, AccessToken]:
+    """Return what to do while there is no token for *plan*, and the token for it once its first mint is done.
+
+    That is the fallback where there is one: nobody waits for a modern mint. Raises TokenRefused or TokenUnavailable.
+    """
+    if plan.fallback is not None:
+        exchange.note = "modern_token_missing"
+        # A mint that has failed speaks against modern, one that is under way does not: it replaces a refused token.
+        exchange.given_up = plan if gateway.board.is_short(plan.token_key) else None
+        plan = exchange.plan = plan.fallback
+    return plan, await wait_for_token(gateway, exchange, plan)
+
+
+async def wait_for_token(gateway: Gateway, exchange: Exchange, plan: Plan) -> AccessToken:
+    """Return the token for *plan* once it is there; raises TokenRefused or TokenUnavailable."""
     began = gateway.clock.monotonic()
     try:
         return await gateway.board.wait(plan.token_key, until=exchange.began + gateway.exchange_timeout)
@@ -108,7 +142,7 @@ async def prepare(
 
     Raises UpstreamUnreachable, Overloaded or LogUnavailable; nothing was sent then.
     """
-    pool = gateway.pools[plan.route.upstream]
+    pool = gateway.pools[plan.way.upstream]
     connection = pool.idle()
     if connection is None:
         began = gateway.clock.monotonic()
@@ -116,6 +150,7 @@ async def prepare(
         exchange.waited += gateway.clock.monotonic() - began
     attempt = Attempt(
         len(exchange.attempts) + 1,
+        plan=plan,
         started_wall=gateway.clock.now(),
         token_fingerprint=token.fingerprint,
         connect_ms=0.0 if connection.reused else connection.connect_ms,
@@ -131,4 +166,9 @@ async def prepare(
     if connection.closed:
         # It closed while the intent was being written, and nothing was sent on it: another one may be used.
         connection = await pool.connect()
+    if plan.fallback is not None and gateway.clock.monotonic() >= token.expires:
+        # It ran out while connection and intent were made, and nothing was sent with it.
+        connection.release()
+        plan, token = await token_for(gateway, exchange, plan)
+        return await prepare(gateway, side, exchange, payload=payload, head=head, plan=plan, token=token)
     return Send(gateway, side, exchange, payload, head, plan, token, connection, attempt)

@@ -20,6 +20,8 @@ from proxy.telemetry.status import Status
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Act = Callable[[dict[str, Any]], dict[str, Any]]
+# Puts itself on record, with what was before and will be after; raises Refused or LogUnavailable.
+Perform = Callable[[dict[str, Any], Operation], Awaitable[dict[str, Any]]]
 # Returns once it is on disk that an operation is wanted; raises LogUnavailable.
 Operated = Callable[[Operation], Awaitable[None]]
 
@@ -49,10 +51,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """What a command may have the keeper do: *act* takes and returns a JSON object, or raises Refused."""
+    """What a command may have the keeper do: *act* or *perform* takes and returns a JSON object, or raises Refused."""
 
     what: str
-    act: Act = field(repr=False)
+    act: Act | None = field(default=None, repr=False)
+    perform: Perform | None = field(default=None, repr=False)
 
 
 class AdminApp:
@@ -92,7 +95,7 @@ class AdminApp:
         for path, (_, handler) in self._pages.items():
             application.router.add_get(path, handler, allow_head=False)
         for path, action in self._actions.items():
-            application.router.add_post(path, self._answerer(action.act))
+            application.router.add_post(path, self._answerer(action))
         return application
 
     @web.middleware
@@ -143,7 +146,7 @@ class AdminApp:
         content_type, body = self._metrics.render(",".join(request.headers.getall("Accept", [])))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
-    def _answerer(self, act: Act) -> Handler:
+    def _answerer(self, action: Action) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
             body = await request.read()
             try:
@@ -152,12 +155,15 @@ class AdminApp:
                 values = None
             if not isinstance(values, dict):
                 raise Refused(400, "bad_request", "A JSON object is needed as body.")
-            if self._operated is not None:
-                try:
-                    await self._operated(operation_of(request, values))
-                except LogUnavailable as error:
-                    raise Refused(error.status, error.code, "It can't be put on record, so it is not done.") from None
-            return _json(act(values))
+            operation = operation_of(request, values)
+            try:
+                if action.perform is not None:
+                    return _json(await action.perform(values, operation))
+                if self._operated is not None:
+                    await self._operated(operation)
+            except LogUnavailable as error:
+                raise Refused(error.status, error.code, "It can't be put on record, so it is not done.") from None
+            return _json(action.act(values) if action.act is not None else {})
 
         return answer
 

@@ -5,7 +5,6 @@ import contextlib
 import os
 import socket
 import ssl
-import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +13,7 @@ from aiohttp import web
 
 from proxy.keeper.admin import problem
 from proxy.keeper.claim import DataDirectoryInUse
+from proxy.keeper.unix_socket import listened_on
 from proxy.settings.address import MAX_UNIX_PATH_BYTES, TcpAddress, UnixAddress
 
 SOCKET_NAME = "admin.sock"
@@ -55,6 +55,11 @@ class AdminServer:
         names = [s.getsockname() for server in self._servers for s in server.sockets if s.family != socket.AF_UNIX]
         return tuple((name[0], name[1]) for name in names)
 
+    @property
+    def places(self) -> str:
+        """Return all that is listened on, for people."""
+        return ", ".join([*(f"{host}:{port}" for host, port in self.addresses), f"unix:{self.socket_path}"])
+
     async def __aenter__(self) -> Self:
         """Open both; DataDirectoryInUse if another instance answers on the socket, ListenFailed for the rest."""
         await self._runner.setup()
@@ -77,8 +82,7 @@ class AdminServer:
         await self._close()
 
     def __repr__(self) -> str:
-        places = [str(self.socket_path), *(f"{host}:{port}" for host, port in self.addresses)]
-        return f"<AdminServer {', '.join(places) if self._servers else 'closed'}>"
+        return f"<AdminServer {self.places if self._servers else 'closed'}>"
 
     def _refuse_expectations(self) -> None:
         """Answer an unknown Expect ourselves: aiohttp would do so before any middleware, and repeat it."""
@@ -106,7 +110,11 @@ class AdminServer:
     def _bound(self, path: Path) -> socket.socket:
         if len(os.fsencode(path)) > MAX_UNIX_PATH_BYTES:
             raise ListenFailed(f"{path} is too long for a Unix socket: choose a shorter path")
-        if _somebody_answers(path):
+        try:
+            taken = listened_on(path)
+        except OSError as error:
+            raise ListenFailed(f"can't listen on {path}: {error.strerror}") from error
+        if taken:
             if path == self.socket_path:
                 raise DataDirectoryInUse(self._directory)
             raise ListenFailed(f"somebody else listens on {path}")
@@ -198,30 +206,6 @@ def server_tls(certificate_file: Path, key_file: Path) -> ssl.SSLContext:
     except (OSError, ValueError) as error:
         raise ListenFailed(f"can't use {certificate_file} with {key_file} for [admin]: {error}") from None
     return context
-
-
-def _somebody_answers(path: Path) -> bool:
-    """Return whether a process listens on *path*; False if nothing is there or a killed one left its socket."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise ListenFailed(f"{path} can't be looked at: {error.strerror}") from error
-    if not stat.S_ISSOCK(mode):
-        raise ListenFailed(f"{path} is in the way and no socket: move it elsewhere")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(0)
-        try:
-            probe.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
-        except BlockingIOError:
-            # Its queue is full: somebody listens, and is busy.
-            return True
-        except OSError as error:
-            raise ListenFailed(f"{path} can't be looked at: {error.strerror}") from error
-    return True
 
 
 def _inode(path: Path) -> tuple[int, int]:

@@ -1,7 +1,9 @@
-"""The request log's database as a sink of the shipper."""
+"""The request log's database: as a sink of the shipper, and as what the guard reads."""
 
 from pathlib import Path
 
+from proxy.records.archives.sqlite import SqliteArchive
+from proxy.records.query import Archive
 from proxy.records.sinks.sink import Sink
 from proxy.records.sinks.sqlite import SqliteSink
 from proxy.settings.database import PostgresDatabase, database_of
@@ -20,3 +22,16 @@ def database_sinks(settings: Settings) -> list[Sink]:
 
         return [PostgresSink(database.url)]
     return [SqliteSink(database.path)]
+
+
+def archive_of(settings: Settings) -> Archive | None:
+    """Return what reads the configured database, None if it is turned off; raises DatabaseUnusable."""
+    log = settings.request_log
+    database = database_of(log.database, log.database_file, data_directory=Path(settings.data_directory))
+    if database is None:
+        return None
+    if isinstance(database, PostgresDatabase):
+        from proxy.records.archives.postgres import PostgresArchive  # noqa: PLC0415 - as above
+
+        return PostgresArchive(database.url)
+    return SqliteArchive(database.path)

@@ -1,26 +1,32 @@
 """One configuration in force, with its tokens and its workers; during a reload two live side by side."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 from proxy.clock import Clock
 from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
 from proxy.events import Observer
+from proxy.keeper.migrations import Migrations
 from proxy.keeper.mints import Mints
 from proxy.keeper.sockets import Sockets
 from proxy.keeper.workers import WorkerProcess, Workers
+from proxy.migration.pin import RetryPin
+from proxy.migration.row import MigratedRow, rows_of
+from proxy.migration.stores.pins import pins_of
 from proxy.routing.compile import route_table
 from proxy.settings.sections import Settings
 from proxy.settings.snapshot import Snapshot
-from proxy.telemetry.counters import DeltaUnusable
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import WorkerState
 
 
 class Generation:
-    """What serves callers by one snapshot; to be made on the running loop. *serial* numbers mints across them all."""
+    """What serves callers by one snapshot; to be made on the running loop. *serial* numbers mints across them all.
+
+    *migrated* is told what came of exchanges on migrated routes.
+    """
 
     def __init__(
         self,
@@ -35,10 +41,14 @@ class Generation:
         observe: Observer,
         say: Callable[[str], None],
         ended: Callable[[str], Awaitable[None]],
+        migrations: Migrations,
+        migrated: Callable[[list[MigratedRow]], None],
         serial: Iterator[int],
     ) -> None:
         self.settings = settings
         self.snapshot = snapshot
+        self._migrations = migrations
+        self._migrated = migrated
         self._metrics = metrics
         self._say = say
         self._asks: set[asyncio.Task[None]] = set()
@@ -58,7 +68,7 @@ class Generation:
             clock=clock,
             observe=observe,
             hear=self._hear,
-            greetings=self.mints.messages,
+            greetings=lambda: [*migrations.messages(snapshot.migrations), *self.mints.messages()],
             ended=ended,
         )
 
@@ -81,20 +91,34 @@ class Generation:
         """Take what a worker says; one that talks nonsense must not take the keeper down."""
         try:
             self._obey(worker, message)
-        except (KeyError, TypeError, DeltaUnusable) as error:
+        except (KeyError, TypeError, ValueError) as error:
             self._say(f"worker {worker.index} sent what is no message: {type(error).__name__}")
 
     def _obey(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
         match message["type"]:
             case "refused":
-                task = asyncio.get_running_loop().create_task(self._answer(worker, message), name="refused token")
-                self._asks.add(task)
-                task.add_done_callback(self._asks.discard)
+                self._ask(self._answer(worker, message), name="refused token")
             case "replayed":
                 self.mints.replayed(message["key"], message["route"], refused_again=message["refused_again"])
             case "counters":
                 self._metrics.add(message["delta"])
                 worker.journal_usable = message["journal_usable"]
+            case "migrated":
+                self._migrated(rows_of(message["rows"]))
+            case "pin":
+                [(digest, pin)] = pins_of([[message[name] for name in ("digest", "side", "upstream", "until")]]).items()
+                self._ask(self._keep_pin(worker, message["ask"], digest, pin), name="retry pin")
+            case "pins_taken":
+                self._migrations.pins.taken(worker.name, message["serial"])
+
+    def _ask(self, answering: Coroutine[Any, Any, None], *, name: str) -> None:
+        task = asyncio.get_running_loop().create_task(answering, name=name)
+        self._asks.add(task)
+        task.add_done_callback(self._asks.discard)
+
+    async def _keep_pin(self, worker: WorkerProcess, ask: int, digest: str, pin: RetryPin) -> None:
+        kept = await self._migrations.pins.keep({digest: pin})
+        worker.send({"type": "pin_answer", "ask": ask, "kept": kept})
 
     async def _answer(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
         outcome = await self.mints.replace(message["key"], message["mint"], message["route"])

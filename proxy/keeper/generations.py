@@ -1,6 +1,7 @@
 """How one generation takes over from another without a caller noticing."""
 
 import asyncio
+from typing import Any
 
 from proxy.clock import Clock
 from proxy.keeper.generation import Generation
@@ -46,6 +47,10 @@ class Generations:
         old, self.current = self.current, new
         self._tasks.create_task(self._retire(old), name=f"retire {old!r}")
         return True
+
+    def broadcast(self, message: dict[str, Any]) -> list[str]:
+        """Send *message* to every worker that serves, of all generations, and return their names."""
+        return [worker for one in self.living for worker in one.workers.broadcast(message)]
 
     def stop(self, *, grace: float) -> None:
         """Tell all workers to stop listening in *grace* seconds, end what is in flight and leave."""

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
@@ -17,26 +17,28 @@ from proxy.events import fan_out
 from proxy.keeper.admin import Action, AdminApp, Refused
 from proxy.keeper.admin_server import AdminServer, server_tls
 from proxy.keeper.certificates import certificates_in_use
-from proxy.keeper.collector import collector_sinks
-from proxy.keeper.database import database_sinks
+from proxy.keeper.facade import assertion_keys, make_signing_key
 from proxy.keeper.generation import Generation
 from proxy.keeper.generations import KILL_AFTER_SECONDS, Generations
+from proxy.keeper.guard import MigrationGuard
+from proxy.keeper.migration_actions import migration_actions
+from proxy.keeper.migrations import Migrations
 from proxy.keeper.notary import Notary
 from proxy.keeper.reload import Reloader
 from proxy.keeper.rotation import Prover, Rotation
+from proxy.keeper.share import share_of
+from proxy.keeper.sinks import sinks_of
 from proxy.keeper.sockets import Sockets
+from proxy.migration.row import MigratedRow
 from proxy.records.record import RecordContext
 from proxy.records.shipper import Shipper
-from proxy.records.sinks.file import FileSink
-from proxy.records.sinks.sink import Sink
-from proxy.records.sinks.stdout import StdoutSink
 from proxy.settings.address import listen_address
 from proxy.settings.load import Loaded
 from proxy.settings.sections import Settings
 from proxy.settings.values import masked, snapshot_of
 from proxy.telemetry.log import EventLog
 from proxy.telemetry.metrics import Metrics
-from proxy.telemetry.status import Status
+from proxy.telemetry.status import Status, TokenStatus
 
 # Load balancers need some seconds to see that an instance is not ready; on loopback there is none.
 _GRACE_SECONDS = 5.0
@@ -82,13 +84,27 @@ class Keeper:
             entropy=entropy,
         )
         observe = self._observe = fan_out(self._metrics.observe, self._log.observe, self._notary.observe)
+        self._migrations = Migrations(
+            Path(snapshot.data_directory),
+            clock=clock,
+            operated=self._notary.operated,
+            broadcast=self._broadcast,
+            tokens=self._tokens,
+            recovered=lambda: self._shipper.caught_up,
+            say=self._log.say,
+        )
+        self._migrations.share = share_of(
+            settings, weights=self._migrations.weights, pins=self._migrations.pins, clock=clock, entropy=entropy
+        )
+        self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
         self._shipper = Shipper(
             Path(snapshot.data_directory),
-            sinks=[*_sinks(settings), *collector_sinks(os.environ, clock=clock, say=self._log.say)],
+            sinks=sinks_of(settings, environ=os.environ, clock=clock, say=self._log.say),
             clock=clock,
             observe=observe,
             context=context,
             landmarks=self._notary.landmarks,
+            uncertain=self._migrations.pins.keep_uncertain,
         )
         self._generations = Generations(self._generation(settings, credentials), clock=clock)
         lock = asyncio.Lock()  # one replacement at a time
@@ -98,6 +114,7 @@ class Keeper:
             generations=self._generations,
             prover=Prover(clock=clock, entropy=entropy, observe=observe),
             taken=self._taken,
+            objection=lambda new: self._migrations.objection(snapshot_of(new, instance=instance).migrations),
             lock=lock,
             clock=clock,
             observe=observe,
@@ -130,23 +147,39 @@ class Keeper:
             tls=server_tls(Path(admin.certificate_file), Path(admin.key_file)) if admin.certificate_file else None,
         )
         await self._notary.open()
+        await self._migrations.open()
+        await self._migrations.share.begin()
+        await self._migrations.follow(snapshot.migrations)
+        self._guard.follow(settings, snapshot)
         self._notary.configured(masked(settings), digest=snapshot.digest)
         async with server, asyncio.TaskGroup() as tasks:
+            # What a crash left unanswered: its retries must be known before anyone is served.
+            await self._shipper.begin()
             tasks.create_task(self._shipper.run(), name="shipper")
+            looking = tasks.create_task(self._migrations.run(), name="migrations")
+            sharing = tasks.create_task(self._migrations.share.run(), name="replicas")
+            guarding = tasks.create_task(self._guard.run(), name="guard")
             rotating = tasks.create_task(self._rotation.run(), name="rotation")
             reloading = tasks.create_task(self._reload_on_signal(), name="reload on signal")
             stopping = tasks.create_task(self._stop_on_signal(), name="stop on signal")
             self._log.say(
                 f"payproxy {version('payproxy')} ({snapshot.environment}) serves callers on "
-                f"{', '.join(self._sockets.addresses)}; admin on {_places(server)}"
+                f"{', '.join(self._sockets.addresses)}; admin on {server.places}"
             )
             await self._generations.run()
-            for task in (stopping, reloading, rotating):
+            for task in (stopping, reloading, rotating, looking, guarding, sharing):
                 task.cancel()
             await self._notary.close()
             await self._shipper.worker_ended(self._notary.journal_name)
             await self._shipper.close()
         self._log.say("payproxy has stopped: every request that came in was answered and recorded")
+
+    async def close(self) -> None:
+        """Close what was made, however far `run` came."""
+        await self._generations.current.mints.close()
+        await self._notary.close()
+        await self._shipper.close()
+        self._migrations.close()
 
     def status(self) -> Status:
         """Return the instance at this instant, for health, metrics and pages."""
@@ -168,12 +201,21 @@ class Keeper:
             certificates=self._certificates,
             journal_backlog=self._shipper.backlog_records,
             log_dropped=tuple(self._shipper.dropped.items()),
+            migrations=self._migrations.states(),
+            migration_problem=self._migrations.problem,
         )
 
+    def _broadcast(self, message: dict[str, Any]) -> list[str]:
+        return self._generations.broadcast(message)
+
+    def _tokens(self) -> Iterable[TokenStatus]:
+        return self._generations.current.mints.statuses()
+
     def _generation(self, settings: Settings, credentials: Mapping[str, Credential]) -> Generation:
+        make_signing_key(settings, entropy=self._entropy)
         return Generation(
             settings,
-            snapshot_of(settings, instance=self._instance),
+            snapshot_of(settings, instance=self._instance, assertion_keys=assertion_keys(settings)),
             credentials,
             sockets=self._sockets,
             metrics=self._metrics,
@@ -181,12 +223,16 @@ class Keeper:
             entropy=self._entropy,
             observe=self._observe,
             say=self._log.say,
-            ended=self._shipper.worker_ended,
+            ended=self._worker_ended,
+            migrations=self._migrations,
+            migrated=self._migrated,
             serial=self._serial,
         )
 
     async def _taken(self, generation: Generation) -> None:
         """Look after what came with *generation*, which has taken over."""
+        await self._migrations.follow(generation.snapshot.migrations)
+        self._guard.follow(generation.settings, generation.snapshot)
         self._notary.configured(masked(generation.settings), digest=generation.snapshot.digest)
         await asyncio.to_thread(self._rotation.follow, generation.settings)
         await self._look_at_certificates()
@@ -194,12 +240,22 @@ class Keeper:
     async def _look_at_certificates(self) -> None:
         self._certificates = await asyncio.to_thread(certificates_in_use, self._generations.current.settings)
 
+    async def _worker_ended(self, worker: str) -> None:
+        self._migrations.pins.gone(worker)
+        await self._shipper.worker_ended(worker)
+
+    def _migrated(self, rows: list[MigratedRow]) -> None:
+        self._guard.migrated(rows)
+        for row in rows:
+            self._metrics.migrated(row.migration, row.side.value, row.outcome)
+
     def _actions(self) -> dict[str, Action]:
         return {
+            **migration_actions(self._migrations),
             "/api/tokens/retry": Action(
                 what='try to mint at once, as after `payproxy token`: {"credential": NAME, "audience": AUDIENCE}',
                 act=self._retry_tokens,
-            )
+            ),
         }
 
     def _retry_tokens(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -235,20 +291,6 @@ class Keeper:
         self._sockets.close()
         await self._clock.sleep(server.exchange_timeout + KILL_AFTER_SECONDS)
         self._generations.kill()
-
-
-def _places(server: AdminServer) -> str:
-    return ", ".join([*(f"{host}:{port}" for host, port in server.addresses), f"unix:{server.socket_path}"])
-
-
-def _sinks(settings: Settings) -> list[Sink]:
-    log = settings.request_log
-    sinks: list[Sink] = []
-    if log.stdout:
-        sinks.append(StdoutSink())
-    if log.file:
-        sinks.append(FileSink(Path(log.file)))
-    return [*sinks, *database_sinks(settings)]
 
 
 def _stderr_line(text: str) -> None:

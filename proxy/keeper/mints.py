@@ -50,7 +50,7 @@ class Mints:
                 publish=self._publish,
                 serial=lambda: next(serial),
             )
-            for key, origins in _origins(table).items()
+            for key, origins in table.origins().items()
         }
 
     async def run(self) -> None:
@@ -187,13 +187,6 @@ class _Outlet:
     async def _close_if_done(self) -> None:
         if self._retired and not self._minting:
             await self._endpoint.close()
-
-
-def _origins(table: RouteTable) -> dict[TokenKey, frozenset[str]]:
-    origins: dict[TokenKey, frozenset[str]] = {}
-    for route in table.routes:
-        origins[route.token_key] = origins.get(route.token_key, frozenset()) | {route.origin}
-    return origins
 
 
 def _board_message(slot: Slot) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from proxy.checks.files import check_settings_files
 from proxy.checks.offline import check_loaded
 from proxy.clock import Clock
 from proxy.credentials.credential import Credential, CredentialUnusable
+from proxy.credentials.keys import KeyUnusable
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import ConfigurationRefused, ConfigurationReplaced, Observer
 from proxy.keeper.generation import Generation
@@ -29,6 +30,7 @@ _AT_RESTART: Mapping[str, tuple[str, ...]] = {
     "server": ("listen", "workers"),
     "admin": ("listen", "console", "hosts", "certificate_file", "key_file", "operators"),
     "request_log": ("stdout", "file"),
+    "state": ("url", "url_file", "ca_file", "encryption_key_files"),
 }
 
 Make = Callable[[Settings, Mapping[str, Credential]], Generation]
@@ -41,7 +43,8 @@ class Refused(ValueError):
 class Reloader:
     """Replaces the generation in force; *read* reads the configuration, *make* makes a generation of it.
 
-    *taken* is told of each new one. `problem` says why the last reload was refused, "" if it was not.
+    *taken* is told of each new one; *objection* says what else speaks against one, "" for nothing. `problem` says why
+    the last reload was refused, "" if it was not.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Reloader:
         generations: Generations,
         prover: Prover,
         taken: Callable[[Generation], Awaitable[None]],
+        objection: Callable[[Settings], str],
         lock: asyncio.Lock,
         clock: Clock,
         observe: Observer,
@@ -62,6 +66,7 @@ class Reloader:
         self._generations = generations
         self._prover = prover
         self._taken = taken
+        self._objection = objection
         self._lock = lock
         self._clock = clock
         self._observe = observe
@@ -80,7 +85,7 @@ class Reloader:
                 self.problem = ""
 
     async def renew(self) -> None:
-        """Let new workers with the same configuration take over, to read its TLS files anew.
+        """Let new workers with the same configuration take over, to read the files of TLS and of the facade anew.
 
         Raises Refused if they can't be used. The caller holds the lock.
         """
@@ -89,7 +94,7 @@ class Reloader:
         faults = [
             f"{'.'.join(map(str, one.key))}: {one.what}; {one.fix}"
             for one in checked.complaints
-            if one.severity is Severity.ERROR and one.key[0] in {"server", "upstreams"}
+            if one.severity is Severity.ERROR and one.key[0] in {"server", "upstreams", "facade", "callers"}
         ]
         if faults:
             raise Refused("; ".join(faults[:_MOST_FAULTS]))
@@ -105,12 +110,15 @@ class Reloader:
         if loaded.settings is None or errors:
             more = f" (and {len(errors) - _MOST_FAULTS} more)" if len(errors) > _MOST_FAULTS else ""
             raise Refused(" | ".join(errors[:_MOST_FAULTS]) + more)
-        return as_at_start(loaded.settings, self._generations.current.settings)
+        settings, at_restart = as_at_start(loaded.settings, self._generations.current.settings)
+        if objection := self._objection(settings):
+            raise Refused(objection)
+        return settings, at_restart
 
     async def _credentials(self, settings: Settings) -> dict[str, Credential]:
         """Return the credentials of *settings*, those that are not in use already proven by a mint."""
         mints, base = self._generations.current.mints, Path(settings.data_directory)
-        keys = [route.token_key for route in route_table(snapshot_of(settings, instance="")).routes]
+        keys = list(route_table(snapshot_of(settings, instance="")).origins())
         credentials = {}
         for name, section in settings.credentials.items():
             try:
@@ -129,7 +137,7 @@ class Reloader:
     ) -> None:
         try:
             new = self._make(settings, credentials)
-        except CredentialUnusable as error:
+        except (CredentialUnusable, KeyUnusable, OSError) as error:
             raise Refused(str(error)) from None
         new.mints.adopt(self._generations.current.mints)
         if not await self._generations.succeed(new):

@@ -10,6 +10,7 @@ from proxy.credentials.key import TokenKey
 from proxy.entropy import Entropy
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import CredentialReplaced, Observer, ReplacementRefused
+from proxy.keeper.facade import signing_key_files
 from proxy.keeper.mints import Mints
 from proxy.keeper.watch import FileWatch
 from proxy.settings.credential import CredentialSection
@@ -20,8 +21,10 @@ from proxy.tokens.schedule import outage_delay, refusal_delay
 # A second look has to find the same, so a new file is tried after one to two of these.
 _LOOK_SECONDS = 1.0
 
-# The group of the files that workers read: TLS of the listener and towards the bank.
+# The groups of the files that workers read, or that are read for them: TLS of the listener and towards the bank, and
+# the facade's keys.
 TLS = "TLS"
+FACADE = "the facade"
 
 
 class Prover:
@@ -118,8 +121,8 @@ class Rotation:
                     await self._take(name)
 
     async def _take(self, name: str) -> None:
-        if name == TLS:
-            await self._take_tls()
+        if name in {TLS, FACADE}:
+            await self._take_for_workers(name)
             return
         mints = self._mints()
         if mints.credential(name) is None or name not in self._sections:
@@ -140,13 +143,13 @@ class Rotation:
             await self._taken(name)
             self._observe(CredentialReplaced(credential=name, fingerprint=credential.fingerprint))
 
-    async def _take_tls(self) -> None:
+    async def _take_for_workers(self, name: str) -> None:
         try:
             await self._renew()
         except (OSError, ValueError) as error:
-            self._refuse("TLS", TLS, str(error), retry_in=0)
+            self._refuse(name, name, str(error), retry_in=0)
         else:
-            await self._taken(TLS)
+            await self._taken(name)
 
     async def _loaded(self, name: str) -> Credential | CredentialUnusable:
         section = self._sections[name]
@@ -192,4 +195,7 @@ def _groups(settings: Settings) -> dict[str, list[str]]:
     groups[TLS] = [server.certificate_file, server.key_file, server.client_ca_file]
     for upstream in settings.upstreams.values():
         groups[TLS] += [upstream.ca_file, upstream.client_certificate_file, upstream.client_key_file]
+    groups[FACADE] = signing_key_files(settings)
+    for caller in settings.callers.values():
+        groups[FACADE] += caller.assertion_certificate_files
     return groups

@@ -2,9 +2,9 @@
 
 import contextlib
 import socket
-import stat
 from pathlib import Path
 
+from proxy.keeper.unix_socket import listened_on
 from proxy.settings.address import TcpAddress, UnixAddress
 
 _BACKLOG = 1024
@@ -85,9 +85,8 @@ def _tcp_sets(address: TcpAddress, *, workers: int) -> list[list[socket.socket]]
 
 def _unix_socket(path: str) -> socket.socket:
     place = Path(path)
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(place.lstat().st_mode) and not _somebody_answers(path):
-            place.unlink()
+    if not listened_on(place):
+        place.unlink(missing_ok=True)
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         one.bind(path)
@@ -97,12 +96,3 @@ def _unix_socket(path: str) -> socket.socket:
         one.close()
         raise
     return one
-
-
-def _somebody_answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-        return True

@@ -106,11 +106,12 @@ class Workers:
             if worker.process.returncode is None:
                 worker.process.kill()
 
-    def broadcast(self, message: dict[str, Any]) -> None:
-        """Send *message* to every worker that serves."""
-        for worker in self._alive.values():
-            if worker.state is not WorkerState.STARTING:
-                worker.send(message)
+    def broadcast(self, message: dict[str, Any]) -> list[str]:
+        """Send *message* to every worker that serves, and return their names."""
+        told = [worker for worker in self._alive.values() if worker.state is not WorkerState.STARTING]
+        for worker in told:
+            worker.send(message)
+        return [worker.name for worker in told]
 
     def statuses(self) -> tuple[WorkerStatus, ...]:
         """Return the living workers as people see them."""
@@ -193,6 +194,8 @@ class Workers:
                 worker.state = WorkerState.SERVING if self._draining is None else WorkerState.DRAINING
                 for greeting in self._greetings():
                     worker.send(greeting)
+                # It takes callers from here on: not before it knows which requests belong to which side.
+                worker.send({"type": "greeted"})
             else:
                 self._hear(worker, message)
 

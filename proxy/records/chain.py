@@ -1,12 +1,14 @@
 """The chain: each record carries its number, the hash of the one before, and a hash over its own exact bytes."""
 
 import re
+from binascii import hexlify
 from dataclasses import dataclass
 from hashlib import sha256
 
 # What the first record of an instance has as the hash before it.
 GENESIS = "0" * 64
 
+_BRACE = ord("}")
 _HASH_BYTES = len(b',"hash":"') + 64 + len(b'"}')
 _TAIL = re.compile(rb',"sequence":([1-9][0-9]{0,17}),"previous_hash":"([0-9a-f]{64})","hash":"([0-9a-f]{64})"\}\Z')
 
@@ -22,17 +24,21 @@ class Link:
 
 
 def chained(records: list[bytes], *, sequence: int, previous_hash: str) -> tuple[list[bytes], str]:
-    """Return *records*, JSON objects without line feed, as links behind record *sequence*, and the last one's hash.
+    """Return *records* as links behind record *sequence*, without line feed if they have one, and the last one's hash.
 
-    The hash is SHA-256 of all bytes before `,"hash":`, so that nothing is parsed here or when it is checked: 1.3 us.
+    They are JSON objects. The hash is SHA-256 of all bytes before `,"hash":`, so that nothing is parsed here or when it
+    is checked: 1.4 us, half of it for the hash itself.
     """
     previous = previous_hash.encode("ascii")
     links = []
     for record in records:
         sequence += 1
-        text = b'%b,"sequence":%d,"previous_hash":"%b"' % (record[:-1], sequence, previous)
-        previous = sha256(text).hexdigest().encode("ascii")
-        links.append(b'%b,"hash":"%b"}' % (text, previous))
+        text = (record[:-1] if record[-1] == _BRACE else record[:-2]) + b',"sequence":%d,"previous_hash":"%b"' % (
+            sequence,
+            previous,
+        )
+        previous = hexlify(sha256(text).digest())
+        links.append(text + b',"hash":"%b"}' % previous)
     return links, previous.decode("ascii")
 
 

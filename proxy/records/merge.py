@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from proxy.clock import Clock
 from proxy.records.segment import JOURNALS, segments
@@ -12,25 +13,35 @@ from proxy.records.tail import JournalTail
 # A dead worker's journal is recognised by its lock even if nobody says so: after the keeper itself was killed.
 LIVENESS_SECONDS = 1.0
 
+# Takes members retry, side, upstream and time of each (records/unknown.py).
+Uncertain = Callable[[list[dict[str, Any]]], None]
+
 
 class Merger:
     """Reads all journals below *data_directory*; what is in the stream and on disk there is removed from them.
 
-    *delivered* tells how far all sinks are.
+    *delivered* tells how far all sinks are. *uncertain* is told, before it is in the stream, of exchanges whose retry
+    must go where they went; it must not raise.
     """
 
     def __init__(
-        self, data_directory: Path, stream: Stream, *, clock: Clock, delivered: Callable[[], Position]
+        self,
+        data_directory: Path,
+        stream: Stream,
+        *,
+        clock: Clock,
+        delivered: Callable[[], Position],
+        uncertain: Uncertain = lambda _: None,
     ) -> None:
         self._directory = data_directory / JOURNALS
         self._stream = stream
         self._clock = clock
         self._delivered = delivered
+        self._uncertain = uncertain
         self._progress: Progress | None = None
         self._tails: dict[str, JournalTail] = {}
         self._ended: set[str] = set()
         self._liveness_at = 0.0
-        self._suspect: Position | None = None
 
     def __repr__(self) -> str:
         return f"<Merger {len(self._tails)} journals>"
@@ -56,6 +67,7 @@ class Merger:
         """Move some records; return whether those were all. Raises OSError, and then nothing has moved."""
         listed = self._listed()
         records: list[bytes] = []
+        uncertain: list[dict[str, Any]] = []
         complete = True
         try:
             for worker, tail in self._tails.items():
@@ -63,7 +75,10 @@ class Merger:
                 records += found
                 if read and tail.ended:
                     records += tail.unknown()
+                uncertain += tail.take_uncertain()
                 complete = complete and read
+            if uncertain:
+                self._uncertain(uncertain)
             retiring = [tail for tail in self._tails.values() if tail.retire()]
             if records or retiring:
                 progress = self._current()
@@ -119,17 +134,9 @@ class Merger:
         )
 
     def _may_remove(self) -> bool:
-        """Return whether what was read is safe: on disk in the stream, or if that fails, taken by every sink."""
-        if self._suspect is not None and self._delivered() < self._suspect:
-            return False
-        self._suspect = None
-        try:
-            self._stream.sync()
-        except OSError:
-            self._suspect = self._stream.end
-            self._stream.rotate()
-            return False
-        return True
+        """Return whether what was read is safe: on disk in the stream, or if that failed, taken by every sink."""
+        self._stream.sync()
+        return self._delivered() >= self._stream.suspect
 
     def _drop(self, worker: str) -> None:
         del self._tails[worker]

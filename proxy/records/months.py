@@ -54,7 +54,12 @@ def month_of(record_id: bytes) -> Month:
     """Return the month of the 16 bytes of *record_id*; raises ValueError if it is no UUIDv7 of a sensible year."""
     if len(record_id) != ID_BYTES or record_id[6] >> 4 != 7:
         raise ValueError("no UUIDv7")
-    return month_at(int.from_bytes(record_id[:6], "big") / 1000)
+    return month_at(time_of(record_id))
+
+
+def time_of(record_id: bytes) -> float:
+    """Return when the record of that id began, in epoch seconds."""
+    return int.from_bytes(record_id[:6], "big") / 1000
 
 
 def parse_month(text: str) -> Month | None:

@@ -1,10 +1,14 @@
-"""A key file of the proxy's own: made once, whole, for its owner only."""
+"""Key files of the installation's own: made once, whole, for their owner only, and read only if they are so."""
 
 import contextlib
+import errno
 import os
+import stat
 from pathlib import Path
 
 from proxy.entropy import Entropy
+
+_MOST_BYTES = 4096
 
 
 def make_once(path: Path, content: bytes, *, entropy: Entropy) -> None:
@@ -25,3 +29,21 @@ def make_once(path: Path, content: bytes, *, entropy: Entropy) -> None:
             os.link(made, path)
     finally:
         made.unlink()
+
+
+def read_key(path: Path, *, fewest: int) -> bytes:
+    """Return the key in *path* without a final line feed.
+
+    Raises OSError, also if others may read it or if it has less than *fewest* bytes, or more than 4096.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        key = os.read(descriptor, _MOST_BYTES + 1).removesuffix(b"\n")
+    finally:
+        os.close(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
+        raise PermissionError(errno.EPERM, "it must be a file that group and others can't read", str(path))
+    if not fewest <= len(key) <= _MOST_BYTES:
+        raise OSError(errno.EINVAL, f"it must hold {fewest} to {_MOST_BYTES} bytes", str(path))
+    return key

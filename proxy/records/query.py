@@ -1,7 +1,7 @@
 """What people look for in the request log, as a value: the databases narrow it down, `matches` decides."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from proxy.records.mask import Mask
 from proxy.records.months import Month, id_floor
 from proxy.records.record import LONGEST_TEXT, cut
+from proxy.records.tally import Tally
 from proxy.records.tombstone import Tombstone
 
 _AGO = re.compile(r"([0-9]{1,9})([smhdw])")
@@ -109,6 +110,12 @@ class Archive(Protocol):
 
     async def news(self) -> list[bytes]:
         """Return records that came since the last call, in the order of their coming; the first call returns none."""
+
+    async def tallies(self, routes: Sequence[str], *, since: float) -> list[Tally]:
+        """Return what came of the requests on *routes* from the beginning of the day (UTC) of *since* on."""
+
+    async def oldest(self) -> float | None:
+        """Return the time of the oldest record, in epoch seconds; None if there is none."""
 
     async def months(self) -> list[Month]:
         """Return the months that there are, the oldest first."""

@@ -48,6 +48,10 @@ class MadeAttempt(Protocol):
     connect_ms: float
     wait_ms: float
 
+    @property
+    def side(self) -> str:
+        """Return legacy or modern where a migration applies."""
+
 
 class FinishedExchange(Protocol):
     """One request after its end, as the data path leaves it; it is read some milliseconds later and not changed."""
@@ -90,6 +94,8 @@ class FinishedExchange(Protocol):
     def waited(self) -> float: ...  # noqa: D102 - the class docstring says it
     @property
     def index(self) -> tuple[tuple[str, str], ...]: ...  # noqa: D102 - the class docstring says it
+    @property
+    def retry(self) -> str: ...  # noqa: D102 - the class docstring says it
 
     @property
     def parties(self) -> Parties:
@@ -101,7 +107,10 @@ class FinishedExchange(Protocol):
 
 
 class RecordBuilder:
-    """Turns exchanges into lines of the journal, masking what callers and the bank gave."""
+    """Turns exchanges into lines of the journal, masking what callers and the bank gave.
+
+    On a migrated route they also have `retry`, by which a retry of the request is known again.
+    """
 
     def __init__(self, context: RecordContext, mask: Mask) -> None:
         self._context = context
@@ -131,6 +140,8 @@ class RecordBuilder:
             "index": self._index(exchange.index) if exchange.index else {},
             "config_digest": self._context.config_digest,
         }
+        if exchange.retry:
+            end["retry"] = exchange.retry
         return beginning.encode() + line(end)[1:]
 
     def exchange(self, exchange: FinishedExchange) -> bytes:
@@ -143,18 +154,22 @@ class RecordBuilder:
             f'"query_keys":{self._query_keys(exchange.query_keys)},{chosen},'
         )
         seconds = exchange.finished - exchange.began
+        attempts: list[dict[str, object]] = [
+            {
+                "started": self._time(attempt.started_wall),
+                "status": attempt.status,
+                "token_fingerprint": attempt.token_fingerprint,
+                "sent": attempt.sent,
+                "connect_ms": int(attempt.connect_ms * 1000 + 0.5) / 1000,
+                "wait_ms": int(attempt.wait_ms * 1000 + 0.5) / 1000,
+            }
+            for attempt in exchange.attempts
+        ]
+        if parties[8]:  # a migration applies, and a second send may have gone to its other side
+            for shown, attempt in zip(attempts, exchange.attempts, strict=True):
+                shown["side"] = attempt.side
         end = {
-            "attempts": [
-                {
-                    "started": self._time(attempt.started_wall),
-                    "status": attempt.status,
-                    "token_fingerprint": attempt.token_fingerprint,
-                    "sent": attempt.sent,
-                    "connect_ms": int(attempt.connect_ms * 1000 + 0.5) / 1000,
-                    "wait_ms": int(attempt.wait_ms * 1000 + 0.5) / 1000,
-                }
-                for attempt in exchange.attempts
-            ],
+            "attempts": attempts,
             "status": exchange.status,
             "origin": exchange.origin,
             "code": exchange.code,
@@ -172,6 +187,8 @@ class RecordBuilder:
             "index": self._index(exchange.index) if exchange.index else {},
             "config_digest": self._context.config_digest,
         }
+        if exchange.retry:
+            end["retry"] = exchange.retry
         return beginning.encode() + line(end)[1:]
 
     def _render(self, parties: Parties) -> tuple[str, str]:

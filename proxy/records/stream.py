@@ -1,6 +1,7 @@
 """The keeper's stream: all workers' records in one order, numbered, kept until every sink has them."""
 
 import contextlib
+import io
 import json
 import os
 from dataclasses import dataclass, field
@@ -9,11 +10,11 @@ from typing import Any
 
 from proxy.records.chain import GENESIS, chained
 from proxy.records.line import line
-from proxy.records.segment import segment_path, segments
+from proxy.records.segment import segment_path, segments, sync_directory
 
 NAME = "records"
 SEGMENT_BYTES = 4 * 1024 * 1024
-READ_BYTES = 256 * 1024
+READ_BYTES = 512 * 1024
 MARK = b'{"kind":"position"'
 
 
@@ -37,8 +38,17 @@ class Progress:
     carried: dict[str, list[str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records in a row, lines without line feed, and where in the stream they begin and end."""
+
+    begin: Position
+    records: list[bytes]
+    end: Position
+
+
 class Stream:
-    """Appends records and reads them again; raises OSError. One thread at a time uses it."""
+    """Appends records and reads them again; raises OSError. One thread at a time uses it, but for `fresh`."""
 
     def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.end = Position(1, 0, 0)
@@ -47,6 +57,11 @@ class Stream:
         self._segment_bytes = segment_bytes
         self._descriptor = -1
         self._marked = 1
+        self._pending = Batch(self.end, [], self.end)
+        self._fresh = Batch(self.end, [], self.end)
+        self._unsynced = False
+        self.suspect = self.end
+        self.trouble: OSError | None = None
 
     def __repr__(self) -> str:
         return f"<Stream {self.end.sequence} records, segment {self.end.segment}>"
@@ -56,7 +71,8 @@ class Stream:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for number in sorted(self._numbers(), reverse=True):
             path = self._path(number)
-            data = path.read_bytes()
+            # A machine that died may have left zeros where a page did not reach the disk.
+            data = path.read_bytes().partition(b"\0")[0]
             end = data.rfind(b"\n") + 1
             start = data.rfind(MARK, 0, end)
             while start > 0 and data[start - 1 : start] != b"\n":
@@ -71,6 +87,11 @@ class Stream:
             self.end = Position(number, end, mark["sequence"])
             self.hash = mark.get("hash", GENESIS)
             self._marked = number
+            self.close()
+            self._open_segment()
+            self._pending = Batch(self.end, [], self.end)
+            self._unsynced = True
+            self.sync()
             return Progress(journals=mark["journals"], carried=mark["open"])
         return Progress()
 
@@ -80,15 +101,25 @@ class Stream:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def rotate(self) -> None:
+        """Let the next append begin a new segment."""
+        self.close()
+        self.end = Position(self.end.segment + 1, 0, self.end.sequence)
+
     def append(self, records: list[bytes], progress: Progress) -> None:
-        """Append *records*, lines without line feed, as the next links of the chain, and *progress*."""
-        if self._descriptor >= 0 and self.end.offset >= self._segment_bytes:
-            self.rotate()
+        """Append *records*, lines with or without line feed, as the next links of the chain, and *progress*.
+
+        `sync` is to follow before anybody reads: sinks must not have what a machine that dies takes out of the chain.
+        """
+        if self.end.offset >= self._segment_bytes:
+            self.sync()
+            if self._descriptor >= 0:
+                self.rotate()
         if self._descriptor < 0:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._descriptor = os.open(self._path(self.end.segment), flags, 0o600)
-        lines, last = chained(records, sequence=self.end.sequence, previous_hash=self.hash)
-        sequence = self.end.sequence + len(records)
+            self._open_segment()
+        begin = self.end
+        lines, last = chained(records, sequence=begin.sequence, previous_hash=self.hash)
+        sequence = begin.sequence + len(records)
         mark = {
             "kind": "position",
             "sequence": sequence,
@@ -96,40 +127,61 @@ class Stream:
             "journals": progress.journals,
             "open": progress.carried,
         }
-        lines.append(line(mark))
-        data = b"\n".join(lines)
+        data = b"\n".join([*lines, line(mark)])
         try:
-            written = 0
+            written = os.pwrite(self._descriptor, data, begin.offset)
             while written < len(data):
-                written += os.pwrite(self._descriptor, data[written:], self.end.offset + written)
+                written += os.pwrite(self._descriptor, data[written:], begin.offset + written)
         except OSError:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self.end.offset)
+                os.ftruncate(self._descriptor, begin.offset)
             raise
-        self.end = Position(self.end.segment, self.end.offset + written, sequence)
+        self.end = Position(begin.segment, begin.offset + written, sequence)
         self.hash = last
-        self._marked = self.end.segment
+        self._marked = begin.segment
+        self._pending.records.extend(lines)
+        self._unsynced = True
 
     def sync(self) -> None:
-        """Return once all appended records are on disk."""
-        if self._descriptor >= 0:
-            os.fdatasync(self._descriptor)
+        """Return once all appended records are on disk; if that fails, with its `trouble`, and all is `suspect` so far.
 
-    def rotate(self) -> None:
-        """Let the next append begin a new segment; what the closed one holds is synced first."""
-        with contextlib.suppress(OSError):
-            self.sync()
-        self.close()
-        self.end = Position(self.end.segment + 1, 0, self.end.sequence)
+        They can be read in either case. The next ones go into another segment after a failure: nobody knows what it has
+        left of this one.
+        """
+        if not self._unsynced:
+            return
+        self._unsynced = False
+        try:
+            os.fdatasync(self._descriptor)
+            self.trouble = None
+        except OSError as error:
+            self.trouble = error
+            self.suspect = self.end
+            self.rotate()
+        self._fresh = Batch(self._pending.begin, self._pending.records, self.end)
+        self._pending = Batch(self.end, [], self.end)
+
+    def fresh(self, position: Position) -> tuple[list[bytes], Position] | None:
+        """Return what `read` would if that takes no file; from any thread.
+
+        That is what the last `sync` was about, for a reader that keeps up, or that there is nothing.
+        """
+        if position == self.end:
+            return [], position
+        fresh = self._fresh
+        return (fresh.records, fresh.end) if fresh.begin == position and fresh.records else None
 
     def read(self, position: Position) -> tuple[list[bytes], Position]:
         """Return records from *position* on, lines without line feed, and where the next ones begin."""
         while position < self.end:
+            if found := self.fresh(position):
+                return found
             last = position.segment == self.end.segment
             data = self._data(position, self.end.offset if last else None)
             size = data.rfind(b"\n") + 1
             if size:
-                records = [item for item in data[: size - 1].split(b"\n") if not item.startswith(MARK)]
+                lines = io.BytesIO(data[:size]).readlines()
+                records = [item[:-1] for item in lines if not item.startswith(MARK)]
                 position = Position(position.segment, position.offset + size, position.sequence + len(records))
                 if records:
                     return records, position
@@ -148,6 +200,11 @@ class Stream:
     def first(self) -> Position:
         """Return the oldest place that is kept; its sequence number is not known and stands at the end's."""
         return Position(min(self._numbers(), default=self.end.segment), 0, self.end.sequence)
+
+    def _open_segment(self) -> None:
+        path = self._path(self.end.segment)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        sync_directory(self._directory)
 
     def _data(self, position: Position, end: int | None) -> bytes:
         """Return complete lines from *position* on, up to READ_BYTES unless the first one is longer."""

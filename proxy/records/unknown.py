@@ -1,5 +1,9 @@
-"""What is told of an exchange whose worker ended before it: made of its intents, which is all there is."""
+"""What is told of an exchange whose worker ended before it: made of its intents, which is all there is.
 
+And which exchanges those are whose retry must go where they went, since nobody knows what the bank made of them.
+"""
+
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +14,8 @@ from proxy.records.line import line
 def unknown_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
     """Return the record of an exchange whose worker ended: nobody knows whether the bank acted on its last attempt."""
     first = intents[0]
-    kept = {name: first[name] for name in _FROM_INTENT}
+    # A second attempt may have gone to the other side of a migration.
+    kept = {name: first[name] for name in _FROM_FIRST} | {name: intents[-1][name] for name in _FROM_LAST}
     last = len(intents) - 1
     attempts = [
         {
@@ -24,7 +29,7 @@ def unknown_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
         }
         for number, intent in enumerate(intents)
     ]
-    outcome = {
+    outcome: dict[str, Any] = {
         "attempts": attempts,
         "status": 0,
         "origin": "proxy",
@@ -42,10 +47,34 @@ def unknown_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
         "index": first["index"],
         "config_digest": first["config_digest"],
     }
+    if "retry" in first:
+        outcome["retry"] = first["retry"]
     return line({"kind": "exchange", "id": first["id"], **kept, **outcome})
 
 
-_FROM_INTENT = (
+def uncertain(text: bytes) -> dict[str, Any] | None:
+    """Return members of the exchange that the line *text* tells of if a retry of it must go where it went, else None.
+
+    That is an intent that nothing followed, or a record of what ended unknown, with a 5xx of the bank or unheard by its
+    caller; and there is a retry key.
+    """
+    if RETRY not in text:
+        return None
+    told: dict[str, Any] = json.loads(text)
+    if "retry" not in told:
+        return None  # a header of that name is in its index
+    if told["kind"] == "exchange":
+        sent = told["sent_upstream"]
+        ended_well = sent == Sent.YES and told["status"] < 500 and not told["caller_left"]
+        if sent == Sent.NO or ended_well:
+            return None
+    return {name: told[name] for name in ("retry", "side", "upstream", "time")}
+
+
+# What a line of an exchange has that may have to be known again.
+RETRY = b',"retry":"'
+
+_FROM_FIRST = (
     "version",
     "time",
     "environment",
@@ -57,6 +86,8 @@ _FROM_INTENT = (
     "route",
     "path",
     "query_keys",
+)
+_FROM_LAST = (
     "upstream",
     "credential",
     "audience",

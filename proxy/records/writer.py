@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from proxy.clock import Clock
+from proxy.records.priority import give_way
 from proxy.records.segment import JOURNALS, LOCK_SUFFIX, Segment, segment_path, segments, spool_size
 
 Waiter = asyncio.Future[None]
@@ -90,6 +91,8 @@ class JournalWriter:
         self._thread.join()
 
     def _run(self) -> None:
+        # Where both share a processor, the next sync has three times as many intents then, for 10 us less each.
+        give_way()
         try:
             self._probe()
             self._opened()

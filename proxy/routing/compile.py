@@ -1,17 +1,23 @@
 """From plain values to compiled rules: the one table that the data path, the keeper and `explain` share."""
 
 from proxy.credentials.key import TokenKey
-from proxy.routing.table import Route, RouteTable
-from proxy.settings.snapshot import CredentialValues, RouteValues, Snapshot, UpstreamValues
+from proxy.migration.side import Policy, Side
+from proxy.routing.table import Route, RouteMigration, RouteSide, RouteTable
+from proxy.settings.snapshot import (
+    CredentialValues,
+    MigrationValues,
+    RouteValues,
+    SideValues,
+    Snapshot,
+    UpstreamValues,
+)
 
 
 def route_table(snapshot: Snapshot) -> RouteTable:
     """Return the compiled rules of *snapshot*; raises KeyError for a reference that the settings would refuse."""
-    upstreams = {upstream.name: upstream for upstream in snapshot.upstreams}
-    credentials = {credential.name: credential for credential in snapshot.credentials}
-    return RouteTable(
-        _route(values, upstreams[values.upstream], credentials[values.credential]) for values in snapshot.routes
-    )
+    sides = _Sides(snapshot)
+    migrations = {route: migration for migration in snapshot.migrations for route in migration.routes}
+    return RouteTable(_route(values, migrations.get(values.name), sides) for values in snapshot.routes)
 
 
 def token_key(credential: CredentialValues, *, audience: str, scope: str) -> TokenKey:
@@ -44,19 +50,66 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _route(values: RouteValues, upstream: UpstreamValues, credential: CredentialValues) -> Route:
+class _Sides:
+    """Makes sides of names."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._upstreams = {upstream.name: upstream for upstream in snapshot.upstreams}
+        self._credentials = {credential.name: credential for credential in snapshot.credentials}
+
+    def side(self, *, upstream: str, credential: str, audience: str, scope: str) -> RouteSide:
+        values = self._upstreams[upstream]
+        return RouteSide(
+            upstream=upstream,
+            upstream_host=values.host,
+            host_header=host_header_of(values),
+            origin=origin_of(values),
+            prefix=values.prefix,
+            token_key=token_key(self._credentials[credential], audience=audience, scope=scope),
+        )
+
+    def of(self, values: SideValues, *, own_upstream: str) -> RouteSide:
+        return self.side(
+            upstream=values.upstream or own_upstream,
+            credential=values.credential,
+            audience=values.audience,
+            scope=values.scope,
+        )
+
+
+def policy_of(values: MigrationValues) -> Policy:
+    """Return how the migration of *values* spreads its requests."""
+    return Policy(
+        name=values.name,
+        sticky=values.sticky,
+        methods=frozenset(values.methods),
+        pinned={
+            **dict.fromkeys(values.pinned_legacy, Side.LEGACY),
+            **dict.fromkeys(values.pinned_modern, Side.MODERN),
+        },
+        fallback=values.fallback,
+    )
+
+
+def _route(values: RouteValues, migration: MigrationValues | None, sides: _Sides) -> Route:
     return Route(
         name=values.name,
         path=values.path,
         methods=frozenset(values.methods),
         callers=frozenset(values.callers),
-        upstream=values.upstream,
-        upstream_host=upstream.host,
-        host_header=host_header_of(upstream),
-        origin=origin_of(upstream),
-        prefix=upstream.prefix,
+        own=sides.side(
+            upstream=values.upstream, credential=values.credential, audience=values.audience, scope=values.scope
+        ),
         strip_prefix=values.strip_prefix,
-        token_key=token_key(credential, audience=values.audience, scope=values.scope),
         replay_limit=values.replay_body_bytes,
         remint_on=values.remint_on,
+        migration=_migration(migration, values, sides) if migration is not None else None,
+    )
+
+
+def _migration(values: MigrationValues, route: RouteValues, sides: _Sides) -> RouteMigration:
+    return RouteMigration(
+        policy=policy_of(values),
+        legacy=sides.of(values.legacy, own_upstream=route.upstream),
+        modern=sides.of(values.modern, own_upstream=route.upstream),
     )

@@ -136,16 +136,18 @@ class RequestHead:
             passed, named = raw.passed, raw.named
         else:
             passed, named = _sort(raw.headers, limits)
-        if b"connection" in named:
-            passed = _without_named(passed, named[b"connection"], limits)
         host = named.get(b"host")
         if host not in limits.accepted_hosts:
             _check_host(host, target, limits, http_1_0=http_1_0)
-        if not limits.allow_browsers and (b"origin" in named or b"sec-fetch-site" in named):
-            raise BrowserRefused(
-                "The request comes from a web page (Origin or Sec-Fetch-Site); see server.allow_browsers."
-            )
-        expects = b"expect" in named and _expects_continue(named[b"expect"], http_1_0=http_1_0)
+        expects = False
+        if len(named) > 1 or host is None:
+            if b"connection" in named:
+                passed = _without_named(passed, named[b"connection"], limits)
+            if not limits.allow_browsers and (b"origin" in named or b"sec-fetch-site" in named):
+                raise BrowserRefused(
+                    "The request comes from a web page (Origin or Sec-Fetch-Site); see server.allow_browsers."
+                )
+            expects = b"expect" in named and _expects_continue(named[b"expect"], http_1_0=http_1_0)
         return cls(raw.method, target, http_1_0, passed, raw.content_length, raw.chunked, expects, named)
 
     @property

@@ -6,6 +6,7 @@ from typing import Any
 
 from proxy.credentials.key import TokenKey
 from proxy.errors import MethodNotAllowed, NoRoute
+from proxy.migration.side import Policy
 from proxy.settings.snapshot import RemintValues
 
 # Callers choose paths, so what is remembered of them is bounded in number and length.
@@ -14,22 +15,49 @@ _LONGEST_REMEMBERED = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """A rule; *origin*, *upstream_host* and *host_header* say where it sends, *prefix* goes before the path there."""
+class RouteSide:
+    """Where a rule sends and with which token.
 
-    name: str
-    path: str
-    methods: frozenset[str]
-    callers: frozenset[str]
+    *upstream* is its name; *origin*, *upstream_host* and *host_header* say where it is, *prefix* goes before the path
+    there.
+    """
+
     upstream: str
     upstream_host: str
     host_header: str
     origin: str
     prefix: str
-    strip_prefix: str
     token_key: TokenKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteMigration:
+    """The two sides of a rule that moves from one credential to another."""
+
+    policy: Policy
+    legacy: RouteSide
+    modern: RouteSide
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A rule; *own* is what its table says by itself: with a *migration*, that is one of the two sides."""
+
+    name: str
+    path: str
+    methods: frozenset[str]
+    callers: frozenset[str]
+    own: RouteSide
+    strip_prefix: str
     replay_limit: int
     remint_on: tuple[RemintValues, ...]
+    migration: RouteMigration | None = None
+
+    @property
+    def sides(self) -> tuple[RouteSide, ...]:
+        """Return every way that a request of this rule may take."""
+        migration = self.migration
+        return (self.own,) if migration is None else (self.own, migration.legacy, migration.modern)
 
 
 @dataclass(slots=True)
@@ -44,7 +72,9 @@ class RouteTable:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
-        self.remembered: dict[tuple[str, str, str], Any] = {}  # plans by method, path and caller, made by `plan`
+        # Made by `plan`, by method, path and caller: plans, and where the rule is migrated what both sides share.
+        self.remembered: dict[tuple[str, str, str], Any] = {}
+        self.remembered_sides: dict[tuple[str, str, str], Any] = {}
         self._root = _Node()
         for position, route in enumerate(self.routes):
             node = self._root
@@ -72,12 +102,13 @@ class RouteTable:
             raise MethodNotAllowed("A rule takes this path, but not this method.", allowed=tuple(sorted(allowed)))
         raise NoRoute("No rule takes this path; `payproxy explain METHOD PATH` shows how the rules are read.")
 
-    def remember(self, key: tuple[str, str, str], plan: object) -> None:
-        """Keep *plan*, which these rules led to, for the next request with the same *key*."""
-        if sum(map(len, key)) <= _LONGEST_REMEMBERED:
-            if len(self.remembered) >= _REMEMBERED:
-                self.remembered.clear()
-            self.remembered[key] = plan
+    def origins(self) -> dict[TokenKey, frozenset[str]]:
+        """Return every token that these rules may need, on either side, with the origins that it may go to."""
+        origins: dict[TokenKey, frozenset[str]] = {}
+        for route in self.routes:
+            for side in route.sides:
+                origins[side.token_key] = origins.get(side.token_key, frozenset()) | {side.origin}
+        return origins
 
     def _rules_on(self, path: str) -> list[tuple[int, Route]]:
         """Return the rules whose path is *path* or some whole segments of its beginning, with their positions."""
@@ -100,3 +131,11 @@ class RouteTable:
 
     def __repr__(self) -> str:
         return f"<RouteTable of {len(self.routes)} rules>"
+
+
+def remember(kept: dict[tuple[str, str, str], Any], key: tuple[str, str, str], plan: object) -> None:
+    """Keep in *kept* what the rules led to, for the next request with the same *key*."""
+    if sum(map(len, key)) <= _LONGEST_REMEMBERED:
+        if len(kept) >= _REMEMBERED:
+            kept.clear()
+        kept[key] = plan

@@ -1,70 +1,39 @@
 """The request log's database: where it is, said as a URL that never shows its password."""
 
-import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from proxy.secret import Secret
 from proxy.settings.fields import unacceptable
+from proxy.settings.masked_url import MaskedUrl, UrlUnusable, read_url_file
 
 SQLITE = "sqlite:"
 POSTGRES = ("postgresql://", "postgres://")
 EXTRA = "postgres"
-MAX_URL_FILE_BYTES = 8192
 # Of libpq's modes those that know the server for who it is.
 VERIFIED_MODES = frozenset({"verify-ca", "verify-full"})
-
-_PASSWORD = re.compile(r"(?<=://)([^:/?#]*):(.*)@", re.DOTALL)
-_SECRET_PARAMETERS = re.compile(r"(?<=[?&])((?:ssl)?password)=[^&]*", re.IGNORECASE)
 
 
 class DatabaseUnusable(ValueError):
     """The database can't be used as it is configured; the message says why and how to mend it, without the URL."""
 
 
-class DatabaseUrl(str):
-    """A URL of a database: as text it has `***` for its password, and only `reveal` gives all of it."""
+class DatabaseUrl(MaskedUrl):
+    """A URL of a database."""
 
-    __slots__ = ("_text",)
-    _text: str
-
-    def __new__(cls, text: str) -> Self:
-        """Keep *text* beside what may be shown of it."""
-        url = super().__new__(cls, _SECRET_PARAMETERS.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", text)))
-        url._text = text
-        return url
-
-    def reveal(self) -> str:
-        """Return the whole URL: call it in the line that connects, nowhere else."""
-        return self._text
+    __slots__ = ()
 
     @property
     def postgres(self) -> bool:
         """Return whether it names a PostgreSQL server."""
         return self.startswith(POSTGRES)
-
-    @property
-    def has_password(self) -> bool:
-        """Return whether there is a password in it."""
-        return str(self) != self._text
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, DatabaseUrl) and other._text == self._text
-
-    def __ne__(self, other: object) -> bool:
-        # str has one of its own, which would compare what is shown.
-        return not self == other
-
-    def __hash__(self) -> int:
-        return hash(self._text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,23 +84,10 @@ def database_of(url: DatabaseUrl, url_file: str, *, data_directory: Path) -> Dat
 def read_url(path: Path) -> DatabaseUrl:
     """Return the URL that the file *path* holds; raises DatabaseUnusable, also if others than its owner may read it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise DatabaseUnusable("is not a regular file; name the file itself")
-            if status.st_mode & 0o077:
-                raise DatabaseUnusable(f"group or others may read it; run `chmod 600 {path}`")
-            data = file.read(MAX_URL_FILE_BYTES + 1)
-    except OSError as error:
-        raise DatabaseUnusable(
-            f"can't be read: {(error.strerror or 'error').lower()}; correct its path, owner or mode"
-        ) from None
-    try:
-        text = data.decode().strip()
-    except UnicodeDecodeError:
-        raise DatabaseUnusable("is not UTF-8; write the URL into it") from None
-    fault = "is empty" if not text else _fault(text) if len(data) <= MAX_URL_FILE_BYTES else "is too long for a URL"
+        text = read_url_file(path)
+    except UrlUnusable as error:
+        raise DatabaseUnusable(str(error)) from None
+    fault = _fault(text)
     if fault:
         raise DatabaseUnusable(f"{fault}; {_FIX}")
     return DatabaseUrl(text)

@@ -40,10 +40,14 @@ _OUT_OF_BOUNDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """Settings without what is broken: *routes* by their position in the file, *broken* the keys that were left out."""
+    """Settings without what is broken: *routes* by their position in the file, *broken* the keys that were left out.
+
+    *route_names* has the broken rules' too: a reference to one of them is no fault.
+    """
 
     settings: Settings
     routes: Mapping[int, RouteSection]
+    route_names: frozenset[str]
     broken: frozenset[Key]
 
     def names(self, section: str) -> frozenset[str]:
@@ -64,6 +68,11 @@ class _Drafting:
         self._broken: set[Key] = set()
         routes = self._values.get("routes")
         self._numbers = list(range(len(routes))) if isinstance(routes, list) else []
+        self._route_names = frozenset(
+            name
+            for route in (routes if isinstance(routes, list) else ())
+            if isinstance(route, dict) and isinstance(name := route.get("name"), str)
+        )
 
     def run(self) -> tuple[Draft, list[Complaint]]:
         complaints = [self._unknown_section(name) for name in self._values if name not in Settings.model_fields]
@@ -82,7 +91,8 @@ class _Drafting:
         else:
             settings = Settings(environment="mock")
         routes = dict(zip(self._numbers, settings.routes, strict=True)) if settings.routes else {}
-        return Draft(settings=settings, routes=routes, broken=frozenset(self._broken)), complaints
+        draft = Draft(settings=settings, routes=routes, route_names=self._route_names, broken=frozenset(self._broken))
+        return draft, complaints
 
     def _unknown_section(self, name: str) -> Complaint:
         return Complaint(key=(name,), what="unknown key", fix=_suggestion(name, ()))

@@ -67,6 +67,11 @@ def url_parts(url: str) -> UrlParts:
     return UrlParts(split.scheme, split.hostname.lower(), port or default_port, split.path.rstrip("/"))
 
 
+def is_token(text: str) -> bool:
+    """Return whether *text* can be the name of a header or of a method (RFC 9110 5.6.2)."""
+    return _TOKEN.fullmatch(text) is not None
+
+
 def segments(path: str) -> tuple[str, ...] | None:
     """Return the segments of *path* ("/" has none), or None if it is not made of whole, safe segments."""
     if path == "/":
@@ -198,6 +203,14 @@ RoutePath = Annotated[
         "write it like /payment/v2, without a final slash or %",
     ),
 ]
+PlainPath = Annotated[
+    str,
+    _checked(
+        lambda text: segments(text) and "*" not in text,
+        f"the path {_IS_SEGMENTS}",
+        "write it like /oauth2/token, without a final slash, * or %",
+    ),
+]
 StripPrefix = Annotated[
     str,
     _checked(
@@ -231,6 +244,7 @@ Bytes = Annotated[int, Field(ge=0)]
 
 # TOML has arrays only; tuples keep the sections immutable, so the outer type alone is read leniently.
 Names = Annotated[tuple[RequiredText, ...], Strict(strict=False)]
+PathTexts = Annotated[tuple[PathText, ...], Strict(strict=False)]
 HostNames = Annotated[tuple[HostName, ...], Strict(strict=False)]
 HeaderNames = Annotated[tuple[HeaderName, ...], Strict(strict=False)]
 Methods = Annotated[tuple[Method, ...], Strict(strict=False)]

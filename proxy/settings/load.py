@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxy.settings import exposure, rules
+from proxy.settings import exposure, facade_rules, migration_rules, rules
 from proxy.settings.database import DatabaseUrl
 from proxy.settings.draft import draft_of
 from proxy.settings.findings import Complaint, Finding, Key, Severity, in_order
 from proxy.settings.lines import key_lines
+from proxy.settings.masked_url import MaskedUrl
 from proxy.settings.places import Places, places
 from proxy.settings.sections import Settings
 from proxy.settings.sources import (
@@ -42,6 +43,9 @@ _CHECKS = (
     rules.callers,
     rules.credentials,
     rules.database,
+    migration_rules.migrations,
+    facade_rules.facade,
+    facade_rules.state,
     exposure.listeners,
     exposure.hosts,
     exposure.pairs,
@@ -222,6 +226,13 @@ def _secrets_in_file(values: Mapping[str, Any]) -> Iterable[Complaint]:
                 what="a password does not belong into this file",
                 fix="name a file with the URL in database_file, or set PAYPROXY_REQUEST_LOG__DATABASE; and give the "
                 "role another password if others have seen this one",
+            )
+        if key == ("state", "url") and isinstance(value, str) and MaskedUrl(value).has_password:
+            yield Complaint(
+                key=key,
+                what="a password does not belong into this file",
+                fix="name a file with the URL in url_file, or set PAYPROXY_STATE__URL; and change the password if "
+                "others have seen this one",
             )
         if len(key) == 3 and key[0] == "credentials" and key[2] == "client_secret":
             yield Complaint(

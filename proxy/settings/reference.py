@@ -5,6 +5,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from proxy.settings.credential import PRESETS
+from proxy.settings.section import Section
 from proxy.settings.sections import Settings
 from proxy.settings.shape import Kind, kind_of, sections
 
@@ -49,9 +50,13 @@ def settings_table() -> str:
             by_flavor = title == "[credentials.*]" and key in _PRESET_KEYS
             default = "by flavor" if by_flavor else _default(field)
             kind = kind_of(field)
-            shown = kind.value if kind is not Kind.SECTION else "list of tables"
+            shown = kind.value if kind is not Kind.SECTION else _section_kind(field)
             rows.append(f"| `{name}` | {shown} | {default} | {_cell(field.description or '')} |")
     return "\n".join(rows) + "\n"
+
+
+def _section_kind(field: FieldInfo) -> str:
+    return "list of tables" if isinstance(field.default, tuple) else "table"
 
 
 def _default(field: FieldInfo) -> str:
@@ -66,6 +71,8 @@ def _literal(value: object) -> str:
         return str(value).lower()
     if isinstance(value, str):
         return f'"{value}"'
+    if isinstance(value, Section):
+        return "{}"
     if isinstance(value, tuple):
         return "[" + ", ".join(_literal(one) for one in value) + "]"
     return str(value)

@@ -17,13 +17,14 @@ def references(draft: Draft) -> Iterator[Complaint]:
     """Every name of an upstream, credential or caller must be the name of a table."""
     for number, route in draft.routes.items():
         key: Key = ("routes", number)
-        yield from _unknown(draft, "upstreams", [route.upstream], (*key, "upstream"))
-        yield from _unknown(draft, "credentials", [route.credential], (*key, "credential"))
-        yield from _unknown(draft, "callers", route.callers, (*key, "callers"))
-    yield from _unknown(draft, "credentials", draft.settings.admin.ready_requires, ("admin", "ready_requires"))
+        yield from unknown_names(draft, "upstreams", [route.upstream], (*key, "upstream"))
+        yield from unknown_names(draft, "credentials", [route.credential], (*key, "credential"))
+        yield from unknown_names(draft, "callers", route.callers, (*key, "callers"))
+    yield from unknown_names(draft, "credentials", draft.settings.admin.ready_requires, ("admin", "ready_requires"))
 
 
-def _unknown(draft: Draft, section: str, names: Iterable[str], key: Key) -> Iterator[Complaint]:
+def unknown_names(draft: Draft, section: str, names: Iterable[str], key: Key) -> Iterator[Complaint]:
+    """Complain of each of *names* that no table of *section* has."""
     if (section,) in draft.broken:
         return
     known = draft.names(section)
@@ -54,7 +55,7 @@ def rules(draft: Draft) -> Iterator[Complaint]:
 def _covered(draft: Draft) -> Iterator[Complaint]:
     earlier: list[RouteSection] = []
     for number, route in draft.routes.items():
-        wider = [other for other in earlier if _covers(other.path, route.path)]
+        wider = [other for other in earlier if covers(other.path, route.path)]
         takers = [other for other in wider if not other.methods or set(other.methods) & set(route.methods)]
         taken_all = any(not other.methods for other in takers)
         taken = {method for other in takers for method in other.methods}
@@ -68,7 +69,7 @@ def _covered(draft: Draft) -> Iterator[Complaint]:
         earlier.append(route)
 
 
-def _covers(wide: str, narrow: str) -> bool:
+def covers(wide: str, narrow: str) -> bool:
     """Return whether every path that *narrow* matches is matched by *wide* too."""
     wide_parts, narrow_parts = segments(wide) or (), segments(narrow) or ()
     if len(wide_parts) > len(narrow_parts):
@@ -81,7 +82,7 @@ def callers(draft: Draft) -> Iterator[Complaint]:
     named = draft.settings.callers
     for name, caller in named.items():
         unread = any(one[:2] == ("callers", name) for one in draft.broken)
-        if not (unread or caller.networks or caller.api_key_sha256 or caller.certificate_subject):
+        if not (unread or caller.networks or caller.certificate_subject or _keyed(caller)):
             yield Complaint(
                 key=("callers", name),
                 what="the caller has no proof, so that everyone would be it",
@@ -108,9 +109,14 @@ def callers(draft: Draft) -> Iterator[Complaint]:
             )
 
 
+def _keyed(caller: CallerSection) -> bool:
+    """Return whether it proves itself by a key, or by the token that a client of the facade gets."""
+    return bool(caller.api_key_sha256 or caller.facade_client_id)
+
+
 def _same_proofs(one: CallerSection, other: CallerSection) -> bool:
     """Return whether a request can match both equally well; two callers with different keys can't be mixed up."""
-    if one.api_key_sha256 or other.api_key_sha256 or one.certificate_subject != other.certificate_subject:
+    if _keyed(one) or _keyed(other) or one.certificate_subject != other.certificate_subject:
         return False
     if not one.networks and not other.networks:
         return bool(one.certificate_subject)

@@ -7,6 +7,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from proxy.settings.credential import CredentialSection
 from proxy.settings.database import DatabaseText
+from proxy.settings.facade import FacadeSection
 from proxy.settings.fields import (
     BaseUrl,
     Bytes,
@@ -22,6 +23,7 @@ from proxy.settings.fields import (
     Networks,
     OptionalListen,
     PathText,
+    PathTexts,
     RequiredText,
     RouteName,
     RoutePath,
@@ -30,7 +32,9 @@ from proxy.settings.fields import (
     StripPrefix,
     Text,
 )
+from proxy.settings.migration import MigrationSection
 from proxy.settings.section import Section
+from proxy.settings.state import StateSection
 
 Environment = Literal["mock", "client-testing", "production"]
 
@@ -142,6 +146,10 @@ class CallerSection(Section):
     max_requests_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0, description="above: 429; 0 = unlimited"
     )
+    facade_client_id: Text = Field("", description="what it calls itself at the facade's token endpoint")
+    assertion_certificate_files: PathTexts = Field(
+        (), description="certificates of the keys that sign its client assertions for the facade; else it sends its key"
+    )
 
 
 class RequestLogSection(Section):
@@ -187,6 +195,9 @@ class Settings(BaseSettings):
     routes: Annotated[tuple[RouteSection, ...], Strict(strict=False)] = Field((), description="the rules, in order")
     callers: dict[Name, CallerSection] = Field({}, description="who may call")
     request_log: RequestLogSection = Field(RequestLogSection(), description="where records go")
+    state: StateSection = Field(StateSection(), description="what replicas share")
+    migrations: dict[Name, MigrationSection] = Field({}, description="rules that move to another credential")
+    facade: FacadeSection = Field(FacadeSection(), description="the token endpoint for callers that mint by themselves")
 
     @classmethod
     def settings_customise_sources(

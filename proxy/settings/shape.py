@@ -85,6 +85,12 @@ def text_kind(key: Key) -> Kind | None:
     return None if kind is Kind.SECTION else kind
 
 
+def holds_paths(field: FieldInfo) -> bool:
+    """Return whether *field* is a list of paths."""
+    inner = get_args(field.annotation)
+    return kind_of(field) is Kind.LIST and any(isinstance(mark, FilePath) for mark in get_args(inner[0]))
+
+
 def value_of(text: str, kind: Kind) -> Any:
     """Return *text*, as variables, secret files and flags carry it, as a value of *kind*.
 

@@ -84,13 +84,57 @@ class RouteValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallerValues:
-    """Who may call; *api_key_sha256* in lower-case hex."""
+    """Who may call; *api_key_sha256* in lower-case hex.
+
+    *facade_client_id* is who it is to the facade; *assertion_keys* are the RSA keys, modulus as hex and public
+    exponent, in the certificates that verify its assertions.
+    """
 
     name: str
     networks: tuple[str, ...]
     api_key_sha256: tuple[str, ...]
     certificate_subject: str
     max_requests_per_second: float
+    facade_client_id: str = ""
+    assertion_keys: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideValues:
+    """One side of a migration; *scope* is the effective one, *upstream* is "" for each route's own."""
+
+    credential: str
+    audience: str
+    scope: str
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationValues:
+    """Two credentials on *routes*; *sticky* is "caller", "request" (for *methods* only) or "header:NAME"."""
+
+    name: str
+    routes: tuple[str, ...]
+    legacy: SideValues
+    modern: SideValues
+    sticky: str
+    methods: tuple[str, ...]
+    pinned_legacy: tuple[str, ...]
+    pinned_modern: tuple[str, ...]
+    fallback: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FacadeValues:
+    """The token endpoint for callers that mint by themselves; *token_lifetime* in seconds.
+
+    Without *signing_key_files* the key is facade.key in the data directory, which the keeper makes at its start.
+    """
+
+    paths: tuple[str, ...]
+    token_lifetime: int
+    signing_key_files: tuple[str, ...]
+    accepted_assertion_audiences: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +165,8 @@ class Snapshot:
     routes: tuple[RouteValues, ...]
     callers: tuple[CallerValues, ...]
     request_log: RequestLogValues
+    migrations: tuple[MigrationValues, ...] = ()
+    facade: FacadeValues | None = None
 
 
 def encode(snapshot: Snapshot) -> bytes:
@@ -137,6 +183,8 @@ def _build(kind: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return typing.cast("type", kind)(**{name: _build(hints[name], item) for name, item in value.items()})
+    if isinstance(kind, types.UnionType):
+        return None if value is None else _build(next(one for one in kind.__args__ if one is not types.NoneType), value)
     if isinstance(kind, types.GenericAlias) and typing.get_origin(kind) is tuple:
         inner = typing.get_args(kind)
         kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner

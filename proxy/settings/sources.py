@@ -11,7 +11,7 @@ from typing import Any
 
 from proxy.secret import Secret
 from proxy.settings.findings import Complaint, Key, nearest
-from proxy.settings.shape import Kind, field_at, kind_of, names_in, text_kind, value_of
+from proxy.settings.shape import Kind, field_at, holds_paths, kind_of, names_in, text_kind, value_of
 
 PREFIX = "PAYPROXY_"
 DELIMITER = "__"
@@ -164,12 +164,19 @@ def with_absolute_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
     """Return *values* with every path that is not empty made absolute, relative ones starting at *base*."""
     absolute: dict[str, Any] = copied(values)
     for key, value in leaves(values):
-        kind_field = field_at(key)
-        if isinstance(value, str) and value and kind_field is not None and kind_of(kind_field) is Kind.PATH:
+        field = field_at(key)
+        if field is None:
+            continue
+        made: Any = None
+        if isinstance(value, str) and value and kind_of(field) is Kind.PATH:
+            made = str(base / value)
+        elif isinstance(value, list) and holds_paths(field):
+            made = [str(base / one) if isinstance(one, str) and one else one for one in value]
+        if made is not None:
             table: Any = absolute
             for part in key[:-1]:
                 table = table[part]
-            table[key[-1]] = str(base / value)
+            table[key[-1]] = made
     return absolute
 
 

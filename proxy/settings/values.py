@@ -2,18 +2,25 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from proxy.settings.address import listen_address
+from proxy.settings.facade import FacadeSection
 from proxy.settings.fields import url_parts
+from proxy.settings.migration import SideSection
 from proxy.settings.sections import Settings
 from proxy.settings.snapshot import (
     CallerValues,
     CredentialValues,
+    FacadeValues,
+    MigrationValues,
     RemintValues,
     RequestLogValues,
     RouteValues,
     ServerValues,
+    SideValues,
     Snapshot,
     UpstreamValues,
 )
@@ -32,8 +39,14 @@ def digest(settings: Settings) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def snapshot_of(settings: Settings, *, instance: str) -> Snapshot:
-    """Return what a worker of *instance* gets to know of *settings*."""
+AssertionKeys = Mapping[str, tuple[tuple[str, int], ...]]
+
+
+def snapshot_of(settings: Settings, *, instance: str, assertion_keys: AssertionKeys = MappingProxyType({})) -> Snapshot:
+    """Return what a worker of *instance* gets to know of *settings*.
+
+    *assertion_keys* are the callers' RSA keys, modulus in hex and exponent, as read from their certificates.
+    """
     server, log = settings.server, settings.request_log
     return Snapshot(
         environment=settings.environment,
@@ -57,7 +70,7 @@ def snapshot_of(settings: Settings, *, instance: str) -> Snapshot:
         upstreams=_upstreams(settings),
         credentials=_credentials(settings),
         routes=_routes(settings),
-        callers=_callers(settings),
+        callers=_callers(settings, assertion_keys),
         request_log=RequestLogValues(
             durability=log.durability,
             intent_methods=log.intent_methods,
@@ -65,6 +78,8 @@ def snapshot_of(settings: Settings, *, instance: str) -> Snapshot:
             body_hmac_key_file=log.body_hmac_key_file,
             spool_bytes=log.spool_bytes,
         ),
+        migrations=_migrations(settings),
+        facade=_facade(settings.facade),
     )
 
 
@@ -125,7 +140,7 @@ def _routes(settings: Settings) -> tuple[RouteValues, ...]:
     )
 
 
-def _callers(settings: Settings) -> tuple[CallerValues, ...]:
+def _callers(settings: Settings, assertion_keys: AssertionKeys) -> tuple[CallerValues, ...]:
     return tuple(
         CallerValues(
             name=name,
@@ -133,6 +148,45 @@ def _callers(settings: Settings) -> tuple[CallerValues, ...]:
             api_key_sha256=tuple(value.lower() for value in caller.api_key_sha256),
             certificate_subject=caller.certificate_subject,
             max_requests_per_second=caller.max_requests_per_second,
+            facade_client_id=caller.facade_client_id,
+            assertion_keys=assertion_keys.get(name, ()),
         )
         for name, caller in settings.callers.items()
+    )
+
+
+def _migrations(settings: Settings) -> tuple[MigrationValues, ...]:
+    return tuple(
+        MigrationValues(
+            name=name,
+            routes=migration.routes,
+            legacy=_side(settings, migration.legacy),
+            modern=_side(settings, migration.modern),
+            sticky=migration.sticky,
+            methods=migration.methods,
+            pinned_legacy=migration.pin.legacy,
+            pinned_modern=migration.pin.modern,
+            fallback=migration.fallback,
+        )
+        for name, migration in settings.migrations.items()
+    )
+
+
+def _side(settings: Settings, side: SideSection) -> SideValues:
+    return SideValues(
+        credential=side.credential,
+        audience=side.audience,
+        scope=side.scope or settings.credentials[side.credential].default_scope,
+        upstream=side.upstream,
+    )
+
+
+def _facade(facade: FacadeSection) -> FacadeValues | None:
+    if not facade.paths:
+        return None
+    return FacadeValues(
+        paths=facade.paths,
+        token_lifetime=facade.token_lifetime,
+        signing_key_files=facade.signing_key_files,
+        accepted_assertion_audiences=facade.accepted_assertion_audiences,
     )

@@ -1,14 +1,14 @@
 """Faults on demand: which request gets one, and which faults there are.
 
-A fault is aimed by path prefix, by the client that the request's credential belongs to, and by method, and may be
-limited in number. Of each group (see `GROUPS`) a request meets at most one fault, the one added first, so two faults
+A fault is aimed by path prefix, by the client that the request's credential belongs to, by method and by headers that
+the request has, and may be limited in number. Of each group (see `GROUPS`) a request meets at most one fault, the one added first, so two faults
 with `times=1` are met by two requests, one after the other. Faults of the groups "break" and "delay" come after the
 request was executed (the payment is made, the token minted, the answer is lost or late); those of "instead" and "early"
 replace its execution. A fault that acts before the body was read can't know a client that only the body names.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -61,11 +61,13 @@ GROUPS = {
 }
 BEFORE_THE_BODY = ("early", "reading")
 AFTER_THE_BODY = ("instead", "delay", "break")
+Header = Callable[[str], str | None]
 WHEN_MINTING = ("lifetime", "fields", "repeat")
 _JSON_TYPES: Mapping[str, type | tuple[type, ...]] = {
     "times": (int, type(None)),
     "status": int,
     "headers": dict,
+    "having": dict,
     "body": (str, type(None)),
     "seconds": (int, float),
     "fields": dict,
@@ -78,6 +80,7 @@ _JSON_TYPES: Mapping[str, type | tuple[type, ...]] = {
 class Fault:
     """One fault: where (*path* prefix, *client* id, *method*; "" is any), how often (*times*, None is always), what.
 
+    *having* are headers that the request must have, with these values.
     *early* makes REFUSE and STATUS answer before the body is read. *seconds* is for UNREAD, SLOW, STALLED and LIFETIME.
     """
 
@@ -85,6 +88,7 @@ class Fault:
     path: str = ""
     client: str = ""
     method: str = ""
+    having: Mapping[str, str] = field(default_factory=dict)
     times: int | None = None
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -133,14 +137,19 @@ class _Armed:
         self.left = fault.times
         self.met = 0
 
-    def hits(self, path: str, client: str, method: str) -> bool:
+    def hits(self, path: str, client: str, method: str, header: Header) -> bool:
         fault = self.fault
         return (
             self.left != 0
             and path.startswith(fault.path)
             and fault.client in ("", client)
             and fault.method in ("", method)
+            and all(header(name) == value for name, value in fault.having.items())
         )
+
+
+def _no_header(_: str) -> None:
+    """Return None, as a request without any header does."""
 
 
 class Faults:
@@ -161,12 +170,17 @@ class Faults:
         """Take all faults away."""
         self._armed.clear()
 
-    def take(self, groups: tuple[str, ...], *, path: str, client: str, method: str) -> dict[str, Fault]:
-        """Return what the request meets, at most one fault of each of *groups*, by group; each counts as happened."""
+    def take(
+        self, groups: tuple[str, ...], *, path: str, client: str, method: str, header: Header = _no_header
+    ) -> dict[str, Fault]:
+        """Return what the request meets, at most one fault of each of *groups*, by group; each counts as happened.
+
+        *header* returns the request's value of a header, or None.
+        """
         met: dict[str, Fault] = {}
         for armed in self._armed:
             group = armed.fault.group
-            if group in groups and group not in met and armed.hits(path, client, method):
+            if group in groups and group not in met and armed.hits(path, client, method, header):
                 met[group] = armed.fault
                 armed.met += 1
                 if armed.left is not None:

@@ -119,7 +119,9 @@ class Bank:
         if call.path.startswith(PREFIX):
             await _read_body(request, call)
             return await deliver(request, control(call, world), broken=None, world=world)
-        early = world.faults.take(BEFORE_THE_BODY, path=call.path, client=call.received.client_id, method=call.method)
+        early = world.faults.take(
+            BEFORE_THE_BODY, path=call.path, client=call.received.client_id, method=call.method, header=call.header
+        )
         call.received.meets(early.values())
         if "reading" in early:
             await world.clock.sleep(early["reading"].seconds)
@@ -183,7 +185,7 @@ class Bank:
         client = call.received.client_id
         if call.path.startswith(TOKEN_PREFIXES):
             client = client_named(call)
-        met = faults.take(AFTER_THE_BODY, path=call.path, client=client, method=call.method)
+        met = faults.take(AFTER_THE_BODY, path=call.path, client=client, method=call.method, header=call.header)
         call.received.meets(met.values())
         return met
 

@@ -250,7 +250,9 @@ def _scope(client: Client, asked: str) -> str:
 
 
 def _minted(call: Call, client: Client, world: World, *, audience: str, scope: str) -> Answer:
-    met = world.faults.take(WHEN_MINTING, path=call.path, client=client.client_id, method=call.method)
+    met = world.faults.take(
+        WHEN_MINTING, path=call.path, client=client.client_id, method=call.method, header=call.header
+    )
     lifetime = met["lifetime"].seconds if "lifetime" in met else client.lifetime
     token = world.tokens.latest(client, audience=audience) if "repeat" in met else ""
     token = token or world.tokens.issue(

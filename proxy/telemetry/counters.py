@@ -46,6 +46,14 @@ class Attempt(Protocol):
         """Return the status of the answer, 0 without one."""
 
     @property
+    def upstream(self) -> str:
+        """Return the upstream's name."""
+
+    @property
+    def credential(self) -> str:
+        """Return the credential's name."""
+
+    @property
     def sent(self) -> Sent:
         """Return whether the bank may have it."""
 
@@ -123,7 +131,8 @@ class Counters:
 
     def __init__(self, *, server_addresses: Mapping[str, str]) -> None:
         self._addresses = dict(server_addresses)
-        self._server: dict[tuple[str, str, int, str, str], Row] = {}
+        # Beside each row the one of the route's overhead, which saves a look-up.
+        self._server: dict[tuple[str, str, int, str, str], tuple[Row, Row]] = {}
         self._client: dict[tuple[str, int], Row] = {}
         self._overhead: dict[str, Row] = {}
         self._replays: dict[tuple[str, str], Row] = {}
@@ -142,26 +151,20 @@ class Counters:
             "yes" if sent == "yes" else "no" if sent == "no" else "unknown",
             exchange.code,
         )
-        row = self._server.get(key)
-        if row is None:
-            row = self._server[key] = [0] * (len(DURATION_BOUNDS) + 2)
+        row, own_row = self._server.get(key) or self._begin(key)
         row[bisect_left(DURATION_BOUNDS, seconds)] += 1
         row[-1] += seconds
-
-        row = self._overhead.get(route)
-        if row is None:
-            row = self._overhead[route] = [0] * (len(OVERHEAD_BOUNDS) + 2)
         own = seconds - exchange.waited
         if own < 0:
             own = 0.0
-        row[bisect_left(OVERHEAD_BOUNDS, own)] += 1
-        row[-1] += own
+        own_row[bisect_left(OVERHEAD_BOUNDS, own)] += 1
+        own_row[-1] += own
 
         for attempt in exchange.attempts:
             status = attempt.status
             # What was never sent waited for nothing: it stands in payproxy_errors_total.
             if status or attempt.sent != "no":
-                self._answered(exchange.upstream, status, attempt.wait_ms / 1000)
+                self._answered(attempt.upstream, status, attempt.wait_ms / 1000)
         if exchange.replayed or exchange.note:
             self._replay(exchange)
 
@@ -172,12 +175,20 @@ class Counters:
         overhead, self._overhead = self._overhead, {}
         replays, self._replays = self._replays, {}
         kinds: dict[str, list[list[Any]]] = {
-            "server": [[*key, row] for key, row in server.items()],
+            "server": [[*key, row] for key, (row, _) in server.items()],
             "client": [[*key, row] for key, row in client.items()],
             "overhead": [[route, row] for route, row in overhead.items()],
             "replays": [[*key, row] for key, row in replays.items()],
         }
         return {kind: rows for kind, rows in kinds.items() if rows}
+
+    def _begin(self, key: tuple[str, str, int, str, str]) -> tuple[Row, Row]:
+        route = key[1]
+        own = self._overhead.get(route)
+        if own is None:
+            own = self._overhead[route] = [0] * (len(OVERHEAD_BOUNDS) + 2)
+        rows = self._server[key] = ([0] * (len(DURATION_BOUNDS) + 2), own)
+        return rows
 
     def _answered(self, upstream: str, status: int, seconds: float) -> None:
         key = (self._addresses.get(upstream, upstream), status)
@@ -190,20 +201,24 @@ class Counters:
     def _replay(self, exchange: Exchange) -> None:
         outcome = replay_outcome(exchange)
         if outcome:
-            row = self._replays.setdefault((exchange.credential, outcome), [0])
+            row = self._replays.setdefault((exchange.attempts[0].credential, outcome), [0])
             row[0] += 1
 
 
 def replay_outcome(exchange: Exchange) -> str:
     """Return what a refused token led to, "" if none was refused.
 
-    Sent again: succeeded, refused (the fresh token too) or failed. Not sent again: body_not_held (too large),
+    Sent again: succeeded, refused (the other token too) or failed. Not sent again: body_not_held (too large),
     no_newer_token (no budget, or no mint), prevented (no connection or no intent).
     """
     if exchange.replayed:
-        if exchange.note == "fresh_token_refused":
+        if exchange.note in ("fresh_token_refused", "legacy_token_refused"):
             return "refused"
         return "failed" if exchange.origin == "proxy" else "succeeded"
+    if not exchange.attempts:  # a request to the facade, noted as such
+        return ""
+    if exchange.note == "modern_token_missing":  # it fell back before the first send: no token was refused
+        return ""
     if exchange.note in ("", "body_not_held", "no_newer_token"):
         return exchange.note
     # Any other note is the code of what stood in the way.

@@ -50,6 +50,7 @@ def ready(status: Status) -> tuple[Check, ...]:
         _verdict("draining", failed="the instance is stopping" if status.draining else ""),
         _first_mints(status),
         _verdict("reload", degraded=status.reload_problem),
+        *_migrations(status),
         *_credentials(status),
     )
 
@@ -110,6 +111,11 @@ def _credentials(status: Status) -> Iterator[Check]:
         else:
             troubled = [token for token in tokens if token.tried and (token.error_code or not token.usable)]
             yield _verdict(f"credential/{name}", degraded="; ".join(_why(token) for token in troubled))
+
+
+def _migrations(status: Status) -> Iterator[Check]:
+    if status.migrations or status.migration_problem:
+        yield _verdict("migrations", degraded=status.migration_problem)
 
 
 def _why(token: TokenStatus) -> str:

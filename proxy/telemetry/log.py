@@ -4,13 +4,20 @@ from collections.abc import Callable
 
 from proxy.clock import Clock, timestamp
 from proxy.events import (
+    CallerHeld,
     ClockSkewMeasured,
     ConfigurationRefused,
     ConfigurationReplaced,
     CredentialReplaced,
     Event,
+    GuardHindered,
+    MigrationRolledBack,
     MintFailed,
     ReplacementRefused,
+    SinkFailed,
+    SinkRecovered,
+    StreamFailed,
+    StreamRecovered,
     TokenMinted,
     WorkerEnded,
     WorkerStarted,
@@ -74,4 +81,40 @@ def _change(event: Event) -> str:
         case ConfigurationRefused():
             return f"configuration refused, the old one stays in force: {event.cause}"
         case _:
+            return _guard(event)
+
+
+def _guard(event: Event) -> str:
+    match event:
+        case MigrationRolledBack():
+            return (
+                f"guard: migration {event.migration} went back from weight {event.weight_before} to {event.weight}: "
+                f"{event.reason}; {_at_hand(event.legacy_token_at_hand)}"
+            )
+        case CallerHeld():
+            return (
+                f"guard: migration {event.migration} keeps {event.caller or 'the anonymous caller'} on legacy: "
+                f"{event.reason}; {_at_hand(event.legacy_token_at_hand)}"
+            )
+        case GuardHindered():
+            return f"guard: migration {event.migration}: {event.cause}"
+        case _:
+            return _request_log(event)
+
+
+def _request_log(event: Event) -> str:
+    match event:
+        case SinkFailed():
+            return f"request log: {event.sink} takes no records, they are kept meanwhile: {event.cause}"
+        case SinkRecovered():
+            return f"request log: {event.sink} takes records again"
+        case StreamFailed():
+            return f"request log: the keeper can't write its files, the workers' journals keep all: {event.cause}"
+        case StreamRecovered():
+            return "request log: the keeper writes its files again"
+        case _:
             return ""
+
+
+def _at_hand(legacy_token: bool) -> str:  # noqa: FBT001 - one question, one answer
+    return "a legacy token is at hand" if legacy_token else "NO legacy token is at hand: look at that credential now"

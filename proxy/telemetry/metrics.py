@@ -41,6 +41,7 @@ class Metrics:
         self._errors: dict[_Key, Row] = {}
         self._replays: dict[_Key, Row] = {}
         self._mints: dict[_Key, Row] = {}
+        self._migrated: dict[_Key, Row] = {}
         self._skews: dict[str, float] = {}
         self._processes = ProcessReader()
         self._registry = CollectorRegistry(auto_describe=False)
@@ -78,6 +79,10 @@ class Metrics:
             _add(self._overhead, (route,), row)
         for (credential, outcome), row in replays:
             _add(self._replays, (credential, outcome), row)
+
+    def migrated(self, migration: str, side: str, outcome: str) -> None:
+        """Count an attempt on a migrated route."""
+        _add(self._migrated, (migration, side, outcome), [1])
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """Return content type and text: OpenMetrics if *accept*, the header, names it, else Prometheus' text format."""
@@ -124,6 +129,12 @@ class Metrics:
             self._replays,
         )
         yield from self._tokens(status)
+        yield _counter(
+            "payproxy_migration_requests",
+            "What came of requests on migrated routes, by side: ok, client_error, forbidden, refused, failed, none.",
+            ("migration", "side", "outcome"),
+            self._migrated,
+        )
         yield from _gauges(status)
         yield from self._processes.read(status.workers)
 
@@ -218,6 +229,12 @@ def _gauges(status: Status) -> Iterator[Metric]:
         "Records that a sink never got.",
         ("sink",),
         {(sink,): [count] for sink, count in status.log_dropped},
+    )
+    yield _gauge(
+        "payproxy_migration_weight_ratio",
+        "Share of a migration that is on the modern side, 0 to 1.",
+        ("migration",),
+        (((one.name,), one.weight / 100) for one in status.migrations),
     )
     yield _gauge(
         "payproxy_config_last_reload_successful",

@@ -79,6 +79,29 @@ class WorkerStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationStatus:
+    """A migration at one instant: *weight* of 100 callers are on modern; *when* it was set, in epoch seconds.
+
+    *phase* is legacy, ramp or modern. *last_good* is where a rollback goes; *guard_pinned* are the callers that the
+    guard keeps on legacy. A side's token is at hand if requests could be sent with it now; *modern_tokens* say more.
+    """
+
+    name: str
+    weight: int
+    version: int
+    who: str
+    when: float
+    reason: str
+    phase: str
+    last_good: int
+    guard_pinned: tuple[str, ...] = ()
+    finished: bool = False
+    legacy_token_at_hand: bool = False
+    modern_token_at_hand: bool = False
+    modern_tokens: tuple[TokenStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """The keeper at one instant.
 
@@ -102,6 +125,8 @@ class Status:
     certificates: tuple[CertificateStatus, ...] = ()
     journal_backlog: int = 0
     log_dropped: tuple[tuple[str, int], ...] = ()
+    migrations: tuple[MigrationStatus, ...] = ()
+    migration_problem: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values, each token with what its last error means."""

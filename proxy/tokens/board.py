@@ -36,6 +36,7 @@ class Board:
         self._changes: dict[TokenKey, asyncio.Future[str]] = {}
         self._asked = 0
         self._answers: dict[int, asyncio.Future[str]] = {}
+        self._behind: dict[tuple[TokenKey, str], int] = {}
         self._abandoned = False
 
     def get(self, key: TokenKey) -> AccessToken | None:
@@ -65,12 +66,12 @@ class Board:
 
     async def replace(self, refused: AccessToken, route: str, *, until: float) -> AccessToken | None:
         """Return a token newer than *refused*, minted if the budget allows it; None if there is none to be had."""
-        newer = self._newer(refused)
+        newer = self.newer(refused)
         if newer is not None:
             return newer
         answer = self.refuse(refused, route)
         await asyncio.wait([answer], timeout=max(until - self._clock.monotonic(), 0))
-        return self._newer(refused)
+        return self.newer(refused)
 
     def refuse(self, refused: AccessToken, route: str) -> "asyncio.Future[str]":
         """Tell the keeper that the bank refused *refused*; its answer comes after the new token, if there is one."""
@@ -84,6 +85,36 @@ class Board:
             {"type": "refused", "ask": self._asked, "key": refused.key.digest, "mint": refused.mint, "route": route}
         )
         return answer
+
+    def refuse_behind(self, refused: AccessToken, route: str) -> None:
+        """Tell the keeper of *refused* for a request that does not wait, since it has another token to go on with.
+
+        If *refused* was itself minted for such a request, the keeper is told that too: as after a second send that was
+        refused again, the next one mints later.
+        """
+        before = self._behind.get((refused.key, route), refused.mint)
+        if before < refused.mint:
+            self.replayed(refused.key, route, refused_again=True)
+        self._behind[refused.key, route] = max(before, refused.mint)
+        self.refuse(refused, route)
+
+    def is_short(self, key: TokenKey) -> bool:
+        """Return whether the last mint for *key* failed; not so while its first or next one is under way."""
+        return key in self._shortages
+
+    def proven(self, key: TokenKey, route: str) -> bool:
+        """Return whether the tokens for *key* may be trusted: none was refused since the bank took the last one."""
+        return (key, route) not in self._behind
+
+    def accepted(self, key: TokenKey, route: str) -> None:
+        """Note that the bank took a token for *key*: if it is newer than what `refuse_behind` told of, it helped."""
+        before = self._behind.get((key, route))
+        if before is None:
+            return
+        token = self.get(key)
+        if token is not None and token.mint > before:
+            del self._behind[key, route]
+            self.replayed(key, route, refused_again=False)
 
     def replayed(self, key: TokenKey, route: str, *, refused_again: bool) -> None:
         """Tell the keeper how the second send ended, which sets how soon the next one may mint."""
@@ -130,7 +161,8 @@ class Board:
         self._answers.clear()
         self._changes.clear()
 
-    def _newer(self, than: AccessToken) -> AccessToken | None:
+    def newer(self, than: AccessToken) -> AccessToken | None:
+        """Return a token that was minted later than *than*, None if there is none here."""
         token = self.get(than.key)
         return token if token is not None and token.mint > than.mint else None
 

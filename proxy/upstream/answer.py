@@ -4,6 +4,7 @@ import contextlib
 from typing import Protocol
 
 from proxy.errors import UpstreamFault, UpstreamReset
+from proxy.upstream.head import AnswerHead
 from proxy.upstream.parser import AnswerParser
 
 
@@ -23,41 +24,32 @@ class Source(Protocol):
 class Answer:
     """A checked head, and the body as it comes.
 
-    `complete`: the whole body came with the head and is `body`. `bodiless`: none follows by method or status, whatever
-    `content_length` and `chunked` say. Header names and values are as the bank wrote them, in its order; trailers are
-    dropped.
+    `complete`: the whole body came with the head and is `body`; there is no *parser* then, or it has nothing more.
+    `bodiless`: none follows by method or status, whatever `content_length` says. Trailers are dropped.
     """
 
-    __slots__ = (
-        "_parser",
-        "_peeked",
-        "_source",
-        "_unread",
-        "bodiless",
-        "body",
-        "chunked",
-        "complete",
-        "content_length",
-        "headers",
-        "reason",
-        "status",
-    )
+    __slots__ = ("_parser", "_ready", "_source", "bodiless", "body", "complete", "content_length", "head", "status")
 
-    def __init__(self, source: Source, parser: AnswerParser) -> None:
+    def __init__(
+        self, source: Source, head: AnswerHead, body: bytes, *, bodiless: bool, parser: AnswerParser | None = None
+    ) -> None:
         self._source: Source | None = source
         self._parser = parser
-        self._peeked = b""
-        self.status = parser.status
-        self.reason = parser.reason
-        self.headers = parser.headers
-        self.content_length = parser.content_length
-        self.chunked = parser.chunked
-        self.bodiless = parser.bodiless
-        self.complete = parser.complete
-        self.body = self._unread = parser.take() if parser.complete else b""
+        self.head = head
+        self.status = head.status
+        self.content_length = head.content_length
+        self.bodiless = bodiless
+        self.complete = parser is None
+        self.body = body
+        self._ready = body
 
     def __repr__(self) -> str:
         return f"<Answer [{self.status}, {'complete' if self.complete else 'body to come'}]>"
+
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Return names and values, in the bank's order and spelling."""
+        return self.head.headers
 
     async def read(self) -> bytes:
         """Return the next piece of the body, b"" at its end.
@@ -65,13 +57,10 @@ class Answer:
         Raises UpstreamReset, UpstreamBadResponse or UpstreamTimedOut when the body is cut off; what came before the cut
         is returned first.
         """
-        if self.complete:
-            piece, self._unread = self._unread, b""
-            return piece
-        if self._peeked:
-            piece, self._peeked = self._peeked, b""
-            return piece
         parser = self._parser
+        if self._ready or parser is None:
+            piece, self._ready = self._ready, b""
+            return piece
         while True:
             piece = parser.take()
             if piece:
@@ -88,12 +77,12 @@ class Answer:
         """Return up to about *limit* bytes from the body's beginning and leave them to be read; raises as `read`."""
         if self.complete:
             return self.body[:limit]
-        if not self._peeked:
+        if not self._ready:
             pieces = [await self.read()]
             while pieces[-1] and sum(map(len, pieces)) < limit:
                 pieces.append(await self.read())
-            self._peeked = b"".join(pieces)
-        return self._peeked[:limit]
+            self._ready = b"".join(pieces)
+        return self._ready[:limit]
 
     def release(self) -> None:
         """Be done with it, read or not: the connection goes back to the pool or is closed. Idempotent."""
@@ -104,10 +93,11 @@ class Answer:
 
     async def drain(self, limit: int) -> None:
         """Read and drop up to *limit* bytes, then release; a body known to be longer is not read at all."""
+        parser = self._parser
         try:
-            if self.content_length is None or self.content_length <= limit:
+            if parser is not None and (self.content_length is None or self.content_length <= limit):
                 with contextlib.suppress(UpstreamFault):  # nobody wants this body, so nobody misses it
-                    while limit >= 0 and not self._parser.complete:
+                    while limit >= 0 and not parser.complete:
                         limit -= len(await self.read())
         finally:
             self.release()

@@ -2,7 +2,7 @@
 
 import asyncio
 import select
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -15,9 +15,9 @@ from proxy.errors import (
 )
 from proxy.upstream.answer import Answer
 from proxy.upstream.faults import broken, unsent
-from proxy.upstream.parser import AnswerParser
+from proxy.upstream.parser import BODILESS, AnswerParser, whole_answer
 from proxy.upstream.timer import NEVER, LazyTimer
-from proxy.upstream.upload import PIECE_BYTES, send_stream, send_whole
+from proxy.upstream.upload import PIECE_BYTES, send_pieces, send_stream
 from proxy.upstream.waker import Waker
 
 WRITE_HIGH_BYTES = 131072  # unsent bytes of a request at which its sender waits
@@ -65,15 +65,18 @@ class Connection(asyncio.Protocol):
         "_home",
         "_idle_since",
         "_idle_timeout",
+        "_new_future",
         "_news",
         "_parser",
         "_poll",
         "_reading_paused",
+        "_reply",
         "_request_complete",
         "_response_timeout",
         "_room",
         "_state",
         "_timer",
+        "_to_head",
         "_transport",
         "_writing_paused",
         "connect_ms",
@@ -94,11 +97,14 @@ class Connection(asyncio.Protocol):
         self._state = _TAKEN
         self._poll = select.poll()
         self._timer = LazyTimer(self._expired, clock=clock)
-        self._news = Waker()  # for the answer
+        self._new_future: Callable[[], asyncio.Future[Answer]] = asyncio.get_running_loop().create_future
+        self._reply: asyncio.Future[Answer] | None = None  # what `send` waits for
+        self._news = Waker()  # for the answer's body, and for uploads
         self._room = Waker()  # to write
         self._deadline = NEVER
         self._idle_since = 0.0
-        self._parser = AnswerParser()
+        self._to_head = False
+        self._parser: AnswerParser | None = None  # of an answer that did not come in one piece
         self._answer: Answer | None = None
         self._failure: ProxyError | None = None
         self._request_complete = False
@@ -115,6 +121,19 @@ class Connection(asyncio.Protocol):
         """Tell whether this connection will carry no further byte."""
         return self._state is _CLOSED
 
+    def send_whole(self, message: bytes, *, to_head: bool, now: float, deadline: float) -> "asyncio.Future[Answer]":
+        """Hand over a whole small request at monotonic *now*; the future gives its answer as soon as its head is there.
+
+        What `send` does without a coroutine, for requests that leave in one write; whoever gives up waiting calls
+        `abort`. The future raises what `send` raises; this raises UpstreamUnreachable, and nothing was sent.
+        """
+        self._begin(to_head=to_head, now=now, deadline=deadline)
+        self.sent = self._request_complete = True
+        reply = self._reply = self._new_future()
+        self._transport.write(message)
+        self._timer.set(min(now + self._response_timeout, deadline))
+        return reply
+
     async def send(
         self, head: bytes, body: bytes | AsyncIterator[bytes], *, method: str, chunked: bool = False, deadline: float
     ) -> Answer:
@@ -127,35 +146,40 @@ class Connection(asyncio.Protocol):
 
         Raises UpstreamUnreachable while `sent` is false, else UpstreamReset, UpstreamBadResponse or UpstreamTimedOut.
         """
-        if self._state is not _TAKEN:
-            raise unsent("the connection was not free")
-        now = self._clock.monotonic()
-        if now >= deadline:
-            self.release()
-            raise unsent("the deadline had passed")
-        self._state = _BUSY
-        self._deadline = deadline
-        self._parser = AnswerParser(head=method == "HEAD")
+        now, to_head = self._clock.monotonic(), method == "HEAD"
+        if isinstance(body, bytes) and len(body) <= PIECE_BYTES:
+            reply = self.send_whole(head + body, to_head=to_head, now=now, deadline=deadline)
+        else:
+            self._begin(to_head=to_head, now=now, deadline=deadline)
+            reply = None
         try:
-            if not isinstance(body, bytes):
-                self._request_complete = await send_stream(self, head, body, chunked=chunked)
-                now = self._clock.monotonic()
-            elif len(body) > PIECE_BYTES:
-                self._request_complete = await send_whole(self, head, body)
-                now = self._clock.monotonic()
+            if reply is not None:
+                return await reply
+            if isinstance(body, bytes):
+                self._request_complete = await send_pieces(self, head, body)
             else:
-                self.sent = self._request_complete = True
-                self._transport.write(head + body if body else head)
+                self._request_complete = await send_stream(self, head, body, chunked=chunked)
             if self._answer is None and self._state is _BUSY:
-                self._timer.set(min(now + self._response_timeout, deadline))
-                while self._answer is None and self._state is _BUSY:  # `settled`, without a call
-                    await self._news.wait()
+                reply = self._reply = self._new_future()
+                self._timer.set(min(self._clock.monotonic() + self._response_timeout, deadline))
+                return await reply
         except BaseException:
             self.abort()
             raise
         if self._answer is None:
             raise self._failure or broken(None)
         return self._answer
+
+    def _begin(self, *, to_head: bool, now: float, deadline: float) -> None:
+        """Be busy with one request from now on; raises UpstreamUnreachable where that can't be."""
+        if self._state is not _TAKEN:
+            raise unsent("the connection was not free")
+        if now >= deadline:
+            self.release()
+            raise unsent("the deadline had passed")
+        self._state = _BUSY
+        self._deadline = deadline
+        self._to_head = to_head
 
     def take(self, now: float) -> bool:
         """Hand this pooled connection out, unless it is dead, dirty or too old; *now* is monotonic."""
@@ -167,7 +191,7 @@ class Connection(asyncio.Protocol):
             return False
         self._state = _TAKEN
         self._timer.expires = NEVER
-        self._answer = None
+        self._answer = self._parser = None
         self._request_complete = self.sent = False
         self.reused = True
         self.connect_ms = 0.0
@@ -200,7 +224,7 @@ class Connection(asyncio.Protocol):
         except BaseException:
             self.abort()
             raise
-        if not self._parser.complete:
+        if not self._whole():
             self._timer.expires = self._deadline  # the consumer's own pauses are no fault of the bank
 
     def resume_reading(self) -> None:
@@ -214,10 +238,10 @@ class Connection(asyncio.Protocol):
         """End the exchange: back to the pool if the next request can be sure of this connection, else close."""
         if self._state is not _BUSY:
             return
-        parser = self._parser
-        if not (parser.complete and self._request_complete) or self._transport.get_write_buffer_size():
+        answer = self._answer
+        if answer is None or not (self._request_complete and self._whole()) or self._transport.get_write_buffer_size():
             self.abort()
-        elif not parser.persistent:
+        elif not answer.head.persistent:
             self.close()
         else:
             self.resume_reading()
@@ -234,20 +258,51 @@ class Connection(asyncio.Protocol):
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of the bank; those that no request asked for end the connection."""
-        parser = self._parser
+        """Take bytes of the bank; those that no request asked for end the connection.
+
+        b"" tells that over TLS something came that is no data, or not yet: see TlsTransport.
+        """
+        if not data:
+            self._no_data()
+            return
         if self._state is not _BUSY or not self.sent:
             self.abort()
             return
         try:
-            parser.feed(data)
+            if self._parser is None:
+                if self._answer is not None:
+                    self.abort()  # the answer is whole, and nobody shall take this for another one
+                    return
+                found = whole_answer(data, to_head=self._to_head)
+                if found is not None:
+                    head, body = found
+                    self._timer.expires = NEVER
+                    self._answered(Answer(self, head, body, bodiless=self._to_head or head.status in BODILESS))
+                    return
+                self._parser = AnswerParser(to_head=self._to_head)
+            self._feed(self._parser, data)
         except UpstreamBadResponse as error:
             self._fail(error)
+
+    def _no_data(self) -> None:
+        """End the connection if half a record may lie behind a whole answer, for the next request to take for its own.
+
+        It may also be a session ticket or a new key; those come before the first answer, or are rare.
+        """
+        if self._state is _IDLE or (self._state is _TAKEN and self.reused) or self._whole():
+            self.abort()
+
+    def _feed(self, parser: AnswerParser, data: bytes) -> None:
+        """Take bytes of an answer that comes in pieces."""
+        parser.feed(data)
+        if parser.head is None:
             return
-        if self._answer is None:
-            if not parser.head_complete:
-                return
-            self._answer = Answer(self, parser)
+        answer = self._answer
+        if answer is None and parser.complete:
+            answer = Answer(self, parser.head, parser.take(), bodiless=parser.bodiless)
+        elif answer is None:
+            answer = Answer(self, parser.head, b"", bodiless=parser.bodiless, parser=parser)
+        self._answer = answer
         if parser.surplus:
             self.abort()  # the answer is whole, and nobody shall take the rest for another one
         elif parser.complete:
@@ -255,8 +310,24 @@ class Connection(asyncio.Protocol):
         elif parser.buffered > READ_HIGH_BYTES and not self._news.waiting and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
-        self._news.wake()
-        self._room.wake()
+        self._answered(answer)
+
+    def _answered(self, answer: Answer) -> None:
+        """Hand *answer* to whoever waits for it, or for room to write."""
+        self._answer = answer
+        reply = self._reply
+        if reply is None:
+            self.wake()
+        else:
+            self._reply = None
+            if not reply.done():
+                reply.set_result(answer)
+
+    def _whole(self) -> bool:
+        """Return whether the answer has come to its end."""
+        return self._answer is not None and (
+            self._answer.complete or (self._parser is not None and self._parser.complete)
+        )
 
     def eof_received(self) -> None:
         """Treat the end of the bank's sending as the end of the connection: half of one is of no use."""
@@ -341,10 +412,13 @@ class Connection(asyncio.Protocol):
 
     def _leave(self, error: UpstreamFault | None) -> None:
         """Be closed from now on; *error* is what an unfinished exchange gets to know."""
-        if self._state is _BUSY and not self._parser.complete:
+        if self._state is _BUSY and not self._whole():
             self._failure = error or broken(None)
             if not self.sent:
                 self._failure = unsent(self._failure.cause or self._failure.detail)
+            reply, self._reply = self._reply, None
+            if reply is not None and not reply.done():
+                reply.set_exception(self._failure)
         self._state = _CLOSED
         self._timer.cancel()
         self._home.let_go(self)

@@ -1,19 +1,17 @@
 """One answer of the bank, from bytes to a checked head and a framed body; without sockets and without a clock.
 
-llhttp (by httptools, imported nowhere else in this room) reads the grammar: header syntax, chunks, CRLF. What it lets
-pass and a proxy must not (RTSP and ICE versions, status 99 and 999, any byte in the reason, two Transfer-Encodings,
-a body up to the close of the connection) is refused here.
+Heads are read by `head.py`. llhttp (by httptools, imported nowhere else in this room) reads chunks; it refuses what a
+proxy must not hand on: bare LF, spaces around sizes, framing headers among the trailers.
 """
 
 from typing import NoReturn
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+from httptools import HttpParserError, HttpResponseParser
 
 from proxy.errors import UpstreamBadResponse
-from proxy.upstream.framing import FramingRefused, framing_of
+from proxy.upstream.head import AnswerHead, HeadRefused, check_unfinished, read_head
 
 HEAD_LIMIT = 65536  # bytes of one head: what servers commonly cap request heads at, and far above any real answer
-HEADERS_LIMIT = 200  # aiohttp stops at 128 and nginx has no such limit; the bank sends about 20
 INFORMATIONAL_LIMIT = 16  # 1xx heads before the answer: one or two are usual (100, 103), a flood is a fault
 FRAMING_LIMIT = 65536  # bytes of chunk sizes, extensions and trailers in a row without a byte of body
 
@@ -22,64 +20,50 @@ FRAMING_LIMIT = 65536  # bytes of chunk sizes, extensions and trailers in a row 
 _PIECE_OVERHEAD = 64
 
 _HEAD_END = b"\r\n\r\n"
-_VERSIONS = (b"HTTP/1.1 ", b"HTTP/1.0 ")
-_ZERO = ord("0")
-_CONTROLS = bytes({*range(0x20), 0x7F} - {0x09})
+BODILESS = frozenset({204, 304})
+_CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def whole_answer(data: bytes, *, to_head: bool) -> tuple[AnswerHead, bytes] | None:
+    """Return head and body if *data* is one answer, from its first byte to its last; None: an AnswerParser has to tell.
+
+    This is what nearly every small answer is, and spares it the parser. *to_head*: the request was HEAD. Raises
+    UpstreamBadResponse.
+    """
+    end = data.find(_HEAD_END)
+    if end < 0 or end > HEAD_LIMIT - 4:
+        return None
+    try:
+        head = read_head(data[:end])
+    except HeadRefused as error:
+        refuse(str(error))
+    size = 0 if to_head or head.status in BODILESS else head.content_length
+    if size is None or head.status < 200 or len(data) != end + 4 + size:
+        return None
+    return head, data[end + 4 :]
 
 
 class AnswerParser:
     """Takes bytes by `feed` in any split and tells what they mean; one parser serves one answer.
 
-    *head* is true when the request was HEAD: then no body follows whatever the framing headers say (RFC 9112 6.3).
-    `buffered` is about the memory, in bytes, that pieces not yet taken hold.
+    *to_head* is true when the request was HEAD: then no body follows whatever the framing headers say (RFC 9112 6.3).
+    `buffered` is about the memory, in bytes, that pieces not yet taken hold. `surplus`: more came than the answer.
     """
 
-    __slots__ = (
-        "_headers",
-        "_headers_ended",
-        "_informational",
-        "_llhttp",
-        "_pieces",
-        "_remaining",
-        "_request_was_head",
-        "_seen",
-        "_tail",
-        "_without_body",
-        "bodiless",
-        "buffered",
-        "chunked",
-        "complete",
-        "content_length",
-        "head_complete",
-        "headers",
-        "persistent",
-        "reason",
-        "status",
-        "surplus",
-    )
-
-    def __init__(self, *, head: bool = False) -> None:
-        self.status = 0
-        self.reason = b""
-        self.headers: tuple[tuple[bytes, bytes], ...] = ()
-        self.content_length: int | None = None
-        self.chunked = False
+    def __init__(self, *, to_head: bool = False) -> None:
+        self.head: AnswerHead | None = None
         self.bodiless = False
-        self.persistent = True
-        self.head_complete = False
         self.complete = False
         self.surplus = False
         self.buffered = 0
-        self._request_was_head = head
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._headers_ended = False
-        self._seen: bytearray | None = None
+        self._to_head = to_head
+        self._seen = bytearray()  # of a head that has not ended
         self._informational = 0
         self._remaining = 0
         self._pieces: list[bytes] = []
+        self._llhttp: HttpResponseParser | None = None
         self._tail = b""
         self._without_body = 0
-        self._llhttp: HttpResponseParser | None = HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the connection.
@@ -87,14 +71,14 @@ class AnswerParser:
         Raises UpstreamBadResponse when they can't be an answer (RFC 9112 4 to 7). Bytes after a complete answer raise
         nothing: they set `surplus`, since the answer itself is good and only the connection is not.
         """
-        while not self.head_complete:
+        while self.head is None:
             data = self._feed_head(data)
             if not data:
                 return
         if self.complete:
             self.surplus = True
-        elif self.chunked:
-            self._feed_chunks(data)
+        elif self._llhttp is not None:
+            self._feed_chunks(self._llhttp, data)
         else:
             self._feed_counted(data)
 
@@ -110,78 +94,47 @@ class AnswerParser:
     def _feed_head(self, data: bytes) -> bytes:
         """Take what of *data* belongs to the head; return what follows it."""
         seen = self._seen
-        if seen is None:  # as a rule the head comes whole
-            known = 0
-            size = data.find(_HEAD_END) + 4  # 3: there is no end
-        else:
-            known = len(seen)
+        known = len(seen)
+        try:
             seen += data
-            size = seen.find(_HEAD_END, max(known - 3, 0)) + 4
-        if size == 3:
-            if known + len(data) > HEAD_LIMIT:
-                _refuse("the head is too large")
-            self._execute(data)
-            if self._headers_ended:
-                _refuse("the head does not end in CRLF CRLF")
-            self._seen = bytearray(data) if seen is None else seen
-            return b""
-        if size > HEAD_LIMIT:
-            _refuse("the head is too large")
-        self._seen = None
-        part = data[: size - known]
-        self._execute(part)
-        self._judge(part if seen is None else bytes(seen[:size]))
+            size = seen.find(_HEAD_END, max(known - 3, 0)) + 4  # 3: there is no end
+            if size > HEAD_LIMIT or (size == 3 and len(seen) > HEAD_LIMIT):
+                raise HeadRefused("the head is too large")
+            if size == 3:
+                check_unfinished(bytes(seen[:9]), bytes(seen[max(known - 1, 0) :]))
+                return b""
+            head = read_head(bytes(seen[: size - 4]))
+        except HeadRefused as error:
+            refuse(str(error))
+        self._seen = bytearray()
+        if head.status < 200:
+            self._skip_informational(head.status)
+        else:
+            self._begin(head)
         return data[size - known :]
 
-    def _judge(self, head: bytes) -> None:
-        """Check *head*, which llhttp has just taken, and find its framing."""
-        llhttp = self._llhttp
-        if llhttp is None or not self._headers_ended or not head.startswith(_VERSIONS):
-            _refuse("not an HTTP/1.0 or HTTP/1.1 status line")
-        if self.reason != b"OK" or not head.isascii():
-            _check_text(head, self.reason)
-        status = llhttp.get_status_code()
-        if status < 200:
-            self._skip_informational(status)
-            return
-        if status > 599:
-            _refuse("the status is not in 200 to 599")
-        headers = self._headers
-        if len(headers) > HEADERS_LIMIT:
-            _refuse("too many headers")
-        if b" \r\n" in head or b"\t\r\n" in head:
-            headers = [(name, value.rstrip(b" \t")) for name, value in headers]
-        self.status = status
-        self.headers = tuple(headers)
-        self._frame(http10=head[7] == _ZERO)
-
-    def _frame(self, *, http10: bool) -> None:
+    def _begin(self, head: AnswerHead) -> None:
         """Find where the body ends."""
-        try:
-            length, self.chunked, self.persistent = framing_of(self.headers, http10=http10)
-        except FramingRefused as error:
-            _refuse(str(error))
-        self.content_length = length
-        self.head_complete = True
-        self.bodiless = self._request_was_head or self.status in {204, 304}
+        self.head = head
+        length = head.content_length
+        self.bodiless = self._to_head or head.status in BODILESS
         if self.bodiless or length == 0:
-            self._end()
+            self.complete = True
         elif length is not None:
             self._remaining = length
-            self._llhttp = None  # it would only copy a body whose length is known
-        elif not self.chunked:
-            _refuse("the body's end can't be told: neither Content-Length nor chunked")
+        elif head.chunked:
+            self._llhttp = HttpResponseParser(self)
+            self._llhttp.feed_data(_CHUNKED_HEAD)
+        else:
+            refuse("the body's end can't be told: neither Content-Length nor chunked")
 
     def _skip_informational(self, status: int) -> None:
         """Swallow a 1xx head (RFC 9110 15.2); 101 would begin another protocol that nobody asked for."""
-        if status == 101 or status < 100:
-            _refuse("the status is not in 200 to 599")
+        if status == 101:
+            refuse("the status is not in 200 to 599")
         self._informational += 1
         if self._informational > INFORMATIONAL_LIMIT:
-            _refuse("too many informational answers")
-        self._headers = []
-        self._headers_ended = False
-        self.reason = b""
+            refuse("too many informational answers")
 
     def _feed_counted(self, data: bytes) -> None:
         """Take *data* of a body whose length is known."""
@@ -193,27 +146,31 @@ class AnswerParser:
         self._remaining -= size
         self._pieces.append(data)
         self.buffered += size + _PIECE_OVERHEAD
-        if not self._remaining:
-            self._end()
+        self.complete = not self._remaining
 
-    def _feed_chunks(self, data: bytes) -> None:
+    def _feed_chunks(self, llhttp: HttpResponseParser, data: bytes) -> None:
         """Take *data* of a chunked body; trailers are dropped."""
         already = len(self._pieces)
-        self._execute(data)
-        self._headers.clear()  # of trailers
+        try:
+            llhttp.feed_data(data)
+        except HttpParserError as error:
+            if not self.complete:
+                # llhttp's texts are constants: they name the rule, never the bytes.
+                refuse(str(error))
+            self.surplus = True
         self._tail = (self._tail + data)[-5:] if len(data) < 5 else data[-5:]
         if self.complete:
             # llhttp swallows line ends after the last chunk. The body's own end is CRLF CRLF after something else.
             if self._tail[-4:] != _HEAD_END or self._tail[:1] in {b"\r", b"\n"}:
                 self.surplus = True
-            self._end()
+            self._llhttp = None  # it holds our methods: without this every answer would be a cycle for the collector
         if len(self._pieces) > already:
             self._without_body = 0
             self._merge(already)
         else:
             self._without_body += len(data)
             if self._without_body > FRAMING_LIMIT and not self.complete:
-                _refuse("chunk extensions or trailers without end")
+                refuse("chunk extensions or trailers without end")
 
     def _merge(self, already: int) -> None:
         """Make one piece of those that one call of `feed` brought."""
@@ -223,44 +180,12 @@ class AnswerParser:
             self._pieces[already:] = fresh
         self.buffered += len(fresh[0]) + _PIECE_OVERHEAD
 
-    def _execute(self, data: bytes) -> None:
-        llhttp = self._llhttp
-        if llhttp is None:
-            return
-        try:
-            llhttp.feed_data(data)
-        except HttpParserUpgrade:
-            _refuse("the status is not in 200 to 599")  # 101; it is no HttpParserError
-        except HttpParserError as error:
-            self._llhttp = None
-            if self.complete:
-                self.surplus = True
-                return
-            # llhttp's texts are constants: they name the rule, never the bytes.
-            _refuse(str(error))
-
-    def _end(self) -> None:
-        self.complete = True
-        self._llhttp = None  # it holds our methods: without this every answer would be a cycle for the collector
-
     # llhttp's callbacks.
 
-    def on_status(self, piece: bytes) -> None:
-        """Take the reason, perhaps in several pieces; after the end of a chunked body it is another answer's."""
-        if self.head_complete:
+    def on_message_begin(self) -> None:
+        """Note that behind the last chunk another answer begins."""
+        if self.complete:
             self.surplus = True
-        else:
-            self.reason += piece
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, or a trailer, which is dropped (RFC 9110 6.5.1)."""
-        self._headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """Note the end of a head; after the end of a chunked body it is another answer's."""
-        if self.head_complete:
-            self.surplus = True
-        self._headers_ended = True
 
     def on_body(self, piece: bytes) -> None:
         """Take a piece of a chunked body."""
@@ -268,21 +193,10 @@ class AnswerParser:
             self._pieces.append(piece)
 
     def on_message_complete(self) -> None:
-        """Note the end of a chunked body; of all others we know it ourselves."""
-        if self.head_complete:
-            self.complete = True
+        """Note the end of a chunked body."""
+        self.complete = True
 
 
-def _check_text(head: bytes, reason: bytes) -> None:
-    """Refuse what llhttp lets pass: any byte in the reason, any byte above 127 in a value."""
-    if reason != b"OK" and len(reason.translate(None, _CONTROLS)) != len(reason):
-        _refuse("the reason holds control characters")
-    if not head.isascii():
-        try:
-            head.decode()  # no UTF-8 sequence spans two headers, so one look is enough
-        except UnicodeDecodeError:
-            _refuse("the head is not UTF-8")
-
-
-def _refuse(cause: str) -> NoReturn:
+def refuse(cause: str) -> NoReturn:
+    """Raise UpstreamBadResponse for *cause*, which holds no byte of the answer."""
     raise UpstreamBadResponse("The bank's answer is not acceptable HTTP/1.1", cause=cause) from None

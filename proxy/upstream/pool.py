@@ -13,9 +13,7 @@ from proxy.upstream.dial import Egress, dial
 from proxy.upstream.faults import HandshakeBroken, unreachable, unsent
 from proxy.upstream.resolver import Address, Lookup, Resolver, system_lookup
 from proxy.upstream.tls import client_context
-
-# How long a connection that is closed in good order may wait for the bank's close_notify.
-_SHUTDOWN_SECONDS = 1.0
+from proxy.upstream.tls_transport import ReadBuffer, TlsTransport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +57,7 @@ class Pool:
         self._resolver = Resolver(
             egress.host if egress else host, egress.port if egress else upstream.port, clock=clock, lookup=lookup
         )
+        self._buffer = ReadBuffer()
         self._idle: deque[Connection] = deque()  # the last in is the first out, so that those not needed grow old
         self._open: set[Connection] = set()
         self._slots = 0  # connections idle, in use and being opened
@@ -214,17 +213,22 @@ class Pool:
 
     async def _open_to(self, address: Address) -> Connection:
         connected = await dial(address, tunnel_to=self._tunnel_to)
-        encrypted = self._context is not None
+        loop = asyncio.get_running_loop()
+        connection = self._connection()
+        if self._context is None:
+            await loop.create_connection(lambda: connection, sock=connected)
+            return connection
+        secure = TlsTransport(
+            connection, context=self._context, server_hostname=self._upstream.host, buffer=self._buffer
+        )
+        transport, _ = await loop.create_connection(lambda: secure, sock=connected)
         try:
-            _, connection = await asyncio.get_running_loop().create_connection(
-                self._connection,
-                sock=connected,
-                ssl=self._context,
-                server_hostname=self._upstream.host if encrypted else None,
-                ssl_shutdown_timeout=_SHUTDOWN_SECONDS if encrypted else None,
-            )
+            await secure.secured
         except ConnectionError:
             raise HandshakeBroken("the connection ended in the handshake") from None
+        except BaseException:
+            transport.close()
+            raise
         return connection
 
     def _connection(self) -> Connection:

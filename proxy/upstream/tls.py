@@ -17,6 +17,7 @@ def client_context(*, ca_file: str = "", certificate_file: str = "", key_file: s
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and host name by default
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_RENEGOTIATION  # else a peer could make a write of ours wait for its bytes
     if ca_file:
         _load_authorities(context, ca_file)
     else:

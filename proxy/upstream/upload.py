@@ -28,7 +28,7 @@ class Writer(Protocol):
         """Count the time from now on as the caller's, not the bank's."""
 
 
-async def send_whole(writer: Writer, head: bytes, body: bytes) -> bool:
+async def send_pieces(writer: Writer, head: bytes, body: bytes) -> bool:
     """Send *head* and *body* in pieces; return whether all of it was handed over."""
     view = memoryview(body)
     if not await writer.write((head, view[:PIECE_BYTES])):

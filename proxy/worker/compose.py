@@ -4,20 +4,27 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from proxy.callers.caller import Callers
+from proxy.callers.caller_token import FEWEST_KEY_BYTES, KEY_FILE, CallerTokens
+from proxy.callers.facade import Facade
 from proxy.callers.forwarded import TrustedProxies
 from proxy.clock import Clock
+from proxy.entropy import SystemEntropy
 from proxy.forwarding.admission import Admission
-from proxy.forwarding.gateway import Gateway
+from proxy.forwarding.gateway import Gateway, Shift
 from proxy.forwarding.reception import Reception
+from proxy.migration.board import MigrationBoard
 from proxy.records.body_hmac import body_digest, read_body_key
+from proxy.records.own_file import read_key
 from proxy.routing.compile import route_table
 from proxy.routing.head import LOOPBACK_NAMES, HeadLimits
 from proxy.settings.snapshot import ServerValues, Snapshot, UpstreamValues
 from proxy.tokens.board import Board
 from proxy.upstream.pool import Pool, Upstream
 from proxy.worker.ledger import WorkerLedger
+from proxy.worker.shift import WorkerShift
 
 
 def head_limits(snapshot: Snapshot) -> HeadLimits:
@@ -30,27 +37,57 @@ def head_limits(snapshot: Snapshot) -> HeadLimits:
 
 
 def gateway_of(
-    snapshot: Snapshot, *, ledger: WorkerLedger, send: Callable[[dict[str, Any]], None], clock: Clock
+    snapshot: Snapshot,
+    *,
+    ledger: WorkerLedger,
+    send: Callable[[dict[str, Any]], None],
+    clock: Clock,
+    shift: Shift | None = None,
 ) -> Gateway:
     """Return the collaborators of the data path; raises TlsUnusable or OSError where a file can't be used."""
     server, table = snapshot.server, route_table(snapshot)
     body_key = snapshot.request_log.body_hmac_key_file
+    callers = Callers(snapshot.callers)
+    facade = _facade(snapshot, callers, clock=clock)
     return Gateway(
         ledger=ledger,
         reception=Reception(
             limits=head_limits(snapshot),
-            callers=Callers(snapshot.callers),
+            callers=callers,
             trusted_proxies=TrustedProxies(server.trusted_proxies),
+            facade=facade,
         ),
         table=table,
         admission=Admission(max_requests=server.max_requests, body_memory=server.body_memory_bytes, clock=clock),
-        board=Board({route.token_key for route in table.routes}, clock=clock, send=send),
+        migrations=MigrationBoard(),
+        shift=shift or WorkerShift(send=send, clock=clock),
+        board=Board(table.origins(), clock=clock, send=send),
         pools={values.name: Pool(_upstream(values), clock=clock) for values in snapshot.upstreams},
         intents=ledger,
         clock=clock,
         exchange_timeout=server.exchange_timeout,
         max_body=server.max_body_bytes,
         body_digest=body_digest(read_body_key(Path(body_key))) if body_key else None,
+        facade=facade,
+    )
+
+
+def _facade(snapshot: Snapshot, callers: Callers, *, clock: Clock) -> Facade | None:
+    """Return the token endpoint for callers, None without one; raises OSError or ValueError for an unusable key."""
+    values = snapshot.facade
+    if values is None:
+        return None
+    files = values.signing_key_files or (str(Path(snapshot.data_directory) / KEY_FILE),)
+    keys = [read_key(Path(file), fewest=FEWEST_KEY_BYTES) for file in files]
+    token_urls = [urlsplit(credential.token_url) for credential in snapshot.credentials]
+    bank = {(url.hostname or "", url.port or (443 if url.scheme == "https" else 80)) for url in token_urls}
+    return Facade(
+        values,
+        snapshot.callers,
+        callers=callers,
+        tokens=CallerTokens(keys, lifetime=values.token_lifetime, clock=clock, entropy=SystemEntropy()),
+        bank=frozenset(bank),
+        clock=clock,
     )
 
 

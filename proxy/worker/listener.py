@@ -37,8 +37,8 @@ def check_seam() -> None:
     """Raise RuntimeError unless the names that this file leans on are there."""
     wanted = {
         "_buffer_paused", "_close", "_current_request", "_drain_helper", "_force_close", "_manager",
-        "_max_msg_queue_size", "_messages", "_msg_queue_resume_size", "_parser", "_paused", "_reading_paused",
-        "_resume_reading_if_drained", "_resume_transport_reading", "_waiter",
+        "_max_msg_queue_size", "_messages", "_msg_queue_resume_size", "_parser", "_pause_reading_for_buffer", "_paused",
+        "_reading_paused", "_resume_reading_if_drained", "_resume_transport_reading", "_waiter",
     }  # fmt: skip
     missing = [name for name in wanted if not hasattr(RequestHandler, name)]
     if missing:
@@ -134,8 +134,18 @@ class CallerConnection(RequestHandler):
             if self._droppable < 0:
                 self._end_linger()
             return
-        super().data_received(data)
-        if self._awaiting_head and not self._head_begun and not self._messages and self._requests.in_head:
+        if self._force_close or self._close:
+            return
+        # What the stock method does with requests, without what it does for upgrades and its own parser's errors.
+        messages = self._requests.feed_data(data)
+        if messages:
+            self._messages += messages  # type: ignore[arg-type]
+            waiter = self._waiter
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+            if not self._buffer_paused and len(self._messages) >= self._max_msg_queue_size:
+                self._pause_reading_for_buffer()
+        elif self._awaiting_head and not self._head_begun and not self._messages and self._requests.in_head:
             self._head_begun = True
             self._deadline.arm(self._server.patience.head, self._head_is_late)
 
@@ -144,7 +154,14 @@ class CallerConnection(RequestHandler):
         patience = self._server.patience
         try:
             while not self._force_close:
-                request = await self._next()
+                if not self._messages:
+                    self._awaiting_head = True
+                    self._waiter = self._loop.create_future()
+                    try:
+                        await self._waiter
+                    finally:
+                        self._waiter = None
+                request = self._next()
                 await self._server.serve(request)
                 self._current_request = None
                 if self._paused:
@@ -168,15 +185,8 @@ class CallerConnection(RequestHandler):
                 self._wire.close()
                 self._deadline.arm(patience.unread_answer, self._wire.abort)  # closing waits until all is taken
 
-    async def _next(self) -> CallerRequest:
-        """Return the next request, which is in service from now on; raises CancelledError when there is none."""
-        if not self._messages:
-            self._awaiting_head = True
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+    def _next(self) -> CallerRequest:
+        """Return the next request, which is in service from now on."""
         message: tuple[Any, Any] = self._messages.popleft()
         self._awaiting_head = self._head_begun = False
         self._deadline.disarm()

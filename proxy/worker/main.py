@@ -25,6 +25,7 @@ from proxy.worker.door import close_door
 from proxy.worker.ledger import WorkerLedger
 from proxy.worker.link import Link
 from proxy.worker.listener import CallerServer, check_seam
+from proxy.worker.shift import WorkerShift
 
 _COUNTERS_SECONDS = 1.0
 # After the listener has closed, connections that are idle may still have a request on its way; then they close too.
@@ -41,9 +42,11 @@ class Worker:
         self._clock = clock
         self._order: asyncio.Future[dict[str, Any] | None] = asyncio.get_running_loop().create_future()
         self._drain: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._greeted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._handed_over = False
         self._gateway: Gateway | None = None
         self.link = Link(hear=self._hear, lost=self._keeper_is_gone)
+        self._shift = WorkerShift(send=self.link.send, clock=clock)
 
     async def run(self) -> None:
         """Serve until told to drain, then end what is in flight."""
@@ -56,14 +59,18 @@ class Worker:
         ledger = WorkerLedger(
             snapshot.request_log, journal=journal, counters=counters, clock=self._clock, entropy=SystemEntropy()
         )
-        gateway = self._gateway = gateway_of(snapshot, ledger=ledger, send=self.link.send, clock=self._clock)
+        gateway = self._gateway = gateway_of(
+            snapshot, ledger=ledger, send=self.link.send, clock=self._clock, shift=self._shift
+        )
         await journal.open()
         server = CallerServer(lambda side: forward(side, gateway), max_header_bytes=snapshot.server.max_header_bytes)
         listeners = [socket.socket(fileno=descriptor) for descriptor in order["sockets"]]
         acceptor = Acceptor(server, listeners, tls=caller_tls(snapshot.server), reserve=_reserved_descriptors(snapshot))
-        acceptor.start()
         _freeze()
         self.link.send({"type": "ready"})
+        if not await self._greeted:
+            return  # the keeper is gone, and nobody was served
+        acceptor.start()
         async with asyncio.TaskGroup() as tasks:
             reporting = tasks.create_task(self._report(counters, journal), name="counters to the keeper")
             grace = await self._drain
@@ -78,6 +85,7 @@ class Worker:
         await journal.close()
         for pool in gateway.pools.values():
             await pool.close()
+        self._shift.flush()
         self.link.send({"type": "counters", "delta": counters.delta(), "journal_usable": True})
         self.link.close()
 
@@ -103,12 +111,29 @@ class Worker:
         elif kind == "drain":
             self._handed_over = message["handed_over"]
             self._stop(message["grace"])
+        elif kind == "greeted":
+            if not self._greeted.done():
+                self._greeted.set_result(True)
+        elif kind == "pin_answer":
+            self._shift.hear(message)
         elif self._gateway is not None:
-            self._gateway.board.hear(message)
+            self._heed(self._gateway, message)
+
+    def _heed(self, gateway: Gateway, message: dict[str, Any]) -> None:
+        kind = message["type"]
+        if kind in {"migrations", "pins"}:
+            gateway.migrations.hear(message)
+            if kind == "pins" and message["serial"]:
+                self.link.send({"type": "pins_taken", "serial": message["serial"]})
+        else:
+            gateway.board.hear(message)
 
     def _keeper_is_gone(self) -> None:
         """End what is in flight and stop: without a keeper nobody renews tokens or ships the journal."""
         self._stop(0.0)
+        self._shift.abandon()
+        if not self._greeted.done():
+            self._greeted.set_result(False)
         if self._gateway is not None:
             self._gateway.board.abandon()
         if not self._order.done():

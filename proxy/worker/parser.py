@@ -53,7 +53,6 @@ class WholeBody:
 
 Payload = StreamReader | WholeBody
 Message = tuple[RawHead, Payload]
-_NOTHING: tuple[Sequence[Message], bool, bytes] = ((), False, b"")
 
 
 class State(Enum):
@@ -114,17 +113,18 @@ class RequestParser:
         """Return whether nothing has begun that has not ended, and all bytes were understood."""
         return self._state is _HEAD and not self._rest
 
-    def feed_data(self, data: bytes) -> tuple[Sequence[Message], bool, bytes]:
-        """Return the requests whose heads *data* completes; a fault comes as a request of its own, as the last one.
-
-        The second and third value are aiohttp's for an upgrade, which is never granted.
-        """
-        if self._state is _DEAD or not (data or self._rest):
-            return _NOTHING
+    def feed_data(self, data: bytes) -> Sequence[Message]:
+        """Return the requests whose heads *data* completes; a fault comes as a request of its own, as the last one."""
         rest = self._rest
-        buffer = rest + data if rest else data
+        if self._state is _DEAD or not (data or rest):
+            return ()
         messages: list[Message] = []
         position = 0
+        if self._state is _HEAD and not rest and self._waiting < self._max_waiting:
+            position = self._take_head(data, 0, messages)
+            if self._state is _DEAD or (position == len(data) and self._state is _HEAD):  # nearly always: one request
+                return messages
+        buffer = rest + data if rest else data
         try:
             while position < len(buffer) and self._waiting < self._max_waiting:
                 before = position
@@ -137,14 +137,14 @@ class RequestParser:
         except BadRequest as fault:
             self._die()
             self._stream.set_exception(fault)
-            return messages, False, b""
+            return messages
         if self._state is _DEAD:
-            return messages, False, b""
+            return messages
         self._rest = buffer[position:] if position else buffer
         if self._state is _HEAD and self._rest and self._waiting < self._max_waiting:
             kept = len(self._rest) - len(data) if not position else 0
             self._check_unfinished(max(kept, 0), messages)
-        return messages, False, b""
+        return messages
 
     def message_consumed(self) -> None:
         """Note that a request went into service."""

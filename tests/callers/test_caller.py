@@ -57,6 +57,46 @@ def test_every_configured_proof_must_hold() -> None:
         assert caught.value.status == 403
 
 
+def test_a_caller_of_the_facade_is_nobody_without_its_key_or_token() -> None:
+    """Whatever else it is known by, and above all where nothing else is: then everyone would be it."""
+    callers = Callers(
+        [
+            values("alone", facade_client_id="CC-1"),
+            values("near", facade_client_id="CC-2", networks=("10.0.0.0/8",)),
+            values("both", facade_client_id="CC-3", api_key_sha256=(sha(b"k"),)),
+            values("old", networks=("10.0.0.0/8",)),
+        ]
+    )
+
+    assert callers.identify(proofs("10.1.2.3")).name == "old"
+    assert callers.identify(proofs("10.1.2.3", b"k")).name == "both"
+    with pytest.raises(CallerUnauthenticated):
+        callers.identify(proofs("11.1.2.3"))
+
+
+def test_a_token_stands_in_for_the_key_and_for_nothing_else() -> None:
+    """Network and certificate must hold all the same, and no other caller is taken in its place."""
+    callers = Callers(
+        [
+            values(
+                "erp", facade_client_id="CC-1", networks=("10.0.0.0/8",), certificate_subject="CN=erp",
+                api_key_sha256=(sha(b"k"),), max_requests_per_second=5.0,
+            ),
+            values("office", networks=("11.0.0.0/8",)),
+        ]
+    )  # fmt: skip
+
+    caller = callers.confirm("erp", proofs("10.1.2.3", subject="CN=erp"), stand_in="token")
+    assert (caller.name, caller.proof, caller.rate) == ("erp", "network+token+certificate", 5.0)
+    for bad in (proofs("11.1.2.3", subject="CN=erp"), proofs("10.1.2.3", subject="CN=x"), proofs("10.1.2.3", b"k")):
+        with pytest.raises(CallerUnauthenticated) as caught:
+            callers.confirm("erp", bad, stand_in="token")
+        assert caught.value.status == 403
+    with pytest.raises(CallerUnauthenticated) as caught:
+        callers.confirm("gone", proofs(absolute=True), stand_in="token")
+    assert caught.value.status == 407
+
+
 def test_through_a_proxy_setting_it_is_407() -> None:
     """The status that clients of a proxy understand."""
     with pytest.raises(CallerUnauthenticated) as caught:

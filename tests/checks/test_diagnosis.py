@@ -119,13 +119,15 @@ def test_a_tls_client() -> None:
 @pytest.mark.parametrize("scope", ["", "other"])
 def test_a_scope(scope: str) -> None:
     """The rule's scope is named, or that it has none."""
-    complaint = diagnose(Refusal(error="invalid_scope", cause="400 invalid_scope", scope=scope, route=2), evidence())
+    complaint = diagnose(
+        Refusal(error="invalid_scope", cause="400 invalid_scope", scope=scope, place=("routes", 2)), evidence()
+    )
     assert complaint.key == ("routes", 2, "scope")
 
 
 def test_a_route_without_an_audience() -> None:
     """invalid_request with no audience in the rule is confirmed by the rule."""
-    refusal = Refusal(error="invalid_request", cause="400 invalid_request: audience is missing", route=1)
+    refusal = Refusal(error="invalid_request", cause="400 invalid_request: audience is missing", place=("routes", 1))
     complaint = diagnose(refusal, evidence())
     assert complaint.key == ("routes", 1, "audience")
     assert "confirms" in complaint.what

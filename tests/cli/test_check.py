@@ -119,7 +119,7 @@ async def test_call_implies_online(tmp_path: Path) -> None:
         done = await command("check", place.config, "--call")
 
     assert (done.exit_code, done.stdout) == (0, "no findings\n")
-    assert "GET /payment/helloworld through route payments: 200" in done.stderr
+    assert "GET /payment/helloworld with login through route payments: 200" in done.stderr
     assert "eyJ" not in done.stderr
 
 

@@ -148,7 +148,7 @@ class Slots:
         self._slots = {
             key.digest: Slot(
                 key,
-                origins=frozenset({it.gateway.table.routes[0].origin}),
+                origins=frozenset({it.gateway.table.routes[0].own.origin}),
                 mint=lambda audience=key.audience: self._mint(audience),  # type: ignore[misc]
                 clock=SystemClock(),
                 entropy=SystemEntropy(),
@@ -156,7 +156,7 @@ class Slots:
                 publish=self._publish,
                 serial=lambda: next(serials),
             )
-            for key in {route.token_key for route in it.gateway.table.routes}
+            for key in it.gateway.table.origins()
         }
 
     async def _mint(self, audience: str) -> Minted:

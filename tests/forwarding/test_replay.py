@@ -85,7 +85,7 @@ async def test_a_mint_that_returns_the_same_string_is_a_new_token(tmp_path: Path
         it.keeper.mints[it.key("open")] = 1
         it.keeper.answer = "replaced"
         board = it.gateway.board
-        key = next(route.token_key for route in it.gateway.table.routes if route.name == "open")
+        key = next(route.own.token_key for route in it.gateway.table.routes if route.name == "open")
 
         def same_string(_: str) -> None:
             old = board.get(key)

@@ -129,6 +129,7 @@ async def test_a_port_in_use_is_told_in_a_clear_line(tmp_path: Path, bank: Bank,
     assert section in line
     assert "in use" in line
     assert "Traceback" not in output
+    assert "Unclosed" not in output
 
 
 async def test_a_second_instance_on_one_data_directory_is_refused(tmp_path: Path, bank: Bank, start: Start) -> None:

@@ -192,7 +192,7 @@ async def test_repr(tmp_path: Path) -> None:
     assert repr(server) == "<AdminServer closed>"
     async with server:
         port = server.addresses[0][1]
-        assert repr(server) == f"<AdminServer {tmp_path}/admin.sock, 127.0.0.1:{port}>"
+        assert repr(server) == f"<AdminServer 127.0.0.1:{port}, unix:{tmp_path}/admin.sock>"
 
 
 def write_certificate(directory: Path) -> tuple[Path, Path]:

@@ -35,6 +35,7 @@ class Attempt:
     sent: Sent = Sent.YES
     connect_ms: float = 0.0
     wait_ms: float = 12.3456
+    side: str = "modern"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,6 +72,7 @@ class Exchange:
     response_bytes: int = 541
     waited: float = 0.012
     index: tuple[tuple[str, str], ...] = ()
+    retry: str = ""
 
     @property
     def parties(self) -> tuple[str, str, str, str, str, str, str, str, str, str]:

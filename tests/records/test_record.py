@@ -81,6 +81,7 @@ def test_a_record_tells_the_exchange() -> None:
         "sent": "yes",
         "connect_ms": 0.0,
         "wait_ms": 12.346,
+        "side": "modern",
     }
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from proxy.clock import SystemClock
+from proxy.entropy import SystemEntropy
 from proxy.errors import LogUnavailable
-from proxy.events import Event
+from proxy.events import Event, SinkFailed, SinkRecovered, StreamFailed, StreamRecovered
+from proxy.records.left_record import leave_record
 from proxy.records.segment import spool_size
 from proxy.records.shipper import Shipper
-from proxy.records.sinks.sink import SinkFailed, SinkRecovered, StreamFailed
+from tests.records.faults import SlowDisk
 from tests.records.support import (
     CONTEXT,
     Exchange,
@@ -241,6 +243,75 @@ async def test_a_stream_that_cannot_be_written_leaves_everything_in_the_journals
 
         (tmp_path / "stream" / "records-1.jsonl").rmdir()
         await until(lambda: sink.records)
+
+
+async def test_no_sink_has_what_is_not_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that dies would give the same numbers and hashes to other records."""
+    sink = MemorySink()
+    async with open_journal(tmp_path, durable=False) as journal, running_shipper(tmp_path, sink) as shipper:
+        await complete(journal, Exchange())
+        await until(lambda: len(sink.records) == 1)
+        disk = SlowDisk(monkeypatch)
+        disk.go.clear()
+        await complete(journal, Exchange())
+        await until(lambda: shipper._stream.end.sequence == 2)
+        await until(lambda: disk.syncs)
+        assert len(sink.records) == 1
+
+        disk.go.set()
+        await until(lambda: len(sink.records) == 2)
+
+
+async def test_what_the_disk_does_not_keep_is_handed_on_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EIO in each sync of the stream: once at the beginning and once at the end, and every record arrives."""
+    sink = MemorySink()
+    events: list[Event] = []
+    (tmp_path / "journal").mkdir()
+    disk = SlowDisk(monkeypatch)
+
+    async def arrives(number: int) -> None:
+        line = b'{"kind":"token","id":"%036d"}\n' % number
+        leave_record(tmp_path, line, entropy=SystemEntropy())
+        await until(lambda: len(sink.records) == number)
+
+    async with running_shipper(tmp_path, sink, events=events) as shipper:
+        await until(lambda: shipper.caught_up)
+        disk.error = OSError(5, "Input/output error")
+        for number in (1, 2, 3):
+            await arrives(number)
+        disk.error = None
+        await arrives(4)
+        await until(lambda: not list((tmp_path / "journal").iterdir()))
+
+    assert events == [StreamFailed(cause="Input/output error"), StreamRecovered()]
+    assert [record["sequence"] for record in sink.records] == [1, 2, 3, 4]
+
+
+async def test_a_stream_that_cannot_be_read_stops_nothing(tmp_path: Path) -> None:
+    """The sink that has to read it waits, and is given everything when it can."""
+    sink = MemorySink()
+    sink.available = False
+    events: list[Event] = []
+    file, hidden = tmp_path / "stream" / "records-1.jsonl", tmp_path / "hidden"
+    async with open_journal(tmp_path) as journal, running_shipper(tmp_path, sink, events=events) as shipper:
+        await complete(journal, Exchange())
+        await until(lambda: shipper.backlog_records == 1)
+        await complete(journal, Exchange())
+        await until(lambda: shipper.backlog_records == 2)
+        file.rename(hidden)
+        file.mkdir()
+        sink.available = True
+        await complete(journal, Exchange())
+        await until(lambda: shipper.backlog_records == 3)
+        assert sink.records == []
+
+        file.rmdir()
+        hidden.rename(file)
+        await until(lambda: len(sink.records) == 3)
+
+    assert [type(event) for event in events] == [SinkFailed, SinkRecovered]
 
 
 async def test_records_of_other_kinds_pass(tmp_path: Path) -> None:

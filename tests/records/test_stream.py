@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from proxy.records.stream import Position, Progress, Stream
+from tests.records.faults import SlowDisk
 
 
 def record(number: int) -> bytes:
@@ -130,6 +131,68 @@ def test_a_record_larger_than_a_read_is_read_whole(tmp_path: Path) -> None:
     (line,), _ = stream.read(Position(1, 0, 0))
 
     assert len(json.loads(line)["path"]) == 700_000
+    stream.close()
+
+
+def test_who_keeps_up_gets_the_records_without_reading_a_file(tmp_path: Path) -> None:
+    """All that one sync was about; who is elsewhere has to read, and at the end there is nothing."""
+    stream = filled(tmp_path, batches=3, segment_bytes=10**6)
+    stream.sync()
+    begin = stream.end
+    for number in (6, 7):
+        stream.append([record(number)], Progress())
+    assert stream.fresh(begin) is None
+    stream.sync()
+
+    found = stream.fresh(begin)
+    assert found is not None
+    assert [json.loads(line)["sequence"] for line in found[0]] == [7, 8]
+    (tmp_path / "records-1.jsonl").unlink()
+    assert stream.read(begin) == found
+    assert stream.fresh(Position(1, 0, 0)) is None
+    assert stream.fresh(stream.end) == ([], stream.end)
+    stream.close()
+
+
+def test_zeros_that_a_dead_machine_left_are_cut(tmp_path: Path) -> None:
+    """A file's length may reach the disk before all of its pages do: what follows the hole comes from the journals."""
+    stream = filled(tmp_path, batches=3, segment_bytes=10**6)
+    end = stream.end
+    stream.append([record(6)], Progress())
+    hole = stream.end.offset
+    stream.append([record(7)], Progress())
+    stream.close()
+    path = tmp_path / "records-1.jsonl"
+    data = path.read_bytes()
+    path.write_bytes(data[: end.offset + 10] + bytes(hole - end.offset - 10) + data[hole:])
+
+    stream = Stream(tmp_path)
+
+    assert stream.open().journals == {"w1-1.jsonl": 2}
+    assert stream.end == end
+    stream.close()
+
+
+def test_after_a_failed_sync_a_new_segment_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is lost of what can be read, and it is known up to where the disk may not have it."""
+    stream = filled(tmp_path, batches=1, segment_bytes=10**6)
+    end = stream.end
+    disk = SlowDisk(monkeypatch)
+    disk.error = OSError(5, "Input/output error")
+    stream.sync()
+    assert stream.trouble is disk.error
+    assert stream.suspect == end
+
+    disk.error = None
+    stream.append([record(2)], Progress())
+    stream.sync()
+
+    assert stream.trouble is None
+    assert stream.end.segment == 2
+    assert read_all(stream, Position(1, 0, 0)) == [1, 2, 3]
+    syncs = disk.syncs
+    stream.sync()
+    assert disk.syncs == syncs
     stream.close()
 
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from proxy.credentials.key import TokenKey
-from proxy.routing.head import HeaderNames, HeadLimits, RawHead, RawHeaders
-from proxy.routing.table import Route
+from proxy.routing.head import HeaderNames, HeadLimits, RawHead, RawHeaders, RequestHead
+from proxy.routing.table import Route, RouteSide
 
 
 def key(audience: str) -> TokenKey:
@@ -27,17 +27,30 @@ def rule(path: str, *methods: str, name: str = "", **changes: Any) -> Route:
         "path": path,
         "methods": frozenset(methods),
         "callers": frozenset(),
+        "own": side(name or path, **{one: changes.pop(one) for one in ("prefix",) if one in changes}),
+        "strip_prefix": "",
+        "replay_limit": 1000,
+        "remint_on": (),
+    }
+    return Route(**{**values, **changes})
+
+
+def side(audience: str, **changes: Any) -> RouteSide:
+    """Return a way to https://api.example with a token for *audience*."""
+    values: dict[str, Any] = {
         "upstream": "bank",
         "upstream_host": "api.example",
         "host_header": "api.example",
         "origin": "https://api.example:443",
         "prefix": "",
-        "strip_prefix": "",
-        "token_key": key(name or path),
-        "replay_limit": 1000,
-        "remint_on": (),
+        "token_key": key(audience),
     }
-    return Route(**{**values, **changes})
+    return RouteSide(**{**values, **changes})
+
+
+def head(method: str, target: str, *headers: tuple[bytes, bytes]) -> RequestHead:
+    """Return an understood head with *headers*."""
+    return RequestHead.of(raw(*headers, method=method, target=target), limits())
 
 
 def limits(**changes: Any) -> HeadLimits:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import MethodNotAllowed, NoRoute
 from proxy.routing.table import Route, RouteTable
-from tests.routing.support import rule
+from tests.routing.support import key, rule, side
 
 segments = st.sampled_from(["a", "b", "c", ""])
 paths = st.lists(segments, max_size=4).map(lambda parts: "/" + "/".join(parts))
@@ -55,3 +55,14 @@ def test_a_thousand_rules_are_walked_by_segment() -> None:
     assert table.match("GET", "/r777/x/y").path == "/r777/x"
     with pytest.raises(NoRoute):
         table.match("GET", "/r1000/x")
+
+
+def test_a_token_may_go_wherever_its_rules_send() -> None:
+    """Rules with one key share one token, whose origins are those of them all."""
+    own, far = side("a"), side("a", origin="https://far.example:443")
+    table = RouteTable([rule("/a", own=own), rule("/b", own=far), rule("/c", own=side("c"))])
+
+    assert table.origins() == {
+        key("a"): frozenset({"https://api.example:443", "https://far.example:443"}),
+        key("c"): frozenset({"https://api.example:443"}),
+    }

@@ -5,15 +5,12 @@ import pytest
 from pydantic import ValidationError
 
 from proxy.settings.sections import Settings
-from proxy.settings.shape import Kind, kind_of, sections
+from proxy.settings.shape import Kind, holds_paths, kind_of, sections
 
 CONTRACT_NOT_YET = {
     "private_key_uri",
     "share_tokens",
     "signature",
-    "state",
-    "migrations",
-    "facade",
 }
 
 
@@ -35,6 +32,9 @@ def test_every_section_is_a_noun_of_the_contract() -> None:
         "[[routes]]",
         "[callers.*]",
         "[request_log]",
+        "[state]",
+        "[migrations.*]",
+        "[facade]",
     ]
 
 
@@ -52,6 +52,8 @@ def test_every_file_key_is_read_as_a_path() -> None:
         for key, field in model.model_fields.items():
             if re.search(r"(_|^)(file|directory)$", key):
                 assert kind_of(field) is Kind.PATH, f"{title} {key}"
+            if key.endswith("_files"):
+                assert holds_paths(field), f"{title} {key}"
 
 
 def test_examples_exist() -> None:

@@ -25,6 +25,25 @@ def test_a_fault_is_aimed() -> None:
     assert take(faults, method="GET") == []
 
 
+def test_a_fault_is_aimed_by_headers() -> None:
+    """The request must have all of them with these values, their names in any case."""
+    faults = Faults()
+    faults.set(FaultKind.REFUSE, having={"X-System": "erp", "Accept": "*/*"})
+    sent = {"x-system": "erp", "accept": "*/*"}
+
+    def met(**changed: str) -> list[str]:
+        headers = sent | changed
+        return list(
+            faults.take(
+                AFTER_THE_BODY, path="/", client="", method="GET", header=lambda name: headers.get(name.lower())
+            )
+        )
+
+    assert met() == ["instead"]
+    assert met(accept="text/csv") == []
+    assert take(faults) == []
+
+
 def test_a_fault_happens_as_often_as_told() -> None:
     """times=2 hits two requests, then no more."""
     faults = Faults()

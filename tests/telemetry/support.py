@@ -17,6 +17,8 @@ class Attempt:
     status: int = 200
     sent: Sent = Sent.YES
     wait_ms: float = 20.0
+    upstream: str = "bank"
+    credential: str = "login"
 
 
 @dataclass(kw_only=True)

@@ -91,6 +91,17 @@ def test_each_attempt_is_counted_at_its_server() -> None:
     ]
 
 
+def test_a_second_send_that_fell_back_is_counted_where_it_went() -> None:
+    """The refused token was modern's, and the first call too; the second was legacy's."""
+    counted = Counters(server_addresses={"old": "old.jpmorgan.com", "new": "new.jpmorgan.com"})
+    attempts = [Attempt(status=401, upstream="new", credential="login"), Attempt(upstream="old", credential="adfs")]
+    counted.finished(Exchange(upstream="old", credential="adfs", replayed=True, note="fell_back", attempts=attempts))
+
+    delta = counted.delta()
+    assert labels(delta, "client") == [["new.jpmorgan.com", 401], ["old.jpmorgan.com", 200]]
+    assert labels(delta, "replays") == [["login", "succeeded"]]
+
+
 def test_an_attempt_without_an_answer_is_counted_if_it_was_sent() -> None:
     """A time-out waited for the bank; a refused connection did not."""
     counted = counters()
@@ -126,6 +137,10 @@ def test_sent_upstream_is_a_plain_word(sent: Sent) -> None:
         (Exchange(), ""),
         (Exchange(replayed=True), "succeeded"),
         (Exchange(replayed=True, note="fresh_token_refused", status=401), "refused"),
+        (Exchange(replayed=True, note="fell_back"), "succeeded"),
+        (Exchange(replayed=True, note="legacy_token_refused", status=401), "refused"),
+        (Exchange(note="modern_token_missing"), ""),
+        (Exchange(note="facade_token", origin="proxy", attempts=[]), ""),
         (Exchange(replayed=True, origin="proxy", status=502), "failed"),
         (Exchange(note="body_not_held", status=401), "body_not_held"),
         (Exchange(note="no_newer_token", status=401), "no_newer_token"),

@@ -8,6 +8,7 @@ import pytest
 from proxy.credentials.key import TokenKey
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.tokens.board import Board
+from proxy.tokens.token import AccessToken
 from tests.support.clock import ManualClock, settle
 
 KEY = TokenKey(
@@ -163,6 +164,51 @@ async def test_a_refusal_is_asked_about_and_answered(kept: Kept, outcome: str) -
 
     assert (asked["mint"], asked["route"], asked["key"]) == (1, "payments", KEY.digest)
     assert (newer.mint if newer else None) == (2 if outcome == "replaced" else None)
+
+
+def _minted(kept: Kept, mint: int) -> AccessToken:
+    kept.board.hear(kept.token(mint))
+    token = kept.board.get(KEY)
+    assert token is not None
+    return token
+
+
+async def test_a_refusal_behind_a_request_waits_for_nothing(kept: Kept) -> None:
+    """The keeper hears of it as of any other, and says what it says to nobody."""
+    token = _minted(kept, 1)
+    kept.board.refuse_behind(token, "payments")
+
+    (asked,) = kept.sent
+    assert (asked["type"], asked["mint"], asked["route"], asked["key"]) == ("refused", 1, "payments", KEY.digest)
+    kept.board.hear({"type": "answer", "ask": asked["ask"], "outcome": "replaced"})
+
+
+async def test_a_replacement_that_is_refused_too_is_told_once(kept: Kept) -> None:
+    """However many requests had it: the next mint is to come later, but not ever later."""
+    first = _minted(kept, 1)
+    for _ in range(3):
+        kept.board.refuse_behind(first, "payments")
+    second = _minted(kept, 2)
+    for token in (second, second, first, second):
+        kept.board.refuse_behind(token, "payments")
+
+    assert [one["refused_again"] for one in kept.sent if one["type"] == "replayed"] == [True]
+
+
+async def test_tokens_are_proven_until_one_is_refused_and_again_once_one_is_taken(kept: Kept) -> None:
+    """By rule, as the budget is; an answer to the refused token itself proves nothing."""
+    token = _minted(kept, 1)
+    kept.board.accepted(KEY, "payments")
+    assert kept.board.proven(KEY, "payments")
+    kept.board.refuse_behind(token, "payments")
+    kept.board.accepted(KEY, "payments")
+    assert not kept.board.proven(KEY, "payments")
+    assert kept.board.proven(KEY, "other")
+    _minted(kept, 2)
+    kept.board.accepted(KEY, "payments")
+
+    assert kept.board.proven(KEY, "payments")
+    assert [one["refused_again"] for one in kept.sent if one["type"] == "replayed"] == [False]
 
 
 async def test_nobody_waits_for_a_keeper_that_is_gone(kept: Kept) -> None:

@@ -48,7 +48,7 @@ async def test_a_body_that_comes_later_is_read_in_pieces(first: bytes, second: b
     """The head is handed on as soon as it is there, and the connection is good for the next request after the end."""
     async with bank(in_two_packets(first, second), says(OK)) as it, pool_of(it.port) as pool:
         answer = await ask(await pool.connect())
-        assert (answer.complete, answer.body, answer.chunked) == (False, b"", b"chunked" in first)
+        assert (answer.complete, answer.body, answer.head.chunked) == (False, b"", b"chunked" in first)
         assert repr(answer) == "<Answer [200, body to come]>"
         assert await whole(answer) == b"hello world"
         assert await answer.read() == b""
@@ -119,6 +119,7 @@ async def test_an_unread_answer_does_not_fill_the_memory() -> None:
     async with bank(flood, says(OK)) as it, pool_of(it.port) as pool:
         answer = await ask(await pool.connect())
         parser = answer._parser
+        assert parser is not None
         await eventually(lambda: parser.buffered > READ_HIGH_BYTES)
         await asyncio.sleep(0.1)
         assert parser.buffered < READ_HIGH_BYTES + 300_000  # one read of the event loop more
@@ -146,7 +147,9 @@ async def test_released_unread_but_complete_an_answer_keeps_its_connection() -> 
     """All of it is here, so the connection is clean whether or not anybody looks at the body."""
     async with bank(in_two_packets(CHUNKED, b"5\r\nhello\r\n0\r\n\r\n"), says(OK)) as it, pool_of(it.port) as pool:
         answer = await ask(await pool.connect())
-        await eventually(lambda: answer._parser.complete)
+        parser = answer._parser
+        assert parser is not None
+        await eventually(lambda: parser.complete)
         answer.release()
         assert await call(pool) == (200, b"ok", True)
 

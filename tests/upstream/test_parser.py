@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import UpstreamBadResponse
-from proxy.upstream.parser import FRAMING_LIMIT, HEAD_LIMIT, HEADERS_LIMIT, AnswerParser
+from proxy.upstream.head import HEADERS_LIMIT, AnswerHead
+from proxy.upstream.parser import FRAMING_LIMIT, HEAD_LIMIT, AnswerParser, whole_answer
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -13,10 +14,17 @@ EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 def parsed(*pieces: bytes, head: bool = False) -> AnswerParser:
     """Feed *pieces* to a new parser."""
-    parser = AnswerParser(head=head)
+    parser = AnswerParser(to_head=head)
     for piece in pieces:
         parser.feed(piece)
     return parser
+
+
+def head_of(*pieces: bytes) -> AnswerHead:
+    """Return the head that *pieces* have."""
+    head = parsed(*pieces).head
+    assert head is not None
+    return head
 
 
 def with_header(line: bytes) -> bytes:
@@ -28,22 +36,23 @@ def test_head_and_body_of_a_usual_answer_are_told() -> None:
     """Status, reason, headers in their order and spelling, and the body come out as they were."""
     parser = parsed(b"HTTP/1.1 201 Created\r\nX-b:  one \t\r\nx-A: two\r\nX-b:\r\ncontent-length: 5\r\n\r\nhello")
 
-    assert (parser.status, parser.reason) == (201, b"Created")
-    assert parser.headers == ((b"X-b", b"one"), (b"x-A", b"two"), (b"X-b", b""), (b"content-length", b"5"))
-    assert (parser.complete, parser.surplus, parser.persistent) == (True, False, True)
+    assert parser.head is not None
+    assert (parser.head.status, parser.head.reason) == (201, b"Created")
+    assert parser.head.headers == ((b"X-b", b"one"), (b"x-A", b"two"), (b"X-b", b""), (b"content-length", b"5"))
+    assert (parser.complete, parser.surplus, parser.head.persistent) == (True, False, True)
     assert parser.take() == b"hello"
 
 
 @pytest.mark.parametrize("line", [b"HTTP/1.1 200", b"HTTP/1.1 200 "])
 def test_a_reason_may_be_missing(line: bytes) -> None:
     """Servers that send no reason are understood."""
-    assert parsed(line + b"\r\nContent-Length: 0\r\n\r\n").reason == b""
+    assert head_of(line + b"\r\nContent-Length: 0\r\n\r\n").reason == b""
 
 
 @pytest.mark.parametrize("value", [b"caf\xc3\xa9", b"a\tb", b'"; , \\ ~'])
 def test_text_in_values_is_kept(value: bytes) -> None:
     """UTF-8, tabs and punctuation pass as they are."""
-    assert parsed(with_header(b"X: " + value)).headers[0] == (b"X", value)
+    assert head_of(with_header(b"X: " + value)).headers[0] == (b"X", value)
 
 
 @pytest.mark.parametrize(
@@ -135,9 +144,9 @@ def test_only_token_characters_pass_in_a_name(byte: int) -> None:
     answer = with_header(b"X" + bytes([byte]) + b"Y: a")
     token = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
     if byte in token:
-        assert parsed(answer).headers[0][1] == b"a"
+        assert head_of(answer).headers[0][1] == b"a"
     elif byte == ord(":"):
-        assert parsed(answer).headers[0] == (b"X", b"Y: a")
+        assert head_of(answer).headers[0] == (b"X", b"Y: a")
     else:
         with pytest.raises(UpstreamBadResponse):
             parsed(answer)
@@ -197,7 +206,7 @@ def test_chunked_in_an_http_10_answer_is_refused() -> None:
 
 def test_the_largest_length_that_fits_is_taken() -> None:
     """2^63 - 1 is a length; the limit is not one off."""
-    assert parsed(b"HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775807\r\n\r\n").content_length == 2**63 - 1
+    assert head_of(b"HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775807\r\n\r\n").content_length == 2**63 - 1
 
 
 @pytest.mark.parametrize(
@@ -234,7 +243,8 @@ def test_chunks_extensions_and_trailers_leave_only_the_body() -> None:
 
     assert parser.take() == b"hello!"
     assert (parser.complete, parser.surplus) == (True, False)
-    assert parser.headers == ((b"Transfer-Encoding", b"chunked"),)
+    assert parser.head is not None
+    assert parser.head.headers == ((b"Transfer-Encoding", b"chunked"),)
 
 
 @pytest.mark.parametrize("status", [204, 304])
@@ -252,7 +262,8 @@ def test_an_answer_to_head_ends_with_the_head(framing: bytes) -> None:
     parser = parsed(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n", head=True)
 
     assert (parser.complete, parser.bodiless) == (True, True)
-    assert parser.content_length == (9 if b"9" in framing else None)
+    assert parser.head is not None
+    assert parser.head.content_length == (9 if b"9" in framing else None)
 
 
 @pytest.mark.parametrize(
@@ -285,8 +296,9 @@ def test_informational_answers_are_swallowed() -> None:
     """100 and 103 come before the answer and leave nothing behind."""
     parser = parsed(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + EMPTY)
 
-    assert (parser.status, parser.reason) == (200, b"OK")
-    assert parser.headers == ((b"Content-Length", b"0"),)
+    assert parser.head is not None
+    assert (parser.head.status, parser.head.reason) == (200, b"OK")
+    assert parser.head.headers == ((b"Content-Length", b"0"),)
 
 
 def test_a_flood_of_informational_answers_is_refused() -> None:
@@ -316,7 +328,7 @@ def test_101_is_refused(more: bytes) -> None:
 )
 def test_answers_that_end_the_connection_say_so(answer: bytes) -> None:
     """After HTTP/1.0 or Connection: close no further request is sent."""
-    assert not parsed(answer).persistent
+    assert not head_of(answer).persistent
 
 
 def test_heads_up_to_the_limit_pass_and_larger_ones_do_not() -> None:
@@ -399,8 +411,28 @@ def test_any_split_of_an_answer_gives_the_same_result(answer: bytes, cuts: list[
 
     for parser in (split, together):
         assert parser.take() == b"hello world"
-    for name in ("status", "reason", "headers", "content_length", "chunked", "persistent", "complete", "surplus"):
-        assert getattr(split, name) == getattr(together, name)
+    assert (split.complete, split.surplus) == (together.complete, together.surplus)
+    heads = [parser.head for parser in (split, together) if parser.head is not None]
+    for name in ("status", "start", "lines", "passed", "content_length", "chunked", "persistent"):
+        assert getattr(heads[0], name) == getattr(heads[1], name)
+
+
+@given(answer=st.sampled_from([*VALID, EMPTY, EMPTY + b"x"]), junk=st.binary(max_size=4), at=st.integers(0, 150))
+@settings(max_examples=200, deadline=None)
+def test_the_short_way_says_what_the_parser_says(answer: bytes, junk: bytes, at: int) -> None:
+    """An answer that came whole is the same without a parser; what it leaves open, the parser tells."""
+    data = answer[:at] + junk + answer[at + len(junk) :]
+    try:
+        found = whole_answer(data, to_head=False)
+    except UpstreamBadResponse:
+        with pytest.raises(UpstreamBadResponse):
+            parsed(data)
+        return
+    if found is not None:
+        parser = parsed(data)
+        assert parser.head is not None
+        assert (parser.complete, parser.surplus, parser.take()) == (True, False, found[1])
+        assert (parser.head.start, parser.head.lines) == (found[0].start, found[0].lines)
 
 
 @given(junk=st.binary(max_size=200), answer=st.sampled_from(VALID), at=st.integers(0, 150), size=st.integers(0, 10))
@@ -413,8 +445,8 @@ def test_damaged_answers_are_refused_or_well_formed(junk: bytes, answer: bytes, 
         parser.feed(damaged)
     except UpstreamBadResponse:
         return
-    if parser.head_complete:
-        assert 200 <= parser.status <= 599
-        text = b"".join(name + value for name, value in parser.headers) + parser.reason
+    if parser.head is not None:
+        assert 200 <= parser.head.status <= 599
+        text = b"".join(parser.head.lines) + parser.head.start
         assert not set(text) & {0, 10, 13}
         text.decode()

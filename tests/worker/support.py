@@ -21,6 +21,7 @@ from proxy.worker.compose import gateway_of
 from proxy.worker.ledger import WorkerLedger
 from proxy.worker.listener import CallerServer
 from proxy.worker.patience import PATIENCE, Patience
+from proxy.worker.shift import WorkerShift
 from tests.upstream.support import OK, Bank, Request, Step, bank, eventually, says
 from tests.worker.values import snapshot
 
@@ -45,6 +46,7 @@ class Keeper:
     """The other end of the link: it hands out tokens, and answers each refusal as told."""
 
     answer: str = "replaced"  # replaced: with a new token; failed, kept: without; "": never answers
+    keeps: bool | None = True  # whether it keeps retry pins; None: it never answers
     heard: list[dict[str, Any]] = field(default_factory=list)
     gateway: Gateway | None = None
     mints: dict[str, int] = field(default_factory=dict)
@@ -56,13 +58,23 @@ class Keeper:
             if self.answer == "replaced":
                 self.mint(message["key"])
             self.gateway.board.hear({"type": "answer", "ask": message["ask"], "outcome": self.answer})
+        if message["type"] == "pin" and self.keeps is not None:
+            self.pin(message, kept=self.keeps)
+
+    def pin(self, asked: dict[str, Any], *, kept: bool) -> None:
+        """Answer a worker that *asked* for a retry pin, as keeper/retry_pins.py does."""
+        assert self.gateway is not None
+        assert isinstance(self.gateway.shift, WorkerShift)
+        if kept:
+            pin = [asked["digest"], asked["side"], asked["upstream"], asked["until"]]
+            self.gateway.migrations.hear({"type": "pins", "pins": [pin], "serial": 1})
+        self.gateway.shift.hear({"type": "pin_answer", "ask": asked["ask"], "kept": kept})
 
     def mint(self, digest: str, *, seconds: float = 300.0, origins: tuple[str, ...] | None = None) -> None:
         """Give the board a new token for *digest*, as keeper/mints.py does."""
         assert self.gateway is not None
         serial = self.mints[digest] = self.mints.get(digest, 0) + 1
-        key = next(r.token_key for r in self.gateway.table.routes if r.token_key.digest == digest)
-        routes = [route for route in self.gateway.table.routes if route.token_key == key]
+        key, theirs = next(one for one in self.gateway.table.origins().items() if one[0].digest == digest)
         now = CLOCK.monotonic()
         self.gateway.board.hear(
             {
@@ -71,7 +83,7 @@ class Keeper:
                 "token": {
                     "mint": serial,
                     "value": token_of(key.audience, serial),
-                    "origins": sorted(origins if origins is not None else {route.origin for route in routes}),
+                    "origins": sorted(origins if origins is not None else theirs),
                     "minted": now,
                     "stale_at": now + seconds * 0.75,
                     "expires": now + seconds,
@@ -116,7 +128,7 @@ class Proxy:
 
     def key(self, route: str) -> str:
         """Return the digest of the token key of *route*."""
-        return next(one.token_key.digest for one in self.gateway.table.routes if one.name == route)
+        return next(one.own.token_key.digest for one in self.gateway.table.routes if one.name == route)
 
     async def ended(self, count: int = 1) -> Exchange:
         """Return the last exchange once *count* have ended."""
@@ -147,7 +159,7 @@ async def proxy(
         values = snapshot(directory, changes.pop("port", it.port), **changes)
         async with _running(values, it, directory, patience) as running:
             if tokens:
-                for digest in {route.token_key.digest for route in running.gateway.table.routes}:
+                for digest in [key.digest for key in running.gateway.table.origins()]:
                     running.keeper.mint(digest)
             yield running
 

@@ -33,7 +33,7 @@ def seen(*segments: bytes, waiting: int = 100) -> list[Seen]:
         parser = RequestParser(BaseProtocol(loop), loop, max_head=MAX_HEAD, max_waiting=waiting, read_buffer=1 << 20)
         messages: list[Message] = []
         for segment in segments:
-            new, _, _ = parser.feed_data(segment)
+            new = parser.feed_data(segment)
             messages += new
         return [_seen(head, payload) for head, payload in messages]
     finally:

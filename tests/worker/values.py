@@ -7,6 +7,7 @@ from typing import Any
 from proxy.settings.snapshot import (
     CallerValues,
     CredentialValues,
+    FacadeValues,
     RequestLogValues,
     RouteValues,
     ServerValues,
@@ -97,6 +98,7 @@ def snapshot(
     server: dict[str, Any] | None = None,
     upstream: dict[str, Any] | None = None,
     request_log: dict[str, Any] | None = None,
+    facade: FacadeValues | None = None,
 ) -> Snapshot:
     """Return the values of a configuration whose one upstream listens on *port* of loopback."""
     return Snapshot(
@@ -110,4 +112,5 @@ def snapshot(
         routes=routes,
         callers=callers,
         request_log=replace(REQUEST_LOG, **(request_log or {})),
+        facade=facade,
     )

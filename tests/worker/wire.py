@@ -131,9 +131,9 @@ class Wire:
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
-    name, colon, value = line.partition(b": ")
-    assert colon or line.endswith(b":"), line
-    return (name, value) if colon else (line[:-1], b"")
+    name, colon, value = line.partition(b":")
+    assert colon, line
+    return name, value.strip(b" \t")
 
 
 @contextlib.asynccontextmanager

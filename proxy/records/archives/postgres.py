@@ -1,7 +1,7 @@
 """Reading the central database, with the records of all instances, by a role that may read."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,11 +9,12 @@ from typing import Any
 import asyncpg
 
 from proxy.records.chain import link_of
-from proxy.records.months import Month, parse_month
+from proxy.records.months import Month, id_floor, parse_month, time_of
 from proxy.records.query import ArchiveUnusable, Page, Query
 from proxy.records.sinks.postgres import connect, told
 from proxy.records.sinks.postgres_schema import partitions
 from proxy.records.sinks.row import decode, value_key
+from proxy.records.tally import BEYOND_THE_PROXY, DAY_SECONDS, Tally, summed
 from proxy.records.tombstone import Tombstone
 from proxy.secret import Secret
 
@@ -86,6 +87,19 @@ class PostgresArchive:
         )
         return [row["record"].encode() for row in found]
 
+    async def tallies(self, routes: Sequence[str], *, since: float) -> list[Tally]:
+        """Return what came of the requests on *routes* from the beginning of the day (UTC) of *since* on."""
+        first = _hex(id_floor(since // DAY_SECONDS * DAY_SECONDS))
+        rows = await self._fetch(
+            "SELECT * FROM payproxy.tallies($1, $2, $3)", list(routes), first, list(BEYOND_THE_PROXY)
+        )
+        return summed(Tally(**(dict(row) | {"last": row["last"].timestamp()})) for row in rows)
+
+    async def oldest(self) -> float | None:
+        """Return the time of the oldest record, in epoch seconds; None if there is none."""
+        rows = await self._fetch("SELECT replace(id::text, '-', '') AS id FROM payproxy.records ORDER BY id LIMIT 1")
+        return time_of(bytes.fromhex(rows[0]["id"])) if rows else None
+
     async def months(self) -> list[Month]:
         """Return the months that there are tables of, the oldest first."""
         rows = await self._fetch(
@@ -142,7 +156,7 @@ class PostgresArchive:
                 if self._connection is None:
                     self._connection = await connect(self._url, seconds=CONNECT_SECONDS)
                 yield self._connection
-        except asyncpg.UndefinedTableError:
+        except (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError):
             raise ArchiveUnusable("the database has no records yet, or not in a schema called payproxy") from None
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
             await self.close()

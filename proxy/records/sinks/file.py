@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from proxy.records.priority import give_way
 from proxy.records.sinks.sink import SinkUnavailable
 
 # No record is longer: its texts are bounded when it is built.
@@ -13,20 +15,20 @@ _LONGEST_LINE = 1048576
 
 
 class FileSink:
-    """Appends to *path* (made with 0600); it is not synced: the journal and the keeper's stream are."""
+    """Appends to *path*, made with 0600."""
 
     name = "file"
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor = -1
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="file sink")
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="file sink", initializer=give_way)
 
     def __repr__(self) -> str:
         return f"<FileSink {self._path}>"
 
     async def write(self, batch: list[bytes]) -> None:
-        """Return once the file has all of *batch*."""
+        """Return once all of *batch* is on disk: the shipper keeps it no longer."""
         await asyncio.get_running_loop().run_in_executor(self._executor, self._write, batch)
 
     async def close(self) -> None:
@@ -37,15 +39,17 @@ class FileSink:
     def _write(self, batch: list[bytes]) -> None:
         try:
             self._open_if_moved()
-            before = os.fstat(self._descriptor).st_size
-            data = memoryview(b"\n".join(batch) + b"\n")
+            before = os.fstat(self._descriptor)
+            data = memoryview(b"\n".join([*batch, b""]))
             try:
                 while data:
                     data = data[os.write(self._descriptor, data) :]
+                if stat.S_ISREG(before.st_mode):
+                    os.fdatasync(self._descriptor)
             except OSError:
                 # Else the batch would come again behind half a line.
                 with contextlib.suppress(OSError):
-                    os.ftruncate(self._descriptor, before)
+                    os.ftruncate(self._descriptor, before.st_size)
                 raise
         except OSError as error:
             raise SinkUnavailable(error.errno, error.strerror, str(self._path)) from None

@@ -14,7 +14,7 @@ from proxy.records.sinks.sink import SinkUnavailable
 from proxy.secret import Secret
 
 CONNECT_SECONDS = 5.0
-# A server that takes longer for 256 KiB of records is as good as away: the batch comes again.
+# A server that takes longer for a batch of two megabytes is as good as away: the batch comes again.
 BATCH_SECONDS = 20.0
 CLOSE_SECONDS = 2.0
 APPLICATION = "payproxy"

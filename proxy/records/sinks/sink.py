@@ -1,9 +1,6 @@
-"""What the shipper asks of a sink, and what it says about one."""
+"""What the shipper asks of a sink."""
 
-from dataclasses import dataclass
 from typing import Protocol
-
-from proxy.events import Event
 
 
 class SinkUnavailable(OSError):
@@ -20,25 +17,3 @@ class Sink(Protocol):
 
     async def close(self) -> None:
         """Give up what the sink holds; a `write` in progress ends soon."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SinkFailed(Event):
-    """A sink does not take records; they are kept."""
-
-    sink: str
-    cause: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SinkRecovered(Event):
-    """A sink takes records again."""
-
-    sink: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamFailed(Event):
-    """The keeper can't write its stream or read a journal; the workers' journals keep everything meanwhile."""
-
-    cause: str

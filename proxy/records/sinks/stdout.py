@@ -6,6 +6,7 @@ import select
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from proxy.records.priority import give_way
 from proxy.records.sinks.sink import SinkUnavailable
 
 # A pipe that poll() calls writable takes so much without blocking (POSIX: PIPE_BUF), and takes it whole.
@@ -21,7 +22,7 @@ class StdoutSink:
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
         self._closing = threading.Event()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="stdout sink")
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="stdout sink", initializer=give_way)
         self._rest = b""
 
     def __repr__(self) -> str:

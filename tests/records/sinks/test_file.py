@@ -5,6 +5,7 @@ import pytest
 
 from proxy.records.sinks.file import FileSink
 from proxy.records.sinks.sink import SinkUnavailable
+from tests.records.faults import SlowDisk
 
 LINE = b'{"kind":"exchange"}'
 
@@ -69,6 +70,35 @@ async def test_a_full_disk_leaves_no_half_batch(small_disk: Path) -> None:
     await sink.close()
 
     assert os.stat(path).st_size == 20_001 * (len(LINE) + 1)  # noqa: PTH116 - one stat of a closed file
+
+
+async def test_what_was_written_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream is thrown away once every sink has it; what can't be synced comes again, and stands there once."""
+    path = tmp_path / "requests.jsonl"
+    sink = FileSink(path)
+    await sink.write([LINE])
+    disk = SlowDisk(monkeypatch)
+    disk.error = OSError(5, "Input/output error")
+    with pytest.raises(SinkUnavailable, match="Input/output error"):
+        await sink.write([LINE])
+    assert path.read_bytes() == LINE + b"\n"
+
+    disk.error = None
+    await sink.write([LINE])
+    await sink.close()
+
+    assert path.read_bytes() == (LINE + b"\n") * 2
+    assert disk.syncs == 2
+
+
+async def test_a_device_is_only_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be synced there."""
+    disk = SlowDisk(monkeypatch)
+    sink = FileSink(Path("/dev/null"))
+    await sink.write([LINE])
+    await sink.close()
+
+    assert disk.syncs == 0
 
 
 async def test_half_a_line_of_a_killed_keeper_is_cut(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from proxy.events import Event
+from proxy.events import Event, SinkFailed, SinkRecovered
 from proxy.records.segment import spool_size
 from proxy.records.sinks.postgres import PostgresSink
 from proxy.records.sinks.postgres_schema import SCHEMA
-from proxy.records.sinks.sink import SinkFailed, SinkRecovered, SinkUnavailable
+from proxy.records.sinks.sink import SinkUnavailable
 from proxy.secret import Secret
 from tests.records.kept import id_of, kept, operation, record
 from tests.records.postgres import PASSWORD, Postgres, execute, fetch

@@ -2,8 +2,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proxy.records.months import Month
 from proxy.records.sinks.row import ENTRY_BYTES, UNREADABLE, groups, value_key
@@ -95,3 +98,49 @@ def test_without_orjson_the_same_comes_of_it() -> None:
 
     assert json.loads(line)["index"]["merchant-id"] == "äö"
     assert done.stdout.decode().strip() == groups([line])[0].entries[0].hex()
+
+
+_TEXTS = st.text(st.characters(exclude_categories=()), max_size=12) | st.sampled_from(
+    [
+        '","status":500,"x":"',
+        '],"status":',
+        ',"attempts":[',
+        '"',
+        "\\",
+        "a, b",
+        ',"index":{}',
+        '{},"config_digest":',
+        "",
+    ]
+)
+
+
+@given(
+    caller=_TEXTS,
+    route=_TEXTS,
+    path=_TEXTS,
+    side=_TEXTS,
+    why=_TEXTS,
+    cause=_TEXTS,
+    status=st.integers(0, 599),
+    index=st.lists(
+        st.tuples(st.sampled_from(["path", "status", "config_digest", "replayed", 'x","y']), _TEXTS), max_size=2
+    ),
+    query_keys=st.lists(_TEXTS, max_size=2),
+)
+@settings(max_examples=200, deadline=None)
+def test_what_is_read_by_places_is_what_parsing_finds(**values: Any) -> None:
+    """Whatever stands in a value, if it looks like a member or not."""
+    members: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    line = kept([record(**members)])[0]
+    # A line with another member first is read by parsing it.
+    parsed = line.replace(b'"version":1', b'"version":10', 1)
+    (one,), (other,) = groups([line]), groups([parsed])
+
+    assert one.rows[0][1] == "exchange"
+    assert one.rows[0][:-1] == other.rows[0][:-1]
+    assert (one.entries, one.tallies) == (other.entries, other.tallies)
+    told = json.loads(line)
+    assert one.rows[0][2:5] == (told["caller"], told["status"], told["sent_upstream"])

@@ -1,0 +1,52 @@
+"""Compact JWS (RFC 7515 3.1) read strictly: one spelling of each byte, one reading of each object."""
+
+import base64
+import json
+import re
+from typing import Any
+
+_SEGMENT = re.compile(rb"[A-Za-z0-9_-]*")
+
+
+def encoded(data: bytes) -> bytes:
+    """Return *data* in base64url without padding (RFC 7515 2)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def decoded(segment: bytes) -> bytes:
+    """Return what *segment* says in base64url; raises ValueError for padding, white space and unused bits that are set.
+
+    Without that, one signature would have several spellings.
+    """
+    if not _SEGMENT.fullmatch(segment) or len(segment) % 4 == 1:
+        raise ValueError("it is not base64url without padding")
+    data = base64.urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))
+    if encoded(data) != segment:
+        raise ValueError("it is not base64url as an encoder writes it")
+    return data
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """Return the one JSON object that *data* is, in UTF-8; raises ValueError, also for a name that stands twice."""
+    try:
+        value = json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_refused)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except json.JSONDecodeError:
+        raise ValueError("it is not JSON") from None
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")  # noqa: TRY004 - of a stranger's text, not of our argument
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return found
+
+
+def _refused(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,24 @@
+"""The public keys of callers that mint by themselves, as plain numbers: a worker verifies with no cryptography."""
+
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from proxy.callers.rsa_key import RsaKey
+from proxy.credentials.keys import KeyUnusable, load_certificate
+
+
+def assertion_key(path: Path) -> tuple[str, int]:
+    """Return modulus (in hex) and public exponent of the key in the certificate *path*.
+
+    Raises KeyUnusable, also for a key that is not RSA, too weak or too costly.
+    """
+    key = load_certificate(path).public_key()
+    if not isinstance(key, RSAPublicKey):
+        raise KeyUnusable(f"{path}: the key is not RSA; assertions are RS256 only")
+    numbers = key.public_numbers()
+    try:
+        RsaKey(numbers.n, numbers.e)
+    except ValueError as error:
+        raise KeyUnusable(f"{path}: {error}; have the caller sign with another key") from None
+    return f"{numbers.n:x}", numbers.e

@@ -1,0 +1,97 @@
+"""`payproxy migration finish`: what to delete and change in the file when all callers are where they belong."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxy.cli.configuration import load_configuration
+from proxy.cli.migration_running import FINISH, change, configured, in_words, reason_option
+from proxy.cli.options import config_option
+from proxy.cli.output import emit, json_option
+from proxy.settings.findings import Key
+from proxy.settings.lines import line_of
+from proxy.settings.load import Loaded
+from proxy.settings.sections import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """A change of the file: *line* is 0 where a key has none there; *text* is what to write, "" to delete it."""
+
+    place: str
+    what: str
+    text: str
+
+
+@click.command()
+@click.argument("name")
+@reason_option
+@click.option("--force", is_flag=True, help="Even at a weight between 0 and 100: the side that has more stays.")
+@config_option
+@json_option
+def finish(name: str, config_path: Path | None, reason: str, *, force: bool, as_json: bool) -> None:
+    """Declare the migration NAME over and print what to change in the file; nothing is changed there by itself.
+
+    At weight 100 its routes get the modern side's values, at 0 they keep the legacy ones.
+    """
+    found = load_configuration(config_path)
+    configured(found.settings, name)
+    after = change(found.settings, FINISH, {"name": name, "reason": reason, "force": force})
+    side = "modern" if after["weight"] >= 50 else "legacy"
+    edits = edits_for(found.settings, found.loaded, name, side=side)
+    lines = [f"{edit.place}  {edit.what}" for edit in edits]
+    emit(
+        after | {"side": side, "edits": [{"place": e.place, "what": e.what, "text": e.text} for e in edits]},
+        as_json=as_json,
+        human="\n".join(
+            [
+                f"{name}: {in_words(after)}",
+                f"So that its routes stay on {side}:",
+                *lines,
+                "Then `payproxy check`, and SIGHUP.",
+            ]
+        ),
+    )
+
+
+def edits_for(settings: Settings, loaded: Loaded, name: str, *, side: str) -> list[Edit]:
+    """Return the edits that leave each route of the migration *name* with the values of *side*."""
+    section = settings.migrations[name]
+    wanted = section.modern if side == "modern" else section.legacy
+    edits = []
+    for number, route in enumerate(settings.routes):
+        if route.name not in section.routes:
+            continue
+        # What the flavor says by itself needs no line.
+        usual = settings.credentials[wanted.credential].default_scope
+        same_scope = (route.scope or usual) == (wanted.scope or usual)
+        values = {
+            "credential": wanted.credential,
+            "audience": wanted.audience,
+            "scope": route.scope if same_scope else wanted.scope,
+            "upstream": wanted.upstream or route.upstream,
+        }
+        for key, value in values.items():
+            now = getattr(route, key)
+            if now != value:
+                place = _place(loaded, ("routes", number, key))
+                text = f'{key} = "{value}"' if value else ""
+                todo = f"write {text}" if value else f"delete {key}"
+                edits.append(Edit(place=place, what=f"[[routes]] {route.name}: {todo} ({_now(now)})", text=text))
+    edits.append(Edit(place=_place(loaded, ("migrations", name)), what=f"delete [migrations.{name}]", text=""))
+    return edits
+
+
+def _now(value: Any) -> str:
+    return f'it is "{value}"' if value else "it has none"
+
+
+def _place(loaded: Loaded, key: Key) -> str:
+    places = loaded.places
+    for end in range(len(key), 0, -1):
+        if key[:end] in places.origins:
+            return places.origins[key[:end]]
+    line = line_of(key, places.lines)
+    return f"{places.file}:{line}" if line else places.file

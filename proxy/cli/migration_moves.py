@@ -1,0 +1,101 @@
+"""Who moves when a weight changes: pure, by the very decision that the data path takes."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from proxy.migration.side import Policy, Side, choose_side
+from proxy.settings.snapshot import MigrationValues
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moves:
+    """What a change does: *to_modern* and *to_legacy* are callers, *before* and *after* shares of requests, 0 to 1.
+
+    *spread* says what else is divided than callers, "" for nothing: it moves with every change of the weight.
+    """
+
+    to_modern: tuple[str, ...]
+    to_legacy: tuple[str, ...]
+    before: float
+    after: float
+    spread: str
+
+    @property
+    def nobody(self) -> bool:
+        """Return whether the change would change nothing."""
+        return not (self.to_modern or self.to_legacy or (self.spread and self.before != self.after))
+
+
+def policy_of(values: MigrationValues) -> Policy:
+    """Return how the table *values* spreads its requests."""
+    pinned = dict.fromkeys(values.pinned_legacy, Side.LEGACY) | dict.fromkeys(values.pinned_modern, Side.MODERN)
+    return Policy(
+        name=values.name,
+        sticky=values.sticky,
+        methods=frozenset(values.methods),
+        pinned=pinned,
+        fallback=values.fallback,
+    )
+
+
+def moves(
+    values: MigrationValues,
+    *,
+    old: int,
+    new: int,
+    held: Collection[str],
+    released: Collection[str],
+    requests: Mapping[str, int],
+    callers: Iterable[str],
+) -> Moves:
+    """Return what changing the weight from *old* to *new* does, *held* callers staying unless they are *released*.
+
+    *requests* are counts by caller, by the log; *callers* may have sent none yet.
+    """
+    policy = policy_of(values)
+    divided = bool(policy.sticky_header) or (policy.sticky == "request" and bool(policy.methods))
+    to_modern: list[str] = []
+    to_legacy: list[str] = []
+    before = after = 0.0
+    known = sorted({*callers, *requests})
+    total = sum(requests.values())
+    for caller in known:
+        # Without any request every caller counts alike.
+        part = requests.get(caller, 0) / total if total else 1 / len(known)
+        was, is_ = (
+            _modern_share(policy, caller, weight=weight, held=caller in kept, divided=divided)
+            for weight, kept in ((old, held), (new, set(held) - set(released)))
+        )
+        before += part * was
+        after += part * is_
+        if was != is_ and not 0 < max(was, is_) - min(was, is_) < 1:
+            (to_modern if is_ > was else to_legacy).append(caller)
+    spread = ""
+    if divided:
+        spread = (
+            f"values of {policy.sticky_header}" if policy.sticky_header else f"{', '.join(values.methods)} requests"
+        )
+    return Moves(
+        to_modern=tuple(to_modern),
+        to_legacy=tuple(to_legacy),
+        before=before,
+        after=after,
+        spread=spread,
+    )
+
+
+def _modern_share(policy: Policy, caller: str, *, weight: int, held: bool, divided: bool) -> float:
+    """Return which share of the requests of *caller* is on modern, as far as it can be foretold."""
+    if divided and not held and caller not in policy.pinned:
+        return weight / 100
+    choice = choose_side(
+        policy,
+        weight=weight,
+        caller=caller,
+        method="",
+        header=None,
+        request_id="",
+        guard_pinned=held,
+        retry=None,
+    )
+    return 1.0 if choice.side is Side.MODERN else 0.0

@@ -1,0 +1,154 @@
+"""`payproxy migration plan`: who moves at which weight, and how much of the traffic that is, by the log."""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxy.cli.configuration import load_configuration
+from proxy.cli.logs_archive import configured_database, database_option, opened
+from proxy.cli.migration_moves import policy_of
+from proxy.cli.migration_running import callers_of, configured, migration_in, running
+from proxy.cli.options import config_option
+from proxy.cli.output import Failure, emit, json_option, note, printable
+from proxy.clock import SystemClock
+from proxy.migration.side import Policy, Side, choose_side, point
+from proxy.records.sides import LEGACY_DAYS
+from proxy.records.tally import DAY_SECONDS
+from proxy.settings.database import Database
+from proxy.settings.sections import Settings
+from proxy.settings.snapshot import MigrationValues
+
+_FULL = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A caller: *moves_at* is the first weight at which it is on modern, None for never; *why* is what decides that.
+
+    *share* is its part of all *requests*, *modern_share* that of all who are on modern at this weight; 0 to 1.
+    """
+
+    caller: str
+    moves_at: int | None
+    why: str
+    requests: int
+    share: float
+    modern_share: float
+
+
+@click.command()
+@click.argument("name")
+@database_option
+@config_option
+@json_option
+def plan(name: str, config_path: Path | None, database_file: Path | None, *, as_json: bool) -> None:
+    """Show at which weight each caller of the migration NAME moves, and what it sent in the last 35 days.
+
+    Nothing is changed. Whom the guard holds is known of an instance that runs.
+    """
+    settings = load_configuration(config_path).settings
+    values = configured(settings, name)
+    state = _state(settings, name)
+    requests = asyncio.run(_requests(configured_database(settings, database_file), values))
+    held = state["guard_pinned"] if state else ()
+    steps = steps_of(values, callers=callers_of(settings, values), requests=requests, held=held)
+    data: dict[str, Any] = {
+        "migration": name,
+        "weight": state["weight"] if state else None,
+        "sticky": values.sticky,
+        "methods": list(values.methods),
+        "days": LEGACY_DAYS,
+        "requests": sum(requests.values()),
+        "callers": [asdict(step) for step in steps],
+    }
+    emit(data, as_json=as_json, human=_shown(values, steps, data))
+
+
+def steps_of(
+    values: MigrationValues, *, callers: Iterable[str], requests: Mapping[str, int], held: Collection[str]
+) -> list[Step]:
+    """Return every caller in the order in which they move: *callers* and those that have sent *requests*."""
+    policy, total = policy_of(values), sum(requests.values())
+    found = [(_moves_at(policy, caller, held=caller in held), caller) for caller in {*callers, *requests}]
+    steps: list[Step] = []
+    moved = 0
+    for at, caller in sorted(found, key=lambda one: (one[0] is None, one[0] or 0, one[1])):
+        sent = requests.get(caller, 0)
+        moved += sent if at is not None else 0
+        steps.append(
+            Step(
+                caller=caller,
+                moves_at=at,
+                why=_why(policy, caller, held=caller in held),
+                requests=sent,
+                share=round(sent / total, 4) if total else 0.0,
+                modern_share=round(moved / total, 4) if total else 0.0,
+            )
+        )
+    return steps
+
+
+def _moves_at(policy: Policy, caller: str, *, held: bool) -> int | None:
+    for weight in range(_FULL + 1):
+        choice = choose_side(
+            policy,
+            weight=weight,
+            caller=caller,
+            method="",
+            header=None,
+            request_id="",
+            guard_pinned=held,
+            retry=None,
+        )
+        if choice.side is Side.MODERN:
+            return weight
+    return None
+
+
+def _why(policy: Policy, caller: str, *, held: bool) -> str:
+    if held:
+        return "the guard holds it on legacy"
+    if caller in policy.pinned:
+        return f"pinned to {policy.pinned[caller]}"
+    if policy.sticky_header:
+        return f"without {policy.sticky_header}; with it, by its value"
+    return f"cohort {point(policy.name, caller):.3f}"
+
+
+async def _requests(database: Database, values: MigrationValues) -> dict[str, int]:
+    if database is None:
+        note("request_log.database is turned off, so the log can't tell how much moves")
+        return {}
+    counts: dict[str, int] = {}
+    async with opened(database) as archive:
+        for tally in await archive.tallies(values.routes, since=SystemClock().now() - LEGACY_DAYS * DAY_SECONDS):
+            counts[tally.caller] = counts.get(tally.caller, 0) + tally.requests
+    return counts
+
+
+def _state(settings: Settings, name: str) -> dict[str, Any] | None:
+    try:
+        return migration_in(running(settings), name)
+    except Failure as error:
+        note(f"the weight in force is not known: {error.message}")
+        return None
+
+
+def _shown(values: MigrationValues, steps: list[Step], data: Mapping[str, Any]) -> str:
+    now = f", weight {data['weight']} now" if data["weight"] is not None else ""
+    lines = [f"{values.name}: routes {', '.join(values.routes)}; sticky = {values.sticky}{now}"]
+    if values.sticky == "request":
+        lines.append(f"{', '.join(values.methods)} requests are spread singly, at every weight; the others as follows")
+    width = max([6, *(len(step.caller or "anonymous") for step in steps)])
+    lines.append(f"{'weight':>6}  {'caller':<{width}}  {'requests':>9}  {'share':>6}  {'on modern':>9}  why")
+    lines += [
+        f"{'never' if step.moves_at is None else step.moves_at:>6}  {step.caller or 'anonymous':<{width}}  "
+        f"{step.requests:>9}  {step.share:>6.1%}  {step.modern_share:>9.1%}  {step.why}"
+        for step in steps
+    ]
+    lines.append(f"requests are those of the last {LEGACY_DAYS} days by the log: {data['requests']}")
+    return printable("\n".join(lines))

@@ -1,0 +1,108 @@
+"""`payproxy migration report`: how it went, by the log, and who still uses legacy."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxy.cli.configuration import load_configuration
+from proxy.cli.logs_archive import configured_database, database_option, opened
+from proxy.cli.migration_running import callers_of, configured
+from proxy.cli.options import config_option
+from proxy.cli.output import emit, facts, json_option
+from proxy.clock import Clock, SystemClock
+from proxy.records.migration_report import CallerUse, Change, Report, SideTotals, report_of
+from proxy.records.query import Archive, Query
+from proxy.records.sides import LEGACY_DAYS, SEEN_DAYS
+from proxy.records.sinks.row import decode
+from proxy.records.tally import DAY_SECONDS
+from proxy.settings.database import Database
+from proxy.settings.snapshot import MigrationValues
+
+_PAGE = 500
+
+
+@click.command()
+@click.argument("name")
+@database_option
+@config_option
+@json_option
+def report(name: str, config_path: Path | None, database_file: Path | None, *, as_json: bool) -> None:
+    """Show who changed the migration NAME, when and why; what came of both sides' requests; who still uses legacy.
+
+    Legacy is no longer used if nobody was on it for 35 days, in which there is a month's end, and every caller of the
+    last 400 days has been on modern. All by the request log; the proxy need not run.
+    """
+    settings = load_configuration(config_path).settings
+    values = configured(settings, name)
+    database = configured_database(settings, database_file)
+    made = asyncio.run(_report(database, values, callers_of(settings, values), clock=SystemClock()))
+    emit(made.as_dict(), as_json=as_json, human=in_words(made))
+
+
+async def _report(database: Database, values: MigrationValues, callers: set[str], *, clock: Clock) -> Report:
+    now = clock.now()
+    async with opened(database) as archive:
+        return report_of(
+            values,
+            lately=await archive.tallies(values.routes, since=now - LEGACY_DAYS * DAY_SECONDS),
+            long=await archive.tallies(values.routes, since=now - SEEN_DAYS * DAY_SECONDS),
+            operations=await _operations(archive),
+            callers=callers,
+            oldest=await archive.oldest(),
+            now=now,
+        )
+
+
+async def _operations(archive: Archive) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    before: bytes | None = None
+    while True:
+        page = await archive.page(Query(kind="operation"), before=before, size=_PAGE)
+        found += [decode(record) for record in page.records]
+        before = page.before
+        if before is None:
+            return found
+
+
+def in_words(report: Report) -> str:
+    """Return *report* for people."""
+    sides = facts([("legacy", _side(report.legacy)), ("modern", _side(report.modern))], indent="  ")
+    parts = [
+        f"{report.migration}: {report.verdict}",
+        "\n".join(["changes", *(map(_change, report.changes) if report.changes else ["  none"])]),
+        f"the last {LEGACY_DAYS} days\n{sides}",
+        "\n".join(["callers", *(map(_caller, report.callers) if report.callers else ["  none"])]),
+    ]
+    if report.not_seen:
+        parts.append(f"configured, and not seen for {SEEN_DAYS} days: {', '.join(map(_name, report.not_seen))}")
+    if report.log_begins:
+        parts.append(f"the log begins on {report.log_begins[:10]}: who calls less often than that is not known")
+    return "\n\n".join(parts)
+
+
+def _change(change: Change) -> str:
+    weights = f" {change.old_weight} to {change.weight}" if change.old_weight != change.weight else ""
+    return f"  {change.time[:19]}Z  {change.what}{weights}, by {change.who}: {change.reason}"
+
+
+def _side(side: SideTotals) -> str:
+    return (
+        f"{side.requests} requests, {side.failed} failed ({side.failure_ratio:.2%}), "
+        f"{side.client_errors} client errors ({side.client_error_ratio:.2%})"
+    )
+
+
+def _caller(use: CallerUse) -> str:
+    legacy = f"legacy {use.legacy_requests}, {_when(use.legacy_last)}"
+    modern = f"modern {use.modern_requests}, {_when(use.modern_last)}"
+    return f"  {_name(use.caller)}: {legacy}; {modern}"
+
+
+def _when(last: str) -> str:
+    return f"last {last[:16]}Z" if last else "never"
+
+
+def _name(caller: str) -> str:
+    return caller or "anonymous callers"

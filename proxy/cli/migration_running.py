@@ -1,0 +1,78 @@
+"""Migrations of the running instance, as `payproxy migration` sees and changes them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxy.cli.instance import Denied, NotRunning, ask
+from proxy.cli.output import ExitCode, Failure
+from proxy.clock import timestamp
+from proxy.settings.findings import did_you_mean
+from proxy.settings.sections import Settings
+from proxy.settings.snapshot import MigrationValues
+from proxy.settings.values import snapshot_of
+
+# keeper/migration_actions.py has them too; importing the keeper would take longer than the call.
+SET = "/api/migrations/set"
+ROLLBACK = "/api/migrations/rollback"
+FINISH = "/api/migrations/finish"
+_STATUS = "/api/status"
+
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+reason_option = click.option("--reason", required=True, help="Why; it stands in the record and in `migration status`.")
+
+
+def running(settings: Settings) -> dict[str, Any]:
+    """Return the status of the running instance; raises Failure if none runs."""
+    return _asked(settings, _STATUS, None)
+
+
+def migration_in(status: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the migration *name* in the *status* of an instance; raises Failure if it has none of that name."""
+    for one in status["migrations"]:
+        if one["name"] == name:
+            found: dict[str, Any] = one
+            return found
+    raise Failure(f"the running instance has no [migrations.{name}]: send it SIGHUP once it is in the file")
+
+
+def change(settings: Settings, path: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Have the running instance change a migration and return its state; raises Failure if it does not."""
+    return _asked(settings, path, values)
+
+
+def configured(settings: Settings, name: str) -> MigrationValues:
+    """Return the table of that *name* in the file; raises a usage error if there is none."""
+    tables = {one.name: one for one in snapshot_of(settings, instance="migration").migrations}
+    if name not in tables:
+        raise click.BadParameter(
+            f"there is no [migrations.{name}] in the configuration; {did_you_mean(name, list(tables))}",
+            param_hint="NAME",
+        )
+    return tables[name]
+
+
+def callers_of(settings: Settings, values: MigrationValues) -> set[str]:
+    """Return who may call the migration's routes by the file: the anonymous caller "", if it names none."""
+    everyone = set(settings.callers) or {""}
+    rules = [route for route in settings.routes if route.name in values.routes]
+    return set().union(*(everyone.intersection(route.callers) if route.callers else everyone for route in rules))
+
+
+def in_words(state: dict[str, Any]) -> str:
+    """Return a migration's state as one line."""
+    when = timestamp(state["when"])[:19] + "Z"
+    by = f", by {state['who']} at {when}: {state['reason']}" if state["who"] else ", never changed"
+    return f"weight {state['weight']} ({state['phase']}), version {state['version']}{by}"
+
+
+def _asked(settings: Settings, path: str, values: dict[str, Any] | None) -> dict[str, Any]:
+    try:
+        return ask(Path(settings.data_directory), path, values)
+    except NotRunning as error:
+        raise Failure(str(error), code=ExitCode.UNAVAILABLE) from None
+    except Denied as error:
+        raise Failure(str(error)) from None

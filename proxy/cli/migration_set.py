@@ -1,0 +1,163 @@
+"""`payproxy migration set` and `rollback`: what moves is said before it does."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxy.cli.configuration import load_configuration
+from proxy.cli.logs_archive import configured_database, opened
+from proxy.cli.migration_moves import Moves, moves
+from proxy.cli.migration_running import (
+    ROLLBACK,
+    SET,
+    change,
+    configured,
+    in_words,
+    migration_in,
+    reason_option,
+    running,
+)
+from proxy.cli.options import config_option
+from proxy.cli.output import Failure, emit, json_option, note
+from proxy.clock import SystemClock
+from proxy.settings.sections import Settings
+from proxy.settings.snapshot import MigrationValues
+
+# Of month ends and payrolls one is in it.
+_DAYS = 35
+_ANONYMOUS = "anonymous callers"
+
+
+@click.command("set")
+@click.argument("name")
+@click.argument("weight", type=click.IntRange(0, 100))
+@reason_option
+@click.option("--release", multiple=True, metavar="CALLER", help="Also let this caller go, which the guard holds.")
+@click.option("--force", is_flag=True, help="Even if nobody moves.")
+@config_option
+@json_option
+def set_weight(
+    name: str,
+    weight: int,
+    config_path: Path | None,
+    reason: str,
+    *,
+    release: tuple[str, ...],
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Let WEIGHT of 100 callers of the migration NAME go to the modern side, in all processes within 2 s.
+
+    Who moves is told by the log of the last 35 days and the configured callers. Growing weights never move anyone back.
+    """
+    settings = load_configuration(config_path).settings
+    values = configured(settings, name)
+    before = migration_in(running(settings), name)
+    strangers = sorted(set(release) - set(before["guard_pinned"]))
+    if strangers:
+        raise Failure(f"the guard does not hold {', '.join(strangers)}")
+    requests = asyncio.run(_requests(settings, values))
+    what = moves(
+        values,
+        old=before["weight"],
+        new=weight,
+        held=before["guard_pinned"],
+        released=release,
+        requests=requests,
+        callers=settings.callers or [""],
+    )
+    if what.nobody and not force:
+        raise Failure(
+            f"{name} stays at {before['weight']}: with {weight} nobody moves; `payproxy migration plan {name}` shows "
+            "at which weights somebody does, --force sets it all the same"
+        )
+    asked = {"name": name, "weight": weight, "reason": reason, "version": before["version"], "force": force}
+    after = change(settings, SET, asked | ({"release": list(release)} if release else {}))
+    emit(_data(after, what), as_json=as_json, human=f"{name}: {in_words(after)}\n{_told(what, requests)}")
+    _warn(after, weight=weight)
+
+
+@click.command()
+@click.argument("name")
+@reason_option
+@click.option("--to", type=click.IntRange(0, 99), help="A weight; default: the last one without a breach.")
+@config_option
+@json_option
+def rollback(name: str, config_path: Path | None, reason: str, to: int | None, *, as_json: bool) -> None:
+    """Go back to a lower weight, at once: by default the last one without a breach.
+
+    Retries of requests whose outcome is not certain still go where the first try went.
+    """
+    settings = load_configuration(config_path).settings
+    values = configured(settings, name)
+    before = migration_in(running(settings), name)
+    after = change(settings, ROLLBACK, {"name": name, "reason": reason} | ({"to": to} if to is not None else {}))
+    requests = asyncio.run(_requests(settings, values))
+    what = moves(
+        values,
+        old=before["weight"],
+        new=after["weight"],
+        held=after["guard_pinned"],
+        released=(),
+        requests=requests,
+        callers=settings.callers or [""],
+    )
+    at_hand = "a legacy token is at hand" if after["legacy_token_at_hand"] else "NO legacy token is at hand"
+    human = f"{name}: {in_words(after)}\n{_told(what, requests)}\n{at_hand}"
+    emit(_data(after, what), as_json=as_json, human=human)
+
+
+async def _requests(settings: Settings, values: MigrationValues) -> dict[str, int]:
+    """Return how many requests each caller sent on the migration's routes lately; {} where the log can't tell."""
+    database = configured_database(settings, None)
+    if database is None:
+        note("request_log.database is turned off, so the log can't tell how much moves")
+        return {}
+    counts: dict[str, int] = {}
+    try:
+        async with opened(database) as archive:
+            since = SystemClock().now() - _DAYS * 86400
+            for tally in await archive.tallies(values.routes, since=since):
+                counts[tally.caller] = counts.get(tally.caller, 0) + tally.requests
+    except Failure as error:
+        # What the log can't tell now is no reason not to go back.
+        note(f"the log can't tell how much moves: {error.message}")
+        return {}
+    return counts
+
+
+def _data(after: dict[str, Any], what: Moves) -> dict[str, Any]:
+    return after | {
+        "to_modern": list(what.to_modern),
+        "to_legacy": list(what.to_legacy),
+        "modern_share_before": round(what.before, 4),
+        "modern_share_after": round(what.after, 4),
+        "spread": what.spread,
+    }
+
+
+def _told(what: Moves, requests: dict[str, int]) -> str:
+    total = sum(requests.values())
+    lines = [
+        f"to {side}: {', '.join(_caller(one, requests) for one in callers)}"
+        for side, callers in (("modern", what.to_modern), ("legacy", what.to_legacy))
+        if callers
+    ]
+    if not lines:
+        lines = [f"{what.spread} are divided anew" if what.spread else "nobody moves"]
+    of = f"of {total} requests in {_DAYS} days" if total else "of the known callers: the log has no request"
+    return "\n".join([*lines, f"on modern: {what.before:.0%} before, {what.after:.0%} now, {of}"])
+
+
+def _caller(name: str, requests: dict[str, int]) -> str:
+    count = requests.get(name, 0)
+    return f"{name or _ANONYMOUS} ({count or 'no'} request{'' if count == 1 else 's'})"
+
+
+def _warn(after: dict[str, Any], *, weight: int) -> None:
+    if weight and not after["modern_token_at_hand"]:
+        note("warning: no modern token is at hand; `payproxy migration status` says why")
+    if weight < 100 and not after["legacy_token_at_hand"]:
+        note("warning: no legacy token is at hand")

@@ -1,0 +1,89 @@
+"""The facade's token endpoint as a request among others: admitted, counted, recorded, and never sent anywhere."""
+
+import json
+
+from proxy.callers.caller import ANONYMOUS
+from proxy.callers.facade import Facade, TokenRequest, TokenRequestRefused
+from proxy.callers.form import MOST_BYTES
+from proxy.errors import MethodNotAllowed
+from proxy.forwarding.body import Payload
+from proxy.forwarding.caller_side import CallerSide
+from proxy.forwarding.exchange import Exchange
+from proxy.forwarding.gateway import Gateway
+from proxy.forwarding.headers import added_headers
+from proxy.routing.head import RequestHead
+
+# What the record of such a request has as its note; its code is the error of RFC 6749 5.2, "" for a token.
+NOTE = "facade_token"
+_STATUS_LINES = {200: b"200 OK", 400: b"400 Bad Request", 401: b"401 Unauthorized"}
+
+
+def is_token_request(facade: Facade, head: RequestHead) -> bool:
+    """Return whether *head* is for the *facade*; in absolute-form (RFC 9112 3.2.2) another server is meant."""
+    return head.target.path in facade.paths and head.target.host is None
+
+
+async def issue_token(
+    gateway: Gateway, facade: Facade, *, side: CallerSide, exchange: Exchange, payload: Payload, head: RequestHead
+) -> None:
+    """Answer with a token of ours, or with why not (RFC 6749 5).
+
+    Raises MethodNotAllowed, Draining, Overloaded, RateLimited, and what reading the body raises.
+    """
+    exchange.note = NOTE
+    proofs = gateway.reception.proofs(side, exchange, head)
+    if head.method != "POST":
+        raise MethodNotAllowed("Tokens are asked for with POST (RFC 6749 3.2).", allowed=("POST",))
+    with gateway.admission.admit(ANONYMOUS):
+        if head.has_body:
+            await payload.take(head, replay_limit=MOST_BYTES)
+        try:
+            if payload.held is None:
+                raise TokenRequestRefused("invalid_request", cause=f"the form is larger than {MOST_BYTES} bytes")
+            granted = facade.grant(
+                TokenRequest(
+                    host=head.named.get(b"host", b"").decode("latin-1"),
+                    content_type=_content_type(head),
+                    authorization=head.named.get(b"authorization", b""),
+                    body=payload.held,
+                    proofs=proofs,
+                )
+            )
+        except TokenRequestRefused as refused:
+            exchange.code, exchange.cause = refused.error, refused.cause
+            challenge = b'WWW-Authenticate: Basic realm="payproxy"\r\n' if refused.challenge else b""
+            _answer(side, exchange, refused.status, {"error": refused.error}, more=challenge)
+            return
+        exchange.admitted, exchange.cause = granted.caller, granted.remark
+        gateway.admission.take_rate(granted.caller)
+        # RFC 6749 5.1; the type in lower case, as ADFS writes it.
+        value: dict[str, str | int] = {
+            "access_token": granted.token.reveal(),
+            "token_type": "bearer",
+            "expires_in": granted.lifetime,
+        }
+        _answer(side, exchange, 200, value)
+
+
+def _content_type(head: RequestHead) -> str:
+    """Return Content-Type, "" without one or with several that might be read in several ways."""
+    values = [value for name, value in head.passed if name.lower() == b"content-type"]
+    return values[0].decode("latin-1") if len(values) == 1 else ""
+
+
+def _answer(
+    side: CallerSide, exchange: Exchange, status: int, value: dict[str, str | int], *, more: bytes = b""
+) -> None:
+    body = json.dumps(value).encode()
+    exchange.status, exchange.response_bytes = status, len(body)
+    if side.raw.version == (1, 0):
+        side.close_after()  # what HTTP/1.0 expects unless told otherwise
+    details = f'details="{exchange.code or NOTE}"'
+    lines = [
+        b"HTTP/1.1 %b\r\nContent-Type: application/json;charset=UTF-8\r\n" % _STATUS_LINES[status],
+        b"Content-Length: %d\r\nCache-Control: no-store\r\nPragma: no-cache\r\n" % len(body),
+        more,
+        added_headers(exchange, f"error=http_request_denied; {details}" if exchange.code else details),
+        b"Connection: close\r\n\r\n" if side.will_close() else b"\r\n",
+    ]
+    side.write(b"".join(lines) + body)

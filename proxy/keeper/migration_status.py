@@ -1,0 +1,33 @@
+"""A migration as people may see it."""
+
+from proxy.migration.state import State
+from proxy.settings.snapshot import MigrationValues, SideValues
+from proxy.telemetry.status import MigrationStatus, TokenStatus
+
+
+def status_of(values: MigrationValues, state: State, tokens: tuple[TokenStatus, ...]) -> MigrationStatus:
+    """Return the migration of the table *values*, with what there is of its sides among *tokens*."""
+    legacy, modern = _tokens_of(values.legacy, tokens), _tokens_of(values.modern, tokens)
+    return MigrationStatus(
+        name=values.name,
+        weight=state.weight,
+        version=state.version,
+        who=state.who,
+        when=state.when,
+        reason=state.reason,
+        phase=state.phase.value,
+        last_good=state.last_good,
+        guard_pinned=state.held,
+        finished=state.finished,
+        legacy_token_at_hand=bool(legacy) and all(token.usable for token in legacy),
+        modern_token_at_hand=bool(modern) and all(token.usable for token in modern),
+        modern_tokens=modern,
+    )
+
+
+def _tokens_of(side: SideValues, tokens: tuple[TokenStatus, ...]) -> tuple[TokenStatus, ...]:
+    return tuple(
+        token
+        for token in tokens
+        if (token.credential, token.audience, token.scope) == (side.credential, side.audience, side.scope)
+    )

@@ -1,0 +1,293 @@
+"""The migrations' weights: who may change them, on record before it takes effect, kept, and told to every worker."""
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from proxy.clock import Clock
+from proxy.errors import LogUnavailable
+from proxy.keeper.migration_status import status_of
+from proxy.keeper.retry_pins import Broadcast, RetryPins
+from proxy.keeper.share import Alone, Share, ShareAway
+from proxy.keeper.weights import Weights, told
+from proxy.migration.state import FULL, Phase, State
+from proxy.migration.stores.file import FileStore
+from proxy.migration.stores.pins import PinFile
+from proxy.records.keeper_records import Operation
+from proxy.settings.snapshot import MigrationValues
+from proxy.telemetry.status import MigrationStatus, TokenStatus
+
+_LOOK_SECONDS = 1.0
+GUARD = "guard"
+
+
+class MigrationRefused(Exception):
+    """A change that is not made; the message says why and what to do."""
+
+
+class Migrations:
+    """The state of every migration. *operated* returns once an operation is on record, or raises LogUnavailable.
+
+    *tokens* says what there is of tokens, *say* writes a line for the operator.
+    """
+
+    def __init__(
+        self,
+        data_directory: Path,
+        *,
+        clock: Clock,
+        operated: Callable[[Operation], Awaitable[None]],
+        broadcast: Broadcast,
+        tokens: Callable[[], Iterable[TokenStatus]],
+        recovered: Callable[[], bool],
+        say: Callable[[str], None],
+    ) -> None:
+        self.pins = RetryPins(PinFile(data_directory), clock=clock, broadcast=broadcast, changed=self._changed)
+        self.share: Share = Alone()
+        self.weights = Weights(FileStore(data_directory), changed=self._changed, say=say)
+        self._clock = clock
+        self._operated = operated
+        self._broadcast = broadcast
+        self._tokens = tokens
+        self._recovered = recovered
+        self._say = say
+        self._values: dict[str, MigrationValues] = {}
+        self._said = ""
+        self._settled = False
+        self._told: dict[str, Any] = {}
+
+    async def open(self) -> None:
+        """Read what is on disk; what can't be read counts as legacy, and pins as unreadable."""
+        await self.pins.open()
+        await self.weights.read()
+
+    async def follow(self, values: Iterable[MigrationValues]) -> None:
+        """Know these tables from now on. One that moves between other credentials than before begins at 0."""
+        async with self.weights.lock:
+            self._values = {one.name: one for one in values}
+            for name, one in self._values.items():
+                if self._is_another(one):
+                    before = self.weights.state(name)
+                    after = State(version=before.version).at(
+                        0,
+                        who="payproxy",
+                        when=self._clock.now(),
+                        reason="this table moves between other credentials than the one before it",
+                    )
+                    # Without a log nothing is sent either; and the weight must not be taken for the other table's.
+                    with contextlib.suppress(LogUnavailable):
+                        await self._put_on_record(name, before, after, what="begin", proof="configuration")
+                    await self._lower(name, replace(after, sides=_sides(one)))
+                    self._say(f"migration {name}: {told(after)}")
+        self._changed()
+
+    async def run(self) -> None:
+        """Look after the files, until cancelled: what could not be read or written is tried again every second."""
+        self._settled = True
+        while True:
+            self._changed()
+            await self._clock.sleep(_LOOK_SECONDS)
+            await self.pins.look_after()
+            await self.weights.look_after()
+
+    def close(self) -> None:
+        """Close the files."""
+        self.pins.close()
+
+    @property
+    def problem(self) -> str:
+        """Return what of the state can't be read, kept or shared, "" if all is well or there is no migration."""
+        if not self._values:
+            return ""
+        left = "" if self._recovered() else "what an earlier run left in the journal is not read yet"
+        weights = self.weights
+        return "; ".join(filter(None, [weights.unread, weights.unsaved, self.pins.problem, left, self.share.problem]))
+
+    @property
+    def readable(self) -> bool:
+        """Return whether retry pins can be relied on: those of this machine, and of all replicas."""
+        return self._recovered() and not (self.weights.unread or self.pins.problem or self.share.problem)
+
+    def objection(self, values: Iterable[MigrationValues]) -> str:
+        """Return why a configuration with the tables *values* must not take over, "" if it may."""
+        gone = self._values.keys() - {one.name for one in values}
+        for name in sorted(gone):
+            state = self.weights.state(name)
+            if state.phase is Phase.RAMP and not state.finished:
+                return (
+                    f"migrations.{name}: its weight is {state.weight}, so it can't be taken away; set it to 0 or "
+                    f"{FULL}, or run `payproxy migration finish {name}`"
+                )
+        return ""
+
+    def messages(self, values: Iterable[MigrationValues]) -> list[dict[str, Any]]:
+        """Return what a worker that has just started with the tables *values* must hear."""
+        message = self._message()
+        for one in values:
+            if self._is_another(one):
+                # Its generation has not taken over yet; `follow` makes this so for good.
+                message["states"][one.name]["weight"] = 0
+        return [message, *self.pins.messages()]
+
+    def states(self) -> tuple[MigrationStatus, ...]:
+        """Return every configured migration as people may see it."""
+        tokens = tuple(self._tokens())
+        return tuple(status_of(one, self.weights.state(name), tokens) for name, one in self._values.items())
+
+    async def set(
+        self,
+        name: str,
+        weight: int,
+        *,
+        who: str,
+        proof: str,
+        reason: str,
+        version: int | None = None,
+        release: frozenset[str] = frozenset(),
+        force: bool = False,
+    ) -> MigrationStatus:
+        """Set *weight*, 0 to 100, if *version* (None for any) is still the one in force; *release* lets callers go.
+
+        Raises MigrationRefused with nothing changed, LogUnavailable if it can't be put on record.
+        """
+        async with self.weights.lock:
+            before = self._checked(name, reason)
+            if not 0 <= weight <= FULL:
+                raise MigrationRefused(f"A weight is a whole number from 0 to {FULL}.")
+            if version is not None and version != before.version:
+                raise MigrationRefused(f"{name} was changed meanwhile: {told(before)}. Look again, then decide.")
+            if weight == before.weight and not release & set(before.held) and not force:
+                raise MigrationRefused(f"{name} has the weight {weight} already.")
+            after = before.at(weight, who=who, when=self._clock.now(), reason=reason)
+            after = replace(after, held=tuple(caller for caller in after.held if caller not in release))
+            await self._change(name, before, after, what="set", proof=proof)
+            return self._status(name)
+
+    async def rollback(self, name: str, *, who: str, proof: str, reason: str, to: int | None = None) -> MigrationStatus:
+        """Go back *to* a lower weight, by default the last one without a breach; takes effect at once.
+
+        Raises MigrationRefused with nothing changed, LogUnavailable if it can't be put on record.
+        """
+        async with self.weights.lock:
+            before = self._checked(name, reason)
+            weight = before.last_good if to is None else to
+            if not 0 <= weight < before.weight:
+                raise MigrationRefused(f"{name} has the weight {before.weight}: {weight} is no way back.")
+            after = before.at(weight, who=who, when=self._clock.now(), reason=reason)
+            await self._change(name, before, after, what="rollback", proof=proof)
+            return self._status(name)
+
+    async def finish(self, name: str, *, who: str, proof: str, reason: str, force: bool = False) -> MigrationStatus:
+        """Put on record that the migration is over: its table may be taken away. Raises as `set`."""
+        async with self.weights.lock:
+            before = self._checked(name, reason)
+            if before.phase is Phase.RAMP and not force:
+                raise MigrationRefused(f"{name} has the weight {before.weight}: it is over at 0 or {FULL}.")
+            after = before.ended(who=who, when=self._clock.now(), reason=reason)
+            await self._change(name, before, after, what="finish", proof=proof)
+            return self._status(name)
+
+    async def hold_caller(self, name: str, caller: str, reason: str) -> MigrationStatus:
+        """Keep *caller* on legacy, whatever the weight: its failures are its own. Raises as `set`."""
+        async with self.weights.lock:
+            before = self._checked(name, reason)
+            if caller in before.held:
+                return self._status(name)
+            after = before.holding(caller, who=GUARD, when=self._clock.now(), reason=reason)
+            await self._change(name, before, after, what=f"hold {caller}", proof=GUARD)
+            return self._status(name)
+
+    async def release_callers(
+        self, name: str, *, who: str, proof: str, reason: str, callers: frozenset[str] | None = None
+    ) -> MigrationStatus:
+        """Let *callers* (None: all that are held) go where the weight sends them again. Raises as `set`."""
+        async with self.weights.lock:
+            before = self._checked(name, reason)
+            names = frozenset(before.held) if callers is None else callers
+            after = before.releasing(names, who=who, when=self._clock.now(), reason=reason)
+            await self._change(name, before, after, what="release", proof=proof)
+            return self._status(name)
+
+    async def _change(self, name: str, before: State, after: State, *, what: str, proof: str) -> None:
+        """Put the change on record, then make it: downwards here first, upwards where all replicas see it first."""
+        values = self._values[name]
+        after = replace(after, sides=_sides(values))
+        await self._put_on_record(name, before, after, what=what, proof=proof)
+        if after.weight > before.weight:
+            await self._raise(name, before, after)
+        else:
+            await self._lower(name, after)
+        self._say(f"migration {name}: {told(after)}")
+
+    async def _put_on_record(self, name: str, before: State, after: State, *, what: str, proof: str) -> None:
+        await self._operated(
+            Operation(
+                who=after.who,
+                proof=proof,
+                what=f"migration {what}",
+                reason=after.reason,
+                values=(
+                    ("migration", name),
+                    ("old_weight", str(before.weight)),
+                    ("old_version", str(before.version)),
+                    ("weight", str(after.weight)),
+                    ("version", str(after.version)),
+                ),
+            )
+        )
+
+    async def _raise(self, name: str, before: State, after: State) -> None:
+        try:
+            placed = await self.share.put(name, after, before=before)
+        except ShareAway as away:
+            raise MigrationRefused(
+                f"{name} stays at {before.weight}: a weight can't grow while other replicas can't be told ({away})."
+            ) from None
+        if not placed:
+            raise MigrationRefused(f"{name} was changed by another replica meanwhile. Look again, then decide.")
+        if not await self.weights.raise_(name, after, shared=not self.share.alone):
+            raise MigrationRefused(f"{name} stays at {before.weight}: {self.weights.unsaved}.")
+
+    async def _lower(self, name: str, after: State) -> None:
+        await self.weights.lower(name, after, share=not self.share.alone)
+        self.share.hurry()
+
+    def _is_another(self, values: MigrationValues) -> bool:
+        """Return whether the state under this name belongs to a table with other sides."""
+        sides = self.weights.state(values.name).sides
+        return bool(sides) and sides != _sides(values)
+
+    def _checked(self, name: str, reason: str) -> State:
+        if name not in self._values:
+            raise MigrationRefused(f"There is no [migrations.{name}] in the configuration in force.")
+        if not reason.strip():
+            raise MigrationRefused("Every change needs a reason.")
+        if self.weights.unread:
+            raise MigrationRefused(f"{self.weights.unread}. Restore it, or move it away to begin at weight 0.")
+        return self.weights.state(name)
+
+    def _status(self, name: str) -> MigrationStatus:
+        return status_of(self._values[name], self.weights.state(name), tuple(self._tokens()))
+
+    def _message(self) -> dict[str, Any]:
+        states = self.weights.for_workers(self._values)
+        return {"type": "migrations", "states": states, "readable": self.readable}
+
+    def _changed(self) -> None:
+        message = self._message()
+        if message != self._told:
+            self._told = message
+            self._broadcast(message)
+        problem = self.problem
+        if problem != self._said and self._settled:
+            self._said = problem
+            self._say(f"migrations: {problem or 'state and retry pins can be read and kept again'}")
+
+    def __repr__(self) -> str:
+        return f"<Migrations {len(self._values)} tables, {self.weights!r}>"
+
+
+def _sides(values: MigrationValues) -> str:
+    return f"{values.legacy.credential} to {values.modern.credential}"

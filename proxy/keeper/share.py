@@ -1,0 +1,81 @@
+"""What all replicas have in common, as the migrations see it."""
+
+import asyncio
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Protocol
+
+from proxy.clock import Clock
+from proxy.entropy import Entropy
+from proxy.keeper.retry_pins import RetryPins
+from proxy.keeper.weights import Weights
+from proxy.migration.state import State
+from proxy.settings.sections import Settings
+
+
+class ShareAway(Exception):
+    """What replicas share can't be reached now; the message says why."""
+
+
+class ShareUnusable(RuntimeError):
+    """[state] can't be used as it is; the message says what to do."""
+
+
+class Share(Protocol):
+    """States of migrations that every replica takes over within two seconds."""
+
+    @property
+    def problem(self) -> str:
+        """Return why it can't be relied on, "" if it can."""
+
+    @property
+    def alone(self) -> bool:
+        """Return whether there is no other replica."""
+
+    async def begin(self) -> None:
+        """Take over what is shared before anyone is served, if it can be had now."""
+
+    async def run(self) -> None:
+        """Stay in touch, until cancelled."""
+
+    async def put(self, name: str, state: State, *, before: State) -> bool:
+        """Put *state* in place of *before*; False if something else stands there. Raises ShareAway."""
+
+    def hurry(self) -> None:
+        """Tell the others at once what they don't know."""
+
+
+class Alone:
+    """No other replica."""
+
+    problem = ""
+    alone = True
+
+    async def begin(self) -> None:
+        """Nothing is shared."""
+
+    async def run(self) -> None:
+        """Wait to be cancelled."""
+        await asyncio.Event().wait()
+
+    async def put(self, name: str, state: State, *, before: State) -> bool:  # noqa: ARG002 - the protocol's
+        """Nobody else has to see it first."""
+        return True
+
+    def hurry(self) -> None:
+        """Nobody is to be told."""
+
+
+def share_of(settings: Settings, *, weights: Weights, pins: RetryPins, clock: Clock, entropy: Entropy) -> Share:
+    """Return what [state] names; raises ShareUnusable."""
+    if not settings.state.shared:
+        return Alone()
+    if find_spec("redis") is None:
+        raise ShareUnusable(
+            "[state] names a Redis, and what it needs is not installed; run `pip install 'payproxy[redis]'`"
+        )
+    # The client is the [redis] extra.
+    share: Share = import_module("proxy.keeper.replicas").replicas_of(
+        settings, weights=weights, pins=pins, clock=clock, entropy=entropy
+    )
+    return share

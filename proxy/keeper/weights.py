@@ -1,0 +1,139 @@
+"""The states of all migrations as this keeper knows them: read, written down, and agreed on with other replicas."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from proxy.migration.reconcile import reconciled
+from proxy.migration.state import NEW, Document, State, StateUnusable
+from proxy.migration.stores.file import FileStore
+
+
+class Weights:
+    """What is in force. *changed* is called after every change, of a state or of a problem; *say* is for the operator.
+
+    Who changes anything holds `lock`. `unread` and `unsaved` say why the file can't be read or written, "" if it can.
+    """
+
+    def __init__(self, store: FileStore, *, changed: Callable[[], None], say: Callable[[str], None]) -> None:
+        self.lock = asyncio.Lock()
+        self.unread = f"{store.path} is not read yet"
+        self.unsaved = ""
+        self._store = store
+        self._changed = changed
+        self._say = say
+        self._document = Document()
+
+    @property
+    def document(self) -> Document:
+        """Return all there is."""
+        return self._document
+
+    def state(self, name: str) -> State:
+        """Return the state of the migration *name*: legacy, if there is none."""
+        state = self._document.states.get(name)
+        if state is None:
+            # What can't be read may have moved already: then retry pins matter, and they count as unreadable.
+            return replace(NEW, version=1) if self.unread else NEW
+        return state
+
+    def look(self) -> None:
+        """Let everyone be told what else has changed: whether what is shared can be relied on."""
+        self._changed()
+
+    async def read(self) -> None:
+        """Read the file; `unread` says if that can't be done."""
+        try:
+            found = await asyncio.to_thread(self._store.load)
+        except StateUnusable as error:
+            self.unread = str(error)
+        else:
+            self.unread = ""
+            # What was heard from other replicas meanwhile is no older.
+            self._document = Document(
+                states={**found.states, **self._document.states}, unshared=found.unshared | self._document.unshared
+            )
+        self._changed()
+
+    async def look_after(self) -> None:
+        """Try again what failed."""
+        if self.unread or self.unsaved:
+            async with self.lock:
+                if self.unread:
+                    await self.read()
+                else:
+                    await self._save(self._document)
+
+    async def lower(self, name: str, state: State, *, share: bool) -> None:
+        """Let *state* take effect at once; what can't be written down now is later. *share*: others are to be told."""
+        self._document = self._with(name, state, unshared=share)
+        self._changed()
+        await self._save(self._document)
+
+    async def raise_(self, name: str, state: State, *, shared: bool) -> bool:
+        """Write *state* down, then let it take effect; False, with nothing changed, if it can't be.
+
+        *shared*: all replicas have it already, so it takes effect in any case.
+        """
+        document = self._with(name, state, unshared=False)
+        await self._save(document)
+        if self.unsaved and not shared:
+            return False
+        self._document = document
+        self._changed()
+        return True
+
+    async def meet(self, theirs: Mapping[str, State]) -> dict[str, State]:
+        """Take what all replicas share, and return what they are to be told."""
+        async with self.lock:
+            # What stands in a file that can't be read is not known to be older.
+            agreed, to_tell = (dict(theirs), dict[str, State]()) if self.unread else reconciled(self._document, theirs)
+            unshared = frozenset(to_tell)
+            if agreed != self._document.states or unshared != self._document.unshared:
+                for name, state in agreed.items():
+                    if state != self.state(name):
+                        self._say(f"migration {name}: {told(state)}")
+                self._document = Document(states=agreed, unshared=unshared)
+                self._changed()
+                await self._save(self._document)
+            return to_tell
+
+    async def shared(self, states: Mapping[str, State]) -> None:
+        """Note that the others know *states* now."""
+        async with self.lock:
+            known = {name for name, state in states.items() if self._document.states.get(name) == state}
+            self._document = replace(self._document, unshared=self._document.unshared - known)
+            await self._save(self._document)
+
+    def for_workers(self, names: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return what workers must know of the migrations *names* and of all others that there are."""
+        states = {name: self.state(name) for name in self._document.states.keys() | names.keys()}
+        return {
+            name: {"weight": state.weight, "version": state.version, "guard_pinned": list(state.held)}
+            for name, state in states.items()
+        }
+
+    def _with(self, name: str, state: State, *, unshared: bool) -> Document:
+        others = self._document.unshared - {name}
+        return Document(states={**self._document.states, name: state}, unshared=others | {name} if unshared else others)
+
+    async def _save(self, document: Document) -> None:
+        if self.unread:
+            return  # what stands there is for a person to look at
+        try:
+            await asyncio.to_thread(self._store.save, document)
+        except OSError as error:
+            self.unsaved = f"{self._store.path} can't be written: {error.strerror}"
+        else:
+            self.unsaved = ""
+        self._changed()
+
+    def __repr__(self) -> str:
+        weights = ", ".join(f"{name} {state.weight}" for name, state in self._document.states.items())
+        return f"<Weights {weights or 'none'}>"
+
+
+def told(state: State) -> str:
+    """Return *state* in words."""
+    return f"weight {state.weight}, version {state.version}, by {state.who or 'nobody'}: {state.reason or 'no reason'}"

@@ -1,0 +1,163 @@
+"""What is known of a migration: its weight, who set it when and why, and how it is written down. No I/O."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+# The form of what is written; one that is higher was written by a later payproxy, and may mean something else.
+FORMAT = 1
+FULL = 100
+
+_LONGEST_TEXT = 4096
+_MOST_HELD = 10_000
+
+
+class StateUnusable(ValueError):
+    """What was written down can't be read; the message says why, and quotes nothing of it."""
+
+
+class Phase(StrEnum):
+    """The names that people have for weights."""
+
+    LEGACY = "legacy"
+    RAMP = "ramp"
+    MODERN = "modern"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """One migration at one version: *weight* of 100 callers are on modern; *when* is in epoch seconds.
+
+    *steps* are the lower weights by which it came here, ascending: a breach at one of them would have taken it away
+    again. *held* are the callers that the guard keeps on legacy. *sides* names the two credentials that it moves
+    between: a table that has the name later, with others, is another migration. *finished*: its table may go away at
+    any weight.
+    """
+
+    weight: int = 0
+    version: int = 0
+    who: str = ""
+    when: float = 0.0
+    reason: str = ""
+    steps: tuple[int, ...] = ()
+    held: tuple[str, ...] = ()
+    sides: str = ""
+    finished: bool = False
+
+    @property
+    def phase(self) -> Phase:
+        """Return the name of the weight."""
+        return Phase.LEGACY if self.weight == 0 else Phase.MODERN if self.weight == FULL else Phase.RAMP
+
+    @property
+    def last_good(self) -> int:
+        """Return the weight that a rollback goes to: the last one without a breach, 0 if there is none."""
+        return self.steps[-1] if self.steps else 0
+
+    def at(self, weight: int, *, who: str, when: float, reason: str) -> "State":
+        """Return what follows when *who* sets *weight*; what lies above it is no step to it any more."""
+        steps = tuple(sorted({step for step in (*self.steps, self.weight) if 0 < step < weight}))
+        return replace(self._next(who=who, when=when, reason=reason), weight=weight, steps=steps)
+
+    def holding(self, caller: str, *, who: str, when: float, reason: str) -> "State":
+        """Return what follows when *caller* is kept on legacy."""
+        held = tuple(sorted({*self.held, caller}))
+        return replace(self._next(who=who, when=when, reason=reason), held=held, finished=self.finished)
+
+    def releasing(self, callers: frozenset[str], *, who: str, when: float, reason: str) -> "State":
+        """Return what follows when *callers* go where the weight sends them again."""
+        held = tuple(caller for caller in self.held if caller not in callers)
+        return replace(self._next(who=who, when=when, reason=reason), held=held, finished=self.finished)
+
+    def ended(self, *, who: str, when: float, reason: str) -> "State":
+        """Return what follows when *who* declares the migration finished."""
+        return replace(self._next(who=who, when=when, reason=reason), finished=True)
+
+    def _next(self, *, who: str, when: float, reason: str) -> "State":
+        return replace(self, version=self.version + 1, who=who, when=when, reason=reason, finished=False)
+
+
+NEW = State()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """All migrations that there ever were here, by name; *unshared* are those whose state other replicas don't know."""
+
+    states: Mapping[str, State] = field(default_factory=dict)
+    unshared: frozenset[str] = frozenset()
+
+
+def encode(document: Document) -> bytes:
+    """Return *document* as people can read it too."""
+    states = {name: _plain(state) for name, state in sorted(document.states.items())}
+    value = {"format": FORMAT, "migrations": states, "unshared": sorted(document.unshared)}
+    return json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def decode(data: bytes) -> Document:
+    """Return the document that `encode` wrote; raises StateUnusable."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        raise StateUnusable("it is not what payproxy writes: no JSON") from None
+    if not isinstance(value, dict) or type(value.get("format")) is not int:
+        raise StateUnusable("it is not what payproxy writes: it names no format")
+    if value["format"] != FORMAT:
+        raise StateUnusable(f"it has format {value['format']}, and this payproxy knows {FORMAT} only")
+    states, unshared = value.get("migrations"), value.get("unshared", [])
+    if not isinstance(states, dict) or not _are_texts(unshared):
+        raise StateUnusable("it is not what payproxy writes: it has no migrations")
+    return Document(states={name: _state(name, one) for name, one in states.items()}, unshared=frozenset(unshared))
+
+
+def _plain(state: State) -> dict[str, Any]:
+    return {
+        "weight": state.weight,
+        "version": state.version,
+        "who": state.who,
+        "when": state.when,
+        "reason": state.reason,
+        "steps": list(state.steps),
+        "held": list(state.held),
+        "sides": state.sides,
+        "finished": state.finished,
+    }
+
+
+def _state(name: str, value: Any) -> State:
+    fault = StateUnusable(f"it is not what payproxy writes: migration {name[:64]!r} can't be understood")
+    if not isinstance(value, dict) or value.keys() != _plain(NEW).keys():
+        raise fault
+    steps, held, when = value["steps"], value["held"], value["when"]
+    sound = (
+        _is_weight(value["weight"])
+        and type(value["version"]) is int
+        and value["version"] >= 0
+        and type(when) in (int, float)
+        and 0 <= when < 1e12
+        and isinstance(steps, list)
+        and all(_is_weight(step) for step in steps)
+        and steps == sorted(set(steps))
+        and _are_texts(held)
+        and _are_texts([value["who"], value["reason"], value["sides"]])
+        and type(value["finished"]) is bool
+    )
+    if not sound:
+        raise fault
+    return State(**(value | {"steps": tuple(steps), "held": tuple(held), "when": float(when)}))
+
+
+def _is_weight(value: Any) -> bool:
+    # type() and not isinstance(): True is an int too.
+    return type(value) is int and 0 <= value <= FULL
+
+
+def _are_texts(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= _MOST_HELD
+        and all(isinstance(one, str) and len(one) <= _LONGEST_TEXT for one in value)
+    )

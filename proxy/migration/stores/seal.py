@@ -1,0 +1,67 @@
+"""What leaves this machine for a Redis is sealed: nobody there can read it, change it, or put one value for another."""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from proxy.entropy import Entropy
+from proxy.migration.state import FORMAT
+
+_FEWEST_BYTES = 16
+_MOST_BYTES = 4096
+_NONCE_BYTES = 12
+
+
+class SealBroken(ValueError):
+    """No key of ours opens it: it was sealed with another, for another environment or place, or was changed."""
+
+
+class Seal:
+    """Seals with the first of *keys* and opens with any (AES-256-GCM); *environment* is part of every value."""
+
+    def __init__(self, keys: Sequence[bytes], *, environment: str, entropy: Entropy) -> None:
+        # Files hold what people make: hex, base64 or bytes. A key of 128 bits or more is as strong behind SHA-256.
+        self._ciphers = [AESGCM(hashlib.sha256(b"payproxy state\0" + key).digest()) for key in keys]
+        self._environment = environment
+        self._entropy = entropy
+
+    def close(self, name: str, content: bytes) -> bytes:
+        """Return *content* sealed for the place *name*."""
+        nonce = self._entropy.token_bytes(_NONCE_BYTES)
+        return nonce + self._ciphers[0].encrypt(nonce, content, self._place(name))
+
+    def open(self, name: str, sealed: bytes) -> bytes:
+        """Return what was sealed for the place *name*; raises SealBroken."""
+        for cipher in self._ciphers:
+            try:
+                return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._place(name))
+            except (InvalidTag, ValueError):
+                continue
+        raise SealBroken("what is kept there was not sealed with any of encryption_key_files")
+
+    def _place(self, name: str) -> bytes:
+        return f"payproxy\0{FORMAT}\0{self._environment}\0{name}".encode()
+
+    def __repr__(self) -> str:
+        return f"<Seal of {self._environment}, {len(self._ciphers)} keys>"
+
+
+def read_key(path: Path) -> bytes:
+    """Return the key in *path* without a final line feed; raises OSError, also if others may read it or it is short."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
+            raise PermissionError(errno.EPERM, "it must be a file that group and others can't read", str(path))
+        key = os.read(descriptor, _MOST_BYTES + 1).removesuffix(b"\n")
+    finally:
+        os.close(descriptor)
+    if not _FEWEST_BYTES <= len(key) <= _MOST_BYTES:
+        raise OSError(errno.EINVAL, f"it must hold {_FEWEST_BYTES} to {_MOST_BYTES} bytes", str(path))
+    return key

@@ -1,0 +1,196 @@
+"""One month of records in an SQLite file, as it is searched and counted."""
+
+import heapq
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from proxy.records.archives.stones import joined
+from proxy.records.query import ArchiveUnusable, Query
+from proxy.records.sinks.row import ENTRY_BYTES, KEY_BYTES, decode, value_key
+from proxy.records.sinks.sqlite_file import open_for_reading
+from proxy.records.tally import Tally
+from proxy.records.tombstone import Tombstone, tombstones_of
+
+# Statements have at most 32766 parameters.
+_IDS_AT_ONCE = 200
+_SUMMED_AT_ONCE = 50_000
+
+
+class opened_month:  # noqa: N801 - it is used like a function: `with opened_month(path) as file`
+    """An open file, closed at the end, whose errors are told as ArchiveUnusable."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> "MonthReader":
+        try:
+            self._connection = open_for_reading(self._path)
+        except sqlite3.Error as error:
+            raise ArchiveUnusable(f"{self._path}: {error}") from None
+        return MonthReader(self._connection)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise ArchiveUnusable(f"{self._path}: {error}") from None
+
+
+class MonthReader:
+    """One file, read by the thread that opened it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def found(self, query: Query, *, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield id and record of what *query* wants and whose id sorts before *end*, the newest first."""
+        candidates = self._indexed(query, end) if query.indexed else self._scanned(query, end)
+        for record_id, record in candidates:
+            try:
+                values = decode(record)
+            except ValueError:
+                continue
+            if isinstance(values, dict) and query.matches(values):
+                yield record_id, record
+
+    def by_id(self, record_id: bytes) -> bytes | None:
+        """Return the record of that id, if there is one."""
+        row = self._connection.execute("SELECT record FROM records WHERE id = ?", (record_id,)).fetchone()
+        return row[0] if row else None
+
+    def first(self) -> bytes | None:
+        """Return the first id, if there is a record."""
+        (first,) = self._connection.execute("SELECT min(id) FROM records").fetchone()
+        return first  # type: ignore[no-any-return]  # it is a BLOB, or NULL
+
+    def news(self, after: int | None) -> tuple[int, list[bytes]]:
+        """Return the last row and the records behind row *after*; of None only the last row."""
+        (last,) = self._connection.execute("SELECT coalesce(max(rowid), 0) FROM records").fetchone()
+        if after is None:
+            return last, []
+        rows = self._connection.execute(
+            "SELECT record FROM records WHERE rowid > ? AND rowid <= ? ORDER BY rowid", (after, last)
+        )
+        return last, [record for (record,) in rows]
+
+    def tallies(self, routes: Sequence[str], day: int) -> list[Tally]:
+        """Return what came of the requests on *routes* from *day*, counted since the epoch, on."""
+        names = ", ".join("?" * len(routes))
+        rows = self._connection.execute(
+            "SELECT route, side, credential, caller, sum(requests), sum(held_back), sum(failed), sum(client_errors),"  # noqa: S608
+            f" sum(fine), max(last) FROM tallies WHERE route IN ({names}) AND day >= ? GROUP BY 1, 2, 3, 4",
+            (*routes, day),
+        )
+        return [
+            Tally(
+                route=route,
+                side=side,
+                credential=credential,
+                caller=caller,
+                requests=requests,
+                held_back=held_back,
+                failed=failed,
+                client_errors=client_errors,
+                fine=fine,
+                last=last / 1000,
+            )
+            for route, side, credential, caller, requests, held_back, failed, client_errors, fine, last in rows
+        ]
+
+    def stones(self) -> tuple[int, list[Tombstone]]:
+        """Return how many records there are, and which of the chain."""
+        rows = self._connection.execute("SELECT record FROM records ORDER BY rowid")
+        records = 0
+        stones: list[Tombstone] = []
+        while some := [record for (record,) in rows.fetchmany(_SUMMED_AT_ONCE)]:
+            records += len(some)
+            stones = joined([*stones, *tombstones_of(some)])
+        return records, stones
+
+    def _scanned(self, query: Query, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        terms, values = ["id >= ?", "id < ?"], [query.first_id, end]
+        index = ""
+        low = 0
+        if query.status is not None:
+            low = query.status.low
+            terms.append(f"status >= {low:d} AND status <= {query.status.high:d}")
+        # A partial index is used for terms that stand in its own condition, with their values.
+        if query.caller:
+            index = "INDEXED BY records_caller"
+        elif query.sent == "unknown":
+            index = "INDEXED BY records_rare"
+            terms.append("sent_upstream = 'unknown'")
+        elif low >= 500:
+            index = "INDEXED BY records_rare"
+            terms.append("status >= 500")
+        elif query.kind not in {"", "exchange"}:
+            index = "INDEXED BY records_rare"
+            terms.append("kind <> 'exchange'")
+        for name, value in query.plain:
+            if name in {"kind", "caller", "sent_upstream"}:
+                terms.append(f"{name} = ?")
+                values.append(value)  # type: ignore[arg-type]  # SQLite takes text beside bytes
+            else:
+                # Not parsed in SQL, which takes ten times as long; a hit elsewhere in the record is sorted out later.
+                terms.append("instr(record, ?) > 0")
+                values.append(f'"{name}":{json.dumps(value, ensure_ascii=False)}'.encode())
+        yield from self._connection.execute(
+            f"SELECT id, record FROM records {index} WHERE {' AND '.join(terms)} ORDER BY id DESC",  # noqa: S608 - values are bound
+            values,
+        )
+
+    def _indexed(self, query: Query, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        ids = _common([self._having(one.value, query.first_id, end) for one in query.indexed])
+        while some := list(islice(ids, _IDS_AT_ONCE)):
+            yield from self._connection.execute(
+                f"SELECT id, record FROM records WHERE id IN ({', '.join('?' * len(some))}) ORDER BY id DESC",  # noqa: S608
+                some,
+            )
+
+    def _having(self, value: str, first: bytes, end: bytes) -> Iterator[bytes]:
+        """Yield the ids from *first* to before *end* that have an index value with the key of *value*, descending."""
+        key = value_key(value.encode(errors="replace"))
+        seals = [seal for (seal,) in self._connection.execute("SELECT seal FROM seals")]
+        streams = [self._in_seal(seal, low=key + first, high=key + end) for seal in seals]
+        previous = b""
+        for record_id in heapq.merge(*streams, self._unsealed(value, first, end), reverse=True):
+            if record_id != previous:
+                yield record_id
+                previous = record_id
+
+    def _in_seal(self, seal: int, *, low: bytes, high: bytes) -> Iterator[bytes]:
+        pieces = self._connection.execute(
+            "SELECT entries FROM lookups WHERE seal = ? AND first < ? ORDER BY first DESC", (seal, high)
+        )
+        for (piece,) in pieces:
+            for at in range(len(piece) - ENTRY_BYTES, -1, -ENTRY_BYTES):
+                entry = piece[at : at + ENTRY_BYTES]
+                if entry < low:
+                    return
+                if entry < high:
+                    yield entry[KEY_BYTES:]
+
+    def _unsealed(self, value: str, first: bytes, end: bytes) -> Iterator[bytes]:
+        text = json.dumps(value, ensure_ascii=False)[1:-1].encode(errors="replace")
+        rows = self._connection.execute(
+            "SELECT id FROM records WHERE rowid > (SELECT coalesce(max(last_row), 0) FROM seals)"
+            " AND +id >= ? AND +id < ? AND instr(record, ?) > 0",
+            (first, end, text),
+        )
+        yield from sorted((record_id for (record_id,) in rows), reverse=True)
+
+
+def _common(streams: Sequence[Iterator[bytes]]) -> Iterator[bytes]:
+    """Yield what stands in all *streams*, each of them descending."""
+    while True:
+        try:
+            heads = [next(stream) for stream in streams]
+            while (low := min(heads)) != max(heads):
+                for at, stream in enumerate(streams):
+                    while heads[at] > low:
+                        heads[at] = next(stream)
+        except StopIteration:
+            return
+        yield low

@@ -1,0 +1,74 @@
+"""What the facade and the shared state must be to the rest of the configuration."""
+
+from collections.abc import Iterator
+
+from proxy.settings.draft import Draft
+from proxy.settings.fields import segments
+from proxy.settings.findings import Complaint
+from proxy.settings.rules import covers
+
+
+def facade(draft: Draft) -> Iterator[Complaint]:
+    """Its paths are its own, and each of its clients is one caller that can prove itself."""
+    paths = draft.settings.facade.paths
+    for path in sorted({path for path in paths if paths.count(path) > 1}):
+        yield Complaint(key=("facade", "paths"), what=f"{path} is listed twice", fix="take one out")
+    for path in dict.fromkeys(paths):
+        taker = next((route for route in draft.routes.values() if covers(route.path, path)), None)
+        if taker is not None and segments(path):
+            yield Complaint(
+                key=("facade", "paths"),
+                what=f'rule "{taker.name}" takes {path} too',
+                fix="choose a path that no rule takes, or make the rule narrower",
+            )
+    yield from _clients(draft)
+
+
+def _clients(draft: Draft) -> Iterator[Complaint]:
+    known: dict[str, str] = {}
+    unread = ("facade",) in draft.broken or ("facade", "paths") in draft.broken
+    for name, caller in draft.settings.callers.items():
+        key = ("callers", name, "facade_client_id")
+        client = caller.facade_client_id
+        if not client:
+            if caller.assertion_certificate_files and key not in draft.broken:
+                yield Complaint(
+                    key=("callers", name, "assertion_certificate_files"),
+                    what="they verify assertions of a client that has no id",
+                    fix="set facade_client_id",
+                )
+            continue
+        if client in known:
+            yield Complaint(
+                key=key, what=f'caller "{known[client]}" has the same client id', fix="give each caller its own"
+            )
+        known.setdefault(client, name)
+        if not draft.settings.facade.paths and not unread:
+            yield Complaint(
+                key=key,
+                what="there is no facade where it could get a token",
+                fix="add [facade] with paths, or take it out",
+            )
+        broken = {one[2] for one in draft.broken if one[:2] == ("callers", name) and len(one) > 2}
+        proofs = {"assertion_certificate_files", "api_key_sha256"}
+        if not (caller.assertion_certificate_files or caller.api_key_sha256 or broken & proofs):
+            yield Complaint(
+                key=key,
+                what="the client has nothing to prove itself with",
+                fix="add assertion_certificate_files, or api_key_sha256 for a key that it sends as client_secret",
+            )
+
+
+def state(draft: Draft) -> Iterator[Complaint]:
+    """There is one Redis, and what is kept there is sealed."""
+    section = draft.settings.state
+    if section.url and section.url_file:
+        yield Complaint(
+            key=("state", "url_file"), what="there is a url beside it", fix="name the Redis in one of the two"
+        )
+    if section.shared and not section.encryption_key_files and ("state", "encryption_key_files") not in draft.broken:
+        yield Complaint(
+            key=("state", "encryption_key_files"),
+            what="what is kept in a Redis must be sealed",
+            fix="make a key with `openssl rand -hex 32` in a file of mode 0600, the same for all replicas, and name it",
+        )

@@ -1,0 +1,73 @@
+"""URLs that may hold a password: what is shown of them has none, and a file with one is private."""
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Self
+
+MAX_URL_FILE_BYTES = 8192
+
+_PASSWORD = re.compile(r"(?<=://)([^:/?#]*):(.*)@", re.DOTALL)
+_SECRET_PARAMETERS = re.compile(r"(?<=[?&])((?:ssl)?password)=[^&]*", re.IGNORECASE)
+
+
+class UrlUnusable(ValueError):
+    """A URL can't be used as it is configured; the message says why and how to mend it, without the URL."""
+
+
+class MaskedUrl(str):
+    """A URL: as text it has `***` for its password, and only `reveal` gives all of it."""
+
+    __slots__ = ("_text",)
+    _text: str
+
+    def __new__(cls, text: str) -> Self:
+        """Keep *text* beside what may be shown of it."""
+        url = super().__new__(cls, _SECRET_PARAMETERS.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", text)))
+        url._text = text
+        return url
+
+    def reveal(self) -> str:
+        """Return the whole URL: call it in the line that connects, nowhere else."""
+        return self._text
+
+    @property
+    def has_password(self) -> bool:
+        """Return whether there is a password in it."""
+        return str(self) != self._text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MaskedUrl) and other._text == self._text
+
+    def __ne__(self, other: object) -> bool:
+        # str has one of its own, which would compare what is shown.
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+def read_url_file(path: Path) -> str:
+    """Return the text that the file *path* holds; raises UrlUnusable, also if others than its owner may read it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise UrlUnusable("is not a regular file; name the file itself")
+            if status.st_mode & 0o077:
+                raise UrlUnusable(f"group or others may read it; run `chmod 600 {path}`")
+            data = file.read(MAX_URL_FILE_BYTES + 1)
+    except OSError as error:
+        reason = (error.strerror or "error").lower()
+        raise UrlUnusable(f"can't be read: {reason}; correct its path, owner or mode") from None
+    if len(data) > MAX_URL_FILE_BYTES:
+        raise UrlUnusable("is too long for a URL; write the URL alone into it")
+    try:
+        text = data.decode().strip()
+    except UnicodeDecodeError:
+        raise UrlUnusable("is not UTF-8; write the URL into it") from None
+    if not text:
+        raise UrlUnusable("is empty; write the URL into it")
+    return text

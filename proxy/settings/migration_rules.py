@@ -1,0 +1,120 @@
+"""What a migration must be to the rules, credentials, upstreams and callers that it names."""
+
+from collections.abc import Iterator
+
+from proxy.settings.draft import Draft
+from proxy.settings.findings import Complaint, Key, did_you_mean
+from proxy.settings.migration import MigrationSection, SideSection
+from proxy.settings.rules import unknown_names
+from proxy.settings.sections import RouteSection
+
+# Requests that change nothing (RFC 9110 9.2.1): a retry of one may go to another side.
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_Way = tuple[str, str, str, str]
+
+
+def migrations(draft: Draft) -> Iterator[Complaint]:
+    """Every name is one of a table, the sides differ, and adding the table moves nothing."""
+    taken: dict[str, str] = {}
+    for name, migration in draft.settings.migrations.items():
+        key: Key = ("migrations", name)
+        for word, side in (("legacy", migration.legacy), ("modern", migration.modern)):
+            yield from unknown_names(draft, "credentials", [side.credential], (*key, word, "credential"))
+            if side.upstream:
+                yield from unknown_names(draft, "upstreams", [side.upstream], (*key, word, "upstream"))
+        yield from _pins(draft, key, migration)
+        yield from _single_requests(key, migration)
+        if _way(draft, migration.legacy, own="") == _way(draft, migration.modern, own=""):
+            yield Complaint(
+                key=(*key, "modern"),
+                what="the two sides are the same",
+                fix="give modern the credential, audience, scope or upstream that the rules move to",
+            )
+            continue
+        yield from _routes(draft, key, migration, taken)
+
+
+def _pins(draft: Draft, key: Key, migration: MigrationSection) -> Iterator[Complaint]:
+    pin = migration.pin
+    yield from unknown_names(draft, "callers", pin.legacy, (*key, "pin", "legacy"))
+    yield from unknown_names(draft, "callers", pin.modern, (*key, "pin", "modern"))
+    for caller in sorted(set(pin.legacy) & set(pin.modern)):
+        yield Complaint(
+            key=(*key, "pin", "modern"),
+            what=f'caller "{caller}" is pinned to both sides',
+            fix="take it out of one list",
+        )
+
+
+def _single_requests(key: Key, migration: MigrationSection) -> Iterator[Complaint]:
+    if migration.sticky != "request":
+        return
+    for method in migration.methods:
+        if method not in _SAFE_METHODS:
+            yield Complaint(
+                key=(*key, "methods"),
+                what=f"{method} can't be spread by single requests: a second try could go to the other side, and be "
+                "done twice",
+                fix='take it out, or set sticky = "caller"',
+            )
+
+
+def _routes(draft: Draft, key: Key, migration: MigrationSection, taken: dict[str, str]) -> Iterator[Complaint]:
+    if not migration.routes and (*key, "routes") not in draft.broken:
+        yield Complaint(key=(*key, "routes"), what="it names no rule", fix="list the names of the rules that move")
+    known = {route.name: route for route in draft.routes.values()}
+    for name in migration.routes:
+        if name not in draft.route_names and "..." not in name:
+            fix = did_you_mean(name, draft.route_names)
+            yield Complaint(key=(*key, "routes"), what=f'no rule is called "{name}"', fix=fix)
+        if name in taken:
+            yield Complaint(
+                key=(*key, "routes"),
+                what=f'rule "{name}" is in it twice'
+                if taken[name] == str(key[1])
+                else f'rule "{name}" is in migration "{taken[name]}" too',
+                fix="name it once",
+            )
+        elif name in known:
+            yield from _own(draft, key, migration, known[name])
+        taken.setdefault(name, str(key[1]))
+
+
+def _own(draft: Draft, key: Key, migration: MigrationSection, route: RouteSection) -> Iterator[Complaint]:
+    """Complain unless what *route* says by itself is one of the two sides: else adding the table would move it."""
+    own = _way(draft, route, own=route.upstream)
+    sides = {
+        word: _way(draft, side, own=route.upstream)
+        for word, side in (("legacy", migration.legacy), ("modern", migration.modern))
+    }
+    if own in sides.values():
+        return
+    every = (own, *sides.values())
+    if any(one[0] not in draft.settings.credentials or any("..." in part for part in one) for one in every):
+        return  # it has a finding of its own
+    word, near = min(sides.items(), key=lambda one: [mine != theirs for mine, theirs in zip(own, one[1], strict=True)])
+    differing = [
+        name
+        for name, mine, theirs in zip(("credential", "audience", "scope", "upstream"), own, near, strict=True)
+        if mine != theirs
+    ]
+    what = (
+        "is that of neither side"
+        if "credential" in differing
+        else f"goes with the credential of {word}, but {' and '.join(differing)} differ"
+    )
+    yield Complaint(
+        key=(*key, "routes"),
+        what=f'the {differing[0]} of rule "{route.name}" {what}'
+        if "credential" in differing
+        else f'rule "{route.name}" {what}',
+        fix=f"write in the rule what stands in {word}: adding a migration must not move anything",
+    )
+
+
+def _way(draft: Draft, side: SideSection | RouteSection, *, own: str) -> _Way:
+    """Return all that tells one side from another; the scope is the effective one."""
+    credential = draft.settings.credentials.get(side.credential)
+    scope = side.scope or (credential.default_scope if credential is not None else "")
+    return side.credential, side.audience, scope, side.upstream or own

@@ -1,0 +1,211 @@
+"""TLS towards the bank: OpenSSL between a socket's transport and the protocol above, in one call each way.
+
+The event loops' own TLS serves every use there is. This one serves one: it asks OpenSSL for more only while there is
+more (an exception less per answer), encrypts and sends in one step, and reads into a buffer that all connections share,
+so that a stalled one holds no memory. Measured with uvloop's: see bench/README.md.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Iterable
+from typing import Any
+
+# Of the socket at once; and as much as a TLS record carries (RFC 8446 5.1), so that one read takes one record.
+_READ_BYTES = 131072
+_RECORD_BYTES = 16384
+
+
+class ReadBuffer:
+    """What connections of one loop read into: each empties it before the next one reads."""
+
+    def __init__(self) -> None:
+        self.raw = memoryview(bytearray(_READ_BYTES))
+        self.plain = memoryview(bytearray(_RECORD_BYTES))
+
+
+class TlsTransport(asyncio.BufferedProtocol):
+    """The protocol of a connected socket, and the transport of *protocol*, which hears of it once the peer is verified.
+
+    What came without ending in data, half a record or one of another kind, is told by `data_received(b"")`: the socket
+    is not readable any more then, and nothing else would show that a record has begun.
+    `secured` ends with the handshake: it raises ssl.SSLError, ssl.SSLCertVerificationError, or OSError when the
+    connection ends before.
+    """
+
+    __slots__ = (
+        "_buffer", "_failure", "_incoming", "_lower", "_open", "_outgoing", "_protocol", "_take", "_tls", "_write",
+        "secured",
+    )  # fmt: skip
+
+    _lower: asyncio.Transport
+
+    def __init__(
+        self, protocol: asyncio.Protocol, *, context: ssl.SSLContext, server_hostname: str, buffer: ReadBuffer
+    ) -> None:
+        self._protocol = protocol
+        self._buffer = buffer
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        self._take = self._tls.read
+        self._write = self._tls.write
+        self._open = False
+        self._failure: Exception | None = None
+        self.secured: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def __repr__(self) -> str:
+        return f"<TlsTransport {self._tls.version() if self._open else 'in the handshake'}>"
+
+    # The socket's protocol.
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin the handshake."""
+        self._lower = transport
+        self._handshake()
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Return where to put what comes."""
+        return self._buffer.raw
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what came."""
+        self._incoming.write(self._buffer.raw[:nbytes])
+        if not self._open:
+            self._handshake()
+            if not self._open or not self._incoming.pending:
+                return
+        self._decrypt()
+
+    def eof_received(self) -> None:
+        """End: without a close_notify nobody knows whether that was all."""
+        if self._open:
+            self._protocol.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits that the socket is closed."""
+        if self._open:
+            self._protocol.connection_lost(self._failure or exc)
+        elif not self.secured.done():
+            self.secured.set_exception(self._failure or exc or ConnectionResetError("closed in the handshake"))
+
+    def pause_writing(self) -> None:
+        """Hand on that the socket's buffer is full."""
+        if self._open:
+            self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Hand on that there is room again."""
+        if self._open:
+            self._protocol.resume_writing()
+
+    # The protocol's transport.
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Encrypt and send."""
+        try:
+            self._write(data)
+        except ssl.SSLError as error:
+            self._break(error)
+            return
+        self._lower.write(self._outgoing.read())
+
+    def writelines(self, pieces: Iterable[bytes | memoryview]) -> None:
+        """Encrypt all and send it at once."""
+        try:
+            for piece in pieces:
+                self._write(piece)
+        except ssl.SSLError as error:
+            self._break(error)
+            return
+        self._lower.write(self._outgoing.read())
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set at how many unsent bytes writing pauses."""
+        self._lower.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes are unsent."""
+        return self._lower.get_write_buffer_size()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return what the socket's transport knows."""
+        return self._lower.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        """Return whether it ends."""
+        return self._lower.is_closing()
+
+    def pause_reading(self) -> None:
+        """Leave what comes in the socket."""
+        self._lower.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+        self._lower.resume_reading()
+
+    def close(self) -> None:
+        """Say close_notify and close; the peer's need not be waited for (RFC 8446 6.1)."""
+        with contextlib.suppress(ssl.SSLError):  # it wants the peer's
+            self._tls.unwrap()
+        self._flush()
+        self._lower.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._lower.abort()
+
+    # In between.
+
+    def _handshake(self) -> None:
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return
+        except ssl.SSLError as error:
+            self._flush()  # the alert that tells the peer
+            self._failure = error
+            self._lower.close()
+            return
+        self._flush()
+        self._open = True
+        self._protocol.connection_made(self)  # type: ignore[arg-type]  # it is one by its methods
+        if not self.secured.done():
+            self.secured.set_result(None)
+
+    def _decrypt(self) -> None:
+        """Hand on all that can be read: one call, since what is above writes once for each."""
+        plain: Any = self._buffer.plain  # typeshed lets memoryviews be sliced by integers only
+        take = self._take
+        pieces = []
+        ended = unfinished = False
+        try:
+            while self._incoming.pending:  # what is decrypted was taken: a record fits into the buffer
+                size = take(_RECORD_BYTES, plain)
+                if not size:
+                    ended = True
+                    break
+                pieces.append(bytes(plain[:size]))
+        except ssl.SSLWantReadError:
+            unfinished = True  # half a record, or one that is not data
+        except ssl.SSLError as error:
+            self._failure = error
+        if self._outgoing.pending:
+            self._flush()
+        if pieces:
+            self._protocol.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if unfinished:
+            self._protocol.data_received(b"")
+        elif self._failure is not None:
+            self._lower.close()
+        elif ended:
+            self._protocol.eof_received()
+
+    def _break(self, error: ssl.SSLError) -> None:
+        self._failure = error
+        self._lower.abort()
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._lower.write(self._outgoing.read())

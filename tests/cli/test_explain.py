@@ -1,0 +1,213 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from proxy.cli.main import payproxy
+from proxy.clock import SystemClock
+from proxy.migration.pin import RetryPin, retry_digest
+from proxy.migration.side import Side
+from proxy.migration.state import NEW, Document
+from proxy.migration.stores.file import FileStore
+from proxy.migration.stores.pins import PinFile
+
+TEXT = """\
+environment = "client-testing"
+
+[upstreams.bank]
+url = "https://api.payments.jpmorgan.com/base"
+
+[upstreams.new-bank]
+url = "https://api-ms.payments.jpmorgan.com:8443"
+
+[credentials.adfs]
+flavor = "adfs"
+client_id = "CC-1"
+token_url = "https://idag2.jpmorganchase.com/adfs/oauth2/token"
+private_key_file = "adfs.key"
+certificate_file = "adfs.crt"
+
+[credentials.login]
+flavor = "jwt"
+client_id = "c"
+private_key_file = "oauth.key"
+certificate_file = "oauth.crt"
+
+[[routes]]
+name = "payments"
+path = "/payment"
+upstream = "bank"
+credential = "adfs"
+audience = "JPMC:URI:RS-1"
+
+[[routes]]
+name = "closed"
+path = "/closed"
+methods = ["GET"]
+callers = ["crm"]
+upstream = "bank"
+credential = "login"
+audience = "own"
+
+[migrations.move]
+routes = ["payments"]
+legacy = { credential = "adfs", audience = "JPMC:URI:RS-1" }
+modern = { credential = "login", audience = "jpm:uri:prod:payments", upstream = "new-bank" }
+pin = { modern = ["crm"] }
+
+[callers.erp]
+networks = ["10.20.0.0/16"]
+
+[callers.crm]
+networks = ["10.30.0.0/16"]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the configuration, and an instance's data directory in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "payproxy.toml").write_text(TEXT)
+    (tmp_path / "payproxy-data").mkdir()
+    return tmp_path
+
+
+def explained(*arguments: str) -> dict[str, Any]:
+    """Return what is said about a request, as JSON."""
+    done = asked(*arguments, "--json")
+    assert done.exit_code == 0, done.output
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def asked(*arguments: str) -> Result:
+    """Run the command."""
+    return CliRunner().invoke(payproxy, ["explain", *arguments])
+
+
+def weigh(folder: Path, weight: int, **changes: Any) -> None:
+    """Let the instance have *weight*."""
+    state = NEW.at(weight, who="me", when=1.0, reason="test")
+    if "held" in changes:
+        state = state.holding(changes["held"], who="guard", when=2.0, reason="test")
+    FileStore(folder / "payproxy-data").save(Document(states={"move": state}))
+
+
+def test_a_rule_without_migration(folder: Path) -> None:
+    """Rule, credential, audience and URL are said; nothing about sides that there are not."""
+    answer = explained("get", "/closed/x?y=1", "--caller", "crm")
+
+    assert answer["route"] == "closed"
+    assert answer["rule"] == "GET /closed"
+    assert (answer["credential"], answer["audience"], answer["upstream"]) == ("login", "own", "bank")
+    assert answer["url"] == "https://api.payments.jpmorgan.com/base/closed/x?y=1"
+    assert (answer["side"], answer["why"]) == ("", "the route's own credential")
+    assert "weight" not in answer
+    assert not list((folder / "payproxy-data").iterdir())
+
+
+def test_a_refusal_is_said_with_its_code(folder: Path) -> None:
+    """What would be answered, and exit code 1."""
+    assert folder
+    for arguments, code in (
+        (["GET", "/none"], "no_route"),
+        (["POST", "/closed"], "method_not_allowed"),
+        (["GET", "/closed", "--caller", "erp"], "caller_not_allowed"),
+        (["CONNECT", "/closed"], "bad_request"),
+        (["GET", "/closed/%2e"], "bad_request"),
+        (["GET", "/closed", "--header", "a b=c"], "bad_request"),
+    ):
+        done = asked(*arguments)
+        assert done.exit_code == 1, done.output
+        assert code in done.stdout
+        assert "Nothing would be sent" in done.stdout
+
+
+def test_before_anything_moved_it_is_legacy(folder: Path) -> None:
+    """Without a state the weight is 0, and nothing is written for having asked."""
+    answer = explained("POST", "/payment/v2", "--caller", "erp", "--header", "Idempotency-Key=a")
+
+    assert (answer["side"], answer["why"], answer["migration"], answer["weight"]) == ("legacy", "weight 0", "move", "0")
+    assert (answer["credential"], answer["upstream"], answer["fallback"]) == ("adfs", "bank", "")
+    assert not list((folder / "payproxy-data").iterdir())
+
+
+def test_the_instances_weight_decides(folder: Path) -> None:
+    """Modern has another URL, and legacy behind it."""
+    weigh(folder, 100)
+    answer = explained("POST", "/payment/v2", "--caller", "erp")
+
+    assert (answer["side"], answer["why"], answer["weight"]) == ("modern", "weight 100", "100")
+    assert (answer["credential"], answer["audience"]) == ("login", "jpm:uri:prod:payments")
+    assert answer["url"] == "https://api-ms.payments.jpmorgan.com:8443/payment/v2"
+    assert answer["fallback"] == "legacy, adfs at https://api.payments.jpmorgan.com/base/payment/v2"
+
+
+def test_pins_and_the_guard_are_said(folder: Path) -> None:
+    """Whoever is held or pinned learns why."""
+    weigh(folder, 50, held="erp")
+
+    assert explained("GET", "/payment", "--caller", "erp")["why"] == "the guard holds this caller on legacy"
+    crm = explained("GET", "/payment", "--caller", "crm")
+    assert (crm["side"], crm["why"]) == ("modern", "the caller is pinned to modern")
+
+
+def test_a_retry_is_recognised(folder: Path) -> None:
+    """With its Idempotency-Key it goes where the first try went; the pins' file is left as it is."""
+    weigh(folder, 0)
+    now = SystemClock().now()
+    pins = PinFile(folder / "payproxy-data")
+    pins.load(now=now)
+    digest = retry_digest("move", "erp", "k1")
+    assert pins.keep({digest: RetryPin(Side.MODERN, "new-bank", now + 60)}, now=now)
+    before = pins.path.read_bytes()
+    answer = explained("POST", "/payment", "--caller", "erp", "--header", "idempotency-key=k1")
+    other = explained("POST", "/payment", "--caller", "erp", "-H", "Idempotency-Key: k2")
+
+    assert (answer["side"], answer["fallback"]) == ("modern", "")
+    assert "earlier try" in answer["why"]
+    assert other["side"] == "legacy"
+    assert pins.path.read_bytes() == before
+
+
+def test_a_header_that_decides_can_be_given(folder: Path) -> None:
+    """By NAME=VALUE; without it the why says what is missing."""
+    text = TEXT.replace("[migrations.move]", '[migrations.move]\nsticky = "header:X-Batch"')
+    (folder / "payproxy.toml").write_text(text)
+    weigh(folder, 50)
+    sides = {explained("GET", "/payment", "--header", f"x-batch=a=b{at}")["side"] for at in range(12)}
+
+    assert sides == {"legacy", "modern"}
+    assert "no X-Batch" in explained("GET", "/payment")["why"]
+
+
+def test_single_requests_have_no_side_before_they_come(folder: Path) -> None:
+    """What is shown is one of them; a method that is not spread has its side."""
+    text = TEXT.replace("[migrations.move]", '[migrations.move]\nsticky = "request"')
+    (folder / "payproxy.toml").write_text(text)
+    weigh(folder, 50)
+
+    assert "each GET by itself" in explained("GET", "/payment", "--caller", "erp")["why"]
+    assert "cohort" in explained("POST", "/payment", "--caller", "erp")["why"]
+    assert "pinned" in explained("GET", "/payment", "--caller", "crm")["why"]
+
+
+def test_a_state_that_cannot_be_read_is_said(folder: Path) -> None:
+    """What is not known is not guessed in silence, and a retry would be refused."""
+    (folder / "payproxy-data" / "migrations.json").write_text("{")
+    done = asked("GET", "/payment", "--caller", "erp")
+    assert done.exit_code == 0
+    assert "weights are taken for 0" in done.stderr
+
+    refused = asked("POST", "/payment", "--caller", "erp", "--header", "request-id=1")
+    assert refused.exit_code == 1
+    assert "side_unknown" in refused.stdout
+
+
+def test_usage(folder: Path) -> None:
+    """A header without a value and a caller that is none are usage errors."""
+    assert folder
+    assert asked("GET", "/payment", "--header", "x").exit_code == 2
+    assert asked("GET", "/payment", "--caller", "nobody").exit_code == 2

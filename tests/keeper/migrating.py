@@ -1,0 +1,79 @@
+"""Migrations of a pretended keeper: files are real, operations and messages are noted."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from proxy.clock import Clock, SystemClock
+from proxy.errors import LogUnavailable
+from proxy.keeper.migrations import Migrations
+from proxy.records.keeper_records import Operation
+from proxy.settings.snapshot import MigrationValues, SideValues
+from proxy.telemetry.status import TokenStatus
+
+BY: dict[str, Any] = {"who": "op", "proof": "unix socket", "reason": "week two"}
+PAYMENTS = MigrationValues(
+    name="payments",
+    routes=("payments",),
+    legacy=SideValues(credential="adfs", audience="JPMC:URI:RS-1", scope="", upstream=""),
+    modern=SideValues(credential="login", audience="jpm:uri:prod:payments", scope="", upstream=""),
+    sticky="caller",
+    methods=(),
+    pinned_legacy=(),
+    pinned_modern=(),
+    fallback=True,
+)
+OTHER_SIDES = replace(PAYMENTS, modern=replace(PAYMENTS.modern, credential="login2"))
+
+
+@dataclass(kw_only=True)
+class Migrating:
+    """A keeper's migrations in *directory*, and what they told whom."""
+
+    directory: Path
+    clock: Clock = field(default_factory=SystemClock)
+    tokens: tuple[TokenStatus, ...] = ()
+    log_works: bool = True
+    recovered: bool = True
+    operations: list[Operation] = field(default_factory=list)
+    heard: list[dict[str, Any]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    migrations: Migrations = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.migrations = Migrations(
+            self.directory,
+            clock=self.clock,
+            operated=self._operate,
+            broadcast=self._hear,
+            tokens=lambda: self.tokens,
+            recovered=lambda: self.recovered,
+            say=self.said.append,
+        )
+
+    async def open(self, values: Iterable[MigrationValues] = (PAYMENTS,)) -> Migrations:
+        """Read the files and know the tables."""
+        await self.migrations.open()
+        await self.migrations.follow(values)
+        return self.migrations
+
+    @property
+    def weight(self) -> int:
+        """Return what workers have heard last of payments."""
+        weight: int = self.message["states"]["payments"]["weight"]
+        return weight
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """Return the last message about the migrations' states."""
+        return [message for message in self.heard if message["type"] == "migrations"][-1]
+
+    async def _operate(self, operation: Operation) -> None:
+        if not self.log_works:
+            raise LogUnavailable("The request log can't be written.")
+        self.operations.append(operation)
+
+    def _hear(self, message: dict[str, Any]) -> list[str]:
+        self.heard.append(message)
+        return []

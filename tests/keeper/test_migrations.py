@@ -1,0 +1,297 @@
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from proxy.errors import LogUnavailable
+from proxy.keeper.migrations import MigrationRefused
+from proxy.telemetry.status import TokenStatus
+from tests.keeper.migrating import BY, OTHER_SIDES, PAYMENTS, Migrating
+from tests.keeper.support import names
+from tests.support.clock import ManualClock
+from tests.telemetry.support import token
+from tests.upstream.support import eventually
+
+
+def of(side: str, **changes: object) -> TokenStatus:
+    """Return a token of a side of the migration."""
+    values = getattr(PAYMENTS, side)
+    return token(credential=values.credential, audience=values.audience, scope=values.scope, **changes)
+
+
+async def test_a_new_table_is_legacy(tmp_path: Path) -> None:
+    """Adding it moves nothing, and nothing is written."""
+    keeper = Migrating(directory=tmp_path)
+    migrations = await keeper.open()
+
+    [status] = migrations.states()
+    assert (status.weight, status.version, status.phase, status.last_good) == (0, 0, "legacy", 0)
+    assert keeper.message == {
+        "type": "migrations",
+        "states": {"payments": {"weight": 0, "version": 0, "guard_pinned": []}},
+        "readable": True,
+    }
+    assert names(tmp_path) == []
+
+
+async def test_a_weight_is_on_record_then_in_force_then_there_after_a_restart(tmp_path: Path) -> None:
+    """The record has who, why, and the weight and version before and after."""
+    keeper = Migrating(directory=tmp_path)
+    migrations = await keeper.open()
+
+    status = await migrations.set("payments", 10, **BY)
+    status = await migrations.set("payments", 50, **BY)
+
+    assert (status.weight, status.version, status.who, status.reason, status.last_good) == (50, 2, "op", "week two", 10)
+    assert keeper.weight == 50
+    last = keeper.operations[-1]
+    assert (last.who, last.proof, last.what, last.reason) == ("op", "unix socket", "migration set", "week two")
+    assert dict(last.values) == {
+        "migration": "payments",
+        "old_weight": "10",
+        "old_version": "1",
+        "weight": "50",
+        "version": "2",
+    }
+    again = Migrating(directory=tmp_path)
+    [status] = (await again.open()).states()
+    assert (status.weight, status.version, status.who, status.when) == (50, 2, "op", status.when)
+    assert again.weight == 50
+
+
+async def test_what_cannot_be_put_on_record_is_not_done(tmp_path: Path) -> None:
+    """Neither up nor down."""
+    keeper = Migrating(directory=tmp_path)
+    migrations = await keeper.open()
+    await migrations.set("payments", 50, **BY)
+    keeper.log_works = False
+
+    with pytest.raises(LogUnavailable):
+        await migrations.set("payments", 60, **BY)
+    with pytest.raises(LogUnavailable):
+        await migrations.rollback("payments", **BY)
+
+    assert keeper.weight == 50
+    assert migrations.states()[0].version == 1
+
+
+async def test_a_rollback_goes_down_step_by_step(tmp_path: Path) -> None:
+    """To the last weight without a breach each time, or to the one that is named; never up."""
+    migrations = await Migrating(directory=tmp_path).open()
+    for weight in (10, 30, 60):
+        await migrations.set("payments", weight, **BY)
+
+    assert (await migrations.rollback("payments", **BY)).weight == 30
+    assert (await migrations.rollback("payments", **BY)).weight == 10
+    assert (await migrations.rollback("payments", **BY, to=4)).weight == 4
+    with pytest.raises(MigrationRefused, match="no way back"):
+        await migrations.rollback("payments", **BY, to=4)
+    assert (await migrations.rollback("payments", **BY)).weight == 0
+    with pytest.raises(MigrationRefused, match="no way back"):
+        await migrations.rollback("payments", **BY)
+
+
+@pytest.mark.parametrize(
+    ("weight", "change", "why"),
+    [
+        (101, {}, "from 0 to 100"),
+        (-1, {}, "from 0 to 100"),
+        (50, {"reason": " "}, "needs a reason"),
+        (50, {"version": 7}, "changed meanwhile"),
+        (20, {}, "has the weight 20 already"),
+    ],
+    ids=str,
+)
+async def test_a_change_that_is_refused_changes_nothing(
+    tmp_path: Path, weight: int, change: dict[str, object], why: str
+) -> None:
+    """Nor is it on record."""
+    keeper = Migrating(directory=tmp_path)
+    migrations = await keeper.open()
+    await migrations.set("payments", 20, **BY)
+
+    with pytest.raises(MigrationRefused, match=why):
+        await migrations.set("payments", weight, **(BY | change))
+
+    assert (keeper.weight, len(keeper.operations)) == (20, 1)
+
+
+async def test_a_name_that_is_no_table_is_refused(tmp_path: Path) -> None:
+    """A state without a table would move nobody."""
+    migrations = await Migrating(directory=tmp_path).open()
+
+    with pytest.raises(MigrationRefused, match=r"no \[migrations.other\]"):
+        await migrations.set("other", 10, **BY)
+
+
+async def test_two_changes_at_once_follow_each_other(tmp_path: Path) -> None:
+    """Of two that both saw version 0, one is made."""
+    migrations = await Migrating(directory=tmp_path).open()
+
+    done = await asyncio.gather(
+        *(migrations.set("payments", weight, version=0, **BY) for weight in (10, 20)), return_exceptions=True
+    )
+
+    assert sorted(isinstance(one, MigrationRefused) for one in done) == [False, True]
+    assert migrations.states()[0].version == 1
+
+
+async def test_the_guard_holds_a_caller_until_an_operator_lets_it_go(tmp_path: Path) -> None:
+    """The weight stays; holding it again is no new version; it survives a restart."""
+    keeper = Migrating(directory=tmp_path)
+    migrations = await keeper.open()
+    await migrations.set("payments", 50, **BY)
+
+    await migrations.hold_caller("payments", "erp", "three 403 in a row")
+    await migrations.hold_caller("payments", "erp", "a fourth")
+
+    assert keeper.message["states"]["payments"] == {"weight": 50, "version": 2, "guard_pinned": ["erp"]}
+    assert (keeper.operations[-1].who, keeper.operations[-1].reason) == ("guard", "three 403 in a row")
+    again = Migrating(directory=tmp_path)
+    migrations = await again.open()
+    assert migrations.states()[0].guard_pinned == ("erp",)
+    await migrations.set("payments", 50, **BY, release=frozenset({"erp"}))
+    assert again.message["states"]["payments"] == {"weight": 50, "version": 3, "guard_pinned": []}
+    await migrations.hold_caller("payments", "erp", "again")
+    assert (await migrations.release_callers("payments", **BY)).guard_pinned == ()
+
+
+async def test_tokens_of_both_sides_are_told(tmp_path: Path) -> None:
+    """At every weight: 0 is the dry run, and a rollback says whether a legacy token is at hand."""
+    keeper = Migrating(directory=tmp_path)
+    migrations = await keeper.open()
+    assert not migrations.states()[0].legacy_token_at_hand
+
+    keeper.tokens = (of("legacy"), of("modern", error_code="token_refused"), token(credential="other"))
+
+    [status] = migrations.states()
+    assert (status.legacy_token_at_hand, status.modern_token_at_hand) == (True, True)
+    assert [one.error_code for one in status.modern_tokens] == ["token_refused"]
+
+
+async def test_a_table_on_the_ramp_can_not_be_taken_away(tmp_path: Path) -> None:
+    """At 0 and 100 it can, and when it is finished."""
+    migrations = await Migrating(directory=tmp_path).open()
+    assert migrations.objection(()) == ""
+    await migrations.set("payments", 50, **BY)
+    assert "payproxy migration finish payments" in migrations.objection(())
+    assert migrations.objection((PAYMENTS,)) == ""
+    with pytest.raises(MigrationRefused, match="over at 0 or 100"):
+        await migrations.finish("payments", **BY)
+    assert (await migrations.finish("payments", **BY, force=True)).finished
+    assert migrations.objection(()) == ""
+    await migrations.set("payments", 60, **BY)
+    assert migrations.objection(()) != ""
+    await migrations.set("payments", 100, **BY)
+    assert migrations.objection(()) == ""
+
+
+async def test_another_table_under_the_name_begins_at_0(tmp_path: Path) -> None:
+    """Adding a table moves nothing, whatever had its name before; its new worker hears so before it takes over."""
+    keeper = Migrating(directory=tmp_path)
+    migrations = await keeper.open()
+    await migrations.set("payments", 100, **BY)
+    await migrations.follow(())
+    await migrations.follow((PAYMENTS,))
+    assert keeper.weight == 100
+
+    [message, *_] = migrations.messages((OTHER_SIDES,))
+    await migrations.follow((OTHER_SIDES,))
+
+    assert message["states"]["payments"]["weight"] == 0
+    assert (keeper.weight, migrations.states()[0].version) == (0, 2)
+    assert keeper.operations[-1].what == "migration begin"
+    await migrations.set("payments", 10, **BY)
+    await migrations.follow((OTHER_SIDES,))
+    assert keeper.weight == 10
+
+
+@pytest.mark.parametrize("data", [b"{", b'{"format":2}'], ids=repr)
+async def test_a_file_that_cannot_be_used(tmp_path: Path, data: bytes) -> None:
+    """Everybody is on legacy, retry pins count as unreadable where they matter, and nothing is written over it."""
+    path = tmp_path / "migrations.json"
+    path.write_bytes(data)
+    keeper = Migrating(directory=tmp_path)
+    migrations = await keeper.open()
+
+    assert str(path) in migrations.problem
+    assert keeper.message["states"]["payments"] == {"weight": 0, "version": 1, "guard_pinned": []}
+    assert keeper.message["readable"] is False
+    with pytest.raises(MigrationRefused, match="move it away"):
+        await migrations.set("payments", 10, **BY)
+    assert path.read_bytes() == data
+
+
+async def test_a_file_that_was_mended_is_taken(tmp_path: Path) -> None:
+    """Within a second, without a restart; the log says both."""
+    first = await Migrating(directory=tmp_path).open()
+    await first.set("payments", 30, **BY)
+    path = tmp_path / "migrations.json"
+    good = path.read_bytes()
+    path.write_bytes(good[:-20])
+    clock = ManualClock()
+    keeper = Migrating(directory=tmp_path, clock=clock)
+    await keeper.open()
+    running = asyncio.create_task(keeper.migrations.run())
+    await clock.advance(0)
+    assert keeper.weight == 0
+    assert "can't be used" in keeper.said[-1]
+
+    path.write_bytes(good)
+    await _after_a_look(clock, keeper)
+
+    assert (keeper.weight, keeper.message["readable"]) == (30, True)
+    assert "can be read and kept again" in keeper.said[-1]
+    running.cancel()
+
+
+async def test_a_rollback_needs_no_disk(tmp_path: Path) -> None:
+    """It is in force at once and written down later; a weight does not grow on what would be forgotten."""
+    clock = ManualClock()
+    keeper = Migrating(directory=tmp_path, clock=clock)
+    migrations = await keeper.open()
+    running = asyncio.create_task(migrations.run())
+    await migrations.set("payments", 50, **BY)
+    obstacle = tmp_path / ".migrations.json.new"
+    obstacle.mkdir()
+
+    with pytest.raises(MigrationRefused, match="stays at 50"):
+        await migrations.set("payments", 60, **BY)
+    assert (keeper.weight, migrations.states()[0].version) == (50, 1)
+    status = await migrations.rollback("payments", **BY)
+
+    assert (status.weight, keeper.weight) == (0, 0)
+    assert "can't be written" in migrations.problem
+    obstacle.rmdir()
+    await _after_a_look(clock, keeper)
+    assert not migrations.problem
+    assert json.loads((tmp_path / "migrations.json").read_bytes())["migrations"]["payments"]["weight"] == 0
+    running.cancel()
+
+
+async def test_an_unread_journal_makes_pins_unreadable(tmp_path: Path) -> None:
+    """What a crash left may have to be pinned."""
+    keeper = Migrating(directory=tmp_path, recovered=False)
+    migrations = await keeper.open()
+
+    assert not migrations.readable
+    assert "journal" in migrations.problem
+    keeper.recovered = True
+    assert migrations.readable
+    assert not migrations.problem
+
+
+async def test_without_a_table_there_is_no_problem(tmp_path: Path) -> None:
+    """Whatever lies in the directory."""
+    (tmp_path / "migrations.json").write_text("{")
+    migrations = await Migrating(directory=tmp_path).open(())
+
+    assert not migrations.problem
+
+
+async def _after_a_look(clock: ManualClock, keeper: Migrating) -> None:
+    """Let the next look at the files, which happens in threads, come to its end."""
+    said = len(keeper.said)
+    await clock.advance(1.0)
+    await eventually(lambda: len(keeper.said) > said)

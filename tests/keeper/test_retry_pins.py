@@ -1,0 +1,176 @@
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.clock import SystemClock, timestamp
+from proxy.keeper.retry_pins import RetryPins
+from proxy.migration.pin import PIN_SECONDS, RetryPin
+from proxy.migration.side import Side
+from proxy.migration.stores.pins import PinFile, Pins
+from tests.upstream.support import eventually
+
+CLOCK = SystemClock()
+
+
+def pin(number: int, *, side: Side = Side.MODERN) -> Pins:
+    """Return a pin that holds for a day."""
+    return {f"{number:032x}": RetryPin(side, "bank", CLOCK.now() + PIN_SECONDS)}
+
+
+class Workers:
+    """What workers hear; each named one takes pins when told to."""
+
+    def __init__(self, directory: Path, *names: str) -> None:
+        self.names = list(names)
+        self.heard: list[dict[str, Any]] = []
+        self.changes = 0
+        self.pins = RetryPins(PinFile(directory), clock=CLOCK, broadcast=self.broadcast, changed=self.change)
+
+    def broadcast(self, message: dict[str, Any]) -> list[str]:
+        """Take a message for all."""
+        self.heard.append(message)
+        return self.names
+
+    def change(self) -> None:
+        """Count."""
+        self.changes += 1
+
+    def take(self, *names: str) -> None:
+        """Let workers say that they have all that was sent."""
+        for name in names:
+            for message in self.heard:
+                self.pins.taken(name, message["serial"])
+
+
+@pytest.fixture(name="workers")
+async def fixture_workers(tmp_path: Path) -> Workers:
+    """Return two workers and the pins of their keeper."""
+    workers = Workers(tmp_path, "w0", "w1")
+    await workers.pins.open()
+    return workers
+
+
+async def test_a_pin_is_kept_once_it_is_on_disk_and_every_worker_has_it(tmp_path: Path, workers: Workers) -> None:
+    """The caller's next try may come to any of them."""
+    keeping = asyncio.create_task(workers.pins.keep(pin(1)))
+    await eventually(lambda: bool(workers.heard))
+    assert PinFile(tmp_path).load(now=CLOCK.now()).keys() == pin(1).keys()
+    workers.take("w0")
+    await asyncio.sleep(0)
+    assert not keeping.done()
+
+    workers.take("w1")
+
+    assert await keeping
+    [message] = workers.heard
+    assert message["type"] == "pins"
+    assert [row[:3] for row in message["pins"]] == [[f"{1:032x}", "modern", "bank"]]
+
+
+async def test_a_worker_that_does_not_take_it_is_not_waited_for_longer(workers: Workers) -> None:
+    """After a second the answer is no, though the pin is there."""
+    began = CLOCK.monotonic()
+
+    assert not await workers.pins.keep(pin(1))
+
+    assert 0.9 < CLOCK.monotonic() - began < 5
+    assert workers.pins.pins.keys() == pin(1).keys()
+
+
+async def test_a_worker_that_is_gone_is_not_waited_for(workers: Workers) -> None:
+    """Its callers come to others."""
+    keeping = asyncio.create_task(workers.pins.keep(pin(1)))
+    await eventually(lambda: bool(workers.heard))
+    workers.take("w0")
+
+    workers.pins.gone("w1")
+
+    assert await keeping
+
+
+async def test_many_are_written_together(workers: Workers) -> None:
+    """What comes during a write goes into the next: a thousand pins take a few."""
+    workers.names = []
+
+    kept = await asyncio.gather(*(workers.pins.keep(pin(number)) for number in range(1000)))
+
+    assert all(kept)
+    assert len(workers.heard) < 50
+    assert sum(len(message["pins"]) for message in workers.heard) == 1000
+
+
+async def test_a_new_worker_hears_all_pins(tmp_path: Path, workers: Workers) -> None:
+    """Also after a restart, in lines that are not too long."""
+    workers.names = []
+    await asyncio.gather(*(workers.pins.keep(pin(number)) for number in range(1200)))
+    workers.pins.close()
+
+    again = Workers(tmp_path)
+    await again.pins.open()
+
+    messages = again.pins.messages()
+    assert [len(message["pins"]) for message in messages] == [500, 500, 200]
+    assert {message["serial"] for message in messages} == {0}
+
+
+async def test_what_cannot_be_written_is_said(tmp_path: Path, workers: Workers) -> None:
+    """The answer is no, workers have the pin all the same, and everybody is told that pins can't be relied on."""
+    workers.names = []
+    changes = workers.changes
+    obstacle = tmp_path / ".retry-pins.jsonl.new"
+    obstacle.mkdir()
+
+    assert not await workers.pins.keep(pin(1))
+
+    assert workers.changes == changes + 1
+    assert "can't be written" in workers.pins.problem
+    assert workers.heard
+    obstacle.rmdir()
+    await workers.pins.look_after()
+    assert not workers.pins.problem
+    assert workers.changes == changes + 2
+    assert PinFile(tmp_path).load(now=CLOCK.now()).keys() == pin(1).keys()
+
+
+async def test_what_is_shared_is_told_to_replicas_too(workers: Workers) -> None:
+    """Kept is only what they have; what comes from them is not sent back."""
+    told: list[Pins] = []
+    answer = False
+
+    async def share(pins: Any) -> bool:
+        told.append(dict(pins))
+        return answer
+
+    workers.names = []
+    workers.pins.share = share
+    assert not await workers.pins.keep(pin(1))
+    answer = True
+    assert await workers.pins.keep(pin(2))
+    assert await workers.pins.keep(pin(3), share=False)
+
+    assert [list(pins) for pins in told] == [list(pin(1)), list(pin(2))]
+
+
+async def test_lost_exchanges_are_pinned_from_another_thread(tmp_path: Path, workers: Workers) -> None:
+    """On disk on return, in every worker a moment later; lines that no worker wrote are passed over."""
+    found = {"retry": f"{7:032x}", "side": "legacy", "upstream": "bank", "time": timestamp(CLOCK.now())}
+
+    await asyncio.to_thread(workers.pins.keep_uncertain, [found, {}, found | {"side": "other"}, found | {"time": "x"}])
+
+    assert list(PinFile(tmp_path).load(now=CLOCK.now())) == [f"{7:032x}"]
+    await eventually(lambda: bool(workers.heard))
+    assert workers.heard[0]["pins"][0][:3] == [f"{7:032x}", "legacy", "bank"]
+
+
+async def test_what_its_worker_asked_for_is_not_written_again(tmp_path: Path, workers: Workers) -> None:
+    """The record of an exchange that ended unknown comes behind its worker's own question."""
+    workers.names = []
+    await workers.pins.keep(pin(7, side=Side.LEGACY))
+    before = (tmp_path / "retry-pins.jsonl").read_bytes()
+    found = {"retry": f"{7:032x}", "side": "legacy", "upstream": "bank", "time": timestamp(CLOCK.now() - 1)}
+
+    await asyncio.to_thread(workers.pins.keep_uncertain, [found])
+
+    assert (tmp_path / "retry-pins.jsonl").read_bytes() == before

@@ -1,0 +1,54 @@
+import socket
+from pathlib import Path
+
+import pytest
+
+from proxy.keeper.sockets import ListenFailed, Sockets
+from proxy.keeper.unix_socket import listened_on
+from proxy.settings.address import UnixAddress
+
+
+def test_only_a_living_process_listens(tmp_path: Path) -> None:
+    """Not on what a killed one left behind, nor where nothing is."""
+    path = tmp_path / "admin.sock"
+    assert not listened_on(path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        assert not listened_on(path)
+        listener.listen(0)
+        assert listened_on(path)
+        # Nobody takes connections: the queue fills up, and somebody listens all the same.
+        with socket.socket(socket.AF_UNIX) as one:
+            one.connect(str(path))
+            assert listened_on(path)
+            assert listened_on(path)
+    assert path.exists()
+    assert not listened_on(path)
+
+
+def test_what_is_no_socket_is_named(tmp_path: Path) -> None:
+    """It is never removed."""
+    path = tmp_path / "admin.sock"
+    path.touch()
+    with pytest.raises(FileExistsError, match="no socket: move it elsewhere"):
+        listened_on(path)
+    with pytest.raises(ListenFailed, match="no socket: move it elsewhere"):
+        Sockets(UnixAddress(path=str(path)), workers=1)
+    assert path.is_file()
+
+
+def test_callers_reach_a_socket_that_takes_the_place_of_a_dead_one(tmp_path: Path) -> None:
+    """And a living one keeps its place."""
+    path = tmp_path / "callers.sock"
+    address = UnixAddress(path=str(path))
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+
+    sockets = Sockets(address, workers=1)
+    try:
+        assert listened_on(path)
+        with pytest.raises(ListenFailed, match="in use"):
+            Sockets(address, workers=1)
+    finally:
+        sockets.close()
+    assert not path.exists()

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+from proxy.settings.masked_url import MaskedUrl, UrlUnusable, read_url_file
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("rediss://:canary@h/1", "rediss://:***@h/1"),
+        ("rediss://user:can@ary@h", "rediss://user:***@h"),
+        ("postgresql://u@h/n?password=canary&a=b", "postgresql://u@h/n?password=***&a=b"),
+        ("rediss://h:6379", "rediss://h:6379"),
+    ],
+)
+def test_a_password_is_not_shown(text: str, shown: str) -> None:
+    """Neither as text nor in a repr; only `reveal` gives it."""
+    url = MaskedUrl(text)
+
+    assert (str(url), repr(url), f"{url}") == (shown, repr(shown), shown)
+    assert url.reveal() == text
+    assert url.has_password == (text != shown)
+
+
+def test_urls_are_compared_whole() -> None:
+    """Two that look alike may have different passwords."""
+    one, other = MaskedUrl("rediss://:a@h"), MaskedUrl("rediss://:b@h")
+
+    assert str(one) == str(other)
+    assert one != other
+    assert one == MaskedUrl("rediss://:a@h")
+    assert len({one, other, MaskedUrl("rediss://:a@h")}) == 2
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    """A folder, a device or a missing file is said, with its cause."""
+    with pytest.raises(UrlUnusable, match="is a directory"):
+        read_url_file(tmp_path)
+    with pytest.raises(UrlUnusable, match="not a regular file"):
+        read_url_file(Path("/dev/null"))
+    with pytest.raises(UrlUnusable, match="no such file"):
+        read_url_file(tmp_path / "none")

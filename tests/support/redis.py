@@ -1,0 +1,95 @@
+"""A real redis-server on a free port of loopback; ended by its process id, and slow when it is stopped."""
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+_SOON_SECONDS = 10.0
+
+
+class RedisServer:
+    """One server, which keeps nothing when it ends."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        self.directory = directory
+        self.port = _free_port()
+        self._options = options
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Return where it is."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    async def start(self) -> Self:
+        """Start it, and return once it answers."""
+        program = shutil.which("redis-server")
+        if program is None:
+            pytest.skip("redis-server is not installed")
+        self._process = await asyncio.create_subprocess_exec(
+            program, "--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no",
+            "--dir", str(self.directory), *self._options,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        async with asyncio.timeout(_SOON_SECONDS):
+            while not await self._answers():  # noqa: ASYNC110 - another process's state, not an event
+                await asyncio.sleep(0.02)
+        return self
+
+    async def end(self) -> None:
+        """End it at once."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    def stop(self) -> None:
+        """Let it stand still: it takes connections and does not answer."""
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._send(signal.SIGCONT)
+
+    async def command(self, *words: str) -> bytes:
+        """Return the first piece of its raw answer to a command."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            lines = [f"*{len(words)}", *(part for word in words for part in (f"${len(word.encode())}", word))]
+            writer.write(("\r\n".join(lines) + "\r\n").encode())
+            return await asyncio.wait_for(reader.read(1 << 20), 5)
+        finally:
+            writer.close()
+
+    def _send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def _answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            return b"PONG" in await self.command("PING") or bool(self._options)
+        return False
+
+
+@asynccontextmanager
+async def redis_server(directory: Path, *options: str) -> AsyncIterator[RedisServer]:
+    """Run a server while the block lasts."""
+    server = RedisServer(directory, *options)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.end()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,25 @@
+from proxy.events import CallerHeld, GuardHindered, MigrationRolledBack
+from proxy.telemetry.log import EventLog
+from tests.support.clock import ManualClock
+
+
+def test_what_the_guard_does_is_told_with_whether_legacy_can_serve() -> None:
+    """The one thing that an operator has to know then."""
+    lines: list[str] = []
+    log = EventLog(clock=ManualClock(), write=lines.append)
+    log.observe(
+        MigrationRolledBack(
+            migration="payments", weight_before=50, weight=10, reason="3 of 9 failed", legacy_token_at_hand=True
+        )
+    )
+    log.observe(CallerHeld(migration="payments", caller="erp", reason="3 of 9 failed", legacy_token_at_hand=False))
+    log.observe(GuardHindered(migration="payments", cause="the log can't be read"))
+
+    assert [line.partition(" ")[2] for line in lines] == [
+        "guard: migration payments went back from weight 50 to 10: 3 of 9 failed; a legacy token is at hand",
+        (
+            "guard: migration payments keeps erp on legacy: 3 of 9 failed; "
+            "NO legacy token is at hand: look at that credential now"
+        ),
+        "guard: migration payments: the log can't be read",
+    ]

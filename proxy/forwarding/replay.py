@@ -82,9 +82,9 @@ def _judge(second: Send, *, fell_back: bool) -> None:
 async def _another_token(refused: Send) -> tuple[Plan, AccessToken | None]:
     """Return what to do after *refused*, and the token for it, None if there is none to be had.
 
-    Where there is a fallback nobody waits for a modern mint: the newer token if it is here already, else the legacy one.
-    One that was minted for a refusal must have been taken by the bank before: where modern refuses whatever it is shown,
-    all but the first would be sent there twice, and get a 401 that legacy would have spared them.
+    Where there is a fallback nobody waits for a modern mint: the newer token if it is here already, else the legacy
+    one. One that was minted for a refusal must have been taken by the bank before: where modern refuses whatever it is
+    shown, all but the first would be sent there twice, and get a 401 that legacy would have spared them.
     """
     exchange, gateway, plan = refused.exchange, refused.gateway, refused.plan
     if plan.fallback is None:

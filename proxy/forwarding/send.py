@@ -113,8 +113,8 @@ async def token_for(gateway: Gateway, exchange: Exchange, plan: Plan) -> tuple[P
     """
     if plan.fallback is not None:
         exchange.note = "modern_token_missing"
-        # A mint that has failed speaks against modern, one that is under way does not: it replaces a refused token.
-        exchange.given_up = plan if gateway.board.is_short(plan.token_key) else None
+        # A mint that is under way speaks not against modern: often it replaces a token that one caller was refused.
+        exchange.given_up = None if gateway.board.is_awaited(plan.token_key) else plan
         plan = exchange.plan = plan.fallback
     return plan, await wait_for_token(gateway, exchange, plan)
 

@@ -102,7 +102,6 @@ class Keeper:
             sinks=sinks_of(settings, environ=os.environ, clock=clock, say=self._log.say),
             clock=clock,
             observe=observe,
-            context=context,
             landmarks=self._notary.landmarks,
             uncertain=self._migrations.pins.keep_uncertain,
         )

@@ -25,6 +25,9 @@ _ACK_LOOK_SECONDS = 0.01
 # The worker that asks waits one second, for the disk and its fellows too.
 _SHARE_SECONDS = 0.8
 _TRIES = 3
+# After an outage others may have pinned what nobody could be told: as long as they need to be back too.
+_SETTLING_SECONDS = 1.0
+_BACK = "it is back, and other replicas may have more to tell"
 
 # Opens the store; raises StoreAway.
 Open = Callable[[], Awaitable[RedisStore]]
@@ -53,6 +56,8 @@ class Replicas:
         self._clock = clock
         self._store: RedisStore | None = None
         self._away = "it was not asked yet"
+        self._was_away = False
+        self._settled_at = 0.0
         self._taken: Place = START
         self._hurried = asyncio.Event()
         self._queue: list[tuple[Pins, asyncio.Future[bool]]] = []
@@ -151,7 +156,9 @@ class Replicas:
         except BaseException:
             await store.close()
             raise
-        self._store, self._taken, self._away = store, taken, ""
+        self._store, self._taken = store, taken
+        self._away = _BACK if self._was_away else ""
+        self._settled_at = self._clock.monotonic() + _SETTLING_SECONDS
         self._weights.look()
         return store
 
@@ -174,6 +181,9 @@ class Replicas:
             _heed_cancellation()
             await self._beat(store)
             await self._agree(store)
+            if self._away and self._clock.monotonic() >= self._settled_at:
+                self._away = ""
+                self._weights.look()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TOUCH_SECONDS):
                     await self._hurried.wait()
@@ -238,6 +248,7 @@ class Replicas:
     async def _leave(self, cause: str) -> None:
         store, self._store = self._store, None
         self._away = cause
+        self._was_away = True
         batch, self._queue = self._queue, []
         _settle(batch, told=False)
         self._weights.look()

@@ -15,7 +15,6 @@ from proxy.records.tombstone import Tombstone
 _AGO = re.compile(r"([0-9]{1,9})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _STATUS = re.compile(r"([1-5])xx|([0-9]{1,3})")
-_MILLISECOND = 0.001
 
 FIRST_ID = bytes(16)
 END_ID = b"\xff" * 16

@@ -14,7 +14,6 @@ from proxy.records.checkpoint import Checkpoint
 from proxy.records.landmarks import Landmarks, NoLandmarks
 from proxy.records.merge import Merger, Uncertain
 from proxy.records.priority import give_way
-from proxy.records.record import RecordContext
 from proxy.records.segment import STREAM
 from proxy.records.sinks.sink import Sink
 from proxy.records.stream import Position, Stream
@@ -60,11 +59,9 @@ class Shipper:
         sinks: Sequence[Sink],
         clock: Clock,
         observe: Observer,
-        context: RecordContext,
         landmarks: Landmarks | None = None,
         uncertain: Uncertain = lambda _: None,
     ) -> None:
-        self._context = context
         self._landmarks = landmarks or NoLandmarks()
         self._outlets = [_Outlet(sink=sink) for sink in sinks]
         self._clock = clock

@@ -1,10 +1,11 @@
 """Faults on demand: which request gets one, and which faults there are.
 
 A fault is aimed by path prefix, by the client that the request's credential belongs to, by method and by headers that
-the request has, and may be limited in number. Of each group (see `GROUPS`) a request meets at most one fault, the one added first, so two faults
-with `times=1` are met by two requests, one after the other. Faults of the groups "break" and "delay" come after the
-request was executed (the payment is made, the token minted, the answer is lost or late); those of "instead" and "early"
-replace its execution. A fault that acts before the body was read can't know a client that only the body names.
+the request has, and may be limited in number. Of each group (see `GROUPS`) a request meets at most one fault, the one
+added first, so two faults with `times=1` are met by two requests, one after the other. Faults of the groups "break" and
+"delay" come after the request was executed (the payment is made, the token minted, the answer is lost or late); those
+of "instead" and "early" replace its execution. A fault that acts before the body was read can't know a client that only
+the body names.
 """
 
 import dataclasses

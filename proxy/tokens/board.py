@@ -98,9 +98,9 @@ class Board:
         self._behind[refused.key, route] = max(before, refused.mint)
         self.refuse(refused, route)
 
-    def is_short(self, key: TokenKey) -> bool:
-        """Return whether the last mint for *key* failed; not so while its first or next one is under way."""
-        return key in self._shortages
+    def is_awaited(self, key: TokenKey) -> bool:
+        """Return whether the token for *key* is being minted, at first or after a refusal, and that has not failed."""
+        return key not in self._tokens and key not in self._shortages
 
     def proven(self, key: TokenKey, route: str) -> bool:
         """Return whether the tokens for *key* may be trusted: none was refused since the bank took the last one."""

@@ -14,7 +14,7 @@ from proxy.errors import (
     UpstreamTimedOut,
 )
 from proxy.upstream.answer import Answer
-from proxy.upstream.faults import broken, unsent
+from proxy.upstream.faults import broken, given_up, unsent
 from proxy.upstream.parser import BODILESS, AnswerParser, whole_answer
 from proxy.upstream.timer import NEVER, LazyTimer
 from proxy.upstream.upload import PIECE_BYTES, send_pieces, send_stream
@@ -204,7 +204,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once, whatever is under way; whoever waits gets UpstreamReset. Idempotent."""
-        self._fail(None)
+        self._fail(given_up())
 
     def close(self) -> None:
         """Close in good order: over TLS with a close_notify, for which the transport waits a second at most."""

@@ -37,6 +37,11 @@ def broken(error: Exception | None) -> UpstreamReset:
     return UpstreamReset("The connection to the bank broke before its answer was complete", cause=cause)
 
 
+def given_up() -> UpstreamReset:
+    """Return the error for a connection that we ended while an answer was due: its caller has left, say."""
+    return UpstreamReset("The connection to the bank was given up before its answer was complete", cause="closed by us")
+
+
 def unsent(cause: str) -> UpstreamUnreachable:
     """Return the error for a request of which no byte was handed to the connection."""
     return UpstreamUnreachable("The connection to the bank ended before anything was sent", cause=cause)

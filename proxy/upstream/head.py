@@ -72,8 +72,8 @@ class AnswerHead:
     """A head that has one meaning.
 
     *start* is the status line as an HTTP/1.1 answer has it. *lines* are all header lines, *passed* those to hand on:
-    not the hop-by-hop ones, not Transfer-Encoding; both as the bank wrote them. *persistent*: the connection stays open
-    after the answer (RFC 9112 9.3).
+    not the hop-by-hop ones, not Transfer-Encoding, no length of a 204; both as the bank wrote them. *persistent*: the
+    connection stays open after the answer (RFC 9112 9.3).
     """
 
     __slots__ = ("chunked", "content_length", "lines", "passed", "persistent", "start", "status")
@@ -132,6 +132,8 @@ def read_head(head: bytes) -> AnswerHead:
             if meaning[0] == _LENGTH:
                 passed.append(line)
     length, chunked, persistent, named = _judge(judged, http10=http10)
+    if status == 204 and length is not None:
+        named |= {b"content-length"}  # none may be said there (RFC 9110 8.6): some callers would wait for that body
     if named:
         passed = [line for line in passed if line.partition(b":")[0].lower() not in named]
     return AnswerHead(status, start, lines, passed, length, chunked, persistent)

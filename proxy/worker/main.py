@@ -25,6 +25,7 @@ from proxy.worker.door import close_door
 from proxy.worker.ledger import WorkerLedger
 from proxy.worker.link import Link
 from proxy.worker.listener import CallerServer, check_seam
+from proxy.worker.patience import PATIENCE
 from proxy.worker.shift import WorkerShift
 
 _COUNTERS_SECONDS = 1.0
@@ -63,7 +64,11 @@ class Worker:
             snapshot, ledger=ledger, send=self.link.send, clock=self._clock, shift=self._shift
         )
         await journal.open()
-        server = CallerServer(lambda side: forward(side, gateway), max_header_bytes=snapshot.server.max_header_bytes)
+        server = CallerServer(
+            lambda side: forward(side, gateway),
+            max_header_bytes=snapshot.server.max_header_bytes,
+            patience=PATIENCE.within(snapshot.server.exchange_timeout),
+        )
         listeners = [socket.socket(fileno=descriptor) for descriptor in order["sockets"]]
         acceptor = Acceptor(server, listeners, tls=caller_tls(snapshot.server), reserve=_reserved_descriptors(snapshot))
         _freeze()

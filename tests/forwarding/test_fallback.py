@@ -9,8 +9,8 @@ import pytest
 from proxy.settings.snapshot import RemintValues
 from tests.forwarding.migrating import MODERN_PREFIX, Moving, moving, token
 from tests.forwarding.support import REFUSED, Judge, agrees, answer, bearer, intents, post, recorded, replays
-from tests.upstream.support import OK, Peer, Step, says, says_and_closes, says_and_resets, says_nothing
-from tests.worker.wire import ask, request
+from tests.upstream.support import OK, Peer, Step, eventually, says, says_and_closes, says_and_resets, says_nothing
+from tests.worker.wire import ask, request, wire
 
 ORDER = b"Idempotency-Key: order-1"
 GET = request(b"GET", b"/open/pay?x=1", b"X-A: 1")
@@ -173,12 +173,10 @@ async def test_a_legacy_bank_that_is_not_there_leaves_the_caller_with_moderns_an
         assert [row[1:2] + row[4:] for row in await moved.rows(1)] == [("modern", "refused", 401, True)]
 
 
-@pytest.mark.parametrize("how", ["never minted", "expired"])
-async def test_without_a_legacy_token_the_callers_answer_is_moderns(tmp_path: Path, how: str) -> None:
-    """Nobody waits for a legacy mint with a refusal in hand: the bank's own 401 is the answer."""
+async def test_without_a_legacy_token_the_callers_answer_is_moderns(tmp_path: Path) -> None:
+    """The keeper said why there is none: the bank's own 401 is the answer, at once."""
     async with moving(tmp_path, tokens=["modern"], modern=[says(REFUSED)]) as moved:
-        if how == "expired":
-            moved.it.keeper.mint(moved.key("legacy"), seconds=0.0)
+        moved.it.keeper.shortage(moved.key("legacy"), "token_unavailable")
         reply = await ask(moved.it.port, POST)
         record = await recorded(moved.it)
 
@@ -187,6 +185,17 @@ async def test_without_a_legacy_token_the_callers_answer_is_moderns(tmp_path: Pa
         assert moved.sends == (0, 1)
         assert moved.refused("modern") == [1]
         assert [row[1:2] + row[4:] for row in await moved.rows(1)] == [("modern", "refused", 401, True)]
+
+
+async def test_a_legacy_token_that_is_being_minted_is_waited_for(tmp_path: Path) -> None:
+    """As any request on legacy waits for it: the caller sees no 401 that legacy would have spared it."""
+    async with moving(tmp_path, tokens=["modern"], modern=[says(REFUSED)]) as moved, wire(moved.it.port) as caller:
+        await caller.send(POST)
+        await eventually(lambda: moved.refused("modern") == [1])
+        moved.it.keeper.mint(moved.key("legacy"))
+
+        assert (await caller.answer()).status == 200
+        assert moved.sends == (1, 1)
 
 
 async def test_a_body_that_is_not_held_is_not_sent_to_legacy(tmp_path: Path) -> None:

@@ -1,16 +1,18 @@
 """Fallback before the first send: legacy serves where no modern token is at hand."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from tests.forwarding.migrating import Moving, moving, token
-from tests.forwarding.support import agrees, bearer, intents, post, recorded
-from tests.upstream.support import eventually
+from tests.forwarding.support import Record, afterwards, agrees, bearer, intents, post, recorded
+from tests.upstream.support import OK, eventually
 from tests.worker.wire import ask, request, wire
 
 GET = request(b"GET", b"/open/pay?x=1", b"X-A: 1")
 POST = post(b"/open/pay?x=1", b"Idempotency-Key: order-1", b"X-A: 1")
+AWAITED = "not minted yet"
 
 
 def _without_a_modern_token(it: Moving, how: str) -> None:
@@ -21,10 +23,17 @@ def _without_a_modern_token(it: Moving, how: str) -> None:
         it.it.keeper.mint(it.key("modern"), seconds=0.0)
 
 
+async def _records(it: Moving, count: int) -> list[Record]:
+    return [await recorded(it.it, number) for number in range(1, count + 1)]
+
+
 @pytest.mark.parametrize("sends", [GET, POST], ids=["GET", "POST"])
-@pytest.mark.parametrize("how", ["not minted yet", "refused by the token endpoint", "expired"])
+@pytest.mark.parametrize("how", [AWAITED, "refused by the token endpoint", "expired"])
 async def test_without_a_modern_token_legacy_serves_at_once(tmp_path: Path, how: str, sends: bytes) -> None:
-    """The first send goes to legacy, with its token, host and path; nobody waits for a modern mint."""
+    """The first send goes to legacy, with its token, host and path; nobody waits for a modern mint.
+
+    What speaks against modern is told: a mint that failed or came too late, not one that is under way.
+    """
     async with moving(tmp_path, tokens=["legacy"]) as moved:
         _without_a_modern_token(moved, how)
         reply = await ask(moved.it.port, sends)
@@ -42,10 +51,38 @@ async def test_without_a_modern_token_legacy_serves_at_once(tmp_path: Path, how:
         assert [(one["status"], one["side"]) for one in record["attempts"]] == [(200, "legacy")]
         assert [one["side"] for one in intents(moved.it)] == (["legacy"] if sends is POST else [])
         method_is_safe = sends is GET
-        assert await moved.rows(2) == [
-            ("payments", "modern", "", method_is_safe, "failed", 0, False),
+        failed = [("payments", "modern", "", method_is_safe, "failed", 0, False)] if how != AWAITED else []
+        assert await moved.rows(len(failed) + 1) == [
+            *failed,
             ("payments", "legacy", "", method_is_safe, "ok", 200, False),
         ]
+
+
+async def test_a_modern_token_that_runs_out_while_its_request_waits_is_not_missed(tmp_path: Path) -> None:
+    """The only connection to modern is busy until the token has ended: nothing was sent with it, and legacy serves."""
+    ready = asyncio.Event()
+    async with (
+        moving(tmp_path, modern=[afterwards(b"", OK, ready=ready)], upstream={"max_connections": 1}) as moved,
+        wire(moved.it.port) as busy,
+        wire(moved.it.port) as late,
+    ):
+        await busy.send(GET)
+        await eventually(lambda: moved.sends == (0, 1))
+        moved.it.keeper.mint(moved.key("modern"), seconds=0.2)
+        await late.send(POST)
+        await eventually(lambda: moved.it.gateway.admission.in_flight == 2)
+        await asyncio.sleep(0.3)
+        ready.set()
+
+        assert (await late.answer()).status == 200
+        assert (await busy.answer()).status == 200
+        assert moved.sends == (1, 1)
+        [late_record] = [one for one in (await _records(moved, 2)) if one["method"] == "POST"]
+        assert [(one["sent"], one["side"]) for one in late_record["attempts"]] == [("no", "modern"), ("yes", "legacy")]
+        assert (late_record["sent_upstream"], late_record["replayed"]) == ("yes", False)
+        assert [(one["attempt"], one["side"]) for one in intents(moved.it)] == [(1, "modern"), (2, "legacy")]
+        told = [row[1:2] + row[4:5] for row in await moved.rows(3)]
+        assert sorted(told) == [("legacy", "ok"), ("modern", "failed"), ("modern", "ok")]
 
 
 async def test_without_a_fallback_a_request_waits_for_the_modern_mint(tmp_path: Path) -> None:

@@ -232,6 +232,7 @@ async def test_a_caller_that_leaves_within_a_refusal_is_not_pinned(tmp_path: Pat
     """Modern did nothing, which a caller that knows the head of the 401 knows too."""
     refusal = b"HTTP/1.1 401 No\r\nContent-Length: 100000\r\n\r\nhalf"
     async with moving(tmp_path, tokens=["modern"], modern=[says(refusal)]) as moved:
+        moved.it.keeper.shortage(moved.key("legacy"), "token_unavailable")
         async with wire(moved.it.port) as caller:
             await caller.send(POST)
             await asyncio.wait_for(caller.reader.readuntil(b"half"), 5)

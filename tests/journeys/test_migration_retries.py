@@ -33,7 +33,7 @@ SILENT_SECONDS = 1.0
         ("truncated", 502, "yes"),
     ],
 )
-async def test_a_retry_follows_the_first_try_after_a_rollback(
+async def test_a_retry_follows_the_first_try_after_a_rollback(  # noqa: PLR0917 - a table's columns
     tmp_path: Path, bank: Bank, start: Start, fault: str, status: int, sent: str
 ) -> None:
     """Whatever lost the answer: the retry goes to modern, where the bank knows its key, and others are on legacy."""

@@ -28,7 +28,7 @@ async def test_a_weight_moves_whom_it_should_and_nobody_back(tmp_path: Path, ban
             said = await set_weight(tmp_path, configuration, weight)
             assert set(said["to_modern"]) == on_modern(weight) - before
             assert said["to_legacy"] == []
-        await until(lambda: _settled(fleet, bank, weight), otherwise="not every worker had the weight", within=2.0)
+        await _settles(fleet, bank, weight)
 
         told = await fleet.round(times=2)
 
@@ -42,13 +42,11 @@ async def test_a_weight_moves_whom_it_should_and_nobody_back(tmp_path: Path, ban
 
 
 async def test_a_side_is_the_same_in_every_worker_and_after_a_restart(tmp_path: Path, bank: Bank, start: Start) -> None:
-    """Whichever process a system comes upon: both of now, the one that replaces a killed one, those of another start."""
+    """Whichever process it comes upon: both of now, the one that replaces a killed one, those of another start."""
     configuration = configured(tmp_path, bank)
     instance = await start(configuration)
     await set_weight(tmp_path, configuration, 50)
-    await until(
-        lambda: _settled(Fleet(instance.address), bank, 50), otherwise="not every worker had the weight", within=2.0
-    )
+    await _settles(Fleet(instance.address), bank, 50)
     sides = await _by_worker(instance, tmp_path, bank)
 
     kill((await instance.serving())[0])
@@ -102,7 +100,7 @@ async def test_pins_stay_whatever_the_weight(tmp_path: Path, bank: Bank, start: 
 
     await set_weight(tmp_path, configuration, 100)
 
-    await until(lambda: _settled(fleet, bank, 100, but=late), otherwise="not every worker had the weight", within=2.0)
+    await _settles(fleet, bank, 100, but=late)
     told = await fleet.asks(late, Request())
     found = await until(lambda: record(tmp_path, told.answer.request_id), otherwise="there was no record")
     assert (found["side"], found["why"]) == ("legacy", "the caller is pinned to legacy")
@@ -120,10 +118,14 @@ async def test_a_weight_that_moves_nobody_is_refused(tmp_path: Path, bank: Bank,
     assert [(step["caller"], step["moves_at"]) for step in plan["callers"]] == [("erp-07", 26), ("erp-04", 28)]
 
 
-async def _settled(fleet: Fleet, bank: Bank, weight: int, *, but: str = "") -> bool:
-    """Return whether reads of all systems, each on a connection of its own, go where *weight* sends them."""
-    told = await asyncio.gather(*(fleet.asks(system, Request()) for system in SYSTEMS))
-    return _modern(told, bank) == on_modern(weight) - {but}
+async def _settles(fleet: Fleet, bank: Bank, weight: int, *, but: str = "") -> None:
+    """Return once reads of all systems, each on a connection of its own, go where *weight* sends them."""
+
+    async def settled() -> bool:
+        told = await asyncio.gather(*(fleet.asks(system, Request()) for system in SYSTEMS))
+        return _modern(told, bank) == on_modern(weight) - {but}
+
+    await until(settled, otherwise="not every worker had the weight", within=2.0)
 
 
 async def _both_serve(instance: Instance) -> bool:

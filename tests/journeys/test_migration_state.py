@@ -112,7 +112,7 @@ async def test_a_state_that_cannot_be_read(tmp_path: Path, bank: Bank, start: St
     refused = await ask(again.address, payment("key"))
     assert (refused.status, refused.json["code"], refused.json["sent_upstream"]) == (503, "side_unknown", "no")
     assert (await get(again.address, "/payment/helloworld")).status == 200
-    assert not bank.world.accepted["key"]
+    assert "key" not in bank.world.accepted
     path.unlink()
 
     async def served() -> Answer | None:
@@ -137,7 +137,8 @@ async def test_a_table_on_the_ramp_stays(tmp_path: Path, bank: Bank, start: Star
     assert [one["weight"] for one in (await instance.status())["migrations"]] == [40]
     configuration.write_text(whole)
     code, said = await migration(tmp_path, configuration, "finish", "payments", "--reason", "over")
-    assert (code, "over at 0 or 100" in said) == (1, True)
+    assert code == 1
+    assert "over at 0 or 100" in said
     await set_weight(tmp_path, configuration, 100)
     code, state = await migration(tmp_path, configuration, "finish", "payments", "--reason", "over")
     assert code == 0

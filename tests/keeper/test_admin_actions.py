@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from proxy.errors import LogUnavailable
 from proxy.keeper.admin import Action, AdminApp, Refused
 from proxy.keeper.admin_server import AdminServer
+from proxy.records.keeper_records import Operation
 from tests.keeper.support import LOOPBACK, Keeper, get, send
 from tests.keeper.test_admin import is_problem
 
@@ -57,3 +59,29 @@ async def test_what_no_action_can_take_is_refused(keeper: Keeper, tmp_path: Path
         assert is_problem(await send(server.socket_path, post(body)), status=400, code="bad_request")
         large = await send(server.socket_path, post(b'{"a": "' + b"x" * 20_000 + b'"}'))
         assert is_problem(large, status=413, code="bad_request")
+
+
+async def test_an_action_that_puts_itself_on_record(keeper: Keeper, tmp_path: Path) -> None:
+    """It hears who asks and why, and may refuse; a log that can't be written is said as for any other."""
+    heard: list[Operation] = []
+
+    async def perform(values: dict[str, object], by: Operation) -> dict[str, object]:
+        if "unwritten" in values:
+            raise LogUnavailable("The request log can't be written.")
+        if "bad" in values:
+            raise Refused(409, "bad_request", "This is bad.")
+        heard.append(by)
+        return {"done": values}
+
+    app = AdminApp(
+        status=lambda: keeper.status, metrics=keeper.metrics, actions={"/api/do": Action(what="x", perform=perform)}
+    )
+    async with AdminServer(app.application(), directory=tmp_path, listen=LOOPBACK) as server:
+        done = await send(server.socket_path, post(b'{"a": 1, "reason": "why"}'))
+        assert done.status == 200
+        assert is_problem(await send(server.socket_path, post(b'{"bad": 1}')), status=409, code="bad_request")
+        unwritten = await send(server.socket_path, post(b'{"unwritten": 1}'))
+        assert is_problem(unwritten, status=503, code="log_unavailable")
+        assert is_problem(await send(server.addresses[0], post(b"{}")), status=404, code="no_route")
+
+    assert [(one.reason, one.proof, bool(one.who)) for one in heard] == [("why", "unix socket", True)]

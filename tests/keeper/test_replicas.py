@@ -247,6 +247,7 @@ async def test_a_redis_that_is_away(redis: RedisServer, two: tuple[Migrating, Mi
     assert first.migrations.states()[0].version == 2
     assert second.migrations.pins.pins.keys() == pin(1).keys()
     assert not first.migrations.problem
+    assert await second.migrations.pins.keep(pin(2))
 
 
 async def test_a_rollback_made_alone_wins_over_what_others_raised(

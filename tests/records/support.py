@@ -193,7 +193,7 @@ async def running_shipper(
 ) -> AsyncIterator[Shipper]:
     """Yield a shipper that runs, and close it."""
     seen = [] if events is None else events
-    shipper = Shipper(directory, sinks=sinks, clock=SystemClock(), observe=seen.append, context=CONTEXT)
+    shipper = Shipper(directory, sinks=sinks, clock=SystemClock(), observe=seen.append)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(shipper.run())
         await asyncio.sleep(0)

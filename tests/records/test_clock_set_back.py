@@ -122,7 +122,7 @@ def _shipper(directory: Path, clock: ManualClock, sink: _Sink) -> Shipper:
     records = KeeperRecords(CONTEXT, mask=MASK, clock=clock, entropy=entropy)
     key = checkpoint_key(directory, entropy=entropy)
     landmarks = SignedLandmarks(records, key=key, version="0.1", clock=clock)
-    return Shipper(directory, sinks=[sink], clock=clock, observe=lambda _: None, context=CONTEXT, landmarks=landmarks)
+    return Shipper(directory, sinks=[sink], clock=clock, observe=lambda _: None, landmarks=landmarks)
 
 
 async def _passes(clock: ManualClock, condition: Callable[[], bool]) -> None:

@@ -139,7 +139,7 @@ async def test_a_killed_shipper_loses_nothing(tmp_path: Path) -> None:
         for exchange in exchanges:
             await complete(journal, exchange)
             if exchange.id in {other.id for other in exchanges[::60]}:
-                shipper = Shipper(tmp_path, sinks=[sink], clock=SystemClock(), observe=lambda _: None, context=CONTEXT)
+                shipper = Shipper(tmp_path, sinks=[sink], clock=SystemClock(), observe=lambda _: None)
                 running = asyncio.ensure_future(shipper.run())
                 sink.news.clear()
                 await sink.news.wait()
@@ -336,7 +336,7 @@ async def test_without_sinks_nothing_piles_up(tmp_path: Path) -> None:
 async def test_a_shipper_that_never_ran_can_be_closed(tmp_path: Path) -> None:
     """Start may have failed before."""
     sink = MemorySink()
-    shipper = Shipper(tmp_path, sinks=[sink], clock=SystemClock(), observe=lambda _: None, context=CONTEXT)
+    shipper = Shipper(tmp_path, sinks=[sink], clock=SystemClock(), observe=lambda _: None)
 
     await shipper.close()
 

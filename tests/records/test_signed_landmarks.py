@@ -32,7 +32,6 @@ def shipper(directory: Path, sink: MemorySink) -> Shipper:
         sinks=[sink],
         clock=SystemClock(),
         observe=lambda _: None,
-        context=CONTEXT,
         landmarks=Writer(directory).landmarks,
     )
 
@@ -117,7 +116,6 @@ async def test_a_checkpoint_comes_every_minute_but_not_on_top_of_another(tmp_pat
         sinks=[sink],
         clock=clock,
         observe=lambda _: None,
-        context=CONTEXT,
         landmarks=Writer(tmp_path).landmarks,
     )
 

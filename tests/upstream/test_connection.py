@@ -340,6 +340,18 @@ async def test_a_cancelled_request_closes_its_connection() -> None:
         await eventually(it.peers[0].reader.at_eof)
 
 
+async def test_what_we_end_is_not_blamed_on_the_bank() -> None:
+    """The operator reads who closed the connection of a read whose caller has left."""
+    async with bank(says_nothing) as it, pool_of(it.port) as pool:
+        connection = await pool.connect()
+        request = asyncio.ensure_future(ask(connection))
+        await eventually(lambda: it.heads == 1)
+        connection.abort()
+        with pytest.raises(UpstreamReset) as refusal:
+            await request
+        assert refusal.value.cause == "closed by us"
+
+
 async def test_errors_quote_nothing_of_the_bank() -> None:
     """An answer's bytes are in no detail, cause or repr (bad-inputs 84)."""
     async with bank(says(b"HTTP/1.1 200 OK\r\nCANARY\r\n\r\n")) as it, pool_of(it.port) as pool:

@@ -256,6 +256,17 @@ def test_answers_without_body_by_status_end_with_the_head(status: int, framing: 
     assert (parser.complete, parser.bodiless, parser.surplus) == (True, True, False)
 
 
+@pytest.mark.parametrize(
+    ("status", "passed"), [(204, []), (304, [b"Content-Length: 9"]), (200, [b"Content-Length: 9"])]
+)
+def test_a_length_that_no_body_can_have_is_not_handed_on(status: int, passed: list[bytes]) -> None:
+    """Content-Length may not stand in a 204 (RFC 9110 8.6), and a caller may wait for what it promises."""
+    head = parsed(b"HTTP/1.1 %d X\r\nX-A: b\r\nContent-Length: 9\r\n\r\n" % status).head
+
+    assert head is not None
+    assert head.passed == [b"X-A: b", *passed]
+
+
 @pytest.mark.parametrize("framing", [b"", b"Content-Length: 9\r\n", b"Transfer-Encoding: chunked\r\n"])
 def test_an_answer_to_head_ends_with_the_head(framing: bytes) -> None:
     """A length in it is the length that GET would have."""

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from proxy.errors import InternalError, ProxyError, Sent, TokenUnavailable
+from proxy.errors import InternalError, ProxyError, Sent, TokenUnavailable, UpstreamReset
 from proxy.forwarding.body import Payload
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.exchange import Attempt, Exchange
@@ -66,6 +66,10 @@ class Send:
                 )
         except asyncio.CancelledError:
             connection.abort()
+            raise
+        except UpstreamReset:
+            if self.side.left and exchange.method in SAFE_METHODS:  # we cut it off ourselves
+                raise CallerLeft from None
             raise
         finally:
             waited = monotonic() - began

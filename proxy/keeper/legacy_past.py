@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from proxy.clock import Clock
 from proxy.events import GuardHindered, Observer
@@ -51,7 +51,7 @@ class LegacyPast:
             self._seen[row.migration].setdefault(row.caller, _Seen()).add(row)
 
     def of(self, migration: str) -> dict[str, Past]:
-        """Return each caller's; what this process has seen is in the log already, but for what went well just now."""
+        """Return each caller's: what this process has seen is in the log too, but for what came since it was read."""
         read = self._read.get(migration)
         seen = {caller: one.past() for caller, one in self._seen.get(migration, {}).items()}
         if read is None:
@@ -146,11 +146,8 @@ class _Seen:
 
 
 def _with(read: Past, seen: Past | None) -> Past:
-    if seen is None or seen.fine_on <= read.fine_on:
+    """Return the one that knows more, for they overlap: in its first hour a new proxy's log was read empty."""
+    if seen is None:
         return read
-    return Past(
-        exchanges=read.exchanges,
-        failed=read.failed,
-        client_errors=read.client_errors,
-        fine_on=read.fine_on | seen.fine_on,
-    )
+    more = seen if seen.exchanges > read.exchanges else read
+    return replace(more, fine_on=read.fine_on | seen.fine_on)

@@ -34,6 +34,7 @@ FIRST, SECOND, *_ = sorted(SYSTEMS, key=lambda system: point("payments", system)
 HALF = 50
 # What the promise allows a change of weight until it is in force everywhere.
 PROMISED_SECONDS = 2.0
+IN_FLIGHT_SECONDS = 0.3
 # A mint that takes longer is given up.
 MINT_SECONDS = 1.0
 
@@ -78,7 +79,7 @@ async def test_revoked_modern_tokens_are_seen_by_no_caller(tmp_path: Path, bank:
 
     async with Fleet(instance.address).at_work() as told:
         await until(lambda: _was_on_modern(told, bank), otherwise="nobody came to modern")
-        bank.world.tokens.revoke(client_id=JWT_CLIENT_ID)
+        _revoke(bank, client_id=JWT_CLIENT_ID)
         await until(lambda: _went_back(instance), otherwise="the guard did not go back")
         await _goes_on(told)
 
@@ -99,7 +100,7 @@ async def test_when_all_tokens_are_revoked_nothing_is_sent_a_third_time(
 
     async with Fleet(instance.address).at_work() as told:
         await until(lambda: _was_on_modern(told, bank), otherwise="nobody came to modern")
-        bank.world.tokens.revoke()
+        _revoke(bank)
         revoked = asyncio.get_running_loop().time()
         await until(lambda: _went_back(instance), otherwise="the guard did not go back")
         await _goes_on(told)
@@ -232,6 +233,12 @@ async def _half_on_modern(directory: Path, bank: Bank, start: Start) -> Instance
     instance = await start(configuration)
     await set_weight(directory, configuration, HALF)
     return instance
+
+
+def _revoke(bank: Bank, *, client_id: str = "") -> None:
+    """Revoke tokens while all that is on its way to modern takes its time, so that several requests have them."""
+    bank.world.faults.set("slow", client=JWT_CLIENT_ID, path="/payment", seconds=IN_FLIGHT_SECONDS)
+    bank.world.tokens.revoke(client_id=client_id)
 
 
 def _was_on_modern(told: list[Told], bank: Bank) -> bool:

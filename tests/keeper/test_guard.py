@@ -125,6 +125,22 @@ async def test_what_the_log_knows_of_legacy_is_weighed(tmp_path: Path) -> None:
         await made.does_nothing()
 
 
+async def test_what_came_since_the_log_was_read_is_weighed(tmp_path: Path) -> None:
+    """A new proxy's log is nearly empty when it is read, and the next time is an hour away."""
+    data = tmp_path / "payproxy-data"
+    data.mkdir()
+    sink = SqliteSink(data / DATABASE)
+    await sink.write(kept([record(1_800_000_000.0, caller="erp", side="legacy", credential="adfs", status=200)]))
+    await sink.close()
+    async with guarding(tmp_path) as made:
+        await eventually(lambda: made.guard.past.of("payments").keys() == {"erp"})
+        for caller in CALLERS:
+            made.end(caller, "client_error", 5, side=Side.LEGACY, status=422)
+        for caller in CALLERS:
+            made.end(caller, "client_error", 5, status=422)
+        await made.does_nothing()
+
+
 async def test_without_a_database_it_goes_by_what_it_has_seen(tmp_path: Path) -> None:
     """A 403 counts for a caller that had a 2xx on legacy; failures that legacy had too don't."""
     async with guarding(tmp_path, text=config(log='database = ""')) as made:

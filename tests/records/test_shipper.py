@@ -14,7 +14,6 @@ from proxy.records.segment import spool_size
 from proxy.records.shipper import Shipper
 from tests.records.faults import SlowDisk
 from tests.records.support import (
-    CONTEXT,
     Exchange,
     MemorySink,
     complete,

@@ -49,7 +49,8 @@ async def migrated(gateway: Gateway, exchange: Exchange) -> None:
         gateway.shift.ended(row)
     plan = exchange.plan
     if plan is not None and plan.fallback is not None and 200 <= exchange.status < 400:
-        gateway.board.accepted(plan.token_key, plan.route.name)
+        taken = exchange.attempts[-1].token_fingerprint
+        gateway.board.accepted(plan.token_key, plan.route.name, exchange.caller, fingerprint=taken)
     await _kept(exchange)
 
 

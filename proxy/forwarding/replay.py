@@ -83,8 +83,8 @@ async def _another_token(refused: Send) -> tuple[Plan, AccessToken | None]:
     """Return what to do after *refused*, and the token for it, None if there is none to be had.
 
     Where there is a fallback nobody waits for a modern mint: the newer token if it is here already, else the legacy
-    one. One that was minted for a refusal must have been taken by the bank before: where modern refuses whatever it is
-    shown, all but the first would be sent there twice, and get a 401 that legacy would have spared them.
+    one. The bank must have taken the newer one from this caller before: where modern refuses whatever it is shown, by
+    all or by one, the caller would be sent there twice, and get a 401 that legacy would have spared it.
     """
     exchange, gateway, plan = refused.exchange, refused.gateway, refused.plan
     if plan.fallback is None:
@@ -94,7 +94,7 @@ async def _another_token(refused: Send) -> tuple[Plan, AccessToken | None]:
         exchange.waited += gateway.clock.monotonic() - began
         return plan, token
     newer = gateway.board.newer(refused.token)
-    if newer is not None and gateway.board.proven(plan.token_key, plan.route.name):
+    if newer is not None and gateway.board.proven(plan.token_key, plan.route.name, exchange.caller):
         return plan, newer
     if newer is None:
         gateway.board.refuse_behind(refused.token, plan.route.name)

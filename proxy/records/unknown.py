@@ -65,7 +65,7 @@ def uncertain(text: bytes) -> dict[str, Any] | None:
         return None  # a header of that name is in its index
     if told["kind"] == "exchange":
         sent = told["sent_upstream"]
-        ended_well = sent == Sent.YES and told["status"] < 500 and not told["caller_left"]
+        ended_well = sent == Sent.YES and told["status"] < 500 and not (told["caller_left"] or told["code"])
         if sent == Sent.NO or ended_well:
             return None
     return {name: told[name] for name in ("retry", "side", "upstream", "time")}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from proxy.clock import Clock
-from proxy.records.priority import give_way
+from proxy.records.priority import Courtesy
 from proxy.records.segment import JOURNALS, LOCK_SUFFIX, Segment, segment_path, segments, spool_size
 
 Waiter = asyncio.Future[None]
@@ -70,6 +70,7 @@ class JournalWriter:
         self._segment: Segment | None = None
         self._lock = -1
         self._unsynced = False
+        self._courtesy = Courtesy()
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._pause = FIRST_PAUSE_SECONDS
@@ -91,8 +92,6 @@ class JournalWriter:
         self._thread.join()
 
     def _run(self) -> None:
-        # Where both share a processor, the next sync has three times as many intents then, for 10 us less each.
-        give_way()
         try:
             self._probe()
             self._opened()
@@ -141,6 +140,7 @@ class JournalWriter:
         else:
             if waiters:
                 self._settle(waiters, "")
+                self._courtesy.did(len(waiters), now=self._clock.monotonic())
 
     def _append(self, data: bytes, *, sync: bool) -> None:
         segment = self._segment

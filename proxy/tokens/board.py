@@ -37,6 +37,7 @@ class Board:
         self._asked = 0
         self._answers: dict[int, asyncio.Future[str]] = {}
         self._behind: dict[tuple[TokenKey, str], int] = {}
+        self._taken: dict[tuple[TokenKey, str, str], int] = {}
         self._abandoned = False
 
     def get(self, key: TokenKey) -> AccessToken | None:
@@ -102,17 +103,22 @@ class Board:
         """Return whether the token for *key* is being minted, at first or after a refusal, and that has not failed."""
         return key not in self._tokens and key not in self._shortages
 
-    def proven(self, key: TokenKey, route: str) -> bool:
-        """Return whether the tokens for *key* may be trusted: none was refused since the bank took the last one."""
-        return (key, route) not in self._behind
-
-    def accepted(self, key: TokenKey, route: str) -> None:
-        """Note that the bank took a token for *key*: if it is newer than what `refuse_behind` told of, it helped."""
-        before = self._behind.get((key, route))
-        if before is None:
-            return
+    def proven(self, key: TokenKey, route: str, caller: str) -> bool:
+        """Return whether the bank has taken the token that is here now from *caller* on *route*."""
         token = self.get(key)
-        if token is not None and token.mint > before:
+        return token is not None and self._taken.get((key, route, caller)) == token.mint
+
+    def accepted(self, key: TokenKey, route: str, caller: str, *, fingerprint: str) -> None:
+        """Note that the bank took the token of that *fingerprint*.
+
+        If it is newer than what `refuse_behind` told of, it helped.
+        """
+        token = self.get(key)
+        if token is None or token.fingerprint != fingerprint:
+            return
+        self._taken[key, route, caller] = token.mint
+        before = self._behind.get((key, route))
+        if before is not None and token.mint > before:
             del self._behind[key, route]
             self.replayed(key, route, refused_again=False)
 

@@ -58,26 +58,46 @@ async def test_each_send_of_a_fallback_has_its_own_intent(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("again", [OK, REFUSED], ids=["accepted", "refused"])
-async def test_a_modern_token_that_was_replaced_meanwhile_is_tried_instead(tmp_path: Path, again: bytes) -> None:
-    """The second send has the newer modern token, and its answer is final: legacy sees nothing."""
+async def test_a_newer_modern_token_that_the_bank_took_meanwhile_is_tried_instead(tmp_path: Path, again: bytes) -> None:
+    """The second send has it, and its answer is final: legacy sees nothing."""
+    running: list[Moving] = []
+
+    async def refuses_after_a_renewal(peer: Peer) -> None:
+        running[0].it.keeper.mint(running[0].key("modern"))
+        assert (await ask(running[0].it.port, GET)).status == 200
+        await peer.send(REFUSED)
+
+    async with moving(tmp_path, modern=[refuses_after_a_renewal, says(OK), says(again)]) as moved:
+        running.append(moved)
+        reply = await ask(moved.it.port, POST)
+        record = await recorded(moved.it, 2)
+
+        assert reply.status == (200 if again is OK else 401)
+        assert moved.sends == (0, 3)
+        assert [bearer(one.head) for one in moved.modern.requests] == [token("modern", n) for n in (1, 2, 2)]
+        assert (moved.refused("modern"), replays(moved.it)) == ([2] if again is REFUSED else [], [again is REFUSED])
+        assert (record["side"], record["note"]) == ("modern", "" if again is OK else "fresh_token_refused")
+        outcome = ("ok", 200, True) if again is OK else ("refused", 401, True)
+        assert [row[1:2] + row[4:] for row in await moved.rows(2)] == [
+            ("modern", "ok", 200, False),
+            ("modern", *outcome),
+        ]
+
+
+async def test_a_newer_modern_token_that_nobody_has_tried_is_not(tmp_path: Path) -> None:
+    """It may be refused too, by which the caller would get a 401 that legacy spares it."""
     running: list[Moving] = []
 
     async def refuses_after_a_renewal(peer: Peer) -> None:
         running[0].it.keeper.mint(running[0].key("modern"))
         await peer.send(REFUSED)
 
-    async with moving(tmp_path, modern=[refuses_after_a_renewal, says(again)]) as moved:
+    async with moving(tmp_path, modern=[refuses_after_a_renewal]) as moved:
         running.append(moved)
-        reply = await ask(moved.it.port, POST)
-        record = await recorded(moved.it)
 
-        assert reply.status == (200 if again is OK else 401)
-        assert moved.sends == (0, 2)
-        assert [bearer(one.head) for one in moved.modern.requests] == [token("modern", 1), token("modern", 2)]
-        assert (moved.refused("modern"), replays(moved.it)) == ([2] if again is REFUSED else [], [again is REFUSED])
-        assert (record["side"], record["note"]) == ("modern", "" if again is OK else "fresh_token_refused")
-        outcome = ("ok", 200, True) if again is OK else ("refused", 401, True)
-        assert [row[1:2] + row[4:] for row in await moved.rows(1)] == [("modern", *outcome)]
+        assert (await ask(moved.it.port, POST)).status == 200
+        assert moved.sends == (1, 1)
+        assert (moved.refused("modern"), replays(moved.it)) == ([], [])
 
 
 @pytest.mark.parametrize("status", [204, 302, 400, 403, 404, 429, 500, 503])

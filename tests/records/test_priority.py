@@ -2,7 +2,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from proxy.records.priority import give_way, step_back
+from proxy.records.priority import Courtesy, give_way, step_back
 
 
 def test_a_thread_gives_way_and_no_other() -> None:
@@ -18,3 +18,22 @@ def test_a_thread_gives_way_and_no_other() -> None:
         assert thread.submit(ours).result() == (before[0], before[1] + 10)
 
     assert ours() == before
+
+
+def test_a_thread_gives_way_while_much_waits_for_it() -> None:
+    """More than 3000 a second for a quarter of a second; with less to do everybody is served at once."""
+
+    def classes() -> list[int]:
+        courtesy = Courtesy()
+        courtesy.did(1, now=100.0)
+        found = []
+        for second in range(100, 104):
+            for step in range(1, 1001):
+                courtesy.did(2 if second == 102 else 4, now=second + step / 1000)
+            found.append(os.sched_getscheduler(0))
+        return found
+
+    with ThreadPoolExecutor(1) as thread:
+        found = thread.submit(classes).result()
+
+    assert found == [os.SCHED_BATCH, os.SCHED_BATCH, os.SCHED_OTHER, os.SCHED_BATCH]

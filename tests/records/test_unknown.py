@@ -57,11 +57,12 @@ class Reader:
         {"status": 500},
         {"status": 503},
         {"caller_left": True, "status": 201},
+        {"code": "upstream_reset", "status": 200},
     ],
     ids=str,
 )
 def test_an_uncertain_end_is_told(changes: dict[str, Any]) -> None:
-    """Unknown, a 5xx of the bank, or an answer that its caller did not hear."""
+    """Unknown, a 5xx of the bank, or an answer that its caller did not hear whole."""
     told = uncertain(BUILDER.exchange(retried(**changes)))
 
     assert told is not None

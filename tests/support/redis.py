@@ -18,10 +18,12 @@ _SOON_SECONDS = 10.0
 class RedisServer:
     """One server, which keeps nothing when it ends."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, tls: bool = False) -> None:
         self.directory = directory
         self.port = _free_port()
         self._options = options
+        self._tls = tls
+        self._ports = ("--port", "0", "--tls-port", str(self.port)) if tls else ("--port", str(self.port))
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -35,7 +37,7 @@ class RedisServer:
         if program is None:
             pytest.skip("redis-server is not installed")
         self._process = await asyncio.create_subprocess_exec(
-            program, "--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no",
+            program, "--bind", "127.0.0.1", *self._ports, "--save", "", "--appendonly", "no",
             "--dir", str(self.directory), *self._options,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
@@ -74,16 +76,21 @@ class RedisServer:
 
     async def _answers(self) -> bool:
         with contextlib.suppress(OSError):
+            if self._tls:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                writer.close()
+                return True
+            # With a password the answer is another one.
             return b"PONG" in await self.command("PING") or bool(self._options)
         return False
 
 
 @asynccontextmanager
-async def redis_server(directory: Path, *options: str) -> AsyncIterator[RedisServer]:
+async def redis_server(directory: Path, *options: str, tls: bool = False) -> AsyncIterator[RedisServer]:
     """Run a server while the block lasts."""
-    server = RedisServer(directory, *options)
-    await server.start()
+    server = RedisServer(directory, *options, tls=tls)
     try:
+        await server.start()
         yield server
     finally:
         await server.end()

@@ -195,19 +195,37 @@ async def test_a_replacement_that_is_refused_too_is_told_once(kept: Kept) -> Non
     assert [one["refused_again"] for one in kept.sent if one["type"] == "replayed"] == [True]
 
 
-async def test_tokens_are_proven_until_one_is_refused_and_again_once_one_is_taken(kept: Kept) -> None:
-    """By rule, as the budget is; an answer to the refused token itself proves nothing."""
-    token = _minted(kept, 1)
-    kept.board.accepted(KEY, "payments")
-    assert kept.board.proven(KEY, "payments")
-    kept.board.refuse_behind(token, "payments")
-    kept.board.accepted(KEY, "payments")
-    assert not kept.board.proven(KEY, "payments")
-    assert kept.board.proven(KEY, "other")
-    _minted(kept, 2)
-    kept.board.accepted(KEY, "payments")
+def _accepted(kept: Kept, token: AccessToken, *, route: str = "payments", caller: str = "erp") -> None:
+    kept.board.accepted(KEY, route, caller, fingerprint=token.fingerprint)
 
-    assert kept.board.proven(KEY, "payments")
+
+async def test_a_token_is_proven_for_whom_the_bank_took_it(kept: Kept) -> None:
+    """By rule and caller, and that very token: what was taken of the one before proves nothing."""
+    first = _minted(kept, 1)
+    assert not kept.board.proven(KEY, "payments", "erp")
+    _accepted(kept, first)
+    assert kept.board.proven(KEY, "payments", "erp")
+    assert not kept.board.proven(KEY, "payments", "crm")
+    assert not kept.board.proven(KEY, "other", "erp")
+    second = _minted(kept, 2)
+    _accepted(kept, first)
+    assert not kept.board.proven(KEY, "payments", "erp")
+    _accepted(kept, second)
+    assert kept.board.proven(KEY, "payments", "erp")
+
+
+async def test_a_replacement_that_is_taken_is_told_once(kept: Kept) -> None:
+    """Of whichever caller; an answer to the refused token itself says nothing."""
+    first = _minted(kept, 1)
+    kept.board.refuse_behind(first, "payments")
+    _accepted(kept, first)
+    second = _minted(kept, 2)
+    _accepted(kept, first)
+    _accepted(kept, second, route="other")
+    assert not any(one["type"] == "replayed" for one in kept.sent)
+    for caller in ("crm", "erp"):
+        _accepted(kept, second, caller=caller)
+
     assert [one["refused_again"] for one in kept.sent if one["type"] == "replayed"] == [False]
 
 

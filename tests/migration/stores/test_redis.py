@@ -1,0 +1,172 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from proxy.clock import SystemClock
+from proxy.entropy import SystemEntropy
+from proxy.migration.pin import PIN_SECONDS, RetryPin
+from proxy.migration.side import Side
+from proxy.migration.state import State
+from proxy.migration.stores.pins import Pins
+from proxy.migration.stores.redis import START, RedisStore, StoreAway
+from proxy.migration.stores.seal import Seal
+from proxy.secret import Secret
+from tests.support.redis import RedisServer, redis_server
+from tests.upstream.certificates import Authority
+
+CLOCK = SystemClock()
+UNTIL = CLOCK.now() + PIN_SECONDS
+
+
+def store(url: str, *, ca_file: str = "", environment: str = "production") -> RedisStore:
+    """Return a store at *url*."""
+    seal = Seal([b"k" * 32], environment=environment, entropy=SystemEntropy())
+    return RedisStore(Secret(url), ca_file=ca_file, environment=environment, seal=seal)
+
+
+def pins(*numbers: int) -> Pins:
+    """Return pins by number."""
+    return {f"{number:032x}": RetryPin(Side.MODERN, "bank", UNTIL) for number in numbers}
+
+
+@pytest.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    """Run a Redis."""
+    async with redis_server(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+async def one(redis: RedisServer) -> AsyncIterator[RedisStore]:
+    """Return a store at it."""
+    made = store(redis.url)
+    yield made
+    await made.close()
+
+
+async def test_a_value_is_put_in_place_of_the_one_that_was_read(one: RedisStore) -> None:
+    """Of two that read the same, the second is told so."""
+    before, states = await one.states()
+    assert (before, states) == (b"", {})
+
+    assert await one.swap(before, {"payments": State(weight=10, version=1)})
+    assert not await one.swap(before, {"payments": State(weight=20, version=1)})
+
+    now, states = await one.states()
+    assert states == {"payments": State(weight=10, version=1)}
+    assert await one.swap(now, {"payments": State(weight=20, version=2)})
+
+
+async def test_pins_are_read_from_where_one_was(one: RedisStore) -> None:
+    """In order and once, however many came together."""
+    first = await one.add_pins(pins(*range(1200)))
+    found: Pins = {}
+    place = START
+    while place != first:
+        some, place = await one.pins(place, wait=False)
+        found |= some
+    assert found == pins(*range(1200))
+
+    assert await one.pins(place, wait=True) == ({}, place)
+    second = await one.add_pins(pins(7000))
+    assert second > first
+    assert await one.pins(place, wait=True) == (pins(7000), second)
+
+
+async def test_replicas_are_known_while_they_live(one: RedisStore) -> None:
+    """A first beat says that it was not known; who leaves is gone."""
+    assert not await one.beat("a", (1, 0))
+    assert await one.beat("a", (2, 5))
+    assert not await one.beat("b", START)
+    assert await one.replicas() == {"a": (2, 5), "b": START}
+
+    await one.leave("a")
+
+    assert await one.replicas() == {"b": START}
+    assert not await one.beat("a", (2, 5))
+
+
+async def test_environments_do_not_see_each_other(redis: RedisServer, one: RedisStore) -> None:
+    """One Redis may serve both, by mistake or not."""
+    await one.swap(b"", {"payments": State(weight=10, version=1)})
+    other = store(redis.url, environment="client-testing")
+    try:
+        assert await other.states() == (b"", {})
+    finally:
+        await other.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        (("SET", "payproxy:production:migrations", "x" * 50), "encryption_key_files"),
+        (("SADD", "payproxy:production:migrations", "x"), "refused a command"),
+    ],
+    ids=str,
+)
+async def test_what_is_no_value_of_ours(
+    redis: RedisServer, one: RedisStore, command: tuple[str, ...], why: str
+) -> None:
+    """It is said, and quotes nothing."""
+    await redis.command(*command)
+
+    with pytest.raises(StoreAway, match=why) as caught:
+        await one.states()
+    assert "xxx" not in str(caught.value)
+
+
+async def test_one_that_stands_still_is_not_waited_for(redis: RedisServer, one: RedisStore) -> None:
+    """Half a second; then it is served again by the same store."""
+    await one.states()
+    redis.stop()
+    began = CLOCK.monotonic()
+    with pytest.raises(StoreAway, match="did not answer in time"):
+        await one.states()
+    assert CLOCK.monotonic() - began < 2
+    redis.resume()
+    assert await one.states() == (b"", {})
+
+
+async def test_one_that_is_not_there() -> None:
+    """Nobody listens on that port."""
+    nowhere = store("redis://127.0.0.1:1/0")
+    with pytest.raises(StoreAway, match="can't be reached"):
+        await nowhere.states()
+    await nowhere.close()
+
+
+@pytest.mark.parametrize(("password", "works"), [("open-sesame", True), ("guess", False)])
+async def test_a_password(tmp_path: Path, password: str, *, works: bool) -> None:
+    """The wrong one is said, and not shown."""
+    async with redis_server(tmp_path, "--requirepass", "open-sesame") as server:
+        made = store(f"redis://:{password}@127.0.0.1:{server.port}/0")
+        try:
+            if works:
+                assert await made.states() == (b"", {})
+            else:
+                with pytest.raises(StoreAway, match="password") as caught:
+                    await made.states()
+                assert password not in str(caught.value)
+                assert password not in repr(made)
+        finally:
+            await made.close()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_tls(tmp_path: Path, *, trusted: bool) -> None:
+    """A private authority is believed if ca_file names it, and only then."""
+    authority = Authority(tmp_path)
+    own = authority.identity("redis")
+    files = ("--tls-cert-file", str(own.file), "--tls-key-file", str(own.file), "--tls-ca-cert-file", str(own.file))
+    async with redis_server(tmp_path, "--tls-auth-clients", "no", *files, tls=True) as server:
+        ca_file = str(authority.own.file) if trusted else ""
+        made = store(f"rediss://127.0.0.1:{server.port}/0", ca_file=ca_file)
+        try:
+            if trusted:
+                assert await made.states() == (b"", {})
+            else:
+                with pytest.raises(StoreAway, match="can't be reached"):
+                    await made.states()
+        finally:
+            await made.close()

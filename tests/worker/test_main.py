@@ -1,0 +1,107 @@
+"""The worker as the process that it is, with this test at the other end of its link."""
+
+import asyncio
+import json
+import socket
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.settings.snapshot import encode
+from tests.worker.values import snapshot
+
+_SOON = 20.0
+GREETED = {"type": "greeted"}
+
+
+@dataclass(kw_only=True)
+class Linked:
+    """A worker that was told to serve on *port*, and its link."""
+
+    port: int
+    process: asyncio.subprocess.Process
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Send *message* as its keeper would."""
+        self.writer.write(json.dumps(message).encode() + b"\n")
+
+    async def hear(self, kind: str) -> dict[str, Any]:
+        """Return the next message of that type."""
+        async with asyncio.timeout(_SOON):
+            while True:
+                message: dict[str, Any] = json.loads(await self.reader.readline())
+                if message["type"] == kind:
+                    return message
+
+
+@pytest.fixture
+async def linked(tmp_path: Path) -> AsyncIterator[Linked]:
+    """Start a worker and tell it to serve."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(0)
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "proxy.worker", str(theirs.fileno()),
+            pass_fds=(theirs.fileno(), door.fileno()), stdin=asyncio.subprocess.DEVNULL,
+            cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+        theirs.close()
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        worker = Linked(port=door.getsockname()[1], process=process, reader=reader, writer=writer)
+        order = {"type": "serve", "snapshot": encode(snapshot(tmp_path, 1)).decode(), "worker": "w0-1-1"}
+        worker.say(order | {"sockets": [door.fileno()]})
+        yield worker
+        writer.close()
+        async with asyncio.timeout(_SOON):
+            await process.wait()
+
+
+async def _answer(port: int) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /none HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    try:
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+async def test_nobody_is_served_before_the_greeting_is_over(linked: Linked) -> None:
+    """A worker that does not know the weights and pins yet must not choose a side."""
+    await linked.hear("ready")
+    asking = asyncio.create_task(_answer(linked.port))
+    # It answers its keeper, so it runs, and could have answered the caller too.
+    for serial in range(1, 20):
+        linked.say({"type": "pins", "pins": [], "serial": serial})
+        await linked.hear("pins_taken")
+    assert not asking.done()
+
+    linked.say(GREETED)
+
+    async with asyncio.timeout(_SOON):
+        assert (await asking).startswith(b"HTTP/1.1 404")
+
+
+async def test_pins_are_answered_for(linked: Linked) -> None:
+    """By the serial of their message, at once; those of the greeting have none."""
+    await linked.hear("ready")
+    pin = [f"{1:032x}", "modern", "bank", 4e9]
+    linked.say({"type": "pins", "pins": [pin], "serial": 0})
+    linked.say({"type": "pins", "pins": [pin], "serial": 7})
+
+    assert (await linked.hear("pins_taken"))["serial"] == 7
+
+
+async def test_without_a_keeper_it_serves_nobody(linked: Linked) -> None:
+    """A keeper that dies before the greeting leaves no worker behind."""
+    await linked.hear("ready")
+
+    linked.writer.close()
+
+    async with asyncio.timeout(_SOON):
+        assert await linked.process.wait() == 0

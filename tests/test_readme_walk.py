@@ -1,4 +1,4 @@
-"""The README's walk from an empty folder to a first call, run as it stands there."""
+"""The README's shell lines, run as they stand there: from an empty folder to a first call, and off ADFS."""
 
 import re
 import subprocess
@@ -6,26 +6,61 @@ import sys
 from pathlib import Path
 
 README = Path(__file__).parent.parent / "README.md"
+SECONDS = 90
+
+
+def block(name: str) -> str:
+    """Return the lines of the block that is marked with *name*."""
+    found = re.search(rf"<!-- {name} -->\n```sh\n(.*?)```", README.read_text(), re.DOTALL)
+    assert found
+    return found[1].strip()
+
+
+def run(lines: str, folder: Path) -> str:
+    """Run *lines* in *folder*, each of which must succeed, and return what they print."""
+    done = subprocess.run(
+        ["bash", "-c", f"set -e -o pipefail\ntrap 'kill $(jobs -p); wait' EXIT\n{lines}"],  # noqa: S607  any bash
+        cwd=folder,
+        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "BEGIN" not in done.stdout
+    return done.stdout
 
 
 def test_the_walk_ends_in_a_call_by_a_signed_jwt(tmp_path: Path) -> None:
     """At most seven commands lead from an empty folder to the bank's answer."""
-    found = re.search(r"<!-- walk -->\n```sh\n(.*?)```", README.read_text(), re.DOTALL)
-    assert found
-    commands = found[1].strip().splitlines()
-    assert len(commands) <= 7
-    script = "\n".join(["set -e", "trap 'kill $(jobs -p); wait' EXIT", *commands])
+    commands = block("walk")
+    assert len(commands.splitlines()) <= 7
 
-    done = subprocess.run(
-        ["bash", "-c", script],  # noqa: S607  whichever bash is there
-        cwd=tmp_path,
-        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    printed = run(commands, tmp_path)
 
-    assert done.returncode == 0, done.stderr
-    assert '"' in done.stdout.splitlines()[-1], done.stdout
-    assert "BEGIN" not in done.stdout
+    assert '"' in printed.splitlines()[-1], printed
+
+
+def test_the_afternoon_ends_without_adfs(tmp_path: Path) -> None:
+    """Everybody has moved, one came back for a while, and the lines to change are named."""
+    printed = run(block("migrate"), tmp_path)
+
+    assert '{"message":"Hello, world"}' in printed
+    at = [
+        printed.index(said)
+        for said in (
+            "weight 0 (legacy), version 0, never changed",
+            "to modern: settlement",
+            "to modern: treasury",
+            "side        modern",
+            "to modern: payroll",
+            "payments: legacy is used: by treasury",
+            "to legacy: payroll",
+            "side        legacy",
+            "version 6",
+            'write credential = "modern"',
+            "delete [migrations.payments]",
+        )
+    ]
+    assert at == sorted(at)

@@ -93,6 +93,19 @@ path = "/api/v2"
 upstream = "simulator"
 credential = "adfs"
 audience = "{commerce}"
+
+[[routes]]
+name = "moving"
+path = "/echo"
+upstream = "simulator"
+credential = "adfs"
+audience = "{commerce}"
+
+[migrations.moving]
+routes = ["moving"]
+legacy = {{ credential = "adfs", audience = "{commerce}" }}
+modern = {{ credential = "login", audience = "{payments}" }}
+sticky = "header:X-System"
 """
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,18 +11,19 @@ from pathlib import Path
 import aiohttp
 
 from proxy.clock import Clock
-from proxy.simulator.clients import AUDIENCES, RESOURCES
+from proxy.simulator.clients import AUDIENCES, JWT_CLIENT_ID, RESOURCES
 from proxy.simulator.faults import FaultKind
 from proxy.simulator.received import Received
 from proxy.simulator.server import Bank
 from proxy.simulator.token_endpoints import MOCK_PATH, MODERN_PATH
 
-HELLO, PAYMENTS, VALIDATIONS, ONLINE_PAYMENTS = (
-    "/payment/helloworld", "/payment/v2/payments", "/tsapi/v2/validations", "/api/v2/payments",
+HELLO, PAYMENTS, VALIDATIONS, ONLINE_PAYMENTS, MOVING = (
+    "/payment/helloworld", "/payment/v2/payments", "/tsapi/v2/validations", "/api/v2/payments", "/echo",
 )  # fmt: skip
 PAYMENT = b'{"amount": 10.00,  "currency": "USD", "note": "two blanks, kept"}'
 _SHORT_LIFETIME = 5.0
 _PATIENCE_SECONDS = 15.0
+_CHANGE_SECONDS = 2.0
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
@@ -69,6 +71,7 @@ class Tour:
             ("A 403 that means a refused token, where the route says so (remint_on)", self._remint_on),
             ("HTTP_PROXY= instead of a base URL (absolute-form)", self._absolute_form),
             ("The bank's page by hand: sign a JWT, get a token, call", self._by_hand),
+            ("Off ADFS by share, and back", self._migration),
         ]
 
     async def _first_call(self) -> None:
@@ -177,7 +180,7 @@ class Tour:
         self._say("came in whole, and went to the same rule and the same bank with a token: 200.")
 
     async def _by_hand(self) -> None:
-        assertion = await self._print_assertion()
+        assertion = await self._payproxy("assertion", "login")
         _check(assertion.count(".") == 2, "payproxy assertion printed no JWT")
         form = {
             "grant_type": "client_credentials",
@@ -199,12 +202,49 @@ class Tour:
             "with that as bearer the bank answered 200. This is all that the proxy does for every rule, by itself."
         )
 
-    async def _print_assertion(self) -> str:
+    async def _migration(self) -> None:
+        _check(await self._on_modern() == set(), "somebody is on modern at weight 0")
+        await self._payproxy("migration", "set", "moving", "50", "--reason", "half of them first")
+        moved = await self._settled(bool, otherwise="nobody moved")
+        said = json.loads(await self._payproxy("explain", "GET", MOVING, "-H", f"X-System={min(moved)}", "--json"))
+        _check(said["side"] == "modern", f"explain says {said['side']}")
+        self._say(
+            f"At weight 0 the ten systems that call {MOVING} are on legacy ADFS. `payproxy migration set moving 50`"
+        )
+        self._say(f"moved {', '.join(sorted(moved))} to the modern token endpoint, and nobody back.")
+        self._say(f"`payproxy explain GET {MOVING} -H X-System={min(moved)}`: {said['side']}, {said['why']};")
+        self._say(f"fallback {said['fallback']}.")
+        await self._payproxy("migration", "rollback", "moving", "--reason", "back for the month's end")
+        await self._settled(lambda modern: not modern, otherwise="somebody did not come back")
+        said = json.loads(await self._payproxy("explain", "GET", MOVING, "-H", f"X-System={min(moved)}", "--json"))
+        _check(said["side"] == "legacy", f"explain says {said['side']}")
+        self._say(f"`payproxy migration rollback moving` brought all back: {said['side']}, {said['why']}.")
+
+    async def _settled(self, good: Callable[[set[str]], bool], *, otherwise: str) -> set[str]:
+        """Return the systems on modern once that is as it should be, at most two seconds after the command."""
+        end = self._clock.monotonic() + _CHANGE_SECONDS
+        while not good(modern := await self._on_modern()):
+            _check(self._clock.monotonic() < end, f"{otherwise} within {_CHANGE_SECONDS:.0f} s")
+        return modern
+
+    async def _on_modern(self) -> set[str]:
+        """Have ten systems call, and return those whose call reached the bank with a modern token."""
+        modern = set()
+        for system in (f"erp-{number}" for number in range(10)):
+            answer = await self._call("GET", MOVING, headers={"X-System": system})
+            _check(answer.status == 200, f"{MOVING} got {answer.status}")
+            if json.loads(answer.body)["client_id"] == JWT_CLIENT_ID:
+                modern.add(system)
+        return modern
+
+    async def _payproxy(self, *arguments: str) -> str:
+        """Run a command of payproxy's and return what it printed."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "proxy", "assertion", "login", "--config", str(self._configuration),
+            sys.executable, "-m", "proxy", *arguments, "--config", str(self._configuration),
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         printed, _ = await process.communicate()
+        _check(process.returncode == 0, f"`payproxy {' '.join(arguments)}` ended with {process.returncode}")
         return printed.decode().strip()
 
     def _check_replay(self, seen: list[Received], *, first: int, body: bytes) -> None:

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from proxy.clock import SystemClock
@@ -96,6 +97,7 @@ def test_no_secret_survives_into_any_sink(
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1_000_000_000_000, 1_999_999_999_999), st.uuids(version=4))
+@example(1_000_000_000_000, UUID("5cc56ad172b845e5a71f039ef9e86063"))
 def test_what_only_looks_like_one_survives_as_an_index_value(milliseconds: int, order: Any) -> None:
     """People search by times and order numbers: whatever they pass, they can be found."""
     for value in (str(milliseconds), str(order), f"order-{milliseconds}", order.hex):

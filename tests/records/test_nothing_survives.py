@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID  # noqa: TID251 - a value of theirs, not one to be made
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings

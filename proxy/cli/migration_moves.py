@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from proxy.migration.side import Policy, Side, choose_side
+from proxy.routing.compile import policy_of
 from proxy.settings.snapshot import MigrationValues
 
 
@@ -24,18 +25,6 @@ class Moves:
     def nobody(self) -> bool:
         """Return whether the change would change nothing."""
         return not (self.to_modern or self.to_legacy or (self.spread and self.before != self.after))
-
-
-def policy_of(values: MigrationValues) -> Policy:
-    """Return how the table *values* spreads its requests."""
-    pinned = dict.fromkeys(values.pinned_legacy, Side.LEGACY) | dict.fromkeys(values.pinned_modern, Side.MODERN)
-    return Policy(
-        name=values.name,
-        sticky=values.sticky,
-        methods=frozenset(values.methods),
-        pinned=pinned,
-        fallback=values.fallback,
-    )
 
 
 def moves(
@@ -88,14 +77,11 @@ def _modern_share(policy: Policy, caller: str, *, weight: int, held: bool, divid
     """Return which share of the requests of *caller* is on modern, as far as it can be foretold."""
     if divided and not held and caller not in policy.pinned:
         return weight / 100
-    choice = choose_side(
-        policy,
-        weight=weight,
-        caller=caller,
-        method="",
-        header=None,
-        request_id="",
-        guard_pinned=held,
-        retry=None,
-    )
-    return 1.0 if choice.side is Side.MODERN else 0.0
+    return 1.0 if side_at(policy, caller, weight=weight, held=held) is Side.MODERN else 0.0
+
+
+def side_at(policy: Policy, caller: str, *, weight: int, held: bool) -> Side:
+    """Return the side of a request of *caller* of which nothing else is known."""
+    return choose_side(
+        policy, weight=weight, caller=caller, method="", header=None, request_id="", guard_pinned=held, retry=None
+    ).side

@@ -9,16 +9,15 @@ from typing import Any
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.logs_archive import configured_database, database_option, opened
-from proxy.cli.migration_moves import policy_of
-from proxy.cli.migration_running import callers_of, configured, migration_in, running
+from proxy.cli.logs_archive import configured_database, database_option
+from proxy.cli.migration_moves import side_at
+from proxy.cli.migration_running import callers_in, configured, migration_in, running
+from proxy.cli.migration_traffic import requests_of
 from proxy.cli.options import config_option
 from proxy.cli.output import Failure, emit, json_option, note, printable
-from proxy.clock import SystemClock
-from proxy.migration.side import Policy, Side, choose_side, point
+from proxy.migration.side import Policy, Side, point
 from proxy.records.sides import LEGACY_DAYS
-from proxy.records.tally import DAY_SECONDS
-from proxy.settings.database import Database
+from proxy.routing.compile import policy_of
 from proxy.settings.sections import Settings
 from proxy.settings.snapshot import MigrationValues
 
@@ -53,9 +52,9 @@ def plan(name: str, config_path: Path | None, database_file: Path | None, *, as_
     settings = load_configuration(config_path).settings
     values = configured(settings, name)
     state = _state(settings, name)
-    requests = asyncio.run(_requests(configured_database(settings, database_file), values))
+    requests = asyncio.run(requests_of(configured_database(settings, database_file), values))
     held = state["guard_pinned"] if state else ()
-    steps = steps_of(values, callers=callers_of(settings, values), requests=requests, held=held)
+    steps = steps_of(values, callers=callers_in(settings, values), requests=requests, held=held)
     data: dict[str, Any] = {
         "migration": name,
         "weight": state["weight"] if state else None,
@@ -93,20 +92,8 @@ def steps_of(
 
 
 def _moves_at(policy: Policy, caller: str, *, held: bool) -> int | None:
-    for weight in range(_FULL + 1):
-        choice = choose_side(
-            policy,
-            weight=weight,
-            caller=caller,
-            method="",
-            header=None,
-            request_id="",
-            guard_pinned=held,
-            retry=None,
-        )
-        if choice.side is Side.MODERN:
-            return weight
-    return None
+    weights = range(_FULL + 1)
+    return next((at for at in weights if side_at(policy, caller, weight=at, held=held) is Side.MODERN), None)
 
 
 def _why(policy: Policy, caller: str, *, held: bool) -> str:
@@ -117,17 +104,6 @@ def _why(policy: Policy, caller: str, *, held: bool) -> str:
     if policy.sticky_header:
         return f"without {policy.sticky_header}; with it, by its value"
     return f"cohort {point(policy.name, caller):.3f}"
-
-
-async def _requests(database: Database, values: MigrationValues) -> dict[str, int]:
-    if database is None:
-        note("request_log.database is turned off, so the log can't tell how much moves")
-        return {}
-    counts: dict[str, int] = {}
-    async with opened(database) as archive:
-        for tally in await archive.tallies(values.routes, since=SystemClock().now() - LEGACY_DAYS * DAY_SECONDS):
-            counts[tally.caller] = counts.get(tally.caller, 0) + tally.requests
-    return counts
 
 
 def _state(settings: Settings, name: str) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import click
 
 from proxy.cli.configuration import load_configuration
 from proxy.cli.logs_archive import configured_database, database_option, opened
-from proxy.cli.migration_running import callers_of, configured
+from proxy.cli.migration_running import callers_in, configured
 from proxy.cli.options import config_option
 from proxy.cli.output import emit, facts, json_option
 from proxy.clock import Clock, SystemClock
@@ -37,7 +37,7 @@ def report(name: str, config_path: Path | None, database_file: Path | None, *, a
     settings = load_configuration(config_path).settings
     values = configured(settings, name)
     database = configured_database(settings, database_file)
-    made = asyncio.run(_report(database, values, callers_of(settings, values), clock=SystemClock()))
+    made = asyncio.run(_report(database, values, callers_in(settings, values), clock=SystemClock()))
     emit(made.as_dict(), as_json=as_json, human=in_words(made))
 
 

@@ -11,7 +11,7 @@ from proxy.cli.output import ExitCode, Failure
 from proxy.clock import timestamp
 from proxy.settings.findings import did_you_mean
 from proxy.settings.sections import Settings
-from proxy.settings.snapshot import MigrationValues
+from proxy.settings.snapshot import MigrationValues, callers_of
 from proxy.settings.values import snapshot_of
 
 # keeper/migration_actions.py has them too; importing the keeper would take longer than the call.
@@ -55,11 +55,9 @@ def configured(settings: Settings, name: str) -> MigrationValues:
     return tables[name]
 
 
-def callers_of(settings: Settings, values: MigrationValues) -> set[str]:
+def callers_in(settings: Settings, values: MigrationValues) -> set[str]:
     """Return who may call the migration's routes by the file: the anonymous caller "", if it names none."""
-    everyone = set(settings.callers) or {""}
-    rules = [route for route in settings.routes if route.name in values.routes]
-    return set().union(*(everyone.intersection(route.callers) if route.callers else everyone for route in rules))
+    return callers_of(snapshot_of(settings, instance="migration"), values)
 
 
 def in_words(state: dict[str, Any]) -> str:

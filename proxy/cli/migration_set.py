@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.logs_archive import configured_database, opened
+from proxy.cli.logs_archive import configured_database
 from proxy.cli.migration_moves import Moves, moves
 from proxy.cli.migration_running import (
     ROLLBACK,
@@ -19,14 +19,13 @@ from proxy.cli.migration_running import (
     reason_option,
     running,
 )
+from proxy.cli.migration_traffic import requests_of
 from proxy.cli.options import config_option
 from proxy.cli.output import Failure, emit, json_option, note
-from proxy.clock import SystemClock
+from proxy.records.sides import LEGACY_DAYS
 from proxy.settings.sections import Settings
 from proxy.settings.snapshot import MigrationValues
 
-# Of month ends and payrolls one is in it.
-_DAYS = 35
 _ANONYMOUS = "anonymous callers"
 
 
@@ -112,20 +111,12 @@ def rollback(name: str, config_path: Path | None, reason: str, to: int | None, *
 async def _requests(settings: Settings, values: MigrationValues) -> dict[str, int]:
     """Return how many requests each caller sent on the migration's routes lately; {} where the log can't tell."""
     database = configured_database(settings, None)
-    if database is None:
-        note("request_log.database is turned off, so the log can't tell how much moves")
-        return {}
-    counts: dict[str, int] = {}
     try:
-        async with opened(database) as archive:
-            since = SystemClock().now() - _DAYS * 86400
-            for tally in await archive.tallies(values.routes, since=since):
-                counts[tally.caller] = counts.get(tally.caller, 0) + tally.requests
+        return await requests_of(database, values)
     except Failure as error:
         # What the log can't tell now is no reason not to go back.
         note(f"the log can't tell how much moves: {error.message}")
         return {}
-    return counts
 
 
 def _data(after: dict[str, Any], what: Moves) -> dict[str, Any]:
@@ -147,7 +138,7 @@ def _told(what: Moves, requests: dict[str, int]) -> str:
     ]
     if not lines:
         lines = [f"{what.spread} are divided anew" if what.spread else "nobody moves"]
-    of = f"of {total} requests in {_DAYS} days" if total else "of the known callers: the log has no request"
+    of = f"of {total} requests in {LEGACY_DAYS} days" if total else "of the known callers: the log has no request"
     return "\n".join([*lines, f"on modern: {what.before:.0%} before, {what.after:.0%} now, {of}"])
 
 

@@ -9,9 +9,8 @@ from proxy.forwarding.gateway import Gateway
 from proxy.migration.row import MigratedRow
 from proxy.migration.side import Side
 from proxy.routing.plan import Plan
+from proxy.settings.methods import SAFE_METHODS
 
-# What a caller may break off at the bank when it leaves, and ask twice: these change nothing there (RFC 9110 9.2.1).
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # What speaks against a side, rather than against the caller or the proxy: no token, no connection, no proper answer.
 _FAILURES = frozenset(
     {

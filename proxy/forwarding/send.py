@@ -9,9 +9,10 @@ from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.exchange import Attempt, Exchange
 from proxy.forwarding.gateway import Gateway
 from proxy.forwarding.headers import outbound_head
-from proxy.forwarding.migrated import SAFE_METHODS, hold_side
+from proxy.forwarding.migrated import hold_side
 from proxy.routing.head import RequestHead
 from proxy.routing.plan import Plan
+from proxy.settings.methods import SAFE_METHODS
 from proxy.tokens.token import AccessToken
 from proxy.upstream.answer import Answer
 from proxy.upstream.connection import Connection

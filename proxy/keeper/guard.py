@@ -10,11 +10,12 @@ from proxy.errors import LogUnavailable
 from proxy.events import CallerHeld, GuardHindered, MigrationRolledBack, Observer
 from proxy.keeper.database import archive_of
 from proxy.keeper.legacy_past import LegacyPast
+from proxy.keeper.migration_status import tokens_of
 from proxy.keeper.migrations import GUARD, MigrationRefused
 from proxy.migration.guard import Decision, Guard, HoldCaller, Limits
 from proxy.migration.row import MigratedRow
 from proxy.settings.sections import Settings
-from proxy.settings.snapshot import MigrationValues, SideValues, Snapshot
+from proxy.settings.snapshot import MigrationValues, Snapshot, callers_of
 from proxy.telemetry.status import MigrationStatus, TokenStatus
 
 LOOK_SECONDS = 1.0
@@ -67,7 +68,7 @@ class MigrationGuard:
             if old is not None and (old.values, old.guard.limits) == (values, limits[values.name]):
                 # A reload that changes nothing about it destroys no evidence.
                 one = _Watched(values, old.guard, old.version, old.weight, old.callers)
-            one.callers |= _callers(snapshot, values)
+            one.callers |= callers_of(snapshot, values)
             self._watched[values.name] = one
 
     def migrated(self, rows: Iterable[MigratedRow]) -> None:
@@ -96,10 +97,10 @@ class MigrationGuard:
             self._heed_changes()
             now, tokens = self._clock.monotonic(), tuple(self._tokens())
             for one in self._watched.values():
-                modern = _of(one.values.modern, tokens)
+                modern = next(iter(tokens_of(one.values.modern, tokens)), None)
                 one.guard.see_mints(
                     modern_failing=modern.error_code if modern is not None else "",
-                    legacy_works=_works(_of(one.values.legacy, tokens)),
+                    legacy_works=_works(next(iter(tokens_of(one.values.legacy, tokens)), None)),
                     now=now,
                 )
             self._news.set()
@@ -186,18 +187,6 @@ def _limits(settings: Settings) -> dict[str, Limits]:
         name: Limits(failures=one.max_failure_ratio, client_errors=one.max_client_error_ratio)
         for name, one in settings.migrations.items()
     }
-
-
-def _callers(snapshot: Snapshot, values: MigrationValues) -> set[str]:
-    """Return who may call the migration's rules: the anonymous caller, if nobody is configured."""
-    everyone = {caller.name for caller in snapshot.callers} or {""}
-    rules = [route for route in snapshot.routes if route.name in values.routes]
-    return set().union(*(everyone.intersection(route.callers) if route.callers else everyone for route in rules))
-
-
-def _of(side: SideValues, tokens: Iterable[TokenStatus]) -> TokenStatus | None:
-    wanted = (side.credential, side.audience, side.scope)
-    return next((one for one in tokens if (one.credential, one.audience, one.scope) == wanted), None)
 
 
 def _works(token: TokenStatus | None) -> bool:

@@ -7,7 +7,7 @@ from proxy.telemetry.status import MigrationStatus, TokenStatus
 
 def status_of(values: MigrationValues, state: State, tokens: tuple[TokenStatus, ...]) -> MigrationStatus:
     """Return the migration of the table *values*, with what there is of its sides among *tokens*."""
-    legacy, modern = _tokens_of(values.legacy, tokens), _tokens_of(values.modern, tokens)
+    legacy, modern = tokens_of(values.legacy, tokens), tokens_of(values.modern, tokens)
     return MigrationStatus(
         name=values.name,
         weight=state.weight,
@@ -25,7 +25,8 @@ def status_of(values: MigrationValues, state: State, tokens: tuple[TokenStatus, 
     )
 
 
-def _tokens_of(side: SideValues, tokens: tuple[TokenStatus, ...]) -> tuple[TokenStatus, ...]:
+def tokens_of(side: SideValues, tokens: tuple[TokenStatus, ...]) -> tuple[TokenStatus, ...]:
+    """Return those of *tokens* that *side* uses."""
     return tuple(
         token
         for token in tokens

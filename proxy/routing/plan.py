@@ -12,9 +12,8 @@ from proxy.migration.side import Choice, Policy, Side, choose_side
 from proxy.routing.head import RequestHead
 from proxy.routing.table import Route, RouteMigration, RouteSide, RouteTable, remember
 from proxy.routing.target import Target
+from proxy.settings.methods import SAFE_METHODS
 
-# A retry of these can't do anything a second time (RFC 9110 9.2.1), so it needs no pin.
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Seconds until a caller may ask again whether its retry can be told apart: while pins can't be read, and while one
 # names an upstream that its side has no more, which only an operator or the end of the pin changes.
 _PINS_UNREADABLE_RETRY = 2
@@ -139,11 +138,9 @@ def _found(method: str, target: Target, caller: Caller, table: RouteTable) -> Pl
     route = _route(method, target, caller, table)
     if route.migration is not None:
         return _Ways(route, route.migration, method, target)
-    own = route.own
-    outbound = outbound_target(target, strip_prefix=route.strip_prefix, prefix=own.prefix)
-    start = start_of(method, outbound, own.host_header)
+    own, way = route.own, _way(method, target, route, route.own)
     why = "the route's own credential"
-    return Plan(route, own, own.token_key, own.origin, outbound, "", why, None, "", start)
+    return Plan(route, own, own.token_key, own.origin, way.target, "", why, None, "", way.start)
 
 
 def _way(method: str, target: Target, route: Route, side: RouteSide) -> _Way:
@@ -156,7 +153,7 @@ def _of_side(
 ) -> Plan:
     policy = both.migration.policy
     retry, pinned = "", None
-    if head.method not in _SAFE_METHODS:
+    if head.method not in SAFE_METHODS:  # a retry of those can't do anything a second time, so it needs no pin
         named = retry_key(head.passed)
         if named:
             retry = retry_digest(policy.name, caller.name, named)

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 
 from proxy.settings.draft import Draft
 from proxy.settings.findings import Complaint, Key, did_you_mean
+from proxy.settings.methods import SAFE_METHODS
 from proxy.settings.migration import MigrationSection, SideSection
 from proxy.settings.rules import unknown_names
 from proxy.settings.sections import RouteSection
-
-# Requests that change nothing (RFC 9110 9.2.1): a retry of one may go to another side.
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _Way = tuple[str, str, str, str]
 
@@ -51,7 +49,7 @@ def _single_requests(key: Key, migration: MigrationSection) -> Iterator[Complain
     if migration.sticky != "request":
         return
     for method in migration.methods:
-        if method not in _SAFE_METHODS:
+        if method not in SAFE_METHODS:
             yield Complaint(
                 key=(*key, "methods"),
                 what=f"{method} can't be spread by single requests: a second try could go to the other side, and be "

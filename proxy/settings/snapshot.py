@@ -169,6 +169,13 @@ class Snapshot:
     facade: FacadeValues | None = None
 
 
+def callers_of(snapshot: Snapshot, migration: MigrationValues) -> set[str]:
+    """Return who may call the routes of *migration*: the anonymous caller "", if nobody is configured."""
+    everyone = {caller.name for caller in snapshot.callers} or {""}
+    rules = [route for route in snapshot.routes if route.name in migration.routes]
+    return set().union(*(everyone.intersection(route.callers) if route.callers else everyone for route in rules))
+
+
 def encode(snapshot: Snapshot) -> bytes:
     """Return *snapshot* as one line of JSON."""
     return json.dumps(dataclasses.asdict(snapshot), separators=(",", ":")).encode()

@@ -207,7 +207,7 @@ class Connection(asyncio.Protocol):
         self._fail(given_up())
 
     def close(self) -> None:
-        """Close in good order: over TLS with a close_notify, for which the transport waits a second at most."""
+        """Close in good order: over TLS with a close_notify, without waiting for the bank's."""
         if self._state is not _CLOSED:
             self._leave(None)
             self._transport.close()
@@ -277,7 +277,8 @@ class Connection(asyncio.Protocol):
                 if found is not None:
                     head, body = found
                     self._timer.expires = NEVER
-                    self._answered(Answer(self, head, body, bodiless=self._to_head or head.status in BODILESS))
+                    self._answer = Answer(self, head, body, bodiless=self._to_head or head.status in BODILESS)
+                    self._tell(self._answer)
                     return
                 self._parser = AnswerParser(to_head=self._to_head)
             self._feed(self._parser, data)
@@ -310,11 +311,10 @@ class Connection(asyncio.Protocol):
         elif parser.buffered > READ_HIGH_BYTES and not self._news.waiting and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
-        self._answered(answer)
+        self._tell(answer)
 
-    def _answered(self, answer: Answer) -> None:
-        """Hand *answer* to whoever waits for it, or for room to write."""
-        self._answer = answer
+    def _tell(self, answer: Answer) -> None:
+        """Wake whoever waits for *answer* or for more of it, or for room to write."""
         reply = self._reply
         if reply is None:
             self.wake()

@@ -1,0 +1,21 @@
+"""What each caller sent on a migration's routes, by the request log."""
+
+from proxy.cli.logs_archive import opened
+from proxy.cli.output import note
+from proxy.clock import SystemClock
+from proxy.records.sides import LEGACY_DAYS
+from proxy.records.tally import DAY_SECONDS
+from proxy.settings.database import Database
+from proxy.settings.snapshot import MigrationValues
+
+
+async def requests_of(database: Database, values: MigrationValues) -> dict[str, int]:
+    """Return how many requests each caller sent in LEGACY_DAYS, {} where there is no log; raises Failure."""
+    if database is None:
+        note("request_log.database is turned off, so the log can't tell how much moves")
+        return {}
+    counts: dict[str, int] = {}
+    async with opened(database) as archive:
+        for tally in await archive.tallies(values.routes, since=SystemClock().now() - LEGACY_DAYS * DAY_SECONDS):
+            counts[tally.caller] = counts.get(tally.caller, 0) + tally.requests
+    return counts

@@ -22,6 +22,7 @@ from bench.load import ClosedLoop
 from bench.machine import CLOCK, Unfit, describe, pinned, prepare, program
 from bench.report import Report, document
 from bench.talk import WrongAnswer
+from proxy.hot_path import built, outdated
 
 _CASES: dict[str, Callable[[Bed], list[Report]]] = {
     # First of all: while the processes are fresh.
@@ -58,6 +59,8 @@ def main(*, quick: bool, only: tuple[str, ...], rounds: int | None, write: bool)
 
 
 def _measure(effort: Effort, cases: tuple[str, ...]) -> str:
+    if changed := outdated():
+        raise Unfit(f"not as compiled: {', '.join(changed)}: install payproxy again")
     prepare()
     began = CLOCK.monotonic()
     reports = []
@@ -106,7 +109,8 @@ def _memory_backed() -> str | None:
 
 def _circumstances(effort: Effort, commands: dict[str, Command], seconds: float) -> str:
     nginx = subprocess.run([program("nginx", package="nginx-light"), "-v"], capture_output=True, text=True, check=True)
-    versions = [f"{name} {_version(name)}" for name in ("payproxy", "aiohttp", "httptools", "uvloop", "orjson")]
+    versions = [f"payproxy {_version('payproxy')} ({built()})"]
+    versions += [f"{name} {_version(name)}" for name in ("aiohttp", "httptools", "uvloop", "orjson")]
     versions.append(nginx.stderr.strip().rpartition(": ")[2].replace("/", " "))
     if "Envoy" in commands:
         versions.append(f"Envoy {envoy.VERSION}")

@@ -2,7 +2,7 @@
 
 import os
 import random
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 
@@ -28,8 +28,8 @@ def uuid4(entropy: Entropy) -> str:
     return str(UUID(bytes=entropy.token_bytes(16), version=4))
 
 
-_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
-_ID_BYTES = 10
+_VARIANTS: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+_ID_BYTES: Final = 10
 
 
 class Uuid7s:

@@ -28,12 +28,15 @@ def test_what_is_drawn_at_once_serves_once() -> None:
 def test_chance_is_drawn_for_many_at_once() -> None:
     """Which bytes come is the operating system's, how often it is asked is ours; ids follow the time all the same."""
 
-    class Counted(SystemEntropy):
+    class Counted:
         calls = 0
 
         def token_bytes(self, size: int) -> bytes:
             Counted.calls += 1
             return bytes(range(size % 256)).ljust(size, b"\xff")
+
+        def uniform(self, low: float, high: float) -> float:
+            return (low + high) / 2
 
     source = Uuid7s(Counted(), drawn=64)
     ids = [source.next(NOW + number / 1000) for number in range(65)]

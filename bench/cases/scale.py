@@ -8,7 +8,7 @@ from bench.report import Goal, Report, middle, ratio
 from proxy.callers.caller import ANONYMOUS
 from proxy.credentials.key import TokenKey
 from proxy.migration.board import MigrationBoard
-from proxy.routing.head import RequestHead
+from proxy.routing.head import RawHead, RequestHead
 from proxy.routing.plan import plan
 from proxy.routing.table import Route, RouteSide, RouteTable
 from proxy.routing.target import parse_target
@@ -34,16 +34,7 @@ def _rules(rounds: int) -> Report:
 def _plan_us(number: int, rounds: int) -> float:
     table = RouteTable(_route(index) for index in range(number))
     target = parse_target(f"/payment/v2/product-{number - 1}/payments?page=2")
-    head = RequestHead(
-        method="GET",
-        target=target,
-        http_1_0=False,
-        passed=[],
-        content_length=None,
-        chunked=False,
-        expects_continue=False,
-        named={},
-    )
+    head = RequestHead(RawHead("GET", target.path, (1, 1), []), target, http_1_0=False)
     board = MigrationBoard()
 
     def call() -> None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
 
 from proxy.errors import CallerUnauthenticated
 from proxy.settings.snapshot import CallerValues
@@ -14,7 +15,7 @@ Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
 # Addresses seen before are answered from a dictionary; a scan from many addresses must not fill the memory.
-_REMEMBERED_ADDRESSES = 4096
+_REMEMBERED_ADDRESSES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Caller:
     rate: float = 0.0
 
 
-ANONYMOUS = Caller("", "")
+ANONYMOUS: Final = Caller("", "")
 
 
 @dataclass(slots=True, kw_only=True)

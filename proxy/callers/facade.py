@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from proxy.callers.assertion import ClientAssertion, ClientUnproven, printable
@@ -16,10 +17,10 @@ from proxy.errors import CallerTokenInvalid, CallerUnauthenticated
 from proxy.secret import Secret
 from proxy.settings.snapshot import CallerValues, FacadeValues
 
-ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 # Ids of assertions are remembered for a warning only; each costs some 150 bytes.
-_MOST_IDS = 4096
-_PORTS = {"http": 80, "https": 443}
+_MOST_IDS: Final = 4096
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 class TokenRequestRefused(Exception):

@@ -11,7 +11,8 @@ from proxy.routing.target import parse_target
 from proxy.secret import Secret
 from proxy.settings.findings import Complaint, Key
 from proxy.settings.snapshot import UpstreamValues
-from proxy.upstream.pool import Pool, Upstream
+from proxy.upstream.opener import Upstream
+from proxy.upstream.pool import Pool
 from proxy.upstream.tls import TlsUnusable
 
 # It moves nothing: the bank offers it for a first try.

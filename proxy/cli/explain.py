@@ -18,7 +18,7 @@ from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import NAME as PINS
 from proxy.migration.stores.pins import read_pins
 from proxy.routing.compile import route_table
-from proxy.routing.head import HeadLimits, RawHead, RawHeaders, RequestHead
+from proxy.routing.head import HeaderLine, HeadLimits, RawHead, RequestHead
 from proxy.routing.plan import Plan, plan
 from proxy.settings.sections import Settings
 from proxy.settings.values import snapshot_of
@@ -34,7 +34,7 @@ class _Asked:
     method: str
     path: str
     caller: str
-    headers: RawHeaders
+    headers: list[HeaderLine]
 
 
 @click.command()
@@ -54,7 +54,7 @@ def explain(
     side, or the Idempotency-Key of a retry, with --header.
     """
     settings = load_configuration(config_path).settings
-    asked = _Asked(method=method.upper(), path=path, caller=caller_name, headers=tuple(map(_header, headers)))
+    asked = _Asked(method=method.upper(), path=path, caller=caller_name, headers=[_header(text) for text in headers])
     try:
         answer = _explained(settings, asked)
     except ProxyError as error:
@@ -79,12 +79,12 @@ def _explained(settings: Settings, asked: _Asked) -> dict[str, str]:
     return _answer(found) | _migrated(found, board, method=asked.method, caller=caller.name)
 
 
-def _header(text: str) -> tuple[bytes, bytes]:
+def _header(text: str) -> HeaderLine:
     """Return NAME=VALUE, or NAME: VALUE as `payproxy request` takes it, as a header."""
     at = min((place for place in (text.find("="), text.find(":")) if place > 0), default=0)
     if not at:
         raise click.BadParameter("write it as NAME=VALUE", param_hint="--header")
-    return text[:at].strip().encode("utf-8"), text[at + 1 :].strip().encode("utf-8")
+    return HeaderLine(text[:at].strip().encode("utf-8"), text[at + 1 :].strip().encode("utf-8"), None)
 
 
 def _caller(settings: Settings, name: str) -> Caller:

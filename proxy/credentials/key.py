@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass, field
-from functools import cached_property
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -10,7 +9,8 @@ class TokenKey:
     """What a token belongs to: leave one part out and one client's token goes to another's API.
 
     The fingerprint of key or secret is not here but in the keeper's slot: rotation changes it under a living worker.
-    *credential* is the table's name, for people; it is no part of the identity.
+    *credential* is the table's name, for people; it is no part of the identity. *digest* is 32 hex digits that name
+    this key on the link.
     """
 
     token_url: str
@@ -21,10 +21,9 @@ class TokenKey:
     scope: str
     extra_parameters: tuple[tuple[str, str], ...] = ()
     credential: str = field(compare=False)
+    digest: str = field(init=False, compare=False)
 
-    @cached_property
-    def digest(self) -> str:
-        """Return 32 hex digits that name this key on the link; length prefixes keep parts from slipping over."""
+    def __post_init__(self) -> None:
         parts = [
             self.token_url,
             self.client_id,
@@ -34,8 +33,8 @@ class TokenKey:
             self.scope,
             *(part for pair in self.extra_parameters for part in pair),
         ]
-        text = "".join(f"{len(part)}:{part}" for part in parts)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        text = "".join(f"{len(part)}:{part}" for part in parts)  # lengths keep parts from slipping over
+        object.__setattr__(self, "digest", hashlib.sha256(text.encode()).hexdigest()[:32])
 
     def __hash__(self) -> int:
         """Return the digest's hash, which a string computes once: this key is looked up for every request."""

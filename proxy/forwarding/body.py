@@ -1,6 +1,6 @@
 """The body of a request: held whole up to a limit, so that it can be sent again exactly, or streamed and sent once."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable
 
 from proxy.errors import BadRequest, BodyTooLarge
 from proxy.forwarding.caller_side import CallerSide
@@ -23,10 +23,11 @@ class Payload:
         self._reserved = 0
         self.held: bytes | None = b""
 
-    async def take(self, head: RequestHead, *, replay_limit: int) -> None:
+    def take(self, head: RequestHead, *, replay_limit: int) -> Awaitable[None] | None:
         """Read the body whole if it is at most *replay_limit* bytes, else as much of it as shows that it is larger.
 
-        Raises BodyTooLarge, Overloaded, CallerLeft, BadRequest (400, 408).
+        Return what ends once that is done, None where it is done. Either raises BodyTooLarge, Overloaded, CallerLeft,
+        BadRequest (400, 408).
         """
         begin = self._gateway.body_digest
         if begin is not None:
@@ -36,8 +37,17 @@ class Payload:
             raise BodyTooLarge(f"The body has {length} bytes, the limit is {limit}.")
         if length > replay_limit:
             self.held = None
-        else:
-            self._reserve(length)
+            return self._take(head, replay_limit)
+        self._reserve(length)
+        whole = self._side.whole_body()
+        if whole is None:
+            return self._take(head, replay_limit)
+        self._count(whole)
+        self.held = whole
+        self._has_all()
+        return None
+
+    async def _take(self, head: RequestHead, replay_limit: int) -> None:
         if head.expects_continue and not self._side.body_begun():
             self._side.say_continue()
         size = 0
@@ -55,15 +65,21 @@ class Payload:
             size += len(piece)
         self.held = None
 
-    async def stream(self) -> AsyncIterator[bytes]:
-        """Yield a body that is not held, piece by piece; raises as `take`."""
-        while self._begun:
-            yield self._begun.pop(0)
+    def stream(self) -> "BodyStream":
+        """Return a body that is not held as an iterator over its pieces; it raises as `take`."""
+        return BodyStream(self)
+
+    async def next_piece(self) -> bytes:
+        """Return the next piece of a body that is not held, b"" at its end."""
+        if self._begun:
+            return self._begun.pop(0)
         self.release()
-        while piece := await self._side.read_body():
+        piece = await self._side.read_body()
+        if piece:
             self._count(piece)
-            yield piece
-        self._has_all()
+        else:
+            self._has_all()
+        return piece
 
     def release(self) -> None:
         """Give back the memory that was reserved."""
@@ -89,3 +105,19 @@ class Payload:
             raise BodyTooLarge(f"The body exceeds the limit of {gateway.max_body} bytes.")
         if gateway.clock.monotonic() - exchange.began > gateway.exchange_timeout:
             raise BadRequest(f"The body did not arrive within {gateway.exchange_timeout:g} s.", status=408)
+
+
+class BodyStream:
+    """Walks a body once."""
+
+    def __init__(self, payload: Payload) -> None:
+        self._payload = payload
+
+    def __aiter__(self) -> "BodyStream":
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._payload.next_piece()
+        if not piece:
+            raise StopAsyncIteration
+        return piece

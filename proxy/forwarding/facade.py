@@ -1,6 +1,7 @@
 """The facade's token endpoint as a request among others: admitted, counted, recorded, and never sent anywhere."""
 
 import json
+from typing import Final
 
 from proxy.callers.caller import ANONYMOUS
 from proxy.callers.facade import Facade, TokenRequest, TokenRequestRefused
@@ -14,8 +15,8 @@ from proxy.forwarding.headers import added_headers
 from proxy.routing.head import RequestHead
 
 # What the record of such a request has as its note; its code is the error of RFC 6749 5.2, "" for a token.
-NOTE = "facade_token"
-_STATUS_LINES = {200: b"200 OK", 400: b"400 Bad Request", 401: b"401 Unauthorized"}
+NOTE: Final = "facade_token"
+_STATUS_LINES: Final = {200: b"200 OK", 400: b"400 Bad Request", 401: b"401 Unauthorized"}
 
 
 def is_token_request(facade: Facade, head: RequestHead) -> bool:
@@ -36,7 +37,9 @@ async def issue_token(
         raise MethodNotAllowed("Tokens are asked for with POST (RFC 6749 3.2).", allowed=("POST",))
     with gateway.admission.admit(ANONYMOUS):
         if head.has_body:
-            await payload.take(head, replay_limit=MOST_BYTES)
+            reading = payload.take(head, replay_limit=MOST_BYTES)
+            if reading is not None:
+                await reading
         try:
             if payload.held is None:
                 raise TokenRequestRefused("invalid_request", cause=f"the form is larger than {MOST_BYTES} bytes")
@@ -54,7 +57,8 @@ async def issue_token(
             challenge = b'WWW-Authenticate: Basic realm="payproxy"\r\n' if refused.challenge else b""
             _answer(side, exchange, refused.status, {"error": refused.error}, more=challenge)
             return
-        exchange.admitted, exchange.cause = granted.caller, granted.remark
+        exchange.comes_from(granted.caller)
+        exchange.cause = granted.remark
         gateway.admission.take_rate(granted.caller)
         # RFC 6749 5.1; the type in lower case, as ADFS writes it.
         value: dict[str, str | int] = {
@@ -67,7 +71,7 @@ async def issue_token(
 
 def _content_type(head: RequestHead) -> str:
     """Return Content-Type, "" without one or with several that might be read in several ways."""
-    values = [value for name, value in head.passed if name.lower() == b"content-type"]
+    values = [line.value for line in head.passed if line.name.lower() == b"content-type"]
     return values[0].decode("latin-1") if len(values) == 1 else ""
 
 

@@ -4,11 +4,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from proxy.account import Attempt
 from proxy.callers.facade import Facade
 from proxy.clock import Clock
 from proxy.forwarding.admission import Admission
 from proxy.forwarding.caller_side import CallerSide
-from proxy.forwarding.exchange import Attempt, Exchange
+from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.reception import Reception
 from proxy.migration.board import MigrationBoard
 from proxy.migration.row import MigratedRow

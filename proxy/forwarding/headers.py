@@ -1,12 +1,15 @@
 """Heads as bytes: the request's to the bank, the answer's to the caller; pure."""
 
+from typing import Final
+
 from proxy.forwarding.exchange import Exchange
 from proxy.routing.head import RequestHead
 from proxy.routing.plan import Plan
 from proxy.tokens.token import AccessToken
 from proxy.upstream.head import AnswerHead
 
-REDACTED = b"***"
+REDACTED: Final = b"***"
+_END: Final = b"\r\n"
 
 
 def outbound_head(head: RequestHead, plan: Plan, token: AccessToken, *, held: int | None) -> bytes:
@@ -14,24 +17,22 @@ def outbound_head(head: RequestHead, plan: Plan, token: AccessToken, *, held: in
 
     *held* is the number of body bytes when the body is held whole, None when it is streamed as the caller frames it.
     """
-    lines = [plan.start]
-    for name, value in head.passed:
-        lines += (name, b": ", value, b"\r\n")
-    lines += (b"Authorization: Bearer ", token.value.encoded(), b"\r\n")
+    lines = [plan.start, *[line.raw for line in head.passed]]
+    lines.append(b"Authorization: Bearer " + token.value.encoded())
     if held is not None:
         if held or head.content_length is not None or head.chunked:
-            lines.append(b"Content-Length: %d\r\n" % held)
+            lines.append(b"Content-Length: " + str(held).encode("ascii"))
     elif head.chunked:
-        lines.append(b"Transfer-Encoding: chunked\r\n")
+        lines.append(b"Transfer-Encoding: chunked")
     else:
-        lines.append(b"Content-Length: %d\r\n" % (head.content_length or 0))
-    lines.append(b"\r\n")
-    return b"".join(lines)
+        lines.append(b"Content-Length: " + str(head.content_length or 0).encode("ascii"))
+    lines.append(_END)
+    return b"\r\n".join(lines)
 
 
 def relayed_head(head: AnswerHead, token: AccessToken) -> bytes:
     """Return the bank's status line and headers to hand on, as it wrote them, the token in none of them."""
-    relayed = b"\r\n".join((head.start, *head.passed, b""))
+    relayed = b"\r\n".join([head.start, *head.passed, b""])
     secret = token.value.encoded()
     return relayed.replace(secret, REDACTED) if secret in relayed else relayed
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import Final
 
 from proxy.errors import Sent
 from proxy.forwarding.exchange import Exchange
@@ -12,13 +13,13 @@ from proxy.routing.plan import Plan
 from proxy.settings.methods import SAFE_METHODS
 
 # What speaks against a side, rather than against the caller or the proxy: no token, no connection, no proper answer.
-_FAILURES = frozenset(
+_FAILURES: Final = frozenset(
     {
         "token_refused", "token_unavailable", "upstream_unreachable", "upstream_reset", "upstream_bad_response",
         "upstream_timeout",
     }
 )  # fmt: skip
-_OK = "ok"
+_OK: Final = "ok"
 
 
 def hold_side(gateway: Gateway, exchange: Exchange) -> None:
@@ -39,25 +40,24 @@ async def keep_side(gateway: Gateway, exchange: Exchange) -> None:
     uncertain = exchange.code or exchange.status >= 500
     if exchange.retry and uncertain and exchange.sent_upstream is not Sent.NO:
         hold_side(gateway, exchange)
-        await _kept(exchange)
+        await kept(exchange)
 
 
-async def migrated(gateway: Gateway, exchange: Exchange) -> None:
-    """Tell what came of an exchange on a migrated route, once it has ended."""
+def migrated(gateway: Gateway, exchange: Exchange) -> None:
+    """Tell what came of an exchange on a migrated route, once it has ended; never waits."""
     for row in outcomes(exchange):
         gateway.shift.ended(row)
     plan = exchange.plan
     if plan is not None and plan.fallback is not None and 200 <= exchange.status < 400:
         taken = exchange.attempts[-1].token_fingerprint
         gateway.board.accepted(plan.token_key, plan.route.name, exchange.caller, fingerprint=taken)
-    await _kept(exchange)
 
 
 def outcomes(exchange: Exchange) -> Iterator[MigratedRow]:
     """Yield a row for each side that was tried: two where modern had no usable token and legacy served."""
     plan, first = exchange.plan, exchange.given_up
     if first is not None:
-        refused = any(attempt.refused for attempt in exchange.attempts if attempt.side == first.side)
+        refused = any(attempt.refused for attempt in exchange.attempts if attempt.chosen.side == first.side)
         status = exchange.attempts[0].status if refused else 0
         yield _row(exchange, first, "refused" if refused else "failed", status=status, refused=refused)
     if plan is not None:
@@ -66,7 +66,9 @@ def outcomes(exchange: Exchange) -> Iterator[MigratedRow]:
 
 def _last(exchange: Exchange, plan: Plan) -> MigratedRow:
     """Return the row of the side that *exchange* ended on."""
-    made = [attempt for attempt in exchange.attempts if attempt.side == plan.side and attempt.sent is not Sent.NO]
+    made = [
+        attempt for attempt in exchange.attempts if attempt.chosen.side == plan.side and attempt.sent is not Sent.NO
+    ]
     status = made[-1].status if made else 0
     cut_off = exchange.caller_left and exchange.method in SAFE_METHODS  # by us, whatever it looks like
     if made and made[-1].refused:
@@ -98,6 +100,7 @@ def _row(exchange: Exchange, plan: Plan, outcome: str, *, status: int, refused: 
     )
 
 
-async def _kept(exchange: Exchange) -> None:
+async def kept(exchange: Exchange) -> None:
+    """Return once retries are pinned, if that has begun."""
     if exchange.keeping is not None:
         await asyncio.wait((exchange.keeping,))

@@ -1,6 +1,7 @@
 """What the proxy answers by itself (RFC 9457), and its Proxy-Status (RFC 9209)."""
 
 import json
+from typing import Final
 
 from proxy.errors import (
     CallerTokenInvalid,
@@ -11,7 +12,7 @@ from proxy.errors import (
 from proxy.forwarding.exchange import Exchange
 
 # RFC 9209 2.3: the registered error types that say what the codes say; our own code stands beside them as details.
-_ERROR_TYPES = {
+_ERROR_TYPES: Final = {
     "upstream_unreachable": "destination_unavailable",
     "upstream_reset": "connection_terminated",
     "upstream_bad_response": "http_protocol_error",

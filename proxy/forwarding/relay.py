@@ -1,5 +1,8 @@
 """The way back: the bank's answer as it was, or the proxy's own."""
 
+from collections.abc import Awaitable
+from typing import Final
+
 from proxy.errors import BadRequest, HeadersTooLarge, ProxyError, TargetTooLong
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.exchange import Exchange
@@ -10,20 +13,28 @@ from proxy.forwarding.send import Send
 from proxy.upstream.answer import Answer
 
 # The answer of a request whose caller has left is read up to here, so that the record tells how it ended.
-_UNHEARD_BYTES = 1048576
+_UNHEARD_BYTES: Final = 1048576
 # An answer whose length says that it is at most this is gathered before its head goes out: cut short, it becomes a 502.
 # wget and urllib3 ask again by themselves when an answer that has begun is cut.
-_GATHERED_BYTES = 65536
+_GATHERED_BYTES: Final = 65536
 
 
-async def relay(send: Send, answer: Answer) -> None:
-    """Hand *answer* to the caller, head first, then the body as it comes.
+def relay(send: Send, answer: Answer) -> Awaitable[None] | None:
+    """Hand *answer* to the caller, head first, then the body as it comes; return what ends then, None where it is done.
 
     A body that the bank cuts short is cut short for the caller too, so that it can't pass for a whole one; a small one
-    is not begun. Raises UpstreamReset, UpstreamBadResponse or UpstreamTimedOut then.
+    is not begun. Either raises UpstreamReset, UpstreamBadResponse or UpstreamTimedOut then.
     """
     side, exchange = send.side, send.exchange
     exchange.origin, exchange.status = "bank", answer.status
+    if side.left or not answer.complete or answer.status >= 500:
+        return _relay(send, answer)
+    _hand_over(send, answer)
+    return _drained(send) if side.clogged() else None
+
+
+async def _relay(send: Send, answer: Answer) -> None:
+    side, exchange = send.side, send.exchange
     if answer.status >= 500:
         await keep_side(send.gateway, exchange)
     if side.left:
@@ -32,25 +43,43 @@ async def relay(send: Send, answer: Answer) -> None:
         return
     if not answer.complete and answer.content_length is not None and answer.content_length <= _GATHERED_BYTES:
         await _gather(send, answer)
+    if answer.complete:
+        _hand_over(send, answer)
+        await _drained(send)
+        return
     head = _answer_head(send, answer)
+    cut: ProxyError | None = None
     try:
-        if answer.complete:
-            exchange.response_bytes = len(answer.body)
-            side.write(head + answer.body)
-            if side.clogged:
-                await side.drain()
-        else:
+        try:
             side.write(head)
             await _relay_body(send, answer)
-    except CallerLeft:
-        exchange.caller_left = True
-        await answer.drain(0 if send.attempt.refused else _UNHEARD_BYTES)
-    except ProxyError as error:
-        exchange.code, exchange.cause = error.code, error.cause
-        await keep_side(send.gateway, exchange)
-        side.abort()
+        except CallerLeft:
+            exchange.caller_left = True
+        except ProxyError as error:
+            cut = error
+        if cut is not None:
+            exchange.code, exchange.cause = cut.code, cut.cause
+            await keep_side(send.gateway, exchange)
+            side.abort()
+        elif exchange.caller_left:
+            await answer.drain(0 if send.attempt.refused else _UNHEARD_BYTES)
     finally:
         answer.release()
+
+
+def _hand_over(send: Send, answer: Answer) -> None:
+    """Write an *answer* that has come whole, and be done with its connection."""
+    send.exchange.response_bytes = len(answer.body)
+    send.side.write(_answer_head(send, answer) + answer.body)
+    answer.release()
+
+
+async def _drained(send: Send) -> None:
+    """Wait until the caller has taken its answer."""
+    try:
+        await send.side.drain()
+    except CallerLeft:
+        send.exchange.caller_left = True
 
 
 async def _gather(send: Send, answer: Answer) -> None:
@@ -84,7 +113,7 @@ def _answer_head(send: Send, answer: Answer) -> bytes:
     head = relayed_head(answer.head, send.token) + added_headers(exchange, relay_status(exchange))
     if answer.content_length is None and not answer.bodiless:
         if answer.complete:
-            head += b"Content-Length: %d\r\n" % len(answer.body)
+            head += b"Content-Length: " + str(len(answer.body)).encode("ascii") + b"\r\n"
         elif send.head.http_1_0:
             side.close_after()
         else:

@@ -1,5 +1,7 @@
 """The 401 protocol: when a request is sent a second time, and never a third."""
 
+from typing import Final
+
 from proxy.errors import ProxyError, Sent
 from proxy.forwarding.send import Send, wait_for_token
 from proxy.routing.plan import Plan
@@ -8,7 +10,7 @@ from proxy.tokens.token import AccessToken
 from proxy.upstream.answer import Answer
 
 # How much of a body is looked at for remint_on.
-PEEK_BYTES = 4096
+PEEK_BYTES: Final = 4096
 
 
 async def is_refusal(answer: Answer, remint_on: tuple[RemintValues, ...]) -> bool:

@@ -1,12 +1,14 @@
 """One send to the bank: made ready completely, then done once."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Awaitable
+from typing import Final
 
+from proxy.account import Attempt
 from proxy.errors import InternalError, ProxyError, Sent, TokenUnavailable, UpstreamReset
 from proxy.forwarding.body import Payload
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
-from proxy.forwarding.exchange import Attempt, Exchange
+from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.gateway import Gateway
 from proxy.forwarding.headers import outbound_head
 from proxy.forwarding.migrated import hold_side
@@ -19,22 +21,101 @@ from proxy.upstream.connection import Connection
 from proxy.upstream.upload import PIECE_BYTES
 
 # An enum's member costs a call each time it is looked up in its class.
-_NO, _YES, _UNKNOWN = Sent
+_NO: Final = Sent.NO
+_YES: Final = Sent.YES
+_UNKNOWN: Final = Sent.UNKNOWN
 
 
-@dataclass(slots=True)
 class Send:
-    """A send whose token, connection and intent stand."""
+    """A send of a request by *plan* with *token*: `prepare`, then `once`."""
 
-    gateway: Gateway
-    side: CallerSide
-    exchange: Exchange
-    payload: Payload
-    head: RequestHead
-    plan: Plan
-    token: AccessToken
+    __slots__ = ("attempt", "connection", "exchange", "gateway", "head", "payload", "plan", "side", "token")
+
     connection: Connection
     attempt: Attempt
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        side: CallerSide,
+        exchange: Exchange,
+        *,
+        payload: Payload,
+        head: RequestHead,
+        plan: Plan,
+        token: AccessToken,
+    ) -> None:
+        self.gateway = gateway
+        self.side = side
+        self.exchange = exchange
+        self.payload = payload
+        self.head = head
+        self.plan = plan
+        self.token = token
+
+    def prepare(self) -> Awaitable[None] | None:
+        """Get a live connection and have the intent on disk; return what ends then, None where all of it stands.
+
+        Either raises UpstreamUnreachable, Overloaded or LogUnavailable; nothing was sent then.
+        """
+        connection = self.gateway.pools[self.plan.way.upstream].idle()
+        if connection is None:
+            return self._connect()
+        intent = self._intend(connection)
+        if intent is not None:
+            return self._intended(intent)
+        return self._prepare_again() if self._came_too_late() else None
+
+    async def _connect(self) -> None:
+        gateway = self.gateway
+        began = gateway.clock.monotonic()
+        connection = await gateway.pools[self.plan.way.upstream].connect()
+        self.exchange.waited += gateway.clock.monotonic() - began
+        intent = self._intend(connection)
+        if intent is not None:
+            await self._intended(intent)
+        elif self._came_too_late():
+            await self._prepare_again()
+
+    def _intend(self, connection: Connection) -> Awaitable[None] | None:
+        gateway, exchange, token = self.gateway, self.exchange, self.token
+        self.connection = connection
+        attempt = self.attempt = Attempt(
+            len(exchange.attempts) + 1,
+            chosen=self.plan.chosen,
+            started_wall=gateway.clock.now(),
+            token_fingerprint=token.fingerprint,
+            connect_ms=0.0 if connection.reused else connection.connect_ms,
+        )
+        exchange.attempts.append(attempt)
+        try:
+            return gateway.intents.write(exchange, attempt)
+        except BaseException:
+            connection.release()
+            raise
+
+    async def _intended(self, intent: Awaitable[None]) -> None:
+        try:
+            await intent
+        except BaseException:
+            self.connection.release()
+            raise
+        if self.connection.closed:
+            # It closed while the intent was being written, and nothing was sent on it: another one may be used.
+            self.connection = await self.gateway.pools[self.plan.way.upstream].connect()
+        if self._came_too_late():
+            await self._prepare_again()
+
+    def _came_too_late(self) -> bool:
+        """Return whether the token ran out while connection and intent were made, and there is another way."""
+        return self.plan.fallback is not None and self.gateway.clock.monotonic() >= self.token.expires
+
+    async def _prepare_again(self) -> None:
+        self.connection.release()
+        self.plan, self.token = await token_for(self.gateway, self.exchange, self.plan)
+        waiting = self.prepare()
+        if waiting is not None:
+            await waiting
 
     async def once(self) -> Answer:
         """Send, and return the answer's head; raises UpstreamReset, UpstreamBadResponse, UpstreamTimedOut, CallerLeft.
@@ -99,16 +180,20 @@ class Send:
     async def again(self, plan: Plan, token: AccessToken) -> "Send":
         """Return a second send of the same request by *plan* with *token*, made ready; raises as `prepare`."""
         exchange = self.exchange
-        before = exchange.plan, exchange.given_up
+        given_up = exchange.given_up
         if plan is not self.plan:
-            exchange.plan, exchange.given_up = plan, self.plan
+            exchange.follows(plan)
+            exchange.given_up = self.plan
+        second = Send(self.gateway, self.side, exchange, payload=self.payload, head=self.head, plan=plan, token=token)
         try:
-            return await prepare(
-                self.gateway, self.side, exchange, payload=self.payload, head=self.head, plan=plan, token=token
-            )
+            waiting = second.prepare()
+            if waiting is not None:
+                await waiting
         except ProxyError:
-            exchange.plan, exchange.given_up = before
+            exchange.follows(self.plan)
+            exchange.given_up = given_up
             raise
+        return second
 
 
 async def token_for(gateway: Gateway, exchange: Exchange, plan: Plan) -> tuple[Plan, AccessToken]:
@@ -120,7 +205,7 @@ async def token_for(gateway: Gateway, exchange: Exchange, plan: Plan) -> tuple[P
         exchange.note = "modern_token_missing"
         # A mint that is under way speaks not against modern: often it replaces a token that one caller was refused.
         exchange.given_up = None if gateway.board.is_awaited(plan.token_key) else plan
-        plan = exchange.plan = plan.fallback
+        plan = exchange.follows(plan.fallback)
     return plan, await wait_for_token(gateway, exchange, plan)
 
 
@@ -131,49 +216,3 @@ async def wait_for_token(gateway: Gateway, exchange: Exchange, plan: Plan) -> Ac
         return await gateway.board.wait(plan.token_key, until=exchange.began + gateway.exchange_timeout)
     finally:
         exchange.waited += gateway.clock.monotonic() - began
-
-
-async def prepare(
-    gateway: Gateway,
-    side: CallerSide,
-    exchange: Exchange,
-    *,
-    payload: Payload,
-    head: RequestHead,
-    plan: Plan,
-    token: AccessToken,
-) -> Send:
-    """Return a send with a live connection and its intent on disk.
-
-    Raises UpstreamUnreachable, Overloaded or LogUnavailable; nothing was sent then.
-    """
-    pool = gateway.pools[plan.way.upstream]
-    connection = pool.idle()
-    if connection is None:
-        began = gateway.clock.monotonic()
-        connection = await pool.connect()
-        exchange.waited += gateway.clock.monotonic() - began
-    attempt = Attempt(
-        len(exchange.attempts) + 1,
-        plan=plan,
-        started_wall=gateway.clock.now(),
-        token_fingerprint=token.fingerprint,
-        connect_ms=0.0 if connection.reused else connection.connect_ms,
-    )
-    exchange.attempts.append(attempt)
-    try:
-        intent = gateway.intents.write(exchange, attempt)
-        if intent is not None:
-            await intent
-    except BaseException:
-        connection.release()
-        raise
-    if connection.closed:
-        # It closed while the intent was being written, and nothing was sent on it: another one may be used.
-        connection = await pool.connect()
-    if plan.fallback is not None and gateway.clock.monotonic() >= token.expires:
-        # It ran out while connection and intent were made, and nothing was sent with it.
-        connection.release()
-        plan, token = await token_for(gateway, exchange, plan)
-        return await prepare(gateway, side, exchange, payload=payload, head=head, plan=plan, token=token)
-    return Send(gateway, side, exchange, payload, head, plan, token, connection, attempt)

@@ -14,6 +14,7 @@ from proxy.clock import Clock
 from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
 from proxy.events import fan_out
+from proxy.hot_path import built
 from proxy.keeper.admin import Action, AdminApp, Refused
 from proxy.keeper.admin_server import AdminServer, server_tls
 from proxy.keeper.certificates import certificates_in_use
@@ -162,7 +163,7 @@ class Keeper:
             reloading = tasks.create_task(self._reload_on_signal(), name="reload on signal")
             stopping = tasks.create_task(self._stop_on_signal(), name="stop on signal")
             self._log.say(
-                f"payproxy {version('payproxy')} ({snapshot.environment}) serves callers on "
+                f"payproxy {version('payproxy')} ({snapshot.environment}, {built()}) serves callers on "
                 f"{', '.join(self._sockets.addresses)}; admin on {server.places}"
             )
             await self._generations.run()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
+from typing import Any, Final
 
 from proxy.migration.pin import PIN_SECONDS, RetryPin
 from proxy.migration.side import Side
@@ -15,7 +15,7 @@ class _State:
     guard_pinned: frozenset[str]
 
 
-_AT_FIRST = _State(0, 0, frozenset())
+_AT_FIRST: Final = _State(0, 0, frozenset())
 
 
 class MigrationBoard:

@@ -3,14 +3,15 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.migration.side import Side
 
 # As long as the bank is trusted to recognise a key that it has seen.
-PIN_SECONDS = 24 * 3600
+PIN_SECONDS: Final = 24 * 3600
 
 # What callers name a request by, the best first: the bank deduplicates by Idempotency-Key, else by a request id.
-RETRY_HEADERS = (b"idempotency-key", b"request-id", b"requestid", b"x-request-id")
+RETRY_HEADERS: Final = (b"idempotency-key", b"request-id", b"requestid", b"x-request-id")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Side(StrEnum):
@@ -14,9 +15,9 @@ class Side(StrEnum):
 
 
 # What keys spread over: the mantissa of a float, so that a point never rounds up to 1.
-_POINTS = 1 << 53
+_POINTS: Final = 1 << 53
 
-STICKY_HEADER = "header:"
+STICKY_HEADER: Final = "header:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

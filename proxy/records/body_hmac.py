@@ -7,11 +7,11 @@ workers, which parse callers' bytes, may have it.
 import hmac
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.records.own_file import read_key
 
-_FEWEST_BYTES = 16
+_FEWEST_BYTES: Final = 16
 
 
 class Digest(Protocol):

@@ -4,19 +4,21 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
+from proxy.account import Account, Attempt
 from proxy.clock import Clock
 from proxy.entropy import Entropy, uuid7
 from proxy.errors import LogUnavailable
 from proxy.records.mask import Mask
 from proxy.records.masking_key import masking_key
-from proxy.records.record import FinishedExchange, MadeAttempt, RecordBuilder, RecordContext, lost_records
+from proxy.records.record import RecordBuilder, RecordContext, lost_records
 from proxy.records.writer import LARGEST_SEGMENT, JournalWriter, Waiter
 
 # Records are built on the loop, in batches that hold it up for some 0.3 ms. In the thread they would cost as much
 # plus the switches, and the loop would wait up to 5 ms to get the GIL back.
-BATCH_RECORDS = 32
-BATCH_SECONDS = 0.02
+BATCH_RECORDS: Final = 32
+BATCH_SECONDS: Final = 0.02
 
 
 class Journal:
@@ -45,7 +47,7 @@ class Journal:
         self._clock = clock
         self._entropy = entropy
         self._builder: RecordBuilder | None = None
-        self._finished: list[FinishedExchange] = []
+        self._finished: list[Account] = []
         self._flush_set = False
         self._intents: list[bytes] = []
         self._waiters: list[Waiter] = []
@@ -76,10 +78,10 @@ class Journal:
         """Return whether intents can be written; if not, nothing may be sent, reads neither."""
         return not self._writer.cause
 
-    async def intend(self, exchange: FinishedExchange, attempt: MadeAttempt) -> None:
-        """Return once it is on disk that *attempt* is about to be sent; raises LogUnavailable, and then it may not be.
+    def intend(self, exchange: Account, attempt: Attempt) -> Waiter | None:
+        """Return what ends once it is on disk that *attempt* is about to be sent; not durable: None at once.
 
-        Not durable: return at once, with the same refusal while the journal is out of service.
+        Either raises LogUnavailable, and then it may not be sent.
         """
         if self._writer.cause or self._builder is None or self._loop is None:
             raise _unavailable(self._writer.cause)
@@ -88,10 +90,11 @@ class Journal:
             # To wake it, and to share the GIL with it, costs as much as the rest of an intent.
             self._loop.call_soon(self._hand_over)
         self._intents.append(self._builder.intent(exchange, attempt))
-        if self._durable:
-            waiter = self._loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
+        if not self._durable:
+            return None
+        waiter: Waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        return waiter
 
     async def write(self, record: bytes) -> None:
         """Return once *record*, a whole line, is on disk; raises LogUnavailable if it can't be."""
@@ -105,7 +108,7 @@ class Journal:
         """Append *record*, a whole line, without waiting; kept in memory while the journal can't be written."""
         self._writer.put((record, ()))
 
-    def finish(self, exchange: FinishedExchange) -> None:
+    def finish(self, exchange: Account) -> None:
         """Take the finished *exchange* into the next batch of records; never waits."""
         finished = self._finished
         finished.append(exchange)

@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 Encoder = Callable[[Any], bytes]
 
-INTENT = b'{"kind":"intent","id":"'
-EXCHANGE = b'{"kind":"exchange","id":"'
-_ID_LENGTH = 36
-INTENT_ID = slice(len(INTENT), len(INTENT) + _ID_LENGTH)
-EXCHANGE_ID = slice(len(EXCHANGE), len(EXCHANGE) + _ID_LENGTH)
+INTENT: Final = b'{"kind":"intent","id":"'
+EXCHANGE: Final = b'{"kind":"exchange","id":"'
+_ID_LENGTH: Final = 36
+INTENT_ID: Final = slice(len(INTENT), len(INTENT) + _ID_LENGTH)
+EXCHANGE_ID: Final = slice(len(EXCHANGE), len(EXCHANGE) + _ID_LENGTH)
 
 
 def plain_encoder(value: Any) -> bytes:

@@ -1,23 +1,23 @@
 """What an intent and an exchange look like in the request log; masked here, once, when a line is built."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final
 
+from proxy.account import Account, Attempt
 from proxy.clock import timestamp
 from proxy.errors import Sent
 from proxy.records.line import line, quoted
 from proxy.records.mask import Mask
 
 # The format of intents and records: raised when a field changes its meaning or goes away, not when one is added.
-VERSION = 1
+VERSION: Final = 1
 
 # Characters of a caller's string that a record keeps. A cut goes back to where no card number, IBAN or token can be
 # half in: 19 digits with three separators between any two are 73 characters.
-LONGEST_TEXT = 2048
-MOST_QUERY_KEYS = 64
-_RUN_UP = 128
-_RUN_CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz %+-_=."
+LONGEST_TEXT: Final = 2048
+MOST_QUERY_KEYS: Final = 64
+_RUN_UP: Final = 128
+_RUN_CHARACTERS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz %+-_=."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,81 +29,15 @@ class RecordContext:
     config_digest: str
 
 
-# caller, caller_proof, client_address, method, route, upstream, credential, audience, side, why: the same for many
-# exchanges, so that they are rendered once. Addresses, methods and paths are the callers' to choose: within bounds.
-Parties = tuple[str, str, str, str, str, str, str, str, str, str]
-_RENDERED = 1024
-_LONGEST_METHOD = 32
-_LONGEST_PATH = 256
-
-
-class MadeAttempt(Protocol):
-    """One send to the bank, as the data path leaves it; times in epoch seconds and milliseconds."""
-
-    number: int
-    started_wall: float
-    status: int
-    token_fingerprint: str
-    sent: Sent
-    connect_ms: float
-    wait_ms: float
-
-    @property
-    def side(self) -> str:
-        """Return legacy or modern where a migration applies."""
-
-
-class FinishedExchange(Protocol):
-    """One request after its end, as the data path leaves it; it is read some milliseconds later and not changed."""
-
-    @property
-    def id(self) -> str: ...  # noqa: D102 - the class docstring says it
-    @property
-    def began_wall(self) -> float: ...  # noqa: D102 - the class docstring says it
-    @property
-    def began(self) -> float: ...  # noqa: D102 - the class docstring says it
-    @property
-    def finished(self) -> float: ...  # noqa: D102 - the class docstring says it
-    @property
-    def path(self) -> str: ...  # noqa: D102 - the class docstring says it
-    @property
-    def query_keys(self) -> tuple[str, ...]: ...  # noqa: D102 - the class docstring says it
-    @property
-    def status(self) -> int: ...  # noqa: D102 - the class docstring says it
-    @property
-    def origin(self) -> str: ...  # noqa: D102 - the class docstring says it
-    @property
-    def code(self) -> str: ...  # noqa: D102 - the class docstring says it
-    @property
-    def cause(self) -> str: ...  # noqa: D102 - the class docstring says it
-    @property
-    def sent_upstream(self) -> Sent: ...  # noqa: D102 - the class docstring says it
-    @property
-    def replayed(self) -> bool: ...  # noqa: D102 - the class docstring says it
-    @property
-    def note(self) -> str: ...  # noqa: D102 - the class docstring says it
-    @property
-    def caller_left(self) -> bool: ...  # noqa: D102 - the class docstring says it
-    @property
-    def request_bytes(self) -> int: ...  # noqa: D102 - the class docstring says it
-    @property
-    def body_hmac(self) -> str: ...  # noqa: D102 - the class docstring says it
-    @property
-    def response_bytes(self) -> int: ...  # noqa: D102 - the class docstring says it
-    @property
-    def waited(self) -> float: ...  # noqa: D102 - the class docstring says it
-    @property
-    def index(self) -> tuple[tuple[str, str], ...]: ...  # noqa: D102 - the class docstring says it
-    @property
-    def retry(self) -> str: ...  # noqa: D102 - the class docstring says it
-
-    @property
-    def parties(self) -> Parties:
-        """Return who asked whom, and why so."""
-
-    @property
-    def attempts(self) -> Sequence[MadeAttempt]:
-        """Return the sends, in order."""
+# Who asked, and from where, is the same for many exchanges, so that it is rendered once. Addresses, methods and paths
+# are the callers' to choose: within bounds.
+Asked = tuple[str, str, str, str, str]  # caller, caller_proof, client_address, method, route
+_RENDERED: Final = 1024
+_LONGEST_METHOD: Final = 32
+_LONGEST_PATH: Final = 256
+_THREE_DIGITS: Final = tuple(f"{number:03d}" for number in range(1000))
+_YES: Final = Sent.YES
+_NO: Final = Sent.NO
 
 
 class RecordBuilder:
@@ -118,82 +52,77 @@ class RecordBuilder:
         self._second = -1
         self._prefix = ""
         self._place = f'"environment":{quoted(context.environment)},"instance":{quoted(context.instance)}'
-        self._rendered: dict[Parties, tuple[str, str]] = {}
+        self._config_digest = quoted(context.config_digest)
+        self._asked: dict[Asked, str] = {}
         self._paths: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"<RecordBuilder {self._context.instance} version {VERSION}>"
 
-    def intent(self, exchange: FinishedExchange, attempt: MadeAttempt) -> bytes:
+    def intent(self, account: Account, attempt: Attempt) -> bytes:
         """Return the line that says: this is about to be sent. All that is known by now, for if nothing follows."""
-        parties = exchange.parties
-        asked, chosen = self._rendered.get(parties) or self._render(parties)
-        beginning = (
-            f'{{"kind":"intent","id":"{exchange.id}","version":{VERSION},"time":"{self._time(exchange.began_wall)}",'
+        retry = f',"retry":{quoted(account.retry)}' if account.retry else ""
+        text = (
+            f'{{"kind":"intent","id":"{account.id}","version":{VERSION},"time":"{self._time(account.began_wall)}",'
             f'{self._place},"attempt":{attempt.number},"started":"{self._time(attempt.started_wall)}",'
-            f'"token_fingerprint":"{attempt.token_fingerprint}",{asked},"path":{self._path(exchange.path)},'
-            f'"query_keys":{self._query_keys(exchange.query_keys)},{chosen},'
+            f'"token_fingerprint":"{attempt.token_fingerprint}",{self._parties(account)},'
+            f'"request_bytes":{account.request_bytes},"body_hmac":"{account.body_hmac}",'
+            f'"index":{self._index(account.index)},"config_digest":{self._config_digest}{retry}}}\n'
         )
-        end = {
-            "request_bytes": exchange.request_bytes,
-            "body_hmac": exchange.body_hmac,
-            "index": self._index(exchange.index) if exchange.index else {},
-            "config_digest": self._context.config_digest,
-        }
-        if exchange.retry:
-            end["retry"] = exchange.retry
-        return beginning.encode() + line(end)[1:]
+        return text.encode()
 
-    def exchange(self, exchange: FinishedExchange) -> bytes:
+    def exchange(self, account: Account) -> bytes:
         """Return the record of a finished exchange as a line; times in milliseconds, sizes in bytes."""
-        parties = exchange.parties
-        asked, chosen = self._rendered.get(parties) or self._render(parties)
-        beginning = (
-            f'{{"kind":"exchange","id":"{exchange.id}","version":{VERSION},"time":"{self._time(exchange.began_wall)}",'
-            f'{self._place},{asked},"path":{self._path(exchange.path)},'
-            f'"query_keys":{self._query_keys(exchange.query_keys)},{chosen},'
+        seconds = account.finished - account.began
+        attempts = account.attempts
+        sends = self._send(attempts[0]) if len(attempts) == 1 else ",".join([self._send(each) for each in attempts])
+        retry = f',"retry":{quoted(account.retry)}' if account.retry else ""
+        text = (
+            f'{{"kind":"exchange","id":"{account.id}","version":{VERSION},"time":"{self._time(account.began_wall)}",'
+            f"{self._place},{self._parties(account)},"
+            f'"attempts":[{sends}],"status":{account.status},"origin":"{account.origin}","code":"{account.code}",'
+            f'"cause":{quoted(self._text(account.cause)) if account.cause else _EMPTY},'
+            f'"sent_upstream":"{_word(account.sent_upstream)}","replayed":{_TRUE if account.replayed else _FALSE},'
+            f'"note":"{account.note}","caller_left":{_TRUE if account.caller_left else _FALSE},'
+            f'"duration_ms":{_milliseconds(seconds)},"overhead_ms":{_milliseconds(seconds - account.waited)},'
+            f'"request_bytes":{account.request_bytes},"response_bytes":{account.response_bytes},'
+            f'"body_hmac":"{account.body_hmac}","index":{self._index(account.index)},'
+            f'"config_digest":{self._config_digest}{retry}}}\n'
         )
-        seconds = exchange.finished - exchange.began
-        attempts: list[dict[str, object]] = [
-            {
-                "started": self._time(attempt.started_wall),
-                "status": attempt.status,
-                "token_fingerprint": attempt.token_fingerprint,
-                "sent": attempt.sent,
-                "connect_ms": int(attempt.connect_ms * 1000 + 0.5) / 1000,
-                "wait_ms": int(attempt.wait_ms * 1000 + 0.5) / 1000,
-            }
-            for attempt in exchange.attempts
-        ]
-        if parties[8]:  # a migration applies, and a second send may have gone to its other side
-            for shown, attempt in zip(attempts, exchange.attempts, strict=True):
-                shown["side"] = attempt.side
-        end = {
-            "attempts": attempts,
-            "status": exchange.status,
-            "origin": exchange.origin,
-            "code": exchange.code,
-            "cause": self._text(exchange.cause) if exchange.cause else "",
-            "sent_upstream": exchange.sent_upstream,
-            "replayed": exchange.replayed,
-            "note": exchange.note,
-            "caller_left": exchange.caller_left,
-            # To three decimals by division: 0.1 us where round() takes 0.2.
-            "duration_ms": int(seconds * 1000 * 1000 + 0.5) / 1000,
-            "overhead_ms": int((seconds - exchange.waited) * 1000 * 1000 + 0.5) / 1000,
-            "request_bytes": exchange.request_bytes,
-            "response_bytes": exchange.response_bytes,
-            "body_hmac": exchange.body_hmac,
-            "index": self._index(exchange.index) if exchange.index else {},
-            "config_digest": self._context.config_digest,
-        }
-        if exchange.retry:
-            end["retry"] = exchange.retry
-        return beginning.encode() + line(end)[1:]
+        return text.encode()
 
-    def _render(self, parties: Parties) -> tuple[str, str]:
-        """Return the members of a line that *parties* are: those before the path and those behind the query's keys."""
-        caller, caller_proof, client_address, method, route, upstream, credential, audience, side, why = parties
+    def _send(self, attempt: Attempt) -> str:
+        # A migration applies where there is a side, and a second send may have gone to its other one.
+        side = f',"side":"{attempt.chosen.side}"' if attempt.chosen.side else ""
+        return (
+            f'{{"started":"{self._time(attempt.started_wall)}","status":{attempt.status},'
+            f'"token_fingerprint":"{attempt.token_fingerprint}","sent":"{_word(attempt.sent)}",'
+            f'"connect_ms":{_milliseconds(attempt.connect_ms / 1000)},'
+            f'"wait_ms":{_milliseconds(attempt.wait_ms / 1000)}{side}}}'
+        )
+
+    def _parties(self, account: Account) -> str:
+        """Return the members of a line that say who asked whom for what, and why it went there."""
+        chosen = account.chosen
+        key = (account.caller, account.caller_proof, account.client_address, account.method, chosen.route)
+        asked = self._asked.get(key)
+        if asked is None:
+            asked = self._render_asked(key)
+        if not chosen.rendered:
+            chosen.rendered = quoted(
+                {
+                    "upstream": chosen.upstream,
+                    "credential": chosen.credential,
+                    "audience": chosen.audience,
+                    "side": chosen.side,
+                    "why": chosen.why,
+                }
+            )[1:-1]
+        query_keys = self._query_keys(account.query) if account.query else "[]"
+        return f'{asked},"path":{self._path(account.path)},"query_keys":{query_keys},{chosen.rendered}'
+
+    def _render_asked(self, key: Asked) -> str:
+        caller, caller_proof, client_address, method, route = key
         asked = {
             "caller": caller,
             "caller_proof": caller_proof,
@@ -201,12 +130,11 @@ class RecordBuilder:
             "method": self._text(method),
             "route": route,
         }
-        chosen = {"upstream": upstream, "credential": credential, "audience": audience, "side": side, "why": why}
-        rendered = (quoted(asked)[1:-1], quoted(chosen)[1:-1])
+        rendered = quoted(asked)[1:-1]
         if len(method) <= _LONGEST_METHOD:
-            if len(self._rendered) >= _RENDERED:
-                self._rendered.clear()
-            self._rendered[parties] = rendered
+            if len(self._asked) >= _RENDERED:
+                self._asked.clear()
+            self._asked[key] = rendered
         return rendered
 
     def _path(self, path: str) -> str:
@@ -222,24 +150,45 @@ class RecordBuilder:
     def _text(self, text: str) -> str:
         return self._mask.text(text if len(text) <= LONGEST_TEXT else cut(text))
 
-    def _query_keys(self, keys: tuple[str, ...]) -> str:
-        return quoted([self._text(key) for key in keys[:MOST_QUERY_KEYS]]) if keys else "[]"
+    def _query_keys(self, query: str) -> str:
+        """Return the names in *query*, which begins with a question mark; the values never enter a record."""
+        pairs = query[1:].split("&")[:MOST_QUERY_KEYS] if len(query) > 1 else []
+        return quoted([self._text(pair.partition("=")[0]) for pair in pairs])
 
-    def _index(self, pairs: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    def _index(self, pairs: tuple[tuple[str, str], ...]) -> str:
         """Return the index headers' values by name; a name given twice has both values (RFC 9110 5.3)."""
+        if not pairs:
+            return "{}"
         values: dict[str, str] = {}
         for name, given in pairs:
             value = self._mask.index(given if len(given) <= LONGEST_TEXT else cut(given))
             values[name] = f"{values[name]}, {value}" if name in values else value
-        return values
+        return quoted(values)
 
     def _time(self, seconds: float) -> str:
         """Return `timestamp(seconds)`, formatting whole seconds once: 0.3 us instead of 2."""
-        whole, micro = divmod(int(seconds * 1_000_000 + 0.5), 1_000_000)
+        microseconds = int(seconds * 1_000_000 + 0.5)
+        whole = microseconds // 1_000_000
         if whole != self._second:
             self._second = whole
             self._prefix = timestamp(whole)[:-7]
-        return f"{self._prefix}{micro:06d}Z"
+        micro = microseconds - whole * 1_000_000
+        return f"{self._prefix}{_THREE_DIGITS[micro // 1000]}{_THREE_DIGITS[micro % 1000]}Z"
+
+
+_EMPTY: Final = '""'
+_TRUE: Final = "true"
+_FALSE: Final = "false"
+
+
+def _word(sent: Sent) -> str:
+    return "yes" if sent is _YES else "no" if sent is _NO else "unknown"
+
+
+def _milliseconds(seconds: float) -> str:
+    """Return *seconds* in milliseconds with three decimals, 0 for less than none."""
+    micro = int(seconds * 1_000_000 + 0.5) if seconds > 0 else 0
+    return f"{micro // 1000}.{_THREE_DIGITS[micro % 1000]}"
 
 
 def cut(text: str) -> str:

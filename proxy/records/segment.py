@@ -4,11 +4,12 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
-JOURNALS = "journal"
-STREAM = "stream"
-SUFFIX = ".jsonl"
-LOCK_SUFFIX = ".lock"
+JOURNALS: Final = "journal"
+STREAM: Final = "stream"
+SUFFIX: Final = ".jsonl"
+LOCK_SUFFIX: Final = ".lock"
 
 
 class Segment:

@@ -9,6 +9,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from proxy.clock import Clock
 from proxy.records.priority import Courtesy
@@ -22,15 +23,15 @@ Entry = Lines | None
 # Tells waiters on the loop, in one call per batch: "" that their lines are on disk, else why they are not.
 Settle = Callable[[Sequence[Waiter], str], None]
 
-LARGEST_SEGMENT = 64 * 1024 * 1024
+LARGEST_SEGMENT: Final = 64 * 1024 * 1024
 # Entries taken into one write: joining a backlog of megabytes would keep the GIL from the loop.
-MOST_ENTRIES = 256
+MOST_ENTRIES: Final = 256
 # Of lines of finished exchanges while the journal can't be written: some 5000 records. What is more is counted.
-MOST_HELD_BYTES = 4 * 1024 * 1024
-FIRST_PAUSE_SECONDS = 0.05
-LONGEST_PAUSE_SECONDS = 1.0
+MOST_HELD_BYTES: Final = 4 * 1024 * 1024
+FIRST_PAUSE_SECONDS: Final = 0.05
+LONGEST_PAUSE_SECONDS: Final = 1.0
 # A machine that dies takes at most so many seconds of finished records with it when no intent's sync carries them.
-LAZY_SYNC_SECONDS = 1.0
+LAZY_SYNC_SECONDS: Final = 1.0
 
 
 class JournalWriter:
@@ -66,7 +67,7 @@ class JournalWriter:
         self._settle = settle
         self._opened = opened
         self._inbox: queue.SimpleQueue[Entry] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=f"journal {worker}", daemon=True)
+        self._writing = threading.Thread(target=self._run, name=f"journal {worker}", daemon=True)
         self._segment: Segment | None = None
         self._lock = -1
         self._unsynced = False
@@ -81,7 +82,7 @@ class JournalWriter:
 
     def start(self) -> None:
         """Start the thread; it calls *opened* after its first try to open a segment, however that ended."""
-        self._thread.start()
+        self._writing.start()
 
     def put(self, entry: Entry) -> None:
         """Queue lines, from any thread."""
@@ -89,7 +90,7 @@ class JournalWriter:
 
     def join(self) -> None:
         """Return once the thread has ended, which None in the queue makes it do."""
-        self._thread.join()
+        self._writing.join()
 
     def _run(self) -> None:
         try:

@@ -1,87 +1,145 @@
 """The head of a request: understood once, strictly, or refused (RFC 9110, RFC 9112)."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from proxy.callers.caller import key_in_basic
 from proxy.errors import BadRequest, BrowserRefused, HeadersTooLarge, ProxyError
 from proxy.routing.target import Target, parse_target
 
-RawHeaders = Sequence[tuple[bytes, bytes]]
-
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_HOST = re.compile(r"(?P<name>[A-Za-z0-9\-._]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-_METHOD = re.compile(r"[A-Z][A-Z0-9\-]{0,31}")
-_MAX_HEADERS = 1000
+LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_HOST: Final = re.compile(r"(?P<name>[A-Za-z0-9\-._]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_METHOD: Final = re.compile(r"[A-Z][A-Z0-9\-]{0,31}")
+_MAX_HEADERS: Final = 1000
 
 # Never handed on: hop-by-hop (RFC 9110 7.6.1), what only proxies may say, what reroutes inside other servers.
-_REMOVED = frozenset(
+_REMOVED: Final = frozenset(
     b"""connection keep-alive proxy-connection te trailer transfer-encoding upgrade http2-settings proxy-authenticate
     host content-length authorization proxy-authorization x-payproxy-key expect forwarded via
     x-original-url x-rewrite-url x-http-method-override x-method-override x-http-method""".split()
 )
 # Servers read `_` and `.` in a name as `-`, or drop what they don't like in it: compared are letters and digits alone.
-_PUNCTUATION = b"!#$%&'*+-.^_`|~"
-_SQUASHED = frozenset(name.translate(None, _PUNCTUATION) for name in _REMOVED)
-_SQUASHED_PREFIX = b"xforwarded"
-_READ = frozenset(
+_PUNCTUATION: Final = b"!#$%&'*+-.^_`|~"
+_SQUASHED: Final = frozenset(name.translate(None, _PUNCTUATION) for name in _REMOVED)
+_SQUASHED_PREFIX: Final = b"xforwarded"
+_READ: Final = frozenset(
     b"""host expect connection content-length transfer-encoding authorization proxy-authorization x-payproxy-key
     origin sec-fetch-site forwarded x-forwarded-for""".split()
 )
+_SECRET: Final = frozenset({b"authorization", b"proxy-authorization", b"x-payproxy-key", b"cookie"})
+CONTROLS: Final = bytes({*range(0x20), 0x7F} - {0x09})  # CR and LF too
+_MOST_LINES: Final = 1024
+_LONGEST_LINE: Final = 128
+_LONGEST_NAME: Final = 64
 # What was accepted before is remembered: callers choose what they send, so within bounds, and nothing with a query.
-_REMEMBERED = 1024
-_LONGEST_REMEMBERED = 256
+_REMEMBERED: Final = 1024
+_LONGEST_REMEMBERED: Final = 256
 
 
 def _alike(name: bytes) -> bytes:
     return name.replace(b"_", b"-").replace(b".", b"-")
 
 
-class _Header:
-    """What a name means, computed once per spelling."""
+class Header:
+    """What a name means, computed once per spelling; *plain* is the name in lower case."""
 
-    __slots__ = ("alike", "read", "removed")
+    __slots__ = ("alike", "plain", "read", "removed", "secret")
 
     def __init__(self, name: bytes) -> None:
         if not _NAME.fullmatch(name):
             raise BadRequest("A header name has a character that is not allowed (RFC 9110 5.1).")
         plain = name.lower()
         squashed = plain.translate(None, _PUNCTUATION)
+        self.plain = plain
         self.removed = squashed in _SQUASHED or squashed.startswith(_SQUASHED_PREFIX)
         self.alike = _alike(plain)
-        self.read = plain if plain in _READ else None
+        self.read: bytes | None = plain if plain in _READ else None
+        self.secret = plain in _SECRET
 
 
-class HeaderNames(dict[bytes, _Header]):
-    """Names seen before; bounded, since callers choose them. A dict, so that a known name costs no call."""
+class HeaderLine:
+    """One header: *raw* is the line as it is handed on, *header* what the name means, None where it is none."""
 
-    def __missing__(self, name: bytes) -> _Header:
+    __slots__ = ("header", "name", "raw", "value")
+
+    def __init__(self, name: bytes, value: bytes, header: Header | None) -> None:
+        self.name = name
+        self.value = value
+        self.header = header
+        self.raw = b"%b: %b" % (name, value)
+
+    def __repr__(self) -> str:
+        return f"<HeaderLine {self.name!r}>"
+
+
+class HeaderLines:
+    """Reads header lines and remembers what it read: most of a caller's lines are the same in each of its requests.
+
+    Callers choose them, so within bounds, and no line that may hold a secret.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[bytes, HeaderLine] = {}
+        self._names: dict[bytes, Header] = {}
+
+    def read(self, line: bytes) -> HeaderLine:
+        """Return what *line*, without its line end, is; raises BadRequest unless it has a colon and no controls."""
+        known = self._lines.get(line)
+        return known if known is not None else self._read(line)
+
+    def header(self, name: bytes) -> Header:
         """Return what *name* means; raises BadRequest for one that is not allowed."""
-        header = _Header(name)
-        if len(self) < 2048 and len(name) <= 64:
-            self[name] = header
+        header = self._names.get(name)
+        if header is None:
+            header = Header(name)
+            if len(self._names) < _MOST_LINES and len(name) <= _LONGEST_NAME:
+                self._names[name] = header
         return header
+
+    def _read(self, line: bytes) -> HeaderLine:
+        if len(line.translate(None, CONTROLS)) != len(line):
+            raise control_fault(line)
+        end = line.find(b":")
+        if end < 0:
+            raise BadRequest("A header line has no colon (RFC 9112 5).")
+        name, value = line[:end], line[end + 1 :].strip(b" \t")
+        try:
+            header = self.header(name)
+        except BadRequest:  # it is told by `RequestHead.of`, after what weighs more
+            return HeaderLine(name, value, None)
+        found = HeaderLine(name, value, header)
+        if len(line) <= _LONGEST_LINE and not header.secret:
+            if len(self._lines) >= _MOST_LINES:
+                self._lines.clear()
+            self._lines[line] = found
+        return found
+
+
+def control_fault(text: bytes) -> BadRequest:
+    """Return why *text*, a line of a head, can't be one: it has a control character."""
+    if b"\n" in text or b"\r" in text:
+        return BadRequest("A line of the head ends in something else than CRLF (RFC 9112 2.2).")
+    return BadRequest("The head has a control character (RFC 9110 5.5).")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadLimits:
     """What a head is checked against; *hosts* are lower-case names without port, empty for any.
 
-    *names*, *targets* and *accepted_hosts* remember what these limits let pass.
+    *lines*, *targets* and *accepted_hosts* remember what these limits let pass.
     """
 
     max_header_bytes: int
     hosts: frozenset[str]
     allow_browsers: bool
-    names: HeaderNames = field(default_factory=HeaderNames, compare=False)
+    lines: HeaderLines = field(default_factory=HeaderLines, compare=False)
     targets: dict[str, Target] = field(default_factory=dict, compare=False)
     accepted_hosts: set[bytes] = field(default_factory=set, compare=False)
 
 
-@dataclass(slots=True)
 class RawHead:
     """A head as the parser gave it, or the *fault* that it found.
 
@@ -90,20 +148,41 @@ class RawHead:
     has them, else 0: then `RequestHead.of` sorts and, where there is a reason, refuses.
     """
 
-    method: str
-    target: str
-    version: tuple[int, int]
-    headers: RawHeaders
-    content_length: int | None = None
-    chunked: bool = False
-    closes: bool = False
-    fault: ProxyError | None = None
-    passed: list[tuple[bytes, bytes]] = field(default_factory=list)
-    named: dict[bytes, bytes] = field(default_factory=dict)
-    sorted_size: int = 0
+    __slots__ = (
+        "chunked", "closes", "content_length", "fault", "headers", "method", "named", "passed", "sorted_size", "target",
+        "version",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0917 - by position: once per request
+        self,
+        method: str,
+        target: str,
+        version: tuple[int, int],
+        headers: list[HeaderLine],
+        content_length: int | None = None,
+        chunked: bool = False,  # noqa: FBT001, FBT002
+        closes: bool = False,  # noqa: FBT001, FBT002
+        fault: ProxyError | None = None,
+        passed: list[HeaderLine] | None = None,
+        named: dict[bytes, bytes] | None = None,
+        sorted_size: int = 0,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
+        self.headers = headers
+        self.content_length = content_length
+        self.chunked = chunked
+        self.closes = closes
+        self.fault = fault
+        self.passed = passed if passed is not None else []
+        self.named = named if named is not None else {}
+        self.sorted_size = sorted_size
+
+    def __repr__(self) -> str:
+        return f"<RawHead {self.method}, {len(self.headers)} headers>"
 
 
-@dataclass(slots=True)
 class RequestHead:
     """A head that has one meaning.
 
@@ -111,17 +190,25 @@ class RequestHead:
     the body comes; *named* has the values that the proxy itself reads, by lower-case name.
     """
 
-    method: str
-    target: Target
-    http_1_0: bool
-    passed: list[tuple[bytes, bytes]]
-    content_length: int | None
-    chunked: bool
-    expects_continue: bool
-    named: dict[bytes, bytes]
+    __slots__ = (
+        "chunked", "content_length", "expects_continue", "http_1_0", "method", "named", "passed", "target",
+    )  # fmt: skip
 
-    @classmethod
-    def of(cls, raw: RawHead, limits: HeadLimits) -> "RequestHead":
+    def __init__(self, raw: RawHead, target: Target, *, http_1_0: bool) -> None:
+        self.method = raw.method
+        self.target = target
+        self.http_1_0 = http_1_0
+        self.passed = raw.passed
+        self.content_length = raw.content_length
+        self.chunked = raw.chunked
+        self.expects_continue = False
+        self.named = raw.named
+
+    def __repr__(self) -> str:
+        return f"<RequestHead {self.method}, {len(self.passed)} headers handed on>"
+
+    @staticmethod
+    def of(raw: RawHead, limits: HeadLimits) -> "RequestHead":
         """Return the head in *raw*.
 
         Raises BadRequest (400, 405, 417, 421, 501, 505), TargetTooLong (414), HeadersTooLarge (431), BrowserRefused.
@@ -132,23 +219,23 @@ class RequestHead:
         if raw.method not in _ORDINARY_METHODS:
             _check_method(raw.method)
         target = limits.targets.get(raw.target) or _target(raw.target, limits)
-        if 0 < raw.sorted_size <= limits.max_header_bytes and len(raw.headers) <= _MAX_HEADERS:
-            passed, named = raw.passed, raw.named
-        else:
-            passed, named = _sort(raw.headers, limits)
+        head = RequestHead(raw, target, http_1_0=http_1_0)
+        if raw.sorted_size <= 0 or raw.sorted_size > limits.max_header_bytes or len(raw.headers) > _MAX_HEADERS:
+            head.passed, head.named = _sort(raw.headers, limits)
+        named = head.named
         host = named.get(b"host")
-        if host not in limits.accepted_hosts:
+        if host is None or host not in limits.accepted_hosts:
             _check_host(host, target, limits, http_1_0=http_1_0)
-        expects = False
         if len(named) > 1 or host is None:
             if b"connection" in named:
-                passed = _without_named(passed, named[b"connection"], limits)
+                head.passed = _without_named(head.passed, named[b"connection"])
             if not limits.allow_browsers and (b"origin" in named or b"sec-fetch-site" in named):
                 raise BrowserRefused(
                     "The request comes from a web page (Origin or Sec-Fetch-Site); see server.allow_browsers."
                 )
-            expects = b"expect" in named and _expects_continue(named[b"expect"], http_1_0=http_1_0)
-        return cls(raw.method, target, http_1_0, passed, raw.content_length, raw.chunked, expects, named)
+            if b"expect" in named:
+                head.expects_continue = _expects_continue(named[b"expect"], http_1_0=http_1_0)
+        return head
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -167,26 +254,29 @@ class RequestHead:
         return self.chunked or bool(self.content_length)
 
 
-_ORDINARY_OPTIONS = frozenset({b"", b"close", b"keep-alive", b"upgrade", b"http2-settings", b"te"})
+_ORDINARY_OPTIONS: Final = frozenset({b"", b"close", b"keep-alive", b"upgrade", b"http2-settings", b"te"})
 
 
-_ORDINARY_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_ORDINARY_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 # These may come in several lines, which then read as one list (RFC 9110 5.3); any other that we read must be single.
-LISTS = frozenset({b"connection", b"forwarded", b"x-forwarded-for"})
+LISTS: Final = frozenset({b"connection", b"forwarded", b"x-forwarded-for"})
 
 
-def _sort(headers: RawHeaders, limits: HeadLimits) -> tuple[list[tuple[bytes, bytes]], dict[bytes, bytes]]:
+def _sort(headers: list[HeaderLine], limits: HeadLimits) -> tuple[list[HeaderLine], dict[bytes, bytes]]:
     """Return the headers to hand on and the values that the proxy reads."""
-    passed: list[tuple[bytes, bytes]] = []
+    passed: list[HeaderLine] = []
     named: dict[bytes, bytes] = {}
     size = 0
-    for pair in headers:
-        name, value = pair
-        size += len(name) + len(value) + 4
+    for given in headers:
+        line, value = given, given.value
+        size += len(line.name) + len(value) + 4
         if _BAD_VALUE.search(value):
             raise BadRequest("A header value has a control character (RFC 9110 5.5).")
-        header = limits.names[name]
+        header = line.header
+        if header is None:
+            header = limits.lines.header(line.name)
+            line = HeaderLine(line.name, value, header)
         if header.read is not None:
             if header.read in named:
                 if header.read not in LISTS:
@@ -195,21 +285,19 @@ def _sort(headers: RawHeaders, limits: HeadLimits) -> tuple[list[tuple[bytes, by
             else:
                 named[header.read] = value
         if not header.removed:
-            passed.append(pair)
+            passed.append(line)
     if size > limits.max_header_bytes or len(headers) > _MAX_HEADERS:
         raise HeadersTooLarge(f"The headers exceed {limits.max_header_bytes} bytes or {_MAX_HEADERS} lines.")
     return passed, named
 
 
-def _without_named(
-    passed: list[tuple[bytes, bytes]], connection: bytes, limits: HeadLimits
-) -> list[tuple[bytes, bytes]]:
+def _without_named(passed: list[HeaderLine], connection: bytes) -> list[HeaderLine]:
     """Return *passed* without the headers that *connection*, the value of Connection, names (RFC 9110 7.6.1)."""
-    options = frozenset(option.strip() for option in connection.lower().split(b","))
+    options = frozenset([option.strip() for option in connection.lower().split(b",")])
     if not options - _ORDINARY_OPTIONS:
         return passed
     gone = {_alike(option) for option in options}
-    return [header for header in passed if limits.names[header[0]].alike not in gone]
+    return [line for line in passed if line.header is None or line.header.alike not in gone]
 
 
 def _target(raw: str, limits: HeadLimits) -> Target:

@@ -1,44 +1,62 @@
 """All that can be decided about a request without I/O; the data path executes it, `explain` prints it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from proxy.account import Chosen
 from proxy.callers.caller import Caller
-from proxy.credentials.key import TokenKey
 from proxy.errors import BadRequest, CallerNotAllowed, NoRoute, ProxyError, SideUnknown
 from proxy.migration.board import MigrationBoard
 from proxy.migration.pin import retry_digest, retry_key
 from proxy.migration.side import Choice, Policy, Side, choose_side
-from proxy.routing.head import RequestHead
+from proxy.routing.head import HeaderLine, RequestHead
 from proxy.routing.table import Route, RouteMigration, RouteSide, RouteTable, remember
 from proxy.routing.target import Target
 from proxy.settings.methods import SAFE_METHODS
 
 # Seconds until a caller may ask again whether its retry can be told apart: while pins can't be read, and while one
 # names an upstream that its side has no more, which only an operator or the end of the pin changes.
-_PINS_UNREADABLE_RETRY = 2
-_UPSTREAM_GONE_RETRY = 60
-_LEGACY, _MODERN = Side  # an enum's member costs a call each time it is looked up in its class
+_PINS_UNREADABLE_RETRY: Final = 2
+_UPSTREAM_GONE_RETRY: Final = 60
+# An enum's member costs a call each time it is looked up in its class.
+_LEGACY: Final = Side.LEGACY
+_MODERN: Final = Side.MODERN
 
 
-@dataclass(slots=True)
 class Plan:
     """What will be done: *target* goes to *origin* with a token for *token_key*; *why* says how the side came about.
 
     *way* is where it goes, *start* the first lines of what is sent there. *fallback* is what to do where the modern
-    token is not at hand or was refused, *retry* names the request for a retry pin, "" where it needs none.
+    token is not at hand or was refused, *retry* names the request for a retry pin, "" where it needs none. *chosen* is
+    all that as records tell it.
     """
 
-    route: Route
-    way: RouteSide
-    token_key: TokenKey
-    origin: str
-    target: str
-    side: str
-    why: str
-    fallback: "Plan | None"
-    retry: str
-    start: bytes
+    __slots__ = (
+        "chosen", "fallback", "origin", "retry", "route", "side", "start", "target", "token_key", "way", "why",
+    )  # fmt: skip
+
+    def __init__(
+        self, route: Route, way: "_Way", *, side: str, why: str, fallback: "Plan | None" = None, retry: str = ""
+    ) -> None:
+        there = way.side
+        self.route = route
+        self.way = there
+        self.token_key = there.token_key
+        self.origin = there.origin
+        self.target = way.target
+        self.side = side
+        self.why = why
+        self.fallback = fallback
+        self.retry = retry
+        self.start = way.start
+        key = there.token_key
+        self.chosen = Chosen(
+            route=route.name, upstream=there.upstream, credential=key.credential, audience=key.audience, side=side,
+            why=why,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.route.name} {self.side} to {self.origin}>"
 
 
 @dataclass(slots=True)
@@ -72,10 +90,7 @@ class _Ways:
             way = self.legacy = self.legacy or _way(self.method, self.target, self.route, self.migration.legacy)
         else:
             way = self.modern = self.modern or _way(self.method, self.target, self.route, self.migration.modern)
-        there = way.side
-        return Plan(
-            self.route, there, there.token_key, there.origin, way.target, side, why, fallback, retry, way.start
-        )  # fmt: skip
+        return Plan(self.route, way, side=side, why=why, fallback=fallback, retry=retry)
 
 
 def plan(
@@ -111,8 +126,8 @@ def outbound_target(target: Target, *, strip_prefix: str, prefix: str) -> str:
 
 
 def start_of(method: str, target: str, host_header: str) -> bytes:
-    """Return the first lines of a request to the bank: the request line and Host (RFC 9112 3)."""
-    return f"{method} {target} HTTP/1.1\r\nHost: {host_header}\r\n".encode("ascii")
+    """Return the first lines of a request to the bank: the request line and Host (RFC 9112 3), without a line end."""
+    return f"{method} {target} HTTP/1.1\r\nHost: {host_header}".encode("ascii")
 
 
 def _route(method: str, target: Target, caller: Caller, table: RouteTable) -> Route:
@@ -138,9 +153,8 @@ def _found(method: str, target: Target, caller: Caller, table: RouteTable) -> Pl
     route = _route(method, target, caller, table)
     if route.migration is not None:
         return _Ways(route, route.migration, method, target)
-    own, way = route.own, _way(method, target, route, route.own)
-    why = "the route's own credential"
-    return Plan(route, own, own.token_key, own.origin, way.target, "", why, None, "", way.start)
+    way = _way(method, target, route, route.own)
+    return Plan(route, way, side="", why="the route's own credential")
 
 
 def _way(method: str, target: Target, route: Route, side: RouteSide) -> _Way:
@@ -154,7 +168,7 @@ def _of_side(
     policy = both.migration.policy
     retry, pinned = "", None
     if head.method not in SAFE_METHODS:  # a retry of those can't do anything a second time, so it needs no pin
-        named = retry_key(head.passed)
+        named = retry_key([(line.name, line.value) for line in head.passed])
         if named:
             retry = retry_digest(policy.name, caller.name, named)
             pinned = _pinned_side(both, board, retry, now)
@@ -204,9 +218,12 @@ def _pinned_side(both: _Ways, board: MigrationBoard, retry: str, now: float) -> 
     return pin.side
 
 
-def _sticky_value(policy: Policy, headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+def _sticky_value(policy: Policy, headers: list[HeaderLine]) -> str | None:
     wanted = policy.sticky_header
     if not wanted:
         return None
     name = wanted.lower().encode("ascii")
-    return next((value.decode("latin-1") for header, value in headers if value and header.lower() == name), None)
+    for line in headers:
+        if line.value and line.name.lower() == name:
+            return line.value.decode("latin-1")
+    return None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from proxy.credentials.key import TokenKey
 from proxy.errors import MethodNotAllowed, NoRoute
@@ -10,8 +10,8 @@ from proxy.migration.side import Policy
 from proxy.settings.snapshot import RemintValues
 
 # Callers choose paths, so what is remembered of them is bounded in number and length.
-_REMEMBERED = 1024
-_LONGEST_REMEMBERED = 256
+_REMEMBERED: Final = 1024
+_LONGEST_REMEMBERED: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

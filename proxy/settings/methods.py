@@ -1,4 +1,6 @@
 """Methods as configuration and data path read them."""
 
+from typing import Final
+
 # They change nothing at the bank (RFC 9110 9.2.1): what is asked with them may be broken off, and asked twice.
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})

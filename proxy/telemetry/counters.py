@@ -1,14 +1,15 @@
 """What a worker counts of its exchanges: cheap while a request is finished, summed up once a second for the keeper."""
 
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
+from proxy.account import Account
 from proxy.errors import Sent
 
 # Upper bounds in seconds. OpenTelemetry's advice for HTTP up to 10 s; above it the waits that mean something here: the
-# bank ends a card transaction after 70 s, we give up after 90 s, both sends together end after 200 s.
-DURATION_BOUNDS = (
+# bank ends a card transaction after 70 s, we give up after 90 s, both sends together end after 200 s. They are lists,
+# since of a tuple the compiled code makes a new one for each call.
+_DURATIONS: Final[list[float]] = [
     0.005,
     0.01,
     0.025,
@@ -27,99 +28,21 @@ DURATION_BOUNDS = (
     70.0,
     90.0,
     200.0,
-)
+]
+DURATION_BOUNDS = tuple(_DURATIONS)
 # The proxy's own share of a request: some 30 us of work, some 200 us with a durable intent.
-OVERHEAD_BOUNDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0)
+_OVERHEADS: Final[list[float]] = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0]
+OVERHEAD_BOUNDS = tuple(_OVERHEADS)
 
 # A method outside of RFC 9110 and RFC 5789 is the caller's invention: as a label it would let callers fill our memory.
-METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
-OTHER = "_OTHER"
+METHODS: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
+OTHER: Final = "_OTHER"
 
 Row = list[float]
 
-
-class Attempt(Protocol):
-    """What is counted of one send to the bank."""
-
-    @property
-    def status(self) -> int:
-        """Return the status of the answer, 0 without one."""
-
-    @property
-    def upstream(self) -> str:
-        """Return the upstream's name."""
-
-    @property
-    def credential(self) -> str:
-        """Return the credential's name."""
-
-    @property
-    def sent(self) -> Sent:
-        """Return whether the bank may have it."""
-
-    @property
-    def wait_ms(self) -> float:
-        """Return how long the answer's head was waited for."""
-
-
-class Exchange(Protocol):
-    """What is counted of a finished exchange; names are "" where there is no plan."""
-
-    @property
-    def began(self) -> float:
-        """Return when it began, monotonic seconds."""
-
-    @property
-    def finished(self) -> float:
-        """Return when it ended, monotonic seconds."""
-
-    @property
-    def waited(self) -> float:
-        """Return the seconds spent waiting for caller and bank."""
-
-    @property
-    def method(self) -> str:
-        """Return the caller's method."""
-
-    @property
-    def route(self) -> str:
-        """Return the rule's name."""
-
-    @property
-    def upstream(self) -> str:
-        """Return the upstream's name."""
-
-    @property
-    def credential(self) -> str:
-        """Return the credential's name."""
-
-    @property
-    def status(self) -> int:
-        """Return what the caller got, 0 for nothing."""
-
-    @property
-    def code(self) -> str:
-        """Return the code of the proxy's own answer, else none."""
-
-    @property
-    def origin(self) -> str:
-        """Return who answered: bank or proxy."""
-
-    @property
-    def sent_upstream(self) -> Sent:
-        """Return whether the bank may have the request."""
-
-    @property
-    def replayed(self) -> bool:
-        """Return whether it was sent a second time."""
-
-    @property
-    def note(self) -> str:
-        """Return what the 401 protocol came to."""
-
-    @property
-    def attempts(self) -> Sequence[Attempt]:
-        """Return the sends, in order."""
+# An enum's member costs a call each time it is looked up in its class.
+_YES: Final = Sent.YES
+_NO: Final = Sent.NO
 
 
 class Counters:
@@ -137,34 +60,34 @@ class Counters:
         self._overhead: dict[str, Row] = {}
         self._replays: dict[tuple[str, str], Row] = {}
 
-    def finished(self, exchange: Exchange) -> None:
+    def finished(self, exchange: Account) -> None:
         """Count *exchange*: on the hot path, so plain dictionaries and lists, and nothing built but keys."""
         seconds = exchange.finished - exchange.began
         method = exchange.method
-        route = exchange.route
         sent = exchange.sent_upstream
         key = (
             method if method in METHODS else OTHER,
-            route,
+            exchange.chosen.route,
             exchange.status,
             # An enum's own hash is a Python function; the plain word costs a comparison.
-            "yes" if sent == "yes" else "no" if sent == "no" else "unknown",
+            "yes" if sent is _YES else "no" if sent is _NO else "unknown",
             exchange.code,
         )
-        row, own_row = self._server.get(key) or self._begin(key)
-        row[bisect_left(DURATION_BOUNDS, seconds)] += 1
+        rows = self._server.get(key)
+        if rows is None:
+            rows = self._begin(key)
+        row, own_row = rows
+        row[_bucket(_DURATIONS, seconds)] += 1.0
         row[-1] += seconds
-        own = seconds - exchange.waited
-        if own < 0:
-            own = 0.0
-        own_row[bisect_left(OVERHEAD_BOUNDS, own)] += 1
+        own = max(seconds - exchange.waited, 0.0)
+        own_row[_bucket(_OVERHEADS, own)] += 1.0
         own_row[-1] += own
 
         for attempt in exchange.attempts:
             status = attempt.status
             # What was never sent waited for nothing: it stands in payproxy_errors_total.
-            if status or attempt.sent != "no":
-                self._answered(attempt.upstream, status, attempt.wait_ms / 1000)
+            if status or attempt.sent is not _NO:
+                self._answered(attempt.chosen.upstream, status, attempt.wait_ms / 1000)
         if exchange.replayed or exchange.note:
             self._replay(exchange)
 
@@ -186,26 +109,36 @@ class Counters:
         route = key[1]
         own = self._overhead.get(route)
         if own is None:
-            own = self._overhead[route] = [0] * (len(OVERHEAD_BOUNDS) + 2)
-        rows = self._server[key] = ([0] * (len(DURATION_BOUNDS) + 2), own)
+            own = self._overhead[route] = [0.0] * (len(OVERHEAD_BOUNDS) + 2)
+        rows = self._server[key] = ([0.0] * (len(DURATION_BOUNDS) + 2), own)
         return rows
 
     def _answered(self, upstream: str, status: int, seconds: float) -> None:
         key = (self._addresses.get(upstream, upstream), status)
         row = self._client.get(key)
         if row is None:
-            row = self._client[key] = [0] * (len(DURATION_BOUNDS) + 2)
-        row[bisect_left(DURATION_BOUNDS, seconds)] += 1
+            row = self._client[key] = [0.0] * (len(DURATION_BOUNDS) + 2)
+        row[_bucket(_DURATIONS, seconds)] += 1.0
         row[-1] += seconds
 
-    def _replay(self, exchange: Exchange) -> None:
+    def _replay(self, exchange: Account) -> None:
         outcome = replay_outcome(exchange)
         if outcome:
-            row = self._replays.setdefault((exchange.attempts[0].credential, outcome), [0])
-            row[0] += 1
+            row = self._replays.setdefault((exchange.attempts[0].chosen.credential, outcome), [0.0])
+            row[0] += 1.0
 
 
-def replay_outcome(exchange: Exchange) -> str:
+def _bucket(bounds: list[float], seconds: float) -> int:
+    """Return the index of the first bound that *seconds* does not exceed: nearly always one of the first."""
+    index = 0
+    for bound in bounds:
+        if seconds <= bound:
+            break
+        index += 1
+    return index
+
+
+def replay_outcome(exchange: Account) -> str:
     """Return what a refused token led to, "" if none was refused.
 
     Sent again: succeeded, refused (the other token too) or failed. Not sent again: body_not_held (too large),

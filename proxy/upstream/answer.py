@@ -1,6 +1,5 @@
 """The bank's answer as whoever sent the request sees it."""
 
-import contextlib
 from typing import Protocol
 
 from proxy.errors import UpstreamFault, UpstreamReset
@@ -96,8 +95,9 @@ class Answer:
         parser = self._parser
         try:
             if parser is not None and (self.content_length is None or self.content_length <= limit):
-                with contextlib.suppress(UpstreamFault):  # nobody wants this body, so nobody misses it
-                    while limit >= 0 and not parser.complete:
-                        limit -= len(await self.read())
+                while limit >= 0 and not parser.complete:
+                    limit -= len(await self.read())
+        except UpstreamFault:
+            pass  # nobody wants this body, so nobody misses it
         finally:
             self.release()

@@ -2,9 +2,9 @@
 
 import asyncio
 import select
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from proxy.clock import Clock
 from proxy.errors import (
@@ -16,12 +16,14 @@ from proxy.errors import (
 from proxy.upstream.answer import Answer
 from proxy.upstream.faults import broken, given_up, unsent
 from proxy.upstream.parser import BODILESS, AnswerParser, whole_answer
+from proxy.upstream.reply import Reply
 from proxy.upstream.timer import NEVER, LazyTimer
+from proxy.upstream.tls_transport import TlsTransport
 from proxy.upstream.upload import PIECE_BYTES, send_pieces, send_stream
 from proxy.upstream.waker import Waker
 
-WRITE_HIGH_BYTES = 131072  # unsent bytes of a request at which its sender waits
-READ_HIGH_BYTES = 131072  # unread bytes of an answer at which the socket is not read any more
+WRITE_HIGH_BYTES: Final = 131072  # unsent bytes of a request at which its sender waits
+READ_HIGH_BYTES: Final = 131072  # unread bytes of an answer at which the socket is not read any more
 
 
 class State(Enum):
@@ -34,7 +36,10 @@ class State(Enum):
 
 
 # An enum's member costs a call each time it is looked up in its class.
-_IDLE, _TAKEN, _BUSY, _CLOSED = State
+_IDLE: Final = State.IDLE
+_TAKEN: Final = State.TAKEN
+_BUSY: Final = State.BUSY
+_CLOSED: Final = State.CLOSED
 
 
 class Home(Protocol):
@@ -65,7 +70,7 @@ class Connection(asyncio.Protocol):
         "_home",
         "_idle_since",
         "_idle_timeout",
-        "_new_future",
+        "_loop",
         "_news",
         "_parser",
         "_poll",
@@ -76,6 +81,7 @@ class Connection(asyncio.Protocol):
         "_room",
         "_state",
         "_timer",
+        "_tls",
         "_to_head",
         "_transport",
         "_writing_paused",
@@ -97,13 +103,14 @@ class Connection(asyncio.Protocol):
         self._state = _TAKEN
         self._poll = select.poll()
         self._timer = LazyTimer(self._expired, clock=clock)
-        self._new_future: Callable[[], asyncio.Future[Answer]] = asyncio.get_running_loop().create_future
-        self._reply: asyncio.Future[Answer] | None = None  # what `send` waits for
+        self._loop = asyncio.get_running_loop()
+        self._reply: Reply[Answer] | None = None  # what `send` waits for
         self._news = Waker()  # for the answer's body, and for uploads
         self._room = Waker()  # to write
         self._deadline = NEVER
         self._idle_since = 0.0
         self._to_head = False
+        self._tls: TlsTransport | None = None
         self._parser: AnswerParser | None = None  # of an answer that did not come in one piece
         self._answer: Answer | None = None
         self._failure: ProxyError | None = None
@@ -121,7 +128,7 @@ class Connection(asyncio.Protocol):
         """Tell whether this connection will carry no further byte."""
         return self._state is _CLOSED
 
-    def send_whole(self, message: bytes, *, to_head: bool, now: float, deadline: float) -> "asyncio.Future[Answer]":
+    def send_whole(self, message: bytes, *, to_head: bool, now: float, deadline: float) -> Reply[Answer]:
         """Hand over a whole small request at monotonic *now*; the future gives its answer as soon as its head is there.
 
         What `send` does without a coroutine, for requests that leave in one write; whoever gives up waiting calls
@@ -129,7 +136,7 @@ class Connection(asyncio.Protocol):
         """
         self._begin(to_head=to_head, now=now, deadline=deadline)
         self.sent = self._request_complete = True
-        reply = self._reply = self._new_future()
+        reply = self._reply = Reply[Answer](self._loop)
         self._transport.write(message)
         self._timer.set(min(now + self._response_timeout, deadline))
         return reply
@@ -160,7 +167,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._request_complete = await send_stream(self, head, body, chunked=chunked)
             if self._answer is None and self._state is _BUSY:
-                reply = self._reply = self._new_future()
+                reply = self._reply = Reply[Answer](self._loop)
                 self._timer.set(min(self._clock.monotonic() + self._response_timeout, deadline))
                 return await reply
         except BaseException:
@@ -252,6 +259,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """Take the transport; for TLS, handshake and verification are done."""
         self._transport = transport
+        self._tls = transport if isinstance(transport, TlsTransport) else None
         transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         # POLLIN is also what a closed peer looks like. The raw socket under TLS is the right one to ask: whatever comes
         # on an idle connection, be it an alert, a close or an answer, is reason enough to use another one.
@@ -277,8 +285,10 @@ class Connection(asyncio.Protocol):
                 if found is not None:
                     head, body = found
                     self._timer.expires = NEVER
-                    self._answer = Answer(self, head, body, bodiless=self._to_head or head.status in BODILESS)
-                    self._tell(self._answer)
+                    answer = self._answer = Answer(self, head, body, bodiless=self._to_head or head.status in BODILESS)
+                    if self._tls is not None and self._tls.unfinished:
+                        self.abort()  # the answer is whole, and nobody shall take what has begun for another one
+                    self._tell(answer)
                     return
                 self._parser = AnswerParser(to_head=self._to_head)
             self._feed(self._parser, data)
@@ -304,7 +314,7 @@ class Connection(asyncio.Protocol):
         elif answer is None:
             answer = Answer(self, parser.head, b"", bodiless=parser.bodiless, parser=parser)
         self._answer = answer
-        if parser.surplus:
+        if parser.surplus or (parser.complete and self._tls is not None and self._tls.unfinished):
             self.abort()  # the answer is whole, and nobody shall take the rest for another one
         elif parser.complete:
             self._timer.expires = NEVER
@@ -320,8 +330,7 @@ class Connection(asyncio.Protocol):
             self.wake()
         else:
             self._reply = None
-            if not reply.done():
-                reply.set_result(answer)
+            reply.set_result(answer)  # and the request goes on: nothing may follow
 
     def _whole(self) -> bool:
         """Return whether the answer has come to its end."""
@@ -417,7 +426,7 @@ class Connection(asyncio.Protocol):
             if not self.sent:
                 self._failure = unsent(self._failure.cause or self._failure.detail)
             reply, self._reply = self._reply, None
-            if reply is not None and not reply.done():
+            if reply is not None:
                 reply.set_exception(self._failure)
         self._state = _CLOSED
         self._timer.cancel()

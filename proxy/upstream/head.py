@@ -5,67 +5,122 @@ that recover differently are how one answer becomes two.
 """
 
 import re
+from typing import Final
 
-HEADERS_LIMIT = 200  # aiohttp stops at 128 and nginx has no such limit; the bank sends about 20
+HEADERS_LIMIT: Final = 200  # aiohttp stops at 128 and nginx has no such limit; the bank sends about 20
 
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: (.*))?")
-_CONTROLS = bytes({*range(0x20), 0x7F} - {0x09})  # CR and LF too
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: (.*))?")
+_CONTROLS: Final = bytes({*range(0x20), 0x7F} - {0x09})  # CR and LF too
 
-_LENGTH, _CODING, _CONNECTION, _DROPPED = 1, 2, 3, 4
-_MEANINGS = {b"content-length": _LENGTH, b"transfer-encoding": _CODING, b"connection": _CONNECTION} | dict.fromkeys(
+_PASSED: Final = 0
+_LENGTH: Final = 1
+_CODING: Final = 2
+_CONNECTION: Final = 3
+_DROPPED: Final = 4
+_MEANINGS: Final[dict[bytes, int]] = {
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _CODING,
+    b"connection": _CONNECTION,
+} | dict.fromkeys(
     # Hop-by-hop (RFC 9110 7.6.1), and the one name that only we may use towards callers.
     b"keep-alive proxy-connection te trailer upgrade proxy-authenticate payproxy-request-id".split(),
     _DROPPED,
 )
 # Values of Connection that name no header.
-_NAMELESS = frozenset({b"keep-alive", b"Keep-Alive", b"close", b"Close"})
+_NAMELESS: Final = frozenset({b"keep-alive", b"Keep-Alive", b"close", b"Close"})
+_NO_NAMES: Final[frozenset[bytes]] = frozenset()
 
 
 class HeadRefused(Exception):
     """It is no head; the text names the rule and repeats no byte of it."""
 
 
-class _Lines(dict[bytes, tuple[int, bytes] | None]):
-    """Header lines seen before: None for one that is just handed on, else what it is and its value.
+class _Line:
+    """A header line: what it *means* for us, its *value* if it means anything, and what that says.
 
-    Most lines of a server's answers are the same each time, and a known one costs no call. Bounded, since the bank
-    chooses them; emptied when full, so that lines that never come again don't keep the others out.
+    *length* is that of Content-Length. Of Connection: whether it *closes*, and which other *names* it lists.
     """
 
-    def __missing__(self, line: bytes) -> tuple[int, bytes] | None:
+    __slots__ = ("closes", "length", "means", "names", "value")
+
+    def __init__(self, means: int, value: bytes) -> None:
+        self.means = means
+        self.value = value
+        self.length = 0
+        self.closes = False
+        self.names: frozenset[bytes] = _NO_NAMES
+        if means == _LENGTH:
+            self.length = _length(value)
+        elif means == _CONNECTION:
+            self.closes = b"close" in value.lower()  # taking "closed" for it would only cost a reuse
+            if value not in _NAMELESS:
+                self.names = frozenset([option.strip(b" \t") for option in value.lower().split(b",")]) - {
+                    b"content-length"
+                }
+
+
+class _StatusLine:
+    """A status line: the *status*, the line as HTTP/1.1 has it, and whether the answer is HTTP/1.0's."""
+
+    __slots__ = ("http_1_0", "start", "status")
+
+    def __init__(self, status: int, start: bytes, *, http_1_0: bool) -> None:
+        self.status = status
+        self.start = start
+        self.http_1_0 = http_1_0
+
+
+class _Lines:
+    """Reads lines and remembers what it read: most lines of a server's answers are the same each time.
+
+    Bounded, since the bank chooses them; emptied when full, so that lines that never come again don't keep others out.
+    """
+
+    def __init__(self) -> None:
+        self._headers: dict[bytes, _Line] = {}
+        self._starts: dict[bytes, _StatusLine] = {}
+
+    def header(self, line: bytes) -> _Line:
+        """Return what the header *line* is; raises HeadRefused."""
+        known = self._headers.get(line)
+        return known if known is not None else self._header(line)
+
+    def start(self, line: bytes) -> _StatusLine:
+        """Return what the status *line* says; raises HeadRefused."""
+        known = self._starts.get(line)
+        return known if known is not None else self._start(line)
+
+    def _header(self, line: bytes) -> _Line:
+        _check_text(line)
         name, colon, value = line.partition(b":")
         if not colon:
             raise HeadRefused("a header line has no colon (RFC 9112 5)")
         if not _TOKEN.fullmatch(name):
             raise HeadRefused("a header's name is no token (RFC 9110 5.6.2)")
-        meaning = _MEANINGS.get(name.lower())
-        found = (meaning, value.strip(b" \t")) if meaning is not None else None
+        means = _MEANINGS.get(name.lower(), _PASSED)
+        found = _Line(means, value.strip(b" \t") if means else b"")
         if len(line) <= 128:
-            if len(self) >= 2048:
-                self.clear()
-            self[line] = found
+            if len(self._headers) >= 2048:
+                self._headers.clear()
+            self._headers[line] = found
         return found
 
-
-class _StatusLines(dict[bytes, tuple[int, bytes, bool]]):
-    """Status lines seen before: status, the line as HTTP/1.1 has it, and whether the answer is HTTP/1.0's; bounded."""
-
-    def __missing__(self, line: bytes) -> tuple[int, bytes, bool]:
+    def _start(self, line: bytes) -> _StatusLine:
+        _check_text(line)
         match = _STATUS_LINE.fullmatch(line)
         if match is None:
             raise HeadRefused("not an HTTP/1.0 or HTTP/1.1 status line")
         status = int(match[2])
         if not 100 <= status <= 599:
             raise HeadRefused("the status is not in 200 to 599")
-        found = (status, b"HTTP/1.1 %d %b" % (status, match[3] or b""), match[1] == b"0")
-        if len(self) < 256 and len(line) <= 64:
-            self[line] = found
+        found = _StatusLine(status, b"HTTP/1.1 %d %b" % (status, match[3] or b""), http_1_0=match[1] == b"0")
+        if len(self._starts) < 256 and len(line) <= 64:
+            self._starts[line] = found
         return found
 
 
-_meaning_of = _Lines().__getitem__
-_status_lines = _StatusLines()
+_LINES: Final = _Lines()
 
 
 class AnswerHead:
@@ -78,22 +133,13 @@ class AnswerHead:
 
     __slots__ = ("chunked", "content_length", "lines", "passed", "persistent", "start", "status")
 
-    def __init__(  # noqa: PLR0917 - by position: 0.2 us less, once per request
-        self,
-        status: int,
-        start: bytes,
-        lines: list[bytes],
-        passed: list[bytes],
-        content_length: int | None,
-        chunked: bool,  # noqa: FBT001
-        persistent: bool,  # noqa: FBT001
-    ) -> None:
+    def __init__(self, status: int, start: bytes, lines: list[bytes], passed: list[bytes], *, persistent: bool) -> None:
         self.status = status
         self.start = start
         self.lines = lines
         self.passed = passed
-        self.content_length = content_length
-        self.chunked = chunked
+        self.content_length: int | None = None
+        self.chunked = False
         self.persistent = persistent
 
     @property
@@ -114,29 +160,28 @@ class AnswerHead:
 def read_head(head: bytes) -> AnswerHead:
     """Return what *head*, which ends before its empty line, says; raises HeadRefused."""
     lines = head.split(b"\r\n")
-    if len(head.translate(None, _CONTROLS)) != len(head) - 2 * len(lines) + 2:
-        raise HeadRefused("a control character, or a line that ends in something else than CRLF")
-    if not head.isascii():
-        _check_utf8(head)
-    status, start, http10 = _status_lines[lines[0]]
+    start = _LINES.start(lines[0])
     del lines[0]
     if len(lines) > HEADERS_LIMIT:
         raise HeadRefused("too many headers")
-    passed = []
-    judged = []
-    for line, meaning in zip(lines, map(_meaning_of, lines), strict=True):
-        if meaning is None:
+    passed: list[bytes] = []
+    judged: list[_Line] = []
+    for line in lines:
+        known = _LINES.header(line)
+        means = known.means
+        if means == _PASSED:
             passed.append(line)
-        elif meaning[0] != _DROPPED:
-            judged.append(meaning)
-            if meaning[0] == _LENGTH:
+        elif means != _DROPPED:
+            judged.append(known)
+            if means == _LENGTH:
                 passed.append(line)
-    length, chunked, persistent, named = _judge(judged, http10=http10)
-    if status == 204 and length is not None:
+    answer = AnswerHead(start.status, start.start, lines, passed, persistent=not start.http_1_0)
+    named = _judge(answer, judged, http_1_0=start.http_1_0)
+    if start.status == 204 and answer.content_length is not None:
         named |= {b"content-length"}  # none may be said there (RFC 9110 8.6): some callers would wait for that body
     if named:
-        passed = [line for line in passed if line.partition(b":")[0].lower() not in named]
-    return AnswerHead(status, start, lines, passed, length, chunked, persistent)
+        answer.passed = [line for line in passed if line.partition(b":")[0].lower() not in named]
+    return answer
 
 
 def check_unfinished(start: bytes, fresh: bytes) -> None:
@@ -153,31 +198,36 @@ def check_unfinished(start: bytes, fresh: bytes) -> None:
         raise HeadRefused("a control character, or a line that ends in something else than CRLF")
 
 
-def _judge(judged: list[tuple[int, bytes]], *, http10: bool) -> tuple[int | None, bool, bool, frozenset[bytes]]:
-    """Return content length, whether chunked, whether the connection stays open, and the names Connection lists."""
-    length: int | None = None
-    chunked, persistent = False, not http10
-    named: frozenset[bytes] = frozenset()
-    for meaning, value in judged:
-        if meaning == _CONNECTION:
-            if value not in _NAMELESS:
-                named |= {option.strip(b" \t") for option in value.lower().split(b",")} - {b"content-length"}
-            if b"close" in value.lower():  # taking "closed" for it would only cost a reuse
-                persistent = False
-        elif chunked or length is not None:
+def _judge(answer: AnswerHead, judged: list[_Line], *, http_1_0: bool) -> frozenset[bytes]:
+    """Set how the body of *answer* is framed and whether the connection stays open; return what Connection names."""
+    named: frozenset[bytes] = _NO_NAMES
+    for line in judged:
+        if line.means == _CONNECTION:
+            if line.names:
+                named |= line.names
+            if line.closes:
+                answer.persistent = False
+        elif answer.chunked or answer.content_length is not None:
             raise HeadRefused("more than one framing header")
-        elif meaning == _LENGTH:
-            length = _length(value)
-        elif http10 or value.lower() != b"chunked":
+        elif line.means == _LENGTH:
+            answer.content_length = line.length
+        elif http_1_0 or line.value.lower() != b"chunked":
             raise HeadRefused("Transfer-Encoding is not chunked")
         else:
-            chunked = True
-    return length, chunked, persistent, named
+            answer.chunked = True
+    return named
 
 
-def _check_utf8(head: bytes) -> None:
+def _check_text(line: bytes) -> None:
+    if len(line.translate(None, _CONTROLS)) != len(line):
+        raise HeadRefused("a control character, or a line that ends in something else than CRLF")
+    if not line.isascii():
+        _check_utf8(line)
+
+
+def _check_utf8(line: bytes) -> None:
     try:
-        head.decode()
+        line.decode()
     except UnicodeDecodeError:
         raise HeadRefused("the head is not UTF-8") from None
 

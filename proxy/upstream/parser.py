@@ -4,24 +4,26 @@ Heads are read by `head.py`. llhttp (by httptools, imported nowhere else in this
 proxy must not hand on: bare LF, spaces around sizes, framing headers among the trailers.
 """
 
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from httptools import HttpParserError, HttpResponseParser
 
 from proxy.errors import UpstreamBadResponse
 from proxy.upstream.head import AnswerHead, HeadRefused, check_unfinished, read_head
 
-HEAD_LIMIT = 65536  # bytes of one head: what servers commonly cap request heads at, and far above any real answer
-INFORMATIONAL_LIMIT = 16  # 1xx heads before the answer: one or two are usual (100, 103), a flood is a fault
-FRAMING_LIMIT = 65536  # bytes of chunk sizes, extensions and trailers in a row without a byte of body
+HEAD_LIMIT: Final = (
+    65536  # bytes of one head: what servers commonly cap request heads at, and far above any real answer
+)
+INFORMATIONAL_LIMIT: Final = 16  # 1xx heads before the answer: one or two are usual (100, 103), a flood is a fault
+FRAMING_LIMIT: Final = 65536  # bytes of chunk sizes, extensions and trailers in a row without a byte of body
 
 # What a small buffered piece costs beside its bytes: a bytes object's header and a list slot. Without it, a body of
 # one-byte chunks would hold many times the memory that back-pressure allows.
-_PIECE_OVERHEAD = 64
+_PIECE_OVERHEAD: Final = 64
 
-_HEAD_END = b"\r\n\r\n"
-BODILESS = frozenset({204, 304})
-_CHUNKED_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+_HEAD_END: Final = b"\r\n\r\n"
+BODILESS: Final = frozenset({204, 304})
+_CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def whole_answer(data: bytes, *, to_head: bool) -> tuple[AnswerHead, bytes] | None:

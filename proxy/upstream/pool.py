@@ -2,35 +2,14 @@
 
 import asyncio
 import contextlib
-import ssl
 from collections import deque
-from dataclasses import dataclass
 
 from proxy.clock import Clock
 from proxy.errors import Overloaded
 from proxy.upstream.connection import Connection
-from proxy.upstream.dial import Egress, dial
-from proxy.upstream.faults import HandshakeBroken, unreachable, unsent
-from proxy.upstream.resolver import Address, Lookup, Resolver, system_lookup
-from proxy.upstream.tls import client_context
-from proxy.upstream.tls_transport import ReadBuffer, TlsTransport
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upstream:
-    """A bank base URL and how to speak to it; times in seconds, *egress_proxy* as `http://host:port` or empty."""
-
-    scheme: str
-    host: str
-    port: int
-    connect_timeout: float
-    response_timeout: float
-    idle_timeout: float
-    ca_file: str
-    client_certificate_file: str
-    client_key_file: str
-    egress_proxy: str
-    max_connections: int
+from proxy.upstream.faults import unsent
+from proxy.upstream.opener import Opener, Upstream
+from proxy.upstream.resolver import Lookup, system_lookup
 
 
 class Pool:
@@ -42,22 +21,8 @@ class Pool:
     def __init__(self, upstream: Upstream, *, clock: Clock, lookup: Lookup = system_lookup) -> None:
         self._upstream = upstream
         self._clock = clock
-        self._context: ssl.SSLContext | None = None
-        if upstream.scheme == "https":
-            self._context = client_context(
-                ca_file=upstream.ca_file,
-                certificate_file=upstream.client_certificate_file,
-                key_file=upstream.client_key_file,
-            )
-        host = upstream.host.lower()
-        authority = f"[{host}]:{upstream.port}" if ":" in host else f"{host}:{upstream.port}"
-        self.origin = f"{upstream.scheme}://{authority}"
-        egress = Egress.of(upstream.egress_proxy)
-        self._tunnel_to = authority if egress else ""
-        self._resolver = Resolver(
-            egress.host if egress else host, egress.port if egress else upstream.port, clock=clock, lookup=lookup
-        )
-        self._buffer = ReadBuffer()
+        self._opener = Opener(upstream, clock=clock, lookup=lookup, home=self)
+        self.origin = self._opener.origin
         self._idle: deque[Connection] = deque()  # the last in is the first out, so that those not needed grow old
         self._open: set[Connection] = set()
         self._slots = 0  # connections idle, in use and being opened
@@ -90,6 +55,11 @@ class Pool:
         connection = self.idle()
         if connection is not None:
             return connection
+        # In a task, since time-outs need one and a request has none (see `Drive`).
+        return await asyncio.get_running_loop().create_task(self._connect())
+
+    async def _connect(self) -> Connection:
+        connection: Connection | None
         if self._slots < self._upstream.max_connections:
             self._slots += 1
         else:
@@ -144,14 +114,9 @@ class Pool:
         waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
-            async with asyncio.timeout(self._upstream.connect_timeout):
-                return await waiter
-        except TimeoutError:
-            if waiter.done() and not waiter.cancelled():
-                return waiter.result()  # it came in the very last moment
-            raise Overloaded("All connections to the bank are in use", retry_after=1) from None
+            await asyncio.wait((waiter,), timeout=self._upstream.connect_timeout)
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled():
+            if waiter.done():
                 given = waiter.result()
                 if given is None:
                     self._free_slot()
@@ -161,6 +126,10 @@ class Pool:
         finally:
             with contextlib.suppress(ValueError):
                 self._waiting.remove(waiter)
+        if not waiter.done():
+            waiter.cancel()
+            raise Overloaded("All connections to the bank are in use", retry_after=1)
+        return waiter.result()
 
     def _hand_over(self, given: Connection | None) -> bool:
         """Give a connection or a slot to whoever has waited longest; false when nobody waits."""
@@ -175,67 +144,15 @@ class Pool:
         if not self._hand_over(None):
             self._slots -= 1
 
-    # Opening.
-
     async def _opened(self) -> Connection:
         """Open a connection in a slot that is already counted."""
         if self._closed:
             raise unsent("the pool is closed")
         began = self._clock.monotonic()
-        try:
-            async with asyncio.timeout(self._upstream.connect_timeout):
-                connection = await self._first_that_opens()
-        except (OSError, UnicodeError) as error:  # TimeoutError is an OSError; UnicodeError: a name that IDNA refuses
-            raise unreachable(error, where=f"{self._upstream.host}:{self._upstream.port}") from None
+        connection = await self._opener.open()
         if self._closed or connection.closed:
             connection.abort()
             raise unsent("closed as soon as it was open")
         connection.connect_ms = (self._clock.monotonic() - began) * 1000
         self._open.add(connection)
         return connection
-
-    async def _first_that_opens(self) -> Connection:
-        """Try each address in turn; the time left is shared among those left, so that a dead first one spares some."""
-        addresses = await self._resolver.addresses()
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._upstream.connect_timeout
-        failure: OSError = OSError("the name has no address")
-        for index, address in enumerate(addresses):
-            share = (end - loop.time()) / (len(addresses) - index)
-            try:
-                async with asyncio.timeout(share):
-                    return await self._open_to(address)
-            except ssl.SSLCertVerificationError:
-                raise  # another address of this name would hardly have another certificate
-            except OSError as error:
-                failure = error
-        raise failure
-
-    async def _open_to(self, address: Address) -> Connection:
-        connected = await dial(address, tunnel_to=self._tunnel_to)
-        loop = asyncio.get_running_loop()
-        connection = self._connection()
-        if self._context is None:
-            await loop.create_connection(lambda: connection, sock=connected)
-            return connection
-        secure = TlsTransport(
-            connection, context=self._context, server_hostname=self._upstream.host, buffer=self._buffer
-        )
-        transport, _ = await loop.create_connection(lambda: secure, sock=connected)
-        try:
-            await secure.secured
-        except ConnectionError:
-            raise HandshakeBroken("the connection ended in the handshake") from None
-        except BaseException:
-            transport.close()
-            raise
-        return connection
-
-    def _connection(self) -> Connection:
-        upstream = self._upstream
-        return Connection(
-            clock=self._clock,
-            response_timeout=upstream.response_timeout,
-            idle_timeout=upstream.idle_timeout,
-            home=self,
-        )

@@ -5,11 +5,11 @@ import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from proxy.clock import Clock
 
-CACHE_SECONDS = 10.0  # a failover by DNS is followed within this time
+CACHE_SECONDS: Final = 10.0  # a failover by DNS is followed within this time
 
 Lookup = Callable[[str, int], Sequence[tuple[Any, ...]]]
 

@@ -3,10 +3,11 @@
 import asyncio
 import math
 from collections.abc import Callable
+from typing import Final
 
 from proxy.clock import Clock
 
-NEVER = math.inf
+NEVER: Final = math.inf
 
 
 class LazyTimer:

@@ -48,7 +48,7 @@ def _load_identity(context: ssl.SSLContext, certificate_file: str, key_file: str
     except _PassphraseNeeded:
         raise TlsUnusable(f"{key_file or certificate_file}: is encrypted; a client key must not be") from None
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+        if "KEY_VALUES_MISMATCH" in str(error):  # its reason may be None, which typeshed denies
             raise TlsUnusable(f"{key_file}: is not the key of {certificate_file}") from None
         raise TlsUnusable(f"{certificate_file}, {key_file}: no certificate and key in PEM form") from None
 

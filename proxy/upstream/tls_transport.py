@@ -9,11 +9,11 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 # Of the socket at once; and as much as a TLS record carries (RFC 8446 5.1), so that one read takes one record.
-_READ_BYTES = 131072
-_RECORD_BYTES = 16384
+_READ_BYTES: Final = 131072
+_RECORD_BYTES: Final = 16384
 
 
 class ReadBuffer:
@@ -29,13 +29,14 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     What came without ending in data, half a record or one of another kind, is told by `data_received(b"")`: the socket
     is not readable any more then, and nothing else would show that a record has begun.
+    `unfinished`: behind the data that is being told there is more that did not end.
     `secured` ends with the handshake: it raises ssl.SSLError, ssl.SSLCertVerificationError, or OSError when the
     connection ends before.
     """
 
     __slots__ = (
         "_buffer", "_failure", "_incoming", "_lower", "_open", "_outgoing", "_protocol", "_take", "_tls", "_write",
-        "secured",
+        "secured", "unfinished",
     )  # fmt: skip
 
     _lower: asyncio.Transport
@@ -48,9 +49,12 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
-        self._take = self._tls.read
-        self._write = self._tls.write
+        # What the wrapper calls; without it a Python call less each way.
+        inner: Any = getattr(self._tls, "_sslobj", self._tls)
+        self._take: Any = inner.read
+        self._write: Any = inner.write
         self._open = False
+        self.unfinished = False
         self._failure: Exception | None = None
         self.secured: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -193,6 +197,7 @@ class TlsTransport(asyncio.BufferedProtocol):
             self._failure = error
         if self._outgoing.pending:
             self._flush()
+        self.unfinished = unfinished
         if pieces:
             self._protocol.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if unfinished:

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 # Bodies up to this size leave together with the head in one write; larger ones in pieces of this size, so that an
 # early answer stops them and encrypting one piece never holds the loop for a millisecond.
-PIECE_BYTES = 65536
+PIECE_BYTES: Final = 65536
 
 
 class Writer(Protocol):
@@ -78,6 +78,6 @@ async def _pump(writer: Writer, head: bytes, body: AsyncIterator[bytes], *, chun
         end = (*start, b"0\r\n\r\n") if chunked else start
         return not end or await writer.write(end)
     finally:
-        close = getattr(body, "aclose", None)
+        close = getattr(body, "aclose", None)  # of a generator, as tests have
         if close is not None:
             await close()

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from proxy.errors import BadRequest
-from proxy.forwarding.caller_side import CallerLeft
+from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.routing.head import RawHead
-from proxy.worker.parser import Payload
+from proxy.worker.parser import Payload, WholeBody
 
 
 class ConnectionOfCaller(Protocol):
@@ -16,18 +16,15 @@ class ConnectionOfCaller(Protocol):
     certificate_subject: str
     transport: Any
 
+    @property
+    def clogged(self) -> bool:
+        """Return whether the transport's buffer has no room."""
+
     def wait_for_body(self, on_deadline: Callable[[float], None]) -> None:
         """Call *on_deadline* with the seconds waited if the next piece of the body is late; `disarm` ends it."""
 
     def disarm(self) -> None:
         """Let nothing be due."""
-
-    def draining(self) -> bool:
-        """Return whether connections end with their next answer."""
-
-    @property
-    def clogged(self) -> bool:
-        """Return whether the transport's buffer has no room."""
 
     async def taken(self) -> None:
         """Wait until the transport's buffer has room; raises ConnectionError."""
@@ -36,33 +33,42 @@ class ConnectionOfCaller(Protocol):
         """Cut the connection with a TCP reset."""
 
 
-class CallerRequest:
+class Life:
+    """Whether connections go on; one for all of a listener's."""
+
+    __slots__ = ("draining",)
+
+    def __init__(self) -> None:
+        self.draining = False
+
+
+class CallerRequest(CallerSide):
     """The request with the head *raw* and the body *payload*."""
 
-    __slots__ = ("_abort_when_left", "_connection", "begun", "closing", "left", "payload", "raw")
+    __slots__ = ("_abort_when_left", "_connection", "_life", "_transport", "closing", "payload")
 
-    def __init__(self, connection: ConnectionOfCaller, raw: RawHead, payload: Payload) -> None:
+    def __init__(self, connection: ConnectionOfCaller, raw: RawHead, payload: Payload, life: Life) -> None:
+        transport = connection.transport
+        super().__init__(
+            raw, peer=connection.peer, certificate_subject=connection.certificate_subject, left=transport is None
+        )
         self._connection = connection
+        self._transport = transport
+        self._life = life
         self._abort_when_left: Callable[[], None] | None = None
-        self.raw = raw
         self.payload = payload
-        self.left = connection.transport is None
-        self.begun = False
         self.closing = raw.closes or raw.fault is not None
-
-    @property
-    def peer(self) -> str:
-        """Return the address at the other end, "unix" for a Unix socket."""
-        return self._connection.peer
-
-    @property
-    def certificate_subject(self) -> str:
-        """Return the subject of the caller's certificate (RFC 4514), or ""."""
-        return self._connection.certificate_subject
 
     def body_begun(self) -> bool:
         """Return whether some of the body has arrived."""
         return self.payload.total_bytes > 0 or self.payload.is_eof()
+
+    def whole_body(self) -> bytes | None:
+        """Return the body if all of it came with the head; raises CallerLeft."""
+        if self.left:
+            raise CallerLeft
+        payload = self.payload
+        return payload.read_nowait() if isinstance(payload, WholeBody) else None
 
     async def read_body(self) -> bytes:
         """Return the next piece of the body, b"" at its end; raises CallerLeft or BadRequest (400, 408)."""
@@ -89,7 +95,9 @@ class CallerRequest:
 
     def will_close(self) -> bool:
         """Return whether the connection ends with this answer; once said, it does."""
-        self.closing = self.closing or self._connection.draining() or not self.payload.is_eof()
+        if not self.closing:
+            payload = self.payload
+            self.closing = self._life.draining or not (isinstance(payload, WholeBody) or payload.is_eof())
         return self.closing
 
     def close_after(self) -> None:
@@ -99,11 +107,9 @@ class CallerRequest:
     def write(self, data: bytes) -> None:
         """Send *data* without waiting; nothing happens when the caller has left."""
         self.begun = True
-        transport = self._connection.transport
-        if transport is not None:
-            transport.write(data)
+        if not self.left:
+            self._transport.write(data)
 
-    @property
     def clogged(self) -> bool:
         """Return whether `drain` would wait or raise."""
         return self.left or self._connection.clogged

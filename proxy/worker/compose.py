@@ -22,7 +22,8 @@ from proxy.routing.compile import route_table
 from proxy.routing.head import LOOPBACK_NAMES, HeadLimits
 from proxy.settings.snapshot import ServerValues, Snapshot, UpstreamValues
 from proxy.tokens.board import Board
-from proxy.upstream.pool import Pool, Upstream
+from proxy.upstream.opener import Upstream
+from proxy.upstream.pool import Pool
 from proxy.worker.ledger import WorkerLedger
 from proxy.worker.shift import WorkerShift
 

@@ -6,18 +6,18 @@ import select
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.clock import Clock
 
 # Who had the first word of a handshake has this long for the last: the round trip to any caller's network.
-LAST_HANDSHAKES_SECONDS = 0.3
+LAST_HANDSHAKES_SECONDS: Final = 0.3
 # A queue that does not empty, since the filter is not to be had, keeps no worker from stopping.
-_LONGEST_SECONDS = 5.0
-_SO_ATTACH_FILTER = 26
+_LONGEST_SECONDS: Final = 5.0
+_SO_ATTACH_FILTER: Final = 26
 # A classic BPF program (socket(7)); it sees a segment from the TCP header on, whose byte 13 holds the flags. Accepted
 # connections inherit it, and never get a SYN.
-_DROP_SYN = (
+_DROP_SYN: Final = (
     (0x30, 0, 0, 13),  # load the flags
     (0x54, 0, 0, 0x12),  # of these SYN and ACK
     (0x15, 0, 1, 0x02),  # a SYN alone?

@@ -6,37 +6,36 @@ offered upgrade. A grammar without recovery is small, has one reading, and costs
 """
 
 import re
+from typing import Final
 
 from proxy.errors import BadRequest, HeadersTooLarge, TargetTooLong
-from proxy.routing.head import LISTS, HeaderNames, RawHead
+from proxy.routing.head import CONTROLS, LISTS, HeaderLine, HeaderLines, RawHead, control_fault
 from proxy.routing.target import MAX_TARGET_BYTES
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/([0-9]\.[0-9])" % _TOKEN)
-_VERSIONS = {b"%d.%d" % (major, minor): (major, minor) for major in range(10) for minor in range(10)}
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t\x20-\x7e\x80-\xff]+)?")
-_TRAILER = re.compile(rb"%b:[\t\x20-\x7e\x80-\xff]*" % _TOKEN)
-_DIGITS = re.compile(rb"[0-9]{1,18}")
-_CONTROLS = bytes({*range(0x20), 0x7F} - {0x09})  # CR and LF too
-_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
-_TELLING = _FRAMING | {b"connection"}
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST_LINE: Final = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/([0-9]\.[0-9])" % _TOKEN)
+_VERSIONS: Final = {b"%d.%d" % (major, minor): (major, minor) for major in range(10) for minor in range(10)}
+_CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t\x20-\x7e\x80-\xff]+)?")
+_TRAILER: Final = re.compile(rb"%b:[\t\x20-\x7e\x80-\xff]*" % _TOKEN)
+_DIGITS: Final = re.compile(rb"[0-9]{1,18}")
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 # Request lines remembered, so that a known one costs no match; none with a query, which hardly ever comes again.
-_LINES = 1024
-_LONGEST_LINE = 256
+_LINES: Final = 1024
+_LONGEST_LINE: Final = 256
 
-LONGEST_CHUNK_LINE = 1024
+LONGEST_CHUNK_LINE: Final = 1024
 # What chunk sizes, extensions and trailers may take beside the data; a body in chunks of one byte needs 5 for each.
-CHUNK_OVERHEAD_BYTES = 16384
-CHUNK_OVERHEAD_FACTOR = 8
+CHUNK_OVERHEAD_BYTES: Final = 16384
+CHUNK_OVERHEAD_FACTOR: Final = 8
 # RFC 9112 2.2 has servers skip at least one empty line before a request line.
-EMPTY_LINES = 4
+EMPTY_LINES: Final = 4
 
 
 class HeadParser:
-    """Reads the heads of one listener's connections; remembers names and request lines that it understood."""
+    """Reads the heads of one listener's connections; remembers header and request lines that it understood."""
 
     def __init__(self) -> None:
-        self._names = HeaderNames()
+        self._headers = HeaderLines()
         self._lines: dict[bytes, tuple[str, str, tuple[int, int]]] = {}
 
     def parse(self, head: bytes) -> RawHead:
@@ -48,45 +47,42 @@ class HeadParser:
 
     def _parse(self, head: bytes) -> RawHead:
         lines = head.split(b"\r\n")
-        size = len(head)
-        if len(head.translate(None, _CONTROLS)) != size - 2 * (len(lines) - 1):
-            raise _control_fault(head, len(lines) - 1)
-        method, target, version = self._lines.get(lines[0]) or self._request_line(lines[0])
-        headers: list[tuple[bytes, bytes]] = []
-        passed: list[tuple[bytes, bytes]] = []
+        known = self._lines.get(lines[0])
+        method, target, version = known if known is not None else self._request_line(lines[0])
+        headers: list[HeaderLine] = []
+        passed: list[HeaderLine] = []
         named: dict[bytes, bytes] = {}
-        sorted_size = size + len(lines)  # a line has a name, a colon and a value; a limit counts two bytes more
-        names = self._names
-        del lines[0]
-        for line in lines:
-            name, colon, value = line.partition(b":")
-            if not colon:
-                raise BadRequest("A header line has no colon (RFC 9112 5).")
-            pair = (name, value.strip(b" \t"))
-            headers.append(pair)
-            try:
-                header = names[name]
-            except BadRequest:  # it is told by `RequestHead.of`, after what weighs more
+        sorted_size = len(head) + len(lines)  # a line has a name, a colon and a value; a limit counts two bytes more
+        understood = self._headers
+        for index in range(1, len(lines)):
+            line = understood.read(lines[index])
+            headers.append(line)
+            header = line.header
+            if header is None:
                 sorted_size = 0
                 continue
             read = header.read
             if read is not None:
                 if read in named:
-                    sorted_size *= _comes_again(named, read, pair[1])
+                    if not _comes_again(named, read, line.value):
+                        sorted_size = 0
                 else:
-                    named[read] = pair[1]
+                    named[read] = line.value
             if not header.removed:
-                passed.append(pair)
-        length, chunked, closes = None, False, version < (1, 1)
-        if not _TELLING.isdisjoint(named):
+                passed.append(line)
+        length, chunked, closes = None, False, version[0] < 1 or version == (1, 0)
+        if len(named) > 1 or b"host" not in named:
             length, chunked = _framing(named.get(b"content-length"), named.get(b"transfer-encoding"), version)
-            options = named.get(b"connection", b"").lower()
-            closes = b"close" in options or (closes and b"keep-alive" not in options)
+            if b"connection" in named:
+                options = named[b"connection"].lower()
+                closes = b"close" in options or (closes and b"keep-alive" not in options)
         return RawHead(method, target, version, headers, length, chunked, closes, None, passed, named, sorted_size)
 
     def _request_line(self, line: bytes) -> tuple[str, str, tuple[int, int]]:
         match = _REQUEST_LINE.fullmatch(line)
         if match is None:
+            if len(line.translate(None, CONTROLS)) != len(line):
+                raise control_fault(line)
             raise request_line_fault(line)
         found = (match[1].decode("ascii"), match[2].decode("ascii"), _VERSIONS[match[3]])
         if len(line) <= _LONGEST_LINE and b"?" not in line:
@@ -94,12 +90,6 @@ class HeadParser:
                 self._lines.clear()
             self._lines[line] = found
         return found
-
-
-def _control_fault(head: bytes, breaks: int) -> BadRequest:
-    if head.count(b"\n") != breaks or head.count(b"\r") != breaks:
-        return BadRequest("A line of the head ends in something else than CRLF (RFC 9112 2.2).")
-    return BadRequest("The head has a control character (RFC 9110 5.5).")
 
 
 def _comes_again(named: dict[bytes, bytes], name: bytes, value: bytes) -> bool:
@@ -131,7 +121,7 @@ def _framing(length: bytes | None, coding: bytes | None, version: tuple[int, int
 
 def refused(fault: BadRequest | HeadersTooLarge | TargetTooLong) -> RawHead:
     """Return a head that is nothing but *fault*."""
-    return RawHead(method="-", target="", version=(1, 1), headers=(), fault=fault)
+    return RawHead(method="-", target="", version=(1, 1), headers=[], fault=fault)
 
 
 def request_line_fault(line: bytes) -> BadRequest | TargetTooLong:

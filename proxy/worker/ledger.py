@@ -2,11 +2,12 @@
 
 from collections.abc import Awaitable
 
+from proxy.account import Attempt
 from proxy.clock import Clock
 from proxy.entropy import Entropy, Uuid7s
 from proxy.errors import LogUnavailable
 from proxy.forwarding.caller_side import CallerSide
-from proxy.forwarding.exchange import Attempt, Exchange
+from proxy.forwarding.exchange import Exchange
 from proxy.records.journal import Journal
 from proxy.settings.snapshot import RequestLogValues
 from proxy.telemetry.counters import Counters
@@ -57,11 +58,12 @@ class WorkerLedger:
         self._journal.finish(exchange)
 
     def _index(self, exchange: Exchange) -> tuple[tuple[str, str], ...]:
-        if exchange.head is None or not self._index_headers:
+        head, wanted = exchange.head, self._index_headers
+        if head is None or not wanted:
             return ()
-        wanted = self._index_headers
-        return tuple(
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in exchange.head.passed
-            if name.lower() in wanted
-        )
+        found: list[tuple[str, str]] = []
+        for line in head.passed:
+            header = line.header
+            if header is not None and header.plain in wanted:
+                found.append((line.name.decode("latin-1"), line.value.decode("latin-1")))
+        return tuple(found) if found else ()

@@ -15,14 +15,14 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
-from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
 from proxy.errors import BadRequest
 from proxy.routing.target import MAX_TARGET_BYTES
-from proxy.worker.caller_request import CallerRequest
+from proxy.upstream.reply import Drive, Reply
+from proxy.worker.caller_request import CallerRequest, Life
 from proxy.worker.grammar import HeadParser, refused
-from proxy.worker.parser import RequestParser
+from proxy.worker.parser import NO_BODY, RequestParser
 from proxy.worker.patience import PATIENCE, Deadline, Patience
 from proxy.worker.subject import subject_of
 
@@ -60,7 +60,7 @@ class CallerServer(web.Server):
         self.patience = patience
         self.max_head = max_header_bytes + MAX_TARGET_BYTES
         self.heads = HeadParser()
-        self.draining = False
+        self.life = Life()
         self.crowd = 0  # connections; `connections` makes a list
 
     def __call__(self) -> "CallerConnection":
@@ -69,7 +69,7 @@ class CallerServer(web.Server):
 
     def drain(self) -> None:
         """Close idle connections; the others end with their next answer."""
-        self.draining = True
+        self.life.draining = True
         for connection in self.connections:
             if isinstance(connection, CallerConnection):
                 connection.close_if_idle()
@@ -140,27 +140,42 @@ class CallerConnection(RequestHandler):
         messages = self._requests.feed_data(data)
         if messages:
             self._messages += messages  # type: ignore[arg-type]
-            waiter = self._waiter
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
             if not self._buffer_paused and len(self._messages) >= self._max_msg_queue_size:
                 self._pause_reading_for_buffer()
+            if self._waiter is not None:
+                self._waiter.set_result(None)  # and the request goes its way: nothing may follow
         elif self._awaiting_head and not self._head_begun and not self._messages and self._requests.in_head:
             self._head_begun = True
             self._deadline.arm(self._server.patience.head, self._head_is_late)
 
     async def start(self) -> None:
+        """Serve until the connection ends; requests are driven by `Drive`, this task only waits."""
+        over: asyncio.Future[None] = self._loop.create_future()
+
+        def ended(error: BaseException | None) -> None:
+            if error is not None and not over.done():
+                over.set_exception(error)
+            elif not over.done():
+                over.set_result(None)
+
+        drive = Drive(self._serve_in_order(), loop=self._loop, ended=ended)
+        drive.resume()
+        try:
+            await over
+        finally:
+            if not over.done():
+                drive.cancel()
+
+    async def _serve_in_order(self) -> None:
         """Serve requests in their order until the connection ends."""
         patience = self._server.patience
         try:
             while not self._force_close:
                 if not self._messages:
                     self._awaiting_head = True
-                    self._waiter = self._loop.create_future()
-                    try:
-                        await self._waiter
-                    finally:
-                        self._waiter = None
+                    waiter = self._waiter = Reply[None](self._loop)  # type: ignore[assignment]
+                    await waiter
+                    self._waiter = None
                 request = self._next()
                 await self._server.serve(request)
                 self._current_request = None
@@ -190,7 +205,7 @@ class CallerConnection(RequestHandler):
         message: tuple[Any, Any] = self._messages.popleft()
         self._awaiting_head = self._head_begun = False
         self._deadline.disarm()
-        request = CallerRequest(self, *message)
+        request = CallerRequest(self, message[0], message[1], self._server.life)
         self._current_request = request  # type: ignore[assignment]
         self._requests.message_consumed()
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
@@ -210,10 +225,6 @@ class CallerConnection(RequestHandler):
         """Close the connection if no request is on it, not even the beginning of one."""
         if self._awaiting_head and self._requests.quiet and not self._messages:
             self._close_silently()
-
-    def draining(self) -> bool:
-        """Return whether connections end with their next answer."""
-        return self._server.draining
 
     @property
     def clogged(self) -> bool:
@@ -245,8 +256,8 @@ class CallerConnection(RequestHandler):
         """Have the unfinished head answered in its turn, as the last thing on this connection."""
         fault = BadRequest(f"The request's head did not arrive within {self._server.patience.head:g} s.", status=408)
         self._droppable = _NEVER
-        self._messages.append((refused(fault), EMPTY_PAYLOAD))  # type: ignore[arg-type]
-        if self._waiter is not None and not self._waiter.done():
+        self._messages.append((refused(fault), NO_BODY))  # type: ignore[arg-type]
+        if self._waiter is not None:
             self._waiter.set_result(None)
 
     async def _linger(self, answered: CallerRequest) -> None:
@@ -256,7 +267,7 @@ class CallerConnection(RequestHandler):
             return
         self._droppable = self._server.patience.linger_bytes
         self._requests.end()
-        answered.payload = EMPTY_PAYLOAD
+        answered.payload = NO_BODY
         self._ended = self._loop.create_future()
         self._deadline.arm(self._server.patience.linger, self._end_linger)
         self._buffer_paused = self._reading_paused = False

@@ -80,7 +80,7 @@ class Worker:
             reporting = tasks.create_task(self._report(counters, journal), name="counters to the keeper")
             grace = await self._drain
             await self._clock.sleep(grace)
-            server.draining = True
+            server.life.draining = True
             if self._handed_over:  # the door is another's now, who takes in whoever stands in the queue
                 acceptor.close()
             else:

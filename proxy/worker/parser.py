@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from enum import Enum, auto
+from typing import Final
 
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
@@ -51,6 +52,8 @@ class WholeBody:
         return self.read_nowait()
 
 
+_CR: Final = 13
+NO_BODY: Final = WholeBody(b"")
 Payload = StreamReader | WholeBody
 Message = tuple[RawHead, Payload]
 
@@ -68,7 +71,13 @@ class State(Enum):
 
 
 # An enum's member costs a call each time it is looked up in its class.
-_HEAD, _LENGTH, _SIZE, _CHUNK, _CHUNK_END, _TRAILERS, _DEAD = State
+_HEAD: Final[State] = State.HEAD
+_LENGTH: Final[State] = State.LENGTH
+_SIZE: Final[State] = State.SIZE
+_CHUNK: Final[State] = State.CHUNK
+_CHUNK_END: Final[State] = State.CHUNK_END
+_TRAILERS: Final[State] = State.TRAILERS
+_DEAD: Final[State] = State.DEAD
 
 
 class RequestParser:
@@ -165,7 +174,12 @@ class RequestParser:
         """Do nothing: no upgrade is granted."""
 
     def _take_head(self, buffer: bytes, position: int, messages: list[Message]) -> int:
-        while buffer.startswith(b"\r\n", position) and self._empty_lines < EMPTY_LINES:
+        while (
+            position < len(buffer)
+            and buffer[position] == _CR
+            and buffer.startswith(b"\r\n", position)
+            and self._empty_lines < EMPTY_LINES
+        ):
             position += 2
             self._empty_lines += 1
         end = buffer.find(b"\r\n\r\n", position)
@@ -175,7 +189,7 @@ class RequestParser:
         position = end + 4
         self._empty_lines = 0
         self._waiting += 1
-        payload: Payload = EMPTY_PAYLOAD
+        payload: Payload = NO_BODY
         if raw.fault is not None or raw.method == "CONNECT":
             self._die()
         elif raw.content_length:
@@ -248,7 +262,7 @@ class RequestParser:
         fault = unfinished_fault(self._rest[:kept], self._rest[kept:], limit=self._max_head)
         if fault is not None:
             self._die()
-            messages.append((refused(fault), EMPTY_PAYLOAD))
+            messages.append((refused(fault), NO_BODY))
 
     def _die(self) -> None:
         self._state = _DEAD

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
-_NEVER = float("inf")
+_NEVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,17 +28,18 @@ class Patience:
         return replace(self, body_gap=min(self.body_gap, exchange_timeout))
 
 
-PATIENCE = Patience()
+PATIENCE: Final = Patience()
 
 
 class Deadline:
     """Something that will be due; re-armed per wait at almost no cost, since the loop's timer is moved lazily."""
 
-    __slots__ = ("_due", "_loop", "_on_due", "_timer")
+    __slots__ = ("_due", "_fires", "_loop", "_on_due", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._due = _NEVER
+        self._fires = _NEVER
         self._on_due: Callable[[], None] = self.disarm
         self._timer: asyncio.TimerHandle | None = None
 
@@ -46,10 +48,10 @@ class Deadline:
         self._due = self._loop.time() + seconds
         self._on_due = on_due
         if self._timer is None:
-            self._timer = self._loop.call_at(self._due, self._tick)
-        elif self._timer.when() > self._due:
+            self._set()
+        elif self._fires > self._due:
             self._timer.cancel()
-            self._timer = self._loop.call_at(self._due, self._tick)
+            self._set()
 
     def disarm(self) -> None:
         """Let nothing be due."""
@@ -62,12 +64,16 @@ class Deadline:
             self._timer.cancel()
             self._timer = None
 
+    def _set(self) -> None:
+        self._fires = self._due
+        self._timer = self._loop.call_at(self._due, self._tick)
+
     def _tick(self) -> None:
         self._timer = None
-        if self._due is _NEVER:
+        if self._due == _NEVER:
             return
         if self._loop.time() < self._due - 0.001:
-            self._timer = self._loop.call_at(self._due, self._tick)
+            self._set()
             return
         self._due = _NEVER
         self._on_due()

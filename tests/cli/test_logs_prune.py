@@ -9,7 +9,7 @@ from proxy.records.sinks.sqlite import SqliteSink
 from tests.cli.logs import DATA, make_log
 from tests.cli.support import run
 from tests.records.kept import record
-from tests.records.support import Exchange, MemorySink, complete, open_journal, running_shipper, until
+from tests.records.support import MemorySink, an_exchange, complete, open_journal, running_shipper, until
 
 FEBRUARY = 1_769_904_000.0  # 2026-02-01
 DAY = 86400.0
@@ -96,7 +96,7 @@ async def ship(folder: Path, times: list[float]) -> None:
     async with open_journal(folder / DATA) as journal, running_shipper(folder / DATA, sink) as shipper:
         before = shipper._stream.end.sequence
         for at in times:
-            await complete(journal, Exchange(id=uuid7(SystemEntropy(), at), began_wall=at))
+            await complete(journal, an_exchange(id=uuid7(SystemEntropy(), at), began_wall=at))
         wanted = before + len(times) + (not times)
         await until(lambda: shipper._stream.end.sequence >= wanted and shipper.backlog_records == 0)
 

@@ -19,7 +19,7 @@ def log() -> list[bytes]:
     """Return some records, a second apart."""
     return [
         record(NOW, caller="erp", index=(("merchant-id", "998"), ("requestId", "r0"))),
-        record(NOW + 1, caller="crm", status=502, origin="proxy", code="upstream_reset", sent_upstream=Sent.UNKNOWN),
+        record(NOW + 1, caller="crm", status=502, origin="proxy", code="upstream_reset", sent=Sent.UNKNOWN),
         record(NOW + 2, caller="erp", path=f"/pay/{CARD}", index=(("Idempotency-Key", CARD),)),
         operation(NOW + 3),
         record(NOW + 4, caller="erp", method="=cmd", index=(("merchantId", "998"), ("request-id", '=1+1,"x"'))),

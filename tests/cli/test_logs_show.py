@@ -6,7 +6,7 @@ from proxy.errors import Sent
 from tests.cli.logs import DATA, make_log
 from tests.cli.support import run
 from tests.records.kept import operation, record
-from tests.records.support import NOW, Attempt, Exchange, open_journal
+from tests.records.support import NOW, an_attempt, an_exchange, intend, open_journal
 
 
 def show(folder: Path, text: bytes, *arguments: str) -> str:
@@ -19,8 +19,8 @@ def show(folder: Path, text: bytes, *arguments: str) -> str:
 def test_a_timeline_tells_what_happened_when(tmp_path: Path) -> None:
     """Both attempts with connect and wait, the total, and whether it was sent."""
     attempts = [
-        Attempt(status=401, started_wall=NOW + 0.002, connect_ms=21.5, wait_ms=30.25, token_fingerprint="aa"),
-        Attempt(status=200, started_wall=NOW + 0.1, wait_ms=12, token_fingerprint="bb"),
+        an_attempt(status=401, started_wall=NOW + 0.002, connect_ms=21.5, wait_ms=30.25, token_fingerprint="aa"),
+        an_attempt(status=200, started_wall=NOW + 0.1, wait_ms=12, token_fingerprint="bb"),
     ]
     (line,) = make_log(
         tmp_path, [record(NOW, finished=100.25, attempts=attempts, replayed=True, index=(("request-id", "r1"),))]
@@ -43,8 +43,8 @@ def test_a_timeline_tells_what_happened_when(tmp_path: Path) -> None:
 
 def test_an_exchange_without_an_answer(tmp_path: Path) -> None:
     """Nobody knows, and that is said."""
-    attempts = [Attempt(status=0, sent=Sent.UNKNOWN)]
-    (line,) = make_log(tmp_path, [record(attempts=attempts, status=0, sent_upstream=Sent.UNKNOWN, note="worker_ended")])
+    attempts = [an_attempt(status=0, sent=Sent.UNKNOWN)]
+    (line,) = make_log(tmp_path, [record(attempts=attempts, status=0, note="worker_ended")])
     shown = show(tmp_path, line)
 
     assert "no answer, sent unknown" in shown
@@ -72,11 +72,11 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
 def test_a_request_in_flight_is_found_by_its_intent(tmp_path: Path) -> None:
     """In the journal, which every request that can move money is in before it is sent."""
     make_log(tmp_path, [])
-    exchange = Exchange()
+    exchange = an_exchange()
 
     async def asked() -> str:
         async with open_journal(tmp_path / DATA) as journal:
-            await journal.intend(exchange, exchange.attempts[0])
+            await intend(journal, exchange)
             done = await asyncio.to_thread(run, "logs", "show", exchange.id, cwd=tmp_path)
             return done.stdout
 
@@ -87,6 +87,6 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     """With 1; an id that is none is a usage error."""
     make_log(tmp_path, [])
 
-    assert run("logs", "show", Exchange().id, cwd=tmp_path).returncode == 1
+    assert run("logs", "show", an_exchange().id, cwd=tmp_path).returncode == 1
     for bad in ("x", "", "1234", "zz" * 16):
         assert run("logs", "show", bad, cwd=tmp_path).returncode == 2

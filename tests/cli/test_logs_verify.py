@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from proxy.cli.logs_verify import prove, verify
 from proxy.cli.output import Failure
 from tests.records.chains import Writer, whole
-from tests.records.support import Exchange
+from tests.records.support import an_exchange
 from tests.records.test_copies import jsonl, stored
 
 KEY = b"0123456789abcdef"
@@ -171,9 +171,9 @@ def test_what_is_no_log_is_said(tmp_path: Path) -> None:
 def test_a_body_is_proven(config: Path, tmp_path: Path) -> None:
     """The body of the request, and no other, has the record's HMAC."""
     writer = Writer(tmp_path / "data").start()
-    exchange = Exchange(body_hmac=hmac.new(KEY, BODY, hashlib.sha256).hexdigest())
+    exchange = an_exchange(body_hmac=hmac.new(KEY, BODY, hashlib.sha256).hexdigest())
     writer.put(writer._builder.exchange(exchange)[:-1])
-    without = Exchange()
+    without = an_exchange()
     writer.put(writer._builder.exchange(without)[:-1])
     jsonl(tmp_path / "requests.jsonl", writer.lines)
     (tmp_path / "body").write_bytes(BODY)

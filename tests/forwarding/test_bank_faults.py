@@ -136,7 +136,7 @@ async def test_a_name_without_address_gets_nothing(tmp_path: Path) -> None:
         raise socket.gaierror(socket.EAI_NONAME, f"Name or service not known: {host}")
 
     async with proxy(tmp_path, upstream={"host": "bank.invalid"}) as it:
-        it.gateway.pools["bank"]._resolver = Resolver("bank.invalid", 1, clock=SystemClock(), lookup=no_name)
+        it.gateway.pools["bank"]._opener._resolver = Resolver("bank.invalid", 1, clock=SystemClock(), lookup=no_name)
         reply = await ask(it.port, post())
 
         agrees(reply, await recorded(it), sent="no")
@@ -149,7 +149,7 @@ async def test_of_two_addresses_the_one_that_lives_gets_the_request_once(tmp_pat
         dead, alive = ("127.0.0.1", closed_port()), ("127.0.0.1", it.bank.port)
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in (dead, alive)]
         resolver = Resolver("bank.test", it.bank.port, clock=SystemClock(), lookup=lambda *_: found)
-        it.gateway.pools["bank"]._resolver = resolver
+        it.gateway.pools["bank"]._opener._resolver = resolver
         it.keeper.mint(it.key("open"))
 
         assert (await ask(it.port, post())).status == 200

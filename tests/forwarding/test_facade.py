@@ -51,7 +51,7 @@ async def running(directory: Path, **changes: Any) -> AsyncIterator[Proxy]:
 
 def form(**changes: str) -> bytes:
     """Return the form of the ADFS dance, with *changes*."""
-    assertion = signed(claims(SystemClock.now(), aud=AUD), private_key())
+    assertion = signed(claims(SystemClock().now(), aud=AUD), private_key())
     values = {
         "grant_type": "client_credentials", "client_id": CLIENT_ID, "resource": "JPMC:URI:RS-1",
         "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion,

@@ -61,6 +61,28 @@ async def test_the_pin_stands_before_the_caller_has_its_answer(tmp_path: Path, f
         assert "order-1" not in str(asked)
 
 
+async def test_one_that_waits_for_its_pin_leaves_the_others_alone(tmp_path: Path) -> None:
+    """Its error is nobody else's, at no time: all connections go on, also with pins to wait for."""
+    fates = [says_and_resets(b""), says(answer(500)), says(OK)]
+    async with (
+        moving(tmp_path, modern=fates) as moved,
+        wire(moved.it.port) as failing,
+        wire(moved.it.port) as other,
+    ):
+        moved.it.keeper.keeps = None
+        await failing.send(POST)
+        asked = await _asked(moved)
+        for status in (500, 200):
+            await other.send(post(b"/open/pay"))
+            assert (await other.answer()).status == status
+        moved.it.keeper.pin(asked, kept=True)
+        assert (await failing.answer()).status == 502
+        for caller in (failing, other) * 2:
+            await caller.send(POST)
+            assert (await caller.answer()).status == 200
+        assert [one.code for one in moved.it.ledger.ended] == ["", "", "upstream_reset", "", "", "", ""]
+
+
 @pytest.mark.parametrize("keeps", [False, None], ids=["refused", "no word"])
 async def test_an_answer_goes_out_all_the_same_where_the_pin_can_not_be_kept(
     tmp_path: Path, *, keeps: bool | None

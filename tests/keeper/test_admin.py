@@ -14,7 +14,7 @@ from proxy.keeper.admin_server import AdminServer
 from proxy.telemetry.counters import Counters
 from proxy.telemetry.status import CertificateStatus, Status, TokenState
 from tests.keeper.support import LOOPBACK, Answer, Keeper, get, send
-from tests.telemetry.support import Exchange, no_token, status, token
+from tests.telemetry.support import an_exchange, no_token, status, token
 
 SECURITY_HEADERS = {
     "cache-control": "no-store",
@@ -117,7 +117,7 @@ async def test_metrics_in_the_text_format(place: tuple[str, int] | Path, keeper:
     """A scrape through the socket parses back to what a worker counted, and is true again at the next scrape."""
     counters = Counters(server_addresses={})
     for expected in (1, 2):
-        counters.finished(Exchange(sent_upstream=Sent.YES))
+        counters.finished(an_exchange(sent=Sent.YES))
         keeper.metrics.add(counters.delta())
 
         answer = await get(place, "/metrics")

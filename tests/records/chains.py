@@ -12,7 +12,7 @@ from proxy.records.record import RecordBuilder, RecordContext
 from proxy.records.signed_landmarks import SignedLandmarks
 from proxy.records.tombstone import Tombstone
 from proxy.records.verify import Verdict, Verifier
-from tests.records.support import CONTEXT, Exchange
+from tests.records.support import CONTEXT, an_exchange
 
 MASK = Mask(b"0" * 32)
 
@@ -39,7 +39,7 @@ class Writer:
     def exchanges(self, number: int) -> "Writer":
         """Append exchanges."""
         for _ in range(number):
-            self.put(self._builder.exchange(Exchange())[:-1])
+            self.put(self._builder.exchange(an_exchange())[:-1])
         return self
 
     def start(self) -> "Writer":

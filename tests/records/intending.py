@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.records.support import Exchange, make_journal
+from tests.records.support import an_exchange, intend, make_journal
 
 
 async def main(directory: Path, worker: str) -> None:
@@ -18,8 +18,8 @@ async def main(directory: Path, worker: str) -> None:
 
     async def send() -> None:
         while True:
-            exchange = Exchange()
-            await journal.intend(exchange, exchange.attempts[0])
+            exchange = an_exchange()
+            await intend(journal, exchange)
             os.write(1, f"{exchange.id}\n".encode())
 
     async with asyncio.TaskGroup() as tasks:

@@ -10,14 +10,14 @@ from proxy.records.chain import GENESIS, chained
 from proxy.records.line import line
 from proxy.records.mask import Mask
 from proxy.records.record import RecordBuilder
-from tests.records.support import CONTEXT, NOW, Exchange
+from tests.records.support import CONTEXT, NOW, an_exchange
 
 MASK = Mask(b"k" * 32)
 
 
 def record(at: float = NOW, **values: Any) -> bytes:
     """Return the record of an exchange that began *at* epoch seconds, not yet in a chain."""
-    exchange = Exchange(**{"id": uuid7(SystemEntropy(), at), "began_wall": at, **values})
+    exchange = an_exchange(**{"id": uuid7(SystemEntropy(), at), "began_wall": at, **values})
     return RecordBuilder(CONTEXT, MASK).exchange(exchange)[:-1]
 
 

@@ -6,10 +6,10 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from proxy.account import Account, Attempt, Chosen
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy, uuid7
 from proxy.errors import LogUnavailable, Sent
@@ -22,65 +22,50 @@ from proxy.records.sinks.sink import Sink, SinkUnavailable
 CONTEXT = RecordContext(environment="mock", instance="host-1", config_digest="0123456789abcdef")
 NOW = 1_800_000_000.123456
 SPOOL_BYTES = 64 * 1024 * 1024
+CHOICE = {
+    "route": "payments", "upstream": "payments", "credential": "login", "audience": "jpm:uri:prod:payments",
+    "side": "modern", "why": "the route's only credential",
+}  # fmt: skip
 
 
-@dataclass(slots=True, kw_only=True)
-class Attempt:
-    """One send."""
-
-    number: int = 1
-    started_wall: float = NOW + 0.001
-    status: int = 200
-    token_fingerprint: str = "0123456789abcdef"
-    sent: Sent = Sent.YES
-    connect_ms: float = 0.0
-    wait_ms: float = 12.3456
-    side: str = "modern"
+def a_choice(**changes: str) -> Chosen:
+    """Return a rule and what it led to, with *changes*."""
+    return Chosen(**(CHOICE | changes))
 
 
-@dataclass(slots=True, kw_only=True)
-class Exchange:
-    """One request after its end."""
+def an_attempt(number: int = 1, *, side: str = "modern", **changes: Any) -> Attempt:
+    """Return one send to *side*, with *changes*."""
+    attempt = Attempt(
+        number,
+        chosen=a_choice(side=side),
+        started_wall=changes.pop("started_wall", NOW + 0.001),
+        token_fingerprint=changes.pop("token_fingerprint", "0123456789abcdef"),
+        connect_ms=changes.pop("connect_ms", 0.0),
+    )
+    values: dict[str, Any] = {"status": 200, "sent": Sent.YES, "wait_ms": 12.3456}
+    for name, value in (values | changes).items():
+        setattr(attempt, name, value)
+    return attempt
 
-    id: str = field(default_factory=lambda: uuid7(SystemEntropy(), NOW))
-    began_wall: float = NOW
-    began: float = 100.0
-    finished: float = 100.0125
-    caller: str = "erp"
-    caller_proof: str = "network+key"
-    client_address: str = "10.20.1.2"
-    method: str = "POST"
-    path: str = "/payment/v2/payments"
-    query_keys: tuple[str, ...] = ()
-    route: str = "payments"
-    upstream: str = "payments"
-    credential: str = "login"
-    audience: str = "jpm:uri:prod:payments"
-    side: str = "modern"
-    why: str = "the route's only credential"
-    attempts: list[Attempt] = field(default_factory=lambda: [Attempt()])
-    status: int = 200
-    origin: str = "bank"
-    code: str = ""
-    cause: str = ""
-    sent_upstream: Sent = Sent.YES
-    replayed: bool = False
-    note: str = ""
-    caller_left: bool = False
-    request_bytes: int = 1024
-    body_hmac: str = ""
-    response_bytes: int = 541
-    waited: float = 0.012
-    index: tuple[tuple[str, str], ...] = ()
-    retry: str = ""
 
-    @property
-    def parties(self) -> tuple[str, str, str, str, str, str, str, str, str, str]:
-        """Return who asked whom."""
-        return (
-            self.caller, self.caller_proof, self.client_address, self.method,
-            self.route, self.upstream, self.credential, self.audience, self.side, self.why,
-        )  # fmt: skip
+def an_exchange(*, sent: Sent = Sent.YES, **changes: Any) -> Account:
+    """Return one request after its end, with *changes*; members of its choice go there, *sent* to its only attempt."""
+    choice = a_choice(**{name: changes.pop(name) for name in CHOICE if name in changes})
+    account = Account(
+        changes.pop("id", None) or uuid7(SystemEntropy(), NOW),
+        began=100.0,
+        began_wall=NOW,
+        client_address="10.20.1.2",
+        method="POST",
+    )
+    values: dict[str, Any] = {
+        "finished": 100.0125, "waited": 0.012, "caller": "erp", "caller_proof": "network+key",
+        "path": "/payment/v2/payments", "chosen": choice, "attempts": [an_attempt(sent=sent)],
+        "status": 200, "origin": "bank", "request_bytes": 1024, "response_bytes": 541,
+    }  # fmt: skip
+    for name, value in (values | changes).items():
+        setattr(account, name, value)
+    return account
 
 
 def make_journal(
@@ -111,17 +96,23 @@ async def open_journal(
         await journal.close()
 
 
-async def complete(journal: Journal, exchange: Exchange) -> None:
+async def intend(journal: Journal, exchange: Account) -> None:
+    """Return once the intent of *exchange* is taken, where it is durable: on disk."""
+    waiter = journal.intend(exchange, exchange.attempts[0])
+    if waiter is not None:
+        await waiter
+
+
+async def complete(journal: Journal, exchange: Account) -> None:
     """Let *exchange* be sent and end."""
-    await journal.intend(exchange, exchange.attempts[0])
+    await intend(journal, exchange)
     journal.finish(exchange)
 
 
-async def intends(journal: Journal, exchange: Exchange | None = None) -> bool:
+async def intends(journal: Journal, exchange: Account | None = None) -> bool:
     """Return whether an intent of *exchange* is taken."""
-    exchange = exchange or Exchange()
     try:
-        await journal.intend(exchange, exchange.attempts[0])
+        await intend(journal, exchange or an_exchange())
     except LogUnavailable:
         return False
     return True

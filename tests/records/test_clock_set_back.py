@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from proxy.account import Account
 from proxy.clock import timestamp
 from proxy.entropy import SystemEntropy, Uuid7s
 from proxy.records.checkpoint_key import checkpoint_key
@@ -13,7 +14,7 @@ from proxy.records.keeper_records import KeeperRecords
 from proxy.records.shipper import LANDMARK_SECONDS, Shipper
 from proxy.records.signed_landmarks import SignedLandmarks
 from tests.records.chains import MASK, told, verdict
-from tests.records.support import CONTEXT, SPOOL_BYTES, Attempt, Exchange, complete
+from tests.records.support import CONTEXT, SPOOL_BYTES, an_attempt, an_exchange, complete, intend
 from tests.records.test_signed_landmarks import KeptSink
 from tests.support.clock import ManualClock
 
@@ -70,10 +71,10 @@ async def test_what_was_in_flight_is_told_although_the_clock_was_set_back(tmp_pa
     journal = _journal(tmp_path, clock)
     await journal.open()
     open_before = _exchange(ids, clock)
-    await journal.intend(open_before, open_before.attempts[0])
+    await intend(journal, open_before)
     clock.set_wall(clock.now() - HOUR)
     open_after = _exchange(ids, clock)
-    await journal.intend(open_after, open_after.attempts[0])
+    await intend(journal, open_after)
     await journal.close()
     shipper = _shipper(tmp_path, clock, sink)
     running = asyncio.ensure_future(shipper.run())
@@ -100,9 +101,9 @@ class _Sink(KeptSink):
         return [record for record in self.records if record.get("event") == "checkpoint"]
 
 
-def _exchange(ids: Uuid7s, clock: ManualClock) -> Exchange:
+def _exchange(ids: Uuid7s, clock: ManualClock) -> Account:
     now = clock.now()
-    return Exchange(id=ids.next(now), began_wall=now, attempts=[Attempt(started_wall=now)])
+    return an_exchange(id=ids.next(now), began_wall=now, attempts=[an_attempt(started_wall=now)])
 
 
 def _journal(directory: Path, clock: ManualClock) -> Journal:

@@ -8,7 +8,7 @@ from proxy.records.copies import CopyUnreadable, database_lines, lines_of, recor
 from proxy.records.sinks.sqlite import SqliteSink
 from proxy.records.stream import Progress, Stream
 from tests.records.chains import Writer, told, verdict, whole
-from tests.records.support import Exchange
+from tests.records.support import an_exchange
 
 
 def jsonl(path: Path, lines: list[bytes]) -> Path:
@@ -61,7 +61,7 @@ def test_the_stream_is_read_without_its_marks(tmp_path: Path) -> None:
     stream = Stream(tmp_path / "stream", segment_bytes=1500)
     stream.open()
     for _ in range(10):
-        stream.append([builder.exchange(Exchange())[:-1]] * 2, Progress(journals={"w1-1.jsonl": 7}))
+        stream.append([builder.exchange(an_exchange())[:-1]] * 2, Progress(journals={"w1-1.jsonl": 7}))
     stream.close()
 
     found = [line.text for line in lines_of([tmp_path / "stream"])]

@@ -1,4 +1,5 @@
 import asyncio
+import math
 import threading
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import pytest
 from proxy.clock import SystemClock
 from tests.records.faults import SlowDisk
 from tests.records.support import (
-    Exchange,
+    an_exchange,
     complete,
+    intend,
     intends,
     journal_lines,
     make_journal,
@@ -20,9 +22,9 @@ from tests.records.support import (
 
 async def test_an_intent_is_in_the_file_when_intend_returns(tmp_path: Path) -> None:
     """With all that is known of the exchange by then."""
-    exchange = Exchange()
+    exchange = an_exchange()
     async with open_journal(tmp_path) as journal:
-        await journal.intend(exchange, exchange.attempts[0])
+        await intend(journal, exchange)
 
         (line,) = journal_lines(tmp_path)
 
@@ -60,7 +62,7 @@ async def test_async_durability_does_not_wait(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("durable", [True, False])
 async def test_intents_are_written_in_the_order_in_which_they_were_asked_for(tmp_path: Path, *, durable: bool) -> None:
     """Many in one turn of the loop, and turn after turn."""
-    exchanges = [Exchange() for _ in range(90)]
+    exchanges = [an_exchange() for _ in range(90)]
     async with open_journal(tmp_path, durable=durable) as journal:
         for at in range(0, 90, 30):
             assert all(await asyncio.gather(*(intends(journal, exchange) for exchange in exchanges[at : at + 30])))
@@ -84,7 +86,7 @@ async def test_an_async_intent_does_not_stay_in_memory(tmp_path: Path) -> None:
 
 async def test_close_writes_the_intents_of_the_same_turn(tmp_path: Path) -> None:
     """What `intend` took is in the file, though nobody waited for it."""
-    exchange = Exchange()
+    exchange = an_exchange()
     async with open_journal(tmp_path, durable=False) as journal:
         assert await intends(journal, exchange)
 
@@ -103,7 +105,7 @@ async def test_close_answers_those_who_wait(tmp_path: Path) -> None:
 
 async def test_no_record_comes_before_its_intent(tmp_path: Path) -> None:
     """Exchanges may end in the turn in which they began: a reader would take the intent for one without an end."""
-    exchanges = [Exchange() for _ in range(100)]
+    exchanges = [an_exchange() for _ in range(100)]
     async with open_journal(tmp_path, durable=False) as journal:
         for exchange in exchanges:
             await complete(journal, exchange)
@@ -129,7 +131,7 @@ async def test_an_intent_whose_caller_leaves_in_the_same_turn_disturbs_no_other(
 
 async def test_finish_never_waits_and_close_writes_everything(tmp_path: Path) -> None:
     """A thousand exchanges that end in one turn of the loop are all in the file after close."""
-    exchanges = [Exchange() for _ in range(1000)]
+    exchanges = [an_exchange() for _ in range(1000)]
     async with open_journal(tmp_path) as journal:
         for exchange in exchanges:
             journal.finish(exchange)
@@ -140,16 +142,16 @@ async def test_finish_never_waits_and_close_writes_everything(tmp_path: Path) ->
 async def test_a_single_finished_exchange_does_not_wait_for_others(tmp_path: Path) -> None:
     """It is in the file some milliseconds later."""
     async with open_journal(tmp_path) as journal:
-        journal.finish(Exchange())
+        journal.finish(an_exchange())
 
         await until(lambda: journal_lines(tmp_path), seconds=2)
 
 
 async def test_a_record_that_cannot_be_built_is_told(tmp_path: Path) -> None:
     """It takes no other record with it."""
-    good = Exchange()
+    good = an_exchange()
     async with open_journal(tmp_path) as journal:
-        journal.finish(Exchange(finished="late"))  # type: ignore[arg-type]
+        journal.finish(an_exchange(finished=math.inf))
         journal.finish(good)
 
     lost, told = journal_lines(tmp_path)

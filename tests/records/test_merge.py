@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from proxy.account import Account
 from proxy.records.merge import Merger
 from proxy.records.stream import Position, Stream
 from tests.records.faults import SlowDisk
-from tests.records.support import Exchange, complete, open_journal
+from tests.records.support import an_exchange, complete, open_journal
 from tests.support.clock import ManualClock
 
 
@@ -27,9 +28,9 @@ class Reader:
 
 
 @pytest.fixture
-async def exchanges(tmp_path: Path) -> list[Exchange]:
+async def exchanges(tmp_path: Path) -> list[Account]:
     """Return exchanges that a worker, which has ended, left in its journal."""
-    exchanges = [Exchange() for _ in range(10)]
+    exchanges = [an_exchange() for _ in range(10)]
     async with open_journal(tmp_path) as journal:
         for exchange in exchanges:
             await complete(journal, exchange)
@@ -37,7 +38,7 @@ async def exchanges(tmp_path: Path) -> list[Exchange]:
 
 
 def test_an_append_that_failed_is_made_up_for(
-    tmp_path: Path, exchanges: list[Exchange], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, exchanges: list[Account], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was read from the journals and did not get into the stream is read again."""
     reader = Reader(tmp_path)
@@ -54,7 +55,7 @@ def test_an_append_that_failed_is_made_up_for(
 
 
 def test_a_journal_stays_until_the_stream_is_on_disk(
-    tmp_path: Path, exchanges: list[Exchange], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, exchanges: list[Account], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the stream can't be synced, the journal goes once every sink has its records."""
     reader = Reader(tmp_path)
@@ -72,7 +73,7 @@ def test_a_journal_stays_until_the_stream_is_on_disk(
     reader.stream.close()
 
 
-def test_a_new_merger_goes_on_where_the_last_one_was(tmp_path: Path, exchanges: list[Exchange]) -> None:
+def test_a_new_merger_goes_on_where_the_last_one_was(tmp_path: Path, exchanges: list[Account]) -> None:
     """Even if the journal is still there, its records don't come twice."""
     first = Reader(tmp_path)
     first.merger._may_remove = bool  # type: ignore[method-assign]

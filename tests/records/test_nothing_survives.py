@@ -26,7 +26,7 @@ from proxy.records.sinks.sqlite import SqliteSink
 from proxy.records.sinks.stdout import StdoutSink
 from tests.records.chains import MASK
 from tests.records.sinks.collector import collector
-from tests.records.support import CONTEXT, Exchange, complete, open_journal, running_shipper, until
+from tests.records.support import CONTEXT, an_exchange, complete, open_journal, running_shipper, until
 
 # What it is written in, for a test to look for, and what must not be found.
 Planted = tuple[str, str]
@@ -73,7 +73,7 @@ def tokens(draw: st.DrawFn) -> Planted:
 
 WORDS = st.text("abcdefgh /._", max_size=12)
 PLANTED = st.tuples(WORDS, st.one_of(cards(), ibans(), tokens()), WORDS)
-PLACES = ("path", "query_keys", "index", "cause", "reason", "error")
+PLACES = ("path", "query", "index", "cause", "reason", "error")
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -139,7 +139,7 @@ async def _through_every_sink(directory: Path, texts: list[str]) -> dict[str, st
                     )
                     leave_record(directory, records.mint_failed(failed), entropy=entropy)
                 else:
-                    await complete(journal, Exchange(**_planted(place, text)))
+                    await complete(journal, an_exchange(**_planted(place, text)))
             await until(lambda: shipper._stream.end.sequence >= number and shipper.backlog_records == 0)
         seen = [str(one) for one in (*it.logs, *it.spans)]
         assert len(it.logs) == number
@@ -160,7 +160,7 @@ def _databases(directory: Path) -> str:
 def _planted(place: str, text: str) -> dict[str, Any]:
     kinds: dict[str, Callable[[str], Any]] = {
         "path": lambda text: f"/{text}",
-        "query_keys": lambda text: (text,),
+        "query": lambda text: f"?{text}",
         "index": lambda text: (("Request-Id", text),),
         "cause": str,
     }

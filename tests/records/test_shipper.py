@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ from proxy.records.segment import spool_size
 from proxy.records.shipper import Shipper
 from tests.records.faults import SlowDisk
 from tests.records.support import (
-    Exchange,
     MemorySink,
+    an_exchange,
     complete,
+    intend,
     journal_lines,
     open_journal,
     promised_until_killed,
@@ -28,7 +30,7 @@ from tests.records.support import (
 async def test_records_reach_every_sink_numbered(tmp_path: Path) -> None:
     """Intents stay behind; each record comes once, with its place in the one stream."""
     one, two = MemorySink("one"), MemorySink("two")
-    exchanges = [Exchange() for _ in range(100)]
+    exchanges = [an_exchange() for _ in range(100)]
     async with open_journal(tmp_path) as journal, running_shipper(tmp_path, one, two) as shipper:
         for exchange in exchanges:
             await complete(journal, exchange)
@@ -50,7 +52,7 @@ async def test_workers_share_one_stream(tmp_path: Path) -> None:
         running_shipper(tmp_path, sink),
     ):
         for _ in range(50):
-            await asyncio.gather(complete(first, Exchange()), complete(second, Exchange()))
+            await asyncio.gather(complete(first, an_exchange()), complete(second, an_exchange()))
         await until(lambda: len(sink.records) == 100)
 
     assert [record["sequence"] for record in sink.records] == list(range(1, 101))
@@ -76,7 +78,7 @@ async def test_a_worker_that_ended_well_leaves_nothing(tmp_path: Path) -> None:
     sink = MemorySink()
     async with running_shipper(tmp_path, sink) as shipper:
         async with open_journal(tmp_path) as journal:
-            await complete(journal, Exchange())
+            await complete(journal, an_exchange())
         await shipper.worker_ended("w1")
 
     assert [record["note"] for record in sink.records] == [""]
@@ -85,9 +87,9 @@ async def test_a_worker_that_ended_well_leaves_nothing(tmp_path: Path) -> None:
 
 async def test_nobody_has_to_say_that_a_worker_ended(tmp_path: Path) -> None:
     """After keeper and worker died together the next keeper sees it by the lock that nobody holds."""
-    exchange = Exchange()
+    exchange = an_exchange()
     async with open_journal(tmp_path) as journal:
-        await journal.intend(exchange, exchange.attempts[0])
+        await intend(journal, exchange)
     sink = MemorySink()
 
     async with running_shipper(tmp_path, sink):
@@ -98,10 +100,10 @@ async def test_nobody_has_to_say_that_a_worker_ended(tmp_path: Path) -> None:
 
 async def test_a_living_worker_is_not_called_ended(tmp_path: Path) -> None:
     """A keeper that starts while an old worker drains waits for its record."""
-    exchange = Exchange()
+    exchange = an_exchange()
     sink = MemorySink()
     async with open_journal(tmp_path) as journal:
-        await journal.intend(exchange, exchange.attempts[0])
+        await intend(journal, exchange)
         async with running_shipper(tmp_path, sink):
             pass
         assert sink.records == []
@@ -115,7 +117,7 @@ async def test_a_living_worker_is_not_called_ended(tmp_path: Path) -> None:
 async def test_a_restarted_shipper_neither_loses_nor_repeats(tmp_path: Path) -> None:
     """After a clean stop every record came exactly once, whatever was written in between."""
     sink = MemorySink()
-    exchanges = [Exchange() for _ in range(60)]
+    exchanges = [an_exchange() for _ in range(60)]
     async with open_journal(tmp_path) as journal:
         for turn in range(3):
             async with running_shipper(tmp_path, sink):
@@ -133,7 +135,7 @@ async def test_a_restarted_shipper_neither_loses_nor_repeats(tmp_path: Path) -> 
 async def test_a_killed_shipper_loses_nothing(tmp_path: Path) -> None:
     """Cancelled at any moment: all records come, repeated ones with the same id and number."""
     sink = MemorySink()
-    exchanges = [Exchange() for _ in range(300)]
+    exchanges = [an_exchange() for _ in range(300)]
     async with open_journal(tmp_path) as journal:
         for exchange in exchanges:
             await complete(journal, exchange)
@@ -160,7 +162,7 @@ async def test_a_sink_that_is_away_holds_up_no_other(tmp_path: Path) -> None:
     away.available = False
     async with open_journal(tmp_path) as journal, running_shipper(tmp_path, away, well, events=events) as shipper:
         for _ in range(100):
-            await complete(journal, Exchange())
+            await complete(journal, an_exchange())
         await until(lambda: len(well.records) == 100)
         assert away.records == []
         assert shipper.backlog_records == 100
@@ -179,7 +181,7 @@ async def test_what_a_sink_did_not_take_is_kept_over_a_restart(tmp_path: Path) -
     sink.available = False
     async with open_journal(tmp_path) as journal:
         async with running_shipper(tmp_path, sink, patience=0.1):
-            await complete(journal, Exchange())
+            await complete(journal, an_exchange())
             await until(lambda: len(journal_lines(tmp_path)) == 2)
         sink.available = True
         async with running_shipper(tmp_path, sink):
@@ -200,7 +202,7 @@ async def test_a_sink_that_is_away_lets_the_spool_grow_to_its_bound_and_no_furth
     ):
         with contextlib.suppress(LogUnavailable):
             while True:
-                exchange = Exchange(path="/" + "x" * 2000)
+                exchange = an_exchange(path="/" + "x" * 2000)
                 await complete(journal, exchange)
                 exchanges.append(exchange)
                 if len(exchanges) % 100 == 0:
@@ -209,7 +211,7 @@ async def test_a_sink_that_is_away_lets_the_spool_grow_to_its_bound_and_no_furth
 
         sink.available = True
         await until(journal.usable, seconds=30)
-        await complete(journal, Exchange())
+        await complete(journal, an_exchange())
         await until(lambda: len(set(sink.ids)) >= len(exchanges), seconds=30)
         assert shipper.dropped == {"memory": 0}
 
@@ -224,7 +226,7 @@ async def test_journals_are_removed_once_their_records_are_in_the_stream(tmp_pat
         running_shipper(tmp_path, sink),
     ):
         for _ in range(1000):
-            await complete(journal, Exchange())
+            await complete(journal, an_exchange())
         await until(lambda: len(sink.records) == 1000)
         await until(lambda: len(list((tmp_path / "journal").glob("*.jsonl"))) == 1)
 
@@ -235,7 +237,7 @@ async def test_a_stream_that_cannot_be_written_leaves_everything_in_the_journals
     events: list[Event] = []
     (tmp_path / "stream" / "records-1.jsonl").mkdir(parents=True)
     async with open_journal(tmp_path) as journal, running_shipper(tmp_path, sink, events=events):
-        await complete(journal, Exchange())
+        await complete(journal, an_exchange())
         await until(lambda: events)
         assert isinstance(events[0], StreamFailed)
         assert len(journal_lines(tmp_path)) >= 1
@@ -248,11 +250,11 @@ async def test_no_sink_has_what_is_not_on_disk(tmp_path: Path, monkeypatch: pyte
     """A machine that dies would give the same numbers and hashes to other records."""
     sink = MemorySink()
     async with open_journal(tmp_path, durable=False) as journal, running_shipper(tmp_path, sink) as shipper:
-        await complete(journal, Exchange())
+        await complete(journal, an_exchange())
         await until(lambda: len(sink.records) == 1)
         disk = SlowDisk(monkeypatch)
         disk.go.clear()
-        await complete(journal, Exchange())
+        await complete(journal, an_exchange())
         await until(lambda: shipper._stream.end.sequence == 2)
         await until(lambda: disk.syncs)
         assert len(sink.records) == 1
@@ -295,14 +297,14 @@ async def test_a_stream_that_cannot_be_read_stops_nothing(tmp_path: Path) -> Non
     events: list[Event] = []
     file, hidden = tmp_path / "stream" / "records-1.jsonl", tmp_path / "hidden"
     async with open_journal(tmp_path) as journal, running_shipper(tmp_path, sink, events=events) as shipper:
-        await complete(journal, Exchange())
+        await complete(journal, an_exchange())
         await until(lambda: shipper.backlog_records == 1)
-        await complete(journal, Exchange())
+        await complete(journal, an_exchange())
         await until(lambda: shipper.backlog_records == 2)
         file.rename(hidden)
         file.mkdir()
         sink.available = True
-        await complete(journal, Exchange())
+        await complete(journal, an_exchange())
         await until(lambda: shipper.backlog_records == 3)
         assert sink.records == []
 
@@ -317,7 +319,7 @@ async def test_records_of_other_kinds_pass(tmp_path: Path) -> None:
     """The loss that a journal tells is a record like any other."""
     sink = MemorySink()
     async with open_journal(tmp_path) as journal, running_shipper(tmp_path, sink):
-        journal.finish(Exchange(finished="late"))  # type: ignore[arg-type]
+        journal.finish(an_exchange(finished=math.inf))
         await until(lambda: sink.records)
 
     assert sink.records[0]["event"] == "records_lost"
@@ -327,7 +329,7 @@ async def test_records_of_other_kinds_pass(tmp_path: Path) -> None:
 async def test_without_sinks_nothing_piles_up(tmp_path: Path) -> None:
     """All sinks may be switched off."""
     async with open_journal(tmp_path) as journal, running_shipper(tmp_path) as shipper:
-        await complete(journal, Exchange())
+        await complete(journal, an_exchange())
         await until(lambda: shipper._stream.end.sequence == 1)
         assert shipper.backlog_records == 0
 
@@ -345,7 +347,7 @@ async def test_a_shipper_that_never_ran_can_be_closed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("torn", [b'{"kind":"exch', b'{"kind":"exchange","id":"' + b"0" * 36 + b'"'])
 async def test_a_torn_last_line_of_a_dead_worker_is_cut(tmp_path: Path, torn: bytes) -> None:
     """It is no record, and nothing is put behind it."""
-    exchange = Exchange()
+    exchange = an_exchange()
     async with open_journal(tmp_path) as journal:
         await complete(journal, exchange)
     with (tmp_path / "journal" / "w1-1.jsonl").open("ab") as file:

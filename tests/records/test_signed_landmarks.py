@@ -8,7 +8,7 @@ from proxy.records.shipper import LANDMARK_SECONDS, Shipper
 from proxy.records.stream import Stream
 from proxy.records.verify import checkpoint_in
 from tests.records.chains import Writer, told, verdict
-from tests.records.support import CONTEXT, Exchange, MemorySink, complete, open_journal, until
+from tests.records.support import CONTEXT, MemorySink, an_exchange, complete, open_journal, until
 from tests.support.clock import ManualClock
 
 
@@ -43,7 +43,7 @@ async def run(directory: Path, sink: KeptSink, *, exchanges: int, worker: str, k
     wanted = len(sink.lines) + exchanges
     async with open_journal(directory, worker=worker) as journal:
         for _ in range(exchanges):
-            await complete(journal, Exchange())
+            await complete(journal, an_exchange())
         await until(lambda: len(sink.lines) > wanted)
     if kill:
         running.cancel()
@@ -137,7 +137,7 @@ async def test_a_checkpoint_comes_every_minute_but_not_on_top_of_another(tmp_pat
         await pass_time(10 * LANDMARK_SECONDS)
         assert checkpoints() == 1
         async with open_journal(tmp_path) as journal:
-            await complete(journal, Exchange())
+            await complete(journal, an_exchange())
         await one.worker_ended("w1")
         await pass_time(LANDMARK_SECONDS + 1)
         assert checkpoints() == 2

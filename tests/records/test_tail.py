@@ -3,18 +3,19 @@ from pathlib import Path
 
 import pytest
 
+from proxy.account import Account
 from proxy.records.mask import Mask
 from proxy.records.record import RecordBuilder
 from proxy.records.segment import segment_path
 from proxy.records.tail import JournalTail
-from tests.records.support import CONTEXT, Attempt, Exchange, open_journal
+from tests.records.support import CONTEXT, an_attempt, an_exchange, open_journal
 
 BUILDER = RecordBuilder(CONTEXT, Mask(bytes(32)))
 
 
-def intent(exchange: Exchange, number: int = 1) -> bytes:
+def intent(exchange: Account, number: int = 1) -> bytes:
     """Return the line of an intent."""
-    return BUILDER.intent(exchange, Attempt(number=number))
+    return BUILDER.intent(exchange, an_attempt(number=number))
 
 
 def tail_of(directory: Path, positions: dict[str, int] | None = None, carried: list[str] | None = None) -> JournalTail:
@@ -35,7 +36,7 @@ def ids(records: list[bytes]) -> list[str]:
 
 def test_records_come_once_and_in_order(tmp_path: Path) -> None:
     """Over segments, as the file grows."""
-    exchanges = [Exchange() for _ in range(4)]
+    exchanges = [an_exchange() for _ in range(4)]
     tail = tail_of(tmp_path)
     write(tmp_path, 1, intent(exchanges[0]) + BUILDER.exchange(exchanges[0]) + BUILDER.exchange(exchanges[1]))
     first, _ = tail.read([1])
@@ -50,7 +51,7 @@ def test_records_come_once_and_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rest", [b"", b"\0" * 5000])
 def test_a_torn_last_line_is_no_record(tmp_path: Path, rest: bytes) -> None:
     """Neither at the end of the file nor before the reserve; it is read once it is whole."""
-    exchange = Exchange()
+    exchange = an_exchange()
     line = BUILDER.exchange(exchange)
     tail = tail_of(tmp_path)
     write(tmp_path, 1, line + line[:50] + rest)
@@ -63,7 +64,7 @@ def test_a_torn_last_line_is_no_record(tmp_path: Path, rest: bytes) -> None:
 
 def test_an_open_intent_becomes_unknown(tmp_path: Path) -> None:
     """Only what has no record, with both of its attempts."""
-    done, flying = Exchange(), Exchange()
+    done, flying = an_exchange(), an_exchange()
     write(tmp_path, 1, intent(done) + intent(flying) + BUILDER.exchange(done) + intent(flying, 2))
     tail = tail_of(tmp_path)
     tail.read([1])
@@ -78,7 +79,7 @@ def test_an_open_intent_becomes_unknown(tmp_path: Path) -> None:
 
 def test_open_intents_are_remembered_by_reading_again(tmp_path: Path) -> None:
     """A new keeper knows from the stream how far the last one was, and finds what was open there."""
-    done, flying = Exchange(), Exchange()
+    done, flying = an_exchange(), an_exchange()
     write(tmp_path, 1, intent(flying) + intent(done) + BUILDER.exchange(done))
     before = tail_of(tmp_path)
     before.read([1])
@@ -92,7 +93,7 @@ def test_open_intents_are_remembered_by_reading_again(tmp_path: Path) -> None:
 
 def test_an_intent_outlives_its_segment(tmp_path: Path) -> None:
     """One slow payment holds back no file: its intent is carried on until it ends."""
-    slow = Exchange()
+    slow = an_exchange()
     write(tmp_path, 1, intent(slow))
     write(tmp_path, 2, b"")
     tail = tail_of(tmp_path)
@@ -113,7 +114,7 @@ def test_an_intent_outlives_its_segment(tmp_path: Path) -> None:
 
 def test_the_segment_in_use_stays(tmp_path: Path) -> None:
     """Until the worker has ended."""
-    write(tmp_path, 1, BUILDER.exchange(Exchange()))
+    write(tmp_path, 1, BUILDER.exchange(an_exchange()))
     (tmp_path / "w1.lock").touch()
     tail = tail_of(tmp_path)
     tail.read([1])
@@ -129,7 +130,7 @@ def test_the_segment_in_use_stays(tmp_path: Path) -> None:
 
 def test_much_comes_in_parts(tmp_path: Path) -> None:
     """A backlog doesn't fill the keeper's memory."""
-    line = BUILDER.exchange(Exchange(path="/" + "x" * 2000))
+    line = BUILDER.exchange(an_exchange(path="/" + "x" * 2000))
     write(tmp_path, 1, line * 4000)
     tail = tail_of(tmp_path)
 

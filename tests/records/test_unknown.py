@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from proxy.account import Account
 from proxy.errors import Sent
 from proxy.records.mask import Mask
 from proxy.records.merge import Merger
@@ -14,16 +15,16 @@ from proxy.records.record import RecordBuilder
 from proxy.records.segment import segment_path
 from proxy.records.stream import Stream
 from proxy.records.unknown import uncertain, unknown_exchange
-from tests.records.support import CONTEXT, Attempt, Exchange
+from tests.records.support import CONTEXT, a_choice, an_attempt, an_exchange
 from tests.support.clock import ManualClock
 
 BUILDER = RecordBuilder(CONTEXT, Mask(bytes(32)))
 RETRY = "0123456789abcdef" * 2
 
 
-def retried(**changes: Any) -> Exchange:
+def retried(**changes: Any) -> Account:
     """Return an exchange with a retry key."""
-    return Exchange(retry=RETRY, side="modern", upstream="bank", **changes)
+    return an_exchange(retry=RETRY, side="modern", upstream="bank", **changes)
 
 
 class Reader:
@@ -52,8 +53,8 @@ class Reader:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"sent_upstream": Sent.UNKNOWN, "status": 504, "origin": "proxy"},
-        {"sent_upstream": Sent.UNKNOWN, "status": 0},
+        {"sent": Sent.UNKNOWN, "status": 504, "origin": "proxy"},
+        {"sent": Sent.UNKNOWN, "status": 0},
         {"status": 500},
         {"status": 503},
         {"caller_left": True, "status": 201},
@@ -79,8 +80,8 @@ def test_an_uncertain_end_is_told(changes: dict[str, Any]) -> None:
     [
         {"status": 201},
         {"status": 422},
-        {"sent_upstream": Sent.NO, "status": 503, "origin": "proxy"},
-        {"sent_upstream": Sent.NO, "caller_left": True, "status": 0},
+        {"sent": Sent.NO, "status": 503, "origin": "proxy"},
+        {"sent": Sent.NO, "caller_left": True, "status": 0},
     ],
     ids=str,
 )
@@ -91,16 +92,16 @@ def test_a_certain_end_is_not(changes: dict[str, Any]) -> None:
 
 def test_without_a_retry_key_nothing_is_remembered() -> None:
     """No retry could be told from another request; a header called retry is no key."""
-    assert uncertain(BUILDER.exchange(Exchange(status=500))) is None
-    assert uncertain(BUILDER.exchange(Exchange(status=500, index=(("a", "b"), ("retry", "x"))))) is None
+    assert uncertain(BUILDER.exchange(an_exchange(status=500))) is None
+    assert uncertain(BUILDER.exchange(an_exchange(status=500, index=(("a", "b"), ("retry", "x"))))) is None
 
 
 def test_a_request_that_went_to_both_sides_is_told_of_the_last() -> None:
     """The modern token was refused, legacy carried it, and its worker died."""
     exchange = retried()
-    first = json.loads(BUILDER.intent(exchange, Attempt()))
-    exchange.side, exchange.upstream, exchange.credential = "legacy", "old-bank", "adfs"
-    second = json.loads(BUILDER.intent(exchange, Attempt(number=2)))
+    first = json.loads(BUILDER.intent(exchange, an_attempt()))
+    exchange.chosen = a_choice(side="legacy", upstream="old-bank", credential="adfs")
+    second = json.loads(BUILDER.intent(exchange, an_attempt(number=2)))
 
     record = json.loads(unknown_exchange([first, second]))
 
@@ -114,8 +115,8 @@ def test_a_request_that_went_to_both_sides_is_told_of_the_last() -> None:
 def test_a_dead_workers_open_intents_are_told(tmp_path: Path) -> None:
     """With those that it ended uncertainly before; others and those without a key are not."""
     reader = Reader(tmp_path)
-    lost, ended, fine, plain = retried(), retried(status=502), retried(), Exchange()
-    lines = [BUILDER.intent(one, Attempt()) for one in (lost, ended, fine, plain)]
+    lost, ended, fine, plain = retried(), retried(status=502), retried(), an_exchange()
+    lines = [BUILDER.intent(one, an_attempt()) for one in (lost, ended, fine, plain)]
     reader.journal(*lines, BUILDER.exchange(ended), BUILDER.exchange(fine))
 
     assert reader.merger.pump()
@@ -130,7 +131,7 @@ def test_a_dead_workers_open_intents_are_told(tmp_path: Path) -> None:
 def test_it_is_told_before_it_is_in_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A keeper that dies in between tells it again, rather than never."""
     reader = Reader(tmp_path)
-    reader.journal(BUILDER.intent(retried(), Attempt()))
+    reader.journal(BUILDER.intent(retried(), an_attempt()))
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwrite", _no_space)
         with pytest.raises(OSError, match="full"):

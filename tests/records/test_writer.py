@@ -5,7 +5,17 @@ import pytest
 
 from proxy.errors import LogUnavailable
 from tests.records.faults import SlowDisk, fill, largest_file
-from tests.records.support import Exchange, complete, intends, journal_lines, make_journal, open_journal, until
+from tests.records.support import (
+    an_attempt,
+    an_exchange,
+    complete,
+    intend,
+    intends,
+    journal_lines,
+    make_journal,
+    open_journal,
+    until,
+)
 
 
 async def test_intents_that_queue_up_during_a_sync_share_the_next_one(
@@ -30,7 +40,7 @@ async def test_segments_follow_each_other(tmp_path: Path) -> None:
     """A full segment is cut to what it holds, the next one has its own reserve, no line is divided or lost."""
     async with open_journal(tmp_path, spool_bytes=1024 * 1024) as journal:
         for _ in range(200):
-            await complete(journal, Exchange())
+            await complete(journal, an_exchange())
         paths = list((tmp_path / "journal").glob("*.jsonl"))
         assert len(paths) > 2
         assert sum(path.read_bytes().endswith(b"\0") for path in paths) == 1
@@ -41,7 +51,7 @@ async def test_segments_follow_each_other(tmp_path: Path) -> None:
 
 async def test_a_record_larger_than_a_segment_is_written(tmp_path: Path) -> None:
     """It has a segment to itself."""
-    exchange = Exchange(index=(("a", "x" * 2000), ("b", "y" * 2000), ("c", "z" * 2000)))
+    exchange = an_exchange(index=(("a", "x" * 2000), ("b", "y" * 2000), ("c", "z" * 2000)))
     async with open_journal(tmp_path, spool_bytes=65536) as journal:
         await complete(journal, exchange)
 
@@ -53,7 +63,7 @@ async def test_a_journal_of_the_same_name_goes_on_in_a_new_segment(tmp_path: Pat
     (tmp_path / "journal").mkdir()
     (tmp_path / "journal" / "w1-7.jsonl").write_bytes(b'{"kind":"inte')
     async with open_journal(tmp_path) as journal:
-        await complete(journal, Exchange())
+        await complete(journal, an_exchange())
 
     assert (tmp_path / "journal" / "w1-7.jsonl").read_bytes() == b'{"kind":"inte'
     assert len(journal_lines(tmp_path)) == 2
@@ -63,11 +73,11 @@ async def test_a_journal_of_the_same_name_goes_on_in_a_new_segment(tmp_path: Pat
 async def test_a_failed_sync_poisons_the_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The intent is refused, the file never touched again, and a new one opened when the disk is well."""
     async with open_journal(tmp_path) as journal:
-        await complete(journal, Exchange())
+        await complete(journal, an_exchange())
         await until(lambda: len(journal_lines(tmp_path)) == 2)
         disk = SlowDisk(monkeypatch)
         disk.error = OSError(5, "Input/output error")
-        refused = Exchange(status=503)
+        refused = an_exchange(status=503)
         assert not await intends(journal, refused)
         journal.finish(refused)
         assert not journal.usable()
@@ -91,7 +101,7 @@ async def test_a_failed_sync_refuses_all_that_it_was_for(tmp_path: Path, monkeyp
 
         disk.error = None
         await until(journal.usable, seconds=3)
-        assert await intends(journal, taken := Exchange())
+        assert await intends(journal, taken := an_exchange())
 
     text = (tmp_path / "journal" / "w1-2.jsonl").read_bytes()
     assert text.count(b"\n") == text.count(taken.id.encode()) == 1
@@ -115,18 +125,18 @@ async def test_a_disk_that_stays_broken_is_not_filled_by_trying(
 async def test_a_full_disk_refuses_intents_until_there_is_room(small_disk: Path) -> None:
     """Everything is refused, reads too; with room again service comes back by itself within a second or so."""
     async with open_journal(small_disk, spool_bytes=8 * 1024 * 1024) as journal:
-        taken = Exchange()
+        taken = an_exchange()
         await complete(journal, taken)
         fill(small_disk / "filler")
         kept = []
         # The reserve lasts for a while: what was promised room has it.
-        while await intends(journal, exchange := Exchange()):
+        while await intends(journal, exchange := an_exchange()):
             kept.append(exchange)
         assert len(kept) > 100
         assert not journal.usable()
-        journal.finish(refused := Exchange(status=503))
+        journal.finish(refused := an_exchange(status=503))
         with pytest.raises(LogUnavailable) as caught:
-            await journal.intend(taken, taken.attempts[0])
+            await intend(journal, taken)
         assert caught.value.status == 503
         assert caught.value.retry_after == 1
         assert "ENOSPC" in caught.value.cause
@@ -147,7 +157,7 @@ async def test_a_journal_that_cannot_be_opened_serves_once_it_can(tmp_path: Path
         await journal.open()
         assert not journal.usable()
         assert not await intends(journal)
-        journal.finish(Exchange())
+        journal.finish(an_exchange())
     await until(journal.usable, seconds=3)
     assert await intends(journal)
     await journal.close()
@@ -155,13 +165,13 @@ async def test_a_journal_that_cannot_be_opened_serves_once_it_can(tmp_path: Path
 
 async def test_what_cannot_be_held_is_counted_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Finished exchanges are held while the journal is broken; beyond the bound their number is recorded."""
-    monkeypatch.setattr("proxy.records.writer.MOST_HELD_BYTES", 20_000)
+    attempts = [an_attempt()] * 160  # 320 such records are more than MOST_HELD_BYTES
     async with open_journal(tmp_path) as journal:
         disk = SlowDisk(monkeypatch)
         disk.error = OSError(5, "Input/output error")
         assert not await intends(journal)
         for _ in range(320):
-            journal.finish(Exchange())
+            journal.finish(an_exchange(attempts=attempts))
         await until(lambda: journal._writer.lost)
         await until(lambda: not journal._writer._inbox.qsize())
         disk.error = None

@@ -3,7 +3,7 @@
 from typing import Any
 
 from proxy.credentials.key import TokenKey
-from proxy.routing.head import HeaderNames, HeadLimits, RawHead, RawHeaders, RequestHead
+from proxy.routing.head import HeaderLine, HeaderLines, HeadLimits, RawHead, RequestHead
 from proxy.routing.table import Route, RouteSide
 
 
@@ -59,13 +59,19 @@ def limits(**changes: Any) -> HeadLimits:
         "max_header_bytes": 65536,
         "hosts": frozenset(),
         "allow_browsers": False,
-        "names": HeaderNames(),
+        "lines": HeaderLines(),
     }
     return HeadLimits(**{**values, **changes})
 
 
 def raw(*headers: tuple[bytes, bytes], host: bool = True, **changes: Any) -> RawHead:
     """Return a head with *headers* behind a Host."""
-    lines: RawHeaders = ((b"Host", b"localhost"), *headers) if host else headers
+    pairs = ((b"Host", b"localhost"), *headers) if host else headers
+    lines = [HeaderLine(name, value, None) for name, value in pairs]
     values: dict[str, Any] = {"method": "GET", "target": "/a", "version": (1, 1), "headers": lines}
     return RawHead(**{**values, **changes})
+
+
+def pairs(lines: list[HeaderLine]) -> list[tuple[bytes, bytes]]:
+    """Return names and values."""
+    return [(line.name, line.value) for line in lines]

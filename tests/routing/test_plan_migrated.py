@@ -69,13 +69,13 @@ def test_each_side_has_its_token_host_path_and_first_bytes() -> None:
     old = plan(rules, board(0))
     assert (old.side, old.way, old.token_key) == ("legacy", LEGACY, key("old"))
     assert (old.origin, old.target) == ("https://api.example:443", "/adfs/v2")
-    assert old.start == b"POST /adfs/v2 HTTP/1.1\r\nHost: api.example\r\n"
+    assert old.start == b"POST /adfs/v2 HTTP/1.1\r\nHost: api.example"
     assert old.fallback is None
 
     new = plan(rules, board(100), target="/pay/v2?page=2")
     assert (new.side, new.way, new.token_key) == ("modern", MODERN, key("new"))
     assert (new.origin, new.target) == ("https://modern.example:8443", "/v2?page=2")
-    assert new.start == b"POST /v2?page=2 HTTP/1.1\r\nHost: modern.example:8443\r\n"
+    assert new.start == b"POST /v2?page=2 HTTP/1.1\r\nHost: modern.example:8443"
     assert (old.why, new.why) == ("weight 0", "weight 100")
 
 
@@ -84,7 +84,7 @@ def test_a_modern_plan_has_legacy_to_fall_back_on() -> None:
     made = plan(table(), board(100), IDEMPOTENT)
     assert made.fallback is not None
     assert (made.fallback.side, made.fallback.way, made.fallback.origin) == ("legacy", LEGACY, LEGACY.origin)
-    assert made.fallback.start == b"POST /adfs/v2 HTTP/1.1\r\nHost: api.example\r\n"
+    assert made.fallback.start == b"POST /adfs/v2 HTTP/1.1\r\nHost: api.example"
     assert made.fallback.fallback is None
     assert made.fallback.retry == made.retry
     assert "weight 100" in made.fallback.why
@@ -96,7 +96,7 @@ def test_a_rule_without_migration_has_no_side() -> None:
     """It is the route's own way, whatever the weights."""
     made = plan(table(), board(100), IDEMPOTENT, target="/other")
     assert (made.side, made.fallback, made.retry) == ("", None, "")
-    assert made.start == b"POST /other HTTP/1.1\r\nHost: api.example\r\n"
+    assert made.start == b"POST /other HTTP/1.1\r\nHost: api.example"
 
 
 def test_a_changed_weight_is_followed_at_once() -> None:

@@ -1,44 +1,39 @@
 """Builders of what telemetry interprets."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.account import Account, Attempt, Chosen
 from proxy.errors import Sent
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status, TokenState, TokenStatus, WorkerState, WorkerStatus
 
 
-@dataclass(kw_only=True)
-class Attempt:
-    """One send."""
+def an_attempt(*, upstream: str = "bank", credential: str = "login", **changes: Any) -> Attempt:
+    """Return one send to *upstream*, with *changes*."""
+    attempt = Attempt(
+        1, chosen=Chosen(upstream=upstream, credential=credential), started_wall=0.0, token_fingerprint=""
+    )
+    values: dict[str, Any] = {"status": 200, "sent": Sent.YES, "wait_ms": 20.0}
+    for name, value in (values | changes).items():
+        setattr(attempt, name, value)
+    return attempt
 
-    status: int = 200
-    sent: Sent = Sent.YES
-    wait_ms: float = 20.0
-    upstream: str = "bank"
-    credential: str = "login"
 
-
-@dataclass(kw_only=True)
-class Exchange:
-    """A finished exchange: 30 ms, of which the proxy's own share was 1 ms."""
-
-    began: float = 100.0
-    finished: float = 100.03
-    waited: float = 0.029
-    method: str = "GET"
-    route: str = "payments"
-    upstream: str = "bank"
-    credential: str = "login"
-    status: int = 200
-    code: str = ""
-    origin: str = "bank"
-    sent_upstream: Sent = Sent.YES
-    replayed: bool = False
-    note: str = ""
-    attempts: list[Attempt] = field(default_factory=lambda: [Attempt()])
+def an_exchange(*, route: str = "payments", sent: Sent = Sent.YES, **changes: Any) -> Account:
+    """Return a finished exchange, with *changes*: 30 ms, 1 ms of them the proxy's; *sent* is of its only attempt."""
+    chosen = Chosen(
+        route=route, upstream=changes.pop("upstream", "bank"), credential=changes.pop("credential", "login")
+    )
+    account = Account("id", began=100.0, began_wall=0.0, client_address="127.0.0.1", method="GET")
+    values: dict[str, Any] = {
+        "finished": 100.03, "waited": 0.029, "status": 200, "origin": "bank", "attempts": [an_attempt(sent=sent)],
+        "chosen": chosen,
+    }  # fmt: skip
+    for name, value in (values | changes).items():
+        setattr(account, name, value)
+    return account
 
 
 def token(**changes: Any) -> TokenStatus:

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.account import Account
 from proxy.errors import BadRequest, Sent
 from proxy.forwarding.exchange import Exchange as ForwardedExchange
 from proxy.telemetry.counters import DURATION_BOUNDS, OVERHEAD_BOUNDS, Counters, DeltaUnusable, replay_outcome, rows
-from tests.telemetry.support import Attempt, Exchange
+from tests.telemetry.support import an_attempt, an_exchange
 
 WIDTH = len(DURATION_BOUNDS) + 2
 
@@ -29,7 +30,7 @@ def labels(delta: dict[str, Any], kind: str) -> list[list[Any]]:
 def test_an_exchange_is_counted_under_its_labels() -> None:
     """Method, route, status, sent and code name the row of an exchange; its time stands in one bucket and the sum."""
     counted = counters()
-    counted.finished(Exchange())
+    counted.finished(an_exchange())
 
     delta = counted.delta()
 
@@ -46,7 +47,7 @@ def test_an_exchange_is_counted_under_its_labels() -> None:
 def test_a_bound_belongs_to_its_bucket() -> None:
     """A value that equals a bound falls into the bucket of that bound: le means less or equal."""
     counted = counters()
-    counted.finished(Exchange(began=0.0, finished=DURATION_BOUNDS[0], waited=0.0))
+    counted.finished(an_exchange(began=0.0, finished=DURATION_BOUNDS[0], waited=0.0))
 
     assert counted.delta()["server"][0][-1][0] == 1
 
@@ -54,7 +55,7 @@ def test_a_bound_belongs_to_its_bucket() -> None:
 def test_a_value_above_all_bounds_is_counted() -> None:
     """What took longer than the last bound stands in the bucket without one."""
     counted = counters()
-    counted.finished(Exchange(began=0.0, finished=1000.0))
+    counted.finished(an_exchange(began=0.0, finished=1000.0))
 
     assert counted.delta()["server"][0][-1][len(DURATION_BOUNDS)] == 1
 
@@ -62,7 +63,7 @@ def test_a_value_above_all_bounds_is_counted() -> None:
 def test_overhead_is_what_nobody_was_waited_for() -> None:
     """The proxy's own time is the whole minus the time spent waiting for caller and bank."""
     counted = counters()
-    counted.finished(Exchange())
+    counted.finished(an_exchange())
 
     ((route, row),) = counted.delta()["overhead"]
     assert route == "payments"
@@ -73,7 +74,7 @@ def test_overhead_is_what_nobody_was_waited_for() -> None:
 def test_overhead_is_never_negative() -> None:
     """Rounding of the waits can't make a sum go down."""
     counted = counters()
-    counted.finished(Exchange(began=0.0, finished=1.0, waited=1.1))
+    counted.finished(an_exchange(began=0.0, finished=1.0, waited=1.1))
 
     row = counted.delta()["overhead"][0][-1]
     assert row[0] == 1
@@ -83,7 +84,7 @@ def test_overhead_is_never_negative() -> None:
 def test_each_attempt_is_counted_at_its_server() -> None:
     """Both sends of a healed request are calls of the bank, by its host and status."""
     counted = counters()
-    counted.finished(Exchange(attempts=[Attempt(status=401), Attempt(status=200)], replayed=True))
+    counted.finished(an_exchange(attempts=[an_attempt(status=401), an_attempt(status=200)], replayed=True))
 
     assert labels(counted.delta(), "client") == [
         ["api.payments.jpmorgan.com", 401],
@@ -94,8 +95,11 @@ def test_each_attempt_is_counted_at_its_server() -> None:
 def test_a_second_send_that_fell_back_is_counted_where_it_went() -> None:
     """The refused token was modern's, and the first call too; the second was legacy's."""
     counted = Counters(server_addresses={"old": "old.jpmorgan.com", "new": "new.jpmorgan.com"})
-    attempts = [Attempt(status=401, upstream="new", credential="login"), Attempt(upstream="old", credential="adfs")]
-    counted.finished(Exchange(upstream="old", credential="adfs", replayed=True, note="fell_back", attempts=attempts))
+    attempts = [
+        an_attempt(status=401, upstream="new", credential="login"),
+        an_attempt(upstream="old", credential="adfs"),
+    ]
+    counted.finished(an_exchange(upstream="old", credential="adfs", replayed=True, note="fell_back", attempts=attempts))
 
     delta = counted.delta()
     assert labels(delta, "client") == [["new.jpmorgan.com", 401], ["old.jpmorgan.com", 200]]
@@ -105,8 +109,8 @@ def test_a_second_send_that_fell_back_is_counted_where_it_went() -> None:
 def test_an_attempt_without_an_answer_is_counted_if_it_was_sent() -> None:
     """A time-out waited for the bank; a refused connection did not."""
     counted = counters()
-    counted.finished(Exchange(attempts=[Attempt(status=0, sent=Sent.UNKNOWN)]))
-    counted.finished(Exchange(attempts=[Attempt(status=0, sent=Sent.NO)]))
+    counted.finished(an_exchange(attempts=[an_attempt(status=0, sent=Sent.UNKNOWN)]))
+    counted.finished(an_exchange(attempts=[an_attempt(status=0, sent=Sent.NO)]))
 
     delta = counted.delta()
     assert labels(delta, "client") == [["api.payments.jpmorgan.com", 0]]
@@ -117,7 +121,7 @@ def test_an_invented_method_has_no_label_of_its_own() -> None:
     """Callers can't fill the memory with methods they make up."""
     counted = counters()
     for number in range(100):
-        counted.finished(Exchange(method=f"PAY{number}", route=""))
+        counted.finished(an_exchange(method=f"PAY{number}", route=""))
 
     assert labels(counted.delta(), "server") == [["_OTHER", "", 200, "yes", ""]]
 
@@ -126,7 +130,7 @@ def test_an_invented_method_has_no_label_of_its_own() -> None:
 def test_sent_upstream_is_a_plain_word(sent: Sent) -> None:
     """The three answers to "was it sent?" arrive as their words."""
     counted = counters()
-    counted.finished(Exchange(sent_upstream=sent))
+    counted.finished(an_exchange(sent=sent))
 
     assert counted.delta()["server"][0][3] == sent.value
 
@@ -134,20 +138,20 @@ def test_sent_upstream_is_a_plain_word(sent: Sent) -> None:
 @pytest.mark.parametrize(
     ("exchange", "outcome"),
     [
-        (Exchange(), ""),
-        (Exchange(replayed=True), "succeeded"),
-        (Exchange(replayed=True, note="fresh_token_refused", status=401), "refused"),
-        (Exchange(replayed=True, note="fell_back"), "succeeded"),
-        (Exchange(replayed=True, note="legacy_token_refused", status=401), "refused"),
-        (Exchange(note="modern_token_missing"), ""),
-        (Exchange(note="facade_token", origin="proxy", attempts=[]), ""),
-        (Exchange(replayed=True, origin="proxy", status=502), "failed"),
-        (Exchange(note="body_not_held", status=401), "body_not_held"),
-        (Exchange(note="no_newer_token", status=401), "no_newer_token"),
-        (Exchange(note="log_unavailable", status=401), "prevented"),
+        (an_exchange(), ""),
+        (an_exchange(replayed=True), "succeeded"),
+        (an_exchange(replayed=True, note="fresh_token_refused", status=401), "refused"),
+        (an_exchange(replayed=True, note="fell_back"), "succeeded"),
+        (an_exchange(replayed=True, note="legacy_token_refused", status=401), "refused"),
+        (an_exchange(note="modern_token_missing"), ""),
+        (an_exchange(note="facade_token", origin="proxy", attempts=[]), ""),
+        (an_exchange(replayed=True, origin="proxy", status=502), "failed"),
+        (an_exchange(note="body_not_held", status=401), "body_not_held"),
+        (an_exchange(note="no_newer_token", status=401), "no_newer_token"),
+        (an_exchange(note="log_unavailable", status=401), "prevented"),
     ],
 )
-def test_outcomes_of_replays(exchange: Exchange, outcome: str) -> None:
+def test_outcomes_of_replays(exchange: Account, outcome: str) -> None:
     """A second send succeeded, was refused, or failed; else the reason says why there was none."""
     counted = counters()
     counted.finished(exchange)
@@ -159,7 +163,7 @@ def test_outcomes_of_replays(exchange: Exchange, outcome: str) -> None:
 def test_a_delta_begins_anew() -> None:
     """What was handed over is not handed over again, and nothing new is an empty delta."""
     counted = counters()
-    counted.finished(Exchange())
+    counted.finished(an_exchange())
     assert counted.delta()
 
     assert counted.delta() == {}
@@ -169,17 +173,17 @@ def test_a_delta_begins_anew() -> None:
 @given(
     st.lists(
         st.builds(
-            Exchange,
+            an_exchange,
             finished=st.floats(100, 1000),
             waited=st.floats(0, 1000),
             status=st.sampled_from([0, 200, 401, 503]),
             code=st.sampled_from(["", "token_unavailable"]),
-            sent_upstream=st.sampled_from(Sent),
+            sent=st.sampled_from(Sent),
             replayed=st.booleans(),
         )
     )
 )
-def test_every_exchange_is_in_the_delta_that_json_carries(exchanges: list[Exchange]) -> None:
+def test_every_exchange_is_in_the_delta_that_json_carries(exchanges: list[Account]) -> None:
     """However exchanges mix, the counts add up to their number, and the keeper can read what the worker wrote."""
     counted = counters()
     for exchange in exchanges:

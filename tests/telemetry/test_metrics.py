@@ -10,12 +10,13 @@ import prometheus_client
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 
+from proxy.account import Account
 from proxy.errors import Sent
 from proxy.events import ClockSkewMeasured, MintFailed, TokenMinted
 from proxy.telemetry.counters import Counters, DeltaUnusable
 from proxy.telemetry.metrics import MAX_ROWS, OPENMETRICS, TEXT, Metrics
 from proxy.telemetry.status import CertificateStatus, Status
-from tests.telemetry.support import Attempt, Exchange, no_token, samples, status, token, worker
+from tests.telemetry.support import an_attempt, an_exchange, no_token, samples, status, token, worker
 
 MINTED = TokenMinted(
     credential="login",
@@ -37,7 +38,7 @@ def metrics(given: Status | None = None) -> Metrics:
     return Metrics(status=lambda: known)
 
 
-def delta(*exchanges: Exchange) -> dict[str, Any]:
+def delta(*exchanges: Account) -> dict[str, Any]:
     """Return what a worker would send after *exchanges*, as the link delivers it."""
     counters = Counters(server_addresses={"bank": "api.payments.jpmorgan.com"})
     for exchange in exchanges:
@@ -49,7 +50,7 @@ def delta(*exchanges: Exchange) -> dict[str, Any]:
 def test_histograms_of_requests_parse_back() -> None:
     """Requests and sends stand in cumulative buckets with count and sum, under OpenTelemetry's names."""
     counted = metrics()
-    counted.add(delta(Exchange(), Exchange(finished=100.3)))
+    counted.add(delta(an_exchange(), an_exchange(finished=100.3)))
 
     found = samples(counted)
     labels = (("http_request_method", "GET"), ("http_response_status_code", "200"), ("http_route", "payments"))
@@ -69,9 +70,9 @@ def test_exchanges_errors_and_replays_are_counted() -> None:
     counted = metrics()
     counted.add(
         delta(
-            Exchange(),
-            Exchange(status=504, code="upstream_timeout", origin="proxy", sent_upstream=Sent.UNKNOWN),
-            Exchange(replayed=True, attempts=[Attempt(status=401), Attempt()]),
+            an_exchange(),
+            an_exchange(status=504, code="upstream_timeout", origin="proxy", sent=Sent.UNKNOWN),
+            an_exchange(replayed=True, attempts=[an_attempt(status=401), an_attempt()]),
         )
     )
 
@@ -85,7 +86,7 @@ def test_exchanges_errors_and_replays_are_counted() -> None:
 def test_a_caller_without_an_answer_has_an_empty_status() -> None:
     """No status is no number: a caller who left before the answer is not a status 0."""
     counted = metrics()
-    counted.add(delta(Exchange(status=0, attempts=[])))
+    counted.add(delta(an_exchange(status=0, attempts=[])))
 
     labels = (("http_request_method", "GET"), ("http_response_status_code", ""), ("http_route", "payments"))
     assert samples(counted)["http_server_request_duration_seconds_count", labels] == 1
@@ -95,10 +96,10 @@ def test_workers_are_merged_and_a_dead_one_stays_counted() -> None:
     """Counters of all workers, also of those that ended, are one sum that never goes down."""
     given = [status(workers_wanted=2, workers=())]
     counted = Metrics(status=lambda: given[0])
-    counted.add(delta(Exchange()))
-    counted.add(delta(Exchange()))
+    counted.add(delta(an_exchange()))
+    counted.add(delta(an_exchange()))
     given[0] = status(workers=())
-    counted.add(delta(Exchange()))
+    counted.add(delta(an_exchange()))
 
     labels = (("http_route", "payments"), ("sent_upstream", "yes"))
     assert samples(counted)["payproxy_exchanges_total", labels] == 3
@@ -107,7 +108,7 @@ def test_workers_are_merged_and_a_dead_one_stays_counted() -> None:
 def test_an_unreadable_delta_counts_nothing() -> None:
     """Half of a delta is never counted."""
     counted = metrics()
-    broken = delta(Exchange()) | {"replays": [["login", "succeeded", [-1]]]}
+    broken = delta(an_exchange()) | {"replays": [["login", "succeeded", [-1]]]}
 
     with pytest.raises(DeltaUnusable):
         counted.add(broken)
@@ -236,7 +237,7 @@ def test_every_name_of_the_contract_that_works_now_is_there() -> None:
             log_dropped=(("stdout", 0),),
         )
     )
-    counted.add(delta(Exchange(), Exchange(code="overloaded"), Exchange(replayed=True)))
+    counted.add(delta(an_exchange(), an_exchange(code="overloaded"), an_exchange(replayed=True)))
     counted.observe(ClockSkewMeasured(credential="login", seconds=0.0))
 
     names = {name.removesuffix("_bucket") for name, _ in samples(counted)}
@@ -262,7 +263,7 @@ def test_every_name_of_the_contract_that_works_now_is_there() -> None:
 def test_openmetrics_is_given_to_who_asks_for_it() -> None:
     """OpenMetrics parses strictly and ends in EOF; a version that the client made up is not handed back."""
     counted = metrics()
-    counted.add(delta(Exchange()))
+    counted.add(delta(an_exchange()))
 
     content_type, text = counted.render("text/html;q=0.1, Application/OpenMetrics-text; version=9.9.x")
 
@@ -283,7 +284,7 @@ def test_the_text_format_is_the_default() -> None:
 def test_labels_are_escaped() -> None:
     """A label's quotes and line ends can't forge a series."""
     counted = metrics()
-    counted.add(delta(Exchange(route='a"} 1\nforged 7\\')))
+    counted.add(delta(an_exchange(route='a"} 1\nforged 7\\')))
 
     found = samples(counted)
     assert not any(name == "forged" for name, _ in found)

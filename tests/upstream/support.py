@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from proxy.clock import SystemClock
 from proxy.upstream.answer import Answer
 from proxy.upstream.connection import Connection
-from proxy.upstream.pool import Pool, Upstream
+from proxy.upstream.opener import Upstream
+from proxy.upstream.pool import Pool
 
 CLOCK = SystemClock()
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

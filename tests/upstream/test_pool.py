@@ -62,7 +62,7 @@ async def test_a_name_without_address_is_certainly_not_sent() -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     async with pool_of(80) as pool:
-        pool._resolver = Resolver("bank.invalid", 80, clock=CLOCK, lookup=nowhere)
+        pool._opener._resolver = Resolver("bank.invalid", 80, clock=CLOCK, lookup=nowhere)
         with pytest.raises(UpstreamUnreachable, match="name"):
             await pool.connect()
 
@@ -91,7 +91,7 @@ async def test_the_second_address_is_tried_when_the_first_is_dead() -> None:
             kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
             return [(*kind, ("127.0.0.1", dead)), (*kind, ("127.0.0.1", it.port))]
 
-        pool._resolver = Resolver("bank.example", it.port, clock=CLOCK, lookup=two)
+        pool._opener._resolver = Resolver("bank.example", it.port, clock=CLOCK, lookup=two)
         assert await call(pool) == (200, b"ok", False)
         assert (it.heads, it.connections) == (1, 1)
 
@@ -112,7 +112,7 @@ async def test_a_first_address_that_swallows_everything_leaves_time_for_the_seco
             kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
             return [(*kind, ("127.0.0.1", port)), (*kind, ("127.0.0.1", it.port))]
 
-        pool._resolver = Resolver("bank.example", it.port, clock=CLOCK, lookup=two)
+        pool._opener._resolver = Resolver("bank.example", it.port, clock=CLOCK, lookup=two)
         assert await call(pool) == (200, b"ok", False)
     for each in (*fillers, full):
         each.close()

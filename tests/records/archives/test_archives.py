@@ -17,7 +17,6 @@ from proxy.records.sinks.sink import Sink
 from proxy.records.sinks.sqlite import SqliteSink
 from tests.records.kept import id_of, kept, operation, record
 from tests.records.postgres import Postgres, execute
-from tests.records.support import Attempt
 
 FEBRUARY = 1_801_440_000.0  # 2027-02-01
 HOUR = 3600.0
@@ -38,8 +37,7 @@ def log() -> list[bytes]:
                 status=502 if number == 7 else 404 if number % 10 == 3 else 200,
                 origin="proxy" if number == 7 else "bank",
                 side="legacy" if number == 11 else "modern",
-                sent_upstream=Sent.UNKNOWN if number in {7, 60} else Sent.YES,
-                attempts=[Attempt()],
+                sent=Sent.UNKNOWN if number in {7, 60} else Sent.YES,
                 index=tuple(values.items()),
             )
             if number != 50

@@ -6,7 +6,7 @@ from proxy.records.line import INTENT
 from proxy.records.segment import STREAM
 from proxy.records.stream import Progress, Stream
 from tests.records.kept import id_of, record
-from tests.records.support import Exchange, MemorySink, complete, open_journal, running_shipper, until
+from tests.records.support import MemorySink, an_exchange, complete, intend, open_journal, running_shipper, until
 
 
 def stream_of(directory: Path, batches: list[list[bytes]], *, segment_bytes: int = 4096) -> Stream:
@@ -57,9 +57,9 @@ async def test_a_data_directory_without_a_stream_is_empty(tmp_path: Path) -> Non
 
 async def test_a_record_is_found_wherever_it_is(tmp_path: Path) -> None:
     """In the stream, in a journal, or, while it is in flight, by its latest intent."""
-    done, flying = Exchange(), Exchange()
+    done, flying = an_exchange(), an_exchange()
     async with open_journal(tmp_path) as journal:
-        await journal.intend(flying, flying.attempts[0])
+        await intend(journal, flying)
         await complete(journal, done)
         spool = Spool(tmp_path)
         await until(lambda: b'"exchange"' in (tmp_path / "journal" / "w1-1.jsonl").read_bytes())

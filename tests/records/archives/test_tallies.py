@@ -15,7 +15,6 @@ from proxy.records.sinks.sqlite import SqliteSink
 from proxy.records.tally import DAY_SECONDS, Came, Tally, came_of
 from tests.records.kept import kept, operation, record
 from tests.records.postgres import PASSWORD, Postgres, execute
-from tests.records.support import Attempt
 
 SQL = Path(__file__).parents[3] / "config" / "postgres.sql"
 FEBRUARY = 1_801_440_000.0  # 2027-02-01
@@ -53,7 +52,6 @@ def log() -> list[bytes]:
                 status=status,
                 origin=origin,
                 code=code,
-                attempts=[Attempt()],
             )
         )
     return kept(records)

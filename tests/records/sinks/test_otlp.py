@@ -18,7 +18,7 @@ from proxy.records.sinks.otlp_target import Signal, Target, targets
 from proxy.records.sinks.sink import SinkUnavailable
 from tests.records.chains import Writer, whole
 from tests.records.sinks.collector import Collector, Reply, attributes, collector
-from tests.records.support import Attempt, Exchange, complete, open_journal, running_shipper, until
+from tests.records.support import an_attempt, an_exchange, complete, open_journal, running_shipper, until
 from tests.support.clock import ManualClock
 
 SECRET = "Bearer not-to-be-seen"
@@ -66,7 +66,7 @@ async def test_every_record_is_a_log_record(tmp_path: Path) -> None:
 
 async def test_a_log_record_can_be_searched(tmp_path: Path) -> None:
     """Time, severity, trace and what people ask for stand beside the body."""
-    exchange = Exchange(status=502, origin="proxy", code="upstream_reset", sent_upstream=Sent.UNKNOWN)
+    exchange = an_exchange(status=502, origin="proxy", code="upstream_reset", sent=Sent.UNKNOWN)
     async with (
         collector() as it,
         open_journal(tmp_path) as journal,
@@ -88,7 +88,9 @@ async def test_a_log_record_can_be_searched(tmp_path: Path) -> None:
 async def test_an_exchange_is_a_span_with_its_attempts_as_children(tmp_path: Path) -> None:
     """Parent, times and outcome of each; other records have none."""
     writer = Writer(tmp_path).start()
-    exchange = Exchange(attempts=[Attempt(status=401, wait_ms=3.0), Attempt(number=2, wait_ms=7.5)], replayed=True)
+    exchange = an_exchange(
+        attempts=[an_attempt(status=401, wait_ms=3.0), an_attempt(number=2, wait_ms=7.5)], replayed=True
+    )
     writer.put(writer._builder.exchange(exchange)[:-1])
     async with collector() as it, sink_to(it, Signal.TRACES) as sink:
         await sink.write(writer.stop().lines)
@@ -220,7 +222,7 @@ async def test_what_is_broken_is_passed_over(tmp_path: Path) -> None:
 
 async def test_with_the_shipper_an_outage_loses_nothing(tmp_path: Path) -> None:
     """Both signals, each by itself: one refuses for a while, in the end both have everything in order."""
-    exchanges = [Exchange() for _ in range(40)]
+    exchanges = [an_exchange() for _ in range(40)]
     async with collector(*[Reply(status=503)] * 3) as it, open_journal(tmp_path) as journal:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": it.url}
         async with running_shipper(tmp_path, *otlp_sinks(targets(environ), clock=SystemClock())) as shipper:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.account import Account
 from proxy.events import Event, SinkFailed, SinkRecovered
 from proxy.records.segment import spool_size
 from proxy.records.sinks.postgres import PostgresSink
@@ -14,7 +15,7 @@ from proxy.records.sinks.sink import SinkUnavailable
 from proxy.secret import Secret
 from tests.records.kept import id_of, kept, operation, record
 from tests.records.postgres import PASSWORD, Postgres, execute, fetch
-from tests.records.support import NOW, Exchange, complete, open_journal, running_shipper, until
+from tests.records.support import NOW, an_exchange, complete, open_journal, running_shipper, until
 
 NEXT = 1_801_440_000.0  # 2027-02-01
 SQL = Path(__file__).parents[3] / "config" / "postgres.sql"
@@ -230,7 +231,7 @@ async def test_a_server_killed_under_load_and_back_misses_nothing(empty: Postgre
     """Killed twice with -9 for some seconds: all arrives, once, in order, and the disk stays within its bound."""
     spool_bytes = 16 * 1024 * 1024
     events: list[Event] = []
-    sent: list[Exchange] = []
+    sent: list[Account] = []
     sink = PostgresSink(empty.url(), batch_seconds=5)
     going = True
 
@@ -240,7 +241,7 @@ async def test_a_server_killed_under_load_and_back_misses_nothing(empty: Postgre
     async def load() -> None:
         while going:
             for _ in range(10):
-                exchange = Exchange(path="/" + "x" * 500, index=(("request-id", str(len(sent))),))
+                exchange = an_exchange(path="/" + "x" * 500, index=(("request-id", str(len(sent))),))
                 await complete(journal, exchange)
                 sent.append(exchange)
             await asyncio.sleep(0.01)
@@ -281,7 +282,7 @@ async def test_at_the_bound_of_the_spool_requests_are_refused_and_nothing_is_mis
     spool_bytes = 8 * 1024 * 1024
     sink = PostgresSink(empty.url())
     empty.kill()
-    sent: list[Exchange] = []
+    sent: list[Account] = []
     try:
         async with (
             open_journal(tmp_path, spool_bytes=spool_bytes) as journal,
@@ -289,7 +290,7 @@ async def test_at_the_bound_of_the_spool_requests_are_refused_and_nothing_is_mis
         ):
             async with asyncio.timeout(60):
                 while journal.usable():
-                    exchange = Exchange(path="/" + "x" * 1900)
+                    exchange = an_exchange(path="/" + "x" * 1900)
                     try:
                         await complete(journal, exchange)
                     except Exception:  # noqa: BLE001 - refused: what this test waits for
@@ -298,7 +299,7 @@ async def test_at_the_bound_of_the_spool_requests_are_refused_and_nothing_is_mis
             assert spool_size(tmp_path) <= spool_bytes + 4 * 1024 * 1024
             empty.start()
             await until(journal.usable, seconds=30)
-            last = Exchange()
+            last = an_exchange()
             await complete(journal, last)
             sent.append(last)
             await until(lambda: shipper.backlog_records == 0 and shipper._stream.end.sequence >= len(sent), seconds=60)

@@ -126,7 +126,7 @@ _TEXTS = st.text(st.characters(exclude_categories=()), max_size=12) | st.sampled
     index=st.lists(
         st.tuples(st.sampled_from(["path", "status", "config_digest", "replayed", 'x","y']), _TEXTS), max_size=2
     ),
-    query_keys=st.lists(_TEXTS, max_size=2),
+    query=st.lists(_TEXTS, max_size=2).map(lambda names: "?" + "&".join(names)),
 )
 @settings(max_examples=200, deadline=None)
 def test_what_is_read_by_places_is_what_parsing_finds(**values: Any) -> None:

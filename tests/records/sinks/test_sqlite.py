@@ -11,7 +11,7 @@ from proxy.records.sinks.sqlite import SqliteSink
 from proxy.records.sinks.sqlite_file import month_files
 from tests.records.faults import largest_file
 from tests.records.kept import id_of, kept, record
-from tests.records.support import NOW, Exchange, complete, open_journal, running_shipper, until
+from tests.records.support import NOW, an_exchange, complete, open_journal, running_shipper, until
 
 JANUARY = "requests-2027-01.db"
 NEXT = 1_801_440_000.0  # 2027-02-01
@@ -180,7 +180,7 @@ async def test_readers_hold_up_nothing(tmp_path: Path) -> None:
 async def test_the_shipper_fills_it(tmp_path: Path) -> None:
     """From the journal, numbered, in order."""
     sink = SqliteSink(tmp_path / "requests.db")
-    exchanges = [Exchange() for _ in range(200)]
+    exchanges = [an_exchange() for _ in range(200)]
     async with open_journal(tmp_path) as journal, running_shipper(tmp_path, sink) as shipper:
         for exchange in exchanges:
             await complete(journal, exchange)

@@ -1,0 +1,117 @@
+"""The modules that every request runs through: compiled by mypyc when payproxy is installed (`proxy/build.py`)."""
+
+import sysconfig
+from pathlib import Path
+
+# From a caller's first byte to the line in the journal, and nothing else: what runs at the start, once a token or once
+# an hour gains nothing by it. mypyc can't compile subclasses of OSError (upstream/dial.py, upstream/faults.py), and
+# what is thrown through a compiled `finally` or `except` that awaits comes up again elsewhere: no module here has one,
+# and upstream/opener.py and upstream/upload.py, which do, are not here.
+HOT_PATH = (
+    # What every step of a request writes into, and what every wait and record asks for the time.
+    "proxy/account.py",
+    "proxy/clock.py",
+    "proxy/entropy.py",
+    "proxy/secret.py",
+    "proxy/credentials/key.py",
+    "proxy/settings/methods.py",
+    # A caller's bytes become a request; what became of it becomes a line and a count.
+    "proxy/worker/caller_request.py",
+    "proxy/worker/grammar.py",
+    "proxy/worker/ledger.py",
+    "proxy/worker/parser.py",
+    "proxy/worker/patience.py",
+    # Who calls.
+    "proxy/callers/caller.py",
+    "proxy/callers/forwarded.py",
+    # Which rule, credential and URL a request gets.
+    "proxy/routing/head.py",
+    "proxy/routing/plan.py",
+    "proxy/routing/table.py",
+    "proxy/routing/target.py",
+    # The token at hand; minting is the keeper's, and rare.
+    "proxy/tokens/board.py",
+    "proxy/tokens/token.py",
+    # On which side of a migration it goes.
+    "proxy/migration/board.py",
+    "proxy/migration/pin.py",
+    "proxy/migration/side.py",
+    # The life of a request.
+    "proxy/forwarding/admission.py",
+    "proxy/forwarding/body.py",
+    "proxy/forwarding/caller_side.py",
+    "proxy/forwarding/exchange.py",
+    "proxy/forwarding/forward.py",
+    "proxy/forwarding/gateway.py",
+    "proxy/forwarding/headers.py",
+    "proxy/forwarding/migrated.py",
+    "proxy/forwarding/problem.py",
+    "proxy/forwarding/reception.py",
+    "proxy/forwarding/relay.py",
+    "proxy/forwarding/replay.py",
+    "proxy/forwarding/send.py",
+    # The connection to the bank: TLS, heads, timers, the pool.
+    "proxy/upstream/answer.py",
+    "proxy/upstream/connection.py",
+    "proxy/upstream/head.py",
+    "proxy/upstream/parser.py",
+    "proxy/upstream/pool.py",
+    "proxy/upstream/reply.py",
+    "proxy/upstream/timer.py",
+    "proxy/upstream/tls.py",
+    "proxy/upstream/tls_transport.py",
+    "proxy/upstream/waker.py",
+    # The record of a request, masked, and the journal.
+    "proxy/records/body_hmac.py",
+    "proxy/records/journal.py",
+    "proxy/records/line.py",
+    "proxy/records/mask.py",
+    "proxy/records/record.py",
+    "proxy/records/segment.py",
+    "proxy/records/writer.py",
+    # The keeper's part of it: from the journals into one chain.
+    "proxy/records/chain.py",
+    # What /metrics counts of it.
+    "proxy/telemetry/counters.py",
+)
+# The one library that holds all machine code; the modules' own binaries only point into it.
+LIBRARY = "proxy/hot_path__mypyc"
+
+_ROOT = Path(__file__).parent.parent
+# What this interpreter takes before a .py of the same name; the binaries of others are no business of its own.
+_SUFFIX = sysconfig.get_config_var("EXT_SUFFIX") or ".so"
+
+
+def compiled(root: Path = _ROOT) -> bool:
+    """Return whether the hot path runs as machine code, all of it."""
+    return all(_binary(root, module).is_file() for module in HOT_PATH)
+
+
+def built() -> str:
+    """Return, in words for people, what runs."""
+    return "compiled" if compiled() else "not compiled, slower"
+
+
+def binaries(root: Path = _ROOT) -> set[Path]:
+    """Return what is compiled under *root* for this interpreter."""
+    return set((root / "proxy").rglob(f"*{_SUFFIX}"))
+
+
+def outdated(root: Path = _ROOT) -> list[str]:
+    """Return what would not run as its source says: changed since it was compiled, missing, or left over.
+
+    Compiled modules know each other's layout in memory: all are of one age, or none can be relied on.
+    """
+    found = binaries(root)
+    if not found:
+        return []
+    expected = {module: _binary(root, module) for module in (*HOT_PATH, LIBRARY)}
+    built_at = min((path.stat().st_mtime for path in found & {*expected.values()}), default=0.0)
+    changed = [module for module in HOT_PATH if (root / module).stat().st_mtime > built_at]
+    missing = [module for module, path in expected.items() if path not in found]
+    left_over = found - {*expected.values()}
+    return [*changed, *missing, *sorted(str(path.relative_to(root)) for path in left_over)]
+
+
+def _binary(root: Path, module: str) -> Path:
+    return root / f"{module.removesuffix('.py')}{_SUFFIX}"

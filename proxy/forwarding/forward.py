@@ -12,7 +12,7 @@ from proxy.forwarding.send import Send, token_for
 from proxy.routing.plan import plan as decide
 
 
-async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901 - a step a line, and none hidden
+async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PLR0912 - a step a line
     """Serve one request from its head to its record; a step a line, and nothing below sends twice.
 
     Steps that nearly always are done at once return None then, or else what to wait for: a coroutine less for each.

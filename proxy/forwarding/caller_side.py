@@ -45,6 +45,10 @@ class CallerSide:
         """Call *abort* at once if the caller leaves from now on."""
         raise NotImplementedError
 
+    def cut_off_no_more(self) -> None:
+        """Call nothing if the caller leaves from now on."""
+        raise NotImplementedError
+
     def say_continue(self) -> None:
         """Send 100 Continue (RFC 9110 15.2.1)."""
         raise NotImplementedError

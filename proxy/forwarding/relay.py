@@ -10,6 +10,7 @@ from proxy.forwarding.headers import added_headers, relayed_head
 from proxy.forwarding.migrated import keep_side
 from proxy.forwarding.problem import error_status, problem_document, problem_headers, relay_status
 from proxy.forwarding.send import Send
+from proxy.settings.methods import SAFE_METHODS
 from proxy.upstream.answer import Answer
 
 # The answer of a request whose caller has left is read up to here, so that the record tells how it ended.
@@ -69,9 +70,14 @@ async def _relay(send: Send, answer: Answer) -> None:
 
 def _hand_over(send: Send, answer: Answer) -> None:
     """Write an *answer* that has come whole, and be done with its connection."""
-    send.exchange.response_bytes = len(answer.body)
-    send.side.write(_answer_head(send, answer) + answer.body)
-    answer.release()
+    side, exchange = send.side, send.exchange
+    try:
+        exchange.response_bytes = len(answer.body)
+        side.write(_answer_head(send, answer) + answer.body)
+    finally:
+        if exchange.method in SAFE_METHODS:
+            side.cut_off_no_more()  # the connection is another request's from here on
+        answer.release()
 
 
 async def _drained(send: Send) -> None:

@@ -40,7 +40,7 @@ async def after_refusal(first: Send, answer: Answer) -> tuple[Send, Answer]:
     if answer.complete:
         # Its connection serves others meanwhile, this second send too: a hundred refusals at once don't starve each
         # other of connections. From here on the caller's leaving must not cut it off.
-        first.side.cut_off_when_left(_nothing)
+        first.side.cut_off_no_more()
         answer.release()
     plan, token = await _another_token(first)
     if token is None:
@@ -105,7 +105,3 @@ async def _another_token(refused: Send) -> tuple[Plan, AccessToken | None]:
         return plan.fallback, await wait_for_token(gateway, exchange, plan.fallback)
     except ProxyError:
         return plan.fallback, None
-
-
-def _nothing() -> None:
-    """Cut nothing off."""

@@ -29,7 +29,8 @@ _READ: Final = frozenset(
     b"""host expect connection content-length transfer-encoding authorization proxy-authorization x-payproxy-key
     origin sec-fetch-site forwarded x-forwarded-for""".split()
 )
-_SECRET: Final = frozenset({b"authorization", b"proxy-authorization", b"x-payproxy-key", b"cookie"})
+# A name with one of these may have a secret for its value, which is not to stay in memory.
+_SECRET: Final = (b"auth", b"cookie", b"key", b"password", b"secret", b"signature", b"token")
 CONTROLS: Final = bytes({*range(0x20), 0x7F} - {0x09})  # CR and LF too
 _MOST_LINES: Final = 1024
 _LONGEST_LINE: Final = 128
@@ -57,7 +58,7 @@ class Header:
         self.removed = squashed in _SQUASHED or squashed.startswith(_SQUASHED_PREFIX)
         self.alike = _alike(plain)
         self.read: bytes | None = plain if plain in _READ else None
-        self.secret = plain in _SECRET
+        self.secret = any(word in plain for word in _SECRET)
 
 
 class HeaderLine:

@@ -55,11 +55,24 @@ class Pool:
         connection = self.idle()
         if connection is not None:
             return connection
-        # In a task, since time-outs need one and a request has none (see `Drive`).
-        return await asyncio.get_running_loop().create_task(self._connect())
+        connection = await self._in_task()
+        # What was handed over may have closed meanwhile, and nothing was sent on it.
+        return connection if not connection.closed else await self._in_task()
+
+    async def _in_task(self) -> Connection:
+        """Return what `_connect` does: in a task, since time-outs need one and a request has none (see `Drive`)."""
+        task = asyncio.get_running_loop().create_task(self._connect())
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if task.done() and not task.cancelled() and task.exception() is None:
+                task.result().release()
+            raise
 
     async def _connect(self) -> Connection:
-        connection: Connection | None
+        connection = self.idle()  # one may have come back before this task began
+        if connection is not None:
+            return connection
         if self._slots < self._upstream.max_connections:
             self._slots += 1
         else:

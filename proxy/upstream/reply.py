@@ -42,8 +42,9 @@ class Reply(Generic[Value]):
 
     def result(self) -> Value:
         """Return the result; raises what ended it otherwise."""
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None  # its traceback holds this: kept, it would be a cycle
+        if error is not None:
+            raise error
         value: Any = self._value
         found: Value = value
         return found
@@ -147,7 +148,5 @@ class Drive:
 
     def cancel(self) -> None:
         """Let what the coroutine waits for end with CancelledError."""
-        if self._awaited is None:
+        if self._awaited is None or not self._awaited.cancel():
             self._cancelled = True
-        else:
-            self._awaited.cancel()

@@ -29,7 +29,7 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     What came without ending in data, half a record or one of another kind, is told by `data_received(b"")`: the socket
     is not readable any more then, and nothing else would show that a record has begun.
-    `unfinished`: behind the data that is being told there is more that did not end.
+    `unfinished`: behind the data that is being told there is more: half a record, a close_notify, or what is no TLS.
     `secured` ends with the handshake: it raises ssl.SSLError, ssl.SSLCertVerificationError, or OSError when the
     connection ends before.
     """
@@ -197,7 +197,7 @@ class TlsTransport(asyncio.BufferedProtocol):
             self._failure = error
         if self._outgoing.pending:
             self._flush()
-        self.unfinished = unfinished
+        self.unfinished = unfinished or ended or self._failure is not None
         if pieces:
             self._protocol.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if unfinished:

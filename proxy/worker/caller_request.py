@@ -87,6 +87,10 @@ class CallerRequest(CallerSide):
         """Call *abort* at once if the caller leaves from now on."""
         self._abort_when_left = abort
 
+    def cut_off_no_more(self) -> None:
+        """Call nothing if the caller leaves from now on."""
+        self._abort_when_left = None
+
     def say_continue(self) -> None:
         """Send 100 Continue (RFC 9110 15.2.1)."""
         transport = self._connection.transport

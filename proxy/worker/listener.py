@@ -162,9 +162,9 @@ class CallerConnection(RequestHandler):
         drive.resume()
         try:
             await over
-        finally:
-            if not over.done():
-                drive.cancel()
+        except asyncio.CancelledError:
+            drive.cancel()
+            raise
 
     async def _serve_in_order(self) -> None:
         """Serve requests in their order until the connection ends."""

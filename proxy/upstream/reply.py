@@ -42,9 +42,12 @@ class Reply(Generic[Value]):
 
     def result(self) -> Value:
         """Return the result; raises what ended it otherwise."""
-        error, self._error = self._error, None  # its traceback holds this: kept, it would be a cycle
+        error, self._error = self._error, None
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its traceback holds this frame: kept, it would be a cycle
         value: Any = self._value
         found: Value = value
         return found

@@ -13,7 +13,7 @@ from tests.forwarding.support import agrees, bearer, post, recorded
 from tests.upstream.certificates import Authority, Identity, server_context
 from tests.upstream.support import OK, Bank, bank, eventually, says_and_closes
 from tests.worker.support import Proxy, proxy, token_of
-from tests.worker.wire import ask
+from tests.worker.wire import ask, request, wire
 
 PAST = -dt.timedelta(days=3)
 
@@ -97,6 +97,58 @@ async def test_the_client_certificate_of_the_upstream_is_shown(tmp_path: Path, a
     async with bank(tls=context) as theirs, _between(tmp_path, theirs, authority, client=client) as it:
         assert (await ask(it.port, post())).status == 200
         assert len(theirs.requests) == 1
+
+
+@contextlib.asynccontextmanager
+async def _leaving(context: ssl.SSLContext) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Run a bank that says answer and close_notify in one segment, then waits; gives its port and what each got."""
+    got: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_side=True)
+
+        async def patiently(step: Callable[[], bytes | None]) -> bytes | None:
+            while True:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    writer.write(outgoing.read())
+                    incoming.write(await reader.read(65536))
+
+        await patiently(tls.do_handshake)
+        got.append(await patiently(lambda: tls.read(65536)) or b"")
+        tls.write(OK)
+        with contextlib.suppress(ssl.SSLWantReadError):  # it waits for the other side's
+            tls.unwrap()
+        writer.write(outgoing.read())
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], got
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+async def test_a_bank_that_leaves_with_its_answer_is_connected_to_again(
+    tmp_path: Path, authority: Authority, method: bytes
+) -> None:
+    """The close_notify came along with the answer: the next request, there already, goes out on another connection."""
+    upstream = {"scheme": "https", "ca_file": str(authority.own.file)}
+    asked = request(method, b"/open/pay", body=b"pay" if method == b"POST" else b"")
+    async with (
+        _leaving(server_context(authority.identity("bank"))) as (port, got),
+        proxy(tmp_path, port=port, upstream=upstream, request_log={"durability": "async"}) as it,
+        wire(it.port) as caller,
+    ):
+        it.ledger._its._journal._durable = False  # nobody waits for the disk: no turn of the loop between the requests
+        await caller.send(asked + asked)
+        assert [(await caller.answer()).status for _ in range(2)] == [200, 200]
+        assert [each.split(b" ")[0] for each in got] == [method, method]
 
 
 async def test_a_bank_without_tls_gets_nothing(tmp_path: Path, authority: Authority) -> None:

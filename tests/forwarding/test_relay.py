@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
+import socket
 from pathlib import Path
 
 import pytest
 
 from proxy.errors import Sent
+from proxy.worker.listener import CallerConnection
+from tests.forwarding.support import callers_are
 from tests.upstream.support import OK, Peer, eventually, says, says_and_closes, says_and_resets, says_nothing
+from tests.worker.patience import patience
 from tests.worker.support import proxy
 from tests.worker.wire import Wire, ask, chunked, request, wire
 
@@ -221,6 +225,44 @@ async def test_a_caller_that_does_not_read_stops_the_bank(tmp_path: Path) -> Non
         assert pushed < 60_000_000
         caller.reset()
         assert (await it.ended()).caller_left
+
+
+@pytest.mark.parametrize("end", ["its own reset", "our patience"])
+async def test_who_does_not_read_and_is_gone_cuts_off_nobody_else(end: str, tmp_path: Path) -> None:
+    """Its answers came whole, and their connection is another caller's by then, who gets the answer to its payment."""
+    go = asyncio.Event()
+    unread = answer(b"Content-Length: 60000", body=b"a" * 60000)
+
+    async def by_method(peer: Peer) -> None:
+        if it.last.head.startswith(b"POST"):
+            await go.wait()
+            await peer.send(OK)
+        else:
+            await peer.send(unread)
+
+    quick = patience(unread_answer=1.0 if end == "our patience" else 60.0)
+    async with (
+        proxy(tmp_path, by_method, patience=quick, upstream={"max_connections": 1}) as it,
+        wire(it.port, receive_buffer=4096) as deaf,
+    ):
+        deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await callers_are(it, 1)
+        (connection,) = it.server.connections
+        assert isinstance(connection, CallerConnection)
+        assert connection.transport is not None
+        connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        await deaf.send(request() * 50)
+        pool = it.gateway.pools["bank"]
+        await eventually(lambda: connection.clogged and repr(pool).endswith("[0 in use, 1 idle, 0 waiting]>"))
+        async with wire(it.port) as other:
+            await other.send(request(b"POST", body=b"pay"))
+            await eventually(lambda: it.last.head.startswith(b"POST"))
+            if end == "its own reset":
+                deaf.reset()
+            await callers_are(it, 1)
+            go.set()
+            assert (await other.answer()).status == 200
+        assert it.bank.connections == 1
 
 
 @pytest.mark.parametrize("status", [b"301 Moved", b"302 Found", b"303 See", b"307 Temporary", b"308 Permanent"])

@@ -1,14 +1,19 @@
+import ast
+import importlib
 import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import proxy.forwarding
 from proxy.account import Account
 from proxy.clock import timestamp
-from proxy.errors import Sent
+from proxy.errors import ProxyError, Sent
 from proxy.records.line import EXCHANGE, EXCHANGE_ID, INTENT, INTENT_ID
 from proxy.records.mask import Mask
 from proxy.records.record import LONGEST_TEXT, RecordBuilder, cut
@@ -235,3 +240,42 @@ def test_what_is_rendered_once_is_the_same_again() -> None:
     assert len(builder._asked) <= 1024
     assert len(builder._paths) <= 1024
     assert max(map(len, builder._paths)) < 1000
+
+
+def kinds(of: type[ProxyError]) -> Iterator[type[ProxyError]]:
+    """Give *of* and all that are derived from it."""
+    yield of
+    for each in of.__subclasses__():
+        yield from kinds(each)
+
+
+def notes() -> Iterator[object]:
+    """Give all that the data path writes into a record's note; an error's code is one of `kinds`."""
+    (folder,) = proxy.forwarding.__path__
+    for file in sorted(Path(folder).glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Assign) and any(
+                isinstance(target, ast.Attribute) and target.attr == "note" for target in node.targets
+            ):
+                yield from written(node.value, file.stem)
+
+
+def written(value: ast.expr, module: str) -> Iterator[object]:
+    """Give what *value*, an expression in *module* of the data path, may be."""
+    if isinstance(value, ast.IfExp):
+        yield from written(value.body, module)
+        yield from written(value.orelse, module)
+    elif isinstance(value, ast.Name):
+        yield getattr(importlib.import_module(f"proxy.forwarding.{module}"), value.id)
+    elif ast.unparse(value) != "error.code":
+        yield ast.literal_eval(value)
+
+
+def test_what_stands_in_a_record_as_it_is_needs_no_escapes() -> None:
+    """Codes and notes are put between quotes without a look: they are ours, and words."""
+    importlib.import_module("proxy.worker.main")  # whoever derives an error is loaded by it
+    codes, said = [each.code for each in kinds(ProxyError)], list(notes())
+    assert {"bad_request", "upstream_timeout"} <= set(codes)
+    assert {"facade_token", "fell_back", "legacy_token_refused"} <= set(said)
+    for word in (*codes, *said):
+        assert re.fullmatch("[a-z_]+", str(word)), word

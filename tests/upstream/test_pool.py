@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -256,6 +257,69 @@ async def test_a_cancelled_connect_gives_its_slot_back() -> None:
         with pytest.raises(asyncio.CancelledError):
             await connecting
         assert repr(pool).endswith("[0 in use, 0 idle, 0 waiting]>")
+
+
+async def test_a_connection_that_comes_back_as_one_begins_to_wait_is_taken_at_once() -> None:
+    """Between the look for an idle one and the task that waits there is a turn of the loop."""
+    async with bank() as it, pool_of(it.port, max_connections=1, connect_timeout=0.2) as pool:
+        taken = await pool.connect()
+        answer = await ask(taken)
+        connecting = asyncio.ensure_future(pool.connect())
+        asyncio.get_running_loop().call_soon(answer.release)  # after connect()'s first step, before its task's
+        assert await connecting is taken
+        assert repr(pool).endswith("[1 in use, 0 idle, 0 waiting]>")
+        assert it.connections == 1
+
+
+async def test_a_connection_that_closes_on_its_way_to_its_taker_is_replaced() -> None:
+    """Nothing was sent on it, so that whoever waited for it need not hear of its end."""
+    async with bank() as it, pool_of(it.port, max_connections=1) as pool:
+        taken = await pool.connect()
+        connecting = asyncio.ensure_future(pool.connect())
+        await eventually(lambda: "1 waiting" in repr(pool))
+        taken.release()  # hands itself over to the one who waits, whose task has not run yet ...
+        taken.eof_received()  # ... and what the loop reads next is the bank's end
+        given = await connecting
+        assert (given is taken, given.closed, it.connections) == (False, False, 2)
+        assert repr(pool).endswith("[1 in use, 0 idle, 0 waiting]>")
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_wait_leaks_no_slot_whenever_it_is_cancelled(turns: int) -> None:
+    """A connection that was handed over to nobody any more goes back, at whatever turn of the loop."""
+    async with bank() as it, pool_of(it.port, max_connections=1) as pool:
+        taken = await pool.connect()
+        connecting = asyncio.ensure_future(pool.connect())
+        await eventually(lambda: "1 waiting" in repr(pool))
+        taken.release()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        connecting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            (await connecting).release()
+        await eventually(lambda: repr(pool).endswith("[0 in use, 1 idle, 0 waiting]>"))
+        assert it.connections == 1
+
+
+async def test_a_connect_leaks_no_slot_whenever_it_is_cancelled() -> None:
+    """From before it begins until it has what it asked for, turn by turn: each leaves nothing in use."""
+    async with bank() as it, pool_of(it.port) as pool:
+        cancelled = opened = 0
+        while not opened:
+            connecting = asyncio.ensure_future(pool.connect())
+            for _ in range(cancelled):
+                await asyncio.sleep(0)
+            connecting.cancel()
+            try:
+                (await connecting).close()
+                opened += 1
+            except asyncio.CancelledError:
+                cancelled += 1
+            await eventually(lambda: "[0 in use" in repr(pool))
+            while (idle := pool.idle()) is not None:
+                idle.close()
+        assert cancelled > 1
+        await eventually(lambda: not pool._open)
 
 
 async def test_the_bound_holds_under_a_crowd() -> None:

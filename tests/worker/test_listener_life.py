@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from aiohttp.base_protocol import BaseProtocol
 
+from proxy.errors import Sent
 from proxy.worker.listener import check_seam
-from tests.upstream.support import Peer
+from tests.upstream.support import Peer, eventually, says_nothing
 from tests.worker.support import proxy
 from tests.worker.wire import ask, chunked, request, wire
 
@@ -161,6 +162,25 @@ async def test_a_defect_is_answered_and_recorded(tmp_path: Path) -> None:
         assert b"KeyError" not in reply.body
         assert "KeyError at send.py:" in (await it.ended()).cause
         assert it.untouched
+
+
+async def test_a_cancelled_connection_ends_its_request_with_a_record(tmp_path: Path) -> None:
+    """Whoever cancels it: nobody waits for the bank any more, and the caller's connection closes."""
+    async with proxy(tmp_path, says_nothing, upstream={"response_timeout": 15.0}) as it, wire(it.port) as caller:
+        await caller.send(request(b"POST", b"/open/a", body=b"abc"))
+        await eventually(lambda: len(it.bank.requests) == 1)
+        (connection,) = it.server.connections
+        task = connection._task_handler
+        assert task is not None
+        task.cancel()
+        exchange = await it.ended()
+        assert (exchange.status, exchange.sent_upstream) == (0, Sent.UNKNOWN)
+        await eventually(lambda: len(it.journal("exchange")) == 1)
+        assert await caller.closed() == b""
+        await eventually(lambda: not it.server.connections)
+        admission = it.gateway.admission
+        assert (admission.in_flight, admission.held_bytes) == (0, 0)
+        assert repr(it.gateway.pools["bank"]).endswith("[0 in use, 0 idle, 0 waiting]>")
 
 
 def test_the_seam_to_aiohttp_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

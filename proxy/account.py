@@ -11,6 +11,11 @@ _UNKNOWN: Final = Sent.UNKNOWN
 _WORST_LAST: Final = (_NO, _YES, _UNKNOWN)
 
 
+def word(sent: Sent) -> str:
+    """Return *sent* as a plain string: an enum's own hash and text are Python functions, a comparison is none."""
+    return "yes" if sent is _YES else "no" if sent is _NO else "unknown"
+
+
 class Chosen:
     """The rule that took a request and what it led to; *side* is legacy or modern where a migration applies.
 

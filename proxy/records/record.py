@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.account import Account, Attempt
+from proxy.account import Account, Attempt, word
 from proxy.clock import timestamp
-from proxy.errors import Sent
 from proxy.records.line import line, quoted
 from proxy.records.mask import Mask
 
@@ -36,8 +35,6 @@ _RENDERED: Final = 1024
 _LONGEST_METHOD: Final = 32
 _LONGEST_PATH: Final = 256
 _THREE_DIGITS: Final = tuple(f"{number:03d}" for number in range(1000))
-_YES: Final = Sent.YES
-_NO: Final = Sent.NO
 
 
 class RecordBuilder:
@@ -82,7 +79,7 @@ class RecordBuilder:
             f"{self._place},{self._parties(account)},"
             f'"attempts":[{sends}],"status":{account.status},"origin":"{account.origin}","code":"{account.code}",'
             f'"cause":{quoted(self._text(account.cause)) if account.cause else _EMPTY},'
-            f'"sent_upstream":"{_word(account.sent_upstream)}","replayed":{_TRUE if account.replayed else _FALSE},'
+            f'"sent_upstream":"{word(account.sent_upstream)}","replayed":{_TRUE if account.replayed else _FALSE},'
             f'"note":"{account.note}","caller_left":{_TRUE if account.caller_left else _FALSE},'
             f'"duration_ms":{_milliseconds(seconds)},"overhead_ms":{_milliseconds(seconds - account.waited)},'
             f'"request_bytes":{account.request_bytes},"response_bytes":{account.response_bytes},'
@@ -96,7 +93,7 @@ class RecordBuilder:
         side = f',"side":"{attempt.chosen.side}"' if attempt.chosen.side else ""
         return (
             f'{{"started":"{self._time(attempt.started_wall)}","status":{attempt.status},'
-            f'"token_fingerprint":"{attempt.token_fingerprint}","sent":"{_word(attempt.sent)}",'
+            f'"token_fingerprint":"{attempt.token_fingerprint}","sent":"{word(attempt.sent)}",'
             f'"connect_ms":{_milliseconds(attempt.connect_ms / 1000)},'
             f'"wait_ms":{_milliseconds(attempt.wait_ms / 1000)}{side}}}'
         )
@@ -179,10 +176,6 @@ class RecordBuilder:
 _EMPTY: Final = '""'
 _TRUE: Final = "true"
 _FALSE: Final = "false"
-
-
-def _word(sent: Sent) -> str:
-    return "yes" if sent is _YES else "no" if sent is _NO else "unknown"
 
 
 def _milliseconds(seconds: float) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from proxy.account import Account
+from proxy.account import Account, word
 from proxy.errors import Sent
 
 # Upper bounds in seconds. OpenTelemetry's advice for HTTP up to 10 s; above it the waits that mean something here: the
@@ -41,7 +41,6 @@ OTHER: Final = "_OTHER"
 Row = list[float]
 
 # An enum's member costs a call each time it is looked up in its class.
-_YES: Final = Sent.YES
 _NO: Final = Sent.NO
 
 
@@ -64,13 +63,11 @@ class Counters:
         """Count *exchange*: on the hot path, so plain dictionaries and lists, and nothing built but keys."""
         seconds = exchange.finished - exchange.began
         method = exchange.method
-        sent = exchange.sent_upstream
         key = (
             method if method in METHODS else OTHER,
             exchange.chosen.route,
             exchange.status,
-            # An enum's own hash is a Python function; the plain word costs a comparison.
-            "yes" if sent is _YES else "no" if sent is _NO else "unknown",
+            word(exchange.sent_upstream),
             exchange.code,
         )
         rows = self._server.get(key)

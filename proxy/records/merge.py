@@ -80,8 +80,8 @@ class Merger:
             if uncertain:
                 self._uncertain(uncertain)
             retiring = [tail for tail in self._tails.values() if tail.retire()]
-            if records or retiring:
-                progress = self._current()
+            progress = self._current()
+            if records or (retiring and progress != self._progress):
                 self._stream.append(records, progress)
                 self._progress = progress
         except OSError:

@@ -155,11 +155,14 @@ class Shipper:
         except OSError as error:
             self._tell(error)
             return False
-        # What could not be synced was handed to the sinks all the same.
-        self._tell(self._stream.trouble)
-        self.caught_up = True
-        self._tell_outlets()
-        return True
+        else:
+            # What could not be synced is handed to the sinks all the same.
+            self._tell(self._stream.trouble)
+            self.caught_up = True
+            return True
+        finally:
+            # What is in the stream is theirs, also if what comes behind it (positions, removing) failed.
+            self._tell_outlets()
 
     def _tell(self, error: OSError | None) -> None:
         """Say that the keeper's files have begun to fail with *error*, or that they are written again."""

@@ -62,6 +62,9 @@ def test_a_journal_stays_until_the_stream_is_on_disk(
     disk = SlowDisk(monkeypatch)
     disk.error = OSError(5, "Input/output error")
     reader.merger.pump()
+    end = reader.stream.end
+    reader.merger.pump()
+    assert reader.stream.end == end
     disk.error = None
     reader.merger.pump()
     assert list((tmp_path / "journal").glob("*.jsonl"))

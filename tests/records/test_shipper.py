@@ -290,6 +290,26 @@ async def test_what_the_disk_does_not_keep_is_handed_on_and_said(
     assert [record["sequence"] for record in sink.records] == [1, 2, 3, 4]
 
 
+async def test_positions_that_cannot_be_kept_hold_up_no_record(tmp_path: Path) -> None:
+    """It is said once; a keeper killed now would tell records again, which is all there is to lose."""
+    sink = MemorySink()
+    events: list[Event] = []
+    (tmp_path / "journal").mkdir()
+    async with running_shipper(tmp_path, sink, events=events) as shipper:
+        await until(lambda: shipper.caught_up)
+        (tmp_path / "stream" / "positions.new").mkdir()
+        async with open_journal(tmp_path) as journal:
+            await complete(journal, an_exchange())
+            await until(lambda: len(sink.records) == 1)
+            await until(lambda: events)
+            await complete(journal, an_exchange())
+            await until(lambda: len(sink.records) == 2)
+        (tmp_path / "stream" / "positions.new").rmdir()
+        await until(lambda: len(events) == 2)
+
+    assert events == [StreamFailed(cause="Is a directory"), StreamRecovered()]
+
+
 async def test_a_stream_that_cannot_be_read_stops_nothing(tmp_path: Path) -> None:
     """The sink that has to read it waits, and is given everything when it can."""
     sink = MemorySink()

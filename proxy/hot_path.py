@@ -19,6 +19,7 @@ HOT_PATH = (
     "proxy/worker/caller_request.py",
     "proxy/worker/grammar.py",
     "proxy/worker/ledger.py",
+    "proxy/worker/outgoing.py",
     "proxy/worker/parser.py",
     "proxy/worker/patience.py",
     # Who calls.
@@ -54,6 +55,7 @@ HOT_PATH = (
     "proxy/upstream/answer.py",
     "proxy/upstream/connection.py",
     "proxy/upstream/head.py",
+    "proxy/upstream/outbox.py",
     "proxy/upstream/parser.py",
     "proxy/upstream/pool.py",
     "proxy/upstream/reply.py",

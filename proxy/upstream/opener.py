@@ -13,7 +13,7 @@ from proxy.upstream.dial import Egress, dial
 from proxy.upstream.faults import HandshakeBroken, unreachable
 from proxy.upstream.resolver import Address, Lookup, Resolver
 from proxy.upstream.tls import client_context
-from proxy.upstream.tls_transport import ReadBuffer, TlsTransport
+from proxy.upstream.tls_transport import Shared, TlsTransport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class Opener:
         self._resolver = Resolver(
             egress.host if egress else host, egress.port if egress else upstream.port, clock=clock, lookup=lookup
         )
-        self._buffer = ReadBuffer()
+        self._shared = Shared()
 
     def __repr__(self) -> str:
         return f"<Opener {self.origin}>"
@@ -96,7 +96,7 @@ class Opener:
             await loop.create_connection(lambda: connection, sock=connected)
             return connection
         secure = TlsTransport(
-            connection, context=self._context, server_hostname=self._upstream.host, buffer=self._buffer
+            connection, context=self._context, server_hostname=self._upstream.host, shared=self._shared
         )
         transport, _ = await loop.create_connection(lambda: secure, sock=connected)
         try:

@@ -11,15 +11,18 @@ import ssl
 from collections.abc import Iterable
 from typing import Any, Final
 
+from proxy.upstream.outbox import Outbox
+
 # Of the socket at once; and as much as a TLS record carries (RFC 8446 5.1), so that one read takes one record.
 _READ_BYTES: Final = 131072
 _RECORD_BYTES: Final = 16384
 
 
-class ReadBuffer:
-    """What connections of one loop read into: each empties it before the next one reads."""
+class Shared:
+    """What connections of one loop share: the *outbox*, and what they read into, which each empties in one go."""
 
     def __init__(self) -> None:
+        self.outbox = Outbox()
         self.raw = memoryview(bytearray(_READ_BYTES))
         self.plain = memoryview(bytearray(_RECORD_BYTES))
 
@@ -35,17 +38,17 @@ class TlsTransport(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_buffer", "_failure", "_incoming", "_lower", "_open", "_outgoing", "_protocol", "_take", "_tls", "_write",
+        "_failure", "_incoming", "_lower", "_open", "_outgoing", "_protocol", "_shared", "_take", "_tls", "_write",
         "secured", "unfinished",
     )  # fmt: skip
 
     _lower: asyncio.Transport
 
     def __init__(
-        self, protocol: asyncio.Protocol, *, context: ssl.SSLContext, server_hostname: str, buffer: ReadBuffer
+        self, protocol: asyncio.Protocol, *, context: ssl.SSLContext, server_hostname: str, shared: Shared
     ) -> None:
         self._protocol = protocol
-        self._buffer = buffer
+        self._shared = shared
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
@@ -70,11 +73,11 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """Return where to put what comes."""
-        return self._buffer.raw
+        return self._shared.raw
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what came."""
-        self._incoming.write(self._buffer.raw[:nbytes])
+        self._incoming.write(self._shared.raw[:nbytes])
         if not self._open:
             self._handshake()
             if not self._open or not self._incoming.pending:
@@ -106,23 +109,23 @@ class TlsTransport(asyncio.BufferedProtocol):
     # The protocol's transport.
 
     def write(self, data: bytes | memoryview) -> None:
-        """Encrypt and send."""
+        """Encrypt, and send at the end of this turn of the loop: OpenSSL keeps it until then."""
         try:
             self._write(data)
         except ssl.SSLError as error:
             self._break(error)
             return
-        self._lower.write(self._outgoing.read())
+        self._shared.outbox.put(self)
 
     def writelines(self, pieces: Iterable[bytes | memoryview]) -> None:
-        """Encrypt all and send it at once."""
+        """Encrypt all and send it now, behind what `write` has encrypted."""
         try:
             for piece in pieces:
                 self._write(piece)
         except ssl.SSLError as error:
             self._break(error)
             return
-        self._lower.write(self._outgoing.read())
+        self.flush()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Set at how many unsent bytes writing pauses."""
@@ -130,7 +133,7 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def get_write_buffer_size(self) -> int:
         """Return how many bytes are unsent."""
-        return self._lower.get_write_buffer_size()
+        return self._outgoing.pending + self._lower.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what the socket's transport knows."""
@@ -152,7 +155,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         """Say close_notify and close; the peer's need not be waited for (RFC 8446 6.1)."""
         with contextlib.suppress(ssl.SSLError):  # it wants the peer's
             self._tls.unwrap()
-        self._flush()
+        self.flush()
         self._lower.close()
 
     def abort(self) -> None:
@@ -165,14 +168,14 @@ class TlsTransport(asyncio.BufferedProtocol):
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
-            self._flush()
+            self.flush()
             return
         except ssl.SSLError as error:
-            self._flush()  # the alert that tells the peer
+            self.flush()  # the alert that tells the peer
             self._failure = error
             self._lower.close()
             return
-        self._flush()
+        self.flush()
         self._open = True
         self._protocol.connection_made(self)  # type: ignore[arg-type]  # it is one by its methods
         if not self.secured.done():
@@ -180,7 +183,7 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def _decrypt(self) -> None:
         """Hand on all that can be read: one call, since what is above writes once for each."""
-        plain: Any = self._buffer.plain  # typeshed lets memoryviews be sliced by integers only
+        plain: Any = self._shared.plain  # typeshed lets memoryviews be sliced by integers only
         take = self._take
         pieces = []
         ended = unfinished = False
@@ -196,7 +199,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         except ssl.SSLError as error:
             self._failure = error
         if self._outgoing.pending:
-            self._flush()
+            self.flush()
         self.unfinished = unfinished or ended or self._failure is not None
         if pieces:
             self._protocol.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
@@ -211,6 +214,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._failure = error
         self._lower.abort()
 
-    def _flush(self) -> None:
-        if self._outgoing.pending:
+    def flush(self) -> None:
+        """Send what is encrypted, unless the socket is closed."""
+        if self._outgoing.pending and not self._lower.is_closing():
             self._lower.write(self._outgoing.read())

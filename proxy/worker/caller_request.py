@@ -1,11 +1,12 @@
 """One request and the way back to its caller, as `forward` sees the connection."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from proxy.errors import BadRequest
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.routing.head import RawHead
+from proxy.worker.outgoing import Outgoing
 from proxy.worker.parser import Payload, WholeBody
 
 
@@ -14,7 +15,7 @@ class ConnectionOfCaller(Protocol):
 
     peer: str
     certificate_subject: str
-    transport: Any
+    outgoing: Outgoing | None
 
     @property
     def clogged(self) -> bool:
@@ -45,15 +46,15 @@ class Life:
 class CallerRequest(CallerSide):
     """The request with the head *raw* and the body *payload*."""
 
-    __slots__ = ("_abort_when_left", "_connection", "_life", "_transport", "closing", "payload")
+    __slots__ = ("_abort_when_left", "_connection", "_life", "_outgoing", "closing", "payload")
 
     def __init__(self, connection: ConnectionOfCaller, raw: RawHead, payload: Payload, life: Life) -> None:
-        transport = connection.transport
+        outgoing = connection.outgoing
         super().__init__(
-            raw, peer=connection.peer, certificate_subject=connection.certificate_subject, left=transport is None
+            raw, peer=connection.peer, certificate_subject=connection.certificate_subject, left=outgoing is None
         )
         self._connection = connection
-        self._transport = transport
+        self._outgoing = outgoing
         self._life = life
         self._abort_when_left: Callable[[], None] | None = None
         self.payload = payload
@@ -93,9 +94,8 @@ class CallerRequest(CallerSide):
 
     def say_continue(self) -> None:
         """Send 100 Continue (RFC 9110 15.2.1)."""
-        transport = self._connection.transport
-        if transport is not None:
-            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._outgoing is not None and not self.left:
+            self._outgoing.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def will_close(self) -> bool:
         """Return whether the connection ends with this answer; once said, it does."""
@@ -111,8 +111,8 @@ class CallerRequest(CallerSide):
     def write(self, data: bytes) -> None:
         """Send *data* without waiting; nothing happens when the caller has left."""
         self.begun = True
-        if not self.left:
-            self._transport.write(data)
+        if self._outgoing is not None and not self.left:
+            self._outgoing.write(data)
 
     def clogged(self) -> bool:
         """Return whether `drain` would wait or raise."""

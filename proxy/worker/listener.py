@@ -19,9 +19,11 @@ from aiohttp.web_protocol import RequestHandler
 
 from proxy.errors import BadRequest
 from proxy.routing.target import MAX_TARGET_BYTES
+from proxy.upstream.outbox import Outbox
 from proxy.upstream.reply import Drive, Reply
 from proxy.worker.caller_request import CallerRequest, Life
 from proxy.worker.grammar import HeadParser, refused
+from proxy.worker.outgoing import Outgoing
 from proxy.worker.parser import NO_BODY, RequestParser
 from proxy.worker.patience import PATIENCE, Deadline, Patience
 from proxy.worker.subject import subject_of
@@ -61,6 +63,7 @@ class CallerServer(web.Server):
         self.max_head = max_header_bytes + MAX_TARGET_BYTES
         self.heads = HeadParser()
         self.life = Life()
+        self.outbox = Outbox()
         self.crowd = 0  # connections; `connections` makes a list
 
     def __call__(self) -> "CallerConnection":
@@ -84,7 +87,7 @@ class CallerConnection(RequestHandler):
 
     __slots__ = (
         "_awaiting_head", "_deadline", "_droppable", "_ended", "_head_begun", "_requests", "_server", "_wire",
-        "certificate_subject", "peer",
+        "certificate_subject", "outgoing", "peer",
     )  # fmt: skip
 
     def __init__(self, server: CallerServer, **arguments: Any) -> None:
@@ -105,6 +108,7 @@ class CallerConnection(RequestHandler):
         self._droppable: float | None = None  # set: nothing more is parsed, and so many bytes are read away
         self._ended: asyncio.Future[None] | None = None
         self._wire: asyncio.Transport | None = None  # `transport`, until the connection is really lost
+        self.outgoing: Outgoing | None = None  # None before and after the connection
         self.peer = ""
         self.certificate_subject = ""
 
@@ -112,6 +116,7 @@ class CallerConnection(RequestHandler):
         """Note who is at the other end."""
         super().connection_made(transport)
         self._wire = self.transport
+        self.outgoing = Outgoing(transport, self._server.outbox)
         self._server.crowd += 1
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else "unix"
@@ -122,7 +127,7 @@ class CallerConnection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell the request in service that its caller has left."""
         self._server.crowd -= 1
-        self._wire = None
+        self._wire = self.outgoing = None
         self._deadline.cancel()
         self._end_linger()
         super().connection_lost(exc)
@@ -192,11 +197,13 @@ class CallerConnection(RequestHandler):
                 else:
                     self._deadline.arm(patience.idle, self._close_silently)
         except (asyncio.CancelledError, ConnectionError):
+            self._flush()
             if self.transport is not None:
                 self.transport.abort()
         finally:
             self._current_request = None
             if self._wire is not None:
+                self._flush()
                 self._wire.close()
                 self._deadline.arm(patience.unread_answer, self._wire.abort)  # closing waits until all is taken
 
@@ -233,6 +240,7 @@ class CallerConnection(RequestHandler):
 
     async def taken(self) -> None:
         """Wait until the transport's buffer has room; raises ConnectionError."""
+        self._flush()
         if self._paused:
             self._deadline.arm(self._server.patience.unread_answer, self.reset)
             await self._drain_helper()
@@ -243,6 +251,7 @@ class CallerConnection(RequestHandler):
         transport = self.transport
         if transport is None:
             return
+        self._flush()
         peer = transport.get_extra_info("socket")
         if peer is not None and peer.family != socket.AF_UNIX:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -250,6 +259,7 @@ class CallerConnection(RequestHandler):
 
     def _close_silently(self) -> None:
         """End a connection on which no complete request was read."""
+        self._flush()
         self.force_close()
 
     def _head_is_late(self) -> None:
@@ -265,6 +275,7 @@ class CallerConnection(RequestHandler):
         transport = self.transport
         if transport is None or (self._requests.quiet and not self._messages and self._droppable is None):
             return
+        self._flush()
         self._droppable = self._server.patience.linger_bytes
         self._requests.end()
         answered.payload = NO_BODY
@@ -276,6 +287,11 @@ class CallerConnection(RequestHandler):
             with contextlib.suppress(OSError):  # the caller may have reset it, which nobody has noticed yet
                 transport.write_eof()
         await self._ended
+
+    def _flush(self) -> None:
+        """Send what was answered: the transport is about to be closed or asked for room."""
+        if self.outgoing is not None:
+            self.outgoing.flush()
 
     def _end_linger(self) -> None:
         if self._ended is not None and not self._ended.done():

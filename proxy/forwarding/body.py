@@ -58,9 +58,9 @@ class Payload:
                 self._begun.clear()
                 self._has_all()
                 return
+            self._count(piece)  # before memory is asked for: too large is too large at any time
             if head.chunked:
                 self._reserve(len(piece))
-            self._count(piece)
             self._begun.append(piece)
             size += len(piece)
         self.held = None

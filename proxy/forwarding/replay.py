@@ -1,5 +1,6 @@
 """The 401 protocol: when a request is sent a second time, and never a third."""
 
+import re
 from typing import Final
 
 from proxy.errors import ProxyError, Sent
@@ -9,6 +10,8 @@ from proxy.settings.snapshot import RemintValues
 from proxy.tokens.token import AccessToken
 from proxy.upstream.answer import Answer
 
+# RFC 6750 3.1; a description may say anything.
+_INSUFFICIENT_SCOPE: Final = re.compile(rb"(?:^|[\s,])error\s*=\s*\"?insufficient_scope\"?(?:$|[\s,])", re.IGNORECASE)
 # How much of a body is looked at for remint_on.
 PEEK_BYTES: Final = 4096
 
@@ -17,7 +20,7 @@ async def is_refusal(answer: Answer, remint_on: tuple[RemintValues, ...]) -> boo
     """Return whether the bank refused the token: 401 (RFC 6750 3.1) but not insufficient_scope, or remint_on."""
     if answer.status == 401:
         return not any(
-            name.lower() == b"www-authenticate" and b"insufficient_scope" in value for name, value in answer.headers
+            name.lower() == b"www-authenticate" and _INSUFFICIENT_SCOPE.search(value) for name, value in answer.headers
         )
     for rule in remint_on:
         if rule.status == answer.status and (not rule.body or rule.body.encode() in await answer.peek(PEEK_BYTES)):

@@ -6,12 +6,12 @@ from typing import Final
 
 from proxy.callers.caller import key_in_basic
 from proxy.errors import BadRequest, BrowserRefused, HeadersTooLarge, ProxyError
-from proxy.routing.target import Target, parse_target
+from proxy.routing.target import HIGHEST_PORT, Target, parse_target
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_HOST: Final = re.compile(r"(?P<name>[A-Za-z0-9\-._]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_HOST: Final = re.compile(r"(?P<name>[A-Za-z0-9\-._]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
 _METHOD: Final = re.compile(r"[A-Z][A-Z0-9\-]{0,31}")
 _MAX_HEADERS: Final = 1000
 
@@ -331,7 +331,7 @@ def _check_host(host: bytes | None, target: Target, limits: HeadLimits, *, http_
             raise BadRequest("HTTP/1.1 demands a Host header (RFC 9112 3.2).")
         return
     match = _HOST.fullmatch(host.decode("latin-1"))
-    if match is None:
+    if match is None or int(match["port"] or 0) > HIGHEST_PORT:
         raise BadRequest("The Host header is not a host name with an optional port.")
     if target.host is None and limits.hosts and match["name"].lower() not in limits.hosts:
         raise BadRequest("This Host name is not served here; see server.hosts.", status=421)

@@ -23,6 +23,9 @@ _ABSOLUTE: Final = re.compile(
 )
 
 
+HIGHEST_PORT: Final = 65535
+
+
 @dataclass(slots=True)
 class Target:
     """A target that has one reading.
@@ -56,7 +59,7 @@ def parse_target(raw: str) -> Target:
 
 def _absolute(raw: str) -> tuple[str, str]:
     match = _ABSOLUTE.fullmatch(raw)
-    if match is None:
+    if match is None or int(match["port"] or 0) > HIGHEST_PORT:
         raise BadRequest("The request target must start with a slash, or be http://HOST/... of a route's upstream.")
     rest = match["rest"] or "/"
     return match["host"].lower().strip("[]"), rest if rest.startswith("/") else "/" + rest

@@ -50,7 +50,9 @@ def check_seam() -> None:
 class CallerServer(web.Server):
     """The factory of caller connections for every listening socket of a worker."""
 
-    def __init__(self, serve: Serve, *, max_header_bytes: int, patience: Patience = PATIENCE) -> None:
+    def __init__(
+        self, serve: Serve, *, max_header_bytes: int, max_body_bytes: int = 0, patience: Patience = PATIENCE
+    ) -> None:
         super().__init__(
             _no_handler,
             keepalive_timeout=0,  # our own deadlines
@@ -61,6 +63,7 @@ class CallerServer(web.Server):
         self.serve = serve
         self.patience = patience
         self.max_head = max_header_bytes + MAX_TARGET_BYTES
+        self.max_body = max_body_bytes
         self.heads = HeadParser()
         self.life = Life()
         self.outbox = Outbox()
@@ -102,6 +105,7 @@ class CallerConnection(RequestHandler):
             max_head=server.max_head,
             max_waiting=self._max_msg_queue_size,
             read_buffer=_READ_BUFFER,
+            max_body=server.max_body,
             heads=server.heads,
         )
         self._parser = self._requests  # type: ignore[assignment]

@@ -67,6 +67,7 @@ class Worker:
         server = CallerServer(
             lambda side: forward(side, gateway),
             max_header_bytes=snapshot.server.max_header_bytes,
+            max_body_bytes=snapshot.server.max_body_bytes,
             patience=PATIENCE.within(snapshot.server.exchange_timeout),
         )
         listeners = [socket.socket(fileno=descriptor) for descriptor in order["sockets"]]

@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
-from proxy.errors import BadRequest, HeadersTooLarge, TargetTooLong
+from proxy.errors import BadRequest, BodyTooLarge, HeadersTooLarge, TargetTooLong
 from proxy.routing.head import RawHead
 from proxy.worker.grammar import (
     CHUNK_OVERHEAD_BYTES,
@@ -84,7 +84,8 @@ class RequestParser:
     """Takes bytes in any split; heads come out whole, bodies go into their payloads as they come.
 
     *max_head* bounds an unfinished head, in bytes; at most *max_waiting* requests are parsed ahead of the one in
-    service, the rest stays bytes. *heads* is shared by the connections of a listener.
+    service, the rest stays bytes. A chunk that is announced beyond *max_body* bytes (0: any) is not waited for. *heads*
+    is shared by the connections of a listener.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class RequestParser:
         max_head: int,
         max_waiting: int,
         read_buffer: int,
+        max_body: int = 0,
         heads: HeadParser | None = None,
     ) -> None:
         self._heads = heads or HeadParser()
@@ -102,6 +104,7 @@ class RequestParser:
         self._loop = loop
         self._max_head = max_head
         self._max_waiting = max_waiting
+        self._max_body = max_body
         self._read_buffer = read_buffer
         self._rest = b""
         self._state = _HEAD
@@ -143,7 +146,7 @@ class RequestParser:
                     position = self._take_body(buffer, position)
                 if position == before or self._state is _DEAD:
                     break
-        except BadRequest as fault:
+        except (BadRequest, BodyTooLarge) as fault:
             self._die()
             self._stream.set_exception(fault)
             return messages
@@ -246,6 +249,8 @@ class RequestParser:
             raise BadRequest("Chunk sizes, extensions or trailers take too much.")
         if self._state is _SIZE:
             self._left = chunk_size(line)
+            if self._max_body and self._size + self._left > self._max_body:
+                raise BodyTooLarge(f"The body exceeds the limit of {self._max_body} bytes.")
             self._state = _CHUNK if self._left else _TRAILERS
         elif line:
             check_trailer(line)

@@ -51,6 +51,16 @@ async def test_a_scope_that_does_not_suffice_is_no_refusal(tmp_path: Path) -> No
         assert (await recorded(it))["sent_upstream"] == "yes"
 
 
+async def test_a_description_is_no_error_code(tmp_path: Path) -> None:
+    """`error` alone says what is wrong (RFC 6750 3); the words beside it are anybody's."""
+    described = b'WWW-Authenticate: Bearer error="invalid_token", error_description="insufficient_scope"'
+    async with proxy(tmp_path, says(answer(401, described)), says(OK)) as it:
+        it.keeper.mints[it.key("open")] = 1
+        reply = await ask(it.port, post())
+
+        assert (reply.status, len(it.bank.requests)) == (200, 2)
+
+
 async def test_the_token_endpoints_own_401_sends_nothing(tmp_path: Path) -> None:
     """It is token_refused, and no request is made without a token."""
     async with proxy(tmp_path, tokens=False) as it:

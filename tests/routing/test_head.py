@@ -58,7 +58,8 @@ def test_request_lines(changes: dict[str, Any], expected: int) -> None:
     [
         (b"localhost", 200), (b"LOCALHOST:80", 200), (b"127.0.0.1:1", 200), (b"[::1]", 200), (b"[::1]:8080", 200),
         (b"evil.example", 421), (b"localhost.", 421), (b"[::2]", 421), (b"", 400), (b"a b", 400), (b"a@localhost", 400),
-        (b"localhost:", 400), (b"localhost:123456", 400), (b"\xe9", 400), (b"localhost/", 400), (b"localhost,a", 400),
+        (b"localhost:", 400), (b"localhost:123456", 400), (b"localhost:65535", 200),
+        (b"localhost:65536", 400), (b"\xe9", 400), (b"localhost/", 400), (b"localhost,a", 400),
     ],
 )  # fmt: skip
 def test_hosts(host: bytes, expected: int) -> None:

@@ -89,7 +89,8 @@ def test_absolute_form_names_a_host(raw: str, host: str, path: str, query: str) 
 
 
 @pytest.mark.parametrize(
-    "raw", ["", "*", "a", "https://a/", "http://", "http:///a", "http://a b/", "http://u@a/", "//a/b", "?"]
+    "raw",
+    ["", "*", "a", "https://a/", "http://", "http:///a", "http://a b/", "http://u@a/", "http://a:65536/", "//a/b", "?"],
 )
 def test_other_forms_are_refused(raw: str) -> None:
     """Neither asterisk nor authority nor anything without a path."""

@@ -187,7 +187,10 @@ async def _running(values: Snapshot, its_bank: Bank, directory: Path, patience: 
     gateway = replace(gateway_of(values, ledger=its, send=keeper.hear, clock=CLOCK), ledger=ledger)
     keeper.gateway = gateway
     server = CallerServer(
-        lambda side: forward(side, gateway), max_header_bytes=values.server.max_header_bytes, patience=patience
+        lambda side: forward(side, gateway),
+        max_header_bytes=values.server.max_header_bytes,
+        max_body_bytes=values.server.max_body_bytes,
+        patience=patience,
     )
     await journal.open()
     acceptor = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)

@@ -19,6 +19,9 @@ STRANGER = replace(CALLER, networks=("10.0.0.0/8",))
 HOLDING = route("open", replay_body_bytes=50_000_000)
 EARLY: dict[str, tuple[dict[str, Any], bytes, int, str]] = {
     "413": ({"server": {"max_body_bytes": 1000}}, b"/open/a", 413, "body_too_large"),
+    "413 before 503": (
+        {"server": {"max_body_bytes": 1000, "body_memory_bytes": 100}}, b"/open/a", 413, "body_too_large",
+    ),
     "503": ({"server": {"max_requests": 0}}, b"/open/a", 503, "overloaded"),
     "503 memory": (
         {"server": {"body_memory_bytes": 1000}, "routes": (HOLDING,)}, b"/open/a", 503, "overloaded",
@@ -96,3 +99,13 @@ async def test_an_early_answer_of_the_bank_is_relayed(tmp_path: Path) -> None:
         assert (it.bank.heads, it.bank.connections) == (1, 1)
         await eventually(lambda: not it.server.connections)
         assert repr(it.gateway.pools["bank"]).endswith("[0 in use, 0 idle, 0 waiting]>")
+
+
+@pytest.mark.parametrize("chunks", [b"100000005\r\nhello", b"3e8\r\n" + bytes(1000) + b"\r\n1\r\n"])
+async def test_a_chunk_beyond_the_limit_is_refused_when_it_is_announced(tmp_path: Path, chunks: bytes) -> None:
+    """Nobody waits for what would be refused; a thousand bytes are the limit, not beyond it."""
+    async with proxy(tmp_path, server={"max_body_bytes": 1000}) as it, wire(it.port) as caller:
+        await caller.send(request(b"POST", b"/open/a", b"Transfer-Encoding: chunked") + chunks)
+        reply = await caller.answer()
+        assert (reply.status, reply.problem["code"], reply.problem["sent_upstream"]) == (413, "body_too_large", "no")
+        assert it.untouched

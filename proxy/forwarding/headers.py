@@ -32,9 +32,7 @@ def outbound_head(head: RequestHead, plan: Plan, token: AccessToken, *, held: in
 
 def relayed_head(head: AnswerHead, token: AccessToken) -> bytes:
     """Return the bank's status line and headers to hand on, as it wrote them, the token in none of them."""
-    relayed = b"\r\n".join([head.start, *head.passed, b""])
-    secret = token.value.encoded()
-    return relayed.replace(secret, REDACTED) if secret in relayed else relayed
+    return b"\r\n".join([head.start, *head.passed, b""]).replace(token.value.encoded(), REDACTED)
 
 
 def added_headers(exchange: Exchange, proxy_status: str) -> bytes:

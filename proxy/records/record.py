@@ -64,7 +64,7 @@ class RecordBuilder:
             f'{self._place},"attempt":{attempt.number},"started":"{self._time(attempt.started_wall)}",'
             f'"token_fingerprint":"{attempt.token_fingerprint}",{self._parties(account)},'
             f'"request_bytes":{account.request_bytes},"body_hmac":"{account.body_hmac}",'
-            f'"index":{self._index(account.index)},"config_digest":{self._config_digest}{retry}}}\n'
+            f'"index":{self._index(account)},"config_digest":{self._config_digest}{retry}}}\n'
         )
         return text.encode()
 
@@ -83,7 +83,7 @@ class RecordBuilder:
             f'"note":"{account.note}","caller_left":{_TRUE if account.caller_left else _FALSE},'
             f'"duration_ms":{_milliseconds(seconds)},"overhead_ms":{_milliseconds(seconds - account.waited)},'
             f'"request_bytes":{account.request_bytes},"response_bytes":{account.response_bytes},'
-            f'"body_hmac":"{account.body_hmac}","index":{self._index(account.index)},'
+            f'"body_hmac":"{account.body_hmac}","index":{self._index(account)},'
             f'"config_digest":{self._config_digest}{retry}}}\n'
         )
         return text.encode()
@@ -152,15 +152,21 @@ class RecordBuilder:
         pairs = query[1:].split("&")[:MOST_QUERY_KEYS] if len(query) > 1 else []
         return quoted([self._text(pair.partition("=")[0]) for pair in pairs])
 
-    def _index(self, pairs: tuple[tuple[str, str], ...]) -> str:
-        """Return the index headers' values by name; a name given twice has both values (RFC 9110 5.3)."""
-        if not pairs:
+    def _index(self, account: Account) -> str:
+        """Return the index headers' values by name, masked once for intent and record.
+
+        A name given twice has both values (RFC 9110 5.3).
+        """
+        if not account.index:
             return "{}"
+        if account.index_rendered:
+            return account.index_rendered
         values: dict[str, str] = {}
-        for name, given in pairs:
+        for name, given in account.index:
             value = self._mask.index(given if len(given) <= LONGEST_TEXT else cut(given))
             values[name] = f"{values[name]}, {value}" if name in values else value
-        return quoted(values)
+        account.index_rendered = quoted(values)
+        return account.index_rendered
 
     def _time(self, seconds: float) -> str:
         """Return `timestamp(seconds)`, formatting whole seconds once: 0.3 us instead of 2."""
@@ -169,7 +175,7 @@ class RecordBuilder:
         if whole != self._second:
             self._second = whole
             self._prefix = timestamp(whole)[:-7]
-        micro = microseconds - whole * 1_000_000
+        micro = microseconds % 1_000_000
         return f"{self._prefix}{_THREE_DIGITS[micro // 1000]}{_THREE_DIGITS[micro % 1000]}Z"
 
 

@@ -32,6 +32,7 @@ _READ: Final = frozenset(
 # A name with one of these may have a secret for its value, which is not to stay in memory.
 _SECRET: Final = (b"auth", b"cookie", b"key", b"password", b"secret", b"signature", b"token")
 CONTROLS: Final = bytes({*range(0x20), 0x7F} - {0x09})  # CR and LF too
+_SPACE: Final = 32
 _MOST_LINES: Final = 1024
 _LONGEST_LINE: Final = 128
 _LONGEST_NAME: Final = 64
@@ -66,11 +67,13 @@ class HeaderLine:
 
     __slots__ = ("header", "name", "raw", "value")
 
-    def __init__(self, name: bytes, value: bytes, header: Header | None) -> None:
+    def __init__(self, name: bytes, value: bytes, header: Header | None, line: bytes = b"") -> None:
         self.name = name
         self.value = value
         self.header = header
-        self.raw = b"%b: %b" % (name, value)
+        # As nearly all write it, *line* needs no new one.
+        usual = len(line) == len(name) + 2 + len(value) and line[len(name) + 1] == _SPACE
+        self.raw = line if usual else b"%b: %b" % (name, value)
 
     def __repr__(self) -> str:
         return f"<HeaderLine {self.name!r}>"
@@ -111,7 +114,7 @@ class HeaderLines:
             header = self.header(name)
         except BadRequest:  # it is told by `RequestHead.of`, after what weighs more
             return HeaderLine(name, value, None)
-        found = HeaderLine(name, value, header)
+        found = HeaderLine(name, value, header, line)
         if len(line) <= _LONGEST_LINE and not header.secret:
             if len(self._lines) >= _MOST_LINES:
                 self._lines.clear()

@@ -1,7 +1,7 @@
 """What one turn of the loop has to send, sent in one go at its end.
 
-To write is also to wake whoever reads. Written as they come up, 20 to 50 us apart, most messages woke a process that had
-just gone to sleep (0.74 wake-ups a request; of Envoy, which writes at the end of a turn, 0.25), and to wake one on
+To write is also to wake whoever reads. Written as they come up, 20 to 50 us apart, most messages woke a process that
+had just gone to sleep (0.74 wake-ups a request; of Envoy, which writes at the end of a turn, 0.25), and to wake one on
 another core costs as much as the write. In a row they find the reader at work, and the code for it in the cache.
 """
 

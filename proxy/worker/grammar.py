@@ -17,7 +17,7 @@ _REQUEST_LINE: Final = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/([0-9]\.[0-9])" % 
 _VERSIONS: Final = {b"%d.%d" % (major, minor): (major, minor) for major in range(10) for minor in range(10)}
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t\x20-\x7e\x80-\xff]+)?")
 _TRAILER: Final = re.compile(rb"%b:[\t\x20-\x7e\x80-\xff]*" % _TOKEN)
-_DIGITS: Final = re.compile(rb"[0-9]{1,18}")
+_MOST_DIGITS: Final = 18
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 # Request lines remembered, so that a known one costs no match; none with a query, which hardly ever comes again.
 _LINES: Final = 1024
@@ -114,7 +114,7 @@ def _framing(length: bytes | None, coding: bytes | None, version: tuple[int, int
         return None, True
     if length is None:
         return None, False
-    if not _DIGITS.fullmatch(length):
+    if not length.isdigit() or len(length) > _MOST_DIGITS:
         raise BadRequest("Content-Length is not a number of bytes.")
     return int(length), False
 

@@ -182,7 +182,8 @@ class CallerConnection(RequestHandler):
             while not self._force_close:
                 if not self._messages:
                     self._awaiting_head = True
-                    waiter = self._waiter = Reply[None](self._loop)  # type: ignore[assignment]
+                    waiter: Reply[None] = Reply(self._loop)  # to write Reply[None]() costs as much as to parse a head
+                    self._waiter = waiter  # type: ignore[assignment]
                     await waiter
                     self._waiter = None
                 request = self._next()

@@ -24,7 +24,6 @@ HOT_PATH = (
     "proxy/worker/patience.py",
     # Who calls.
     "proxy/callers/caller.py",
-    "proxy/callers/forwarded.py",
     # Which rule, credential and URL a request gets.
     "proxy/routing/head.py",
     "proxy/routing/plan.py",
@@ -60,16 +59,13 @@ HOT_PATH = (
     "proxy/upstream/pool.py",
     "proxy/upstream/reply.py",
     "proxy/upstream/timer.py",
-    "proxy/upstream/tls.py",
     "proxy/upstream/tls_transport.py",
     "proxy/upstream/waker.py",
     # The record of a request, masked, and the journal.
-    "proxy/records/body_hmac.py",
     "proxy/records/journal.py",
     "proxy/records/line.py",
     "proxy/records/mask.py",
     "proxy/records/record.py",
-    "proxy/records/segment.py",
     "proxy/records/writer.py",
     # The keeper's part of it: from the journals into one chain.
     "proxy/records/chain.py",

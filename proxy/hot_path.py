@@ -26,6 +26,7 @@ HOT_PATH = (
     "proxy/callers/caller.py",
     # Which rule, credential and URL a request gets.
     "proxy/routing/head.py",
+    "proxy/routing/header.py",
     "proxy/routing/plan.py",
     "proxy/routing/table.py",
     "proxy/routing/target.py",

@@ -18,7 +18,8 @@ from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import NAME as PINS
 from proxy.migration.stores.pins import read_pins
 from proxy.routing.compile import route_table
-from proxy.routing.head import HeaderLine, HeadLimits, RawHead, RequestHead
+from proxy.routing.head import HeadLimits, RawHead, RequestHead
+from proxy.routing.header import HeaderLine
 from proxy.routing.plan import Plan, plan
 from proxy.settings.sections import Settings
 from proxy.settings.values import snapshot_of

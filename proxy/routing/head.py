@@ -6,127 +6,18 @@ from typing import Final
 
 from proxy.callers.caller import key_in_basic
 from proxy.errors import BadRequest, BrowserRefused, HeadersTooLarge, ProxyError
+from proxy.routing.header import HeaderLine, HeaderLines, alike
 from proxy.routing.target import HIGHEST_PORT, Target, parse_target
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _HOST: Final = re.compile(r"(?P<name>[A-Za-z0-9\-._]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
 _METHOD: Final = re.compile(r"[A-Z][A-Z0-9\-]{0,31}")
 _MAX_HEADERS: Final = 1000
 
-# Never handed on: hop-by-hop (RFC 9110 7.6.1), what only proxies may say, what reroutes inside other servers.
-_REMOVED: Final = frozenset(
-    b"""connection keep-alive proxy-connection te trailer transfer-encoding upgrade http2-settings proxy-authenticate
-    host content-length authorization proxy-authorization x-payproxy-key expect forwarded via
-    x-original-url x-rewrite-url x-http-method-override x-method-override x-http-method""".split()
-)
-# Servers read `_` and `.` in a name as `-`, or drop what they don't like in it: compared are letters and digits alone.
-_PUNCTUATION: Final = b"!#$%&'*+-.^_`|~"
-_SQUASHED: Final = frozenset(name.translate(None, _PUNCTUATION) for name in _REMOVED)
-_SQUASHED_PREFIX: Final = b"xforwarded"
-_READ: Final = frozenset(
-    b"""host expect connection content-length transfer-encoding authorization proxy-authorization x-payproxy-key
-    origin sec-fetch-site forwarded x-forwarded-for""".split()
-)
-# A name with one of these may have a secret for its value, which is not to stay in memory.
-_SECRET: Final = (b"auth", b"cookie", b"key", b"password", b"secret", b"signature", b"token")
-CONTROLS: Final = bytes({*range(0x20), 0x7F} - {0x09})  # CR and LF too
-_SPACE: Final = 32
-_MOST_LINES: Final = 1024
-_LONGEST_LINE: Final = 128
-_LONGEST_NAME: Final = 64
 # What was accepted before is remembered: callers choose what they send, so within bounds, and nothing with a query.
 _REMEMBERED: Final = 1024
 _LONGEST_REMEMBERED: Final = 256
-
-
-def _alike(name: bytes) -> bytes:
-    return name.replace(b"_", b"-").replace(b".", b"-")
-
-
-class Header:
-    """What a name means, computed once per spelling; *plain* is the name in lower case."""
-
-    __slots__ = ("alike", "plain", "read", "removed", "secret")
-
-    def __init__(self, name: bytes) -> None:
-        if not _NAME.fullmatch(name):
-            raise BadRequest("A header name has a character that is not allowed (RFC 9110 5.1).")
-        plain = name.lower()
-        squashed = plain.translate(None, _PUNCTUATION)
-        self.plain = plain
-        self.removed = squashed in _SQUASHED or squashed.startswith(_SQUASHED_PREFIX)
-        self.alike = _alike(plain)
-        self.read: bytes | None = plain if plain in _READ else None
-        self.secret = any(word in plain for word in _SECRET)
-
-
-class HeaderLine:
-    """One header: *raw* is the line as it is handed on, *header* what the name means, None where it is none."""
-
-    __slots__ = ("header", "name", "raw", "value")
-
-    def __init__(self, name: bytes, value: bytes, header: Header | None, line: bytes = b"") -> None:
-        self.name = name
-        self.value = value
-        self.header = header
-        # As nearly all write it, *line* needs no new one.
-        usual = len(line) == len(name) + 2 + len(value) and line[len(name) + 1] == _SPACE
-        self.raw = line if usual else b"%b: %b" % (name, value)
-
-    def __repr__(self) -> str:
-        return f"<HeaderLine {self.name!r}>"
-
-
-class HeaderLines:
-    """Reads header lines and remembers what it read: most of a caller's lines are the same in each of its requests.
-
-    Callers choose them, so within bounds, and no line that may hold a secret.
-    """
-
-    def __init__(self) -> None:
-        self._lines: dict[bytes, HeaderLine] = {}
-        self._names: dict[bytes, Header] = {}
-
-    def read(self, line: bytes) -> HeaderLine:
-        """Return what *line*, without its line end, is; raises BadRequest unless it has a colon and no controls."""
-        known = self._lines.get(line)
-        return known if known is not None else self._read(line)
-
-    def header(self, name: bytes) -> Header:
-        """Return what *name* means; raises BadRequest for one that is not allowed."""
-        header = self._names.get(name)
-        if header is None:
-            header = Header(name)
-            if len(self._names) < _MOST_LINES and len(name) <= _LONGEST_NAME:
-                self._names[name] = header
-        return header
-
-    def _read(self, line: bytes) -> HeaderLine:
-        if len(line.translate(None, CONTROLS)) != len(line):
-            raise control_fault(line)
-        end = line.find(b":")
-        if end < 0:
-            raise BadRequest("A header line has no colon (RFC 9112 5).")
-        name, value = line[:end], line[end + 1 :].strip(b" \t")
-        try:
-            header = self.header(name)
-        except BadRequest:  # it is told by `RequestHead.of`, after what weighs more
-            return HeaderLine(name, value, None)
-        found = HeaderLine(name, value, header, line)
-        if len(line) <= _LONGEST_LINE and not header.secret:
-            if len(self._lines) >= _MOST_LINES:
-                self._lines.clear()
-            self._lines[line] = found
-        return found
-
-
-def control_fault(text: bytes) -> BadRequest:
-    """Return why *text*, a line of a head, can't be one: it has a control character."""
-    if b"\n" in text or b"\r" in text:
-        return BadRequest("A line of the head ends in something else than CRLF (RFC 9112 2.2).")
-    return BadRequest("The head has a control character (RFC 9110 5.5).")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,7 +191,7 @@ def _without_named(passed: list[HeaderLine], connection: bytes) -> list[HeaderLi
     options = frozenset([option.strip() for option in connection.lower().split(b",")])
     if not options - _ORDINARY_OPTIONS:
         return passed
-    gone = {_alike(option) for option in options}
+    gone = {alike(option) for option in options}
     return [line for line in passed if line.header is None or line.header.alike not in gone]
 
 

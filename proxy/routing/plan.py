@@ -9,7 +9,8 @@ from proxy.errors import BadRequest, CallerNotAllowed, NoRoute, ProxyError, Side
 from proxy.migration.board import MigrationBoard
 from proxy.migration.pin import retry_digest, retry_key
 from proxy.migration.side import Choice, Policy, Side, choose_side
-from proxy.routing.head import HeaderLine, RequestHead
+from proxy.routing.head import RequestHead
+from proxy.routing.header import HeaderLine
 from proxy.routing.table import Route, RouteMigration, RouteSide, RouteTable, remember
 from proxy.routing.target import Target
 from proxy.settings.methods import SAFE_METHODS

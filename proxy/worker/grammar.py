@@ -9,7 +9,8 @@ import re
 from typing import Final
 
 from proxy.errors import BadRequest, HeadersTooLarge, TargetTooLong
-from proxy.routing.head import CONTROLS, LISTS, HeaderLine, HeaderLines, RawHead, control_fault
+from proxy.routing.head import LISTS, RawHead
+from proxy.routing.header import CONTROLS, HeaderLine, HeaderLines, control_fault
 from proxy.routing.target import MAX_TARGET_BYTES
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"

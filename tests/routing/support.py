@@ -3,7 +3,8 @@
 from typing import Any
 
 from proxy.credentials.key import TokenKey
-from proxy.routing.head import HeaderLine, HeaderLines, HeadLimits, RawHead, RequestHead
+from proxy.routing.head import HeadLimits, RawHead, RequestHead
+from proxy.routing.header import HeaderLine, HeaderLines
 from proxy.routing.table import Route, RouteSide
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.records.stream import Position, Progress, Stream
+from proxy.records.stream import BATCH_BYTES, READ_BYTES, Position, Progress, Stream
 from tests.records.faults import SlowDisk
 
 
@@ -131,6 +131,38 @@ def test_a_record_larger_than_a_read_is_read_whole(tmp_path: Path) -> None:
     (line,), _ = stream.read(Position(1, 0, 0))
 
     assert len(json.loads(line)["path"]) == 700_000
+    stream.close()
+
+
+def test_who_lags_behind_gets_much_at_once(tmp_path: Path) -> None:
+    """From several blocks and segments, since a database commits each batch by itself; but not all there is."""
+    stream = Stream(tmp_path, segment_bytes=1024 * 1024)
+    stream.open()
+    for number in range(80):
+        stream.append([record(number)[:-1] + b',"cause":"%b"}' % (b"x" * 65536)], Progress())
+
+    lines, position = stream.read(Position(1, 0, 0))
+
+    assert [json.loads(line)["sequence"] for line in lines] == list(range(1, position.sequence + 1))
+    assert BATCH_BYTES <= len(lines) * 66000 <= BATCH_BYTES + READ_BYTES
+    assert position.segment > 1
+    assert read_all(stream, position) == list(range(position.sequence + 1, 81))
+    stream.close()
+
+
+def test_what_lies_before_a_segment_that_can_not_be_read_is_handed_on(tmp_path: Path) -> None:
+    """The reader hears of it when it comes there."""
+    stream = filled(tmp_path, batches=20)
+    broken = tmp_path / "records-3.jsonl"
+    broken.unlink()
+    broken.mkdir()
+
+    lines, position = stream.read(Position(1, 0, 0))
+
+    assert len(lines) == position.sequence > 0
+    assert position.segment == 3
+    with pytest.raises(IsADirectoryError):
+        stream.read(position)
     stream.close()
 
 

@@ -54,6 +54,18 @@ def test_records_are_divided_by_month() -> None:
     ]
 
 
+def test_requests_are_counted_by_day() -> None:
+    """Also where those of two days alternate around midnight (UTC); the last one is the latest, whenever it came."""
+    lines = [record(NEXT - 2), record(NEXT + 3), record(NEXT - 1, status=404), record(NEXT + 1), record(NEXT - 1.5)]
+    made = groups(lines)
+    key = ("payments", "modern", "", "erp")
+    day = int(NEXT) // 86400
+
+    assert [group.tallies.keys() for group in made] == [{(*key, day - 1)}, {(*key, day)}]
+    assert made[0].tallies[*key, day - 1].columns == (3, 0, 0, 0, 1, 2, int(NEXT - 1) * 1000)
+    assert made[1].tallies[*key, day].columns == (2, 0, 0, 0, 0, 2, int(NEXT + 3) * 1000)
+
+
 @pytest.mark.parametrize(
     "broken",
     [

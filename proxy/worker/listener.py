@@ -157,6 +157,10 @@ class CallerConnection(RequestHandler):
             self._head_begun = True
             self._deadline.arm(self._server.patience.head, self._head_is_late)
 
+    def eof_received(self) -> None:
+        """Send what was answered in this turn: when this returns the loop closes the transport."""
+        self._flush()
+
     async def start(self) -> None:
         """Serve until the connection ends; requests are driven by `Drive`, this task only waits."""
         over: asyncio.Future[None] = self._loop.create_future()

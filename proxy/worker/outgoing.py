@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from proxy.upstream.outbox import Outbox
 
-# More than that goes out at once: gathering is for small answers, and what waits here is no one's to count.
+# More than that goes out at once: less can't fill the empty buffer of a transport, so that nobody has to wait for room.
 _MOST_BYTES: Final = 65536
 
 
@@ -19,13 +19,14 @@ class Outgoing:
         self._waiting = b""
 
     def write(self, data: bytes) -> None:
-        """Send *data* at the end of this turn."""
+        """Send *data*, at the latest at the end of this turn."""
         if self._waiting:
             self._waiting += data
         else:
             self._waiting = data
             self._outbox.put(self)
-        if len(self._waiting) > _MOST_BYTES:
+        # Behind unsent bytes it may be what fills the transport's buffer, which is asked for room right after this.
+        if len(self._waiting) > _MOST_BYTES or self._transport.get_write_buffer_size():
             self.flush()
 
     def flush(self) -> None:

@@ -25,9 +25,37 @@ class Noting:
             outbox.put(sender)
 
 
-async def test_all_of_a_turn_is_sent_at_its_end_in_order() -> None:
-    """What a flush brings up goes in the next turn: the list that is walked never grows."""
+class Breaking:
+    """Raises."""
+
+    def flush(self) -> None:
+        """Raise."""
+        raise ZeroDivisionError
+
+
+async def busy() -> Outbox:
+    """Return an outbox that had much to send lately."""
     outbox, log = Outbox(), list[str]()
+    for _ in range(16):
+        outbox.put(Noting("", log))
+    await eventually(lambda: outbox._usual > 3)
+    return outbox
+
+
+async def test_in_a_quiet_turn_nothing_waits() -> None:
+    """A lone message would lose by it; and once turns are quiet again, they count as such."""
+    for outbox, turns in ((Outbox(), 0), (await busy(), 4)):
+        log = list[str]()
+        for _ in range(turns):
+            outbox.put(Noting("gathered", []))
+            await asyncio.sleep(0)
+        outbox.put(Noting("now", log))
+        assert log == ["now"]
+
+
+async def test_all_of_a_busy_turn_is_sent_at_its_end_in_order() -> None:
+    """What a flush brings up goes in the next turn: the list that is walked never grows."""
+    outbox, log = await busy(), list[str]()
     loop = asyncio.get_running_loop()
     outbox.put(Noting("first", log, then=(outbox, Noting("third", log))))
     outbox.put(Noting("second", log))
@@ -39,12 +67,27 @@ async def test_all_of_a_turn_is_sent_at_its_end_in_order() -> None:
     assert log == ["first", "second", "next turn", "third"]
 
 
+async def test_a_sender_that_breaks_holds_up_no_other() -> None:
+    """The loop reports it, and the others are sent in the next turn."""
+    outbox, log, reported = await busy(), list[str](), list[dict[str, object]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    outbox.put(Noting("first", log))
+    outbox.put(Breaking())
+    outbox.put(Noting("last", log))
+
+    await eventually(lambda: "last" in log)
+
+    assert log == ["first", "last"]
+    assert [type(context["exception"]) for context in reported] == [ZeroDivisionError]
+
+
 async def test_a_request_given_up_in_its_turn_is_not_sent(tmp_path: Path) -> None:
     """Over TLS: it counts as sent all the same, which errs on the safe side."""
     authority = Authority(tmp_path)
     async with bank(tls=server_context(authority.identity("bank"))) as it:
         async with pool_of(it.port, scheme="https", ca_file=str(authority.own.file)) as pool:
             await call(pool)
+            pool._opener._shared.outbox._usual = 1000
             connection = await pool.connect()
             reply = connection.send_whole(GET, to_head=False, now=soon(0), deadline=soon())
             connection.abort()

@@ -1,14 +1,18 @@
 """Callers that leave at each stage, and a listener that drains."""
 
 import asyncio
+import contextlib
+import socket
+import ssl
 from pathlib import Path
 
 import pytest
 
 from proxy.errors import Sent
+from tests.upstream.certificates import Authority, server_context
 from tests.upstream.support import OK, Peer, eventually, says
 from tests.worker.support import proxy
-from tests.worker.wire import ask, request, wire
+from tests.worker.wire import PATIENCE, ask, request, wire
 
 
 class Gate:
@@ -135,3 +139,46 @@ async def test_draining_closes_idle_connections_and_ends_the_others_with_their_a
         reply = await ask(it.port, request())
         assert (reply.status, reply.problem["code"], reply.header(b"Connection")) == (503, "draining", b"close")
         assert reply.problem["retryable"]
+
+
+def _encrypted(port: int, ca_file: str) -> int:
+    """Return how many bytes come back over TLS for a second request with a close_notify in the same segment.
+
+    They are counted, not read: behind its own close_notify Python's TLS reads nothing.
+    """
+    context = ssl.create_default_context(cafile=ca_file)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as raw:
+        for step in (tls.do_handshake, lambda: tls.write(request(b"GET", b"/nowhere")), lambda: tls.read(65536)):
+            done = False
+            while not done:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    step()
+                    done = True
+                raw.sendall(outgoing.read())
+                if not done:
+                    incoming.write(raw.recv(65536))
+        tls.write(request(b"GET", b"/nowhere"))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            tls.unwrap()
+        raw.sendall(outgoing.read())
+        size = 0
+        while piece := raw.recv(65536):
+            size += len(piece)
+        return size
+
+
+async def test_what_was_answered_is_sent_before_an_end_is_heeded(tmp_path: Path) -> None:
+    """Also in a busy turn of the loop, which sends when it is over and the caller's close_notify has been read."""
+    authority = Authority(tmp_path)
+    tls = server_context(authority.identity("proxy"))
+    tls.num_tickets = 0  # whatever comes is the answer, and 24 bytes of close_notify
+    async with proxy(tmp_path) as it:
+        it.server.outbox._usual = 1000
+        server = await asyncio.get_running_loop().create_server(it.server, "127.0.0.1", 0, ssl=tls)
+        size = await asyncio.to_thread(_encrypted, server.sockets[0].getsockname()[1], str(authority.own.file))
+        server.close()
+        exchange = await it.ended(2)
+        assert (exchange.status, exchange.caller_left) == (404, False)
+        assert size > exchange.response_bytes

@@ -14,7 +14,9 @@ async def outgoing() -> AsyncIterator[tuple[Outgoing, asyncio.Transport, socket.
     far.settimeout(0)
     transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=near)
     try:
-        yield Outgoing(transport, Outbox()), transport, far
+        outbox = Outbox()
+        outbox._usual = 1000  # a busy loop
+        yield Outgoing(transport, outbox), transport, far
     finally:
         transport.abort()
         far.close()
@@ -56,3 +58,13 @@ async def test_what_is_large_does_not_wait() -> None:
         it.write(b"small")
         it.write(bytes(65536))
         assert received(far) == b"small" + bytes(65536)
+
+
+async def test_nothing_is_gathered_behind_what_the_caller_has_not_taken() -> None:
+    """The transport tells at once that it has no room: who asks then must not hear of an earlier time."""
+    async with outgoing() as (it, transport, _):
+        while not transport.get_write_buffer_size():
+            it.write(bytes(65537))
+        unsent = transport.get_write_buffer_size()
+        it.write(b"more")
+        assert transport.get_write_buffer_size() == unsent + 4

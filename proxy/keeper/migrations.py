@@ -199,17 +199,6 @@ class Migrations:
             await self._change(name, before, after, what=f"hold {caller}", proof=GUARD)
             return self._status(name)
 
-    async def release_callers(
-        self, name: str, *, who: str, proof: str, reason: str, callers: frozenset[str] | None = None
-    ) -> MigrationStatus:
-        """Let *callers* (None: all that are held) go where the weight sends them again. Raises as `set`."""
-        async with self.weights.lock:
-            before = self._checked(name, reason)
-            names = frozenset(before.held) if callers is None else callers
-            after = before.releasing(names, who=who, when=self._clock.now(), reason=reason)
-            await self._change(name, before, after, what="release", proof=proof)
-            return self._status(name)
-
     async def _change(self, name: str, before: State, after: State, *, what: str, proof: str) -> None:
         """Put the change on record, then make it: downwards here first, upwards where all replicas see it first."""
         values = self._values[name]

@@ -66,11 +66,6 @@ class State:
         held = tuple(sorted({*self.held, caller}))
         return replace(self._next(who=who, when=when, reason=reason), held=held, finished=self.finished)
 
-    def releasing(self, callers: frozenset[str], *, who: str, when: float, reason: str) -> "State":
-        """Return what follows when *callers* go where the weight sends them again."""
-        held = tuple(caller for caller in self.held if caller not in callers)
-        return replace(self._next(who=who, when=when, reason=reason), held=held, finished=self.finished)
-
     def ended(self, *, who: str, when: float, reason: str) -> "State":
         """Return what follows when *who* declares the migration finished."""
         return replace(self._next(who=who, when=when, reason=reason), finished=True)

@@ -143,11 +143,6 @@ class AnswerHead:
         self.persistent = persistent
 
     @property
-    def reason(self) -> bytes:
-        """Return what the bank says beside the status, perhaps nothing."""
-        return self.start[13:]
-
-    @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """Return names and values in their order and spelling."""
         pairs = [line.partition(b":") for line in self.lines]

@@ -153,8 +153,6 @@ async def test_the_guard_holds_a_caller_until_an_operator_lets_it_go(tmp_path: P
     assert migrations.states()[0].guard_pinned == ("erp",)
     await migrations.set("payments", 50, **BY, release=frozenset({"erp"}))
     assert again.message["states"]["payments"] == {"weight": 50, "version": 3, "guard_pinned": []}
-    await migrations.hold_caller("payments", "erp", "again")
-    assert (await migrations.release_callers("payments", **BY)).guard_pinned == ()
 
 
 async def test_tokens_of_both_sides_are_told(tmp_path: Path) -> None:

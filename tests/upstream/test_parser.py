@@ -37,7 +37,7 @@ def test_head_and_body_of_a_usual_answer_are_told() -> None:
     parser = parsed(b"HTTP/1.1 201 Created\r\nX-b:  one \t\r\nx-A: two\r\nX-b:\r\ncontent-length: 5\r\n\r\nhello")
 
     assert parser.head is not None
-    assert (parser.head.status, parser.head.reason) == (201, b"Created")
+    assert (parser.head.status, parser.head.start) == (201, b"HTTP/1.1 201 Created")
     assert parser.head.headers == ((b"X-b", b"one"), (b"x-A", b"two"), (b"X-b", b""), (b"content-length", b"5"))
     assert (parser.complete, parser.surplus, parser.head.persistent) == (True, False, True)
     assert parser.take() == b"hello"
@@ -46,7 +46,7 @@ def test_head_and_body_of_a_usual_answer_are_told() -> None:
 @pytest.mark.parametrize("line", [b"HTTP/1.1 200", b"HTTP/1.1 200 "])
 def test_a_reason_may_be_missing(line: bytes) -> None:
     """Servers that send no reason are understood."""
-    assert head_of(line + b"\r\nContent-Length: 0\r\n\r\n").reason == b""
+    assert head_of(line + b"\r\nContent-Length: 0\r\n\r\n").start == b"HTTP/1.1 200 "
 
 
 @pytest.mark.parametrize("value", [b"caf\xc3\xa9", b"a\tb", b'"; , \\ ~'])
@@ -308,7 +308,7 @@ def test_informational_answers_are_swallowed() -> None:
     parser = parsed(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + EMPTY)
 
     assert parser.head is not None
-    assert (parser.head.status, parser.head.reason) == (200, b"OK")
+    assert (parser.head.status, parser.head.start) == (200, b"HTTP/1.1 200 OK")
     assert parser.head.headers == ((b"Content-Length", b"0"),)
 
 

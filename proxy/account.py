@@ -82,9 +82,8 @@ class Account:
 
     __slots__ = (
         "attempts", "began", "began_wall", "body_hmac", "caller", "caller_left", "caller_proof", "cause", "chosen",
-        "client_address", "code", "finished", "id", "index", "index_rendered",
-        "method", "note", "origin", "path", "query", "replayed",
-        "request_bytes", "response_bytes", "retry", "status", "waited",
+        "client_address", "code", "finished", "id", "index", "index_rendered", "method", "note", "origin",
+        "path", "query", "replayed", "request_bytes", "response_bytes", "retry", "status", "waited",
     )  # fmt: skip
 
     def __init__(self, request_id: str, *, began: float, began_wall: float, client_address: str, method: str) -> None:

@@ -58,9 +58,9 @@ class Payload:
                 self._begun.clear()
                 self._has_all()
                 return
-            self._count(piece)  # before memory is asked for: too large is too large at any time
             if head.chunked:
                 self._reserve(len(piece))
+            self._count(piece)
             self._begun.append(piece)
             size += len(piece)
         self.held = None
@@ -101,8 +101,6 @@ class Payload:
         exchange.request_bytes += len(piece)
         if self._digest is not None:
             self._digest.update(piece)
-        if gateway.max_body and exchange.request_bytes > gateway.max_body:
-            raise BodyTooLarge(f"The body exceeds the limit of {gateway.max_body} bytes.")
         if gateway.clock.monotonic() - exchange.began > gateway.exchange_timeout:
             raise BadRequest(f"The body did not arrive within {gateway.exchange_timeout:g} s.", status=408)
 

@@ -1,5 +1,6 @@
 """What `forward` needs of the connection to the caller; the worker's listener provides it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from proxy.routing.head import RawHead
@@ -9,7 +10,7 @@ class CallerLeft(Exception):
     """The caller's connection is gone; there is nobody to answer."""
 
 
-class CallerSide:
+class CallerSide(ABC):
     """One request of a caller and the way back to it.
 
     *raw* is the head as the parser gave it; *peer* the address at the other end of the connection, "unix" for a Unix
@@ -26,53 +27,54 @@ class CallerSide:
         self.left = left
         self.begun = False
 
+    @abstractmethod
     def body_begun(self) -> bool:
         """Return whether some of the body has arrived, so that the caller waits for no 100 Continue."""
-        raise NotImplementedError
 
+    @abstractmethod
     def whole_body(self) -> bytes | None:
         """Return the body if all of it came with the head, and has not been read; raises CallerLeft."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def read_body(self) -> bytes:
         """Return the next piece of the body, b"" at its end.
 
-        Raises CallerLeft, or BadRequest: 408 when no byte came for 60 s, 400 when its framing broke.
+        Raises CallerLeft, BodyTooLarge when a chunk is announced beyond max_body_bytes, or BadRequest: 408 when no byte
+        came for 60 s, 400 when its framing broke.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def cut_off_when_left(self, abort: Callable[[], None]) -> None:
         """Call *abort* at once if the caller leaves from now on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cut_off_no_more(self) -> None:
         """Call nothing if the caller leaves from now on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def say_continue(self) -> None:
         """Send 100 Continue (RFC 9110 15.2.1)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def will_close(self) -> bool:
         """Return whether the connection ends with this answer; once said, it does."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close_after(self) -> None:
         """End the connection with this answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, data: bytes) -> None:
         """Send *data* without waiting; nothing happens when the caller has left."""
-        raise NotImplementedError
 
+    @abstractmethod
     def clogged(self) -> bool:
         """Return whether `drain` would wait or raise; if not, awaiting it can be spared."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def drain(self) -> None:
         """Wait until the caller has taken enough; raises CallerLeft, also when it took nothing for 60 s."""
-        raise NotImplementedError
 
+    @abstractmethod
     def abort(self) -> None:
         """Cut the connection with a reset, so that even an answer without a length can't pass for a whole one."""
-        raise NotImplementedError

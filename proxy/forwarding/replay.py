@@ -11,7 +11,7 @@ from proxy.tokens.token import AccessToken
 from proxy.upstream.answer import Answer
 
 # RFC 6750 3.1; a description may say anything.
-_INSUFFICIENT_SCOPE: Final = re.compile(rb"(?:^|[\s,])error\s*=\s*\"?insufficient_scope\"?(?:$|[\s,])", re.IGNORECASE)
+_INSUFFICIENT_SCOPE: Final = re.compile(rb'(?:^|[\s,])error\s*=\s*"?insufficient_scope"?(?:$|[\s,])', re.IGNORECASE)
 # How much of a body is looked at for remint_on.
 PEEK_BYTES: Final = 4096
 

@@ -80,8 +80,8 @@ class Merger:
             if uncertain:
                 self._uncertain(uncertain)
             retiring = [tail for tail in self._tails.values() if tail.retire()]
-            progress = self._current()
-            if records or (retiring and progress != self._progress):
+            if records or (retiring and self._current() != self._progress):
+                progress = self._current()
                 self._stream.append(records, progress)
                 self._progress = progress
         except OSError:

@@ -27,16 +27,13 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._senders: list[Sender] = []
         self._usual = 0
 
     def put(self, sender: Sender) -> None:
         """Have *sender* flushed, now or when this turn's events are served, with all that it is given until then."""
         if not self._senders:
-            if self._loop is None:
-                self._loop = asyncio.get_running_loop()
-            self._loop.call_soon(self._empty)
+            asyncio.get_running_loop().call_soon(self._empty)
         self._senders.append(sender)
         if self._usual < _MANY:
             sender.flush()

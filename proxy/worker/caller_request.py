@@ -72,7 +72,7 @@ class CallerRequest(CallerSide):
         return payload.read_nowait() if isinstance(payload, WholeBody) else None
 
     async def read_body(self) -> bytes:
-        """Return the next piece of the body, b"" at its end; raises CallerLeft or BadRequest (400, 408)."""
+        """Return the next piece of the body, b"" at its end; raises CallerLeft, BodyTooLarge or BadRequest."""
         payload = self.payload
         if self.left:
             raise CallerLeft

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from proxy.records.line import EXCHANGE, EXCHANGE_ID
-from proxy.records.months import ID_BYTES, Month, month_of
+from proxy.records.months import ID_BYTES, Month, id_floor, month_of
 from proxy.records.tally import DAY_SECONDS, Came, came_of
 
 KEY_BYTES: Final = 8
@@ -106,7 +106,7 @@ def groups(batch: Iterable[bytes]) -> list[Group]:
                 group = _group(made, month_of(record_id))
                 add, entries = group.rows.append, group.entries
                 day = _milliseconds(record_id) // _DAY_MILLISECONDS
-                first, end = _first_id(day), _first_id(day + 1)
+                first, end = id_floor(day * DAY_SECONDS), id_floor((day + 1) * DAY_SECONDS)
             if index:
                 _enter(index, record_id, entries)
             if facts.route:
@@ -209,11 +209,6 @@ def _milliseconds(record_id: bytes) -> int:
     return int.from_bytes(record_id[:6], "big")
 
 
-def _first_id(day: int) -> bytes:
-    """Return what no id of *day*, counted since the epoch, sorts before."""
-    return (day * _DAY_MILLISECONDS).to_bytes(6, "big") + bytes(10)
-
-
 def _group(made: list[Group], month: Month) -> Group:
     for group in made:
         if group.month == month:
@@ -229,7 +224,7 @@ def _unreadable(line: bytes, group: Group) -> Row:
     return (made, UNREADABLE, "", 0, "", line)
 
 
-_ID_AT: Final = len(EXCHANGE)
+_ID_AT: Final = EXCHANGE_ID.start
 _ID_END: Final = EXCHANGE_ID.stop
 # Behind kind, id, version and time.
 _PLACE: Final = _ID_END + len('","version":1,"time":"2027-01-15T08:00:00.000000Z",')

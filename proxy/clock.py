@@ -3,7 +3,7 @@
 import asyncio
 import time
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Protocol
 
 
 class Clock(Protocol):
@@ -19,23 +19,12 @@ class Clock(Protocol):
         """Let *seconds* of monotonic time pass."""
 
 
-# Looked up once: a request asks nine times.
-_now: Final = time.time
-_monotonic: Final = time.monotonic
-
-
 class SystemClock:
     """The machine's clocks."""
 
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
     sleep = staticmethod(asyncio.sleep)
-
-    def now(self) -> float:
-        """Return seconds since the epoch."""
-        return _now()
-
-    def monotonic(self) -> float:
-        """Return seconds of CLOCK_MONOTONIC."""
-        return _monotonic()
 
 
 def timestamp(seconds: float) -> str:

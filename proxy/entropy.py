@@ -30,6 +30,7 @@ def uuid4(entropy: Entropy) -> str:
 
 _VARIANTS: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _ID_BYTES: Final = 10
+_ID_DIGITS: Final = 2 * _ID_BYTES
 
 
 class Uuid7s:
@@ -38,26 +39,27 @@ class Uuid7s:
     def __init__(self, entropy: Entropy, *, drawn: int = 64) -> None:
         self._entropy = entropy
         self._bytes = _ID_BYTES * drawn
-        self._tails: list[str] = []
+        self._drawn = ""  # hexadecimal digits, of which those before *_at* are used
+        self._at = 0
         self._millisecond = -1
         self._prefix = ""
 
     def next(self, now: float) -> str:
         """Return a UUID that sorts by *now*, epoch seconds (RFC 9562 5.7)."""
-        if not self._tails:
-            self._draw()
+        drawn, at = self._drawn, self._at
+        if at == len(drawn):
+            drawn, at = self._entropy.token_bytes(self._bytes).hex(), 0
+            self._drawn = drawn
+        self._at = at + _ID_DIGITS
         millisecond = int(now * 1000) & 0xFFFFFFFFFFFF
         if millisecond != self._millisecond:
             self._millisecond = millisecond
             head = f"{millisecond:012x}"
             self._prefix = f"{head[:8]}-{head[8:]}-7"
-        return self._prefix + self._tails.pop()
-
-    def _draw(self) -> None:
-        drawn = self._entropy.token_bytes(self._bytes).hex()
-        for at in range(0, len(drawn), 2 * _ID_BYTES):
-            tail = drawn[at : at + 2 * _ID_BYTES]
-            self._tails.append(f"{tail[1:4]}-{_VARIANTS[tail[4]]}{tail[5:8]}-{tail[8:]}")
+        return (
+            f"{self._prefix}{drawn[at : at + 3]}-"
+            f"{_VARIANTS[drawn[at + 3]]}{drawn[at + 4 : at + 7]}-{drawn[at + 7 : at + 19]}"
+        )
 
 
 def uuid7(entropy: Entropy, now: float) -> str:

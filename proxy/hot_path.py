@@ -8,9 +8,8 @@ from pathlib import Path
 # what is thrown through a compiled `finally` or `except` that awaits comes up again elsewhere: no module here has one,
 # and upstream/opener.py and upstream/upload.py, which do, are not here.
 HOT_PATH = (
-    # What every step of a request writes into, and what every wait and record asks for the time.
+    # What every step of a request writes into.
     "proxy/account.py",
-    "proxy/clock.py",
     "proxy/entropy.py",
     "proxy/secret.py",
     "proxy/credentials/key.py",

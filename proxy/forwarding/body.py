@@ -101,7 +101,7 @@ class Payload:
         exchange.request_bytes += len(piece)
         if self._digest is not None:
             self._digest.update(piece)
-        if gateway.clock.monotonic() - exchange.began > gateway.exchange_timeout:
+        if gateway.monotonic() - exchange.began > gateway.exchange_timeout:
             raise BadRequest(f"The body did not arrive within {gateway.exchange_timeout:g} s.", status=408)
 
 

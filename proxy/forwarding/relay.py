@@ -90,25 +90,25 @@ async def _drained(send: Send) -> None:
 
 async def _gather(send: Send, answer: Answer) -> None:
     """Wait for the whole body and leave it to be read."""
-    began = send.gateway.clock.monotonic()
+    began = send.gateway.monotonic()
     try:
         await answer.peek(_GATHERED_BYTES)
     finally:
-        send.exchange.waited += send.gateway.clock.monotonic() - began
+        send.exchange.waited += send.gateway.monotonic() - began
 
 
 async def _relay_body(send: Send, answer: Answer) -> None:
-    side, exchange, clock = send.side, send.exchange, send.gateway.clock
+    side, exchange, monotonic = send.side, send.exchange, send.gateway.monotonic
     chunked = not send.head.http_1_0 and answer.content_length is None
     while True:
-        began = clock.monotonic()
+        began = monotonic()
         piece = await answer.read()
         if not piece:
             break
         exchange.response_bytes += len(piece)
         side.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
         await side.drain()
-        exchange.waited += clock.monotonic() - began
+        exchange.waited += monotonic() - began
     if chunked:
         side.write(b"0\r\n\r\n")
     await side.drain()

@@ -93,10 +93,10 @@ async def _another_token(refused: Send) -> tuple[Plan, AccessToken | None]:
     """
     exchange, gateway, plan = refused.exchange, refused.gateway, refused.plan
     if plan.fallback is None:
-        began = gateway.clock.monotonic()
+        began = gateway.monotonic()
         until = exchange.began + gateway.exchange_timeout
         token = await gateway.board.replace(refused.token, plan.route.name, until=until)
-        exchange.waited += gateway.clock.monotonic() - began
+        exchange.waited += gateway.monotonic() - began
         return plan, token
     newer = gateway.board.newer(refused.token)
     if newer is not None and gateway.board.proven(plan.token_key, plan.route.name, exchange.caller):

@@ -68,9 +68,9 @@ class Send:
 
     async def _connect(self) -> None:
         gateway = self.gateway
-        began = gateway.clock.monotonic()
+        began = gateway.monotonic()
         connection = await gateway.pools[self.plan.way.upstream].connect()
-        self.exchange.waited += gateway.clock.monotonic() - began
+        self.exchange.waited += gateway.monotonic() - began
         intent = self._intend(connection)
         if intent is not None:
             await self._intended(intent)
@@ -83,7 +83,7 @@ class Send:
         attempt = self.attempt = Attempt(
             len(exchange.attempts) + 1,
             chosen=self.plan.chosen,
-            started_wall=gateway.clock.now(),
+            started_wall=gateway.now(),
             token_fingerprint=token.fingerprint,
             connect_ms=0.0 if connection.reused else connection.connect_ms,
         )
@@ -108,7 +108,7 @@ class Send:
 
     def _came_too_late(self) -> bool:
         """Return whether the token ran out while connection and intent were made, and there is another way."""
-        return self.plan.fallback is not None and self.gateway.clock.monotonic() >= self.token.expires
+        return self.plan.fallback is not None and self.gateway.monotonic() >= self.token.expires
 
     async def _prepare_again(self) -> None:
         self.connection.release()
@@ -123,7 +123,7 @@ class Send:
         `attempt.sent` tells afterwards, however it ended, whether the bank may have the request.
         """
         gateway, exchange, connection, attempt = self.gateway, self.exchange, self.connection, self.attempt
-        monotonic, held = gateway.clock.monotonic, self.payload.held
+        monotonic, held = gateway.monotonic, self.payload.held
         began = monotonic()
         try:
             self._check(began)
@@ -211,8 +211,8 @@ async def token_for(gateway: Gateway, exchange: Exchange, plan: Plan) -> tuple[P
 
 async def wait_for_token(gateway: Gateway, exchange: Exchange, plan: Plan) -> AccessToken:
     """Return the token for *plan* once it is there; raises TokenRefused or TokenUnavailable."""
-    began = gateway.clock.monotonic()
+    began = gateway.monotonic()
     try:
         return await gateway.board.wait(plan.token_key, until=exchange.began + gateway.exchange_timeout)
     finally:
-        exchange.waited += gateway.clock.monotonic() - began
+        exchange.waited += gateway.monotonic() - began

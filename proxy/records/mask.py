@@ -10,14 +10,16 @@ from urllib.parse import unquote
 # Digits that end the first four of an IBAN, or 13 characters as in a card number: one search over clean text, 0.2 us.
 # It begins with a digit so that `re` skips everything else; alternatives at its start would cost three times as much.
 _HINT: Final = re.compile(r"[0-9][0-9 +\-](?:(?<=[A-Za-z]{2}[0-9]{2})|[0-9 +\-]{11})")
+_SHORTEST: Final = 13  # characters of a card number; an IBAN has 15
 _TOKEN: Final = re.compile(r"eyJ[A-Za-z0-9_+=-]{7,}(?:\.[A-Za-z0-9_+=-]*)*")
 _RUN: Final = re.compile(r"[0-9](?:[ +\-]{0,3}[0-9]){12,}")
 _GROUP: Final = re.compile(r"[0-9]+")
 _IBAN_START: Final = re.compile(r"(?=([A-Za-z]{2})[0-9]{2})")
 _SEPARATORS: Final = re.compile(r"[ +\-]{1,3}")
 _LETTERED_UUID: Final = re.compile(r"(?=[0-9\-]*[A-Fa-f])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-# The same without dashes: one random one in some thousands has an IBAN's start and check digits in it.
-_PLAIN_UUID: Final = re.compile(r"(?=[0-9]*[A-Fa-f])[0-9A-Fa-f]{32}")
+_UUID_BYTES: Final = 16
+_DASHED: Final = 36
+_PLAIN: Final = 32
 
 # The IBAN registry (ISO 13616): length by country; where the account part has digits only, a letter rules it out.
 _DIGITS_ONLY: Final = (
@@ -61,7 +63,7 @@ class Mask:
 
     def text(self, text: str) -> str:
         """Return *text* masked: every run of 13 to 19 digits that passes Luhn counts as a card number."""
-        if _HINT.search(text) or "eyJ" in text or "%" in text:
+        if "eyJ" in text or "%" in text or (len(text) >= _SHORTEST and _HINT.search(text)):
             return self._masked(text, _any_card)
         return text
 
@@ -70,14 +72,12 @@ class Mask:
 
         These values are what people search by: order numbers and times must survive.
         """
-        # Two shortcuts for what is most often given: numbers, and UUIDs, on which the search takes 0.7 us.
-        if len(value) == 36 and _LETTERED_UUID.fullmatch(value):
-            return value
-        if len(value) == 32 and _PLAIN_UUID.fullmatch(value):
+        # Two shortcuts for what is most often given: UUIDs, on which the search takes 0.7 us, and numbers.
+        if is_lettered_uuid(value):
             return value
         if value.isdecimal() and value.isascii():
             return self._mark(value) if 13 <= len(value) <= 19 and _issued_card(value) and luhn(value) else value
-        if _HINT.search(value) or "eyJ" in value or "%" in value:
+        if "eyJ" in value or "%" in value or (len(value) >= _SHORTEST and _HINT.search(value)):
             return self._masked(value, _issued_card)
         return value
 
@@ -120,6 +120,22 @@ class Mask:
 
     def _mark(self, plain: str) -> str:
         return f"{plain[:4]}…{plain[-2:]}#{hmac.digest(self._key, plain.encode(), 'sha256')[:4].hex()}"
+
+
+def is_lettered_uuid(value: str) -> bool:
+    """Return whether *value* is a UUID (RFC 9562 4), with or without its dashes, that has a letter.
+
+    Without: one random UUID in some thousands has an IBAN's start and check digits in it.
+    """
+    digits = value
+    if len(value) == _DASHED and value[8] == value[13] == value[18] == value[23] == "-":
+        digits = value.replace("-", "")
+    if len(digits) != _PLAIN or digits.isdecimal():
+        return False
+    try:
+        return len(bytes.fromhex(digits)) == _UUID_BYTES  # blanks are skipped
+    except ValueError:
+        return False
 
 
 def luhn(digits: str) -> bool:

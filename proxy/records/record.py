@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.account import Account, Attempt, word
+from proxy.account import Account, Attempt, Chosen, word
 from proxy.clock import timestamp
 from proxy.records.line import line, quoted
 from proxy.records.mask import Mask
@@ -49,7 +49,8 @@ class RecordBuilder:
         self._second = -1
         self._prefix = ""
         self._place = f'"environment":{quoted(context.environment)},"instance":{quoted(context.instance)}'
-        self._config_digest = quoted(context.config_digest)
+        self._digest = f'"config_digest":{quoted(context.config_digest)}'
+        self._plain_end = self._digest + "}\n"
         self._asked: dict[Asked, str] = {}
         self._paths: dict[str, str] = {}
 
@@ -58,13 +59,10 @@ class RecordBuilder:
 
     def intent(self, account: Account, attempt: Attempt) -> bytes:
         """Return the line that says: this is about to be sent. All that is known by now, for if nothing follows."""
-        retry = f',"retry":{quoted(account.retry)}' if account.retry else ""
         text = (
-            f'{{"kind":"intent","id":"{account.id}","version":{VERSION},"time":"{self._time(account.began_wall)}",'
-            f'{self._place},"attempt":{attempt.number},"started":"{self._time(attempt.started_wall)}",'
-            f'"token_fingerprint":"{attempt.token_fingerprint}",{self._parties(account)},'
-            f'"request_bytes":{account.request_bytes},"body_hmac":"{account.body_hmac}",'
-            f'"index":{self._index(account)},"config_digest":{self._config_digest}{retry}}}\n'
+            f'{{"kind":"intent",{self._known(account)},"attempt":{attempt.number},'
+            f'"started":"{self._time(attempt.started_wall)}","token_fingerprint":"{attempt.token_fingerprint}",'
+            f'"request_bytes":{account.request_bytes},"body_hmac":"{account.body_hmac}",{self._end(account)}'
         )
         return text.encode()
 
@@ -73,18 +71,15 @@ class RecordBuilder:
         seconds = account.finished - account.began
         attempts = account.attempts
         sends = self._send(attempts[0]) if len(attempts) == 1 else ",".join([self._send(each) for each in attempts])
-        retry = f',"retry":{quoted(account.retry)}' if account.retry else ""
         text = (
-            f'{{"kind":"exchange","id":"{account.id}","version":{VERSION},"time":"{self._time(account.began_wall)}",'
-            f"{self._place},{self._parties(account)},"
+            f'{{"kind":"exchange",{self._known(account)},'
             f'"attempts":[{sends}],"status":{account.status},"origin":"{account.origin}","code":"{account.code}",'
             f'"cause":{quoted(self._text(account.cause)) if account.cause else _EMPTY},'
             f'"sent_upstream":"{word(account.sent_upstream)}","replayed":{_TRUE if account.replayed else _FALSE},'
             f'"note":"{account.note}","caller_left":{_TRUE if account.caller_left else _FALSE},'
             f'"duration_ms":{_milliseconds(seconds)},"overhead_ms":{_milliseconds(seconds - account.waited)},'
             f'"request_bytes":{account.request_bytes},"response_bytes":{account.response_bytes},'
-            f'"body_hmac":"{account.body_hmac}","index":{self._index(account)},'
-            f'"config_digest":{self._config_digest}{retry}}}\n'
+            f'"body_hmac":"{account.body_hmac}",{self._end(account)}'
         )
         return text.encode()
 
@@ -98,9 +93,18 @@ class RecordBuilder:
             f'"wait_ms":{_milliseconds(attempt.wait_ms / 1000)}{side}}}'
         )
 
-    def _parties(self, account: Account) -> str:
-        """Return the members of a line that say who asked whom for what, and why it went there."""
+    def _known(self, account: Account) -> str:
+        """Return the members that intent and record have alike: who asked whom for what, and why it went there.
+
+        They are rendered once, unless something else was chosen after the intent.
+        """
         chosen = account.chosen
+        if account.rendered_for is not chosen:
+            account.rendered_for = chosen
+            account.rendered = self._render(account, chosen)
+        return account.rendered
+
+    def _render(self, account: Account, chosen: Chosen) -> str:
         key = (account.caller, account.caller_proof, account.client_address, account.method, chosen.route)
         asked = self._asked.get(key)
         if asked is None:
@@ -116,7 +120,17 @@ class RecordBuilder:
                 }
             )[1:-1]
         query_keys = self._query_keys(account.query) if account.query else "[]"
-        return f'{asked},"path":{self._path(account.path)},"query_keys":{query_keys},{chosen.rendered}'
+        return (
+            f'"id":"{account.id}","version":{VERSION},"time":"{self._time(account.began_wall)}",{self._place},{asked},'
+            f'"path":{self._path(account.path)},"query_keys":{query_keys},{chosen.rendered},'
+            f'"index":{self._index(account) if account.index else "{}"}'
+        )
+
+    def _end(self, account: Account) -> str:
+        """Return the last members of a line and its end; `JournalTail` tells by them whether there is a `retry`."""
+        if account.retry:
+            return f'{self._digest},"retry":{quoted(account.retry)}}}\n'
+        return self._plain_end
 
     def _render_asked(self, key: Asked) -> str:
         caller, caller_proof, client_address, method, route = key
@@ -153,20 +167,12 @@ class RecordBuilder:
         return quoted([self._text(pair.partition("=")[0]) for pair in pairs])
 
     def _index(self, account: Account) -> str:
-        """Return the index headers' values by name, masked once for intent and record.
-
-        A name given twice has both values (RFC 9110 5.3).
-        """
-        if not account.index:
-            return "{}"
-        if account.index_rendered:
-            return account.index_rendered
+        """Return the index headers' values by name, masked; a name given twice has both values (RFC 9110 5.3)."""
         values: dict[str, str] = {}
         for name, given in account.index:
             value = self._mask.index(given if len(given) <= LONGEST_TEXT else cut(given))
             values[name] = f"{values[name]}, {value}" if name in values else value
-        account.index_rendered = quoted(values)
-        return account.index_rendered
+        return quoted(values)
 
     def _time(self, seconds: float) -> str:
         """Return `timestamp(seconds)`, formatting whole seconds once: 0.3 us instead of 2."""
@@ -186,7 +192,9 @@ _FALSE: Final = "false"
 
 def _milliseconds(seconds: float) -> str:
     """Return *seconds* in milliseconds with three decimals, 0 for less than none."""
-    micro = int(seconds * 1_000_000 + 0.5) if seconds > 0 else 0
+    if seconds <= 0:
+        return "0.000"
+    micro = int(seconds * 1_000_000 + 0.5)
     return f"{micro // 1000}.{_THREE_DIGITS[micro % 1000]}"
 
 

@@ -44,7 +44,6 @@ def unknown_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
         "request_bytes": first["request_bytes"],
         "response_bytes": 0,
         "body_hmac": first.get("body_hmac", ""),
-        "index": first["index"],
         "config_digest": first["config_digest"],
     }
     if "retry" in first:
@@ -93,4 +92,5 @@ _FROM_LAST = (
     "audience",
     "side",
     "why",
+    "index",
 )

@@ -29,7 +29,7 @@ class Board:
 
     def __init__(self, keys: Iterable[TokenKey], *, clock: Clock, send: Send) -> None:
         self._keys = {key.digest: key for key in keys}
-        self._clock = clock
+        self._monotonic = clock.monotonic
         self._send = send
         self._tokens: dict[TokenKey, AccessToken] = {}
         self._shortages: dict[TokenKey, Shortage] = {}
@@ -43,7 +43,7 @@ class Board:
     def get(self, key: TokenKey) -> AccessToken | None:
         """Return the token for *key* if there is one that may be sent."""
         token = self._tokens.get(key)
-        return token if token is not None and self._clock.monotonic() < token.expires else None
+        return token if token is not None and self._monotonic() < token.expires else None
 
     async def wait(self, key: TokenKey, *, until: float) -> AccessToken:
         """Return a token for *key*, waiting for its first mint until monotonic *until*.
@@ -59,7 +59,7 @@ class Board:
             change = self._changes.get(key)
             if change is None:
                 change = self._changes[key] = asyncio.get_running_loop().create_future()
-            left = until - self._clock.monotonic()
+            left = until - self._monotonic()
             done, _ = await asyncio.wait([change], timeout=max(left, 0))
             if not done:
                 raise TokenUnavailable("No access token arrived in time.", retry_after=1)
@@ -71,7 +71,7 @@ class Board:
         if newer is not None:
             return newer
         answer = self.refuse(refused, route)
-        await asyncio.wait([answer], timeout=max(until - self._clock.monotonic(), 0))
+        await asyncio.wait([answer], timeout=max(until - self._monotonic(), 0))
         return self.newer(refused)
 
     def refuse(self, refused: AccessToken, route: str) -> "asyncio.Future[str]":
@@ -173,7 +173,7 @@ class Board:
         return token if token is not None and token.mint > than.mint else None
 
     def _refusal(self, shortage: Shortage) -> ProxyError:
-        seconds = max(1, int(shortage.until - self._clock.monotonic()) + 1)
+        seconds = max(1, int(shortage.until - self._monotonic()) + 1)
         if shortage.code == TokenRefused.code:
             return TokenRefused(shortage.detail, cause=shortage.cause)
         return TokenUnavailable(shortage.detail, cause=shortage.cause, retry_after=seconds)

@@ -64,13 +64,13 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answer",
-        "_clock",
         "_deadline",
         "_failure",
         "_home",
         "_idle_since",
         "_idle_timeout",
         "_loop",
+        "_monotonic",
         "_news",
         "_parser",
         "_poll",
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         self.reused = False
         self.connect_ms = 0.0
         self.sent = False
-        self._clock = clock
+        self._monotonic = clock.monotonic
         self._response_timeout = response_timeout
         self._idle_timeout = idle_timeout
         self._home = home
@@ -153,7 +153,7 @@ class Connection(asyncio.Protocol):
 
         Raises UpstreamUnreachable while `sent` is false, else UpstreamReset, UpstreamBadResponse or UpstreamTimedOut.
         """
-        now, to_head = self._clock.monotonic(), method == "HEAD"
+        now, to_head = self._monotonic(), method == "HEAD"
         if isinstance(body, bytes) and len(body) <= PIECE_BYTES:
             reply = self.send_whole(head + body, to_head=to_head, now=now, deadline=deadline)
         else:
@@ -168,7 +168,7 @@ class Connection(asyncio.Protocol):
                 self._request_complete = await send_stream(self, head, body, chunked=chunked)
             if self._answer is None and self._state is _BUSY:
                 reply = self._reply = Reply[Answer](self._loop)
-                self._timer.set(min(self._clock.monotonic() + self._response_timeout, deadline))
+                self._timer.set(min(self._monotonic() + self._response_timeout, deadline))
                 return await reply
         except BaseException:
             self.abort()
@@ -225,7 +225,7 @@ class Connection(asyncio.Protocol):
         """Wait for the next bytes of the answer; raises what ended the exchange."""
         if self._failure is not None:
             raise self._failure
-        self._timer.set(min(self._clock.monotonic() + self._response_timeout, self._deadline))
+        self._timer.set(min(self._monotonic() + self._response_timeout, self._deadline))
         try:
             await self._news.wait()
         except BaseException:
@@ -371,7 +371,7 @@ class Connection(asyncio.Protocol):
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         while self._writing_paused and not self.settled():
-            self._timer.set(min(self._clock.monotonic() + self._response_timeout, self._deadline))
+            self._timer.set(min(self._monotonic() + self._response_timeout, self._deadline))
             await self._room.wait()
         if self.settled() or self._transport.is_closing():
             return False
@@ -397,7 +397,7 @@ class Connection(asyncio.Protocol):
     def _rest(self) -> None:
         """Go to the pool."""
         self._state = _IDLE
-        self._idle_since = self._clock.monotonic()
+        self._idle_since = self._monotonic()
         self._timer.set(self._idle_since + self._idle_timeout)
         self._home.take_back(self)
 

@@ -20,7 +20,7 @@ class Pool:
 
     def __init__(self, upstream: Upstream, *, clock: Clock, lookup: Lookup = system_lookup) -> None:
         self._upstream = upstream
-        self._clock = clock
+        self._monotonic = clock.monotonic
         self._opener = Opener(upstream, clock=clock, lookup=lookup, home=self)
         self.origin = self._opener.origin
         self._idle: deque[Connection] = deque()  # the last in is the first out, so that those not needed grow old
@@ -39,7 +39,7 @@ class Pool:
         idle = self._idle
         if not idle:
             return None
-        now = self._clock.monotonic()
+        now = self._monotonic()
         while idle:
             connection = idle.pop()
             if connection.take(now):
@@ -104,7 +104,7 @@ class Pool:
             connection.close()
         elif not self._waiting:
             self._idle.append(connection)
-        elif connection.take(self._clock.monotonic()) and not self._hand_over(connection):
+        elif connection.take(self._monotonic()) and not self._hand_over(connection):
             connection.release()
 
     def let_go(self, connection: Connection) -> None:
@@ -161,11 +161,11 @@ class Pool:
         """Open a connection in a slot that is already counted."""
         if self._closed:
             raise unsent("the pool is closed")
-        began = self._clock.monotonic()
+        began = self._monotonic()
         connection = await self._opener.open()
         if self._closed or connection.closed:
             connection.abort()
             raise unsent("closed as soon as it was open")
-        connection.connect_ms = (self._clock.monotonic() - began) * 1000
+        connection.connect_ms = (self._monotonic() - began) * 1000
         self._open.add(connection)
         return connection

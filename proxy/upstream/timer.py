@@ -17,12 +17,12 @@ class LazyTimer:
     some seconds instead of twice per request (`asyncio.timeout` around each wait was measured at 3 us).
     """
 
-    __slots__ = ("_armed", "_clock", "_expired", "_handle", "_loop", "expires")
+    __slots__ = ("_armed", "_expired", "_handle", "_loop", "_monotonic", "expires")
 
     def __init__(self, expired: Callable[[], None], *, clock: Clock) -> None:
         self.expires = NEVER
         self._expired = expired
-        self._clock = clock
+        self._monotonic = clock.monotonic
         self._loop = asyncio.get_running_loop()
         self._handle: asyncio.TimerHandle | None = None
         self._armed = NEVER  # when the handle will fire
@@ -34,7 +34,7 @@ class LazyTimer:
             if self._handle is not None:
                 self._handle.cancel()
             self._armed = expires
-            self._handle = self._loop.call_later(max(expires - self._clock.monotonic(), 0), self._look)
+            self._handle = self._loop.call_later(max(expires - self._monotonic(), 0), self._look)
 
     def cancel(self) -> None:
         """Never expire."""
@@ -46,7 +46,7 @@ class LazyTimer:
     def _look(self) -> None:
         self._handle = None
         self._armed = NEVER
-        if self._clock.monotonic() < self.expires:
+        if self._monotonic() < self.expires:
             self.set(self.expires)
         else:
             self.expires = NEVER

@@ -23,15 +23,16 @@ class WorkerLedger:
         self._index_headers = frozenset(name.lower().encode("latin-1") for name in values.index_headers)
         self._journal = journal
         self._counters = counters
-        self._clock = clock
+        self._now = clock.now
+        self._monotonic = clock.monotonic
         self._ids = Uuid7s(entropy)
 
     def begin(self, side: CallerSide) -> Exchange:
         """Return a new exchange for what *side* asks."""
-        now = self._clock.now()
+        now = self._now()
         return Exchange(
             self._ids.next(now),
-            began=self._clock.monotonic(),
+            began=self._monotonic(),
             began_wall=now,
             client_address=side.peer,
             method=side.raw.method,
@@ -51,7 +52,7 @@ class WorkerLedger:
 
     def finish(self, exchange: Exchange) -> None:
         """Count what has ended and hand it to the journal; never waits."""
-        exchange.finished = self._clock.monotonic()
+        exchange.finished = self._monotonic()
         if not exchange.index:
             exchange.index = self._index(exchange)
         self._counters.finished(exchange)

@@ -41,6 +41,7 @@ FIELDS = [
     "audience",
     "side",
     "why",
+    "index",
     "attempts",
     "status",
     "origin",
@@ -55,7 +56,6 @@ FIELDS = [
     "request_bytes",
     "response_bytes",
     "body_hmac",
-    "index",
     "config_digest",
 ]
 CARD = "4111111111111111"

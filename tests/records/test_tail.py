@@ -48,6 +48,17 @@ def test_records_come_once_and_in_order(tmp_path: Path) -> None:
     assert tail.open == 0
 
 
+def test_only_records_with_a_retry_are_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line's end tells: to parse each would take the keeper a fifth more."""
+    parsed: list[bytes] = []
+    monkeypatch.setattr("proxy.records.tail.uncertain", parsed.append)
+    retried = BUILDER.exchange(an_exchange(retry="0011223344556677"))
+    write(tmp_path, 1, BUILDER.exchange(an_exchange()) + retried + BUILDER.exchange(an_exchange(index=(("a", "b"),))))
+
+    assert len(tail_of(tmp_path).read([1])[0]) == 3
+    assert parsed == [retried]
+
+
 @pytest.mark.parametrize("rest", [b"", b"\0" * 5000])
 def test_a_torn_last_line_is_no_record(tmp_path: Path, rest: bytes) -> None:
     """Neither at the end of the file nor before the reserve; it is read once it is whole."""

@@ -136,13 +136,13 @@ def _told(line: bytes, seen: dict[_Members, _Facts]) -> _Told:
     text = line.decode("latin-1")
     path = text.find(',"path":', _PLACE)
     upstream = text.find(',"upstream":', path)
-    attempts = text.find(',"attempts":[', upstream)
+    index = text.find(',"index":{', upstream)
+    attempts = text.find(',"attempts":[', index)
     outcome = text.find('],"status":', attempts)
     replayed = text.find(',"replayed":', outcome)
-    index = text.find(',"index":{', replayed)
-    if index < 0:
+    if replayed < 0:
         return _parsed(line)
-    members = (text[_PLACE:path], text[upstream + 1 : attempts], text[outcome + 2 : replayed])
+    members = (text[_PLACE:path], text[upstream + 1 : index], text[outcome + 2 : replayed])
     facts = seen.get(members)
     if facts is None:
         try:
@@ -153,7 +153,7 @@ def _told(line: bytes, seen: dict[_Members, _Facts]) -> _Told:
     index += len(',"index":')
     if line[index + 1] != _BRACE:
         try:
-            values = decode(line[index : text.find(',"config_digest":', index)])
+            values = decode(line[index:attempts])
         except ValueError:
             return _parsed(line)
     return unhexlify(text[_ID_AT:_ID_END].replace("-", "")), facts, values

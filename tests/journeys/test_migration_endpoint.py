@@ -14,7 +14,7 @@ from tests.journeys.migrated import set_weight
 from tests.journeys.waiting import until
 
 # Long enough for a start and a change of weight, and over soon.
-TOKEN_SECONDS = 4.0
+TOKEN_SECONDS = 6.0
 # A mint that takes longer is given up.
 MINT_SECONDS = 1.0
 

@@ -135,7 +135,8 @@ def request_line_fault(line: bytes) -> BadRequest | TargetTooLong:
 def unfinished_fault(rest: bytes, data: bytes, *, limit: int) -> BadRequest | HeadersTooLarge | TargetTooLong | None:
     """Return what is wrong already with a head of which *rest* and now *data* have come, without its end."""
     seen = rest[-1:] + data
-    if seen.count(b"\n", len(rest[-1:])) != seen.count(b"\r\n"):
+    ends = seen.count(b"\r\n")
+    if seen.count(b"\n", len(rest[-1:])) != ends or seen.count(b"\r", 0, len(seen) - 1) != ends:
         return BadRequest("A line of the head ends in something else than CRLF (RFC 9112 2.2).")
     if rest.find(b"\r\n") < 0:
         head = rest + data

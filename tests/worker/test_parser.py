@@ -199,6 +199,8 @@ def test_an_offered_upgrade_changes_nothing() -> None:
     ("begun", "expected"),
     [
         (b"GET / HTTP/1.1\nHost: x\n\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\rX", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\rX", 400),
         (b"\x16\x03\x01", 400),
         (b"GET /\r\n", 400),
         (b"GET /" + b"a" * 20000, 414),
@@ -222,6 +224,7 @@ def test_a_head_that_can_only_be_refused_is_not_waited_for(begun: bytes, expecte
         b"GET / H",
         b"GET / HTTP/1.1",
         b"GET / HTTP/1.1\r",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r",
         b"\r",
         b"\r\n",
         b"",

@@ -76,8 +76,8 @@ class Account:
     *began* and *finished* are monotonic seconds, *began_wall* epoch seconds; *waited* counts the seconds that the
     proxy spent waiting for caller and bank, so that finished - began - waited is its own overhead. *path* is raw and
     without *query*; *retry* is by what a retry is known again on a migrated route, "" where it needs no pin;
-    *body_hmac* stays empty where no key is set, there was no body, or it did not arrive whole. *rendered*, and
-    for what was chosen then, belong to whoever writes records.
+    *body_hmac* stays empty where no key is set, there was no body, or it did not arrive whole. *rendered* and
+    *rendered_for* belong to whoever writes records.
     """
 
     __slots__ = (

@@ -51,6 +51,8 @@ class Exchange(Account):
 
     def failed(self, error: ProxyError) -> None:
         """Note that the caller gets *error* instead of the bank's answer."""
+        # Else its frames, and what they hold of the body, wait for the garbage collector: `forward` knows the error.
+        error.__traceback__ = None
         self.origin = "proxy"
         self.code = error.code
         self.cause = error.cause

@@ -63,7 +63,7 @@ class Mask:
 
     def text(self, text: str) -> str:
         """Return *text* masked: every run of 13 to 19 digits that passes Luhn counts as a card number."""
-        if "eyJ" in text or "%" in text or (len(text) >= _SHORTEST and _HINT.search(text)):
+        if _may_hide_one(text):
             return self._masked(text, _any_card)
         return text
 
@@ -77,7 +77,7 @@ class Mask:
             return value
         if value.isdecimal() and value.isascii():
             return self._mark(value) if 13 <= len(value) <= 19 and _issued_card(value) and luhn(value) else value
-        if "eyJ" in value or "%" in value or (len(value) >= _SHORTEST and _HINT.search(value)):
+        if _may_hide_one(value):
             return self._masked(value, _issued_card)
         return value
 
@@ -136,6 +136,11 @@ def is_lettered_uuid(value: str) -> bool:
         return len(bytes.fromhex(digits)) == _UUID_BYTES  # blanks are skipped
     except ValueError:
         return False
+
+
+def _may_hide_one(text: str) -> bool:
+    """Return whether a card number, an IBAN or a token may be in *text*: most have none, and need no search for it."""
+    return "eyJ" in text or "%" in text or (len(text) >= _SHORTEST and _HINT.search(text) is not None)
 
 
 def luhn(digits: str) -> bool:

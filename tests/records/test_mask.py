@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.records.mask import IBAN_LENGTHS, Mask, iban_checks, luhn
+from proxy.records.mask import IBAN_LENGTHS, Mask, iban_checks, is_lettered_uuid, luhn
 
 KEY = bytes(range(32))
 MASK = Mask(KEY)
@@ -102,6 +102,14 @@ def test_milliseconds_survive_in_an_index_value(milliseconds: int) -> None:
     """13 digits that begin with 1 are a time."""
     assert MASK.index(str(milliseconds)) == str(milliseconds)
     assert MASK.index(f"batch-{milliseconds}") == f"batch-{milliseconds}"
+
+
+@given(st.from_regex(r"[0-9A-Fa-f]{8}([- ]?[0-9A-Fa-fg]{4}){3}-?[0-9A-Fa-f]{11,13}", fullmatch=True))
+def test_a_uuid_with_a_letter_is_told_from_what_is_none(text: str) -> None:
+    """With all its dashes or none, in their places; all else is searched."""
+    dashed = r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[0-9A-Fa-f]{32}"
+
+    assert is_lettered_uuid(text) == bool(re.fullmatch(dashed, text) and re.search("[A-Fa-f]", text))
 
 
 @given(st.uuids())

@@ -48,15 +48,16 @@ def test_records_come_once_and_in_order(tmp_path: Path) -> None:
     assert tail.open == 0
 
 
-def test_only_records_with_a_retry_are_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line's end tells: to parse each would take the keeper a fifth more."""
-    parsed: list[bytes] = []
-    monkeypatch.setattr("proxy.records.tail.uncertain", parsed.append)
-    retried = BUILDER.exchange(an_exchange(retry="0011223344556677"))
-    write(tmp_path, 1, BUILDER.exchange(an_exchange()) + retried + BUILDER.exchange(an_exchange(index=(("a", "b"),))))
+def test_only_records_with_a_retry_are_parsed(tmp_path: Path) -> None:
+    """A line's end tells, also where a header is called so: to parse each would take the keeper a fifth more."""
+    retried = BUILDER.exchange(an_exchange(retry="0011223344556677", status=500))
+    plain = BUILDER.exchange(an_exchange(index=(("a", "b"), ("retry", "x"))))
+    no_json = plain.replace(b'"attempts":[', b'"attempts":[!')
+    write(tmp_path, 1, no_json + retried + no_json)
+    tail = tail_of(tmp_path)
 
-    assert len(tail_of(tmp_path).read([1])[0]) == 3
-    assert parsed == [retried]
+    assert tail.read([1]) == ([no_json, retried, no_json], True)
+    assert [found["retry"] for found in tail.take_uncertain()] == ["0011223344556677"]
 
 
 @pytest.mark.parametrize("rest", [b"", b"\0" * 5000])

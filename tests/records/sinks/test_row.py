@@ -38,6 +38,18 @@ def test_a_record_is_not_parsed_whole() -> None:
     assert group.entries == [value_key(b"998") + id_of(whole)]
 
 
+def test_members_in_another_order_mean_the_same() -> None:
+    """As releases before wrote them: the index came last but one."""
+    line = record(status=502, index=(("merchant-id", "998"),))
+    told = json.loads(line)
+    index, digest = told.pop("index"), told.pop("config_digest")
+    before = json.dumps(told | {"index": index, "config_digest": digest}, separators=(",", ":")).encode()
+    (now,), (then,) = groups([line]), groups([before])
+
+    assert then.rows == [(*now.rows[0][:-1], before)]
+    assert (then.entries, then.tallies) == (now.entries, now.tallies)
+
+
 def test_a_header_given_twice_is_found_by_each_value() -> None:
     """And by both."""
     (group,) = groups([record(index=(("request-id", "a"), ("request-id", "b")))])

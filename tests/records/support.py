@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import json
 import signal
 import sys
@@ -130,9 +131,9 @@ def journal_lines(directory: Path, worker: str = "w1") -> list[dict[str, Any]]:
 
 
 async def until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
-    """Return once *condition* holds; fails after *seconds*."""
+    """Return once *condition*, or what it awaits, holds; fails after *seconds*."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in threads and files
+        while not (await held if inspect.isawaitable(held := condition()) else held):  # noqa: ASYNC110 - in threads, files
             await asyncio.sleep(0.005)
 
 

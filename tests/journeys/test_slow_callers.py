@@ -32,16 +32,15 @@ class Slow:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self._since = asyncio.get_running_loop().time()
 
     async def drip(self, piece: bytes, *, gap: float) -> tuple[int, float]:
-        """Send *piece* every *gap* seconds; return the answer's status, and the seconds after which it came."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        """Send *piece* every *gap* seconds; return the answer's status, and the seconds since it connected."""
         answer = asyncio.ensure_future(self.status())
         while not answer.done():
             self.writer.write(piece)
             await asyncio.wait((answer,), timeout=gap)
-        return answer.result()[0], loop.time() - began
+        return answer.result()[0], asyncio.get_running_loop().time() - self._since
 
     async def status(self) -> tuple[int, bytes, bool]:
         """Return the answer's status, code (of a problem) and whether it says when to come again."""
@@ -89,11 +88,11 @@ async def test_slow_callers_are_cut_off_and_nobody_waits_with_them(tmp_path: Pat
         late_heads = asyncio.gather(*(each.drip(b"X-Slow: 1\r\n", gap=0.5) for each in heads))
         for status, seconds in await asyncio.gather(*(each.drip(b"a", gap=0.5) for each in bodies)):
             assert status == 408
-            assert exchange_seconds - 0.5 < seconds < exchange_seconds + 2.5
+            assert exchange_seconds - 0.5 < seconds < exchange_seconds + 5
         assert resident(worker) - memory < len(deaf) * STALLED_BYTES + 200 * CONNECTION_BYTES + 4_000_000
         for status, seconds in await late_heads:
             assert status == 408
-            assert HEAD_SECONDS - 1 < seconds < HEAD_SECONDS + 2.5
+            assert HEAD_SECONDS - 0.5 < seconds < HEAD_SECONDS + 5
     for one in deaf:
         reset(one)
 

@@ -84,7 +84,7 @@ async def test_a_failed_sync_poisons_the_segment(tmp_path: Path, monkeypatch: py
         poisoned = (tmp_path / "journal" / "w1-1.jsonl").read_bytes()
 
         disk.error = None
-        await until(journal.usable, seconds=3)
+        await until(journal.usable)
         assert await intends(journal)
 
         assert (tmp_path / "journal" / "w1-1.jsonl").read_bytes() == poisoned
@@ -100,7 +100,7 @@ async def test_a_failed_sync_refuses_all_that_it_was_for(tmp_path: Path, monkeyp
         assert await asyncio.gather(*(intends(journal) for _ in range(20))) == [False] * 20
 
         disk.error = None
-        await until(journal.usable, seconds=3)
+        await until(journal.usable)
         assert await intends(journal, taken := an_exchange())
 
     text = (tmp_path / "journal" / "w1-2.jsonl").read_bytes()
@@ -142,7 +142,7 @@ async def test_a_full_disk_refuses_intents_until_there_is_room(small_disk: Path)
         assert "ENOSPC" in caught.value.cause
 
         (small_disk / "filler").unlink()
-        await until(journal.usable, seconds=3)
+        await until(journal.usable)
         assert await intends(journal)
         await until(lambda: refused.id in {line["id"] for line in journal_lines(small_disk)})
 
@@ -158,7 +158,7 @@ async def test_a_journal_that_cannot_be_opened_serves_once_it_can(tmp_path: Path
         assert not journal.usable()
         assert not await intends(journal)
         journal.finish(an_exchange())
-    await until(journal.usable, seconds=3)
+    await until(journal.usable)
     assert await intends(journal)
     await journal.close()
 
@@ -175,7 +175,7 @@ async def test_what_cannot_be_held_is_counted_and_told(tmp_path: Path, monkeypat
         await until(lambda: journal._writer.lost)
         await until(lambda: not journal._writer._inbox.qsize())
         disk.error = None
-        await until(journal.usable, seconds=3)
+        await until(journal.usable)
 
     lines = journal_lines(tmp_path)
     (lost,) = [line for line in lines if line["kind"] == "lifecycle"]
@@ -195,5 +195,5 @@ async def test_the_spool_is_bounded(tmp_path: Path) -> None:
 
         for path in paths[:-1]:
             path.unlink()
-        await until(journal.usable, seconds=3)
+        await until(journal.usable)
         assert await intends(journal)

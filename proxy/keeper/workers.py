@@ -44,6 +44,7 @@ class WorkerProcess:
         self.started = started
         self.state = WorkerState.STARTING
         self.journal_usable = True
+        self.full = False
         self._writer: asyncio.StreamWriter | None = None
 
     def attach(self, writer: asyncio.StreamWriter) -> None:
@@ -118,7 +119,7 @@ class Workers:
     def statuses(self) -> tuple[WorkerStatus, ...]:
         """Return the living workers as people see them."""
         return tuple(
-            WorkerStatus(worker=one.index, pid=one.process.pid, state=one.state, started=one.started)
+            WorkerStatus(worker=one.index, pid=one.process.pid, state=one.state, started=one.started, full=one.full)
             for one in self._alive.values()
         )
 

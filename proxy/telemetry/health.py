@@ -46,6 +46,7 @@ def ready(status: Status) -> tuple[Check, ...]:
         _configuration(status),
         _keys(status),
         _workers(status),
+        _callers(status),
         _verdict("journal", failed=status.journal_problem),
         _verdict("draining", failed="the instance is stopping" if status.draining else ""),
         _first_mints(status),
@@ -86,6 +87,12 @@ def _workers(status: Status) -> Check:
         # A draining instance says so itself; that its workers leave is no second fault.
         return _verdict("workers", failed="" if status.draining else few)
     return _verdict("workers", degraded=few if serving < status.workers_wanted and not status.draining else "")
+
+
+def _callers(status: Status) -> Check:
+    full = [str(worker.worker) for worker in status.workers if worker.full]
+    reason = f"worker {', '.join(full)} is out of file descriptors, so new callers wait: raise its limit (LimitNOFILE)"
+    return _verdict("callers", degraded=reason if full else "")
 
 
 def _first_mints(status: Status) -> Check:

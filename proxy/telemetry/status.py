@@ -70,12 +70,13 @@ class CertificateStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStatus:
-    """A worker process that lives; *started* in epoch seconds."""
+    """A worker process that lives; *started* in epoch seconds; *full*: a second ago new callers had to wait."""
 
     worker: int
     pid: int
     state: WorkerState
     started: float
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

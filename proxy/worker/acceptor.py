@@ -33,11 +33,18 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
         self._later: asyncio.TimerHandle | None = None
+        self._was_full = False
 
     @property
     def opening(self) -> int:
         """Return how many callers were taken from a queue whose connections are not made yet."""
         return len(self._opening)
+
+    def was_full(self) -> bool:
+        """Return whether callers were left in the queue since this was last asked."""
+        full = self._was_full or self._later is not None
+        self._was_full = False
+        return full
 
     def start(self) -> None:
         """Begin to accept, or begin again."""
@@ -81,6 +88,7 @@ class Acceptor:
 
     def _pause(self) -> None:
         self._stop()
+        self._was_full = True
         self._later = self._loop.call_later(_LOOK_AGAIN_SECONDS, self.start)
 
     def _stop(self) -> None:

@@ -78,7 +78,7 @@ class Worker:
             return  # the keeper is gone, and nobody was served
         acceptor.start()
         async with asyncio.TaskGroup() as tasks:
-            reporting = tasks.create_task(self._report(counters, journal), name="counters to the keeper")
+            reporting = tasks.create_task(self._report(counters, journal, acceptor), name="counters to the keeper")
             grace = await self._drain
             await self._clock.sleep(grace)
             server.life.draining = True
@@ -92,7 +92,7 @@ class Worker:
         for pool in gateway.pools.values():
             await pool.close()
         self._shift.flush()
-        self.link.send({"type": "counters", "delta": counters.delta(), "journal_usable": True})
+        self.link.send({"type": "counters", "delta": counters.delta(), "journal_usable": True, "full": False})
         self.link.close()
 
     async def _finish(self, server: CallerServer, acceptor: Acceptor, gateway: Gateway, *, seconds: float) -> None:
@@ -105,10 +105,11 @@ class Worker:
             await self._clock.sleep(0.02)
         gateway.admission.closed = True
 
-    async def _report(self, counters: Counters, journal: Journal) -> None:
+    async def _report(self, counters: Counters, journal: Journal, acceptor: Acceptor) -> None:
         while True:
             await self._clock.sleep(_COUNTERS_SECONDS)
-            self.link.send({"type": "counters", "delta": counters.delta(), "journal_usable": journal.usable()})
+            health = {"journal_usable": journal.usable(), "full": acceptor.was_full()}
+            self.link.send({"type": "counters", "delta": counters.delta()} | health)
 
     def _hear(self, message: dict[str, Any]) -> None:
         kind = message["type"]

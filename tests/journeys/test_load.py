@@ -180,10 +180,16 @@ async def test_without_descriptors_nobody_is_turned_away_and_the_journal_goes_on
 ) -> None:
     """Idle callers hold all that callers may have: who comes waits and is served later; who is there pays as ever.
 
-    The journal's segments are so small that it opens many meanwhile.
+    Health says why and takes it back; the instance stays ready. The journal's segments are so small that it opens many
+    meanwhile.
     """
     instance = await start(configured(tmp_path, bank.url, request_log="stdout = false\nspool_bytes = 262144"))
     [worker] = await instance.serving()
+
+    async def told(word: bytes) -> bool:
+        answer = await get(instance.admin, "/readyz?verbose")
+        return answer.status == 200 and word in answer.body
+
     early = came(instance.address)
     crowd = [came(instance.address) for _ in range(40)]
     await until(lambda: descriptors(worker) >= 50, otherwise="the crowd was not let in")
@@ -191,6 +197,7 @@ async def test_without_descriptors_nobody_is_turned_away_and_the_journal_goes_on
 
     crowd += [came(instance.address) for _ in range(40)]
     waiting = asyncio.create_task(ask(instance.address, payment("waited")))
+    await until(lambda: told(b"[!]callers degraded: worker"), otherwise="health did not say that callers wait")
     for number in range(40):
         answer = await asyncio.to_thread(asked, early, payment(f"early-{number}"))
         assert answer.startswith(b"HTTP/1.1 201 ")
@@ -204,6 +211,7 @@ async def test_without_descriptors_nobody_is_turned_away_and_the_journal_goes_on
     for one in crowd:
         reset(one)
     assert (await waiting).status == 201
+    await until(lambda: told(b"[+]callers ok"), otherwise="health did not take it back")
     assert _all_paid(bank, ["waited", *(f"early-{number}" for number in range(40))])
     early.close()
     assert await instance.serving() == [worker]

@@ -57,10 +57,15 @@ def no_token(**changes: Any) -> TokenStatus:
 
 
 def worker(
-    number: int = 1, *, pid: int = 1, state: WorkerState = WorkerState.SERVING, started: float = 0.0
+    number: int = 1,
+    *,
+    pid: int = 1,
+    state: WorkerState = WorkerState.SERVING,
+    started: float = 0.0,
+    full: bool = False,
 ) -> WorkerStatus:
     """Return a worker."""
-    return WorkerStatus(worker=number, pid=pid, state=state, started=started)
+    return WorkerStatus(worker=number, pid=pid, state=state, started=started, full=full)
 
 
 def status(**changes: Any) -> Status:

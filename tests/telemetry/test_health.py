@@ -77,6 +77,15 @@ def test_with_fewer_workers_than_wanted_it_is_degraded() -> None:
     assert holds(ready(given))
 
 
+def test_a_worker_that_is_full_degrades_with_the_way_out() -> None:
+    """Those who are connected are served: unready would send their next requests away, too."""
+    given = status(workers=(worker(1), worker(2, full=True)), workers_wanted=2)
+
+    assert check(given, "callers").verdict is Verdict.DEGRADED
+    assert check(given, "callers").reason.startswith("worker 2 is out of file descriptors")
+    assert holds(ready(given))
+
+
 def test_until_the_first_mint_was_tried_it_is_not_ready() -> None:
     """A credential whose token endpoint has not answered yet makes its requests wait: not ready."""
     given = status(uptime=FIRST_MINT_SECONDS - 0.1, tokens=(token(), no_token(credential="adfs", tried=False)))

@@ -52,7 +52,7 @@ class Payload:
             self._side.say_continue()
         size = 0
         while self.held is not None and size <= replay_limit:
-            piece = await self._side.read_body()
+            piece = await self._read()
             if not piece:
                 self.held = self._begun[0] if len(self._begun) == 1 else b"".join(self._begun)
                 self._begun.clear()
@@ -74,12 +74,19 @@ class Payload:
         if self._begun:
             return self._begun.pop(0)
         self.release()
-        piece = await self._side.read_body()
+        piece = await self._read()
         if piece:
             self._count(piece)
         else:
             self._has_all()
         return piece
+
+    async def _read(self) -> bytes:
+        limit = self._gateway.exchange_timeout
+        left = self._exchange.began + limit - self._gateway.monotonic()
+        if left <= 0:
+            raise BadRequest(f"The body did not arrive within {limit:g} s.", status=408)
+        return await self._side.read_body(left)
 
     def release(self) -> None:
         """Give back the memory that was reserved."""
@@ -97,12 +104,9 @@ class Payload:
             self._exchange.body_hmac = self._digest.hexdigest()
 
     def _count(self, piece: bytes) -> None:
-        exchange, gateway = self._exchange, self._gateway
-        exchange.request_bytes += len(piece)
+        self._exchange.request_bytes += len(piece)
         if self._digest is not None:
             self._digest.update(piece)
-        if gateway.monotonic() - exchange.began > gateway.exchange_timeout:
-            raise BadRequest(f"The body did not arrive within {gateway.exchange_timeout:g} s.", status=408)
 
 
 class BodyStream:

@@ -36,11 +36,11 @@ class CallerSide(ABC):
         """Return the body if all of it came with the head, and has not been read; raises CallerLeft."""
 
     @abstractmethod
-    async def read_body(self) -> bytes:
+    async def read_body(self, within: float) -> bytes:
         """Return the next piece of the body, b"" at its end.
 
         Raises CallerLeft, BodyTooLarge when a chunk is announced beyond max_body_bytes, or BadRequest: 408 when no byte
-        came for 60 s, 400 when its framing broke.
+        came for 60 s or *within* seconds, 400 when its framing broke.
         """
 
     @abstractmethod

@@ -23,6 +23,7 @@ from proxy.upstream.upload import PIECE_BYTES, send_pieces, send_stream
 from proxy.upstream.waker import Waker
 
 WRITE_HIGH_BYTES: Final = 131072  # unsent bytes of a request at which its sender waits
+CALLER_FIRST_SECONDS: Final = 1.0
 READ_HIGH_BYTES: Final = 131072  # unread bytes of an answer at which the socket is not read any more
 
 
@@ -380,8 +381,11 @@ class Connection(asyncio.Protocol):
         return True
 
     def wait_for_caller(self) -> None:
-        """Count the time from now on as the caller's, not the bank's; only the deadline goes on."""
-        self._timer.set(self._deadline)
+        """Count the time from now on as the caller's, not the bank's; only the deadline goes on.
+
+        Of that the caller's side is to hear first, so that the caller, not the bank, is said to have been late.
+        """
+        self._timer.set(self._deadline + CALLER_FIRST_SECONDS)
 
     async def wait(self) -> None:
         """Wait until the bank sends something, the exchange fails or somebody calls `wake`."""

@@ -21,7 +21,7 @@ class ConnectionOfCaller(Protocol):
     def clogged(self) -> bool:
         """Return whether the transport's buffer has no room."""
 
-    def wait_for_body(self, on_deadline: Callable[[float], None]) -> None:
+    def wait_for_body(self, within: float, on_deadline: Callable[[float], None]) -> None:
         """Call *on_deadline* with the seconds waited if the next piece of the body is late; `disarm` ends it."""
 
     def disarm(self) -> None:
@@ -71,14 +71,14 @@ class CallerRequest(CallerSide):
         payload = self.payload
         return payload.read_nowait() if isinstance(payload, WholeBody) else None
 
-    async def read_body(self) -> bytes:
+    async def read_body(self, within: float) -> bytes:
         """Return the next piece of the body, b"" at its end; raises CallerLeft, BodyTooLarge or BadRequest."""
         payload = self.payload
         if self.left:
             raise CallerLeft
         if payload.is_eof():
             return payload.read_nowait()
-        self._connection.wait_for_body(self._body_is_late)
+        self._connection.wait_for_body(within, self._body_is_late)
         try:
             return await payload.readany()
         finally:
@@ -134,7 +134,7 @@ class CallerRequest(CallerSide):
         self._connection.reset()
 
     def _body_is_late(self, seconds: float) -> None:
-        self.payload.set_exception(BadRequest(f"No byte of the body came for {seconds:g} s.", status=408))
+        self.payload.set_exception(BadRequest(f"No byte of the body came for {seconds:.3g} s.", status=408))
 
     def _cancel(self, _error: BaseException) -> None:
         """Learn from aiohttp's connection_lost that the caller has left."""

@@ -232,9 +232,9 @@ class CallerConnection(RequestHandler):
         """Let nothing be due."""
         self._deadline.disarm()
 
-    def wait_for_body(self, on_deadline: Callable[[float], None]) -> None:
+    def wait_for_body(self, within: float, on_deadline: Callable[[float], None]) -> None:
         """Call *on_deadline* with the seconds waited if the next piece of the body is late; `disarm` ends it."""
-        seconds = self._server.patience.body_gap
+        seconds = min(self._server.patience.body_gap, within)
         self._deadline.arm(seconds, lambda: on_deadline(seconds))
 
     def close_if_idle(self) -> None:

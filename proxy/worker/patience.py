@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 _NEVER: Final = float("inf")
@@ -22,10 +22,6 @@ class Patience:
     idle: float = 75.0
     linger: float = 2.0
     linger_bytes: int = 1048576
-
-    def within(self, exchange_timeout: float) -> "Patience":
-        """Return the same for exchanges of at most *exchange_timeout* seconds: no gap in a body is longer than that."""
-        return replace(self, body_gap=min(self.body_gap, exchange_timeout))
 
 
 PATIENCE: Final = Patience()

@@ -113,6 +113,19 @@ async def test_a_streamed_body_that_stops_is_never_complete_at_the_bank(tmp_path
         assert (it.bank.heads, it.bank.requests) == (1, [])
 
 
+@pytest.mark.parametrize(("path", "heads"), [(b"/open/a", 0), (b"/small/a", 1)])
+async def test_a_body_that_stops_until_the_exchange_is_over_is_the_callers_fault(
+    path: bytes, heads: int, tmp_path: Path
+) -> None:
+    """Held or streamed: less than a gap is left of exchange_timeout, and nobody blames the bank."""
+    async with proxy(tmp_path, server={"exchange_timeout": 0.3}, patience=patience(linger=0.1)) as it:
+        async with wire(it.port) as caller:
+            await caller.send(request(b"POST", path, b"Content-Length: 1000") + b"a" * 500)
+            reply = await caller.answer()
+        assert (reply.status, reply.problem["code"]) == (408, "bad_request")
+        assert (it.bank.heads, it.bank.requests) == (heads, [])
+
+
 BIG = b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n" + b"a" * 50_000_000
 
 

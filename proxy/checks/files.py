@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -17,18 +18,20 @@ from proxy.records.body_hmac import read_body_key
 from proxy.records.own_file import read_key
 from proxy.secret import Secret
 from proxy.settings.credential import CredentialSection
-from proxy.settings.database import DatabaseUnusable, read_url
+from proxy.settings.database import DatabaseUrl
 from proxy.settings.findings import Complaint, Key, Severity
 from proxy.settings.load import PLACEHOLDER
-from proxy.settings.masked_url import UrlUnusable
+from proxy.settings.masked_url import MaskedUrl, UrlUnusable
 from proxy.settings.rules import database_server
 from proxy.settings.section import Section
 from proxy.settings.sections import Settings
 from proxy.settings.sources import read_secret
-from proxy.settings.state import StateSection, read_state_url
+from proxy.settings.state import StateSection, StateUrl
 
 # The bank has to be given the next certificate before this one ends, and its own sign-off takes days.
 EXPIRY_WARNING_SECONDS = 30 * 86400
+
+_Url = TypeVar("_Url", bound=MaskedUrl)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,15 +84,19 @@ class _Files:
 
     def _database(self, file: str) -> None:
         key: Key = ("request_log", "database_file")
+        url = self._url(key, file, DatabaseUrl)
+        if url is not None:
+            self._checked.complaints += database_server(key, url)
+
+    def _url(self, key: Key, file: str, kind: type[_Url]) -> _Url | None:
         if not _named(file):
-            return
+            return None
         try:
-            url = read_url(Path(file))
-        except DatabaseUnusable as error:
+            return kind.read(Path(file))
+        except UrlUnusable as error:
             what, _, fix = str(error).partition("; ")
             self._complain(key, what, fix)
-        else:
-            self._checked.complaints += database_server(key, url)
+            return None
 
     def _assertion_keys(self, key: Key, files: Iterable[str]) -> None:
         for file in filter(_named, files):
@@ -109,12 +116,7 @@ class _Files:
     def _state(self, state: StateSection) -> None:
         self._authorities(("state", "ca_file"), state.ca_file)
         self._hmac_keys(("state", "encryption_key_files"), state.encryption_key_files)
-        if _named(state.url_file):
-            try:
-                read_state_url(Path(state.url_file))
-            except UrlUnusable as error:
-                what, _, fix = str(error).partition("; ")
-                self._complain(("state", "url_file"), what, fix)
+        self._url(("state", "url_file"), state.url_file, StateUrl)
 
     def _credential(self, key: Key, credential: CredentialSection) -> None:
         if credential.client_secret is None:

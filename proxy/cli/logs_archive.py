@@ -11,7 +11,8 @@ from proxy.records.archives.sqlite import SqliteArchive
 from proxy.records.mask import Mask
 from proxy.records.masking_key import read_masking_key
 from proxy.records.query import Archive, ArchiveUnusable
-from proxy.settings.database import Database, DatabaseUnusable, DatabaseUrl, PostgresDatabase, database_of
+from proxy.settings.database import Database, DatabaseUrl, PostgresDatabase, database_of
+from proxy.settings.masked_url import UrlUnusable
 from proxy.settings.sections import Settings
 
 database_option = click.option(
@@ -27,7 +28,7 @@ def configured_database(settings: Settings, database_file: Path | None) -> Datab
     url, file = (DatabaseUrl(""), str(database_file)) if database_file else (log.database, log.database_file)
     try:
         return database_of(url, file, data_directory=Path(settings.data_directory))
-    except DatabaseUnusable as error:
+    except UrlUnusable as error:
         where = file or "request_log.database"
         raise Failure(f"{where}: {error}", code=ExitCode.CONFIGURATION) from None
 

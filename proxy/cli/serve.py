@@ -23,9 +23,9 @@ from proxy.keeper.memory import return_large_blocks
 from proxy.keeper.share import ShareUnusable
 from proxy.keeper.sockets import ListenFailed, Sockets
 from proxy.settings.address import listen_address
-from proxy.settings.database import DatabaseUnusable
 from proxy.settings.findings import Severity
 from proxy.settings.load import load
+from proxy.settings.masked_url import UrlUnusable
 from proxy.settings.sections import Settings
 
 
@@ -103,7 +103,7 @@ def _serve(settings: Settings, path: Path, clock: SystemClock) -> None:
         raise Failure(str(error)) from None
     except ShareUnusable as error:
         raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
-    except DatabaseUnusable as error:
+    except UrlUnusable as error:
         where = settings.request_log.database_file or "request_log.database"
         raise Failure(f"{where}: {error}", code=ExitCode.CONFIGURATION) from None
     finally:

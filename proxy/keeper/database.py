@@ -11,7 +11,7 @@ from proxy.settings.sections import Settings
 
 
 def database_sinks(settings: Settings) -> list[Sink]:
-    """Return the sink of the configured database, none if it is turned off; raises DatabaseUnusable."""
+    """Return the sink of the configured database, none if it is turned off; raises UrlUnusable."""
     log = settings.request_log
     database = database_of(log.database, log.database_file, data_directory=Path(settings.data_directory))
     if database is None:
@@ -25,7 +25,7 @@ def database_sinks(settings: Settings) -> list[Sink]:
 
 
 def archive_of(settings: Settings) -> Archive | None:
-    """Return what reads the configured database, None if it is turned off; raises DatabaseUnusable."""
+    """Return what reads the configured database, None if it is turned off; raises UrlUnusable."""
     log = settings.request_log
     database = database_of(log.database, log.database_file, data_directory=Path(settings.data_directory))
     if database is None:

@@ -12,7 +12,7 @@ from proxy.migration.side import Side
 from proxy.records.query import Archive, ArchiveUnusable
 from proxy.records.sides import LEGACY_DAYS, on_side
 from proxy.records.tally import DAY_SECONDS, Tally
-from proxy.settings.database import DatabaseUnusable
+from proxy.settings.masked_url import UrlUnusable
 from proxy.settings.snapshot import MigrationValues
 
 READ_SECONDS = 3600.0
@@ -76,7 +76,7 @@ class LegacyPast:
         values = self._values
         try:
             await self._read_log(values)
-        except (ArchiveUnusable, DatabaseUnusable) as error:
+        except (ArchiveUnusable, UrlUnusable) as error:
             self._say(values, f"the log can't be read, so it goes by what it has seen of legacy since: {error}")
             return RETRY_SECONDS
         except Exception as error:  # noqa: BLE001 - a defect of the guard must not end a keeper that serves

@@ -13,7 +13,7 @@ from proxy.settings.sections import Settings
 
 
 def sinks_of(settings: Settings, *, environ: Mapping[str, str], clock: Clock, say: Callable[[str], None]) -> list[Sink]:
-    """Return the sinks of *settings* and *environ*; raises DatabaseUnusable."""
+    """Return the sinks of *settings* and *environ*; raises UrlUnusable."""
     log = settings.request_log
     sinks: list[Sink] = []
     if log.stdout:

@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from proxy.secret import Secret
-from proxy.settings.fields import unacceptable
-from proxy.settings.masked_url import MaskedUrl, UrlUnusable, read_url_file
+from proxy.settings.masked_url import MaskedUrl, UrlUnusable
 
 SQLITE = "sqlite:"
 POSTGRES = ("postgresql://", "postgres://")
@@ -21,19 +20,34 @@ EXTRA = "postgres"
 VERIFIED_MODES = frozenset({"verify-ca", "verify-full"})
 
 
-class DatabaseUnusable(ValueError):
-    """The database can't be used as it is configured; the message says why and how to mend it, without the URL."""
-
-
 class DatabaseUrl(MaskedUrl):
-    """A URL of a database."""
+    """A URL of a database, or "" for none."""
 
     __slots__ = ()
+    FIX = 'write it like sqlite:requests.db or postgresql://USER@HOST/NAME, or "" for none'
 
     @property
     def postgres(self) -> bool:
         """Return whether it names a PostgreSQL server."""
         return self.startswith(POSTGRES)
+
+    @classmethod
+    def fault(cls, text: str) -> str:
+        """Return what is wrong with *text*, "" if nothing is."""
+        if not text.isprintable() or " " in text:
+            return "the URL has a blank or a control character"
+        if not text or text.startswith(SQLITE):
+            name = Path(text.removeprefix(SQLITE)).name
+            return "the URL names no file" if text and name in {"", "..", "."} else ""
+        if not text.startswith(POSTGRES):
+            return "the URL is none of a database that can be used"
+        try:
+            split = urlsplit(text)
+        except ValueError:
+            return "the URL can't be understood"
+        if split.fragment or not (split.netloc or split.query):
+            return "the URL names no server"
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,44 +67,20 @@ class PostgresDatabase:
 Database = SqliteDatabase | PostgresDatabase | None
 
 
-def database_url(value: Any) -> DatabaseUrl:
-    """Return *value* as a database's URL; raises an error that names no part of it."""
-    if isinstance(value, DatabaseUrl):
-        return value
-    if not isinstance(value, str):
-        raise unacceptable("the value must be a string", _FIX)
-    fault = _fault(value)
-    if fault:
-        raise unacceptable(fault, _FIX)
-    return DatabaseUrl(value)
-
-
 def database_of(url: DatabaseUrl, url_file: str, *, data_directory: Path) -> Database:
     """Return the database that *url*, or the one in *url_file*, names; None if it is turned off.
 
-    Raises DatabaseUnusable.
+    Raises UrlUnusable.
     """
     if url_file:
-        url = read_url(Path(url_file))
+        url = DatabaseUrl.read(Path(url_file))
     if not url:
         return None
     if url.postgres:
         if not extra_installed():
-            raise DatabaseUnusable(_NO_EXTRA)
+            raise UrlUnusable(_NO_EXTRA)
         return PostgresDatabase(url=Secret(url.reveal()))
     return SqliteDatabase(path=data_directory / url.reveal().removeprefix(SQLITE))
-
-
-def read_url(path: Path) -> DatabaseUrl:
-    """Return the URL that the file *path* holds; raises DatabaseUnusable, also if others than its owner may read it."""
-    try:
-        text = read_url_file(path)
-    except UrlUnusable as error:
-        raise DatabaseUnusable(str(error)) from None
-    fault = _fault(text)
-    if fault:
-        raise DatabaseUnusable(f"{fault}; {_FIX}")
-    return DatabaseUrl(text)
 
 
 def extra_installed() -> bool:
@@ -108,33 +98,8 @@ def trusts_the_network(url: DatabaseUrl) -> bool:
     return not local and not VERIFIED_MODES.intersection(parameters.get("sslmode", []))
 
 
-def _fault(text: str) -> str:
-    if not text.isprintable() or " " in text:
-        return "the URL has a blank or a control character"
-    if not text or text.startswith(SQLITE):
-        name = Path(text.removeprefix(SQLITE)).name
-        return "the URL names no file" if text and name in {"", "..", "."} else ""
-    if not text.startswith(POSTGRES):
-        return "the URL is none of a database that can be used"
-    try:
-        split = urlsplit(text)
-    except ValueError:
-        return "the URL can't be understood"
-    if split.fragment or not (split.netloc or split.query):
-        return "the URL names no server"
-    return ""
-
-
-def _shown(url: DatabaseUrl) -> str:
-    return str(url)
-
-
-_FIX = 'write it like sqlite:requests.db or postgresql://USER@HOST/NAME, or "" for none'
 _NO_EXTRA = f"PostgreSQL needs what is not installed; run `pip install 'payproxy[{EXTRA}]'`"
 
 DatabaseText = Annotated[
-    DatabaseUrl,
-    PlainValidator(database_url),
-    PlainSerializer(_shown),
-    WithJsonSchema({"type": "string"}),
+    DatabaseUrl, PlainValidator(DatabaseUrl.of), PlainSerializer(str), WithJsonSchema({"type": "string"})
 ]

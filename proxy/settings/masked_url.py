@@ -4,7 +4,9 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Self
+from typing import Any, ClassVar, Self
+
+from proxy.settings.fields import unacceptable
 
 MAX_URL_FILE_BYTES = 8192
 
@@ -17,9 +19,13 @@ class UrlUnusable(ValueError):
 
 
 class MaskedUrl(str):
-    """A URL: as text it has `***` for its password, and only `reveal` gives all of it."""
+    """A URL: as text it has `***` for its password, and only `reveal` gives all of it.
+
+    A kind of them says how one is written, in *FIX*, and what is wrong with a text that is none, by `fault`.
+    """
 
     __slots__ = ("_text",)
+    FIX: ClassVar[str] = ""
     _text: str
 
     def __new__(cls, text: str) -> Self:
@@ -27,6 +33,32 @@ class MaskedUrl(str):
         url = super().__new__(cls, _SECRET_PARAMETERS.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", text)))
         url._text = text
         return url
+
+    @classmethod
+    def of(cls, value: Any) -> Self:
+        """Return what a setting's *value* names; raises an error of validation that shows no part of it."""
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, str):
+            raise unacceptable("the value must be a string", cls.FIX)
+        fault = cls.fault(value)
+        if fault:
+            raise unacceptable(fault, cls.FIX)
+        return cls(value)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return the URL that the file *path* holds; raises UrlUnusable, also if others than its owner may read it."""
+        text = read_url_file(path)
+        fault = cls.fault(text)
+        if fault:
+            raise UrlUnusable(f"{fault}; {cls.FIX}")
+        return cls(text)
+
+    @classmethod
+    def fault(cls, text: str) -> str:  # noqa: ARG003 - for the kinds
+        """Return what is wrong with *text*, "" if nothing is."""
+        return ""
 
     def reveal(self) -> str:
         """Return the whole URL: call it in the line that connects, nowhere else."""

@@ -1,75 +1,51 @@
 """Where the replicas keep what they share: a Redis, named by a URL that never shows its password."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from proxy.secret import Secret
 from proxy.settings.address import is_host, is_loopback
-from proxy.settings.fields import PathText, PathTexts, unacceptable
-from proxy.settings.masked_url import MaskedUrl, UrlUnusable, read_url_file
+from proxy.settings.fields import PathText, PathTexts
+from proxy.settings.masked_url import MaskedUrl
 from proxy.settings.section import Section
 
 _SCHEMES = frozenset({"redis", "rediss"})
-_FIX = "write it like rediss://HOST:6379/0; redis:// is for loopback only"
 
 
 class StateUrl(MaskedUrl):
     """A URL of a Redis, or "" for none."""
 
     __slots__ = ()
+    FIX = "write it like rediss://HOST:6379/0; redis:// is for loopback only"
+
+    @classmethod
+    def fault(cls, text: str) -> str:
+        """Return what is wrong with *text*, "" if nothing is."""
+        if not text:
+            return ""
+        if not text.isprintable() or " " in text:
+            return "the URL has a blank or a control character"
+        try:
+            split = urlsplit(text)
+            host, port, database = split.hostname or "", split.port, split.path.strip("/")
+        except ValueError:
+            return "the URL can't be understood"
+        # Every value is sealed, but the password of the server is not, and who has it can take the state away.
+        clear = split.scheme == "redis" and not is_loopback(host)
+        more = bool(split.query or split.fragment or (database and not database.isdecimal()))
+        faults = (
+            (split.scheme not in _SCHEMES, "the URL is none of a Redis"),
+            (not is_host(host) or port == 0, "the URL names no server"),
+            (clear, "the password and the state's changes would go over the network in the clear"),
+            (more, "the URL has more than a server and the number of a database"),
+        )
+        return next((words for there, words in faults if there), "")
 
 
-def state_url(value: Any) -> StateUrl:
-    """Return *value* as the URL of a Redis; raises an error that names no part of it."""
-    if isinstance(value, StateUrl):
-        return value
-    if not isinstance(value, str):
-        raise unacceptable("the value must be a string", _FIX)
-    fault = _fault(value)
-    if fault:
-        raise unacceptable(fault, _FIX)
-    return StateUrl(value)
-
-
-def read_state_url(path: Path) -> StateUrl:
-    """Return the URL that the file *path* holds; raises UrlUnusable, also if others than its owner may read it."""
-    text = read_url_file(path)
-    fault = _fault(text)
-    if fault:
-        raise UrlUnusable(f"{fault}; {_FIX}")
-    return StateUrl(text)
-
-
-def _fault(text: str) -> str:
-    if not text:
-        return ""
-    if not text.isprintable() or " " in text:
-        return "the URL has a blank or a control character"
-    try:
-        split = urlsplit(text)
-        host, port, database = split.hostname or "", split.port, split.path.strip("/")
-    except ValueError:
-        return "the URL can't be understood"
-    # Every value is sealed, but the password of the server is not, and who has it can take the state away.
-    clear = split.scheme == "redis" and not is_loopback(host)
-    more = bool(split.query or split.fragment or (database and not database.isdecimal()))
-    faults = (
-        (split.scheme not in _SCHEMES, "the URL is none of a Redis"),
-        (not is_host(host) or port == 0, "the URL names no server"),
-        (clear, "the password and the state's changes would go over the network in the clear"),
-        (more, "the URL has more than a server and the number of a database"),
-    )
-    return next((words for there, words in faults if there), "")
-
-
-def _shown(url: StateUrl) -> str:
-    return str(url)
-
-
-StateText = Annotated[StateUrl, PlainValidator(state_url), PlainSerializer(_shown), WithJsonSchema({"type": "string"})]
+StateText = Annotated[StateUrl, PlainValidator(StateUrl.of), PlainSerializer(str), WithJsonSchema({"type": "string"})]
 
 
 class StateSection(Section):
@@ -93,5 +69,5 @@ class StateSection(Section):
 
     def redis(self) -> Secret | None:
         """Return the whole URL of the Redis, None without one; raises UrlUnusable."""
-        url = read_state_url(Path(self.url_file)) if self.url_file else self.url
+        url = StateUrl.read(Path(self.url_file)) if self.url_file else self.url
         return Secret(url.reveal()) if url else None

@@ -5,7 +5,7 @@ import pytest
 from proxy.keeper.database import database_sinks
 from proxy.records.sinks.postgres import PostgresSink
 from proxy.records.sinks.sqlite import SqliteSink
-from proxy.settings.database import DatabaseUnusable
+from proxy.settings.masked_url import UrlUnusable
 from proxy.settings.sections import RequestLogSection, Settings
 from tests.records.kept import record
 
@@ -37,5 +37,5 @@ def test_a_file_that_others_read_is_refused(tmp_path: Path) -> None:
     """Also if it changed since the configuration was checked."""
     (tmp_path / "url").write_text("postgresql://127.0.0.1:1/log")
     (tmp_path / "url").chmod(0o644)
-    with pytest.raises(DatabaseUnusable, match="chmod"):
+    with pytest.raises(UrlUnusable, match="chmod"):
         database_sinks(settings(tmp_path, database_file=str(tmp_path / "url")))

@@ -4,17 +4,15 @@ import pytest
 
 from proxy.secret import Secret
 from proxy.settings.database import (
-    DatabaseUnusable,
     DatabaseUrl,
     PostgresDatabase,
     SqliteDatabase,
     database_of,
-    database_url,
-    read_url,
     trusts_the_network,
 )
 from proxy.settings.findings import Finding, Severity
 from proxy.settings.load import Loaded
+from proxy.settings.masked_url import UrlUnusable
 from proxy.settings.values import digest, masked
 from tests.settings.support import load_text, one_finding, plain
 
@@ -86,7 +84,7 @@ def test_urls_with_other_passwords_are_others() -> None:
 def test_what_is_no_database_is_refused_without_quoting_it(tmp_path: Path, bad: object) -> None:
     """In the file and anywhere else."""
     with pytest.raises(Exception, match=r"URL|string") as raised:
-        database_url(bad)
+        DatabaseUrl.of(bad)
     assert "mysql" not in str(raised.value)
     if isinstance(bad, str) and "\n" not in bad:
         found = one_finding(load_text(tmp_path, with_log(f'database = "{bad}"')))
@@ -188,7 +186,7 @@ def test_without_the_extra_postgres_is_an_error(tmp_path: Path, monkeypatch: pyt
     loaded = load_text(tmp_path, with_log('database = "postgresql://127.0.0.1/log"'))
 
     assert "payproxy[postgres]" in one_finding(loaded).fix
-    with pytest.raises(DatabaseUnusable, match=r"payproxy\[postgres\]"):
+    with pytest.raises(UrlUnusable, match=r"payproxy\[postgres\]"):
         database_of(DatabaseUrl("postgresql://127.0.0.1/log"), "", data_directory=tmp_path)
 
 
@@ -223,14 +221,14 @@ def test_a_file_that_is_not_right_is_refused(tmp_path: Path, content: bytes, mod
     path = tmp_path / "database.url"
     path.write_bytes(content)
     path.chmod(mode)
-    with pytest.raises(DatabaseUnusable, match=what) as raised:
-        read_url(path)
+    with pytest.raises(UrlUnusable, match=what) as raised:
+        DatabaseUrl.read(path)
     assert "hunter2" not in str(raised.value)
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     """A directory, or nothing at all."""
-    with pytest.raises(DatabaseUnusable, match=r"not a regular file|is a directory"):
-        read_url(tmp_path)
-    with pytest.raises(DatabaseUnusable, match="no such file"):
-        read_url(tmp_path / "absent")
+    with pytest.raises(UrlUnusable, match=r"not a regular file|is a directory"):
+        DatabaseUrl.read(tmp_path)
+    with pytest.raises(UrlUnusable, match="no such file"):
+        DatabaseUrl.read(tmp_path / "absent")

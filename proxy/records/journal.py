@@ -126,6 +126,7 @@ class Journal:
         self._flush()
         self._writer.put(None)
         await asyncio.to_thread(self._writer.join)
+        self._writer.refuse_late()
 
     def _flush_late(self) -> None:
         self._flush_set = False

@@ -42,6 +42,7 @@ class Merger:
         self._tails: dict[str, JournalTail] = {}
         self._ended: set[str] = set()
         self._liveness_at = 0.0
+        self.trouble: OSError | None = None
 
     def __repr__(self) -> str:
         return f"<Merger {len(self._tails)} journals>"
@@ -64,19 +65,14 @@ class Merger:
         self._stream.append(records, self._progress or Progress())
 
     def pump(self) -> bool:
-        """Move some records; return whether those were all. Raises OSError, and then nothing has moved."""
+        """Move some records; return whether those were all. Raises OSError, and then nothing has moved.
+
+        A journal that can't be read holds up no other: `trouble` says why, and it is tried again.
+        """
         listed = self._listed()
-        records: list[bytes] = []
-        uncertain: list[dict[str, Any]] = []
-        complete = True
+        records, complete = self._read(listed)
         try:
-            for worker, tail in self._tails.items():
-                found, read = tail.read(sorted(listed.get(worker, [])))
-                records += found
-                if read and tail.ended:
-                    records += tail.unknown()
-                uncertain += tail.take_uncertain()
-                complete = complete and read
+            uncertain = [one for tail in self._tails.values() for one in tail.take_uncertain()]
             if uncertain:
                 self._uncertain(uncertain)
             retiring = [tail for tail in self._tails.values() if tail.retire()]
@@ -97,22 +93,33 @@ class Merger:
             self._drop(worker)
         return complete
 
+    def _read(self, listed: dict[str, list[int]]) -> tuple[list[bytes], bool]:
+        """Return new records of all journals that can be read, and whether those are all there are in them now."""
+        records: list[bytes] = []
+        complete = True
+        self.trouble = None
+        for worker, tail in list(self._tails.items()):
+            try:
+                found, read = tail.read(sorted(listed.get(worker, [])))
+            except OSError as error:
+                self.trouble = error
+                self._tails[worker] = self._begun(worker)
+                continue
+            records += found
+            if read and tail.ended:
+                records += tail.unknown()
+            complete = complete and read
+        return records, complete
+
     def _listed(self) -> dict[str, list[int]]:
         """Return the segments of each worker, having begun a tail for new workers and noted which have ended."""
         listed: dict[str, list[int]] = defaultdict(list)
         for worker, number in segments(self._directory):
             listed[worker].append(number)
-        progress = self._progress or Progress()
-        for worker in listed.keys() | progress.carried.keys():
+        carried = self._progress.carried if self._progress else {}
+        for worker in listed.keys() | carried.keys():
             if worker not in self._tails:
-                tail = JournalTail(
-                    self._directory,
-                    worker,
-                    positions=progress.journals,
-                    carried=progress.carried.get(worker, []),
-                )
-                tail.recall(sorted(listed.get(worker, [])))
-                self._tails[worker] = tail
+                self._tails[worker] = self._begun(worker)
         now = self._clock.monotonic()
         look = now >= self._liveness_at
         if look:
@@ -126,6 +133,12 @@ class Merger:
             for worker, number in segments(self._directory):
                 listed[worker].append(number)
         return listed
+
+    def _begun(self, worker: str) -> JournalTail:
+        """Return a tail that goes on where the stream is."""
+        progress = self._progress or Progress()
+        carried = progress.carried.get(worker, [])
+        return JournalTail(self._directory, worker, positions=progress.journals, carried=carried)
 
     def _current(self) -> Progress:
         return Progress(

@@ -47,4 +47,5 @@ class Courtesy:
 
 def step_back() -> None:
     """Let this thread run only when keeper and workers don't need the processor."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+    with contextlib.suppress(OSError):  # where the whole process is nicer already it may not go back
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

@@ -1,6 +1,7 @@
 """One file of a journal: preallocated, appended to by one writer, read by others up to its first NUL."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,10 @@ class Segment:
         self.path = path
         self.reserve = reserve
         self.size = 0
+        # Asked before it is tried: a reserve that does not fit would take the last block from others for an instant.
+        disk = os.statvfs(path.parent)
+        if disk.f_blocks and disk.f_bfree * disk.f_frsize < reserve:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._descriptor = os.open(path, flags, 0o600)
         try:

@@ -70,6 +70,7 @@ class Shipper:
         self._checkpoint = Checkpoint(data_directory / STREAM)
         self._merger = Merger(data_directory, self._stream, clock=clock, delivered=self._delivered, uncertain=uncertain)
         self._checkpoint_at = 0.0
+        self._loaded = False
         self._started = False
         self._failed = False
         self._vouched = 0
@@ -103,7 +104,8 @@ class Shipper:
         self._running = True
         try:
             async with asyncio.TaskGroup() as tasks:
-                while not await self._pump() and not self._closing:
+                # Sinks begin as soon as it is known where: on a full disk nothing else makes room.
+                while not (await self._pump() or self._loaded or self._closing):
                     await self._clock.sleep(FAILED_POLL_SECONDS)
                 feeds = [
                     tasks.create_task(self._feed(outlet), name=f"sink {outlet.sink.name}") for outlet in self._outlets
@@ -156,8 +158,8 @@ class Shipper:
             self._tell(error)
             return False
         else:
-            # What could not be synced is handed to the sinks all the same.
-            self._tell(self._stream.trouble)
+            # What could not be synced is handed to the sinks all the same, and so are the journals that can be read.
+            self._tell(self._stream.trouble or self._merger.trouble)
             self.caught_up = True
             return True
         finally:
@@ -167,7 +169,8 @@ class Shipper:
     def _tell(self, error: OSError | None) -> None:
         """Say that the keeper's files have begun to fail with *error*, or that they are written again."""
         if error is not None and not self._failed:
-            self._observe(StreamFailed(cause=error.strerror or type(error).__name__))
+            cause = error.strerror or type(error).__name__
+            self._observe(StreamFailed(cause=f"{error.filename}: {cause}" if error.filename else cause))
         elif error is None and self._failed:
             self._observe(StreamRecovered())
         self._failed = error is not None
@@ -179,6 +182,7 @@ class Shipper:
             positions = self._checkpoint.load([outlet.sink.name for outlet in self._outlets], self._stream)
             for outlet in self._outlets:
                 outlet.position = positions[outlet.sink.name]
+            self._loaded = True
             self._save_positions()
         if not self._started:
             self._put(self._landmarks.start())
@@ -191,10 +195,12 @@ class Shipper:
                 self._vouch()
         finally:
             self._stream.sync()
-        if now >= self._checkpoint_at:
-            self._checkpoint_at = now + CHECKPOINT_SECONDS
-            self._save_positions()
-            self._stream.forget(self._delivered().segment)
+            if now >= self._checkpoint_at:
+                self._checkpoint_at = now + CHECKPOINT_SECONDS
+                # What every sink has goes first, whatever failed: on a full disk that makes the room for all else.
+                # Positions that are older than what is kept make a sink begin with that.
+                self._stream.forget(self._delivered().segment)
+                self._save_positions()
         return complete
 
     async def _leave_in_order(self) -> None:
@@ -244,10 +250,10 @@ class Shipper:
                 batch, position = found
                 if batch:
                     await outlet.sink.write(batch)
-            except OSError as error:  # SinkUnavailable, or a stream that can't be read
+            except Exception as error:  # noqa: BLE001 - a sink's defect must not take keeper and other sinks with it
                 if not outlet.failed:
                     outlet.failed = True
-                    self._observe(SinkFailed(sink=outlet.sink.name, cause=error.strerror or str(error)))
+                    self._observe(SinkFailed(sink=outlet.sink.name, cause=_cause(error)))
                 await self._clock.sleep(pause)
                 pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
                 continue
@@ -265,14 +271,24 @@ class Shipper:
     async def _end(self) -> None:
         if self._stopped.is_set():
             return
-        for outlet in self._outlets:
-            await outlet.sink.close()
-        if self._merger.opened:
-            with contextlib.suppress(OSError):
-                await self._in_thread(self._save_positions)
-        await self._in_thread(self._stream.close)
-        await asyncio.to_thread(self._executor.shutdown)
-        self._stopped.set()
+        try:
+            for outlet in self._outlets:
+                with contextlib.suppress(Exception):  # the others are to be closed, too
+                    await outlet.sink.close()
+            if self._merger.opened:
+                with contextlib.suppress(OSError):
+                    await self._in_thread(self._save_positions)
+            await self._in_thread(self._stream.close)
+            await asyncio.to_thread(self._executor.shutdown)
+        finally:
+            self._stopped.set()
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+
+def _cause(error: Exception) -> str:
+    """Return why a sink could not take a batch: for what is no OSError, that it is a defect, without its text."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"a defect of the proxy: {type(error).__name__}"

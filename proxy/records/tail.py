@@ -3,14 +3,13 @@
 import contextlib
 import fcntl
 import io
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from proxy.records.line import EXCHANGE_ID, INTENT, INTENT_ID
 from proxy.records.segment import LOCK_SUFFIX, SUFFIX, segment_path
-from proxy.records.unknown import uncertain, unknown_exchange
+from proxy.records.unknown import uncertain, unknown_records
 
 # Of an idle journal as much of its empty reserve is read at each poll: 6 us.
 FIRST_READ_BYTES = 64 * 1024
@@ -36,6 +35,7 @@ class JournalTail:
         self._numbers: list[int] = []
         self._done: list[int] = []
         self._uncertain: list[dict[str, Any]] = []
+        self._recalled = False
         for intent in carried:
             self._take(intent.encode() + b"\n", [])
         self._carried.update(self._open)
@@ -51,26 +51,30 @@ class JournalTail:
     @property
     def carried(self) -> list[str]:
         """Return the open intents whose segment goes away: the stream has to remember them."""
-        return [intent[:-1].decode() for id_ in self._carried for intent in self._open.get(id_, ())]
+        return [intent[:-1].decode(errors="replace") for id_ in self._carried for intent in self._open.get(id_, ())]
 
     @property
     def open(self) -> int:
         """Return how many exchanges have an intent and no record."""
         return len(self._open)
 
-    def recall(self, numbers: list[int]) -> None:
+    def _recall(self, numbers: list[int]) -> None:
         """Read again, for open intents only, what of segments *numbers* is in the stream already."""
         for number in numbers:
             end = self._positions.get(self._name(number), 0)
             at = 0
             while at < end and (size := self._read(number, at, min(READ_BYTES, end - at), [])):
                 at += size
+        self._recalled = True
 
     def read(self, numbers: list[int]) -> tuple[list[bytes], bool]:
         """Return new records of the segments *numbers*, in order, and whether that is all there is now.
 
         *numbers* were listed before: a segment that has a later one gets no more lines, nor has an ended worker's last.
+        Raises OSError; what was read by then is to be read again, by a tail that is made anew.
         """
+        if not self._recalled:
+            self._recall(numbers)
         self._numbers = numbers
         self._done = []
         records: list[bytes] = []
@@ -88,12 +92,16 @@ class JournalTail:
                 size = READ_BYTES
             if number != numbers[-1] or self.ended:
                 self._done.append(number)
+        if len(self._positions) > len(numbers):
+            # A worker takes a segment away that it could not write.
+            names = {self._name(number) for number in numbers}
+            self._positions = {name: at for name, at in self._positions.items() if name in names}
         return records, True
 
     def unknown(self) -> list[bytes]:
         """Return records that say "unknown" for all open intents: to be asked when the worker has ended."""
         self._uncertain += [found for intents in self._open.values() if (found := uncertain(intents[-1]))]
-        records = [unknown_exchange([json.loads(intent) for intent in intents])[:-1] for intents in self._open.values()]
+        records = [record for intents in self._open.values() for record in unknown_records(intents)]
         self._open.clear()
         self._carried.clear()
         return records
@@ -164,7 +172,9 @@ class JournalTail:
         # `split` looks at each byte by itself: 0.3 us a line, this 0.05.
         for text in io.BytesIO(data).readlines():
             if text.startswith(INTENT):
-                open_.setdefault(text[INTENT_ID], []).append(text)
+                intents = open_.setdefault(text[INTENT_ID], [])
+                if text not in intents:  # what is carried is read again as long as its segment is there
+                    intents.append(text)
                 continue
             add(text)
             if open_ and open_.pop(text[EXCHANGE_ID], []):

@@ -11,6 +11,17 @@ from proxy.errors import Sent
 from proxy.records.line import line
 
 
+def unknown_records(intents: Sequence[bytes]) -> list[bytes]:
+    """Return what is told of an exchange whose worker ended by the lines of its *intents*, without line feed.
+
+    One record, or the lines themselves where a failing disk has changed them: a send is never left out.
+    """
+    try:
+        return [unknown_exchange([json.loads(intent) for intent in intents])[:-1]]
+    except (ValueError, KeyError, TypeError):
+        return [intent.rstrip(b"\n") for intent in intents]
+
+
 def unknown_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
     """Return the record of an exchange whose worker ended: nobody knows whether the bank acted on its last attempt."""
     first = intents[0]
@@ -55,19 +66,22 @@ def uncertain(text: bytes) -> dict[str, Any] | None:
     """Return members of the exchange that the line *text* tells of if a retry of it must go where it went, else None.
 
     That is an intent that nothing followed, or a record of what ended unknown, with a 5xx of the bank or unheard by its
-    caller; and there is a retry key.
+    caller; and there is a retry key. A line that a failing disk has changed tells nothing.
     """
     if RETRY not in text:
         return None
-    told: dict[str, Any] = json.loads(text)
-    if "retry" not in told:
-        return None  # a header of that name is in its index
-    if told["kind"] == "exchange":
-        sent = told["sent_upstream"]
-        ended_well = sent == Sent.YES and told["status"] < 500 and not (told["caller_left"] or told["code"])
-        if sent == Sent.NO or ended_well:
-            return None
-    return {name: told[name] for name in ("retry", "side", "upstream", "time")}
+    try:
+        told: dict[str, Any] = json.loads(text)
+        if "retry" not in told:
+            return None  # a header of that name is in its index
+        if told["kind"] == "exchange":
+            sent = told["sent_upstream"]
+            ended_well = sent == Sent.YES and told["status"] < 500 and not (told["caller_left"] or told["code"])
+            if sent == Sent.NO or ended_well:
+                return None
+        return {name: told[name] for name in ("retry", "side", "upstream", "time")}
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 # What a line of an exchange has that may have to be known again.

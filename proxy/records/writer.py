@@ -71,6 +71,8 @@ class JournalWriter:
         self._segment: Segment | None = None
         self._lock = -1
         self._unsynced = False
+        self._sync_at = 0.0
+        self._number = 0
         self._courtesy = Courtesy()
         self._held: list[bytes] = []
         self._held_bytes = 0
@@ -92,10 +94,20 @@ class JournalWriter:
         """Return once the thread has ended, which None in the queue makes it do."""
         self._writing.join()
 
+    def refuse_late(self) -> None:
+        """Tell those whose lines came when the thread had ended so; to be called after `join`."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                entry = self._inbox.get_nowait()
+                if entry is not None and entry[1]:
+                    self._settle(entry[1], self.cause)
+
     def _run(self) -> None:
         try:
-            self._probe()
-            self._opened()
+            try:
+                self._probe()
+            finally:
+                self._opened()
             self._write_until_told_to_end()
         finally:
             self.cause = "the journal is closed"
@@ -104,7 +116,7 @@ class JournalWriter:
     def _write_until_told_to_end(self) -> None:
         while True:
             entries = self._next()
-            last = bool(entries) and entries[-1] is None
+            last = None in entries
             batch = [entry for entry in entries if entry is not None]
             if self.cause:
                 self._hold(batch)
@@ -112,7 +124,7 @@ class JournalWriter:
                     self._probe()
             elif batch:
                 self._commit(batch)
-            elif self._unsynced:
+            if self._unsynced and self._clock.monotonic() >= self._sync_at:
                 self._sync_lazily()
             if last:
                 return
@@ -123,7 +135,7 @@ class JournalWriter:
         if self.cause:
             timeout = max(0.0, self._probe_at - self._clock.monotonic())
         elif self._unsynced:
-            timeout = LAZY_SYNC_SECONDS
+            timeout = max(0.0, self._sync_at - self._clock.monotonic())
         try:
             entries = [self._inbox.get(timeout=timeout)]
         except queue.Empty:
@@ -148,9 +160,12 @@ class JournalWriter:
         if segment is None or not segment.has_room(len(data)):
             segment = self._open_segment()
         segment.append(data)
-        self._unsynced = not sync
         if sync:
+            self._unsynced = False
             segment.sync()
+        elif not self._unsynced:
+            self._unsynced = True
+            self._sync_at = self._clock.monotonic() + LAZY_SYNC_SECONDS
 
     def _open_segment(self) -> Segment:
         """Open the next segment and finish the current one; only then is a reader sure that this got its last line."""
@@ -159,9 +174,10 @@ class JournalWriter:
         numbers = [number for worker, number in segments(self._directory) if worker == self._worker]
         if self._segment is not None and self._unsynced:
             self._segment.sync()
-        opened = Segment(
-            segment_path(self._directory, self._worker, max(numbers, default=0) + 1), reserve=self._reserve
-        )
+        # No number twice: the keeper may have read something of a segment that is gone.
+        number = max([self._number, *numbers]) + 1
+        opened = Segment(segment_path(self._directory, self._worker, number), reserve=self._reserve)
+        self._number = number
         if self._segment is not None:
             self._segment.finish()
         self._segment = opened

@@ -1,11 +1,13 @@
 import asyncio
 import math
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
 from proxy.clock import SystemClock
+from proxy.errors import LogUnavailable
 from tests.records.faults import SlowDisk
 from tests.records.support import (
     an_exchange,
@@ -201,3 +203,60 @@ async def test_every_intent_that_returned_survives_kill_9(tmp_path: Path, turn: 
     assert promised <= found
     # At most the eight tasks' last intents were on disk and not yet told.
     assert len(found - promised) <= 8
+
+
+async def test_what_comes_while_the_journal_is_closed_waits_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line behind the end does not keep the thread, and whoever waits for one hears that it is not on disk."""
+    journal = make_journal(tmp_path)
+    await journal.open()
+    disk = SlowDisk(monkeypatch)
+    disk.go.clear()
+    first = asyncio.ensure_future(intends(journal))
+    await until(lambda: disk.syncs == 1)
+    closing = asyncio.ensure_future(journal.close())
+    await asyncio.sleep(0)
+    journal.note(b'{"kind":"token"}\n')
+    late = asyncio.ensure_future(intends(journal))
+    disk.go.set()
+
+    async with asyncio.timeout(10):
+        assert await first
+        await closing
+        await late
+    assert not await intends(journal)
+
+
+async def test_what_comes_during_the_last_sync_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread ends behind it and looks no more."""
+    journal = make_journal(tmp_path)
+    await journal.open()
+    first, last = threading.Event(), threading.Event()
+    gates, begun, real = iter((first, last)), [0], os.fdatasync
+
+    def sync(descriptor: int) -> None:
+        begun[0] += 1
+        next(gates).wait(10)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    taken = [asyncio.ensure_future(intends(journal))]
+    await until(lambda: begun == [1])
+    taken.append(asyncio.ensure_future(intends(journal)))
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(journal.close())
+    await asyncio.sleep(0)
+    first.set()
+    await until(lambda: begun == [2])
+    gates = iter((last,))  # of the end
+    late = [asyncio.ensure_future(intends(journal)), asyncio.ensure_future(journal.write(b'{"kind":"operation"}\n'))]
+    await asyncio.sleep(0)
+    last.set()
+
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*taken) == [True, True]
+        await closing
+        refused, error = await asyncio.gather(*late, return_exceptions=True)
+    assert refused is False
+    assert isinstance(error, LogUnavailable)

@@ -1,9 +1,11 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from proxy.entropy import SystemEntropy
 from proxy.records.left_record import leave_record
+from tests.records.faults import largest_file
 from tests.records.support import MemorySink, running_shipper, until
 
 RECORD = b'{"kind":"token","id":"018f0000-0000-7000-8000-000000000001"}\n'
@@ -36,3 +38,24 @@ def test_without_a_data_directory_nothing_is_made(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         leave_record(tmp_path / "none", RECORD, entropy=SystemEntropy())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_takes_a_part_of_it_is_an_error(tmp_path: Path) -> None:
+    """Nothing is left then: what the command was about to do must not be done unrecorded."""
+    record = RECORD[:-2] + b',"reason":"' + b"x" * 12_000 + b'"}\n'
+    with largest_file(8192), pytest.raises(OSError, match=r"\[Errno"):
+        leave_record(tmp_path, record, entropy=SystemEntropy())
+
+    assert not list((tmp_path / "journal").iterdir())
+
+
+def test_it_belongs_to_the_keeper_also_if_root_has_left_it(tmp_path: Path) -> None:
+    """Else the keeper, another user, could not read it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can leave files to others")
+    os.chown(tmp_path, 65534, 65533)
+    leave_record(tmp_path, RECORD, entropy=SystemEntropy())
+
+    [path] = (tmp_path / "journal").iterdir()
+    for one in (path, path.parent):
+        assert (one.stat().st_uid, one.stat().st_gid) == (65534, 65533)

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -37,3 +39,14 @@ def test_a_thread_gives_way_while_much_waits_for_it() -> None:
         found = thread.submit(classes).result()
 
     assert found == [os.SCHED_BATCH, os.SCHED_BATCH, os.SCHED_OTHER, os.SCHED_BATCH]
+
+
+def test_a_process_that_is_nicer_already_stays_so() -> None:
+    """With systemd's `Nice=15` an ordinary user may not go back to 10: no reason to do without the thread."""
+    code = (
+        "import os; from proxy.records.priority import step_back; os.setpriority(os.PRIO_PROCESS, 0, 15);"
+        "os.geteuid() or os.setuid(65534); step_back(); print(os.getpriority(os.PRIO_PROCESS, 0))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (run.stdout, run.returncode) == ("15\n", 0)

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,17 @@ def test_a_segment_without_its_reserve_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"\[Errno"):
         Segment(tmp_path / "w1-1.jsonl", reserve=2**62)
 
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reserve_that_does_not_fit_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To try would take the last block from all others on that disk for an instant, each second."""
+    tried: list[int] = []
+    monkeypatch.setattr(os, "posix_fallocate", lambda _descriptor, _at, size: tried.append(size))
+    with pytest.raises(OSError, match="No space left"):
+        Segment(tmp_path / "w1-1.jsonl", reserve=2**62)
+
+    assert tried == []
     assert not list(tmp_path.iterdir())
 
 

@@ -297,17 +297,18 @@ async def test_positions_that_cannot_be_kept_hold_up_no_record(tmp_path: Path) -
     (tmp_path / "journal").mkdir()
     async with running_shipper(tmp_path, sink, events=events) as shipper:
         await until(lambda: shipper.caught_up)
-        (tmp_path / "stream" / "positions.new").mkdir()
+        in_the_way = tmp_path / "stream" / "positions.new"
+        in_the_way.mkdir()
         async with open_journal(tmp_path) as journal:
             await complete(journal, an_exchange())
             await until(lambda: len(sink.records) == 1)
             await until(lambda: events)
             await complete(journal, an_exchange())
             await until(lambda: len(sink.records) == 2)
-        (tmp_path / "stream" / "positions.new").rmdir()
+        in_the_way.rmdir()
         await until(lambda: len(events) == 2)
 
-    assert events == [StreamFailed(cause="Is a directory"), StreamRecovered()]
+    assert events == [StreamFailed(cause=f"{in_the_way}: Is a directory"), StreamRecovered()]
 
 
 async def test_a_stream_that_cannot_be_read_stops_nothing(tmp_path: Path) -> None:
@@ -379,3 +380,60 @@ async def test_a_torn_last_line_of_a_dead_worker_is_cut(tmp_path: Path, torn: by
 
     assert sink.ids == [exchange.id]
     assert all(json.loads(line) for line in (tmp_path / "stream" / "records-1.jsonl").read_bytes().splitlines())
+
+
+async def test_what_every_sink_has_goes_though_positions_cannot_be_saved(tmp_path: Path) -> None:
+    """On a full disk just that makes the room to save them."""
+    sink = MemorySink()
+    (tmp_path / "stream" / "positions.new").mkdir(parents=True)  # where they are written
+    async with open_journal(tmp_path, durable=False) as journal, running_shipper(tmp_path, sink):
+        for _ in range(90):
+            for _ in range(50):
+                await complete(journal, an_exchange(path="/" + "x" * 2000))
+            await asyncio.sleep(0)
+        await until(lambda: len(sink.records) == 4500, seconds=60)
+        await until(lambda: not (tmp_path / "stream" / "records-1.jsonl").exists())
+        (tmp_path / "stream" / "positions.new").rmdir()
+
+
+async def test_a_journal_that_cannot_be_read_holds_up_no_other(tmp_path: Path) -> None:
+    """Its path is named, and once it can be read its records come."""
+    sink = MemorySink()
+    events: list[Event] = []
+    strange = tmp_path / "journal" / "x-1.jsonl"
+    strange.parent.mkdir()
+    strange.symlink_to("/dev/null")  # is not followed
+    async with running_shipper(tmp_path, sink, events=events), open_journal(tmp_path) as journal:
+        await complete(journal, first := an_exchange())
+        await until(lambda: sink.ids == [first.id])
+        assert [type(event) for event in events] == [StreamFailed]
+        assert str(strange) in str(events[0])
+
+        strange.unlink()
+        await until(lambda: StreamRecovered() in events)
+        await complete(journal, an_exchange())
+        await until(lambda: len(sink.records) == 2)
+
+
+class DefectiveSink(MemorySink):
+    """Raises what no sink should."""
+
+    async def write(self, batch: list[bytes]) -> None:
+        """Fail."""
+        raise KeyError(batch[0])
+
+    async def close(self) -> None:
+        """Fail."""
+        raise KeyError("close")
+
+
+async def test_a_defect_of_one_sink_is_no_end_for_keeper_and_others(tmp_path: Path) -> None:
+    """It is told without a record's text; the sinks after it are closed, and `run` returns."""
+    bad, good = DefectiveSink("bad"), MemorySink("good")
+    events: list[Event] = []
+    async with running_shipper(tmp_path, bad, good, events=events, patience=0), open_journal(tmp_path) as journal:
+        await complete(journal, an_exchange())
+        await until(lambda: good.records)
+        await until(lambda: events == [SinkFailed(sink="bad", cause="a defect of the proxy: KeyError")])
+
+    assert good.closed

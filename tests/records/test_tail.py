@@ -97,10 +97,55 @@ def test_open_intents_are_remembered_by_reading_again(tmp_path: Path) -> None:
     before.read([1])
 
     after = tail_of(tmp_path, positions=before.positions)
-    after.recall([1])
-
     assert after.read([1])[0] == []
     assert ids(after.unknown()) == [flying.id]
+
+
+def test_an_intent_that_is_carried_and_read_again_is_one(tmp_path: Path) -> None:
+    """A keeper that died between its mark and the removal of a segment must not make a second send of it."""
+    flying = an_exchange()
+    write(tmp_path, 1, b"")
+    write(tmp_path, 2, intent(flying))
+    before = tail_of(tmp_path)
+    before.read([1, 2])
+    assert before.retire()
+
+    after = tail_of(tmp_path, positions=before.positions, carried=before.carried)
+    after.read([1, 2])
+
+    [record] = [json.loads(record) for record in after.unknown()]
+    assert (record["id"], record["replayed"], len(record["attempts"])) == (flying.id, False, 1)
+
+
+def test_how_far_a_segment_was_read_is_forgotten_with_it(tmp_path: Path) -> None:
+    """A worker takes away what it could not write; the mark in the stream does not grow by that."""
+    write(tmp_path, 1, BUILDER.exchange(an_exchange()))
+    tail = tail_of(tmp_path)
+    tail.read([1])
+    write(tmp_path, 2, BUILDER.exchange(an_exchange()))
+
+    tail.read([2])
+
+    assert list(tail.positions) == ["w1-2.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'"attempt":1', b'"attempt":\x01'), (b'"caller":"erp"', b'"caller":"e\xffp"'), (b'"started"', b'"started')],
+)
+def test_an_intent_that_a_disk_has_changed_is_passed_on_as_it_is(tmp_path: Path, old: bytes, new: bytes) -> None:
+    """It is no reason to stop, and what it tells of was sent."""
+    flying = an_exchange(retry="0011223344556677")
+    broken = intent(flying).replace(old, new)
+    assert broken != intent(flying)
+    write(tmp_path, 1, broken)
+    write(tmp_path, 2, b"")
+    tail = tail_of(tmp_path)
+    tail.read([1, 2])
+    assert tail.retire()
+
+    assert flying.id in tail.carried[0]
+    assert tail.unknown() == [broken[:-1]]
 
 
 def test_an_intent_outlives_its_segment(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import LogUnavailable
+from proxy.records.segment import segments
 from tests.records.faults import SlowDisk, fill, largest_file
 from tests.records.support import (
     an_attempt,
@@ -88,7 +89,6 @@ async def test_a_failed_sync_poisons_the_segment(tmp_path: Path, monkeypatch: py
         assert await intends(journal)
 
         assert (tmp_path / "journal" / "w1-1.jsonl").read_bytes() == poisoned
-        assert (tmp_path / "journal" / "w1-2.jsonl").exists()
         await until(lambda: refused.id in {line["id"] for line in journal_lines(tmp_path) if line["kind"] != "intent"})
 
 
@@ -103,7 +103,7 @@ async def test_a_failed_sync_refuses_all_that_it_was_for(tmp_path: Path, monkeyp
         await until(journal.usable)
         assert await intends(journal, taken := an_exchange())
 
-    text = (tmp_path / "journal" / "w1-2.jsonl").read_bytes()
+    text = (tmp_path / "journal" / f"w1-{_last(tmp_path)}.jsonl").read_bytes()
     assert text.count(b"\n") == text.count(taken.id.encode()) == 1
 
 
@@ -120,6 +120,32 @@ async def test_a_disk_that_stays_broken_is_not_filled_by_trying(
 
         assert len(list((tmp_path / "journal").glob("*.jsonl"))) <= 2
         disk.error = None
+
+
+async def test_the_number_of_a_segment_that_is_gone_is_not_given_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper may have read some of it, and would pass over as much of another with its name."""
+    async with open_journal(tmp_path) as journal:
+        disk = SlowDisk(monkeypatch)
+        disk.error = OSError(5, "Input/output error")
+        assert not await intends(journal)
+        tries = disk.syncs
+        await until(lambda: disk.syncs >= tries + 2)
+        disk.error = None
+        await until(lambda: intends(journal))
+
+        assert _last(tmp_path) >= 4  # the first, two that were tried, and this
+
+
+async def test_reads_are_synced_within_a_second_or_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if one comes after the other, so that there is never a second without."""
+    async with open_journal(tmp_path) as journal:
+        disk = SlowDisk(monkeypatch)
+        async with asyncio.timeout(10):
+            while not disk.syncs:
+                journal.finish(an_exchange(method="GET"))
+                await asyncio.sleep(0.05)
 
 
 async def test_a_full_disk_refuses_intents_until_there_is_room(small_disk: Path) -> None:
@@ -197,3 +223,7 @@ async def test_the_spool_is_bounded(tmp_path: Path) -> None:
             path.unlink()
         await until(journal.usable)
         assert await intends(journal)
+
+
+def _last(directory: Path) -> int:
+    return max(number for _, number in segments(directory / "journal"))

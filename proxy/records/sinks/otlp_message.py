@@ -1,5 +1,6 @@
 """Records as OTLP: a log record each, and for an exchange a span with a child for each attempt (`[otel]` extra)."""
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
@@ -16,6 +17,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from proxy.records.sinks.row import decode
 
 Record = dict[str, Any]
+
+# What a line that a failing disk has changed raises where it is read.
+_BROKEN = (ValueError, KeyError, TypeError, AttributeError)
 
 _SCOPE = InstrumentationScope(name="payproxy")
 
@@ -55,7 +59,8 @@ def traces_request(batch: Iterable[bytes]) -> ExportTraceServiceRequest:
     grouped: dict[tuple[str, str], list[Span]] = defaultdict(list)
     for _, record in _readable(batch):
         if record.get("kind") == "exchange":
-            grouped[_whose(record)] += _spans(record)
+            with contextlib.suppress(*_BROKEN):
+                grouped[_whose(record)] += list(_spans(record))
     return ExportTraceServiceRequest(
         resource_spans=[
             ResourceSpans(resource=_resource(*whose), scope_spans=[ScopeSpans(scope=_SCOPE, spans=spans)])
@@ -81,7 +86,7 @@ def _readable(batch: Iterable[bytes]) -> Iterator[tuple[bytes, Record]]:
             record = decode(line)
             trace_id(record["id"])
             _nanoseconds(record["time"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except _BROKEN:
             continue
         yield line, record
 

@@ -220,6 +220,15 @@ async def test_what_is_broken_is_passed_over(tmp_path: Path) -> None:
         assert len(it.logs) == 19
 
 
+async def test_an_exchange_that_cannot_be_told_is_no_span(tmp_path: Path) -> None:
+    """A member whose name a disk has changed holds up nothing, and those around it are told."""
+    [good] = Writer(tmp_path).exchanges(1).lines
+    async with collector() as it, sink_to(it, Signal.TRACES) as sink:
+        await sink.write([good, good.replace(b'"duration_ms"', b'"duration_mS"'), good])
+
+        assert len(it.spans) == 4
+
+
 async def test_with_the_shipper_an_outage_loses_nothing(tmp_path: Path) -> None:
     """Both signals, each by itself: one refuses for a while, in the end both have everything in order."""
     exchanges = [an_exchange() for _ in range(40)]

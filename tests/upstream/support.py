@@ -149,6 +149,9 @@ class Bank:
                 await step(peer)
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError, ssl.SSLError):
             pass
+        except RuntimeError:  # uvloop's, for writing to who has hung up
+            if not writer.is_closing():
+                raise
         finally:
             if not self.early:
                 writer.close()
@@ -165,7 +168,8 @@ async def bank(*script: Step, early: bool = False, tls: ssl.SSLContext | None = 
     finally:
         server.close()
         for peer in it.peers:
-            peer.writer.transport.abort()
+            with contextlib.suppress(AttributeError):  # of Python 3.11.2, where TLS is closed already
+                peer.writer.transport.abort()
         await server.wait_closed()
         await eventually(lambda: all(peer.writer.transport.is_closing() for peer in it.peers))
         for _ in range(3):

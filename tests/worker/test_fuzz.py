@@ -133,8 +133,7 @@ async def _in_lanes(make: Any) -> None:
     untaken: list[dict[str, Any]] = []
 
     def take(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if "client_connected_cb" not in context["message"]:  # the bank's: uvloop's writers fail so when hung up on
-            untaken.append(context)
+        untaken.append(context)
 
     asyncio.get_running_loop().set_exception_handler(take)
     async with asyncio.TaskGroup() as lanes:

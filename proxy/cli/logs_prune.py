@@ -80,14 +80,17 @@ async def _prune(
 ) -> dict[Month, int]:
     """Delete the months before *end* and return how many records each had."""
     async with opened(database) as archive:
+        months = [month for month in await archive.months() if month < end]
+        if not months:
+            return {}
+        if not yes:
+            _ask({month: (await archive.stones(month))[0] for month in months})
         pruned: dict[Month, int] = {}
         stones: list[Tombstone] = []
-        for month in [month for month in await archive.months() if month < end]:
+        # Only now: the answer may have taken its time, and records have come meanwhile.
+        for month in months:
             pruned[month], found = await archive.stones(month)
             stones += found
-        if not pruned:
-            return pruned
-        _ask(pruned, yes=yes)
         operation = Operation(
             who=_user(),
             proof="operating-system user",
@@ -98,8 +101,8 @@ async def _prune(
         )
         # First the record: nothing is ever missing without one.
         _put_on_record(operation, settings, clock=clock, entropy=entropy)
-        for month in pruned:
-            await archive.forget(month)
+        for month, records in pruned.items():
+            await archive.forget(month, records=records)
         return pruned
 
 
@@ -124,9 +127,7 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _ask(pruned: Mapping[Month, int], *, yes: bool) -> None:
-    if yes:
-        return
+def _ask(pruned: Mapping[Month, int]) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("there is nobody to ask: give --yes")
     note(f"{sum(pruned.values())} records of {', '.join(map(str, pruned))} are deleted for good.")

@@ -13,9 +13,9 @@ from proxy.cli.options import config_option
 from proxy.cli.output import json_option
 from proxy.cli.record_text import table_head, table_row
 from proxy.clock import Clock, SystemClock
+from proxy.records.archives.fitting import fitting
 from proxy.records.archives.spool import Spool
 from proxy.records.query import Query
-from proxy.records.sinks.row import decode
 from proxy.settings.database import Database
 
 _POLL_SECONDS = 0.3
@@ -70,7 +70,7 @@ async def _tail(
     if database is None:
         spool = Spool(directory)
         await spool.news()
-        printer.print(await spool.newest(number))
+        printer.print(await spool.newest(number, query))
         await _follow(spool, printer, clock=clock) if follow else None
         return
     async with opened(database) as archive:
@@ -102,8 +102,8 @@ class _Printer:
 
     def print(self, records: list[bytes]) -> None:
         for record in records:
-            values = decode(record)
-            if not self._query.matches(values):
+            values = fitting(self._query, record)
+            if values is None:
                 continue
             if self._as_json:
                 click.echo(record)

@@ -2,9 +2,10 @@
 
 import heapq
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from proxy.records.chain import link_of
 from proxy.records.segment import SUFFIX, segment_path, segments
@@ -70,14 +71,18 @@ def _opened(path: Path) -> Iterator[Line]:
 def _json_lines(path: Path, *, name: str) -> Iterator[Line]:
     try:
         with path.open("rb") as file:
-            for number, text in enumerate(file, start=1):
-                place = f"{name}:{number}"
-                if text.endswith(b"\n"):
-                    yield Line(text[:-1], place)
-                else:
-                    yield Line(text, place, whole=False)
+            yield from _lines_in(file, name=name)
     except OSError as error:
         raise CopyUnreadable(f"{path}: {error.strerror}") from None
+
+
+def _lines_in(file: BinaryIO, *, name: str) -> Iterator[Line]:
+    for number, text in enumerate(file, start=1):
+        place = f"{name}:{number}"
+        if text.endswith(b"\n"):
+            yield Line(text[:-1], place)
+        else:
+            yield Line(text, place, whole=False)
 
 
 def _stream(directory: Path) -> Iterator[Line]:
@@ -85,11 +90,29 @@ def _stream(directory: Path) -> Iterator[Line]:
     numbers = sorted(number for name, number in segments(directory) if name == NAME)
     if not numbers and not any(directory.glob(f"*{SUFFIX}")):
         raise CopyUnreadable(f"{directory}: there is no stream in this directory")
-    for number in numbers:
-        path = segment_path(directory, NAME, number)
-        for line in _json_lines(path, name=f"{directory.name}/{path.name}"):
-            if not line.text.startswith(MARK):
-                yield line
+    with ExitStack() as held:
+        try:
+            files = _opened_together([segment_path(directory, NAME, number) for number in numbers], held)
+            for name, file in files:
+                for line in _lines_in(file, name=f"{directory.name}/{name}"):
+                    if not line.text.startswith(MARK):
+                        yield line
+        except OSError as error:
+            raise CopyUnreadable(f"{error.filename or directory}: {error.strerror}") from None
+
+
+def _opened_together(paths: Sequence[Path], held: ExitStack) -> list[tuple[str, BinaryIO]]:
+    """Return name and file of those of *paths* that the keeper has not forgotten; it may forget more as they are read.
+
+    It forgets the oldest. The newest is opened first, so that what is gone is a beginning and never a hole.
+    """
+    files: list[tuple[str, BinaryIO]] = []
+    for path in reversed(paths):
+        try:
+            files.append((path.name, held.enter_context(path.open("rb"))))
+        except FileNotFoundError:
+            break
+    return files[::-1]
 
 
 def _rows(path: Path) -> Iterator[Line]:

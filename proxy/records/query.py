@@ -122,8 +122,8 @@ class Archive(Protocol):
     async def stones(self, month: Month) -> tuple[int, list[Tombstone]]:
         """Return how many records there are of *month*, and which of each instance's chain."""
 
-    async def forget(self, month: Month) -> None:
-        """Delete all there is of *month*."""
+    async def forget(self, month: Month, *, records: int) -> None:
+        """Delete all there is of *month*, unless that is by now more than so many *records*."""
 
     async def close(self) -> None:
         """Let go of the database."""
@@ -131,6 +131,13 @@ class Archive(Protocol):
 
 class ArchiveUnusable(Exception):
     """The request log's database can't be read; the message is for people and names no secret."""
+
+
+class MonthGrew(ArchiveUnusable):
+    """More records of a month came than were to be deleted."""
+
+    def __init__(self, month: Month) -> None:
+        super().__init__(f"more records of {month} have just come, so that it was not deleted; try again")
 
 
 def header_word(name: str) -> str:

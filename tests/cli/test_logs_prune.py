@@ -1,14 +1,16 @@
 import asyncio
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 from proxy.clock import SystemClock, timestamp
 from proxy.entropy import SystemEntropy, uuid7
 from proxy.records.sinks.sqlite import SqliteSink
-from tests.cli.logs import DATA, make_log
-from tests.cli.support import run
-from tests.records.kept import record
+from tests.cli.logs import DATA, add, make_log
+from tests.cli.support import PAYPROXY, environment, run
+from tests.records.kept import kept, record
 from tests.records.support import MemorySink, an_exchange, complete, open_journal, running_shipper, until
 
 FEBRUARY = 1_769_904_000.0  # 2026-02-01
@@ -58,6 +60,31 @@ def test_the_month_that_runs_is_never_deleted(tmp_path: Path) -> None:
         assert "no month" in done.stdout
     assert months(tmp_path) == before
     assert timestamp(SystemClock().now())[:7] in before[0]
+
+
+def test_what_comes_while_the_question_is_open_is_on_the_tombstone(tmp_path: Path) -> None:
+    """The proxy delivers what a database that was away has missed, of an old month too."""
+    lines = kept(record(FEBRUARY + number) for number in range(20))
+    make_log(tmp_path, [])
+    add(tmp_path, lines[:10])
+    terminal, theirs = os.openpty()
+    command: list[str | Path] = [PAYPROXY, "logs", "prune", "--before", "2026-03", "--json"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith(b"10 records of 2026-02 are deleted")
+        add(tmp_path, lines[10:])
+        os.write(terminal, b"y\n")
+        said = process.stdout.read()
+    os.close(terminal)
+    os.close(theirs)
+
+    assert json.loads(said) == [{"month": "2026-02", "records": 20}]
+    assert months(tmp_path) == []
+    (stone,) = tombstones(tmp_path)
+    assert [(one["first"], one["last"]) for one in stone["pruned"]] == [(1, 20)]
 
 
 def test_nobody_to_ask_means_no(tmp_path: Path) -> None:

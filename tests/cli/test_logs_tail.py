@@ -36,6 +36,29 @@ def test_it_follows_the_database(tmp_path: Path) -> None:
         assert process.wait(10) == 130
 
 
+def test_it_follows_beyond_what_is_no_record(tmp_path: Path) -> None:
+    """Half a line is kept like all else, and shown to nobody."""
+    lines = make_log(tmp_path, [record(NOW), record(NOW + 1)])
+    with running("logs", "tail", "-f", "-n", "1", "--json", cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().encode().strip() == lines[1]
+        (after,) = kept([record(NOW + 2)])
+        add(tmp_path, [b'{"kind":"exch', b"[]", after])
+        assert process.stdout.readline().encode().strip() == after
+
+
+def test_without_a_database_filters_look_beyond_the_newest(tmp_path: Path) -> None:
+    """Those that fit are counted, not those that were looked at."""
+    make_log(tmp_path, [], settings='database = ""')
+    stream = Stream(tmp_path / DATA / STREAM)
+    stream.open()
+    stream.append([record(caller="crm", path=f"/{at}") for at in range(3)] + [record()] * 20, Progress())
+    stream.close()
+    done = run("logs", "tail", "--json", "-n", "2", "--caller", "crm", cwd=tmp_path)
+
+    assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == ["/1", "/2"]
+
+
 def test_without_a_database_it_follows_the_stream(tmp_path: Path) -> None:
     """Which the proxy keeps in any case."""
     make_log(tmp_path, [], settings='database = ""')

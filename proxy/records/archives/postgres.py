@@ -8,12 +8,13 @@ from typing import Any
 
 import asyncpg
 
+from proxy.records.archives.fitting import fitting
 from proxy.records.chain import link_of
 from proxy.records.months import Month, id_floor, parse_month, time_of
-from proxy.records.query import ArchiveUnusable, Page, Query
+from proxy.records.query import ArchiveUnusable, MonthGrew, Page, Query
 from proxy.records.sinks.postgres import connect, told
 from proxy.records.sinks.postgres_schema import partitions
-from proxy.records.sinks.row import decode, value_key
+from proxy.records.sinks.row import value_key
 from proxy.records.tally import BEYOND_THE_PROXY, DAY_SECONDS, Tally, summed
 from proxy.records.tombstone import Tombstone
 from proxy.secret import Secret
@@ -63,7 +64,7 @@ class PostgresArchive:
         )
         found = [row["record"].encode() for row in rows]
         last = bytes.fromhex(rows[-1]["id"]) if len(rows) == size else None
-        return Page(records=[record for record in found if query.matches(decode(record))], before=last)
+        return Page(records=[record for record in found if fitting(query, record) is not None], before=last)
 
     async def by_id(self, record_id: bytes) -> bytes | None:
         """Return the record of that id, if there is one."""
@@ -127,10 +128,18 @@ class PostgresArchive:
             for row in rows
         ]
 
-    async def forget(self, month: Month) -> None:
-        """Drop the tables of *month*; raises ArchiveUnusable also if the role does not own them."""
-        for table in partitions(month):
-            await self._fetch(f"DROP TABLE IF EXISTS {table}")
+    async def forget(self, month: Month, *, records: int) -> None:
+        """Drop the tables of *month*; raises ArchiveUnusable.
+
+        Also if the role does not own them, and if by now there are more than so many *records*.
+        """
+        table, lookups = partitions(month)
+        async with self._connected() as connection, connection.transaction():
+            # Sinks write through this table, and lock it first: from here on they wait.
+            await connection.execute("LOCK TABLE ONLY payproxy.records IN ACCESS EXCLUSIVE MODE", timeout=QUERY_SECONDS)
+            if await connection.fetchval(f"SELECT count(*) FROM {table}", timeout=QUERY_SECONDS) > records:  # noqa: S608 - a name of our own
+                raise MonthGrew(month)
+            await connection.execute(f"DROP TABLE {table}, {lookups}", timeout=QUERY_SECONDS)
 
     async def close(self) -> None:
         """Close the connection."""

@@ -1,4 +1,7 @@
-"""All records of the central database, each instance's in the order of its chain, to be checked."""
+"""All records of the central database in the order of their numbers, to be checked: so each chain is in its own.
+
+Not instance by instance: a chain whose host came back under another name goes on under that.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -38,5 +41,5 @@ def postgres_lines(url: Secret) -> Iterator[Line]:
 
 async def _cursor(connection: asyncpg.Connection) -> asyncpg.cursor.Cursor:
     return await connection.cursor(
-        "SELECT id::text AS id, record FROM payproxy.records ORDER BY instance, sequence", timeout=_SORT_SECONDS
+        "SELECT id::text AS id, record FROM payproxy.records ORDER BY sequence, instance", timeout=_SORT_SECONDS
     )

@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
-from proxy.records.line import INTENT
+from proxy.records.archives.fitting import fitting
+from proxy.records.query import Query
 from proxy.records.segment import JOURNALS, STREAM, segment_path, segments
+from proxy.records.sinks.row import decode
 from proxy.records.stream import MARK, NAME
 
 
@@ -22,12 +25,12 @@ class Spool:
     def __repr__(self) -> str:
         return f"<Spool {self._stream.parent}>"
 
-    async def newest(self, number: int) -> list[bytes]:
-        """Return the last *number* records of the stream, the oldest first."""
-        return await asyncio.to_thread(self._newest, number)
+    async def newest(self, number: int, query: Query) -> list[bytes]:
+        """Return the last *number* records of the stream that *query* wants, the oldest first."""
+        return await asyncio.to_thread(lambda: list(islice(self._newest(query), number))[::-1])
 
     async def by_id(self, record_id: bytes) -> bytes | None:
-        """Return the record of that id; failing that its latest intent, if it is still in a journal."""
+        """Return the record of that id; failing that its latest intent."""
         return await asyncio.to_thread(self._by_id, record_id)
 
     async def news(self) -> list[bytes]:
@@ -37,26 +40,30 @@ class Spool:
     async def close(self) -> None:
         """Nothing is held open."""
 
-    def _newest(self, number: int) -> list[bytes]:
-        found: list[bytes] = []
+    def _newest(self, query: Query) -> Iterator[bytes]:
+        """Yield the records of the stream that *query* wants, the newest first."""
         for path in reversed(self._segments()):
-            found = [*_records(_lines(path)), *found]
-            if len(found) >= number:
-                break
-        return found[-number:] if number else []
+            for record in reversed(_records(_lines(path))):
+                if fitting(query, record) is not None:
+                    yield record
 
     def _by_id(self, record_id: bytes) -> bytes | None:
         text = record_id.hex()
         wanted = f'"id":"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"'.encode()
-        intent = None
-        journals = [segment_path(self._journals, worker, number) for worker, number in sorted(segments(self._journals))]
-        for path in [*self._segments(), *journals]:
-            for line in _lines(path):
+        # The journals first: what has left them by then is found where it went.
+        found = None
+        for worker, number in sorted(segments(self._journals)):
+            for line in _lines(segment_path(self._journals, worker, number)):
                 if wanted in line[:96]:
-                    if not line.startswith(INTENT):
-                        return line
-                    intent = line
-        return intent
+                    found = line
+        mark = b""
+        for path in self._segments():
+            for line in _lines(path):
+                if line.startswith(MARK):
+                    mark = line
+                elif wanted in line[:96]:
+                    return line
+        return found or next((intent for intent in _carried(mark) if wanted in intent[:96]), None)
 
     def _news(self) -> list[bytes]:
         numbers = sorted(number for name, number in segments(self._stream) if name == NAME)
@@ -78,6 +85,16 @@ class Spool:
     def _segments(self) -> list[Path]:
         numbers = sorted(number for name, number in segments(self._stream) if name == NAME)
         return [segment_path(self._stream, NAME, number) for number in numbers]
+
+
+def _carried(mark: bytes) -> Iterator[bytes]:
+    """Yield the intents, the latest first, that only the stream's last *mark* has: their segments are gone."""
+    try:
+        workers = decode(mark)["open"].values()
+    except (ValueError, KeyError):
+        return
+    for intents in workers:
+        yield from (intent.encode() for intent in reversed(intents))
 
 
 def _records(lines: Iterator[bytes] | list[bytes]) -> list[bytes]:

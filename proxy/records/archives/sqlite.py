@@ -1,14 +1,16 @@
 """Reading the embedded database: month files from the newest to the oldest, the proxy running or not."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 from proxy.records.archives.sqlite_month import opened_month
 from proxy.records.months import Month, month_of, time_of
-from proxy.records.query import ArchiveUnusable, Page, Query
-from proxy.records.sinks.sqlite_file import COMPANIONS, month_file, month_files
+from proxy.records.query import ArchiveUnusable, MonthGrew, Page, Query
+from proxy.records.sinks.sqlite_file import COMPANIONS, month_file, month_files, open_as_it_is
 from proxy.records.tally import DAY_SECONDS, Tally, summed
 from proxy.records.tombstone import Tombstone
 
@@ -55,9 +57,9 @@ class SqliteArchive:
         """Return how many records there are of *month*, and which of the chain."""
         return await self._in_thread(lambda: self._stones(month))
 
-    async def forget(self, month: Month) -> None:
-        """Delete the file of *month*; raises ArchiveUnusable."""
-        await self._in_thread(lambda: self._forget(month))
+    async def forget(self, month: Month, *, records: int) -> None:
+        """Delete the file of *month*; raises ArchiveUnusable, also if by now there are more than so many *records*."""
+        await self._in_thread(lambda: self._forget(month, records))
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -117,13 +119,21 @@ class SqliteArchive:
         with opened_month(month_file(self._database, month)) as file:
             return file.stones()
 
-    def _forget(self, month: Month) -> None:
+    def _forget(self, month: Month, records: int) -> None:
         path = month_file(self._database, month)
         try:
-            # The file first: a WAL without its file is nothing, but a file without its WAL has lost records.
-            path.unlink()
-            for companion in COMPANIONS:
-                path.with_name(path.name + companion).unlink(missing_ok=True)
+            with closing(open_as_it_is(path)) as connection:
+                # Nobody writes into it from here on; the sink finds it gone and begins a new one.
+                connection.execute("BEGIN IMMEDIATE")
+                with opened_month(path) as file:
+                    if file.count() > records:
+                        raise MonthGrew(month)
+                # The file first: a WAL without its file is nothing, but a file without its WAL has lost records.
+                path.unlink()
+                for companion in COMPANIONS:
+                    path.with_name(path.name + companion).unlink(missing_ok=True)
+        except sqlite3.Error as error:
+            raise ArchiveUnusable(f"{path}: {error}") from None
         except OSError as error:
             raise ArchiveUnusable(f"{path}: {error.strerror}") from None
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from proxy.records.archives.fitting import fitting
 from proxy.records.archives.stones import joined
 from proxy.records.query import ArchiveUnusable, Query
-from proxy.records.sinks.row import ENTRY_BYTES, KEY_BYTES, decode, value_key
+from proxy.records.sinks.row import ENTRY_BYTES, KEY_BYTES, value_key
 from proxy.records.sinks.sqlite_file import open_for_reading
 from proxy.records.tally import Tally
 from proxy.records.tombstone import Tombstone, tombstones_of
@@ -20,7 +21,7 @@ _SUMMED_AT_ONCE = 50_000
 
 
 class opened_month:  # noqa: N801 - it is used like a function: `with opened_month(path) as file`
-    """An open file, closed at the end, whose errors are told as ArchiveUnusable."""
+    """An open file, as it is at the first look into it, closed at the end; its errors are told as ArchiveUnusable."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -30,6 +31,8 @@ class opened_month:  # noqa: N801 - it is used like a function: `with opened_mon
             self._connection = open_for_reading(self._path)
         except sqlite3.Error as error:
             raise ArchiveUnusable(f"{self._path}: {error}") from None
+        # One snapshot: a seal that is written between two statements would hide what it seals from both.
+        self._connection.execute("BEGIN")
         return MonthReader(self._connection)
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -48,11 +51,7 @@ class MonthReader:
         """Yield id and record of what *query* wants and whose id sorts before *end*, the newest first."""
         candidates = self._indexed(query, end) if query.indexed else self._scanned(query, end)
         for record_id, record in candidates:
-            try:
-                values = decode(record)
-            except ValueError:
-                continue
-            if isinstance(values, dict) and query.matches(values):
+            if fitting(query, record) is not None:
                 yield record_id, record
 
     def by_id(self, record_id: bytes) -> bytes | None:
@@ -98,6 +97,11 @@ class MonthReader:
             )
             for route, side, credential, caller, requests, held_back, failed, client_errors, fine, last in rows
         ]
+
+    def count(self) -> int:
+        """Return how many records there are."""
+        (records,) = self._connection.execute("SELECT count(*) FROM records").fetchone()
+        return records  # type: ignore[no-any-return]  # an integer
 
     def stones(self) -> tuple[int, list[Tombstone]]:
         """Return how many records there are, and which of the chain."""

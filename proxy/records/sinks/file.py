@@ -60,9 +60,12 @@ class FileSink:
                 if os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
                     return
             self._shut()
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._descriptor = os.open(self._path, flags, 0o600)
-        self._cut_half_line()
+        # A pipe that nobody reads is refused: opened to be read as well, it would swallow records until it is full.
+        flags = os.O_WRONLY | os.O_NONBLOCK if self._path.is_fifo() else os.O_RDWR | os.O_CREAT
+        self._descriptor = os.open(self._path, flags | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.set_blocking(self._descriptor, True)
+        if stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            self._cut_half_line()
 
     def _cut_half_line(self) -> None:
         """Cut what a keeper that was killed in mid-write left behind the last line feed; that record comes again."""

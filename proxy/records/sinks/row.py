@@ -190,11 +190,15 @@ def _facts(asked: dict[str, Any], chosen: dict[str, Any], outcome: dict[str, Any
 
 
 def _enter(index: Mapping[str, str], record_id: bytes, entries: list[bytes]) -> None:
+    before = len(entries)
     for value in index.values():
         entries.append(value_key(value.encode()) + record_id)
         if ", " in value:
             # A header that was given twice is found by each value, and by both.
             entries += [value_key(part.encode()) + record_id for part in value.split(", ")]
+    if len(entries) > before + 1:
+        # A value that was given a hundred times is entered once.
+        entries[before:] = dict.fromkeys(entries[before:])
 
 
 def _counts(group: Group, facts: _Facts, day: int) -> Counts:

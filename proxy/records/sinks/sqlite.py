@@ -58,7 +58,9 @@ class SqliteSink:
         try:
             for group in groups(batch):
                 path = month_file(self._database, group.month)
-                self._file(group.month, path).write(group)
+                while not self._file(group.month, path).write(group):
+                    # Deleted by `logs prune`, or set aside by an operator because it was damaged.
+                    self._open.pop(group.month).close()
         except sqlite3.Error as error:
             self._shut()
             raise SinkUnavailable(None, _told(error, path)) from None
@@ -68,10 +70,6 @@ class SqliteSink:
 
     def _file(self, month: Month, path: Path) -> "_MonthFile":
         file = self._open.get(month)
-        if file is not None and not file.is_at(path):
-            # Deleted by `logs prune`, or set aside by an operator because it was damaged.
-            self._open.pop(month).close()
-            file = None
         if file is None:
             while len(self._open) >= MOST_OPEN:
                 self._open.pop(min(self._open)).close()
@@ -87,6 +85,7 @@ class _MonthFile:
     """An open file; *seal_rows* after the last seal their index values are sealed."""
 
     def __init__(self, path: Path, *, seal_rows: int) -> None:
+        self._path = path
         self._seal_rows = seal_rows
         self._connection = open_for_writing(path)
         self._identity = path.stat()
@@ -100,16 +99,15 @@ class _MonthFile:
     def close(self) -> None:
         self._connection.close()
 
-    def is_at(self, path: Path) -> bool:
-        try:
-            return os.path.samestat(path.stat(), self._identity)
-        except FileNotFoundError:
-            return False
-
-    def write(self, group: Group) -> None:
+    def write(self, group: Group) -> bool:
+        """Return whether *group* is on disk; False: there is another file now, or none, at this one's place."""
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
+            # Not before: who deletes the file does it in a transaction of this kind.
+            if not self._in_place():
+                connection.execute("ROLLBACK")
+                return False
             (before,) = connection.execute(_LAST_ROW).fetchone()
             _insert(connection, "INSERT INTO records VALUES", group.rows)
             (last_row,) = connection.execute(_LAST_ROW).fetchone()
@@ -128,6 +126,13 @@ class _MonthFile:
             self._entries.clear()
             self._sealed = last_row
             self._seal += 1
+        return True
+
+    def _in_place(self) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), self._identity)
+        except FileNotFoundError:
+            return False
 
     def _added(self, before: int) -> list[Group]:
         """Return what there is behind row *before*: of a batch that was offered again, only that is to be counted."""
@@ -140,9 +145,9 @@ class _MonthFile:
 
     def _write_seal(self, last_row: int) -> None:
         seal = self._seal + 1
-        self._entries.sort()
         self._connection.execute("INSERT INTO seals VALUES (?, ?)", (seal, last_row))
-        entries = self._entries
+        # Each once, also of a batch that was offered again: two pieces that begin alike would be one row.
+        entries = sorted(set(self._entries))
         pieces = [entries[at : at + ENTRIES_IN_A_ROW] for at in range(0, len(entries), ENTRIES_IN_A_ROW)]
         _insert(self._connection, "INSERT INTO lookups VALUES", [(seal, piece[0], b"".join(piece)) for piece in pieces])
 

@@ -105,13 +105,25 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Return a connection that changes nothing in the file *path*; raises sqlite3.Error."""
-    uri = f"{path.absolute().as_uri()}?mode=rw"
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    """Return a connection that changes nothing in the file *path*; raises sqlite3.Error.
+
+    A file without tables reads like one without records: the disk was full when they were to be made.
+    """
+    connection = open_as_it_is(path)
     try:
-        # Not mode=ro: that could not read a WAL that nobody has open, and would leave its companions behind.
         connection.execute("PRAGMA query_only = ON")
+        if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+            connection.close()
+            connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            connection.executescript(_SCHEMA)
     except sqlite3.Error:
         connection.close()
         raise
     return connection
+
+
+def open_as_it_is(path: Path) -> sqlite3.Connection:
+    """Return a connection to the file *path*, which has to be there; raises sqlite3.Error."""
+    # Not mode=ro: that could not read a WAL that nobody has open, and would leave its companions behind.
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)

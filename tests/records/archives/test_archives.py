@@ -11,7 +11,7 @@ from proxy.errors import Sent
 from proxy.records.archives.postgres import PostgresArchive
 from proxy.records.archives.sqlite import SqliteArchive
 from proxy.records.months import Month
-from proxy.records.query import Archive, Query, StatusRange, indexed
+from proxy.records.query import Archive, ArchiveUnusable, Query, StatusRange, indexed
 from proxy.records.sinks.postgres import PostgresSink
 from proxy.records.sinks.sink import Sink
 from proxy.records.sinks.sqlite import SqliteSink
@@ -168,13 +168,37 @@ async def test_months_are_told_and_forgotten(filled: Filled) -> None:
         records, stones = await archive.stones(january)
         assert (records, [(one.instance, one.first, one.last) for one in stones]) == (45, [("host-1", 1, 45)])
         assert stones[0].hash == json.loads(lines[44])["hash"]
-        await archive.forget(january)
+        await archive.forget(january, records=45)
         assert await archive.months() == [february]
         assert await everything(archive, Query()) == lines[45:][::-1]
 
         await _again(sink, lines[:1])
         assert await archive.months() == [january, february]
         assert await archive.by_id(id_of(lines[0])) == lines[0]
+
+
+async def test_a_month_that_grew_is_not_forgotten(filled: Filled) -> None:
+    """What came since it was counted stands on no tombstone; what comes after its end begins the month anew."""
+    opened, sink, lines = filled
+    january = Month(2027, 1)
+    late = kept([*lines, record(FEBRUARY - 1), record(FEBRUARY - 2)])[90:]
+    async with closing(opened()) as archive:
+        await sink.write(late[:1])
+        with pytest.raises(ArchiveUnusable, match=r"more records of 2027-01 .* not deleted"):
+            await archive.forget(january, records=45)
+        assert (await archive.stones(january))[0] == 46
+
+        await archive.forget(january, records=46)
+        await _again(sink, late[1:])
+        assert await everything(archive, Query(until=FEBRUARY)) == late[1:]
+
+
+async def test_what_is_no_record_is_passed_over(filled: Filled) -> None:
+    """Half a line is kept like all else, and found by nobody."""
+    opened, sink, lines = filled
+    await sink.write([b'{"kind":"exch', b"[]"])
+    async with closing(opened()) as archive:
+        assert await everything(archive, Query()) == lines[::-1]
 
 
 async def _again(sink: Sink, lines: list[bytes]) -> None:

@@ -8,7 +8,7 @@ from proxy.records.archives.postgres_chain import postgres_lines
 from proxy.records.copies import CopyUnreadable
 from proxy.records.sinks.postgres import PostgresSink
 from proxy.secret import Secret
-from tests.records.chains import Writer, told, verdict
+from tests.records.chains import Writer, renamed, told, verdict
 from tests.records.postgres import PASSWORD, Postgres, execute
 
 
@@ -28,7 +28,7 @@ def test_the_chains_of_all_instances_are_checked(tmp_path: Path, postgres: Postg
     asyncio.run(store(postgres.url(), [*two[:4], *one[3:], *one[:3]]))
     asyncio.run(store(postgres.url(), [*two[2:], *one[:2]]))
 
-    assert [line.text for line in postgres_lines(postgres.url())] == one + two
+    assert sorted(line.text for line in postgres_lines(postgres.url())) == sorted(one + two)
     assert told(verdict([line.text for line in postgres_lines(postgres.url())])) == []
 
     victim, gone = json.loads(one[2])["id"], json.loads(two[3])["id"]
@@ -40,10 +40,27 @@ def test_the_chains_of_all_instances_are_checked(tmp_path: Path, postgres: Postg
     asyncio.run(execute(postgres.url(), statements))
 
     found = verdict([line.text for line in postgres_lines(postgres.url())])
-    assert [(flaw.fault, flaw.instance, flaw.sequence) for flaw in found.flaws] == [
+    assert sorted((flaw.fault, flaw.instance, flaw.sequence) for flaw in found.flaws) == [
         ("changed", "host-1", 3),
         ("missing", "host-2", 4),
     ]
+
+
+def test_a_chain_goes_on_under_another_name(tmp_path: Path, postgres: Postgres) -> None:
+    """Beside that of another instance, whichever name sorts first."""
+    lines = renamed(tmp_path)
+    (tmp_path / "other").mkdir()
+    other = Writer(tmp_path / "other", instance="pod-c").start().exchanges(5).stop().lines
+    asyncio.run(execute(postgres.url(), "DROP SCHEMA IF EXISTS payproxy CASCADE"))
+    asyncio.run(store(postgres.url(), [*other, *lines]))
+
+    found = verdict([line.text for line in postgres_lines(postgres.url())])
+
+    assert [flaw.fault for flaw in found.flaws] == ["unclean"]
+    assert {tuple(one.names): one.check.last for one in found.instances.values()} == {
+        ("pod-b", "pod-a"): len(lines),
+        ("pod-c",): len(other),
+    }
 
 
 def test_what_can_not_be_asked_is_said_without_the_url(postgres: Postgres) -> None:

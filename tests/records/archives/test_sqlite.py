@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from proxy.records.archives.sqlite import SqliteArchive
-from proxy.records.query import ArchiveUnusable, Query, indexed
+from proxy.records.archives.sqlite_month import opened_month
+from proxy.records.months import Month
+from proxy.records.query import END_ID, ArchiveUnusable, Query, indexed
 from proxy.records.sinks.sqlite import SqliteSink
 from tests.records.kept import kept, record
 from tests.records.sinks.test_sqlite import modes_in
@@ -86,3 +88,73 @@ async def test_a_value_of_many_records_is_found_the_newest_first_across_seals(tm
     )
     newest = sorted(zip(times, lines, strict=True), reverse=True)[:100]
     assert page.records == [line for _, line in newest]
+
+
+async def missing(database: Path, count: int) -> list[int]:
+    """Return which of the request ids r0, r1, ... nothing is found by."""
+    archive = SqliteArchive(database)
+    queries = [Query(indexed=(indexed("request-id", f"r{number}", None),)) for number in range(count)]
+    return [at for at, query in enumerate(queries) if not (await archive.page(query, before=None, size=1)).records]
+
+
+async def test_a_caller_hides_no_records_of_others(tmp_path: Path) -> None:
+    """By a value that stands three hundred times in a header."""
+    records = [record(NOW + number, index=(("request-id", f"r{number}"),)) for number in range(500)]
+    sink = SqliteSink(tmp_path / "requests.db", seal_rows=500)
+    await sink.write(kept([*records, record(index=(("request-id", ", ".join(["x"] * 300)),))]))
+    await sink.close()
+
+    assert await missing(tmp_path / "requests.db", 500) == []
+
+
+async def test_what_is_offered_often_hides_nothing(tmp_path: Path) -> None:
+    """A batch comes again for as long as another sink of it is away."""
+    lines = kept(record(NOW + number, index=(("request-id", f"r{number}"),)) for number in range(100))
+    sink = SqliteSink(tmp_path / "requests.db", seal_rows=100)
+    for _ in range(100):
+        await sink.write(lines[:50])
+    await sink.write(lines[50:])
+    await sink.close()
+
+    assert await missing(tmp_path / "requests.db", 100) == []
+
+
+async def test_a_seal_that_is_written_while_somebody_searches_hides_nothing(tmp_path: Path) -> None:
+    """Between the look into the seals and that into what is not sealed yet."""
+    lines = kept(record(NOW + number, index=(("request-id", f"r{number}"),)) for number in range(100))
+    sink = SqliteSink(tmp_path / "requests.db", seal_rows=100)
+    await sink.write(lines[:50])
+    query = Query(indexed=(indexed("request-id", "r7", None),))
+    seals: list[str] = []
+
+    def before(statement: str) -> None:
+        if "instr(record" in statement:
+            sink._write(lines[50:])
+            seals.append(statement)
+
+    with opened_month(tmp_path / JANUARY) as file:
+        file._connection.set_trace_callback(before)
+        found = [found for _, found in file.found(query, end=END_ID)]
+    await sink.close()
+
+    assert len(seals) == 1
+    assert found == [lines[7]]
+
+
+async def test_a_file_without_tables_is_one_without_records(tmp_path: Path) -> None:
+    """The disk was full, or the keeper killed, when they were to be made; the other months are read on."""
+    line = record()
+    sink = SqliteSink(tmp_path / "requests.db")
+    await sink.write([line])
+    await sink.close()
+    (tmp_path / "requests-2027-02.db").touch()
+    archive = SqliteArchive(tmp_path / "requests.db")
+
+    assert (await archive.page(Query(), before=None, size=10)).records == [line]
+    assert (await archive.page(Query(indexed=(indexed("a", "b", None),)), before=None, size=10)).records == []
+    assert await archive.oldest() is not None
+    assert await archive.tallies(["reports"], since=0) == []
+    assert await archive.news() == []
+    assert await archive.stones(Month(2027, 2)) == (0, [])
+    await archive.forget(Month(2027, 2), records=0)
+    assert list(modes_in(tmp_path)) == [JANUARY]

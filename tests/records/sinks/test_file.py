@@ -101,6 +101,28 @@ async def test_a_device_is_only_written_to(monkeypatch: pytest.MonkeyPatch) -> N
     assert disk.syncs == 0
 
 
+async def test_a_pipe_takes_records_as_long_as_somebody_reads_it(tmp_path: Path) -> None:
+    """Nothing can be cut there; what nobody reads is kept, and comes again."""
+    path = tmp_path / "requests.pipe"
+    os.mkfifo(path)
+    sink = FileSink(path)
+    with pytest.raises(SinkUnavailable, match=r"requests\.pipe"):
+        await sink.write([LINE])
+
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    await sink.write([LINE, LINE])
+    assert os.read(reader, 1000) == (LINE + b"\n") * 2
+    os.close(reader)
+    with pytest.raises(SinkUnavailable, match=r"requests\.pipe"):
+        await sink.write([LINE])
+
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    await sink.write([LINE])
+    assert os.read(reader, 1000) == LINE + b"\n"
+    os.close(reader)
+    await sink.close()
+
+
 async def test_half_a_line_of_a_killed_keeper_is_cut(tmp_path: Path) -> None:
     """The record that a kill cut in two is written whole when it comes again, and no line holds two."""
     path = tmp_path / "requests.jsonl"

@@ -57,6 +57,14 @@ def test_a_header_given_twice_is_found_by_each_value() -> None:
     assert {entry[:8] for entry in group.entries} == {value_key(b"a, b"), value_key(b"a"), value_key(b"b")}
 
 
+def test_a_value_is_entered_once_however_often_it_was_given() -> None:
+    """In one header or in several: callers choose what stands there."""
+    often = ", ".join(["x"] * 100)
+    (line,) = kept([record(index=(("request-id", often), ("merchant-id", "x")))])
+
+    assert groups([line])[0].entries == [value_key(value) + id_of(line) for value in (often.encode(), b"x")]
+
+
 def test_other_kinds_become_rows_too() -> None:
     """They have no status and were not sent."""
     line = operation()

@@ -152,6 +152,24 @@ async def test_a_file_that_was_taken_away_is_made_anew(tmp_path: Path) -> None:
     assert stored(tmp_path / JANUARY) == [line]
 
 
+async def test_a_file_that_is_taken_away_at_the_last_moment_is_made_anew(tmp_path: Path) -> None:
+    """After the sink looked for it: what went into the deleted file would be gone."""
+    sink = SqliteSink(tmp_path / "requests.db")
+    await sink.write([record()])
+    path, line = tmp_path / JANUARY, record()
+
+    def before(statement: str) -> None:
+        if statement == "BEGIN IMMEDIATE":
+            path.unlink()
+
+    (open_file,) = sink._open.values()
+    open_file._connection.set_trace_callback(before)
+    await sink.write([line])
+    await sink.close()
+
+    assert stored(path) == [line]
+
+
 async def test_a_missing_directory_makes_it_unavailable_until_it_is_there(tmp_path: Path) -> None:
     """The error names the file."""
     sink = SqliteSink(tmp_path / "logs" / "requests.db")

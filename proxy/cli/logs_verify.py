@@ -1,6 +1,7 @@
 """`payproxy logs verify` and `prove`: whether the log is what the proxy wrote, and whether a body is the one it saw."""
 
 import asyncio
+import contextlib
 import hmac
 import json
 import socket
@@ -16,19 +17,24 @@ from proxy.cli.instance import SOCKET_NAME
 from proxy.cli.logs_archive import configured_database, database_option, id_bytes, opened
 from proxy.cli.options import config_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, paint, printable
+from proxy.records.anchor import Anchor, anchors_in, object_in
 from proxy.records.archives.spool import Spool
 from proxy.records.body_hmac import body_digest, read_body_key
 from proxy.records.checkpoint_key import KEY_FILE, read_checkpoint_key
 from proxy.records.copies import CopyUnreadable, Line, database_lines, lines_of, record_in
 from proxy.records.flaw import Flaw, Severity
-from proxy.records.segment import STREAM
-from proxy.records.verify import Anchor, Verdict, Verifier, anchors_in
+from proxy.records.segment import JOURNALS, STREAM, segment_path, segments
+from proxy.records.tombstone import Tombstone, tombstones_in
+from proxy.records.verify import Verdict, Verifier
 from proxy.settings.database import PostgresDatabase, SqliteDatabase
 from proxy.settings.sections import Settings
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
 _MOST_PRINTED = 50
-_NOTHING = Verdict(flaws=(), instances={})
+# Journals that commands leave (proxy/records/left_record.py).
+_COMMAND = "command-"
+_DATABASE = "database"
+_NOTHING = Verdict()
 _PIECE_BYTES = 1024 * 1024
 
 
@@ -71,11 +77,17 @@ def verify(
     try:
         anchors, flaws = anchors_in(_texts(anchor_files))
         if files or configuration is None:
-            copies, running = [_Copy(name="", lines=lines_of(files))], False
+            copies, running, stream = [_Copy(name="", lines=lines_of(files))], False, _NOTHING
         else:
             copies = _copies(configuration.settings, database_file)
             running = _runs(configuration.settings)
-        verdicts = [(copy.name, _verdict(copy, public_key=key, anchors=anchors, running=running)) for copy in copies]
+            stream = Verdict(tombstones=tuple(_left(Path(configuration.settings.data_directory))))
+        verdicts: list[tuple[str, Verdict]] = []
+        # The stream first: what it has, the others get.
+        for copy in reversed(copies):
+            found = _verdict(copy, public_key=key, anchors=anchors, running=running, stream=stream)
+            stream = found if copy.name == STREAM else stream
+            verdicts.insert(0, (copy.name, found))
         if any(verdict.instances for _, verdict in verdicts):
             # A sink that is new has nothing yet, which no anchor can know.
             verdicts = [(name, verdict if verdict.instances else _NOTHING) for name, verdict in verdicts]
@@ -138,8 +150,10 @@ def prove(id_: str, file: Path, database_file: Path | None, config_path: Path | 
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
-def _verdict(copy: _Copy, *, public_key: str, anchors: Iterable[Anchor], running: bool) -> Verdict:
-    verifier = Verifier(public_key=public_key, anchors=anchors, running=running)
+def _verdict(copy: _Copy, *, public_key: str, anchors: Iterable[Anchor], running: bool, stream: Verdict) -> Verdict:
+    verifier = Verifier(
+        public_key=public_key, anchors=anchors, running=running, database=copy.name == _DATABASE, stream=stream
+    )
     for line in copy.lines:
         if line.whole:
             verifier.take(line.text, line.place)
@@ -153,12 +167,21 @@ def _copies(settings: Settings, database_file: Path | None) -> list[_Copy]:
     log, directory = settings.request_log, Path(settings.data_directory)
     copies = []
     if database := configured_database(settings, database_file):
-        copies.append(_Copy(name="database", lines=_database_lines(database)))
+        copies.append(_Copy(name=_DATABASE, lines=_database_lines(database)))
     if log.file and Path(log.file).exists():
         copies.append(_Copy(name="file", lines=lines_of([Path(log.file)])))
     if (directory / STREAM).is_dir():
-        copies.append(_Copy(name="stream", lines=lines_of([directory / STREAM])))
+        copies.append(_Copy(name=STREAM, lines=lines_of([directory / STREAM])))
     return copies
+
+
+def _left(data_directory: Path) -> Iterator[Tombstone]:
+    """Yield what commands have pruned of which the record is in no stream yet: the keeper takes it when it starts."""
+    journals = data_directory / JOURNALS
+    for name, number in segments(journals):
+        if name.startswith(_COMMAND):
+            with contextlib.suppress(FileNotFoundError):  # taken by now
+                yield from tombstones_in(object_in(segment_path(journals, name, number).read_bytes()))
 
 
 async def _record(settings: Settings, database_file: Path | None, id_: str) -> dict[str, Any]:
@@ -217,11 +240,11 @@ def _told(name: str, verdict: Verdict, *, key: str) -> str:
     blocks += [_in_colour(flaw) for flaw in verdict.flaws[:_MOST_PRINTED]]
     if len(verdict.flaws) > _MOST_PRINTED:
         blocks.append(f"and {len(verdict.flaws) - _MOST_PRINTED} more")
-    for instance, known in sorted(verdict.instances.items()):
+    for _, known in sorted(verdict.instances.items()):
         check = known.check
         signed = sum(known.keys.values())
         rows = [
-            ("instance", instance),
+            ("instance", ", then ".join(known.names)),
             ("records", f"{check.records}, {check.first} to {check.last}"),
             ("signed", f"{signed} checkpoints, up to record {known.vouched}" if signed else "no checkpoints"),
             *(
@@ -243,6 +266,7 @@ def _as_dict(name: str, verdict: Verdict) -> dict[str, Any]:
         "flaws": [flaw.as_dict() for flaw in verdict.flaws],
         "instances": {
             instance: {
+                "names": list(known.names),
                 "records": known.check.records,
                 "first": known.check.first,
                 "last": known.check.last,

@@ -29,7 +29,7 @@ _MOST_FAULTS = 3
 _AT_RESTART: Mapping[str, tuple[str, ...]] = {
     "server": ("listen", "workers"),
     "admin": ("listen", "console", "hosts", "certificate_file", "key_file", "operators"),
-    "request_log": ("stdout", "file"),
+    "request_log": ("stdout", "file", "database", "database_file"),
     "state": ("url", "url_file", "ca_file", "encryption_key_files"),
 }
 

@@ -30,6 +30,7 @@ class _Gap:
     before: str
     found: int = 0
     found_at: Place | None = None
+    before_start: bool = False
 
 
 class ChainCheck:
@@ -74,6 +75,20 @@ class ChainCheck:
         self._keep(link.sequence, link.hash)
         return True
 
+    def precedes(self, link: Link) -> bool:
+        """Return whether *link* goes on where this chain ends, as far as the hash of its end can be trusted."""
+        return link.sequence == self.last + 1 and self._hash in {"", link.previous_hash}
+
+    def borders(self, stone: Tombstone) -> bool:
+        """Return whether *stone* ends where something is missing, with the hash that the record behind it names."""
+        gaps = self._gaps if self._late is None else [*self._gaps, self._late]
+        return any((gap.last, gap.before) == (stone.last, stone.hash) for gap in gaps)
+
+    def started(self) -> None:
+        """Note that the record just taken is a start: with one goes on a sink that was taken out and put back."""
+        if self._gaps and self._gaps[-1].last == self.last - 1:
+            self._gaps[-1].before_start = True
+
     def spoiled(self, place: Place) -> None:
         """Take something that can't be trusted in any part for the next record."""
         number = self.last + 1
@@ -99,6 +114,9 @@ class ChainCheck:
             for first, last in self._missing(gap):
                 if not cover(self.tombstones, first, last, hash_=gap.before if last == gap.last else ""):
                     what = f"{_numbers(first, last)} {'is' if first == last else 'are'} missing"
+                    if gap.before_start:
+                        what += ", up to a start: removed, or this sink was not configured then and other copies have "
+                        what += "it" if first == last else "them"
                     self._tell(Fault.MISSING, Severity.ERROR, gap.place, first, what)
         self._gaps.clear()
 

@@ -54,6 +54,14 @@ def cover(stones: Sequence[Tombstone], first: int, last: int, *, hash_: str) -> 
     return at > last
 
 
+def buried(stones: Iterable[Tombstone], *, instance: str, sequence: int, hash_: str) -> bool:
+    """Return whether *stones* have record *sequence* with *hash_* of *instance*, or of one with another name then."""
+    return any(
+        stone.first <= sequence <= stone.last and (stone.instance == instance or stone.hash == hash_)
+        for stone in stones
+    )
+
+
 def _instance(line: bytes) -> str:
     try:
         return str(decode(line)["instance"])

@@ -11,7 +11,10 @@ from click.testing import CliRunner, Result
 
 from proxy.cli.logs_verify import prove, verify
 from proxy.cli.output import Failure
-from tests.records.chains import Writer, whole
+from proxy.entropy import SystemEntropy
+from proxy.records.left_record import leave_record
+from proxy.records.tombstone import tombstones_of
+from tests.records.chains import Writer, renamed, whole
 from tests.records.support import an_exchange
 from tests.records.test_copies import jsonl, stored
 
@@ -132,6 +135,38 @@ def test_without_files_every_copy_is_checked(config: Path, tmp_path: Path) -> No
     assert [copy["copy"] for copy in value["copies"]] == ["database", "file", "stream"]
     assert [copy["instances"]["host-1"]["records"] for copy in value["copies"]] == [19] * 3
     assert value["public_key"] == Writer(tmp_path / "data").key.public
+
+
+def test_what_is_on_its_way_to_the_database_is_no_error(config: Path, tmp_path: Path) -> None:
+    """What the stream has, and the record of a prune that waits for the proxy to start."""
+    lines = whole(tmp_path / "data")
+    (tmp_path / "data" / "log").mkdir()
+    (tmp_path / "data" / "stream").mkdir()
+    asyncio.run(stored(tmp_path / "data" / "log" / "requests.db", lines[12:16]))
+    jsonl(tmp_path / "data" / "stream" / "records-1.jsonl", lines[14:])
+    anchor = jsonl(tmp_path / "anchor.jsonl", [lines[11], lines[18]])
+
+    code, value = as_json(verify, "--config", config, "--anchor", anchor)
+    database = value["copies"][0]
+    assert (code, database["copy"], database["holds"]) == (0, "database", True)
+    assert [flaw["fault"] for flaw in database["flaws"]] == ["begins_late", "unclean", "anchor", "anchor"]
+
+    asyncio.run(stored(tmp_path / "data" / "log" / "requests.db", lines[16:]))
+    assert run(verify, "--config", config, "--anchor", anchor).exit_code == 1
+    left = Writer(tmp_path).operation(tuple(tombstones_of(lines[:12]))).lines[0] + b"\n"
+    leave_record(tmp_path / "data", left, entropy=SystemEntropy())
+
+    code, value = as_json(verify, "--config", config, "--anchor", anchor)
+    assert code == 0, value
+    assert [flaw["fault"] for flaw in value["copies"][0]["flaws"]] == ["anchor"]
+
+
+def test_a_host_with_another_name_is_said(tmp_path: Path) -> None:
+    """One chain, with both names."""
+    path = jsonl(tmp_path / "a.jsonl", renamed(tmp_path))
+
+    assert "pod-b, then pod-a" in run(verify, path).stdout
+    assert as_json(verify, path)[1]["copies"][0]["instances"]["pod-b"]["names"] == ["pod-b", "pod-a"]
 
 
 def test_another_key_than_the_data_directorys_is_an_error(config: Path, tmp_path: Path) -> None:

@@ -21,14 +21,19 @@ class Writer:
     """Writes one instance's chain with the key of *directory*, by hand."""
 
     def __init__(self, directory: Path, *, instance: str = CONTEXT.instance) -> None:
-        context = RecordContext(environment="mock", instance=instance, config_digest="0" * 16)
         self.key: CheckpointKey = checkpoint_key(directory, entropy=SystemEntropy())
         self.lines: list[bytes] = []
         self.sequence = 0
         self.hash = GENESIS
+        self.called(instance)
+
+    def called(self, instance: str, *, config_digest: str = "0" * 16) -> "Writer":
+        """Let what follows be written by a host called *instance*, under another configuration."""
+        context = RecordContext(environment="mock", instance=instance, config_digest=config_digest)
         self._records = KeeperRecords(context, mask=MASK, clock=SystemClock(), entropy=SystemEntropy())
         self.landmarks = SignedLandmarks(self._records, key=self.key, version="0.1", clock=SystemClock())
         self._builder = RecordBuilder(context, MASK)
+        return self
 
     def put(self, record: bytes) -> None:
         """Append *record*."""
@@ -67,6 +72,13 @@ class Writer:
 def whole(directory: Path) -> list[bytes]:
     """Return the lines of a chain that was left in order: 1 start, 2 to 11, 12 checkpoint, 13 to 17, 18 stop, 19."""
     return Writer(directory).start().exchanges(10).checkpoint().exchanges(5).stop().lines
+
+
+def renamed(directory: Path) -> list[bytes]:
+    """Return a chain whose host was killed and came back as pod-a, with records left over: 1 to 4, 5, 6 and 7, 8 to."""
+    writer = Writer(directory, instance="pod-b").start().exchanges(3)
+    writer.called("pod-a").start().called("pod-b").exchanges(2)
+    return writer.called("pod-a").exchanges(2).checkpoint().exchanges(1).stop().lines
 
 
 def verdict(lines: list[bytes], verifier: Verifier | None = None) -> Verdict:

@@ -3,10 +3,10 @@ import json
 from pathlib import Path
 
 from proxy.clock import SystemClock
+from proxy.records.anchor import checkpoint_in
 from proxy.records.checkpoint_key import vouches
 from proxy.records.shipper import LANDMARK_SECONDS, Shipper
 from proxy.records.stream import Stream
-from proxy.records.verify import checkpoint_in
 from tests.records.chains import Writer, told, verdict
 from tests.records.support import CONTEXT, MemorySink, an_exchange, complete, open_journal, until
 from tests.support.clock import ManualClock

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from proxy.records.chain import chained, link_of
 from proxy.records.flaw import Severity
 from proxy.records.tombstone import Tombstone, tombstones_of
 from proxy.records.verify import Verifier
-from tests.records.chains import Writer, told, verdict, whole
+from tests.records.chains import Writer, renamed, told, verdict, whole
 from tests.records.support import CONTEXT
 
 
@@ -208,10 +209,12 @@ def test_what_was_pruned_is_no_flaw_where_a_record_says_so(tmp_path: Path) -> No
     assert pruned([old[3], *old[7:]], stones[0], replace(stones[1], hash="0" * 64)) == [("missing", "2", 5)]
     assert pruned(old[7:], *stones, *tombstones_of(old[3:4])) == []
     assert pruned(old[8:], *stones, *tombstones_of(old[3:4])) == [("begins_late", "1", 9)]
-    assert pruned([old[3], *old[7:]], *(replace(stone, instance="host-2") for stone in stones)) == [
+    assert pruned([old[3], *old[7:]], *(replace(stone, instance="host-2", hash="") for stone in stones)) == [
         ("begins_late", "1", 4),
         ("missing", "2", 5),
     ]
+    # The host had another name then; the hash tells whose they were.
+    assert pruned([old[3], *old[7:]], *(replace(stone, instance="host-2") for stone in stones)) == []
 
 
 def test_instances_have_chains_of_their_own(tmp_path: Path) -> None:
@@ -231,6 +234,69 @@ def test_instances_have_chains_of_their_own(tmp_path: Path) -> None:
     [flaw] = verdict(mixed).flaws
 
     assert (flaw.fault, flaw.instance, flaw.sequence) == ("missing", "host-2", 2)
+
+
+def test_a_chain_goes_on_under_another_name(tmp_path: Path) -> None:
+    """A pod that was killed comes back with another hostname, and what it left still has the old one."""
+    lines = renamed(tmp_path)
+
+    found = verdict(lines)
+
+    assert told(found) == [("unclean", "5", 5)]
+    [known] = found.instances.values()
+    assert (known.check.records, known.vouched) == (len(lines), len(lines) - 1)
+    assert list(known.names) == ["pod-b", "pod-a"]
+
+
+@pytest.mark.parametrize("at", range(1, 10))
+def test_a_record_dropped_from_a_chain_with_two_names_is_missing(tmp_path: Path, at: int) -> None:
+    """Whichever name it had, also where the new name comes first: what was left over has the old one."""
+    lines = renamed(tmp_path)
+    del lines[at]
+
+    errors = [flaw for flaw in verdict(lines).flaws if flaw.severity is Severity.ERROR]
+
+    assert (errors[0].fault, errors[0].sequence) == ("missing", at + 1)
+
+
+def test_a_record_of_another_host_is_in_the_chain(tmp_path: Path) -> None:
+    """`payproxy token` or `logs prune` was run there; it hides nothing of what stood before it."""
+    writer = Writer(tmp_path).start().exchanges(3).called("the-node").exchanges(1)
+    lines = writer.called(CONTEXT.instance).exchanges(3).stop().lines
+
+    assert told(verdict(lines)) == []
+    for gone in (slice(3, 4), slice(2, 4)):
+        rest = list(lines)
+        del rest[gone]
+        assert ("missing", Severity.ERROR) in {(flaw.fault.value, flaw.severity) for flaw in verdict(rest).flaws}
+
+
+def test_hosts_that_swap_their_names_have_chains_of_their_own(tmp_path: Path) -> None:
+    """Volumes that were swapped, in a central log that has both mixed."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    one, two = Writer(tmp_path / "a", instance="host-1").start(), Writer(tmp_path / "b", instance="host-2").start()
+    one.exchanges(2).stop().called("host-2").start().exchanges(2).stop()
+    two.exchanges(3).stop().called("host-1").start().exchanges(2).stop()
+    mixed = [line for pair in zip_longest(one.lines, two.lines) for line in pair if line is not None]
+
+    found = verdict(mixed)
+
+    assert told(found) == []
+    assert {name: known.check.last for name, known in found.instances.items()} == {
+        "host-1": len(one.lines),
+        "host-2": len(two.lines),
+    }
+
+
+def test_a_gap_up_to_a_start_may_be_a_sink_that_was_not_configured(tmp_path: Path) -> None:
+    """An error, since the same could have been removed, but the words say how to tell."""
+    lines = Writer(tmp_path).start().exchanges(2).stop().start().exchanges(2).stop().start().exchanges(2).stop().lines
+    [flaw] = [flaw for flaw in verdict(lines[:5] + lines[10:]).flaws if flaw.severity is Severity.ERROR]
+
+    assert flaw.what.startswith("records 6 to 10 are missing, up to a start: ")
+    assert "this sink was not configured then" in flaw.what
+    assert "configured" not in verdict(lines[:5] + lines[9:]).flaws[0].what
 
 
 def test_foreign_lines_are_unreadable(tmp_path: Path) -> None:

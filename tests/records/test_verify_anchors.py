@@ -3,9 +3,12 @@ from pathlib import Path
 
 import pytest
 
+from proxy.records.anchor import anchors_in
 from proxy.records.checkpoint_key import checkpoint_key
-from proxy.records.verify import Verifier, anchors_in
+from proxy.records.tombstone import tombstones_of
+from proxy.records.verify import Verdict, Verifier
 from tests.records.chains import Writer, told, verdict, whole
+from tests.records.support import CONTEXT
 
 
 def numbered(lines: list[bytes]) -> list[tuple[bytes, str]]:
@@ -83,6 +86,64 @@ def test_an_anchor_before_the_first_record_is_a_warning(tmp_path: Path) -> None:
 
     assert told(found) == [("begins_late", "1", 13), ("anchor", "anchor:1", 11)]
     assert found.holds
+
+
+def test_what_a_database_must_have_had_is_missing(tmp_path: Path) -> None:
+    """The anchor was kept under the configuration that the database still has; only `logs prune` takes records away."""
+    lines = Writer(tmp_path).start().exchanges(3).checkpoint().exchanges(3).checkpoint().exchanges(1).stop().lines
+    anchors, _ = anchors_in(numbered(lines[4:5]))
+
+    found = verdict(lines[6:], Verifier(anchors=anchors, database=True))
+
+    assert told(found) == [("begins_late", "1", 7), ("missing", "anchor:1", 4)]
+    assert "records 4 to 6 are missing" in found.flaws[1].what
+    assert not found.holds
+    assert verdict(lines[6:], Verifier(anchors=anchors)).holds
+
+
+def test_a_database_that_was_switched_on_later_lacks_nothing(tmp_path: Path) -> None:
+    """There was another configuration when the anchor was kept, also if what that left comes first."""
+    writer = Writer(tmp_path).start().exchanges(3).checkpoint().exchanges(2)
+    anchors, _ = anchors_in(numbered(writer.lines[4:5]))
+    lines = writer.called(CONTEXT.instance, config_digest="1" * 16).start().exchanges(2).stop().lines
+
+    found = verdict(lines[6:], Verifier(anchors=anchors, database=True))
+
+    assert told(found) == [("begins_late", "1", 7), ("unclean", "2", 8), ("anchor", "anchor:1", 4)]
+    assert found.holds
+
+
+@pytest.mark.parametrize("name", ["host-1", "pod-b"])
+def test_what_was_pruned_was_not_removed(tmp_path: Path, name: str) -> None:
+    """A record says so, whether it is in the log already or still on its way; also of a host that has a new name."""
+    writer = Writer(tmp_path).start().exchanges(3).checkpoint().called(name).start().exchanges(3).checkpoint()
+    anchors, _ = anchors_in(numbered(writer.lines[4:5]))
+    left, stones = writer.lines[7:], tuple(tombstones_of(writer.lines[:7]))
+
+    def anchored(lines: list[bytes], stream: Verdict) -> list[tuple[str, str, int]]:
+        return told(verdict(lines, Verifier(anchors=anchors, database=True, running=True, stream=stream)))
+
+    waiting = anchored(left, Verdict(tombstones=stones))
+    writer.operation(stones)
+
+    assert anchored([*left, writer.lines[-1]], Verdict()) == waiting
+    assert waiting[-1] == ("anchor", "anchor:1", 4)
+    assert ("missing", "anchor:1", 4) in anchored(left, Verdict())
+
+
+def test_what_the_stream_still_has_is_on_its_way(tmp_path: Path) -> None:
+    """A sink that lags; if the stream begins too late, or is another one, the records are gone."""
+    lines = whole(tmp_path)
+    (tmp_path / "other").mkdir()
+    anchors, _ = anchors_in(numbered(lines[-1:]))
+
+    def lagging(stream: list[bytes]) -> Verdict:
+        return verdict(lines[:9], Verifier(anchors=anchors, running=True, stream=verdict(stream)))
+
+    assert told(lagging(lines[5:])) == told(lagging(lines[9:])) == [("anchor", "anchor:1", 18)]
+    assert "records 10 to 18 have not come here yet" in str(lagging(lines).flaws[0])
+    for stream in ([], lines[10:], lines[:17], whole(tmp_path / "other")):
+        assert told(lagging(stream)) == [("missing", "anchor:1", 18)]
 
 
 def test_the_key_is_the_data_directorys(tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""Checkpoints that were kept elsewhere, to compare the log with."""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.records.checkpoint_key import Checkpoint, vouches
+from proxy.records.flaw import Fault, Flaw, Severity
+
+_HASH = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """A checkpoint that was kept elsewhere, at *place* there, signed with *public_key* under that configuration."""
+
+    claim: Checkpoint
+    public_key: str
+    config_digest: str
+    place: str
+
+
+def checkpoint_in(record: dict[str, Any]) -> tuple[Checkpoint, str, str]:
+    """Return what the checkpoint *record* claims, the key it names and its signature; empty where it has none."""
+    signed = record.get("checkpoint")
+    signed = signed if isinstance(signed, dict) else {}
+    sequence = signed.get("sequence")
+    claim = Checkpoint(
+        instance=str(record.get("instance", "")),
+        sequence=sequence if isinstance(sequence, int) else 0,
+        hash=str(signed.get("hash", "")),
+        time=str(record.get("time", "")),
+    )
+    return claim, str(signed.get("public_key", "")), str(signed.get("signature", ""))
+
+
+def anchors_in(lines: Iterable[tuple[bytes, str]]) -> tuple[list[Anchor], list[Flaw]]:
+    """Return the checkpoints among *lines* (with their places) that their key signed, and what is wrong with others.
+
+    Records of other kinds are passed over: a whole log kept elsewhere is an anchor too.
+    """
+    anchors, flaws = [], []
+    for text, place in lines:
+        record = object_in(text)
+        if record.get("kind") != "lifecycle" or record.get("event") != "checkpoint":
+            continue
+        claim, key, signature = checkpoint_in(record)
+        if vouches(key, signature, claim) and _HASH.fullmatch(claim.hash):
+            config_digest = str(record.get("config_digest", ""))
+            anchors.append(Anchor(claim=claim, public_key=key, config_digest=config_digest, place=place))
+        else:
+            what = "this anchor's signature was not made by the key that it names"
+            flaws.append(
+                Flaw(
+                    fault=Fault.FORGED,
+                    severity=Severity.ERROR,
+                    place=place,
+                    instance=claim.instance,
+                    sequence=claim.sequence,
+                    what=what,
+                )
+            )
+    return anchors, flaws
+
+
+def object_in(line: bytes) -> dict[str, Any]:
+    """Return the JSON object in *line*, {} if it is none."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -24,7 +24,7 @@ class Payload:
         self.held: bytes | None = b""
 
     def take(self, head: RequestHead, *, replay_limit: int) -> Awaitable[None] | None:
-        """Read the body whole if it is at most *replay_limit* bytes, else as much of it as shows that it is larger.
+        """Read the body whole if it is at most *replay_limit* bytes, else its beginning, which shows that it is larger.
 
         Return what ends once that is done, None where it is done. Either raises BodyTooLarge, Overloaded, CallerLeft,
         BadRequest (400, 408).
@@ -50,8 +50,16 @@ class Payload:
     async def _take(self, head: RequestHead, replay_limit: int) -> None:
         if head.expects_continue and not self._side.body_begun():
             self._side.say_continue()
+        if self.held is None:
+            # It leaves together with the head. Until it is here, a token would run out and a connection be idle.
+            began = self._gateway.monotonic()
+            piece = await self._read()
+            self._exchange.waited += self._gateway.monotonic() - began
+            self._count(piece)
+            self._begun.append(piece)
+            return
         size = 0
-        while self.held is not None and size <= replay_limit:
+        while size <= replay_limit:
             piece = await self._read()
             if not piece:
                 self.held = self._begun[0] if len(self._begun) == 1 else b"".join(self._begun)

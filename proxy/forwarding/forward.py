@@ -8,7 +8,7 @@ from proxy.forwarding.gateway import Gateway
 from proxy.forwarding.migrated import keep_side, kept, migrated
 from proxy.forwarding.relay import refuse, relay
 from proxy.forwarding.replay import after_refusal, is_refusal
-from proxy.forwarding.send import Send, token_for
+from proxy.forwarding.send import Send, cut_off, token_for
 from proxy.routing.plan import plan as decide
 
 
@@ -47,7 +47,7 @@ async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PL
         except CallerLeft:
             exchange.caller_left = True
         except ProxyError as error:
-            failure = error
+            failure = None if cut_off(side, exchange, error) else error
         except Exception as error:  # noqa: BLE001  whatever breaks, the caller gets an answer and the log a record
             failure = InternalError.of(error)
         if failure is not None:

@@ -9,7 +9,7 @@ from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.headers import added_headers, relayed_head
 from proxy.forwarding.migrated import keep_side
 from proxy.forwarding.problem import error_status, problem_document, problem_headers, relay_status
-from proxy.forwarding.send import Send
+from proxy.forwarding.send import Send, cut_off
 from proxy.settings.methods import SAFE_METHODS
 from proxy.upstream.answer import Answer
 
@@ -57,7 +57,10 @@ async def _relay(send: Send, answer: Answer) -> None:
         except CallerLeft:
             exchange.caller_left = True
         except ProxyError as error:
-            cut = error
+            if cut_off(side, exchange, error):
+                exchange.caller_left = True
+            else:
+                cut = error
         if cut is not None:
             exchange.code, exchange.cause = cut.code, cut.cause
             await keep_side(send.gateway, exchange)

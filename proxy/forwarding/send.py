@@ -149,10 +149,6 @@ class Send:
         except asyncio.CancelledError:
             connection.abort()
             raise
-        except UpstreamReset:
-            if self.side.left and exchange.method in SAFE_METHODS:  # we cut it off ourselves
-                raise CallerLeft from None
-            raise
         finally:
             waited = monotonic() - began
             exchange.waited += waited
@@ -194,6 +190,11 @@ class Send:
             exchange.given_up = given_up
             raise
         return second
+
+
+def cut_off(side: CallerSide, exchange: Exchange, error: ProxyError) -> bool:
+    """Return whether *error* is our own doing: what a caller that has left wanted to read is cut off at the bank."""
+    return side.left and exchange.method in SAFE_METHODS and isinstance(error, UpstreamReset)
 
 
 async def token_for(gateway: Gateway, exchange: Exchange, plan: Plan) -> tuple[Plan, AccessToken]:

@@ -169,7 +169,8 @@ class Workers:
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LINK_LIMIT)
         worker.attach(writer)
         try:
-            worker.send({"type": "serve", "snapshot": self._snapshot, "worker": worker.name, "sockets": sockets})
+            order = {"snapshot": self._snapshot, "worker": worker.name, "workers": self.number, "sockets": sockets}
+            worker.send({"type": "serve"} | order)
             if self._draining is not None:
                 self._tell_to_drain(worker)
             await self._listen(worker, reader)

@@ -34,6 +34,14 @@ LONGEST_PAUSE_SECONDS: Final = 1.0
 LAZY_SYNC_SECONDS: Final = 1.0
 
 
+def reserve_of(spool_bytes: int, *, workers: int) -> int:
+    """Return the bytes that the journal of each of *workers* reserves at once: a 32nd of the spool, all together.
+
+    Small enough to free disk while sinks work, large enough to be opened rarely.
+    """
+    return min(LARGEST_SEGMENT, max(4096, spool_bytes // (32 * workers)))
+
+
 class JournalWriter:
     """Owns segments and queue of one worker's journal; all but `put` and `join` runs in its thread.
 
@@ -59,8 +67,7 @@ class JournalWriter:
         self._directory = data_directory / JOURNALS
         self._worker = worker
         self._spool_bytes = spool_bytes
-        # A spool of 32 segments: small enough to free disk while sinks work, large enough to be opened rarely.
-        self._reserve = min(reserve, max(4096, spool_bytes // 32))
+        self._reserve = min(reserve, reserve_of(spool_bytes, workers=1))
         self._clock = clock
         self._prepare = prepare
         self._loss = loss

@@ -164,7 +164,10 @@ class RequestLogSection(Section):
     )
     database_file: PathText = Field("", description="file with the database's URL, mode 0600: for one with a password")
     durability: Literal["intent", "async"] = Field("intent", description="intent: on disk before it is sent | async")
-    intent_methods: Methods = Field(("POST", "PUT", "PATCH", "DELETE"), description="methods that have an intent")
+    intent_methods: Methods = Field(
+        ("POST", "PUT", "PATCH", "DELETE"),
+        description="methods that have an intent, and so has any that is no standard one",
+    )
     index_headers: HeaderNames = Field(
         ("request-id", "requestId", "merchant-id", "merchantId", "Idempotency-Key"),
         description="request headers whose values are kept in records",

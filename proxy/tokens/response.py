@@ -34,6 +34,9 @@ _NUMERIC = re.compile(r"[0-9]{1,18}(\.[0-9]{1,9})?")
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LOOKS_LIKE_JWT = re.compile(r"eyJ[A-Za-z0-9_.-]{8,}")
 
+# The beginning of a card number or an IBAN, which can't be told from any other once its end is cut off.
+_BEGUN_NUMBER = re.compile(r"(?:[A-Za-z]{2}[\W_]?\d\d(?:[\W_]{0,3}\w){0,30}|\d(?:[\W_]{0,3}\d)*)[\W_]{0,3}$")
+
 
 class MintRefused(TokenRefused):
     """The answer was no; *error* is the endpoint's own word (RFC 6749 5.2), "" if it gave none."""
@@ -117,8 +120,12 @@ def retry_after(value: str, *, now: float) -> int | None:
 
 
 def printable(text: str, limit: int = _MAX_WORDS) -> str:
-    """Return the first *limit* characters of *text*, those that could steer a terminal or a page made blank."""
-    return "".join(character if character.isprintable() else " " for character in text[:limit])
+    """Return the first *limit* characters of *text*, those that could steer a terminal or a page made blank.
+
+    Digits that the cut divides go: records mask a card number or an IBAN that is whole.
+    """
+    kept = text if len(text) <= limit else _BEGUN_NUMBER.sub("", text[:limit])
+    return "".join(character if character.isprintable() else " " for character in kept)
 
 
 def _minted(answer: dict[str, Any], *, credential: str, default_lifetime: float, now: float) -> Minted:

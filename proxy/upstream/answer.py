@@ -76,12 +76,11 @@ class Answer:
         """Return up to about *limit* bytes from the body's beginning and leave them to be read; raises as `read`."""
         if self.complete:
             return self.body[:limit]
-        if not self._ready:
-            pieces = [await self.read()]
-            while pieces[-1] and sum(map(len, pieces)) < limit:
-                pieces.append(await self.read())
-            self._ready = b"".join(pieces)
-        return self._ready[:limit]
+        found, self._ready = self._ready, b""
+        while len(found) < limit and (piece := await self.read()):
+            found += piece
+        self._ready = found
+        return found[:limit]
 
     def release(self) -> None:
         """Be done with it, read or not: the connection goes back to the pool or is closed. Idempotent."""

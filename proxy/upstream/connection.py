@@ -314,6 +314,7 @@ class Connection(asyncio.Protocol):
             answer = Answer(self, parser.head, parser.take(), bodiless=parser.bodiless)
         elif answer is None:
             answer = Answer(self, parser.head, b"", bodiless=parser.bodiless, parser=parser)
+            self._timer.expires = self._deadline  # until `more` is asked for: the consumer may come late
         self._answer = answer
         if parser.surplus or (parser.complete and self._tls is not None and self._tls.unfinished):
             self.abort()  # the answer is whole, and nobody shall take the rest for another one

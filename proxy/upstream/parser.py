@@ -6,7 +6,7 @@ proxy must not hand on: bare LF, spaces around sizes, framing headers among the 
 
 from typing import Final, NoReturn
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from proxy.errors import UpstreamBadResponse
 from proxy.upstream.head import AnswerHead, HeadRefused, check_unfinished, read_head
@@ -155,7 +155,7 @@ class AnswerParser:
         already = len(self._pieces)
         try:
             llhttp.feed_data(data)
-        except HttpParserError as error:
+        except (HttpParserError, HttpParserUpgrade) as error:  # the latter: behind the last chunk comes a 101
             if not self.complete:
                 # llhttp's texts are constants: they name the rule, never the bytes.
                 refuse(str(error))

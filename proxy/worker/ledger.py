@@ -9,6 +9,7 @@ from proxy.errors import LogUnavailable
 from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.records.journal import Journal
+from proxy.settings.methods import KNOWN_METHODS
 from proxy.settings.snapshot import RequestLogValues
 from proxy.telemetry.counters import Counters
 
@@ -19,7 +20,7 @@ class WorkerLedger:
     def __init__(
         self, values: RequestLogValues, *, journal: Journal, counters: Counters, clock: Clock, entropy: Entropy
     ) -> None:
-        self._intent_methods = frozenset(values.intent_methods)
+        self._without_intent = KNOWN_METHODS.difference(values.intent_methods)
         self._index_headers = frozenset(name.lower().encode("latin-1") for name in values.index_headers)
         self._journal = journal
         self._counters = counters
@@ -43,7 +44,7 @@ class WorkerLedger:
 
         Raises LogUnavailable, for reads too: a request that can't be recorded is not sent.
         """
-        if exchange.method in self._intent_methods:
+        if exchange.method not in self._without_intent:
             exchange.index = self._index(exchange)
             return self._journal.intend(exchange, attempt)
         if not self._journal.usable():
@@ -66,5 +67,13 @@ class WorkerLedger:
         for line in head.passed:
             header = line.header
             if header is not None and header.plain in wanted:
-                found.append((line.name.decode("latin-1"), line.value.decode("latin-1")))
+                found.append((line.name.decode("latin-1"), _text(line.value)))
         return tuple(found) if found else ()
+
+
+def _text(value: bytes) -> str:
+    """Return the value of a header as those who sent it would write it: UTF-8, or else Latin-1."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

@@ -68,6 +68,7 @@ class CallerServer(web.Server):
         self.life = Life()
         self.outbox = Outbox()
         self.crowd = 0  # connections; `connections` makes a list
+        self.serving = 0  # requests until they are recorded, whether or not their callers are still there
 
     def __call__(self) -> "CallerConnection":
         """Return the protocol of a new connection."""
@@ -191,7 +192,11 @@ class CallerConnection(RequestHandler):
                     await waiter
                     self._waiter = None
                 request = self._next()
-                await self._server.serve(request)
+                self._server.serving += 1
+                try:
+                    await self._server.serve(request)
+                finally:
+                    self._server.serving -= 1
                 self._current_request = None
                 if self._paused:
                     await self.taken()
@@ -251,6 +256,7 @@ class CallerConnection(RequestHandler):
         """Wait until the transport's buffer has room; raises ConnectionError."""
         self._flush()
         if self._paused:
+            # Who is steady but slower than some 4 KB/s is cut off too: a byte a minute would hold the answer for ever.
             self._deadline.arm(self._server.patience.unread_answer, self.reset)
             await self._drain_helper()
             self._deadline.disarm()

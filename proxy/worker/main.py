@@ -17,6 +17,7 @@ from proxy.forwarding.forward import forward
 from proxy.forwarding.gateway import Gateway
 from proxy.records.journal import Journal
 from proxy.records.record import RecordContext
+from proxy.records.writer import reserve_of
 from proxy.settings.snapshot import Snapshot, decode
 from proxy.telemetry.counters import Counters
 from proxy.worker.acceptor import Acceptor
@@ -56,7 +57,7 @@ class Worker:
             return
         snapshot = decode(order["snapshot"].encode())
         counters = Counters(server_addresses={upstream.name: upstream.host for upstream in snapshot.upstreams})
-        journal = _journal(snapshot, worker=order["worker"], clock=self._clock)
+        journal = _journal(snapshot, worker=order["worker"], workers=order["workers"], clock=self._clock)
         ledger = WorkerLedger(
             snapshot.request_log, journal=journal, counters=counters, clock=self._clock, entropy=SystemEntropy()
         )
@@ -99,7 +100,7 @@ class Worker:
         """Let every request in flight end, at most *seconds*; afterwards answer what still comes with 503."""
         end = self._clock.monotonic() + seconds
         idle_end = self._clock.monotonic() + _IDLE_GRACE_SECONDS
-        while (server.crowd or acceptor.opening) and self._clock.monotonic() < end:
+        while (server.crowd or server.serving or acceptor.opening) and self._clock.monotonic() < end:
             if self._clock.monotonic() >= idle_end:
                 server.drain()
             await self._clock.sleep(0.02)
@@ -151,7 +152,7 @@ class Worker:
             self._drain.set_result(grace)
 
 
-def _journal(snapshot: Snapshot, *, worker: str, clock: Clock) -> Journal:
+def _journal(snapshot: Snapshot, *, worker: str, workers: int, clock: Clock) -> Journal:
     return Journal(
         Path(snapshot.data_directory),
         worker=worker,
@@ -162,6 +163,7 @@ def _journal(snapshot: Snapshot, *, worker: str, clock: Clock) -> Journal:
         clock=clock,
         entropy=SystemEntropy(),
         spool_bytes=snapshot.request_log.spool_bytes,
+        reserve=reserve_of(snapshot.request_log.spool_bytes, workers=workers),
     )
 
 

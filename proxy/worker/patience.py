@@ -30,7 +30,7 @@ PATIENCE: Final = Patience()
 class Deadline:
     """Something that will be due; re-armed per wait at almost no cost, since the loop's timer is moved lazily."""
 
-    __slots__ = ("_due", "_fires", "_loop", "_on_due", "_timer")
+    __slots__ = ("_due", "_fires", "_loop", "_on_due", "_over", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -38,9 +38,12 @@ class Deadline:
         self._fires = _NEVER
         self._on_due: Callable[[], None] = self.disarm
         self._timer: asyncio.TimerHandle | None = None
+        self._over = False
 
     def arm(self, seconds: float, on_due: Callable[[], None]) -> None:
-        """Let *on_due* be called in *seconds*, unless `arm` or `disarm` comes first."""
+        """Let *on_due* be called in *seconds*, unless `arm` or `disarm` comes first; nothing after `cancel`."""
+        if self._over:
+            return
         self._due = self._loop.time() + seconds
         self._on_due = on_due
         if self._timer is None:
@@ -54,7 +57,8 @@ class Deadline:
         self._due = _NEVER
 
     def cancel(self) -> None:
-        """Let nothing be due, and leave nothing in the loop."""
+        """Let nothing be due any more, and leave nothing in the loop: the connection is gone."""
+        self._over = True
         self._due = _NEVER
         if self._timer is not None:
             self._timer.cancel()

@@ -7,7 +7,7 @@ import pytest
 
 from tests.forwarding.support import REFUSED, afterwards, answer, post, recorded, refusals
 from tests.upstream.support import OK, Peer, eventually, says
-from tests.worker.support import proxy
+from tests.worker.support import CLOCK, proxy
 from tests.worker.wire import ask, wire
 
 
@@ -67,6 +67,24 @@ async def test_a_refusal_in_pieces_is_handed_on_whole(tmp_path: Path) -> None:
         ready.set()
         await asyncio.sleep(0.05)
         it.gateway.board.hear({"type": "answer", "ask": it.keeper.heard[0]["ask"], "outcome": "kept"})
+        reply = await caller.answer()
+
+        assert (reply.status, reply.body, reply.cut) == (401, b"first, second", False)
+
+
+async def test_a_refusal_in_pieces_may_wait_for_the_mint(tmp_path: Path) -> None:
+    """Its rest comes when the response time-out is over, but nobody had asked for it: it is handed on all the same."""
+    ready = asyncio.Event()
+    whole = answer(401, body=b"first, second")
+    step = afterwards(whole[:-6], whole[-6:], ready=ready)
+    async with proxy(tmp_path, step, upstream={"response_timeout": 0.2}) as it, wire(it.port) as caller:
+        it.keeper.answer = ""
+        await caller.send(post())
+        await eventually(lambda: refusals(it) == [1])
+        late = CLOCK.monotonic() + 0.3
+        await eventually(lambda: CLOCK.monotonic() > late)
+        it.gateway.board.hear({"type": "answer", "ask": it.keeper.heard[0]["ask"], "outcome": "failed"})
+        ready.set()
         reply = await caller.answer()
 
         assert (reply.status, reply.body, reply.cut) == (401, b"first, second", False)

@@ -161,6 +161,17 @@ async def test_a_listed_answer_cut_off_where_it_is_looked_at_is_a_reset(tmp_path
         assert (len(it.bank.requests), it.keeper.heard) == (1, [])
 
 
+async def test_an_answer_cut_off_behind_what_is_looked_at_is_a_reset_too(tmp_path: Path) -> None:
+    """As without remint_on: a small answer that is not whole is not begun, since callers would ask again."""
+    cut = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 10000\r\n\r\n" + b"x" * 5000
+    async with proxy(tmp_path, says_and_resets(cut), says(OK), **ENTITLEMENT) as it:
+        reply = await ask(it.port, post())
+
+        assert (reply.status, reply.problem["code"]) == (502, "upstream_reset")
+        agrees(reply, await recorded(it), sent="yes")
+        assert (len(it.bank.requests), it.keeper.heard) == (1, [])
+
+
 async def test_401_is_a_refusal_on_a_route_that_lists_others_too(tmp_path: Path) -> None:
     """remint_on adds to 401 and does not replace it."""
     async with proxy(tmp_path, says(REFUSED), says(OK), **ENTITLEMENT) as it:

@@ -26,6 +26,15 @@ async def test_a_streamed_upload_that_never_begins_is_not_sent(tmp_path: Path) -
         assert (await ask(it.port, request(b"GET"))).status == 200
 
 
+async def test_heads_without_a_body_hold_no_connection(tmp_path: Path) -> None:
+    """Callers that announce uploads and send nothing keep no other from the bank."""
+    async with proxy(tmp_path, upstream={"max_connections": 1, "connect_timeout": 0.5}) as it, wire(it.port) as caller:
+        await caller.send(UNFINISHED)
+        await eventually(lambda: it.gateway.admission.in_flight == 1)
+
+        assert (await ask(it.port, request(b"GET"))).status == 200
+
+
 async def test_a_streamed_upload_that_breaks_off_leaves_its_outcome_unknown(tmp_path: Path) -> None:
     """Part of it was handed over; the bank never sees a complete request."""
     async with proxy(tmp_path) as it, wire(it.port) as caller:

@@ -104,3 +104,15 @@ async def test_without_a_token_nothing_is_sent(tmp_path: Path) -> None:
         assert (reply.status, reply.problem["code"], reply.problem["retryable"]) == (503, "token_unavailable", True)
         assert reply.header(b"Retry-After") == b"1"
         assert it.untouched
+
+
+async def test_a_streamed_request_gets_the_token_of_when_it_is_sent(tmp_path: Path) -> None:
+    """Its head leaves with the first piece of its body: a token that was replaced before that is not used."""
+    async with proxy(tmp_path) as it, wire(it.port) as caller:
+        await caller.send(request(b"POST", b"/small/pay", b"Content-Length: 100"))
+        await eventually(lambda: it.gateway.admission.in_flight == 1)
+        it.keeper.mint(it.key("small"))
+        await caller.send(bytes(100))
+
+        assert (await caller.answer()).status == 200
+        assert bearer(it.last.head) == token_of("small", 2)

@@ -70,3 +70,21 @@ async def test_a_request_in_flight_is_finished_though_the_keeper_was_killed(
     await start(configuration)
     logged = await until(lambda: record(tmp_path, answer.request_id), otherwise="the record was not shipped")
     assert (logged["status"], logged["sent_upstream"], logged["note"]) == (201, "yes", "")
+
+
+async def test_a_payment_whose_caller_has_left_is_finished_before_it_stops(
+    tmp_path: Path, bank: Bank, start: Start
+) -> None:
+    """SIGTERM while the bank works: nobody is connected any more, and its answer is waited for and recorded."""
+    instance = await start(configured(tmp_path, bank.url))
+    bank.world.faults.set("slow", path="/payment/v2/payments", seconds=2.0)
+    slow = asyncio.create_task(ask(instance.address, payment("left")))
+    await until(lambda: bank.world.accepted["left"], otherwise="the bank did not get the payment")
+    slow.cancel()
+    await asyncio.wait([slow])
+
+    assert await instance.stop() == 0
+
+    await instance.workers_gone()
+    (told,) = records(tmp_path)
+    assert (told["status"], told["sent_upstream"], told["code"], told["caller_left"]) == (201, "yes", "", True)

@@ -5,6 +5,7 @@ import pytest
 
 from proxy.errors import LogUnavailable
 from proxy.records.segment import segments
+from proxy.records.writer import reserve_of
 from tests.records.faults import SlowDisk, fill, largest_file
 from tests.records.support import (
     an_attempt,
@@ -48,6 +49,15 @@ async def test_segments_follow_each_other(tmp_path: Path) -> None:
 
     kinds = [line["kind"] for line in journal_lines(tmp_path)]
     assert kinds.count("intent") == kinds.count("exchange") == 200
+
+
+@pytest.mark.parametrize("workers", [1, 16, 100])
+def test_what_all_journals_reserve_leaves_room_for_records(workers: int) -> None:
+    """Also at a reload, where each worker has a successor, and with small and large spools."""
+    for spool_bytes in (32 * 1024 * 1024, 1024**3, 1024**4):
+        reserve = reserve_of(spool_bytes, workers=workers)
+        assert 4096 <= reserve <= 64 * 1024 * 1024
+        assert 2 * workers * reserve <= spool_bytes / 16
 
 
 async def test_a_record_larger_than_a_segment_is_written(tmp_path: Path) -> None:

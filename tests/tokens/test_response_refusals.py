@@ -1,5 +1,6 @@
 """What answers other than 200 mean, and what is said about them (bad-inputs 113, 118, 119)."""
 
+import re
 from email.utils import formatdate
 
 import pytest
@@ -37,6 +38,21 @@ def test_a_description_is_cut_and_made_printable() -> None:
 
     assert caught.value.cause == "400 invalid_scope: a [2J   b" + "z" * 191
     assert "z" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "number", ["4111111111111111", "4111 1111 1111 1111", "DE89370400440532013000", "GB82 WEST 1234 5698 7654 32"]
+)
+def test_a_cut_leaves_no_part_of_a_number(number: str) -> None:
+    """Records mask what is whole: of what the cut divides nothing is left but a country's letters."""
+    for length in range(1, len(number)):
+        words = "x" * (199 - length) + " " + number + " is not allowed"
+        with pytest.raises(MintRefused) as caught:
+            parse({"error": "", "error_description": words}, status=400)
+
+        said = caught.value.cause.removeprefix("400 ")
+        assert not re.search(r"\d|WEST", said)
+        assert said.startswith("x" * (197 - length))
 
 
 @pytest.mark.parametrize("error", ["two words", "x" * 65, "a\nb", "<b>", 7, None, ""])

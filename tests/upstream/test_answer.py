@@ -5,6 +5,7 @@ import pytest
 from proxy.errors import UpstreamBadResponse, UpstreamFault, UpstreamReset, UpstreamTimedOut
 from proxy.upstream.connection import READ_HIGH_BYTES
 from tests.upstream.support import (
+    CLOCK,
     OK,
     Peer,
     Step,
@@ -107,6 +108,18 @@ async def test_the_consumer_may_take_longer_than_the_bank() -> None:
         assert await answer.read() == b"hello"  # waited for: this is what sets the timer
         await asyncio.sleep(0.25)
         assert await answer.read() == b""
+        answer.release()
+
+
+async def test_the_consumer_may_be_late_from_the_start() -> None:
+    """Nothing is held against the bank before its body is asked for, which may be after the response time-out."""
+    body = bytes(400_000)  # more than is buffered: the bank can't even send it
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with bank(says(head + body)) as it, pool_of(it.port, response_timeout=0.1) as pool:
+        answer = await ask(await pool.connect())
+        late = CLOCK.monotonic() + 0.2
+        await eventually(lambda: CLOCK.monotonic() > late)
+        assert await whole(answer) == body
         answer.release()
 
 

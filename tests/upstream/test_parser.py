@@ -291,7 +291,19 @@ def test_an_answer_to_head_ends_with_the_head(framing: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize(
-    "more", [b"x", b"\r\n", b"\n", b"\r\n\r\n", b"HTT", EMPTY, b"HTTP/1.1 100 C\r\n\r\n", b"0\r\n\r\n"]
+    "more",
+    [
+        b"x",
+        b"\r\n",
+        b"\n",
+        b"\r\n\r\n",
+        b"HTT",
+        EMPTY,
+        b"HTTP/1.1 100 C\r\n\r\n",
+        b"0\r\n\r\n",
+        b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+        b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nx",
+    ],
 )
 @pytest.mark.parametrize("apart", [False, True])
 def test_bytes_after_the_end_are_noticed(answer: bytes, head: bool, more: bytes, *, apart: bool) -> None:  # noqa: FBT001 - a parameter of the test

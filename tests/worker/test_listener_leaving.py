@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import Sent
+from proxy.settings.snapshot import RemintValues
 from tests.upstream.certificates import Authority, server_context
 from tests.upstream.support import OK, Peer, eventually, says
 from tests.worker.support import proxy
+from tests.worker.values import route
 from tests.worker.wire import PATIENCE, ask, request, wire
 
 
@@ -119,6 +121,37 @@ async def test_a_caller_that_leaves_in_the_middle_of_the_answer(method: bytes, t
         assert (exchange.status, exchange.sent_upstream) == (200, Sent.YES)
         assert (await ask(it.port, request())).status == 200
         assert it.bank.connections == 2
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        b"HTTP/1.1 403 No\r\nContent-Length: 100\r\n\r\nhalf",
+    ],
+    ids=["small", "large", "chunked", "looked at"],
+)
+async def test_a_read_cut_off_in_the_middle_of_its_answer_is_not_the_banks_fault(begun: bytes, tmp_path: Path) -> None:
+    """We closed the bank's connection, because nobody was there to hear the rest."""
+    listed = route("open", remint_on=(RemintValues(status=403, body="GCA-001"),))
+    gate = Gate()
+
+    async def begins(peer: Peer) -> None:
+        await peer.send(begun)
+        await gate(peer)
+
+    async with proxy(tmp_path, begins, routes=(listed,)) as it:
+        async with wire(it.port) as caller:
+            await caller.send(request(b"GET"))
+            await gate.asked.wait()
+            (connection,) = it.gateway.pools["bank"]._open
+            await eventually(lambda: connection._answer is not None)
+            caller.leave()
+            exchange = await it.ended()
+        assert (exchange.caller_left, exchange.code, exchange.attempts[0].status) == (True, "", int(begun[9:12]))
+        gate.go.set()
 
 
 async def test_draining_closes_idle_connections_and_ends_the_others_with_their_answer(tmp_path: Path) -> None:

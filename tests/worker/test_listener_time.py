@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from proxy.worker.listener import CallerConnection
+from tests.forwarding.support import callers_are
 from tests.upstream.support import Peer, eventually, says
 from tests.worker.patience import HASTE, patience
 from tests.worker.support import CLOCK, Proxy, proxy
@@ -152,6 +155,27 @@ async def test_a_closing_connection_whose_answer_is_not_read_does_not_stay(tmp_p
                 await caller.send(request(b"GET", b"/open/a", *lines) * 50)
                 await caller.reader.readuntil(b"\r\n\r\n")
                 await eventually(lambda: not it.server.connections)
+
+
+async def test_a_caller_that_is_gone_leaves_no_timer(tmp_path: Path) -> None:
+    """Its connection was clogged, and is not kept for the time that it had to read on."""
+    async with proxy(tmp_path, says(BIG)) as it, wire(it.port, receive_buffer=8192) as caller:
+        connection = await _takes_little(it)
+        await caller.send(request(b"POST"))
+        await eventually(lambda: connection.clogged)
+        caller.reset()
+        await it.ended()
+        assert connection._deadline._timer is None
+
+
+async def _takes_little(it: Proxy) -> CallerConnection:
+    """Return the connection of the one caller, whose kernel buffers hardly anything from now on."""
+    await callers_are(it, 1)
+    (connection,) = it.server.connections
+    assert isinstance(connection, CallerConnection)
+    assert connection.transport is not None
+    connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return connection
 
 
 async def test_errors_that_are_not_read_do_not_pile_up(tmp_path: Path) -> None:

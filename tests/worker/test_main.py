@@ -54,7 +54,7 @@ async def linked(tmp_path: Path) -> AsyncIterator[Linked]:
         theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         worker = Linked(port=door.getsockname()[1], process=process, reader=reader, writer=writer)
-        order = {"type": "serve", "snapshot": encode(snapshot(tmp_path, 1)).decode(), "worker": "w0-1-1"}
+        order = {"type": "serve", "snapshot": encode(snapshot(tmp_path, 1)).decode(), "worker": "w0-1-1", "workers": 1}
         worker.say(order | {"sockets": [door.fileno()]})
         yield worker
         writer.close()

@@ -170,7 +170,7 @@ class Shipper:
         """Say that the keeper's files have begun to fail with *error*, or that they are written again."""
         if error is not None and not self._failed:
             cause = error.strerror or type(error).__name__
-            self._observe(StreamFailed(cause=f"{error.filename}: {cause}" if error.filename else cause))
+            self._observe(StreamFailed(cause=f"{cause} ({error.filename})" if error.filename else cause))
         elif error is None and self._failed:
             self._observe(StreamRecovered())
         self._failed = error is not None

@@ -308,7 +308,7 @@ async def test_positions_that_cannot_be_kept_hold_up_no_record(tmp_path: Path) -
         in_the_way.rmdir()
         await until(lambda: len(events) == 2)
 
-    assert events == [StreamFailed(cause=f"{in_the_way}: Is a directory"), StreamRecovered()]
+    assert events == [StreamFailed(cause=f"Is a directory ({in_the_way})"), StreamRecovered()]
 
 
 async def test_a_stream_that_cannot_be_read_stops_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,208 @@
+"""Payments sent again at once while their side changes: never accepted by both sides, and served in the end.
+
+Each round has everybody on one side, which accepts every payment and hangs; then the side changes (a rollback and a
+raise in turns), and each payment is sent again with the same Idempotency-Key, half of them while the change is made,
+half right after its command has returned. With two replicas the first try is at one of them, the second at the other.
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.journeys.caller import Answer, Connection, ask, connected
+from tests.journeys.conftest import Start
+from tests.journeys.process import Instance
+from tests.journeys.support import private
+from tests.journeys.two_banks import Side, TwoBanks, answers, configured, hangs, pays, table, two_banks
+from tests.journeys.waiting import until
+from tests.journeys.weights import roll_back, set_weight
+from tests.support.redis import redis_server
+
+DELAYS_MS = (0, 2, 5, 10, 20, 50)
+PAYMENTS_PER_DELAY = 200
+ROUNDS = 10
+# While the command runs, payments are sent again one after the other over so long.
+_SPREAD_SECONDS = 0.03
+_AGAIN_SECONDS = 0.02
+_FRESH = 8
+_CALLERS = ("erp-1", "erp-2", "erp-3", "erp-4")
+# A bank that hangs is this test's doing, no reason to go back.
+_QUIET_GUARD = "max_failure_ratio = 1.0\nmax_client_error_ratio = 1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """The instances with their directories: first tries go to *first*, retries to *last*, which may be the same."""
+
+    first: tuple[Instance, Path]
+    last: tuple[Instance, Path]
+
+    async def all_at(self, weight: int) -> bool:
+        """Return whether both show *weight*."""
+        return {(await instance.status())["migrations"][0]["weight"] for instance, _ in (self.first, self.last)} == {
+            weight
+        }
+
+
+@dataclass(kw_only=True)
+class Payment:
+    """A payment whose first try hangs: *after* so many milliseconds it is sent again, meanwhile or later."""
+
+    key: str
+    caller: str
+    delay_ms: int
+    meanwhile: float | None  # seconds after the command began; None: once it has returned
+    first: Connection
+    again: Connection
+    refusals: int = 0
+    answer: Answer | None = None
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What came of all rounds."""
+
+    payments: list[Payment] = field(default_factory=list)
+
+    def check(self, banks: TwoBanks) -> None:
+        """Check that nobody's payment is at both sides and everyone has been served."""
+        twice = banks.twice()
+        by_delay = Counter(f"{one.delay_ms} ms" for one in self.payments if one.key in twice)
+        told = (
+            f"of {len(self.payments)} payments {len(twice)} were accepted on both sides: {dict(by_delay)}; "
+            f"{sum(one.refusals for one in self.payments)} refusals\n"
+        )
+        sys.stdout.write(told)  # pytest -rP shows it
+        assert len(twice) == 0, told
+        served = Counter(one.answer.status for one in self.payments if one.answer is not None)
+        assert set(served) <= {200, 201}, served
+        assert served.total() == len(self.payments) == len(DELAYS_MS) * PAYMENTS_PER_DELAY
+        banks.check()
+
+
+@pytest.mark.parametrize("proxies", ["one worker", "two workers", "two replicas"])
+@pytest.mark.parametrize("caller", ["leaves", "hedges"])
+async def test_a_payment_sent_again_while_its_side_changes(
+    tmp_path: Path, start: Start, proxies: str, caller: str
+) -> None:
+    """Its caller has left, or asks on another connection beside the first try: one side only, and an answer."""
+    outcome, keys = Outcome(), count(1)
+    async with two_banks() as banks, _proxies(proxies, tmp_path, banks, start) as running:
+        await set_weight(running.first[1], 100)
+        await _all_are_at(running, banks, banks.modern, keys)
+        for number in range(ROUNDS):
+            outcome.payments += await _round(running, banks, number, keys, stays=caller == "hedges")
+    outcome.check(banks)
+
+
+async def _round(running: Proxies, banks: TwoBanks, number: int, keys: "count[int]", *, stays: bool) -> list[Payment]:
+    """Have payments hang on one side, go to the other, and return them once all have been sent again and answered."""
+    back = number % 2 == 0
+    before, after = (banks.modern, banks.legacy) if back else (banks.legacy, banks.modern)
+    async with contextlib.AsyncExitStack() as stack:
+        payments = await _in_flight(running, before, keys, stack)
+        before.decide = answers
+        began, changed = asyncio.Event(), asyncio.Event()
+        retries = [asyncio.create_task(_again(one, running, began, changed, stays=stays)) for one in payments]
+        # With two replicas the command is given now at the one with the first tries, now at the other.
+        _, directory = running.first if number % 4 < 2 else running.last
+        began.set()
+        await (roll_back(directory) if back else set_weight(directory, 100))
+        await until(lambda: running.all_at(0 if back else 100), otherwise="the weight did not come")
+        changed.set()
+        await asyncio.gather(*retries)
+        # What hung is answered: to those who still wait, with the payment's answer.
+        before.release()
+        for one in payments if stays else ():
+            assert (await one.first.answer()).status == 201
+    await _all_are_at(running, banks, after, keys)
+    return payments
+
+
+async def _in_flight(
+    running: Proxies, side: Side, keys: "count[int]", stack: contextlib.AsyncExitStack
+) -> list[Payment]:
+    """Return payments that *side* has accepted and does not answer, with a second connection for each."""
+    payments = []
+    for number in range(PAYMENTS_PER_DELAY // ROUNDS):
+        for delay in DELAYS_MS:
+            one = Payment(
+                key=f"key-{next(keys)}",
+                caller=_CALLERS[number % len(_CALLERS)],
+                delay_ms=delay,
+                meanwhile=_SPREAD_SECONDS * number * ROUNDS / PAYMENTS_PER_DELAY if number % 2 else None,
+                first=await stack.enter_async_context(connected(running.first[0].address)),
+                again=await stack.enter_async_context(connected(running.last[0].address)),
+            )
+            payments.append(one)
+    side.decide = hangs
+    for one in payments:
+        one.first.send(pays(one.key, caller=one.caller))
+    await until(lambda: side.hanging == len(payments), otherwise=f"{side.name} did not get all")
+    return payments
+
+
+async def _again(one: Payment, running: Proxies, began: asyncio.Event, changed: asyncio.Event, *, stays: bool) -> None:
+    """Send a payment again until it is answered otherwise than by side_unknown."""
+    request = pays(one.key, caller=one.caller)
+    if one.meanwhile is None:
+        await changed.wait()
+    else:
+        await began.wait()
+        await asyncio.sleep(one.meanwhile)
+    if not stays:
+        one.first.leave()
+    if one.delay_ms:
+        await asyncio.sleep(one.delay_ms / 1000)
+    one.again.send(request)
+    answer = await one.again.answer()
+    while answer.status == 503:
+        assert (answer.json["code"], answer.json["sent_upstream"]) == ("side_unknown", "no"), answer.body
+        one.refusals += 1
+        await asyncio.sleep(_AGAIN_SECONDS)
+        answer = await ask(running.last[0].address, request)
+    one.answer = answer
+
+
+async def _all_are_at(running: Proxies, banks: TwoBanks, side: Side, keys: "count[int]") -> None:
+    """Return once new payments, on connections of their own, go to *side*, so that the change is one."""
+
+    async def fresh() -> bool:
+        new = [pays(f"fresh-{next(keys)}", caller=_CALLERS[0]) for _ in range(_FRESH)]
+        addresses = [instance.address for instance, _ in (running.first, running.last)]
+        answered = await asyncio.gather(*(ask(addresses[at % 2], one) for at, one in enumerate(new)))
+        return {(answer.status, banks.at(one.key)) for answer, one in zip(answered, new, strict=True)} == {
+            (201, side.name)
+        }
+
+    await until(fresh, otherwise=f"new payments do not go to {side.name}")
+
+
+@asynccontextmanager
+async def _proxies(kind: str, directory: Path, banks: TwoBanks, start: Start) -> AsyncIterator[Proxies]:
+    """Run what *kind* says for the block."""
+    migration = table(more=_QUIET_GUARD)
+    if kind != "two replicas":
+        workers = 2 if kind == "two workers" else 1
+        instance = await start(configured(directory, banks, callers=_CALLERS, workers=workers, migration=migration))
+        yield Proxies((instance, directory), (instance, directory))
+        return
+    async with redis_server(directory) as redis:
+        places = []
+        for name in ("a", "b"):
+            (directory / name).mkdir()
+            private(directory / name / "state.key", "5a" * 32)
+            state = f'[state]\nurl = "{redis.url}"\nencryption_key_files = ["state.key"]\n'
+            configuration = configured(
+                directory / name, banks, callers=_CALLERS, workers=2, migration=migration, more=state
+            )
+            places.append((await start(configuration), directory / name))
+        yield Proxies(*places)

@@ -155,6 +155,8 @@ class Side:
     arrived: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     faults: Counter[Fault] = field(default_factory=Counter)
+    # When what happened to which Idempotency-Key and X-Try, by the loop's clock.
+    events: list[tuple[float, str, str, Fault]] = field(default_factory=list)
     minted: int = 0
     # What must never happen: tokens of the other side, and other defects of what arrived.
     defects: list[str] = field(default_factory=list)
@@ -200,16 +202,17 @@ class Side:
     def call(self, wire: "_Wire", call: Call) -> None:
         """Take a request to the API that was read whole."""
         fault = self.decide(call) if self.knows(call.headers.get("authorization", "")) else Fault.REFUSE
+        loop, number = asyncio.get_running_loop(), call.headers.get(TRY.lower(), "")
         self.faults[fault] += 1
+        self.events.append((loop.time(), call.key, number, fault))
         if fault is Fault.REFUSE:
-            self.refused[call.headers.get(TRY.lower(), "")] += 1
+            self.refused[number] += 1
             wire.answer(401, 'WWW-Authenticate: Bearer error="invalid_token"\r\n')
             return
         again = False
         if call.method == "POST" and call.key:
             again = self.accepted[call.key] > 0
             self.accepted[call.key] += 1
-        loop = asyncio.get_running_loop()
         match fault:
             case Fault.HANG:
                 self._hung.add(wire)

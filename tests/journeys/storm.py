@@ -12,13 +12,13 @@ from itertools import count
 from random import Random  # noqa: TID251 - a seed, so that a failure can be had again
 
 from tests.journeys.caller import Address, Answer, Connection, Request
-from tests.journeys.two_banks import TRY, pays
+from tests.journeys.two_banks import PAYMENTS, TRY, pays
 
 # A caller that is patient waits for longer than the proxy waits for the bank.
 _PATIENT_SECONDS = 5.0
 _IMPATIENT_SECONDS = (0.01, 0.2)
 _HEDGE_SECONDS = (0.0, 0.06)
-_CONNECT_AGAIN_SECONDS = 0.02
+_CONNECT_AGAIN_SECONDS = 0.1
 # Shares of tries that are patient, impatient (both on a kept connection or a new one), and hedged.
 _PATIENT, _IMPATIENT = 0.55, 0.3
 _NEW_CONNECTION = 0.3
@@ -111,8 +111,9 @@ class _Caller:
 
     async def read(self) -> None:
         """Send a GET and wait for its answer."""
-        request = Request(path="/payment/v2/payments", headers={"X-Payproxy-Key": self._name, TRY: "read"})
-        await self._answered(self._storm.next_try(""), request, within=_PATIENT_SECONDS)
+        one = self._storm.next_try("")
+        request = Request(path=PAYMENTS, headers={"X-Payproxy-Key": self._name, TRY: one.number})
+        await self._answered(one, request, within=_PATIENT_SECONDS)
 
     def leave(self) -> None:
         """Let go of the connection."""

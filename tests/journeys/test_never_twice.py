@@ -37,7 +37,7 @@ ROUNDS, IN_A_ROUND = 10, 20
 # While the command runs, payments are sent again one after the other over so long.
 _SPREAD_SECONDS = 0.03
 _AGAIN_SECONDS = 0.02
-_FRESH = 8
+_FRESH = 16
 _CALLERS = ("erp-1", "erp-2", "erp-3", "erp-4")
 _NO_PIN = "pin = {}"
 _PIN = f"pin = {{ legacy = {list(_CALLERS)} }}".replace("'", '"')

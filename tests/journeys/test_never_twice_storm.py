@@ -19,7 +19,7 @@ from proxy.entropy import SystemEntropy
 from tests.journeys.conftest import Start
 from tests.journeys.evidence import records
 from tests.journeys.process import Instance, kill
-from tests.journeys.storm import Storm
+from tests.journeys.storm import Storm, Try
 from tests.journeys.two_banks import Fault, TwoBanks, answers, configured, drawn, two_banks
 from tests.journeys.waiting import until
 from tests.journeys.weights import set_weight
@@ -112,9 +112,9 @@ class Scene:
         await self.instance.kill()
         self.instance = await self.start(self.configuration)
 
-    def excused(self, at: float) -> bool:
-        """Return whether something was killed at most two seconds before *at*, or was not there again for so long."""
-        return any(began <= at <= ended for began, ended, _ in self.kills)
+    def excused(self, one: Try) -> bool:
+        """Return whether *one* fell into the two seconds after a kill, counted from when all was there again."""
+        return any(began <= one.ended and one.began <= ended for began, ended, _ in self.kills)
 
 
 @pytest.mark.timeout(SECONDS + 120)
@@ -211,7 +211,7 @@ def _outside_kills(scene: Scene, storm: Storm) -> tuple[int, int]:
 
     Callers without a pause make thousands of tries for which there is no token: these don't count.
     """
-    outside = [one for one in storm.tries if not scene.excused(one.began)]
+    outside = [one for one in storm.tries if not scene.excused(one)]
     refused = sum(one.code == "side_unknown" for one in outside)
     return sum(scene.banks.arrived(one.number) for one in outside) + refused, refused
 
@@ -219,7 +219,7 @@ def _outside_kills(scene: Scene, storm: Storm) -> tuple[int, int]:
 def _summary(scene: Scene, storm: Storm) -> str:
     tries, refused = _outside_kills(scene, storm)
     all_refused = [one for one in storm.tries if one.code == "side_unknown"]
-    outside = {one.key for one in all_refused if not scene.excused(one.began)}
+    outside = {one.key for one in all_refused if not scene.excused(one)}
     lines = [
         f"seed {SEED}, {SECONDS:g} s: {len(storm.served)} payments served in {len(storm.tries)} tries",
         f"side_unknown: {len(all_refused)} tries of {len({one.key for one in all_refused})} payments",

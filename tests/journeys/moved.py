@@ -13,7 +13,7 @@ from tests.journeys.caller import Answer, ask, get
 from tests.journeys.conftest import Start
 from tests.journeys.evidence import Record, lines
 from tests.journeys.process import Instance, Process
-from tests.journeys.two_banks import Fault, TwoBanks, answers, configured, pays
+from tests.journeys.two_banks import QUIET_GUARD, Fault, TwoBanks, answers, configured, pays, table
 from tests.journeys.waiting import until
 from tests.journeys.weights import roll_back, set_weight
 
@@ -22,7 +22,7 @@ TAKEN, REFUSED = "is in force", "the old one stays in force"
 
 @dataclass(kw_only=True)
 class Moved:
-    """An instance with the migration "payments", one worker, its own directory."""
+    """An instance with the migration "payments", and its directory."""
 
     banks: TwoBanks
     directory: Path
@@ -103,9 +103,9 @@ class Moved:
             await until(follows, otherwise=f"new payments do not follow the weight {weight}")
 
 
-async def moved(directory: Path, banks: TwoBanks, start: Start, *, weight: int = 100) -> Moved:
+async def moved(directory: Path, banks: TwoBanks, start: Start, *, weight: int = 100, workers: int = 1) -> Moved:
     """Start an instance whose migration was moved to *weight*; 0: never moved."""
-    configuration = configured(directory, banks)
+    configuration = configured(directory, banks, workers=workers, migration=table(more=QUIET_GUARD))
     instance = await start(configuration)
     found = Moved(banks=banks, directory=directory, configuration=configuration, start=start, instance=instance)
     if weight:

@@ -19,6 +19,7 @@ _PATIENT_SECONDS = 5.0
 _IMPATIENT_SECONDS = (0.01, 0.2)
 _HEDGE_SECONDS = (0.0, 0.06)
 _CONNECT_AGAIN_SECONDS = 0.1
+NO_CONNECTION = "refused to connect"
 # Shares of tries that are patient, impatient (both on a kept connection or a new one), and hedged.
 _PATIENT, _IMPATIENT = 0.55, 0.3
 _NEW_CONNECTION = 0.3
@@ -165,7 +166,7 @@ class _Caller:
                 connection.send(request)
                 one.answer = await connection.answer()
         except ConnectionRefusedError:
-            one.outcome = "refused to connect"
+            one.outcome = NO_CONNECTION
             await asyncio.sleep(_CONNECT_AGAIN_SECONDS)
         except (OSError, EOFError) as error:
             one.outcome = type(error).__name__  # TimeoutError is an OSError too: the caller leaves

@@ -25,7 +25,7 @@ from tests.journeys.caller import Address, Answer, Connection, Request, ask, con
 from tests.journeys.conftest import Start
 from tests.journeys.process import Instance
 from tests.journeys.support import private
-from tests.journeys.two_banks import Side, TwoBanks, answers, configured, hangs, pays, table, two_banks
+from tests.journeys.two_banks import QUIET_GUARD, Side, TwoBanks, answers, configured, hangs, pays, table, two_banks
 from tests.journeys.waiting import until
 from tests.journeys.weights import roll_back, set_weight
 from tests.support.redis import redis_server
@@ -41,8 +41,6 @@ _FRESH = 16
 _CALLERS = ("erp-1", "erp-2", "erp-3", "erp-4")
 _NO_PIN = "pin = {}"
 _PIN = f"pin = {{ legacy = {list(_CALLERS)} }}".replace("'", '"')
-# A bank that hangs is this test's doing, no reason to go back.
-_TABLE = f"max_failure_ratio = 1.0\nmax_client_error_ratio = 1.0\n{_NO_PIN}"
 _IN_FORCE = "is in force"
 
 
@@ -249,7 +247,7 @@ async def _all_are_at(places: Sequence[tuple[Instance, Path]], banks: TwoBanks, 
 @asynccontextmanager
 async def _proxies(kind: str, directory: Path, banks: TwoBanks, start: Start) -> AsyncIterator[Proxies]:
     """Run what *kind* says for the block."""
-    migration = table(more=_TABLE)
+    migration = table(more=f"{QUIET_GUARD}\n{_NO_PIN}")
     if kind != "two replicas":
         workers = 2 if kind == "two workers" else 1
         instance = await start(configured(directory, banks, callers=_CALLERS, workers=workers, migration=migration))

@@ -19,7 +19,7 @@ from proxy.entropy import SystemEntropy
 from tests.journeys.conftest import Start
 from tests.journeys.evidence import records
 from tests.journeys.process import Instance, kill
-from tests.journeys.storm import Storm, Try
+from tests.journeys.storm import NO_CONNECTION, Storm, Try
 from tests.journeys.two_banks import Fault, TwoBanks, answers, configured, drawn, two_banks
 from tests.journeys.waiting import until
 from tests.journeys.weights import set_weight
@@ -243,7 +243,7 @@ def _history(scene: Scene, storm: Storm, key: str) -> str:
     first, last = min(one.began for one in tries), max(one.ended for one in tries)
     lines = [(at, f"weight {said}") for at, said in scene.weights if first - 1 < at < last + 1]
     lines += [(at, f"kill {what}") for at, _, what in scene.kills if first - 1 < at < last + 1]
-    for one in tries:
+    for one in (each for each in tries if each.outcome != NO_CONNECTION):
         lines += [(one.began, f"{one.number} sent"), (one.ended, f"{one.number} ended: {one}")]
     for side in scene.banks.sides:
         lines += [(at, f"{number} at {side.name}: {fault.name}") for at, of, number, fault in side.events if of == key]

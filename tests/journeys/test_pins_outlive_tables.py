@@ -7,7 +7,7 @@ import pytest
 
 from tests.journeys.conftest import Start
 from tests.journeys.moved import REFUSED, TAKEN, moved, names_pins
-from tests.journeys.two_banks import on_legacy, on_modern, table, two_banks
+from tests.journeys.two_banks import QUIET_GUARD, on_legacy, on_modern, table, two_banks
 
 FINISH = "payproxy migration finish payments"
 LOST = ("lost-1", "lost-2", "lost-3")
@@ -15,7 +15,7 @@ LOST = ("lost-1", "lost-2", "lost-3")
 
 def renamed(configuration: Path) -> str:
     """Return the configuration with its migration under another name, at which the weight would be 0."""
-    return on_legacy(configuration) + table("payouts")
+    return on_legacy(configuration) + table("payouts", more=QUIET_GUARD)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ TRY = "X-Try"
 PAYMENTS = "/payment/v2/payments"
 _ADFS, _MODERN = "/adfs/oauth2/token", "/oauth2/token"
 _RESOURCE, _AUDIENCE = "JPMC:URI:RS-000000-00000-Payments-TEST", "jpm:uri:test:payments"
+# For tables whose bank fails on purpose, which is no reason to go back.
+QUIET_GUARD = "max_failure_ratio = 1.0\nmax_client_error_ratio = 1.0"
 _RESET = struct.pack("ii", 1, 0)
 
 _CONFIGURATION = """\

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -53,7 +54,7 @@ async def test_a_rollback_that_cannot_be_written_is_said(tmp_path: Path, start: 
 
             assert code == 1, said
             assert "migrations.json" in said
-            assert "weight 0" in said
+            assert re.search(r"\b0\b", said)
             assert "restart" in said
             await until(lambda: _is_on(site, "legacy"), otherwise="it did not go back at once")
             verbose = await site.verbose()

@@ -9,15 +9,17 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from random import Random  # noqa: TID251 - a seed, so that a failure can be had again
 
 import pytest
 
 from proxy.cli.instance import Denied, NotRunning
+from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from tests.journeys.conftest import Start
-from tests.journeys.evidence import records
+from tests.journeys.evidence import Record, records
 from tests.journeys.process import Instance, kill
 from tests.journeys.storm import NO_CONNECTION, Storm, Try
 from tests.journeys.two_banks import Fault, TwoBanks, answers, configured, drawn, two_banks
@@ -61,6 +63,18 @@ class Scene:
     weights: list[tuple[float, str]] = field(default_factory=list)
     kills: list[tuple[float, float, str]] = field(default_factory=list)
     changes: Counter[str] = field(default_factory=Counter)
+    # What the log has of each try, once all is over.
+    records: dict[str, Record] = field(default_factory=dict)
+
+    def read_log(self) -> None:
+        """Read the log file."""
+        self.records = {one["index"]["X-Try"]: one for one in records(self.directory) if "X-Try" in one["index"]}
+
+    def finished(self, record: Record) -> float:
+        """Return when the exchange of *record* ended, by the loop's clock."""
+        began = datetime.fromisoformat(record["time"]).timestamp()
+        ended = began + float(record["duration_ms"]) / 1000
+        return ended - SystemClock().now() + asyncio.get_running_loop().time()
 
     async def change_weights(self, chance: Random) -> None:
         """Set another weight every half second; whom the guard has held meanwhile is let go."""
@@ -141,6 +155,7 @@ async def test_a_storm_moves_no_payment_to_the_other_side(tmp_path: Path, start:
         storm.over, storm.until = True, asyncio.get_running_loop().time() + LAST_SECONDS
         await asyncio.gather(*callers)
         assert await scene.instance.stop() == 0
+        scene.read_log()
 
         problems = [*_of_answers(scene, storm), *_of_the_log(scene)]
         told = "\n".join([*problems, _summary(scene, storm)])
@@ -175,7 +190,10 @@ def _of_answers(scene: Scene, storm: Storm) -> list[str]:
     banks, problems = scene.banks, []
     twice = sorted(banks.twice())
     if twice:
-        problems.append(f"{len(twice)} keys were accepted on both sides:")
+        unread = sum(_was_answered_in_between(scene, storm, key) for key in twice)
+        problems.append(
+            f"{len(twice)} keys were accepted on both sides, {unread} of them after an answer that was sent, not read:"
+        )
         problems += [_history(scene, storm, key) for key in twice[:_TOLD]]
     untrue = [one for one in storm.tries if one.sent == "no" and banks.reached(one.number)]
     untrue += [one for one in storm.tries if one.sent == "yes" and not banks.arrived(one.number)]
@@ -199,9 +217,7 @@ def _of_answers(scene: Scene, storm: Storm) -> list[str]:
 def _of_the_log(scene: Scene) -> list[str]:
     """Return which records say "no" of what arrived at a bank."""
     untrue = [
-        one["index"]["X-Try"]
-        for one in records(scene.directory)
-        if one["sent_upstream"] == "no" and scene.banks.reached(one["index"].get("X-Try", ""))
+        number for number, one in scene.records.items() if one["sent_upstream"] == "no" and scene.banks.reached(number)
     ]
     return [f"{len(untrue)} records with an untrue sent_upstream: {untrue[:_TOLD]}"] if untrue else []
 
@@ -237,6 +253,16 @@ def _by_second(banks: TwoBanks) -> str:
     return " ".join(f"{legacy[second]}/{modern[second]}" for second in range(max(legacy | modern) + 1))
 
 
+def _was_answered_in_between(scene: Scene, storm: Storm, key: str) -> bool:
+    """Return whether the second side accepted *key* after a definite answer had been sent, which was never read."""
+    second = max(min(at for at, of, _, _ in side.events if of == key) for side in scene.banks.sides)
+    found = [scene.records.get(one.number) for one in storm.tries if one.key == key]
+    return any(
+        one is not None and not one["caller_left"] and 200 <= one["status"] < 500 and scene.finished(one) < second
+        for one in found
+    )
+
+
 def _history(scene: Scene, storm: Storm, key: str) -> str:
     """Return all that happened to *key*, in order, with the weights and kills around it."""
     tries = [one for one in storm.tries if one.key == key]
@@ -245,6 +271,11 @@ def _history(scene: Scene, storm: Storm, key: str) -> str:
     lines += [(at, f"kill {what}") for at, _, what in scene.kills if first - 1 < at < last + 1]
     for one in (each for each in tries if each.outcome != NO_CONNECTION):
         lines += [(one.began, f"{one.number} sent"), (one.ended, f"{one.number} ended: {one}")]
+    for one in tries:
+        if (found := scene.records.get(one.number)) is not None:
+            left = ", the caller had left" if found["caller_left"] else ""
+            said = f"{found['side']} ({found['why']}), {found['status']} {found['code']}{found['note']}{left}"
+            lines.append((scene.finished(found), f"{one.number} on record: {said}"))
     for side in scene.banks.sides:
         lines += [(at, f"{number} at {side.name}: {fault.name}") for at, of, number, fault in side.events if of == key]
     return "\n  ".join([f"  {key}:", *(f"{at - first:8.3f} {text}" for at, text in sorted(lines))])

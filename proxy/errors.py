@@ -180,7 +180,12 @@ class LogUnavailable(OwnFault):
 
 
 class SideUnknown(OwnFault):
-    """An earlier try of this request may have gone to another side of a migration, and which one can't be told."""
+    """An earlier try of this request may have gone to another side of a migration, and which one can't be told.
+
+    *soon*: it can within a moment.
+    """
+
+    soon = False
 
     status = 503
     code = "side_unknown"

@@ -34,7 +34,11 @@ HOT_PATH = (
     "proxy/tokens/token.py",
     # On which side of a migration it goes.
     "proxy/migration/board.py",
+    "proxy/migration/former.py",
+    "proxy/migration/in_flight.py",
     "proxy/migration/pin.py",
+    "proxy/migration/pin_rows.py",
+    "proxy/migration/pin_table.py",
     "proxy/migration/side.py",
     # The life of a request.
     "proxy/forwarding/admission.py",

@@ -13,6 +13,8 @@ from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
 from proxy.clock import SystemClock
 from proxy.errors import ProxyError
 from proxy.migration.board import MigrationBoard
+from proxy.migration.former import ANY_WEIGHT
+from proxy.migration.pin_rows import pin_row
 from proxy.migration.state import NEW, Document, StateUnusable
 from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import NAME as PINS
@@ -28,6 +30,8 @@ from proxy.settings.values import snapshot_of
 _UNREAD = replace(NEW, version=1)
 # Requests spread by themselves are told apart by an id that only a request has.
 _NO_ID = "explain"
+# Later than any time, in epoch seconds.
+_EVER = 1e11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +110,21 @@ def _board(directory: Path, names: Iterable[str]) -> MigrationBoard:
         note(f"weights are taken for 0: {error}")
         document, readable = Document(states=dict.fromkeys(names, _UNREAD)), False
     try:
-        kept, _ = read_pins(directory / PINS)
-        pins = [[digest, pin.side, pin.upstream, pin.until] for digest, pin in kept.items()]
+        for kept, _ in read_pins(directory / PINS):
+            pins += [pin_row(digest, pin) for digest, pin in kept.items()]
     except StateUnusable as error:
         note(f"earlier tries are not known: {error}")
         readable = False
     states = {
-        name: {"weight": state.weight, "version": state.version, "guard_pinned": state.held}
+        name: {
+            "weight": state.weight,
+            "version": state.version,
+            "guard_pinned": state.held,
+            # What is not settled yet is so within seconds.
+            "former": [replace(one, settled=True).row() for one in document.former.get(name, ())]
+            if document.states[name] is not _UNREAD
+            else [[ANY_WEIGHT, "", _EVER, True]],
+        }
         for name, state in document.states.items()
     }
     board.hear({"type": "migrations", "states": states, "readable": readable})

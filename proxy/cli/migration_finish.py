@@ -7,7 +7,14 @@ from typing import Any
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.migration_running import FINISH, change, configured, in_words, reason_option
+from proxy.cli.migration_running import (
+    FINISH,
+    change,
+    in_words,
+    reason_option,
+    running_migration,
+    say_what_is_open,
+)
 from proxy.cli.options import config_option
 from proxy.cli.output import emit, json_option
 from proxy.settings.findings import Key
@@ -28,7 +35,9 @@ class Edit:
 @click.command()
 @click.argument("name")
 @reason_option
-@click.option("--force", is_flag=True, help="Even at a weight between 0 and 100: the side that has more stays.")
+@click.option(
+    "--force", is_flag=True, help="Even with open retry pins, or at a weight of 1 to 99: then the greater side stays."
+)
 @config_option
 @json_option
 def finish(name: str, config_path: Path | None, reason: str, *, force: bool, as_json: bool) -> None:
@@ -37,11 +46,11 @@ def finish(name: str, config_path: Path | None, reason: str, *, force: bool, as_
     At weight 100 its routes get the modern side's values, at 0 they keep the legacy ones.
     """
     found = load_configuration(config_path)
-    configured(found.settings, name)
+    before = running_migration(found.settings, name)
     after = change(found.settings, FINISH, {"name": name, "reason": reason, "force": force})
     side = "modern" if after["weight"] >= 50 else "legacy"
     edits = edits_for(found.settings, found.loaded, name, side=side)
-    lines = [f"{edit.place}  {edit.what}" for edit in edits]
+    lines = [f"{edit.place}  {edit.what}" for edit in edits] or ["its table is not in the file any more"]
     emit(
         after | {"side": side, "edits": [{"place": e.place, "what": e.what, "text": e.text} for e in edits]},
         as_json=as_json,
@@ -54,11 +63,14 @@ def finish(name: str, config_path: Path | None, reason: str, *, force: bool, as_
             ]
         ),
     )
+    say_what_is_open(after, before=before)
 
 
 def edits_for(settings: Settings, loaded: Loaded, name: str, *, side: str) -> list[Edit]:
     """Return the edits that leave each route of the migration *name* with the values of *side*."""
-    section = settings.migrations[name]
+    section = settings.migrations.get(name)
+    if section is None:
+        return []  # the table was taken out before: what its routes are to have is said when the file is read
     wanted = section.modern if side == "modern" else section.legacy
     edits = []
     for number, route in enumerate(settings.routes):

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from proxy.cli.instance import Denied, NotRunning, ask
-from proxy.cli.output import ExitCode, Failure
+from proxy.cli.output import ExitCode, Failure, note
 from proxy.clock import timestamp
 from proxy.settings.findings import did_you_mean
 from proxy.settings.sections import Settings
@@ -39,6 +39,18 @@ def migration_in(status: dict[str, Any], name: str) -> dict[str, Any]:
     raise Failure(f"the running instance has no [migrations.{name}]: send it SIGHUP once it is in the file")
 
 
+def running_migration(settings: Settings, name: str) -> dict[str, Any]:
+    """Return the migration *name* of the running instance, whether or not its table is still in the file.
+
+    Raises Failure if it has none of that name, a usage error that tells the names in the file if that has none either.
+    """
+    try:
+        return migration_in(running(settings), name)
+    except Failure:
+        configured(settings, name)
+        raise
+
+
 def change(settings: Settings, path: str, values: dict[str, Any]) -> dict[str, Any]:
     """Have the running instance change a migration and return its state; raises Failure if it does not."""
     return _asked(settings, path, values)
@@ -65,6 +77,23 @@ def in_words(state: dict[str, Any]) -> str:
     when = timestamp(state["when"])[:19] + "Z"
     by = f", by {state['who']} at {when}: {state['reason']}" if state["who"] else ", never changed"
     return f"weight {state['weight']} ({state['phase']}), version {state['version']}{by}"
+
+
+def say_what_is_open(after: dict[str, Any], *, before: dict[str, Any]) -> None:
+    """Say what of a change is not certain yet; raises Failure if it is not on disk."""
+    if after["unsettled"]:
+        note(
+            f"warning: not certain yet: {after['unsettled']}. Until then a request with a retry key that moves is "
+            "refused with side_unknown"
+        )
+    if after["unshared"]:
+        note(f"warning: other replicas are not told yet: {after['unshared']}")
+    if after["unsaved"]:
+        raise Failure(
+            f"weight {after['weight']} holds now, but is not on disk: {after['unsaved']}. It holds until this instance "
+            f"stops; a restart goes back to weight {before['weight']}. payproxy tries again every second, and "
+            "`/readyz?verbose` says when it is on disk"
+        )
 
 
 def _asked(settings: Settings, path: str, values: dict[str, Any] | None) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from proxy.cli.migration_running import (
     migration_in,
     reason_option,
     running,
+    running_migration,
+    say_what_is_open,
 )
 from proxy.cli.migration_traffic import requests_of
 from proxy.cli.options import config_option
@@ -34,7 +36,7 @@ _ANONYMOUS = "anonymous callers"
 @click.argument("weight", type=click.IntRange(0, 100))
 @reason_option
 @click.option("--release", multiple=True, metavar="CALLER", help="Also let this caller go, which the guard holds.")
-@click.option("--force", is_flag=True, help="Even if nobody moves.")
+@click.option("--force", is_flag=True, help="Even if nobody moves; and without replicas that are lost.")
 @config_option
 @json_option
 def set_weight(
@@ -76,23 +78,31 @@ def set_weight(
     after = change(settings, SET, asked | ({"release": list(release)} if release else {}))
     emit(_data(after, what), as_json=as_json, human=f"{name}: {in_words(after)}\n{_told(what, requests)}")
     _warn(after, weight=weight)
+    say_what_is_open(after, before=before)
 
 
 @click.command()
 @click.argument("name")
 @reason_option
 @click.option("--to", type=click.IntRange(0, 99), help="A weight; default: the last one without a breach.")
+@click.option("--force", is_flag=True, help="Without waiting for replicas that are lost, whatever they had in flight.")
 @config_option
 @json_option
-def rollback(name: str, config_path: Path | None, reason: str, to: int | None, *, as_json: bool) -> None:
+def rollback(name: str, config_path: Path | None, reason: str, to: int | None, *, force: bool, as_json: bool) -> None:
     """Go back to a lower weight, at once: by default the last one without a breach.
 
     Retries of requests whose outcome is not certain still go where the first try went.
     """
     settings = load_configuration(config_path).settings
+    before = running_migration(settings, name)
+    asked = {"name": name, "reason": reason, "force": force} | ({"to": to} if to is not None else {})
+    after = change(settings, ROLLBACK, asked)
+    at_hand = "a legacy token is at hand" if after["legacy_token_at_hand"] else "NO legacy token is at hand"
+    if name not in settings.migrations:  # the way back needs no table in the file
+        emit(after, as_json=as_json, human=f"{name}: {in_words(after)}\n{at_hand}")
+        say_what_is_open(after, before=before)
+        return
     values = configured(settings, name)
-    before = migration_in(running(settings), name)
-    after = change(settings, ROLLBACK, {"name": name, "reason": reason} | ({"to": to} if to is not None else {}))
     requests = asyncio.run(_requests(settings, values))
     what = moves(
         values,
@@ -103,9 +113,9 @@ def rollback(name: str, config_path: Path | None, reason: str, to: int | None, *
         requests=requests,
         callers=settings.callers or [""],
     )
-    at_hand = "a legacy token is at hand" if after["legacy_token_at_hand"] else "NO legacy token is at hand"
     human = f"{name}: {in_words(after)}\n{_told(what, requests)}\n{at_hand}"
     emit(_data(after, what), as_json=as_json, human=human)
+    say_what_is_open(after, before=before)
 
 
 async def _requests(settings: Settings, values: MigrationValues) -> dict[str, int]:

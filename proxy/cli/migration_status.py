@@ -41,6 +41,10 @@ def _shown(one: dict[str, Any]) -> str:
     ]
     if one["guard_pinned"]:
         rows.append(("held on legacy", ", ".join(one["guard_pinned"])))
+    if one["retry_pins"]:
+        rows.append(("retry pins", f"{one['retry_pins']}: payments whose retry goes where the first try went"))
+    if one["unsettled"]:
+        rows.append(("not certain yet", one["unsettled"]))
     if one["finished"]:
         rows.append(("finished", "its table may be taken away"))
     return f"{one['name']}\n{facts(rows, indent='  ')}"

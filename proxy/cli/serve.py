@@ -20,6 +20,7 @@ from proxy.keeper.admin_server import ListenFailed as AdminListenFailed
 from proxy.keeper.claim import DataDirectoryInUse, claimed
 from proxy.keeper.main import Keeper
 from proxy.keeper.memory import return_large_blocks
+from proxy.keeper.migrations import ConfigurationObjected
 from proxy.keeper.share import ShareUnusable
 from proxy.keeper.sockets import ListenFailed, Sockets
 from proxy.settings.address import listen_address
@@ -101,7 +102,7 @@ def _serve(settings: Settings, path: Path, clock: SystemClock) -> None:
         asyncio.run(run())
     except (AdminListenFailed, DataDirectoryInUse) as error:
         raise Failure(str(error)) from None
-    except ShareUnusable as error:
+    except (ShareUnusable, ConfigurationObjected) as error:
         raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
     except UrlUnusable as error:
         where = settings.request_log.database_file or "request_log.database"

@@ -6,6 +6,7 @@ from typing import Final
 from proxy.account import Account
 from proxy.callers.caller import Caller
 from proxy.errors import ProxyError, Sent
+from proxy.migration.in_flight import KeyInFlight
 from proxy.routing.head import RequestHead
 from proxy.routing.plan import Plan
 
@@ -16,10 +17,10 @@ class Exchange(Account):
     """What is known of a request so far: its account, and what else the data path needs while it lives.
 
     *given_up* is the plan for the modern side after *plan* became its fallback, *keeping* ends once retries are pinned
-    to a side.
+    to a side, *key* is its entry among the keys in flight.
     """
 
-    __slots__ = ("given_up", "head", "keeping", "plan", "retryable")
+    __slots__ = ("given_up", "head", "keeping", "key", "plan", "retryable")
 
     def __init__(self, request_id: str, *, began: float, began_wall: float, client_address: str, method: str) -> None:
         super().__init__(request_id, began=began, began_wall=began_wall, client_address=client_address, method=method)
@@ -27,6 +28,7 @@ class Exchange(Account):
         self.plan: Plan | None = None
         self.given_up: Plan | None = None
         self.keeping: asyncio.Task[bool] | None = None
+        self.key: KeyInFlight | None = None
         self.retryable = False
 
     def asks(self, head: RequestHead) -> RequestHead:
@@ -46,7 +48,7 @@ class Exchange(Account):
         """Note what is done from now on, and return it."""
         self.plan = plan
         self.chosen = plan.chosen
-        self.retry = plan.retry
+        self.retry = "" if plan.keyed is None else plan.keyed.digest
         return plan
 
     def failed(self, error: ProxyError) -> None:

@@ -5,11 +5,10 @@ from proxy.forwarding.body import Payload
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.facade import is_token_request, issue_token
 from proxy.forwarding.gateway import Gateway
-from proxy.forwarding.migrated import keep_side, kept, migrated
+from proxy.forwarding.migrated import decided, decided_soon, enter, keep_side, kept, migrated
 from proxy.forwarding.relay import refuse, relay
 from proxy.forwarding.replay import after_refusal, is_refusal
 from proxy.forwarding.send import Send, cut_off, token_for
-from proxy.routing.plan import plan as decide
 
 
 async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PLR0912 - a step a line
@@ -27,9 +26,10 @@ async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PL
                 await issue_token(gateway, gateway.facade, side=side, exchange=exchange, payload=payload, head=head)
                 return
             caller = exchange.comes_from(gateway.reception.identify(side, exchange, head))
-            plan = exchange.follows(
-                decide(head, caller, gateway.table, gateway.migrations, request_id=exchange.id, now=exchange.began_wall)
-            )
+            plan = decided(gateway, exchange, head, caller)
+            if plan is None:
+                plan = await decided_soon(gateway, exchange, head, caller)
+            enter(gateway, exchange, exchange.follows(plan))
             with gateway.admission.admit(caller):
                 if head.has_body and (reading := payload.take(head, replay_limit=plan.route.replay_limit)) is not None:
                     await reading

@@ -11,6 +11,7 @@ from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.reception import Reception
 from proxy.migration.board import MigrationBoard
+from proxy.migration.pin import RetryPin
 from proxy.migration.row import MigratedRow
 from proxy.routing.table import RouteTable
 from proxy.tokens.board import Board
@@ -40,8 +41,17 @@ class Ledger(Protocol):
 class Shift(Protocol):
     """What is told of exchanges on migrated routes."""
 
-    async def keep(self, digest: str, side: str, upstream: str) -> bool:
-        """Return once retries of the exchange with this retry digest go where it went; False if that can't be kept."""
+    async def keep(self, digest: str, pin: RetryPin) -> bool:
+        """Return once retries of the exchange with this retry digest go where *pin* says; False if it can't be kept."""
+
+    async def claim(self, digest: str, pin: RetryPin) -> bool:
+        """Return once no process sends a request with this retry digest but where *pin* says; False if one does."""
+
+    async def news(self, seconds: float) -> None:
+        """Return once the keeper has said something of migrations, or *seconds* have passed."""
+
+    def release(self, digest: str, pin: RetryPin) -> None:
+        """Let *pin* take the place of one that was made while the exchange was in flight; never waits."""
 
     def ended(self, row: MigratedRow, /) -> None:
         """Take what came of a send; never waits."""

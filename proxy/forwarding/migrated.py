@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import Iterator
 from typing import Final
 
-from proxy.errors import Sent
+from proxy.callers.caller import Caller
+from proxy.errors import Sent, SideUnknown
 from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.gateway import Gateway
+from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin
 from proxy.migration.row import MigratedRow
 from proxy.migration.side import Side
+from proxy.routing.head import RequestHead
 from proxy.routing.plan import Plan
+from proxy.routing.plan import plan as decide
 from proxy.settings.methods import SAFE_METHODS
 
 # What speaks against a side, rather than against the caller or the proxy: no token, no connection, no proper answer.
@@ -20,15 +24,81 @@ _FAILURES: Final = frozenset(
     }
 )  # fmt: skip
 _OK: Final = "ok"
+# How long a request waits until its side is settled.
+_SOON_SECONDS: Final = 1.0
 
 
 def hold_side(gateway: Gateway, exchange: Exchange) -> None:
     """Begin to pin retries of *exchange* to the side that has it now, without waiting."""
     plan = exchange.plan
-    if plan is not None and plan.retry and exchange.keeping is None:
+    if plan is not None and plan.keyed is not None and exchange.keeping is None:
+        answered = exchange.status >= 500 and not exchange.code
+        pin = _pin(gateway, plan, Reason.ANSWERED if answered else Reason.UNKNOWN)
         exchange.keeping = asyncio.get_running_loop().create_task(
-            gateway.shift.keep(plan.retry, plan.side, plan.way.upstream), name="pin retries to a side"
+            gateway.shift.keep(plan.keyed.digest, pin), name="pin retries to a side"
         )
+
+
+def _pin(gateway: Gateway, plan: Plan, reason: Reason) -> RetryPin:
+    migration = plan.route.migration
+    name = "" if migration is None else migration.policy.name
+    return RetryPin(Side(plan.side), plan.way.upstream, gateway.now() + PIN_SECONDS, name, reason)
+
+
+def decided(gateway: Gateway, exchange: Exchange, head: RequestHead, caller: Caller) -> Plan | None:
+    """Return the plan for *exchange*, None if its side will be known in a moment; raises as `plan`."""
+    try:
+        return decide(head, caller, gateway.table, gateway.migrations, request_id=exchange.id, now=exchange.began_wall)
+    except SideUnknown as error:
+        if not error.soon:
+            raise
+    return None
+
+
+async def decided_soon(gateway: Gateway, exchange: Exchange, head: RequestHead, caller: Caller) -> Plan:
+    """Return the plan once it can be told: a change of side takes some 10 ms. Raises as `plan`, SideUnknown after 1 s.
+
+    Refused at once, callers that try again without a pause would be refused again and again.
+    """
+    end = gateway.monotonic() + _SOON_SECONDS
+    while (left := end - gateway.monotonic()) > 0:
+        began = gateway.monotonic()
+        await gateway.shift.news(left)
+        exchange.waited += gateway.monotonic() - began
+        found = decided(gateway, exchange, head, caller)
+        if found is not None:
+            return found
+    return decide(head, caller, gateway.table, gateway.migrations, request_id=exchange.id, now=exchange.began_wall)
+
+
+def enter(gateway: Gateway, exchange: Exchange, plan: Plan) -> None:
+    """Note the key of *exchange* as in flight, in the same turn of the loop in which its side was decided."""
+    keyed, migration = plan.keyed, plan.route.migration
+    if keyed is not None and migration is not None:
+        exchange.key = gateway.migrations.enter(
+            keyed, migration.policy, side=Side(plan.side), upstream=plan.way.upstream, now=exchange.began_wall
+        )
+
+
+async def may_fall_back(gateway: Gateway, exchange: Exchange, fallback: Plan) -> bool:
+    """Return whether *exchange* may go to the other side, *fallback*, than its weight says.
+
+    A retry of it goes by the weight in every process that has not heard of this, so all have to agree first.
+    """
+    key = exchange.key
+    if key is None or fallback.keyed is None:
+        return True
+    if not gateway.migrations.begin_claim(key):
+        return False
+    side, upstream = key.side, key.upstream
+    try:
+        if await gateway.shift.claim(fallback.keyed.digest, _pin(gateway, fallback, Reason.IN_FLIGHT)):
+            side, upstream = Side(fallback.side), fallback.way.upstream
+            key.pinned = True
+            return True
+        return False
+    finally:
+        gateway.migrations.end_claim(key, side=side, upstream=upstream)
 
 
 async def keep_side(gateway: Gateway, exchange: Exchange) -> None:
@@ -37,14 +107,25 @@ async def keep_side(gateway: Gateway, exchange: Exchange) -> None:
     To be awaited before the caller gets its answer, which is the signal to try again; a caller that leaves has given
     that signal itself (`Send` holds the side then). If the pin can't be kept the answer goes out all the same.
     """
-    uncertain = exchange.code or exchange.status >= 500
-    if exchange.retry and uncertain and exchange.sent_upstream is not Sent.NO:
+    if exchange.retry and _is_uncertain(exchange):
         hold_side(gateway, exchange)
         await kept(exchange)
 
 
+def _is_uncertain(exchange: Exchange) -> bool:
+    """Return whether the bank may have done what was asked, and the caller can't know."""
+    uncertain = exchange.caller_left or exchange.status >= 500 or exchange.code
+    return bool(uncertain) and exchange.sent_upstream is not Sent.NO
+
+
 def migrated(gateway: Gateway, exchange: Exchange) -> None:
     """Tell what came of an exchange on a migrated route, once it has ended; never waits."""
+    if exchange.key is not None:
+        sent = exchange.sent_upstream is not Sent.NO
+        key = exchange.key
+        pin = gateway.migrations.leave(key, sent=sent, uncertain=_is_uncertain(exchange), now=gateway.now())
+        if pin is not None:
+            gateway.shift.release(key.keyed.digest, pin)
     for row in outcomes(exchange):
         gateway.shift.ended(row)
     plan = exchange.plan

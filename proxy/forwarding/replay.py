@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 from proxy.errors import ProxyError, Sent
+from proxy.forwarding.migrated import may_fall_back
 from proxy.forwarding.send import Send, wait_for_token
 from proxy.routing.plan import Plan
 from proxy.settings.snapshot import RemintValues
@@ -103,6 +104,8 @@ async def _another_token(refused: Send) -> tuple[Plan, AccessToken | None]:
         return plan, newer
     if newer is None:
         gateway.board.refuse_behind(refused.token, plan.route.name)
+    if not await may_fall_back(gateway, exchange, plan.fallback):
+        return plan, None
     try:
         # There at once, but for a legacy token that is being replaced: every request on legacy waits for that.
         return plan.fallback, await wait_for_token(gateway, exchange, plan.fallback)

@@ -5,13 +5,13 @@ from collections.abc import Awaitable
 from typing import Final
 
 from proxy.account import Attempt
-from proxy.errors import InternalError, ProxyError, Sent, TokenUnavailable, UpstreamReset
+from proxy.errors import InternalError, ProxyError, Sent, SideUnknown, TokenUnavailable, UpstreamReset
 from proxy.forwarding.body import Payload
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.gateway import Gateway
 from proxy.forwarding.headers import outbound_head
-from proxy.forwarding.migrated import hold_side
+from proxy.forwarding.migrated import hold_side, may_fall_back
 from proxy.routing.head import RequestHead
 from proxy.routing.plan import Plan
 from proxy.settings.methods import SAFE_METHODS
@@ -133,7 +133,7 @@ class Send:
             raise
         if exchange.method in SAFE_METHODS:
             self.side.cut_off_when_left(connection.abort)
-        elif self.plan.retry:
+        elif self.plan.keyed is not None:
             self.side.cut_off_when_left(self._hold_side)
         attempt.sent = _UNKNOWN
         try:
@@ -167,6 +167,8 @@ class Send:
             raise TokenUnavailable("The token expired before the request could be sent.", retry_after=1)
         if self.side.left:
             raise CallerLeft
+        if self.plan.keyed is not None and self.gateway.migrations.is_too_late(now):
+            raise SideUnknown("This instance is stopping, and a retry could go to another side.", retry_after=1)
 
     def _hold_side(self) -> None:
         """Pin retries at once: a caller that gave up may try again long before the bank has answered."""
@@ -200,9 +202,16 @@ def cut_off(side: CallerSide, exchange: Exchange, error: ProxyError) -> bool:
 async def token_for(gateway: Gateway, exchange: Exchange, plan: Plan) -> tuple[Plan, AccessToken]:
     """Return what to do while there is no token for *plan*, and the token for it once its first mint is done.
 
-    That is the fallback where there is one: nobody waits for a modern mint. Raises TokenRefused or TokenUnavailable.
+    That is the fallback where there is one: nobody waits for a modern mint. Raises TokenRefused, TokenUnavailable, or
+    SideUnknown where an earlier try may be at modern.
     """
     if plan.fallback is not None:
+        if not await may_fall_back(gateway, exchange, plan.fallback):
+            raise SideUnknown(
+                "There is no modern token, and another try of this request may be on that side; nothing was sent.",
+                cause="no modern token, and the fallback to legacy was not agreed on",
+                retry_after=1,
+            )
         exchange.note = "modern_token_missing"
         # A mint that is under way speaks not against modern: often it replaces a token that one caller was refused.
         exchange.given_up = None if gateway.board.is_awaited(plan.token_key) else plan

@@ -13,8 +13,8 @@ from proxy.keeper.mints import Mints
 from proxy.keeper.sockets import Sockets
 from proxy.keeper.workers import WorkerProcess, Workers
 from proxy.migration.pin import RetryPin
+from proxy.migration.pin_rows import pins_of
 from proxy.migration.row import MigratedRow, rows_of
-from proxy.migration.stores.pins import pins_of
 from proxy.routing.compile import route_table
 from proxy.settings.sections import Settings
 from proxy.settings.snapshot import Snapshot
@@ -106,10 +106,15 @@ class Generation:
             case "migrated":
                 self._migrated(rows_of(message["rows"]))
             case "pin":
-                [(digest, pin)] = pins_of([[message[name] for name in ("digest", "side", "upstream", "until")]]).items()
+                [(digest, pin)] = pins_of([message["row"]]).items()
                 self._ask(self._keep_pin(worker, message["ask"], digest, pin), name="retry pin")
-            case "pins_taken":
-                self._migrations.pins.taken(worker.name, message["serial"])
+            case "release":
+                self._ask(self._migrations.pins.release(pins_of([message["row"]])), name="end of a retry pin")
+            case "claim":
+                [(digest, pin)] = pins_of([message["row"]]).items()
+                self._ask(self._claim(worker, message["ask"], digest, pin), name="fallback of a retry key")
+            case "taken":
+                self._migrations.answers.take(worker.name, message["serial"], message["value"])
 
     def _ask(self, answering: Coroutine[Any, Any, None], *, name: str) -> None:
         task = asyncio.get_running_loop().create_task(answering, name=name)
@@ -119,6 +124,10 @@ class Generation:
     async def _keep_pin(self, worker: WorkerProcess, ask: int, digest: str, pin: RetryPin) -> None:
         kept = await self._migrations.pins.keep({digest: pin})
         worker.send({"type": "pin_answer", "ask": ask, "kept": kept})
+
+    async def _claim(self, worker: WorkerProcess, ask: int, digest: str, pin: RetryPin) -> None:
+        agreed = await self._migrations.pins.claim(worker.name, digest, pin)
+        worker.send({"type": "pin_answer", "ask": ask, "kept": agreed})
 
     async def _answer(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
         outcome = await self.mints.replace(message["key"], message["mint"], message["route"])

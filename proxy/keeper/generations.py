@@ -63,6 +63,11 @@ class Generations:
         for one in self.living:
             one.workers.kill()
 
+    def kill_worker(self, name: str) -> None:
+        """End the worker process *name* at once; another takes its place."""
+        for one in self.living:
+            one.workers.kill_worker(name)
+
     async def _live(self, generation: Generation) -> None:
         try:
             await generation.run()

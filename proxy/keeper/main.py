@@ -23,7 +23,7 @@ from proxy.keeper.generation import Generation
 from proxy.keeper.generations import KILL_AFTER_SECONDS, Generations
 from proxy.keeper.guard import MigrationGuard
 from proxy.keeper.migration_actions import migration_actions
-from proxy.keeper.migrations import Migrations
+from proxy.keeper.migrations import ConfigurationObjected, Migrations
 from proxy.keeper.notary import Notary
 from proxy.keeper.reload import Reloader
 from proxy.keeper.rotation import Prover, Rotation
@@ -43,6 +43,7 @@ from proxy.telemetry.status import Status, TokenStatus
 
 # Load balancers need some seconds to see that an instance is not ready; on loopback there is none.
 _GRACE_SECONDS = 5.0
+_AGAIN_SECONDS = 1.0
 
 
 class Keeper:
@@ -71,6 +72,7 @@ class Keeper:
         self._serial = count(1)
         self._began = clock.monotonic()
         self._draining = False
+        self._unread_journals: set[str] = set()
         self._log = EventLog(clock=clock, write=_stderr_line)
         self._metrics = Metrics(status=self.status)
         context = RecordContext(
@@ -93,9 +95,15 @@ class Keeper:
             tokens=self._tokens,
             recovered=lambda: self._shipper.caught_up,
             say=self._log.say,
+            kill=lambda worker: self._generations.kill_worker(worker),  # noqa: PLW0108 - they are made later
         )
         self._migrations.share = share_of(
-            settings, weights=self._migrations.weights, pins=self._migrations.pins, clock=clock, entropy=entropy
+            settings,
+            host=instance,
+            weights=self._migrations.weights,
+            pins=self._migrations.pins,
+            clock=clock,
+            entropy=entropy,
         )
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
         self._shipper = Shipper(
@@ -114,7 +122,8 @@ class Keeper:
             generations=self._generations,
             prover=Prover(clock=clock, entropy=entropy, observe=observe),
             taken=self._taken,
-            objection=lambda new: self._migrations.objection(snapshot_of(new, instance=instance).migrations),
+            objection=lambda new: self._migrations.objection(snapshot_of(new, instance=instance)),
+            hand_over=lambda new: self._migrations.hand_over(snapshot_of(new, instance=instance)),
             lock=lock,
             clock=clock,
             observe=observe,
@@ -149,6 +158,8 @@ class Keeper:
         await self._notary.open()
         await self._migrations.open()
         await self._migrations.share.begin()
+        if objection := self._migrations.objection(snapshot):
+            raise ConfigurationObjected(objection)
         await self._migrations.follow(snapshot.migrations)
         self._guard.follow(settings, snapshot)
         self._notary.configured(masked(settings), digest=snapshot.digest)
@@ -156,6 +167,7 @@ class Keeper:
             # What a crash left unanswered: its retries must be known before anyone is served.
             await self._shipper.begin()
             tasks.create_task(self._shipper.run(), name="shipper")
+            recovering = tasks.create_task(self._read_journals_again(), name="journals of lost workers")
             looking = tasks.create_task(self._migrations.run(), name="migrations")
             sharing = tasks.create_task(self._migrations.share.run(), name="replicas")
             guarding = tasks.create_task(self._guard.run(), name="guard")
@@ -167,7 +179,7 @@ class Keeper:
                 f"{', '.join(self._sockets.addresses)}; admin on {server.places}"
             )
             await self._generations.run()
-            for task in (stopping, reloading, rotating, looking, guarding, sharing):
+            for task in (stopping, reloading, rotating, looking, guarding, sharing, recovering):
                 task.cancel()
             await self._notary.close()
             await self._shipper.worker_ended(self._notary.journal_name)
@@ -179,7 +191,7 @@ class Keeper:
         await self._generations.current.mints.close()
         await self._notary.close()
         await self._shipper.close()
-        self._migrations.close()
+        await self._migrations.close()
 
     def status(self) -> Status:
         """Return the instance at this instant, for health, metrics and pages."""
@@ -241,8 +253,20 @@ class Keeper:
         self._certificates = await asyncio.to_thread(certificates_in_use, self._generations.current.settings)
 
     async def _worker_ended(self, worker: str) -> None:
-        self._migrations.pins.gone(worker)
-        await self._shipper.worker_ended(worker)
+        self._migrations.answers.ended(worker)
+        if await self._shipper.worker_ended(worker):
+            self._migrations.answers.recovered(worker)
+        else:
+            self._unread_journals.add(worker)
+
+    async def _read_journals_again(self) -> None:
+        """Try again what could not be read when its worker ended: until then nobody knows what it had in flight."""
+        while True:
+            await self._clock.sleep(_AGAIN_SECONDS)
+            for worker in tuple(self._unread_journals):
+                if await self._shipper.worker_ended(worker):
+                    self._unread_journals.discard(worker)
+                    self._migrations.answers.recovered(worker)
 
     def _migrated(self, rows: list[MigratedRow]) -> None:
         self._guard.migrated(rows)

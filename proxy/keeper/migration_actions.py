@@ -36,7 +36,10 @@ def migration_actions(migrations: Migrations) -> dict[str, Action]:
 
     async def rollback(values: dict[str, Any], by: Operation) -> MigrationStatus:
         to = _number(values, "to") if "to" in values else None
-        return await migrations.rollback(_name(values), who=by.who, proof=by.proof, reason=by.reason, to=to)
+        force = values.get("force") is True
+        return await migrations.rollback(
+            _name(values), who=by.who, proof=by.proof, reason=by.reason, to=to, force=force
+        )
 
     async def finish(values: dict[str, Any], by: Operation) -> MigrationStatus:
         force = values.get("force") is True
@@ -47,7 +50,7 @@ def migration_actions(migrations: Migrations) -> dict[str, Action]:
             what='set a weight: {"name": NAME, "weight": 0 to 100, "reason": WHY}; also version, release, force',
             perform=_performing(set_),
         ),
-        ROLLBACK: Action(what='go back: {"name": NAME, "reason": WHY}; also to', perform=_performing(rollback)),
+        ROLLBACK: Action(what='go back: {"name": NAME, "reason": WHY}; also to, force', perform=_performing(rollback)),
         FINISH: Action(
             what='declare a migration over: {"name": NAME, "reason": WHY}; also force', perform=_performing(finish)
         ),

@@ -1,5 +1,6 @@
 """The migrations' weights: who may change them, on record before it takes effect, kept, and told to every worker."""
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
@@ -9,14 +10,18 @@ from typing import Any
 from proxy.clock import Clock
 from proxy.errors import LogUnavailable
 from proxy.keeper.migration_status import status_of
-from proxy.keeper.retry_pins import Broadcast, RetryPins
+from proxy.keeper.migration_tables import MigrationTables, policies_of, sides_of
+from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.share import Alone, Share, ShareAway
+from proxy.keeper.side_changes import SETTLE_SECONDS, SideChanges
 from proxy.keeper.weights import Weights, told
+from proxy.keeper.worker_answers import Broadcast, WorkerAnswers
+from proxy.migration.removal import pins_in_words
 from proxy.migration.state import FULL, Phase, State
 from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import PinFile
 from proxy.records.keeper_records import Operation
-from proxy.settings.snapshot import MigrationValues
+from proxy.settings.snapshot import MigrationValues, Snapshot
 from proxy.telemetry.status import MigrationStatus, TokenStatus
 
 _LOOK_SECONDS = 1.0
@@ -27,10 +32,14 @@ class MigrationRefused(Exception):
     """A change that is not made; the message says why and what to do."""
 
 
+class ConfigurationObjected(Exception):
+    """The configuration must not be served; the message says why and what to do."""
+
+
 class Migrations:
     """The state of every migration. *operated* returns once an operation is on record, or raises LogUnavailable.
 
-    *tokens* says what there is of tokens, *say* writes a line for the operator.
+    *tokens* says what there is of tokens, *say* writes a line for the operator, *kill* ends a worker by its name.
     """
 
     def __init__(
@@ -43,17 +52,35 @@ class Migrations:
         tokens: Callable[[], Iterable[TokenStatus]],
         recovered: Callable[[], bool],
         say: Callable[[str], None],
+        kill: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.pins = RetryPins(PinFile(data_directory), clock=clock, broadcast=broadcast, changed=self._changed)
+        self.answers = WorkerAnswers(broadcast)
+        self.pins = RetryPins(
+            PinFile(data_directory),
+            clock=clock,
+            answers=self.answers,
+            changed=self._changed,
+            migration_of=lambda route: self._tables.migration_of(route),  # noqa: PLW0108 - they are made later
+        )
         self.share: Share = Alone()
-        self.weights = Weights(FileStore(data_directory), changed=self._changed, say=say)
+        self.weights = Weights(FileStore(data_directory), clock=clock, changed=self._changed, say=say)
+        self._tables = MigrationTables(weights=self.weights, pins=self.pins)
+        self.changes = SideChanges(
+            weights=self.weights,
+            pins=self.pins,
+            answers=self.answers,
+            message=self._message,
+            share=lambda: self.share,
+            kill=kill,
+            say=say,
+            clock=clock,
+        )
         self._clock = clock
         self._operated = operated
         self._broadcast = broadcast
         self._tokens = tokens
         self._recovered = recovered
         self._say = say
-        self._values: dict[str, MigrationValues] = {}
         self._said = ""
         self._settled = False
         self._told: dict[str, Any] = {}
@@ -62,13 +89,19 @@ class Migrations:
         """Read what is on disk; what can't be read counts as legacy, and pins as unreadable."""
         await self.pins.open()
         await self.weights.read()
+        if self.share.alone:
+            # No worker of this keeper serves yet, and those of an earlier one send nothing with a retry key any more.
+            self.weights.settle(self.weights.unsettled)
 
     async def follow(self, values: Iterable[MigrationValues]) -> None:
         """Know these tables from now on. One that moves between other credentials than before begins at 0."""
         async with self.weights.lock:
-            self._values = {one.name: one for one in values}
-            for name, one in self._values.items():
-                if self._is_another(one):
+            self._tables.follow(values)
+            tables = self._tables.values
+            await self.share.decide_by(policies_of(tables))
+            await self.weights.know_routes({name: one.routes for name, one in tables.items()})
+            for name, one in tables.items():
+                if self._tables.is_another(one):
                     before = self.weights.state(name)
                     after = State(version=before.version).at(
                         0,
@@ -79,7 +112,7 @@ class Migrations:
                     # Without a log nothing is sent either; and the weight must not be taken for the other table's.
                     with contextlib.suppress(LogUnavailable):
                         await self._put_on_record(name, before, after, what="begin", proof="configuration")
-                    await self._lower(name, replace(after, sides=_sides(one)))
+                    await self._lower(name, replace(after, sides=sides_of(one)))
                     self._say(f"migration {name}: {told(after)}")
         self._changed()
 
@@ -92,14 +125,15 @@ class Migrations:
             await self.pins.look_after()
             await self.weights.look_after()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the files."""
+        await self.changes.close()
         self.pins.close()
 
     @property
     def problem(self) -> str:
         """Return what of the state can't be read, kept or shared, "" if all is well or there is no migration."""
-        if not self._values:
+        if not self._tables.values:
             return ""
         left = "" if self._recovered() else "what an earlier run left in the journal is not read yet"
         weights = self.weights
@@ -110,23 +144,38 @@ class Migrations:
         """Return whether retry pins can be relied on: those of this machine, and of all replicas."""
         return self._recovered() and not (self.weights.unread or self.pins.problem or self.share.problem)
 
-    def objection(self, values: Iterable[MigrationValues]) -> str:
-        """Return why a configuration with the tables *values* must not take over, "" if it may."""
-        gone = self._values.keys() - {one.name for one in values}
-        for name in sorted(gone):
-            state = self.weights.state(name)
-            if state.phase is Phase.RAMP and not state.finished:
-                return (
-                    f"migrations.{name}: its weight is {state.weight}, so it can't be taken away; set it to 0 or "
-                    f"{FULL}, or run `payproxy migration finish {name}`"
-                )
-        return ""
+    def objection(self, snapshot: Snapshot) -> str:
+        """Return why the configuration *snapshot* must not take over, or be served at start; "" if it may."""
+        return self._tables.objection(snapshot)
+
+    async def hand_over(self, snapshot: Snapshot) -> str:
+        """Prepare for workers with the tables of *snapshot*; return why it must not take over after all, "" if it may.
+
+        What its tables move is pinned, and no more begun by the workers of today; waits SETTLE_SECONDS at most.
+        `follow` ends it, or this with the old tables.
+        """
+        tables = self._tables
+        changed = tables.expect(snapshot.migrations)
+        if not changed and not tables.leaving:
+            self._changed()
+            return ""
+        coming = policies_of(tables.coming)
+        await self.share.decide_by(policies_of(tables.values), coming)
+        settled = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self.changes.ask_workers()
+                settled = True
+        await self.share.decide_by(coming)
+        self.weights.reshape(changed, settled=settled)
+        self._changed()
+        return tables.objection(snapshot, in_flight=True)
 
     def messages(self, values: Iterable[MigrationValues]) -> list[dict[str, Any]]:
         """Return what a worker that has just started with the tables *values* must hear."""
-        message = self._message()
+        message = {**self._message(), "serial": 0}
         for one in values:
-            if self._is_another(one):
+            if self._tables.is_another(one):
                 # Its generation has not taken over yet; `follow` makes this so for good.
                 message["states"][one.name]["weight"] = 0
         return [message, *self.pins.messages()]
@@ -134,7 +183,7 @@ class Migrations:
     def states(self) -> tuple[MigrationStatus, ...]:
         """Return every configured migration as people may see it."""
         tokens = tuple(self._tokens())
-        return tuple(status_of(one, self.weights.state(name), tokens) for name, one in self._values.items())
+        return tuple(self._status_of(one, tokens) for one in self._tables.values.values())
 
     async def set(
         self,
@@ -160,14 +209,19 @@ class Migrations:
                 raise MigrationRefused(f"{name} was changed meanwhile: {told(before)}. Look again, then decide.")
             if weight == before.weight and not release & set(before.held) and not force:
                 raise MigrationRefused(f"{name} has the weight {weight} already.")
+            if force:
+                await self._give_up_lost(name, before, proof=proof, who=who, reason=reason)
             after = before.at(weight, who=who, when=self._clock.now(), reason=reason)
             after = replace(after, held=tuple(caller for caller in after.held if caller not in release))
             await self._change(name, before, after, what="set", proof=proof)
-            return self._status(name)
+        return await self._settled_status(name)
 
-    async def rollback(self, name: str, *, who: str, proof: str, reason: str, to: int | None = None) -> MigrationStatus:
+    async def rollback(
+        self, name: str, *, who: str, proof: str, reason: str, to: int | None = None, force: bool = False
+    ) -> MigrationStatus:
         """Go back *to* a lower weight, by default the last one without a breach; takes effect at once.
 
+        *force*: without waiting for replicas that went without leaving, whatever they had in flight.
         Raises MigrationRefused with nothing changed, LogUnavailable if it can't be put on record.
         """
         async with self.weights.lock:
@@ -175,9 +229,11 @@ class Migrations:
             weight = before.last_good if to is None else to
             if not 0 <= weight < before.weight:
                 raise MigrationRefused(f"{name} has the weight {before.weight}: {weight} is no way back.")
+            if force:
+                await self._give_up_lost(name, before, proof=proof, who=who, reason=reason)
             after = before.at(weight, who=who, when=self._clock.now(), reason=reason)
             await self._change(name, before, after, what="rollback", proof=proof)
-            return self._status(name)
+        return await self._settled_status(name)
 
     async def finish(self, name: str, *, who: str, proof: str, reason: str, force: bool = False) -> MigrationStatus:
         """Put on record that the migration is over: its table may be taken away. Raises as `set`."""
@@ -185,7 +241,16 @@ class Migrations:
             before = self._checked(name, reason)
             if before.phase is Phase.RAMP and not force:
                 raise MigrationRefused(f"{name} has the weight {before.weight}: it is over at 0 or {FULL}.")
+            pins = pins_in_words(self.pins.open_pins(name))
+            if pins and not force:
+                raise MigrationRefused(
+                    f"{name} has {pins}. Without its table such a retry could be a second payment: finish it later, or "
+                    "--force it."
+                )
+            if self.pins.problem and not force:
+                raise MigrationRefused(f"Whether {name} has open retry pins is not known: {self.pins.problem}.")
             after = before.ended(who=who, when=self._clock.now(), reason=reason)
+            self.weights.force(name, forced=force)
             await self._change(name, before, after, what="finish", proof=proof)
             return self._status(name)
 
@@ -197,12 +262,20 @@ class Migrations:
                 return self._status(name)
             after = before.holding(caller, who=GUARD, when=self._clock.now(), reason=reason)
             await self._change(name, before, after, what=f"hold {caller}", proof=GUARD)
-            return self._status(name)
+        return await self._settled_status(name)
+
+    async def _give_up_lost(self, name: str, state: State, *, proof: str, who: str, reason: str) -> None:
+        """Let no change wait for replicas that went without leaving, and put on record which."""
+        with contextlib.suppress(ShareAway):
+            for replica in await self.share.give_up_lost():
+                self._say(f"migrations: {who} goes on without replica {replica}, whatever it had in flight: {reason}")
+                told_state = replace(state, who=who, reason=reason)
+                await self._put_on_record(name, state, told_state, what=f"without replica {replica}", proof=proof)
 
     async def _change(self, name: str, before: State, after: State, *, what: str, proof: str) -> None:
         """Put the change on record, then make it: downwards here first, upwards where all replicas see it first."""
-        values = self._values[name]
-        after = replace(after, sides=_sides(values))
+        values = self._tables.values[name]
+        after = replace(after, sides=sides_of(values))
         await self._put_on_record(name, before, after, what=what, proof=proof)
         if after.weight > before.weight:
             await self._raise(name, before, after)
@@ -243,13 +316,8 @@ class Migrations:
         await self.weights.lower(name, after, share=not self.share.alone)
         self.share.hurry()
 
-    def _is_another(self, values: MigrationValues) -> bool:
-        """Return whether the state under this name belongs to a table with other sides."""
-        sides = self.weights.state(values.name).sides
-        return bool(sides) and sides != _sides(values)
-
     def _checked(self, name: str, reason: str) -> State:
-        if name not in self._values:
+        if name not in self._tables.values:
             raise MigrationRefused(f"There is no [migrations.{name}] in the configuration in force.")
         if not reason.strip():
             raise MigrationRefused("Every change needs a reason.")
@@ -257,26 +325,41 @@ class Migrations:
             raise MigrationRefused(f"{self.weights.unread}. Restore it, or move it away to begin at weight 0.")
         return self.weights.state(name)
 
+    async def _settled_status(self, name: str) -> MigrationStatus:
+        """Return the migration as it is once its change is certain, at most SETTLE_SECONDS later.
+
+        Not while `weights.lock` is held: other replicas are told under it.
+        """
+        await self.changes.settled()
+        return self._status(name)
+
     def _status(self, name: str) -> MigrationStatus:
-        return status_of(self._values[name], self.weights.state(name), tuple(self._tokens()))
+        return self._status_of(self._tables.values[name], tuple(self._tokens()))
+
+    def _status_of(self, values: MigrationValues, tokens: tuple[TokenStatus, ...]) -> MigrationStatus:
+        unsettled = self.changes.waiting_for if values.name in self.weights.unsettled else ""
+        return replace(
+            status_of(values, self.weights.state(values.name), tokens),
+            retry_pins=sum(count for count, _ in self.pins.open_pins(values.name).values()),
+            unsettled=unsettled,
+            unsaved=self.weights.unsaved,
+            unshared=self.share.problem,
+        )
 
     def _message(self) -> dict[str, Any]:
-        states = self.weights.for_workers(self._values)
+        states = self._tables.states(self.share.policies())
         return {"type": "migrations", "states": states, "readable": self.readable}
 
     def _changed(self) -> None:
         message = self._message()
         if message != self._told:
             self._told = message
-            self._broadcast(message)
+            self._broadcast({**message, "serial": 0})
+        self.changes.begin()
         problem = self.problem
         if problem != self._said and self._settled:
             self._said = problem
             self._say(f"migrations: {problem or 'state and retry pins can be read and kept again'}")
 
     def __repr__(self) -> str:
-        return f"<Migrations {len(self._values)} tables, {self.weights!r}>"
-
-
-def _sides(values: MigrationValues) -> str:
-    return f"{values.legacy.credential} to {values.modern.credential}"
+        return f"<Migrations {len(self._tables.values)} tables, {self.weights!r}>"

@@ -43,8 +43,8 @@ class Refused(ValueError):
 class Reloader:
     """Replaces the generation in force; *read* reads the configuration, *make* makes a generation of it.
 
-    *taken* is told of each new one; *objection* says what else speaks against one, "" for nothing. `problem` says why
-    the last reload was refused, "" if it was not.
+    *taken* is told of each new one; *objection* says what else speaks against one, "" for nothing; so does *hand_over*
+    once more, right before its workers start. `problem` says why the last reload was refused, "" if it was not.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Reloader:
         prover: Prover,
         taken: Callable[[Generation], Awaitable[None]],
         objection: Callable[[Settings], str],
+        hand_over: Callable[[Settings], Awaitable[str]],
         lock: asyncio.Lock,
         clock: Clock,
         observe: Observer,
@@ -67,6 +68,7 @@ class Reloader:
         self._prover = prover
         self._taken = taken
         self._objection = objection
+        self._hand_over = hand_over
         self._lock = lock
         self._clock = clock
         self._observe = observe
@@ -139,8 +141,14 @@ class Reloader:
             new = self._make(settings, credentials)
         except (CredentialUnusable, KeyUnusable, OSError) as error:
             raise Refused(str(error)) from None
-        new.mints.adopt(self._generations.current.mints)
+        old = self._generations.current
+        new.mints.adopt(old.mints)
+        if objection := await self._hand_over(settings):
+            await self._hand_over(old.settings)
+            await new.mints.close()
+            raise Refused(objection)
         if not await self._generations.succeed(new):
+            await self._hand_over(old.settings)
             raise Refused("its workers did not come to serve; what they said of it stands above")
         await self._taken(new)
         self._observe(ConfigurationReplaced(digest=new.snapshot.digest, at_restart=at_restart))

@@ -3,66 +3,68 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
+from typing import Any
 
-from proxy.clock import Clock
+from proxy.clock import Clock, timestamp
 from proxy.entropy import Entropy
+from proxy.keeper.replica_claims import ReplicaClaims
 from proxy.keeper.retry_pins import RetryPins
-from proxy.keeper.share import ShareAway, ShareUnusable
+from proxy.keeper.seen_entries import SeenEntries
+from proxy.keeper.share import ShareAway
 from proxy.keeper.weights import Weights
-from proxy.migration.pin import RetryPin
+from proxy.migration.pin import RetryPin, merged
+from proxy.migration.pin_rows import Pins
 from proxy.migration.state import NEW, State
-from proxy.migration.stores.pins import Pins
-from proxy.migration.stores.redis import START, Place, RedisStore, StoreAway
-from proxy.migration.stores.seal import Seal, read_key
-from proxy.settings.masked_url import UrlUnusable
-from proxy.settings.sections import Settings
+from proxy.migration.stores.redis import START, Beat, Place, RedisStore, StoreAway, ValueBroken
 
 # A change is everywhere within two seconds: this, the Redis and the links together take less than one.
 _TOUCH_SECONDS = 0.25
 _AGAIN_SECONDS = 0.25
-_ACK_LOOK_SECONDS = 0.01
+_LOOK_SECONDS = 0.01
 # The worker that asks waits one second, for the disk and its fellows too.
 _SHARE_SECONDS = 0.8
 _TRIES = 3
 # After an outage others may have pinned what nobody could be told: as long as they need to be back too.
 _SETTLING_SECONDS = 1.0
 _BACK = "it is back, and other replicas may have more to tell"
+_LOST = "it has lost what was there"
 
 # Opens the store; raises StoreAway.
 Open = Callable[[], Awaitable[RedisStore]]
 
 
 class Replicas:
-    """What all replicas share, for *weights* and *pins*; *name* is this replica's, unique for each start of a keeper.
+    """What all replicas share, for *weights* and *pins*; *host* and *entropy* make this replica's name.
 
-    While the Redis can't be relied on, what is known holds, and retry pins
-    count as unreadable, since others may have pinned what we don't hear of.
+    While the Redis can't be relied on, what is known holds, and retry pins count as unreadable, since others may have
+    pinned what we don't hear of.
     """
 
     def __init__(
-        self,
-        open_store: Open,
-        *,
-        name: str,
-        weights: Weights,
-        pins: RetryPins,
-        clock: Clock,
+        self, open_store: Open, *, host: str, weights: Weights, pins: RetryPins, clock: Clock, entropy: Entropy
     ) -> None:
         self._open = open_store
-        self._name = name
+        self._host = host
+        self._name = ""
         self._weights = weights
         self._pins = pins
         self._clock = clock
+        self._entropy = entropy
         self._store: RedisStore | None = None
         self._away = "it was not asked yet"
         self._was_away = False
         self._settled_at = 0.0
         self._taken: Place = START
+        self._seen = SeenEntries()
+        self._prepared: dict[str, str] = {}
+        self._policies: dict[str, list[dict[str, Any]]] = {}
+        self._others: dict[str, list[dict[str, Any]]] = {}
+        self._claims = ReplicaClaims(pins, clock=clock, entropy=entropy)
         self._hurried = asyncio.Event()
         self._queue: list[tuple[Pins, asyncio.Future[bool]]] = []
         self._sharing = asyncio.Event()
         pins.share = self.share
+        pins.share_claim = self._claim
 
     alone = False
 
@@ -73,6 +75,8 @@ class Replicas:
 
     async def begin(self) -> None:
         """Take what is shared before anyone is served; where that can't be had now, the last known holds."""
+        # The same after a restart: the others know then that what it had in flight is known again.
+        self._name = await self._weights.call(f"{self._host}-{self._entropy.token_bytes(8).hex()}")
         try:
             await self._join()
         except StoreAway as away:
@@ -123,6 +127,74 @@ class Replicas:
         """Tell the others at once what they don't know."""
         self._hurried.set()
 
+    async def settled(self, states: Mapping[str, str]) -> None:
+        """Return once no other replica sends by what was in force before *states*, identities by migration.
+
+        Their keys in flight that move are pinned then, and known here. Raises ShareAway while that can't be said.
+        """
+        self._prepared |= states
+        self.hurry()
+        end = self._clock.monotonic() + _SHARE_SECONDS
+        while True:
+            store = self._store
+            if store is None:
+                raise ShareAway(self.problem)
+            try:
+                living, lost = await store.replicas()
+            except StoreAway as away:
+                raise ShareAway(f"the Redis of [state]: {away}") from None
+            late = [
+                name
+                for name, beat in living.items()
+                if name != self._name and any(beat.prepared.get(one) != state for one, state in states.items())
+            ]
+            if not late and not lost:
+                return
+            if lost or self._clock.monotonic() > end:
+                raise ShareAway(_missing(late, lost))
+            await self._clock.sleep(_LOOK_SECONDS)
+
+    async def decide_by(self, *policies: Mapping[str, dict[str, Any]]) -> None:
+        """Tell the others by which policies, by migration, workers here decide, and hear by which theirs do.
+
+        Of two replicas that change their tables at once one hears of the other: both tell first.
+        """
+        names = {name for some in policies for name in some}
+        self._policies = {name: [some[name] for some in policies if name in some] for name in names}
+        store = self._store
+        if store is not None:
+            with contextlib.suppress(StoreAway):
+                await store.beat(self._name, self._own_beat())
+                await self._hear_others(store)
+
+    def policies(self) -> Mapping[str, list[dict[str, Any]]]:
+        """Return by migration the policies by which workers of other replicas decide, as last heard."""
+        return self._others
+
+    async def _hear_others(self, store: RedisStore) -> None:
+        living, _ = await store.replicas()
+        others: dict[str, list[dict[str, Any]]] = {}
+        for replica, beat in sorted(living.items()):
+            for name, policies in beat.policies.items():
+                known = others.setdefault(name, [])
+                if replica != self._name:
+                    known += [policy for policy in policies if policy not in known]
+        if others != self._others:
+            self._others = others
+            self._weights.look()
+
+    async def give_up_lost(self) -> tuple[str, ...]:
+        """Wait no longer for replicas that went without leaving, and return their names; raises ShareAway."""
+        if self._store is None:
+            raise ShareAway(self.problem)
+        try:
+            _, lost = await self._store.replicas()
+            for name in lost:
+                await self._store.forget(name)
+        except StoreAway as away:
+            raise ShareAway(f"the Redis of [state]: {away}") from None
+        return tuple(lost)
+
     async def share(self, pins: Mapping[str, RetryPin]) -> bool:
         """Return once every replica that serves has *pins*; False if that can't be said in time."""
         if self._store is None:
@@ -136,28 +208,54 @@ class Replicas:
         except TimeoutError:
             return False
 
+    async def _claim(self, digest: str, pin: RetryPin) -> bool:
+        return (
+            not self._away
+            and self._store is not None
+            and await self._claims.ask(self._store, digest, pin, me=self._name)
+        )
+
     async def _join(self) -> RedisStore:
         """Bring together what is there and what is here; raises StoreAway."""
         store = await self._open()
         try:
+            with contextlib.suppress(ValueBroken):
+                await store.states()  # whoever can't read what is there says nothing there
             there: Pins = {}
+            stale: dict[Place, Pins] = {}
+            in_use = await store.keys_in_use()
+            self._seen = SeenEntries()
             taken = START
-            while (found := await store.pins(taken, wait=False))[1] != taken:
-                there |= found[0]
-                taken = found[1]
-            await self._adopt(there)
+            while (found := await store.news(taken, wait=False)).place != taken:
+                # A replica that has the first key alone, as in the last round of a change of keys, could not read them.
+                stale |= {place: pins for place, (key, pins) in found.stale.items() if key not in in_use}
+                there |= found.pins
+                taken = found.place
+                self._seen.add(found.minutes)
+                await self._adopt(found.pins)
             now = self._clock.now()
-            missing = {
-                digest: pin for digest, pin in self._pins.pins.items() if there.get(digest) != pin and pin.until > now
-            }
-            await store.add_pins(missing)
-            await store.beat(self._name, taken)
+            for digest in {digest for pins in stale.values() for digest in pins}:
+                del there[digest]
+            for part in self._pins.parts():
+                await store.add_pins(
+                    {d: pin for d, pin in part.items() if pin.until > now and merged(there.get(d), pin) is not None}
+                )
+            if stale:
+                await store.remove([*stale])
+                self._seen.remove(stale)
+            self._taken = taken
+            await store.beat(self._name, self._own_beat())
             await self._agree(store)
+            entries, _ = await store.entries()
+            await self._hear_others(store)
+            living, _ = await store.replicas()
+            complete = all(beat.entries <= entries for beat in living.values())
         except BaseException:
             await store.close()
             raise
-        self._store, self._taken = store, taken
-        self._away = _BACK if self._was_away else ""
+        self._store = store
+        # What another replica has seen there and is gone, that one brings again.
+        self._away = _BACK if self._was_away or not complete else ""
         self._settled_at = self._clock.monotonic() + _SETTLING_SECONDS
         self._weights.look()
         return store
@@ -179,7 +277,9 @@ class Replicas:
         """Say that we live, and agree on states, four times a second, or at once if `hurry` was called."""
         while True:
             _heed_cancellation()
+            await self._look_for_losses(store)
             await self._beat(store)
+            await self._hear_others(store)
             await self._agree(store)
             if self._away and self._clock.monotonic() >= self._settled_at:
                 self._away = ""
@@ -189,12 +289,27 @@ class Replicas:
                     await self._hurried.wait()
             self._hurried.clear()
 
+    async def _look_for_losses(self, store: RedisStore) -> None:
+        """Raise StoreAway where entries of the stream are gone that must be there: `_join` brings them again then."""
+        seen = self._seen.copy()
+        entries, oldest = await store.entries()
+        self._seen.forget(oldest)
+        if seen.since(oldest) > entries:
+            raise StoreAway(_LOST)
+
     async def _agree(self, store: RedisStore) -> None:
         for _ in range(_TRIES):
-            before, theirs = await store.states()
+            broken = ""
+            try:
+                before, theirs = await store.states()
+            except ValueBroken as error:
+                # It is written again by what the replicas know: each brings what is newer here (`Weights.meet`).
+                before, theirs, broken = error.value, {}, str(error)
             to_tell = await self._weights.meet(theirs)
-            if not to_tell:
+            if not to_tell and not broken and not (self._store is None and await store.is_stale(before)):
                 return
+            if broken:
+                self._weights.say(f"migrations: {broken}: it is written again by what this replica knows")
             if await store.swap(before, {**theirs, **to_tell}):
                 await self._weights.shared(to_tell)
                 return
@@ -203,10 +318,13 @@ class Replicas:
         """Take over the pins of others as they come, and say so: they wait for it."""
         while True:
             _heed_cancellation()
-            found, place = await store.pins(self._taken, wait=True)
-            if place != self._taken:
-                await self._adopt(found)
-                self._taken = place
+            found = await store.news(self._taken, wait=True)
+            if found.place != self._taken:
+                self._seen.add(found.minutes)
+                await self._adopt(found.pins)
+                self._taken = found.place
+                for claim in found.claims:
+                    self._claims.hear(store, claim, me=self._name)
                 await self._beat(store)
 
     async def _pass_on(self, store: RedisStore) -> None:
@@ -229,21 +347,32 @@ class Replicas:
         """Return whether every other replica has read up to *place*, giving them time for it."""
         end = self._clock.monotonic() + _SHARE_SECONDS
         while self._clock.monotonic() < end:
-            others = await store.replicas()
-            if all(taken >= place for name, taken in others.items() if name != self._name):
+            others, _ = await store.replicas()
+            if all(beat.taken >= place for name, beat in others.items() if name != self._name):
                 return True
-            await self._clock.sleep(_ACK_LOOK_SECONDS)
+            await self._clock.sleep(_LOOK_SECONDS)
         return False
 
     async def _adopt(self, pins: Pins) -> None:
         now = self._clock.now()
-        new = {d: pin for d, pin in pins.items() if self._pins.pins.get(d) != pin and pin.until > now}
+        new = {d: pin for d, pin in pins.items() if pin.until > now and merged(self._pins.get(d), pin) is not None}
         if new:
             await self._pins.keep(new, share=False)
 
+    def _own_beat(self) -> Beat:
+        unsettled = self._weights.unsettled
+        states = self._weights.document.states
+        prepared = {name: state.identity for name, state in states.items() if name not in unsettled}
+        return Beat(
+            taken=self._taken,
+            entries=self._seen.since(0),
+            prepared={**self._prepared, **prepared},
+            policies=self._policies,
+        )
+
     async def _beat(self, store: RedisStore) -> None:
-        if not await store.beat(self._name, self._taken):
-            raise StoreAway("it has lost what was there")
+        if not await store.beat(self._name, self._own_beat()):
+            raise StoreAway(_LOST)
 
     async def _leave(self, cause: str) -> None:
         store, self._store = self._store, None
@@ -260,6 +389,17 @@ class Replicas:
         return f"<Replicas {self._name} {self._away or 'in touch'}>"
 
 
+def _missing(late: list[str], lost: Mapping[str, float]) -> str:
+    """Return for which replicas a change waits."""
+    if not lost:
+        return f"replica {', '.join(late)} has not said yet what it has in flight"
+    gone = ", ".join(f"{name} (since {timestamp(at)[:19]}Z)" for name, at in sorted(lost.items()))
+    return (
+        f"replica {gone} went without stopping in order, and what it had in flight is known only when it is back with "
+        "its data directory; --force with `set` or `rollback` goes on without it"
+    )
+
+
 def _heed_cancellation() -> None:
     """Stop a task whose cancellation the client has dropped: seen with redis-py 8.1, while it connected."""
     task = asyncio.current_task()
@@ -271,29 +411,3 @@ def _settle(batch: list[tuple[Pins, asyncio.Future[bool]]], *, told: bool) -> No
     for _, answer in batch:
         if not answer.done():
             answer.set_result(told)
-
-
-def replicas_of(settings: Settings, *, weights: Weights, pins: RetryPins, clock: Clock, entropy: Entropy) -> Replicas:
-    """Return the replica that *settings* make of this instance; raises ShareUnusable."""
-    section = settings.state
-    try:
-        url = section.redis()
-        keys = [read_key(Path(file)) for file in section.encryption_key_files]
-    except UrlUnusable as error:
-        raise ShareUnusable(f"state.url_file: {section.url_file} {error}") from None
-    except OSError as error:
-        raise ShareUnusable(f"state.encryption_key_files: {error.filename}: {error.strerror}") from None
-    if url is None or not keys:
-        raise ShareUnusable("[state] names no Redis, or no key to seal with")
-
-    async def opened() -> RedisStore:
-        # Read anew each time: a file may have been replaced meanwhile.
-        try:
-            keys = [await asyncio.to_thread(read_key, Path(file)) for file in section.encryption_key_files]
-            fresh = await asyncio.to_thread(section.redis)
-        except (OSError, UrlUnusable):
-            raise StoreAway("its URL or keys can't be read any more") from None
-        seal = Seal(keys, environment=settings.environment, entropy=entropy)
-        return RedisStore(fresh or url, ca_file=section.ca_file, environment=settings.environment, seal=seal)
-
-    return Replicas(opened, name=entropy.token_bytes(8).hex(), weights=weights, pins=pins, clock=clock)

@@ -2,66 +2,111 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from proxy.clock import Clock
-from proxy.migration.pin import PIN_SECONDS, RetryPin
-from proxy.migration.stores.pins import PinFile, Pins, pin_row, pins_of
+from proxy.keeper.worker_answers import WorkerAnswers
+from proxy.migration.in_flight import LINGER_SECONDS
+from proxy.migration.pin import PIN_SECONDS, RetryPin, merged
+from proxy.migration.pin_rows import Pins, pin_row, pins_of
+from proxy.migration.pin_table import SHARDS
+from proxy.migration.stores.pins import PinFile
 
 # What a worker that does not say that it has a pin is waited for; the one that asks waits as long.
 _TAKEN_SECONDS = 1.0
 # A line of the link with more of them would hold up a worker for longer than a millisecond.
 _PINS_IN_A_MESSAGE = 500
 
-# Sends a message to every worker that serves, and returns their names.
-Broadcast = Callable[[dict[str, Any]], Iterable[str]]
 # Returns once other replicas have pins; False if they can't be told.
 Share = Callable[[Mapping[str, RetryPin]], Awaitable[bool]]
+# Returns once every other replica has agreed that a request goes where its pin says; False if one does not.
+ShareClaim = Callable[[str, RetryPin], Awaitable[bool]]
 
 
 class RetryPins:
-    """All retry pins of this instance; *changed* is called when `problem` has.
+    """All retry pins of this instance; *changed* is called when `problem` has. *migration_of* names that of a route.
 
     `keep` and the rest belong on the loop, `keep_uncertain` in another thread.
     """
 
-    def __init__(self, file: PinFile, *, clock: Clock, broadcast: Broadcast, changed: Callable[[], None]) -> None:
-        self.pins: Pins = {}
+    def __init__(
+        self,
+        file: PinFile,
+        *,
+        clock: Clock,
+        answers: WorkerAnswers,
+        changed: Callable[[], None],
+        migration_of: Callable[[str], str] = lambda _: "",
+    ) -> None:
         self.share: Share | None = None
+        self.share_claim: ShareClaim | None = None
         self._file = file
         self._clock = clock
-        self._broadcast = broadcast
+        self._answers = answers
         self._changed = changed
+        self._migration_of = migration_of
         self._problem = file.problem
         self._loop = asyncio.get_running_loop()
         self._queue: list[tuple[Pins, asyncio.Future[bool]]] = []
         self._committing: asyncio.Task[None] | None = None
         self._confirming: set[asyncio.Task[None]] = set()
-        self._serial = 0
-        self._awaited: dict[int, tuple[set[str], asyncio.Event]] = {}
 
     @property
     def problem(self) -> str:
         """Return why pins can't be read or kept on this machine, "" if they can."""
         return self._file.problem
 
+    def __len__(self) -> int:
+        """Return how many pins there are."""
+        return len(self._file.table)
+
+    def get(self, digest: str) -> RetryPin | None:
+        """Return the pin of *digest* that holds now."""
+        with self._file.guard:
+            return self._file.table.get(digest, self._clock.now())
+
+    def open_pins(self, migration: str) -> dict[str, tuple[int, float]]:
+        """Return by side how many pins of *migration* hold, and until when the last of them does (epoch seconds).
+
+        Those of tries in flight, which nearly always end well, do not count.
+        """
+        with self._file.guard:
+            return self._file.table.open_pins(migration, self._clock.now())
+
+    def in_flight(self, migration: str) -> dict[str, tuple[int, float]]:
+        """Return, as `open_pins`, the pins of tries that are in flight still."""
+        soon = self._clock.now() + 2 * LINGER_SECONDS + 60
+        with self._file.guard:
+            return self._file.table.open_pins(migration, soon, in_flight=True)
+
+    def parts(self) -> Iterator[Pins]:
+        """Yield all pins, some thousand at a time."""
+        for shard in range(SHARDS):
+            with self._file.guard:
+                pins = dict(self._file.table.shard(shard))
+            if pins:
+                yield pins
+
     async def open(self) -> None:
         """Read what is on disk; `problem` says if that can't be done."""
-        self._take(await asyncio.to_thread(self._file.load, now=self._clock.now()))
+        await asyncio.to_thread(self._file.load, now=self._clock.now())
+        self._tell()
 
     async def look_after(self) -> None:
         """Forget what has expired, and try again what failed; to be called every second or so."""
-        now = self._clock.now()
-        held = await asyncio.to_thread(self._file.look_after, now=now)
-        found = {digest: pin for digest, pin in held.items() if digest not in self.pins}
-        self.pins = {digest: pin for digest, pin in self.pins.items() if pin.until > now} | found
-        self._forget(self._publish(found))
+        unread = bool(self.problem)
+        await asyncio.to_thread(self._file.look_after, now=self._clock.now())
+        if unread and not self.problem:
+            for message in self.messages():  # what could not be read before is new to the workers
+                self._answers.forget([self._answers.ask(message)])
         self._tell()
 
     async def keep(self, pins: Mapping[str, RetryPin], *, share: bool = True) -> bool:
         """Return once *pins*, by digest, are on disk and in every worker, if *share* in every replica; False if not."""
+        if not pins:
+            return True
         answer: asyncio.Future[bool] = self._loop.create_future()
         self._queue.append((dict(pins), answer))
         if self._committing is None:
@@ -70,6 +115,41 @@ class RetryPins:
         if share and self.share is not None:
             return await self.share(pins) and kept
         return kept
+
+    async def claim(self, worker: str, digest: str, pin: RetryPin) -> bool:
+        """Return once no process but *worker* sends the request *digest* elsewhere than where *pin* says, and it holds.
+
+        False if one may: then nothing has changed.
+        """
+        agreed = await self.agree(digest, pin, but=worker)
+        if agreed and self.share_claim is not None:
+            agreed = await self.share_claim(digest, pin)
+        if agreed:
+            return await self.keep({digest: pin})
+        self.withdraw(digest)
+        return False
+
+    async def release(self, pins: Pins) -> None:
+        """Let pins that were made for tries in flight, which have ended well, end as *pins* say."""
+        await self.keep({digest: pin for digest, pin in pins.items() if self.get(digest) is not None})
+
+    async def agree(self, digest: str, pin: RetryPin, *, but: str = "") -> bool:
+        """Ask all workers but one whether the request *digest* may go where *pin* says; they refuse it meanwhile."""
+        known = self.get(digest)
+        if known is not None and (known.side, known.upstream) != (pin.side, pin.upstream):
+            return False
+        serial = self._answers.ask({"type": "claim", "row": pin_row(digest, pin)}, also_ended=True, but=but)
+        try:
+            async with asyncio.timeout(_TAKEN_SECONDS):
+                return all(await self._answers.wait(serial))
+        except TimeoutError:
+            return False
+        finally:
+            self._answers.forget([serial])
+
+    def withdraw(self, digest: str) -> None:
+        """Let all workers forget a claim that came to nothing."""
+        self._answers.forget([self._answers.ask({"type": "unclaim", "digest": digest})])
 
     def keep_uncertain(self, exchanges: Iterable[Mapping[str, Any]]) -> None:
         """Pin what retries of *exchanges* (`records.unknown.uncertain`) must keep to; for other threads than the loop.
@@ -81,28 +161,21 @@ class RetryPins:
             # A line of a journal that no worker wrote is no reason to stop reading it.
             with contextlib.suppress(LookupError, TypeError, ValueError):
                 until = datetime.fromisoformat(one["time"]).timestamp() + PIN_SECONDS
-                pins |= pins_of([[one["retry"], one["side"], one["upstream"], until]])
-        pins = {digest: pin for digest, pin in pins.items() if not _holds(self.pins.get(digest), pin)}
+                name = self._migration_of(one["route"])
+                pins |= pins_of([[one["retry"], one["side"], one["upstream"], until, name, one["reason"]]])
+        now = self._clock.now()
+        with self._file.guard:
+            known = {digest: self._file.table.get(digest, now) for digest in pins}
+            pins = {d: pin for d, pin in pins.items() if pin.until > now and merged(known[d], pin) is not None}
         if pins:
-            self._file.keep(pins, now=self._clock.now())
+            self._file.keep(pins, now=now)
             self._loop.call_soon_threadsafe(self._found, pins)
 
-    def messages(self) -> list[dict[str, Any]]:
-        """Return what a worker that has just started must hear: all of them."""
-        return _messages(self.pins, serial=0)
-
-    def taken(self, worker: str, serial: int) -> None:
-        """Note that *worker* has the pins of the message *serial*."""
-        awaited = self._awaited.get(serial)
-        if awaited is not None:
-            awaited[0].discard(worker)
-            if not awaited[0]:
-                awaited[1].set()
-
-    def gone(self, worker: str) -> None:
-        """Wait no longer for *worker*, which has ended."""
-        for serial in tuple(self._awaited):
-            self.taken(worker, serial)
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """Yield what a worker that has just started must hear: all of them."""
+        for pins in self.parts():
+            for message in _messages(pins):
+                yield {**message, "serial": 0}
 
     def close(self) -> None:
         """Close the file, with all that was kept in it."""
@@ -117,10 +190,10 @@ class RetryPins:
                 for more, _ in batch:
                     pins |= more
                 kept = await asyncio.to_thread(self._file.keep, pins, now=self._clock.now())
-                self._take(pins)
-                confirming = self._loop.create_task(self._confirm(batch, self._publish(pins), kept=kept))
-                self._confirming.add(confirming)
-                confirming.add_done_callback(self._confirming.discard)
+                self._tell()
+                # What is kept may be more than what was asked for: another try of the same request may weigh more.
+                told = {digest: self.get(digest) or pin for digest, pin in pins.items()}
+                self._own(self._confirm(batch, self._publish(told), kept=kept), name="retry pins in all workers")
         finally:
             self._committing = None
 
@@ -129,46 +202,29 @@ class RetryPins:
         try:
             async with asyncio.timeout(_TAKEN_SECONDS):
                 for serial in serials:
-                    await self._awaited[serial][1].wait()
+                    await self._answers.wait(serial)
         except TimeoutError:
             kept = False
         finally:
-            self._forget(serials)
+            self._answers.forget(serials)
             for _, answer in batch:
                 if not answer.done():
                     answer.set_result(kept)
 
     def _publish(self, pins: Pins) -> list[int]:
         """Send *pins* to all workers; return the serials of the messages."""
-        messages = _messages(pins, serial=self._serial + 1)
-        for message in messages:
-            self._serial += 1
-            event = asyncio.Event()
-            workers = set(self._broadcast(message))
-            self._awaited[self._serial] = (workers, event)
-            if not workers:
-                event.set()
-        return [message["serial"] for message in messages]
+        return [self._answers.ask(message) for message in _messages(pins)]
 
-    def _forget(self, serials: Iterable[int]) -> None:
-        for serial in serials:
-            self._awaited.pop(serial, None)
+    def _own(self, work: Any, *, name: str) -> None:
+        task = self._loop.create_task(work, name=name)
+        self._confirming.add(task)
+        task.add_done_callback(self._confirming.discard)
 
     def _found(self, pins: Pins) -> None:
-        self._take(pins)
-        self._forget(self._publish(pins))
-        if self.share is not None:
-            sharing = self._loop.create_task(self._share_later(pins), name="retry pins of a lost worker")
-            self._confirming.add(sharing)
-            sharing.add_done_callback(self._confirming.discard)
-
-    async def _share_later(self, pins: Pins) -> None:
-        if self.share is not None:
-            await self.share(pins)
-
-    def _take(self, pins: Pins) -> None:
-        self.pins |= pins
         self._tell()
+        self._answers.forget(self._publish(pins))
+        if self.share is not None:
+            self._own(self.share(pins), name="retry pins of a lost worker")
 
     def _tell(self) -> None:
         if self._file.problem != self._problem:
@@ -176,22 +232,12 @@ class RetryPins:
             self._changed()
 
     def __repr__(self) -> str:
-        return f"<RetryPins {len(self.pins)}{' unreadable' if self.problem else ''}>"
+        return f"<RetryPins {len(self)}{' unreadable' if self.problem else ''}>"
 
 
-def _holds(known: RetryPin | None, pin: RetryPin) -> bool:
-    """Return whether the worker has asked for it itself, some moments after its exchange began."""
-    return known is not None and known.until >= pin.until and (known.side, known.upstream) == (pin.side, pin.upstream)
-
-
-def _messages(pins: Pins, *, serial: int) -> list[dict[str, Any]]:
-    """Return *pins* as the link carries them; *serial* is that of the first message, 0 if nobody waits."""
+def _messages(pins: Pins) -> list[dict[str, Any]]:
+    """Return *pins* as the link carries them."""
     rows = [pin_row(digest, pin) for digest, pin in pins.items()]
     return [
-        {
-            "type": "pins",
-            "pins": rows[at : at + _PINS_IN_A_MESSAGE],
-            "serial": serial and serial + at // _PINS_IN_A_MESSAGE,
-        }
-        for at in range(0, len(rows), _PINS_IN_A_MESSAGE)
+        {"type": "pins", "pins": rows[at : at + _PINS_IN_A_MESSAGE]} for at in range(0, len(rows), _PINS_IN_A_MESSAGE)
     ]

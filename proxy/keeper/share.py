@@ -1,9 +1,10 @@
 """What all replicas have in common, as the migrations see it."""
 
 import asyncio
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Protocol
+from typing import Any, Protocol
 
 from proxy.clock import Clock
 from proxy.entropy import Entropy
@@ -44,6 +45,21 @@ class Share(Protocol):
     def hurry(self) -> None:
         """Tell the others at once what they don't know."""
 
+    async def settled(self, states: Mapping[str, str]) -> None:
+        """Return once no other replica sends by what was in force before *states*, identities by migration.
+
+        Raises ShareAway if that can't be said now; the message tells of whom.
+        """
+
+    async def decide_by(self, *policies: Mapping[str, dict[str, Any]]) -> None:
+        """Tell the others by which policies, by migration, workers here decide, and hear by which theirs do."""
+
+    def policies(self) -> Mapping[str, list[dict[str, Any]]]:
+        """Return by migration the policies by which workers of other replicas decide, as last heard."""
+
+    async def give_up_lost(self) -> tuple[str, ...]:
+        """Wait no longer for replicas that went without leaving, and return their names; raises ShareAway."""
+
 
 class Alone:
     """No other replica."""
@@ -65,8 +81,24 @@ class Alone:
     def hurry(self) -> None:
         """Nobody is to be told."""
 
+    async def settled(self, states: Mapping[str, str]) -> None:
+        """Nobody else sends."""
 
-def share_of(settings: Settings, *, weights: Weights, pins: RetryPins, clock: Clock, entropy: Entropy) -> Share:
+    async def decide_by(self, *policies: Mapping[str, dict[str, Any]]) -> None:
+        """Nobody is to be told."""
+
+    def policies(self) -> Mapping[str, list[dict[str, Any]]]:
+        """Nobody else decides."""
+        return {}
+
+    async def give_up_lost(self) -> tuple[str, ...]:
+        """Nobody is lost."""
+        return ()
+
+
+def share_of(
+    settings: Settings, *, host: str, weights: Weights, pins: RetryPins, clock: Clock, entropy: Entropy
+) -> Share:
     """Return what [state] names; raises ShareUnusable."""
     if not settings.state.shared:
         return Alone()
@@ -75,7 +107,7 @@ def share_of(settings: Settings, *, weights: Weights, pins: RetryPins, clock: Cl
             "[state] names a Redis, and what it needs is not installed; run `pip install 'payproxy[redis]'`"
         )
     # The client is the [redis] extra.
-    share: Share = import_module("proxy.keeper.replicas").replicas_of(
-        settings, weights=weights, pins=pins, clock=clock, entropy=entropy
+    share: Share = import_module("proxy.keeper.redis_state").replicas_of(
+        settings, host=host, weights=weights, pins=pins, clock=clock, entropy=entropy
     )
     return share

@@ -1,13 +1,18 @@
 """The states of all migrations as this keeper knows them: read, written down, and agreed on with other replicas."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from proxy.clock import Clock
+from proxy.migration.former import ANY_WEIGHT, FormerSetting, left
 from proxy.migration.reconcile import reconciled
 from proxy.migration.state import NEW, Document, State, StateUnusable
 from proxy.migration.stores.file import FileStore
+
+# Of what can't be read it is not known what it was, and whenever that ends.
+_UNREAD = (FormerSetting(ANY_WEIGHT, "", 1e11, settled=False),)
 
 
 class Weights:
@@ -16,19 +21,30 @@ class Weights:
     Who changes anything holds `lock`. `unread` and `unsaved` say why the file can't be read or written, "" if it can.
     """
 
-    def __init__(self, store: FileStore, *, changed: Callable[[], None], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, store: FileStore, *, clock: Clock, changed: Callable[[], None], say: Callable[[str], None]
+    ) -> None:
         self.lock = asyncio.Lock()
         self.unread = f"{store.path} is not read yet"
         self.unsaved = ""
         self._store = store
+        self._clock = clock
         self._changed = changed
-        self._say = say
+        self.say = say
         self._document = Document()
 
     @property
     def document(self) -> Document:
         """Return all there is."""
         return self._document
+
+    @property
+    def unsettled(self) -> dict[str, tuple[FormerSetting, ...]]:
+        """Return by migration the former settings by which some process may still send a retry."""
+        found = {
+            name: tuple(one for one in former if not one.settled) for name, former in self._document.former.items()
+        }
+        return {name: former for name, former in found.items() if former}
 
     def state(self, name: str) -> State:
         """Return the state of the migration *name*: legacy, if there is none."""
@@ -51,8 +67,14 @@ class Weights:
         else:
             self.unread = ""
             # What was heard from other replicas meanwhile is no older.
-            self._document = Document(
-                states={**found.states, **self._document.states}, unshared=found.unshared | self._document.unshared
+            self._document = replace(
+                found,
+                states={**found.states, **self._document.states},
+                unshared=found.unshared | self._document.unshared,
+                former={
+                    name: left(found.former.get(name, ()), self._document.former.get(name, ()), now=self._clock.now())
+                    for name in found.former.keys() | self._document.former.keys()
+                },
             )
         self._changed()
 
@@ -91,10 +113,12 @@ class Weights:
             agreed, to_tell = (dict(theirs), dict[str, State]()) if self.unread else reconciled(self._document, theirs)
             unshared = frozenset(to_tell)
             if agreed != self._document.states or unshared != self._document.unshared:
+                former = dict(self._document.former)
                 for name, state in agreed.items():
                     if state != self.state(name):
-                        self._say(f"migration {name}: {told(state)}")
-                self._document = Document(states=agreed, unshared=unshared)
+                        self.say(f"migration {name}: {told(state)}")
+                        former[name] = self._left(name, state)
+                self._document = replace(self._document, states=agreed, unshared=unshared, former=former)
                 self._changed()
                 await self._save(self._document)
             return to_tell
@@ -106,17 +130,78 @@ class Weights:
             self._document = replace(self._document, unshared=self._document.unshared - known)
             await self._save(self._document)
 
+    def force(self, name: str, *, forced: bool) -> None:
+        """Note with the next change whether the table *name* may go in spite of its open retry pins."""
+        others = self._document.forced - {name}
+        self._document = replace(self._document, forced=others | {name} if forced else others)
+
+    async def know_routes(self, routes: Mapping[str, tuple[str, ...]]) -> None:
+        """Write down which routes each migration of the configuration in force has."""
+        document = replace(self._document, routes=routes)
+        if document != self._document:
+            self._document = document
+            await self._save(document)
+
+    async def call(self, replica: str) -> str:
+        """Return what this instance is called among replicas: *replica*, if it has no name yet."""
+        if not self._document.replica:
+            self._document = replace(self._document, replica=replica)
+            await self._save(self._document)
+        return self._document.replica
+
+    def reshape(self, names: Iterable[str], *, settled: bool) -> None:
+        """Note that the tables *names* are replaced by others, under which any request may change its side."""
+        now = self._clock.now()
+        former = {
+            name: left(
+                self._document.former.get(name, ()), [FormerSetting(ANY_WEIGHT, "", now, settled=settled)], now=now
+            )
+            for name in names
+        }
+        self._document = replace(self._document, former={**self._document.former, **former})
+
+    def settle(self, former: Mapping[str, tuple[FormerSetting, ...]]) -> None:
+        """Note that no process sends a retry by the settings *former* any more, as `unsettled` gave them."""
+        now = self._clock.now()
+        settled = {
+            name: left(
+                (replace(one, settled=True) if one in former.get(name, ()) else one for one in all_), (), now=now
+            )
+            for name, all_ in self._document.former.items()
+        }
+        if settled != self._document.former:
+            self._document = replace(self._document, former=settled)
+            self._changed()
+
     def for_workers(self, names: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return what workers must know of the migrations *names* and of all others that there are."""
         states = {name: self.state(name) for name in self._document.states.keys() | names.keys()}
         return {
-            name: {"weight": state.weight, "version": state.version, "guard_pinned": list(state.held)}
+            name: {
+                "weight": state.weight,
+                "version": state.version,
+                "guard_pinned": list(state.held),
+                "former": [one.row() for one in (_UNREAD if self.unread else self._document.former.get(name, ()))],
+            }
             for name, state in states.items()
         }
 
     def _with(self, name: str, state: State, *, unshared: bool) -> Document:
         others = self._document.unshared - {name}
-        return Document(states={**self._document.states, name: state}, unshared=others | {name} if unshared else others)
+        return replace(
+            self._document,
+            states={**self._document.states, name: state},
+            unshared=others | {name} if unshared else others,
+            former={**self._document.former, name: self._left(name, state)},
+        )
+
+    def _left(self, name: str, state: State) -> tuple[FormerSetting, ...]:
+        """Return the former settings of the migration *name* once *state* is in force."""
+        before, now = self.state(name), self._clock.now()
+        new = [FormerSetting(0, caller, now, settled=False) for caller in {*before.held} ^ {*state.held}]
+        if before.weight != state.weight:
+            new.append(FormerSetting(before.weight, "", now, settled=False))
+        return left(self._document.former.get(name, ()), new, now=now)
 
     async def _save(self, document: Document) -> None:
         if self.unread:

@@ -109,6 +109,12 @@ class Workers:
             if worker.process.returncode is None:
                 worker.process.kill()
 
+    def kill_worker(self, name: str) -> None:
+        """End the worker *name* at once, if it is one of these."""
+        for worker in self._alive.values():
+            if worker.name == name and worker.process.returncode is None:
+                worker.process.kill()
+
     def broadcast(self, message: dict[str, Any]) -> list[str]:
         """Send *message* to every worker that serves, and return their names."""
         told = [worker for worker in self._alive.values() if worker.state is not WorkerState.STARTING]

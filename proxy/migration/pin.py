@@ -2,30 +2,66 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Final
 
 from proxy.migration.side import Side
 
 # As long as the bank is trusted to recognise a key that it has seen.
 PIN_SECONDS: Final = 24 * 3600
+# 64 bits: of two million pins at once, two have the same digest once in ten million days.
+DIGEST_DIGITS: Final = 16
 
 # What callers name a request by, the best first: the bank deduplicates by Idempotency-Key, else by a request id.
 RETRY_HEADERS: Final = (b"idempotency-key", b"request-id", b"requestid", b"x-request-id")
 
 
+class Reason(StrEnum):
+    """Why there is a pin; the later ones weigh more."""
+
+    IN_FLIGHT = "in_flight"  # the side changed while the try was under way; it has ended well since, or will be known
+    ANSWERED = "answered"  # the bank answered with a 5xx: of uncertain ends the least likely to be a payment
+    UNKNOWN = "unknown"
+
+
+_WEIGHTS: Final = (Reason.IN_FLIGHT, Reason.ANSWERED, Reason.UNKNOWN)
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPin:
-    """A try of a request went to *upstream* on *side*, and how it ended is not certain; *until* in epoch seconds."""
+    """A try of a request went to *upstream* on *side*, and how it ended is not certain; *until* in epoch seconds.
+
+    *migration* is "" where an older payproxy made the pin.
+    """
 
     side: Side
     upstream: str
     until: float
+    migration: str = ""
+    reason: Reason = Reason.UNKNOWN
+
+
+def merged(known: RetryPin | None, pin: RetryPin) -> RetryPin | None:
+    """Return what is to be kept of *pin* where *known* is kept, None if that says as much.
+
+    Ends are whole seconds in what is kept. The end of a try in flight replaces an earlier one of its kind.
+    """
+    if known is None or (known.side, known.upstream) != (pin.side, pin.upstream):
+        return pin
+    more = _WEIGHTS.index(pin.reason) - _WEIGHTS.index(known.reason)
+    if more < 0:
+        return None
+    if not more and pin.reason is not Reason.IN_FLIGHT and pin.until < known.until:
+        return None
+    if not more and abs(pin.until - known.until) < 1 and pin.migration == known.migration:
+        return None
+    return replace(pin, until=max(pin.until, known.until)) if more else pin
 
 
 def retry_digest(migration: str, caller: str, key: str) -> str:
-    """Return 32 hex digits for the request that *caller* calls *key*; the key itself is never kept."""
-    return hashlib.sha256(f"{migration}\0{caller}\0{key}".encode()).hexdigest()[:32]
+    """Return 16 hex digits for the request that *caller* calls *key*; the key itself is never kept."""
+    return hashlib.sha256(f"{migration}\0{caller}\0{key}".encode()).hexdigest()[:DIGEST_DIGITS]
 
 
 def retry_key(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -25,7 +25,8 @@ class Policy:
     """How a migration spreads its requests.
 
     *sticky* names the key: "caller", "request" (for *methods* only) or "header:NAME"; *pinned* callers have their side
-    by configuration. *fallback* lets legacy serve where the modern token is not at hand or was refused.
+    by configuration. *fallback* lets legacy serve where the modern token is not at hand or was refused. *sides* names
+    the credentials and upstreams of both sides: a table in which they differ is another one.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Policy:
     methods: frozenset[str]
     pinned: Mapping[str, Side]
     fallback: bool
+    sides: str = ""
 
     @property
     def sticky_header(self) -> str:

@@ -1,10 +1,13 @@
 """What is known of a migration: its weight, who set it when and why, and how it is written down. No I/O."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
+
+from proxy.migration.former import FormerSetting, former_of
 
 # The form of what is written; one that is higher was written by a later payproxy, and may mean something else.
 FORMAT = 1
@@ -52,6 +55,11 @@ class State:
         return Phase.LEGACY if self.weight == 0 else Phase.MODERN if self.weight == FULL else Phase.RAMP
 
     @property
+    def identity(self) -> str:
+        """Return by what replicas know that they mean the same state: two may have made one version each."""
+        return hashlib.sha256(json.dumps(_plain(self)).encode()).hexdigest()[:16]
+
+    @property
     def last_good(self) -> int:
         """Return the weight that a rollback goes to: the last one without a breach, 0 if there is none."""
         return self.steps[-1] if self.steps else 0
@@ -79,16 +87,34 @@ NEW = State()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """All migrations that there ever were here, by name; *unshared* are those whose state other replicas don't know."""
+    """All migrations that there ever were here, by name; *unshared* are those whose state other replicas don't know.
+
+    *former* are their settings of the last 24 h, *routes* the names of the routes that each had in the file last. The
+    tables of those that are *forced* may go away in spite of their open retry pins.
+    *replica* names this instance to the others, for as long as its data directory lives.
+    """
 
     states: Mapping[str, State] = field(default_factory=dict)
     unshared: frozenset[str] = frozenset()
+    former: Mapping[str, tuple[FormerSetting, ...]] = field(default_factory=dict)
+    routes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    forced: frozenset[str] = frozenset()
+    replica: str = ""
 
 
 def encode(document: Document) -> bytes:
     """Return *document* as people can read it too."""
     states = {name: _plain(state) for name, state in sorted(document.states.items())}
-    value = {"format": FORMAT, "migrations": states, "unshared": sorted(document.unshared)}
+    value = {
+        "format": FORMAT,
+        "migrations": states,
+        "unshared": sorted(document.unshared),
+        # An earlier payproxy, which may be another replica, passes over the rest.
+        "former": {name: [one.row() for one in former] for name, former in sorted(document.former.items())},
+        "routes": {name: list(routes) for name, routes in sorted(document.routes.items())},
+        "forced": sorted(document.forced),
+        "replica": document.replica,
+    }
     return json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
@@ -105,7 +131,20 @@ def decode(data: bytes) -> Document:
     states, unshared = value.get("migrations"), value.get("unshared", [])
     if not isinstance(states, dict) or not _are_texts(unshared):
         raise StateUnusable("it is not what payproxy writes: it has no migrations")
-    return Document(states={name: _state(name, one) for name, one in states.items()}, unshared=frozenset(unshared))
+    former, routes, replica = value.get("former", {}), value.get("routes", {}), value.get("replica", "")
+    try:
+        return Document(
+            states={name: _state(name, one) for name, one in states.items()},
+            unshared=frozenset(unshared),
+            former={name: former_of(rows) for name, rows in former.items()},
+            routes={name: _texts(names) for name, names in routes.items()},
+            forced=frozenset(_texts(value.get("forced", []))),
+            replica=_texts([replica])[0],
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, StateUnusable):
+            raise
+        raise StateUnusable("it is not what payproxy writes: its former settings can't be understood") from None
 
 
 def _plain(state: State) -> dict[str, Any]:
@@ -148,6 +187,12 @@ def _state(name: str, value: Any) -> State:
 def _is_weight(value: Any) -> bool:
     # type() and not isinstance(): True is an int too.
     return type(value) is int and 0 <= value <= FULL
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not _are_texts(value):
+        raise ValueError("no texts")
+    return tuple(value)
 
 
 def _are_texts(value: Any) -> bool:

@@ -93,6 +93,13 @@ class Merger:
             self._drop(worker)
         return complete
 
+    def pin_in_flight(self) -> bool:
+        """Tell *uncertain* what workers of an earlier keeper have in flight; return whether any of them lives."""
+        found = [one for tail in self._tails.values() for one in tail.in_flight()]
+        if found:
+            self._uncertain(found)
+        return any(tail.worker_lives() for tail in self._tails.values() if not tail.ended)
+
     def _read(self, listed: dict[str, list[int]]) -> tuple[list[bytes], bool]:
         """Return new records of all journals that can be read, and whether those are all there are in them now."""
         records: list[bytes] = []

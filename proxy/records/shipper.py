@@ -24,6 +24,8 @@ Result = TypeVar("Result")
 POLL_SECONDS = 0.2
 IDLE_POLL_SECONDS = 0.25
 FAILED_POLL_SECONDS = 1.0
+# A worker whose keeper is gone writes no intent with a retry key later than half of this after it (migration/board.py).
+ORPHAN_SECONDS = 1.0
 # Read, chained and written at once is what a processor's cache holds (tail.MOST_BYTES_AT_ONCE); so often before sinks
 # are told.
 MOST_AT_ONCE = 4
@@ -121,13 +123,20 @@ class Shipper:
             await self._end()
 
     async def begin(self) -> None:
-        """Read what an earlier run left in the journals; `caught_up` says whether that, or a later try, went well."""
-        await self._pump()
+        """Read what an earlier run left in the journals; `caught_up` says whether that, or a later try, went well.
 
-    async def worker_ended(self, worker: str) -> None:
-        """Complete what the ended *worker* had in flight as "unknown"."""
-        self._merger.end(worker)
+        Its workers may live on for a while, to end what they have in flight: that is read too.
+        """
         await self._pump()
+        if await self._in_thread(self._merger.pin_in_flight):
+            await self._clock.sleep(ORPHAN_SECONDS)
+            await self._pump()
+            await self._in_thread(self._merger.pin_in_flight)
+
+    async def worker_ended(self, worker: str) -> bool:
+        """Complete what the ended *worker* had in flight as "unknown"; return whether its journal could be read."""
+        self._merger.end(worker)
+        return await self._pump() and self._merger.trouble is None
 
     async def close(self, *, patience: float = 2.0) -> None:
         """Ship what there is, giving sinks *patience* seconds, and let `run` return; what is left is kept for later."""

@@ -100,11 +100,15 @@ class JournalTail:
 
     def unknown(self) -> list[bytes]:
         """Return records that say "unknown" for all open intents: to be asked when the worker has ended."""
-        self._uncertain += [found for intents in self._open.values() if (found := uncertain(intents[-1]))]
+        self._uncertain += self.in_flight()
         records = [record for intents in self._open.values() for record in unknown_records(intents)]
         self._open.clear()
         self._carried.clear()
         return records
+
+    def in_flight(self) -> list[dict[str, Any]]:
+        """Return what is known of exchanges with an intent and no record, as `take_uncertain` does."""
+        return [found for intents in self._open.values() if (found := uncertain(intents[-1]))]
 
     def take_uncertain(self) -> list[dict[str, Any]]:
         """Return, once, what was read since of exchanges whose retry must go where they went (`unknown.uncertain`)."""

@@ -79,7 +79,11 @@ def uncertain(text: bytes) -> dict[str, Any] | None:
             ended_well = sent == Sent.YES and told["status"] < 500 and not (told["caller_left"] or told["code"])
             if sent == Sent.NO or ended_well:
                 return None
-        return {name: told[name] for name in ("retry", "side", "upstream", "time")}
+        found = {name: told[name] for name in ("retry", "side", "upstream", "time", "route")}
+        # What an intent alone tells of, or was cut short or not heard, may have been done.
+        answered = told["kind"] == "exchange" and told["sent_upstream"] == Sent.YES and told["status"] >= 500
+        certain = answered and not (told["caller_left"] or told["code"])
+        return found | {"reason": "answered" if certain else "unknown"}
     except (ValueError, KeyError, TypeError):
         return None
 

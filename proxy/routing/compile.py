@@ -88,6 +88,7 @@ def policy_of(values: MigrationValues) -> Policy:
             **dict.fromkeys(values.pinned_modern, Side.MODERN),
         },
         fallback=values.fallback,
+        sides=" to ".join(f"{one.credential}@{one.upstream}" for one in (values.legacy, values.modern)),
     )
 
 

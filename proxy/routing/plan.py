@@ -6,7 +6,8 @@ from typing import Final
 from proxy.account import Chosen
 from proxy.callers.caller import Caller
 from proxy.errors import BadRequest, CallerNotAllowed, NoRoute, ProxyError, SideUnknown
-from proxy.migration.board import MigrationBoard
+from proxy.migration.board import SOON_OVER, MigrationBoard
+from proxy.migration.former import Keyed
 from proxy.migration.pin import retry_digest, retry_key
 from proxy.migration.side import Choice, Policy, Side, choose_side
 from proxy.routing.head import RequestHead
@@ -15,9 +16,9 @@ from proxy.routing.table import Route, RouteMigration, RouteSide, RouteTable, re
 from proxy.routing.target import Target
 from proxy.settings.methods import SAFE_METHODS
 
-# Seconds until a caller may ask again whether its retry can be told apart: while pins can't be read, and while one
+# Seconds until a caller may ask again whether its retry can be told apart: while a side changes, and while a pin
 # names an upstream that its side has no more, which only an operator or the end of the pin changes.
-_PINS_UNREADABLE_RETRY: Final = 2
+_SIDE_UNKNOWN_RETRY: Final = 1
 _UPSTREAM_GONE_RETRY: Final = 60
 # An enum's member costs a call each time it is looked up in its class.
 _LEGACY: Final = Side.LEGACY
@@ -28,16 +29,23 @@ class Plan:
     """What will be done: *target* goes to *origin* with a token for *token_key*; *why* says how the side came about.
 
     *way* is where it goes, *start* the first lines of what is sent there. *fallback* is what to do where the modern
-    token is not at hand or was refused, *retry* names the request for a retry pin, "" where it needs none. *chosen* is
-    all that as records tell it.
+    token is not at hand or was refused, *keyed* what a retry of the request is known by, None where it needs no pin.
+    *chosen* is all that as records tell it.
     """
 
     __slots__ = (
-        "chosen", "fallback", "origin", "retry", "route", "side", "start", "target", "token_key", "way", "why",
+        "chosen", "fallback", "keyed", "origin", "route", "side", "start", "target", "token_key", "way", "why",
     )  # fmt: skip
 
     def __init__(
-        self, route: Route, way: "_Way", *, side: str, why: str, fallback: "Plan | None" = None, retry: str = ""
+        self,
+        route: Route,
+        way: "_Way",
+        *,
+        side: str,
+        why: str,
+        fallback: "Plan | None" = None,
+        keyed: Keyed | None = None,
     ) -> None:
         there = way.side
         self.route = route
@@ -48,7 +56,7 @@ class Plan:
         self.side = side
         self.why = why
         self.fallback = fallback
-        self.retry = retry
+        self.keyed = keyed
         self.start = way.start
         key = there.token_key
         self.chosen = Chosen(
@@ -85,13 +93,13 @@ class _Ways:
     state: tuple[int, bool] | None = None
     known: Choice | None = None
 
-    def plan(self, side: Side, why: str, *, fallback: Plan | None, retry: str) -> Plan:
+    def plan(self, side: Side, why: str, *, fallback: Plan | None, keyed: Keyed | None) -> Plan:
         """Return the plan for *side*."""
         if side is _LEGACY:
             way = self.legacy = self.legacy or _way(self.method, self.target, self.route, self.migration.legacy)
         else:
             way = self.modern = self.modern or _way(self.method, self.target, self.route, self.migration.modern)
-        return Plan(self.route, way, side=side, why=why, fallback=fallback, retry=retry)
+        return Plan(self.route, way, side=side, why=why, fallback=fallback, keyed=keyed)
 
 
 def plan(
@@ -167,12 +175,15 @@ def _of_side(
     both: _Ways, head: RequestHead, caller: Caller, board: MigrationBoard, *, request_id: str, now: float
 ) -> Plan:
     policy = both.migration.policy
-    retry, pinned = "", None
+    header = _sticky_value(policy, head.passed)
+    keyed: Keyed | None = None
+    pinned: Side | None = None
     if head.method not in SAFE_METHODS:  # a retry of those can't do anything a second time, so it needs no pin
         named = retry_key([(line.name, line.value) for line in head.passed])
         if named:
-            retry = retry_digest(policy.name, caller.name, named)
-            pinned = _pinned_side(both, board, retry, now)
+            digest = retry_digest(policy.name, caller.name, named)
+            keyed = Keyed(digest=digest, caller=caller.name, method=head.method, header=header)
+            pinned = _earlier_side(both, board, digest, now)
     state = (board.weight(policy.name), board.guard_pinned(policy.name, caller.name))
     # Where the caller alone decides, the choice stays until weight or guard change; making it costs 2 us.
     choice = both.known if pinned is None and state == both.state else None
@@ -182,41 +193,51 @@ def _of_side(
             weight=state[0],
             caller=caller.name,
             method=head.method,
-            header=_sticky_value(policy, head.passed),
-            request_id=request_id,
+            header=header,
+            # A retry has another id: what decides must be the same for it.
+            request_id=request_id if keyed is None else keyed.digest,
             guard_pinned=state[1],
             retry=pinned,
         )
         if pinned is None and policy.sticky == "caller":
             both.state, both.known = state, choice
+    if keyed is not None:
+        _check_side(board, policy, keyed, choice.side, now, pinned=pinned is not None)
     fallback = None
     if choice.side is _MODERN and policy.fallback and pinned is None:
         # Not where an earlier try may be known under modern's client id: legacy could do it a second time.
         why = f"fallback from modern ({choice.why})"
-        fallback = both.plan(_LEGACY, why, fallback=None, retry=retry)
-    return both.plan(choice.side, choice.why, fallback=fallback, retry=retry)
+        fallback = both.plan(_LEGACY, why, fallback=None, keyed=keyed)
+    return both.plan(choice.side, choice.why, fallback=fallback, keyed=keyed)
 
 
-def _pinned_side(both: _Ways, board: MigrationBoard, retry: str, now: float) -> Side | None:
-    """Return where an earlier try of the request *retry* went, None if there was none; raises SideUnknown."""
-    name = both.migration.policy.name
-    pin = board.retry_pin(retry, now)
-    if pin is None:
-        if not board.readable and (board.moved(name) or not board.heard):
-            raise SideUnknown(
-                "Whether an earlier try of this request went to another side can't be told now; nothing was sent.",
-                cause=f"the retry pins of migration {name} can't be read",
-                retry_after=_PINS_UNREADABLE_RETRY,
-            )
+def _earlier_side(both: _Ways, board: MigrationBoard, digest: str, now: float) -> Side | None:
+    """Return where an earlier try of the request *digest* went, None if that is not known; raises SideUnknown."""
+    earlier = board.earlier_try(digest, now)
+    if earlier is None:
         return None
-    side = both.migration.legacy if pin.side is _LEGACY else both.migration.modern
-    if pin.upstream != side.upstream:
+    pinned, upstream = earlier
+    side = both.migration.legacy if pinned is _LEGACY else both.migration.modern
+    if upstream != side.upstream:
         raise SideUnknown(
             "An earlier try of this request went to an upstream that this route has no more; nothing was sent.",
-            cause=f"pinned to {pin.side} at {pin.upstream}, which is now {side.upstream}",
+            cause=f"pinned to {pinned} at {upstream}, which is now {side.upstream}",
             retry_after=_UPSTREAM_GONE_RETRY,
         )
-    return pin.side
+    return pinned
+
+
+def _check_side(board: MigrationBoard, policy: Policy, keyed: Keyed, side: Side, now: float, *, pinned: bool) -> None:
+    """Raise SideUnknown if an earlier try may have gone to another side than *side*; *pinned*: it is known."""
+    doubt = board.claim_doubt(keyed.digest, now) if pinned else board.doubt(policy, keyed, side=side, now=now)
+    if doubt:
+        error = SideUnknown(
+            "Whether an earlier try of this request went to another side can't be told now; nothing was sent.",
+            cause=f"migration {policy.name}: {doubt}",
+            retry_after=_SIDE_UNKNOWN_RETRY,
+        )
+        error.soon = doubt in SOON_OVER
+        raise error
 
 
 def _sticky_value(policy: Policy, headers: list[HeaderLine]) -> str | None:

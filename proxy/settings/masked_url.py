@@ -11,7 +11,7 @@ from proxy.settings.fields import unacceptable
 MAX_URL_FILE_BYTES = 8192
 
 _PASSWORD = re.compile(r"(?<=://)([^:/?#]*):(.*)@", re.DOTALL)
-_SECRET_PARAMETERS = re.compile(r"(?<=[?&])((?:ssl)?password)=[^&]*", re.IGNORECASE)
+_SECRET_PARAMETERS = re.compile(r"(?<=[?&])((?:ssl|sentinel_)?password)=[^&]*", re.IGNORECASE)
 
 
 class UrlUnusable(ValueError):

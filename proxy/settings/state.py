@@ -11,6 +11,7 @@ from proxy.settings.address import is_host, is_loopback
 from proxy.settings.fields import PathText, PathTexts
 from proxy.settings.masked_url import MaskedUrl
 from proxy.settings.section import Section
+from proxy.settings.sentinel import SentinelUrl
 
 _SCHEMES = frozenset({"redis", "rediss"})
 
@@ -19,7 +20,10 @@ class StateUrl(MaskedUrl):
     """A URL of a Redis, or "" for none."""
 
     __slots__ = ()
-    FIX = "write it like rediss://HOST:6379/0; redis:// is for loopback only"
+    FIX = (
+        "write it like rediss://HOST:6379/0 or rediss+sentinel://HOST:26379,HOST:26379/SERVICE/0; redis:// is for "
+        "loopback only"
+    )
 
     @classmethod
     def fault(cls, text: str) -> str:
@@ -28,6 +32,8 @@ class StateUrl(MaskedUrl):
             return ""
         if not text.isprintable() or " " in text:
             return "the URL has a blank or a control character"
+        if "+sentinel://" in text:
+            return _sentinel_fault(text)
         try:
             split = urlsplit(text)
             host, port, database = split.hostname or "", split.port, split.path.strip("/")
@@ -45,6 +51,20 @@ class StateUrl(MaskedUrl):
         return next((words for there, words in faults if there), "")
 
 
+def _sentinel_fault(text: str) -> str:
+    try:
+        url = SentinelUrl.of(text)
+    except ValueError as error:
+        return f"the URL has {error}"
+    if url is None:
+        return "the URL is none of a Redis"
+    if not all(is_host(host) for host, _ in url.addresses):
+        return "the URL names no server"
+    if not url.tls and not all(is_loopback(host) for host, _ in url.addresses):
+        return "the password and the state's changes would go over the network in the clear"
+    return ""
+
+
 StateText = Annotated[StateUrl, PlainValidator(StateUrl.of), PlainSerializer(str), WithJsonSchema({"type": "string"})]
 
 
@@ -54,7 +74,8 @@ class StateSection(Section):
     url: StateText = Field(
         "",
         validate_default=True,
-        description='rediss://HOST:PORT/N shared by replicas, redis:// on loopback only; "" = this machine only',
+        description="rediss://HOST:PORT/N or rediss+sentinel://HOST:PORT,HOST:PORT/SERVICE/N, shared by replicas; "
+        'redis:// and redis+sentinel:// on loopback only; "" = this machine only',
     )
     url_file: PathText = Field("", description="file with the URL, mode 0600: for one with a password")
     ca_file: PathText = Field("", description="private CA of the Redis; verification can't be turned off")

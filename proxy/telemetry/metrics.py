@@ -231,6 +231,12 @@ def _gauges(status: Status) -> Iterator[Metric]:
         {(sink,): [count] for sink, count in status.log_dropped},
     )
     yield _gauge(
+        "payproxy_migration_retry_pins",
+        "Retry pins that hold: requests whose outcome is not certain, which a retry follows to its side.",
+        ("migration",),
+        (((one.name,), float(one.retry_pins)) for one in status.migrations),
+    )
+    yield _gauge(
         "payproxy_migration_weight_ratio",
         "Share of a migration that is on the modern side, 0 to 1.",
         ("migration",),

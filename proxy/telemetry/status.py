@@ -84,7 +84,9 @@ class MigrationStatus:
     """A migration at one instant: *weight* of 100 callers are on modern; *when* it was set, in epoch seconds.
 
     *phase* is legacy, ramp or modern. *last_good* is where a rollback goes; *guard_pinned* are the callers that the
-    guard keeps on legacy. A side's token is at hand if requests could be sent with it now; *modern_tokens* say more.
+    guard keeps on legacy. *retry_pins* counts those that hold. *unsettled* says what is waited for until the last
+    change is certain, *unsaved* and *unshared* why it is not on disk or not told to other replicas, "" if all is well.
+    A side's token is at hand if requests could be sent with it now; *modern_tokens* say more.
     """
 
     name: str
@@ -97,6 +99,10 @@ class MigrationStatus:
     last_good: int
     guard_pinned: tuple[str, ...] = ()
     finished: bool = False
+    retry_pins: int = 0
+    unsettled: str = ""
+    unsaved: str = ""
+    unshared: str = ""
     legacy_token_at_hand: bool = False
     modern_token_at_hand: bool = False
     modern_tokens: tuple[TokenStatus, ...] = ()

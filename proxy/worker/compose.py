@@ -18,7 +18,7 @@ from proxy.forwarding.reception import Reception
 from proxy.migration.board import MigrationBoard
 from proxy.records.body_hmac import body_digest, read_body_key
 from proxy.records.own_file import read_key
-from proxy.routing.compile import route_table
+from proxy.routing.compile import policy_of, route_table
 from proxy.routing.head import LOOPBACK_NAMES, HeadLimits
 from proxy.settings.snapshot import ServerValues, Snapshot, UpstreamValues
 from proxy.tokens.board import Board
@@ -60,8 +60,8 @@ def gateway_of(
         ),
         table=table,
         admission=Admission(max_requests=server.max_requests, body_memory=server.body_memory_bytes, clock=clock),
-        migrations=MigrationBoard(),
-        shift=shift or WorkerShift(send=send, clock=clock),
+        migrations=MigrationBoard({one.name: policy_of(one) for one in snapshot.migrations}),
+        shift=shift or WorkerShift(send=send),
         board=Board(table.origins(), clock=clock, send=send),
         pools={values.name: Pool(_upstream(values), clock=clock) for values in snapshot.upstreams},
         intents=ledger,

@@ -48,7 +48,7 @@ class Worker:
         self._handed_over = False
         self._gateway: Gateway | None = None
         self.link = Link(hear=self._hear, lost=self._keeper_is_gone)
-        self._shift = WorkerShift(send=self.link.send, clock=clock)
+        self._shift = WorkerShift(send=self.link.send)
 
     async def run(self) -> None:
         """Serve until told to drain, then end what is in flight."""
@@ -129,10 +129,19 @@ class Worker:
 
     def _heed(self, gateway: Gateway, message: dict[str, Any]) -> None:
         kind = message["type"]
+        board, now = gateway.migrations, self._clock.now()
         if kind in {"migrations", "pins"}:
-            gateway.migrations.hear(message)
-            if kind == "pins" and message["serial"]:
-                self.link.send({"type": "pins_taken", "serial": message["serial"]})
+            board.hear(message, now)
+            if message["serial"]:
+                value = board.moving(now) if kind == "migrations" else None
+                self.link.send({"type": "taken", "serial": message["serial"], "value": value})
+            self._shift.changed()
+        elif kind == "claim":
+            agreed = board.answer_claim(message["row"], now)
+            self.link.send({"type": "taken", "serial": message["serial"], "value": agreed})
+        elif kind == "unclaim":
+            board.drop_claim(message["digest"])
+            self._shift.changed()
         else:
             gateway.board.hear(message)
 
@@ -144,6 +153,7 @@ class Worker:
             self._greeted.set_result(False)
         if self._gateway is not None:
             self._gateway.board.abandon()
+            self._gateway.migrations.orphaned(self._clock.monotonic())
         if not self._order.done():
             self._order.set_result(None)
 

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from proxy.clock import Clock
-from proxy.migration.pin import PIN_SECONDS
+from proxy.migration.pin import RetryPin
+from proxy.migration.pin_rows import pin_row
 from proxy.migration.row import MigratedRow
 
 # Bounds what a caller waits for its answer so that its next try finds the pin everywhere.
@@ -19,36 +19,62 @@ _NOTABLE = frozenset({"refused", "failed", "forbidden", "client_error"})
 class WorkerShift:
     """One worker's; *send* takes messages for the keeper."""
 
-    def __init__(self, *, send: Callable[[dict[str, Any]], None], clock: Clock) -> None:
+    def __init__(self, *, send: Callable[[dict[str, Any]], None]) -> None:
         self._send = send
-        self._clock = clock
         self._answers: dict[int, asyncio.Future[bool]] = {}
         self._asked = 0
+        self._waiting: list[asyncio.Future[bool]] = []
         self._rows: list[MigratedRow] = []
         self._batch: asyncio.TimerHandle | None = None
         self._abandoned = False
 
-    async def keep(self, digest: str, side: str, upstream: str) -> bool:
-        """Return once the exchange's retry key is pinned to *side* and *upstream*, on disk and in every worker.
+    async def keep(self, digest: str, pin: RetryPin) -> bool:
+        """Return once *pin* is on disk and in every process, so that retries of its exchange find it.
 
         False if that can't be done in a second: pins count as unreadable then until it can.
         """
+        return await self._ask("pin", pin_row(digest, pin))
+
+    async def claim(self, digest: str, pin: RetryPin) -> bool:
+        """Return once every process has agreed that requests with this digest go where *pin* says; False if not."""
+        return await self._ask("claim", pin_row(digest, pin))
+
+    async def news(self, seconds: float) -> None:
+        """Return once `changed` was called, or *seconds* have passed."""
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[bool] = loop.create_future()
+        self._waiting.append(waiting)
+        timer = loop.call_later(seconds, _give_up, waiting)
+        try:
+            await waiting
+        finally:
+            timer.cancel()
+
+    def changed(self) -> None:
+        """Let those go on who wait for news: the keeper has said something of migrations."""
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            _give_up(one)
+
+    def release(self, digest: str, pin: RetryPin) -> None:
+        """Let *pin*, which ends soon, take the place of one that was made while its exchange was in flight."""
+        self._send({"type": "release", "row": pin_row(digest, pin)})
+
+    async def _ask(self, kind: str, row: list[Any]) -> bool:
         if self._abandoned:
             return False
         self._asked += 1
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._answers[self._asked] = answer
-        until = self._clock.now() + PIN_SECONDS
-        self._send(
-            {"type": "pin", "ask": self._asked, "digest": digest, "side": side, "upstream": upstream, "until": until}
-        )
         asked = self._asked
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bool] = loop.create_future()
+        self._answers[asked] = answer
+        self._send({"type": kind, "ask": asked, "row": row})
+        # Not asyncio.timeout, which needs a task: requests are driven without one.
+        timer = loop.call_later(KEEP_SECONDS, _give_up, answer)
         try:
-            async with asyncio.timeout(KEEP_SECONDS):
-                return await answer
-        except TimeoutError:
-            return False
+            return await answer
         finally:
+            timer.cancel()
             self._answers.pop(asked, None)
 
     def ended(self, row: MigratedRow) -> None:
@@ -77,6 +103,7 @@ class WorkerShift:
     def abandon(self) -> None:
         """Let nobody wait any longer: the keeper is gone."""
         self._abandoned = True
+        self.changed()
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_result(False)
@@ -84,3 +111,8 @@ class WorkerShift:
 
     def __repr__(self) -> str:
         return f"<WorkerShift {len(self._answers)} asked, {len(self._rows)} rows>"
+
+
+def _give_up(answer: asyncio.Future[bool]) -> None:
+    if not answer.done():
+        answer.set_result(False)

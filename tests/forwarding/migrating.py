@@ -27,9 +27,9 @@ class Moving:
     legacy: Bank
     modern: Bank
 
-    def state(self, weight: int, *, version: int = 1, readable: bool = True) -> None:
-        """Let the worker hear of *weight*."""
-        states = {MIGRATION: {"weight": weight, "version": version, "guard_pinned": []}}
+    def state(self, weight: int, *, version: int = 1, readable: bool = True, former: Sequence[Any] = ()) -> None:
+        """Let the worker hear of *weight*, and of the *former* settings of the last 24 h."""
+        states = {MIGRATION: {"weight": weight, "version": version, "guard_pinned": [], "former": list(former)}}
         self.it.gateway.migrations.hear({"type": "migrations", "states": states, "readable": readable})
 
     def key(self, side: str) -> str:
@@ -49,7 +49,7 @@ class Moving:
     @property
     def pins(self) -> list[tuple[str, str]]:
         """Return side and upstream of the retry pins that the keeper was asked for."""
-        return [(one["side"], one["upstream"]) for one in self.it.keeper.heard if one["type"] == "pin"]
+        return [(one["row"][1], one["row"][2]) for one in self.it.keeper.heard if one["type"] == "pin"]
 
     async def rows(self, count: int) -> list[Row]:
         """Return what was told of exchanges, without the time, once *count* rows have come."""

@@ -235,7 +235,8 @@ async def test_a_listed_answer_is_a_refusal_too(tmp_path: Path) -> None:
     listed = RemintValues(status=403, body="GCA-001")
     steps = [says(answer(403, body=b"GCA-001")), says(answer(403, body=b"GCA-002"))]
     async with moving(tmp_path, modern=steps, route={"remint_on": (listed,)}) as moved:
-        assert [(await ask(moved.it.port, POST)).status for _ in range(2)] == [200, 403]
+        both = [post(b"/open/pay", b"Idempotency-Key: %d" % number) for number in range(2)]
+        assert [(await ask(moved.it.port, one)).status for one in both] == [200, 403]
         assert moved.sends == (1, 2)
 
 
@@ -285,8 +286,9 @@ async def test_a_modern_token_that_is_refused_again_is_replaced_ever_more_slowly
     """The keeper is told of each token once that it did not help, and once that the next one did."""
     modern = [says(REFUSED), says(REFUSED), says(REFUSED), says(OK), says(OK)]
     async with moving(tmp_path, modern=modern) as moved:
-        for _ in modern:
-            assert (await ask(moved.it.port, POST)).status == 200
+        for number in range(len(modern)):
+            one = post(b"/open/pay", b"Idempotency-Key: %d" % number)
+            assert (await ask(moved.it.port, one)).status == 200
 
         assert moved.sends == (3, 5)
         assert moved.refused("modern") == [1, 2, 3]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.forwarding.migrating import Moving, moving, token
+from tests.forwarding.migrating import MIGRATION, Moving, moving, token
 from tests.forwarding.support import REFUSED, agrees, answer, bearer, callers_are, intents, post, recorded
 from tests.upstream.support import OK, Peer, Step, eventually, says, says_and_closes, says_and_resets, says_nothing
 from tests.worker.wire import Reply, Wire, ask, request, wire
@@ -54,10 +54,12 @@ async def test_the_pin_stands_before_the_caller_has_its_answer(tmp_path: Path, f
         reply = await caller.answer()
 
         assert reply.status == status
-        assert (asked["side"], asked["upstream"]) == ("modern", "modern")
-        assert asked["until"] - moved.it.gateway.now() == pytest.approx(24 * 3600, abs=30)
+        digest, side, upstream, until, migration, reason = asked["row"]
+        assert (side, upstream, migration) == ("modern", "modern", MIGRATION)
+        assert reason == ("answered" if status in {500, 503} else "unknown")
+        assert until - moved.it.gateway.now() == pytest.approx(24 * 3600, abs=30)
         assert moved.sends == (0, 1)
-        assert [one["retry"] for one in intents(moved.it)] == [asked["digest"]]
+        assert [one["retry"] for one in intents(moved.it)] == [digest]
         assert "order-1" not in str(asked)
 
 
@@ -285,7 +287,7 @@ def _side_unknown(reply: Reply) -> None:
 async def test_while_pins_can_not_be_read_a_payment_that_may_be_a_retry_is_not_sent(tmp_path: Path) -> None:
     """503 side_unknown with Retry-After, recorded; what needs no pin is served, and all is once they can be read."""
     async with moving(tmp_path) as moved:
-        moved.state(100, readable=False)
+        moved.state(100, readable=False, former=[[0, "", moved.it.gateway.now() - 3600, True]])
         reply = await ask(moved.it.port, POST)
         _side_unknown(reply)
         agrees(reply, await recorded(moved.it), sent="no")
@@ -303,7 +305,8 @@ async def test_a_pin_to_an_upstream_that_is_no_more_sends_nothing(tmp_path: Path
         async with wire(moved.it.port) as caller:
             await caller.send(POST)
             asked = await _asked(moved)
-            moved.it.keeper.pin(asked | {"upstream": "gone"}, kept=True)
+            digest, side, _, *rest = asked["row"]
+            moved.it.keeper.pin(asked | {"row": [digest, side, "gone", *rest]}, kept=True)
             assert (await caller.answer()).status == 500
         _side_unknown(await ask(moved.it.port, POST))
         assert moved.sends == (0, 1)

@@ -75,12 +75,28 @@ class Connection:
     async def ask(self, request: Request) -> Answer:
         """Send *request* and return its whole answer."""
         async with asyncio.timeout(ANSWER_SECONDS):
-            self._writer.write(request.encode(self._host))
+            self.send(request)
             await self._writer.drain()
-            head = await self._reader.readuntil(b"\r\n\r\n")
-            first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-            body = await self._body(headers)
+            return await self._answer()
+
+    def send(self, request: Request) -> None:
+        """Send *request* without waiting; `answer` has what comes of it."""
+        self._writer.write(request.encode(self._host))
+
+    async def answer(self) -> Answer:
+        """Return the next whole answer."""
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await self._answer()
+
+    def leave(self) -> None:
+        """Close the connection at once, whatever is still to come on it."""
+        self._writer.close()
+
+    async def _answer(self) -> Answer:
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        body = await self._body(headers)
         return Answer(status=int(first.split()[1]), headers=headers, body=body)
 
     async def _body(self, headers: Mapping[str, str]) -> bytes:

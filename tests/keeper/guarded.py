@@ -130,4 +130,4 @@ async def guarding(folder: Path, *, weights: Iterable[int] = (10, 50), text: str
     finally:
         running.cancel()
         await asyncio.wait([running])
-        migrations.close()
+        await migrations.close()

@@ -9,8 +9,9 @@ from proxy.clock import Clock, SystemClock
 from proxy.errors import LogUnavailable
 from proxy.keeper.migrations import Migrations
 from proxy.records.keeper_records import Operation
-from proxy.settings.snapshot import MigrationValues, SideValues
+from proxy.settings.snapshot import MigrationValues, RouteValues, SideValues, Snapshot
 from proxy.telemetry.status import TokenStatus
+from tests.worker.values import snapshot
 
 BY: dict[str, Any] = {"who": "op", "proof": "unix socket", "reason": "week two"}
 PAYMENTS = MigrationValues(
@@ -24,7 +25,25 @@ PAYMENTS = MigrationValues(
     pinned_modern=(),
     fallback=True,
 )
+ROUTE = RouteValues(
+    name="payments",
+    path="/pay",
+    methods=(),
+    callers=(),
+    upstream="bank",
+    credential="adfs",
+    audience="",
+    scope="",
+    strip_prefix="",
+    replay_body_bytes=0,
+    remint_on=(),
+)
 OTHER_SIDES = replace(PAYMENTS, modern=replace(PAYMENTS.modern, credential="login2"))
+
+
+def configured(*tables: MigrationValues, credential: str = "adfs") -> Snapshot:
+    """Return a configuration with these tables, whose one route has *credential*."""
+    return replace(snapshot(Path(), 1), routes=(replace(ROUTE, credential=credential),), migrations=tables)
 
 
 @dataclass(kw_only=True)
@@ -57,6 +76,11 @@ class Migrating:
         await self.migrations.open()
         await self.migrations.follow(values)
         return self.migrations
+
+    def told(self, name: str = "payments") -> tuple[int, int, list[str]]:
+        """Return weight, version and held callers that workers have heard last."""
+        state = self.message["states"][name]
+        return state["weight"], state["version"], state["guard_pinned"]
 
     @property
     def weight(self) -> int:

@@ -88,4 +88,4 @@ async def test_a_modern_endpoint_that_is_down_for_a_minute_ends_the_ramp(tmp_pat
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            migrations.close()
+            await migrations.close()

@@ -1,14 +1,17 @@
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from proxy.clock import SystemClock
 from proxy.errors import LogUnavailable
 from proxy.keeper.migrations import MigrationRefused
+from proxy.migration.pin import RetryPin
+from proxy.migration.side import Side
 from proxy.telemetry.status import TokenStatus
-from tests.keeper.migrating import BY, OTHER_SIDES, PAYMENTS, Migrating
-from tests.keeper.support import names
+from tests.keeper.migrating import BY, OTHER_SIDES, PAYMENTS, Migrating, configured
 from tests.support.clock import ManualClock
 from tests.telemetry.support import token
 from tests.upstream.support import eventually
@@ -27,12 +30,8 @@ async def test_a_new_table_is_legacy(tmp_path: Path) -> None:
 
     [status] = migrations.states()
     assert (status.weight, status.version, status.phase, status.last_good) == (0, 0, "legacy", 0)
-    assert keeper.message == {
-        "type": "migrations",
-        "states": {"payments": {"weight": 0, "version": 0, "guard_pinned": []}},
-        "readable": True,
-    }
-    assert names(tmp_path) == []
+    assert keeper.told() == (0, 0, [])
+    assert keeper.message["readable"]
 
 
 async def test_a_weight_is_on_record_then_in_force_then_there_after_a_restart(tmp_path: Path) -> None:
@@ -146,13 +145,13 @@ async def test_the_guard_holds_a_caller_until_an_operator_lets_it_go(tmp_path: P
     await migrations.hold_caller("payments", "erp", "three 403 in a row")
     await migrations.hold_caller("payments", "erp", "a fourth")
 
-    assert keeper.message["states"]["payments"] == {"weight": 50, "version": 2, "guard_pinned": ["erp"]}
+    assert keeper.told() == (50, 2, ["erp"])
     assert (keeper.operations[-1].who, keeper.operations[-1].reason) == ("guard", "three 403 in a row")
     again = Migrating(directory=tmp_path)
     migrations = await again.open()
     assert migrations.states()[0].guard_pinned == ("erp",)
     await migrations.set("payments", 50, **BY, release=frozenset({"erp"}))
-    assert again.message["states"]["payments"] == {"weight": 50, "version": 3, "guard_pinned": []}
+    assert again.told() == (50, 3, [])
 
 
 async def test_tokens_of_both_sides_are_told(tmp_path: Path) -> None:
@@ -168,21 +167,86 @@ async def test_tokens_of_both_sides_are_told(tmp_path: Path) -> None:
     assert [one.error_code for one in status.modern_tokens] == ["token_refused"]
 
 
-async def test_a_table_on_the_ramp_can_not_be_taken_away(tmp_path: Path) -> None:
-    """At 0 and 100 it can, and when it is finished."""
+async def test_a_table_is_finished_before_it_goes(tmp_path: Path) -> None:
+    """At any weight, unless it has never moved anyone; and its routes keep the credential that it ended with."""
     migrations = await Migrating(directory=tmp_path).open()
-    assert migrations.objection(()) == ""
-    await migrations.set("payments", 50, **BY)
-    assert "payproxy migration finish payments" in migrations.objection(())
-    assert migrations.objection((PAYMENTS,)) == ""
+    assert migrations.objection(configured()) == ""
+    for weight in (50, 100):
+        await migrations.set("payments", weight, **BY)
+        assert "payproxy migration finish payments" in migrations.objection(configured(credential="login"))
+        assert migrations.objection(configured(PAYMENTS)) == ""
+    assert (await migrations.finish("payments", **BY)).finished
+
+    assert migrations.objection(configured(credential="login")) == ""
+    assert 'credential = "login"' in migrations.objection(configured())
+
+
+async def test_on_the_ramp_the_greater_side_stays(tmp_path: Path) -> None:
+    """Only by force."""
+    migrations = await Migrating(directory=tmp_path).open()
+    await migrations.set("payments", 40, **BY)
     with pytest.raises(MigrationRefused, match="over at 0 or 100"):
         await migrations.finish("payments", **BY)
     assert (await migrations.finish("payments", **BY, force=True)).finished
-    assert migrations.objection(()) == ""
-    await migrations.set("payments", 60, **BY)
-    assert migrations.objection(()) != ""
+    assert migrations.objection(configured()) == ""
+    assert 'credential = "adfs"' in migrations.objection(configured(credential="login"))
+
+
+async def test_open_pins_keep_a_table(tmp_path: Path) -> None:
+    """A retry that must go to the side that is left would go to the other: how many, and until when, is said."""
+    migrations = await Migrating(directory=tmp_path).open()
     await migrations.set("payments", 100, **BY)
-    assert migrations.objection(()) == ""
+    until = SystemClock().now() + 3600
+    await migrations.pins.keep({f"{1:016x}": RetryPin(Side.LEGACY, "bank", until, "payments")})
+
+    with pytest.raises(MigrationRefused, match=r"1 retry pin \(1 to legacy\), the last until 20"):
+        await migrations.finish("payments", **BY)
+    await migrations.finish("payments", **BY, force=True)
+    assert migrations.objection(configured(credential="login")) == ""
+
+
+async def test_a_pin_that_comes_after_the_end_keeps_the_table(tmp_path: Path) -> None:
+    """Unless it names the side that stays."""
+    migrations = await Migrating(directory=tmp_path).open()
+    await migrations.set("payments", 100, **BY)
+    await migrations.finish("payments", **BY)
+    until = SystemClock().now() + 3600
+    await migrations.pins.keep({f"{1:016x}": RetryPin(Side.MODERN, "bank", until, "payments")})
+    assert migrations.objection(configured(credential="login")) == ""
+
+    await migrations.pins.keep({f"{2:016x}": RetryPin(Side.LEGACY, "bank", until, "payments")})
+    assert "1 retry pin (1 to legacy)" in migrations.objection(configured(credential="login"))
+
+
+async def test_what_was_in_force_is_known_after_a_restart(tmp_path: Path) -> None:
+    """Tables are not taken away, renamed or robbed of a route while nobody runs."""
+    first = Migrating(directory=tmp_path)
+    await (await first.open()).set("payments", 100, **BY)
+
+    again = Migrating(directory=tmp_path).migrations
+    await again.open()
+
+    renamed = replace(PAYMENTS, name="pay")
+    for tables in ((), (renamed,), (replace(PAYMENTS, routes=("other",)),), (OTHER_SIDES,)):
+        assert "payproxy migration finish payments" in again.objection(configured(*tables))
+    assert again.objection(configured(PAYMENTS)) == ""
+
+
+async def test_a_change_that_is_not_on_disk_is_said(tmp_path: Path) -> None:
+    """By whoever made it, and until it is."""
+    migrations = await Migrating(directory=tmp_path).open()
+    await migrations.set("payments", 50, **BY)
+    obstacle = tmp_path / ".migrations.json.new"
+    obstacle.mkdir()
+
+    status = await migrations.rollback("payments", **BY)
+
+    assert status.weight == 0
+    assert "can't be written" in status.unsaved
+    assert "can't be written" in migrations.problem
+    obstacle.rmdir()
+    await migrations.weights.look_after()
+    assert migrations.states()[0].unsaved == ""
 
 
 async def test_another_table_under_the_name_begins_at_0(tmp_path: Path) -> None:
@@ -214,7 +278,7 @@ async def test_a_file_that_cannot_be_used(tmp_path: Path, data: bytes) -> None:
     migrations = await keeper.open()
 
     assert str(path) in migrations.problem
-    assert keeper.message["states"]["payments"] == {"weight": 0, "version": 1, "guard_pinned": []}
+    assert keeper.told() == (0, 1, [])
     assert keeper.message["readable"] is False
     with pytest.raises(MigrationRefused, match="move it away"):
         await migrations.set("payments", 10, **BY)

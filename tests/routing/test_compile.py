@@ -71,6 +71,7 @@ def test_a_migrated_rule_knows_both_sides(tmp_path: Path) -> None:
         methods=frozenset({"GET"}),
         pinned={"erp": Side.LEGACY, "crm": Side.MODERN},
         fallback=False,
+        sides="login@ to new@modern",
     )
     assert other.migration is None
     assert table.origins() == {

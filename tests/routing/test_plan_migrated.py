@@ -1,5 +1,6 @@
 """Plans of rules that move from one credential to another."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -40,10 +41,12 @@ def table(**policy: Any) -> RouteTable:
     return RouteTable([rule("/pay", own=LEGACY, strip_prefix="/pay", migration=migration), rule("/other")])
 
 
-def board(weight: int, *pins: tuple[str, str, str], readable: bool = True, version: int = 1) -> MigrationBoard:
+def board(
+    weight: int, *pins: tuple[str, str, str], readable: bool = True, version: int = 1, former: Sequence[Any] = ()
+) -> MigrationBoard:
     """Return a board with the weight of payments and *pins*: digest, side, upstream."""
     made = MigrationBoard()
-    state = {"weight": weight, "version": version, "guard_pinned": ["held"]}
+    state = {"weight": weight, "version": version, "guard_pinned": ["held"], "former": list(former)}
     made.hear({"type": "migrations", "states": {"payments": state}, "readable": readable})
     rows = [[digest, way, upstream, NOW + PIN_SECONDS] for digest, way, upstream in pins]
     made.hear({"type": "pins", "pins": rows, "serial": 1})
@@ -86,7 +89,7 @@ def test_a_modern_plan_has_legacy_to_fall_back_on() -> None:
     assert (made.fallback.side, made.fallback.way, made.fallback.origin) == ("legacy", LEGACY, LEGACY.origin)
     assert made.fallback.start == b"POST /adfs/v2 HTTP/1.1\r\nHost: api.example"
     assert made.fallback.fallback is None
-    assert made.fallback.retry == made.retry
+    assert made.fallback.keyed == made.keyed is not None
     assert "weight 100" in made.fallback.why
 
     assert plan(table(fallback=False), board(100)).fallback is None
@@ -95,7 +98,7 @@ def test_a_modern_plan_has_legacy_to_fall_back_on() -> None:
 def test_a_rule_without_migration_has_no_side() -> None:
     """It is the route's own way, whatever the weights."""
     made = plan(table(), board(100), IDEMPOTENT, target="/other")
-    assert (made.side, made.fallback, made.retry) == ("", None, "")
+    assert (made.side, made.fallback, made.keyed) == ("", None, None)
     assert made.start == b"POST /other HTTP/1.1\r\nHost: api.example"
 
 
@@ -154,8 +157,9 @@ def test_what_can_be_done_twice_is_named_for_a_retry(method: str, *, named: bool
     """By migration, caller and key; a request that changes nothing needs no name, nor does one without a key."""
     rules, known = table(), board(50)
     expected = retry_digest("payments", "erp", "abc") if named else ""
-    assert plan(rules, known, IDEMPOTENT, method=method).retry == expected
-    assert plan(rules, known, method=method).retry == ""
+    keyed = plan(rules, known, IDEMPOTENT, method=method).keyed
+    assert (keyed.digest if keyed else "") == expected
+    assert plan(rules, known, method=method).keyed is None
 
 
 @pytest.mark.parametrize(("side", "upstream", "weight"), [("legacy", "bank", 100), ("modern", "modern-bank", 0)])
@@ -203,8 +207,9 @@ def test_a_pin_to_what_is_gone_is_refused(side: str, upstream: str) -> None:
 
 
 def test_while_pins_cannot_be_read_a_retry_could_be_a_second_payment() -> None:
-    """What has a key and changes something is refused once the migration has moved; all else is served."""
-    blind, rules = board(50, readable=False), table()
+    """What has a key and changes something is refused where its side was another a day ago; all else is served."""
+    left = [[0 if plan(table(), board(50)).side == "modern" else 100, "", NOW - 3600, True]]
+    blind, rules = board(50, readable=False, former=left), table()
     with pytest.raises(SideUnknown):
         plan(rules, blind, IDEMPOTENT)
     with pytest.raises(SideUnknown):
@@ -213,6 +218,10 @@ def test_while_pins_cannot_be_read_a_retry_could_be_a_second_payment() -> None:
     assert plan(rules, blind, IDEMPOTENT, method="GET").side
     assert plan(rules, blind, IDEMPOTENT, target="/other").side == ""
     assert plan(rules, board(0, readable=False, version=0), IDEMPOTENT).side == "legacy"
+    assert plan(rules, board(50, readable=False), IDEMPOTENT).side
+    gone = [[one[0], one[1], NOW - 25 * 3600, True] for one in left]
+    assert plan(rules, board(50, readable=False, former=gone), IDEMPOTENT).side
+    assert plan(rules, board(50, former=left), IDEMPOTENT).side
     assert plan(rules, board(0, version=2), IDEMPOTENT).side == "legacy"
 
 

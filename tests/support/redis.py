@@ -96,6 +96,41 @@ async def redis_server(directory: Path, *options: str, tls: bool = False) -> Asy
         await server.end()
 
 
+@asynccontextmanager
+async def sentinel(directory: Path, master: RedisServer) -> AsyncIterator[int]:
+    """Run a sentinel that watches *master* as the service "main" for the block, and return its port."""
+    program, port = shutil.which("redis-server"), _free_port()
+    assert program is not None
+    configuration = directory / "sentinel.conf"
+    configuration.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {directory}\nsentinel monitor main 127.0.0.1 {master.port} 1\n"
+        "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        program, str(configuration), "--sentinel", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(_SOON_SECONDS):
+            # It can fail over once it knows of the replica.
+            while b"slave0" not in await _info(port) and b"slaves=1" not in await _info(port):  # noqa: ASYNC110 - another process's state
+                await asyncio.sleep(0.05)
+        yield port
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def _info(port: int) -> bytes:
+    with contextlib.suppress(OSError):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(b"*2\r\n$4\r\nINFO\r\n$8\r\nsentinel\r\n")
+            return await asyncio.wait_for(reader.read(1 << 16), 5)
+        finally:
+            writer.close()
+    return b""
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

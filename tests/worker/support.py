@@ -63,7 +63,7 @@ class Keeper:
             if self.answer == "replaced":
                 self.mint(message["key"])
             self.gateway.board.hear({"type": "answer", "ask": message["ask"], "outcome": self.answer})
-        if message["type"] == "pin" and self.keeps is not None:
+        if message["type"] in {"pin", "claim"} and self.keeps is not None:
             self.pin(message, kept=self.keeps)
 
     def pin(self, asked: dict[str, Any], *, kept: bool) -> None:
@@ -71,8 +71,7 @@ class Keeper:
         assert self.gateway is not None
         assert isinstance(self.gateway.shift, WorkerShift)
         if kept:
-            pin = [asked["digest"], asked["side"], asked["upstream"], asked["until"]]
-            self.gateway.migrations.hear({"type": "pins", "pins": [pin], "serial": 1})
+            self.gateway.migrations.hear({"type": "pins", "pins": [asked["row"]], "serial": 1})
         self.gateway.shift.hear({"type": "pin_answer", "ask": asked["ask"], "kept": kept})
 
     def mint(self, digest: str, *, seconds: float = 300.0, origins: tuple[str, ...] | None = None) -> None:

@@ -78,7 +78,7 @@ async def test_nobody_is_served_before_the_greeting_is_over(linked: Linked) -> N
     # It answers its keeper, so it runs, and could have answered the caller too.
     for serial in range(1, 20):
         linked.say({"type": "pins", "pins": [], "serial": serial})
-        await linked.hear("pins_taken")
+        await linked.hear("taken")
     assert not asking.done()
 
     linked.say(GREETED)
@@ -94,7 +94,7 @@ async def test_pins_are_answered_for(linked: Linked) -> None:
     linked.say({"type": "pins", "pins": [pin], "serial": 0})
     linked.say({"type": "pins", "pins": [pin], "serial": 7})
 
-    assert (await linked.hear("pins_taken"))["serial"] == 7
+    assert (await linked.hear("taken"))["serial"] == 7
 
 
 async def test_without_a_keeper_it_serves_nobody(linked: Linked) -> None:

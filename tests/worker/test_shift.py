@@ -2,14 +2,15 @@ import asyncio
 from typing import Any
 
 from proxy.clock import SystemClock
-from proxy.migration.pin import PIN_SECONDS
+from proxy.migration.pin import RetryPin
 from proxy.migration.row import MigratedRow
 from proxy.migration.side import Side
 from proxy.worker.shift import WorkerShift
 from tests.upstream.support import eventually
 
 CLOCK = SystemClock()
-DIGEST = f"{1:032x}"
+DIGEST = f"{1:016x}"
+PIN = RetryPin(Side.MODERN, "bank", 2e9, "payments")
 
 
 def row(outcome: str = "ok", *, refused: bool = False) -> MigratedRow:
@@ -30,27 +31,24 @@ def row(outcome: str = "ok", *, refused: bool = False) -> MigratedRow:
 def shift() -> tuple[WorkerShift, list[dict[str, Any]]]:
     """Return a worker's, and what its keeper hears."""
     heard: list[dict[str, Any]] = []
-    return WorkerShift(send=heard.append, clock=CLOCK), heard
+    return WorkerShift(send=heard.append), heard
 
 
 async def test_a_pin_is_asked_for_and_answered() -> None:
-    """Each by its own number, whatever the order; it holds for a day."""
+    """Each by its own number, whatever the order."""
     worker, heard = shift()
-    first = asyncio.create_task(worker.keep(DIGEST, "modern", "bank"))
-    second = asyncio.create_task(worker.keep(f"{2:032x}", "legacy", "bank"))
+    first = asyncio.create_task(worker.keep(DIGEST, PIN))
+    second = asyncio.create_task(worker.claim(f"{2:016x}", PIN))
     await eventually(lambda: len(heard) == 2)
 
     worker.hear({"type": "pin_answer", "ask": heard[1]["ask"], "kept": False})
     worker.hear({"type": "pin_answer", "ask": heard[0]["ask"], "kept": True})
 
     assert (await first, await second) == (True, False)
-    assert {name: heard[0][name] for name in ("type", "digest", "side", "upstream")} == {
-        "type": "pin",
-        "digest": DIGEST,
-        "side": "modern",
-        "upstream": "bank",
-    }
-    assert abs(heard[0]["until"] - CLOCK.now() - PIN_SECONDS) < 5
+    assert [(one["type"], one["row"]) for one in heard] == [
+        ("pin", [DIGEST, "modern", "bank", 2e9, "payments", "unknown"]),
+        ("claim", [f"{2:016x}", "modern", "bank", 2e9, "payments", "unknown"]),
+    ]
 
 
 async def test_a_keeper_that_does_not_answer_is_waited_for_one_second() -> None:
@@ -58,7 +56,7 @@ async def test_a_keeper_that_does_not_answer_is_waited_for_one_second() -> None:
     worker, heard = shift()
     began = CLOCK.monotonic()
 
-    assert not await worker.keep(DIGEST, "modern", "bank")
+    assert not await worker.keep(DIGEST, PIN)
 
     assert 0.9 < CLOCK.monotonic() - began < 5
     worker.hear({"type": "pin_answer", "ask": heard[0]["ask"], "kept": True})
@@ -67,13 +65,13 @@ async def test_a_keeper_that_does_not_answer_is_waited_for_one_second() -> None:
 async def test_a_keeper_that_is_gone_is_not_waited_for() -> None:
     """Neither by who waits already nor by who comes."""
     worker, heard = shift()
-    waiting = asyncio.create_task(worker.keep(DIGEST, "modern", "bank"))
+    waiting = asyncio.create_task(worker.keep(DIGEST, PIN))
     await eventually(lambda: bool(heard))
 
     worker.abandon()
 
     assert not await waiting
-    assert not await worker.keep(DIGEST, "modern", "bank")
+    assert not await worker.keep(DIGEST, PIN)
     assert len(heard) == 1
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from proxy.migration.state import Document, StateUnusable, decode, encode
@@ -33,13 +34,13 @@ class FileStore:
 
     def save(self, document: Document) -> None:
         """Return once *document* is on disk in place of what was; raises OSError, and then that is still there."""
-        replace_file(self.path, encode(document))
+        replace_file(self.path, [encode(document)])
 
     def __repr__(self) -> str:
         return f"<FileStore {self.path}>"
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: Iterable[bytes]) -> None:
     """Put *content* at *path* (0600), whole and on disk with its name; raises OSError, and then nothing has changed."""
     made = path.with_name(f".{path.name}.new")
     try:
@@ -47,7 +48,7 @@ def replace_file(path: Path, content: bytes) -> None:
             made.unlink()  # what a process that was killed left behind
         descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(descriptor)
         made.rename(path)

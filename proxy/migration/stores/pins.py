@@ -3,106 +3,122 @@
 import json
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from proxy.migration.pin import RetryPin
-from proxy.migration.side import Side
-from proxy.migration.state import FORMAT, StateUnusable
+from proxy.migration.pin import RetryPin, merged
+from proxy.migration.pin_rows import Pins, pin_row, pins_of
+from proxy.migration.pin_table import MOST_PINS, SHARDS, PinTable
+from proxy.migration.state import StateUnusable
 from proxy.migration.stores.file import replace_file
 
 NAME = "retry-pins.jsonl"
-# Some 25 MB in each worker: as many exchanges with a key would have to end unknown, or with a 5xx, within a day.
-MOST_PINS = 100_000
+# The form of a line; 1 had neither the migration's name nor the reason, and is read too.
+FORMAT = 2
+_FORMATS = (1, FORMAT)
 # A file with fewer lines than this in vain is left as it is.
 _SLACK = 1024
-# So that a file of many pins is written once a minute at most to say that there are more.
-_OVERFLOW_SLACK_SECONDS = 60.0
-_MOST_BYTES = 64 * 1024 * 1024
-_DIGITS = frozenset("0123456789abcdef")
-_DIGEST_LENGTH = 32
-_LONGEST_NAME = 256
-
-Pins = dict[str, RetryPin]
+# Parts of the table looked at each time: all of them within a minute.
+_SHARDS_AT_ONCE = 32
+# Twice as many lines as there can be pins, of 120 bytes each.
+_MOST_BYTES = 2 * MOST_PINS * 120
+_LONGEST_LINE = 2048
 
 
 class PinFile:
     """The file in *data_directory*; its calls block, and may come from several threads.
 
-    `problem` says why pins can't be read or kept, "" if they can. A pin that is one too many is not dropped without a
-    word: until it would have expired, also after a restart, pins count as unreadable.
+    `problem` says why pins can't be read or kept, "" if they can. `table` has all pins; who reads it holds `guard`,
+    which no one holds for longer than some milliseconds.
     """
 
     def __init__(self, data_directory: Path, *, most: int = MOST_PINS) -> None:
         self.path = data_directory / NAME
         self.problem = "retry pins are not read yet"
+        self.table = PinTable(most=most)
+        self.guard = threading.Lock()
         self._most = most
         self._lock = threading.Lock()
-        self._pins: Pins = {}
-        self._overflow = 0.0
+        self._given_up = 0.0
         self._read = False
         self._failed = False
         self._descriptor = -1
         self._lines = 0
 
-    def load(self, *, now: float) -> Pins:
-        """Read the file and return the pins that hold at epoch *now*; `problem` says if that can't be done.
+    def load(self, *, now: float) -> None:
+        """Read the file into `table`; `problem` says if that can't be done. A file that is not there has no pins.
 
-        What came to be kept meanwhile stays. A file that is not there has no pins.
+        What came to be kept meanwhile stays.
         """
         with self._lock:
-            try:
-                found, overflow = read_pins(self.path)
-            except StateUnusable as error:
-                self.problem = str(error)
-            else:
-                self._pins = found | self._pins
-                self._overflow = max(self._overflow, overflow)
-                self._read = True
-                self.problem = ""
-                if self._pins or self._overflow:
-                    self._write_anew(now)
-            return dict(self._pins)
+            self._load(now)
+
+    def _load(self, now: float) -> None:
+        with self.guard:
+            newer = {digest for shard in range(SHARDS) for digest, _ in self.table.shard(shard)}
+        try:
+            for pins, given_up in read_pins(self.path):
+                self._given_up = max(self._given_up, given_up)
+                with self.guard:
+                    for digest, pin in pins.items():
+                        if pin.until > now and digest not in newer:
+                            self.table.put(digest, pin)
+        except StateUnusable as error:
+            self.problem = str(error)
+        else:
+            self._read = True
+            self.problem = ""
+            if len(self.table) or self._given_up > now:
+                self._write_anew(now)
 
     def keep(self, pins: Mapping[str, RetryPin], *, now: float) -> bool:
         """Return once *pins*, by digest, are on disk; False if they can't be: then they are held in memory only."""
         with self._lock:
-            new = {digest: pin for digest, pin in pins.items() if self._pins.get(digest) != pin}
-            if len(self._pins) + len(new) > self._most:
-                self._drop_expired(now)
-            if len(self._pins) + len(new) > self._most:
-                until = max(pin.until for pin in new.values())
-                if until > self._overflow:
-                    self._overflow = until + _OVERFLOW_SLACK_SECONDS
-                    self._write_anew(now)
-                return False
-            self._pins |= new
+            with self.guard:
+                if len(self.table) + len(pins) > self._most:
+                    self.table.forget_ended(now)
+                new: Pins = {}
+                for digest, pin in pins.items():
+                    if (kept := merged(self.table.get(digest, now), pin)) is not None:
+                        new[digest] = kept
+                        self.table.put(digest, kept)
             if not self._read:
                 return False
-            if not new and not self._failed:
+            self._note_given_up(now)
+            if not new and not self._failed and not self._moved():
                 return True
-            if self._descriptor < 0 or self._lines > 2 * len(self._pins) + _SLACK:
+            if self._descriptor < 0 or self._lines > 2 * len(self.table) + _SLACK or self._moved():
                 self._write_anew(now)
                 return self._descriptor >= 0
             return self._append(new)
 
-    def look_after(self, *, now: float) -> Pins:
-        """Forget what expired and put right what can be; return the pins that hold. To be called now and then."""
-        if not self._read:
-            return self.load(now=now)
+    def look_after(self, *, now: float) -> None:
+        """Forget what has ended, and put right what can be; to be called every second or so."""
         with self._lock:
-            self._drop_expired(now)
-            if self._failed or 0 < self._overflow <= now:
+            if not self._read:
+                self._load(now)
+                return
+            with self.guard:
+                self.table.forget_ended(now, shards=_SHARDS_AT_ONCE)
+            if self._failed or self._moved() or 0 < self._given_up <= now:
                 self._write_anew(now)
-            return dict(self._pins)
 
     def close(self) -> None:
         """Close the file; what was kept stays."""
         with self._lock:
             self._shut()
 
-    def _append(self, pins: Mapping[str, RetryPin]) -> bool:
+    def _moved(self) -> bool:
+        """Return whether the file that is written is not the one that the next start will read."""
+        if self._descriptor < 0:
+            return False
+        try:
+            return not os.path.samestat(self.path.lstat(), os.fstat(self._descriptor))
+        except OSError:
+            return True
+
+    def _append(self, pins: Pins) -> bool:
         data = b"".join(_json(pin_row(digest, pin)) for digest, pin in pins.items())
         try:
             written = os.write(self._descriptor, data)
@@ -117,31 +133,45 @@ class PinFile:
         return True
 
     def _write_anew(self, now: float) -> None:
-        self._drop_expired(now)
         self._shut()
-        lines = [_json({"format": FORMAT}), *(_json(pin_row(digest, pin)) for digest, pin in self._pins.items())]
-        if self._overflow <= now:
-            self._overflow = 0.0
-        else:
-            lines.insert(1, _json({"overflow": self._overflow}))
+        if self._given_up <= now:
+            self._given_up = 0.0
+        self._lines = 0
         try:
-            replace_file(self.path, b"".join(lines))
+            replace_file(self.path, self._content(now))
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
             self._fail(error)
             return
         self._failed = False
-        self._lines = len(self._pins)
-        more = f"there were more than {self._most} retry pins at once; {self.path} says until when that matters"
-        self.problem = more if self._overflow else ""
+        self.problem = ""
+        self._note_given_up(now)
+
+    def _content(self, now: float) -> Iterator[bytes]:
+        yield _json({"format": FORMAT})
+        if self._given_up:
+            yield _json({"overflow": self._given_up})
+        for shard in range(SHARDS):
+            with self.guard:
+                rows = [pin_row(digest, pin) for digest, pin in self.table.shard(shard) if pin.until > now]
+            self._lines += len(rows)
+            yield b"".join(map(_json, rows))
+
+    def _note_given_up(self, now: float) -> None:
+        """Say that pins had to go whose retries can't be told apart now."""
+        given_up = max(self._given_up, self.table.given_up_until)
+        if given_up > now:
+            self.problem = self.problem or (
+                f"there were more than {self._most} retry pins at once; {self.path} says until when that matters"
+            )
+            if given_up > self._given_up:
+                self._given_up = given_up
+                self._write_anew(now)
 
     def _fail(self, error: OSError) -> None:
         self._shut()
         self._failed = True
         self.problem = f"{self.path} can't be written: {error.strerror}"
-
-    def _drop_expired(self, now: float) -> None:
-        self._pins = {digest: pin for digest, pin in self._pins.items() if pin.until > now}
 
     def _shut(self) -> None:
         if self._descriptor >= 0:
@@ -149,67 +179,47 @@ class PinFile:
             self._descriptor = -1
 
     def __repr__(self) -> str:
-        return f"<PinFile {len(self._pins)} pins{' ' if self.problem else ''}{self.problem}>"
-
-
-def pin_row(digest: str, pin: RetryPin) -> list[Any]:
-    """Return a pin as JSON has it."""
-    return [digest, pin.side.value, pin.upstream, pin.until]
-
-
-def pins_of(rows: Iterable[Any]) -> Pins:
-    """Return the pins that *rows* are, as `pin_row` makes them; raises ValueError or TypeError for what is none."""
-    pins: Pins = {}
-    for row in rows:
-        digest, side, upstream, until = row
-        sound = (
-            isinstance(digest, str)
-            and len(digest) == _DIGEST_LENGTH
-            and _DIGITS.issuperset(digest)
-            and isinstance(upstream, str)
-            and 0 < len(upstream) <= _LONGEST_NAME
-            and type(until) in (int, float)
-            and 0 < until < 1e12
-        )
-        if not sound:
-            raise ValueError("no pin")
-        pins[digest] = RetryPin(side=Side(side), upstream=upstream, until=float(until))
-    return pins
+        return f"<PinFile {len(self.table)} pins{' ' if self.problem else ''}{self.problem}>"
 
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
 
-def read_pins(path: Path) -> tuple[Pins, float]:
-    """Return the pins in *path*, and until when one that could not be kept would have held; raises StateUnusable."""
+def read_pins(path: Path) -> Iterator[tuple[Pins, float]]:
+    """Yield the pins in *path*, and until when one that could not be kept would have held; raises StateUnusable."""
     try:
         with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
+            if os.fstat(file.fileno()).st_size > _MOST_BYTES:
+                raise StateUnusable(f"{path} can't be used: it is too large for what payproxy writes")
+            yield from _read_lines(path, file)
     except FileNotFoundError:
-        return {}, 0.0
+        return
     except OSError as error:
         raise StateUnusable(f"{path} can't be read: {error.strerror}") from None
-    if len(data) > _MOST_BYTES:
-        raise StateUnusable(f"{path} can't be used: it is too large for what payproxy writes")
-    # What stands behind the last line feed was being written when the machine stopped: nobody was told that it is kept.
-    lines = data[: data.rfind(b"\n") + 1].splitlines()
-    pins: Pins = {}
-    overflow = 0.0
-    known = True
-    for number, line in enumerate(lines, 1):
+
+
+def _read_lines(path: Path, file: Any) -> Iterator[tuple[Pins, float]]:
+    number = 0
+    while True:
+        line = file.readline(_LONGEST_LINE)
+        number += 1
+        if not line.endswith(b"\n") and number > 1 and len(line) < _LONGEST_LINE:
+            # What stands behind the last line feed was being written when the machine stopped: nobody was told that it
+            # is kept. The first line is there whole from the beginning.
+            return
         try:
             value = json.loads(line)
             if number == 1:
-                known = value["format"] == FORMAT
-                if not known:
+                if not line.endswith(b"\n"):
+                    raise ValueError("cut")
+                if type(value["format"]) is int and value["format"] not in _FORMATS:
                     break
+                value["format"] // 1  # TypeError: it is no number
             elif isinstance(value, dict):
-                overflow = float(value["overflow"])
+                yield {}, float(value["overflow"])
             else:
-                pins |= pins_of([value])
+                yield pins_of([value]), 0.0
         except (ValueError, TypeError, LookupError, RecursionError):
             raise StateUnusable(f"{path} can't be used: line {number} is not what payproxy writes") from None
-    if not known:
-        raise StateUnusable(f"{path} can't be used: another payproxy than this, which knows format {FORMAT}, wrote it")
-    return pins, overflow
+    raise StateUnusable(f"{path} can't be used: another payproxy than this, which knows format {FORMAT}, wrote it")

@@ -6,17 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from proxy.migration.pin import RetryPin
+from proxy.migration.pin import Reason, RetryPin
+from proxy.migration.pin_rows import Pins, pin_row, pins_of
+from proxy.migration.pin_table import SHARDS
 from proxy.migration.side import Side
-from proxy.migration.stores.pins import PinFile, Pins, pin_row, pins_of
+from proxy.migration.stores.pins import PinFile
 
 NOW = 1_800_000_000.0
 DAY = 86400.0
 
 
-def pins(*numbers: int, until: float = NOW + DAY) -> Pins:
+def pins(*numbers: int, until: float = NOW + DAY, answered: bool = False) -> Pins:
     """Return a pin for each of *numbers*."""
-    return {f"{number:032x}": RetryPin(Side.MODERN, "bank", until) for number in numbers}
+    return {
+        f"{number:016x}": RetryPin(
+            Side.MODERN, "bank", until, "payments", Reason.ANSWERED if answered else Reason.UNKNOWN
+        )
+        for number in numbers
+    }
 
 
 def opened(directory: Path, *, most: int = 1000, now: float = NOW) -> PinFile:
@@ -29,10 +36,15 @@ def opened(directory: Path, *, most: int = 1000, now: float = NOW) -> PinFile:
 def held(directory: Path, *, now: float = NOW) -> Pins:
     """Return what another process finds in *directory*."""
     file = PinFile(directory)
-    found = file.load(now=now)
+    file.load(now=now)
     file.close()
     assert not file.problem
-    return found
+    return table_of(file)
+
+
+def table_of(file: PinFile) -> Pins:
+    """Return all pins of *file*."""
+    return {digest: pin for shard in range(SHARDS) for digest, pin in file.table.shard(shard)}
 
 
 def test_what_is_kept_is_there_again(tmp_path: Path) -> None:
@@ -88,7 +100,8 @@ def test_looking_after_forgets_what_has_expired(tmp_path: Path) -> None:
     file = opened(tmp_path)
     file.keep(pins(1, until=NOW + 10) | pins(2), now=NOW)
 
-    assert file.look_after(now=NOW + 20) == pins(2)
+    file.look_after(now=NOW + 20)
+    assert table_of(file) == pins(2)
     file.close()
 
 
@@ -134,9 +147,9 @@ def test_a_line_that_is_no_pin_makes_pins_unreadable(tmp_path: Path, line: bytes
 def test_a_newer_format_makes_pins_unreadable(tmp_path: Path) -> None:
     """A later payproxy may mean something else by it."""
     path = tmp_path / "retry-pins.jsonl"
-    path.write_bytes(b'{"format":2}\n')
+    path.write_bytes(b'{"format":3}\n')
 
-    assert "which knows format 1" in opened(tmp_path).problem
+    assert "which knows format 2" in opened(tmp_path).problem
 
 
 def test_a_file_that_was_moved_away_is_a_new_beginning(tmp_path: Path) -> None:
@@ -147,9 +160,9 @@ def test_a_file_that_was_moved_away_is_a_new_beginning(tmp_path: Path) -> None:
     file.keep(pins(1), now=NOW)
     path.unlink()
 
-    assert file.look_after(now=NOW) == pins(1)
+    file.look_after(now=NOW)
     assert not file.problem
-    assert held(tmp_path) == pins(1)
+    assert held(tmp_path) == table_of(file) == pins(1)
     file.close()
 
 
@@ -166,28 +179,96 @@ def test_a_disk_that_fails_is_said_and_made_up_for(tmp_path: Path, monkeypatch: 
         file.look_after(now=NOW)
         assert file.problem
 
-    assert file.look_after(now=NOW) == pins(1, 2, 3)
+    file.look_after(now=NOW)
     assert not file.problem
-    assert held(tmp_path) == pins(1, 2, 3)
+    assert held(tmp_path) == table_of(file) == pins(1, 2, 3)
     file.close()
 
 
 def test_one_too_many_is_not_forgotten_silently(tmp_path: Path) -> None:
-    """Until that pin would have expired pins count as unreadable, also after a restart; those that are there hold."""
+    """Until a pin that had to go would have ended pins count as unreadable, also after a restart; the others hold."""
     file = opened(tmp_path, most=2)
-    file.keep(pins(1, 2, until=NOW + 50), now=NOW)
+    file.keep(pins(1, until=NOW + 60) | pins(2, until=NOW + 6000), now=NOW)
+    assert not file.problem
 
-    assert not file.keep(pins(3, until=NOW + 60), now=NOW)
+    file.keep(pins(3, until=NOW + 7000), now=NOW)
 
     assert "more than 2" in file.problem
+    assert table_of(file).keys() == pins(2, 3).keys()
     file.close()
     again = opened(tmp_path, most=2, now=NOW + 55)
     assert "more than 2" in again.problem
     again.look_after(now=NOW + 200)
     assert not again.problem
-    assert again.keep(pins(4), now=NOW + 200)
+    assert again.keep(pins(4), now=NOW + 6001)
     again.close()
-    assert not opened(tmp_path, now=NOW + 200).problem
+    assert not opened(tmp_path, now=NOW + 6001).problem
+
+
+def test_at_the_bound_the_oldest_answered_one_goes_first(tmp_path: Path) -> None:
+    """A 5xx says at least that the bank answered: no retry is refused because its pin had to go."""
+    file = opened(tmp_path, most=2)
+    file.keep(pins(1, until=NOW + 60) | pins(2, until=NOW + 6000, answered=True), now=NOW)
+
+    assert file.keep(pins(3, until=NOW + 7000), now=NOW)
+
+    assert not file.problem
+    assert table_of(file).keys() == pins(1, 3).keys()
+    file.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 500, b'{"format":2}'], ids=["empty", "garbage", "cut"])
+def test_a_file_without_a_whole_first_line_is_not_an_empty_one(tmp_path: Path, content: bytes) -> None:
+    """Its first line is there from the beginning: whatever this is, it held pins."""
+    path = tmp_path / "retry-pins.jsonl"
+    path.write_bytes(content)
+
+    file = opened(tmp_path)
+
+    assert f"{path} can't be used: line 1" in file.problem
+    assert not file.keep(pins(1), now=NOW)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("way", ["moved", "removed", "replaced"])
+def test_a_file_that_goes_away_while_it_is_written_is_written_anew(tmp_path: Path, way: str) -> None:
+    """What is appended to a file that the next start does not read is not kept."""
+    file = opened(tmp_path)
+    file.keep(pins(1), now=NOW)
+    if way == "removed":
+        file.path.unlink()
+    else:
+        file.path.rename(tmp_path / "elsewhere")
+    if way == "replaced":
+        file.path.write_bytes(b"another")
+
+    assert file.keep(pins(2), now=NOW)
+
+    assert held(tmp_path) == pins(1, 2)
+    file.path.unlink()
+    file.look_after(now=NOW)
+    assert held(tmp_path) == pins(1, 2)
+    file.close()
+
+
+def test_what_an_earlier_payproxy_wrote_is_read(tmp_path: Path) -> None:
+    """Its digests are longer, and it says neither migration nor how the try ended."""
+    path = tmp_path / "retry-pins.jsonl"
+    path.write_bytes(b'{"format":1}\n["0123456789abcdef0123456789abcdef","modern","bank",1800000100.5]\n')
+
+    assert held(tmp_path) == {"0123456789abcdef": RetryPin(Side.MODERN, "bank", 1800000101.0)}
+
+
+def test_of_two_tries_the_one_without_an_answer_counts(tmp_path: Path) -> None:
+    """That one may have been made."""
+    file = opened(tmp_path)
+    file.keep(pins(1), now=NOW)
+    file.keep(pins(1, until=NOW + DAY + 5, answered=True), now=NOW)
+    assert held(tmp_path) == table_of(file) == pins(1)
+    file.keep(pins(2, answered=True), now=NOW)
+    file.keep(pins(2), now=NOW)
+    assert held(tmp_path) == table_of(file) == pins(1, 2)
+    file.close()
 
 
 def test_what_expired_makes_room(tmp_path: Path) -> None:

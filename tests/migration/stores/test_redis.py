@@ -1,3 +1,4 @@
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -6,10 +7,10 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.migration.pin import PIN_SECONDS, RetryPin
+from proxy.migration.pin_rows import Pins
 from proxy.migration.side import Side
 from proxy.migration.state import State
-from proxy.migration.stores.pins import Pins
-from proxy.migration.stores.redis import START, RedisStore, StoreAway
+from proxy.migration.stores.redis import START, Beat, Claim, News, RedisStore, StoreAway, ValueBroken
 from proxy.migration.stores.seal import Seal
 from proxy.secret import Secret
 from tests.support.redis import RedisServer, redis_server
@@ -27,7 +28,7 @@ def store(url: str, *, ca_file: str = "", environment: str = "production") -> Re
 
 def pins(*numbers: int) -> Pins:
     """Return pins by number."""
-    return {f"{number:032x}": RetryPin(Side.MODERN, "bank", UNTIL) for number in numbers}
+    return {f"{number:016x}": RetryPin(Side.MODERN, "bank", UNTIL) for number in numbers}
 
 
 @pytest.fixture
@@ -64,27 +65,69 @@ async def test_pins_are_read_from_where_one_was(one: RedisStore) -> None:
     found: Pins = {}
     place = START
     while place != first:
-        some, place = await one.pins(place, wait=False)
-        found |= some
+        news = await one.news(place, wait=False)
+        found |= news.pins
+        place = news.place
     assert found == pins(*range(1200))
 
-    assert await one.pins(place, wait=True) == ({}, place)
+    assert await one.news(place, wait=True) == News(place)
     second = await one.add_pins(pins(7000))
     assert second > first
-    assert await one.pins(place, wait=True) == (pins(7000), second)
+    news = await one.news(place, wait=True)
+    assert (news.pins, news.place, sum(news.minutes.values())) == (pins(7000), second, 1)
+    assert (await one.entries())[0] == 4
+
+
+async def test_a_claim_and_its_answer_travel_with_the_pins(one: RedisStore) -> None:
+    """In the order in which they were added."""
+    [(digest, pin)] = pins(1).items()
+    asked = Claim(number="n1", sender="a", digest=digest, pin=pin)
+    answered = Claim(number="n1", sender="b", agreed=True)
+
+    await one.add_claim(asked)
+    await one.add_claim(answered)
+
+    news = await one.news(START, wait=False)
+    assert (news.claims, news.pins) == ([asked, answered], {})
 
 
 async def test_replicas_are_known_while_they_live(one: RedisStore) -> None:
-    """A first beat says that it was not known; who leaves is gone."""
-    assert not await one.beat("a", (1, 0))
-    assert await one.beat("a", (2, 5))
-    assert not await one.beat("b", START)
-    assert await one.replicas() == {"a": (2, 5), "b": START}
+    """A first beat says that it was not known; who leaves is gone, and nobody misses it."""
+    late, early = Beat(taken=(2, 5), entries=3, prepared={"payments": "4a"}), Beat(taken=START)
+    assert not await one.beat("a", Beat(taken=(1, 0)))
+    assert await one.beat("a", late)
+    assert not await one.beat("b", early)
+    assert await one.replicas() == ({"a": late, "b": early}, {})
 
     await one.leave("a")
 
-    assert await one.replicas() == {"b": START}
-    assert not await one.beat("a", (2, 5))
+    assert await one.replicas() == ({"b": early}, {})
+    assert not await one.beat("a", late)
+
+
+async def test_a_replica_that_says_nothing_more_is_lost_until_it_is_back(redis: RedisServer, one: RedisStore) -> None:
+    """It did not leave: what it had in flight is not known. One that an operator gives up is forgotten."""
+    for name in ("a", "b"):
+        await one.beat(name, Beat(taken=START))
+        await redis.command("DEL", f"payproxy:production:replica:{name}")
+
+    living, lost = await one.replicas()
+    assert (living, set(lost)) == ({}, {"a", "b"})
+    assert (await one.replicas())[1] == lost
+    assert await one.beat("a", Beat(taken=START))
+    await one.forget("b")
+    assert await one.replicas() == ({"a": Beat(taken=START)}, {})
+
+
+async def test_what_an_earlier_payproxy_says_of_itself_is_understood(redis: RedisServer, one: RedisStore) -> None:
+    """How far it has read, and nothing else: no change of side counts as certain while it lives."""
+    del redis
+    with contextlib.suppress(StoreAway):
+        await one.beat("a", Beat(taken=(3, 1)))
+    sealed = one._seal.close("replica:a", b"[3, 1]")
+    await one._redis.set("payproxy:production:replica:a", sealed)
+
+    assert (await one.replicas())[0] == {"a": Beat(taken=(3, 1))}
 
 
 async def test_environments_do_not_see_each_other(redis: RedisServer, one: RedisStore) -> None:
@@ -100,7 +143,7 @@ async def test_environments_do_not_see_each_other(redis: RedisServer, one: Redis
 @pytest.mark.parametrize(
     ("command", "why"),
     [
-        (("SET", "payproxy:production:migrations", "x" * 50), "encryption_key_files"),
+        (("SET", "payproxy:production:migrations", "x" * 50), "was overwritten"),
         (("SADD", "payproxy:production:migrations", "x"), "refused a command"),
     ],
     ids=str,
@@ -114,6 +157,22 @@ async def test_what_is_no_value_of_ours(
     with pytest.raises(StoreAway, match=why) as caught:
         await one.states()
     assert "xxx" not in str(caught.value)
+
+
+async def test_a_value_under_a_key_that_another_replica_has_is_left_alone(redis: RedisServer, one: RedisStore) -> None:
+    """The keys are being replaced in the wrong order: that is said, and nothing is overwritten. Garbage may be."""
+    newer = Seal([b"n" * 32], environment="production", entropy=SystemEntropy())
+    other = RedisStore(Secret(redis.url), ca_file="", environment="production", seal=newer)
+    try:
+        await other.swap(b"", {"payments": State(weight=10, version=1)})
+        with pytest.raises(ValueBroken):
+            await one.states()
+        await other.beat("b", Beat(taken=START))
+        with pytest.raises(StoreAway, match="give all replicas the new key as the second one first") as caught:
+            await one.states()
+        assert not isinstance(caught.value, ValueBroken)
+    finally:
+        await other.close()
 
 
 async def test_one_that_stands_still_is_not_waited_for(redis: RedisServer, one: RedisStore) -> None:

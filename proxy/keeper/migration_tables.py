@@ -1,0 +1,124 @@
+"""The tables of migrations in force, those that are about to take over, and those that some worker may have still."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from proxy.keeper.retry_pins import RetryPins
+from proxy.keeper.weights import Weights
+from proxy.migration.board import policy_told
+from proxy.migration.former import FormerSetting
+from proxy.migration.removal import Table, modern_stays, objection
+from proxy.migration.state import FULL
+from proxy.routing.compile import policy_of
+from proxy.settings.snapshot import MigrationValues, Snapshot
+
+# Later than any time, in epoch seconds.
+_EVER = 1e11
+
+Policies = dict[str, dict[str, Any]]
+
+
+class MigrationTables:
+    """What the configuration says of migrations, held against their *weights* and *pins*."""
+
+    def __init__(self, *, weights: Weights, pins: RetryPins) -> None:
+        self.values: dict[str, MigrationValues] = {}
+        self.coming: dict[str, MigrationValues] = {}
+        self.leaving: dict[str, MigrationValues] = {}
+        self._weights = weights
+        self._pins = pins
+        self._by_route: dict[str, str] = {}
+
+    def follow(self, values: Iterable[MigrationValues]) -> None:
+        """Take these tables for those in force."""
+        self.values = {one.name: one for one in values}
+        self._by_route = {route: one.name for one in self.values.values() for route in one.routes}
+        self.coming = {}
+        self.leaving = {name: one for name, one in self.leaving.items() if name not in self.values}
+
+    def expect(self, values: Iterable[MigrationValues]) -> list[str]:
+        """Take these tables for those that are about to take over; return the names of those that change."""
+        self.coming = {one.name: one for one in values}
+        self.leaving = {name: one for name, one in self.values.items() if name not in self.coming}
+        return [name for name, one in self.coming.items() if name in self.values and one != self.values[name]]
+
+    def migration_of(self, route: str) -> str:
+        """Return the name of the migration that *route* is in, "" if it is in none."""
+        return self._by_route.get(route, "")
+
+    def is_another(self, values: MigrationValues) -> bool:
+        """Return whether the state under this name belongs to a table with other sides."""
+        sides = self._weights.state(values.name).sides
+        return bool(sides) and sides != sides_of(values)
+
+    def objection(self, snapshot: Snapshot, *, in_flight: bool = False) -> str:
+        """Return why the configuration *snapshot* must not take over, or be served at start; "" if it may.
+
+        *in_flight*: requests that are in flight count as well as retry pins.
+        """
+        new = {one.name: _table(one) for one in snapshot.migrations}
+        credentials = {route.name: route.credential for route in snapshot.routes}
+        found = [
+            objection(
+                name,
+                self._weights.state(name),
+                before=table,
+                after=new.get(name),
+                credentials=credentials,
+                pins=self._pins.open_pins(name) or (self._pins.in_flight(name) if in_flight else {}),
+                forced=name in self._weights.document.forced,
+            )
+            for name, table in sorted(self._before(snapshot, new).items())
+        ]
+        return " | ".join(filter(None, found))
+
+    def states(self, others: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+        """Return what workers must know of all migrations; *others* are policies that other replicas decide by."""
+        tables = self.values | self.coming
+        states = self._weights.for_workers(tables | self.leaving)
+        for name, policy in policies_of(tables).items():
+            states[name]["policies"] = [policy, *others.get(name, ())]
+        for name, one in self.leaving.items():
+            # Where the table is gone all go to one side, without exception.
+            state, stays = states[name], FULL if modern_stays(self._weights.state(name)) else 0
+            exceptions = [FormerSetting(0, caller, _EVER, settled=False) for caller in state["guard_pinned"]]
+            if state["weight"] != stays:
+                exceptions.append(FormerSetting(state["weight"], "", _EVER, settled=False))
+            state["former"] += [one.row() for one in exceptions]
+            state |= {"weight": stays, "guard_pinned": []}
+            state["policies"] = [policy_told(replace(policy_of(one), pinned={}))]
+        return states
+
+    def _before(self, snapshot: Snapshot, new: Mapping[str, Table]) -> dict[str, Table]:
+        """Return the tables that were in force last: while we ran, or before."""
+        document = self._weights.document
+        before = {
+            name: Table(routes=routes, sides=self._weights.state(name).sides)
+            for name, routes in document.routes.items()
+        }
+        if not document.routes:  # an earlier payproxy wrote it: what it has not finished was there
+            all_routes = tuple(route.name for route in snapshot.routes)
+            before = {
+                name: Table(routes=new[name].routes if name in new else all_routes, sides=state.sides)
+                for name, state in document.states.items()
+                if state.version and not state.finished
+            }
+        return before | {name: _table(one) for name, one in self.values.items()}
+
+    def __repr__(self) -> str:
+        return f"<MigrationTables {', '.join(self.values) or 'none'}>"
+
+
+def policies_of(values: Mapping[str, MigrationValues]) -> Policies:
+    """Return by migration how the tables *values* choose sides, as the link carries it."""
+    return {name: policy_told(policy_of(one)) for name, one in values.items()}
+
+
+def sides_of(values: MigrationValues) -> str:
+    """Return the names of the two credentials that a table moves between."""
+    return f"{values.legacy.credential} to {values.modern.credential}"
+
+
+def _table(values: MigrationValues) -> Table:
+    return Table(routes=values.routes, sides=sides_of(values), pins=bool(values.pinned_modern))

@@ -1,0 +1,43 @@
+"""From [state] to what replicas share: its files are read, and its Redis is opened, as often as it was away."""
+
+import asyncio
+from pathlib import Path
+
+from proxy.clock import Clock
+from proxy.entropy import Entropy
+from proxy.keeper.replicas import Replicas
+from proxy.keeper.retry_pins import RetryPins
+from proxy.keeper.share import ShareUnusable
+from proxy.keeper.weights import Weights
+from proxy.migration.stores.redis import RedisStore, StoreAway
+from proxy.migration.stores.seal import Seal, read_key
+from proxy.settings.masked_url import UrlUnusable
+from proxy.settings.sections import Settings
+
+
+def replicas_of(
+    settings: Settings, *, host: str, weights: Weights, pins: RetryPins, clock: Clock, entropy: Entropy
+) -> Replicas:
+    """Return the replica that *settings* make of this instance on *host*; raises ShareUnusable."""
+    section = settings.state
+    try:
+        url = section.redis()
+        keys = [read_key(Path(file)) for file in section.encryption_key_files]
+    except UrlUnusable as error:
+        raise ShareUnusable(f"state.url_file: {section.url_file} {error}") from None
+    except OSError as error:
+        raise ShareUnusable(f"state.encryption_key_files: {error.filename}: {error.strerror}") from None
+    if url is None or not keys:
+        raise ShareUnusable("[state] names no Redis, or no key to seal with")
+
+    async def opened() -> RedisStore:
+        # Read anew each time: a file may have been replaced meanwhile.
+        try:
+            keys = [await asyncio.to_thread(read_key, Path(file)) for file in section.encryption_key_files]
+            fresh = await asyncio.to_thread(section.redis)
+        except (OSError, UrlUnusable):
+            raise StoreAway("its URL or keys can't be read any more") from None
+        seal = Seal(keys, environment=settings.environment, entropy=entropy)
+        return RedisStore(fresh or url, ca_file=section.ca_file, environment=settings.environment, seal=seal)
+
+    return Replicas(opened, host=host, weights=weights, pins=pins, clock=clock, entropy=entropy)

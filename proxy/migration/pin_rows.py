@@ -1,0 +1,45 @@
+"""Retry pins as JSON has them: in a file, on the link between keeper and worker, and in a Redis."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from proxy.migration.pin import DIGEST_DIGITS, Reason, RetryPin
+from proxy.migration.side import Side
+
+_DIGITS: Final = frozenset("0123456789abcdef")
+# What a payproxy before 2026-11-28 wrote.
+_EARLIER_DIGITS: Final = 32
+_LONGEST_NAME: Final = 256
+_UNKNOWN: Final = Reason.UNKNOWN.value
+
+Pins = dict[str, RetryPin]
+
+
+def pin_row(digest: str, pin: RetryPin) -> list[Any]:
+    """Return a pin as JSON has it."""
+    return [digest, pin.side.value, pin.upstream, pin.until, pin.migration, pin.reason.value]
+
+
+def pins_of(rows: Iterable[Any]) -> Pins:
+    """Return the pins that *rows* are, as `pin_row` makes them; raises ValueError or TypeError for what is none.
+
+    Rows of an earlier payproxy have four members and a longer digest, of which ours is the beginning.
+    """
+    pins: Pins = {}
+    for row in rows:
+        digest, side, upstream, until, migration, reason = row if len(row) == 6 else (*row, "", _UNKNOWN)
+        sound = (
+            isinstance(digest, str)
+            and len(digest) in (DIGEST_DIGITS, _EARLIER_DIGITS)
+            and _DIGITS.issuperset(digest)
+            and isinstance(upstream, str)
+            and 0 < len(upstream) <= _LONGEST_NAME
+            and type(until) in (int, float)
+            and 0 < until < 1e12
+            and isinstance(migration, str)
+            and len(migration) <= _LONGEST_NAME
+        )
+        if not sound:
+            raise ValueError("no pin")
+        pins[digest[:DIGEST_DIGITS]] = RetryPin(Side(side), upstream, float(until), migration, Reason(reason))
+    return pins

@@ -1,0 +1,89 @@
+"""What speaks against a configuration without a migration's table, or with another in its place: pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from proxy.clock import timestamp
+from proxy.migration.state import FULL, State
+
+_MODERN = "modern"
+
+# By side: how many retry pins hold, and until when (epoch seconds) the last of them does.
+OpenPins = Mapping[str, tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A migration's table: *sides* names its two credentials, "LEGACY to MODERN"; *pins* some callers to modern."""
+
+    routes: tuple[str, ...]
+    sides: str
+    pins: bool = False
+
+
+def modern_stays(state: State) -> bool:
+    """Return whether the routes of a finished migration are to have the modern credential."""
+    return 2 * state.weight >= FULL
+
+
+def pins_in_words(pins: OpenPins) -> str:
+    """Return how many retry pins are open and until when, "" if there is none."""
+    if not pins:
+        return ""
+    number = sum(count for count, _ in pins.values())
+    until = timestamp(max(until for _, until in pins.values()))[:19] + "Z"
+    sides = " and ".join(f"{count} to {side}" for side, (count, _) in sorted(pins.items()))
+    return (
+        f"{number} retry pin{'' if number == 1 else 's'} ({sides}), the last until {until}: payments whose outcome is "
+        "not certain, whose retry must go to the side of its first try"
+    )
+
+
+def objection(
+    name: str,
+    state: State,
+    *,
+    before: Table,
+    after: Table | None,
+    credentials: Mapping[str, str],
+    pins: OpenPins,
+    forced: bool,
+) -> str:
+    """Return why the table *name* may not become *after* (None: it goes away), "" if it may.
+
+    *before* was in force last, *credentials* are those of all routes of the new configuration, by route's name, and
+    *forced* says that an operator finished the migration in spite of its open pins.
+    """
+    kept = after is not None and after.sides == (state.sides or before.sides)
+    gone = [route for route in before.routes if route in credentials and not (kept and after and route in after.routes)]
+    if kept and not gone:
+        return ""
+    what = f"migrations.{name} is taken away" if after is None else f"migrations.{name} becomes another table"
+    if kept:
+        what = f"migrations.{name} loses the route {', '.join(gone)}"
+    if not state.version and not before.pins and not pins:
+        return ""  # it has never moved anyone
+    if not state.finished:
+        open_pins = f"; there are {pins_in_words(pins)}" if pins else ""
+        return (
+            f"{what}, and it is not finished: its weight is {state.weight}{open_pins}. Put it back, and run "
+            f"`payproxy migration finish {name} --reason ...` first"
+        )
+    legacy, _, modern = state.sides.partition(" to ")
+    stays, leaves = (modern, legacy) if modern_stays(state) else (legacy, modern)
+    # A retry that must go to the side that stays goes there without its pin.
+    astray = {
+        side: found for side, found in pins.items() if after is not None or (side == _MODERN) != (stays == modern)
+    }
+    if astray and not forced:
+        return (
+            f"{what}, and there are {pins_in_words(astray)}. Put it back and wait until then, or run "
+            f"`payproxy migration finish {name} --force --reason ...`"
+        )
+    wrong = [route for route in gone if credentials[route] == leaves != stays]
+    if wrong and after is None:
+        return (
+            f"{what}, and with it the route {', '.join(wrong)} would go back to the credential {leaves}: the migration "
+            f'was finished at weight {state.weight}. Write credential = "{stays}" there'
+        )
+    return ""

@@ -1,0 +1,77 @@
+"""A Redis that is away, slow or full is an outage only for payments whose side may have changed within a day."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.journeys.conftest import Start
+from tests.journeys.moved import Moved
+from tests.journeys.support import private
+from tests.journeys.two_banks import QUIET_GUARD, TwoBanks, configured, table, two_banks
+from tests.journeys.waiting import until
+from tests.support.redis import RedisServer, redis_server
+
+_PAYMENTS = 20
+
+
+async def _sharing(directory: Path, redis: RedisServer, banks: TwoBanks, start: Start) -> Moved:
+    private(directory / "state.key", "5a" * 32)
+    state = f'[state]\nurl = "{redis.url}"\nencryption_key_files = ["state.key"]\n'
+    path = configured(directory, banks, workers=2, migration=table(more=QUIET_GUARD), more=state)
+    return Moved(banks=banks, directory=directory, configuration=path, start=start, instance=await start(path))
+
+
+async def _codes(site: Moved) -> set[str]:
+    """Return what becomes of payments."""
+    answers = [await site.pay(f"key-{number}-{len(site.banks.legacy.events)}") for number in range(_PAYMENTS)]
+    return {str(one.json.get("code", one.status)) for one in answers}
+
+
+async def _is_away(site: Moved) -> None:
+    async def said() -> bool:
+        return "the Redis of [state]" in await site.verbose()
+
+    await until(said, otherwise="nobody says that the Redis is away")
+
+
+@pytest.mark.parametrize("how", ["stopped", "ended", "full"])
+async def test_who_never_moved_goes_on(tmp_path: Path, start: Start, how: str) -> None:
+    """At weight 0 there is one side."""
+    async with redis_server(tmp_path) as redis, two_banks() as banks:
+        site = await _sharing(tmp_path, redis, banks, start)
+        if how == "stopped":
+            redis.stop()
+        elif how == "ended":
+            await redis.end()
+        else:
+            await redis.command("CONFIG", "SET", "maxmemory", "1")
+        await _is_away(site)
+
+        assert await _codes(site) == {"201"}
+        if how == "stopped":
+            redis.resume()
+
+
+async def test_who_moved_today_waits_and_who_moved_yesterday_goes_on(tmp_path: Path, start: Start) -> None:
+    """Without pins a retry can't be told from a first try; a day later no retry comes any more."""
+    async with redis_server(tmp_path) as redis, two_banks() as banks:
+        site = await _sharing(tmp_path, redis, banks, start)
+        await site.set(100)
+        redis.stop()
+        await _is_away(site)
+        assert await _codes(site) == {"side_unknown"}
+        redis.resume()
+        assert await site.instance.stop() == 0
+
+        path = tmp_path / "data" / "migrations.json"
+        written = json.loads(path.read_text())
+        for row in written["former"]["payments"]:
+            row[2] -= 25 * 3600
+        path.write_text(json.dumps(written))
+        await redis.end()
+        site.instance = await start(site.configuration)
+        await _is_away(site)
+
+        assert await _codes(site) == {"201"}
+        assert banks.at("key-0-0") in {"", "modern"}

@@ -22,6 +22,7 @@ from proxy.keeper.main import Keeper
 from proxy.keeper.memory import return_large_blocks
 from proxy.keeper.share import ShareUnusable
 from proxy.keeper.sockets import ListenFailed, Sockets
+from proxy.private_file import directory_exposed
 from proxy.settings.address import listen_address
 from proxy.settings.findings import Severity
 from proxy.settings.load import load
@@ -49,6 +50,9 @@ def serve(config_path: Path | None) -> None:
     directory = Path(settings.data_directory)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Once more: somebody else may have made it meanwhile.
+        if (fault := directory_exposed(directory, us=os.geteuid())) is not None:
+            raise Failure(f"{fault.what}; {fault.fix}", code=ExitCode.CONFIGURATION)
         with claimed(directory):
             _serve(settings, loaded.path, clock)
     except OSError as error:

@@ -2,9 +2,6 @@
 
 import base64
 import binascii
-import contextlib
-import errno
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +17,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from proxy.entropy import Entropy
-from proxy.records.own_file import make_once
+from proxy.private_file import FileUnusable
+from proxy.records.own_file import make_once, read_own_file
 
 KEY_FILE = "checkpoint.key"
-_LARGEST_KEY_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,28 +66,20 @@ def vouches(public_key: Any, signature: Any, checkpoint: Checkpoint) -> bool:
 def checkpoint_key(data_directory: Path, *, entropy: Entropy) -> CheckpointKey:
     """Return the key of *data_directory*, making the file (PEM, 0600) if there is none; raises OSError."""
     path = data_directory / KEY_FILE
-    with contextlib.suppress(FileNotFoundError):
-        return read_checkpoint_key(path)
-    key = Ed25519PrivateKey.from_private_bytes(entropy.token_bytes(32))
-    make_once(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), entropy=entropy)
+    if not path.exists():
+        key = Ed25519PrivateKey.from_private_bytes(entropy.token_bytes(32))
+        make_once(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), entropy=entropy)
     return read_checkpoint_key(path)
 
 
 def read_checkpoint_key(path: Path) -> CheckpointKey:
-    """Return the key in *path*; raises OSError, also if others may read it or it is no Ed25519 key."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        exposed = os.fstat(descriptor).st_mode & 0o077
-        data = os.read(descriptor, _LARGEST_KEY_BYTES)
-    finally:
-        os.close(descriptor)
-    if exposed:
-        raise PermissionError(errno.EPERM, f"group or others may read it; run `chmod 600 {path}`", str(path))
+    """Return the key in *path*; raises FileUnusable, also if it is not private or no Ed25519 key."""
+    data = read_own_file(path)
     try:
         key = load_pem_private_key(data, password=None)
     except (ValueError, TypeError):
         key = None
     if not isinstance(key, Ed25519PrivateKey):
         # Another key would make earlier checkpoints look foreign, so it is never replaced silently.
-        raise OSError(errno.EINVAL, "it holds no Ed25519 key; restore it, or remove it to have it made", str(path))
+        raise FileUnusable(path, "it holds no Ed25519 key", "restore it, or remove it to have it made")
     return CheckpointKey(key)

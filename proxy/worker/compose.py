@@ -16,8 +16,8 @@ from proxy.forwarding.admission import Admission
 from proxy.forwarding.gateway import Gateway, Shift
 from proxy.forwarding.reception import Reception
 from proxy.migration.board import MigrationBoard
+from proxy.private_file import read_key
 from proxy.records.body_hmac import body_digest, read_body_key
-from proxy.records.own_file import read_key
 from proxy.routing.compile import route_table
 from proxy.routing.head import LOOPBACK_NAMES, HeadLimits
 from proxy.settings.snapshot import ServerValues, Snapshot, UpstreamValues

@@ -270,7 +270,7 @@ async def test_a_key_that_others_can_read_is_not_used(tmp_path: Path) -> None:
     """The worker does not come to serve."""
     (tmp_path / KEY_FILE).write_bytes(KEY)
     (tmp_path / KEY_FILE).chmod(0o644)
-    with pytest.raises(PermissionError):
+    with pytest.raises(OSError, match="chmod 600"):
         async with proxy(tmp_path, facade=FACADE, callers=(ERP,)):
             pass
     (tmp_path / KEY_FILE).chmod(0o600)

@@ -27,6 +27,7 @@ def test_all_that_start_at_once_get_the_same_key(tmp_path: Path) -> None:
 
 def test_a_damaged_key_is_not_replaced(tmp_path: Path) -> None:
     """Another key would make earlier values unfindable, so somebody has to decide."""
+    (tmp_path / "masking.key").touch(mode=0o600)
     (tmp_path / "masking.key").write_bytes(b"short")
 
     with pytest.raises(OSError, match="does not hold 32 bytes"):

@@ -211,7 +211,7 @@ def test_the_file_with_the_url(tmp_path: Path) -> None:
         (b"", 0o600, "is empty"),
         (b"\n", 0o600, "is empty"),
         (b"\xff", 0o600, "UTF-8"),
-        (b"postgresql://a/" + b"b" * 9000, 0o600, "too long"),
+        (b"postgresql://a/" + b"b" * 9000, 0o600, "larger than"),
         (f"hunter2 {WITH_PASSWORD}".encode(), 0o600, "blank"),
         (b"hunter2", 0o600, "none of a database"),
     ],

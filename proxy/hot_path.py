@@ -65,6 +65,7 @@ HOT_PATH = (
     "proxy/records/journal.py",
     "proxy/records/line.py",
     "proxy/records/mask.py",
+    "proxy/records/mask_rules.py",
     "proxy/records/record.py",
     "proxy/records/writer.py",
     # The keeper's part of it: from the journals into one chain.

@@ -9,6 +9,7 @@ from proxy.errors import LogUnavailable
 from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.records.journal import Journal
+from proxy.records.record import MOST_INDEX_VALUES
 from proxy.settings.methods import KNOWN_METHODS
 from proxy.settings.snapshot import RequestLogValues
 from proxy.telemetry.counters import Counters
@@ -68,6 +69,8 @@ class WorkerLedger:
             header = line.header
             if header is not None and header.plain in wanted:
                 found.append((line.name.decode("latin-1"), _text(line.value)))
+                if len(found) > MOST_INDEX_VALUES:
+                    break
         return tuple(found) if found else ()
 
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.clock import SystemClock
-from proxy.records.mask import IBAN_LENGTHS, Mask, iban_checks, is_lettered_uuid, luhn
+from proxy.records.mask import Mask
+from proxy.records.mask_rules import IBAN_LENGTHS, iban_checks, is_lettered_uuid, luhn
 
 KEY = bytes(range(32))
 MASK = Mask(KEY)

@@ -8,7 +8,6 @@ import http.client
 import json
 import os
 import ssl
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from proxy.cli.instance import TIMEOUT_SECONDS, UnixConnection
 from proxy.cli.options import config_option
 from proxy.cli.output import ExitCode, Failure, emit, json_option
 from proxy.settings.address import TcpAddress, UnixAddress, listen_address
+from proxy.settings.toml_bounds import parse_toml
 
 # Names that proxy.settings.sources has too: importing it would take longer than all the rest. A test compares them.
 FILE_NAME = "payproxy.toml"
@@ -64,8 +64,8 @@ def find_places(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> 
     values: dict[str, Any] = {}
     if found is not None:
         try:
-            values = tomllib.loads((cwd / found).read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, RecursionError):
+            values = parse_toml((cwd / found).read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError):
             # A TOML error's text quotes the file.
             raise Failure(f"{found}: can't be read, so the instance can't be found") from None
     base = (cwd / found).parent if found is not None else cwd

@@ -1,7 +1,5 @@
 """From sources to Settings, with everything that is wrong said at once."""
 
-import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +26,10 @@ from proxy.settings.sources import (
     secrets_layer,
     with_absolute_paths,
 )
+from proxy.settings.toml_bounds import MAX_FILE_BYTES, TomlUnusable, parse_toml
 from proxy.settings.values import masked
 
-# Thousands of rules fit; a larger file is something else, like a log.
-MAX_FILE_BYTES = 4 * 1024 * 1024
-
 PLACEHOLDER = "..."
-
-_LOCATION = re.compile(r"\s*\(at (?:line (?P<line>\d+), column \d+|end of document)\)$")
 
 _CHECKS = (
     rules.references,
@@ -178,23 +172,15 @@ def _read(path: Path) -> tuple[str, Complaint | None]:
 
 def _parse(text: str, *, file: str) -> tuple[dict[str, Any], Finding | None]:
     try:
-        return tomllib.loads(text), None
-    except tomllib.TOMLDecodeError as error:
-        message = str(error)
-    except RecursionError:
-        message = "Values are nested too deeply"
-    location = _LOCATION.search(message)
-    line = text.count("\n") + 1
-    if location is not None:
-        message = message[: location.start()]
-        line = int(location["line"]) if location["line"] else line
-    # tomllib quotes single characters and names of keys, never values.
+        return parse_toml(text), None
+    except TomlUnusable as error:
+        what, line = str(error), error.line
     return {}, Finding(
         severity=Severity.ERROR,
         file=file,
         line=line,
         key="",
-        what=f"not TOML: {message[:1].lower()}{message[1:]}",
+        what=f"not TOML: {what}",
         fix="correct the line, or the one before it",
     )
 

@@ -59,7 +59,12 @@ def gateway_of(
             facade=facade,
         ),
         table=table,
-        admission=Admission(max_requests=server.max_requests, body_memory=server.body_memory_bytes, clock=clock),
+        admission=Admission(
+            max_requests=server.max_requests,
+            body_memory=server.body_memory_bytes,
+            callers=len(snapshot.callers),
+            clock=clock,
+        ),
         migrations=MigrationBoard(),
         shift=shift or WorkerShift(send=send, clock=clock),
         board=Board(table.origins(), clock=clock, send=send),

@@ -46,7 +46,6 @@ async def issue_token(
                 raise TokenRequestRefused("invalid_request", cause=f"the form is larger than {MOST_BYTES} bytes")
             granted = facade.grant(
                 TokenRequest(
-                    host=head.named.get(b"host", b"").decode("latin-1"),
                     content_type=_content_type(head),
                     authorization=head.named.get(b"authorization", b""),
                     body=payload.held,

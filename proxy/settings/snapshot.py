@@ -129,12 +129,16 @@ class FacadeValues:
     """The token endpoint for callers that mint by themselves; *token_lifetime* in seconds.
 
     Without *signing_key_files* the key is facade.key in the data directory, which the keeper makes at its start.
+    *own_hosts* are lower-case names and addresses that mean us in an assertion's audience, at *own_port* (0: at any) or
+    the scheme's own.
     """
 
     paths: tuple[str, ...]
     token_lifetime: int
     signing_key_files: tuple[str, ...]
     accepted_assertion_audiences: tuple[str, ...]
+    own_hosts: tuple[str, ...] = ()
+    own_port: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from proxy.settings.address import listen_address
-from proxy.settings.facade import FacadeSection
+from proxy.settings.facade_rules import own_hosts
 from proxy.settings.fields import url_parts
 from proxy.settings.migration import SideSection
 from proxy.settings.sections import Settings
@@ -79,7 +79,7 @@ def snapshot_of(settings: Settings, *, instance: str, assertion_keys: AssertionK
             spool_bytes=log.spool_bytes,
         ),
         migrations=_migrations(settings),
-        facade=_facade(settings.facade),
+        facade=_facade(settings),
     )
 
 
@@ -181,7 +181,8 @@ def _side(settings: Settings, side: SideSection) -> SideValues:
     )
 
 
-def _facade(facade: FacadeSection) -> FacadeValues | None:
+def _facade(settings: Settings) -> FacadeValues | None:
+    facade = settings.facade
     if not facade.paths:
         return None
     return FacadeValues(
@@ -189,4 +190,7 @@ def _facade(facade: FacadeSection) -> FacadeValues | None:
         token_lifetime=facade.token_lifetime,
         signing_key_files=facade.signing_key_files,
         accepted_assertion_audiences=facade.accepted_assertion_audiences,
+        own_hosts=own_hosts(settings.server),
+        # Behind a Unix socket stands something that has the usual ports.
+        own_port=getattr(listen_address(settings.server.listen), "port", 443),
     )

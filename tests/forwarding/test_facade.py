@@ -24,7 +24,13 @@ from tests.worker.values import CALLER
 from tests.worker.wire import Reply, ask, chunked, request, wire
 
 PATH = b"/adfs/oauth2/token"
-FACADE = FacadeValues(paths=(PATH.decode(),), token_lifetime=600, signing_key_files=(), accepted_assertion_audiences=())
+FACADE = FacadeValues(
+    paths=(PATH.decode(),),
+    token_lifetime=600,
+    signing_key_files=(),
+    accepted_assertion_audiences=(),
+    own_hosts=("localhost",),
+)
 FORM = b"Content-Type: application/x-www-form-urlencoded"
 KEY = b"0123456789abcdef" * 4
 ERP = replace(CALLER, facade_client_id=CLIENT_ID, assertion_keys=(as_values(private_key()),))

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from proxy.secret import Secret
 from proxy.settings.address import MAX_PORT, is_host, listen_address
+from proxy.settings.distinguished_name import canonical
 
 NAME_PATTERN = r"^[a-z][a-z0-9_-]*$"
 
@@ -166,6 +167,19 @@ def _path(text: str) -> str:
     return text
 
 
+def _subject(text: str) -> str:
+    if not text:
+        return text
+    try:
+        return canonical(text)
+    except ValueError as error:
+        raise unacceptable(
+            f"the subject {error if not isinstance(error, UnicodeDecodeError) else 'is not UTF-8'}",
+            r"write it like 'CN=erp,O=Acme\, Inc.,C=US' (RFC 4514), the most specific part first, a backslash before "
+            r'each of " + , ; < > \ in a value',
+        ) from None
+
+
 def _secret(value: Any) -> Secret:
     if isinstance(value, Secret):
         return value
@@ -189,6 +203,7 @@ RouteName = Annotated[
         _ROUTE_NAME.fullmatch, "the name has other characters than letters, digits, . _ and -", "choose a plain name"
     ),
 ]
+Subject = Annotated[Text, AfterValidator(_subject)]
 PathText = Annotated[str, FilePath(), AfterValidator(_path)]
 Url = Annotated[str, AfterValidator(_url)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]

@@ -30,6 +30,7 @@ from proxy.settings.fields import (
     Seconds,
     SecretText,
     StripPrefix,
+    Subject,
     Text,
 )
 from proxy.settings.migration import MigrationSection
@@ -142,7 +143,7 @@ class CallerSection(Section):
     api_key_sha256: KeyHashes = Field(
         (), description="SHA-256 of its key in hex; two values overlap while a key is replaced"
     )
-    certificate_subject: Text = Field("", description="subject of its client certificate")
+    certificate_subject: Subject = Field("", description="subject of its client certificate (RFC 4514): CN=erp,O=Acme")
     max_requests_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0, description="above: 429; 0 = unlimited"
     )

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from proxy.settings.address import is_loopback, listen_address
+from proxy.settings.address import UnixAddress, is_loopback, listen_address
 from proxy.settings.draft import Draft
 from proxy.settings.fields import url_parts
 from proxy.settings.findings import Complaint, Key, Severity
@@ -43,9 +43,29 @@ def listeners(draft: Draft) -> Iterator[Complaint]:
             what="mutual TLS needs TLS",
             fix="set certificate_file and key_file too",
         )
+    yield from _any_host(draft, server)
     yield from _console(draft, admin)
     for section, values in (("server", server), ("admin", admin)):
         yield from _without_tls(section, values)
+
+
+def _any_host(draft: Draft, server: ServerSection) -> Iterator[Complaint]:
+    """Warn where a web page could call: by a name of its own that it lets mean this address (DNS rebinding).
+
+    Browsers send no Origin with a plain GET, and no Sec-Fetch-Site to http://, so that only the Host tells.
+    """
+    if server.hosts or ("server", "hosts") in draft.broken or isinstance(listen_address(server.listen), UnixAddress):
+        return
+    for name, caller in draft.settings.callers.items():
+        if caller.networks and not (caller.api_key_sha256 or caller.certificate_subject or caller.facade_client_id):
+            yield Complaint(
+                key=("server", "hosts"),
+                what=f'caller "{name}" is known by its network alone and any Host is accepted, so a web page that is '
+                "open there could read with the bank's token (DNS rebinding)",
+                fix='list the names by which callers reach it, like ["payproxy.corp"], or give the caller a key',
+                severity=Severity.WARNING,
+            )
+            return
 
 
 def _console(draft: Draft, admin: AdminSection) -> Iterator[Complaint]:

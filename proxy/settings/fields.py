@@ -20,6 +20,10 @@ NAME_PATTERN = r"^[a-z][a-z0-9_-]*$"
 _SEGMENT = re.compile(r"[A-Za-z0-9\-._~!$&'()+,=:@]+")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+# The string format of the Password Hashing Competition, as passlib and others write it.
+_SCRYPT = re.compile(
+    r"\$scrypt\$ln=[0-9]{1,2},r=[0-9]{1,3},p=[0-9]{1,3}\$[A-Za-z0-9+/.]{11,}={0,2}\$[A-Za-z0-9+/.]{21,}={0,2}"
+)
 _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 # What these methods ask for is never served (RFC 9110 9.3.6, 9.3.8).
@@ -188,6 +192,16 @@ def _secret(value: Any) -> Secret:
     return Secret(value)
 
 
+def _scrypt_hash(value: Any) -> Secret:
+    secret = _secret(value)
+    if not _SCRYPT.fullmatch(secret.reveal()):
+        raise unacceptable(
+            "is no scrypt hash but perhaps a password",
+            "write the hash like $scrypt$ln=15,r=8,p=1$SALT$HASH, and choose another password if this was one",
+        )
+    return secret
+
+
 def _masked(_: Secret) -> str:
     return "***"
 
@@ -251,6 +265,9 @@ KeyHash = Annotated[
 ]
 SecretText = Annotated[
     Secret, PlainValidator(_secret), PlainSerializer(_masked), WithJsonSchema({"type": "string", "minLength": 1})
+]
+ScryptHash = Annotated[
+    Secret, PlainValidator(_scrypt_hash), PlainSerializer(_masked), WithJsonSchema({"type": "string", "minLength": 1})
 ]
 
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]

@@ -27,8 +27,8 @@ from proxy.settings.fields import (
     RequiredText,
     RouteName,
     RoutePath,
+    ScryptHash,
     Seconds,
-    SecretText,
     StripPrefix,
     Subject,
     Text,
@@ -84,8 +84,9 @@ class AdminSection(Section):
     certificate_file: PathText = Field("", description="TLS certificate; with key_file")
     key_file: PathText = Field("", description="key of the TLS certificate, mode 0600")
     ready_requires: Names = Field((), description="credentials without which the instance shall not be ready")
-    operators: dict[RequiredText, SecretText] = Field(
-        {}, description="NAME = scrypt hash; needed for a console on a non-loopback listener and for actions in it"
+    operators: dict[RequiredText, ScryptHash] = Field(
+        {},
+        description="NAME = scrypt hash, no password; for a console on a non-loopback listener and for actions in it",
     )
 
 

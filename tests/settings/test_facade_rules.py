@@ -60,7 +60,7 @@ def test_without_paths_there_is_no_facade(tmp_path: Path) -> None:
         ),
         (
             'facade_client_id = "CC-1"',
-            'networks = ["10.0.0.0/8"]',
+            f'api_key_sha256 = ["{KEY}"]',
             "callers.old.assertion_certificate_files",
             "a client that has no id",
         ),

@@ -11,7 +11,7 @@ from proxy.forwarding.body import Payload
 from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.gateway import Gateway
-from proxy.forwarding.headers import added_headers
+from proxy.forwarding.headers import CLOSES, STAYS_OPEN, added_headers
 from proxy.routing.head import RequestHead
 
 # What the record of such a request has as its note; its code is the error of RFC 6749 5.2, "" for a token.
@@ -88,6 +88,6 @@ def _answer(
         b"Content-Length: %d\r\nCache-Control: no-store\r\nPragma: no-cache\r\n" % len(body),
         more,
         added_headers(exchange, f"error=http_request_denied; {details}" if exchange.code else details),
-        b"Connection: close\r\n\r\n" if side.will_close() else b"\r\n",
+        CLOSES if side.will_close() else STAYS_OPEN,
     ]
     side.write(b"".join(lines) + body)

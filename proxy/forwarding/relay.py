@@ -6,7 +6,7 @@ from typing import Final
 from proxy.errors import BadRequest, HeadersTooLarge, ProxyError, TargetTooLong
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.exchange import Exchange
-from proxy.forwarding.headers import added_headers, relayed_head
+from proxy.forwarding.headers import CLOSES, STAYS_OPEN, added_headers, relayed_head
 from proxy.forwarding.migrated import keep_side
 from proxy.forwarding.problem import error_status, problem_document, problem_headers, relay_status
 from proxy.forwarding.send import Send, cut_off
@@ -127,9 +127,7 @@ def _answer_head(send: Send, answer: Answer) -> bytes:
             side.close_after()
         else:
             head += b"Transfer-Encoding: chunked\r\n"
-    if side.will_close():
-        return head + b"Connection: close\r\n\r\n"
-    return head + (b"Connection: keep-alive\r\n\r\n" if send.head.http_1_0 else b"\r\n")
+    return head + (CLOSES if side.will_close() else STAYS_OPEN)
 
 
 def refuse(side: CallerSide, exchange: Exchange, error: ProxyError) -> None:
@@ -147,7 +145,7 @@ def refuse(side: CallerSide, exchange: Exchange, error: ProxyError) -> None:
         b"Content-Length: %d\r\nCache-Control: no-store\r\n" % len(body),
         *problem_headers(error),
         added_headers(exchange, error_status(error)),
-        b"Connection: close\r\n\r\n" if side.will_close() else b"\r\n",
+        CLOSES if side.will_close() else STAYS_OPEN,
     ]
     exchange.response_bytes = len(body)
     side.write(b"".join(lines) + (b"" if exchange.method == "HEAD" else body))

@@ -159,7 +159,7 @@ async def test_draining_closes_idle_connections_and_ends_the_others_with_their_a
     gate = Gate()
     async with proxy(tmp_path, says(OK), gate) as it, wire(it.port) as idle, wire(it.port) as busy:
         await idle.send(request())
-        assert (await idle.answer()).header(b"Connection") is None
+        assert (await idle.answer()).header(b"Connection") == b"keep-alive"
         await busy.send(request(b"POST", b"/open/a", body=b"abc"))
         await gate.asked.wait()
         it.server.drain()

@@ -149,7 +149,7 @@ async def test_an_answer_that_is_not_read_is_given_up(method: bytes, tmp_path: P
 async def test_a_closing_connection_whose_answer_is_not_read_does_not_stay(tmp_path: Path) -> None:
     """What is left of the answer sits in the transport's buffer, below the mark at which anyone would wait."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b"a" * 60_000
-    async with proxy(tmp_path, says(answer), patience=patience(unread_answer=0.3, idle=0.2)) as it:
+    async with proxy(tmp_path, says(answer), patience=patience(unread_answer=0.3, idle=0.2, linger_gap=0.2)) as it:
         for lines in ([], [b"Connection: close"]):
             async with wire(it.port, receive_buffer=2048) as caller:
                 await caller.send(request(b"GET", b"/open/a", *lines) * 50)

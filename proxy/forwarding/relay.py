@@ -15,9 +15,11 @@ from proxy.upstream.answer import Answer
 
 # The answer of a request whose caller has left is read up to here, so that the record tells how it ended.
 _UNHEARD_BYTES: Final = 1048576
-# An answer whose length says that it is at most this is gathered before its head goes out: cut short, it becomes a 502.
-# wget and urllib3 ask again by themselves when an answer that has begun is cut.
+# An answer of at most this is gathered before its head goes out: cut short, it becomes a 502. wget and urllib3 ask
+# again by themselves when an answer that has begun is cut, and PHP's streams take the beginning for the whole.
 _GATHERED_BYTES: Final = 65536
+# A chunked answer does not say how long it is, and may be one that tells something now and more in an hour.
+_GATHERED_SECONDS: Final = 0.5
 
 
 def relay(send: Send, answer: Answer) -> Awaitable[None] | None:
@@ -42,7 +44,7 @@ async def _relay(send: Send, answer: Answer) -> None:
         exchange.caller_left = True
         await answer.drain(_UNHEARD_BYTES)
         return
-    if not answer.complete and answer.content_length is not None and answer.content_length <= _GATHERED_BYTES:
+    if not answer.complete and (answer.content_length is None or answer.content_length <= _GATHERED_BYTES):
         await _gather(send, answer)
     if answer.complete:
         _hand_over(send, answer)
@@ -92,10 +94,13 @@ async def _drained(send: Send) -> None:
 
 
 async def _gather(send: Send, answer: Answer) -> None:
-    """Wait for the whole body and leave it to be read."""
+    """Wait for the whole body, for a chunked one no longer than a moment, and leave it to be read."""
     began = send.gateway.monotonic()
     try:
-        await answer.peek(_GATHERED_BYTES)
+        if answer.content_length is None:
+            await answer.gather(_GATHERED_BYTES, until=began + _GATHERED_SECONDS)
+        else:
+            await answer.peek(_GATHERED_BYTES)
     finally:
         send.exchange.waited += send.gateway.monotonic() - began
 

@@ -81,7 +81,7 @@ def _serve(settings: Settings, path: Path, clock: SystemClock) -> None:
     except ListenFailed as error:
         raise Failure(str(error)) from None
 
-    async def run() -> None:
+    async def run() -> bool:
         keeper = Keeper(
             settings,
             instance=socket.gethostname(),
@@ -93,12 +93,13 @@ def _serve(settings: Settings, path: Path, clock: SystemClock) -> None:
             entropy=SystemEntropy(),
         )
         try:
-            await keeper.run()
+            return await keeper.run()
         finally:
             await keeper.close()
 
     try:
-        asyncio.run(run())
+        if not asyncio.run(run()):
+            raise Failure("the stop was not in order: look for `unknown` in the request log, and ask the bank")
     except (AdminListenFailed, DataDirectoryInUse) as error:
         raise Failure(str(error)) from None
     except ShareUnusable as error:

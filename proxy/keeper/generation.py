@@ -102,7 +102,7 @@ class Generation:
                 self.mints.replayed(message["key"], message["route"], refused_again=message["refused_again"])
             case "counters":
                 self._metrics.add(message["delta"])
-                worker.journal_usable, worker.full = message["journal_usable"], message["full"]
+                worker.journal_problem, worker.full = message["journal_problem"], message["full"]
             case "migrated":
                 self._migrated(rows_of(message["rows"]))
             case "pin":

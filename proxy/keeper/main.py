@@ -13,11 +13,12 @@ from typing import Any
 from proxy.clock import Clock
 from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
-from proxy.events import fan_out
+from proxy.events import Event, WorkerEnded, fan_out
 from proxy.hot_path import built
 from proxy.keeper.admin import Action, AdminApp, Refused
 from proxy.keeper.admin_server import AdminServer, server_tls
 from proxy.keeper.certificates import certificates_in_use
+from proxy.keeper.exit_timer import CLOSING_SECONDS, ExitTimer
 from proxy.keeper.facade import assertion_keys, make_signing_key
 from proxy.keeper.generation import Generation
 from proxy.keeper.generations import KILL_AFTER_SECONDS, Generations
@@ -43,6 +44,7 @@ from proxy.telemetry.status import Status, TokenStatus
 
 # Load balancers need some seconds to see that an instance is not ready; on loopback there is none.
 _GRACE_SECONDS = 5.0
+_LOOK_SECONDS = 0.1
 
 
 class Keeper:
@@ -71,7 +73,9 @@ class Keeper:
         self._serial = count(1)
         self._began = clock.monotonic()
         self._draining = False
+        self._in_order = True  # all that came in was answered and recorded
         self._log = EventLog(clock=clock, write=_stderr_line)
+        self._exit_timer = ExitTimer(Path(snapshot.data_directory), say=self._log.say)
         self._metrics = Metrics(status=self.status)
         context = RecordContext(
             environment=snapshot.environment, instance=snapshot.instance, config_digest=snapshot.digest
@@ -84,7 +88,9 @@ class Keeper:
             clock=clock,
             entropy=entropy,
         )
-        observe = self._observe = fan_out(self._metrics.observe, self._log.observe, self._notary.observe)
+        observe = self._observe = fan_out(
+            self._metrics.observe, self._log.observe, self._notary.observe, self._look_at_end
+        )
         self._migrations = Migrations(
             Path(snapshot.data_directory),
             clock=clock,
@@ -130,8 +136,11 @@ class Keeper:
         )
         self._rotation.follow(settings)
 
-    async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then let every request in flight end; raises what the listeners raise."""
+    async def run(self) -> bool:
+        """Serve until SIGTERM or SIGINT, then let every request in flight end; return whether all of it was recorded.
+
+        Raises what the listeners raise.
+        """
         settings, snapshot = self._generations.current.settings, self._generations.current.snapshot
         admin = settings.admin
         server = AdminServer(
@@ -167,12 +176,15 @@ class Keeper:
                 f"{', '.join(self._sockets.addresses)}; admin on {server.places}"
             )
             await self._generations.run()
+            self._exit_timer.start()
             for task in (stopping, reloading, rotating, looking, guarding, sharing):
                 task.cancel()
-            await self._notary.close()
+            self._in_order &= await self._notary.close()
             await self._shipper.worker_ended(self._notary.journal_name)
             await self._shipper.close()
-        self._log.say("payproxy has stopped: every request that came in was answered and recorded")
+        everything = "every request that came in was answered and recorded"
+        self._log.say(f"payproxy has stopped: {everything if self._in_order else f'not {everything}, see above'}")
+        return self._in_order
 
     async def close(self) -> None:
         """Close what was made, however far `run` came."""
@@ -184,7 +196,6 @@ class Keeper:
     def status(self) -> Status:
         """Return the instance at this instant, for health, metrics and pages."""
         current, living = self._generations.current, self._generations.living
-        journals = all(one.workers.journals_usable for one in living)
         return Status(
             environment=current.snapshot.environment,
             instance=self._instance,
@@ -192,7 +203,7 @@ class Keeper:
             config_digest=current.snapshot.digest,
             uptime=self._clock.monotonic() - self._began,
             draining=self._draining,
-            journal_problem="" if journals else "a worker's journal can't be written",
+            journal_problem=next(filter(None, (one.workers.journal_problem for one in living)), ""),
             reload_problem="; ".join(filter(None, [self._reloader.problem, *self._rotation.problems.values()])),
             workers_wanted=current.workers.number,
             workers=tuple(worker for one in living for worker in one.workers.statuses()),
@@ -240,6 +251,11 @@ class Keeper:
     async def _look_at_certificates(self) -> None:
         self._certificates = await asyncio.to_thread(certificates_in_use, self._generations.current.settings)
 
+    def _look_at_end(self, event: Event) -> None:
+        """Note a worker that was killed at the end, or could not write its journal."""
+        if isinstance(event, WorkerEnded) and self._draining and event.exit_code:
+            self._in_order = False
+
     async def _worker_ended(self, worker: str) -> None:
         self._migrations.pins.gone(worker)
         await self._shipper.worker_ended(worker)
@@ -286,11 +302,16 @@ class Keeper:
         grace = 0.0 if server.loopback else _GRACE_SECONDS
         self._draining = True
         self._log.say(f"stopping: the listener closes in {grace:.0f} s, then what is in flight ends")
+        most = server.exchange_timeout + KILL_AFTER_SECONDS
+        self._exit_timer.start(grace + most + CLOSING_SECONDS)
         self._generations.stop(grace=grace)
         await self._clock.sleep(grace)
         self._sockets.close()
-        await self._clock.sleep(server.exchange_timeout + KILL_AFTER_SECONDS)
+        end = self._clock.monotonic() + most
+        while self._generations.have_workers() and self._clock.monotonic() < end:
+            await self._clock.sleep(_LOOK_SECONDS)
         self._generations.kill()
+        self._exit_timer.start()
 
 
 def _stderr_line(text: str) -> None:

@@ -43,7 +43,7 @@ class WorkerProcess:
         self.process = process
         self.started = started
         self.state = WorkerState.STARTING
-        self.journal_usable = True
+        self.journal_problem = ""
         self.full = False
         self._writer: asyncio.StreamWriter | None = None
 
@@ -124,9 +124,10 @@ class Workers:
         )
 
     @property
-    def journals_usable(self) -> bool:
-        """Return whether every worker can write its journal, as far as it said."""
-        return all(worker.journal_usable for worker in self._alive.values())
+    def journal_problem(self) -> str:
+        """Return why a worker can't write its journal, "" if all can, as far as they said."""
+        problems = (worker.journal_problem for worker in self._alive.values() if worker.journal_problem)
+        return next((f"a worker's journal can't be written: {problem}" for problem in problems), "")
 
     async def _keep(self, index: int) -> None:
         delay = _RESTART_SECONDS[0]

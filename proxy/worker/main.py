@@ -50,11 +50,11 @@ class Worker:
         self.link = Link(hear=self._hear, lost=self._keeper_is_gone)
         self._shift = WorkerShift(send=self.link.send, clock=clock)
 
-    async def run(self) -> None:
-        """Serve until told to drain, then end what is in flight."""
+    async def run(self) -> bool:
+        """Serve until told to drain, then end what is in flight; False if the disk kept some of it from the journal."""
         order = await self._order
         if order is None:
-            return
+            return True
         snapshot = decode(order["snapshot"].encode())
         counters = Counters(server_addresses={upstream.name: upstream.host for upstream in snapshot.upstreams})
         journal = _journal(snapshot, worker=order["worker"], workers=order["workers"], clock=self._clock)
@@ -76,7 +76,7 @@ class Worker:
         _freeze()
         self.link.send({"type": "ready"})
         if not await self._greeted:
-            return  # the keeper is gone, and nobody was served
+            return True  # the keeper is gone, and nobody was served
         acceptor.start()
         async with asyncio.TaskGroup() as tasks:
             reporting = tasks.create_task(self._report(counters, journal, acceptor), name="counters to the keeper")
@@ -89,12 +89,13 @@ class Worker:
                 await close_door([acceptor], listeners, clock=self._clock)
             await self._finish(server, acceptor, gateway, seconds=snapshot.server.exchange_timeout)
             reporting.cancel()
-        await journal.close()
+        written = await journal.close()
         for pool in gateway.pools.values():
             await pool.close()
         self._shift.flush()
-        self.link.send({"type": "counters", "delta": counters.delta(), "journal_usable": True, "full": False})
+        self.link.send({"type": "counters", "delta": counters.delta(), "journal_problem": "", "full": False})
         self.link.close()
+        return written
 
     async def _finish(self, server: CallerServer, acceptor: Acceptor, gateway: Gateway, *, seconds: float) -> None:
         """Let every request in flight end, at most *seconds*; afterwards answer what still comes with 503."""
@@ -109,7 +110,7 @@ class Worker:
     async def _report(self, counters: Counters, journal: Journal, acceptor: Acceptor) -> None:
         while True:
             await self._clock.sleep(_COUNTERS_SECONDS)
-            health = {"journal_usable": journal.usable(), "full": acceptor.was_full()}
+            health = {"journal_problem": journal.problem, "full": acceptor.was_full()}
             self.link.send({"type": "counters", "delta": counters.delta()} | health)
 
     def _hear(self, message: dict[str, Any]) -> None:
@@ -164,6 +165,7 @@ def _journal(snapshot: Snapshot, *, worker: str, workers: int, clock: Clock) -> 
         entropy=SystemEntropy(),
         spool_bytes=snapshot.request_log.spool_bytes,
         reserve=reserve_of(snapshot.request_log.spool_bytes, workers=workers),
+        exchange_timeout=snapshot.server.exchange_timeout,
     )
 
 
@@ -199,12 +201,12 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
         return asyncio.new_event_loop
 
 
-async def _run(descriptor: int) -> None:
+async def _run(descriptor: int) -> bool:
     worker = Worker(clock=SystemClock())
     end = socket.socket(fileno=descriptor)
     end.settimeout(0)
     await asyncio.get_running_loop().create_unix_connection(lambda: worker.link, sock=end)
-    await worker.run()
+    return await worker.run()
 
 
 def main(descriptor: int) -> None:
@@ -213,4 +215,8 @@ def main(descriptor: int) -> None:
     _hide_memory()
     check_seam()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_run(descriptor))
+        written = runner.run(_run(descriptor))
+    if not written:
+        raise SystemExit(
+            "payproxy: the disk of the journal does not answer; the last requests have no record in the log"
+        )

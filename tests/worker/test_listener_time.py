@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.worker.listener import CallerConnection
+from proxy.worker.patience import PATIENCE
 from tests.forwarding.support import callers_are
 from tests.upstream.support import Peer, eventually, says
 from tests.worker.patience import HASTE, patience
@@ -86,6 +87,21 @@ async def test_an_idle_connection_is_closed_silently(tmp_path: Path) -> None:
         assert (await caller.answer()).status == 200
         assert await caller.closed() == b""
         assert len(it.ledger.ended) == 1
+
+
+@pytest.mark.parametrize("target", [b"/open/a", b"/nowhere"])
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_callers_are_told_to_close_an_idle_connection_first(
+    target: bytes, version: bytes, tmp_path: Path
+) -> None:
+    """Before we do: else a request may be on its way to a connection that is being closed, and is lost."""
+    asks = b"close" if version == b"1.0" and target == b"/nowhere" else b"keep-alive"  # our own answers end HTTP/1.0
+    async with proxy(tmp_path) as it:
+        for connection in (asks, b"close"):
+            reply = await ask(it.port, request(b"GET", target, b"Connection: " + connection, version=version))
+            said = b"timeout=120" if connection == b"keep-alive" else None
+            assert (reply.header(b"Connection"), reply.header(b"Keep-Alive")) == (connection, said)
+    assert 120 < PATIENCE.idle < 130
 
 
 async def test_a_body_that_stops_is_answered_with_408(tmp_path: Path) -> None:

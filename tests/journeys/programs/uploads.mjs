@@ -12,7 +12,7 @@ function* pieces(size) {
 }
 
 async function modern(size, chunked) {
-  const body = chunked ? ReadableStream.from(pieces(size)) : Buffer.alloc(size);
+  const body = chunked ? Readable.toWeb(Readable.from(pieces(size))) : Buffer.alloc(size);
   const answer = await fetch(url, { method: "POST", body, duplex: "half" });
   await answer.arrayBuffer();
   return answer.status;

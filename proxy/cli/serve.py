@@ -94,12 +94,14 @@ def _serve(settings: Settings, path: Path, clock: SystemClock) -> None:
         )
         try:
             await keeper.run()
+        except ExceptionGroup as group:
+            raise _listen_failed(group) or group from None
         finally:
             await keeper.close()
 
     try:
         asyncio.run(run())
-    except (AdminListenFailed, DataDirectoryInUse) as error:
+    except (AdminListenFailed, DataDirectoryInUse, ListenFailed) as error:
         raise Failure(str(error)) from None
     except ShareUnusable as error:
         raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
@@ -108,3 +110,11 @@ def _serve(settings: Settings, path: Path, clock: SystemClock) -> None:
         raise Failure(f"{where}: {error}", code=ExitCode.CONFIGURATION) from None
     finally:
         sockets.close()
+
+
+def _listen_failed(group: ExceptionGroup[Exception]) -> ListenFailed | None:
+    """Return why callers' address could not be had in the end, None if it was something else."""
+    found: BaseException | None = group.subgroup(ListenFailed)
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found if isinstance(found, ListenFailed) else None

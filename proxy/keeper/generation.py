@@ -103,6 +103,7 @@ class Generation:
             case "counters":
                 self._metrics.add(message["delta"])
                 worker.journal_usable, worker.full = message["journal_usable"], message["full"]
+                worker.in_flight, worker.connections = int(message["in_flight"]), int(message["connections"])
             case "migrated":
                 self._migrated(rows_of(message["rows"]))
             case "pin":

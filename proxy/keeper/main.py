@@ -162,17 +162,22 @@ class Keeper:
             rotating = tasks.create_task(self._rotation.run(), name="rotation")
             reloading = tasks.create_task(self._reload_on_signal(), name="reload on signal")
             stopping = tasks.create_task(self._stop_on_signal(), name="stop on signal")
-            self._log.say(
-                f"payproxy {version('payproxy')} ({snapshot.environment}, {built()}) serves callers on "
-                f"{', '.join(self._sockets.addresses)}; admin on {server.places}"
-            )
+            announcing = tasks.create_task(self._announce(server), name="announcement")
             await self._generations.run()
-            for task in (stopping, reloading, rotating, looking, guarding, sharing):
+            for task in (announcing, stopping, reloading, rotating, looking, guarding, sharing):
                 task.cancel()
             await self._notary.close()
             await self._shipper.worker_ended(self._notary.journal_name)
             await self._shipper.close()
         self._log.say("payproxy has stopped: every request that came in was answered and recorded")
+
+    async def _announce(self, server: AdminServer) -> None:
+        """Say where callers are served, once the first worker can."""
+        await self._sockets.opened.wait()
+        self._log.say(
+            f"payproxy {version('payproxy')} ({self._generations.current.snapshot.environment}, {built()}) serves "
+            f"callers on {', '.join(self._sockets.addresses)}; admin on {server.places}"
+        )
 
     async def close(self) -> None:
         """Close what was made, however far `run` came."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from proxy.clock import Clock
-from proxy.events import Observer, WorkerEnded, WorkerStarted
+from proxy.events import Observer, WorkerEnded, WorkerHangs, WorkerNotStarted, WorkerStarted
+from proxy.keeper.silence import DEAD_SECONDS, LOOK_SECONDS, STARTED_SECONDS, UNREADY_SECONDS, Silence
 from proxy.keeper.sockets import Sockets
 from proxy.settings.snapshot import Snapshot, encode
 from proxy.telemetry.status import WorkerState, WorkerStatus
@@ -37,14 +38,20 @@ Hear = Callable[["WorkerProcess", dict[str, Any]], None]
 class WorkerProcess:
     """One living worker; *name* is unique for each process start."""
 
-    def __init__(self, index: int, *, name: str, process: asyncio.subprocess.Process, started: float) -> None:
+    def __init__(
+        self, index: int, *, name: str, process: asyncio.subprocess.Process, started: float, silence: Silence
+    ) -> None:
         self.index = index
         self.name = name
         self.process = process
         self.started = started
+        self.silence = silence
         self.state = WorkerState.STARTING
+        self.unresponsive = False
         self.journal_usable = True
         self.full = False
+        self.in_flight = 0
+        self.connections = 0
         self._writer: asyncio.StreamWriter | None = None
 
     def attach(self, writer: asyncio.StreamWriter) -> None:
@@ -55,6 +62,11 @@ class WorkerProcess:
         """Send *message*; a worker that is gone hears nothing."""
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+    def close(self) -> None:
+        """End the link."""
+        if self._writer is not None:
+            self._writer.close()
 
     def __repr__(self) -> str:
         return f"<WorkerProcess {self.name} pid {self.process.pid} {self.state}>"
@@ -90,8 +102,11 @@ class Workers:
     async def run(self) -> None:
         """Keep the workers until they were told to drain and have ended."""
         async with asyncio.TaskGroup() as tasks:
-            for index in range(self.number):
-                tasks.create_task(self._keep(index), name=f"worker {index}")
+            watching = tasks.create_task(self._watch(), name="heartbeats")
+            async with asyncio.TaskGroup() as keeping:
+                for index in range(self.number):
+                    keeping.create_task(self._keep(index), name=f"worker {index}")
+            watching.cancel()
 
     def drain(self, *, grace: float, handed_over: bool = False) -> None:
         """Tell all workers to stop listening in *grace* seconds, end what is in flight and leave.
@@ -119,7 +134,15 @@ class Workers:
     def statuses(self) -> tuple[WorkerStatus, ...]:
         """Return the living workers as people see them."""
         return tuple(
-            WorkerStatus(worker=one.index, pid=one.process.pid, state=one.state, started=one.started, full=one.full)
+            WorkerStatus(
+                worker=one.index,
+                pid=one.process.pid,
+                state=WorkerState.UNRESPONSIVE if one.unresponsive else one.state,
+                started=one.started,
+                full=one.full,
+                in_flight=one.in_flight,
+                connections=one.connections,
+            )
             for one in self._alive.values()
         )
 
@@ -132,45 +155,77 @@ class Workers:
         delay = _RESTART_SECONDS[0]
         while self._draining is None:
             began = self._clock.monotonic()
-            await self._live(index)
-            if self._draining is not None:
-                return
-            steady = self._clock.monotonic() - began > _STEADY_SECONDS
-            delay = _RESTART_SECONDS[0] if steady else min(delay * 2, _RESTART_SECONDS[1])
-            await self._clock.sleep(delay)
+            try:
+                worker, reader = await self._start(index)
+            except (OSError, RuntimeError) as error:  # no descriptor, process, thread or memory is left for it
+                delay = min(delay * 2, _RESTART_SECONDS[1])
+                cause = getattr(error, "strerror", None) or str(error)
+                self._observe(WorkerNotStarted(worker=index, cause=cause, retry_in=delay))
+            else:
+                await self._live(worker, reader)
+                steady = self._clock.monotonic() - began > _STEADY_SECONDS
+                delay = _RESTART_SECONDS[0] if steady else min(delay * 2, _RESTART_SECONDS[1])
+            if self._draining is None:
+                await self._clock.sleep(delay)
 
-    async def _live(self, index: int) -> None:
-        """Start a worker and listen to it until it ends."""
+    async def _watch(self) -> None:
+        """Count who is not heard as not ready, and kill who is not heard for long: it is replaced as a dead one is."""
+        while True:
+            await self._clock.sleep(LOOK_SECONDS)
+            for worker in self._alive.values():
+                silent = worker.silence.look()
+                starting = worker.state is WorkerState.STARTING
+                if silent >= (STARTED_SECONDS if starting else DEAD_SECONDS) and worker.process.returncode is None:
+                    self._observe(WorkerHangs(worker=worker.index, pid=worker.process.pid, seconds=silent, killed=True))
+                    worker.silence.heard()  # said once
+                    worker.process.kill()
+                elif silent >= UNREADY_SECONDS and not starting and not worker.unresponsive:
+                    worker.unresponsive = True
+                    self._observe(
+                        WorkerHangs(worker=worker.index, pid=worker.process.pid, seconds=silent, killed=False)
+                    )
+
+    async def _start(self, index: int) -> tuple[WorkerProcess, asyncio.StreamReader]:
+        """Start a worker and return it with what it says; raises OSError or RuntimeError if it can't be done now."""
+        sockets = self._sockets.descriptors(index)
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
-        sockets = self._sockets.descriptors(index)
         try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "proxy.worker",
-                str(theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *sockets),
-                env=_environment(),
-            )
-        except OSError:
+            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LINK_LIMIT)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "proxy.worker",
+                    str(theirs.fileno()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(), *sockets),
+                    env=_environment(),
+                )
+            except BaseException:
+                writer.close()
+                raise
+        except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
         started = self._clock.now()
-        worker = WorkerProcess(
-            index, name=f"w{index}-{process.pid}-{int(started * 1000):x}", process=process, started=started
-        )
-        self._alive[index] = worker
-        self._observe(WorkerStarted(worker=index, pid=process.pid))
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LINK_LIMIT)
+        name = f"w{index}-{process.pid}-{int(started * 1000):x}"
+        worker = WorkerProcess(index, name=name, process=process, started=started, silence=Silence(self._clock))
         worker.attach(writer)
+        worker.send(
+            {"type": "serve", "snapshot": self._snapshot, "worker": name, "workers": self.number, "sockets": sockets}
+        )
+        return worker, reader
+
+    async def _live(self, worker: WorkerProcess, reader: asyncio.StreamReader) -> None:
+        """Listen to *worker* until it ends."""
+        process = worker.process
+        self._alive[worker.index] = worker
+        self._observe(WorkerStarted(worker=worker.index, pid=process.pid))
         try:
-            order = {"snapshot": self._snapshot, "worker": worker.name, "workers": self.number, "sockets": sockets}
-            worker.send({"type": "serve"} | order)
             if self._draining is not None:
                 self._tell_to_drain(worker)
             await self._listen(worker, reader)
@@ -179,9 +234,10 @@ class Workers:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-            writer.close()
-            del self._alive[index]
-        self._observe(WorkerEnded(worker=index, pid=process.pid, exit_code=code, expected=self._draining is not None))
+            worker.close()
+            del self._alive[worker.index]
+        expected = self._draining is not None
+        self._observe(WorkerEnded(worker=worker.index, pid=process.pid, exit_code=code, expected=expected))
         await self._ended(worker.name)
 
     async def _listen(self, worker: WorkerProcess, reader: asyncio.StreamReader) -> None:
@@ -194,7 +250,11 @@ class Workers:
                 return
             if message is None:
                 return
+            worker.silence.heard()
+            worker.unresponsive = False
             if message["type"] == "ready":
+                if self._draining is None:
+                    self._sockets.open(worker.index)
                 worker.state = WorkerState.SERVING if self._draining is None else WorkerState.DRAINING
                 for greeting in self._greetings():
                     worker.send(greeting)

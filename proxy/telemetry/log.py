@@ -20,6 +20,8 @@ from proxy.events import (
     StreamRecovered,
     TokenMinted,
     WorkerEnded,
+    WorkerHangs,
+    WorkerNotStarted,
     WorkerStarted,
 )
 
@@ -59,11 +61,22 @@ def _text(event: Event) -> str:
             )
         case ClockSkewMeasured() if abs(event.seconds) > _SKEW_WORTH_SAYING_SECONDS:
             return f"clock: {event.credential}'s token endpoint is {event.seconds:+.0f} s from this machine's clock"
+        case _:
+            return _worker(event)
+
+
+def _worker(event: Event) -> str:
+    match event:
         case WorkerStarted():
             return f"worker {event.worker} started as process {event.pid}"
         case WorkerEnded():
             how = "ended" if event.expected else "died; what it had in flight is recorded as unknown"
             return f"worker {event.worker} (process {event.pid}) {how}, exit code {event.exit_code}"
+        case WorkerNotStarted():
+            return f"worker {event.worker} can't be started: {event.cause}; next try in {event.retry_in:.1f} s"
+        case WorkerHangs():
+            then = "killed, another takes its place" if event.killed else "it counts as not ready"
+            return f"worker {event.worker} (process {event.pid}) was not heard for {event.seconds:.0f} s: {then}"
         case _:
             return _change(event)
 

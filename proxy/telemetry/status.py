@@ -18,10 +18,11 @@ class TokenState(StrEnum):
 
 
 class WorkerState(StrEnum):
-    """Where a worker process is in its life."""
+    """Where a worker process is in its life; UNRESPONSIVE: it lives and its heartbeats are missing."""
 
     STARTING = "starting"
     SERVING = "serving"
+    UNRESPONSIVE = "unresponsive"
     DRAINING = "draining"
 
 
@@ -70,13 +71,18 @@ class CertificateStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStatus:
-    """A worker process that lives; *started* in epoch seconds; *full*: a second ago new callers had to wait."""
+    """A worker process that lives; *started* in epoch seconds; *full*: a second ago new callers had to wait.
+
+    *in_flight* requests and *connections* of callers are what it said last.
+    """
 
     worker: int
     pid: int
     state: WorkerState
     started: float
     full: bool = False
+    in_flight: int = 0
+    connections: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

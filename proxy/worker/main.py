@@ -30,6 +30,7 @@ from proxy.worker.patience import PATIENCE
 from proxy.worker.shift import WorkerShift
 
 _COUNTERS_SECONDS = 1.0
+_QUIET = {"journal_usable": True, "full": False, "in_flight": 0, "connections": 0}  # the last word
 # After the listener has closed, connections that are idle may still have a request on its way; then they close too.
 _IDLE_GRACE_SECONDS = 1.0
 # Listening sockets, link, journal, threads' and loop's own: some 20, and as many again for what may come.
@@ -79,7 +80,9 @@ class Worker:
             return  # the keeper is gone, and nobody was served
         acceptor.start()
         async with asyncio.TaskGroup() as tasks:
-            reporting = tasks.create_task(self._report(counters, journal, acceptor), name="counters to the keeper")
+            reporting = tasks.create_task(
+                self._report(counters, journal, acceptor, server), name="counters to the keeper"
+            )
             grace = await self._drain
             await self._clock.sleep(grace)
             server.life.draining = True
@@ -88,12 +91,13 @@ class Worker:
             else:
                 await close_door([acceptor], listeners, clock=self._clock)
             await self._finish(server, acceptor, gateway, seconds=snapshot.server.exchange_timeout)
+            # Until all is on disk, it is heard: one that is silent is killed.
+            await journal.close()
+            for pool in gateway.pools.values():
+                await pool.close()
             reporting.cancel()
-        await journal.close()
-        for pool in gateway.pools.values():
-            await pool.close()
         self._shift.flush()
-        self.link.send({"type": "counters", "delta": counters.delta(), "journal_usable": True, "full": False})
+        self.link.send({"type": "counters", "delta": counters.delta()} | _QUIET)
         self.link.close()
 
     async def _finish(self, server: CallerServer, acceptor: Acceptor, gateway: Gateway, *, seconds: float) -> None:
@@ -106,10 +110,16 @@ class Worker:
             await self._clock.sleep(0.02)
         gateway.admission.closed = True
 
-    async def _report(self, counters: Counters, journal: Journal, acceptor: Acceptor) -> None:
+    async def _report(self, counters: Counters, journal: Journal, acceptor: Acceptor, server: CallerServer) -> None:
+        """Send counters each second; they are also the heartbeat, without which the keeper replaces this process."""
         while True:
             await self._clock.sleep(_COUNTERS_SECONDS)
-            health = {"journal_usable": journal.usable(), "full": acceptor.was_full()}
+            health = {
+                "journal_usable": journal.usable(),
+                "full": acceptor.was_full(),
+                "in_flight": server.serving,
+                "connections": server.crowd,
+            }
             self.link.send({"type": "counters", "delta": counters.delta()} | health)
 
     def _hear(self, message: dict[str, Any]) -> None:

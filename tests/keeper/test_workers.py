@@ -1,40 +1,50 @@
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.clock import SystemClock
+from proxy.events import Event, Observer, WorkerNotStarted
+from proxy.keeper.silence import Silence
 from proxy.keeper.sockets import Sockets
-from proxy.keeper.workers import WorkerProcess, Workers
+from proxy.keeper.workers import Hear, WorkerProcess, Workers
 from proxy.settings.address import TcpAddress
+from proxy.telemetry.status import WorkerState
+from tests.upstream.support import eventually
 from tests.worker.values import snapshot
+
+
+def _workers(directory: Path, sockets: Sockets, *, observe: Observer, hear: Hear) -> Workers:
+    async def ended(_worker: str) -> None:
+        pass
+
+    return Workers(
+        1,
+        snapshot=snapshot(directory, 1),
+        sockets=sockets,
+        clock=SystemClock(),
+        observe=observe,
+        hear=hear,
+        greetings=list,
+        ended=ended,
+    )
 
 
 async def _hear(directory: Path, said: bytes) -> tuple[list[dict[str, Any]], int | None]:
     """Return what the keeper hears of a worker that says *said* and closes its link, and its exit code if it ended."""
     heard: list[dict[str, Any]] = []
     sockets = Sockets(TcpAddress(host="127.0.0.1", port=0), workers=1)
-
-    async def ended(_worker: str) -> None:
-        pass
-
-    workers = Workers(
-        1,
-        snapshot=snapshot(directory, 1),
-        sockets=sockets,
-        clock=SystemClock(),
-        observe=lambda _event: None,
-        hear=lambda _worker, message: heard.append(message),
-        greetings=list,
-        ended=ended,
-    )
+    workers = _workers(directory, sockets, observe=lambda _event: None, hear=lambda _, said: heard.append(said))
     process = await asyncio.create_subprocess_exec("sleep", "600")
     reader = asyncio.StreamReader(limit=1000)
     reader.feed_data(said)
     reader.feed_eof()
     try:
-        await workers._listen(WorkerProcess(0, name="w", process=process, started=0.0), reader)
+        await workers._listen(
+            WorkerProcess(0, name="w", process=process, started=0.0, silence=Silence(SystemClock())), reader
+        )
         async with asyncio.timeout(0.2):
             await process.wait()
     except TimeoutError:
@@ -71,3 +81,22 @@ async def test_a_worker_that_talks_nonsense_is_ended(tmp_path: Path, nonsense: b
 
     assert [message["type"] for message in heard] == ["a"]
     assert code == -9
+
+
+async def test_a_worker_that_can_not_be_started_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time later, and said so; what stood in the way ends nothing, and once it is gone the worker serves."""
+    sockets = Sockets(TcpAddress(host="127.0.0.1", port=0), workers=1)
+    events: list[Event] = []
+    workers = _workers(tmp_path, sockets, observe=events.append, hear=lambda _worker, _message: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(tmp_path / "python"))  # as while an upgrade replaces it
+        running = asyncio.create_task(workers.run())
+        await eventually(lambda: len(events) >= 3)
+
+    await eventually(lambda: [one.state for one in workers.statuses()] == [WorkerState.SERVING])
+    tries = [event for event in events if isinstance(event, WorkerNotStarted)]
+    assert {event.cause for event in tries} == {"No such file or directory"}
+    assert [event.retry_in for event in tries[:3]] == [0.2, 0.4, 0.8]
+    workers.drain(grace=0)
+    await running
+    sockets.close()

@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from proxy.cli.output import ExitCode, note
 from proxy.hot_path import built
+from proxy.memory_protection import protect_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ def payproxy() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line *arguments* (default: the process's own) and exit with a code of `ExitCode`."""
+    protect_memory()  # every command: most read a key or a secret, and the keeper is one of them
     sys.exit(run(arguments))
 
 

@@ -1,10 +1,8 @@
 """The worker process: takes callers' connections, forwards, keeps a journal; never holds a key that signs."""
 
 import asyncio
-import ctypes
 import gc
 import importlib
-import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from proxy.clock import Clock, SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.forwarding.forward import forward
 from proxy.forwarding.gateway import Gateway
+from proxy.memory_protection import protect_memory
 from proxy.records.journal import Journal
 from proxy.records.record import RecordContext
 from proxy.records.writer import reserve_of
@@ -35,7 +34,6 @@ _QUIET = {"journal_usable": True, "full": False, "in_flight": 0, "connections": 
 _IDLE_GRACE_SECONDS = 1.0
 # Listening sockets, link, journal, threads' and loop's own: some 20, and as many again for what may come.
 _OWN_DESCRIPTORS = 64
-_PR_SET_DUMPABLE = 4
 
 
 class Worker:
@@ -189,12 +187,6 @@ def _freeze() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def _hide_memory() -> None:
-    """Keep tokens out of core dumps and out of reach of other processes of this user (prctl(2), Linux)."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-
-
 def _leave_signals_to_the_keeper() -> None:
     """Ignore what systemd and Ctrl-C send to every process: requests in flight end only if the keeper says when."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -220,7 +212,7 @@ async def _run(descriptor: int) -> None:
 def main(descriptor: int) -> None:
     """Run a worker whose keeper is at the other end of *descriptor*."""
     _leave_signals_to_the_keeper()
-    _hide_memory()
+    protect_memory()
     check_seam()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_run(descriptor))

@@ -102,8 +102,7 @@ class Generation:
                 self.mints.replayed(message["key"], message["route"], refused_again=message["refused_again"])
             case "counters":
                 self._metrics.add(message["delta"])
-                worker.journal_usable, worker.full = message["journal_usable"], message["full"]
-                worker.in_flight, worker.connections = int(message["in_flight"]), int(message["connections"])
+                worker.take(message)
             case "migrated":
                 self._migrated(rows_of(message["rows"]))
             case "pin":

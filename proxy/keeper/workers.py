@@ -58,6 +58,15 @@ class WorkerProcess:
         """Take *writer* as the way to the worker."""
         self._writer = writer
 
+    def take(self, message: dict[str, Any]) -> None:
+        """Keep what it says of itself with its counters; raises KeyError or TypeError."""
+        counts = message["in_flight"], message["connections"]
+        if not all(isinstance(count, int) for count in counts):
+            raise TypeError("a worker counts in whole numbers")
+        self.journal_usable, self.full = bool(message["journal_usable"]), bool(message["full"])
+        # A number of a worker's must be one that can be shown.
+        self.in_flight, self.connections = (min(max(int(count), 0), 10**9) for count in counts)
+
     def send(self, message: dict[str, Any]) -> None:
         """Send *message*; a worker that is gone hears nothing."""
         if self._writer is not None and not self._writer.is_closing():

@@ -114,6 +114,7 @@ class Status:
 
     *config_digest* is "" until a configuration is in force. *uptime* is in seconds. A problem is a sentence for the
     operator, "" if there is none; *reload_problem* is that of the last reload. *log_dropped* counts records by sink.
+    *routes* are the names of the rules; *facade*: there is a token endpoint for callers.
     """
 
     environment: str
@@ -134,6 +135,9 @@ class Status:
     log_dropped: tuple[tuple[str, int], ...] = ()
     migrations: tuple[MigrationStatus, ...] = ()
     migration_problem: str = ""
+    retry_pins: int = 0
+    routes: tuple[str, ...] = ()
+    facade: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values, each token with what its last error means."""

@@ -1,4 +1,5 @@
 import asyncio
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,18 @@ async def test_a_worker_that_can_not_be_started_is_tried_again(tmp_path: Path, m
     workers.drain(grace=0)
     await running
     sockets.close()
+
+
+@pytest.mark.parametrize("number", [-1, 10**400, True])
+async def test_no_number_of_a_worker_spoils_the_metrics(number: int) -> None:
+    """What can't be shown as it is, is shown as what can be: workers parse strangers' bytes."""
+    process = await asyncio.create_subprocess_exec("true")
+    await process.wait()
+    worker = WorkerProcess(0, name="w", process=process, started=0.0, silence=Silence(SystemClock()))
+
+    worker.take({"journal_usable": True, "full": False, "in_flight": number, "connections": number})
+
+    assert 0 <= worker.in_flight <= 10**9
+    assert worker.connections == worker.in_flight
+    with pytest.raises(TypeError):
+        worker.take({"journal_usable": True, "full": False, "in_flight": math.inf, "connections": 0})

@@ -6,6 +6,7 @@ from itertools import combinations
 from proxy.settings.credential import CredentialSection
 from proxy.settings.database import EXTRA, DatabaseUrl, extra_installed, trusts_the_network
 from proxy.settings.draft import Draft
+from proxy.settings.extras import installation
 from proxy.settings.fields import segments
 from proxy.settings.findings import Complaint, Key, Severity, did_you_mean
 from proxy.settings.sections import CallerSection, RouteSection
@@ -198,7 +199,7 @@ def database_server(key: Key, url: DatabaseUrl) -> Iterator[Complaint]:
         yield Complaint(
             key=key,
             what="PostgreSQL needs what is not installed",
-            fix=f"run `pip install 'payproxy[{EXTRA}]'`",
+            fix=installation(EXTRA),
         )
     if trusts_the_network(url):
         yield Complaint(

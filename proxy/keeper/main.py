@@ -208,7 +208,6 @@ class Keeper:
             log_dropped=tuple(self._shipper.dropped.items()),
             migrations=self._migrations.states(),
             migration_problem=self._migrations.problem,
-            retry_pins=len(self._migrations.pins.pins),
             routes=tuple(route.name for route in current.snapshot.routes),
             facade=current.snapshot.facade is not None,
         )

@@ -44,12 +44,6 @@ def gauges(status: Status) -> Iterator[Metric]:
         (((one.name,), one.weight / 100) for one in status.migrations),
     )
     yield gauge(
-        "payproxy_retry_pins",
-        "Requests of migrated routes whose retries stay on the side that carried the first try.",
-        (),
-        [((), status.retry_pins)],
-    )
-    yield gauge(
         "payproxy_config_last_reload_successful",
         "1 if the configuration read last is in force, 0 if it was refused.",
         (),

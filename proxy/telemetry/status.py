@@ -135,7 +135,6 @@ class Status:
     log_dropped: tuple[tuple[str, int], ...] = ()
     migrations: tuple[MigrationStatus, ...] = ()
     migration_problem: str = ""
-    retry_pins: int = 0
     routes: tuple[str, ...] = ()
     facade: bool = False
 

@@ -193,13 +193,12 @@ def test_what_is_going_on_is_measured() -> None:
         worker(1, state=WorkerState.DRAINING, in_flight=2, connections=2),
         worker(2, connections=7),
     )
-    found = samples(metrics(status(workers=workers, workers_wanted=2, retry_pins=4)))
+    found = samples(metrics(status(workers=workers, workers_wanted=2)))
 
     one, two = (("worker", "1"),), (("worker", "2"),)
     assert (found["payproxy_requests_in_flight", one], found["payproxy_requests_in_flight", two]) == (5, 0)
     assert (found["payproxy_connections", one], found["payproxy_connections", two]) == (7, 7)
     assert (found["payproxy_accept_paused", one], found["payproxy_accept_paused", two]) == (1, 0)
-    assert found["payproxy_retry_pins", ()] == 4
     assert found["payproxy_ready", ()] == 1
 
 

@@ -80,6 +80,14 @@ class WorkerHangs(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRecovered(Event):
+    """A worker that was not heard is heard again."""
+
+    worker: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialReplaced(Event):
     """New files of a credential were proven by a mint and are in use; *fingerprint* is the new key's or secret's."""
 

@@ -11,7 +11,8 @@ from proxy.events import Observer
 from proxy.keeper.migrations import Migrations
 from proxy.keeper.mints import Mints
 from proxy.keeper.sockets import Sockets
-from proxy.keeper.workers import WorkerProcess, Workers
+from proxy.keeper.worker_process import WorkerProcess
+from proxy.keeper.workers import Workers
 from proxy.migration.pin import RetryPin
 from proxy.migration.row import MigratedRow, rows_of
 from proxy.migration.stores.pins import pins_of

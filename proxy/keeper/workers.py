@@ -1,84 +1,21 @@
-"""The worker processes: fresh interpreters, each with a socket pair to the keeper; one that dies is replaced."""
+"""The worker processes of one snapshot: one that dies or hangs is replaced."""
 
 import asyncio
-import json
-import os
-import socket
-import sys
 from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from proxy.clock import Clock
-from proxy.events import Observer, WorkerEnded, WorkerHangs, WorkerNotStarted, WorkerStarted
-from proxy.keeper.silence import DEAD_SECONDS, LOOK_SECONDS, STARTED_SECONDS, UNREADY_SECONDS, Silence
+from proxy.events import Observer, WorkerEnded, WorkerHangs, WorkerNotStarted, WorkerRecovered, WorkerStarted
+from proxy.keeper.heartbeat import CHECK_SECONDS, DEAD_SECONDS, STARTED_SECONDS, UNREADY_SECONDS
 from proxy.keeper.sockets import Sockets
+from proxy.keeper.worker_process import WorkerProcess, next_message, start_worker
 from proxy.settings.snapshot import Snapshot, encode
 from proxy.telemetry.status import WorkerState, WorkerStatus
 
-# What a worker may inherit: nothing in which a secret could stand.
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG")
-# glibc gives memory back on every large free; kept a little longer, downloads run at nearly twice the speed. Naming one
-# of these turns off the mmap threshold that adapts itself, so that is named too: at its start of 128 KB the buffer of
-# every read (256 KB: uvloop's of TLS, asyncio's of everything) would be mapped and unmapped, for 15 to 30 us a request.
-_LEAN = {
-    "MALLOC_TRIM_THRESHOLD_": "33554432",
-    "MALLOC_TOP_PAD_": "1048576",
-    "MALLOC_MMAP_THRESHOLD_": "33554432",
-    # aiohttp's lists of callbacks in Python: in C they bring libstdc++ along, 1.1 MB, and no request touches one.
-    "FROZENLIST_NO_EXTENSIONS": "1",
-}
 _RESTART_SECONDS = (0.1, 5.0)
 _STEADY_SECONDS = 10.0
-_LINK_LIMIT = 1048576
 
-Hear = Callable[["WorkerProcess", dict[str, Any]], None]
-
-
-class WorkerProcess:
-    """One living worker; *name* is unique for each process start."""
-
-    def __init__(
-        self, index: int, *, name: str, process: asyncio.subprocess.Process, started: float, silence: Silence
-    ) -> None:
-        self.index = index
-        self.name = name
-        self.process = process
-        self.started = started
-        self.silence = silence
-        self.state = WorkerState.STARTING
-        self.unresponsive = False
-        self.journal_usable = True
-        self.full = False
-        self.in_flight = 0
-        self.connections = 0
-        self._writer: asyncio.StreamWriter | None = None
-
-    def attach(self, writer: asyncio.StreamWriter) -> None:
-        """Take *writer* as the way to the worker."""
-        self._writer = writer
-
-    def take(self, message: dict[str, Any]) -> None:
-        """Keep what it says of itself with its counters; raises KeyError or TypeError."""
-        counts = message["in_flight"], message["connections"]
-        if not all(isinstance(count, int) for count in counts):
-            raise TypeError("a worker counts in whole numbers")
-        self.journal_usable, self.full = bool(message["journal_usable"]), bool(message["full"])
-        # A number of a worker's must be one that can be shown.
-        self.in_flight, self.connections = (min(max(int(count), 0), 10**9) for count in counts)
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Send *message*; a worker that is gone hears nothing."""
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
-
-    def close(self) -> None:
-        """End the link."""
-        if self._writer is not None:
-            self._writer.close()
-
-    def __repr__(self) -> str:
-        return f"<WorkerProcess {self.name} pid {self.process.pid} {self.state}>"
+Hear = Callable[[WorkerProcess, dict[str, Any]], None]
 
 
 class Workers:
@@ -165,7 +102,12 @@ class Workers:
         while self._draining is None:
             began = self._clock.monotonic()
             try:
-                worker, reader = await self._start(index)
+                worker, reader = await start_worker(
+                    index,
+                    order={"snapshot": self._snapshot, "workers": self.number},
+                    sockets=self._sockets.descriptors(index),
+                    clock=self._clock,
+                )
             except (OSError, RuntimeError) as error:  # no descriptor, process, thread or memory is left for it
                 delay = min(delay * 2, _RESTART_SECONDS[1])
                 cause = getattr(error, "strerror", None) or str(error)
@@ -178,56 +120,29 @@ class Workers:
                 await self._clock.sleep(delay)
 
     async def _watch(self) -> None:
-        """Count who is not heard as not ready, and kill who is not heard for long: it is replaced as a dead one is."""
+        """Check the heartbeats of all workers as long as there are some."""
         while True:
-            await self._clock.sleep(LOOK_SECONDS)
+            await self._clock.sleep(CHECK_SECONDS)
             for worker in self._alive.values():
-                silent = worker.silence.look()
-                starting = worker.state is WorkerState.STARTING
-                if silent >= (STARTED_SECONDS if starting else DEAD_SECONDS) and worker.process.returncode is None:
-                    self._observe(WorkerHangs(worker=worker.index, pid=worker.process.pid, seconds=silent, killed=True))
-                    worker.silence.heard()  # said once
-                    worker.process.kill()
-                elif silent >= UNREADY_SECONDS and not starting and not worker.unresponsive:
-                    worker.unresponsive = True
-                    self._observe(
-                        WorkerHangs(worker=worker.index, pid=worker.process.pid, seconds=silent, killed=False)
-                    )
+                self._check(worker)
 
-    async def _start(self, index: int) -> tuple[WorkerProcess, asyncio.StreamReader]:
-        """Start a worker and return it with what it says; raises OSError or RuntimeError if it can't be done now."""
-        sockets = self._sockets.descriptors(index)
-        ours, theirs = socket.socketpair()
-        ours.settimeout(0)
-        try:
-            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LINK_LIMIT)
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "proxy.worker",
-                    str(theirs.fileno()),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(), *sockets),
-                    env=_environment(),
-                )
-            except BaseException:
-                writer.close()
-                raise
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        started = self._clock.now()
-        name = f"w{index}-{process.pid}-{int(started * 1000):x}"
-        worker = WorkerProcess(index, name=name, process=process, started=started, silence=Silence(self._clock))
-        worker.attach(writer)
-        worker.send(
-            {"type": "serve", "snapshot": self._snapshot, "worker": name, "workers": self.number, "sockets": sockets}
-        )
-        return worker, reader
+    def _check(self, worker: WorkerProcess) -> None:
+        """Count a worker that is not heard as not ready, and kill it if that lasts: it is replaced as a dead one is."""
+        seconds, starting = worker.heartbeat.check(), worker.state is WorkerState.STARTING
+        dead = seconds >= (STARTED_SECONDS if starting else DEAD_SECONDS)
+        if not dead and (starting or worker.unresponsive or seconds < UNREADY_SECONDS):
+            return
+        worker.unresponsive = True
+        self._observe(WorkerHangs(worker=worker.index, pid=worker.process.pid, seconds=seconds, killed=dead))
+        if dead and worker.process.returncode is None:
+            worker.heartbeat.received()  # said once, unless it does not end
+            worker.process.kill()
+
+    def _heard(self, worker: WorkerProcess) -> None:
+        worker.heartbeat.received()
+        if worker.unresponsive:
+            worker.unresponsive = False
+            self._observe(WorkerRecovered(worker=worker.index, pid=worker.process.pid))
 
     async def _live(self, worker: WorkerProcess, reader: asyncio.StreamReader) -> None:
         """Listen to *worker* until it ends."""
@@ -253,14 +168,13 @@ class Workers:
         """Hear *worker* until it is gone; one whose words can't be told apart is ended, and replaced as a dead one."""
         while True:
             try:
-                message = await _message(reader)
+                message = await next_message(reader)
             except ValueError:
                 worker.process.kill()
                 return
             if message is None:
                 return
-            worker.silence.heard()
-            worker.unresponsive = False
+            self._heard(worker)
             if message["type"] == "ready":
                 if self._draining is None:
                     self._sockets.open(worker.index)
@@ -278,24 +192,3 @@ class Workers:
 
     def __repr__(self) -> str:
         return f"<Workers {len(self._alive)} of {self.number}>"
-
-
-async def _message(reader: asyncio.StreamReader) -> dict[str, Any] | None:
-    """Return the next message, None when the worker is gone; raises ValueError for what is none."""
-    try:
-        line = await reader.readline()
-    except ConnectionError:
-        return None
-    # A worker that was killed may have said half of it.
-    if not line.endswith(b"\n"):
-        return None
-    message = json.loads(line)
-    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-        raise ValueError("a message is an object with a type")  # noqa: TRY004 - of a peer's data, not of ours
-    return message
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    # The package is found by its place, whatever the working directory and whether or not it is installed.
-    return kept | _LEAN | {"PYTHONPATH": str(Path(__file__).parent.parent.parent)}

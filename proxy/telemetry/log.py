@@ -22,6 +22,7 @@ from proxy.events import (
     WorkerEnded,
     WorkerHangs,
     WorkerNotStarted,
+    WorkerRecovered,
     WorkerStarted,
 )
 
@@ -77,6 +78,8 @@ def _worker(event: Event) -> str:
         case WorkerHangs():
             then = "killed, another takes its place" if event.killed else "it counts as not ready"
             return f"worker {event.worker} (process {event.pid}) was not heard for {event.seconds:.0f} s: {then}"
+        case WorkerRecovered():
+            return f"worker {event.worker} (process {event.pid}) is heard again"
         case _:
             return _change(event)
 

@@ -1,5 +1,7 @@
 import asyncio
 import math
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,10 +9,11 @@ from typing import Any
 import pytest
 
 from proxy.clock import SystemClock
-from proxy.events import Event, Observer, WorkerNotStarted
-from proxy.keeper.silence import Silence
+from proxy.events import Event, Observer, WorkerHangs, WorkerNotStarted, WorkerRecovered
+from proxy.keeper.heartbeat import Heartbeat
 from proxy.keeper.sockets import Sockets
-from proxy.keeper.workers import Hear, WorkerProcess, Workers
+from proxy.keeper.worker_process import WorkerProcess
+from proxy.keeper.workers import Hear, Workers
 from proxy.settings.address import TcpAddress
 from proxy.telemetry.status import WorkerState
 from tests.upstream.support import eventually
@@ -44,7 +47,7 @@ async def _hear(directory: Path, said: bytes) -> tuple[list[dict[str, Any]], int
     reader.feed_eof()
     try:
         await workers._listen(
-            WorkerProcess(0, name="w", process=process, started=0.0, silence=Silence(SystemClock())), reader
+            WorkerProcess(0, name="w", process=process, started=0.0, heartbeat=Heartbeat(SystemClock())), reader
         )
         async with asyncio.timeout(0.2):
             await process.wait()
@@ -94,7 +97,7 @@ async def test_a_worker_that_can_not_be_started_is_tried_again(tmp_path: Path, m
         running = asyncio.create_task(workers.run())
         await eventually(lambda: len(events) >= 3)
 
-    await eventually(lambda: [one.state for one in workers.statuses()] == [WorkerState.SERVING])
+    await _state(workers, WorkerState.SERVING)
     tries = [event for event in events if isinstance(event, WorkerNotStarted)]
     assert {event.cause for event in tries} == {"No such file or directory"}
     assert [event.retry_in for event in tries[:3]] == [0.2, 0.4, 0.8]
@@ -108,7 +111,7 @@ async def test_no_number_of_a_worker_spoils_the_metrics(number: int) -> None:
     """What can't be shown as it is, is shown as what can be: workers parse strangers' bytes."""
     process = await asyncio.create_subprocess_exec("true")
     await process.wait()
-    worker = WorkerProcess(0, name="w", process=process, started=0.0, silence=Silence(SystemClock()))
+    worker = WorkerProcess(0, name="w", process=process, started=0.0, heartbeat=Heartbeat(SystemClock()))
 
     worker.take({"journal_usable": True, "full": False, "in_flight": number, "connections": number})
 
@@ -116,3 +119,56 @@ async def test_no_number_of_a_worker_spoils_the_metrics(number: int) -> None:
     assert worker.connections == worker.in_flight
     with pytest.raises(TypeError):
         worker.take({"journal_usable": True, "full": False, "in_flight": math.inf, "connections": 0})
+
+
+async def test_a_worker_that_goes_on_is_ready_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that only paused is not killed, and nobody has to guess whether it came back."""
+    monkeypatch.setattr("proxy.keeper.workers.UNREADY_SECONDS", 2.0)
+    monkeypatch.setattr("proxy.keeper.workers.DEAD_SECONDS", 600.0)
+    sockets = Sockets(TcpAddress(host="127.0.0.1", port=0), workers=1)
+    events: list[Event] = []
+    workers = _workers(tmp_path, sockets, observe=events.append, hear=lambda _worker, _message: None)
+    running = asyncio.create_task(workers.run())
+    await _state(workers, WorkerState.SERVING)
+    [one] = workers.statuses()
+
+    os.kill(one.pid, signal.SIGSTOP)
+    await _state(workers, WorkerState.UNRESPONSIVE)
+    os.kill(one.pid, signal.SIGCONT)
+    await _state(workers, WorkerState.SERVING)
+
+    assert workers.statuses()[0].pid == one.pid
+    assert WorkerRecovered(worker=0, pid=one.pid) in events
+    workers.drain(grace=0)
+    await running
+    sockets.close()
+
+
+async def test_a_worker_that_does_not_come_to_serve_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interpreter that hangs at its start is killed, said so, and another is started."""
+    hangs = tmp_path / "python"
+    hangs.write_text("#!/bin/sh\nexec sleep 600\n")
+    hangs.chmod(0o700)
+    sockets = Sockets(TcpAddress(host="127.0.0.1", port=0), workers=1)
+    events: list[Event] = []
+    workers = _workers(tmp_path, sockets, observe=events.append, hear=lambda _worker, _message: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(hangs))
+        running = asyncio.create_task(workers.run())
+        await eventually(lambda: len(workers.statuses()) == 1)
+        [first] = workers.statuses()
+    workers._alive[0].heartbeat.seconds = 60.0  # so long ago it was started
+
+    await _state(workers, WorkerState.SERVING)
+
+    [killed] = [event for event in events if isinstance(event, WorkerHangs)]
+    assert (killed.pid, killed.killed) == (first.pid, True)
+    workers.drain(grace=0)
+    await running
+    sockets.close()
+
+
+async def _state(workers: Workers, state: WorkerState) -> None:
+    await eventually(lambda: [one.state for one in workers.statuses()] == [state])

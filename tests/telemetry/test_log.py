@@ -1,4 +1,4 @@
-from proxy.events import CallerHeld, GuardHindered, MigrationRolledBack, WorkerHangs, WorkerNotStarted
+from proxy.events import CallerHeld, GuardHindered, MigrationRolledBack, WorkerHangs, WorkerNotStarted, WorkerRecovered
 from proxy.telemetry.log import EventLog
 from tests.support.clock import ManualClock
 
@@ -33,8 +33,11 @@ def test_what_is_wrong_with_a_worker_is_told() -> None:
     log.observe(WorkerHangs(worker=1, pid=7, seconds=5.2, killed=False))
     log.observe(WorkerHangs(worker=1, pid=7, seconds=15.1, killed=True))
 
+    log.observe(WorkerRecovered(worker=1, pid=7))
+
     assert [line.partition(" ")[2] for line in lines] == [
         "worker 1 can't be started: Too many open files; next try in 0.4 s",
         "worker 1 (process 7) was not heard for 5 s: it counts as not ready",
         "worker 1 (process 7) was not heard for 15 s: killed, another takes its place",
+        "worker 1 (process 7) is heard again",
     ]

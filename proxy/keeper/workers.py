@@ -132,9 +132,11 @@ class Workers:
         dead = seconds >= (STARTED_SECONDS if starting else DEAD_SECONDS)
         if not dead and (starting or worker.unresponsive or seconds < UNREADY_SECONDS):
             return
+        if worker.process.returncode is not None:
+            return  # it has ended, and what it said last is still being read
         worker.unresponsive = True
         self._observe(WorkerHangs(worker=worker.index, pid=worker.process.pid, seconds=seconds, killed=dead))
-        if dead and worker.process.returncode is None:
+        if dead:
             worker.heartbeat.received()  # said once, unless it does not end
             worker.process.kill()
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import resource
-import socket
 from pathlib import Path
 
 import click
@@ -27,6 +26,7 @@ from proxy.settings.findings import Severity
 from proxy.settings.load import load
 from proxy.settings.masked_url import UrlUnusable
 from proxy.settings.sections import Settings
+from proxy.settings.values import instance_name
 
 
 @click.command()
@@ -84,7 +84,7 @@ def _serve(settings: Settings, path: Path, clock: SystemClock) -> None:
     async def run() -> None:
         keeper = Keeper(
             settings,
-            instance=socket.gethostname(),
+            instance=instance_name(settings),
             sockets=sockets,
             credentials=credentials,
             # The file that was found at the start, wherever the process may stand later.

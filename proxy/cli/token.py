@@ -5,7 +5,6 @@ import base64
 import json
 import os
 import pwd
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from proxy.credentials.key import TokenKey
 from proxy.entropy import SystemEntropy
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import ClockSkewMeasured, Event
+from proxy.records.chain_id import chain_id
 from proxy.records.keeper_records import KeeperRecords, PrintedToken
 from proxy.records.left_record import leave_record
 from proxy.records.mask import Mask
@@ -29,7 +29,7 @@ from proxy.records.record import RecordContext
 from proxy.routing.compile import route_table
 from proxy.settings.findings import did_you_mean
 from proxy.settings.sections import Settings
-from proxy.settings.values import digest, snapshot_of
+from proxy.settings.values import digest, instance_name, snapshot_of
 from proxy.telemetry.meaning import meaning
 from proxy.tokens.endpoint import TokenEndpoint
 from proxy.tokens.response import Minted, printable
@@ -90,10 +90,13 @@ def _record(settings: Settings, minted: Minted, key: TokenKey) -> None:
         fingerprint=fingerprint(minted.value.reveal()),
         lifetime=minted.lifetime,
     )
-    context = RecordContext(
-        environment=settings.environment, instance=socket.gethostname(), config_digest=digest(settings)
-    )
     try:
+        context = RecordContext(
+            environment=settings.environment,
+            instance=instance_name(settings),
+            config_digest=digest(settings),
+            chain=chain_id(directory, entropy=entropy),
+        )
         mask = Mask(masking_key(directory, entropy=entropy))
         records = KeeperRecords(context, mask=mask, clock=clock, entropy=entropy)
         leave_record(directory, records.printed(printed), entropy=entropy)

@@ -31,6 +31,7 @@ from proxy.keeper.share import share_of
 from proxy.keeper.sinks import sinks_of
 from proxy.keeper.sockets import Sockets
 from proxy.migration.row import MigratedRow
+from proxy.records.chain_id import chain_id
 from proxy.records.record import RecordContext
 from proxy.records.shipper import Shipper
 from proxy.settings.address import listen_address
@@ -64,6 +65,7 @@ class Keeper:
     ) -> None:
         snapshot = snapshot_of(settings, instance=instance)
         self._instance = instance
+        self._chain = chain_id(Path(snapshot.data_directory), entropy=entropy)
         self._sockets = sockets
         self._certificates = certificates_in_use(settings)
         self._clock = clock
@@ -74,7 +76,10 @@ class Keeper:
         self._log = EventLog(clock=clock, write=_stderr_line)
         self._metrics = Metrics(status=self.status)
         context = RecordContext(
-            environment=snapshot.environment, instance=snapshot.instance, config_digest=snapshot.digest
+            environment=snapshot.environment,
+            instance=snapshot.instance,
+            config_digest=snapshot.digest,
+            chain=self._chain,
         )
         self._notary = Notary(
             Path(snapshot.data_directory),
@@ -215,7 +220,7 @@ class Keeper:
         make_signing_key(settings, entropy=self._entropy)
         return Generation(
             settings,
-            snapshot_of(settings, instance=self._instance, assertion_keys=assertion_keys(settings)),
+            snapshot_of(settings, instance=self._instance, chain=self._chain, assertion_keys=assertion_keys(settings)),
             credentials,
             sockets=self._sockets,
             metrics=self._metrics,

@@ -160,7 +160,7 @@ def as_at_start(new: Settings, old: Settings) -> tuple[Settings, tuple[str, ...]
         differing = {key: getattr(theirs, key) for key in keys if getattr(mine, key) != getattr(theirs, key)}
         changed += [f"{section}.{key}" for key in differing]
         sections[section] = mine.model_copy(update=differing)
-    for key in ("environment", "data_directory"):
+    for key in ("environment", "instance", "data_directory"):
         if getattr(new, key) != getattr(old, key):
             changed.append(key)
             sections[key] = getattr(old, key)

@@ -4,6 +4,7 @@ import base64
 import binascii
 import contextlib
 import errno
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
     load_pem_private_key,
+    load_pem_public_key,
 )
 
 from proxy.entropy import Entropy
@@ -28,15 +30,22 @@ _LARGEST_KEY_BYTES = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """The claim that record *sequence* of *instance* had *hash* at *time* (RFC 3339), as it is signed."""
+    """The claim that record *sequence* of *instance* had *hash* at *time* (RFC 3339), as it is signed.
+
+    *chain* is the id of the data directory; before there were any it is "".
+    """
 
     instance: str
     sequence: int
     hash: str
     time: str
+    chain: str = ""
 
     def signed_bytes(self) -> bytes:
         """Return what the signature is over."""
+        if self.chain:
+            whose = f"{self.chain}\n{self.instance}"
+            return f"payproxy checkpoint 2\n{whose}\n{self.sequence}\n{self.hash}\n{self.time}\n".encode()
         return f"payproxy checkpoint 1\n{self.instance}\n{self.sequence}\n{self.hash}\n{self.time}\n".encode()
 
 
@@ -53,17 +62,35 @@ class CheckpointKey:
 
     def sign(self, checkpoint: Checkpoint) -> str:
         """Return the signature in base64: 50 us."""
-        return base64.b64encode(self._key.sign(checkpoint.signed_bytes())).decode("ascii")
+        return self.sign_bytes(checkpoint.signed_bytes())
+
+    def sign_bytes(self, data: bytes) -> str:
+        """Return the signature of *data*, whose first line says what it is, in base64."""
+        return base64.b64encode(self._key.sign(data)).decode("ascii")
 
 
 def vouches(public_key: Any, signature: Any, checkpoint: Checkpoint) -> bool:
     """Return whether *signature* of *checkpoint* was made with the private half of *public_key*, both in base64."""
+    return is_signed(checkpoint.signed_bytes(), public_key=public_key, signature=signature)
+
+
+def is_signed(data: bytes, *, public_key: Any, signature: Any) -> bool:
+    """Return whether *signature* of *data* was made with the private half of *public_key*, both in base64."""
     try:
         key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key, validate=True))
-        key.verify(base64.b64decode(signature, validate=True), checkpoint.signed_bytes())
+        key.verify(base64.b64decode(signature, validate=True), data)
     except (TypeError, ValueError, binascii.Error, InvalidSignature):
         return False
     return True
+
+
+def fingerprint(public_key: str) -> str:
+    """Return the name of *public_key*, in base64, for people: as `ssh-keygen -l` writes it."""
+    try:
+        digest = hashlib.sha256(base64.b64decode(public_key, validate=True)).digest()
+    except (ValueError, binascii.Error):
+        return "none"
+    return f"SHA256:{base64.b64encode(digest).decode('ascii').rstrip('=')}"
 
 
 def checkpoint_key(data_directory: Path, *, entropy: Entropy) -> CheckpointKey:
@@ -94,3 +121,26 @@ def read_checkpoint_key(path: Path) -> CheckpointKey:
         # Another key would make earlier checkpoints look foreign, so it is never replaced silently.
         raise OSError(errno.EINVAL, "it holds no Ed25519 key; restore it, or remove it to have it made", str(path))
     return CheckpointKey(key)
+
+
+def read_public_key(path: Path) -> str:
+    """Return the public key, in base64, that *path* names; raises OSError.
+
+    It may hold the key as records have it, the key in PEM, or a whole checkpoint.key, whose private half is not kept.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        data = os.read(descriptor, _LARGEST_KEY_BYTES)
+    finally:
+        os.close(descriptor)
+    if b"PRIVATE KEY" in data:
+        return read_checkpoint_key(path).public
+    with contextlib.suppress(ValueError, UnicodeDecodeError):
+        if b"PUBLIC KEY" not in data:
+            text = data.decode("ascii").strip()
+            Ed25519PublicKey.from_public_bytes(base64.b64decode(text, validate=True))
+            return text
+        key = load_pem_public_key(data)
+        if isinstance(key, Ed25519PublicKey):
+            return base64.b64encode(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode("ascii")
+    raise OSError(errno.EINVAL, "it holds no Ed25519 key: neither in PEM nor as `logs verify` prints it", str(path))

@@ -21,6 +21,10 @@ def make_once(path: Path, content: bytes, *, entropy: Entropy) -> None:
     descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
+            if os.geteuid() == 0:
+                # A command of root's may come before the proxy's first start, which is another user's.
+                owner = path.parent.stat()
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
             os.write(descriptor, content)
             os.fsync(descriptor)
         finally:

@@ -122,6 +122,9 @@ class Archive(Protocol):
     async def stones(self, month: Month) -> tuple[int, list[Tombstone]]:
         """Return how many records there are of *month*, and which of each instance's chain."""
 
+    async def prunes(self, month: Month) -> list[bytes]:
+        """Return the records of *month* that say, signed, what was pruned before: they would go with it."""
+
     async def forget(self, month: Month, *, records: int) -> None:
         """Delete all there is of *month*, unless that is by now more than so many *records*."""
 

@@ -21,11 +21,15 @@ _RUN_CHARACTERS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordContext:
-    """What all records of a process share: environment, instance, and the digest of the configuration in force."""
+    """What all records of a process share: environment, instance, and the digest of the configuration in force.
+
+    *chain* is the id of the data directory whose chain they are in, "" for none.
+    """
 
     environment: str
     instance: str
     config_digest: str
+    chain: str = ""
 
 
 # Who asked, and from where, is the same for many exchanges, so that it is rendered once. Addresses, methods and paths
@@ -49,6 +53,8 @@ class RecordBuilder:
         self._second = -1
         self._prefix = ""
         self._place = f'"environment":{quoted(context.environment)},"instance":{quoted(context.instance)}'
+        if context.chain:
+            self._place += f',"chain":{quoted(context.chain)}'
         self._digest = f'"config_digest":{quoted(context.config_digest)}'
         self._plain_end = self._digest + "}\n"
         self._asked: dict[Asked, str] = {}
@@ -214,6 +220,7 @@ def lost_records(context: RecordContext, *, id: str, now: float, count: int, cau
             "time": timestamp(now),
             "environment": context.environment,
             "instance": context.instance,
+            **({"chain": context.chain} if context.chain else {}),
             "event": "records_lost",
             "count": count,
             "cause": cause,

@@ -182,6 +182,7 @@ _IS_SEGMENTS = "is not made of whole segments of plain characters"
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Text = Annotated[str, _checked(str.isprintable, "has a line break or a control character", "write it on one line")]
+InstanceName = Annotated[Text, Field(max_length=253)]
 RequiredText = Annotated[Text, _checked(bool, "is empty", "write its value")]
 RouteName = Annotated[
     str,

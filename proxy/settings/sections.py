@@ -15,6 +15,7 @@ from proxy.settings.fields import (
     EgressProxy,
     HeaderNames,
     HostNames,
+    InstanceName,
     KeyHashes,
     Listen,
     Methods,
@@ -188,6 +189,7 @@ class Settings(BaseSettings):
     )
 
     environment: Environment = Field(description="mock, client-testing or production; shown on every page and record")
+    instance: InstanceName = Field("", description="name in records and shared stores; default: the host name")
     data_directory: PathText = Field(
         "payproxy-data", description="journal, state and own keys; default: $STATE_DIRECTORY, else beside the file"
     )

@@ -153,7 +153,10 @@ class RequestLogValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All plain values of one configuration; *digest* names it (16 hex digits), *data_directory* is absolute."""
+    """All plain values of one configuration; *digest* names it (16 hex digits), *data_directory* is absolute.
+
+    *chain* is the id of the data directory, which records carry.
+    """
 
     environment: str
     instance: str
@@ -167,6 +170,7 @@ class Snapshot:
     request_log: RequestLogValues
     migrations: tuple[MigrationValues, ...] = ()
     facade: FacadeValues | None = None
+    chain: str = ""
 
 
 def callers_of(snapshot: Snapshot, migration: MigrationValues) -> set[str]:

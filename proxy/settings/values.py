@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import socket
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +26,7 @@ from proxy.settings.snapshot import (
     UpstreamValues,
 )
 
-__all__ = ["digest", "listen_address", "masked", "snapshot_of"]
+__all__ = ["digest", "instance_name", "listen_address", "masked", "snapshot_of"]
 
 
 def masked(settings: Settings) -> dict[str, Any]:
@@ -42,8 +43,15 @@ def digest(settings: Settings) -> str:
 AssertionKeys = Mapping[str, tuple[tuple[str, int], ...]]
 
 
-def snapshot_of(settings: Settings, *, instance: str, assertion_keys: AssertionKeys = MappingProxyType({})) -> Snapshot:
-    """Return what a worker of *instance* gets to know of *settings*.
+def instance_name(settings: Settings) -> str:
+    """Return what this instance is called in records and shared stores."""
+    return settings.instance or socket.gethostname()
+
+
+def snapshot_of(
+    settings: Settings, *, instance: str, chain: str = "", assertion_keys: AssertionKeys = MappingProxyType({})
+) -> Snapshot:
+    """Return what a worker of *instance*, whose records are in *chain*, gets to know of *settings*.
 
     *assertion_keys* are the callers' RSA keys, modulus in hex and exponent, as read from their certificates.
     """
@@ -51,6 +59,7 @@ def snapshot_of(settings: Settings, *, instance: str, assertion_keys: AssertionK
     return Snapshot(
         environment=settings.environment,
         instance=instance,
+        chain=chain,
         digest=digest(settings),
         data_directory=settings.data_directory,
         server=ServerValues(

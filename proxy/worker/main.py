@@ -157,7 +157,10 @@ def _journal(snapshot: Snapshot, *, worker: str, workers: int, clock: Clock) -> 
         Path(snapshot.data_directory),
         worker=worker,
         context=RecordContext(
-            environment=snapshot.environment, instance=snapshot.instance, config_digest=snapshot.digest
+            environment=snapshot.environment,
+            instance=snapshot.instance,
+            config_digest=snapshot.digest,
+            chain=snapshot.chain,
         ),
         durable=snapshot.request_log.durability == "intent",
         clock=clock,

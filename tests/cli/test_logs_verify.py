@@ -153,7 +153,7 @@ def test_what_is_on_its_way_to_the_database_is_no_error(config: Path, tmp_path: 
 
     asyncio.run(stored(tmp_path / "data" / "log" / "requests.db", lines[16:]))
     assert run(verify, "--config", config, "--anchor", anchor).exit_code == 1
-    left = Writer(tmp_path).operation(tuple(tombstones_of(lines[:12]))).lines[0] + b"\n"
+    left = Writer(tmp_path / "data").operation(tuple(tombstones_of(lines[:12])), signed=True).lines[0] + b"\n"
     leave_record(tmp_path / "data", left, entropy=SystemEntropy())
 
     code, value = as_json(verify, "--config", config, "--anchor", anchor)
@@ -178,7 +178,7 @@ def test_another_key_than_the_data_directorys_is_an_error(config: Path, tmp_path
     result = run(verify, "--config", config)
 
     assert result.exit_code == 1
-    assert "is not this proxy's" in result.stdout
+    assert "it is not this data directory's" in result.stdout
 
 
 def test_an_sqlite_file_is_a_copy(tmp_path: Path) -> None:

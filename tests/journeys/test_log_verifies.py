@@ -1,7 +1,10 @@
 """The log is a chain from the first start to the last stop, whatever happened in between."""
 
 import asyncio
+import contextlib
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,6 +95,39 @@ async def test_a_running_instance_is_not_called_unclean(tmp_path: Path, bank: Ba
         "stream": [],
     }.items()
     assert await instance.is_ready()
+
+
+async def test_a_database_that_was_cut_emptied_or_deleted_is_an_error(tmp_path: Path, bank: Bank, start: Start) -> None:
+    """After a clean stop nobody expects more, but the keeper knows what the database had; a lie covers nothing."""
+    log = 'stdout = false\ndatabase = "sqlite:requests.db"'
+    configuration = configured(tmp_path, bank.url, request_log=log)
+    instance = await start(configuration)
+    for number in range(3):
+        await ask(instance.address, payment(f"order-{number}"))
+    assert await instance.stop() == 0
+    [database] = (tmp_path / "data").glob("requests-*.db")
+    whole = database.read_bytes()
+
+    async def after(change: str) -> tuple[int, dict[str, Any]]:
+        database.write_bytes(whole)
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            connection.executescript(change)
+        code, value = await verified(tmp_path, "--config", str(configuration))
+        return code, value["copies"][0]
+
+    code, untouched = await after("")
+    assert (code, untouched["copy"], untouched["flaws"], untouched["outcome"]) == (0, "database", [], "holds")
+    for change in (
+        "DELETE FROM records",
+        "DELETE FROM records WHERE rowid > (SELECT max(rowid) - 3 FROM records)",
+        "DELETE FROM records WHERE rowid = 1",
+    ):
+        code, found = await after(change)
+        assert (code, found["outcome"]) == (1, "broken"), change
+        assert "missing" in {flaw["fault"] for flaw in found["flaws"] if flaw["severity"] == "error"}
+    database.unlink()
+    code, value = await verified(tmp_path, "--config", str(configuration))
+    assert (code, value["copies"][0]["outcome"]) == (1, "broken")
 
 
 async def test_a_body_is_proven(tmp_path: Path, bank: Bank, start: Start) -> None:

@@ -23,6 +23,8 @@ CONNECT_SECONDS = 5.0
 QUERY_SECONDS = 60.0
 # A transaction that began so long before another one may commit after it, its records with an earlier `received`.
 _LATE = timedelta(seconds=30)
+# Of two instances with one name the records are told apart by it. Quotes in values are escaped, so that it is a member.
+_CHAIN = """coalesce(substring(record from '"chain":"([0-9a-f]{16})"'), '')"""
 
 
 class PostgresArchive:
@@ -116,17 +118,34 @@ class PostgresArchive:
         table, _ = partitions(month)
         (counted,) = await self._fetch(f"SELECT count(*) AS records FROM {table}")  # noqa: S608 - a name of our own
         rows = await self._fetch(
-            "WITH islands AS (SELECT instance, min(sequence) AS first, max(sequence) AS last FROM"  # noqa: S608
-            " (SELECT instance, sequence,"
-            " sequence - dense_rank() OVER (PARTITION BY instance ORDER BY sequence) AS island"
-            f" FROM {table} WHERE sequence > 0) AS numbered GROUP BY instance, island)"
-            f" SELECT i.instance, i.first, i.last, r.record FROM islands AS i JOIN {table} AS r"
-            " ON r.instance = i.instance AND r.sequence = i.last ORDER BY i.instance, i.first"
+            f"WITH placed AS (SELECT instance, {_CHAIN} AS chain, sequence FROM {table} WHERE sequence > 0),"  # noqa: S608
+            " islands AS (SELECT instance, chain, min(sequence) AS first, max(sequence) AS last FROM"
+            " (SELECT instance, chain, sequence,"
+            " sequence - dense_rank() OVER (PARTITION BY instance, chain ORDER BY sequence) AS island"
+            " FROM placed) AS numbered GROUP BY instance, chain, island)"
+            f" SELECT i.instance, i.chain, i.first, i.last, r.record FROM islands AS i JOIN {table} AS r"
+            f" ON r.instance = i.instance AND r.sequence = i.last AND {_CHAIN.replace('record', 'r.record')} = i.chain"
+            " ORDER BY i.instance, i.chain, i.first"
         )
         return counted["records"], [
-            Tombstone(instance=row["instance"], first=row["first"], last=row["last"], hash=_hash_in(row["record"]))
+            Tombstone(
+                instance=row["instance"],
+                chain=row["chain"],
+                first=row["first"],
+                last=row["last"],
+                hash=_hash_in(row["record"]),
+            )
             for row in rows
         ]
+
+    async def prunes(self, month: Month) -> list[bytes]:
+        """Return the records of *month* that say, signed, what was pruned before."""
+        table, _ = partitions(month)
+        rows = await self._fetch(
+            f"SELECT record FROM {table} WHERE kind <> 'exchange' AND kind = 'operation'"  # noqa: S608 - as above
+            " AND strpos(record, '\"pruned_by\":') > 0"
+        )
+        return [row["record"].encode() for row in rows]
 
     async def forget(self, month: Month, *, records: int) -> None:
         """Drop the tables of *month*; raises ArchiveUnusable.

@@ -57,6 +57,10 @@ class SqliteArchive:
         """Return how many records there are of *month*, and which of the chain."""
         return await self._in_thread(lambda: self._stones(month))
 
+    async def prunes(self, month: Month) -> list[bytes]:
+        """Return the records of *month* that say, signed, what was pruned before."""
+        return await self._in_thread(lambda: self._prunes(month))
+
     async def forget(self, month: Month, *, records: int) -> None:
         """Delete the file of *month*; raises ArchiveUnusable, also if by now there are more than so many *records*."""
         await self._in_thread(lambda: self._forget(month, records))
@@ -118,6 +122,10 @@ class SqliteArchive:
     def _stones(self, month: Month) -> tuple[int, list[Tombstone]]:
         with opened_month(month_file(self._database, month)) as file:
             return file.stones()
+
+    def _prunes(self, month: Month) -> list[bytes]:
+        with opened_month(month_file(self._database, month)) as file:
+            return file.prunes()
 
     def _forget(self, month: Month, records: int) -> None:
         path = month_file(self._database, month)

@@ -113,6 +113,14 @@ class MonthReader:
             stones = joined([*stones, *tombstones_of(some)])
         return records, stones
 
+    def prunes(self) -> list[bytes]:
+        """Return the records that say, signed, what was pruned."""
+        rows = self._connection.execute(
+            "SELECT record FROM records WHERE kind <> 'exchange' AND kind = 'operation' AND instr(record, ?) > 0",
+            (b'"pruned_by":',),
+        )
+        return [record for (record,) in rows]
+
     def _scanned(self, query: Query, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         terms, values = ["id >= ?", "id < ?"], [query.first_id, end]
         index = ""

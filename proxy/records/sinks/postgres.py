@@ -11,6 +11,7 @@ from proxy.records.months import Month
 from proxy.records.sinks.postgres_schema import INSERT_LOOKUPS, INSERT_RECORDS, SCHEMA
 from proxy.records.sinks.row import KEY_BYTES, Group, Row, decode, groups
 from proxy.records.sinks.sink import SinkUnavailable
+from proxy.records.sinks.target import postgres_target
 from proxy.secret import Secret
 
 CONNECT_SECONDS = 5.0
@@ -35,6 +36,7 @@ class PostgresSink:
 
     def __init__(self, url: Secret, *, batch_seconds: float = BATCH_SECONDS) -> None:
         self._url = url
+        self.target = postgres_target(url)
         self._batch_seconds = batch_seconds
         self._connection: asyncpg.Connection | None = None
         self._months: set[Month] = set()

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hmac
-import json
 import socket
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -205,6 +204,10 @@ def _verdict(copy: _Copy, *, known: _Known, stream: Verdict) -> Verdict:
         delivered=copy.delivered,
     )
     for line in copy.lines:
+        if line.differs:
+            verifier.differs(line.text, line.place, line.differs)
+        if not line.text and line.differs:
+            continue
         if line.whole:
             verifier.take(line.text, line.place)
         else:
@@ -262,8 +265,10 @@ async def _record(settings: Settings, database_file: Path | None, id_: str) -> d
         text = await asyncio.to_thread(lambda: record_in(lines_of([Path(log)]), record_id))
     if text is None:
         raise Failure(f"there is no record {id_}")
-    value = json.loads(text)
-    return value if isinstance(value, dict) else {}
+    value = object_in(text)
+    if str(value.get("id", "")).replace("-", "") != record_id.hex():
+        raise Failure(f"what stands under that id is another record, {value.get('id')}; run `payproxy logs verify`")
+    return value
 
 
 def _database_lines(database: SqliteDatabase | PostgresDatabase) -> Iterator[Line]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from proxy.records.chain import link_of
+from proxy.records.searched import COLUMNS, SealCheck, damage, differences, row_of, same_id
 from proxy.records.segment import SUFFIX, segment_path, segments
 from proxy.records.sinks.sqlite_file import month_files, open_for_reading
 from proxy.records.stream import MARK, NAME
@@ -16,11 +17,16 @@ _SQLITE = b"SQLite format 3\0"
 
 
 class Line(NamedTuple):
-    """One line of a copy, without line feed, and its place; not *whole*: the last one of a file, without its end."""
+    """One line of a copy, without line feed, and its place; not *whole*: the last one of a file, without its end.
+
+    *differs* says how what it is searched by differs from what it says. An empty *text* is no line: *differs* is of the
+    whole copy then.
+    """
 
     text: bytes
     place: str
     whole: bool = True
+    differs: str = ""
 
 
 class CopyUnreadable(Exception):
@@ -120,12 +126,28 @@ def _rows(path: Path) -> Iterator[Line]:
     try:
         connection = open_for_reading(path)
         try:
-            for row, text in connection.execute("SELECT rowid, CAST(record AS BLOB) FROM records ORDER BY rowid"):
-                yield Line(text, f"{path.name} row {row}")
+            # One snapshot, so that what is sealed meanwhile is neither missed nor demanded.
+            connection.execute("BEGIN")
+            yield from _checked_rows(connection, path.name)
         finally:
             connection.close()
     except sqlite3.Error as error:
         raise CopyUnreadable(f"{path}: {error}") from None
+
+
+def _checked_rows(connection: sqlite3.Connection, name: str) -> Iterator[Line]:
+    seals = SealCheck(connection)
+    faults: list[str] = []
+    for row, record_id, *columns, text in connection.execute(
+        "SELECT rowid, id, kind, caller, status, sent_upstream, CAST(record AS BLOB) FROM records ORDER BY rowid"
+    ):
+        own, entries = row_of(text)
+        found = (record_id, *columns)
+        differs = differences(COLUMNS, found, (same_id(record_id, own), *own[1:5])) if found != own[:5] else ""
+        faults += seals.take(row, entries)
+        yield Line(text, f"{name} row {row}", differs=differs)
+    for fault in [*faults, *seals.finish(), *damage(connection)]:
+        yield Line(b"", name, differs=fault)
 
 
 def _sequence(line: Line) -> int:

@@ -73,6 +73,14 @@ class Verifier:
             self._chains.note(instance, name, chain)
             self._read(instance, record, link, place, began=began)
 
+    def differs(self, line: bytes, where: str, how: str) -> None:
+        """Note that *line*, to be taken next, is not searched by what it says, or with no line the copy as a whole."""
+        link, record = link_of(line), object_in(line)
+        sequence = link.sequence if link is not None else 0
+        what = f"record {sequence} is searched by what it does not say: {how}" if line else how
+        place = Place(self._lines + 1, where)
+        self._teller(str(record.get("instance", "")))(Fault.SEARCHED, Severity.ERROR, place, sequence, what)
+
     def cut(self, where: str) -> None:
         """Note a last line that has no line feed: it was being written, or the file was cut."""
         what = "the last line is not whole: it was being written, or the file was cut"

@@ -1,5 +1,7 @@
 import asyncio
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 
 from proxy.errors import Sent
@@ -90,3 +92,17 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     assert run("logs", "show", an_exchange().id, cwd=tmp_path).returncode == 1
     for bad in ("x", "", "1234", "zz" * 16):
         assert run("logs", "show", bad, cwd=tmp_path).returncode == 2
+
+
+def test_a_row_with_another_record_is_not_shown(tmp_path: Path) -> None:
+    """Ids were swapped in the table: what a record says is what it is."""
+    one, two = make_log(tmp_path, [record(NOW), record(NOW + 1)])
+    [path] = (tmp_path / DATA).glob("requests-*.db")
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM records WHERE rowid = 2")
+        connection.execute("UPDATE records SET id = ?", (bytes.fromhex(json.loads(two)["id"].replace("-", "")),))
+
+    done = run("logs", "show", json.loads(two)["id"], cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert json.loads(one)["id"] in done.stderr

@@ -23,6 +23,11 @@ APPLICATION = "payproxy"
 # The client's own trouble: a URL that can't be parsed, an answer that makes no sense.
 _CLIENT_ERRORS = (asyncpg.InternalClientError, ValueError, EOFError)
 
+# As in INSERT_RECORDS.
+COLUMNS = (
+    *("id", "time", "kind", "instance", "sequence", "caller", "route", "status", "side", "origin", "sent_upstream"),
+    "record",
+)
 Record = tuple[bytes, datetime, str, str, int, str, str, int, str, str, str, str]
 
 
@@ -152,7 +157,7 @@ def _prepared(batch: list[bytes]) -> list[tuple[Month, list[Any], list[Any]]]:
     return [
         (
             group.month,
-            [list(column) for column in zip(*(_record(row) for row in group.rows), strict=True)],
+            [list(column) for column in zip(*(columns_of(row) for row in group.rows), strict=True)],
             _lookups(group),
         )
         for group in groups(batch)
@@ -165,7 +170,8 @@ def _lookups(group: Group) -> list[Any]:
     return [[entry[:KEY_BYTES] for entry in group.entries], [entry[KEY_BYTES:] for entry in group.entries]]
 
 
-def _record(row: Row) -> Record:
+def columns_of(row: Row) -> Record:
+    """Return the values of COLUMNS for *row*."""
     record_id, kind, caller, status, sent, line = row
     try:
         record = decode(line)

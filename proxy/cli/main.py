@@ -30,7 +30,7 @@ COMMANDS: Mapping[str, Place] = {
     "token": Place("proxy.cli.token:token", "Mint and print an access token for a route."),
     "serve": Place("proxy.cli.serve:serve", "Run the proxy until SIGTERM."),
     "request": Place("proxy.cli.request:request", "Make one call through the running proxy and time it."),
-    "logs": Place("proxy.cli.logs:logs", "Find, follow, check and prune the records of requests."),
+    "logs": Place("proxy.cli.logs:logs", "Find, follow, check, copy and prune the records of requests."),
     "migration": Place("proxy.cli.migration:migration", "Move routes off the legacy token endpoint, and back."),
     "health": Place("proxy.cli.health:health", "Ask the running instance whether it is well."),
     "simulate": Place("proxy.cli.simulate:simulate", "Run the stand-in for the bank, for tests of your own."),

@@ -34,7 +34,7 @@ class CopyUnreadable(Exception):
 
 
 def lines_of(paths: Iterable[Path]) -> Iterator[Line]:
-    """Yield the lines of all *paths*: a file of JSON lines, an SQLite file, or the directory of a stream.
+    """Yield the lines of all *paths*: files of JSON lines, SQLite files, families of them, or a stream's directory.
 
     Rotated files may be named in any order: they are read in that of their first records. Raises CopyUnreadable.
     """
@@ -56,6 +56,14 @@ def database_lines(database: Path) -> Iterator[Line]:
     return heapq.merge(*files, key=_sequence)
 
 
+def is_family(path: Path) -> bool:
+    """Return whether *path* is what months have in common in their names, and there are some."""
+    try:
+        return any(month_files(path))
+    except OSError:
+        return False
+
+
 def record_in(lines: Iterable[Line], record_id: bytes) -> bytes | None:
     """Return the record with this id of 16 bytes among *lines*, None if there is none."""
     text = record_id.hex()
@@ -66,6 +74,8 @@ def record_in(lines: Iterable[Line], record_id: bytes) -> bytes | None:
 def _opened(path: Path) -> Iterator[Line]:
     if path.is_dir():
         return _stream(path)
+    if not path.exists() and is_family(path):
+        return database_lines(path)
     try:
         with path.open("rb") as file:
             head = file.read(len(_SQLITE))

@@ -9,7 +9,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from proxy.cli.logs_verify import prove, verify
+from proxy.cli.logs_prove import prove
+from proxy.cli.logs_verify import verify
 from proxy.cli.output import Failure
 from proxy.entropy import SystemEntropy
 from proxy.records.left_record import leave_record

@@ -140,7 +140,7 @@ async def test_a_body_is_proven(tmp_path: Path, bank: Bank, start: Start) -> Non
     assert await instance.stop() == 0
     (tmp_path / "body").write_bytes(request.body)
 
-    command = "import sys; from proxy.cli.logs_verify import prove; sys.exit(prove.main(standalone_mode=True))"
+    command = "import sys; from proxy.cli.logs_prove import prove; sys.exit(prove.main(standalone_mode=True))"
     arguments = ("-c", command, answer.request_id, str(tmp_path / "body"), "--config", str(configuration))
     process = await Process.run(tmp_path, *arguments)
 

@@ -18,10 +18,14 @@ _OPTIONS = (
     click.option("--since", default="", metavar="TIME", help="2h, 7d, 2026-11-24 or 2026-11-24T09:30:00Z."),
     click.option("--until", default="", metavar="TIME", help="Not from this time on; as --since."),
     click.option("--merchant", default="", metavar="ID", help="Value of merchant-id or merchantId."),
-    click.option("--request-id", default="", metavar="ID", help="Value of the caller's request-id or requestId."),
+    click.option("--request-id", default="", metavar="ID", help="Value of the caller's or the bank's request-id."),
     click.option("--idempotency-key", default="", metavar="KEY", help="Value of Idempotency-Key."),
     click.option(
-        "--index", "index", multiple=True, metavar="NAME=VALUE", help="Value of another header of index_headers."
+        "--index",
+        "index",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Value of another header of index_headers or index_answer_headers.",
     ),
     click.option("--side", default="", help="Side that served it."),
     click.option("--origin", type=click.Choice(["bank", "proxy"]), help="Who gave the answer."),

@@ -3,7 +3,7 @@
 import csv
 import io
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -63,9 +63,16 @@ def csv_row(values: Sequence[object]) -> str:
 
 def csv_record(record: Record) -> str:
     """Return *record* as one line of CSV: CSV_COLUMNS and, in one cell, its index values."""
-    index = record.get("index")
-    pairs = "; ".join(f"{name}={value}" for name, value in index.items()) if isinstance(index, dict) else ""
+    pairs = "; ".join(f"{name}={value}" for name, value in _index(record))
     return csv_row([*(record.get(name, "") for name in CSV_COLUMNS), pairs])
+
+
+def _index(record: Record) -> Iterator[tuple[str, str]]:
+    """Yield name and value of what is kept of the request's headers, then of the answer's, whose names say so."""
+    for member, whose in (("index", ""), ("answer_index", "answer's ")):
+        index = record.get(member)
+        if isinstance(index, dict):
+            yield from ((f"{whose}{name}", str(value)) for name, value in index.items())
 
 
 def timeline(record: Record) -> str:
@@ -73,9 +80,7 @@ def timeline(record: Record) -> str:
     if record.get("kind") not in {"exchange", "intent"}:
         return facts([(name, _cell(value)) for name, value in record.items()])
     rows = [(name, _cell(record.get(name))) for name in _FACTS if record.get(name) not in {None, "", False}]
-    index = record.get("index")
-    if isinstance(index, dict):
-        rows += [(name, str(value)) for name, value in index.items()]
+    rows += _index(record)
     if record.get("kind") == "intent":
         sent = "unknown: there is an intent and no record yet; it is in flight, or its worker has just died"
         return f"{_title(record)}\n{facts(rows)}\n\nsent_upstream  {paint(sent, 'yellow')}"

@@ -27,7 +27,7 @@ def relay(send: Send, answer: Answer) -> Awaitable[None] | None:
     is not begun. Either raises UpstreamReset, UpstreamBadResponse or UpstreamTimedOut then.
     """
     side, exchange = send.side, send.exchange
-    exchange.origin, exchange.status = "bank", answer.status
+    exchange.origin, exchange.status, exchange.answer_headers = "bank", answer.status, answer.headers
     if side.left or not answer.complete or answer.status >= 500:
         return _relay(send, answer)
     _hand_over(send, answer)

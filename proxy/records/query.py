@@ -83,8 +83,8 @@ class Query:
             isinstance(status, int) and "status" in record and self.status.low <= status <= self.status.high
         ):
             return False
-        index = record.get("index")
-        return not self.indexed or (isinstance(index, dict) and all(_has(index, one) for one in self.indexed))
+        kept = [index for index in (record.get("index"), record.get("answer_index")) if isinstance(index, dict)]
+        return all(any(_has(index, one) for index in kept) for one in self.indexed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

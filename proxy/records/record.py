@@ -83,6 +83,7 @@ class RecordBuilder:
             f'"cause":{quoted(self._text(account.cause)) if account.cause else _EMPTY},'
             f'"sent_upstream":"{word(account.sent_upstream)}","replayed":{_TRUE if account.replayed else _FALSE},'
             f'"note":"{account.note}","caller_left":{_TRUE if account.caller_left else _FALSE},'
+            f"{self._answer_index(account) if account.answer_index else ''}"
             f'"duration_ms":{_milliseconds(seconds)},"overhead_ms":{_milliseconds(seconds - account.waited)},'
             f'"request_bytes":{account.request_bytes},"response_bytes":{account.response_bytes},'
             f'"body_hmac":"{account.body_hmac}",{self._end(account)}'
@@ -129,7 +130,7 @@ class RecordBuilder:
         return (
             f'"id":"{account.id}","version":{VERSION},"time":"{self._time(account.began_wall)}",{self._place},{asked},'
             f'"path":{self._path(account.path)},"query_keys":{query_keys},{chosen.rendered},'
-            f'"index":{self._index(account) if account.index else "{}"}'
+            f'"index":{self._values(account.index) if account.index else "{}"}'
         )
 
     def _end(self, account: Account) -> str:
@@ -172,10 +173,14 @@ class RecordBuilder:
         pairs = query[1:].split("&")[:MOST_QUERY_KEYS] if len(query) > 1 else []
         return quoted([self._text(pair.partition("=")[0]) for pair in pairs])
 
-    def _index(self, account: Account) -> str:
+    def _answer_index(self, account: Account) -> str:
+        """Return the member with the kept headers of the bank's answer; `sinks/row.py` knows where it stands."""
+        return f'"answer_index":{self._values(account.answer_index)},'
+
+    def _values(self, index: tuple[tuple[str, str], ...]) -> str:
         """Return the index headers' values by name, masked; a name given twice has both values (RFC 9110 5.3)."""
         values: dict[str, str] = {}
-        for name, given in account.index:
+        for name, given in index:
             value = self._mask.index(given if len(given) <= LONGEST_TEXT else cut(given))
             values[name] = f"{values[name]}, {value}" if name in values else value
         return quoted(values)

@@ -173,6 +173,9 @@ class RequestLogSection(Section):
         ("request-id", "requestId", "merchant-id", "merchantId", "Idempotency-Key"),
         description="request headers whose values are kept in records",
     )
+    index_answer_headers: HeaderNames = Field(
+        ("request-id", "Duplicate-Request"), description="headers of the bank's answer whose values are kept in records"
+    )
     body_hmac_key_file: PathText = Field(
         "", description="key, mode 0600, of an HMAC of the body in each record; `logs prove` compares a body with it"
     )

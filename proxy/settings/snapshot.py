@@ -139,7 +139,7 @@ class FacadeValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestLogValues:
-    """What a worker must know of the request log; *index_headers* in the spelling of the configuration.
+    """What a worker must know of the request log; names of headers are in the spelling of the configuration.
 
     The key in *body_hmac_key_file* ("" for no HMAC) signs nothing for the bank, so a worker may read it.
     """
@@ -147,6 +147,7 @@ class RequestLogValues:
     durability: str
     intent_methods: tuple[str, ...]
     index_headers: tuple[str, ...]
+    index_answer_headers: tuple[str, ...] = ()
     body_hmac_key_file: str = ""
     spool_bytes: int
 

@@ -84,6 +84,7 @@ def snapshot_of(
             durability=log.durability,
             intent_methods=log.intent_methods,
             index_headers=log.index_headers,
+            index_answer_headers=log.index_answer_headers,
             body_hmac_key_file=log.body_hmac_key_file,
             spool_bytes=log.spool_bytes,
         ),

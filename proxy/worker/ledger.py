@@ -1,6 +1,7 @@
 """Where exchanges begin and end, and where their intents go: the journal and the counters, wired to `forward`."""
 
 from collections.abc import Awaitable
+from typing import Final
 
 from proxy.account import Attempt
 from proxy.clock import Clock
@@ -13,6 +14,8 @@ from proxy.settings.methods import KNOWN_METHODS
 from proxy.settings.snapshot import RequestLogValues
 from proxy.telemetry.counters import Counters
 
+_MOST_NAMES: Final = 1024
+
 
 class WorkerLedger:
     """One worker's: every exchange gets an id here, and leaves a record here."""
@@ -22,6 +25,8 @@ class WorkerLedger:
     ) -> None:
         self._without_intent = KNOWN_METHODS.difference(values.intent_methods)
         self._index_headers = frozenset(name.lower().encode("latin-1") for name in values.index_headers)
+        self._answer_headers = frozenset(name.lower().encode("latin-1") for name in values.index_answer_headers)
+        self._answer_names: dict[bytes, str] = {}
         self._journal = journal
         self._counters = counters
         self._now = clock.now
@@ -56,6 +61,8 @@ class WorkerLedger:
         exchange.finished = self._monotonic()
         if not exchange.index:
             exchange.index = self._index(exchange)
+        if exchange.answer_headers and self._answer_headers:
+            exchange.answer_index = self._answer_index(exchange.answer_headers)
         self._counters.finished(exchange)
         self._journal.finish(exchange)
 
@@ -69,6 +76,20 @@ class WorkerLedger:
             if header is not None and header.plain in wanted:
                 found.append((line.name.decode("latin-1"), _text(line.value)))
         return tuple(found) if found else ()
+
+    def _answer_index(self, headers: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str], ...]:
+        """Return those of the bank's *headers* that are kept; their names are looked at once, for they are few."""
+        names = self._answer_names
+        found: list[tuple[str, str]] = []
+        for name, value in headers:
+            kept = names.get(name)
+            if kept is None:
+                if len(names) >= _MOST_NAMES:
+                    names.clear()
+                kept = names[name] = name.decode("latin-1") if name.lower() in self._answer_headers else ""
+            if kept:
+                found.append((kept, _text(value)))
+        return tuple(found)
 
 
 def _text(value: bytes) -> str:

@@ -178,6 +178,7 @@ def test_kind_and_id_can_be_cut_out_of_a_line() -> None:
         an_exchange(query=f"?{CARD}=1"),
         an_exchange(cause=f"the endpoint said {CARD}"),
         an_exchange(index=(("Idempotency-Key", CARD),)),
+        an_exchange(answer_index=(("request-id", CARD),)),
     ],
 )
 def test_strings_from_outside_are_masked(exchange: Account) -> None:

@@ -11,7 +11,7 @@ from proxy.cli.logs_archive import configured_database, mask_of, opened
 from proxy.cli.logs_archive import database_option as of_database
 from proxy.cli.logs_filters import filter_options, query_of
 from proxy.cli.options import config_option
-from proxy.cli.output import json_option, note
+from proxy.cli.output import emit_record, json_option, note
 from proxy.cli.record_text import CSV_COLUMNS, csv_record, csv_row, table_head, table_row
 from proxy.clock import SystemClock
 from proxy.records.query import Query
@@ -66,7 +66,7 @@ async def _print(database: Database, query: Query, *, limit: int, as_csv: bool, 
                 if found > limit:
                     return found
                 if as_json:
-                    click.echo(record)
+                    emit_record(record)
                 elif as_csv:
                     if found == 1:
                         click.echo(csv_row([*CSV_COLUMNS, "index"]))

@@ -10,7 +10,7 @@ from proxy.cli.configuration import load_configuration
 from proxy.cli.logs_archive import configured_database, database_option, mask_of, opened
 from proxy.cli.logs_filters import filter_options, query_of
 from proxy.cli.options import config_option
-from proxy.cli.output import json_option
+from proxy.cli.output import emit_record, json_option
 from proxy.cli.record_text import table_head, table_row
 from proxy.clock import Clock, SystemClock
 from proxy.records.archives.fitting import fitting
@@ -106,7 +106,7 @@ class _Printer:
             if values is None:
                 continue
             if self._as_json:
-                click.echo(record)
+                emit_record(record)
                 continue
             if not self._begun:
                 click.echo(table_head())

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from proxy.records.line import terminal_safe
+
 
 class ExitCode(IntEnum):
     """What a script may rely on; 69 and 78 are EX_UNAVAILABLE and EX_CONFIG of sysexits.h, 130 is 128 + SIGINT."""
@@ -38,7 +40,15 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the da
 
 def emit(value: object, *, as_json: bool, human: str) -> None:
     """Print the command's data on stdout: *value* as JSON, or *human* for people."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False) if as_json else human)
+    click.echo(escaped(json.dumps(value, indent=2, ensure_ascii=False)) if as_json else human)
+
+
+def emit_record(record: bytes) -> None:
+    """Print *record*, a line of JSON, byte for byte: its hash is over these bytes.
+
+    Only what a terminal would obey is escaped on one; records since 2026-11-28 have it so.
+    """
+    click.echo(terminal_safe(record) if sys.stdout.isatty() else record)
 
 
 def note(message: str, *, file: Any = None) -> None:
@@ -58,6 +68,11 @@ def paint(text: str, colour: str, *, err: bool = False) -> str:
     if os.environ.get("NO_COLOR") or not stream.isatty():
         return text
     return click.style(text, fg=colour)
+
+
+def escaped(text: str) -> str:
+    """Return JSON *text* with the control characters escaped that JSON leaves as they are: DEL and C1."""
+    return terminal_safe(text.encode(errors="surrogatepass")).decode(errors="surrogatepass")
 
 
 def printable(text: str) -> str:

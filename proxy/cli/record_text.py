@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -21,6 +22,8 @@ CSV_COLUMNS = (
 _COLUMNS = (("time", 23), ("id", 36), ("caller", 10), ("status", 6), ("sent", 7), ("ms", 9), ("request", 0))
 _SENT_COLOURS = {"unknown": "yellow", "yes": "green"}
 # A cell that begins like this is a formula to a spreadsheet.
+# C0 but for tab and line feed, DEL and C1: JSON's way of writing them does no harm to a terminal.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -54,11 +57,15 @@ def summary(record: Record) -> str:
 def csv_row(values: Sequence[object]) -> str:
     """Return *values* as one line of CSV (RFC 4180); nothing in it is a formula to a spreadsheet."""
     out = io.StringIO()
-    cells = [_cell(value) for value in values]
+    cells = [_CONTROLS.sub(_escaped, _cell(value)) for value in values]
     csv.writer(out, lineterminator="").writerow(
         f"'{cell}" if cell.startswith(_FORMULA) and not _is_number(cell) else cell for cell in cells
     )
     return out.getvalue()
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def csv_record(record: Record) -> str:

@@ -25,7 +25,7 @@ _SEPARATORS: Final = re.compile(r"[ \t\r\n+\-]{1,3}")
 # groups those of a card (fours, the last may be shorter, or 4-6-5 and 4-6-4) or of an IBAN.
 _POINTED: Final = re.compile(
     r"(?<![0-9])[0-9]{4}([._/:,])(?:[0-9]{4}\1[0-9]{4}(?:\1[0-9]{4})*(?:\1[0-9]{1,3})?|[0-9]{6}\1[0-9]{4,5})(?![0-9])"
-    r"|[A-Za-z]{2}[._]?[0-9]{2}([._])[0-9A-Za-z]{4}(?:\2[0-9A-Za-z]{4}){1,7}(?:\2[0-9A-Za-z]{1,3})?"
+    r"|[A-Za-z]{2}[._/:]?[0-9]{2}([._/:])[0-9A-Za-z]{4}(?:\2[0-9A-Za-z]{4}){1,7}(?:\2[0-9A-Za-z]{1,3})?"
 )
 _POINTED_HINT: Final = re.compile(r"[._/:,][0-9A-Za-z]{4,6}[._/:,][0-9A-Za-z]{4}")  # 0.3 us of a path, the other 4
 _DASHES: Final = str.maketrans("._/:,", "-----")

@@ -157,3 +157,15 @@ def test_another_database_can_be_named(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "can't be reached" in done.stderr
     assert "hunter2" not in done.stderr
+
+
+def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    """C1 as little as C0, whatever is printed; found by its value all the same."""
+    make_log(tmp_path, [record(NOW, path="/a\x9b2J", index=(("request-id", "\x9b\x7fr"),))])
+
+    for arguments in (["--json"], ["--csv"], []):
+        for command in (["search", "--request-id", "\x9b\x7fr"], ["tail"]):
+            if command != ["tail"] or arguments != ["--csv"]:
+                done = run("logs", *command, *arguments, cwd=tmp_path)
+                assert "2J" in done.stdout, (command, arguments, done.stderr)
+                assert not any(0x7F <= ord(character) < 0xA0 for character in done.stdout)

@@ -1,6 +1,6 @@
 import json
 
-from proxy.cli.record_text import csv_row, summary, table_row, timeline
+from proxy.cli.record_text import csv_record, csv_row, summary, table_row, timeline
 from tests.records.kept import operation, record
 
 
@@ -31,3 +31,11 @@ def test_a_row_is_cut_to_the_terminal(monkeypatch: object) -> None:
     assert len(table_row(values)) == 80
     monkeypatch.setenv("COLUMNS", "1000")  # type: ignore[attr-defined]
     assert len(table_row(values)) > 500
+
+
+def test_no_control_character_is_in_a_cell() -> None:
+    """A terminal obeys those of C1, too."""
+    row = csv_record({"path": "/a\x1b[2J\x9b2J\x7f", "index": {"request-id": "\x9d0;x\x9c"}})
+
+    assert "\\u001b[2J\\u009b2J\\u007f" in row
+    assert not any(ord(character) < 32 or 0x7F <= ord(character) < 0xA0 for character in row)

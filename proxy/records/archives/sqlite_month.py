@@ -1,7 +1,6 @@
 """One month of records in an SQLite file, as it is searched and counted."""
 
 import heapq
-import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from proxy.records.archives.fitting import fitting
 from proxy.records.archives.stones import joined
+from proxy.records.line import quoted
 from proxy.records.query import ArchiveUnusable, Query
 from proxy.records.sinks.row import ENTRY_BYTES, KEY_BYTES, value_key
 from proxy.records.sinks.sqlite_file import open_for_reading
@@ -147,7 +147,7 @@ class MonthReader:
             else:
                 # Not parsed in SQL, which takes ten times as long; a hit elsewhere in the record is sorted out later.
                 terms.append("instr(record, ?) > 0")
-                values.append(f'"{name}":{json.dumps(value, ensure_ascii=False)}'.encode())
+                values.append(f'"{name}":{quoted(value)}'.encode())
         yield from self._connection.execute(
             f"SELECT id, record FROM records {index} WHERE {' AND '.join(terms)} ORDER BY id DESC",  # noqa: S608 - values are bound
             values,
@@ -185,7 +185,7 @@ class MonthReader:
                     yield entry[KEY_BYTES:]
 
     def _unsealed(self, value: str, first: bytes, end: bytes) -> Iterator[bytes]:
-        text = json.dumps(value, ensure_ascii=False)[1:-1].encode(errors="replace")
+        text = quoted(value)[1:-1].encode()
         rows = self._connection.execute(
             "SELECT id FROM records WHERE rowid > (SELECT coalesce(max(last_row), 0) FROM seals)"
             " AND +id >= ? AND +id < ? AND instr(record, ?) > 0",

@@ -1,6 +1,6 @@
 """The filters of `logs search` and `logs tail`, as options."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -46,7 +46,7 @@ def filter_options(command: Command) -> Command:
     return command
 
 
-def query_of(filters: dict[str, Any], *, mask: Mask | None, clock: Clock) -> Query:
+def query_of(filters: dict[str, Any], *, masks: Sequence[Mask], clock: Clock) -> Query:
     """Return what *filters*, the options' values by name, ask for; raises a usage error.
 
     Values of headers are masked like those in records, so that who has the plain value finds it.
@@ -67,7 +67,7 @@ def query_of(filters: dict[str, Any], *, mask: Mask | None, clock: Clock) -> Que
         status=_parsed("--status", filters["status"], parse_status),
         since=_parsed("--since", filters["since"], lambda text: parse_time(text, now=clock.now())),
         until=_parsed("--until", filters["until"], lambda text: parse_time(text, now=clock.now())),
-        indexed=tuple(indexed(name, value, mask) for name, value in values),
+        indexed=tuple(indexed(name, value, *masks) for name, value in values),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.logs_archive import configured_database, mask_of, opened
+from proxy.cli.logs_archive import configured_database, masks_of, opened
 from proxy.cli.logs_archive import database_option as of_database
 from proxy.cli.logs_filters import filter_options, query_of
 from proxy.cli.options import config_option
@@ -44,7 +44,7 @@ def search(
     if as_csv and as_json:
         raise click.UsageError("choose --csv or --json")
     settings = load_configuration(config_path).settings
-    query = query_of(filters, mask=mask_of(settings), clock=SystemClock())
+    query = query_of(filters, masks=masks_of(settings), clock=SystemClock())
     found = asyncio.run(
         _print(configured_database(settings, database_file), query, limit=limit, as_csv=as_csv, as_json=as_json)
     )

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.logs_archive import configured_database, database_option, mask_of, opened
+from proxy.cli.logs_archive import configured_database, database_option, masks_of, opened
 from proxy.cli.logs_filters import filter_options, query_of
 from proxy.cli.options import config_option
 from proxy.cli.output import emit_record, json_option
@@ -50,7 +50,7 @@ def tail(
     """
     settings = load_configuration(config_path).settings
     clock = SystemClock()
-    query = query_of(filters, mask=mask_of(settings), clock=clock)
+    query = query_of(filters, masks=masks_of(settings), clock=clock)
     database = configured_database(settings, database_file)
     directory = Path(settings.data_directory)
     asyncio.run(_tail(database, directory, query, follow=follow, number=number, as_json=as_json, clock=clock))

@@ -22,6 +22,7 @@ from proxy.keeper.facade import assertion_keys, make_signing_key
 from proxy.keeper.generation import Generation
 from proxy.keeper.generations import KILL_AFTER_SECONDS, Generations
 from proxy.keeper.guard import MigrationGuard
+from proxy.keeper.masking import mask_alike
 from proxy.keeper.migration_actions import migration_actions
 from proxy.keeper.migrations import Migrations
 from proxy.keeper.notary import Notary
@@ -81,6 +82,7 @@ class Keeper:
             config_digest=snapshot.digest,
             chain=self._chain,
         )
+        mask_alike(settings, entropy=entropy)
         self._notary = Notary(
             Path(snapshot.data_directory),
             context=context,

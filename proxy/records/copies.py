@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from proxy.records.chain import link_of
+from proxy.records.months import Month
 from proxy.records.searched import COLUMNS, SealCheck, damage, differences, row_of, same_id
 from proxy.records.segment import SUFFIX, segment_path, segments
-from proxy.records.sinks.sqlite_file import month_files, open_for_reading
+from proxy.records.sinks.sqlite_file import month_files, named_month, open_for_reading
 from proxy.records.stream import MARK, NAME
 
 _SQLITE = b"SQLite format 3\0"
@@ -138,16 +139,17 @@ def _rows(path: Path) -> Iterator[Line]:
         try:
             # One snapshot, so that what is sealed meanwhile is neither missed nor demanded.
             connection.execute("BEGIN")
-            yield from _checked_rows(connection, path.name)
+            yield from _checked_rows(connection, path.name, named=named_month(path))
         finally:
             connection.close()
     except sqlite3.Error as error:
         raise CopyUnreadable(f"{path}: {error}") from None
 
 
-def _checked_rows(connection: sqlite3.Connection, name: str) -> Iterator[Line]:
+def _checked_rows(connection: sqlite3.Connection, name: str, *, named: Month | None) -> Iterator[Line]:
     seals = SealCheck(connection)
     faults: list[str] = []
+    strangers = 0
     for row, record_id, *columns, text in connection.execute(
         "SELECT rowid, id, kind, caller, status, sent_upstream, CAST(record AS BLOB) FROM records ORDER BY rowid"
     ):
@@ -155,7 +157,11 @@ def _checked_rows(connection: sqlite3.Connection, name: str) -> Iterator[Line]:
         found = (record_id, *columns)
         differs = differences(COLUMNS, found, (same_id(record_id, own), *own[1:5])) if found != own[:5] else ""
         faults += seals.take(row, entries)
+        if named is not None and not named.first_id <= record_id < named.end_id:
+            strangers += 1
         yield Line(text, f"{name} row {row}", differs=differs)
+    if strangers:
+        faults.append(f"{strangers} records are not of the month that the file is named after: was it renamed?")
     for fault in [*faults, *seals.finish(), *damage(connection)]:
         yield Line(b"", name, differs=fault)
 

@@ -30,10 +30,19 @@ class StatusRange:
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """A *value* of an index header, masked like those in records; *name* as `header_word` has it."""
+    """A *value* of an index header, masked like those in records; *name* as `header_word` has it.
+
+    *others* are what it may be instead: masked with earlier keys, or those of other instances.
+    """
 
     name: str
     value: str
+    others: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Return all that it may be."""
+        return (self.value, *self.others)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,10 +157,12 @@ def header_word(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
 
 
-def indexed(name: str, value: str, mask: Mask | None) -> Indexed:
+def indexed(name: str, value: str, *masks: Mask | None) -> Indexed:
     """Return what finds records with the header *name* of *value*, cut and masked as `RecordBuilder` does it."""
     kept = value if len(value) <= LONGEST_TEXT else cut(value)
-    return Indexed(header_word(name), mask.index(kept) if mask is not None else kept)
+    masked = dict.fromkeys(mask.index(kept) for mask in masks if mask is not None) or {kept: None}
+    first, *others = masked
+    return Indexed(header_word(name), first, tuple(others))
 
 
 def parse_status(text: str) -> StatusRange:
@@ -181,6 +192,8 @@ def parse_time(text: str, *, now: float) -> float:
 
 def _has(index: Mapping[str, Any], wanted: Indexed) -> bool:
     for name, value in index.items():
-        if header_word(name) == wanted.name and (value == wanted.value or wanted.value in str(value).split(", ")):
-            return True
+        if header_word(name) == wanted.name:
+            given = {value, *str(value).split(", ")}
+            if not given.isdisjoint(wanted.values):
+                return True
     return False

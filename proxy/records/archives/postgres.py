@@ -57,8 +57,8 @@ class PostgresArchive:
         if query.kind not in {"", "exchange"}:
             terms.texts.append("kind <> 'exchange'")
         for one in query.indexed:
-            key = value_key(one.value.encode(errors="replace"))
-            terms.add("id IN (SELECT id FROM payproxy.lookups WHERE key = {} AND id >= $1 AND id < $2)", key)
+            keys = [value_key(value.encode(errors="replace")) for value in one.values]
+            terms.add("id IN (SELECT id FROM payproxy.lookups WHERE key = ANY ({}) AND id >= $1 AND id < $2)", keys)
         rows = await self._fetch(
             "SELECT replace(id::text, '-', '') AS id, record FROM payproxy.records"  # noqa: S608 - values are bound
             f" WHERE {' AND '.join(terms.texts)} ORDER BY id DESC LIMIT {size:d}",
@@ -158,6 +158,9 @@ class PostgresArchive:
             await connection.execute("LOCK TABLE ONLY payproxy.records IN ACCESS EXCLUSIVE MODE", timeout=QUERY_SECONDS)
             if await connection.fetchval(f"SELECT count(*) FROM {table}", timeout=QUERY_SECONDS) > records:  # noqa: S608 - a name of our own
                 raise MonthGrew(month)
+            others = f"SELECT count(*) FROM {table} WHERE id < $1 OR id >= $2"  # noqa: S608 - a name of our own
+            if await connection.fetchval(others, _hex(month.first_id), _hex(month.end_id), timeout=QUERY_SECONDS):
+                raise ArchiveUnusable(f"{table} holds records of other months, so that it was not deleted")
             await connection.execute(f"DROP TABLE {table}, {lookups}", timeout=QUERY_SECONDS)
 
     async def close(self) -> None:

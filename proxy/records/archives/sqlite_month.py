@@ -2,7 +2,8 @@
 
 import heapq
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -47,22 +48,23 @@ class MonthReader:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def found(self, query: Query, *, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def found(self, query: Query, *, end: bytes) -> Generator[tuple[bytes, bytes]]:
         """Yield id and record of what *query* wants and whose id sorts before *end*, the newest first."""
-        candidates = self._indexed(query, end) if query.indexed else self._scanned(query, end)
-        for record_id, record in candidates:
-            if fitting(query, record) is not None:
-                yield record_id, record
+        with closing(self._indexed(query, end) if query.indexed else self._scanned(query, end)) as candidates:
+            for record_id, record in candidates:
+                if fitting(query, record) is not None:
+                    yield record_id, record
 
     def by_id(self, record_id: bytes) -> bytes | None:
         """Return the record of that id, if there is one."""
         row = self._connection.execute("SELECT record FROM records WHERE id = ?", (record_id,)).fetchone()
         return row[0] if row else None
 
-    def first(self) -> bytes | None:
-        """Return the first id, if there is a record."""
+    def span(self) -> tuple[bytes, bytes] | None:
+        """Return the first and the last id, if there is a record."""
         (first,) = self._connection.execute("SELECT min(id) FROM records").fetchone()
-        return first  # type: ignore[no-any-return]  # it is a BLOB, or NULL
+        (last,) = self._connection.execute("SELECT max(id) FROM records").fetchone()
+        return None if first is None else (first, last)
 
     def news(self, after: int | None) -> tuple[int, list[bytes]]:
         """Return the last row and the records behind row *after*; of None only the last row."""
@@ -121,7 +123,7 @@ class MonthReader:
         )
         return [record for (record,) in rows]
 
-    def _scanned(self, query: Query, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def _scanned(self, query: Query, end: bytes) -> Generator[tuple[bytes, bytes]]:
         terms, values = ["id >= ?", "id < ?"], [query.first_id, end]
         index = ""
         low = 0
@@ -153,13 +155,21 @@ class MonthReader:
             values,
         )
 
-    def _indexed(self, query: Query, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        ids = _common([self._having(one.value, query.first_id, end) for one in query.indexed])
+    def _indexed(self, query: Query, end: bytes) -> Generator[tuple[bytes, bytes]]:
+        ids = _common([self._having_any(one.values, query.first_id, end) for one in query.indexed])
         while some := list(islice(ids, _IDS_AT_ONCE)):
             yield from self._connection.execute(
                 f"SELECT id, record FROM records WHERE id IN ({', '.join('?' * len(some))}) ORDER BY id DESC",  # noqa: S608
                 some,
             )
+
+    def _having_any(self, values: Iterable[str], first: bytes, end: bytes) -> Iterator[bytes]:
+        """Yield the ids that have one of *values*, descending, each once."""
+        previous = b""
+        for record_id in heapq.merge(*(self._having(value, first, end) for value in values), reverse=True):
+            if record_id != previous:
+                yield record_id
+                previous = record_id
 
     def _having(self, value: str, first: bytes, end: bytes) -> Iterator[bytes]:
         """Yield the ids from *first* to before *end* that have an index value with the key of *value*, descending."""

@@ -88,6 +88,11 @@ def month_files(database: Path) -> Iterator[tuple[Month, Path]]:
                 yield month, database.parent / name
 
 
+def named_month(path: Path) -> Month | None:
+    """Return the month that the file *path* is named after, None if its name ends in none."""
+    return parse_month(path.stem[-7:]) if path.stem[-8:-7] == "-" else None
+
+
 def open_for_writing(path: Path) -> sqlite3.Connection:
     """Return a connection to the file *path*, made with 0600 and its tables if need be; raises OSError, sqlite3.Error.
 

@@ -91,8 +91,10 @@ class Verifier:
         for anchor in self._anchors:
             if instance := self._chains.anchored(anchor.claim):
                 instance.declared.add(anchor.public_key)
-        for name, instance in self._chains.by_name.items():
+        for instance in self._chains.by_name.values():
             self._judge_keys(instance)
+        self._name_strangers()
+        for name, instance in self._chains.by_name.items():
             check = instance.check
             for stone in self._stones:
                 if self._speaks_of(stone, instance):
@@ -193,6 +195,16 @@ class Verifier:
         for key, signed in list(keys.items())[1:]:
             what = f"from record {signed.sequence} on, checkpoints are by another key, {key}"
             tell(Fault.KEY, Severity.WARNING, signed.place, signed.sequence, what)
+
+    def _name_strangers(self) -> None:
+        """Tell of chains that somebody put beside this data directory's own, in a copy that no other instance has."""
+        chains = self._chains.by_name.values()
+        if self._shared or not any(one.own for one in chains):
+            return
+        for one in chains:
+            if not one.own and not one.keys:
+                what = f"{one.check.records} records are of a chain that is not this data directory's and is not signed"
+                self._teller(one.name)(Fault.FORGED, Severity.ERROR, one.place, one.check.first, what)
 
     def _may_prune(self, instance: Instance | None, *more: str) -> frozenset[str]:
         """Return whose word counts on what was pruned of *instance*: a trusted key's, or the only one it ever had."""

@@ -35,7 +35,8 @@ def test_an_invented_tombstone_covers_nothing(tmp_path: Path, chain: str, at: in
         found = verdict([*lines, a_lie(stone, **members)], Verifier(anchors=anchors, trusted=trusted, database=True))
         faults = {(fault, sequence) for fault, _, sequence in told(found)}
         assert ("missing" if at else "begins_late", at + 1 if at else 2) in faults
-        assert not found.holds or not at
+        assert not found.holds or not (at or trusted)
+        assert (("forged", 1) in faults) == bool(trusted)
     if at:
         assert "a record says that they were pruned, but no key of that chain" in str(found.flaws[0])
 

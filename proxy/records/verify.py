@@ -8,10 +8,11 @@ from proxy.records.chain import Link, link_of
 from proxy.records.chain_check import Tell
 from proxy.records.chain_id import chain_in
 from proxy.records.chains import Chains
-from proxy.records.checkpoint_key import Checkpoint, fingerprint, vouches
+from proxy.records.checkpoint_key import Checkpoint, vouches
 from proxy.records.delivered import Delivered
 from proxy.records.flaw import Fault, Flaw, Place, Severity
 from proxy.records.tombstone import Tombstone, buried, cover, signer_of, tombstones_in
+from proxy.records.trust import Trust
 from proxy.records.verdict import Instance, Signed, Verdict
 
 _NOTHING = Verdict()
@@ -43,9 +44,8 @@ class Verifier:
         self._database = database
         self._stream = stream
         self._delivered = delivered
-        self._trusted = frozenset(trusted)
+        self._trust = Trust(trusted, shared=shared, own_chain=own_chain)
         self._shared = shared
-        self._own_chain = own_chain
         self._anchors = tuple(anchors)
         self._stones = dict(stream.stones)
         self._chains = Chains(self._teller)
@@ -91,14 +91,12 @@ class Verifier:
         for anchor in self._anchors:
             if instance := self._chains.anchored(anchor.claim):
                 instance.declared.add(anchor.public_key)
-        for instance in self._chains.by_name.values():
-            self._judge_keys(instance)
-        self._name_strangers()
+        self._trust.judge(self._chains.by_name.values(), teller=self._teller)
         for name, instance in self._chains.by_name.items():
             check = instance.check
             for stone in self._stones:
                 if self._speaks_of(stone, instance):
-                    counts = self._stones[stone] & self._may_prune(instance)
+                    counts = self._stones[stone] & self._trust.may_prune(instance)
                     (check.tombstones if counts else check.refused).append(stone)
             check.finish()
             if not (instance.stopped or self._running):
@@ -177,40 +175,6 @@ class Verifier:
     def _vouch(self, stone: Tombstone, key: str) -> None:
         self._stones[stone] = self._stones.get(stone, frozenset()) | ({key} if key else set())
 
-    def _judge_keys(self, instance: Instance) -> None:
-        """Find out whose chain *instance* is, and tell of keys that should not have signed it."""
-        keys = instance.keys
-        instance.own = self._own_chain in instance.ids or not self._trusted.isdisjoint([*keys, *instance.declared])
-        instance.trusted = bool(keys) and self._trusted.issuperset(keys)
-        tell = self._teller(instance.name)
-        if self._trusted and (instance.own or not self._shared):
-            for key, signed in keys.items():
-                if key not in self._trusted:
-                    what = (
-                        f"record {signed.sequence} is a checkpoint by the key {key}, {fingerprint(key)}, which is not "
-                        "trusted: it is not this data directory's, and not named by --key"
-                    )
-                    tell(Fault.KEY, Severity.ERROR, signed.place, signed.sequence, what)
-            return
-        for key, signed in list(keys.items())[1:]:
-            what = f"from record {signed.sequence} on, checkpoints are by another key, {key}"
-            tell(Fault.KEY, Severity.WARNING, signed.place, signed.sequence, what)
-
-    def _name_strangers(self) -> None:
-        """Tell of chains that somebody put beside this data directory's own, in a copy that no other instance has."""
-        chains = self._chains.by_name.values()
-        if self._shared or not any(one.own for one in chains):
-            return
-        for one in chains:
-            if not one.own and not one.keys:
-                what = f"{one.check.records} records are of a chain that is not this data directory's and is not signed"
-                self._teller(one.name)(Fault.FORGED, Severity.ERROR, one.place, one.check.first, what)
-
-    def _may_prune(self, instance: Instance | None, *more: str) -> frozenset[str]:
-        """Return whose word counts on what was pruned of *instance*: a trusted key's, or the only one it ever had."""
-        own = {*instance.keys, *instance.declared, *more} if instance is not None else set(more)
-        return self._trusted | own if len(own) == 1 else self._trusted
-
     @staticmethod
     def _speaks_of(stone: Tombstone, instance: Instance) -> bool:
         if stone.chain and instance.ids:
@@ -222,7 +186,7 @@ class Verifier:
         claim = anchor.claim
         place = Place(self._lines + 1, anchor.place)
         instance = self._chains.anchored(claim)
-        may_prune = self._may_prune(instance, anchor.public_key)
+        may_prune = self._trust.may_prune(instance, anchor.public_key)
         stones = [stone for stone, keys in self._stones.items() if keys & may_prune]
         pruned = buried(stones, instance=claim.instance, sequence=claim.sequence, hash_=claim.hash)
 
@@ -266,7 +230,7 @@ class Verifier:
         instance = self._chains.delivered(claim, shared=self._shared)
         name = instance.name if instance is not None else ""
         place = Place(self._lines + 2, "the keeper's positions")
-        stones = [stone for stone, keys in self._stones.items() if keys & self._may_prune(instance)]
+        stones = [stone for stone, keys in self._stones.items() if keys & self._trust.may_prune(instance)]
 
         def tell(fault: Fault, severity: Severity, what: str) -> None:
             self._teller(name)(fault, severity, place, claim.last, what)

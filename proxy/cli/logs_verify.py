@@ -100,7 +100,12 @@ def verify(
     if not verdicts:
         raise Failure("the configuration knows of no copy of the log; name FILES")
     outcomes = {verdict.outcome for _, verdict in verdicts}
-    sound = not flaws and Outcome.BROKEN not in outcomes and Outcome.HOLDS in outcomes
+    # A database that has nothing, and nobody knows why, may have been emptied.
+    unexplained = any(
+        copy.name == DATABASE and not copy.may_be_empty and verdict.outcome is Outcome.EMPTY
+        for copy, (_, verdict) in zip(copies, verdicts, strict=True)
+    )
+    sound = not (flaws or unexplained) and Outcome.BROKEN not in outcomes and Outcome.HOLDS in outcomes
     emit(
         {
             "holds": sound,

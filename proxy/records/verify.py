@@ -107,6 +107,9 @@ class Verifier:
                 self._teller(name)(Fault.UNCLEAN, Severity.WARNING, instance.place, check.last, what)
         for anchor in self._anchors:
             self._compare(anchor)
+        if self._delivered is None and self._shared and not any(one.own for one in self._chains.by_name.values()):
+            what = "no chain here is this data directory's, and whether there was one is not known"
+            self._teller("")(Fault.ANCHOR, Severity.WARNING, Place(self._lines + 2, "the keeper's positions"), 0, what)
         if self._delivered is not None and not self._delivered.nothing:
             self._compare_delivered(self._delivered)
         flaws = tuple(flaw for _, flaw in sorted(self._flaws, key=lambda pair: pair[0]))

@@ -258,6 +258,8 @@ def test_nothing_holds_only_beside_something(config: Path, tmp_path: Path) -> No
     (data / "stream").mkdir()
     jsonl(data / "stream" / "records-1.jsonl", lines)
 
+    assert as_json(verify, "--config", config)[0] == 1, "nobody knows whether the database had any"
+
     noted(data, after=19, last=19, database=data / "log" / "requests.db")
     code, value = as_json(verify, "--config", config, "--anchor", tmp_path / "requests.jsonl")
     assert (code, value["copies"][0]["outcome"], value["copies"][1]["outcome"]) == (0, "empty", "holds")

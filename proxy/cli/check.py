@@ -10,7 +10,7 @@ import click
 from proxy.checks.offline import check_files
 from proxy.checks.online import Online, check_online
 from proxy.cli.configuration import count_errors, in_colour
-from proxy.cli.options import config_option
+from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, emit, json_option, note, printable
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
@@ -25,7 +25,7 @@ from proxy.settings.sources import find_file
 @click.option(
     "--call", is_flag=True, help="With --online, and GET /payment/helloworld through each route that takes it."
 )
-@config_option
+@file_option
 @json_option
 def check(files: Sequence[Path], config_path: Path | None, *, online: bool, call: bool, as_json: bool) -> None:
     """Print all findings about FILES (default: the configuration that `serve` would take).

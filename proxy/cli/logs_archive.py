@@ -26,6 +26,10 @@ def configured_database(settings: Settings, database_file: Path | None) -> Datab
     """Return the database that the commands are to use, None if it is turned off; raises Failure."""
     log = settings.request_log
     url, file = (DatabaseUrl(""), str(database_file)) if database_file else (log.database, log.database_file)
+    if "***" in url.reveal():
+        raise Failure(
+            "the running instance does not tell the database's password: name a file with the URL, by --database-file"
+        )
     try:
         return database_of(url, file, data_directory=Path(settings.data_directory))
     except UrlUnusable as error:

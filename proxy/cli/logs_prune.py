@@ -13,7 +13,7 @@ import click
 from proxy.cli.configuration import load_configuration
 from proxy.cli.logs_archive import configured_database, database_option, opened
 from proxy.cli.options import config_option
-from proxy.cli.output import Failure, emit, json_option, note
+from proxy.cli.output import ExitCode, Failure, emit, json_option, note
 from proxy.clock import Clock, SystemClock
 from proxy.entropy import Entropy, SystemEntropy
 from proxy.records.archives.stones import joined
@@ -55,8 +55,10 @@ def prune(
 
     A record of the kind "operation" says who deleted what, up to which record and hash; `logs verify` knows it by that.
     """
-    settings = load_configuration(config_path).settings
-    clock = SystemClock()
+    configuration = load_configuration(config_path)
+    if configuration.guessed:
+        raise Failure("nothing is deleted by a configuration with errors: correct it", code=ExitCode.CONFIGURATION)
+    settings, clock = configuration.settings, SystemClock()
     end = _month(before, clock=clock)
     database = configured_database(settings, database_file)
     pruned = asyncio.run(_prune(database, settings, end, reason=reason, yes=yes, clock=clock, entropy=SystemEntropy()))

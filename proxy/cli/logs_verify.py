@@ -15,7 +15,7 @@ import click
 from proxy.cli.configuration import load_configuration
 from proxy.cli.instance import SOCKET_NAME
 from proxy.cli.logs_archive import configured_database, database_option, id_bytes, opened
-from proxy.cli.options import config_option
+from proxy.cli.options import config_option, given_socket
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, paint, printable
 from proxy.records.anchor import Anchor, anchors_in, object_in
 from proxy.records.archives.spool import Spool
@@ -72,7 +72,7 @@ def verify(
     the configuration knows of. Ends with 1 if the log is not what the proxy wrote; without a clean stop at its end, or
     with records that came twice, there is a warning.
     """
-    configuration = load_configuration(config_path) if config_path or not files else None
+    configuration = load_configuration(config_path) if config_path or given_socket() or not files else None
     key = _public_key(configuration.settings) if configuration else ""
     try:
         anchors, flaws = anchors_in(_texts(anchor_files))

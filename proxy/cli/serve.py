@@ -11,7 +11,7 @@ import click
 
 from proxy.checks.offline import check_loaded
 from proxy.cli.configuration import count_errors, in_colour
-from proxy.cli.options import config_option
+from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, note
 from proxy.clock import SystemClock
 from proxy.credentials.credential import Credential, CredentialUnusable
@@ -30,7 +30,7 @@ from proxy.settings.sections import Settings
 
 
 @click.command()
-@config_option
+@file_option
 def serve(config_path: Path | None) -> None:
     """Run the proxy: the keeper and its workers.
 

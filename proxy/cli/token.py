@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from proxy.cli.configuration import Configuration, load_configuration
+from proxy.cli.configuration import Configuration, valid_configuration
 from proxy.cli.instance import act
-from proxy.cli.options import config_option
+from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
 from proxy.clock import SystemClock
 from proxy.credentials.credential import Credential, CredentialUnusable
@@ -43,7 +43,7 @@ SKEW_WORTH_SAYING_SECONDS = 5.0
 
 @click.command()
 @click.argument("route")
-@config_option
+@file_option
 @json_option
 def token(route: str, config_path: Path | None, *, as_json: bool) -> None:
     """Mint an access token as the rule ROUTE would and print it, alone, on stdout; facts about it go to stderr.
@@ -51,7 +51,7 @@ def token(route: str, config_path: Path | None, *, as_json: bool) -> None:
     A running instance that holds back after failed mints of this credential and audience tries again at once. Ends
     with 1 if the credential is refused, with 69 if the token endpoint is unavailable.
     """
-    configuration = load_configuration(config_path)
+    configuration = valid_configuration(config_path)
     key = _key(configuration, route)
     try:
         section = configuration.settings.credentials[key.credential]

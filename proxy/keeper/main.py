@@ -141,6 +141,7 @@ class Keeper:
                 hosts=admin.hosts,
                 actions=self._actions(),
                 operated=self._notary.operated,
+                configuration=lambda: masked(self._generations.current.settings),
             ).application(),
             directory=Path(snapshot.data_directory),
             listen=listen_address(admin.listen) if admin.listen else None,

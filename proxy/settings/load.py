@@ -14,6 +14,7 @@ from proxy.settings.findings import Complaint, Finding, Key, Severity, in_order
 from proxy.settings.lines import key_lines
 from proxy.settings.masked_url import MaskedUrl
 from proxy.settings.places import Places, places
+from proxy.settings.salvage import salvaged
 from proxy.settings.sections import Settings
 from proxy.settings.sources import (
     FILE_NAME,
@@ -81,10 +82,12 @@ def load(
     cwd: Path,
     flags: Mapping[str, str] | None = None,
     secrets_directory: Path = SECRETS_DIRECTORY,
+    salvage: bool = False,
 ) -> Loaded:
     """Return the configuration in *path* (else where `find_file` looks for it) with what the other sources say.
 
-    *flags* maps dotted keys to the texts of the command line. Nothing is raised for what a user can get wrong.
+    *flags* maps dotted keys to the texts of the command line. Nothing is raised for what a user can get wrong. To
+    *salvage* is to make a draft also of a file that is no TOML, of the lines that are.
     """
     found = find_file(path, environ=environ, cwd=cwd)
     file = str(found or FILE_NAME)
@@ -101,6 +104,9 @@ def load(
         here = Places(file=file)
         findings += [here.finding(complaint)] if complaint is not None else []
         findings += [syntax] if syntax is not None else []
+        if salvage:
+            read = salvaged(text)
+            return _understood(read, layers, findings, environ=environ, file=file, path=absolute, lines={})
         return Loaded(settings=None, findings=in_order(findings), sources={}, path=absolute, draft=None, places=here)
     return _understood(values, layers, findings, environ=environ, file=file, path=absolute, lines=key_lines(text))
 

@@ -13,16 +13,17 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from proxy.callers.caller_token import FEWEST_KEY_BYTES
 from proxy.checks.caller_keys import assertion_key
-from proxy.credentials.keys import KeyUnusable, belong_together, load_certificate, load_private_key
+from proxy.credentials.keys import KeyUnusable, belong_together, holds_no_key, load_certificate, load_private_key
 from proxy.records.body_hmac import read_body_key
 from proxy.records.own_file import read_key
 from proxy.secret import Secret
 from proxy.settings.credential import CredentialSection
 from proxy.settings.database import DatabaseUrl
 from proxy.settings.findings import Complaint, Key, Severity
-from proxy.settings.load import PLACEHOLDER
 from proxy.settings.masked_url import MaskedUrl, UrlUnusable
+from proxy.settings.placeholder import is_placeholder
 from proxy.settings.rules import database_server
+from proxy.settings.secret_text import doubtful, not_a_secret
 from proxy.settings.section import Section
 from proxy.settings.sections import Settings
 from proxy.settings.sources import read_secret
@@ -120,7 +121,10 @@ class _Files:
 
     def _credential(self, key: Key, credential: CredentialSection) -> None:
         if credential.client_secret is None:
-            self._secret((*key, "client_secret_file"), credential.client_secret_file)
+            secret = self._secret((*key, "client_secret_file"), credential.client_secret_file)
+            self._doubt((*key, "client_secret_file"), secret)
+        elif self._is_secret((*key, "client_secret"), credential.client_secret.reveal()):
+            self._doubt((*key, "client_secret"), credential.client_secret)
         passphrase = self._secret((*key, "private_key_passphrase_file"), credential.private_key_passphrase_file)
         if passphrase is None and credential.private_key_passphrase_file:
             return  # the key can't be judged without it
@@ -154,6 +158,10 @@ class _Files:
             context.load_cert_chain(certificate_file, key_file, password=lambda: "")
         except ssl.SSLError as error:
             mismatch = error.reason == "KEY_VALUES_MISMATCH"
+            if held := holds_no_key(Path(key_file)):
+                fix = f"name the file of the key that belongs to {prefix}certificate_file"
+                self._complain(private_key, f"holds {held}, not a private key", fix)
+                return
             self._complain(
                 private_key,
                 f"the key does not belong to {prefix}certificate_file"
@@ -215,12 +223,24 @@ class _Files:
         try:
             text = read_secret(Path(file))
         except (OSError, ValueError):
-            self._complain(key, "can't be read as one short UTF-8 text", "correct its path, owner or content")
+            fix = "correct its path, owner or content; save it as UTF-8 without BOM if it came from Windows"
+            self._complain(key, "can't be read as one short UTF-8 text", fix)
             return None
         if not text:
             self._complain(key, "is empty", "write the secret into it")
             return None
-        return Secret(text)
+        return Secret(text) if self._is_secret(key, text) else None
+
+    def _is_secret(self, key: Key, text: str) -> bool:
+        found = not_a_secret(text)
+        if found is not None:
+            self._complain(key, *found)
+        return found is None
+
+    def _doubt(self, key: Key, secret: Secret | None) -> None:
+        found = doubtful(secret.reveal()) if secret is not None else None
+        if found is not None:
+            self._complain(key, *found, Severity.WARNING)
 
     def _private(self, key: Key, file: str) -> bool:
         """Return whether *file* (if it is named at all) is there and only its owner may read it."""
@@ -250,4 +270,4 @@ class _Files:
 
 def _named(file: str) -> bool:
     """Return whether *file* is a path; a placeholder has its own finding."""
-    return bool(file) and PLACEHOLDER not in file
+    return bool(file) and not is_placeholder(file)

@@ -56,6 +56,13 @@ def explain(
     """
     settings = valid_configuration(config_path).settings
     asked = _Asked(method=method.upper(), path=path, caller=caller_name, headers=[_header(text) for text in headers])
+    if path.partition("?")[0] in settings.facade.paths:
+        emit(
+            {"facade": path},
+            as_json=as_json,
+            human="the facade's token endpoint takes it, before any rule: it answers itself, and nothing is sent",
+        )
+        return
     try:
         answer = _explained(settings, asked)
     except ProxyError as error:

@@ -209,6 +209,8 @@ def read_secret_file(path: Path) -> Secret:
         text = read_private_file(path).decode()
     except UnicodeDecodeError:
         raise CredentialUnusable(f"{path} is no UTF-8 text") from None
+    if text.startswith("\ufeff"):
+        raise CredentialUnusable(f"{path} begins with a byte order mark; save it as UTF-8 without BOM")
     text = text.removesuffix("\r\n" if text.endswith("\r\n") else "\n")
     if not text:
         raise CredentialUnusable(f"{path} is empty")

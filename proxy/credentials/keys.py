@@ -90,6 +90,14 @@ def load_certificate(path: Path, *, passphrase: Secret | None = None) -> x509.Ce
         raise file.refusal("the certificate is damaged or half written; copy the file again") from None
 
 
+def holds_no_key(path: Path) -> str:
+    """Return what the PEM file *path* holds in place of a private key, "" if it has one or is no PEM; KeyUnusable."""
+    file = _read(path)
+    if not file.is_pem or file.holds_private_key:
+        return ""
+    return "a certificate" if file.holds_certificate else _pem_label(file)
+
+
 def belong_together(key: RSAPrivateKey, certificate: x509.Certificate) -> bool:
     """Return whether *certificate* certifies the public half of *key* (the whole SubjectPublicKeyInfo is compared)."""
     form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo

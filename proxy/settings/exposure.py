@@ -51,17 +51,13 @@ def listeners(draft: Draft) -> Iterator[Complaint]:
 def _console(draft: Draft, admin: AdminSection) -> Iterator[Complaint]:
     if not admin.console or not admin.listen or listen_address(admin.listen).loopback:
         return
-    if not (admin.operators or ("admin", "operators") in {key[:2] for key in draft.broken}):
+    unread = ("admin", "operators") in {key[:2] for key in draft.broken}
+    if not (admin.operators or unread) or not admin.certificate_file:
+        # Operators and TLS alone would open nothing: there is no console to log in to yet.
         yield Complaint(
-            key=("admin", "operators"),
-            what="the console on a listener that other machines reach needs operators",
-            fix="add operators, or set console = false, or listen on 127.0.0.1",
-        )
-    if not admin.certificate_file:
-        yield Complaint(
-            key=("admin", "certificate_file"),
-            what="the console on a listener that other machines reach needs TLS",
-            fix="set certificate_file and key_file, or console = false, or listen on 127.0.0.1",
+            key=("admin", "console"),
+            what="a console that other machines reach would need operators and TLS, and there is none in this version",
+            fix="set console = false (health and metrics stay), or listen on 127.0.0.1",
         )
 
 

@@ -14,7 +14,9 @@ def facade(draft: Draft) -> Iterator[Complaint]:
     for path in sorted({path for path in paths if paths.count(path) > 1}):
         yield Complaint(key=("facade", "paths"), what=f"{path} is listed twice", fix="take one out")
     for path in dict.fromkeys(paths):
-        taker = next((route for route in draft.routes.values() if covers(route.path, path)), None)
+        # A rule for all paths means what nothing else takes, and the facade's own paths go first.
+        takers = (route for route in draft.routes.values() if segments(route.path) and covers(route.path, path))
+        taker = next(takers, None)
         if taker is not None and segments(path):
             yield Complaint(
                 key=("facade", "paths"),

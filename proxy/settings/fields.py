@@ -113,10 +113,28 @@ def _base_url(text: str) -> str:
 
 
 def _egress_proxy(text: str) -> str:
-    if text:
-        parts = url_parts(_url(text))
-        if parts.scheme != "http" or parts.path:
-            raise unacceptable("the egress proxy is not http://HOST:PORT", "write it as http://proxy.example:3128")
+    if not text:
+        return text
+    scheme, there, authority = text.partition("://")
+    if not there:
+        raise unacceptable("the egress proxy has no scheme", f"write http:// before it, {_LIKE_A_PROXY}")
+    if scheme.lower() != "http":
+        raise unacceptable(
+            "the egress proxy is asked in plain HTTP (CONNECT); the TLS to the bank goes through it to the end",
+            f"write http:// as its scheme, {_LIKE_A_PROXY}",
+        )
+    if "@" in authority:
+        raise unacceptable(
+            "a proxy that wants a user and a password is not supported",
+            "have it admit this machine by its address, or name a proxy on this machine that adds the password; and "
+            "change the password if others have seen it here",
+        )
+    try:
+        path = url_parts(text).path
+    except ValueError as error:
+        raise unacceptable(f"the egress proxy {error}", f"write it {_LIKE_A_PROXY}") from None
+    if path:
+        raise unacceptable("the egress proxy has a path", f"write it {_LIKE_A_PROXY}")
     return text
 
 
@@ -178,6 +196,7 @@ def _masked(_: Secret) -> str:
     return "***"
 
 
+_LIKE_A_PROXY = "like http://proxy.example:3128"
 _IS_SEGMENTS = "is not made of whole segments of plain characters"
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]

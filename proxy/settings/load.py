@@ -13,6 +13,7 @@ from proxy.settings.draft import draft_of
 from proxy.settings.findings import Complaint, Finding, Key, Severity, in_order
 from proxy.settings.lines import key_lines
 from proxy.settings.masked_url import MaskedUrl
+from proxy.settings.placeholder import has_placeholder
 from proxy.settings.places import Places, places
 from proxy.settings.salvage import salvaged
 from proxy.settings.sections import Settings
@@ -33,8 +34,6 @@ from proxy.settings.values import masked
 
 # Thousands of rules fit; a larger file is something else, like a log.
 MAX_FILE_BYTES = 4 * 1024 * 1024
-
-PLACEHOLDER = "..."
 
 _LOCATION = re.compile(r"\s*\(at (?:line (?P<line>\d+), column \d+|end of document)\)$")
 
@@ -131,7 +130,7 @@ def _understood(
     placeholders = [
         Complaint(key=key, what="a placeholder was left in", fix="write the value that belongs here")
         for key, value in leaves(merged)
-        if _has_placeholder(value)
+        if has_placeholder(key, value)
     ]
     held = [one.key for one in placeholders]
     complaints = [one for one in complaints if not any(one.key[: len(key)] == key for key in held)]
@@ -214,14 +213,6 @@ def _placed(where: str, complaint: Complaint) -> Finding:
         what=complaint.what,
         fix=complaint.fix,
     )
-
-
-def _has_placeholder(value: Any) -> bool:
-    if isinstance(value, list):
-        return any(_has_placeholder(one) for one in value)
-    if isinstance(value, dict):
-        return any(_has_placeholder(one) for one in value.values())
-    return isinstance(value, str) and PLACEHOLDER in value
 
 
 def _secrets_in_file(values: Mapping[str, Any]) -> Iterable[Complaint]:

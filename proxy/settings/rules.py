@@ -8,6 +8,7 @@ from proxy.settings.database import EXTRA, DatabaseUrl, extra_installed, trusts_
 from proxy.settings.draft import Draft
 from proxy.settings.fields import segments
 from proxy.settings.findings import Complaint, Key, Severity, did_you_mean
+from proxy.settings.placeholder import is_placeholder
 from proxy.settings.sections import CallerSection, RouteSection
 
 _NOUNS = {"upstreams": "upstream", "credentials": "credential", "callers": "caller"}
@@ -29,7 +30,7 @@ def unknown_names(draft: Draft, section: str, names: Iterable[str], key: Key) ->
         return
     known = draft.names(section)
     for name in names:
-        if name not in known and "..." not in name:
+        if name not in known and not is_placeholder(name):
             yield Complaint(key=key, what=f'no {_NOUNS[section]} is called "{name}"', fix=did_you_mean(name, known))
 
 

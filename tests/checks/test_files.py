@@ -9,6 +9,9 @@ from proxy.settings.findings import Finding, Severity
 from tests.checks.support import JWT, NOW, Identity, found, identity, write
 
 DAY = 86400
+BASIC = JWT.replace("jwt", "basic").replace(
+    'private_key_file = "oauth.key"\ncertificate_file = "oauth.crt"', 'client_secret_file = "secret"'
+)
 
 
 def only(findings: list[Finding]) -> Finding:
@@ -221,3 +224,47 @@ def test_a_private_ca(folder: Path, other: Identity, table: str) -> None:
 
     write(folder / "ca.crt", other.certificate_pem, mode=0o644)
     assert found(folder, text) == []
+
+
+@pytest.mark.parametrize(
+    ("secret", "severity", "what"),
+    [
+        (b"s3cret\n", None, ""),
+        (b"\xef\xbb\xbfs3cret\n", Severity.ERROR, "begins with a byte order mark"),
+        ("s3cret\n".encode("utf-16"), Severity.ERROR, "can't be read as one short UTF-8 text"),
+        (b"<YOUR CLIENT SECRET>\n", Severity.ERROR, "a placeholder was left in"),
+        (b"s3cret\nmore\n", Severity.ERROR, "has more than one line"),
+        (b"czNjcmV0LWNhbmFyeS0x", Severity.WARNING, "reads as base64 of another text"),
+        (b"czNjcmV0LWNhbmFyeQo=\n", Severity.WARNING, "reads as base64 of another text"),
+        (b'"s3cret"\n', Severity.WARNING, "has white space or quotes around it"),
+        (b"q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQ", None, ""),
+    ],
+)
+def test_how_a_secret_was_written_down(folder: Path, secret: bytes, severity: Severity | None, what: str) -> None:
+    """What an editor or a Kubernetes Secret has made of it is said before the bank says invalid_client."""
+    write(folder / "secret", secret)
+    findings = found(folder, BASIC)
+
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    assert all(one.what.startswith(what) and "s3cret" not in str(one) for one in findings)
+
+
+def test_a_secret_from_the_environment_is_looked_at_too(folder: Path) -> None:
+    """Where it is from is where the finding stands."""
+    environ = {"PAYPROXY_CREDENTIALS__LOGIN__CLIENT_SECRET": "czNjcmV0LWNhbmFyeQo="}
+    finding = only(found(folder, BASIC.replace('client_secret_file = "secret"\n', ""), environ=environ))
+
+    assert (finding.severity, "base64" in finding.what) == (Severity.WARNING, True)
+    assert "CLIENT_SECRET" in finding.file
+
+
+def test_a_certificate_in_place_of_a_key(folder: Path, mine: Identity) -> None:
+    """Of the bank's key and of a TLS listener's it is said what the file holds and which one is wanted."""
+    write(folder / "oauth.key", mine.certificate_pem)
+    write(folder / "tls.crt", mine.certificate_pem)
+    tls = '[server]\ncertificate_file = "tls.crt"\nkey_file = "tls.crt"\n'
+    own, listener = found(folder, JWT + tls)
+
+    assert own.what.endswith("holds a certificate, not a private key")
+    assert (listener.key, listener.what) == ("server.key_file", "holds a certificate, not a private key")
+    assert "the key that belongs to certificate_file" in listener.fix

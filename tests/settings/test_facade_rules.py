@@ -38,6 +38,11 @@ def test_without_paths_there_is_no_facade(tmp_path: Path) -> None:
     assert snapshot_of(loaded.settings, instance="x").facade is None
 
 
+def test_a_rule_for_all_paths_leaves_the_facade_its_own(tmp_path: Path) -> None:
+    """`init` writes path = "/", and the facade's paths go first."""
+    assert load_text(tmp_path, plain(("/payment/v2", "/"), more=FACADE)).findings == ()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "key", "what"),
     [

@@ -35,7 +35,7 @@ from proxy.settings.values import digest
     "--before",
     required=True,
     metavar="TIME",
-    help="Months that ended by then: 2026-01, 2026-01-31, or 365d for so long ago.",
+    help="Months (in UTC) that ended by then: 2026-01, 2026-01-31, or 365d for so long ago.",
 )
 @click.option("--reason", default="", help="Why; it stands in the record.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Protocol
 
 from proxy.records.mask import Mask
@@ -158,21 +158,25 @@ def parse_status(text: str) -> StatusRange:
         raise ValueError("a status is written like 404 or 5xx")
     if found[1]:
         return StatusRange(int(found[1]) * 100, int(found[1]) * 100 + 99)
-    return StatusRange(int(found[2]), int(found[2]))
+    status = int(found[2])
+    if status and not 100 <= status <= 599:
+        raise ValueError("a status is 100 to 599, or 0 for none")
+    return StatusRange(status, status)
 
 
-def parse_time(text: str, *, now: float) -> float:
-    """Return the epoch seconds of *text*: how long ago (90s, 30m, 2h, 7d, 2w) or ISO 8601, in UTC if no zone is given.
+def parse_time(text: str, *, now: float, zone: tzinfo | None = UTC) -> float:
+    """Return the epoch seconds of *text*: how long ago (90s, 30m, 2h, 7d, 2w) or ISO 8601.
 
-    Raises ValueError.
+    A time without a zone is one of *zone*, None for that of this machine. Raises ValueError.
     """
     ago = _AGO.fullmatch(text)
     if ago is not None:
         return max(0.0, now - int(ago[1]) * _SECONDS[ago[2]])
     try:
         at = datetime.fromisoformat(text)
-        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
+        # Without a zone, timestamp() takes the machine's.
+        return (at if at.tzinfo is not None else at.replace(tzinfo=zone)).timestamp()
+    except (ValueError, OverflowError, OSError):
         raise ValueError("a time is written like 2h, 7d, 2026-11-24 or 2026-11-24T09:30:00Z") from None
 
 

@@ -70,13 +70,16 @@ class RecordBuilder:
         """Return the record of a finished exchange as a line; times in milliseconds, sizes in bytes."""
         seconds = account.finished - account.began
         attempts = account.attempts
+        left = ""
+        if account.caller_left:
+            left = f'"caller_left_ms":{_milliseconds(account.left_at - account.began)},' if account.left_at else ""
         sends = self._send(attempts[0]) if len(attempts) == 1 else ",".join([self._send(each) for each in attempts])
         text = (
             f'{{"kind":"exchange",{self._known(account)},'
             f'"attempts":[{sends}],"status":{account.status},"origin":"{account.origin}","code":"{account.code}",'
             f'"cause":{quoted(self._text(account.cause)) if account.cause else _EMPTY},'
             f'"sent_upstream":"{word(account.sent_upstream)}","replayed":{_TRUE if account.replayed else _FALSE},'
-            f'"note":"{account.note}","caller_left":{_TRUE if account.caller_left else _FALSE},'
+            f'"note":"{account.note}","caller_left":{_TRUE if account.caller_left else _FALSE},{left}'
             f'"duration_ms":{_milliseconds(seconds)},"overhead_ms":{_milliseconds(seconds - account.waited)},'
             f'"request_bytes":{account.request_bytes},"response_bytes":{account.response_bytes},'
             f'"body_hmac":"{account.body_hmac}",{self._end(account)}'

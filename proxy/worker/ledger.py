@@ -31,13 +31,15 @@ class WorkerLedger:
     def begin(self, side: CallerSide) -> Exchange:
         """Return a new exchange for what *side* asks."""
         now = self._now()
-        return Exchange(
+        exchange = Exchange(
             self._ids.next(now),
             began=self._monotonic(),
             began_wall=now,
             client_address=side.peer,
             method=side.raw.method,
         )
+        side.account, side.monotonic = exchange, self._monotonic
+        return exchange
 
     def write(self, exchange: Exchange, attempt: Attempt) -> Awaitable[None] | None:
         """Return what ends once the intent is on disk; None, if the method needs none and the journal works.

@@ -28,7 +28,8 @@ def test_a_timeline_tells_what_happened_when(tmp_path: Path) -> None:
     rows = [row.split() for row in show(tmp_path, line).splitlines()]
 
     assert rows[0][0] == json.loads(line)["id"]
-    assert rows[0][2:] == ["POST", "/payment/v2/payments"]
+    assert rows[0][1:3] == ["2027-01-15", "08:00:00.123+00:00"]
+    assert rows[0][3:] == ["POST", "/payment/v2/payments"]
     assert ["request-id", "r1"] in rows
     assert ["replayed", "true"] in rows
     happened = [" ".join(row) for row in rows[rows.index([]) + 1 :] if row]

@@ -71,6 +71,7 @@ async def test_a_payment_is_finished_when_its_caller_leaves(how: str, method: by
         await eventually(lambda: len(it.journal("exchange")) == 2)
         record = it.journal("exchange")[0]
         assert (record["caller_left"], record["sent_upstream"]) == (True, "yes")
+        assert 0 < record["caller_left_ms"] < record["duration_ms"]
 
 
 @pytest.mark.parametrize("how", LEAVING)

@@ -5,15 +5,17 @@ import contextlib
 import os
 import resource
 import socket
+import sys
 from pathlib import Path
 
 import click
 
 from proxy.checks.offline import check_loaded
 from proxy.cli.configuration import count_errors, in_colour
+from proxy.cli.live_lines import clock_time, live_line
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, note
-from proxy.clock import SystemClock
+from proxy.clock import SystemClock, timestamp
 from proxy.credentials.credential import Credential, CredentialUnusable
 from proxy.entropy import SystemEntropy
 from proxy.keeper.admin_server import ListenFailed as AdminListenFailed
@@ -30,11 +32,13 @@ from proxy.settings.sections import Settings
 
 
 @click.command()
+@click.option("--json", "as_json", is_flag=True, help="Records as JSON also where stdout is a terminal.")
 @file_option
-def serve(config_path: Path | None) -> None:
+def serve(config_path: Path | None, *, as_json: bool) -> None:
     """Run the proxy: the keeper and its workers.
 
-    SIGHUP reads the configuration again. SIGTERM drains: what is in flight ends, then the process does.
+    Records go to stdout, at a terminal as short lines for people. SIGHUP reads the configuration again. SIGTERM drains:
+    what is in flight ends, then the process does.
     """
     return_large_blocks()
     _take_all_descriptors()
@@ -50,7 +54,7 @@ def serve(config_path: Path | None) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with claimed(directory):
-            _serve(settings, loaded.path, clock)
+            _serve(settings, loaded.path, clock, as_json=as_json)
     except OSError as error:
         raise Failure(f"{error.filename or directory}: {error.strerror or error}") from None
     except DataDirectoryInUse as error:
@@ -67,7 +71,7 @@ def _take_all_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _serve(settings: Settings, path: Path, clock: SystemClock) -> None:
+def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool) -> None:
     base = Path(settings.data_directory)
     try:
         credentials = {
@@ -91,6 +95,8 @@ def _serve(settings: Settings, path: Path, clock: SystemClock) -> None:
             read=lambda: load(path, environ=os.environ, cwd=path.parent),
             clock=clock,
             entropy=SystemEntropy(),
+            render=live_line if sys.stdout.isatty() and not as_json else None,
+            stamp=clock_time if sys.stderr.isatty() else timestamp,
         )
         try:
             await keeper.run()

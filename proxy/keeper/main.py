@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from proxy.clock import Clock
+from proxy.clock import Clock, timestamp
 from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
 from proxy.events import fan_out
@@ -33,6 +33,7 @@ from proxy.keeper.sockets import Sockets
 from proxy.migration.row import MigratedRow
 from proxy.records.record import RecordContext
 from proxy.records.shipper import Shipper
+from proxy.records.sinks.stdout import Render
 from proxy.settings.address import listen_address
 from proxy.settings.load import Loaded
 from proxy.settings.sections import Settings
@@ -61,6 +62,8 @@ class Keeper:
         read: Callable[[], Loaded],
         clock: Clock,
         entropy: Entropy,
+        render: Render | None = None,
+        stamp: Callable[[float], str] = timestamp,
     ) -> None:
         snapshot = snapshot_of(settings, instance=instance)
         self._instance = instance
@@ -71,7 +74,7 @@ class Keeper:
         self._serial = count(1)
         self._began = clock.monotonic()
         self._draining = False
-        self._log = EventLog(clock=clock, write=_stderr_line)
+        self._log = EventLog(clock=clock, write=_stderr_line, stamp=stamp)
         self._metrics = Metrics(status=self.status)
         context = RecordContext(
             environment=snapshot.environment, instance=snapshot.instance, config_digest=snapshot.digest
@@ -100,7 +103,7 @@ class Keeper:
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
         self._shipper = Shipper(
             Path(snapshot.data_directory),
-            sinks=sinks_of(settings, environ=os.environ, clock=clock, say=self._log.say),
+            sinks=sinks_of(settings, environ=os.environ, clock=clock, say=self._log.say, render=render),
             clock=clock,
             observe=observe,
             landmarks=self._notary.landmarks,

@@ -28,9 +28,12 @@ _SKEW_WORTH_SAYING_SECONDS = 5.0
 
 
 class EventLog:
-    """Writes events as lines to *write*."""
+    """Writes events as lines to *write*, each behind its time as *stamp* writes epoch seconds."""
 
-    def __init__(self, *, clock: Clock, write: Callable[[str], None]) -> None:
+    def __init__(
+        self, *, clock: Clock, write: Callable[[str], None], stamp: Callable[[float], str] = timestamp
+    ) -> None:
+        self._stamp = stamp
         self._clock = clock
         self._write = write
 
@@ -42,7 +45,7 @@ class EventLog:
 
     def say(self, text: str) -> None:
         """Write one line."""
-        self._write(f"{timestamp(self._clock.now())} {text}")
+        self._write(f"{self._stamp(self._clock.now())} {text}")
 
 
 def _text(event: Event) -> str:

@@ -23,3 +23,10 @@ def test_what_the_guard_does_is_told_with_whether_legacy_can_serve() -> None:
         ),
         "guard: migration payments: the log can't be read",
     ]
+
+
+def test_at_a_terminal_an_event_has_the_time_of_day() -> None:
+    """As whoever asks for it writes it."""
+    lines: list[str] = []
+    EventLog(clock=ManualClock(), write=lines.append, stamp=lambda _: "09:30:04").say("token minted")
+    assert lines == ["09:30:04 token minted"]

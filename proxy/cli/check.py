@@ -9,7 +9,8 @@ import click
 
 from proxy.checks.offline import check_files
 from proxy.checks.online import Online, check_online
-from proxy.cli.configuration import count_errors, in_colour
+from proxy.cli.configuration import count_errors
+from proxy.cli.finding_text import finding_text
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, emit, json_option, note, printable
 from proxy.clock import SystemClock
@@ -43,7 +44,7 @@ def check(files: Sequence[Path], config_path: Path | None, *, online: bool, call
     emit(
         [finding.as_dict() for finding in findings],
         as_json=as_json,
-        human="\n".join(in_colour(finding) for finding in findings) or "no findings",
+        human="\n".join(finding_text(finding) for finding in findings) or "no findings",
     )
     for one in found:
         for line in one.notes:

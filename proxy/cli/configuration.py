@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from pydantic import ValidationError
 
+from proxy.cli.finding_text import finding_text
 from proxy.cli.instance import (
     CONFIGURATION_PATH,
     SOCKET_NAME,
@@ -19,12 +20,10 @@ from proxy.cli.instance import (
     data_directories,
 )
 from proxy.cli.options import given_socket
-from proxy.cli.output import ExitCode, Failure, note, paint, printable
+from proxy.cli.output import ExitCode, Failure, note
 from proxy.settings.findings import Finding, Severity
 from proxy.settings.load import Loaded, load
 from proxy.settings.sections import Settings
-
-_COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +45,7 @@ def valid_configuration(path: Path | None) -> Configuration:
     """
     loaded = load(path, environ=os.environ, cwd=Path.cwd())
     for finding in loaded.findings:
-        note(in_colour(finding, err=True))
+        note(finding_text(finding, err=True))
     if loaded.settings is None:
         raise Failure(f"the configuration has {count_errors(loaded.findings)}", code=ExitCode.CONFIGURATION)
     return Configuration(settings=loaded.settings, loaded=loaded)
@@ -64,10 +63,10 @@ def load_configuration(path: Path | None) -> Configuration:
         return Configuration(settings=_in_force(socket), loaded=loaded)
     if loaded.settings is not None:
         for finding in loaded.findings:
-            note(in_colour(finding, err=True))
+            note(finding_text(finding, err=True))
         return Configuration(settings=loaded.settings, loaded=loaded)
     errors = [finding for finding in loaded.findings if finding.severity is Severity.ERROR]
-    note(in_colour(errors[0], err=True))
+    note(finding_text(errors[0], err=True))
     problem = f"the configuration has {count_errors(errors)}"
     named = [loaded.draft.data_directory] if loaded.draft and loaded.places.source(("data_directory",)) else []
     directories = data_directories(loaded.path, first=named, environ=os.environ)
@@ -105,9 +104,3 @@ def count_errors(findings: Sequence[Finding]) -> str:
     """Return the number of error findings in words."""
     number = sum(finding.severity is Severity.ERROR for finding in findings)
     return "1 error" if number == 1 else f"{number} errors"
-
-
-def in_colour(finding: Finding, *, err: bool = False) -> str:
-    """Return the line of *finding*, its severity in colour where that stream is a terminal."""
-    word = finding.severity.value
-    return printable(str(finding)).replace(f" {word}: ", f" {paint(word, _COLOURS[finding.severity], err=err)}: ", 1)

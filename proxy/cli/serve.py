@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 
 from proxy.checks.offline import check_loaded
-from proxy.cli.configuration import count_errors, in_colour
+from proxy.cli.configuration import count_errors
+from proxy.cli.finding_text import finding_text
 from proxy.cli.live_lines import clock_time, live_line
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, note
@@ -46,7 +47,7 @@ def serve(config_path: Path | None, *, as_json: bool) -> None:
     loaded = load(config_path, environ=os.environ, cwd=Path.cwd())
     findings = check_loaded(loaded, now=clock.now())
     for finding in findings:
-        note(in_colour(finding, err=True))
+        note(finding_text(finding, err=True))
     settings = loaded.settings
     if settings is None or any(finding.severity is Severity.ERROR for finding in findings):
         raise Failure(f"the configuration has {count_errors(findings)}: not started", code=ExitCode.CONFIGURATION)

@@ -18,17 +18,17 @@ _HEADER = re.compile(r"\s*\[{1,2}[A-Za-z0-9_.\-\"' ]*\]{0,2}\s*(#|$)")
 _SETTING = re.compile(r"(\s*)([A-Za-z0-9_-]+)(\s*=)")
 
 # Keys whose values are names, addresses and numbers; no key that any section uses for a secret, or for a file of one,
-# since people write the secret itself there.
+# since people write the secret itself there. Nor a choice: its finding names the values that there are.
 PLAIN_KEYS = frozenset(
     {
-        *("environment", "data_directory", "listen", "workers", "hosts", "allow_anonymous", "allow_browsers"),
+        *("data_directory", "listen", "workers", "hosts", "allow_anonymous", "allow_browsers"),
         *("trusted_proxies", "max_header_bytes", "max_body_bytes", "body_memory_bytes", "max_requests"),
         *("exchange_timeout", "console", "ready_requires", "connect_timeout", "response_timeout", "idle_timeout"),
-        *("max_connections", "foreign_host", "flavor", "client_id", "key_id", "key_id_format", "token_url"),
-        *("auth_method", "assertion_audience", "assertion_lifetime", "audience_parameter", "send_client_id"),
+        *("max_connections", "foreign_host", "client_id", "key_id", "token_url"),
+        *("assertion_audience", "assertion_lifetime", "send_client_id"),
         *("default_lifetime", "share_tokens", "timeout", "name", "path", "methods", "callers", "upstream"),
         *("credential", "audience", "scope", "strip_prefix", "replay_body_bytes", "remint_on", "networks"),
-        *("certificate_subject", "max_requests_per_second", "facade_client_id", "stdout", "durability"),
+        *("certificate_subject", "max_requests_per_second", "facade_client_id", "stdout"),
         *("intent_methods", "index_headers", "spool_bytes", "routes", "sticky", "legacy", "modern", "pin"),
         *("fallback", "max_failure_ratio", "max_client_error_ratio", "paths", "token_lifetime"),
         *("accepted_assertion_audiences", "certificate_file", "client_certificate_file", "ca_file", "client_ca_file"),

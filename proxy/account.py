@@ -76,14 +76,16 @@ class Account:
     *began* and *finished* are monotonic seconds, *began_wall* epoch seconds; *waited* counts the seconds that the
     proxy spent waiting for caller and bank, so that finished - began - waited is its own overhead. *path* is raw and
     without *query*; *retry* is by what a retry is known again on a migrated route, "" where it needs no pin;
-    *body_hmac* stays empty where no key is set, there was no body, or it did not arrive whole. *rendered* and
-    *rendered_for* belong to whoever writes records.
+    *body_hmac* stays empty where no key is set, there was no body, or it did not arrive whole. *answer_headers* are the
+    bank's, *answer_index* those of them that are kept. *rendered* and *rendered_for* belong to whoever writes records.
+    *left_at* is when its caller left, in monotonic seconds, 0 if it did not, or nobody saw when.
     """
 
     __slots__ = (
-        "attempts", "began", "began_wall", "body_hmac", "caller", "caller_left", "caller_proof", "cause", "chosen",
-        "client_address", "code", "finished", "id", "index", "method", "note", "origin", "path", "query", "rendered",
-        "rendered_for", "replayed", "request_bytes", "response_bytes", "retry", "status", "waited",
+        "answer_headers", "answer_index", "attempts", "began", "began_wall", "body_hmac", "caller", "caller_left",
+        "caller_proof", "cause", "chosen", "client_address", "code", "finished", "id", "index", "left_at", "method",
+        "note", "origin", "path", "query", "rendered", "rendered_for", "replayed", "request_bytes",
+        "response_bytes", "retry", "status", "waited",
     )  # fmt: skip
 
     def __init__(self, request_id: str, *, began: float, began_wall: float, client_address: str, method: str) -> None:
@@ -108,10 +110,13 @@ class Account:
         self.note = ""
         self.replayed = False
         self.caller_left = False
+        self.left_at = 0.0
         self.request_bytes = 0
         self.body_hmac = ""
         self.response_bytes = 0
         self.index: tuple[tuple[str, str], ...] = ()
+        self.answer_headers: tuple[tuple[bytes, bytes], ...] = ()
+        self.answer_index: tuple[tuple[str, str], ...] = ()
         self.rendered = ""
         self.rendered_for: Chosen | None = None
 

@@ -61,6 +61,33 @@ class WorkerEnded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerNotStarted(Event):
+    """A worker process could not be started; it is tried again in *retry_in* seconds."""
+
+    worker: int
+    cause: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerHangs(Event):
+    """A worker was not heard for *seconds*: it counts as not ready, or was *killed* so that another takes its place."""
+
+    worker: int
+    pid: int
+    seconds: float
+    killed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRecovered(Event):
+    """A worker that was not heard is heard again."""
+
+    worker: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialReplaced(Event):
     """New files of a credential were proven by a mint and are in use; *fingerprint* is the new key's or secret's."""
 

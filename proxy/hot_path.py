@@ -69,7 +69,9 @@ HOT_PATH = (
     "proxy/records/journal.py",
     "proxy/records/line.py",
     "proxy/records/mask.py",
+    "proxy/records/mask_rules.py",
     "proxy/records/record.py",
+    "proxy/records/watchdog.py",
     "proxy/records/writer.py",
     # The keeper's part of it: from the journals into one chain.
     "proxy/records/chain.py",

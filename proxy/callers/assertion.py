@@ -75,9 +75,9 @@ class ClientAssertion:
         if not isinstance(audiences, list) or not all(isinstance(one, str) for one in audiences):
             raise ClientUnproven("aud must be a string or a list of strings (RFC 7519 4.1.3)")
         if not any(map(is_ours, audiences)):
-            quoted = printable(", ".join(audiences))
             raise ClientUnproven(
-                f"aud is neither this address nor in facade.accepted_assertion_audiences: {quoted or 'empty'}"
+                "aud is neither a URL of ours (server.hosts, else server.listen) nor in "
+                f"facade.accepted_assertion_audiences: {printable(', '.join(audiences)) or 'empty'}"
             )
         expires = self._time("exp")
         if expires is None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -39,9 +39,8 @@ class TokenRequestRefused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRequest:
-    """What came to the facade; *host* is the Host header, *proofs* are what the connection itself proves."""
+    """What came to the facade; *proofs* are what the connection itself proves."""
 
-    host: str
     content_type: str
     authorization: bytes
     body: bytes
@@ -65,6 +64,15 @@ class _Client:
     secrets_sha256: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where a URL leads; *default_port* is its scheme's."""
+
+    address: tuple[str, int]
+    default_port: int
+    path: str
+
+
 class Facade:
     """Tokens of our own against a client's assertion or its caller's key; *bank* are the bank's hosts and ports."""
 
@@ -81,6 +89,8 @@ class Facade:
         self.paths = frozenset(values.paths)
         self._endings = frozenset(path.rstrip("/") for path in values.paths)
         self._audiences = frozenset(values.accepted_assertion_audiences)
+        self._hosts = frozenset(values.own_hosts)
+        self._port = values.own_port
         self._clients = {one.facade_client_id: _client(one) for one in clients if one.facade_client_id}
         self._names = frozenset(client.name for client in self._clients.values())
         self._callers = callers
@@ -150,7 +160,7 @@ class Facade:
             assertion = ClientAssertion.read(form["client_assertion"])
             if named not in ("", assertion.client_id):
                 raise ClientUnproven("client_id is not the client of the assertion (RFC 7521 4.2)")
-            return self._by_assertion(assertion, host=request.host)
+            return self._by_assertion(assertion)
         secret = form.get("client_secret", "")
         if basic:
             user, secret = _form_encoded_pair(request.authorization)
@@ -161,9 +171,9 @@ class Facade:
             raise ClientUnproven("neither an assertion nor a client id with its secret")
         return self._by_secret(named, secret), "key", ""
 
-    def _by_assertion(self, assertion: ClientAssertion, *, host: str) -> tuple[_Client, str, str]:
+    def _by_assertion(self, assertion: ClientAssertion) -> tuple[_Client, str, str]:
         client, now = self._named(assertion.client_id), self._clock.now()
-        expires = assertion.verify(client.keys, is_ours=self._own_audience(host), now=now)
+        expires = assertion.verify(client.keys, is_ours=self._is_ours, now=now)
         # The bank's own sample has one jti for all times, so that a refusal would stop clients that the bank serves.
         again = assertion.jti and self._seen.before(assertion.client_id, assertion.jti, until=expires, now=now)
         return client, "assertion", "warning: the assertion's jti has been used before" if again else ""
@@ -181,23 +191,21 @@ class Facade:
             raise ClientUnproven(f"no caller has the facade_client_id {printable(client_id)}")
         return client
 
-    def _own_audience(self, host: str) -> Callable[[str], bool]:
-        """Return what tells whether an assertion's audience is ours: listed, or the URL of the facade at *host*.
+    def _is_ours(self, audience: str) -> bool:
+        """Return whether an assertion's *audience* is ours: listed, or the URL of the facade as we are configured.
 
-        *host* is the sender's word. An assertion that was made for the bank must not pass with the bank's name in it.
+        What the sender says in Host proves nothing: an assertion that was made for another server would pass with that
+        server's name in it.
         """
-
-        def is_ours(audience: str) -> bool:
-            if audience in self._audiences:
-                return True
-            named = _place(audience)
-            asked = _place(f"{audience.partition(':')[0]}://{host}")
-            if named is None or asked is None or named[0] in self._bank:
-                return False
-            # The bank takes `aud` with and without a final slash, and clients have both.
-            return named[0] == asked[0] and named[1].rstrip("/") in self._endings
-
-        return is_ours
+        if audience in self._audiences:
+            return True
+        named = _place(audience)
+        if named is None or named.address in self._bank:
+            return False
+        host, port = named.address
+        # The bank takes `aud` with and without a final slash, and clients have both.
+        at_home = host in self._hosts and (not self._port or port in {self._port, named.default_port})
+        return at_home and named.path.rstrip("/") in self._endings
 
     def __repr__(self) -> str:
         return f"<Facade of {len(self._clients)} clients at {', '.join(sorted(self.paths))}>"
@@ -229,8 +237,8 @@ def _client(values: CallerValues) -> _Client:
     )
 
 
-def _place(url: str) -> tuple[tuple[str, int], str] | None:
-    """Return ((host, port), path) of a plain http or https *url*, or None."""
+def _place(url: str) -> _Place | None:
+    """Return where a plain http or https *url* leads, or None."""
     try:
         parts = urlsplit(url)
         default = _PORTS[parts.scheme]
@@ -239,7 +247,7 @@ def _place(url: str) -> tuple[tuple[str, int], str] | None:
         return None
     if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
         return None
-    return (parts.hostname, port), parts.path
+    return _Place(address=(parts.hostname, port), default_port=default, path=parts.path)
 
 
 def _form_encoded_pair(authorization: bytes) -> tuple[str, str]:

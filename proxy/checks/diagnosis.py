@@ -162,9 +162,12 @@ def _proof(refusal: Refusal, evidence: Evidence) -> Iterator[Suspect]:
             yield from suspects.unproven_key(evidence)
             yield from suspects.validity(evidence)
             yield from suspects.clock(evidence)
-            if "MSIS" not in refusal.cause:  # ADFS says MSIS9607 for an unknown one
-                yield from suspects.client_id(evidence)
+            known = "MSIS" in refusal.cause  # ADFS says MSIS9607 for an unknown one
+            unusual = not (known or suspects.usual_client_id(evidence))
+            # An id in the form that the bank gives out was copied from its page; the upload is what people forget.
+            yield from suspects.client_id(evidence) if unusual else ()
             yield from suspects.registration(evidence)
+            yield from suspects.client_id(evidence) if not (known or unusual) else ()
             yield from suspects.tls_identity(evidence)
         case "tls_client_auth":
             yield from suspects.tls_identity(evidence)

@@ -1,8 +1,8 @@
 """The files that a configuration names: there, private where they must be, fitting each other, not expired."""
 
+import os
 import ssl
-import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,23 +13,28 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from proxy.callers.caller_token import FEWEST_KEY_BYTES
 from proxy.checks.caller_keys import assertion_key
-from proxy.credentials.keys import KeyUnusable, belong_together, load_certificate, load_private_key
+from proxy.credentials.credential import secret_of
+from proxy.credentials.keys import KeyUnusable, belong_together, holds_no_key, load_certificate, load_private_key
+from proxy.migration.stores import seal
+from proxy.private_file import FileUnusable, directory_exposed, read_file, read_key, read_private_file
 from proxy.records.body_hmac import read_body_key
-from proxy.records.own_file import read_key
 from proxy.secret import Secret
 from proxy.settings.credential import CredentialSection
 from proxy.settings.database import DatabaseUrl
 from proxy.settings.findings import Complaint, Key, Severity
-from proxy.settings.load import PLACEHOLDER
 from proxy.settings.masked_url import MaskedUrl, UrlUnusable
+from proxy.settings.placeholder import is_placeholder
 from proxy.settings.rules import database_server
+from proxy.settings.secret_text import doubtful, not_a_secret
 from proxy.settings.section import Section
 from proxy.settings.sections import Settings
-from proxy.settings.sources import read_secret
 from proxy.settings.state import StateSection, StateUrl
 
 # The bank has to be given the next certificate before this one ends, and its own sign-off takes days.
 EXPIRY_WARNING_SECONDS = 30 * 86400
+
+# All authorities of the web have 0.2 MB.
+_MAX_AUTHORITIES_BYTES = 4 * 1024 * 1024
 
 _Url = TypeVar("_Url", bound=MaskedUrl)
 
@@ -54,6 +59,7 @@ class _Files:
         self._checked = CheckedFiles()
 
     def check(self, settings: Settings) -> CheckedFiles:
+        self._data_directory(Path(settings.data_directory))
         for listener in ("server", "admin"):
             section: Section = getattr(settings, listener)
             self._tls_pair((listener,), section, "", own=True)
@@ -64,23 +70,18 @@ class _Files:
             self._authorities((*key, "ca_file"), getattr(client, "ca_file", ""))
         for name, credential in settings.credentials.items():
             self._credential(("credentials", name), credential)
-        self._body_key(settings.request_log.body_hmac_key_file)
+        self._key_files(("request_log", "body_hmac_key_file"), [settings.request_log.body_hmac_key_file], read_body_key)
         self._database(settings.request_log.database_file)
         for name, caller in settings.callers.items():
             self._assertion_keys(("callers", name, "assertion_certificate_files"), caller.assertion_certificate_files)
-        self._hmac_keys(("facade", "signing_key_files"), settings.facade.signing_key_files)
+        self._key_files(("facade", "signing_key_files"), settings.facade.signing_key_files, _facade_key)
         self._state(settings.state)
         return self._checked
 
-    def _body_key(self, file: str) -> None:
-        key: Key = ("request_log", "body_hmac_key_file")
-        if not _named(file) or not self._private(key, file):
-            return
-        try:
-            read_body_key(Path(file))
-        except OSError as error:
-            fix = f"make one: `openssl rand -hex 32 > {file}`"
-            self._complain(key, f"can't be used: {(error.strerror or 'error').lower()}", fix)
+    def _data_directory(self, path: Path) -> None:
+        fault = directory_exposed(path, us=os.geteuid())
+        if fault is not None:
+            self._complain(("data_directory",), fault.what, fault.fix)
 
     def _database(self, file: str) -> None:
         key: Key = ("request_log", "database_file")
@@ -105,22 +106,24 @@ class _Files:
             except KeyUnusable as error:
                 self._unusable(key, error)
 
-    def _hmac_keys(self, key: Key, files: Iterable[str]) -> None:
+    def _key_files(self, key: Key, files: Iterable[str], read: Callable[[Path], bytes]) -> None:
         for file in filter(_named, files):
             try:
-                read_key(Path(file), fewest=FEWEST_KEY_BYTES)
-            except OSError as error:
-                fix = f"make one: `openssl rand -hex 32 > {file}`, and `chmod 600 {file}`"
-                self._complain(key, f"{file} can't be used: {(error.strerror or 'error').lower()}", fix)
+                read(Path(file))
+            except FileUnusable as error:
+                self._complain(key, f"{file} can't be used: {error.what}", error.fix)
 
     def _state(self, state: StateSection) -> None:
         self._authorities(("state", "ca_file"), state.ca_file)
-        self._hmac_keys(("state", "encryption_key_files"), state.encryption_key_files)
+        self._key_files(("state", "encryption_key_files"), state.encryption_key_files, seal.read_key)
         self._url(("state", "url_file"), state.url_file, StateUrl)
 
     def _credential(self, key: Key, credential: CredentialSection) -> None:
         if credential.client_secret is None:
-            self._secret((*key, "client_secret_file"), credential.client_secret_file)
+            secret = self._secret((*key, "client_secret_file"), credential.client_secret_file)
+            self._doubt((*key, "client_secret_file"), secret)
+        elif self._is_secret((*key, "client_secret"), credential.client_secret.reveal()):
+            self._doubt((*key, "client_secret"), credential.client_secret)
         passphrase = self._secret((*key, "private_key_passphrase_file"), credential.private_key_passphrase_file)
         if passphrase is None and credential.private_key_passphrase_file:
             return  # the key can't be judged without it
@@ -144,7 +147,7 @@ class _Files:
         """Check a TLS identity; OpenSSL reads it later, so OpenSSL judges it (here any kind of key will do)."""
         certificate_key, private_key = (*key, f"{prefix}certificate_file"), (*key, f"{prefix}key_file")
         certificate_file, key_file = (str(getattr(section, str(one[-1]))) for one in (certificate_key, private_key))
-        readable = self._private(private_key, key_file)
+        readable = not key_file or self._private(private_key, key_file) is not None
         if _named(certificate_file):
             readable &= self._certificate(certificate_key, certificate_file, None, own=own) is not None
         if not (readable and _named(certificate_file) and _named(key_file)):
@@ -154,6 +157,10 @@ class _Files:
             context.load_cert_chain(certificate_file, key_file, password=lambda: "")
         except ssl.SSLError as error:
             mismatch = error.reason == "KEY_VALUES_MISMATCH"
+            if held := holds_no_key(Path(key_file)):
+                fix = f"name the file of the key that belongs to {prefix}certificate_file"
+                self._complain(private_key, f"holds {held}, not a private key", fix)
+                return
             self._complain(
                 private_key,
                 f"the key does not belong to {prefix}certificate_file"
@@ -200,9 +207,9 @@ class _Files:
         if not _named(file):
             return
         try:
-            certificates = x509.load_pem_x509_certificates(Path(file).read_bytes())
-        except OSError as error:
-            self._complain(key, f"can't be read: {(error.strerror or 'error').lower()}", "correct its path or mode")
+            certificates = x509.load_pem_x509_certificates(read_file(Path(file), most=_MAX_AUTHORITIES_BYTES).data)
+        except FileUnusable as error:
+            self._complain(key, error.what, error.fix)
         except ValueError:
             self._complain(key, "holds no PEM certificates", "name the CA's certificate, written as PEM")
         else:
@@ -210,35 +217,36 @@ class _Files:
                 self._validity(key, certificate)
 
     def _secret(self, key: Key, file: str) -> Secret | None:
-        if not self._private(key, file) or not _named(file):
+        data = self._private(key, file)
+        if data is None:
             return None
         try:
-            text = read_secret(Path(file))
-        except (OSError, ValueError):
-            self._complain(key, "can't be read as one short UTF-8 text", "correct its path, owner or content")
+            secret = secret_of(data)
+        except ValueError as error:
+            self._complain(key, str(error), "write the secret into it, as UTF-8 text without BOM")
             return None
-        if not text:
-            self._complain(key, "is empty", "write the secret into it")
-            return None
-        return Secret(text)
+        return secret if self._is_secret(key, secret.reveal()) else None
 
-    def _private(self, key: Key, file: str) -> bool:
-        """Return whether *file* (if it is named at all) is there and only its owner may read it."""
+    def _is_secret(self, key: Key, text: str) -> bool:
+        found = not_a_secret(text)
+        if found is not None:
+            self._complain(key, *found)
+        return found is None
+
+    def _doubt(self, key: Key, secret: Secret | None) -> None:
+        found = doubtful(secret.reveal()) if secret is not None else None
+        if found is not None:
+            self._complain(key, *found, Severity.WARNING)
+
+    def _private(self, key: Key, file: str) -> bytes | None:
+        """Return what is in the private *file*, None if none is named or it can't be used."""
         if not _named(file):
-            return not file
+            return None
         try:
-            status = Path(file).stat()
-        except OSError as error:
-            reason = (error.strerror or "error").lower()
-            self._complain(key, f"can't be read: {reason}", "correct the path, or put the file there")
-            return False
-        if not stat.S_ISREG(status.st_mode):
-            self._complain(key, "is not a regular file", "name the file itself")
-            return False
-        if status.st_mode & 0o077:
-            self._complain(key, "group or others may read it", f"run `chmod 600 {file}`")
-            return False
-        return True
+            return read_private_file(Path(file))
+        except FileUnusable as error:
+            self._complain(key, error.what, error.fix)
+            return None
 
     def _unusable(self, key: Key, error: KeyUnusable) -> None:
         what, _, fix = str(error).partition("; ")
@@ -250,4 +258,8 @@ class _Files:
 
 def _named(file: str) -> bool:
     """Return whether *file* is a path; a placeholder has its own finding."""
-    return bool(file) and PLACEHOLDER not in file
+    return bool(file) and not is_placeholder(file)
+
+
+def _facade_key(path: Path) -> bytes:
+    return read_key(path, fewest=FEWEST_KEY_BYTES)

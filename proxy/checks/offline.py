@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from proxy.checks.files import CheckedFiles, check_settings_files
 from proxy.settings.findings import Complaint, Finding, Key, in_order
 from proxy.settings.load import Loaded, load
+from proxy.settings.placeholder import is_placeholder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,5 +89,5 @@ def _client_ids(one: _Environment) -> dict[Hashable, Key]:
     return {
         value.client_id: ("credentials", name, "client_id")
         for name, value in settings.credentials.items()
-        if "..." not in value.client_id
+        if not is_placeholder(value.client_id)
     }

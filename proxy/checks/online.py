@@ -26,6 +26,7 @@ from proxy.routing.table import Route, RouteSide
 from proxy.settings.fields import url_parts
 from proxy.settings.findings import Complaint, Finding, Key, in_order
 from proxy.settings.load import Loaded
+from proxy.settings.secret_text import doubtful
 from proxy.settings.sections import Settings
 from proxy.settings.snapshot import Snapshot
 from proxy.settings.values import snapshot_of
@@ -180,7 +181,7 @@ class _Check:
             now=self._clock.now(),
             certificate=self._certificate(name),
             skew=skew,
-            padded=secret != secret.strip().strip("\"'"),
+            secret_doubt=doubtful(secret),
         )
         refusals = list(refusals)
         self.complaints += [diagnose(refusal, evidence, proxy_variable=self._variable) for refusal in refusals]

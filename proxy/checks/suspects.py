@@ -49,8 +49,8 @@ class Suspect:
 class Evidence:
     """What is known of a credential without asking the bank about it.
 
-    *now* is epoch seconds of this machine, *skew* the endpoint's clock minus ours, None if no answer told. *padded*:
-    the client secret has white space or quotes around it.
+    *now* is epoch seconds of this machine, *skew* the endpoint's clock minus ours, None if no answer told.
+    *secret_doubt* is what is wrong with the client secret by its looks and how to mend it, None if nothing is.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Evidence:
     now: float
     certificate: x509.Certificate | None = None
     skew: float | None = None
-    padded: bool = False
+    secret_doubt: tuple[str, str] | None = None
 
     @property
     def moments(self) -> tuple[datetime, datetime]:
@@ -191,25 +191,32 @@ def client_id(evidence: Evidence) -> Iterator[Suspect]:
         yield Suspect(key=at, what=what, fix=fix)
 
 
+def usual_client_id(evidence: Evidence) -> bool:
+    """Return whether the client id has the form of those that this kind of endpoint knows."""
+    return bool(_UUID.fullmatch(evidence.section.client_id)) == (evidence.section.flavor == "jwt")
+
+
 def registration(evidence: Evidence) -> Iterator[Suspect]:
-    """The certificate is not registered, or for another client or environment."""
+    """The certificate was never uploaded, or for another client or environment."""
     shown = ""
     if evidence.certificate is not None:
         shown = f" (thumbprint {thumbprint(evidence.certificate, _USUAL_FORM)})"
     yield Suspect(
         key=evidence.at("certificate_file"),
-        what=f"this certificate{shown} is not registered for this client in this environment",
-        fix="compare it with the Thumbprint on the bank's Security page: `payproxy keys inspect FILE --expect "
-        "THUMBPRINT`",
+        what=f"this certificate{shown} was not uploaded for this client in this environment, or is not active yet",
+        fix="look at the client id and the Thumbprint on the bank's Security page of this environment (`payproxy keys "
+        "inspect FILE --expect THUMBPRINT`); where that is missing, upload the certificate there with the use OAUTH"
+        if evidence.section.flavor != "adfs"
+        else "send the certificate to your representative at the bank, or ask for which client id it is known",
     )
 
 
 def secret(evidence: Evidence) -> Iterator[Suspect]:
     """The client secret is wrong, or was copied with something around it."""
     at = evidence.at("client_secret_file")
-    if evidence.padded:
-        what = "the client secret has white space or quotes around it"
-        yield Suspect(key=at, what=what, fix="write the secret alone into the file", verdict=Verdict.CONFIRMED)
+    if evidence.secret_doubt is not None:
+        what, fix = evidence.secret_doubt
+        yield Suspect(key=at, what=f"the client secret {what}", fix=fix, verdict=Verdict.CONFIRMED)
     else:
         what = "the client secret is not, or no longer, that of this client"
         yield Suspect(key=at, what=what, fix="copy it again from the bank's page of this environment")

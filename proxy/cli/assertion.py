@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from proxy.cli.configuration import load_configuration
-from proxy.cli.options import config_option
+from proxy.cli.configuration import valid_configuration
+from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, json_option
 from proxy.cli.passphrase import passphrase_option, read_passphrase
 from proxy.clock import SystemClock
@@ -56,7 +56,7 @@ class _Client:
 @click.option("--jti", help="Id of this assertion; default a new UUID.")
 @click.option("--lifetime", type=click.IntRange(10, 300), help=f"Seconds until it expires; default {DEFAULT_LIFETIME}.")
 @passphrase_option
-@config_option
+@file_option
 @json_option
 def assertion(
     *,
@@ -130,7 +130,7 @@ def _key(key_file: Path, kid: str | None, certificate_file: Path | None, passphr
 
 def _configured(name: str, config_path: Path | None) -> _Client:
     """Return the credential *name* of the configuration."""
-    configuration = load_configuration(config_path)
+    configuration = valid_configuration(config_path)
     section = configuration.settings.credentials.get(name)
     if section is None:
         known = did_you_mean(name, configuration.settings.credentials)

@@ -9,8 +9,9 @@ import click
 
 from proxy.checks.offline import check_files
 from proxy.checks.online import Online, check_online
-from proxy.cli.configuration import count_errors, in_colour
-from proxy.cli.options import config_option
+from proxy.cli.configuration import count_errors
+from proxy.cli.finding_text import finding_text
+from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, emit, json_option, note, printable
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
@@ -25,7 +26,7 @@ from proxy.settings.sources import find_file
 @click.option(
     "--call", is_flag=True, help="With --online, and GET /payment/helloworld through each route that takes it."
 )
-@config_option
+@file_option
 @json_option
 def check(files: Sequence[Path], config_path: Path | None, *, online: bool, call: bool, as_json: bool) -> None:
     """Print all findings about FILES (default: the configuration that `serve` would take).
@@ -43,7 +44,7 @@ def check(files: Sequence[Path], config_path: Path | None, *, online: bool, call
     emit(
         [finding.as_dict() for finding in findings],
         as_json=as_json,
-        human="\n".join(in_colour(finding) for finding in findings) or "no findings",
+        human="\n".join(finding_text(finding) for finding in findings) or "no findings",
     )
     for one in found:
         for line in one.notes:

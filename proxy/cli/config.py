@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from proxy.cli.configuration import load_configuration
-from proxy.cli.options import config_option
+from proxy.cli.configuration import valid_configuration
+from proxy.cli.options import file_option
 from proxy.cli.output import emit, json_option, printable
 from proxy.cli.starter import toml_string
 from proxy.settings.reference import json_schema
@@ -24,11 +24,11 @@ def config() -> None:
 
 @config.command()
 @click.option("--sources", is_flag=True, help="Say where each value came from.")
-@config_option
+@file_option
 @json_option
 def show(config_path: Path | None, *, sources: bool, as_json: bool) -> None:
     """Show all effective values, defaults and presets included, as TOML; secrets are masked."""
-    configuration = load_configuration(config_path)
+    configuration = valid_configuration(config_path)
     values = masked(configuration.settings)
     value = {"file": str(configuration.loaded.path), "settings": values}
     origins = configuration.loaded.sources if sources else {}

@@ -1,46 +1,106 @@
-"""The configuration as commands need it: whole, or every fault on stderr and exit code 78."""
+"""The configuration as commands need it: without errors, or what the running instance has in force."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.cli.output import ExitCode, Failure, note, paint, printable
+import click
+from pydantic import ValidationError
+
+from proxy.cli.finding_text import finding_text
+from proxy.cli.instance import (
+    CONFIGURATION_PATH,
+    SOCKET_NAME,
+    Denied,
+    NotRunning,
+    answers,
+    ask,
+    data_directories,
+)
+from proxy.cli.options import given_socket
+from proxy.cli.output import ExitCode, Failure, note
 from proxy.settings.findings import Finding, Severity
 from proxy.settings.load import Loaded, load
 from proxy.settings.sections import Settings
 
-_COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """Settings without errors, and where they came from."""
+    """Settings, and where they came from.
+
+    *guessed*: the file has errors and no instance told what is in force, so they are what could be read of the file.
+    """
 
     settings: Settings
     loaded: Loaded
+    guessed: bool = False
 
 
-def load_configuration(path: Path | None) -> Configuration:
-    """Return the configuration in *path* (default: where contract.md looks); its faults go to stderr.
+def valid_configuration(path: Path | None) -> Configuration:
+    """Return the configuration in *path* (default: where contract.md looks); its findings go to stderr.
 
-    Raises Failure with exit code 78 if there are errors.
+    For commands that do what the file says. Raises Failure with exit code 78 if there are errors.
     """
     loaded = load(path, environ=os.environ, cwd=Path.cwd())
     for finding in loaded.findings:
-        note(in_colour(finding, err=True))
+        note(finding_text(finding, err=True))
     if loaded.settings is None:
         raise Failure(f"the configuration has {count_errors(loaded.findings)}", code=ExitCode.CONFIGURATION)
     return Configuration(settings=loaded.settings, loaded=loaded)
+
+
+def load_configuration(path: Path | None) -> Configuration:
+    """Return the configuration for a command to the running instance or its log: an error in the file stops none.
+
+    Where the file has errors, and where --socket names the instance, it is what that instance has in force; without an
+    instance, what can be read of the file. What was done is said on stderr. Raises Failure if --socket does not answer.
+    """
+    loaded = load(path, environ=os.environ, cwd=Path.cwd())
+    socket = given_socket()
+    if socket is not None:
+        return Configuration(settings=_in_force(socket), loaded=loaded)
+    if loaded.settings is not None:
+        for finding in loaded.findings:
+            note(finding_text(finding, err=True))
+        return Configuration(settings=loaded.settings, loaded=loaded)
+    errors = [finding for finding in loaded.findings if finding.severity is Severity.ERROR]
+    note(finding_text(errors[0], err=True))
+    problem = f"the configuration has {count_errors(errors)}"
+    named = [loaded.draft.data_directory] if loaded.draft and loaded.places.source(("data_directory",)) else []
+    directories = data_directories(loaded.path, first=named, environ=os.environ)
+    answering = [directory for directory in directories if answers(directory)]
+    for directory in answering:
+        with contextlib.suppress(Failure):  # one of a version that does not tell
+            settings = _in_force(directory / SOCKET_NAME)
+            note(f"{problem}; going on with what the instance on {directory / SOCKET_NAME} has in force")
+            return Configuration(settings=settings, loaded=loaded)
+    draft = loaded.draft or load(path, environ=os.environ, cwd=Path.cwd(), salvage=True).draft
+    if draft is None or not (answering or loaded.path.exists()):
+        raise Failure(problem, code=ExitCode.CONFIGURATION)
+    directory = next(iter([*answering, *filter(Path.is_dir, directories), *directories]))
+    note(f"{problem} and no instance tells its own; going on with what can be read and the data in {directory}")
+    settings = draft.model_copy(update={"data_directory": str(directory)})
+    return Configuration(settings=settings, loaded=loaded, guessed=True)
+
+
+def _in_force(socket: Path) -> Settings:
+    """Return what the instance behind *socket* has in force, but for its secrets; raises Failure."""
+    if socket.name != SOCKET_NAME:
+        raise click.BadParameter(f"it is called {SOCKET_NAME}, in the data directory", param_hint="--socket")
+    directory = socket.absolute().parent
+    try:
+        settings = Settings(**ask(directory, CONFIGURATION_PATH)["settings"])
+    except NotRunning as error:
+        raise Failure(str(error), code=ExitCode.UNAVAILABLE) from None
+    except (Denied, KeyError, TypeError, ValidationError):
+        raise Failure(f"the instance on {socket} does not tell its configuration: it is of another version") from None
+    # Where we see the directory: in a container it has another path.
+    return settings.model_copy(update={"data_directory": str(directory)})
 
 
 def count_errors(findings: Sequence[Finding]) -> str:
     """Return the number of error findings in words."""
     number = sum(finding.severity is Severity.ERROR for finding in findings)
     return "1 error" if number == 1 else f"{number} errors"
-
-
-def in_colour(finding: Finding, *, err: bool = False) -> str:
-    """Return the line of *finding*, its severity in colour where that stream is a terminal."""
-    word = finding.severity.value
-    return printable(str(finding)).replace(f" {word}: ", f" {paint(word, _COLOURS[finding.severity], err=err)}: ", 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from proxy.cli.output import ExitCode, note, paint
+from proxy.cli.output import ExitCode, note, paint, terminal_width, wrapped
 from proxy.cli.tour import StepFailed, Tour
 from proxy.clock import Clock, SystemClock
 from proxy.credentials.csr import Subject, key_pem, new_key, public_pem, self_signed
@@ -28,6 +28,7 @@ from proxy.simulator.token_endpoints import ADFS_PATH, MOCK_PATH, MODERN_PATH
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 20.0
+_INDENT = "   "
 
 _CONFIGURATION = """\
 environment = "client-testing"
@@ -130,7 +131,8 @@ async def _demo(clock: Clock, *, once: bool) -> bool:
             port, admin_port = _free_port(8080), _free_port(9901)
             configuration = _write(directory, bank, port=port, admin_port=admin_port)
             url = f"http://127.0.0.1:{port}"
-            _say(f"The stand-in for the bank is on {bank.url}, the proxy on {url}; everything is on this machine.\n")
+            text = f"The stand-in for the bank is on {bank.url}, the proxy on {url}; everything is on this machine."
+            _say(wrapped(text, width=terminal_width()) + "\n")
             async with _proxy(directory, clock, admin_port=admin_port):
                 good = await _walk(Tour(url, bank, configuration=configuration, clock=clock, say=_indented))
                 if once or not good:
@@ -244,5 +246,5 @@ def _say(line: str) -> None:
     click.echo(line)
 
 
-def _indented(line: str) -> None:
-    click.echo(f"   {line}")
+def _indented(*parts: str) -> None:
+    click.echo(wrapped(" ".join(parts), width=terminal_width(), first=_INDENT, indent=_INDENT))

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from proxy.callers.caller import ANONYMOUS, Caller
-from proxy.cli.configuration import load_configuration
-from proxy.cli.options import config_option
+from proxy.cli.configuration import valid_configuration
+from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
 from proxy.clock import SystemClock
 from proxy.errors import ProxyError
@@ -47,7 +47,7 @@ class _Asked:
 @click.argument("path")
 @click.option("--caller", "caller_name", default="", help="The caller's table name; default: an anonymous one.")
 @click.option("--header", "-H", "headers", multiple=True, metavar="NAME=VALUE", help="A header of the request.")
-@config_option
+@file_option
 @json_option
 def explain(
     method: str, path: str, caller_name: str, headers: tuple[str, ...], config_path: Path | None, *, as_json: bool
@@ -58,8 +58,15 @@ def explain(
     rule is migrated, weight and pins are those of the instance in this data directory; give the header that decides the
     side, or the Idempotency-Key of a retry, with --header.
     """
-    settings = load_configuration(config_path).settings
+    settings = valid_configuration(config_path).settings
     asked = _Asked(method=method.upper(), path=path, caller=caller_name, headers=[_header(text) for text in headers])
+    if path.partition("?")[0] in settings.facade.paths:
+        emit(
+            {"facade": path},
+            as_json=as_json,
+            human="the facade's token endpoint takes it, before any rule: it answers itself, and nothing is sent",
+        )
+        return
     try:
         answer = _explained(settings, asked)
     except ProxyError as error:

@@ -1,14 +1,13 @@
 """`payproxy health`: asks the running instance how it is; a container's HEALTHCHECK runs it every few seconds.
 
 So it starts fast (no pydantic, no aiohttp) and reads two keys of the configuration only: a file that is being edited
-may have faults, and the instance that runs with the old one is none the worse for it.
+may have faults or be no TOML, and the instance that runs with the old one is none the worse for it.
 """
 
 import http.client
 import json
 import os
 import ssl
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +15,23 @@ from typing import Any
 
 import click
 
-from proxy.cli.instance import TIMEOUT_SECONDS, UnixConnection
-from proxy.cli.options import config_option
-from proxy.cli.output import ExitCode, Failure, emit, json_option
+from proxy.cli.instance import (
+    DATA_DIRECTORY,
+    SOCKET_NAME,
+    TIMEOUT_SECONDS,
+    UnixConnection,
+    answers,
+    data_directories,
+)
+from proxy.cli.options import config_option, given_socket
+from proxy.cli.output import ExitCode, Failure, emit, json_option, note
 from proxy.settings.address import TcpAddress, UnixAddress, listen_address
+from proxy.settings.salvage import salvaged
+from proxy.settings.toml_bounds import parse_toml
 
 # Names that proxy.settings.sources has too: importing it would take longer than all the rest. A test compares them.
 FILE_NAME = "payproxy.toml"
 SYSTEM_FILE = Path("/etc/payproxy/payproxy.toml")
-DATA_DIRECTORY = "payproxy-data"
 LISTEN = "127.0.0.1:9901"
 
 
@@ -46,7 +53,12 @@ def health(config_path: Path | None, *, ready: bool, as_json: bool) -> int:
 
     It asks over admin.sock in the data directory, else over the admin listener.
     """
-    places = find_places(config_path, environ=os.environ, cwd=Path.cwd())
+    given = given_socket()
+    places = (
+        Places(socket=given, listen="", certificate_file="")
+        if given is not None
+        else find_places(config_path, environ=os.environ, cwd=Path.cwd())
+    )
     status, answer = ask(places, "/readyz" if ready else "/livez")
     human = "\n".join(
         f"{check['name']} {check['verdict']}{': ' if check['reason'] else ''}{check['reason']}"
@@ -57,28 +69,39 @@ def health(config_path: Path | None, *, ready: bool, as_json: bool) -> int:
 
 
 def find_places(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> Places:
-    """Return where to ask, by the rules of contract.md section 1; Failure if the configuration can't be read."""
+    """Return where to ask, by the rules of contract.md section 1; of a file that is no TOML, what can be read of it."""
     found = path or (Path(environ["PAYPROXY_CONFIG"]) if environ.get("PAYPROXY_CONFIG") else None)
     if found is None:
         found = next((each for each in (cwd / FILE_NAME, SYSTEM_FILE) if each.exists()), None)
-    values: dict[str, Any] = {}
-    if found is not None:
-        try:
-            values = tomllib.loads((cwd / found).read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, RecursionError):
-            # A TOML error's text quotes the file.
-            raise Failure(f"{found}: can't be read, so the instance can't be found") from None
+    values, broken = _read(cwd / found) if found is not None else ({}, False)
     base = (cwd / found).parent if found is not None else cwd
     admin = values.get("admin")
     admin = admin if isinstance(admin, dict) else {}
     state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    directory = str(values.get("data_directory") or state or DATA_DIRECTORY)
+    directory = base / str(values.get("data_directory") or state or DATA_DIRECTORY)
+    if found is not None and not (values.get("data_directory") or answers(directory)):
+        # Perhaps the key is misspelt.
+        directory = next(filter(answers, data_directories(cwd / found, environ=environ)), directory)
+    if broken:
+        note(f"{found} can't be read as TOML; the instance is looked for in {directory}")
     certificate = environ.get("PAYPROXY_ADMIN__CERTIFICATE_FILE", str(admin.get("certificate_file", "")))
     return Places(
-        socket=base / directory / "admin.sock",
+        socket=directory / SOCKET_NAME,
         listen=environ.get("PAYPROXY_ADMIN__LISTEN", str(admin.get("listen", LISTEN))),
         certificate_file=str(base / certificate) if certificate else "",
     )
+
+
+def _read(file: Path) -> tuple[dict[str, Any], bool]:
+    """Return the values in *file*, and whether they are only what could be read of it."""
+    try:
+        text = file.read_bytes().decode("utf-8-sig", errors="replace")
+    except OSError:
+        return {}, True
+    try:
+        return parse_toml(text), False
+    except ValueError:
+        return salvaged(text), True
 
 
 def ask(places: Places, page: str) -> tuple[int, dict[str, Any]]:

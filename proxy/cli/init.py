@@ -6,14 +6,14 @@ from pathlib import Path
 import click
 
 from proxy.cli.files import NewFile, write_new
-from proxy.cli.options import config_option
+from proxy.cli.options import file_option
 from proxy.cli.output import Failure, emit, json_option, note
 from proxy.cli.starter import FLAVORS, SECRET_FILE, Starter, StarterInvalid
 
 
 @click.command()
 @click.option("--flavor", type=click.Choice(FLAVORS), help="Default: by the JPM_* variables that are set, else jwt.")
-@config_option
+@file_option
 @json_option
 def init(flavor: str | None, config_path: Path | None, *, as_json: bool) -> None:
     """Write a commented payproxy.toml, here or where --config says; nothing is overwritten.

@@ -3,11 +3,19 @@
 import http.client
 import json
 import socket
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from proxy.settings.salvage import data_directories as named_in
+
 # keeper/admin_server.py has the name too; importing the keeper would take longer than the call.
 SOCKET_NAME = "admin.sock"
+CONFIGURATION_PATH = "/api/configuration"
+# proxy/settings/sources.py has it too; importing that would take `health` longer than all the rest.
+DATA_DIRECTORY = "payproxy-data"
+# As proxy/settings/load.py bounds it.
+_MOST_BYTES = 4 * 1024 * 1024
 
 # An instance that needs longer for a line about itself is not well.
 TIMEOUT_SECONDS = 5.0
@@ -33,6 +41,32 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+def data_directories(file: Path, *, first: Sequence[str] = (), environ: Mapping[str, str]) -> list[Path]:
+    """Return where the instance of a *file* with errors may have its data, the likeliest first.
+
+    That is *first*, what seems to be named in the file, $STATE_DIRECTORY, and the place beside the file.
+    """
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(_MOST_BYTES).decode("utf-8-sig", errors="replace")
+    except OSError:
+        text = ""
+    state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    names = [*first, *named_in(text), *([state] if state else []), DATA_DIRECTORY]
+    return list(dict.fromkeys(file.parent / name for name in names))
+
+
+def answers(data_directory: Path) -> bool:
+    """Return whether an instance listens in *data_directory*."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(TIMEOUT_SECONDS)
+        try:
+            probe.connect(str(data_directory / SOCKET_NAME))
+        except OSError:
+            return False
+    return True
 
 
 def ask(data_directory: Path, path: str, values: dict[str, Any] | None = None) -> dict[str, Any]:

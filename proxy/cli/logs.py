@@ -1,4 +1,4 @@
-"""`payproxy logs`: finding, following, checking and pruning what the request log's database holds."""
+"""`payproxy logs`: finding, following, checking, copying and pruning what the request log's database holds."""
 
 import click
 
@@ -9,11 +9,12 @@ COMMANDS = {
     "tail": Place("proxy.cli.logs_tail:tail", "Show the newest records, and follow."),
     "show": Place("proxy.cli.logs_show:show", "Show one record as a timeline: was it sent?"),
     "verify": Place("proxy.cli.logs_verify:verify", "Check the chain of records and its signatures."),
-    "prove": Place("proxy.cli.logs_verify:prove", "Tell whether a file is the body of a request."),
+    "prove": Place("proxy.cli.logs_prove:prove", "Tell whether a file is the body of a request."),
+    "backup": Place("proxy.cli.logs_backup:backup", "Copy the database's months, and verify the copy."),
     "prune": Place("proxy.cli.logs_prune:prune", "Delete whole months; a record says which."),
 }
 
 
 @click.group(cls=LazyGroup, places=COMMANDS)
 def logs() -> None:
-    """Find, follow, check and prune the records of the request log."""
+    """Find, follow, check, copy and prune the records of the request log."""

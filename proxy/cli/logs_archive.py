@@ -9,7 +9,7 @@ import click
 from proxy.cli.output import ExitCode, Failure
 from proxy.records.archives.sqlite import SqliteArchive
 from proxy.records.mask import Mask
-from proxy.records.masking_key import read_masking_key
+from proxy.records.masking_key import read_masking_keys
 from proxy.records.query import Archive, ArchiveUnusable
 from proxy.settings.database import Database, DatabaseUrl, PostgresDatabase, database_of
 from proxy.settings.masked_url import UrlUnusable
@@ -26,6 +26,10 @@ def configured_database(settings: Settings, database_file: Path | None) -> Datab
     """Return the database that the commands are to use, None if it is turned off; raises Failure."""
     log = settings.request_log
     url, file = (DatabaseUrl(""), str(database_file)) if database_file else (log.database, log.database_file)
+    if "***" in url.reveal():
+        raise Failure(
+            "the running instance does not tell the database's password: name a file with the URL, by --database-file"
+        )
     try:
         return database_of(url, file, data_directory=Path(settings.data_directory))
     except UrlUnusable as error:
@@ -54,13 +58,11 @@ async def opened(database: Database) -> AsyncIterator[Archive]:
         await archive.close()
 
 
-def mask_of(settings: Settings) -> Mask | None:
-    """Return what masked values were masked with, None before there are any."""
+def masks_of(settings: Settings) -> list[Mask]:
+    """Return what values were masked with, the newest first, none before there are any."""
     directory = Path(settings.data_directory)
     try:
-        return Mask(read_masking_key(directory))
-    except FileNotFoundError:
-        return None
+        return list(map(Mask, read_masking_keys(directory)))
     except OSError as error:
         raise Failure(f"{error.filename or directory}: {error.strerror}") from None
 

@@ -3,9 +3,8 @@
 import asyncio
 import os
 import pwd
-import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -13,10 +12,13 @@ import click
 from proxy.cli.configuration import load_configuration
 from proxy.cli.logs_archive import configured_database, database_option, opened
 from proxy.cli.options import config_option
-from proxy.cli.output import Failure, emit, json_option, note
+from proxy.cli.output import ExitCode, Failure, emit, json_option, note
 from proxy.clock import Clock, SystemClock
 from proxy.entropy import Entropy, SystemEntropy
+from proxy.records.anchor import object_in
 from proxy.records.archives.stones import joined
+from proxy.records.chain_id import chain_id
+from proxy.records.checkpoint_key import CheckpointKey, checkpoint_key
 from proxy.records.keeper_records import KeeperRecords, Operation
 from proxy.records.left_record import leave_record
 from proxy.records.mask import Mask
@@ -24,10 +26,10 @@ from proxy.records.masking_key import masking_key
 from proxy.records.months import Month, month_at, parse_month
 from proxy.records.query import parse_time
 from proxy.records.record import RecordContext
-from proxy.records.tombstone import Tombstone
+from proxy.records.tombstone import Tombstone, signed_bytes, signer_of, tombstones_in
 from proxy.settings.database import Database
 from proxy.settings.sections import Settings
-from proxy.settings.values import digest
+from proxy.settings.values import digest, instance_name
 
 
 @click.command()
@@ -35,7 +37,7 @@ from proxy.settings.values import digest
     "--before",
     required=True,
     metavar="TIME",
-    help="Months that ended by then: 2026-01, 2026-01-31, or 365d for so long ago.",
+    help="Months (in UTC) that ended by then: 2026-01, 2026-01-31, or 365d for so long ago.",
 )
 @click.option("--reason", default="", help="Why; it stands in the record.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -55,8 +57,10 @@ def prune(
 
     A record of the kind "operation" says who deleted what, up to which record and hash; `logs verify` knows it by that.
     """
-    settings = load_configuration(config_path).settings
-    clock = SystemClock()
+    configuration = load_configuration(config_path)
+    if configuration.guessed:
+        raise Failure("nothing is deleted by a configuration with errors: correct it", code=ExitCode.CONFIGURATION)
+    settings, clock = configuration.settings, SystemClock()
     end = _month(before, clock=clock)
     database = configured_database(settings, database_file)
     pruned = asyncio.run(_prune(database, settings, end, reason=reason, yes=yes, clock=clock, entropy=SystemEntropy()))
@@ -91,13 +95,16 @@ async def _prune(
         for month in months:
             pruned[month], found = await archive.stones(month)
             stones += found
+            stones += _signed_before(await archive.prunes(month), settings, entropy=entropy)
+        pruned_stones = tuple(joined(stones))
         operation = Operation(
             who=_user(),
             proof="operating-system user",
             what="logs prune",
             reason=reason,
             values=tuple((str(month), f"{records} records") for month, records in pruned.items()),
-            pruned=tuple(joined(stones)),
+            pruned=pruned_stones,
+            pruned_by=_signed(pruned_stones, settings, entropy=entropy),
         )
         # First the record: nothing is ever missing without one.
         _put_on_record(operation, settings, clock=clock, entropy=entropy)
@@ -106,12 +113,38 @@ async def _prune(
         return pruned
 
 
+def _signed_before(records: Iterable[bytes], settings: Settings, *, entropy: Entropy) -> Iterator[Tombstone]:
+    """Yield what *records*, which go now, say was pruned before; only what this data directory's key has signed."""
+    own = _key(settings, entropy=entropy).public
+    for record in map(object_in, records):
+        stones = tuple(tombstones_in(record))
+        if signer_of(record, stones) == own:
+            yield from stones
+
+
+def _signed(stones: Sequence[Tombstone], settings: Settings, *, entropy: Entropy) -> tuple[str, str]:
+    """Return the proxy's public key and its signature over *stones*: only so they count."""
+    key = _key(settings, entropy=entropy)
+    return key.public, key.sign_bytes(signed_bytes(stones))
+
+
+def _key(settings: Settings, *, entropy: Entropy) -> CheckpointKey:
+    directory = Path(settings.data_directory)
+    try:
+        return checkpoint_key(directory, entropy=entropy)
+    except OSError as error:
+        raise Failure(f"it can't be signed, so nothing was deleted: {directory}: {error.strerror}") from None
+
+
 def _put_on_record(operation: Operation, settings: Settings, *, clock: Clock, entropy: Entropy) -> None:
     directory = Path(settings.data_directory)
-    context = RecordContext(
-        environment=settings.environment, instance=socket.gethostname(), config_digest=digest(settings)
-    )
     try:
+        context = RecordContext(
+            environment=settings.environment,
+            instance=instance_name(settings),
+            config_digest=digest(settings),
+            chain=chain_id(directory, entropy=entropy),
+        )
         mask = Mask(masking_key(directory, entropy=entropy))
         record = KeeperRecords(context, mask=mask, clock=clock, entropy=entropy).operation(operation)
         leave_record(directory, record, entropy=entropy)

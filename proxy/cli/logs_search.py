@@ -7,12 +7,15 @@ from typing import Any
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.logs_archive import configured_database, mask_of, opened
+from proxy.cli.logs_archive import configured_database, masks_of, opened
 from proxy.cli.logs_archive import database_option as of_database
-from proxy.cli.logs_filters import filter_options, query_of
+from proxy.cli.logs_filters import filter_options, query_of, wide_option
+from proxy.cli.logs_unmatched import unlikely
 from proxy.cli.options import config_option
-from proxy.cli.output import json_option, note
-from proxy.cli.record_text import CSV_COLUMNS, csv_record, csv_row, table_head, table_row
+from proxy.cli.output import emit_record, json_option, note
+from proxy.cli.record_table import RecordTable
+from proxy.cli.record_text import CSV_COLUMNS, csv_record, csv_row
+from proxy.cli.times import local
 from proxy.clock import SystemClock
 from proxy.records.query import Query
 from proxy.records.sinks.row import decode
@@ -25,6 +28,7 @@ _PAGE = 500
 @filter_options
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Most records to print.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with a header.")
+@wide_option
 @of_database
 @config_option
 @json_option
@@ -34,28 +38,53 @@ def search(
     *,
     limit: int,
     as_csv: bool,
+    wide: bool,
     as_json: bool,
     **filters: Any,
 ) -> None:
     """Print records that fit all filters, the newest first; with --json one a line, byte for byte as they are kept.
 
     Card numbers, IBANs and tokens are masked in records; what is searched for is masked alike, so give it in full.
+    Ends with 2 if nothing was found and a filter names what there is not. Times are local, in --json and --csv UTC.
     """
     if as_csv and as_json:
         raise click.UsageError("choose --csv or --json")
-    settings = load_configuration(config_path).settings
-    query = query_of(filters, mask=mask_of(settings), clock=SystemClock())
-    found = asyncio.run(
-        _print(configured_database(settings, database_file), query, limit=limit, as_csv=as_csv, as_json=as_json)
-    )
+    configuration = load_configuration(config_path)
+    settings, clock = configuration.settings, SystemClock()
+    query = query_of(filters, masks=masks_of(settings), clock=clock)
+    printer = _Printer(as_csv=as_csv, as_json=as_json, wide=wide)
+    found, oldest = asyncio.run(_print(configured_database(settings, database_file), query, printer, limit=limit))
     if found > limit:
         note(f"There are more than {limit}; see --limit and --until.")
     elif not found:
-        note("Nothing was found.")
+        if not configuration.guessed and (why := list(unlikely(filters, query, settings, now=clock.now()))):
+            raise click.UsageError(f"nothing was found, and nothing could be. {'. '.join(why)}")
+        note("Nothing was found." + (f" The log begins at {local(oldest)}." if oldest is not None else ""))
 
 
-async def _print(database: Database, query: Query, *, limit: int, as_csv: bool, as_json: bool) -> int:
-    """Print at most *limit* records and return how many there are, counting one more at most."""
+class _Printer:
+    def __init__(self, *, as_csv: bool, as_json: bool, wide: bool) -> None:
+        self._as_csv = as_csv
+        self._as_json = as_json
+        self._table = RecordTable(wide=wide)
+
+    def head(self) -> None:
+        if self._as_csv:
+            click.echo(csv_row([*CSV_COLUMNS, "index"]))
+        elif not self._as_json:
+            click.echo(self._table.head())
+
+    def print(self, record: bytes) -> None:
+        if self._as_json:
+            emit_record(record)
+        elif self._as_csv:
+            click.echo(csv_record(decode(record)))
+        else:
+            click.echo(self._table.row(decode(record)))
+
+
+async def _print(database: Database, query: Query, printer: _Printer, *, limit: int) -> tuple[int, float | None]:
+    """Print at most *limit* records; return how many there are, counting one more at most, and where the log begins."""
     async with opened(database) as archive:
         found = 0
         before: bytes | None = None
@@ -64,17 +93,10 @@ async def _print(database: Database, query: Query, *, limit: int, as_csv: bool, 
             for record in page.records:
                 found += 1
                 if found > limit:
-                    return found
-                if as_json:
-                    click.echo(record)
-                elif as_csv:
-                    if found == 1:
-                        click.echo(csv_row([*CSV_COLUMNS, "index"]))
-                    click.echo(csv_record(decode(record)))
-                else:
-                    if found == 1:
-                        click.echo(table_head())
-                    click.echo(table_row(decode(record)))
+                    return found, None
+                if found == 1:
+                    printer.head()
+                printer.print(record)
             before = page.before
             if before is None:
-                return found
+                return found, None if found else await archive.oldest()

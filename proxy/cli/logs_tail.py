@@ -7,11 +7,12 @@ from typing import Any, Protocol
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.logs_archive import configured_database, database_option, mask_of, opened
-from proxy.cli.logs_filters import filter_options, query_of
+from proxy.cli.logs_archive import configured_database, database_option, masks_of, opened
+from proxy.cli.logs_filters import filter_options, query_of, wide_option
+from proxy.cli.logs_unmatched import unlikely
 from proxy.cli.options import config_option
-from proxy.cli.output import json_option
-from proxy.cli.record_text import table_head, table_row
+from proxy.cli.output import emit_record, json_option, note
+from proxy.cli.record_table import RecordTable
 from proxy.clock import Clock, SystemClock
 from proxy.records.archives.fitting import fitting
 from proxy.records.archives.spool import Spool
@@ -32,6 +33,7 @@ class _Source(Protocol):
     "-n", "--number", type=click.IntRange(min=0), default=10, show_default=True, help="Records to begin with."
 )
 @filter_options
+@wide_option
 @database_option
 @config_option
 @json_option
@@ -41,6 +43,7 @@ def tail(
     *,
     follow: bool,
     number: int,
+    wide: bool,
     as_json: bool,
     **filters: Any,
 ) -> None:
@@ -48,25 +51,31 @@ def tail(
 
     Without a database they come from the stream that the proxy keeps until all sinks have it.
     """
-    settings = load_configuration(config_path).settings
+    configuration = load_configuration(config_path)
+    settings = configuration.settings
     clock = SystemClock()
-    query = query_of(filters, mask=mask_of(settings), clock=clock)
+    query = query_of(filters, masks=masks_of(settings), clock=clock)
     database = configured_database(settings, database_file)
     directory = Path(settings.data_directory)
-    asyncio.run(_tail(database, directory, query, follow=follow, number=number, as_json=as_json, clock=clock))
+    why = [] if configuration.guessed else list(unlikely(filters, query, settings, now=clock.now()))
+    printer = _Printer(query, as_json=as_json, wide=wide, doubts=why)
+    asyncio.run(_tail(database, directory, query, printer, follow=follow, number=number, clock=clock))
+    if not printer.begun and number:
+        if why:
+            raise click.UsageError(f"nothing was found, and nothing could be. {'. '.join(why)}")
+        note("Nothing was found.")
 
 
 async def _tail(
     database: Database,
     directory: Path,
     query: Query,
+    printer: "_Printer",
     *,
     follow: bool,
     number: int,
-    as_json: bool,
     clock: Clock,
 ) -> None:
-    printer = _Printer(query, as_json=as_json)
     if database is None:
         spool = Spool(directory)
         await spool.news()
@@ -89,16 +98,24 @@ async def _tail(
 
 
 async def _follow(source: _Source, printer: "_Printer", *, clock: Clock) -> None:
+    printer.doubt()
     while True:
         printer.print(await source.news())
         await clock.sleep(_POLL_SECONDS)
 
 
 class _Printer:
-    def __init__(self, query: Query, *, as_json: bool) -> None:
+    def __init__(self, query: Query, *, as_json: bool, wide: bool, doubts: list[str]) -> None:
+        self.begun = False
         self._query = query
         self._as_json = as_json
-        self._begun = False
+        self._table = RecordTable(wide=wide)
+        self._doubts = doubts
+
+    def doubt(self) -> None:
+        """Say why nothing may ever come, if nothing has."""
+        for line in [] if self.begun else self._doubts:
+            note(f"warning: {line}")
 
     def print(self, records: list[bytes]) -> None:
         for record in records:
@@ -106,9 +123,9 @@ class _Printer:
             if values is None:
                 continue
             if self._as_json:
-                click.echo(record)
-                continue
-            if not self._begun:
-                click.echo(table_head())
-                self._begun = True
-            click.echo(table_row(values))
+                emit_record(record)
+            else:
+                if not self.begun:
+                    click.echo(self._table.head())
+                click.echo(self._table.row(values))
+            self.begun = True

@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from proxy.cli.output import ExitCode, note
 from proxy.hot_path import built
+from proxy.memory_protection import protect_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ COMMANDS: Mapping[str, Place] = {
     "token": Place("proxy.cli.token:token", "Mint and print an access token for a route."),
     "serve": Place("proxy.cli.serve:serve", "Run the proxy until SIGTERM."),
     "request": Place("proxy.cli.request:request", "Make one call through the running proxy and time it."),
-    "logs": Place("proxy.cli.logs:logs", "Find, follow, check and prune the records of requests."),
+    "logs": Place("proxy.cli.logs:logs", "Find, follow, check, copy and prune the records of requests."),
     "migration": Place("proxy.cli.migration:migration", "Move routes off the legacy token endpoint, and back."),
     "health": Place("proxy.cli.health:health", "Ask the running instance whether it is well."),
     "simulate": Place("proxy.cli.simulate:simulate", "Run the stand-in for the bank, for tests of your own."),
@@ -90,6 +91,7 @@ def payproxy() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line *arguments* (default: the process's own) and exit with a code of `ExitCode`."""
+    protect_memory()  # every command: most read a key or a secret, and the keeper is one of them
     sys.exit(run(arguments))
 
 

@@ -1,12 +1,43 @@
 """Options that several commands share."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
-config_option = click.option(
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SOCKET = "payproxy.socket"
+
+file_option = click.option(
     "--config",
     "config_path",
     type=click.Path(path_type=Path),
     help="The configuration; default $PAYPROXY_CONFIG, ./payproxy.toml, /etc/payproxy/payproxy.toml.",
 )
+
+
+def _keep_socket(context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
+    context.meta[_SOCKET] = value
+    return value
+
+
+_socket_option = click.option(
+    "--socket",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    expose_value=False,
+    callback=_keep_socket,
+    help="admin.sock of the running instance: what it has in force is taken, whatever the file says.",
+)
+
+
+def config_option(command: Command) -> Command:
+    """Give *command*, which needs the running instance or its log, --config and --socket."""
+    return file_option(_socket_option(command))
+
+
+def given_socket() -> Path | None:
+    """Return what --socket of the running command names, None without."""
+    context = click.get_current_context(silent=True)
+    return context.meta.get(_SOCKET) if context is not None else None

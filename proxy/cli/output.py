@@ -2,12 +2,20 @@
 
 import json
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
 import click
+
+from proxy.records.line import terminal_safe
+
+# With less, breaking lines helps nobody.
+_NARROWEST = 30
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 class ExitCode(IntEnum):
@@ -38,7 +46,15 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the da
 
 def emit(value: object, *, as_json: bool, human: str) -> None:
     """Print the command's data on stdout: *value* as JSON, or *human* for people."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False) if as_json else human)
+    click.echo(escaped(json.dumps(value, indent=2, ensure_ascii=False)) if as_json else human)
+
+
+def emit_record(record: bytes) -> None:
+    """Print *record*, a line of JSON, byte for byte: its hash is over these bytes.
+
+    Only what a terminal would obey is escaped on one; records since 2026-11-28 have it so.
+    """
+    click.echo(terminal_safe(record) if sys.stdout.isatty() else record)
 
 
 def note(message: str, *, file: Any = None) -> None:
@@ -58,6 +74,45 @@ def paint(text: str, colour: str, *, err: bool = False) -> str:
     if os.environ.get("NO_COLOR") or not stream.isatty():
         return text
     return click.style(text, fg=colour)
+
+
+def escaped(text: str) -> str:
+    """Return JSON *text* with the control characters escaped that JSON leaves as they are: DEL and C1."""
+    return terminal_safe(text.encode(errors="surrogatepass")).decode(errors="surrogatepass")
+
+
+def terminal_width(*, err: bool = False) -> int:
+    """Return the columns of that stream's terminal, or what $COLUMNS says; 0 where lines are nobody's to break."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns):
+        return int(columns)
+    stream = sys.stderr if err else sys.stdout
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):  # no terminal, or no file at all
+        return 0
+
+
+def wrapped(text: str, *, width: int, indent: str = "", first: str = "") -> str:
+    """Return *text* in lines of at most *width* columns, but for words that are longer; 0: as it is.
+
+    *first* stands before the first line, *indent* before the others.
+    """
+    if width < _NARROWEST:
+        return f"{first}{text}"
+    # What stands in backticks is to be copied: it stays on one line.
+    kept = re.sub("`[^`]*`", lambda found: found[0].replace(" ", _NO_BREAK), text)
+    return "\n".join(
+        line.replace(_NO_BREAK, " ")
+        for line in textwrap.wrap(
+            kept,
+            width,
+            initial_indent=first,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    )
 
 
 def printable(text: str) -> str:

@@ -4,16 +4,18 @@ import asyncio
 import contextlib
 import os
 import resource
-import socket
+import sys
 from pathlib import Path
 
 import click
 
 from proxy.checks.offline import check_loaded
-from proxy.cli.configuration import count_errors, in_colour
-from proxy.cli.options import config_option
+from proxy.cli.configuration import count_errors
+from proxy.cli.finding_text import finding_text
+from proxy.cli.live_lines import clock_time, live_line
+from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, note
-from proxy.clock import SystemClock
+from proxy.clock import SystemClock, timestamp
 from proxy.credentials.credential import Credential, CredentialUnusable
 from proxy.entropy import SystemEntropy
 from proxy.keeper.admin_server import ListenFailed as AdminListenFailed
@@ -23,19 +25,23 @@ from proxy.keeper.memory import return_large_blocks
 from proxy.keeper.migrations import ConfigurationObjected
 from proxy.keeper.share import ShareUnusable
 from proxy.keeper.sockets import ListenFailed, Sockets
+from proxy.private_file import directory_exposed
 from proxy.settings.address import listen_address
 from proxy.settings.findings import Severity
 from proxy.settings.load import load
 from proxy.settings.masked_url import UrlUnusable
 from proxy.settings.sections import Settings
+from proxy.settings.values import instance_name
 
 
 @click.command()
-@config_option
-def serve(config_path: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Records as JSON also where stdout is a terminal.")
+@file_option
+def serve(config_path: Path | None, *, as_json: bool) -> None:
     """Run the proxy: the keeper and its workers.
 
-    SIGHUP reads the configuration again. SIGTERM drains: what is in flight ends, then the process does.
+    Records go to stdout, at a terminal as short lines for people. SIGHUP reads the configuration again. SIGTERM drains:
+    what is in flight ends, then the process does.
     """
     return_large_blocks()
     _take_all_descriptors()
@@ -43,15 +49,18 @@ def serve(config_path: Path | None) -> None:
     loaded = load(config_path, environ=os.environ, cwd=Path.cwd())
     findings = check_loaded(loaded, now=clock.now())
     for finding in findings:
-        note(in_colour(finding, err=True))
+        note(finding_text(finding, err=True))
     settings = loaded.settings
     if settings is None or any(finding.severity is Severity.ERROR for finding in findings):
         raise Failure(f"the configuration has {count_errors(findings)}: not started", code=ExitCode.CONFIGURATION)
     directory = Path(settings.data_directory)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Once more: somebody else may have made it meanwhile.
+        if (fault := directory_exposed(directory, us=os.geteuid())) is not None:
+            raise Failure(f"{fault.what}; {fault.fix}", code=ExitCode.CONFIGURATION)
         with claimed(directory):
-            _serve(settings, loaded.path, clock)
+            _serve(settings, loaded.path, clock, as_json=as_json)
     except OSError as error:
         raise Failure(f"{error.filename or directory}: {error.strerror or error}") from None
     except DataDirectoryInUse as error:
@@ -68,7 +77,7 @@ def _take_all_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _serve(settings: Settings, path: Path, clock: SystemClock) -> None:
+def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool) -> None:
     base = Path(settings.data_directory)
     try:
         credentials = {
@@ -82,25 +91,30 @@ def _serve(settings: Settings, path: Path, clock: SystemClock) -> None:
     except ListenFailed as error:
         raise Failure(str(error)) from None
 
-    async def run() -> None:
+    async def run() -> bool:
         keeper = Keeper(
             settings,
-            instance=socket.gethostname(),
+            instance=instance_name(settings),
             sockets=sockets,
             credentials=credentials,
             # The file that was found at the start, wherever the process may stand later.
             read=lambda: load(path, environ=os.environ, cwd=path.parent),
             clock=clock,
             entropy=SystemEntropy(),
+            render=live_line if sys.stdout.isatty() and not as_json else None,
+            stamp=clock_time if sys.stderr.isatty() else timestamp,
         )
         try:
-            await keeper.run()
+            return await keeper.run()
+        except ExceptionGroup as group:
+            raise _listen_failed(group) or group from None
         finally:
             await keeper.close()
 
     try:
-        asyncio.run(run())
-    except (AdminListenFailed, DataDirectoryInUse) as error:
+        if not asyncio.run(run()):
+            raise Failure("the stop was not in order: look for `unknown` in the request log, and ask the bank")
+    except (AdminListenFailed, DataDirectoryInUse, ListenFailed) as error:
         raise Failure(str(error)) from None
     except (ShareUnusable, ConfigurationObjected) as error:
         raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
@@ -109,3 +123,11 @@ def _serve(settings: Settings, path: Path, clock: SystemClock) -> None:
         raise Failure(f"{where}: {error}", code=ExitCode.CONFIGURATION) from None
     finally:
         sockets.close()
+
+
+def _listen_failed(group: ExceptionGroup[Exception]) -> ListenFailed | None:
+    """Return why callers' address could not be had in the end, None if it was something else."""
+    found: BaseException | None = group.subgroup(ListenFailed)
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found if isinstance(found, ListenFailed) else None

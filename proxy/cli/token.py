@@ -5,22 +5,23 @@ import base64
 import json
 import os
 import pwd
-import socket
 from pathlib import Path
 from typing import Any
 
 import click
 
-from proxy.cli.configuration import Configuration, load_configuration
+from proxy.cli.configuration import Configuration, valid_configuration
 from proxy.cli.instance import act
-from proxy.cli.options import config_option
+from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
+from proxy.cli.weight import weight_of
 from proxy.clock import SystemClock
 from proxy.credentials.credential import Credential, CredentialUnusable
 from proxy.credentials.key import TokenKey
 from proxy.entropy import SystemEntropy
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import ClockSkewMeasured, Event
+from proxy.records.chain_id import chain_id
 from proxy.records.keeper_records import KeeperRecords, PrintedToken
 from proxy.records.left_record import leave_record
 from proxy.records.mask import Mask
@@ -29,12 +30,13 @@ from proxy.records.record import RecordContext
 from proxy.routing.compile import route_table
 from proxy.settings.findings import did_you_mean
 from proxy.settings.sections import Settings
-from proxy.settings.values import digest, snapshot_of
+from proxy.settings.values import digest, instance_name, snapshot_of
 from proxy.telemetry.meaning import meaning
 from proxy.tokens.endpoint import TokenEndpoint
 from proxy.tokens.response import Minted, printable
 from proxy.tokens.token import fingerprint
 
+_HALF = 50
 RETRY_PATH = "/api/tokens/retry"
 
 # Below this a clock is right enough for any assertion (tokens.md).
@@ -43,16 +45,18 @@ SKEW_WORTH_SAYING_SECONDS = 5.0
 
 @click.command()
 @click.argument("route")
-@config_option
+@click.option("--side", type=click.Choice(["legacy", "modern"]), help="Of a migrated rule; default: by the weight.")
+@file_option
 @json_option
-def token(route: str, config_path: Path | None, *, as_json: bool) -> None:
+def token(route: str, config_path: Path | None, *, side: str | None, as_json: bool) -> None:
     """Mint an access token as the rule ROUTE would and print it, alone, on stdout; facts about it go to stderr.
 
-    A running instance that holds back after failed mints of this credential and audience tries again at once. Ends
-    with 1 if the credential is refused, with 69 if the token endpoint is unavailable.
+    Where the rule is migrated, it is of the side that most callers are on by the weight, modern from 50 on. A running
+    instance that holds back after failed mints of this credential and audience tries again at once. Ends with 1 if the
+    credential is refused, with 69 if the token endpoint is unavailable.
     """
-    configuration = load_configuration(config_path)
-    key = _key(configuration, route)
+    configuration = valid_configuration(config_path)
+    key, chosen = _key(configuration, route, side)
     try:
         section = configuration.settings.credentials[key.credential]
         credential = Credential.load(section, name=key.credential, base=configuration.loaded.path.parent)
@@ -65,7 +69,7 @@ def token(route: str, config_path: Path | None, *, as_json: bool) -> None:
         raise Failure(f"{error.detail} {error.cause}", code=ExitCode.UNAVAILABLE) from None
     _record(configuration.settings, minted, key)
     value = minted.value.reveal()
-    known = token_facts(minted, key)
+    known = chosen | token_facts(minted, key)
     emit({"access_token": value, **known}, as_json=as_json, human=value)
     rows = [(name.replace("_", " "), str(fact)) for name, fact in known.items() if fact != ""]
     note(facts([(name, f"{text} s" if name == "lifetime" else text) for name, text in rows]))
@@ -90,10 +94,13 @@ def _record(settings: Settings, minted: Minted, key: TokenKey) -> None:
         fingerprint=fingerprint(minted.value.reveal()),
         lifetime=minted.lifetime,
     )
-    context = RecordContext(
-        environment=settings.environment, instance=socket.gethostname(), config_digest=digest(settings)
-    )
     try:
+        context = RecordContext(
+            environment=settings.environment,
+            instance=instance_name(settings),
+            config_digest=digest(settings),
+            chain=chain_id(directory, entropy=entropy),
+        )
         mask = Mask(masking_key(directory, entropy=entropy))
         records = KeeperRecords(context, mask=mask, clock=clock, entropy=entropy)
         leave_record(directory, records.printed(printed), entropy=entropy)
@@ -132,13 +139,26 @@ def jwt_header(value: str) -> dict[str, str]:
     return {name: printable(str(header[name])) for name in ("alg", "kid") if name in header}
 
 
-def _key(configuration: Configuration, name: str) -> TokenKey:
-    routes = route_table(snapshot_of(configuration.settings, instance="token")).routes
-    for route in routes:
-        if route.name == name:
-            return route.own.token_key
-    known = did_you_mean(name, [route.name for route in routes])
-    raise click.BadParameter(f"there is no route of that name; {known}", param_hint="ROUTE")
+def _key(configuration: Configuration, name: str, side: str | None) -> tuple[TokenKey, dict[str, Any]]:
+    """Return which token the rule *name* needs, and of a migrated one the side that it is of and why."""
+    settings = configuration.settings
+    routes = route_table(snapshot_of(settings, instance="token")).routes
+    route = next((route for route in routes if route.name == name), None)
+    if route is None:
+        known = did_you_mean(name, [route.name for route in routes])
+        raise click.BadParameter(f"there is no route of that name; {known}", param_hint="ROUTE")
+    migration = route.migration
+    if migration is None:
+        if side is not None:
+            raise click.BadParameter(f"no migration moves {name}, so it has no sides", param_hint="--side")
+        return route.own.token_key, {}
+    weight, source = weight_of(Path(settings.data_directory), migration.policy.name)
+    chosen = side or ("modern" if weight >= _HALF else "legacy")
+    way = migration.modern if chosen == "modern" else migration.legacy
+    why = "--side" if side else f"weight {weight}, {source}"
+    if not side and 0 < weight < 2 * _HALF:
+        why += f"; other callers are on {'legacy' if chosen == 'modern' else 'modern'}: see --side"
+    return way.token_key, {"side": chosen, "weight": weight, "why": why}
 
 
 async def _mint(credential: Credential, key: TokenKey) -> tuple[Minted, float]:

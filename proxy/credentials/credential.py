@@ -1,8 +1,6 @@
 """What the keeper knows of one credential, secrets included."""
 
 import hashlib
-import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Protocol, Self
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from proxy import private_file
 from proxy.credentials.keys import (
     KeyUnusable,
     belong_together,
@@ -31,9 +30,6 @@ AUTH_METHODS = (CLIENT_SECRET_BASIC, CLIENT_SECRET_POST, PRIVATE_KEY_JWT, TLS_CL
 RESERVED_PARAMETERS = frozenset(
     {"grant_type", "scope", "client_id", "client_secret", "client_assertion", "client_assertion_type"}
 )
-
-# Larger than any secret or PEM chain in use; a path that points at a device or a log is noticed.
-MAX_FILE_BYTES = 65536
 
 
 class CredentialUnusable(ValueError):
@@ -180,24 +176,11 @@ class Credential:
 
 
 def read_private_file(path: Path) -> bytes:
-    """Return what is in *path*, judged by the file that was opened, so nobody can swap it in between.
-
-    Raises CredentialUnusable if it can't be read, group or others may open it, or it exceeds 64 KiB.
-    """
+    """Return what is in the private file *path*; raises CredentialUnusable."""
     try:
-        # O_NONBLOCK: opening a named pipe must not hang the start.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            data = file.read(MAX_FILE_BYTES + 1) if stat.S_ISREG(mode) else b""
-    except OSError as error:
-        raise CredentialUnusable(f"{path} can't be read: {error.strerror}") from None
-    if not stat.S_ISREG(mode):
-        raise CredentialUnusable(f"{path} is no regular file")
-    if mode & 0o077:
-        raise CredentialUnusable(f"{path} is open to group or others (mode {mode & 0o777:04o}); run: chmod 600 {path}")
-    if len(data) > MAX_FILE_BYTES:
-        raise CredentialUnusable(f"{path} is larger than {MAX_FILE_BYTES} bytes; is it the right file?")
-    return data
+        return private_file.read_private_file(path)
+    except private_file.FileUnusable as error:
+        raise CredentialUnusable(str(error)) from None
 
 
 def read_secret_file(path: Path) -> Secret:
@@ -205,13 +188,26 @@ def read_secret_file(path: Path) -> Secret:
 
     Raises CredentialUnusable as read_private_file does, and if nothing is left or the file holds no UTF-8 text.
     """
+    data = read_private_file(path)
     try:
-        text = read_private_file(path).decode()
+        return secret_of(data)
+    except ValueError as error:
+        raise CredentialUnusable(f"{path} {error}") from None
+
+
+def secret_of(data: bytes) -> Secret:
+    """Return the secret that a file's *data* are; raises ValueError if nothing is left or they are no UTF-8 text."""
+    try:
+        text = data.decode()
     except UnicodeDecodeError:
-        raise CredentialUnusable(f"{path} is no UTF-8 text") from None
+        raise ValueError("is no UTF-8 text") from None
+    if text.startswith("\ufeff"):
+        raise ValueError(
+            "begins with a byte order mark, which would be sent as part of it; save it as UTF-8 without BOM"
+        )
     text = text.removesuffix("\r\n" if text.endswith("\r\n") else "\n")
     if not text:
-        raise CredentialUnusable(f"{path} is empty")
+        raise ValueError("is empty")
     return Secret(text)
 
 

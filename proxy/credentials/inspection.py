@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from proxy.credentials.keys import (
-    MAX_FILE_BYTES,
     THUMBPRINT_FORMS,
     KeyUnusable,
     load_certificate,
     load_private_key,
     thumbprint,
 )
+from proxy.private_file import FileUnusable, read_file
 from proxy.secret import Secret
 
 Loaded = TypeVar("Loaded")
@@ -94,12 +94,9 @@ def inspect(path: Path, *, passphrase: Secret | None = None) -> Inspection:
 
 
 def _beginning(path: Path) -> bytes:
-    if not path.is_file():
-        return b""
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE_BYTES)
-    except OSError:  # the loaders say why
+        return read_file(path).data
+    except FileUnusable:  # the loaders say why
         return b""
 
 

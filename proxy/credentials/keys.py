@@ -1,8 +1,6 @@
 """Private keys and certificates from files: read once, judged by what the open file is, refused in plain words."""
 
 import base64
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +10,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import pkcs12
 
+from proxy.private_file import FileUnusable, OpenedFile, read_file
 from proxy.secret import Secret
-
-# A PKCS#12 file with a 4096-bit key and a long chain is below 20 KiB.
-MAX_FILE_BYTES = 65536
 
 # NIST SP 800-131A; the bank's own texts say RSA 2048 everywhere.
 MIN_KEY_BITS = 2048
@@ -29,14 +25,16 @@ class KeyUnusable(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _File:
-    """What one open file held: *exposed* if group or others may open it."""
+    """What one open file held."""
 
-    path: Path
-    data: bytes
-    exposed: bool
+    opened: OpenedFile
+
+    @property
+    def data(self) -> bytes:
+        return self.opened.data
 
     def refusal(self, what: str) -> KeyUnusable:
-        return KeyUnusable(f"{self.path}: {what}")
+        return KeyUnusable(f"{self.opened.path}: {what}")
 
     @property
     def is_pem(self) -> bool:
@@ -90,6 +88,14 @@ def load_certificate(path: Path, *, passphrase: Secret | None = None) -> x509.Ce
         raise file.refusal("the certificate is damaged or half written; copy the file again") from None
 
 
+def holds_no_key(path: Path) -> str:
+    """Return what the PEM file *path* holds in place of a private key, "" if it has one or is no PEM; KeyUnusable."""
+    file = _read(path)
+    if not file.is_pem or file.holds_private_key:
+        return ""
+    return "a certificate" if file.holds_certificate else _pem_label(file)
+
+
 def belong_together(key: RSAPrivateKey, certificate: x509.Certificate) -> bool:
     """Return whether *certificate* certifies the public half of *key* (the whole SubjectPublicKeyInfo is compared)."""
     form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -126,44 +132,17 @@ def _base64url(digest: bytes) -> str:
 
 def _read(path: Path) -> _File:
     try:
-        # O_NONBLOCK: a FIFO at this path must not hang the start.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise KeyUnusable(f"{path}: no such file; correct the path or put the file there") from None
-    except PermissionError:
-        raise KeyUnusable(f"{path}: this user may not read it; chown it to the user payproxy runs as") from None
-    except (OSError, ValueError) as error:
-        raise KeyUnusable(f"{path}: can't be opened ({_reason(error)}); correct the path") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise KeyUnusable(f"{path}: is not a regular file; name the file itself")
-        data = b""
-        while len(data) <= MAX_FILE_BYTES and (piece := os.read(descriptor, MAX_FILE_BYTES + 1 - len(data))):
-            data += piece
-    except OSError as error:
-        raise KeyUnusable(f"{path}: can't be read ({_reason(error)}); check the disk or mount") from None
-    finally:
-        os.close(descriptor)
-    # The owner is not looked at: a file of mode 0600 that another user owns opens for root only.
-    file = _File(path=path, data=data, exposed=bool(stat.S_IMODE(status.st_mode) & 0o077))
-    if not data:
+        file = _File(opened=read_file(path))
+    except FileUnusable as error:
+        raise KeyUnusable(str(error)) from None
+    if not file.data:
         raise file.refusal("is empty; copy the file again")
-    if len(data) > MAX_FILE_BYTES:
-        raise file.refusal(f"is larger than {MAX_FILE_BYTES} bytes, so it is no key or certificate; correct the path")
     return file
 
 
-def _reason(error: Exception) -> str:
-    return (error.strerror or "input/output error") if isinstance(error, OSError) else "the path is not valid"
-
-
 def _refuse_exposed(file: _File) -> None:
-    if file.exposed:
-        raise file.refusal(
-            "holds a private key that group or others may read; "
-            f"run `chmod 600 {file.path}` (in Kubernetes: defaultMode 0400)"
-        )
+    if file.opened.exposed is not None:
+        raise file.refusal(f"holds a private key: {file.opened.exposed.strerror}")
 
 
 def _pem_label(file: _File) -> str:
@@ -186,7 +165,7 @@ def _pem_key(file: _File, passphrase: Secret | None) -> object:
         # The library's words are dropped: they may quote what they could not parse.
         if b"BEGIN OPENSSH " in file.data:
             raise file.refusal(
-                f"is an OpenSSH key; copy it and convert the copy with `ssh-keygen -p -m PEM -f {file.path}`"
+                f"is an OpenSSH key; copy it and convert the copy with `ssh-keygen -p -m PEM -f {file.opened.path}`"
             ) from None
         if encrypted:
             raise file.refusal(

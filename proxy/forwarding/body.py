@@ -12,7 +12,7 @@ from proxy.routing.head import RequestHead
 class Payload:
     """A body to send: *held* bytes, or None and a stream that can be walked once."""
 
-    __slots__ = ("_begun", "_digest", "_exchange", "_gateway", "_reserved", "_side", "held")
+    __slots__ = ("_begun", "_digest", "_exchange", "_gateway", "_holder", "_reserved", "_side", "_within", "held")
 
     def __init__(self, exchange: Exchange, side: CallerSide, gateway: Gateway) -> None:
         self._exchange = exchange
@@ -21,14 +21,18 @@ class Payload:
         self._begun: list[bytes] = []
         self._digest: BodyDigest | None = None
         self._reserved = 0
+        self._holder = ""  # whose memory it is: the exchange may get another caller meanwhile
+        self._within = gateway.exchange_timeout
         self.held: bytes | None = b""
 
-    def take(self, head: RequestHead, *, replay_limit: int) -> Awaitable[None] | None:
+    def take(self, head: RequestHead, *, replay_limit: int, within: float = 0.0) -> Awaitable[None] | None:
         """Read the body whole if it is at most *replay_limit* bytes, else its beginning, which shows that it is larger.
 
-        Return what ends once that is done, None where it is done. Either raises BodyTooLarge, Overloaded, CallerLeft,
-        BadRequest (400, 408).
+        It has to come *within* so many seconds, 0 for exchange_timeout. Return what ends once that is done, None where
+        it is done. Either raises BodyTooLarge, Overloaded, CallerLeft, BadRequest (400, 408).
         """
+        if within:
+            self._within = within
         begin = self._gateway.body_digest
         if begin is not None:
             self._digest = begin()
@@ -90,7 +94,7 @@ class Payload:
         return piece
 
     async def _read(self) -> bytes:
-        limit = self._gateway.exchange_timeout
+        limit = self._within
         left = self._exchange.began + limit - self._gateway.monotonic()
         if left <= 0:
             raise BadRequest(f"The body did not arrive within {limit:g} s.", status=408)
@@ -99,11 +103,13 @@ class Payload:
     def release(self) -> None:
         """Give back the memory that was reserved."""
         if self._reserved:
-            self._gateway.admission.let_go(self._reserved)
+            self._gateway.admission.let_go(self._holder, self._reserved)
             self._reserved = 0
 
     def _reserve(self, size: int) -> None:
-        self._gateway.admission.hold(size)
+        if not self._reserved:
+            self._holder = self._exchange.caller
+        self._gateway.admission.hold(self._holder, size)
         self._reserved += size
 
     def _has_all(self) -> None:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from proxy.account import Account
 from proxy.routing.head import RawHead
 
 
@@ -15,10 +16,11 @@ class CallerSide(ABC):
 
     *raw* is the head as the parser gave it; *peer* the address at the other end of the connection, "unix" for a Unix
     socket; *certificate_subject* that of the caller's certificate (RFC 4514), or "". `left`: the caller's connection is
-    gone. `begun`: an answer has begun. A class rather than a protocol: as such the data path reads it at no cost.
+    gone; `account` is told when, by `monotonic`, once both are set. `begun`: an answer has begun. A class rather than a
+    protocol: as such the data path reads it at no cost.
     """
 
-    __slots__ = ("begun", "certificate_subject", "left", "peer", "raw")
+    __slots__ = ("account", "begun", "certificate_subject", "left", "monotonic", "peer", "raw")
 
     def __init__(self, raw: RawHead, *, peer: str, certificate_subject: str, left: bool) -> None:
         self.raw = raw
@@ -26,6 +28,8 @@ class CallerSide(ABC):
         self.certificate_subject = certificate_subject
         self.left = left
         self.begun = False
+        self.account: Account | None = None
+        self.monotonic: Callable[[], float] | None = None
 
     @abstractmethod
     def body_begun(self) -> bool:

@@ -3,7 +3,6 @@
 import json
 from typing import Final
 
-from proxy.callers.caller import ANONYMOUS
 from proxy.callers.facade import Facade, TokenRequest, TokenRequestRefused
 from proxy.callers.form import MOST_BYTES
 from proxy.errors import MethodNotAllowed
@@ -11,11 +10,13 @@ from proxy.forwarding.body import Payload
 from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.gateway import Gateway
-from proxy.forwarding.headers import added_headers
+from proxy.forwarding.headers import CLOSES, STAYS_OPEN, added_headers
 from proxy.routing.head import RequestHead
 
 # What the record of such a request has as its note; its code is the error of RFC 6749 5.2, "" for a token.
 NOTE: Final = "facade_token"
+# How long the form of a request whose caller is not known yet may take: it is smaller than many heads.
+_FORM_SECONDS: Final = 10.0
 _STATUS_LINES: Final = {200: b"200 OK", 400: b"400 Bad Request", 401: b"401 Unauthorized"}
 
 
@@ -35,9 +36,9 @@ async def issue_token(
     proofs = gateway.reception.proofs(side, exchange, head)
     if head.method != "POST":
         raise MethodNotAllowed("Tokens are asked for with POST (RFC 6749 3.2).", allowed=("POST",))
-    with gateway.admission.admit(ANONYMOUS):
+    with gateway.admission.admit_unknown(exchange.client_address):
         if head.has_body:
-            reading = payload.take(head, replay_limit=MOST_BYTES)
+            reading = payload.take(head, replay_limit=MOST_BYTES, within=_FORM_SECONDS)
             if reading is not None:
                 await reading
         try:
@@ -45,7 +46,6 @@ async def issue_token(
                 raise TokenRequestRefused("invalid_request", cause=f"the form is larger than {MOST_BYTES} bytes")
             granted = facade.grant(
                 TokenRequest(
-                    host=head.named.get(b"host", b"").decode("latin-1"),
                     content_type=_content_type(head),
                     authorization=head.named.get(b"authorization", b""),
                     body=payload.held,
@@ -88,6 +88,6 @@ def _answer(
         b"Content-Length: %d\r\nCache-Control: no-store\r\nPragma: no-cache\r\n" % len(body),
         more,
         added_headers(exchange, f"error=http_request_denied; {details}" if exchange.code else details),
-        b"Connection: close\r\n\r\n" if side.will_close() else b"\r\n",
+        CLOSES if side.will_close() else STAYS_OPEN,
     ]
     side.write(b"".join(lines) + body)

@@ -10,6 +10,12 @@ from proxy.upstream.head import AnswerHead
 
 REDACTED: Final = b"***"
 _END: Final = b"\r\n"
+# Go keeps an idle connection for 90 s, mono for 100, curl for 118, Erlang for 120. The caller has to be the one that
+# closes it: a request may be on its way to a connection that we close. Apache HttpClient, Node and undici heed this.
+KEEP_ALIVE_SECONDS: Final = 120
+CLOSES: Final = b"Connection: close\r\n\r\n"
+# Keep-Alive is a hop-by-hop field, so Connection names it (RFC 9110 7.6.1).
+STAYS_OPEN: Final = b"Connection: keep-alive\r\nKeep-Alive: timeout=120\r\n\r\n"
 
 
 def outbound_head(head: RequestHead, plan: Plan, token: AccessToken, *, held: int | None) -> bytes:

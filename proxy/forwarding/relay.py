@@ -6,7 +6,7 @@ from typing import Final
 from proxy.errors import BadRequest, HeadersTooLarge, ProxyError, TargetTooLong
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.exchange import Exchange
-from proxy.forwarding.headers import added_headers, relayed_head
+from proxy.forwarding.headers import CLOSES, STAYS_OPEN, added_headers, relayed_head
 from proxy.forwarding.migrated import keep_side
 from proxy.forwarding.problem import error_status, problem_document, problem_headers, relay_status
 from proxy.forwarding.send import Send, cut_off
@@ -15,9 +15,11 @@ from proxy.upstream.answer import Answer
 
 # The answer of a request whose caller has left is read up to here, so that the record tells how it ended.
 _UNHEARD_BYTES: Final = 1048576
-# An answer whose length says that it is at most this is gathered before its head goes out: cut short, it becomes a 502.
-# wget and urllib3 ask again by themselves when an answer that has begun is cut.
+# An answer of at most this is gathered before its head goes out: cut short, it becomes a 502. wget and urllib3 ask
+# again by themselves when an answer that has begun is cut, and PHP's streams take the beginning for the whole.
 _GATHERED_BYTES: Final = 65536
+# A chunked answer does not say how long it is, and may be one that tells something now and more in an hour.
+_GATHERED_SECONDS: Final = 0.5
 
 
 def relay(send: Send, answer: Answer) -> Awaitable[None] | None:
@@ -27,7 +29,7 @@ def relay(send: Send, answer: Answer) -> Awaitable[None] | None:
     is not begun. Either raises UpstreamReset, UpstreamBadResponse or UpstreamTimedOut then.
     """
     side, exchange = send.side, send.exchange
-    exchange.origin, exchange.status = "bank", answer.status
+    exchange.origin, exchange.status, exchange.answer_headers = "bank", answer.status, answer.headers
     if side.left or not answer.complete or answer.status >= 500:
         return _relay(send, answer)
     _hand_over(send, answer)
@@ -42,7 +44,7 @@ async def _relay(send: Send, answer: Answer) -> None:
         exchange.caller_left = True
         await answer.drain(_UNHEARD_BYTES)
         return
-    if not answer.complete and answer.content_length is not None and answer.content_length <= _GATHERED_BYTES:
+    if not answer.complete and (answer.content_length is None or answer.content_length <= _GATHERED_BYTES):
         await _gather(send, answer)
     if answer.complete:
         _hand_over(send, answer)
@@ -92,10 +94,13 @@ async def _drained(send: Send) -> None:
 
 
 async def _gather(send: Send, answer: Answer) -> None:
-    """Wait for the whole body and leave it to be read."""
+    """Wait for the whole body, for a chunked one no longer than a moment, and leave it to be read."""
     began = send.gateway.monotonic()
     try:
-        await answer.peek(_GATHERED_BYTES)
+        if answer.content_length is None:
+            await answer.gather(_GATHERED_BYTES, until=began + _GATHERED_SECONDS)
+        else:
+            await answer.peek(_GATHERED_BYTES)
     finally:
         send.exchange.waited += send.gateway.monotonic() - began
 
@@ -127,9 +132,7 @@ def _answer_head(send: Send, answer: Answer) -> bytes:
             side.close_after()
         else:
             head += b"Transfer-Encoding: chunked\r\n"
-    if side.will_close():
-        return head + b"Connection: close\r\n\r\n"
-    return head + (b"Connection: keep-alive\r\n\r\n" if send.head.http_1_0 else b"\r\n")
+    return head + (CLOSES if side.will_close() else STAYS_OPEN)
 
 
 def refuse(side: CallerSide, exchange: Exchange, error: ProxyError) -> None:
@@ -147,7 +150,7 @@ def refuse(side: CallerSide, exchange: Exchange, error: ProxyError) -> None:
         b"Content-Length: %d\r\nCache-Control: no-store\r\n" % len(body),
         *problem_headers(error),
         added_headers(exchange, error_status(error)),
-        b"Connection: close\r\n\r\n" if side.will_close() else b"\r\n",
+        CLOSES if side.will_close() else STAYS_OPEN,
     ]
     exchange.response_bytes = len(body)
     side.write(b"".join(lines) + (b"" if exchange.method == "HEAD" else body))

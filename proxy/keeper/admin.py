@@ -25,6 +25,9 @@ Perform = Callable[[dict[str, Any], Operation], Awaitable[dict[str, Any]]]
 # Returns once it is on disk that an operation is wanted; raises LogUnavailable.
 Operated = Callable[[Operation], Awaitable[None]]
 
+# proxy/cli/instance.py has it too, which commands import in place of the keeper.
+CONFIGURATION_PATH = "/api/configuration"
+
 # An action's parameters are a few names.
 _MAX_ACTION_BYTES = 16384
 
@@ -62,7 +65,8 @@ class AdminApp:
     """The pages of the admin listener; *status* is asked at each request. *hosts* are accepted beyond loopback.
 
     *actions*, by path, are POST only and exist on the Unix socket only: who may open it may do what they do. Each is
-    *operated*, which puts it on record, before it is done.
+    *operated*, which puts it on record, before it is done. So is *configuration*, all that is in force but its secrets,
+    for commands that find a broken file.
     """
 
     def __init__(
@@ -73,8 +77,10 @@ class AdminApp:
         hosts: Collection[str] = (),
         actions: Mapping[str, Action] | None = None,
         operated: Operated | None = None,
+        configuration: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         self._operated = operated
+        self._configuration = configuration
         self._status = status
         self._metrics = metrics
         self._actions = dict(actions or {})
@@ -94,6 +100,8 @@ class AdminApp:
         application.on_response_prepare.append(_finish_headers)
         for path, (_, handler) in self._pages.items():
             application.router.add_get(path, handler, allow_head=False)
+        if self._configuration is not None:
+            application.router.add_get(CONFIGURATION_PATH, self._show_configuration, allow_head=False)
         for path, action in self._actions.items():
             application.router.add_post(path, self._answerer(action))
         return application
@@ -103,7 +111,7 @@ class AdminApp:
         """Refuse what is not for us, and turn every failure into a problem document that repeats no input."""
         try:
             refuse_strangers(request, hosts=self._hosts)
-            if request.path in self._actions and _came_over_tcp(request):
+            if request.path in {*self._actions, CONFIGURATION_PATH} and _came_over_tcp(request):
                 raise web.HTTPNotFound
             return await handler(request)
         except Refused as refused:
@@ -124,6 +132,7 @@ class AdminApp:
         lines = {path: what for path, (what, _) in self._pages.items()}
         if not _came_over_tcp(request):
             lines |= {f"POST {path}": action.what for path, action in self._actions.items()}
+            lines |= {CONFIGURATION_PATH: "what is in force, without secrets, as JSON"} if self._configuration else {}
         width = max(map(len, lines))
         return web.Response(text="".join(f"{path:{width}}  {what}\n" for path, what in lines.items()))
 
@@ -166,6 +175,9 @@ class AdminApp:
             return _json(action.act(values) if action.act is not None else {})
 
         return answer
+
+    async def _show_configuration(self, _request: web.Request) -> web.Response:
+        return _json({"settings": self._configuration() if self._configuration is not None else {}})
 
     async def _show_status(self, _request: web.Request) -> web.Response:
         status = self._status()

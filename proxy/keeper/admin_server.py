@@ -1,6 +1,5 @@
 """Where the admin application listens: on TCP if configured, and always on the data directory's socket."""
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -12,7 +11,9 @@ from typing import Self
 from aiohttp import web
 
 from proxy.keeper.admin import problem
+from proxy.keeper.admin_connections import AdminListener, nameless
 from proxy.keeper.claim import DataDirectoryInUse
+from proxy.keeper.sockets import bound
 from proxy.keeper.unix_socket import listened_on
 from proxy.settings.address import MAX_UNIX_PATH_BYTES, TcpAddress, UnixAddress
 
@@ -41,7 +42,7 @@ class AdminServer:
         self._listen = listen
         self._tls = tls
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
-        self._servers: list[asyncio.Server] = []
+        self._listeners: list[AdminListener] = []
         self._inodes: dict[Path, tuple[int, int]] = {}
 
     @property
@@ -52,7 +53,7 @@ class AdminServer:
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
         """Return the TCP addresses really listened on, host and port."""
-        names = [s.getsockname() for server in self._servers for s in server.sockets if s.family != socket.AF_UNIX]
+        names = [one.socket.getsockname() for one in self._listeners if one.socket.family != socket.AF_UNIX]
         return tuple((name[0], name[1]) for name in names)
 
     @property
@@ -65,12 +66,12 @@ class AdminServer:
         await self._runner.setup()
         self._refuse_expectations()
         try:
-            await self._open_unix(self.socket_path)
+            self._open_unix(self.socket_path)
             match self._listen:
                 case TcpAddress():
-                    await self._open_tcp(self._listen)
+                    self._open_tcp(self._listen)
                 case UnixAddress():
-                    await self._open_unix(Path(self._listen.path))
+                    self._open_unix(Path(self._listen.path))
         except BaseException:
             await self._close()
             raise
@@ -82,7 +83,7 @@ class AdminServer:
         await self._close()
 
     def __repr__(self) -> str:
-        return f"<AdminServer {self.places if self._servers else 'closed'}>"
+        return f"<AdminServer {self.places if self._listeners else 'closed'}>"
 
     def _refuse_expectations(self) -> None:
         """Answer an unknown Expect ourselves: aiohttp would do so before any middleware, and repeat it."""
@@ -93,18 +94,16 @@ class AdminServer:
 
         async def expected(request: web.BaseRequest) -> web.StreamResponse:
             if request.headers.get("Expect", "100-continue").lower() != "100-continue":
-                return _nameless(problem(417, code="bad_request", detail="Only 100-continue can be expected."))
+                return nameless(problem(417, code="bad_request", detail="Only 100-continue can be expected."))
             return await serve(request)
 
         server.request_handler = expected
 
-    async def _open_unix(self, path: Path) -> None:
-        loop = asyncio.get_running_loop()
+    def _open_unix(self, path: Path) -> None:
         listener = self._bound(path)
         try:
-            self._servers.append(await loop.create_unix_server(self._connection, sock=listener))
+            self._start(listener)
         except OSError as error:
-            listener.close()
             raise ListenFailed(f"can't listen on {path}: {error.strerror}") from error
 
     def _bound(self, path: Path) -> socket.socket:
@@ -128,37 +127,27 @@ class AdminServer:
         except OSError as error:
             listener.close()
             raise ListenFailed(f"can't listen on {path}: {error.strerror}") from error
-        listener.settimeout(0)
         return listener
 
-    async def _open_tcp(self, address: TcpAddress) -> None:
-        loop = asyncio.get_running_loop()
+    def _open_tcp(self, address: TcpAddress) -> None:
         try:
-            server = await loop.create_server(
-                self._connection,
-                address.host,
-                address.port,
-                ssl=self._tls,
-                ssl_handshake_timeout=10 if self._tls else None,
-            )
+            self._start(*bound(address.host, address.port), tls=self._tls)
         except OSError as error:
             raise ListenFailed(f"can't listen on {address} ([admin] listen): {error.strerror or error}") from error
-        self._servers.append(server)
 
-    def _connection(self) -> "_Connection":
+    def _start(self, *listeners: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         server = self._runner.server
         if server is None:
             raise RuntimeError("the admin server is closed")
-        return _Connection(
-            server,
-            loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type] # aiohttp's own word for "none", as in AppRunner
-        )
+        opened = [AdminListener(listener, server, tls=tls) for listener in listeners]
+        self._listeners += opened
+        for listener in opened:
+            listener.start()
 
     async def _close(self) -> None:
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
         # Only our own: after a mishap another instance's may stand there.
         for path, inode in self._inodes.items():
             with contextlib.suppress(FileNotFoundError):
@@ -166,35 +155,6 @@ class AdminServer:
                     path.unlink()
         self._inodes.clear()
         await self._runner.cleanup()
-
-
-class _Connection(web.RequestHandler):
-    """aiohttp's connection, except that what it can't parse is answered without repeating it."""
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - it repeats the input
-    ) -> web.StreamResponse:
-        if status >= 500:
-            self.log_exception("the admin listener failed", exc_info=exc)
-        if request.writer.output_size > 0:
-            raise ConnectionError("part of an answer is on its way already")
-        answer = problem(
-            status,
-            code="internal_error" if status >= 500 else "bad_request",
-            detail="The admin listener failed; its log says why." if status >= 500 else "This is no HTTP request.",
-        )
-        return _nameless(answer)
-
-
-def _nameless(answer: web.Response) -> web.Response:
-    """Close after *answer*, and hide what we are built of: it does not pass the signal that takes Server away."""
-    answer.headers["Server"] = "payproxy"
-    answer.force_close()
-    return answer
 
 
 def server_tls(certificate_file: Path, key_file: Path) -> ssl.SSLContext:

@@ -6,6 +6,7 @@ from importlib import import_module
 from proxy.clock import Clock
 from proxy.records.sinks.otlp_target import TargetUnusable, targets
 from proxy.records.sinks.sink import Sink
+from proxy.settings.extras import installation
 
 
 def collector_sinks(environ: Mapping[str, str], *, clock: Clock, say: Callable[[str], None]) -> list[Sink]:
@@ -24,6 +25,9 @@ def collector_sinks(environ: Mapping[str, str], *, clock: Clock, say: Callable[[
         # protobuf and its messages are the [otel] extra.
         sinks: list[Sink] = import_module("proxy.records.sinks.otlp").otlp_sinks(wanted, clock=clock)
     except ImportError:
-        say("no OpenTelemetry: OTEL_EXPORTER_OTLP_* names an endpoint, and `payproxy[otel]` is not installed")
+        say(
+            "no OpenTelemetry: OTEL_EXPORTER_OTLP_* names an endpoint, and what it needs is not installed; "
+            f"{installation('otel')}"
+        )
         return []
     return sinks

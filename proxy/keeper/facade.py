@@ -5,7 +5,8 @@ from pathlib import Path
 from proxy.callers.caller_token import FEWEST_KEY_BYTES, KEY_FILE
 from proxy.checks.caller_keys import assertion_key
 from proxy.entropy import Entropy
-from proxy.records.own_file import make_once, read_key
+from proxy.private_file import read_key
+from proxy.records.own_file import make_once
 from proxy.settings.sections import Settings
 from proxy.settings.values import AssertionKeys
 

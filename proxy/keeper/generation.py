@@ -11,7 +11,8 @@ from proxy.events import Observer
 from proxy.keeper.migrations import Migrations
 from proxy.keeper.mints import Mints
 from proxy.keeper.sockets import Sockets
-from proxy.keeper.workers import WorkerProcess, Workers
+from proxy.keeper.worker_process import WorkerProcess
+from proxy.keeper.workers import Workers
 from proxy.migration.pin import RetryPin
 from proxy.migration.pin_rows import pins_of
 from proxy.migration.row import MigratedRow, rows_of
@@ -102,7 +103,7 @@ class Generation:
                 self.mints.replayed(message["key"], message["route"], refused_again=message["refused_again"])
             case "counters":
                 self._metrics.add(message["delta"])
-                worker.journal_usable, worker.full = message["journal_usable"], message["full"]
+                worker.take(message)
             case "migrated":
                 self._migrated(rows_of(message["rows"]))
             case "pin":

@@ -58,6 +58,10 @@ class Generations:
         for one in self.living:
             one.workers.drain(grace=grace)
 
+    def have_workers(self) -> bool:
+        """Return whether a worker of any generation lives."""
+        return any(one.workers.statuses() for one in self.living)
+
     def kill(self) -> None:
         """End all workers at once."""
         for one in self.living:

@@ -10,18 +10,20 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from proxy.clock import Clock
+from proxy.clock import Clock, timestamp
 from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
-from proxy.events import fan_out
+from proxy.events import Event, WorkerEnded, fan_out
 from proxy.hot_path import built
 from proxy.keeper.admin import Action, AdminApp, Refused
 from proxy.keeper.admin_server import AdminServer, server_tls
 from proxy.keeper.certificates import certificates_in_use
+from proxy.keeper.exit_timer import CLOSING_SECONDS, ExitTimer
 from proxy.keeper.facade import assertion_keys, make_signing_key
 from proxy.keeper.generation import Generation
 from proxy.keeper.generations import KILL_AFTER_SECONDS, Generations
 from proxy.keeper.guard import MigrationGuard
+from proxy.keeper.masking import mask_alike
 from proxy.keeper.migration_actions import migration_actions
 from proxy.keeper.migrations import ConfigurationObjected, Migrations
 from proxy.keeper.notary import Notary
@@ -31,8 +33,10 @@ from proxy.keeper.share import share_of
 from proxy.keeper.sinks import sinks_of
 from proxy.keeper.sockets import Sockets
 from proxy.migration.row import MigratedRow
+from proxy.records.chain_id import chain_id
 from proxy.records.record import RecordContext
 from proxy.records.shipper import Shipper
+from proxy.records.sinks.stdout import Render
 from proxy.settings.address import listen_address
 from proxy.settings.load import Loaded
 from proxy.settings.sections import Settings
@@ -44,6 +48,7 @@ from proxy.telemetry.status import Status, TokenStatus
 # Load balancers need some seconds to see that an instance is not ready; on loopback there is none.
 _GRACE_SECONDS = 5.0
 _AGAIN_SECONDS = 1.0
+_LOOK_SECONDS = 0.1
 
 
 class Keeper:
@@ -62,9 +67,12 @@ class Keeper:
         read: Callable[[], Loaded],
         clock: Clock,
         entropy: Entropy,
+        render: Render | None = None,
+        stamp: Callable[[float], str] = timestamp,
     ) -> None:
         snapshot = snapshot_of(settings, instance=instance)
         self._instance = instance
+        self._chain = chain_id(Path(snapshot.data_directory), entropy=entropy)
         self._sockets = sockets
         self._certificates = certificates_in_use(settings)
         self._clock = clock
@@ -73,11 +81,17 @@ class Keeper:
         self._began = clock.monotonic()
         self._draining = False
         self._unread_journals: set[str] = set()
-        self._log = EventLog(clock=clock, write=_stderr_line)
+        self._in_order = True  # all that came in was answered and recorded
+        self._log = EventLog(clock=clock, write=_stderr_line, stamp=stamp)
+        self._exit_timer = ExitTimer(Path(snapshot.data_directory), say=self._log.say)
         self._metrics = Metrics(status=self.status)
         context = RecordContext(
-            environment=snapshot.environment, instance=snapshot.instance, config_digest=snapshot.digest
+            environment=snapshot.environment,
+            instance=snapshot.instance,
+            config_digest=snapshot.digest,
+            chain=self._chain,
         )
+        mask_alike(settings, entropy=entropy)
         self._notary = Notary(
             Path(snapshot.data_directory),
             context=context,
@@ -86,7 +100,9 @@ class Keeper:
             clock=clock,
             entropy=entropy,
         )
-        observe = self._observe = fan_out(self._metrics.observe, self._log.observe, self._notary.observe)
+        observe = self._observe = fan_out(
+            self._metrics.observe, self._log.observe, self._notary.observe, self._look_at_end
+        )
         self._migrations = Migrations(
             Path(snapshot.data_directory),
             clock=clock,
@@ -108,7 +124,7 @@ class Keeper:
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
         self._shipper = Shipper(
             Path(snapshot.data_directory),
-            sinks=sinks_of(settings, environ=os.environ, clock=clock, say=self._log.say),
+            sinks=sinks_of(settings, environ=os.environ, clock=clock, say=self._log.say, render=render),
             clock=clock,
             observe=observe,
             landmarks=self._notary.landmarks,
@@ -139,8 +155,11 @@ class Keeper:
         )
         self._rotation.follow(settings)
 
-    async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then let every request in flight end; raises what the listeners raise."""
+    async def run(self) -> bool:
+        """Serve until SIGTERM or SIGINT, then let every request in flight end; return whether all of it was recorded.
+
+        Raises what the listeners raise.
+        """
         settings, snapshot = self._generations.current.settings, self._generations.current.snapshot
         admin = settings.admin
         server = AdminServer(
@@ -150,6 +169,7 @@ class Keeper:
                 hosts=admin.hosts,
                 actions=self._actions(),
                 operated=self._notary.operated,
+                configuration=lambda: masked(self._generations.current.settings),
             ).application(),
             directory=Path(snapshot.data_directory),
             listen=listen_address(admin.listen) if admin.listen else None,
@@ -174,17 +194,25 @@ class Keeper:
             rotating = tasks.create_task(self._rotation.run(), name="rotation")
             reloading = tasks.create_task(self._reload_on_signal(), name="reload on signal")
             stopping = tasks.create_task(self._stop_on_signal(), name="stop on signal")
-            self._log.say(
-                f"payproxy {version('payproxy')} ({snapshot.environment}, {built()}) serves callers on "
-                f"{', '.join(self._sockets.addresses)}; admin on {server.places}"
-            )
+            announcing = tasks.create_task(self._announce(server), name="announcement")
             await self._generations.run()
-            for task in (stopping, reloading, rotating, looking, guarding, sharing, recovering):
+            self._exit_timer.start()
+            for task in (announcing, stopping, reloading, rotating, looking, guarding, sharing, recovering):
                 task.cancel()
-            await self._notary.close()
+            self._in_order &= await self._notary.close()
             await self._shipper.worker_ended(self._notary.journal_name)
             await self._shipper.close()
-        self._log.say("payproxy has stopped: every request that came in was answered and recorded")
+        everything = "every request that came in was answered and recorded"
+        self._log.say(f"payproxy has stopped: {everything if self._in_order else f'not {everything}, see above'}")
+        return self._in_order
+
+    async def _announce(self, server: AdminServer) -> None:
+        """Say where callers are served, once the first worker can."""
+        await self._sockets.opened.wait()
+        self._log.say(
+            f"payproxy {version('payproxy')} ({self._generations.current.snapshot.environment}, {built()}) serves "
+            f"callers on {', '.join(self._sockets.addresses)}; admin on {server.places}"
+        )
 
     async def close(self) -> None:
         """Close what was made, however far `run` came."""
@@ -196,7 +224,6 @@ class Keeper:
     def status(self) -> Status:
         """Return the instance at this instant, for health, metrics and pages."""
         current, living = self._generations.current, self._generations.living
-        journals = all(one.workers.journals_usable for one in living)
         return Status(
             environment=current.snapshot.environment,
             instance=self._instance,
@@ -204,7 +231,7 @@ class Keeper:
             config_digest=current.snapshot.digest,
             uptime=self._clock.monotonic() - self._began,
             draining=self._draining,
-            journal_problem="" if journals else "a worker's journal can't be written",
+            journal_problem=next(filter(None, (one.workers.journal_problem for one in living)), ""),
             reload_problem="; ".join(filter(None, [self._reloader.problem, *self._rotation.problems.values()])),
             workers_wanted=current.workers.number,
             workers=tuple(worker for one in living for worker in one.workers.statuses()),
@@ -215,6 +242,8 @@ class Keeper:
             log_dropped=tuple(self._shipper.dropped.items()),
             migrations=self._migrations.states(),
             migration_problem=self._migrations.problem,
+            routes=tuple(route.name for route in current.snapshot.routes),
+            facade=current.snapshot.facade is not None,
         )
 
     def _broadcast(self, message: dict[str, Any]) -> list[str]:
@@ -227,7 +256,7 @@ class Keeper:
         make_signing_key(settings, entropy=self._entropy)
         return Generation(
             settings,
-            snapshot_of(settings, instance=self._instance, assertion_keys=assertion_keys(settings)),
+            snapshot_of(settings, instance=self._instance, chain=self._chain, assertion_keys=assertion_keys(settings)),
             credentials,
             sockets=self._sockets,
             metrics=self._metrics,
@@ -251,6 +280,11 @@ class Keeper:
 
     async def _look_at_certificates(self) -> None:
         self._certificates = await asyncio.to_thread(certificates_in_use, self._generations.current.settings)
+
+    def _look_at_end(self, event: Event) -> None:
+        """Note a worker that was killed at the end, or could not write its journal."""
+        if isinstance(event, WorkerEnded) and self._draining and event.exit_code:
+            self._in_order = False
 
     async def _worker_ended(self, worker: str) -> None:
         self._migrations.answers.ended(worker)
@@ -310,11 +344,16 @@ class Keeper:
         grace = 0.0 if server.loopback else _GRACE_SECONDS
         self._draining = True
         self._log.say(f"stopping: the listener closes in {grace:.0f} s, then what is in flight ends")
+        most = server.exchange_timeout + KILL_AFTER_SECONDS
+        self._exit_timer.start(grace + most + CLOSING_SECONDS)
         self._generations.stop(grace=grace)
         await self._clock.sleep(grace)
         self._sockets.close()
-        await self._clock.sleep(server.exchange_timeout + KILL_AFTER_SECONDS)
+        end = self._clock.monotonic() + most
+        while self._generations.have_workers() and self._clock.monotonic() < end:
+            await self._clock.sleep(_LOOK_SECONDS)
         self._generations.kill()
+        self._exit_timer.start()
 
 
 def _stderr_line(text: str) -> None:

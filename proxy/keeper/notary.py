@@ -60,9 +60,9 @@ class Notary:
         """Begin the journal; if that fails, what is told waits in memory until it can be written."""
         await self._journal.open()
 
-    async def close(self) -> None:
-        """Write all that was told; the shipper is to hear that this journal has ended."""
-        await self._journal.close()
+    async def close(self) -> bool:
+        """Write all that was told; the shipper is to hear that this journal has ended. False if the disk hangs."""
+        return await self._journal.close()
 
     def observe(self, event: Event) -> None:
         """Write down *event* if it is one that records tell of; never waits."""

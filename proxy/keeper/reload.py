@@ -106,8 +106,11 @@ class Reloader:
 
     async def _judged(self) -> tuple[Settings, tuple[str, ...]]:
         """Return the new settings, with what only a restart can change as it was, and the names of what that is."""
-        loaded = await asyncio.to_thread(self._read)
-        findings = await asyncio.to_thread(check_loaded, loaded, now=self._clock.now())
+        try:
+            loaded = await asyncio.to_thread(self._read)
+            findings = await asyncio.to_thread(check_loaded, loaded, now=self._clock.now())
+        except Exception as error:  # noqa: BLE001 - a file that nobody thought of must not end a running proxy
+            raise Refused(f"it can't be read: {type(error).__name__}; run `payproxy check`") from None
         errors = [str(finding) for finding in findings if finding.severity is Severity.ERROR]
         if loaded.settings is None or errors:
             more = f" (and {len(errors) - _MOST_FAULTS} more)" if len(errors) > _MOST_FAULTS else ""
@@ -168,7 +171,7 @@ def as_at_start(new: Settings, old: Settings) -> tuple[Settings, tuple[str, ...]
         differing = {key: getattr(theirs, key) for key in keys if getattr(mine, key) != getattr(theirs, key)}
         changed += [f"{section}.{key}" for key in differing]
         sections[section] = mine.model_copy(update=differing)
-    for key in ("environment", "data_directory"):
+    for key in ("environment", "instance", "data_directory"):
         if getattr(new, key) != getattr(old, key):
             changed.append(key)
             sections[key] = getattr(old, key)

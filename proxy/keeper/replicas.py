@@ -86,6 +86,7 @@ class Replicas:
         """Stay in touch, until cancelled; a Redis that is away is tried again four times a second."""
         try:
             while True:
+                _heed_cancellation()  # what `_join` and `_leave` raise may have taken the place of it
                 try:
                     store = self._store or await self._join()
                     _heed_cancellation()

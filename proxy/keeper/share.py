@@ -11,6 +11,7 @@ from proxy.entropy import Entropy
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.weights import Weights
 from proxy.migration.state import State
+from proxy.settings.extras import installation
 from proxy.settings.sections import Settings
 
 
@@ -103,9 +104,7 @@ def share_of(
     if not settings.state.shared:
         return Alone()
     if find_spec("redis") is None:
-        raise ShareUnusable(
-            "[state] names a Redis, and what it needs is not installed; run `pip install 'payproxy[redis]'`"
-        )
+        raise ShareUnusable(f"[state] names a Redis, and what it needs is not installed; {installation('redis')}")
     # The client is the [redis] extra.
     share: Share = import_module("proxy.keeper.redis_state").replicas_of(
         settings, host=host, weights=weights, pins=pins, clock=clock, entropy=entropy

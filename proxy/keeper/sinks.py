@@ -8,16 +8,23 @@ from proxy.keeper.collector import collector_sinks
 from proxy.keeper.database import database_sinks
 from proxy.records.sinks.file import FileSink
 from proxy.records.sinks.sink import Sink
-from proxy.records.sinks.stdout import StdoutSink
+from proxy.records.sinks.stdout import Render, StdoutSink
 from proxy.settings.sections import Settings
 
 
-def sinks_of(settings: Settings, *, environ: Mapping[str, str], clock: Clock, say: Callable[[str], None]) -> list[Sink]:
-    """Return the sinks of *settings* and *environ*; raises UrlUnusable."""
+def sinks_of(
+    settings: Settings,
+    *,
+    environ: Mapping[str, str],
+    clock: Clock,
+    say: Callable[[str], None],
+    render: Render | None = None,
+) -> list[Sink]:
+    """Return the sinks of *settings* and *environ*, stdout's with lines that *render* makes; raises UrlUnusable."""
     log = settings.request_log
     sinks: list[Sink] = []
     if log.stdout:
-        sinks.append(StdoutSink())
+        sinks.append(StdoutSink(render=render))
     if log.file:
         sinks.append(FileSink(Path(log.file)))
     return [*sinks, *database_sinks(settings), *collector_sinks(environ, clock=clock, say=say)]

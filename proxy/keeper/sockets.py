@@ -1,6 +1,9 @@
 """The listening sockets of the traffic: they belong to the keeper, so that no connection in a queue is lost."""
 
+import asyncio
 import contextlib
+import errno
+import os
 import socket
 from pathlib import Path
 
@@ -16,11 +19,18 @@ class ListenFailed(OSError):
 
 
 class Sockets:
-    """One set of listening sockets a worker: the kernel spreads connections over the sets (SO_REUSEPORT)."""
+    """One set of listening sockets a worker: the kernel spreads connections over the sets (SO_REUSEPORT).
+
+    They are bound at once, so that an address in use is known at the start, and listen once their worker can serve:
+    whoever asks before that is refused at once, and goes to another instance, instead of waiting in a queue.
+    """
 
     def __init__(self, address: TcpAddress | UnixAddress, *, workers: int) -> None:
         self.number = workers
+        self.opened = asyncio.Event()
+        self._address = address
         self._unix = address.path if isinstance(address, UnixAddress) else ""
+        self._listening: set[int] = set()
         self._closed = False
         try:
             if isinstance(address, UnixAddress):
@@ -29,11 +39,31 @@ class Sockets:
             else:
                 self._sets = _tcp_sets(address, workers=workers)
         except OSError as error:
-            raise ListenFailed(f"server.listen = {str(address)!r}: {error.strerror or error}") from None
+            raise self._failed(error) from None
 
     def descriptors(self, worker: int) -> list[int]:
         """Return the file descriptors that *worker*, counted from 0, inherits."""
         return [one.fileno() for one in self._sets[worker]]
+
+    def open(self, worker: int) -> None:
+        """Let callers come to *worker*; ListenFailed if another process was faster. Nothing to do if they may already.
+
+        Of an instance with several workers the first socket to listen does so without SO_REUSEPORT: so the kernel
+        refuses it where another instance listens, as it does with one worker. The others join it.
+        """
+        if self._closed or worker in self._listening:
+            return
+        try:
+            for one in self._sets[worker]:
+                if not self._unix and self._listening:
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                self._listen(one)
+                if not self._unix and self.number > 1:
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        except OSError as error:
+            raise self._failed(error) from None
+        self._listening |= set(range(self.number)) if self._unix else {worker}
+        self.opened.set()
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -45,54 +75,77 @@ class Sockets:
 
     def close(self) -> None:
         """Stop listening; workers that listen still take who stands in the queue."""
-        if self._unix and not self._closed:
+        if self._unix and self._listening and not self._closed:
             with contextlib.suppress(FileNotFoundError):
                 Path(self._unix).unlink()
         self._closed = True
         for one in {one for group in self._sets for one in group}:
             one.close()
 
+    def _listen(self, one: socket.socket) -> None:
+        if self._unix:
+            # The path is taken only now: until the first worker can serve, an instance that ends may still have it.
+            _refuse_if_listened_on(Path(self._unix))
+            Path(self._unix).unlink(missing_ok=True)
+            one.bind(self._unix)
+            Path(self._unix).chmod(_UNIX_MODE)
+        one.listen(_BACKLOG)
+
+    def _failed(self, error: OSError) -> ListenFailed:
+        return ListenFailed(f"server.listen = {str(self._address)!r}: {error.strerror or error}")
+
     def __repr__(self) -> str:
-        return f"<Sockets {', '.join(self.addresses)} for {len(self._sets)} workers>"
+        return f"<Sockets {', '.join(self.addresses)} for {len(self._sets)} workers, {len(self._listening)} listen>"
+
+
+def bound(host: str, port: int) -> list[socket.socket]:
+    """Return a TCP socket for each address of *host*, bound and not listening yet; raises OSError.
+
+    Port 0 is chosen by the kernel, the same for all.
+    """
+    group: list[socket.socket] = []
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, kind, protocol, _name, place in dict.fromkeys(found):
+        one = socket.socket(family, kind, protocol)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            one.bind((place[0], port, *place[2:]))
+        except OSError:
+            one.close()
+            if group:
+                continue  # localhost without IPv6: the other family serves
+            raise
+        port = port or one.getsockname()[1]
+        group.append(one)
+    return group
 
 
 def _tcp_sets(address: TcpAddress, *, workers: int) -> list[list[socket.socket]]:
     sets: list[list[socket.socket]] = []
     port = address.port
-    for _ in range(workers):
-        group: list[socket.socket] = []
-        found = socket.getaddrinfo(address.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _name, place in dict.fromkeys(found):
-            one = socket.socket(family, kind, protocol)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if workers > 1:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                one.bind((place[0], port, *place[2:]))
-            except OSError:
-                one.close()
-                if group:
-                    continue  # localhost without IPv6: the other family serves
-                raise
-            one.listen(_BACKLOG)
-            port = port or one.getsockname()[1]
-            group.append(one)
-        sets.append(group)
+    try:
+        for _ in range(workers):
+            sets.append(bound(address.host, port))
+            port = sets[0][0].getsockname()[1]
+    except OSError:
+        for one in {one for group in sets for one in group}:
+            one.close()
+        raise
     return sets
 
 
 def _unix_socket(path: str) -> socket.socket:
     place = Path(path)
-    if not listened_on(place):
-        place.unlink(missing_ok=True)
-    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        one.bind(path)
-        place.chmod(_UNIX_MODE)
-        one.listen(_BACKLOG)
-    except OSError:
-        one.close()
-        raise
-    return one
+    _refuse_if_listened_on(place)
+    if not place.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place.parent))
+    if not os.access(place.parent, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place.parent))
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+def _refuse_if_listened_on(place: Path) -> None:
+    if listened_on(place):
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), str(place))

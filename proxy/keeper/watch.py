@@ -63,8 +63,9 @@ def _looked(file: str, before: _Look | None) -> _Look:
             return before
         if not stat.S_ISREG(status.st_mode):
             return _Look(mark=mark, content="no file")
-        with open(file, "rb") as opened:  # noqa: PTH123 - as above
+        # O_NONBLOCK: it may be a FIFO by now.
+        with os.fdopen(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as opened:
             digest = hashlib.sha256(opened.read(_MOST_BYTES)).hexdigest()
     except OSError as error:
         return _Look(mark=(), content=f"error {error.errno}")
-    return _Look(mark=mark, content=f"{stat.S_IMODE(status.st_mode):o} {digest}")
+    return _Look(mark=mark, content=f"{stat.S_IMODE(status.st_mode):o} {status.st_uid} {digest}")

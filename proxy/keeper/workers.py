@@ -1,63 +1,21 @@
-"""The worker processes: fresh interpreters, each with a socket pair to the keeper; one that dies is replaced."""
+"""The worker processes of one snapshot: one that dies or hangs is replaced."""
 
 import asyncio
-import json
-import os
-import socket
-import sys
 from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from proxy.clock import Clock
-from proxy.events import Observer, WorkerEnded, WorkerStarted
+from proxy.events import Observer, WorkerEnded, WorkerHangs, WorkerNotStarted, WorkerRecovered, WorkerStarted
+from proxy.keeper.heartbeat import CHECK_SECONDS, DEAD_SECONDS, STARTED_SECONDS, UNREADY_SECONDS
 from proxy.keeper.sockets import Sockets
+from proxy.keeper.worker_process import WorkerProcess, next_message, start_worker
 from proxy.settings.snapshot import Snapshot, encode
 from proxy.telemetry.status import WorkerState, WorkerStatus
 
-# What a worker may inherit: nothing in which a secret could stand.
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG")
-# glibc gives memory back on every large free; kept a little longer, downloads run at nearly twice the speed. Naming one
-# of these turns off the mmap threshold that adapts itself, so that is named too: at its start of 128 KB the buffer of
-# every read (256 KB: uvloop's of TLS, asyncio's of everything) would be mapped and unmapped, for 15 to 30 us a request.
-_LEAN = {
-    "MALLOC_TRIM_THRESHOLD_": "33554432",
-    "MALLOC_TOP_PAD_": "1048576",
-    "MALLOC_MMAP_THRESHOLD_": "33554432",
-    # aiohttp's lists of callbacks in Python: in C they bring libstdc++ along, 1.1 MB, and no request touches one.
-    "FROZENLIST_NO_EXTENSIONS": "1",
-}
 _RESTART_SECONDS = (0.1, 5.0)
 _STEADY_SECONDS = 10.0
-_LINK_LIMIT = 1048576
 
-Hear = Callable[["WorkerProcess", dict[str, Any]], None]
-
-
-class WorkerProcess:
-    """One living worker; *name* is unique for each process start."""
-
-    def __init__(self, index: int, *, name: str, process: asyncio.subprocess.Process, started: float) -> None:
-        self.index = index
-        self.name = name
-        self.process = process
-        self.started = started
-        self.state = WorkerState.STARTING
-        self.journal_usable = True
-        self.full = False
-        self._writer: asyncio.StreamWriter | None = None
-
-    def attach(self, writer: asyncio.StreamWriter) -> None:
-        """Take *writer* as the way to the worker."""
-        self._writer = writer
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Send *message*; a worker that is gone hears nothing."""
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
-
-    def __repr__(self) -> str:
-        return f"<WorkerProcess {self.name} pid {self.process.pid} {self.state}>"
+Hear = Callable[[WorkerProcess, dict[str, Any]], None]
 
 
 class Workers:
@@ -90,8 +48,11 @@ class Workers:
     async def run(self) -> None:
         """Keep the workers until they were told to drain and have ended."""
         async with asyncio.TaskGroup() as tasks:
-            for index in range(self.number):
-                tasks.create_task(self._keep(index), name=f"worker {index}")
+            watching = tasks.create_task(self._watch(), name="heartbeats")
+            async with asyncio.TaskGroup() as keeping:
+                for index in range(self.number):
+                    keeping.create_task(self._keep(index), name=f"worker {index}")
+            watching.cancel()
 
     def drain(self, *, grace: float, handed_over: bool = False) -> None:
         """Tell all workers to stop listening in *grace* seconds, end what is in flight and leave.
@@ -125,58 +86,79 @@ class Workers:
     def statuses(self) -> tuple[WorkerStatus, ...]:
         """Return the living workers as people see them."""
         return tuple(
-            WorkerStatus(worker=one.index, pid=one.process.pid, state=one.state, started=one.started, full=one.full)
+            WorkerStatus(
+                worker=one.index,
+                pid=one.process.pid,
+                state=WorkerState.UNRESPONSIVE if one.unresponsive else one.state,
+                started=one.started,
+                full=one.full,
+                in_flight=one.in_flight,
+                connections=one.connections,
+            )
             for one in self._alive.values()
         )
 
     @property
-    def journals_usable(self) -> bool:
-        """Return whether every worker can write its journal, as far as it said."""
-        return all(worker.journal_usable for worker in self._alive.values())
+    def journal_problem(self) -> str:
+        """Return why a worker can't write its journal, "" if all can, as far as they said."""
+        problems = (worker.journal_problem for worker in self._alive.values() if worker.journal_problem)
+        return next((f"a worker's journal can't be written: {problem}" for problem in problems), "")
 
     async def _keep(self, index: int) -> None:
         delay = _RESTART_SECONDS[0]
         while self._draining is None:
             began = self._clock.monotonic()
-            await self._live(index)
-            if self._draining is not None:
-                return
-            steady = self._clock.monotonic() - began > _STEADY_SECONDS
-            delay = _RESTART_SECONDS[0] if steady else min(delay * 2, _RESTART_SECONDS[1])
-            await self._clock.sleep(delay)
+            try:
+                worker, reader = await start_worker(
+                    index,
+                    order={"snapshot": self._snapshot, "workers": self.number},
+                    sockets=self._sockets.descriptors(index),
+                    clock=self._clock,
+                )
+            except (OSError, RuntimeError) as error:  # no descriptor, process, thread or memory is left for it
+                delay = min(delay * 2, _RESTART_SECONDS[1])
+                cause = getattr(error, "strerror", None) or str(error)
+                self._observe(WorkerNotStarted(worker=index, cause=cause, retry_in=delay))
+            else:
+                await self._live(worker, reader)
+                steady = self._clock.monotonic() - began > _STEADY_SECONDS
+                delay = _RESTART_SECONDS[0] if steady else min(delay * 2, _RESTART_SECONDS[1])
+            if self._draining is None:
+                await self._clock.sleep(delay)
 
-    async def _live(self, index: int) -> None:
-        """Start a worker and listen to it until it ends."""
-        ours, theirs = socket.socketpair()
-        ours.settimeout(0)
-        sockets = self._sockets.descriptors(index)
+    async def _watch(self) -> None:
+        """Check the heartbeats of all workers as long as there are some."""
+        while True:
+            await self._clock.sleep(CHECK_SECONDS)
+            for worker in self._alive.values():
+                self._check(worker)
+
+    def _check(self, worker: WorkerProcess) -> None:
+        """Count a worker that is not heard as not ready, and kill it if that lasts: it is replaced as a dead one is."""
+        seconds, starting = worker.heartbeat.check(), worker.state is WorkerState.STARTING
+        dead = seconds >= (STARTED_SECONDS if starting else DEAD_SECONDS)
+        if not dead and (starting or worker.unresponsive or seconds < UNREADY_SECONDS):
+            return
+        if worker.process.returncode is not None:
+            return  # it has ended, and what it said last is still being read
+        worker.unresponsive = True
+        self._observe(WorkerHangs(worker=worker.index, pid=worker.process.pid, seconds=seconds, killed=dead))
+        if dead:
+            worker.heartbeat.received()  # said once, unless it does not end
+            worker.process.kill()
+
+    def _heard(self, worker: WorkerProcess) -> None:
+        worker.heartbeat.received()
+        if worker.unresponsive:
+            worker.unresponsive = False
+            self._observe(WorkerRecovered(worker=worker.index, pid=worker.process.pid))
+
+    async def _live(self, worker: WorkerProcess, reader: asyncio.StreamReader) -> None:
+        """Listen to *worker* until it ends."""
+        process = worker.process
+        self._alive[worker.index] = worker
+        self._observe(WorkerStarted(worker=worker.index, pid=process.pid))
         try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "proxy.worker",
-                str(theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *sockets),
-                env=_environment(),
-            )
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        started = self._clock.now()
-        worker = WorkerProcess(
-            index, name=f"w{index}-{process.pid}-{int(started * 1000):x}", process=process, started=started
-        )
-        self._alive[index] = worker
-        self._observe(WorkerStarted(worker=index, pid=process.pid))
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LINK_LIMIT)
-        worker.attach(writer)
-        try:
-            order = {"snapshot": self._snapshot, "worker": worker.name, "workers": self.number, "sockets": sockets}
-            worker.send({"type": "serve"} | order)
             if self._draining is not None:
                 self._tell_to_drain(worker)
             await self._listen(worker, reader)
@@ -185,22 +167,26 @@ class Workers:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-            writer.close()
-            del self._alive[index]
-        self._observe(WorkerEnded(worker=index, pid=process.pid, exit_code=code, expected=self._draining is not None))
+            worker.close()
+            del self._alive[worker.index]
+        expected = self._draining is not None
+        self._observe(WorkerEnded(worker=worker.index, pid=process.pid, exit_code=code, expected=expected))
         await self._ended(worker.name)
 
     async def _listen(self, worker: WorkerProcess, reader: asyncio.StreamReader) -> None:
         """Hear *worker* until it is gone; one whose words can't be told apart is ended, and replaced as a dead one."""
         while True:
             try:
-                message = await _message(reader)
+                message = await next_message(reader)
             except ValueError:
                 worker.process.kill()
                 return
             if message is None:
                 return
+            self._heard(worker)
             if message["type"] == "ready":
+                if self._draining is None:
+                    self._sockets.open(worker.index)
                 worker.state = WorkerState.SERVING if self._draining is None else WorkerState.DRAINING
                 for greeting in self._greetings():
                     worker.send(greeting)
@@ -215,24 +201,3 @@ class Workers:
 
     def __repr__(self) -> str:
         return f"<Workers {len(self._alive)} of {self.number}>"
-
-
-async def _message(reader: asyncio.StreamReader) -> dict[str, Any] | None:
-    """Return the next message, None when the worker is gone; raises ValueError for what is none."""
-    try:
-        line = await reader.readline()
-    except ConnectionError:
-        return None
-    # A worker that was killed may have said half of it.
-    if not line.endswith(b"\n"):
-        return None
-    message = json.loads(line)
-    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-        raise ValueError("a message is an object with a type")  # noqa: TRY004 - of a peer's data, not of ours
-    return message
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    # The package is found by its place, whatever the working directory and whether or not it is installed.
-    return kept | _LEAN | {"PYTHONPATH": str(Path(__file__).parent.parent.parent)}

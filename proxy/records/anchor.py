@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from proxy.records.chain_id import chain_in
 from proxy.records.checkpoint_key import Checkpoint, vouches
 from proxy.records.flaw import Fault, Flaw, Severity
 
@@ -32,6 +33,7 @@ def checkpoint_in(record: dict[str, Any]) -> tuple[Checkpoint, str, str]:
         sequence=sequence if isinstance(sequence, int) else 0,
         hash=str(signed.get("hash", "")),
         time=str(record.get("time", "")),
+        chain=chain_in(record.get("chain")),
     )
     return claim, str(signed.get("public_key", "")), str(signed.get("signature", ""))
 

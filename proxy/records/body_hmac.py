@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
-from proxy.records.own_file import read_key
+from proxy.private_file import read_key
 
 _FEWEST_BYTES: Final = 16
 

@@ -36,11 +36,14 @@ class _Gap:
 class ChainCheck:
     """Takes the links of one instance in the order in which they stand; *tell* hears of each flaw once.
 
-    `tombstones` say what was pruned; they are looked at in the end, since they come after what they speak of.
+    `tombstones` say what was pruned; they are looked at in the end, since they come after what they speak of. Those
+    that nobody has signed who may are `refused`. `breaks` counts the places where the chain does not go on.
     """
 
     def __init__(self, tell: Tell) -> None:
         self.tombstones: list[Tombstone] = []
+        self.refused: list[Tombstone] = []
+        self.breaks = 0
         self.records = 0
         self.first = 0
         self.last = 0
@@ -117,8 +120,15 @@ class ChainCheck:
                     if gap.before_start:
                         what += ", up to a start: removed, or this sink was not configured then and other copies have "
                         what += "it" if first == last else "them"
+                    what += self.pruned_by_nobody(first, last)
                     self._tell(Fault.MISSING, Severity.ERROR, gap.place, first, what)
         self._gaps.clear()
+
+    def pruned_by_nobody(self, first: int, last: int) -> str:
+        """Return what to add on missing records *first* to *last* where a tombstone names them that does not count."""
+        if cover([*self.tombstones, *self.refused], first, last, hash_=""):
+            return "; a record says that they were pruned, but no key of that chain, or that is trusted, signed it"
+        return ""
 
     def _missing(self, gap: _Gap) -> Iterator[tuple[int, int]]:
         """Yield first and last number of each stretch of *gap* that never came."""
@@ -142,6 +152,7 @@ class ChainCheck:
             self._replaced(1, place)
 
     def _jump(self, link: Link, place: Place) -> None:
+        self.breaks += 1
         if link.sequence - self.last > _LARGEST_GAP:
             what = f"record {link.sequence} comes where {self.last + 1} is due"
             self._tell(Fault.MISSING, Severity.ERROR, place, self.last + 1, what)
@@ -160,11 +171,13 @@ class ChainCheck:
             self._tell(Fault.REORDERED, Severity.ERROR, place, sequence, what)
             return False
         if kept == _ABSENT:
+            self.breaks += 1
             self._fill(link, place)
             return True
         if kept == _UNSURE or kept == bytes.fromhex(link.hash)[:_KEPT]:
             self._repeated(sequence, place)
             return False
+        self.breaks += 1
         if link.previous_hash == GENESIS:
             what = f"the chain begins anew after record {self.last}: was the data directory removed?"
             self._tell(Fault.BEGUN_ANEW, Severity.ERROR, place, sequence, what)
@@ -227,10 +240,12 @@ class ChainCheck:
             self._repeat = _NO_RUN
 
     def _changed(self, sequence: int, place: Place) -> None:
+        self.breaks += 1
         what = f"record {sequence} was changed: its bytes don't give its hash"
         self._tell(Fault.CHANGED, Severity.ERROR, place, sequence, what)
 
     def _replaced(self, sequence: int, place: Place) -> None:
+        self.breaks += 1
         before = f"record {sequence - 1}" if sequence > 1 else "the beginning"
         what = f"record {sequence} does not follow {before}: one of the two was replaced"
         self._tell(Fault.REPLACED, Severity.ERROR, place, sequence, what)

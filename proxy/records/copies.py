@@ -8,19 +8,26 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from proxy.records.chain import link_of
+from proxy.records.months import Month
+from proxy.records.searched import COLUMNS, SealCheck, damage, differences, row_of, same_id
 from proxy.records.segment import SUFFIX, segment_path, segments
-from proxy.records.sinks.sqlite_file import month_files, open_for_reading
+from proxy.records.sinks.sqlite_file import month_files, named_month, open_for_reading
 from proxy.records.stream import MARK, NAME
 
 _SQLITE = b"SQLite format 3\0"
 
 
 class Line(NamedTuple):
-    """One line of a copy, without line feed, and its place; not *whole*: the last one of a file, without its end."""
+    """One line of a copy, without line feed, and its place; not *whole*: the last one of a file, without its end.
+
+    *differs* says how what it is searched by differs from what it says. An empty *text* is no line: *differs* is of the
+    whole copy then.
+    """
 
     text: bytes
     place: str
     whole: bool = True
+    differs: str = ""
 
 
 class CopyUnreadable(Exception):
@@ -28,7 +35,7 @@ class CopyUnreadable(Exception):
 
 
 def lines_of(paths: Iterable[Path]) -> Iterator[Line]:
-    """Yield the lines of all *paths*: a file of JSON lines, an SQLite file, or the directory of a stream.
+    """Yield the lines of all *paths*: files of JSON lines, SQLite files, families of them, or a stream's directory.
 
     Rotated files may be named in any order: they are read in that of their first records. Raises CopyUnreadable.
     """
@@ -50,6 +57,14 @@ def database_lines(database: Path) -> Iterator[Line]:
     return heapq.merge(*files, key=_sequence)
 
 
+def is_family(path: Path) -> bool:
+    """Return whether *path* is what months have in common in their names, and there are some."""
+    try:
+        return any(month_files(path))
+    except OSError:
+        return False
+
+
 def record_in(lines: Iterable[Line], record_id: bytes) -> bytes | None:
     """Return the record with this id of 16 bytes among *lines*, None if there is none."""
     text = record_id.hex()
@@ -60,6 +75,8 @@ def record_in(lines: Iterable[Line], record_id: bytes) -> bytes | None:
 def _opened(path: Path) -> Iterator[Line]:
     if path.is_dir():
         return _stream(path)
+    if not path.exists() and is_family(path):
+        return database_lines(path)
     try:
         with path.open("rb") as file:
             head = file.read(len(_SQLITE))
@@ -120,12 +137,33 @@ def _rows(path: Path) -> Iterator[Line]:
     try:
         connection = open_for_reading(path)
         try:
-            for row, text in connection.execute("SELECT rowid, CAST(record AS BLOB) FROM records ORDER BY rowid"):
-                yield Line(text, f"{path.name} row {row}")
+            # One snapshot, so that what is sealed meanwhile is neither missed nor demanded.
+            connection.execute("BEGIN")
+            yield from _checked_rows(connection, path.name, named=named_month(path))
         finally:
             connection.close()
     except sqlite3.Error as error:
         raise CopyUnreadable(f"{path}: {error}") from None
+
+
+def _checked_rows(connection: sqlite3.Connection, name: str, *, named: Month | None) -> Iterator[Line]:
+    seals = SealCheck(connection)
+    faults: list[str] = []
+    strangers = 0
+    for row, record_id, *columns, text in connection.execute(
+        "SELECT rowid, id, kind, caller, status, sent_upstream, CAST(record AS BLOB) FROM records ORDER BY rowid"
+    ):
+        own, entries = row_of(text)
+        found = (record_id, *columns)
+        differs = differences(COLUMNS, found, (same_id(record_id, own), *own[1:5])) if found != own[:5] else ""
+        faults += seals.take(row, entries)
+        if named is not None and not named.first_id <= record_id < named.end_id:
+            strangers += 1
+        yield Line(text, f"{name} row {row}", differs=differs)
+    if strangers:
+        faults.append(f"{strangers} records are not of the month that the file is named after: was it renamed?")
+    for fault in [*faults, *seals.finish(), *damage(connection)]:
+        yield Line(b"", name, differs=fault)
 
 
 def _sequence(line: Line) -> int:

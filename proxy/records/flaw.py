@@ -39,6 +39,7 @@ class Fault(StrEnum):
     UNCLEAN = "unclean"  # no clean stop
     BEGINS_LATE = "begins_late"
     KEY = "key"  # another key than before, or than expected
+    SEARCHED = "searched"  # what a record is searched by is not what it says
     ANCHOR = "anchor"  # an anchor that can't be compared
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -13,12 +14,18 @@ from proxy.errors import LogUnavailable
 from proxy.records.mask import Mask
 from proxy.records.masking_key import masking_key
 from proxy.records.record import RecordBuilder, RecordContext, lost_records
+from proxy.records.watchdog import MOST_QUEUED_BYTES, Watchdog
 from proxy.records.writer import LARGEST_SEGMENT, JournalWriter, Waiter
 
 # Records are built on the loop, in batches that hold it up for some 0.3 ms. In the thread they would cost as much
 # plus the switches, and the loop would wait up to 5 ms to get the GIL back.
 BATCH_RECORDS: Final = 32
 BATCH_SECONDS: Final = 0.02
+# How long building records may hold up the loop at a time; 32 usual ones take 0.4 ms.
+STEP_SECONDS: Final = 0.001
+# What is in flight when the disk begins to hang still has its records; more of them, of requests that are refused
+# meanwhile, are counted only.
+MOST_WAITING_BYTES: Final = 2 * MOST_QUEUED_BYTES
 
 
 class Journal:
@@ -26,7 +33,8 @@ class Journal:
 
     *durable* False: the same journal, but nobody waits for the disk. *spool_bytes* bounds what all journals and the
     keeper's stream take together. `intend` and `finish` belong on the loop that `open` was awaited on. The keeper has
-    one too, for records that it builds itself; *reserve* is what such a small one takes on disk, in bytes.
+    one too, for records that it builds itself; *reserve* is what such a small one takes on disk, in bytes. No intent
+    waits for the disk when *exchange_timeout* seconds of its exchange are over.
     """
 
     def __init__(
@@ -40,6 +48,7 @@ class Journal:
         entropy: Entropy,
         spool_bytes: int,
         reserve: int = LARGEST_SEGMENT,
+        exchange_timeout: float = math.inf,
     ) -> None:
         self._data_directory = data_directory
         self._context = context
@@ -51,8 +60,9 @@ class Journal:
         self._flush_set = False
         self._intents: list[bytes] = []
         self._waiters: list[Waiter] = []
+        self._began: list[float] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._opened = asyncio.Event()
+        self._news = asyncio.Event()
         self._writer = JournalWriter(
             data_directory,
             worker=worker,
@@ -62,7 +72,10 @@ class Journal:
             prepare=self._prepare,
             loss=self._loss,
             settle=self._settle,
-            opened=lambda: self._on_loop(self._opened.set),
+            told=lambda: self._on_loop(self._news.set),
+        )
+        self._watchdog = Watchdog(
+            self._writer, exchange_timeout=exchange_timeout, clock=clock, refuse=_answer, hung=self._news.set
         )
 
     def __repr__(self) -> str:
@@ -72,19 +85,27 @@ class Journal:
         """Start, and return after the first try; if that fails the journal is not usable until a later one succeeds."""
         self._loop = asyncio.get_running_loop()
         self._writer.start()
-        await self._opened.wait()
+        self._watchdog.start()
+        while not (self._writer.opened or self._watchdog.is_hung):
+            self._news.clear()
+            await self._news.wait()
 
     def usable(self) -> bool:
         """Return whether intents can be written; if not, nothing may be sent, reads neither."""
-        return not self._writer.cause
+        return not (self._writer.cause or self._watchdog.trouble)
+
+    @property
+    def problem(self) -> str:
+        """Return why intents can't be written, "" if they can."""
+        return self._watchdog.trouble or self._writer.cause
 
     def intend(self, exchange: Account, attempt: Attempt) -> Waiter | None:
         """Return what ends once it is on disk that *attempt* is about to be sent; not durable: None at once.
 
         Either raises LogUnavailable, and then it may not be sent.
         """
-        if self._writer.cause or self._builder is None or self._loop is None:
-            raise _unavailable(self._writer.cause)
+        if self._writer.cause or self._watchdog.trouble or self._builder is None or self._loop is None:
+            raise _unavailable(self.problem)
         if not self._intents:
             # Behind everything that this turn of the loop still has to do, so that its intents wake the thread once.
             # To wake it, and to share the GIL with it, costs as much as the rest of an intent.
@@ -94,19 +115,25 @@ class Journal:
             return None
         waiter: Waiter = self._loop.create_future()
         self._waiters.append(waiter)
+        self._began.append(exchange.began)
         return waiter
 
     async def write(self, record: bytes) -> None:
         """Return once *record*, a whole line, is on disk; raises LogUnavailable if it can't be."""
-        if self._writer.cause:
-            raise _unavailable(self._writer.cause)
+        if self.problem:
+            raise _unavailable(self.problem)
         waiter = asyncio.get_running_loop().create_future()
         self._writer.put((record, (waiter,)))
+        self._watchdog.expect((waiter,), (self._clock.monotonic(),))
         await waiter
 
     def note(self, record: bytes) -> None:
         """Append *record*, a whole line, without waiting; kept in memory while the journal can't be written."""
+        if self._writer.queued > MOST_WAITING_BYTES:
+            self._writer.dropped += 1
+            return
         self._writer.put((record, ()))
+        self._watchdog.watch()
 
     def finish(self, exchange: Account) -> None:
         """Take the finished *exchange* into the next batch of records; never waits."""
@@ -119,14 +146,22 @@ class Journal:
             self._flush_set = True
             self._loop.call_later(BATCH_SECONDS, self._flush_late)
 
-    async def close(self) -> None:
-        """Write all that is finished, and end."""
+    async def close(self) -> bool:
+        """Write all that is finished, and end; False if the disk hangs, and what it has not taken is given up."""
         if self._loop is None:
-            return
-        self._flush()
+            return True
+        self._hand_over()
+        while self._finished:
+            self._flush()
         self._writer.put(None)
-        await asyncio.to_thread(self._writer.join)
-        self._writer.refuse_late()
+        self._watchdog.watch()
+        while not (self._writer.ended or self._watchdog.is_hung):
+            self._news.clear()
+            await self._news.wait()
+        if self._writer.ended:
+            self._writer.join()
+            self._writer.refuse_late()
+        return self._writer.ended
 
     def _flush_late(self) -> None:
         self._flush_set = False
@@ -138,25 +173,35 @@ class Journal:
         if self._intents:
             lines, self._intents = self._intents, []
             waiters, self._waiters = self._waiters, []
+            began, self._began = self._began, []
             self._writer.put((b"".join(lines), waiters))
+            self._watchdog.expect(waiters, began)
 
     def _flush(self) -> None:
         # A record must not come before the intent of its exchange.
         self._hand_over()
-        finished, self._finished = self._finished, []
         builder = self._builder
-        if builder is None:
-            self._writer.lost += len(finished)
+        if builder is None or self._writer.queued > MOST_WAITING_BYTES:
+            self._writer.dropped += len(self._finished)
+            self._finished = []
             return
         lines = []
-        for exchange in finished:
+        until = self._clock.monotonic() + STEP_SECONDS
+        for exchange in self._finished:
             try:
                 lines.append(builder.exchange(exchange))
             except (TypeError, ValueError, AttributeError, OverflowError) as error:
                 # One exchange that can't be told must not take the batch with it; that it is missing is told.
                 lines.append(self._loss(1, f"a record could not be built: {type(error).__name__}"))
+            if self._clock.monotonic() >= until:
+                break
+        del self._finished[: len(lines)]
+        if self._finished and not self._flush_set and self._loop is not None:
+            self._flush_set = True
+            self._loop.call_soon(self._flush_late)
         if lines:
             self._writer.put((b"".join(lines), ()))
+            self._watchdog.watch()
 
     def _prepare(self) -> None:
         if self._builder is None:
@@ -169,7 +214,11 @@ class Journal:
 
     def _settle(self, waiters: Sequence[Waiter], cause: str) -> None:
         """Wake the loop once for all *waiters*; called by the writer's thread."""
-        self._on_loop(_answer, waiters, cause)
+        self._on_loop(self._settled, waiters, cause)
+
+    def _settled(self, waiters: Sequence[Waiter], cause: str) -> None:
+        self._watchdog.settled += len(waiters)
+        _answer(waiters, cause)
 
     def _on_loop(self, call: Callable[..., None], *arguments: object) -> None:
         # A loop that is closed has nobody waiting.

@@ -1,6 +1,6 @@
 """What the records look like that the keeper itself has to tell: its life, configurations, tokens, operations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from proxy.clock import Clock, timestamp
@@ -25,6 +25,7 @@ class Operation:
     reason: str = ""
     values: tuple[tuple[str, str], ...] = ()
     pruned: tuple[Tombstone, ...] = ()
+    pruned_by: tuple[str, str] = ("", "")  # public key and signature, over `signed_bytes`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,11 @@ class KeeperRecords:
         """Return the instance's name."""
         return self._context.instance
 
+    @property
+    def chain(self) -> str:
+        """Return the id of the chain."""
+        return self._context.chain
+
     def lifecycle(self, event: str, *, now: float | None = None, **facts: Any) -> bytes:
         """Return the record that *event* (start, stop, checkpoint) happened at *now*, epoch seconds."""
         return self._line("lifecycle", {"event": event, **facts}, now=now)
@@ -64,9 +70,7 @@ class KeeperRecords:
 
         Every record from now on names its *digest*.
         """
-        self._context = RecordContext(
-            environment=self._context.environment, instance=self._context.instance, config_digest=digest
-        )
+        self._context = replace(self._context, config_digest=digest)
         return self._line("configuration", {"configuration": values})
 
     def minted(self, event: TokenMinted) -> bytes:
@@ -125,6 +129,9 @@ class KeeperRecords:
         }
         if operation.pruned:
             facts["pruned"] = [stone.as_dict() for stone in operation.pruned]
+            public_key, signature = operation.pruned_by
+            if signature:
+                facts["pruned_by"] = {"public_key": public_key, "signature": signature}
         return self._line("operation", facts)
 
     def _line(self, kind: str, facts: dict[str, Any], *, now: float | None = None) -> bytes:
@@ -138,6 +145,7 @@ class KeeperRecords:
                 "time": timestamp(now),
                 "environment": context.environment,
                 "instance": context.instance,
+                **({"chain": context.chain} if context.chain else {}),
                 **facts,
                 "config_digest": context.config_digest,
             }

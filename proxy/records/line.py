@@ -1,11 +1,14 @@
 """How a record becomes a line: compact JSON in UTF-8 whose first bytes tell kind and id without parsing."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
 Encoder = Callable[[Any], bytes]
 
+# In UTF-8, where the second byte of a longer character can't follow 0xC2.
+_CONTROLS: Final = re.compile(rb"\xc2[\x80-\x9f]|\x7f")
 INTENT: Final = b'{"kind":"intent","id":"'
 EXCHANGE: Final = b'{"kind":"exchange","id":"'
 _ID_LENGTH: Final = 36
@@ -29,6 +32,20 @@ def _encoder() -> Encoder:
 _encode = _encoder()
 
 
+def terminal_safe(text: bytes) -> bytes:
+    """Return JSON *text* with DEL and the C1 control characters (U+0080 to U+009F) escaped, as JSON does those of C0.
+
+    A terminal takes U+009B for the beginning of a command. They can stand in strings only.
+    """
+    if text.isascii() and b"\x7f" not in text:
+        return text
+    return _CONTROLS.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[bytes]) -> bytes:
+    return b"\\u00%02x" % found[0][-1]
+
+
 def quoted(value: Any) -> str:
     """Return *value* as JSON, to be set into a line."""
     return line(value)[:-1].decode()
@@ -37,10 +54,10 @@ def quoted(value: Any) -> str:
 def line(record: Any) -> bytes:
     """Return *record* as one line with its line feed; `kind` and `id` are to be its first members."""
     try:
-        return _encode(record) + b"\n"
+        return terminal_safe(_encode(record)) + b"\n"
     except (TypeError, UnicodeEncodeError):
         # Bytes of a target that are no UTF-8 travel as lone surrogates, which JSON in UTF-8 can't carry.
-        return _encode(_readable(record)) + b"\n"
+        return terminal_safe(_encode(_readable(record))) + b"\n"
 
 
 def _readable(value: Any) -> Any:

@@ -1,35 +1,86 @@
-"""The key that masked values are hashed with: this installation's own, made once, shared by workers and searches."""
+"""The key that masked values are hashed with: shared by workers and searches, and where it can be, by all instances.
 
-import contextlib
-import errno
+A data directory has a key of its own, made once. Instances that share a state have one derived from the key that seals
+it, so that a value masked by one of them is found from each. It lies in a file beside the own one, with all that was in
+use before it: workers read it there, which know nothing of the state, and so do searches.
+"""
+
+import hmac
+import os
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from proxy.entropy import Entropy
-from proxy.records.own_file import make_once
+from proxy.private_file import FileUnusable
+from proxy.records.own_file import make_once, read_own_file
+from proxy.records.segment import sync_directory
 
 KEY_FILE = "masking.key"
+SHARED_FILE = "masking-shared.key"
 _KEY_BYTES = 32
+_MOST_SHARED = 32
 
 
 def masking_key(data_directory: Path, *, entropy: Entropy) -> bytes:
-    """Return the masking key of *data_directory*, making the file (0600) if there is none; raises OSError."""
+    """Return the key to mask with in *data_directory*, making the file (0600) if there is none; raises OSError."""
+    shared = _shared(data_directory)
+    return shared[0] if shared else _own(data_directory, entropy=entropy)
+
+
+def read_masking_keys(data_directory: Path) -> list[bytes]:
+    """Return all keys that values may have been masked with, the newest first; raises OSError."""
+    keys = _shared(data_directory)
+    if (own := data_directory / KEY_FILE).exists():
+        keys.append(_read(own))
+    return list(dict.fromkeys(keys))
+
+
+def share_masking_key(data_directory: Path, secrets: Sequence[bytes], *, environment: str, entropy: Entropy) -> None:
+    """Let what is masked from now on be masked with a key made of the first of *secrets*; raises OSError.
+
+    Those of the others, and what was used before, are kept for searches. Without any, the own key is used again.
+    """
+    known = _shared(data_directory)
+    info = f"payproxy masking key 1\n{environment}".encode()
+    keys = [hmac.new(secret, info, sha256).digest() for secret in secrets]
+    if not keys and not known:
+        return
+    wanted = list(dict.fromkeys([*(keys or [_own(data_directory, entropy=entropy)]), *known]))[:_MOST_SHARED]
+    if wanted == known:
+        return
+    path = data_directory / SHARED_FILE
+    made = path.with_suffix(".new")
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(descriptor, b"".join(wanted))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    made.replace(path)
+    sync_directory(data_directory)
+
+
+def _own(data_directory: Path, *, entropy: Entropy) -> bytes:
     path = data_directory / KEY_FILE
-    with contextlib.suppress(FileNotFoundError):
-        return _read(path)
-    make_once(path, entropy.token_bytes(_KEY_BYTES), entropy=entropy)
+    if not path.exists():
+        make_once(path, entropy.token_bytes(_KEY_BYTES), entropy=entropy)
     return _read(path)
 
 
-def read_masking_key(data_directory: Path) -> bytes:
-    """Return the masking key of *data_directory*; raises OSError, FileNotFoundError if nothing was masked there yet."""
-    return _read(data_directory / KEY_FILE)
+def _shared(data_directory: Path) -> list[bytes]:
+    path = data_directory / SHARED_FILE
+    if not path.exists():
+        return []
+    data = read_own_file(path)
+    if not data or len(data) % _KEY_BYTES:
+        raise FileUnusable(path, f"does not hold keys of {_KEY_BYTES} bytes", "restore it, or remove it")
+    return [data[at : at + _KEY_BYTES] for at in range(0, len(data), _KEY_BYTES)]
 
 
 def _read(path: Path) -> bytes:
-    key = path.read_bytes()
+    key = read_own_file(path)
     if len(key) != _KEY_BYTES:
         # Another key would make all earlier masked values unfindable, so it is never replaced silently.
-        raise OSError(
-            errno.EINVAL, f"{path} does not hold {_KEY_BYTES} bytes; restore it, or remove it to have it made"
-        )
+        raise FileUnusable(path, f"does not hold {_KEY_BYTES} bytes", "restore it, or remove it to have it made")
     return key

@@ -1,14 +1,11 @@
-"""Key files of the installation's own: made once, whole, for their owner only, and read only if they are so."""
+"""Key files of the installation's own: made once, whole, for their owner only."""
 
 import contextlib
-import errno
 import os
-import stat
 from pathlib import Path
 
 from proxy.entropy import Entropy
-
-_MOST_BYTES = 4096
+from proxy.private_file import read_private_file
 
 
 def make_once(path: Path, content: bytes, *, entropy: Entropy) -> None:
@@ -21,6 +18,10 @@ def make_once(path: Path, content: bytes, *, entropy: Entropy) -> None:
     descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
+            # A command may be root's, also before the first start; the keeper whose directory it is, is not.
+            directory = path.parent.stat()
+            if os.geteuid() == 0 != directory.st_uid:
+                os.fchown(descriptor, directory.st_uid, directory.st_gid)
             os.write(descriptor, content)
             os.fsync(descriptor)
         finally:
@@ -31,19 +32,10 @@ def make_once(path: Path, content: bytes, *, entropy: Entropy) -> None:
         made.unlink()
 
 
-def read_key(path: Path, *, fewest: int) -> bytes:
-    """Return the key in *path* without a final line feed.
+def read_own_file(path: Path) -> bytes:
+    """Return what is in *path*, which lies in a data directory; raises FileUnusable, also if it is not private.
 
-    Raises OSError, also if others may read it or if it has less than *fewest* bytes, or more than 4096.
+    Commands may be root's: what belongs to the owner of the directory will do for them. `serve` refuses a directory of
+    another owner before it looks into it.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        key = os.read(descriptor, _MOST_BYTES + 1).removesuffix(b"\n")
-    finally:
-        os.close(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
-        raise PermissionError(errno.EPERM, "it must be a file that group and others can't read", str(path))
-    if not fewest <= len(key) <= _MOST_BYTES:
-        raise OSError(errno.EINVAL, f"it must hold {fewest} to {_MOST_BYTES} bytes", str(path))
-    return key
+    return read_private_file(path, owner=path.parent.stat().st_uid)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Protocol
 
 from proxy.records.mask import Mask
@@ -30,10 +30,19 @@ class StatusRange:
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """A *value* of an index header, masked like those in records; *name* as `header_word` has it."""
+    """A *value* of an index header, masked like those in records; *name* as `header_word` has it.
+
+    *others* are what it may be instead: masked with earlier keys, or those of other instances.
+    """
 
     name: str
     value: str
+    others: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Return all that it may be."""
+        return (self.value, *self.others)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +92,8 @@ class Query:
             isinstance(status, int) and "status" in record and self.status.low <= status <= self.status.high
         ):
             return False
-        index = record.get("index")
-        return not self.indexed or (isinstance(index, dict) and all(_has(index, one) for one in self.indexed))
+        kept = [index for index in (record.get("index"), record.get("answer_index")) if isinstance(index, dict)]
+        return all(any(_has(index, one) for index in kept) for one in self.indexed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +131,9 @@ class Archive(Protocol):
     async def stones(self, month: Month) -> tuple[int, list[Tombstone]]:
         """Return how many records there are of *month*, and which of each instance's chain."""
 
+    async def prunes(self, month: Month) -> list[bytes]:
+        """Return the records of *month* that say, signed, what was pruned before: they would go with it."""
+
     async def forget(self, month: Month, *, records: int) -> None:
         """Delete all there is of *month*, unless that is by now more than so many *records*."""
 
@@ -145,10 +157,12 @@ def header_word(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
 
 
-def indexed(name: str, value: str, mask: Mask | None) -> Indexed:
+def indexed(name: str, value: str, *masks: Mask | None) -> Indexed:
     """Return what finds records with the header *name* of *value*, cut and masked as `RecordBuilder` does it."""
     kept = value if len(value) <= LONGEST_TEXT else cut(value)
-    return Indexed(header_word(name), mask.index(kept) if mask is not None else kept)
+    masked = dict.fromkeys(mask.index(kept) for mask in masks if mask is not None) or {kept: None}
+    first, *others = masked
+    return Indexed(header_word(name), first, tuple(others))
 
 
 def parse_status(text: str) -> StatusRange:
@@ -158,26 +172,32 @@ def parse_status(text: str) -> StatusRange:
         raise ValueError("a status is written like 404 or 5xx")
     if found[1]:
         return StatusRange(int(found[1]) * 100, int(found[1]) * 100 + 99)
-    return StatusRange(int(found[2]), int(found[2]))
+    status = int(found[2])
+    if status and not 100 <= status <= 599:
+        raise ValueError("a status is 100 to 599, or 0 for none")
+    return StatusRange(status, status)
 
 
-def parse_time(text: str, *, now: float) -> float:
-    """Return the epoch seconds of *text*: how long ago (90s, 30m, 2h, 7d, 2w) or ISO 8601, in UTC if no zone is given.
+def parse_time(text: str, *, now: float, zone: tzinfo | None = UTC) -> float:
+    """Return the epoch seconds of *text*: how long ago (90s, 30m, 2h, 7d, 2w) or ISO 8601.
 
-    Raises ValueError.
+    A time without a zone is one of *zone*, None for that of this machine. Raises ValueError.
     """
     ago = _AGO.fullmatch(text)
     if ago is not None:
         return max(0.0, now - int(ago[1]) * _SECONDS[ago[2]])
     try:
         at = datetime.fromisoformat(text)
-        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
+        # Without a zone, timestamp() takes the machine's.
+        return (at if at.tzinfo is not None else at.replace(tzinfo=zone)).timestamp()
+    except (ValueError, OverflowError, OSError):
         raise ValueError("a time is written like 2h, 7d, 2026-11-24 or 2026-11-24T09:30:00Z") from None
 
 
 def _has(index: Mapping[str, Any], wanted: Indexed) -> bool:
     for name, value in index.items():
-        if header_word(name) == wanted.name and (value == wanted.value or wanted.value in str(value).split(", ")):
-            return True
+        if header_word(name) == wanted.name:
+            given = {value, *str(value).split(", ")}
+            if not given.isdisjoint(wanted.values):
+                return True
     return False

@@ -7,6 +7,7 @@ from proxy.account import Account, Attempt, Chosen, word
 from proxy.clock import timestamp
 from proxy.records.line import line, quoted
 from proxy.records.mask import Mask
+from proxy.records.mask_rules import MOST_STEPS, Steps
 
 # The format of intents and records: raised when a field changes its meaning or goes away, not when one is added.
 VERSION: Final = 1
@@ -15,17 +16,26 @@ VERSION: Final = 1
 # half in: 19 digits with three separators between any two are 73 characters.
 LONGEST_TEXT: Final = 2048
 MOST_QUERY_KEYS: Final = 64
+MOST_INDEX_VALUES: Final = 16
+_LONGEST_KEYS: Final = 1024  # of a query together
+# Of a request that no rule took a stranger may have sent any number.
+_LONGEST_UNSERVED: Final = 512
+_STEPS_UNSERVED: Final = 40
 _RUN_UP: Final = 128
 _RUN_CHARACTERS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz %+-_=."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordContext:
-    """What all records of a process share: environment, instance, and the digest of the configuration in force."""
+    """What all records of a process share: environment, instance, and the digest of the configuration in force.
+
+    *chain* is the id of the data directory whose chain they are in, "" for none.
+    """
 
     environment: str
     instance: str
     config_digest: str
+    chain: str = ""
 
 
 # Who asked, and from where, is the same for many exchanges, so that it is rendered once. Addresses, methods and paths
@@ -46,9 +56,13 @@ class RecordBuilder:
     def __init__(self, context: RecordContext, mask: Mask) -> None:
         self._context = context
         self._mask = mask
+        # What the strings of one record may cost together: whoever sends them, the loop is held up for less than 1 ms.
+        self._steps = Steps()
         self._second = -1
         self._prefix = ""
         self._place = f'"environment":{quoted(context.environment)},"instance":{quoted(context.instance)}'
+        if context.chain:
+            self._place += f',"chain":{quoted(context.chain)}'
         self._digest = f'"config_digest":{quoted(context.config_digest)}'
         self._plain_end = self._digest + "}\n"
         self._asked: dict[Asked, str] = {}
@@ -68,15 +82,22 @@ class RecordBuilder:
 
     def exchange(self, account: Account) -> bytes:
         """Return the record of a finished exchange as a line; times in milliseconds, sizes in bytes."""
+        known = self._known(account)
+        if account.cause:
+            self._steps.left = _STEPS_UNSERVED
         seconds = account.finished - account.began
         attempts = account.attempts
+        left = ""
+        if account.caller_left:
+            left = f'"caller_left_ms":{_milliseconds(account.left_at - account.began)},' if account.left_at else ""
         sends = self._send(attempts[0]) if len(attempts) == 1 else ",".join([self._send(each) for each in attempts])
         text = (
-            f'{{"kind":"exchange",{self._known(account)},'
+            f'{{"kind":"exchange",{known},'
             f'"attempts":[{sends}],"status":{account.status},"origin":"{account.origin}","code":"{account.code}",'
             f'"cause":{quoted(self._text(account.cause)) if account.cause else _EMPTY},'
             f'"sent_upstream":"{word(account.sent_upstream)}","replayed":{_TRUE if account.replayed else _FALSE},'
-            f'"note":"{account.note}","caller_left":{_TRUE if account.caller_left else _FALSE},'
+            f'"note":"{account.note}","caller_left":{_TRUE if account.caller_left else _FALSE},{left}'
+            f"{self._answer_index(account) if account.answer_index else ''}"
             f'"duration_ms":{_milliseconds(seconds)},"overhead_ms":{_milliseconds(seconds - account.waited)},'
             f'"request_bytes":{account.request_bytes},"response_bytes":{account.response_bytes},'
             f'"body_hmac":"{account.body_hmac}",{self._end(account)}'
@@ -105,6 +126,9 @@ class RecordBuilder:
         return account.rendered
 
     def _render(self, account: Account, chosen: Chosen) -> str:
+        served = bool(chosen.route)
+        self._steps.left = MOST_STEPS if served else _STEPS_UNSERVED
+        longest = LONGEST_TEXT if served else _LONGEST_UNSERVED
         key = (account.caller, account.caller_proof, account.client_address, account.method, chosen.route)
         asked = self._asked.get(key)
         if asked is None:
@@ -119,11 +143,12 @@ class RecordBuilder:
                     "why": chosen.why,
                 }
             )[1:-1]
-        query_keys = self._query_keys(account.query) if account.query else "[]"
+        path = self._path(account.path, longest)
+        index = self._values(account.index, longest) if account.index else "{}"
+        query_keys = self._query_keys(account.query, min(longest, _LONGEST_KEYS)) if account.query else "[]"
         return (
             f'"id":"{account.id}","version":{VERSION},"time":"{self._time(account.began_wall)}",{self._place},{asked},'
-            f'"path":{self._path(account.path)},"query_keys":{query_keys},{chosen.rendered},'
-            f'"index":{self._index(account) if account.index else "{}"}'
+            f'"path":{path},"query_keys":{query_keys},{chosen.rendered},"index":{index}'
         )
 
     def _end(self, account: Account) -> str:
@@ -138,7 +163,7 @@ class RecordBuilder:
             "caller": caller,
             "caller_proof": caller_proof,
             "client_address": client_address,
-            "method": self._text(method),
+            "method": self._text(method, _LONGEST_PATH),
             "route": route,
         }
         rendered = quoted(asked)[1:-1]
@@ -148,30 +173,50 @@ class RecordBuilder:
             self._asked[key] = rendered
         return rendered
 
-    def _path(self, path: str) -> str:
+    def _path(self, path: str, longest: int) -> str:
         rendered = self._paths.get(path)
         if rendered is None:
-            rendered = quoted(self._text(path))
-            if len(path) <= _LONGEST_PATH:
+            rendered = quoted(self._text(path, longest))
+            # A path that no rule took had fewer steps, and may be masked otherwise.
+            if len(path) <= _LONGEST_PATH and longest == LONGEST_TEXT:
                 if len(self._paths) >= _RENDERED:
                     self._paths.clear()
                 self._paths[path] = rendered
         return rendered
 
-    def _text(self, text: str) -> str:
-        return self._mask.text(text if len(text) <= LONGEST_TEXT else cut(text))
+    def _text(self, text: str, longest: int = LONGEST_TEXT) -> str:
+        return self._mask.text(text if len(text) <= longest else cut(text, longest), self._steps)
 
-    def _query_keys(self, query: str) -> str:
+    def _query_keys(self, query: str, room: int) -> str:
         """Return the names in *query*, which begins with a question mark; the values never enter a record."""
-        pairs = query[1:].split("&")[:MOST_QUERY_KEYS] if len(query) > 1 else []
-        return quoted([self._text(pair.partition("=")[0]) for pair in pairs])
+        names: list[str] = []
+        for pair in query[1:].split("&", MOST_QUERY_KEYS)[:MOST_QUERY_KEYS] if len(query) > 1 else []:
+            name = pair.partition("=")[0]
+            names.append(self._text(name, room))
+            room -= len(name)
+            if room <= 0 or self._steps.left < 0:
+                break
+        return quoted(names)
 
-    def _index(self, account: Account) -> str:
-        """Return the index headers' values by name, masked; a name given twice has both values (RFC 9110 5.3)."""
+    def _answer_index(self, account: Account) -> str:
+        """Return the member with the kept headers of the bank's answer; `sinks/row.py` knows where it stands."""
+        # Steps of its own: what a caller sent must not have the bank's ids masked as one.
+        self._steps.left = _STEPS_UNSERVED
+        return f'"answer_index":{self._values(account.answer_index, LONGEST_TEXT)},'
+
+    def _values(self, index: tuple[tuple[str, str], ...], room: int) -> str:
+        """Return the index headers' values by name, masked; a name given twice has both values (RFC 9110 5.3).
+
+        Those that find no *room* are cut off, as the end of a long one is.
+        """
         values: dict[str, str] = {}
-        for name, given in account.index:
-            value = self._mask.index(given if len(given) <= LONGEST_TEXT else cut(given))
+        for number, (name, given) in enumerate(index):
+            if room <= 0 or number >= MOST_INDEX_VALUES:
+                values[name] = f"{values[name]}, …" if name in values else "…"
+                break
+            value = self._mask.index(given if len(given) <= room else cut(given, room), self._steps)
             values[name] = f"{values[name]}, {value}" if name in values else value
+            room -= len(given)
         return quoted(values)
 
     def _time(self, seconds: float) -> str:
@@ -198,10 +243,10 @@ def _milliseconds(seconds: float) -> str:
     return f"{micro // 1000}.{_THREE_DIGITS[micro % 1000]}"
 
 
-def cut(text: str) -> str:
-    """Return the beginning of a *text* longer than LONGEST_TEXT, without a run of characters that the cut divides."""
-    safe = LONGEST_TEXT - _RUN_UP
-    return f"{text[:safe]}{text[safe:LONGEST_TEXT].rstrip(_RUN_CHARACTERS)}…"
+def cut(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Return the beginning of a *text* longer than *longest*, without a run of characters that the cut divides."""
+    safe = max(0, longest - _RUN_UP)
+    return f"{text[:safe]}{text[safe:longest].rstrip(_RUN_CHARACTERS)}…"
 
 
 def lost_records(context: RecordContext, *, id: str, now: float, count: int, cause: str) -> bytes:  # noqa: A002
@@ -214,6 +259,7 @@ def lost_records(context: RecordContext, *, id: str, now: float, count: int, cau
             "time": timestamp(now),
             "environment": context.environment,
             "instance": context.instance,
+            **({"chain": context.chain} if context.chain else {}),
             "event": "records_lost",
             "count": count,
             "cause": cause,

@@ -69,7 +69,9 @@ class Shipper:
         self._clock = clock
         self._observe = observe
         self._stream = Stream(data_directory / STREAM)
-        self._checkpoint = Checkpoint(data_directory / STREAM)
+        self._checkpoint = Checkpoint(
+            data_directory / STREAM, targets={sink.name: str(getattr(sink, "target", "")) for sink in sinks}
+        )
         self._merger = Merger(data_directory, self._stream, clock=clock, delivered=self._delivered, uncertain=uncertain)
         self._checkpoint_at = 0.0
         self._loaded = False

@@ -24,7 +24,13 @@ class SignedLandmarks:
     def checkpoint(self, sequence: int, hash_: str) -> bytes:
         """Return the signed claim that record *sequence* had *hash_* at this time."""
         now = self._clock.now()
-        claim = Checkpoint(instance=self._records.instance, sequence=sequence, hash=hash_, time=timestamp(now))
+        claim = Checkpoint(
+            instance=self._records.instance,
+            sequence=sequence,
+            hash=hash_,
+            time=timestamp(now),
+            chain=self._records.chain,
+        )
         signed = {
             "sequence": sequence,
             "hash": hash_,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from proxy.records.chain import GENESIS, chained
+from proxy.records.chain import GENESIS, chained, link_of
 from proxy.records.line import line
 from proxy.records.segment import segment_path, segments, sync_directory
 
@@ -207,8 +207,13 @@ class Stream:
                 self._path(number).unlink(missing_ok=True)
 
     def first(self) -> Position:
-        """Return the oldest place that is kept; its sequence number is not known and stands at the end's."""
-        return Position(min(self._numbers(), default=self.end.segment), 0, self.end.sequence)
+        """Return the oldest place that is kept; raises OSError."""
+        number = min(self._numbers(), default=self.end.segment)
+        start = Position(number, 0, 0)
+        end = self.end.offset if number == self.end.segment else None
+        link = link_of(self._data(start, end).partition(b"\n")[0]) if start < self.end else None
+        # The sequence is that of the record before; what can't be read is taken for nothing that is kept.
+        return Position(number, 0, link.sequence - 1 if link is not None else self.end.sequence)
 
     def _open_segment(self) -> None:
         path = self._path(self.end.segment)

@@ -5,31 +5,44 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.records.chain import link_of
+from proxy.records.chain_id import chain_in
+from proxy.records.checkpoint_key import is_signed
 from proxy.records.sinks.row import decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstone:
-    """Records *first* to *last* of *instance* were pruned; *hash* is that of the last of them, "" if not known."""
+    """Records *first* to *last* of *instance* were pruned; *hash* is that of the last of them, "" if not known.
+
+    *chain* is the id of the data directory that they came from, "" of records that do not say it.
+    """
 
     instance: str
     first: int
     last: int
     hash: str = ""
+    chain: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as the record has it."""
-        return {"instance": self.instance, "first": self.first, "last": self.last, "hash": self.hash}
+        chain = {"chain": self.chain} if self.chain else {}
+        return {"instance": self.instance, **chain, "first": self.first, "last": self.last, "hash": self.hash}
 
 
 def tombstones_of(lines: Iterable[bytes]) -> list[Tombstone]:
     """Return the tombstones for *lines*, the records that are about to be removed, in any order."""
-    places: dict[str, list[tuple[int, str]]] = {}
+    places: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for line in lines:
         link = link_of(line)
         if link is not None:
-            places.setdefault(_instance(line), []).append((link.sequence, link.hash))
-    return [stone for instance, found in places.items() for stone in _stretches(instance, sorted(found))]
+            places.setdefault(_whose(line), []).append((link.sequence, link.hash))
+    return [stone for whose, found in places.items() for stone in _stretches(*whose, sorted(found))]
+
+
+def signed_bytes(stones: Iterable[Tombstone]) -> bytes:
+    """Return what the signature of whoever pruned *stones* is over."""
+    rows = [f"{stone.chain}\n{stone.instance}\n{stone.first}\n{stone.last}\n{stone.hash}\n" for stone in stones]
+    return "".join(["payproxy pruned 1\n", *rows]).encode(errors="backslashreplace")
 
 
 def tombstones_in(record: dict[str, Any]) -> Iterator[Tombstone]:
@@ -40,7 +53,16 @@ def tombstones_in(record: dict[str, Any]) -> Iterator[Tombstone]:
             continue
         instance, first, last, hash_ = (stone.get(name) for name in ("instance", "first", "last", "hash"))
         if isinstance(instance, str) and isinstance(first, int) and isinstance(last, int) and isinstance(hash_, str):
-            yield Tombstone(instance=instance, first=first, last=last, hash=hash_)
+            chain = chain_in(stone.get("chain"))
+            yield Tombstone(instance=instance, chain=chain, first=first, last=last, hash=hash_)
+
+
+def signer_of(record: dict[str, Any], stones: Iterable[Tombstone]) -> str:
+    """Return the public key of whoever signed *stones* in their *record*, "" if nobody has."""
+    by = record.get("pruned_by")
+    by = by if isinstance(by, dict) else {}
+    key, signature = by.get("public_key"), by.get("signature")
+    return str(key) if key and is_signed(signed_bytes(stones), public_key=key, signature=signature) else ""
 
 
 def cover(stones: Sequence[Tombstone], first: int, last: int, *, hash_: str) -> bool:
@@ -62,19 +84,21 @@ def buried(stones: Iterable[Tombstone], *, instance: str, sequence: int, hash_: 
     )
 
 
-def _instance(line: bytes) -> str:
+def _whose(line: bytes) -> tuple[str, str]:
+    """Return instance and chain of the record *line*."""
     try:
-        return str(decode(line)["instance"])
-    except (ValueError, KeyError, TypeError):
-        return ""
+        record = decode(line)
+        return str(record["instance"]), chain_in(record.get("chain"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "", ""
 
 
-def _stretches(instance: str, places: list[tuple[int, str]]) -> Iterator[Tombstone]:
+def _stretches(instance: str, chain: str, places: list[tuple[int, str]]) -> Iterator[Tombstone]:
     first = previous = places[0][0]
     hash_ = places[0][1]
     for sequence, own in places[1:]:
         if sequence > previous + 1:
-            yield Tombstone(instance=instance, first=first, last=previous, hash=hash_)
+            yield Tombstone(instance=instance, chain=chain, first=first, last=previous, hash=hash_)
             first = sequence
         previous, hash_ = sequence, own
-    yield Tombstone(instance=instance, first=first, last=previous, hash=hash_)
+    yield Tombstone(instance=instance, chain=chain, first=first, last=previous, hash=hash_)

@@ -1,44 +1,19 @@
 """Checks records, as sinks keep them, against their chain, their checkpoints, and anchors kept elsewhere."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any
 
 from proxy.records.anchor import Anchor, checkpoint_in, object_in
 from proxy.records.chain import Link, link_of
-from proxy.records.chain_check import ChainCheck, Tell
+from proxy.records.chain_check import Tell
+from proxy.records.chain_id import chain_in
+from proxy.records.chains import Chains
 from proxy.records.checkpoint_key import Checkpoint, vouches
+from proxy.records.delivered import Delivered
 from proxy.records.flaw import Fault, Flaw, Place, Severity
-from proxy.records.tombstone import Tombstone, buried, tombstones_in
-
-
-@dataclass(slots=True, kw_only=True)
-class Instance:
-    """What is known of one instance's chain; `name` is the first of its `names`, `config_digest` its first signer's."""
-
-    name: str
-    check: ChainCheck
-    place: Place
-    names: dict[str, None] = field(default_factory=dict)
-    config_digest: str = ""
-    keys: dict[str, int] = field(default_factory=dict)
-    vouched: int = 0
-    stopped: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """How it ended: all *flaws* in the order in which they stand, the chains by instance, and what was pruned."""
-
-    flaws: tuple[Flaw, ...] = ()
-    instances: Mapping[str, Instance] = field(default_factory=dict)
-    tombstones: tuple[Tombstone, ...] = ()
-
-    @property
-    def holds(self) -> bool:
-        """Return whether there is no flaw but such as may have an innocent reason."""
-        return not any(flaw.severity is Severity.ERROR for flaw in self.flaws)
-
+from proxy.records.tombstone import Tombstone, buried, cover, signer_of, tombstones_in
+from proxy.records.trust import Trust
+from proxy.records.verdict import Instance, Signed, Verdict
 
 _NOTHING = Verdict()
 
@@ -46,28 +21,34 @@ _NOTHING = Verdict()
 class Verifier:
     """Takes lines in the order in which they stand, then gives its verdict.
 
-    *public_key* is the one that checkpoints must be signed with, "" for any; of a *running* instance no clean stop is
-    expected at the end. What was pruned is no flaw where a record says so. From a *database* nothing goes otherwise, as
-    it does from a file that is rotated. *stream* is what the keeper's stream was found to be: it may be ahead.
+    *trusted* are the public keys that checkpoints must be signed with, none for any; in a *shared* copy, those of other
+    instances may be signed with their own. *own_chain* is the id of this data directory. Of a *running* instance no
+    clean stop is expected at the end. What was pruned is no flaw where a signed record says so. From a *database*
+    nothing goes otherwise, as it does from a file that is rotated. *stream* is what the keeper's stream was found to
+    be: it may be ahead. *delivered* is what must be there.
     """
 
     def __init__(
         self,
         *,
-        public_key: str = "",
+        trusted: Iterable[str] = (),
+        shared: bool = False,
+        own_chain: str = "",
         anchors: Iterable[Anchor] = (),
         running: bool = False,
         database: bool = False,
         stream: Verdict = _NOTHING,
+        delivered: Delivered | None = None,
     ) -> None:
         self._running = running
         self._database = database
         self._stream = stream
-        self._public_key = public_key
+        self._delivered = delivered
+        self._trust = Trust(trusted, shared=shared, own_chain=own_chain)
+        self._shared = shared
         self._anchors = tuple(anchors)
-        self._tombstones = list(stream.tombstones)
-        self._instances: dict[str, Instance] = {}
-        self._named: dict[str, Instance] = {}
+        self._stones = dict(stream.stones)
+        self._chains = Chains(self._teller)
         self._flaws: list[tuple[int, Flaw]] = []
         self._lines = 0
 
@@ -80,18 +61,25 @@ class Verifier:
         place = Place(self._lines, where)
         link = link_of(line)
         record = object_in(line)
-        name = str(record.get("instance", ""))
-        instance = self._chain_of(link, name) if link is not None and record else None
+        name, chain = str(record.get("instance", "")), chain_in(record.get("chain"))
+        instance = self._chains.of(link, name, chain) if link is not None and record else None
         if link is None or not record or (instance is None and not link.intact):
             self._spoiled(place)
             return
-        instance = instance or self._begin(name)
+        instance = instance or self._begin(name, chain, place)
         instance.place = place
         began = bool(instance.check.records)
         if instance.check.take(link, place):
-            instance.names[name] = None
-            self._named[name] = instance
+            self._chains.note(instance, name, chain)
             self._read(instance, record, link, place, began=began)
+
+    def differs(self, line: bytes, where: str, how: str) -> None:
+        """Note that *line*, to be taken next, is not searched by what it says, or with no line the copy as a whole."""
+        link, record = link_of(line), object_in(line)
+        sequence = link.sequence if link is not None else 0
+        what = f"record {sequence} is searched by what it does not say: {how}" if line else how
+        place = Place(self._lines + 1, where)
+        self._teller(str(record.get("instance", "")))(Fault.SEARCHED, Severity.ERROR, place, sequence, what)
 
     def cut(self, where: str) -> None:
         """Note a last line that has no line feed: it was being written, or the file was cut."""
@@ -100,11 +88,16 @@ class Verifier:
 
     def finish(self) -> Verdict:
         """Return the verdict."""
-        for name, instance in self._instances.items():
+        for anchor in self._anchors:
+            if instance := self._chains.anchored(anchor.claim):
+                instance.declared.add(anchor.public_key)
+        self._trust.judge(self._chains.by_name.values(), teller=self._teller)
+        for name, instance in self._chains.by_name.items():
             check = instance.check
-            check.tombstones += [
-                stone for stone in self._tombstones if stone.instance in instance.names or check.borders(stone)
-            ]
+            for stone in self._stones:
+                if self._speaks_of(stone, instance):
+                    counts = self._stones[stone] & self._trust.may_prune(instance)
+                    (check.tombstones if counts else check.refused).append(stone)
             check.finish()
             if not (instance.stopped or self._running):
                 what = (
@@ -114,32 +107,25 @@ class Verifier:
                 self._teller(name)(Fault.UNCLEAN, Severity.WARNING, instance.place, check.last, what)
         for anchor in self._anchors:
             self._compare(anchor)
+        if self._delivered is None and self._shared and not any(one.own for one in self._chains.by_name.values()):
+            what = "no chain here is this data directory's, and whether there was one is not known"
+            self._teller("")(Fault.ANCHOR, Severity.WARNING, Place(self._lines + 2, "the keeper's positions"), 0, what)
+        if self._delivered is not None and not self._delivered.nothing:
+            self._compare_delivered(self._delivered)
         flaws = tuple(flaw for _, flaw in sorted(self._flaws, key=lambda pair: pair[0]))
-        return Verdict(flaws=flaws, instances=self._instances, tombstones=tuple(self._tombstones))
+        return Verdict(flaws=flaws, instances=self._chains.by_name, stones=self._stones)
 
-    def _chain_of(self, link: Link, name: str) -> Instance | None:
-        """Return the chain that *link* goes on, else the one of which a record by *name* was the last.
-
-        Hashes go before names: a host may come back under another name, and commands run on other hosts. But what the
-        named chain lacks must not be hidden by what stands behind it and begins as if it were a chain of its own.
-        """
-        named = self._named.get(name)
-        if named is not None and named.check.precedes(link):
-            return named
-        for instance in self._instances.values():
-            if instance.check.precedes(link) and (named is None or instance.check.first <= named.check.last):
-                return instance
-        return named
-
-    def _begin(self, name: str) -> Instance:
-        check = ChainCheck(self._teller(name))
-        instance = self._instances[name] = Instance(name=name, check=check, place=Place(0, ""))
+    def _begin(self, name: str, chain: str, place: Place) -> Instance:
+        instance, again = self._chains.begin(name, chain)
+        if again:
+            what = f"another chain under the name {name} begins here, that of another data directory"
+            self._teller(name)(Fault.BEGUN_ANEW, Severity.WARNING, place, 0, what)
         return instance
 
     def _spoiled(self, place: Place) -> None:
         """Take what says no place in a chain for the next record of the only chain here, if there is but one."""
-        if len(self._instances) == 1:
-            next(iter(self._instances.values())).check.spoiled(place)
+        if len(self._chains.by_name) == 1:
+            next(iter(self._chains.by_name.values())).check.spoiled(place)
         else:
             what = "this is no record, or one that was changed in its first or last bytes"
             self._teller("")(Fault.UNREADABLE, Severity.ERROR, place, 0, what)
@@ -152,6 +138,8 @@ class Verifier:
             return
         if event == "start":
             instance.check.started()
+            if isinstance(key := record.get("public_key"), str):
+                instance.declared.add(key)
         if event == "start" and began and not instance.stopped:
             what = (
                 f"the instance started before record {link.sequence} without a clean stop: it was killed, or what it "
@@ -159,7 +147,11 @@ class Verifier:
             )
             self._teller(instance.name)(Fault.UNCLEAN, Severity.WARNING, place, link.sequence, what)
         instance.stopped = event == "stop"
-        self._tombstones += tombstones_in(record)
+        stones = tuple(tombstones_in(record))
+        signer = signer_of(record, stones)
+        for stone in stones:
+            self._vouch(stone, signer)
+            instance.pending[stone] = instance.check.breaks
 
     def _check(self, instance: Instance, record: dict[str, Any], link: Link, place: Place) -> None:
         """Check a checkpoint: who signed it, and that it speaks of the record before it."""
@@ -173,37 +165,51 @@ class Verifier:
             what = f"record {link.sequence} is a checkpoint of another chain"
             self._teller(name)(Fault.FORGED, Severity.ERROR, place, link.sequence, what)
             return
-        if self._public_key and key != self._public_key:
-            what = f"record {link.sequence} is a checkpoint by the key {key}, which is not this proxy's"
-            self._teller(name)(Fault.KEY, Severity.ERROR, place, link.sequence, what)
-        elif key not in instance.keys and instance.keys:
-            what = f"from record {link.sequence} on, checkpoints are by another key, {key}"
-            self._teller(name)(Fault.KEY, Severity.WARNING, place, link.sequence, what)
-        instance.keys[key] = instance.keys.get(key, 0) + 1
+        signed = instance.keys.setdefault(key, Signed(place=place, sequence=link.sequence))
+        signed.checkpoints += 1
         instance.vouched = claim.sequence
         instance.config_digest = instance.config_digest or str(record.get("config_digest", ""))
+        for stone, breaks in instance.pending.items():
+            # A signature is over what stands before it without a gap: else a tombstone could cover its own insertion.
+            if breaks == instance.check.breaks:
+                self._vouch(stone, key)
+        instance.pending.clear()
+
+    def _vouch(self, stone: Tombstone, key: str) -> None:
+        self._stones[stone] = self._stones.get(stone, frozenset()) | ({key} if key else set())
+
+    @staticmethod
+    def _speaks_of(stone: Tombstone, instance: Instance) -> bool:
+        if stone.chain and instance.ids:
+            return stone.chain in instance.ids or instance.check.borders(stone)
+        return stone.instance in instance.names or instance.check.borders(stone)
 
     def _compare(self, anchor: Anchor) -> None:
         """Compare the chain with what it was when *anchor* was kept."""
         claim = anchor.claim
         place = Place(self._lines + 1, anchor.place)
-        instance = self._anchored(claim)
-        pruned = buried(self._tombstones, instance=claim.instance, sequence=claim.sequence, hash_=claim.hash)
+        instance = self._chains.anchored(claim)
+        may_prune = self._trust.may_prune(instance, anchor.public_key)
+        stones = [stone for stone, keys in self._stones.items() if keys & may_prune]
+        pruned = buried(stones, instance=claim.instance, sequence=claim.sequence, hash_=claim.hash)
 
         def tell(fault: Fault, severity: Severity, what: str) -> None:
             self._teller(claim.instance)(fault, severity, place, claim.sequence, what)
 
-        if instance is None and pruned:
+        last = instance.check.last if instance is not None else 0
+        # Who prunes a month has pruned all before it; of a chain that is still here, all that lacks must be covered.
+        gone = instance is None or cover(stones, last + 1, claim.sequence, hash_=claim.hash)
+        if claim.sequence > last and pruned and gone:
             tell(Fault.ANCHOR, Severity.WARNING, f"record {claim.sequence} was pruned, and was not compared")
             return
         if instance is None:
             tell(Fault.MISSING, Severity.ERROR, f"there were {claim.sequence} records at {claim.time}, none is here")
             return
         check = instance.check
-        if claim.sequence > check.last and self._stream_has(check.last + 1, claim):
-            what = f"records {check.last + 1} to {claim.sequence} have not come here yet: the stream still has them"
+        if claim.sequence > last and self._on_its_way(last + 1, claim):
+            what = f"records {last + 1} to {claim.sequence} have not come here yet: the stream still has them"
             tell(Fault.ANCHOR, Severity.WARNING, what)
-        elif claim.sequence > check.last:
+        elif claim.sequence > last:
             what = f"records {check.last + 1} to {claim.sequence} are missing: they were there at {claim.time}"
             tell(Fault.MISSING, Severity.ERROR, what)
         elif claim.sequence < check.first and self._database and not pruned and _same_sinks(anchor, instance):
@@ -222,17 +228,46 @@ class Verifier:
         if instance.keys and anchor.public_key not in instance.keys:
             tell(Fault.KEY, Severity.WARNING, f"the anchor is by another key, {anchor.public_key}")
 
-    def _anchored(self, claim: Checkpoint) -> Instance | None:
-        """Return the chain that has what *claim* claims, else the one of that name, else the only one."""
-        only = next(iter(self._instances.values())) if len(self._instances) == 1 else None
-        named = self._named.get(claim.instance, only)
-        for instance in (named, *self._instances.values()):
-            if instance is not None and instance.check.remembers(claim.sequence, claim.hash):
-                return instance
-        return named
+    def _compare_delivered(self, claim: Delivered) -> None:
+        """Compare the chain with what the keeper knows that this copy has got."""
+        instance = self._chains.delivered(claim, shared=self._shared)
+        name = instance.name if instance is not None else ""
+        place = Place(self._lines + 2, "the keeper's positions")
+        stones = [stone for stone, keys in self._stones.items() if keys & self._trust.may_prune(instance)]
 
-    def _stream_has(self, first: int, claim: Checkpoint) -> bool:
-        """Return whether the keeper's stream still has record *first* and all that follow up to what *claim* saw."""
+        def tell(fault: Fault, severity: Severity, what: str) -> None:
+            self._teller(name)(fault, severity, place, claim.last, what)
+
+        check = instance.check if instance is not None else None
+        if check is not None and check.last >= claim.last:
+            begin = claim.after + 1 if claim.after is not None else check.first
+            if claim.hash and check.remembers(claim.last, claim.hash) is False:
+                what = f"record {claim.last} is not the one that was written here: the log was written anew"
+                tell(Fault.REWRITTEN, Severity.ERROR, what)
+            elif self._database and check.first > begin and not cover(stones, begin, check.first - 1, hash_=""):
+                what = f"records {begin} to {check.first - 1} are missing: they were written here, and confirmed"
+                tell(Fault.MISSING, Severity.ERROR, f"{what}{check.pruned_by_nobody(begin, check.first - 1)}")
+            return
+        after = max(check.last if check is not None else 0, claim.after or 0)
+        if cover(stones, after + 1, claim.last, hash_=claim.hash):
+            return
+        if check is None and not self._database:
+            what = f"records up to {claim.last} were written here, none is here: where it was rotated, name all files"
+            tell(Fault.ANCHOR, Severity.WARNING, what)
+        elif check is None and claim.after is None:
+            what = f"none of the records up to {claim.last} is here; whether they were is not known"
+            tell(Fault.ANCHOR, Severity.WARNING, what)
+        else:
+            what = f"records {after + 1} to {claim.last} are missing: they were written here, and confirmed"
+            tell(Fault.MISSING, Severity.ERROR, what)
+
+    def _on_its_way(self, first: int, claim: Checkpoint) -> bool:
+        """Return whether record *first* and all that follow up to what *claim* saw are still to be delivered.
+
+        The keeper's stream has them then, but it keeps for a while also what was delivered.
+        """
+        if self._delivered is not None and self._delivered.last >= first:
+            return False
         checks = [instance.check for instance in self._stream.instances.values()]
         return any(check.first <= first and check.remembers(claim.sequence, claim.hash) for check in checks)
 

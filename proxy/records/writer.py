@@ -45,7 +45,8 @@ def reserve_of(spool_bytes: int, *, workers: int) -> int:
 class JournalWriter:
     """Owns segments and queue of one worker's journal; all but `put` and `join` runs in its thread.
 
-    *prepare* is what has to succeed before a segment is opened; *loss* makes a line of a count and a cause.
+    *prepare* is what has to succeed before a segment is opened; *loss* makes a line of a count and a cause; *told* is
+    called, in the thread, after `opened` or `ended` has become true.
     """
 
     def __init__(
@@ -59,10 +60,17 @@ class JournalWriter:
         prepare: Callable[[], None],
         loss: Callable[[int, str], bytes],
         settle: Settle,
-        opened: Callable[[], None],
+        told: Callable[[], None],
     ) -> None:
         self.cause = "the journal is not open"
         self.lost = 0
+        self.dropped = 0  # records that whoever puts them here gave up
+        self.turns = 0  # odd while the thread does something that a disk can hold up
+        self.opened = False
+        self.ended = False
+        self._put_bytes = 0
+        self._taken_bytes = 0
+        self._dropped_told = 0
         self._data_directory = data_directory
         self._directory = data_directory / JOURNALS
         self._worker = worker
@@ -72,7 +80,7 @@ class JournalWriter:
         self._prepare = prepare
         self._loss = loss
         self._settle = settle
-        self._opened = opened
+        self._told = told
         self._inbox: queue.SimpleQueue[Entry] = queue.SimpleQueue()
         self._writing = threading.Thread(target=self._run, name=f"journal {worker}", daemon=True)
         self._segment: Segment | None = None
@@ -90,11 +98,19 @@ class JournalWriter:
         return f"<JournalWriter {self._worker} {self.cause or self._segment!r}>"
 
     def start(self) -> None:
-        """Start the thread; it calls *opened* after its first try to open a segment, however that ended."""
+        """Start the thread; `opened` is true after its first try to open a segment, however that ended."""
+        self.turns = 1
         self._writing.start()
 
+    @property
+    def queued(self) -> int:
+        """Return how many bytes wait to be written."""
+        return self._put_bytes - self._taken_bytes
+
     def put(self, entry: Entry) -> None:
-        """Queue lines, from any thread."""
+        """Queue lines; on the loop."""
+        if entry is not None:
+            self._put_bytes += len(entry[0])
         self._inbox.put(entry)
 
     def join(self) -> None:
@@ -114,15 +130,22 @@ class JournalWriter:
             try:
                 self._probe()
             finally:
-                self._opened()
+                self.turns += 1
+                self.opened = True
+                self._told()
             self._write_until_told_to_end()
         finally:
             self.cause = "the journal is closed"
+            self.turns |= 1
             self._end()
+            self.turns += 1
+            self.ended = True
+            self._told()
 
     def _write_until_told_to_end(self) -> None:
         while True:
             entries = self._next()
+            self.turns += 1
             last = None in entries
             batch = [entry for entry in entries if entry is not None]
             if self.cause:
@@ -133,8 +156,11 @@ class JournalWriter:
                 self._commit(batch)
             if self._unsynced and self._clock.monotonic() >= self._sync_at:
                 self._sync_lazily()
+            for data, _ in batch:
+                self._taken_bytes += len(data)
             if last:
                 return
+            self.turns += 1
 
     def _next(self) -> list[Entry]:
         """Return all that is queued, waiting for the first as long as there is nothing else to do."""
@@ -152,12 +178,17 @@ class JournalWriter:
 
     def _commit(self, batch: list[Lines]) -> None:
         waiters = [waiter for _, waiting in batch for waiter in waiting]
+        lines = [data for data, _ in batch]
+        dropped = self.dropped
+        if dropped != self._dropped_told:
+            lines.append(self._loss(dropped - self._dropped_told, "the disk did not take them in time"))
         try:
-            self._append(b"".join([data for data, _ in batch]), sync=bool(waiters))
+            self._append(b"".join(lines), sync=bool(waiters))
         except OSError as error:
             self._break(error)
             self._hold(batch)
         else:
+            self._dropped_told = dropped
             if waiters:
                 self._settle(waiters, "")
                 self._courtesy.did(len(waiters), now=self._clock.monotonic())
@@ -229,8 +260,9 @@ class JournalWriter:
             self._take_lock()
             self._prepare()
             segment = self._open_segment()
-            lost = self.lost
-            data = b"".join(self._held) + (self._loss(lost, self.cause) if lost else b"")
+            lost, dropped = self.lost, self.dropped
+            missing = lost + dropped - self._dropped_told
+            data = b"".join(self._held) + (self._loss(missing, self.cause) if missing else b"")
             segment.append(data)
             segment.sync()
         except OSError as error:
@@ -244,6 +276,7 @@ class JournalWriter:
         self._held.clear()
         self._held_bytes = 0
         self.lost -= lost
+        self._dropped_told = dropped
         self._pause = FIRST_PAUSE_SECONDS
         self.cause = ""
 

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from proxy.secret import Secret
+from proxy.settings.extras import installation
 from proxy.settings.masked_url import MaskedUrl, UrlUnusable
 
 SQLITE = "sqlite:"
@@ -78,7 +79,7 @@ def database_of(url: DatabaseUrl, url_file: str, *, data_directory: Path) -> Dat
         return None
     if url.postgres:
         if not extra_installed():
-            raise UrlUnusable(_NO_EXTRA)
+            raise UrlUnusable(f"PostgreSQL needs what is not installed; {installation(EXTRA)}")
         return PostgresDatabase(url=Secret(url.reveal()))
     return SqliteDatabase(path=data_directory / url.reveal().removeprefix(SQLITE))
 
@@ -97,8 +98,6 @@ def trusts_the_network(url: DatabaseUrl) -> bool:
     local = all(host in {"", "localhost", "127.0.0.1", "::1"} or host.startswith("/") for host in named)
     return not local and not VERIFIED_MODES.intersection(parameters.get("sslmode", []))
 
-
-_NO_EXTRA = f"PostgreSQL needs what is not installed; run `pip install 'payproxy[{EXTRA}]'`"
 
 DatabaseText = Annotated[
     DatabaseUrl, PlainValidator(DatabaseUrl.of), PlainSerializer(str), WithJsonSchema({"type": "string"})

@@ -159,8 +159,19 @@ def _complaint(fault: ErrorDetails) -> Complaint:
         what, words, bound = _OUT_OF_BOUNDS[kind]
         fix = f"{words} {context[bound]}"
     elif kind in _WRONG_TYPE:
-        what, fix = _WRONG_TYPE[kind]
+        what, fix = _wrong_type(key, kind)
     return Complaint(key=key, what=what, fix=fix)
+
+
+def _wrong_type(key: Key, kind: str) -> tuple[str, str]:
+    if kind == "tuple_type" and key == ("routes",):
+        return (
+            "is one table, and rules are a list of them",
+            "write [[routes]], in two brackets, above each rule, and what it is called as its `name`",
+        )
+    if kind == "tuple_type" and key[-1] == "remint_on":
+        return "is not a list", 'write it like [{status = 403, body = "GCA-001"}]'
+    return _WRONG_TYPE[kind]
 
 
 def _suggestion(name: str, section: Key) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from proxy.settings.address import is_loopback, listen_address
+from proxy.settings.address import UnixAddress, is_loopback, listen_address
 from proxy.settings.draft import Draft
 from proxy.settings.fields import url_parts
 from proxy.settings.findings import Complaint, Key, Severity
@@ -43,25 +43,41 @@ def listeners(draft: Draft) -> Iterator[Complaint]:
             what="mutual TLS needs TLS",
             fix="set certificate_file and key_file too",
         )
+    yield from _any_host(draft, server)
     yield from _console(draft, admin)
     for section, values in (("server", server), ("admin", admin)):
         yield from _without_tls(section, values)
 
 
+def _any_host(draft: Draft, server: ServerSection) -> Iterator[Complaint]:
+    """Warn where a web page could call: by a name of its own that it lets mean this address (DNS rebinding).
+
+    Browsers send no Origin with a plain GET, and no Sec-Fetch-Site to http://, so that only the Host tells.
+    """
+    if server.hosts or ("server", "hosts") in draft.broken or isinstance(listen_address(server.listen), UnixAddress):
+        return
+    for name, caller in draft.settings.callers.items():
+        if caller.networks and not (caller.api_key_sha256 or caller.certificate_subject or caller.facade_client_id):
+            yield Complaint(
+                key=("server", "hosts"),
+                what=f'caller "{name}" is known by its network alone and any Host is accepted, so a web page that is '
+                "open there could read with the bank's token (DNS rebinding)",
+                fix='list the names by which callers reach it, like ["payproxy.corp"], or give the caller a key',
+                severity=Severity.WARNING,
+            )
+            return
+
+
 def _console(draft: Draft, admin: AdminSection) -> Iterator[Complaint]:
     if not admin.console or not admin.listen or listen_address(admin.listen).loopback:
         return
-    if not (admin.operators or ("admin", "operators") in {key[:2] for key in draft.broken}):
+    unread = ("admin", "operators") in {key[:2] for key in draft.broken}
+    if not (admin.operators or unread) or not admin.certificate_file:
+        # Operators and TLS alone would open nothing: there is no console to log in to yet.
         yield Complaint(
-            key=("admin", "operators"),
-            what="the console on a listener that other machines reach needs operators",
-            fix="add operators, or set console = false, or listen on 127.0.0.1",
-        )
-    if not admin.certificate_file:
-        yield Complaint(
-            key=("admin", "certificate_file"),
-            what="the console on a listener that other machines reach needs TLS",
-            fix="set certificate_file and key_file, or console = false, or listen on 127.0.0.1",
+            key=("admin", "console"),
+            what="a console that other machines reach would need operators and TLS, and there is none in this version",
+            fix="set console = false (health and metrics stay), or listen on 127.0.0.1",
         )
 
 

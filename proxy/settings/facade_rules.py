@@ -2,10 +2,15 @@
 
 from collections.abc import Iterator
 
+from proxy.settings.address import TcpAddress, listen_address
 from proxy.settings.draft import Draft
 from proxy.settings.fields import segments
 from proxy.settings.findings import Complaint
 from proxy.settings.rules import covers
+from proxy.settings.sections import ServerSection
+
+_EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - what is no address of ours
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def facade(draft: Draft) -> Iterator[Complaint]:
@@ -14,7 +19,9 @@ def facade(draft: Draft) -> Iterator[Complaint]:
     for path in sorted({path for path in paths if paths.count(path) > 1}):
         yield Complaint(key=("facade", "paths"), what=f"{path} is listed twice", fix="take one out")
     for path in dict.fromkeys(paths):
-        taker = next((route for route in draft.routes.values() if covers(route.path, path)), None)
+        # A rule for all paths means what nothing else takes, and the facade's own paths go first.
+        takers = (route for route in draft.routes.values() if segments(route.path) and covers(route.path, path))
+        taker = next(takers, None)
         if taker is not None and segments(path):
             yield Complaint(
                 key=("facade", "paths"),
@@ -22,6 +29,31 @@ def facade(draft: Draft) -> Iterator[Complaint]:
                 fix="choose a path that no rule takes, or make the rule narrower",
             )
     yield from _clients(draft)
+    yield from _own_url(draft)
+
+
+def own_hosts(server: ServerSection) -> tuple[str, ...]:
+    """Return the names and addresses by which we are called: server.hosts, else that of the listener, if it is one."""
+    if server.hosts:
+        return tuple(host.lower().strip("[]") for host in server.hosts)
+    address = listen_address(server.listen)
+    if not isinstance(address, TcpAddress) or address.host in _EVERY_ADDRESS:
+        return ()
+    return _LOOPBACK if address.loopback else (address.host.lower(),)
+
+
+def _own_url(draft: Draft) -> Iterator[Complaint]:
+    settings = draft.settings
+    unread = {("server",), ("server", "hosts"), ("server", "listen")} & draft.broken
+    if unread or not settings.facade.paths or settings.facade.accepted_assertion_audiences:
+        return
+    if any(one.assertion_certificate_files for one in settings.callers.values()) and not own_hosts(settings.server):
+        yield Complaint(
+            key=("server", "hosts"),
+            what="the facade has no URL of its own, so no audience of an assertion could be known as ours",
+            fix="list the names by which callers reach this proxy, or whole URLs in "
+            "facade.accepted_assertion_audiences",
+        )
 
 
 def _clients(draft: Draft) -> Iterator[Complaint]:

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from proxy.secret import Secret
 from proxy.settings.address import MAX_PORT, is_host, listen_address
+from proxy.settings.distinguished_name import canonical
 
 NAME_PATTERN = r"^[a-z][a-z0-9_-]*$"
 
@@ -19,6 +20,10 @@ NAME_PATTERN = r"^[a-z][a-z0-9_-]*$"
 _SEGMENT = re.compile(r"[A-Za-z0-9\-._~!$&'()+,=:@]+")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+# The string format of the Password Hashing Competition, as passlib and others write it.
+_SCRYPT = re.compile(
+    r"\$scrypt\$ln=[0-9]{1,2},r=[0-9]{1,3},p=[0-9]{1,3}\$[A-Za-z0-9+/.]{11,}={0,2}\$[A-Za-z0-9+/.]{21,}={0,2}"
+)
 _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 # What these methods ask for is never served (RFC 9110 9.3.6, 9.3.8).
@@ -113,10 +118,28 @@ def _base_url(text: str) -> str:
 
 
 def _egress_proxy(text: str) -> str:
-    if text:
-        parts = url_parts(_url(text))
-        if parts.scheme != "http" or parts.path:
-            raise unacceptable("the egress proxy is not http://HOST:PORT", "write it as http://proxy.example:3128")
+    if not text:
+        return text
+    scheme, there, authority = text.partition("://")
+    if not there:
+        raise unacceptable("the egress proxy has no scheme", f"write http:// before it, {_LIKE_A_PROXY}")
+    if scheme.lower() != "http":
+        raise unacceptable(
+            "the egress proxy is asked in plain HTTP (CONNECT); the TLS to the bank goes through it to the end",
+            f"write http:// as its scheme, {_LIKE_A_PROXY}",
+        )
+    if "@" in authority:
+        raise unacceptable(
+            "a proxy that wants a user and a password is not supported",
+            "have it admit this machine by its address, or name a proxy on this machine that adds the password; and "
+            "change the password if others have seen it here",
+        )
+    try:
+        path = url_parts(text).path
+    except ValueError as error:
+        raise unacceptable(f"the egress proxy {error}", f"write it {_LIKE_A_PROXY}") from None
+    if path:
+        raise unacceptable("the egress proxy has a path", f"write it {_LIKE_A_PROXY}")
     return text
 
 
@@ -166,6 +189,19 @@ def _path(text: str) -> str:
     return text
 
 
+def _subject(text: str) -> str:
+    if not text:
+        return text
+    try:
+        return canonical(text)
+    except ValueError as error:
+        raise unacceptable(
+            f"the subject {error if not isinstance(error, UnicodeDecodeError) else 'is not UTF-8'}",
+            r"write it like 'CN=erp,O=Acme\, Inc.,C=US' (RFC 4514), the most specific part first, a backslash before "
+            r'each of " + , ; < > \ in a value',
+        ) from None
+
+
 def _secret(value: Any) -> Secret:
     if isinstance(value, Secret):
         return value
@@ -174,14 +210,26 @@ def _secret(value: Any) -> Secret:
     return Secret(value)
 
 
+def _scrypt_hash(value: Any) -> Secret:
+    secret = _secret(value)
+    if not _SCRYPT.fullmatch(secret.reveal()):
+        raise unacceptable(
+            "is no scrypt hash but perhaps a password",
+            "write the hash like $scrypt$ln=15,r=8,p=1$SALT$HASH, and choose another password if this was one",
+        )
+    return secret
+
+
 def _masked(_: Secret) -> str:
     return "***"
 
 
+_LIKE_A_PROXY = "like http://proxy.example:3128"
 _IS_SEGMENTS = "is not made of whole segments of plain characters"
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Text = Annotated[str, _checked(str.isprintable, "has a line break or a control character", "write it on one line")]
+InstanceName = Annotated[Text, Field(max_length=253)]
 RequiredText = Annotated[Text, _checked(bool, "is empty", "write its value")]
 RouteName = Annotated[
     str,
@@ -189,6 +237,7 @@ RouteName = Annotated[
         _ROUTE_NAME.fullmatch, "the name has other characters than letters, digits, . _ and -", "choose a plain name"
     ),
 ]
+Subject = Annotated[Text, AfterValidator(_subject)]
 PathText = Annotated[str, FilePath(), AfterValidator(_path)]
 Url = Annotated[str, AfterValidator(_url)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
@@ -236,6 +285,9 @@ KeyHash = Annotated[
 ]
 SecretText = Annotated[
     Secret, PlainValidator(_secret), PlainSerializer(_masked), WithJsonSchema({"type": "string", "minLength": 1})
+]
+ScryptHash = Annotated[
+    Secret, PlainValidator(_scrypt_hash), PlainSerializer(_masked), WithJsonSchema({"type": "string", "minLength": 1})
 ]
 
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]

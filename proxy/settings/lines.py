@@ -44,9 +44,11 @@ class _Lines:
 
     def read(self) -> dict[Key, int]:
         self._skip(_BLANK)
+        line, counted = 1, 0
         while self._position < len(self._text):
             before = self._position
-            line = self._text.count("\n", 0, before) + 1
+            line += self._text.count("\n", counted, before)
+            counted = before
             if self._text.startswith("[", before):
                 self._header(line)
             else:

@@ -1,7 +1,5 @@
 """From sources to Settings, with everything that is wrong said at once."""
 
-import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,9 @@ from proxy.settings.draft import draft_of
 from proxy.settings.findings import Complaint, Finding, Key, Severity, in_order
 from proxy.settings.lines import key_lines
 from proxy.settings.masked_url import MaskedUrl
+from proxy.settings.placeholder import has_placeholder
 from proxy.settings.places import Places, places
+from proxy.settings.salvage import salvaged
 from proxy.settings.sections import Settings
 from proxy.settings.sources import (
     FILE_NAME,
@@ -28,14 +28,8 @@ from proxy.settings.sources import (
     secrets_layer,
     with_absolute_paths,
 )
+from proxy.settings.toml_bounds import MAX_FILE_BYTES, TomlUnusable, parse_toml
 from proxy.settings.values import masked
-
-# Thousands of rules fit; a larger file is something else, like a log.
-MAX_FILE_BYTES = 4 * 1024 * 1024
-
-PLACEHOLDER = "..."
-
-_LOCATION = re.compile(r"\s*\(at (?:line (?P<line>\d+), column \d+|end of document)\)$")
 
 _CHECKS = (
     rules.references,
@@ -81,10 +75,12 @@ def load(
     cwd: Path,
     flags: Mapping[str, str] | None = None,
     secrets_directory: Path = SECRETS_DIRECTORY,
+    salvage: bool = False,
 ) -> Loaded:
     """Return the configuration in *path* (else where `find_file` looks for it) with what the other sources say.
 
-    *flags* maps dotted keys to the texts of the command line. Nothing is raised for what a user can get wrong.
+    *flags* maps dotted keys to the texts of the command line. Nothing is raised for what a user can get wrong. To
+    *salvage* is to make a draft also of a file that is no TOML, of the lines that are.
     """
     found = find_file(path, environ=environ, cwd=cwd)
     file = str(found or FILE_NAME)
@@ -101,6 +97,9 @@ def load(
         here = Places(file=file)
         findings += [here.finding(complaint)] if complaint is not None else []
         findings += [syntax] if syntax is not None else []
+        if salvage:
+            read = salvaged(text)
+            return _understood(read, layers, findings, environ=environ, file=file, path=absolute, lines={})
         return Loaded(settings=None, findings=in_order(findings), sources={}, path=absolute, draft=None, places=here)
     return _understood(values, layers, findings, environ=environ, file=file, path=absolute, lines=key_lines(text))
 
@@ -125,7 +124,7 @@ def _understood(
     placeholders = [
         Complaint(key=key, what="a placeholder was left in", fix="write the value that belongs here")
         for key, value in leaves(merged)
-        if _has_placeholder(value)
+        if has_placeholder(key, value)
     ]
     held = [one.key for one in placeholders]
     complaints = [one for one in complaints if not any(one.key[: len(key)] == key for key in held)]
@@ -178,23 +177,15 @@ def _read(path: Path) -> tuple[str, Complaint | None]:
 
 def _parse(text: str, *, file: str) -> tuple[dict[str, Any], Finding | None]:
     try:
-        return tomllib.loads(text), None
-    except tomllib.TOMLDecodeError as error:
-        message = str(error)
-    except RecursionError:
-        message = "Values are nested too deeply"
-    location = _LOCATION.search(message)
-    line = text.count("\n") + 1
-    if location is not None:
-        message = message[: location.start()]
-        line = int(location["line"]) if location["line"] else line
-    # tomllib quotes single characters and names of keys, never values.
+        return parse_toml(text), None
+    except TomlUnusable as error:
+        what, line = str(error), error.line
     return {}, Finding(
         severity=Severity.ERROR,
         file=file,
         line=line,
         key="",
-        what=f"not TOML: {message[:1].lower()}{message[1:]}",
+        what=f"not TOML: {what}",
         fix="correct the line, or the one before it",
     )
 
@@ -208,14 +199,6 @@ def _placed(where: str, complaint: Complaint) -> Finding:
         what=complaint.what,
         fix=complaint.fix,
     )
-
-
-def _has_placeholder(value: Any) -> bool:
-    if isinstance(value, list):
-        return any(_has_placeholder(one) for one in value)
-    if isinstance(value, dict):
-        return any(_has_placeholder(one) for one in value.values())
-    return isinstance(value, str) and PLACEHOLDER in value
 
 
 def _secrets_in_file(values: Mapping[str, Any]) -> Iterable[Complaint]:

@@ -1,11 +1,10 @@
 """URLs that may hold a password: what is shown of them has none, and a file with one is private."""
 
-import os
 import re
-import stat
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from proxy.private_file import FileUnusable, read_private_file
 from proxy.settings.fields import unacceptable
 
 MAX_URL_FILE_BYTES = 8192
@@ -83,19 +82,9 @@ class MaskedUrl(str):
 def read_url_file(path: Path) -> str:
     """Return the text that the file *path* holds; raises UrlUnusable, also if others than its owner may read it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise UrlUnusable("is not a regular file; name the file itself")
-            if status.st_mode & 0o077:
-                raise UrlUnusable(f"group or others may read it; run `chmod 600 {path}`")
-            data = file.read(MAX_URL_FILE_BYTES + 1)
-    except OSError as error:
-        reason = (error.strerror or "error").lower()
-        raise UrlUnusable(f"can't be read: {reason}; correct its path, owner or mode") from None
-    if len(data) > MAX_URL_FILE_BYTES:
-        raise UrlUnusable("is too long for a URL; write the URL alone into it")
+        data = read_private_file(path, most=MAX_URL_FILE_BYTES)
+    except FileUnusable as error:
+        raise UrlUnusable(error.strerror) from None
     try:
         text = data.decode().strip()
     except UnicodeDecodeError:

@@ -6,6 +6,7 @@ from proxy.settings.draft import Draft
 from proxy.settings.findings import Complaint, Key, did_you_mean
 from proxy.settings.methods import SAFE_METHODS
 from proxy.settings.migration import MigrationSection, SideSection
+from proxy.settings.placeholder import is_placeholder
 from proxy.settings.rules import unknown_names
 from proxy.settings.sections import RouteSection
 
@@ -63,7 +64,7 @@ def _routes(draft: Draft, key: Key, migration: MigrationSection, taken: dict[str
         yield Complaint(key=(*key, "routes"), what="it names no rule", fix="list the names of the rules that move")
     known = {route.name: route for route in draft.routes.values()}
     for name in migration.routes:
-        if name not in draft.route_names and "..." not in name:
+        if name not in draft.route_names and not is_placeholder(name):
             fix = did_you_mean(name, draft.route_names)
             yield Complaint(key=(*key, "routes"), what=f'no rule is called "{name}"', fix=fix)
         if name in taken:
@@ -89,7 +90,7 @@ def _own(draft: Draft, key: Key, migration: MigrationSection, route: RouteSectio
     if own in sides.values():
         return
     every = (own, *sides.values())
-    if any(one[0] not in draft.settings.credentials or any("..." in part for part in one) for one in every):
+    if any(one[0] not in draft.settings.credentials or any(map(is_placeholder, one)) for one in every):
         return  # it has a finding of its own
     word, near = min(sides.items(), key=lambda one: [mine != theirs for mine, theirs in zip(own, one[1], strict=True)])
     differing = [

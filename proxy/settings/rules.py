@@ -1,13 +1,14 @@
 """What the sections must be to each other: references, rules that can be reached, callers that can be told apart."""
 
 from collections.abc import Iterable, Iterator
-from itertools import combinations
 
 from proxy.settings.credential import CredentialSection
 from proxy.settings.database import EXTRA, DatabaseUrl, extra_installed, trusts_the_network
 from proxy.settings.draft import Draft
+from proxy.settings.extras import installation
 from proxy.settings.fields import segments
 from proxy.settings.findings import Complaint, Key, Severity, did_you_mean
+from proxy.settings.placeholder import is_placeholder
 from proxy.settings.sections import CallerSection, RouteSection
 
 _NOUNS = {"upstreams": "upstream", "credentials": "credential", "callers": "caller"}
@@ -29,7 +30,7 @@ def unknown_names(draft: Draft, section: str, names: Iterable[str], key: Key) ->
         return
     known = draft.names(section)
     for name in names:
-        if name not in known and "..." not in name:
+        if name not in known and not is_placeholder(name):
             yield Complaint(key=key, what=f'no {_NOUNS[section]} is called "{name}"', fix=did_you_mean(name, known))
 
 
@@ -94,19 +95,28 @@ def callers(draft: Draft) -> Iterator[Complaint]:
                 what="no caller can prove a subject without mutual TLS",
                 fix="set certificate_file, key_file and client_ca_file in [server]",
             )
-    for (one_name, one), (other_name, other) in combinations(named.items(), 2):
-        if {value.lower() for value in one.api_key_sha256} & {value.lower() for value in other.api_key_sha256}:
+    # By proof, not by pair: thousands of callers take no minutes.
+    keys: dict[str, str] = {}
+    proofs: dict[tuple[str, str], str] = {}
+    for name, caller in named.items():
+        hashes = {value.lower() for value in caller.api_key_sha256}
+        proved = _proofs(caller)
+        if same := {keys[value] for value in hashes if value in keys}:
             yield Complaint(
-                key=("callers", other_name, "api_key_sha256"),
-                what=f'caller "{one_name}" has the same key',
+                key=("callers", name, "api_key_sha256"),
+                what=f'caller "{min(same)}" has the same key',
                 fix="make a key for each caller with `payproxy callers new NAME`",
             )
-        elif _same_proofs(one, other):
+        elif same := {proofs[proof] for proof in proved if proof in proofs}:
             yield Complaint(
-                key=("callers", other_name, "networks" if other.networks else "certificate_subject"),
-                what=f'nothing tells this caller from caller "{one_name}"',
+                key=("callers", name, "networks" if caller.networks else "certificate_subject"),
+                what=f'nothing tells this caller from caller "{min(same)}"',
                 fix="give them different networks, or keys of their own",
             )
+        for value in hashes:
+            keys.setdefault(value, name)
+        for proof in proved:
+            proofs.setdefault(proof, name)
 
 
 def _keyed(caller: CallerSection) -> bool:
@@ -114,13 +124,12 @@ def _keyed(caller: CallerSection) -> bool:
     return bool(caller.api_key_sha256 or caller.facade_client_id)
 
 
-def _same_proofs(one: CallerSection, other: CallerSection) -> bool:
-    """Return whether a request can match both equally well; two callers with different keys can't be mixed up."""
-    if _keyed(one) or _keyed(other) or one.certificate_subject != other.certificate_subject:
-        return False
-    if not one.networks and not other.networks:
-        return bool(one.certificate_subject)
-    return bool(set(one.networks) & set(other.networks))
+def _proofs(caller: CallerSection) -> list[tuple[str, str]]:
+    """Return what a caller without a key proves itself by; a request with one of them matches all who have it."""
+    subject = caller.certificate_subject
+    if _keyed(caller) or not (caller.networks or subject):
+        return []
+    return [(network, subject) for network in caller.networks or ("",)]
 
 
 def credentials(draft: Draft) -> Iterator[Complaint]:
@@ -198,7 +207,7 @@ def database_server(key: Key, url: DatabaseUrl) -> Iterator[Complaint]:
         yield Complaint(
             key=key,
             what="PostgreSQL needs what is not installed",
-            fix=f"run `pip install 'payproxy[{EXTRA}]'`",
+            fix=installation(EXTRA),
         )
     if trusts_the_network(url):
         yield Complaint(

@@ -15,6 +15,7 @@ from proxy.settings.fields import (
     EgressProxy,
     HeaderNames,
     HostNames,
+    InstanceName,
     KeyHashes,
     Listen,
     Methods,
@@ -27,9 +28,10 @@ from proxy.settings.fields import (
     RequiredText,
     RouteName,
     RoutePath,
+    ScryptHash,
     Seconds,
-    SecretText,
     StripPrefix,
+    Subject,
     Text,
 )
 from proxy.settings.migration import MigrationSection
@@ -83,8 +85,9 @@ class AdminSection(Section):
     certificate_file: PathText = Field("", description="TLS certificate; with key_file")
     key_file: PathText = Field("", description="key of the TLS certificate, mode 0600")
     ready_requires: Names = Field((), description="credentials without which the instance shall not be ready")
-    operators: dict[RequiredText, SecretText] = Field(
-        {}, description="NAME = scrypt hash; needed for a console on a non-loopback listener and for actions in it"
+    operators: dict[RequiredText, ScryptHash] = Field(
+        {},
+        description="NAME = scrypt hash, no password; for a console on a non-loopback listener and for actions in it",
     )
 
 
@@ -142,7 +145,7 @@ class CallerSection(Section):
     api_key_sha256: KeyHashes = Field(
         (), description="SHA-256 of its key in hex; two values overlap while a key is replaced"
     )
-    certificate_subject: Text = Field("", description="subject of its client certificate")
+    certificate_subject: Subject = Field("", description="subject of its client certificate (RFC 4514): CN=erp,O=Acme")
     max_requests_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0, description="above: 429; 0 = unlimited"
     )
@@ -172,6 +175,9 @@ class RequestLogSection(Section):
         ("request-id", "requestId", "merchant-id", "merchantId", "Idempotency-Key"),
         description="request headers whose values are kept in records",
     )
+    index_answer_headers: HeaderNames = Field(
+        ("request-id", "Duplicate-Request"), description="headers of the bank's answer whose values are kept in records"
+    )
     body_hmac_key_file: PathText = Field(
         "", description="key, mode 0600, of an HMAC of the body in each record; `logs prove` compares a body with it"
     )
@@ -188,6 +194,7 @@ class Settings(BaseSettings):
     )
 
     environment: Environment = Field(description="mock, client-testing or production; shown on every page and record")
+    instance: InstanceName = Field("", description="name in records and shared stores; default: the host name")
     data_directory: PathText = Field(
         "payproxy-data", description="journal, state and own keys; default: $STATE_DIRECTORY, else beside the file"
     )

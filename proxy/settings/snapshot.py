@@ -129,17 +129,21 @@ class FacadeValues:
     """The token endpoint for callers that mint by themselves; *token_lifetime* in seconds.
 
     Without *signing_key_files* the key is facade.key in the data directory, which the keeper makes at its start.
+    *own_hosts* are lower-case names and addresses that mean us in an assertion's audience, at *own_port* (0: at any) or
+    the scheme's own.
     """
 
     paths: tuple[str, ...]
     token_lifetime: int
     signing_key_files: tuple[str, ...]
     accepted_assertion_audiences: tuple[str, ...]
+    own_hosts: tuple[str, ...] = ()
+    own_port: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestLogValues:
-    """What a worker must know of the request log; *index_headers* in the spelling of the configuration.
+    """What a worker must know of the request log; names of headers are in the spelling of the configuration.
 
     The key in *body_hmac_key_file* ("" for no HMAC) signs nothing for the bank, so a worker may read it.
     """
@@ -147,13 +151,17 @@ class RequestLogValues:
     durability: str
     intent_methods: tuple[str, ...]
     index_headers: tuple[str, ...]
+    index_answer_headers: tuple[str, ...] = ()
     body_hmac_key_file: str = ""
     spool_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All plain values of one configuration; *digest* names it (16 hex digits), *data_directory* is absolute."""
+    """All plain values of one configuration; *digest* names it (16 hex digits), *data_directory* is absolute.
+
+    *chain* is the id of the data directory, which records carry.
+    """
 
     environment: str
     instance: str
@@ -167,6 +175,7 @@ class Snapshot:
     request_log: RequestLogValues
     migrations: tuple[MigrationValues, ...] = ()
     facade: FacadeValues | None = None
+    chain: str = ""
 
 
 def callers_of(snapshot: Snapshot, migration: MigrationValues) -> set[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from proxy.private_file import read_file
 from proxy.secret import Secret
 from proxy.settings.findings import Complaint, Key, nearest
 from proxy.settings.shape import Kind, field_at, holds_paths, kind_of, names_in, text_kind, value_of
@@ -111,11 +112,9 @@ def secrets_layer(directories: Sequence[Path]) -> Layer:
 
 
 def read_secret(path: Path) -> str:
-    """Return the text of a secret's file without one trailing newline; raises OSError or ValueError."""
-    with path.open("rb") as file:
-        data = file.read(MAX_SECRET_FILE_BYTES + 1)
-    if len(data) > MAX_SECRET_FILE_BYTES:
-        raise ValueError("too large for a secret")
+    """Return the text of a file of a secrets directory without one trailing newline; raises OSError or ValueError."""
+    # Its mode is the platform's (Docker mounts 0444), and so is who else sees the directory.
+    data = read_file(path, most=MAX_SECRET_FILE_BYTES).data
     try:
         text = data.decode()
     except UnicodeDecodeError:

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import socket
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from proxy.settings.address import listen_address
-from proxy.settings.facade import FacadeSection
+from proxy.settings.facade_rules import own_hosts
 from proxy.settings.fields import url_parts
 from proxy.settings.migration import SideSection
 from proxy.settings.sections import Settings
@@ -25,7 +26,7 @@ from proxy.settings.snapshot import (
     UpstreamValues,
 )
 
-__all__ = ["digest", "listen_address", "masked", "snapshot_of"]
+__all__ = ["digest", "instance_name", "listen_address", "masked", "snapshot_of"]
 
 
 def masked(settings: Settings) -> dict[str, Any]:
@@ -42,8 +43,15 @@ def digest(settings: Settings) -> str:
 AssertionKeys = Mapping[str, tuple[tuple[str, int], ...]]
 
 
-def snapshot_of(settings: Settings, *, instance: str, assertion_keys: AssertionKeys = MappingProxyType({})) -> Snapshot:
-    """Return what a worker of *instance* gets to know of *settings*.
+def instance_name(settings: Settings) -> str:
+    """Return what this instance is called in records and shared stores."""
+    return settings.instance or socket.gethostname()
+
+
+def snapshot_of(
+    settings: Settings, *, instance: str, chain: str = "", assertion_keys: AssertionKeys = MappingProxyType({})
+) -> Snapshot:
+    """Return what a worker of *instance*, whose records are in *chain*, gets to know of *settings*.
 
     *assertion_keys* are the callers' RSA keys, modulus in hex and exponent, as read from their certificates.
     """
@@ -51,6 +59,7 @@ def snapshot_of(settings: Settings, *, instance: str, assertion_keys: AssertionK
     return Snapshot(
         environment=settings.environment,
         instance=instance,
+        chain=chain,
         digest=digest(settings),
         data_directory=settings.data_directory,
         server=ServerValues(
@@ -75,11 +84,12 @@ def snapshot_of(settings: Settings, *, instance: str, assertion_keys: AssertionK
             durability=log.durability,
             intent_methods=log.intent_methods,
             index_headers=log.index_headers,
+            index_answer_headers=log.index_answer_headers,
             body_hmac_key_file=log.body_hmac_key_file,
             spool_bytes=log.spool_bytes,
         ),
         migrations=_migrations(settings),
-        facade=_facade(settings.facade),
+        facade=_facade(settings),
     )
 
 
@@ -181,7 +191,8 @@ def _side(settings: Settings, side: SideSection) -> SideValues:
     )
 
 
-def _facade(facade: FacadeSection) -> FacadeValues | None:
+def _facade(settings: Settings) -> FacadeValues | None:
+    facade = settings.facade
     if not facade.paths:
         return None
     return FacadeValues(
@@ -189,4 +200,7 @@ def _facade(facade: FacadeSection) -> FacadeValues | None:
         token_lifetime=facade.token_lifetime,
         signing_key_files=facade.signing_key_files,
         accepted_assertion_audiences=facade.accepted_assertion_audiences,
+        own_hosts=own_hosts(settings.server),
+        # Behind a Unix socket stands something that has the usual ports.
+        own_port=getattr(listen_address(settings.server.listen), "port", 443),
     )

@@ -38,6 +38,9 @@ OVERHEAD_BOUNDS = tuple(_OVERHEADS)
 METHODS: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 OTHER: Final = "_OTHER"
 
+# What `replay_outcome` may return.
+REPLAY_OUTCOMES: Final = ("succeeded", "refused", "failed", "body_not_held", "no_newer_token", "prevented")
+
 Row = list[float]
 
 # An enum's member costs a call each time it is looked up in its class.

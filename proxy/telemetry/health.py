@@ -83,6 +83,9 @@ def _keys(status: Status) -> Check:
 def _workers(status: Status) -> Check:
     serving = sum(worker.state is WorkerState.SERVING for worker in status.workers)
     few = f"{serving} of {status.workers_wanted} workers serve"
+    silent = [str(worker.worker) for worker in status.workers if worker.state is WorkerState.UNRESPONSIVE]
+    if silent:
+        few += f"; worker {', '.join(silent)} is not heard, and is replaced if that lasts"
     if not serving:
         # A draining instance says so itself; that its workers leave is no second fault.
         return _verdict("workers", failed="" if status.draining else few)

@@ -20,6 +20,9 @@ from proxy.events import (
     StreamRecovered,
     TokenMinted,
     WorkerEnded,
+    WorkerHangs,
+    WorkerNotStarted,
+    WorkerRecovered,
     WorkerStarted,
 )
 
@@ -28,9 +31,12 @@ _SKEW_WORTH_SAYING_SECONDS = 5.0
 
 
 class EventLog:
-    """Writes events as lines to *write*."""
+    """Writes events as lines to *write*, each behind its time as *stamp* writes epoch seconds."""
 
-    def __init__(self, *, clock: Clock, write: Callable[[str], None]) -> None:
+    def __init__(
+        self, *, clock: Clock, write: Callable[[str], None], stamp: Callable[[float], str] = timestamp
+    ) -> None:
+        self._stamp = stamp
         self._clock = clock
         self._write = write
 
@@ -42,7 +48,7 @@ class EventLog:
 
     def say(self, text: str) -> None:
         """Write one line."""
-        self._write(f"{timestamp(self._clock.now())} {text}")
+        self._write(f"{self._stamp(self._clock.now())} {text}")
 
 
 def _text(event: Event) -> str:
@@ -59,11 +65,24 @@ def _text(event: Event) -> str:
             )
         case ClockSkewMeasured() if abs(event.seconds) > _SKEW_WORTH_SAYING_SECONDS:
             return f"clock: {event.credential}'s token endpoint is {event.seconds:+.0f} s from this machine's clock"
+        case _:
+            return _worker(event)
+
+
+def _worker(event: Event) -> str:
+    match event:
         case WorkerStarted():
             return f"worker {event.worker} started as process {event.pid}"
         case WorkerEnded():
             how = "ended" if event.expected else "died; what it had in flight is recorded as unknown"
             return f"worker {event.worker} (process {event.pid}) {how}, exit code {event.exit_code}"
+        case WorkerNotStarted():
+            return f"worker {event.worker} can't be started: {event.cause}; next try in {event.retry_in:.1f} s"
+        case WorkerHangs():
+            then = "killed, another takes its place" if event.killed else "it counts as not ready"
+            return f"worker {event.worker} (process {event.pid}) was not heard for {event.seconds:.0f} s: {then}"
+        case WorkerRecovered():
+            return f"worker {event.worker} (process {event.pid}) is heard again"
         case _:
             return _change(event)
 

@@ -1,23 +1,21 @@
 """The keeper's metrics: its own events, its status and what the workers counted, in a registry of their own."""
 
-import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import product
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, exposition
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
+from prometheus_client.core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from proxy.errors import ProxyError, Sent
 from proxy.events import ClockSkewMeasured, Event, MintFailed, TokenMinted
-from proxy.telemetry.counters import DURATION_BOUNDS, OTHER, OVERHEAD_BOUNDS, Row, rows
+from proxy.migration.row import OUTCOMES
+from proxy.migration.side import Side
+from proxy.telemetry.counters import DURATION_BOUNDS, OTHER, OVERHEAD_BOUNDS, REPLAY_OUTCOMES, Row, rows
+from proxy.telemetry.families import Key, counter, gauge, histogram
+from proxy.telemetry.gauges import gauges
 from proxy.telemetry.status import Status, WorkerStatus
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -26,7 +24,9 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 # Rows of one kind. Honest traffic needs methods x routes x statuses; what a worker gone wrong makes up ends in one row.
 MAX_ROWS = 10_000
 
-_Key = tuple[str, ...]
+_MINT_OUTCOMES = ("minted", "token_refused", "token_unavailable")
+# The codes of the facade's token endpoint are OAuth's (RFC 6749 5.2).
+_FACADE_CODES = ("invalid_client", "invalid_request", "unsupported_grant_type")
 
 
 class Metrics:
@@ -34,14 +34,14 @@ class Metrics:
 
     def __init__(self, *, status: Callable[[], Status]) -> None:
         self._status = status
-        self._server: dict[_Key, Row] = {}
-        self._client: dict[_Key, Row] = {}
-        self._overhead: dict[_Key, Row] = {}
-        self._exchanges: dict[_Key, Row] = {}
-        self._errors: dict[_Key, Row] = {}
-        self._replays: dict[_Key, Row] = {}
-        self._mints: dict[_Key, Row] = {}
-        self._migrated: dict[_Key, Row] = {}
+        self._server: dict[Key, Row] = {}
+        self._client: dict[Key, Row] = {}
+        self._overhead: dict[Key, Row] = {}
+        self._exchanges: dict[Key, Row] = {}
+        self._errors: dict[Key, Row] = {}
+        self._replays: dict[Key, Row] = {}
+        self._mints: dict[Key, Row] = {}
+        self._migrated: dict[Key, Row] = {}
         self._skews: dict[str, float] = {}
         self._processes = ProcessReader()
         self._registry = CollectorRegistry(auto_describe=False)
@@ -93,75 +93,78 @@ class Metrics:
 
     def _collect(self) -> Iterator[Metric]:
         status = self._status()
-        yield _histogram(
+        yield histogram(
             "http_server_request_duration_seconds",
             "Seconds from a request's head to the end of its answer, towards callers.",
             ("http_request_method", "http_route", "http_response_status_code"),
             self._server,
             DURATION_BOUNDS,
         )
-        yield _histogram(
+        yield histogram(
             "http_client_request_duration_seconds",
             "Seconds from the last byte of a request to the head of the bank's answer, per send.",
             ("server_address", "http_response_status_code"),
             self._client,
             DURATION_BOUNDS,
         )
-        yield _histogram(
+        yield histogram(
             "payproxy_overhead_seconds",
             "Seconds of an exchange that were neither the caller's nor the bank's.",
             ("http_route",),
             self._overhead,
             OVERHEAD_BOUNDS,
         )
-        yield _counter(
+        yield counter(
             "payproxy_exchanges",
             "Finished exchanges by whether the bank may have the request.",
             ("http_route", "sent_upstream"),
-            self._exchanges,
+            # What no rule took was never sent.
+            _zeros(status.routes, Sent) | _zeros([""], [Sent.NO]) | self._exchanges,
         )
-        yield _counter("payproxy_errors", "Answers made by the proxy itself, by code.", ("code",), self._errors)
-        yield _counter(
+        yield counter(
+            "payproxy_errors",
+            "Answers made by the proxy itself, by code.",
+            ("code",),
+            _zeros([*_codes(ProxyError), *(_FACADE_CODES if status.facade else ())]) | self._errors,
+        )
+        yield counter(
             "payproxy_replays",
             "Refused tokens by what came of them: succeeded, refused, failed; not sent again: body_not_held, "
             "no_newer_token, prevented.",
             ("credential", "outcome"),
-            self._replays,
+            _zeros(_credentials(status), REPLAY_OUTCOMES) | self._replays,
         )
         yield from self._tokens(status)
-        yield _counter(
+        yield counter(
             "payproxy_migration_requests",
             "What came of requests on migrated routes, by side: ok, client_error, forbidden, refused, failed, none.",
             ("migration", "side", "outcome"),
-            self._migrated,
+            _zeros([one.name for one in status.migrations], Side, sorted(OUTCOMES)) | self._migrated,
         )
-        yield from _gauges(status)
+        yield from gauges(status)
         yield from self._processes.read(status.workers)
 
     def _tokens(self, status: Status) -> Iterator[Metric]:
-        credentials = sorted({token.credential for token in status.tokens})
-        # A counter that begins at 0 lets rate() see its first step.
-        outcomes = ("minted", "token_refused", "token_unavailable")
-        zeros: dict[_Key, Row] = {(credential, outcome): [0.0] for credential in credentials for outcome in outcomes}
-        yield _counter(
+        credentials = _credentials(status)
+        yield counter(
             "payproxy_token_mint",
             "Calls of a token endpoint: minted, token_refused, token_unavailable.",
             ("credential", "outcome"),
-            zeros | self._mints,
+            _zeros(credentials, _MINT_OUTCOMES) | self._mints,
         )
-        expiries: dict[_Key, float] = {}
+        expiries: dict[Key, float] = {}
         for token in status.tokens:
             if token.expires:
                 # Two routes may ask for one audience with different scopes: the token that ends first counts.
                 key = (token.credential, token.audience)
                 expiries[key] = min(token.expires, expiries.get(key, token.expires))
-        yield _gauge(
+        yield gauge(
             "payproxy_token_expiry_timestamp_seconds",
             "When the access token in use ends, epoch seconds.",
             ("credential", "audience"),
             expiries.items(),
         )
-        yield _gauge(
+        yield gauge(
             "payproxy_clock_skew_seconds",
             "The token endpoint's clock minus ours.",
             ("credential",),
@@ -206,80 +209,20 @@ class _Scrape(Collector):
         return self._collect()
 
 
-def _gauges(status: Status) -> Iterator[Metric]:
-    ends: dict[_Key, float] = {}
-    for certificate in status.certificates:
-        # A file may hold several of one use, as a chain does: the one that ends first ends all.
-        key = (certificate.name, certificate.use)
-        ends[key] = min(certificate.expires, ends.get(key, certificate.expires))
-    yield _gauge(
-        "payproxy_certificate_expiry_timestamp_seconds",
-        "When a certificate in use ends, epoch seconds.",
-        ("name", "use"),
-        ends.items(),
-    )
-    yield _gauge(
-        "payproxy_journal_backlog_records",
-        "Records in the journal that a sink has not taken yet.",
-        (),
-        [((), status.journal_backlog)],
-    )
-    yield _counter(
-        "payproxy_log_dropped",
-        "Records that a sink never got.",
-        ("sink",),
-        {(sink,): [count] for sink, count in status.log_dropped},
-    )
-    yield _gauge(
-        "payproxy_migration_retry_pins",
-        "Retry pins that hold: requests whose outcome is not certain, which a retry follows to its side.",
-        ("migration",),
-        (((one.name,), float(one.retry_pins)) for one in status.migrations),
-    )
-    yield _gauge(
-        "payproxy_migration_weight_ratio",
-        "Share of a migration that is on the modern side, 0 to 1.",
-        ("migration",),
-        (((one.name,), one.weight / 100) for one in status.migrations),
-    )
-    yield _gauge(
-        "payproxy_config_last_reload_successful",
-        "1 if the configuration read last is in force, 0 if it was refused.",
-        (),
-        [((), 0 if status.reload_problem else 1)],
-    )
-    yield InfoMetricFamily(
-        "payproxy_build",
-        "The version that runs.",
-        value={"version": status.version, "python": platform.python_version()},
-    )
+def _zeros(*labels: Iterable[str]) -> dict[Key, Row]:
+    """Return a row of 0 for each combination: a counter that begins at 0 lets rate() see its first step."""
+    return {tuple(map(str, key)): [0.0] for key in product(*labels)}
 
 
-def _histogram(
-    name: str, documentation: str, labels: Sequence[str], table: Mapping[_Key, Row], bounds: Sequence[float]
-) -> Metric:
-    family = HistogramMetricFamily(name, documentation, labels=labels)
-    edges = [*map(str, bounds), "+Inf"]
-    for key, row in table.items():
-        family.add_metric(key, list(zip(edges, accumulate(row[:-1]), strict=True)), sum_value=row[-1])
-    return family
+def _codes(kind: type[ProxyError]) -> list[str]:
+    return sorted({kind.code, *(code for each in kind.__subclasses__() for code in _codes(each))})
 
 
-def _counter(name: str, documentation: str, labels: Sequence[str], table: Mapping[_Key, Sequence[float]]) -> Metric:
-    family = CounterMetricFamily(name, documentation, labels=labels)
-    for key, row in table.items():
-        family.add_metric(key, row[0])
-    return family
+def _credentials(status: Status) -> list[str]:
+    return sorted({token.credential for token in status.tokens})
 
 
-def _gauge(name: str, documentation: str, labels: Sequence[str], values: Iterable[tuple[_Key, float]]) -> Metric:
-    family = GaugeMetricFamily(name, documentation, labels=labels)
-    for key, value in values:
-        family.add_metric(key, value)
-    return family
-
-
-def _add(table: dict[_Key, Row], key: _Key, row: Sequence[float]) -> None:
+def _add(table: dict[Key, Row], key: Key, row: Sequence[float]) -> None:
     known = table.get(key)
     if known is None and len(table) >= MAX_ROWS:
         key = (OTHER,) * len(key)

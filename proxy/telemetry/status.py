@@ -18,10 +18,11 @@ class TokenState(StrEnum):
 
 
 class WorkerState(StrEnum):
-    """Where a worker process is in its life."""
+    """Where a worker process is in its life; UNRESPONSIVE: it lives and its heartbeats are missing."""
 
     STARTING = "starting"
     SERVING = "serving"
+    UNRESPONSIVE = "unresponsive"
     DRAINING = "draining"
 
 
@@ -70,13 +71,18 @@ class CertificateStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStatus:
-    """A worker process that lives; *started* in epoch seconds; *full*: a second ago new callers had to wait."""
+    """A worker process that lives; *started* in epoch seconds; *full*: a second ago new callers had to wait.
+
+    *in_flight* requests and *connections* of callers are what it said last.
+    """
 
     worker: int
     pid: int
     state: WorkerState
     started: float
     full: bool = False
+    in_flight: int = 0
+    connections: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +120,7 @@ class Status:
 
     *config_digest* is "" until a configuration is in force. *uptime* is in seconds. A problem is a sentence for the
     operator, "" if there is none; *reload_problem* is that of the last reload. *log_dropped* counts records by sink.
+    *routes* are the names of the rules; *facade*: there is a token endpoint for callers.
     """
 
     environment: str
@@ -134,6 +141,8 @@ class Status:
     log_dropped: tuple[tuple[str, int], ...] = ()
     migrations: tuple[MigrationStatus, ...] = ()
     migration_problem: str = ""
+    routes: tuple[str, ...] = ()
+    facade: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values, each token with what its last error means."""

@@ -5,13 +5,17 @@ from typing import Protocol
 from proxy.errors import UpstreamFault, UpstreamReset
 from proxy.upstream.head import AnswerHead
 from proxy.upstream.parser import AnswerParser
+from proxy.upstream.timer import NEVER
 
 
 class Source(Protocol):
     """Where an answer's bytes come from: the connection, while the exchange lasts."""
 
-    async def more(self) -> None:
-        """Wait until more of the answer, or its end, is there; raises what cut it off."""
+    async def more(self, until: float = NEVER) -> bool:
+        """Wait until more of the answer, or its end, is there; raises what cut it off.
+
+        False if that did not come by *until* (monotonic); the exchange goes on.
+        """
 
     def resume_reading(self) -> None:
         """Read the socket again after the buffered part of the answer was taken."""
@@ -23,7 +27,7 @@ class Source(Protocol):
 class Answer:
     """A checked head, and the body as it comes.
 
-    `complete`: the whole body came with the head and is `body`; there is no *parser* then, or it has nothing more.
+    `complete`: the whole body came with the head, or was gathered, and is `body`; there is no *parser* then.
     `bodiless`: none follows by method or status, whatever `content_length` says. Trailers are dropped.
     """
 
@@ -81,6 +85,24 @@ class Answer:
             found += piece
         self._ready = found
         return found[:limit]
+
+    async def gather(self, limit: int, *, until: float) -> None:
+        """Wait for the end of the body, unless it is longer than about *limit* bytes or comes after monotonic *until*.
+
+        One that is whole then is `complete`; any other is left to be read. Raises as `read`.
+        """
+        parser = self._parser
+        if parser is None:
+            return
+        while not parser.complete and len(self._ready) + parser.buffered <= limit:
+            if self._source is None:
+                raise UpstreamReset("The bank's answer was given up before its end")
+            if not await self._source.more(until):
+                break
+        if parser.complete:
+            self.body = self._ready = self._ready + parser.take()
+            self.complete = True
+            self._parser = None
 
     def release(self) -> None:
         """Be done with it, read or not: the connection goes back to the pool or is closed. Idempotent."""

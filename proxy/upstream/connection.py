@@ -65,6 +65,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answer",
+        "_bounded",
         "_deadline",
         "_failure",
         "_home",
@@ -118,6 +119,7 @@ class Connection(asyncio.Protocol):
         self._request_complete = False
         self._writing_paused = False
         self._reading_paused = False
+        self._bounded = False  # the timer ends a wait in `more`, not the exchange
 
     def __repr__(self) -> str:
         return f"<Connection [{self._state.name.lower()}, {'reused' if self.reused else 'new'}]>"
@@ -222,11 +224,13 @@ class Connection(asyncio.Protocol):
 
     # What the answer calls.
 
-    async def more(self) -> None:
-        """Wait for the next bytes of the answer; raises what ended the exchange."""
+    async def more(self, until: float = NEVER) -> bool:
+        """Wait for the next bytes of the answer, no longer than *until*: then False; raises what ended the exchange."""
         if self._failure is not None:
             raise self._failure
-        self._timer.set(min(self._monotonic() + self._response_timeout, self._deadline))
+        expires = min(self._monotonic() + self._response_timeout, self._deadline)
+        bounded = self._bounded = until < expires
+        self._timer.set(until if bounded else expires)
         try:
             await self._news.wait()
         except BaseException:
@@ -234,6 +238,9 @@ class Connection(asyncio.Protocol):
             raise
         if not self._whole():
             self._timer.expires = self._deadline  # the consumer's own pauses are no fault of the bank
+        in_time = self._bounded or not bounded
+        self._bounded = False
+        return in_time
 
     def resume_reading(self) -> None:
         """Read the socket again after the buffered part of the answer was taken."""
@@ -409,6 +416,9 @@ class Connection(asyncio.Protocol):
     def _expired(self) -> None:
         if self._state is _IDLE:
             self.close()
+        elif self._bounded:
+            self._bounded = False
+            self._news.wake()
         elif self._state is _BUSY:
             self._fail(self._timed_out())
 

@@ -139,6 +139,8 @@ class CallerRequest(CallerSide):
     def _cancel(self, _error: BaseException) -> None:
         """Learn from aiohttp's connection_lost that the caller has left."""
         self.left = True
+        if self.account is not None and self.monotonic is not None:
+            self.account.left_at = self.monotonic()
         if not self.payload.is_eof():
             self.payload.set_exception(CallerLeft())
         if self._abort_when_left is not None:

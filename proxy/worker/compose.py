@@ -16,8 +16,8 @@ from proxy.forwarding.admission import Admission
 from proxy.forwarding.gateway import Gateway, Shift
 from proxy.forwarding.reception import Reception
 from proxy.migration.board import MigrationBoard
+from proxy.private_file import read_key
 from proxy.records.body_hmac import body_digest, read_body_key
-from proxy.records.own_file import read_key
 from proxy.routing.compile import policy_of, route_table
 from proxy.routing.head import LOOPBACK_NAMES, HeadLimits
 from proxy.settings.snapshot import ServerValues, Snapshot, UpstreamValues
@@ -59,7 +59,12 @@ def gateway_of(
             facade=facade,
         ),
         table=table,
-        admission=Admission(max_requests=server.max_requests, body_memory=server.body_memory_bytes, clock=clock),
+        admission=Admission(
+            max_requests=server.max_requests,
+            body_memory=server.body_memory_bytes,
+            callers=len(snapshot.callers),
+            clock=clock,
+        ),
         migrations=MigrationBoard({one.name: policy_of(one) for one in snapshot.migrations}),
         shift=shift or WorkerShift(send=send),
         board=Board(table.origins(), clock=clock, send=send),

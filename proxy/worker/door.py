@@ -45,12 +45,17 @@ async def close_door(acceptors: Sequence[Closable], listeners: Sequence[socket.s
     waiting = select.poll()
     for listener in listeners:
         waiting.register(listener.fileno(), select.POLLIN)
-    while (passed := clock.monotonic() - began) < LAST_HANDSHAKES_SECONDS or waiting.poll(0):
+    while (passed := clock.monotonic() - began) < LAST_HANDSHAKES_SECONDS or _somebody(waiting):
         if passed > _LONGEST_SECONDS:
             break
         await clock.sleep(0.02)
     for acceptor in acceptors:
         acceptor.close()
+
+
+def _somebody(waiting: select.poll) -> bool:
+    # A socket that never listened, as of an instance that is stopped while it starts, reports POLLHUP for ever.
+    return any(event & select.POLLIN for _, event in waiting.poll(0))
 
 
 def _let_nobody_in(listener: socket.socket) -> None:

@@ -1,6 +1,7 @@
 """Where exchanges begin and end, and where their intents go: the journal and the counters, wired to `forward`."""
 
 from collections.abc import Awaitable
+from typing import Final
 
 from proxy.account import Attempt
 from proxy.clock import Clock
@@ -9,9 +10,12 @@ from proxy.errors import LogUnavailable
 from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.records.journal import Journal
+from proxy.records.record import MOST_INDEX_VALUES
 from proxy.settings.methods import KNOWN_METHODS
 from proxy.settings.snapshot import RequestLogValues
 from proxy.telemetry.counters import Counters
+
+_MOST_NAMES: Final = 1024
 
 
 class WorkerLedger:
@@ -22,6 +26,8 @@ class WorkerLedger:
     ) -> None:
         self._without_intent = KNOWN_METHODS.difference(values.intent_methods)
         self._index_headers = frozenset(name.lower().encode("latin-1") for name in values.index_headers)
+        self._answer_headers = frozenset(name.lower().encode("latin-1") for name in values.index_answer_headers)
+        self._answer_names: dict[bytes, str] = {}
         self._journal = journal
         self._counters = counters
         self._now = clock.now
@@ -31,13 +37,15 @@ class WorkerLedger:
     def begin(self, side: CallerSide) -> Exchange:
         """Return a new exchange for what *side* asks."""
         now = self._now()
-        return Exchange(
+        exchange = Exchange(
             self._ids.next(now),
             began=self._monotonic(),
             began_wall=now,
             client_address=side.peer,
             method=side.raw.method,
         )
+        side.account, side.monotonic = exchange, self._monotonic
+        return exchange
 
     def write(self, exchange: Exchange, attempt: Attempt) -> Awaitable[None] | None:
         """Return what ends once the intent is on disk; None, if the method needs none and the journal works.
@@ -56,6 +64,8 @@ class WorkerLedger:
         exchange.finished = self._monotonic()
         if not exchange.index:
             exchange.index = self._index(exchange)
+        if exchange.answer_headers and self._answer_headers:
+            exchange.answer_index = self._answer_index(exchange.answer_headers)
         self._counters.finished(exchange)
         self._journal.finish(exchange)
 
@@ -68,7 +78,25 @@ class WorkerLedger:
             header = line.header
             if header is not None and header.plain in wanted:
                 found.append((line.name.decode("latin-1"), _text(line.value)))
+                if len(found) > MOST_INDEX_VALUES:
+                    break
         return tuple(found) if found else ()
+
+    def _answer_index(self, headers: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str], ...]:
+        """Return those of the bank's *headers* that are kept; their names are looked at once, for they are few."""
+        names = self._answer_names
+        found: list[tuple[str, str]] = []
+        for name, value in headers:
+            kept = names.get(name)
+            if kept is None:
+                if len(names) >= _MOST_NAMES:
+                    names.clear()
+                kept = names[name] = name.decode("latin-1") if name.lower() in self._answer_headers else ""
+            if kept:
+                found.append((kept, _text(value)))
+                if len(found) > MOST_INDEX_VALUES:
+                    break
+        return tuple(found)
 
 
 def _text(value: bytes) -> str:

@@ -23,12 +23,12 @@ from proxy.upstream.outbox import Outbox
 from proxy.upstream.reply import Drive, Reply
 from proxy.worker.caller_request import CallerRequest, Life
 from proxy.worker.grammar import HeadParser, refused
+from proxy.worker.lingering import Lingering
 from proxy.worker.outgoing import Outgoing
 from proxy.worker.parser import NO_BODY, RequestParser
 from proxy.worker.patience import PATIENCE, Deadline, Patience
 from proxy.worker.subject import subject_of
 
-_NEVER = float("inf")
 _READ_BUFFER = 65536
 _SILENT = logging.getLogger("proxy.worker.aiohttp")
 
@@ -69,6 +69,7 @@ class CallerServer(web.Server):
         self.outbox = Outbox()
         self.crowd = 0  # connections; `connections` makes a list
         self.serving = 0  # requests until they are recorded, whether or not their callers are still there
+        self.lingering = Lingering(patience.lingering)
 
     def __call__(self) -> "CallerConnection":
         """Return the protocol of a new connection."""
@@ -90,8 +91,8 @@ class CallerConnection(RequestHandler):
     """One connection of a caller; requests on it are served one after the other."""
 
     __slots__ = (
-        "_awaiting_head", "_deadline", "_droppable", "_ended", "_head_begun", "_requests", "_server", "_wire",
-        "certificate_subject", "outgoing", "peer",
+        "_awaiting_head", "_deadline", "_dropping", "_ended", "_head_begun", "_linger_end", "_requests", "_server",
+        "_wire", "certificate_subject", "outgoing", "peer",
     )  # fmt: skip
 
     def __init__(self, server: CallerServer, **arguments: Any) -> None:
@@ -110,8 +111,9 @@ class CallerConnection(RequestHandler):
             heads=server.heads,
         )
         self._parser = self._requests  # type: ignore[assignment]
-        self._droppable: float | None = None  # set: nothing more is parsed, and so many bytes are read away
-        self._ended: asyncio.Future[None] | None = None
+        self._dropping = False  # nothing more is parsed
+        self._linger_end = 0.0
+        self._ended: asyncio.Future[None] | None = None  # while what comes is read and dropped
         self._wire: asyncio.Transport | None = None  # `transport`, until the connection is really lost
         self.outgoing: Outgoing | None = None  # None before and after the connection
         self.peer = ""
@@ -134,15 +136,14 @@ class CallerConnection(RequestHandler):
         self._server.crowd -= 1
         self._wire = self.outgoing = None
         self._deadline.cancel()
-        self._end_linger()
+        self.end_linger()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse, unless nothing more can be trusted to be a request; start the clock of a head that has begun."""
-        if self._droppable is not None:
-            self._droppable -= len(data)
-            if self._droppable < 0:
-                self._end_linger()
+        if self._dropping:
+            if self._ended is not None:
+                self._await_more()
             return
         if self._force_close or self._close:
             return
@@ -280,7 +281,7 @@ class CallerConnection(RequestHandler):
     def _head_is_late(self) -> None:
         """Have the unfinished head answered in its turn, as the last thing on this connection."""
         fault = BadRequest(f"The request's head did not arrive within {self._server.patience.head:g} s.", status=408)
-        self._droppable = _NEVER
+        self._dropping = True
         self._messages.append((refused(fault), NO_BODY))  # type: ignore[arg-type]
         if self._waiter is not None:
             self._waiter.set_result(None)
@@ -288,26 +289,37 @@ class CallerConnection(RequestHandler):
     async def _linger(self, answered: CallerRequest) -> None:
         """Read away what may still be coming, if anything may; nothing of the body *answered* early is kept."""
         transport = self.transport
-        if transport is None or (self._requests.quiet and not self._messages and self._droppable is None):
+        if transport is None or (self._requests.quiet and not self._messages and not self._dropping):
             return
         self._flush()
-        self._droppable = self._server.patience.linger_bytes
+        self._dropping = True
         self._requests.end()
         answered.payload = NO_BODY
-        self._ended = self._loop.create_future()
-        self._deadline.arm(self._server.patience.linger, self._end_linger)
+        ended = self._ended = self._loop.create_future()
+        self._linger_end = self._loop.time() + self._server.patience.linger
+        self._await_more()
         self._buffer_paused = self._reading_paused = False
         self._resume_transport_reading()
         if transport.can_write_eof():
             with contextlib.suppress(OSError):  # the caller may have reset it, which nobody has noticed yet
                 transport.write_eof()
-        await self._ended
+        await ended
+
+    def _await_more(self) -> None:
+        """Go on reading away for a while."""
+        left = self._linger_end - self._loop.time()
+        self._deadline.arm(min(self._server.patience.linger_gap, left), self.end_linger)
+        self._server.lingering.heard(self)
+
+    def end_linger(self) -> None:
+        """Read away nothing more, and close the connection if that was what it stayed for."""
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            self._server.lingering.discard(self)
+            if not ended.done():
+                ended.set_result(None)
 
     def _flush(self) -> None:
         """Send what was answered: the transport is about to be closed or asked for room."""
         if self.outgoing is not None:
             self.outgoing.flush()
-
-    def _end_linger(self) -> None:
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)

@@ -1,10 +1,8 @@
 """The worker process: takes callers' connections, forwards, keeps a journal; never holds a key that signs."""
 
 import asyncio
-import ctypes
 import gc
 import importlib
-import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from proxy.clock import Clock, SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.forwarding.forward import forward
 from proxy.forwarding.gateway import Gateway
+from proxy.memory_protection import protect_memory
 from proxy.records.journal import Journal
 from proxy.records.record import RecordContext
 from proxy.records.writer import reserve_of
@@ -30,11 +29,11 @@ from proxy.worker.patience import PATIENCE
 from proxy.worker.shift import WorkerShift
 
 _COUNTERS_SECONDS = 1.0
+_QUIET = {"journal_problem": "", "full": False, "in_flight": 0, "connections": 0}  # the last word
 # After the listener has closed, connections that are idle may still have a request on its way; then they close too.
 _IDLE_GRACE_SECONDS = 1.0
 # Listening sockets, link, journal, threads' and loop's own: some 20, and as many again for what may come.
 _OWN_DESCRIPTORS = 64
-_PR_SET_DUMPABLE = 4
 
 
 class Worker:
@@ -50,11 +49,11 @@ class Worker:
         self.link = Link(hear=self._hear, lost=self._keeper_is_gone)
         self._shift = WorkerShift(send=self.link.send)
 
-    async def run(self) -> None:
-        """Serve until told to drain, then end what is in flight."""
+    async def run(self) -> bool:
+        """Serve until told to drain, then end what is in flight; False if the disk kept some of it from the journal."""
         order = await self._order
         if order is None:
-            return
+            return True
         snapshot = decode(order["snapshot"].encode())
         counters = Counters(server_addresses={upstream.name: upstream.host for upstream in snapshot.upstreams})
         journal = _journal(snapshot, worker=order["worker"], workers=order["workers"], clock=self._clock)
@@ -76,10 +75,12 @@ class Worker:
         _freeze()
         self.link.send({"type": "ready"})
         if not await self._greeted:
-            return  # the keeper is gone, and nobody was served
+            return True  # the keeper is gone, and nobody was served
         acceptor.start()
         async with asyncio.TaskGroup() as tasks:
-            reporting = tasks.create_task(self._report(counters, journal, acceptor), name="counters to the keeper")
+            reporting = tasks.create_task(
+                self._report(counters, journal, acceptor, server), name="counters to the keeper"
+            )
             grace = await self._drain
             await self._clock.sleep(grace)
             server.life.draining = True
@@ -88,13 +89,15 @@ class Worker:
             else:
                 await close_door([acceptor], listeners, clock=self._clock)
             await self._finish(server, acceptor, gateway, seconds=snapshot.server.exchange_timeout)
+            # Until all is on disk, it is heard: one that is silent is killed.
+            written = await journal.close()
+            for pool in gateway.pools.values():
+                await pool.close()
             reporting.cancel()
-        await journal.close()
-        for pool in gateway.pools.values():
-            await pool.close()
         self._shift.flush()
-        self.link.send({"type": "counters", "delta": counters.delta(), "journal_usable": True, "full": False})
+        self.link.send({"type": "counters", "delta": counters.delta()} | _QUIET)
         self.link.close()
+        return written
 
     async def _finish(self, server: CallerServer, acceptor: Acceptor, gateway: Gateway, *, seconds: float) -> None:
         """Let every request in flight end, at most *seconds*; afterwards answer what still comes with 503."""
@@ -106,10 +109,16 @@ class Worker:
             await self._clock.sleep(0.02)
         gateway.admission.closed = True
 
-    async def _report(self, counters: Counters, journal: Journal, acceptor: Acceptor) -> None:
+    async def _report(self, counters: Counters, journal: Journal, acceptor: Acceptor, server: CallerServer) -> None:
+        """Send counters each second; they are also the heartbeat, without which the keeper replaces this process."""
         while True:
             await self._clock.sleep(_COUNTERS_SECONDS)
-            health = {"journal_usable": journal.usable(), "full": acceptor.was_full()}
+            health = {
+                "journal_problem": journal.problem,
+                "full": acceptor.was_full(),
+                "in_flight": server.serving,
+                "connections": server.crowd,
+            }
             self.link.send({"type": "counters", "delta": counters.delta()} | health)
 
     def _hear(self, message: dict[str, Any]) -> None:
@@ -167,13 +176,17 @@ def _journal(snapshot: Snapshot, *, worker: str, workers: int, clock: Clock) -> 
         Path(snapshot.data_directory),
         worker=worker,
         context=RecordContext(
-            environment=snapshot.environment, instance=snapshot.instance, config_digest=snapshot.digest
+            environment=snapshot.environment,
+            instance=snapshot.instance,
+            config_digest=snapshot.digest,
+            chain=snapshot.chain,
         ),
         durable=snapshot.request_log.durability == "intent",
         clock=clock,
         entropy=SystemEntropy(),
         spool_bytes=snapshot.request_log.spool_bytes,
         reserve=reserve_of(snapshot.request_log.spool_bytes, workers=workers),
+        exchange_timeout=snapshot.server.exchange_timeout,
     )
 
 
@@ -187,12 +200,6 @@ def _freeze() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-def _hide_memory() -> None:
-    """Keep tokens out of core dumps and out of reach of other processes of this user (prctl(2), Linux)."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _leave_signals_to_the_keeper() -> None:
@@ -209,18 +216,22 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
         return asyncio.new_event_loop
 
 
-async def _run(descriptor: int) -> None:
+async def _run(descriptor: int) -> bool:
     worker = Worker(clock=SystemClock())
     end = socket.socket(fileno=descriptor)
     end.settimeout(0)
     await asyncio.get_running_loop().create_unix_connection(lambda: worker.link, sock=end)
-    await worker.run()
+    return await worker.run()
 
 
 def main(descriptor: int) -> None:
     """Run a worker whose keeper is at the other end of *descriptor*."""
     _leave_signals_to_the_keeper()
-    _hide_memory()
+    protect_memory()
     check_seam()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_run(descriptor))
+        written = runner.run(_run(descriptor))
+    if not written:
+        raise SystemExit(
+            "payproxy: the disk of the journal does not answer; the last requests have no record in the log"
+        )

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.forwarding.headers import KEEP_ALIVE_SECONDS
+
 _NEVER: Final = float("inf")
 
 
@@ -12,16 +14,20 @@ _NEVER: Final = float("inf")
 class Patience:
     """Seconds that callers have for a head, between two pieces of a body, to take an answer, between two requests.
 
-    After an answer that came before the whole request, the rest is read away for *linger* seconds or *linger_bytes*,
-    so that the caller sees the answer and not a reset (RFC 9112 9.6).
+    After an answer that came before the whole request, the rest is read and dropped, however large it is, until nothing
+    comes for *linger_gap* seconds or *linger* are over: bytes that nobody has read when a connection is closed make the
+    kernel send a reset, which destroys the answer at the caller (RFC 9112 9.6). The numbers are nginx's
+    (lingering_timeout, lingering_time). At most *lingering* connections are in that state.
     """
 
     head: float = 10.0
     body_gap: float = 60.0
     unread_answer: float = 60.0
-    idle: float = 75.0
-    linger: float = 2.0
-    linger_bytes: int = 1048576
+    # Longer than is announced: the caller closes first, and no request is on its way to a connection that we close.
+    idle: float = KEEP_ALIVE_SECONDS + 5.0
+    linger_gap: float = 5.0
+    linger: float = 30.0
+    lingering: int = 256
 
 
 PATIENCE: Final = Patience()

@@ -59,7 +59,7 @@ def test_what_clients_of_the_bank_send_is_accepted(changes: dict[str, Any]) -> N
         ({"iat": int(NOW) + 61}, "iat lies 61 s ahead"),
         ({"nbf": "now"}, "nbf is not a number"),
         ({"aud": None}, "aud must be"),
-        ({"aud": []}, "aud is neither this address"),
+        ({"aud": []}, "aud is neither a URL of ours"),
         ({"aud": {"url": TOKEN_URL}}, "aud must be"),
         ({"aud": [TOKEN_URL, 1]}, "aud must be"),
         ({"aud": "https://idag2.jpmorganchase.com/adfs/oauth2/token"}, "neither.*https://idag2.jpmorganchase.com/"),

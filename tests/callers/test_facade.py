@@ -36,7 +36,14 @@ CALLERS = (
 class World:
     """A facade, its clock, and a client that is wrong as it is told."""
 
-    def __init__(self, *, audiences: tuple[str, ...] = (), callers: tuple[CallerValues, ...] = CALLERS) -> None:
+    def __init__(
+        self,
+        *,
+        audiences: tuple[str, ...] = (),
+        callers: tuple[CallerValues, ...] = CALLERS,
+        hosts: tuple[str, ...] = ("payproxy.corp", "127.0.0.1", "::1", "idag2.jpmorganchase.com"),
+        port: int = 8080,
+    ) -> None:
         self.clock = ManualClock()
         known = Callers(callers)
         self.facade = Facade(
@@ -45,6 +52,8 @@ class World:
                 token_lifetime=3600,
                 signing_key_files=(),
                 accepted_assertion_audiences=audiences,
+                own_hosts=hosts,
+                own_port=port,
             ),
             callers,
             callers=known,
@@ -73,7 +82,6 @@ class World:
         self,
         form: dict[str, str] | bytes | None = None,
         *,
-        host: str = "payproxy.corp:8080",
         brings: Proofs | None = None,
         authorization: bytes = b"",
         content_type: str = FORM,
@@ -82,7 +90,6 @@ class World:
         form = self.form() if form is None else form
         return self.facade.grant(
             TokenRequest(
-                host=host,
                 content_type=content_type,
                 authorization=authorization,
                 body=form if isinstance(form, bytes) else urlencode(form).encode(),
@@ -153,49 +160,55 @@ def test_a_secret_is_the_callers_key(world: World, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "aud"),
+    "aud",
     [
-        ("payproxy.corp:8080", "http://payproxy.corp:8080/adfs/oauth2/token"),
-        ("payproxy.corp:8080", "https://payproxy.corp:8080/adfs/oauth2/token/"),
-        ("payproxy.corp:8080", "http://payproxy.corp:8080/oauth2/token"),
-        ("PayProxy.Corp", "https://payproxy.corp/adfs/oauth2/token"),
-        ("payproxy.corp", "HTTPS://PAYPROXY.CORP:443/adfs/oauth2/token"),
-        ("payproxy.corp:80", "http://payproxy.corp/adfs/oauth2/token"),
-        ("[::1]:8080", "http://[::1]:8080/adfs/oauth2/token"),
-        ("127.0.0.1:8080", "http://127.0.0.1:8080/adfs/oauth2/token"),
+        "http://payproxy.corp:8080/adfs/oauth2/token",
+        "https://payproxy.corp:8080/adfs/oauth2/token/",
+        "http://payproxy.corp:8080/oauth2/token",
+        "https://payproxy.corp/adfs/oauth2/token",
+        "HTTPS://PAYPROXY.CORP:443/adfs/oauth2/token",
+        "http://payproxy.corp/adfs/oauth2/token",
+        "http://[::1]:8080/adfs/oauth2/token",
+        "http://127.0.0.1:8080/adfs/oauth2/token",
     ],
 )
-def test_an_audience_is_ours_where_the_request_came_to(world: World, host: str, aud: str) -> None:
+def test_an_audience_is_ours_by_our_own_names(world: World, aud: str) -> None:
     """By either scheme, since TLS may end before us, in any spelling of the host, with and without a last slash."""
-    assert world.grant(world.form(client_assertion=world.assertion(aud=aud)), host=host).caller.name == "erp"
+    assert world.grant(world.form(client_assertion=world.assertion(aud=aud))).caller.name == "erp"
 
 
 @pytest.mark.parametrize(
-    ("host", "aud"),
+    "aud",
     [
-        ("payproxy.corp:8080", "http://payproxy.corp/adfs/oauth2/token"),
-        ("payproxy.corp:8080", "http://payproxy.corp:8080/"),
-        ("payproxy.corp:8080", "http://payproxy.corp:8080/adfs/oauth2/token?x"),
-        ("payproxy.corp:8080", "http://x@payproxy.corp:8080/adfs/oauth2/token"),
-        ("payproxy.corp:8080", "payproxy.corp:8080/adfs/oauth2/token"),
-        ("payproxy.corp:8080", "http://payproxy.corp:80800/adfs/oauth2/token"),
-        ("payproxy.corp:8080", "http://[payproxy.corp:8080/adfs/oauth2/token"),
-        ("payproxy.corp:8080", "ftp://payproxy.corp:8080/adfs/oauth2/token"),
-        ("payproxy.corp:80800", "http://payproxy.corp:80800/adfs/oauth2/token"),
-        ("", "http:///adfs/oauth2/token"),
-        ("", ""),
-        ("payproxy.corp", BANK_URL),
-        ("idag2.jpmorganchase.com", BANK_URL),
-        ("IDAG2.jpmorganchase.com:443", BANK_URL),
-        ("127.0.0.1:8090", "http://127.0.0.1:8090/adfs/oauth2/token"),
+        "http://someone.else.corp:8080/adfs/oauth2/token",
+        "https://payproxy.corp:80/adfs/oauth2/token",
+        "http://payproxy.corp:9000/adfs/oauth2/token",
+        "http://payproxy.corp:8080/",
+        "http://payproxy.corp:8080/adfs/oauth2/token?x",
+        "http://x@payproxy.corp:8080/adfs/oauth2/token",
+        "payproxy.corp:8080/adfs/oauth2/token",
+        "http://payproxy.corp:80800/adfs/oauth2/token",
+        "http://[payproxy.corp:8080/adfs/oauth2/token",
+        "ftp://payproxy.corp:8080/adfs/oauth2/token",
+        "http:///adfs/oauth2/token",
+        "",
+        BANK_URL,
+        "http://127.0.0.1:8090/adfs/oauth2/token",
     ],
 )
-def test_any_other_audience_is_refused(world: World, host: str, aud: str) -> None:
-    """An assertion that was made for the bank does not pass with the bank's name as Host either."""
-    refused = world.refused(world.form(client_assertion=world.assertion(aud=aud)), host=host)
+def test_any_other_audience_is_refused(world: World, aud: str) -> None:
+    """Neither one that was made for another server passes, nor the bank's, should its name be among ours."""
+    refused = world.refused(world.form(client_assertion=world.assertion(aud=aud)))
 
     assert (refused.error, refused.status, refused.challenge) == ("invalid_client", 401, False)
     assert "aud is neither" in refused.cause
+
+
+def test_a_port_that_the_system_chose_may_be_any() -> None:
+    """With `listen = "127.0.0.1:0"` nobody knows it before."""
+    world = World(port=0)
+
+    assert world.grant(world.form(client_assertion=world.assertion(aud="http://127.0.0.1:9/oauth2/token"))).token
 
 
 def test_the_banks_url_is_an_audience_where_it_is_listed() -> None:

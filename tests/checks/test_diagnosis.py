@@ -70,6 +70,17 @@ def test_order_without_any_evidence(mine: Identity) -> None:
     assert adfs.what.partition("likely: ")[2].startswith("this certificate")
 
 
+def test_a_certificate_never_uploaded(mine: Identity) -> None:
+    """With a client id as the bank's page shows it, the upload comes first, and how it is done."""
+    found = replace(evidence(client_id="5d2f8c1e-0b7a-4c7e-9a3d-3f6f5a1c9b10"), certificate=mine.certificate)
+    complaint = diagnose(Refusal(error="invalid_client", cause="401 invalid_client"), found)
+
+    assert complaint.key == ("credentials", "login", "certificate_file")
+    assert "1. this certificate (thumbprint " in complaint.what
+    assert "was not uploaded" in complaint.what
+    assert "upload the certificate there with the use OAUTH" in complaint.fix
+
+
 def test_the_confirmed_come_first_in_order_of_likelihood(mine: Identity) -> None:
     """Several confirmed causes keep the order kid, aud; the merely possible follow."""
     found = replace(
@@ -103,7 +114,7 @@ def test_a_kid_without_a_certificate_is_judged_by_its_form(key_id: str, *, confi
 @pytest.mark.parametrize("padded", [True, False])
 def test_a_secret(*, padded: bool) -> None:
     """White space around a secret is confirmed, and never shows the secret."""
-    found = replace(evidence("basic"), padded=padded)
+    found = replace(evidence("basic"), secret_doubt=("has white space around it", "write it alone") if padded else None)
     complaint = diagnose(Refusal(error="invalid_client", cause="401 invalid_client", scope="s"), found)
     assert complaint.key == ("credentials", "login", "client_secret_file")
     assert ("confirms" in complaint.what) == padded

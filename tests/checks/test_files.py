@@ -9,6 +9,9 @@ from proxy.settings.findings import Finding, Severity
 from tests.checks.support import JWT, NOW, Identity, found, identity, write
 
 DAY = 86400
+BASIC = JWT.replace("jwt", "basic").replace(
+    'private_key_file = "oauth.key"\ncertificate_file = "oauth.crt"', 'client_secret_file = "secret"'
+)
 
 
 def only(findings: list[Finding]) -> Finding:
@@ -93,7 +96,7 @@ def test_an_encrypted_key(folder: Path, mine: Identity) -> None:
     assert "is encrypted" in only(found(folder, JWT)).what
 
     text = JWT.replace("flavor", 'private_key_passphrase_file = "pass"\nflavor', 1)
-    assert "can't be read" in only(found(folder, text)).what
+    assert "no such file" in only(found(folder, text)).what
 
     write(folder / "pass", b"canary\n")
     assert found(folder, text) == []
@@ -102,7 +105,7 @@ def test_an_encrypted_key(folder: Path, mine: Identity) -> None:
     finding = only(found(folder, text))
     assert (finding.key, finding.what) == (
         "credentials.login.private_key_passphrase_file",
-        "group or others may read it",
+        "group or others may read it (mode 0644)",
     )
 
     write(folder / "pass", b"wrong-canary\n")
@@ -133,11 +136,11 @@ BASIC = (
     ("data", "mode", "what"),
     [
         (b"canary\n", 0o600, ""),
-        (b"canary", 0o640, "group or others may read it"),
+        (b"canary", 0o640, "group or others may read it (mode 0640)"),
         (b"", 0o600, "is empty"),
         (b"\n", 0o600, "is empty"),
-        (b"canary\xff", 0o600, "can't be read as one short UTF-8 text"),
-        (b"canary" * 20000, 0o600, "can't be read as one short UTF-8 text"),
+        (b"canary\xff", 0o600, "is no UTF-8 text"),
+        (b"canary" * 20000, 0o600, "is larger than 65536 bytes"),
     ],
     ids=["good", "exposed", "nothing", "newline", "latin-1", "large"],
 )
@@ -152,7 +155,7 @@ def test_a_secret_file(folder: Path, data: bytes, mode: int, what: str) -> None:
 
 def test_a_secret_file_that_nobody_reads(folder: Path) -> None:
     """With the secret from the environment the file need not be there."""
-    assert "can't be read" in only(found(folder, BASIC)).what
+    assert "no such file" in only(found(folder, BASIC)).what
     assert found(folder, BASIC, environ={"PAYPROXY_CREDENTIALS__LOGIN__CLIENT_SECRET": "x"}) == []
 
 
@@ -180,7 +183,7 @@ def test_a_listeners_identity(folder: Path, mine: Identity, other: Identity) -> 
     assert (finding.key, finding.what) == ("server.key_file", "the key does not belong to certificate_file")
 
     write(folder / "server.key", mine.key_pem(), mode=0o644)
-    assert only(found(folder, JWT + SERVER)).what == "group or others may read it"
+    assert only(found(folder, JWT + SERVER)).what == "group or others may read it (mode 0644)"
 
     write(folder / "server.key", mine.key_pem(passphrase=b"canary"))
     finding = only(found(folder, JWT + SERVER))
@@ -210,7 +213,7 @@ def test_a_client_certificate(folder: Path, other: Identity, mine: Identity, tab
 def test_a_private_ca(folder: Path, other: Identity, table: str) -> None:
     """A CA file is there, holds certificates and none of them has expired."""
     text = JWT.replace(f"[{table}]\n", f'[{table}]\nca_file = "ca.crt"\n')
-    assert only(found(folder, text)).what == "can't be read: no such file or directory"
+    assert only(found(folder, text)).what == "no such file"
 
     write(folder / "ca.crt", b"nonsense")
     assert only(found(folder, text)).what == "holds no PEM certificates"
@@ -221,3 +224,47 @@ def test_a_private_ca(folder: Path, other: Identity, table: str) -> None:
 
     write(folder / "ca.crt", other.certificate_pem, mode=0o644)
     assert found(folder, text) == []
+
+
+@pytest.mark.parametrize(
+    ("secret", "severity", "what"),
+    [
+        (b"s3cret\n", None, ""),
+        (b"\xef\xbb\xbfs3cret\n", Severity.ERROR, "begins with a byte order mark"),
+        ("s3cret\n".encode("utf-16"), Severity.ERROR, "can't be read as one short UTF-8 text"),
+        (b"<YOUR CLIENT SECRET>\n", Severity.ERROR, "a placeholder was left in"),
+        (b"s3cret\nmore\n", Severity.ERROR, "has more than one line"),
+        (b"czNjcmV0LWNhbmFyeS0x", Severity.WARNING, "reads as base64 of another text"),
+        (b"czNjcmV0LWNhbmFyeQo=\n", Severity.WARNING, "reads as base64 of another text"),
+        (b'"s3cret"\n', Severity.WARNING, "has white space or quotes around it"),
+        (b"q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQ", None, ""),
+    ],
+)
+def test_how_a_secret_was_written_down(folder: Path, secret: bytes, severity: Severity | None, what: str) -> None:
+    """What an editor or a Kubernetes Secret has made of it is said before the bank says invalid_client."""
+    write(folder / "secret", secret)
+    findings = found(folder, BASIC)
+
+    assert [one.severity for one in findings] == ([severity] if severity else [])
+    assert all(one.what.startswith(what) and "s3cret" not in str(one) for one in findings)
+
+
+def test_a_secret_from_the_environment_is_looked_at_too(folder: Path) -> None:
+    """Where it is from is where the finding stands."""
+    environ = {"PAYPROXY_CREDENTIALS__LOGIN__CLIENT_SECRET": "czNjcmV0LWNhbmFyeQo="}
+    finding = only(found(folder, BASIC.replace('client_secret_file = "secret"\n', ""), environ=environ))
+
+    assert (finding.severity, "base64" in finding.what) == (Severity.WARNING, True)
+    assert "CLIENT_SECRET" in finding.file
+
+
+def test_a_certificate_in_place_of_a_key(folder: Path, mine: Identity) -> None:
+    """Of the bank's key and of a TLS listener's it is said what the file holds and which one is wanted."""
+    write(folder / "oauth.key", mine.certificate_pem)
+    write(folder / "tls.crt", mine.certificate_pem)
+    tls = '[server]\ncertificate_file = "tls.crt"\nkey_file = "tls.crt"\n'
+    own, listener = found(folder, JWT + tls)
+
+    assert own.what.endswith("holds a certificate, not a private key")
+    assert (listener.key, listener.what) == ("server.key_file", "holds a certificate, not a private key")
+    assert "the key that belongs to certificate_file" in listener.fix

@@ -1,5 +1,6 @@
 """The files of the facade, of its clients and of the shared state."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -49,9 +50,9 @@ def test_a_callers_certificate_may_be_expired(whole: Path, other: Identity) -> N
     [
         ("old.key", b"x" * 31, 0o600, "facade.signing_key_files", "it must hold 32"),
         ("old.key", b"x" * 31 + b"\n", 0o600, "facade.signing_key_files", "it must hold 32"),
-        ("new.key", b"x" * 32, 0o640, "facade.signing_key_files", "group and others"),
-        ("state.key", b"x" * 31, 0o600, "state.encryption_key_files", "it must hold 32"),
-        ("state.key", b"x" * 32, 0o604, "state.encryption_key_files", "group and others"),
+        ("new.key", b"x" * 32, 0o640, "facade.signing_key_files", "group or others"),
+        ("state.key", b"x" * 15, 0o600, "state.encryption_key_files", "it must hold 16"),
+        ("state.key", b"x" * 32, 0o604, "state.encryption_key_files", "group or others"),
         ("redis.url", b"rediss://:canary@redis.example", 0o640, "state.url_file", "group or others"),
         ("redis.url", b"redis://:canary@redis.example", 0o600, "state.url_file", "in the clear"),
         ("caller.crt", b"canary", 0o600, "callers.old.assertion_certificate_files", "caller.crt"),
@@ -69,6 +70,21 @@ def test_one_file_that_cannot_be_used(  # noqa: PLR0917 - a table's columns
     assert finding.line
     assert finding.fix
     assert "canary" not in str(finding)
+
+
+@pytest.mark.parametrize("name", ["old.key", "state.key", "redis.url", "caller.crt"])
+def test_a_fifo_is_refused_at_once(whole: Path, name: str) -> None:
+    """`check` and `serve` would wait for ever for somebody who writes into it."""
+    (whole / name).unlink()
+    os.mkfifo(whole / name, 0o600)
+    [finding] = found(whole, TEXT)
+    assert "not a regular file" in finding.what
+
+
+def test_a_sealing_key_of_16_bytes_is_enough(whole: Path) -> None:
+    """`check` refuses what `serve` would, and no more."""
+    write(whole / "state.key", b"x" * 16)
+    assert found(whole, TEXT) == []
 
 
 @pytest.mark.parametrize("name", ["old.key", "state.key", "redis.url", "caller.crt"])

@@ -46,7 +46,7 @@ def two(folder: Path, other: Identity) -> tuple[Path, Path]:
     """Client Testing with one identity, production with another."""
     write(folder / "other.key", other.key_pem())
     write(folder / "other.crt", other.certificate_pem)
-    caller = '[callers.erp]\nnetworks = ["10.0.0.0/8"]\n'
+    caller = f'[callers.erp]\napi_key_sha256 = ["{"ab" * 32}"]\n'
     testing, production = folder / "testing.toml", folder / "production.toml"
     testing.write_text(JWT)
     changed = (

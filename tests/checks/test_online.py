@@ -100,7 +100,7 @@ async def test_unregistered_certificate(place: Site) -> None:
     place.write(key="fresh")
     _, text = await blamed(place)
     assert thumbprint(load_certificate(place.folder / "fresh.crt"), "sha1-hex") in text
-    assert "not registered for this client" in text
+    assert "was not uploaded for this client" in text
     assert "confirms" not in text
 
 
@@ -169,13 +169,14 @@ async def test_egress_proxy_down(place: Site) -> None:
 
 
 async def test_wrong_client_id(place: Site) -> None:
-    """ADFS says so itself; where the modern endpoint is silent, it is first once all else is seen to be right."""
+    """ADFS says so itself; where the modern endpoint is silent, the advice leads to the page that has id and upload."""
     wrong = "9" + JWT_CLIENT_ID[1:] if place.flavor == "jwt" else ADFS_CLIENT_ID.replace("0", "1")
     place.write(client_id=wrong)
 
     key, text = await blamed(place)
 
-    assert key == "credentials.login.client_id"
+    assert key == "credentials.login." + ("client_id" if place.flavor == "adfs" else "certificate_file")
+    assert "client id" in text
     assert "the bank does not know client_id" in text
 
 

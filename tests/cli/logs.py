@@ -24,6 +24,7 @@ def make_log(folder: Path, records: list[bytes], *, settings: str = "") -> list[
     (folder / "secret").chmod(0o600)
     data = folder / DATA
     data.mkdir(mode=0o700, exist_ok=True)
+    (data / KEY_FILE).touch(mode=0o600)
     (data / KEY_FILE).write_bytes(KEY)
     lines = kept(records)
     asyncio.run(_fill(data / "requests.db", lines))

@@ -95,6 +95,14 @@ def weigh(folder: Path, weight: int, **changes: Any) -> None:
     FileStore(folder / "payproxy-data").save(Document(states={"move": state}))
 
 
+def test_the_facade_takes_its_paths_before_any_rule(folder: Path) -> None:
+    """A rule for all paths would be the wrong answer."""
+    more = '[facade]\npaths = ["/token"]\n[callers.old]\nfacade_client_id = "o"\napi_key_sha256 = ["KEY"]\n'
+    (folder / "payproxy.toml").write_text(TEXT.replace('"/closed"', '"/"') + more.replace("KEY", "ab" * 32))
+
+    assert explained("POST", "/token?x") == {"facade": "/token?x"}
+
+
 def test_a_rule_without_migration(folder: Path) -> None:
     """Rule, credential, audience and URL are said; nothing about sides that there are not."""
     answer = explained("get", "/closed/x?y=1", "--caller", "crm")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from proxy.cli.health import DATA_DIRECTORY, FILE_NAME, SYSTEM_FILE, Places, find_places, health
+from proxy.cli.health import FILE_NAME, SYSTEM_FILE, Places, find_places, health
+from proxy.cli.instance import DATA_DIRECTORY
 from proxy.cli.output import Failure
 from proxy.keeper.admin_server import server_tls
 from proxy.settings import sources
@@ -152,16 +153,19 @@ async def test_a_faulty_configuration_does_not_hide_a_healthy_instance(tmp_path:
     assert result.return_value == 0
 
 
-def test_an_unreadable_configuration_is_named_and_not_quoted(tmp_path: Path) -> None:
-    """What is no TOML is a failure without the file's content."""
+@pytest.mark.parametrize("given", [True, False])
+async def test_what_is_no_toml_hides_no_instance(tmp_path: Path, *, given: bool) -> None:
+    """Its directory is read all the same, or named by its socket; stderr says so without quoting the file."""
+    directory = tmp_path / "data"
+    directory.mkdir()
     path = tmp_path / "payproxy.toml"
-    path.write_text('client_secret = "canary')
+    path.write_text('client_secret = "canary\n' + ("" if given else f"data_directory = {directory}\n"))
+    async with Keeper().server(directory, listen=None) as server:
+        result = await run(path, *(["--socket", str(server.socket_path)] if given else []))
 
-    with pytest.raises(Failure) as failure:
-        find_places(path, environ={}, cwd=tmp_path)
-
-    assert str(path) in str(failure.value)
-    assert "canary" not in str(failure.value)
+    assert (result.return_value, result.stdout) == (0, "keeper ok\n")
+    assert (f"{path} can't be read as TOML" in result.stderr) is not given
+    assert "canary" not in result.output
 
 
 @pytest.mark.parametrize(

@@ -146,5 +146,7 @@ def test_verify_holds_after_a_prune_and_not_after_a_deletion(tmp_path: Path) -> 
 
 def flaws(folder: Path, files: list[Path]) -> list[str]:
     """Return what `logs verify` finds in the chain that was pruned; the command's own host has another name."""
-    (copy,) = json.loads(run("logs", "verify", *files, "--json", cwd=folder).stdout)["copies"]
+    (copy,) = json.loads(run("logs", "verify", *files, "--key", f"{DATA}/checkpoint.key", "--json", cwd=folder).stdout)[
+        "copies"
+    ]
     return [flaw["fault"] for flaw in copy["flaws"] if flaw["instance"] == "host-1" and flaw["fault"] != "unclean"]

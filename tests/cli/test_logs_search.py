@@ -71,7 +71,7 @@ def test_a_table_is_for_people(tmp_path: Path) -> None:
     assert rows[0].split() == ["time", "id", "caller", "status", "sent", "ms", "request"]
     assert len(rows) == 6
     assert "operation: rollback, anna, too slow" in rows[2]
-    assert rows[4].split()[2:5] == ["crm", "502", "unknown"]
+    assert rows[4].split()[3:6] == ["crm", "502", "unknown"]
     assert "upstream_reset" in rows[4]
     assert CARD not in done.stdout
 
@@ -91,10 +91,51 @@ def test_csv_is_for_spreadsheets(tmp_path: Path) -> None:
 def test_nothing_found_is_said(tmp_path: Path) -> None:
     """On stderr; a script sees no data and 0."""
     make_log(tmp_path, [])
-    done = run("logs", "search", "--caller", "nobody", cwd=tmp_path)
+    done = run("logs", "search", "--status", "404", cwd=tmp_path)
 
     assert (done.returncode, done.stdout) == (0, "")
     assert "Nothing was found" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--caller", "nobody"), 'no caller is called "nobody"'),
+        (("--route", "paiments"), 'no route is called "paiments"; did you mean "payments"?'),
+        (("--index", "x-trace=1"), "records keep no header x-trace"),
+        (("--since", "2026-01-15T09:00Z", "--until", "2026-01-15T08:00Z"), "the window is empty"),
+        (("--since", "2999-01-01"), "is still to come"),
+        (("--kind", "operation", "--status", "404"), "records of kind operation have nothing to compare it with"),
+        (("--status", "700"), "a status is 100 to 599"),
+    ],
+)
+def test_a_filter_that_cannot_match_is_an_error(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    """With 2 and no data, for tail as for search: an empty answer would pass for a true one."""
+    make_log(tmp_path, [record(NOW)])
+    for command in ("search", "tail"):
+        done = run("logs", command, *arguments, "--json", cwd=tmp_path, env={"COLUMNS": "400"})
+
+        assert (done.returncode, done.stdout) == (2, "")
+        assert words in done.stderr
+
+
+def test_who_is_no_longer_configured_is_found_all_the_same(tmp_path: Path) -> None:
+    """The log is older than the configuration."""
+    lines = make_log(tmp_path, [record(NOW, caller="gone", index=(("x-old", "1"),))])
+    done = run("logs", "search", "--json", "--caller", "gone", "--index", "x-old=1", cwd=tmp_path)
+
+    assert done.stdout.encode().splitlines() == lines
+
+
+def test_a_time_without_a_zone_is_local_and_that_is_said(tmp_path: Path) -> None:
+    """Half past nine in Berlin is half past eight in UTC; the table has the offset too."""
+    make_log(tmp_path, [record(NOW, path="/before"), record(NOW + 1800, path="/after")])
+    berlin = {"TZ": "CET-1CEST,M3.5.0,M10.5.0/3"}
+    done = run("logs", "search", "--since", "2027-01-15T09:30", cwd=tmp_path, env=berlin)
+
+    assert "--since 2027-01-15T09:30 is taken as local time: 2027-01-15 09:30:00+01:00" in done.stderr
+    assert ("/after" in done.stdout, "/before" in done.stdout) == (True, False)
+    assert "2027-01-15 09:30:00.123+01:00" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -157,3 +198,15 @@ def test_another_database_can_be_named(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "can't be reached" in done.stderr
     assert "hunter2" not in done.stderr
+
+
+def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    """C1 as little as C0, whatever is printed; found by its value all the same."""
+    make_log(tmp_path, [record(NOW, path="/a\x9b2J", index=(("request-id", "\x9b\x7fr"),))])
+
+    for arguments in (["--json"], ["--csv"], []):
+        for command in (["search", "--request-id", "\x9b\x7fr"], ["tail"]):
+            if command != ["tail"] or arguments != ["--csv"]:
+                done = run("logs", *command, *arguments, cwd=tmp_path)
+                assert "2J" in done.stdout, (command, arguments, done.stderr)
+                assert not any(0x7F <= ord(character) < 0xA0 for character in done.stdout)

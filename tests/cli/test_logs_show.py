@@ -1,5 +1,7 @@
 import asyncio
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 
 from proxy.errors import Sent
@@ -28,7 +30,8 @@ def test_a_timeline_tells_what_happened_when(tmp_path: Path) -> None:
     rows = [row.split() for row in show(tmp_path, line).splitlines()]
 
     assert rows[0][0] == json.loads(line)["id"]
-    assert rows[0][2:] == ["POST", "/payment/v2/payments"]
+    assert rows[0][1:3] == ["2027-01-15", "08:00:00.123+00:00"]
+    assert rows[0][3:] == ["POST", "/payment/v2/payments"]
     assert ["request-id", "r1"] in rows
     assert ["replayed", "true"] in rows
     happened = [" ".join(row) for row in rows[rows.index([]) + 1 :] if row]
@@ -90,3 +93,17 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     assert run("logs", "show", an_exchange().id, cwd=tmp_path).returncode == 1
     for bad in ("x", "", "1234", "zz" * 16):
         assert run("logs", "show", bad, cwd=tmp_path).returncode == 2
+
+
+def test_a_row_with_another_record_is_not_shown(tmp_path: Path) -> None:
+    """Ids were swapped in the table: what a record says is what it is."""
+    one, two = make_log(tmp_path, [record(NOW), record(NOW + 1)])
+    [path] = (tmp_path / DATA).glob("requests-*.db")
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM records WHERE rowid = 2")
+        connection.execute("UPDATE records SET id = ?", (bytes.fromhex(json.loads(two)["id"].replace("-", "")),))
+
+    done = run("logs", "show", json.loads(two)["id"], cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert json.loads(one)["id"] in done.stderr

@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import hashlib
 import hmac
 import json
@@ -8,8 +9,11 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from proxy.cli.logs_verify import prove, verify
+from proxy.cli.logs_prove import prove
+from proxy.cli.logs_verify import verify
 from proxy.cli.output import Failure
 from proxy.entropy import SystemEntropy
 from proxy.records.left_record import leave_record
@@ -153,7 +157,7 @@ def test_what_is_on_its_way_to_the_database_is_no_error(config: Path, tmp_path: 
 
     asyncio.run(stored(tmp_path / "data" / "log" / "requests.db", lines[16:]))
     assert run(verify, "--config", config, "--anchor", anchor).exit_code == 1
-    left = Writer(tmp_path).operation(tuple(tombstones_of(lines[:12]))).lines[0] + b"\n"
+    left = Writer(tmp_path / "data").operation(tuple(tombstones_of(lines[:12])), signed=True).lines[0] + b"\n"
     leave_record(tmp_path / "data", left, entropy=SystemEntropy())
 
     code, value = as_json(verify, "--config", config, "--anchor", anchor)
@@ -178,7 +182,7 @@ def test_another_key_than_the_data_directorys_is_an_error(config: Path, tmp_path
     result = run(verify, "--config", config)
 
     assert result.exit_code == 1
-    assert "is not this proxy's" in result.stdout
+    assert "it is not this data directory's" in result.stdout
 
 
 def test_an_sqlite_file_is_a_copy(tmp_path: Path) -> None:
@@ -235,3 +239,63 @@ def test_without_a_key_nothing_can_be_proven(config: Path, tmp_path: Path) -> No
 
     assert result.exit_code == 1
     assert "body_hmac_key_file" in result.output
+
+
+def noted(data: Path, *, after: int, last: int, database: Path) -> None:
+    """Write down what the keeper does of the database: how far it is, and since when it takes all."""
+    stream = data / "stream"
+    stream.mkdir(exist_ok=True)
+    (stream / "positions.json").write_text(json.dumps({"database": [1, 0, last]}))
+    (stream / "sinks.json").write_text(json.dumps({"database": {"target": f"file:{database}", "after": after}}))
+
+
+def test_nothing_holds_only_beside_something(config: Path, tmp_path: Path) -> None:
+    """A database that is new has nothing yet; one that had records has none any more; and a log of nothing is none."""
+    data = tmp_path / "data"
+    assert as_json(verify, "--config", config)[0] == 1
+    lines = whole(data)
+    jsonl(tmp_path / "requests.jsonl", lines)
+    (data / "stream").mkdir()
+    jsonl(data / "stream" / "records-1.jsonl", lines)
+
+    assert as_json(verify, "--config", config)[0] == 1, "nobody knows whether the database had any"
+
+    noted(data, after=19, last=19, database=data / "log" / "requests.db")
+    code, value = as_json(verify, "--config", config, "--anchor", tmp_path / "requests.jsonl")
+    assert (code, value["copies"][0]["outcome"], value["copies"][1]["outcome"]) == (0, "empty", "holds")
+    assert "no records: nothing was checked" in run(verify, "--config", config).stdout
+
+    noted(data, after=0, last=19, database=data / "log" / "requests.db")
+    code, value = as_json(verify, "--config", config)
+    assert (code, value["copies"][0]["outcome"]) == (1, "broken")
+    assert "records 1 to 19 are missing" in value["copies"][0]["flaws"][0]["what"]
+
+
+def test_a_key_file_says_whom_one_trusts(tmp_path: Path) -> None:
+    """PEM or the line that is printed; another chain than theirs is an error then, and without one it is said whose."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    path = jsonl(tmp_path / "a.jsonl", whole(tmp_path / "a"))
+    (tmp_path / "a.pub").write_text(Writer(tmp_path / "a").key.public + "\n")
+    (tmp_path / "no.pub").write_text("no key")
+
+    without = run(verify, path)
+    named = run(verify, path, "--key", tmp_path / "a.pub")
+    private = run(verify, path, "--key", tmp_path / "a" / "checkpoint.key")
+    others = run(verify, path, "--key", _public(tmp_path / "b"))
+    none = run(verify, path, "--key", tmp_path / "no.pub")
+
+    assert [each.exit_code for each in (without, named, private, others, none)] == [0, 0, 0, 1, 1]
+    assert "verified by its own key, fingerprint SHA256:" in without.stdout
+    assert "verified by its own key" not in named.stdout
+    assert "which is not trusted" in others.stdout
+    assert "holds no Ed25519 key" in str(none.exception) + none.output
+
+
+def _public(folder: Path) -> Path:
+    """Write the public key of the chain in *folder* as PEM."""
+    raw = base64.b64decode(Writer(folder).key.public)
+    pem = Ed25519PublicKey.from_public_bytes(raw).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    path = folder / "key.pem"
+    path.write_bytes(pem)
+    return path

@@ -1,6 +1,7 @@
 import json
 
-from proxy.cli.record_text import csv_row, summary, table_row, timeline
+from proxy.cli.record_table import RecordTable
+from proxy.cli.record_text import csv_record, csv_row, summary, timeline
 from tests.records.kept import operation, record
 
 
@@ -14,7 +15,8 @@ def test_cells_that_begin_a_formula_are_defused_and_numbers_are_not() -> None:
 def test_records_without_what_is_expected_are_shown_all_the_same() -> None:
     """Of a later version, or broken."""
     for values in ({}, {"kind": "exchange"}, {"kind": "exchange", "attempts": 3, "time": 4}, {"kind": "unheard-of"}):
-        assert isinstance(table_row(values), str)
+        for table in (RecordTable(wide=True), RecordTable(wide=False)):
+            assert isinstance(table.row(values), str)
         assert isinstance(timeline(values), str)
 
 
@@ -23,11 +25,22 @@ def test_a_summary_says_who_did_what() -> None:
     assert summary(json.loads(operation())) == "rollback, anna, too slow"
 
 
-def test_a_row_is_cut_to_the_terminal(monkeypatch: object) -> None:
-    """A long path does not wrap."""
-    values = json.loads(record(path="/" + "x" * 500))
+def test_a_caller_that_left_is_no_receiver() -> None:
+    """When it left stands among what else happened; of older records only that it did."""
+    values = json.loads(record(status=201, caller_left=True, left_at=100.005, finished=100.02))
+    told = timeline(values)
 
-    monkeypatch.setenv("COLUMNS", "80")  # type: ignore[attr-defined]
-    assert len(table_row(values)) == 80
-    monkeypatch.setenv("COLUMNS", "1000")  # type: ignore[attr-defined]
-    assert len(table_row(values)) > 500
+    assert "201 from the bank: the caller left before it had all of it" in told
+    assert "to the caller" not in told
+    assert told.index("5.0 ms  the caller left") < told.index("201 from the bank")
+    del values["caller_left_ms"]
+    assert "the caller left before" in timeline(values)
+    assert "no answer: the caller had left" in timeline({**values, "status": 0})
+
+
+def test_no_control_character_is_in_a_cell() -> None:
+    """A terminal obeys those of C1, too."""
+    row = csv_record({"path": "/a\x1b[2J\x9b2J\x7f", "index": {"request-id": "\x9d0;x\x9c"}})
+
+    assert "\\u001b[2J\\u009b2J\\u007f" in row
+    assert not any(ord(character) < 32 or 0x7F <= ord(character) < 0xA0 for character in row)

@@ -1,3 +1,4 @@
+import re
 import tomllib
 from pathlib import Path
 
@@ -24,6 +25,12 @@ def test_every_flavor_is_toml_with_one_route(flavor: str) -> None:
     assert list(values["credentials"]) == [route["credential"]]
     assert values["credentials"]["login"]["flavor"] == flavor
     assert values["environment"] == ("mock" if flavor == "basic" else "client-testing")
+
+
+def test_where_it_sends_its_reader() -> None:
+    """The heading of the README that it names is there."""
+    [heading] = re.findall(r"README, ([A-Z][a-z]+)\.", starter("jwt").text())
+    assert f"\n## {heading}\n" in Path("README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from proxy.cli.token import jwt_header
+from proxy.simulator.clients import AUDIENCES, JWT_CLIENT_ID
 from proxy.tokens.token import fingerprint
 from tests.cli.serving import Site, command, serving, site
 
@@ -101,6 +102,58 @@ async def no_instance(place: Site) -> None:
     done = await command("token", "payments", "--config", place.config)
     assert done.exit_code == 0
     assert "instance" not in done.stderr
+
+
+MIGRATION = """
+[credentials.old]
+flavor = "jwt"
+client_id = "{client}"
+private_key_file = "oauth.key"
+certificate_file = "oauth.crt"
+token_url = "{url}"
+[migrations.move]
+routes = ["payments"]
+legacy = {{ credential = "old", audience = "{legacy}" }}
+modern = {{ credential = "login", audience = "{modern}" }}
+"""
+
+
+def migrate(place: Site) -> None:
+    """Let the rule be migrated from one audience to another."""
+    values = {"client": JWT_CLIENT_ID, "url": f"{place.bank.url}/oauth2/token"}
+    more = MIGRATION.format(legacy=AUDIENCES["commerce"], modern=AUDIENCES["payments"], **values)
+    place.config.write_text(place.config.read_text() + more)
+
+
+async def test_a_migrated_rule_has_the_token_of_its_weight(tmp_path: Path) -> None:
+    """It says which side and why; --side asks for the other one."""
+    async with site(tmp_path) as place:
+        migrate(place)
+
+        async def asked(*arguments: str) -> tuple[str, str, str]:
+            done = await command("token", "payments", "--config", place.config, "--json", *arguments)
+            assert done.exit_code == 0, done.stderr
+            value = json.loads(done.stdout)
+            return value["side"], value["credential"], value["why"]
+
+        assert await asked() == ("legacy", "old", "weight 0, it was never changed")
+        assert (await asked("--side", "modern"))[:2] == ("modern", "login")
+        async with serving(place):
+            await place.ready()
+            for weight, side in (("100", "modern"), ("49", "legacy")):
+                put = ("migration", "set", "move", weight, "--reason", "r", "--force", "--config", str(place.config))
+                assert (await command(*put)).exit_code == 0
+                found = await asked()
+                assert (found[0], f"weight {weight}, in the running instance" in found[2]) == (side, True)
+            assert "other callers are on modern" in found[2]
+        assert (await asked())[2].startswith("weight 49, as the last instance left it")
+
+
+async def test_a_rule_without_migration_has_no_sides(tmp_path: Path) -> None:
+    """So none can be asked for."""
+    async with site(tmp_path) as place:
+        done = await command("token", "payments", "--side", "legacy", "--config", place.config)
+    assert (done.exit_code, "no migration moves payments" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("text", ["opaque", "a.b.c", "W10.e30.x", "e30.e30.x", "/.b.c"])

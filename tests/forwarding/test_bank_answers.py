@@ -111,7 +111,9 @@ async def test_hop_by_hop_headers_of_the_bank_end_here(tmp_path: Path) -> None:
         reply = await ask(it.port, request(b"GET"))
         names = [name for name, _ in reply.lines]
 
-        assert names == [b"X-Stays", b"Content-Length", b"Payproxy-Request-Id", b"Proxy-Status"]
+        ours = [b"Payproxy-Request-Id", b"Proxy-Status", b"Connection", b"Keep-Alive"]
+        assert names == [b"X-Stays", b"Content-Length", *ours]
+        assert (reply.header(b"Connection"), reply.header(b"Keep-Alive")) == (b"keep-alive", b"timeout=120")
         assert reply.header(b"Payproxy-Request-Id") != b"forged"
 
 

@@ -138,9 +138,9 @@ async def test_an_answer_cut_short_can_not_pass_for_a_whole_one(tmp_path: Path, 
 
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
 @pytest.mark.parametrize("end", ["close", "reset", "silence"])
-async def test_a_small_answer_cut_short_is_never_begun(tmp_path: Path, method: bytes, end: str) -> None:
-    """Its length says that it is small: it is gathered first, so that no caller asks again by itself."""
-    data = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nbody"
+@pytest.mark.parametrize("data", [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nbody", CHUNKED + b"4\r\nbody\r\n"])
+async def test_a_small_answer_cut_short_is_never_begun(tmp_path: Path, method: bytes, end: str, data: bytes) -> None:
+    """It is gathered first, so that no caller asks again by itself, or takes the beginning for the whole."""
     step = {"close": says_and_closes, "reset": says_and_resets, "silence": says}[end](data)
     async with proxy(tmp_path, step, says(OK), upstream=FAST) as it:
         reply = await ask(it.port, request(method, body=b"{}" if method == b"POST" else b""))
@@ -155,7 +155,7 @@ async def test_a_small_answer_cut_short_is_never_begun(tmp_path: Path, method: b
 
 async def test_an_answer_cut_short_is_cut_for_callers_of_http_1_0_too(tmp_path: Path) -> None:
     """They take the close for the end of a body without length, so the connection is reset instead."""
-    step = says_and_closes(CHUNKED + b"4\r\nbody\r\n")
+    step = says_and_closes(CHUNKED + b"186a0\r\n" + bytes(100_000) + b"\r\n")  # more than is gathered
     async with proxy(tmp_path, step) as it, wire(it.port) as caller:
         await caller.send(request(version=b"1.0"))
         reply = await caller.answer()

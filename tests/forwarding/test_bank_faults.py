@@ -66,7 +66,7 @@ async def test_a_request_whose_answer_does_not_come_is_sent_once(
         assert (record["code"], record["sent_upstream"], record["status"]) == (code, "unknown", status)
         if method != "HEAD":
             agrees(reply, record, sent="unknown")
-        assert reply.header(b"Connection") is None
+        assert reply.header(b"Connection") == b"keep-alive"
         assert len(it.bank.requests) == 1
         await next_caller_is_served(it)
 

@@ -24,7 +24,13 @@ from tests.worker.values import CALLER
 from tests.worker.wire import Reply, ask, chunked, request, wire
 
 PATH = b"/adfs/oauth2/token"
-FACADE = FacadeValues(paths=(PATH.decode(),), token_lifetime=600, signing_key_files=(), accepted_assertion_audiences=())
+FACADE = FacadeValues(
+    paths=(PATH.decode(),),
+    token_lifetime=600,
+    signing_key_files=(),
+    accepted_assertion_audiences=(),
+    own_hosts=("localhost",),
+)
 FORM = b"Content-Type: application/x-www-form-urlencoded"
 KEY = b"0123456789abcdef" * 4
 ERP = replace(CALLER, facade_client_id=CLIENT_ID, assertion_keys=(as_values(private_key()),))
@@ -270,7 +276,7 @@ async def test_a_key_that_others_can_read_is_not_used(tmp_path: Path) -> None:
     """The worker does not come to serve."""
     (tmp_path / KEY_FILE).write_bytes(KEY)
     (tmp_path / KEY_FILE).chmod(0o644)
-    with pytest.raises(PermissionError):
+    with pytest.raises(OSError, match="chmod 600"):
         async with proxy(tmp_path, facade=FACADE, callers=(ERP,)):
             pass
     (tmp_path / KEY_FILE).chmod(0o600)

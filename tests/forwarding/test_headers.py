@@ -195,7 +195,7 @@ async def test_a_plain_h2c_offer_keeps_the_connection(tmp_path: Path) -> None:
     async with proxy(tmp_path) as it, wire(it.port) as caller:
         for _ in range(3):
             await caller.send(request(b"GET", b"/open/a", *UPGRADES["h2c as JDK 11 asks"]))
-            assert (await caller.answer()).header(b"Connection") is None
+            assert (await caller.answer()).header(b"Connection") == b"keep-alive"
 
 
 @pytest.mark.parametrize("form", ["X-Forwarded-For: 9.9.9.9", "Forwarded: for=9.9.9.9", "X-Real-IP: 9.9.9.9"])
@@ -244,7 +244,7 @@ async def test_the_banks_headers_come_back_as_they_were(tmp_path: Path) -> None:
         await caller.send(request())
         reply = await caller.answer()
         assert (reply.status, reply.reason, reply.body) == (201, b"Made it", b"{}")
-        ours = {b"Payproxy-Request-Id", b"Proxy-Status", b"Content-Length"}
+        ours = {b"Payproxy-Request-Id", b"Proxy-Status", b"Content-Length", b"Connection", b"Keep-Alive"}
         assert [pair for pair in reply.lines if pair[0] not in ours] == [
             (b"content-type", b"application/json"),
             (b"Set-Cookie", b"a=1"),

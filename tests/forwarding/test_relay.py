@@ -39,7 +39,26 @@ async def test_a_chunked_answer_comes_whole(version: bytes, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_a_chunked_answer_in_pieces_is_streamed(version: bytes, tmp_path: Path) -> None:
+async def test_a_small_chunked_answer_in_pieces_comes_whole(version: bytes, tmp_path: Path) -> None:
+    """With a length, as if it had come in one segment; both connections are kept."""
+
+    async def slowly(peer: Peer) -> None:
+        await peer.send(answer(b"Transfer-Encoding: chunked"))
+        for piece in (b"3\r\nabc\r\n", b"2\r\nde\r\n", b"0\r\n\r\n"):
+            await asyncio.sleep(0.02)
+            await peer.send(piece)
+
+    async with proxy(tmp_path, slowly) as it, wire(it.port) as caller:
+        for _ in range(2):
+            await caller.send(request(b"GET", b"/open/a", b"Connection: keep-alive", version=version))
+            reply = await caller.answer()
+            assert (reply.body, reply.header(b"Content-Length")) == (b"abcde", b"5")
+            assert reply.header(b"Transfer-Encoding") is None
+        assert it.bank.connections == 1
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_chunked_answer_that_takes_its_time_is_streamed(version: bytes, tmp_path: Path) -> None:
     """The first piece is there before the bank has said the last; trailers are dropped."""
     go = asyncio.Event()
 

@@ -198,7 +198,13 @@ async def test_a_client_goes_on_when_its_token_has_expired(tmp_path: Path, progr
     private(tmp_path / KEY_FILE, "k" * 64)
     keys = (as_values(load_private_key(tmp_path / "erp.key")),)
     erp = replace(CALLER, facade_client_id=ADFS_CLIENT_ID, assertion_keys=keys)
-    facade = FacadeValues(paths=(ADFS,), token_lifetime=1, signing_key_files=(), accepted_assertion_audiences=())
+    facade = FacadeValues(
+        paths=(ADFS,),
+        token_lifetime=1,
+        signing_key_files=(),
+        accepted_assertion_audiences=(),
+        own_hosts=("127.0.0.1",),
+    )
     async with proxy(tmp_path, says(OK), facade=facade, callers=(erp,)) as it:
         url = f"http://127.0.0.1:{it.port}"
         async with client(program, tmp_path, token_url=url + ADFS, api_url=url, kid=kid) as its:

@@ -177,3 +177,23 @@ async def _health(configuration: Path, *options: str) -> int:
 def _printed(stdout: Path, id_: str) -> dict[str, Any]:
     lines = stdout.read_text().splitlines()
     return next((found for line in lines if (found := json.loads(line))["id"] == id_), {})
+
+
+async def test_what_is_in_flight_is_measured(tmp_path: Path, bank: Bank, start: Start) -> None:
+    """A payment that the bank takes its time for is a request in flight and a connection, until it is answered."""
+    instance = await start(configured(tmp_path, bank.url))
+
+    async def measured(*lines: str) -> bool:
+        return set(lines) <= set((await instance.metrics()).body.decode().splitlines())
+
+    nothing = ('payproxy_requests_in_flight{worker="0"} 0.0', 'payproxy_connections{worker="0"} 0.0')
+    one = ('payproxy_requests_in_flight{worker="0"} 1.0', 'payproxy_connections{worker="0"} 1.0')
+    zero = 'payproxy_exchanges_total{http_route="payments",sent_upstream="unknown"} 0.0'
+    await until(lambda: measured(*nothing, zero, "payproxy_ready 1.0"), otherwise="the instance is not at rest")
+    bank.world.faults.set("slow", path="/payment/v2/payments", method="POST", seconds=4.0)
+
+    paying = asyncio.create_task(ask(instance.address, payment("slow")))
+
+    await until(lambda: measured(*one), otherwise="the payment was not measured")
+    assert (await paying).status == 201
+    await until(lambda: measured(*nothing), otherwise="it still is")

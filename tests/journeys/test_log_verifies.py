@@ -1,7 +1,10 @@
 """The log is a chain from the first start to the last stop, whatever happened in between."""
 
 import asyncio
+import contextlib
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,6 +97,39 @@ async def test_a_running_instance_is_not_called_unclean(tmp_path: Path, bank: Ba
     assert await instance.is_ready()
 
 
+async def test_a_database_that_was_cut_emptied_or_deleted_is_an_error(tmp_path: Path, bank: Bank, start: Start) -> None:
+    """After a clean stop nobody expects more, but the keeper knows what the database had; a lie covers nothing."""
+    log = 'stdout = false\ndatabase = "sqlite:requests.db"'
+    configuration = configured(tmp_path, bank.url, request_log=log)
+    instance = await start(configuration)
+    for number in range(3):
+        await ask(instance.address, payment(f"order-{number}"))
+    assert await instance.stop() == 0
+    [database] = (tmp_path / "data").glob("requests-*.db")
+    whole = database.read_bytes()
+
+    async def after(change: str) -> tuple[int, dict[str, Any]]:
+        database.write_bytes(whole)
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            connection.executescript(change)
+        code, value = await verified(tmp_path, "--config", str(configuration))
+        return code, value["copies"][0]
+
+    code, untouched = await after("")
+    assert (code, untouched["copy"], untouched["flaws"], untouched["outcome"]) == (0, "database", [], "holds")
+    for change in (
+        "DELETE FROM records",
+        "DELETE FROM records WHERE rowid > (SELECT max(rowid) - 3 FROM records)",
+        "DELETE FROM records WHERE rowid = 1",
+    ):
+        code, found = await after(change)
+        assert (code, found["outcome"]) == (1, "broken"), change
+        assert "missing" in {flaw["fault"] for flaw in found["flaws"] if flaw["severity"] == "error"}
+    database.unlink()
+    code, value = await verified(tmp_path, "--config", str(configuration))
+    assert (code, value["copies"][0]["outcome"]) == (1, "broken")
+
+
 async def test_a_body_is_proven(tmp_path: Path, bank: Bank, start: Start) -> None:
     """The record of a payment has the HMAC of its body, and the key is nowhere else."""
     private(tmp_path / "body.key", KEY)
@@ -104,7 +140,7 @@ async def test_a_body_is_proven(tmp_path: Path, bank: Bank, start: Start) -> Non
     assert await instance.stop() == 0
     (tmp_path / "body").write_bytes(request.body)
 
-    command = "import sys; from proxy.cli.logs_verify import prove; sys.exit(prove.main(standalone_mode=True))"
+    command = "import sys; from proxy.cli.logs_prove import prove; sys.exit(prove.main(standalone_mode=True))"
     arguments = ("-c", command, answer.request_id, str(tmp_path / "body"), "--config", str(configuration))
     process = await Process.run(tmp_path, *arguments)
 

@@ -22,6 +22,7 @@ from tests.worker.support import proxy
 PROGRAMS = Path(__file__).parent / "programs"
 PATIENCE_SECONDS = 50.0
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun"
+CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy"
 # What the bank does, and the status that the caller gets.
 FATES = {
@@ -32,8 +33,10 @@ FATES = {
     "nonsense": (says(b"nonsense\r\n\r\n"), 502),
     "truncates": (says_and_closes(LENGTH), 502),
     "truncates-with-reset": (says_and_resets(LENGTH), 502),
+    "truncates-chunks": (says_and_closes(CHUNKS), 502),
     "stalls": (says_nothing, 504),
     "stalls-half-way": (says(LENGTH), 504),
+    "stalls-in-chunks": (says(CHUNKS), 504),
     "is-busy": (says(BUSY), 503),
 }
 UPSTREAM = {"response_timeout": 0.3}

@@ -1,4 +1,5 @@
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -156,3 +157,32 @@ async def test_one_instance_after_the_other_may_use_a_data_directory(tmp_path: P
     second = await start(configuration)
 
     assert (await get(second.address, "/payment/helloworld")).status == 200
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+async def test_a_fifo_and_a_directory_that_others_may_write_in_are_told(
+    tmp_path: Path, bank: Bank, command: str
+) -> None:
+    """Neither command waits for a writer of the FIFO, and no planted key is used."""
+    configuration = configured(tmp_path, bank.url)
+    (tmp_path / "mock.secret").unlink()
+    os.mkfifo(tmp_path / "mock.secret", 0o600)
+    os.mkfifo(tmp_path / "facade.fifo", 0o600)
+    data = tmp_path / "shared"
+    data.mkdir()
+    data.chmod(0o777)
+    (data / "masking.key").write_bytes(b"k" * 32)
+    more = f'\n[facade]\npaths = ["/oauth2/token"]\nsigning_key_files = ["{tmp_path / "facade.fifo"}"]\n'
+    configuration.write_text(
+        f'data_directory = "{data}"\n' + re.sub("data_directory.*", "", configuration.read_text()) + more
+    )
+
+    process = await Process.run(tmp_path, "-m", "proxy", command, "--config", str(configuration))
+
+    assert await process.exit_code() == (78 if command == "serve" else 1), process.output
+    for key, told in (
+        ("credentials.mock.client_secret_file", "not a regular file"),
+        ("facade.signing_key_files", "not a regular file"),
+        ("data_directory", "others may write in"),
+    ):
+        assert any(key in line and told in line for line in process.output.splitlines()), (key, process.output)

@@ -85,3 +85,16 @@ async def test_an_action_that_puts_itself_on_record(keeper: Keeper, tmp_path: Pa
         assert is_problem(await send(server.addresses[0], post(b"{}")), status=404, code="no_route")
 
     assert [(one.reason, one.proof, bool(one.who)) for one in heard] == [("why", "unix socket", True)]
+
+
+async def test_the_configuration_is_for_the_unix_socket(keeper: Keeper, tmp_path: Path) -> None:
+    """Commands that find a broken file ask for it; over TCP it does not exist."""
+    app = AdminApp(status=lambda: keeper.status, metrics=keeper.metrics, configuration=lambda: {"environment": "mock"})
+    async with AdminServer(app.application(), directory=tmp_path, listen=LOOPBACK) as server:
+        told = await get(server.socket_path, "/api/configuration")
+        over_tcp = await get(server.addresses[0], "/api/configuration")
+        listed = [b"configuration" in (await get(at, "/")).body for at in (server.socket_path, server.addresses[0])]
+
+    assert (told.status, told.json) == (200, {"settings": {"environment": "mock"}})
+    assert is_problem(over_tcp, status=404, code="no_route")
+    assert listed == [True, False]

@@ -39,5 +39,5 @@ def test_without_the_extra_it_is_said_what_is_missing(monkeypatch: pytest.Monkey
     names, [said] = sinks(ENDPOINT)
 
     assert names == []
-    assert "payproxy[otel]" in said
+    assert "-m pip install 'opentelemetry-proto>=" in said
     assert sinks({}) == ([], [])

@@ -9,7 +9,7 @@ from proxy.callers.caller_token import KEY_FILE
 from proxy.credentials.keys import KeyUnusable
 from proxy.entropy import SystemEntropy
 from proxy.keeper.facade import assertion_keys, make_signing_key, signing_key_files
-from proxy.records.own_file import read_key
+from proxy.private_file import read_key
 from proxy.settings.sections import Settings
 from tests.cli.serving import make_pair
 from tests.settings.support import load_text, plain

@@ -95,6 +95,21 @@ async def test_faults_keep_the_old(place: Site) -> None:
     assert await metric(place) == "1.0"
 
 
+async def test_a_file_that_breaks_the_parser_keeps_the_old(place: Site) -> None:
+    """An integer of 5,000 digits and a key of 2,000 dots ended the keeper, and all callers with it."""
+    before = await place.ready()
+    good = place.config.read_text()
+    for broken, words in (("x = " + "9" * 5000, "too many digits"), ("a" + ".a" * 2000 + " = 1", "64 levels")):
+        place.config.write_text(f"{good}\n{broken}\n")
+        hang_up(place)
+        assert f"payproxy.toml:{good.count(chr(10)) + 2}" in await place.logged(words)
+    assert pids(await place.ready()) == pids(before)
+
+    place.config.write_text(good + "# mended\n")
+    hang_up(place)
+    await place.until(lambda now: not now["reload_problem"])
+
+
 async def calls_with(place: Site, text: str) -> int:
     """Return the status of a call whose client reads another configuration than stands in the file."""
     other = place.folder / "client.toml"

@@ -40,9 +40,13 @@ def test_callers_reach_a_socket_that_takes_the_place_of_a_dead_one(tmp_path: Pat
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
 
-    sockets = Sockets(address, workers=1)
+    sockets = Sockets(address, workers=2)
     try:
+        assert not listened_on(path)
+        sockets.open(1)
+        sockets.open(0)
         assert listened_on(path)
+        assert path.stat().st_mode & 0o777 == 0o660
         with pytest.raises(ListenFailed, match="in use"):
             Sockets(address, workers=1)
     finally:

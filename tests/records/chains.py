@@ -10,8 +10,9 @@ from proxy.records.keeper_records import KeeperRecords, Operation
 from proxy.records.mask import Mask
 from proxy.records.record import RecordBuilder, RecordContext
 from proxy.records.signed_landmarks import SignedLandmarks
-from proxy.records.tombstone import Tombstone
-from proxy.records.verify import Verdict, Verifier
+from proxy.records.tombstone import Tombstone, signed_bytes
+from proxy.records.verdict import Verdict
+from proxy.records.verify import Verifier
 from tests.records.support import CONTEXT, an_exchange
 
 MASK = Mask(b"0" * 32)
@@ -20,16 +21,17 @@ MASK = Mask(b"0" * 32)
 class Writer:
     """Writes one instance's chain with the key of *directory*, by hand."""
 
-    def __init__(self, directory: Path, *, instance: str = CONTEXT.instance) -> None:
+    def __init__(self, directory: Path, *, instance: str = CONTEXT.instance, chain: str = "") -> None:
         self.key: CheckpointKey = checkpoint_key(directory, entropy=SystemEntropy())
         self.lines: list[bytes] = []
         self.sequence = 0
         self.hash = GENESIS
+        self.chain = chain
         self.called(instance)
 
     def called(self, instance: str, *, config_digest: str = "0" * 16) -> "Writer":
         """Let what follows be written by a host called *instance*, under another configuration."""
-        context = RecordContext(environment="mock", instance=instance, config_digest=config_digest)
+        context = RecordContext(environment="mock", instance=instance, config_digest=config_digest, chain=self.chain)
         self._records = KeeperRecords(context, mask=MASK, clock=SystemClock(), entropy=SystemEntropy())
         self.landmarks = SignedLandmarks(self._records, key=self.key, version="0.1", clock=SystemClock())
         self._builder = RecordBuilder(context, MASK)
@@ -57,9 +59,10 @@ class Writer:
         self.put(self.landmarks.checkpoint(self.sequence, self.hash))
         return self
 
-    def operation(self, pruned: tuple[Tombstone, ...]) -> "Writer":
-        """Append the record of a prune."""
-        operation = Operation(who="root", proof="operating system", what="logs prune", pruned=pruned)
+    def operation(self, pruned: tuple[Tombstone, ...], *, signed: bool = False) -> "Writer":
+        """Append the record of a prune, *signed* as the command does it."""
+        by = (self.key.public, self.key.sign_bytes(signed_bytes(pruned))) if signed else ("", "")
+        operation = Operation(who="root", proof="operating system", what="logs prune", pruned=pruned, pruned_by=by)
         self.put(self._records.operation(operation)[:-1])
         return self
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import json
+import math
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -70,7 +71,12 @@ def an_exchange(*, sent: Sent = Sent.YES, **changes: Any) -> Account:
 
 
 def make_journal(
-    directory: Path, *, worker: str = "w1", durable: bool = True, spool_bytes: int = SPOOL_BYTES
+    directory: Path,
+    *,
+    worker: str = "w1",
+    durable: bool = True,
+    spool_bytes: int = SPOOL_BYTES,
+    exchange_timeout: float = math.inf,
 ) -> Journal:
     """Return a journal that is not open yet."""
     return Journal(
@@ -81,15 +87,14 @@ def make_journal(
         clock=SystemClock(),
         entropy=SystemEntropy(),
         spool_bytes=spool_bytes,
+        exchange_timeout=exchange_timeout,
     )
 
 
 @contextlib.asynccontextmanager
-async def open_journal(
-    directory: Path, *, worker: str = "w1", durable: bool = True, spool_bytes: int = SPOOL_BYTES
-) -> AsyncIterator[Journal]:
-    """Yield an open journal and close it."""
-    journal = make_journal(directory, worker=worker, durable=durable, spool_bytes=spool_bytes)
+async def open_journal(directory: Path, **changes: Any) -> AsyncIterator[Journal]:
+    """Yield an open journal and close it; *changes* go to `make_journal`."""
+    journal = make_journal(directory, **changes)
     await journal.open()
     try:
         yield journal

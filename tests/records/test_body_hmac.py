@@ -46,5 +46,5 @@ def test_a_key_of_no_use_is_refused(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize("mode", [0o640, 0o604])
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
     """Like every private file."""
-    with pytest.raises(PermissionError):
+    with pytest.raises(OSError, match="chmod 600"):
         read_body_key(key_file(tmp_path, KEY, mode))

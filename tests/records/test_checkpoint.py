@@ -18,9 +18,12 @@ def stream(tmp_path: Path) -> Stream:
 
 def test_positions_come_back(tmp_path: Path, stream: Stream) -> None:
     """A sink goes on where it was; one that is new begins with what comes."""
-    Checkpoint(tmp_path).save({"file": Position(1, 3, 1)})
+    Checkpoint(tmp_path, targets={}).save({"file": Position(1, 3, 1)})
 
-    assert Checkpoint(tmp_path).load(["file", "stdout"], stream) == {"file": Position(1, 3, 1), "stdout": stream.end}
+    assert Checkpoint(tmp_path, targets={}).load(["file", "stdout"], stream) == {
+        "file": Position(1, 3, 1),
+        "stdout": stream.end,
+    }
 
 
 @pytest.mark.parametrize("content", [None, b"", b"[]", b'{"file": "x"}', b'{"file": [1]}'])
@@ -29,11 +32,11 @@ def test_without_a_readable_file_everything_comes_again(tmp_path: Path, stream: 
     if content is not None:
         (tmp_path / "positions.json").write_bytes(content)
 
-    assert Checkpoint(tmp_path).load(["file"], stream) == {"file": stream.first()}
+    assert Checkpoint(tmp_path, targets={}).load(["file"], stream) == {"file": stream.first()}
 
 
 def test_a_position_behind_the_end_is_the_end(tmp_path: Path, stream: Stream) -> None:
     """The stream lost its last bytes with the machine; what takes their place must not be skipped."""
-    Checkpoint(tmp_path).save({"file": Position(1, 10**6, 99)})
+    Checkpoint(tmp_path, targets={}).save({"file": Position(1, 10**6, 99)})
 
-    assert Checkpoint(tmp_path).load(["file"], stream) == {"file": stream.end}
+    assert Checkpoint(tmp_path, targets={}).load(["file"], stream) == {"file": stream.end}

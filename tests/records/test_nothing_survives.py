@@ -17,7 +17,7 @@ from proxy.entropy import SystemEntropy
 from proxy.events import MintFailed
 from proxy.records.keeper_records import KeeperRecords, Operation
 from proxy.records.left_record import leave_record
-from proxy.records.mask import IBAN_LENGTHS, luhn
+from proxy.records.mask_rules import IBAN_LENGTHS, luhn
 from proxy.records.sinks.file import FileSink
 from proxy.records.sinks.otlp import otlp_sinks
 from proxy.records.sinks.otlp_target import targets

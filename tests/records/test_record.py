@@ -178,6 +178,7 @@ def test_kind_and_id_can_be_cut_out_of_a_line() -> None:
         an_exchange(query=f"?{CARD}=1"),
         an_exchange(cause=f"the endpoint said {CARD}"),
         an_exchange(index=(("Idempotency-Key", CARD),)),
+        an_exchange(answer_index=(("request-id", CARD),)),
     ],
 )
 def test_strings_from_outside_are_masked(exchange: Account) -> None:
@@ -279,3 +280,12 @@ def test_what_stands_in_a_record_as_it_is_needs_no_escapes() -> None:
     assert {"facade_token", "fell_back", "legacy_token_refused"} <= set(said)
     for word in (*codes, *said):
         assert re.fullmatch("[a-z_]+", str(word)), word
+
+
+def test_when_the_caller_left() -> None:
+    """In milliseconds from its beginning, where that was seen; else nothing is said of when."""
+    seen = json.loads(BUILDER.exchange(an_exchange(caller_left=True, left_at=100.0021)))
+    unseen = json.loads(BUILDER.exchange(an_exchange(caller_left=True)))
+
+    assert (seen["caller_left"], seen["caller_left_ms"]) == (True, 2.1)
+    assert "caller_left_ms" not in unseen

@@ -6,7 +6,8 @@ import pytest
 from proxy.records.anchor import anchors_in
 from proxy.records.checkpoint_key import checkpoint_key
 from proxy.records.tombstone import tombstones_of
-from proxy.records.verify import Verdict, Verifier
+from proxy.records.verdict import Verdict
+from proxy.records.verify import Verifier
 from tests.records.chains import Writer, told, verdict, whole
 from tests.records.support import CONTEXT
 
@@ -41,10 +42,10 @@ def test_a_chain_with_another_key_is_found_by_anchor_and_by_key(tmp_path: Path) 
     his = whole(tmp_path / "his")
 
     by_anchor = verdict(his, Verifier(anchors=anchors))
-    by_key = verdict(his, Verifier(public_key=Writer(tmp_path / "own").key.public))
+    by_key = verdict(his, Verifier(trusted=[Writer(tmp_path / "own").key.public]))
 
     assert [fault for fault, *_ in told(by_anchor)] == ["rewritten", "key", "rewritten", "key"]
-    assert told(by_key) == [("key", "12", 12), ("key", "19", 19)]
+    assert told(by_key) == [("key", "12", 12)]
     assert not by_anchor.holds
     assert not by_key.holds
 
@@ -123,10 +124,10 @@ def test_what_was_pruned_was_not_removed(tmp_path: Path, name: str) -> None:
     def anchored(lines: list[bytes], stream: Verdict) -> list[tuple[str, str, int]]:
         return told(verdict(lines, Verifier(anchors=anchors, database=True, running=True, stream=stream)))
 
-    waiting = anchored(left, Verdict(tombstones=stones))
-    writer.operation(stones)
+    waiting = anchored(left, Verdict(stones=dict.fromkeys(stones, frozenset({writer.key.public}))))
+    writer.operation(stones).checkpoint()
 
-    assert anchored([*left, writer.lines[-1]], Verdict()) == waiting
+    assert anchored([*left, *writer.lines[-2:]], Verdict()) == waiting
     assert waiting[-1] == ("anchor", "anchor:1", 4)
     assert ("missing", "anchor:1", 4) in anchored(left, Verdict())
 
@@ -151,4 +152,4 @@ def test_the_key_is_the_data_directorys(tmp_path: Path) -> None:
     lines = whole(tmp_path)
     key = checkpoint_key(tmp_path, entropy=None).public  # type: ignore[arg-type]  # it is there already
 
-    assert told(verdict(lines, Verifier(public_key=key))) == []
+    assert told(verdict(lines, Verifier(trusted=[key]))) == []

@@ -34,6 +34,7 @@ credential = "login"
 CALLER = """
 [callers.erp]
 networks = ["10.20.0.0/16"]
+api_key_sha256 = ["abababababababababababababababababababababababababababababababab"]
 """
 
 

@@ -92,7 +92,6 @@ from tests.settings.support import PLAIN, load_text, one_finding, plain
             "[section]",
         ),
         ("[upstreams.payments]", "[[upstreams]]", "upstreams", "is not a table", "[section]"),
-        ("[[routes]]", "[routes]", "routes", "is not a list", "["),
         (
             "[upstreams.payments]",
             "[upstreams.Bank]\nurl = 'https://a.jpmorgan.com'\n[upstreams.payments]",
@@ -129,8 +128,6 @@ from tests.settings.support import PLAIN, load_text, one_finding, plain
             "whole, plain",
             "PREFIX",
         ),
-        ("url =", 'egress_proxy = "https://p:1"\nurl =', "upstreams.payments.egress_proxy", "http://HOST:PORT", "3128"),
-        ("url =", 'egress_proxy = "http://u:p@p:1"\nurl =', "upstreams.payments.egress_proxy", "password", "https"),
         ("url =", "max_connections = 0\nurl =", "upstreams.payments.max_connections", "is too small", "at least 1"),
         ('"my-client"', '""', "credentials.login.client_id", "is empty", "write its value"),
         ('"my-client"', '"a\\nb"', "credentials.login.client_id", "line break", "one line"),
@@ -208,6 +205,9 @@ from tests.settings.support import PLAIN, load_text, one_finding, plain
             "write",
         ),
         ('"payments"\npath', '"payments"\nupstream = "..."\npath', "", "not TOML", "correct the line"),
+        ("[[routes]]", "[routes]", "routes", "is one table", "write [[routes]], in two brackets"),
+        ("[[routes]]", "[routes.payments]", "routes", "is one table", "what it is called as its `name`"),
+        ('"my-client"', '"<YOUR CLIENT ID>"', "credentials.login.client_id", "a placeholder was left in", "write"),
         ('upstream = "payments"', 'upstream = "..."', "routes.payments.upstream", "a placeholder was left in", "write"),
         (
             "[server]",

@@ -9,6 +9,7 @@ from tests.settings.support import CALLER, load_text, one_finding, plain
 LOCAL = '"127.0.0.1:8080"'
 ADMIN = '"127.0.0.1:9901"'
 BANK = "https://api.payments.jpmorgan.com"
+HASH = "$scrypt$ln=15,r=8,p=1$c2FsdHNhbHRzYWx0$" + "aGFzaGhhc2g" * 4
 TLS = "certificate_file = 'c'\nkey_file = 'k'\n"
 
 
@@ -43,15 +44,41 @@ def test_mutual_tls_needs_tls(tmp_path: Path) -> None:
 
 
 def test_the_console_over_a_network(tmp_path: Path) -> None:
-    """It needs operators and TLS, or has to be off."""
-    assert [one.key for one in load_text(tmp_path, plain((ADMIN, '"0.0.0.0:9901"'))).errors] == [
-        "admin.certificate_file",
-        "admin.operators",
-    ]
-    safe = plain((ADMIN, f'"0.0.0.0:9901"\noperators = {{ alice = "hash" }}\n{TLS}'))
+    """It would need operators and TLS; while there is none, nobody is advised to make some for it."""
+    [finding] = load_text(tmp_path, plain((ADMIN, '"0.0.0.0:9901"'))).errors
+    assert (finding.key, "there is none in this version" in finding.what) == ("admin.console", True)
+    assert finding.fix.startswith("set console = false")
+    safe = plain((ADMIN, f'"0.0.0.0:9901"\noperators = {{ alice = "{HASH}" }}\n{TLS}'))
     assert load_text(tmp_path, safe).findings == ()
     assert load_text(tmp_path, plain((ADMIN, '"0.0.0.0:9901"\nconsole = false'))).errors == ()
     assert load_text(tmp_path, plain((ADMIN, '""'))).findings == ()
+
+
+@pytest.mark.parametrize("password", ["correct horse", "hunter2", "$scrypt$ln=15,r=8,p=1$", "ab" * 32])
+def test_a_plain_password_of_an_operator(tmp_path: Path, password: str) -> None:
+    """What is no scrypt hash may be a password, which would stand in every copy of the file."""
+    finding = one_finding(load_text(tmp_path, plain(("[admin]", f'[admin]\noperators = {{ alice = "{password}" }}'))))
+
+    assert (finding.key, finding.severity) == ("admin.operators.alice", Severity.ERROR)
+    assert "perhaps a password" in finding.what
+    assert password not in finding.what
+
+
+@pytest.mark.parametrize(
+    ("more", "warned"),
+    [
+        ("", True),
+        (f'api_key_sha256 = ["{"ab" * 32}"]', False),
+    ],
+)
+def test_callers_by_network_without_hosts(tmp_path: Path, more: str, warned: bool) -> None:  # noqa: FBT001 - a column
+    """A web page reaches the proxy by a name of its own and reads with the token of whoever looks at it."""
+    caller = f'\n[callers.erp]\nnetworks = ["10.20.0.0/16"]\n{more}\n'
+    findings = load_text(tmp_path, plain(more=caller)).findings
+    named = load_text(tmp_path, plain(("[server]", '[server]\nhosts = ["payproxy.corp"]'), more=caller))
+
+    assert [(one.key, one.severity) for one in findings] == [("server.hosts", Severity.WARNING)] * warned
+    assert named.findings == ()
 
 
 @pytest.mark.parametrize("listener", ["server", "admin"])

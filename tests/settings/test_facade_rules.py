@@ -38,6 +38,11 @@ def test_without_paths_there_is_no_facade(tmp_path: Path) -> None:
     assert snapshot_of(loaded.settings, instance="x").facade is None
 
 
+def test_a_rule_for_all_paths_leaves_the_facade_its_own(tmp_path: Path) -> None:
+    """`init` writes path = "/", and the facade's paths go first."""
+    assert load_text(tmp_path, plain(("/payment/v2", "/"), more=FACADE)).findings == ()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "key", "what"),
     [
@@ -60,7 +65,7 @@ def test_without_paths_there_is_no_facade(tmp_path: Path) -> None:
         ),
         (
             'facade_client_id = "CC-1"',
-            'networks = ["10.0.0.0/8"]',
+            f'api_key_sha256 = ["{KEY}"]',
             "callers.old.assertion_certificate_files",
             "a client that has no id",
         ),
@@ -75,6 +80,33 @@ def test_one_fault_of_a_facade(tmp_path: Path, old: str, new: str, key: str, wha
     assert finding.key.removesuffix("[0]").removesuffix("[1]") == key
     assert what in finding.what
     assert finding.fix
+
+
+@pytest.mark.parametrize(
+    ("server", "hosts"),
+    [
+        ('hosts = ["PayProxy.corp", "[fd00::1]"]\nlisten = "0.0.0.0:8080"', ("payproxy.corp", "fd00::1")),
+        ('listen = "127.0.0.2:8080"', ("localhost", "127.0.0.1", "::1")),
+        ('listen = "10.1.2.3:8080"', ("10.1.2.3",)),
+        ('listen = "0.0.0.0:8080"', ()),
+        ('listen = "[::]:8080"', ()),
+        ('listen = "unix:/run/payproxy.sock"', ()),
+    ],
+)
+def test_the_facades_own_names(tmp_path: Path, server: str, hosts: tuple[str, ...]) -> None:
+    """They come from the configuration, never from a request; where there are none, `check` says what to set."""
+    change = ('listen = "127.0.0.1:8080"', server)
+    loaded = load_text(tmp_path, plain(change, more=FACADE))
+
+    if hosts:
+        assert loaded.settings is not None, loaded.findings
+        snapshot = snapshot_of(loaded.settings, instance="x")
+        assert snapshot.facade is not None
+        assert (snapshot.facade.own_hosts, snapshot.facade.own_port) == (hosts, 8080)
+    else:
+        assert [one.key for one in loaded.errors] == ["server.hosts"]
+        listed = FACADE.replace("[callers", 'accepted_assertion_audiences = ["https://a.corp/oauth2/token"]\n[callers')
+        assert not load_text(tmp_path, plain(change, more=listed)).errors
 
 
 def test_a_client_id_is_one_callers(tmp_path: Path) -> None:

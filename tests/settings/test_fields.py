@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from proxy.settings.fields import UrlParts, segments, url_parts
+from tests.settings.support import load_text, one_finding, plain
 
 
 @pytest.mark.parametrize(
@@ -67,3 +70,26 @@ def test_what_is_no_url(url: str) -> None:
 def test_segments(path: str, expected: tuple[str, ...] | None) -> None:
     """A path is whole segments that every server reads in one way, or nothing."""
     assert segments(path) == expected
+
+
+@pytest.mark.parametrize(
+    ("proxy", "what", "fix"),
+    [
+        ("proxy.corp:3128", "has no scheme", "write http:// before it"),
+        ("https://proxy.corp:3128", "is asked in plain HTTP", "write http:// as its scheme"),
+        (
+            "http://user:canary@proxy.corp:3128",
+            "a user and a password is not supported",
+            "name a proxy on this machine",
+        ),
+        ("http://proxy.corp:3128/x", "has a path", "like http://proxy.example:3128"),
+        ("http://proxy.corp:99999", "is not a URL", "like http://proxy.example:3128"),
+    ],
+)
+def test_an_egress_proxy(tmp_path: Path, proxy: str, what: str, fix: str) -> None:
+    """What is wrong with it is said of it, and the advice leads to one that is right."""
+    url = 'url = "https://api.payments.jpmorgan.com"'
+    finding = one_finding(load_text(tmp_path, plain((url, f'{url}\negress_proxy = "{proxy}"'))))
+
+    assert (what in finding.what, fix in finding.fix) == (True, True), finding
+    assert "canary" not in str(finding)

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from proxy.settings.findings import Severity
-from proxy.settings.load import MAX_FILE_BYTES, load
+from proxy.settings.load import load
+from proxy.settings.toml_bounds import MAX_FILE_BYTES
 from proxy.settings.values import masked
 from tests.settings.support import CALLER, PLAIN, load_text, one_finding, plain
 

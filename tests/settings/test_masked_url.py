@@ -35,7 +35,7 @@ def test_urls_are_compared_whole() -> None:
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     """A folder, a device or a missing file is said, with its cause."""
-    with pytest.raises(UrlUnusable, match="is a directory"):
+    with pytest.raises(UrlUnusable, match="not a regular file"):
         read_url_file(tmp_path)
     with pytest.raises(UrlUnusable, match="not a regular file"):
         read_url_file(Path("/dev/null"))

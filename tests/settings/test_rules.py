@@ -155,7 +155,8 @@ KEY = "ab" * 32
 )
 def test_two_callers(tmp_path: Path, one: str, other: str, what: str) -> None:
     """Two callers that a request could match equally well are an error; a more specific one is not."""
-    findings = load_text(tmp_path, plain(more=f"\n[callers.a]\n{one}\n[callers.b]\n{other}\n")).findings
+    named = ("[server]", '[server]\nhosts = ["payproxy.corp"]')
+    findings = load_text(tmp_path, plain(named, more=f"\n[callers.a]\n{one}\n[callers.b]\n{other}\n")).findings
 
     assert [finding.key.startswith("callers.b.") and what in finding.what for finding in findings] == [True] * bool(
         what

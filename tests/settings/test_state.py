@@ -106,7 +106,7 @@ def test_a_url_from_a_file(tmp_path: Path) -> None:
         (b"canary", 0o600, "none of a Redis"),
         (b"", 0o600, "is empty"),
         (b"rediss://\xff", 0o600, "not UTF-8"),
-        (b"rediss://" + b"h" * 9000, 0o600, "too long"),
+        (b"rediss://" + b"h" * 9000, 0o600, "larger than"),
     ],
 )
 def test_a_file_without_a_usable_url(tmp_path: Path, content: bytes, mode: int, what: str) -> None:

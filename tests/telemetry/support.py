@@ -63,9 +63,10 @@ def worker(
     state: WorkerState = WorkerState.SERVING,
     started: float = 0.0,
     full: bool = False,
+    **said: int,
 ) -> WorkerStatus:
-    """Return a worker."""
-    return WorkerStatus(worker=number, pid=pid, state=state, started=started, full=full)
+    """Return a worker that *said* how many requests and connections it has."""
+    return WorkerStatus(worker=number, pid=pid, state=state, started=started, full=full, **said)
 
 
 def status(**changes: Any) -> Status:

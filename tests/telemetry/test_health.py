@@ -69,6 +69,17 @@ def test_without_a_serving_worker_it_is_not_ready() -> None:
     assert not holds(started(given))
 
 
+def test_a_worker_that_is_not_heard_serves_nobody() -> None:
+    """Alone it makes the instance unready; beside one that serves it degrades it, as a dead one does."""
+    silent = worker(state=WorkerState.UNRESPONSIVE)
+    reason = "worker 1 is not heard, and is replaced if that lasts"
+
+    alone = check(status(workers=(silent,)), "workers")
+    assert (alone.verdict, alone.reason) == (Verdict.FAILED, f"0 of 1 workers serve; {reason}")
+    beside = check(status(workers=(silent, worker(2)), workers_wanted=2), "workers")
+    assert (beside.verdict, beside.reason) == (Verdict.DEGRADED, f"1 of 2 workers serve; {reason}")
+
+
 def test_with_fewer_workers_than_wanted_it_is_degraded() -> None:
     """While a dead worker is replaced the others serve."""
     given = status(workers_wanted=2)

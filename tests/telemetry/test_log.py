@@ -1,4 +1,4 @@
-from proxy.events import CallerHeld, GuardHindered, MigrationRolledBack
+from proxy.events import CallerHeld, GuardHindered, MigrationRolledBack, WorkerHangs, WorkerNotStarted, WorkerRecovered
 from proxy.telemetry.log import EventLog
 from tests.support.clock import ManualClock
 
@@ -23,3 +23,28 @@ def test_what_the_guard_does_is_told_with_whether_legacy_can_serve() -> None:
         ),
         "guard: migration payments: the log can't be read",
     ]
+
+
+def test_what_is_wrong_with_a_worker_is_told() -> None:
+    """That it can't be started, is not heard, and was killed for it."""
+    lines: list[str] = []
+    log = EventLog(clock=ManualClock(), write=lines.append)
+    log.observe(WorkerNotStarted(worker=1, cause="Too many open files", retry_in=0.4))
+    log.observe(WorkerHangs(worker=1, pid=7, seconds=5.2, killed=False))
+    log.observe(WorkerHangs(worker=1, pid=7, seconds=15.1, killed=True))
+
+    log.observe(WorkerRecovered(worker=1, pid=7))
+
+    assert [line.partition(" ")[2] for line in lines] == [
+        "worker 1 can't be started: Too many open files; next try in 0.4 s",
+        "worker 1 (process 7) was not heard for 5 s: it counts as not ready",
+        "worker 1 (process 7) was not heard for 15 s: killed, another takes its place",
+        "worker 1 (process 7) is heard again",
+    ]
+
+
+def test_at_a_terminal_an_event_has_the_time_of_day() -> None:
+    """As whoever asks for it writes it."""
+    lines: list[str] = []
+    EventLog(clock=ManualClock(), write=lines.append, stamp=lambda _: "09:30:04").say("token minted")
+    assert lines == ["09:30:04 token minted"]

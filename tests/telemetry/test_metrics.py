@@ -10,12 +10,13 @@ import prometheus_client
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 
+from proxy import errors
 from proxy.account import Account
 from proxy.errors import Sent
 from proxy.events import ClockSkewMeasured, MintFailed, TokenMinted
-from proxy.telemetry.counters import Counters, DeltaUnusable
+from proxy.telemetry.counters import REPLAY_OUTCOMES, Counters, DeltaUnusable, replay_outcome
 from proxy.telemetry.metrics import MAX_ROWS, OPENMETRICS, TEXT, Metrics
-from proxy.telemetry.status import CertificateStatus, Status
+from proxy.telemetry.status import CertificateStatus, MigrationStatus, Status, WorkerState
 from tests.telemetry.support import an_attempt, an_exchange, no_token, samples, status, token, worker
 
 MINTED = TokenMinted(
@@ -113,7 +114,7 @@ def test_an_unreadable_delta_counts_nothing() -> None:
     with pytest.raises(DeltaUnusable):
         counted.add(broken)
 
-    assert not any(name.startswith("payproxy_exchanges") for name, _ in samples(counted))
+    assert not any(value for (name, _), value in samples(counted).items() if name.startswith("payproxy_exchanges"))
 
 
 def test_a_worker_can_not_fill_the_keepers_memory() -> None:
@@ -123,7 +124,7 @@ def test_a_worker_can_not_fill_the_keepers_memory() -> None:
     counted.add({"replays": rows})
 
     found = {labels: value for (name, labels), value in samples(counted).items() if name == "payproxy_replays_total"}
-    assert len(found) == MAX_ROWS + 1
+    assert len([value for value in found.values() if value]) == MAX_ROWS + 1
     assert found[("credential", "_OTHER"), ("outcome", "_OTHER")] == 500
 
 
@@ -141,6 +142,70 @@ def test_mints_are_counted_by_outcome_and_begin_at_zero() -> None:
     assert found[name, (("credential", "login"), ("outcome", "minted"))] == 2
     assert found[name, (("credential", "login"), ("outcome", "token_refused"))] == 1
     assert found[name, (("credential", "login"), ("outcome", "token_unavailable"))] == 0
+
+
+def test_counters_whose_labels_are_known_begin_at_zero() -> None:
+    """So that the first unknown outcome, refusal or error raises its alert: rate() sees no step that it began with."""
+    ramp = MigrationStatus(name="adfs", weight=10, version=1, who="w", when=0.0, reason="r", phase="ramp", last_good=0)
+    found = samples(metrics(status(routes=("payments", "reports"), migrations=(ramp,), log_dropped=(("stdout", 0),))))
+
+    zeros = {(name, labels) for (name, labels), value in found.items() if name.endswith("_total") and value == 0}
+    for route in ("payments", "reports"):
+        for sent in ("no", "yes", "unknown"):
+            assert ("payproxy_exchanges_total", (("http_route", route), ("sent_upstream", sent))) in zeros
+    assert ("payproxy_exchanges_total", (("http_route", ""), ("sent_upstream", "no"))) in zeros
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.ProxyError)]
+    for kind in kinds:
+        assert ("payproxy_errors_total", (("code", kind.code),)) in zeros
+    for outcome in REPLAY_OUTCOMES:
+        assert ("payproxy_replays_total", (("credential", "login"), ("outcome", outcome))) in zeros
+    for side in ("legacy", "modern"):
+        labels = (("migration", "adfs"), ("outcome", "refused"), ("side", side))
+        assert ("payproxy_migration_requests_total", labels) in zeros
+    assert ("payproxy_log_dropped_total", (("sink", "stdout"),)) in zeros
+    # The codes of the facade's token endpoint, where there is one.
+    own = (("code", "unsupported_grant_type"),)
+    assert ("payproxy_errors_total", own) not in zeros
+    assert samples(metrics(status(facade=True)))["payproxy_errors_total", own] == 0
+
+
+@pytest.mark.parametrize(
+    ("exchange", "outcome"),
+    [
+        (an_exchange(replayed=True), "succeeded"),
+        (an_exchange(replayed=True, note="fresh_token_refused"), "refused"),
+        (an_exchange(replayed=True, origin="proxy"), "failed"),
+        (an_exchange(note="body_not_held"), "body_not_held"),
+        (an_exchange(note="no_newer_token"), "no_newer_token"),
+        (an_exchange(note="upstream_unreachable"), "prevented"),
+    ],
+    ids=REPLAY_OUTCOMES,
+)
+def test_the_outcomes_of_replays_are_those_that_begin_at_zero(exchange: Account, outcome: str) -> None:
+    """The list from which the zeros come is the one of the counter."""
+    assert replay_outcome(exchange) == outcome
+
+
+def test_what_is_going_on_is_measured() -> None:
+    """Requests, connections and paused accepting of each worker; of two with one number, as in a reload, the sum."""
+    workers = (
+        worker(1, in_flight=3, connections=5, full=True),
+        worker(1, state=WorkerState.DRAINING, in_flight=2, connections=2),
+        worker(2, connections=7),
+    )
+    found = samples(metrics(status(workers=workers, workers_wanted=2)))
+
+    one, two = (("worker", "1"),), (("worker", "2"),)
+    assert (found["payproxy_requests_in_flight", one], found["payproxy_requests_in_flight", two]) == (5, 0)
+    assert (found["payproxy_connections", one], found["payproxy_connections", two]) == (7, 7)
+    assert (found["payproxy_accept_paused", one], found["payproxy_accept_paused", two]) == (1, 0)
+    assert found["payproxy_ready", ()] == 1
+
+
+@pytest.mark.parametrize("given", [status(draining=True), status(workers=())], ids=["draining", "no worker"])
+def test_readiness_is_what_readyz_says(given: Status) -> None:
+    """One truth for load balancers and alerts."""
+    assert samples(metrics(given))["payproxy_ready", ()] == 0
 
 
 def test_the_expiry_of_a_token_is_that_of_the_one_in_use() -> None:
@@ -185,7 +250,8 @@ def test_status_becomes_gauges() -> None:
     assert found["payproxy_journal_backlog_records", ()] == 17
     assert found["payproxy_log_dropped_total", (("sink", "stdout"),)] == 3
     assert found["payproxy_config_last_reload_successful", ()] == 0
-    assert found["payproxy_build_info", (("python", platform.python_version()), ("version", "1.2.3"))] == 1
+    build = {"python": platform.python_version(), "version": "1.2.3", "environment": "production", "instance": "host-1"}
+    assert found["payproxy_build_info", tuple(sorted(build.items()))] == 1
 
 
 def test_a_good_reload_is_successful() -> None:
@@ -271,7 +337,7 @@ def test_openmetrics_is_given_to_who_asks_for_it() -> None:
     assert text.endswith(b"# EOF\n")
     parsed = openmetrics.text_string_to_metric_families(text.decode())  # type: ignore[no-untyped-call] # has no types
     families = {family.name: family for family in parsed}
-    assert families["payproxy_exchanges"].samples[0].value == 1
+    assert sum(sample.value for sample in families["payproxy_exchanges"].samples) == 1
 
 
 def test_the_text_format_is_the_default() -> None:

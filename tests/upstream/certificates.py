@@ -39,12 +39,13 @@ class Authority:
         host: str = "127.0.0.1",
         own: bool = False,
         self_signed: bool = False,
+        subject: x509.Name | None = None,
         starts: dt.timedelta = -_DAY,
         ends: dt.timedelta = _DAY,
     ) -> Identity:
         """Return a certificate for *host*, written to a file called after *name*."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        subject = subject or x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         alone = own or self_signed
         now = dt.datetime.now(dt.UTC)
         builder = (

@@ -223,3 +223,46 @@ async def test_a_cancelled_reader_closes_the_connection() -> None:
         with pytest.raises(asyncio.CancelledError):
             await reader
         assert connection.closed
+
+
+async def test_a_gathered_answer_is_complete() -> None:
+    """What came before and what comes later are one body, and the connection serves the next request."""
+    pieces = in_two_packets(CHUNKED + b"5\r\nhello\r\n", b"6\r\n world\r\n0\r\n\r\n")
+    async with bank(pieces, says(OK)) as it, pool_of(it.port) as pool:
+        answer = await ask(await pool.connect())
+        assert await answer.peek(3) == b"hel"
+        await answer.gather(1000, until=CLOCK.monotonic() + 10)
+        assert (answer.complete, answer.body) == (True, b"hello world")
+        assert await whole(answer) == b"hello world"
+        answer.release()
+        assert await call(pool) == (200, b"ok", True)
+
+
+async def test_an_answer_that_is_too_long_or_too_late_is_left_to_be_read() -> None:
+    """Gathering ends with the limit or the time, whatever came; the exchange goes on."""
+    go = asyncio.Event()
+
+    async def step(peer: Peer) -> None:
+        await peer.send(CHUNKED + b"5\r\nhello\r\n")
+        await go.wait()
+        await peer.send(b"2710\r\n" + bytes(10_000) + b"\r\n")
+        await peer.send(b"0\r\n\r\n")
+
+    async with bank(step) as it, pool_of(it.port) as pool:
+        answer = await ask(await pool.connect())
+        await answer.gather(1000, until=CLOCK.monotonic() + 0.05)
+        assert not answer.complete
+        go.set()
+        await answer.gather(1000, until=CLOCK.monotonic() + 10)
+        assert await whole(answer) == b"hello" + bytes(10_000)
+        answer.release()
+
+
+async def test_an_answer_that_breaks_while_it_is_gathered_is_told() -> None:
+    """By a close, and by silence until the response time-out."""
+    cut = CHUNKED + b"5\r\nhello\r\n"
+    for step, fault in ((says_and_closes(cut), UpstreamReset), (says(cut), UpstreamTimedOut)):
+        async with bank(step) as it, pool_of(it.port, response_timeout=0.2) as pool:
+            answer = await ask(await pool.connect())
+            with pytest.raises(fault):
+                await answer.gather(1000, until=CLOCK.monotonic() + 10)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from proxy.clock import SystemClock
-from proxy.worker.door import close_door
+from proxy.worker.door import LAST_HANDSHAKES_SECONDS, close_door
+from tests.support.clock import ManualClock
 
 CALLERS = 50
 
@@ -69,3 +70,14 @@ async def test_nobody_gets_into_the_queue_meanwhile(tmp_path: Path) -> None:
     await closing
 
     assert accepted == []
+
+
+async def test_a_socket_that_never_listened_is_not_waited_for() -> None:
+    """As of an instance that is stopped while it starts: it reports a hang-up for ever, and nobody stands there."""
+    with socket.socket() as never:
+        never.bind(("127.0.0.1", 0))
+        clock = ManualClock()
+        closing = asyncio.create_task(close_door([], [never], clock=clock))
+        await clock.advance(2 * LAST_HANDSHAKES_SECONDS)
+
+        assert closing.done()

@@ -71,6 +71,7 @@ async def test_a_payment_is_finished_when_its_caller_leaves(how: str, method: by
         await eventually(lambda: len(it.journal("exchange")) == 2)
         record = it.journal("exchange")[0]
         assert (record["caller_left"], record["sent_upstream"]) == (True, "yes")
+        assert 0 < record["caller_left_ms"] < record["duration_ms"]
 
 
 @pytest.mark.parametrize("how", LEAVING)
@@ -159,7 +160,7 @@ async def test_draining_closes_idle_connections_and_ends_the_others_with_their_a
     gate = Gate()
     async with proxy(tmp_path, says(OK), gate) as it, wire(it.port) as idle, wire(it.port) as busy:
         await idle.send(request())
-        assert (await idle.answer()).header(b"Connection") is None
+        assert (await idle.answer()).header(b"Connection") == b"keep-alive"
         await busy.send(request(b"POST", b"/open/a", body=b"abc"))
         await gate.asked.wait()
         it.server.drain()

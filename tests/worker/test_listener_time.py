@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.worker.listener import CallerConnection
+from proxy.worker.patience import PATIENCE
 from tests.forwarding.support import callers_are
 from tests.upstream.support import Peer, eventually, says
 from tests.worker.patience import HASTE, patience
@@ -88,6 +89,21 @@ async def test_an_idle_connection_is_closed_silently(tmp_path: Path) -> None:
         assert len(it.ledger.ended) == 1
 
 
+@pytest.mark.parametrize("target", [b"/open/a", b"/nowhere"])
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_callers_are_told_to_close_an_idle_connection_first(
+    target: bytes, version: bytes, tmp_path: Path
+) -> None:
+    """Before we do: else a request may be on its way to a connection that is being closed, and is lost."""
+    asks = b"close" if version == b"1.0" and target == b"/nowhere" else b"keep-alive"  # our own answers end HTTP/1.0
+    async with proxy(tmp_path) as it:
+        for connection in (asks, b"close"):
+            reply = await ask(it.port, request(b"GET", target, b"Connection: " + connection, version=version))
+            said = b"timeout=120" if connection == b"keep-alive" else None
+            assert (reply.header(b"Connection"), reply.header(b"Keep-Alive")) == (connection, said)
+    assert 120 < PATIENCE.idle < 130
+
+
 async def test_a_body_that_stops_is_answered_with_408(tmp_path: Path) -> None:
     """Nothing was sent: the body was to be held."""
     async with proxy(tmp_path, patience=patience(body_gap=HASTE, linger=0.1)) as it, wire(it.port) as caller:
@@ -149,7 +165,7 @@ async def test_an_answer_that_is_not_read_is_given_up(method: bytes, tmp_path: P
 async def test_a_closing_connection_whose_answer_is_not_read_does_not_stay(tmp_path: Path) -> None:
     """What is left of the answer sits in the transport's buffer, below the mark at which anyone would wait."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b"a" * 60_000
-    async with proxy(tmp_path, says(answer), patience=patience(unread_answer=0.3, idle=0.2)) as it:
+    async with proxy(tmp_path, says(answer), patience=patience(unread_answer=0.3, idle=0.2, linger_gap=0.2)) as it:
         for lines in ([], [b"Connection: close"]):
             async with wire(it.port, receive_buffer=2048) as caller:
                 await caller.send(request(b"GET", b"/open/a", *lines) * 50)

@@ -1,20 +1,17 @@
 """What leaves this machine for a Redis is sealed: nobody there can read it, change it, or put one value for another."""
 
-import errno
 import hashlib
-import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from proxy import private_file
 from proxy.entropy import Entropy
 from proxy.migration.state import FORMAT
 
 _FEWEST_BYTES = 16
-_MOST_BYTES = 4096
 _NONCE_BYTES = 12
 # The nonce begins with two bytes by which its key is known again; the other ten are random.
 _KEY_BYTES = 2
@@ -65,15 +62,5 @@ class Seal:
 
 
 def read_key(path: Path) -> bytes:
-    """Return the key in *path* without a final line feed; raises OSError, also if others may read it or it is short."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
-            raise PermissionError(errno.EPERM, "it must be a file that group and others can't read", str(path))
-        key = os.read(descriptor, _MOST_BYTES + 1).removesuffix(b"\n")
-    finally:
-        os.close(descriptor)
-    if not _FEWEST_BYTES <= len(key) <= _MOST_BYTES:
-        raise OSError(errno.EINVAL, f"it must hold {_FEWEST_BYTES} to {_MOST_BYTES} bytes", str(path))
-    return key
+    """Return the key in *path*; raises FileUnusable."""
+    return private_file.read_key(path, fewest=_FEWEST_BYTES)

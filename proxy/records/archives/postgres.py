@@ -23,6 +23,8 @@ CONNECT_SECONDS = 5.0
 QUERY_SECONDS = 60.0
 # A transaction that began so long before another one may commit after it, its records with an earlier `received`.
 _LATE = timedelta(seconds=30)
+# Of two instances with one name the records are told apart by it. Quotes in values are escaped, so that it is a member.
+_CHAIN = """coalesce(substring(record from '"chain":"([0-9a-f]{16})"'), '')"""
 
 
 class PostgresArchive:
@@ -55,8 +57,8 @@ class PostgresArchive:
         if query.kind not in {"", "exchange"}:
             terms.texts.append("kind <> 'exchange'")
         for one in query.indexed:
-            key = value_key(one.value.encode(errors="replace"))
-            terms.add("id IN (SELECT id FROM payproxy.lookups WHERE key = {} AND id >= $1 AND id < $2)", key)
+            keys = [value_key(value.encode(errors="replace")) for value in one.values]
+            terms.add("id IN (SELECT id FROM payproxy.lookups WHERE key = ANY ({}) AND id >= $1 AND id < $2)", keys)
         rows = await self._fetch(
             "SELECT replace(id::text, '-', '') AS id, record FROM payproxy.records"  # noqa: S608 - values are bound
             f" WHERE {' AND '.join(terms.texts)} ORDER BY id DESC LIMIT {size:d}",
@@ -116,17 +118,34 @@ class PostgresArchive:
         table, _ = partitions(month)
         (counted,) = await self._fetch(f"SELECT count(*) AS records FROM {table}")  # noqa: S608 - a name of our own
         rows = await self._fetch(
-            "WITH islands AS (SELECT instance, min(sequence) AS first, max(sequence) AS last FROM"  # noqa: S608
-            " (SELECT instance, sequence,"
-            " sequence - dense_rank() OVER (PARTITION BY instance ORDER BY sequence) AS island"
-            f" FROM {table} WHERE sequence > 0) AS numbered GROUP BY instance, island)"
-            f" SELECT i.instance, i.first, i.last, r.record FROM islands AS i JOIN {table} AS r"
-            " ON r.instance = i.instance AND r.sequence = i.last ORDER BY i.instance, i.first"
+            f"WITH placed AS (SELECT instance, {_CHAIN} AS chain, sequence FROM {table} WHERE sequence > 0),"  # noqa: S608
+            " islands AS (SELECT instance, chain, min(sequence) AS first, max(sequence) AS last FROM"
+            " (SELECT instance, chain, sequence,"
+            " sequence - dense_rank() OVER (PARTITION BY instance, chain ORDER BY sequence) AS island"
+            " FROM placed) AS numbered GROUP BY instance, chain, island)"
+            f" SELECT i.instance, i.chain, i.first, i.last, r.record FROM islands AS i JOIN {table} AS r"
+            f" ON r.instance = i.instance AND r.sequence = i.last AND {_CHAIN.replace('record', 'r.record')} = i.chain"
+            " ORDER BY i.instance, i.chain, i.first"
         )
         return counted["records"], [
-            Tombstone(instance=row["instance"], first=row["first"], last=row["last"], hash=_hash_in(row["record"]))
+            Tombstone(
+                instance=row["instance"],
+                chain=row["chain"],
+                first=row["first"],
+                last=row["last"],
+                hash=_hash_in(row["record"]),
+            )
             for row in rows
         ]
+
+    async def prunes(self, month: Month) -> list[bytes]:
+        """Return the records of *month* that say, signed, what was pruned before."""
+        table, _ = partitions(month)
+        rows = await self._fetch(
+            f"SELECT record FROM {table} WHERE kind <> 'exchange' AND kind = 'operation'"  # noqa: S608 - as above
+            " AND strpos(record, '\"pruned_by\":') > 0"
+        )
+        return [row["record"].encode() for row in rows]
 
     async def forget(self, month: Month, *, records: int) -> None:
         """Drop the tables of *month*; raises ArchiveUnusable.
@@ -139,6 +158,9 @@ class PostgresArchive:
             await connection.execute("LOCK TABLE ONLY payproxy.records IN ACCESS EXCLUSIVE MODE", timeout=QUERY_SECONDS)
             if await connection.fetchval(f"SELECT count(*) FROM {table}", timeout=QUERY_SECONDS) > records:  # noqa: S608 - a name of our own
                 raise MonthGrew(month)
+            others = f"SELECT count(*) FROM {table} WHERE id < $1 OR id >= $2"  # noqa: S608 - a name of our own
+            if await connection.fetchval(others, _hex(month.first_id), _hex(month.end_id), timeout=QUERY_SECONDS):
+                raise ArchiveUnusable(f"{table} holds records of other months, so that it was not deleted")
             await connection.execute(f"DROP TABLE {table}, {lookups}", timeout=QUERY_SECONDS)
 
     async def close(self) -> None:

@@ -4,12 +4,14 @@ Not instance by instance: a chain whose host came back under another name goes o
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import asyncpg
 
 from proxy.records.copies import CopyUnreadable, Line
-from proxy.records.sinks.postgres import connect, told
+from proxy.records.searched import differences, row_of
+from proxy.records.sinks.postgres import COLUMNS, columns_of, connect, told
+from proxy.records.sinks.row import KEY_BYTES, UNREADABLE
 from proxy.secret import Secret
 
 CONNECT_SECONDS = 5.0
@@ -29,8 +31,7 @@ def postgres_lines(url: Secret) -> Iterator[Line]:
             runner.run(connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"))
             cursor = runner.run(_cursor(connection))
             while rows := runner.run(cursor.fetch(_ROWS, timeout=_SORT_SECONDS)):
-                for row in rows:
-                    yield Line(row["record"].encode(), f"database row {row['id']}")
+                yield from _checked(rows, lacking=runner.run(_lacking(connection, rows)))
         except asyncpg.UndefinedTableError:
             raise CopyUnreadable("the database has no records yet, or not in a schema called payproxy") from None
         except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -41,5 +42,32 @@ def postgres_lines(url: Secret) -> Iterator[Line]:
 
 async def _cursor(connection: asyncpg.Connection) -> asyncpg.cursor.Cursor:
     return await connection.cursor(
-        "SELECT id::text AS id, record FROM payproxy.records ORDER BY sequence, instance", timeout=_SORT_SECONDS
+        f"SELECT {', '.join(COLUMNS)} FROM payproxy.records ORDER BY sequence, instance",  # noqa: S608 - names of our own
+        timeout=_SORT_SECONDS,
     )
+
+
+def _checked(rows: Sequence[asyncpg.Record], *, lacking: Collection[bytes]) -> Iterator[Line]:
+    """Yield the lines of *rows*, each with how its columns and lookups differ from it; *lacking* are ids."""
+    for row in rows:
+        text = row["record"].encode()
+        own = columns_of(row_of(text)[0])
+        found = [row["id"].bytes, *(row[name] for name in COLUMNS[1:])]
+        found[0] = own[0] if own[2] == UNREADABLE else found[0]
+        differs = differences(COLUMNS, found, own)
+        if row["id"].bytes in lacking:
+            differs = ", ".join(filter(None, [differs, "lookups lack what finds it by its index values"]))
+        yield Line(text, f"database row {row['id']}", differs=differs)
+
+
+async def _lacking(connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> frozenset[bytes]:
+    """Return the ids of those of *rows* that are not found by all of their index values."""
+    entries = [entry for row in rows for entry in row_of(row["record"].encode())[1]]
+    found = await connection.fetch(
+        "SELECT given.id FROM unnest($1::bytea[], $2::bytea[]) AS given (key, id) LEFT JOIN payproxy.lookups AS l"
+        " ON l.key = given.key AND l.id = encode(given.id, 'hex')::uuid WHERE l.id IS NULL",
+        [entry[:KEY_BYTES] for entry in entries],
+        [entry[KEY_BYTES:] for entry in entries],
+        timeout=_SORT_SECONDS,
+    )
+    return frozenset(row["id"] for row in found)

@@ -1,15 +1,20 @@
-"""Reading the embedded database: month files from the newest to the oldest, the proxy running or not."""
+"""Reading the embedded database: month files from the newest to the oldest, the proxy running or not.
+
+What counts is what is in a file: one that was renamed is searched, and pruned, by the ids of its records.
+"""
 
 import asyncio
+import heapq
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from operator import itemgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from proxy.records.archives.sqlite_month import opened_month
-from proxy.records.months import Month, month_of, time_of
-from proxy.records.query import ArchiveUnusable, MonthGrew, Page, Query
+from proxy.records.months import Month, id_floor, month_of, time_of
+from proxy.records.query import END_ID, ArchiveUnusable, MonthGrew, Page, Query
 from proxy.records.sinks.sqlite_file import COMPANIONS, month_file, month_files, open_as_it_is
 from proxy.records.tally import DAY_SECONDS, Tally, summed
 from proxy.records.tombstone import Tombstone
@@ -17,6 +22,15 @@ from proxy.records.tombstone import Tombstone
 Result = TypeVar("Result")
 
 _FILES_FOLLOWED = 2
+
+
+class _File(NamedTuple):
+    """A file, the month of its newest record, and its first and last id, b"" if it has none."""
+
+    path: Path
+    month: Month
+    first: bytes
+    last: bytes
 
 
 class SqliteArchive:
@@ -51,11 +65,15 @@ class SqliteArchive:
 
     async def months(self) -> list[Month]:
         """Return the months that there are files of, the oldest first."""
-        return await self._in_thread(lambda: [month for month, _ in self._files()])
+        return await self._in_thread(lambda: sorted({file.month for file in self._looked_into()}))
 
     async def stones(self, month: Month) -> tuple[int, list[Tombstone]]:
         """Return how many records there are of *month*, and which of the chain."""
         return await self._in_thread(lambda: self._stones(month))
+
+    async def prunes(self, month: Month) -> list[bytes]:
+        """Return the records of *month* that say, signed, what was pruned before."""
+        return await self._in_thread(lambda: self._prunes(month))
 
     async def forget(self, month: Month, *, records: int) -> None:
         """Delete the file of *month*; raises ArchiveUnusable, also if by now there are more than so many *records*."""
@@ -70,39 +88,42 @@ class SqliteArchive:
     def _page(self, query: Query, before: bytes | None, size: int) -> Page:
         end = query.end_id if before is None else min(before, query.end_id)
         records: list[bytes] = []
-        for month, path in sorted(self._files(), reverse=True):
-            if month.end_id <= query.first_id or month.first_id >= end:
-                continue
-            with opened_month(path) as file:
-                for record_id, record in file.found(query, end=end):
+        for files in _apart(self._holding(query.first_id, end)):
+            with ExitStack() as held:
+                readers = [held.enter_context(opened_month(file.path)) for file in files]
+                # Closed before their connections are.
+                found = [held.enter_context(closing(reader.found(query, end=end))) for reader in readers]
+                for record_id, record in heapq.merge(*found, key=itemgetter(0), reverse=True):
                     records.append(record)
                     if len(records) == size:
                         return Page(records=records, before=record_id)
         return Page(records=records, before=None)
 
     def _tallies(self, routes: Sequence[str], since: float) -> Iterator[Tally]:
-        for month, path in self._files():
-            if month.next.begin > since:
-                with opened_month(path) as file:
-                    yield from file.tallies(routes, int(since // DAY_SECONDS))
+        day = int(since // DAY_SECONDS)
+        for file in self._holding(id_floor(day * DAY_SECONDS), END_ID):
+            with opened_month(file.path) as reader:
+                yield from reader.tallies(routes, day)
 
     def _oldest(self) -> float | None:
-        for _, path in self._files():
-            with opened_month(path) as file:
-                first = file.first()
-            if first is not None:
-                return time_of(first)
-        return None
+        firsts = [file.first for file in self._looked_into() if file.first]
+        return time_of(min(firsts)) if firsts else None
 
     def _by_id(self, record_id: bytes) -> bytes | None:
         try:
-            path = month_file(self._database, month_of(record_id))
+            named = month_file(self._database, month_of(record_id))
         except ValueError:
             return None
-        if not path.exists():
-            return None
-        with opened_month(path) as file:
-            return file.by_id(record_id)
+        if named.exists():
+            with opened_month(named) as file:
+                if (record := file.by_id(record_id)) is not None:
+                    return record
+        for other in self._looked_into():
+            if other.path != named and other.first <= record_id <= other.last:
+                with opened_month(other.path) as file:
+                    if (record := file.by_id(record_id)) is not None:
+                        return record
+        return None
 
     def _news(self) -> list[bytes]:
         seen, first = self._seen or {}, self._seen is None
@@ -116,29 +137,84 @@ class SqliteArchive:
         return records
 
     def _stones(self, month: Month) -> tuple[int, list[Tombstone]]:
-        with opened_month(month_file(self._database, month)) as file:
-            return file.stones()
+        records = 0
+        stones: list[Tombstone] = []
+        for path in self._of(month):
+            with opened_month(path) as file:
+                more, found = file.stones()
+            records += more
+            stones += found
+        return records, stones
+
+    def _prunes(self, month: Month) -> list[bytes]:
+        records = []
+        for path in self._of(month):
+            with opened_month(path) as file:
+                records += file.prunes()
+        return records
 
     def _forget(self, month: Month, records: int) -> None:
-        path = month_file(self._database, month)
-        try:
-            with closing(open_as_it_is(path)) as connection:
-                # Nobody writes into it from here on; the sink finds it gone and begins a new one.
-                connection.execute("BEGIN IMMEDIATE")
-                with opened_month(path) as file:
-                    if file.count() > records:
-                        raise MonthGrew(month)
-                # The file first: a WAL without its file is nothing, but a file without its WAL has lost records.
-                path.unlink()
-                for companion in COMPANIONS:
-                    path.with_name(path.name + companion).unlink(missing_ok=True)
-        except sqlite3.Error as error:
-            raise ArchiveUnusable(f"{path}: {error}") from None
-        except OSError as error:
-            raise ArchiveUnusable(f"{path}: {error.strerror}") from None
+        paths = self._of(month)
+        with ExitStack() as held:
+            try:
+                count = 0
+                for path in paths:
+                    connection = held.enter_context(closing(open_as_it_is(path)))
+                    # Nobody writes into it from here on; the sink finds it gone and begins a new one.
+                    connection.execute("BEGIN IMMEDIATE")
+                    with opened_month(path) as file:
+                        count += file.count()
+                if count > records:
+                    raise MonthGrew(month)
+                for path in paths:
+                    # The file first: a WAL without its file is nothing, but a file without its WAL has lost records.
+                    path.unlink()
+                    for companion in COMPANIONS:
+                        path.with_name(path.name + companion).unlink(missing_ok=True)
+            except sqlite3.Error as error:
+                raise ArchiveUnusable(f"{path}: {error}") from None
+            except OSError as error:
+                raise ArchiveUnusable(f"{path}: {error.strerror}") from None
+
+    def _of(self, month: Month) -> list[Path]:
+        """Return the files whose newest record is of *month*: one, unless somebody has renamed some."""
+        return [file.path for file in self._looked_into() if file.month == month]
+
+    def _holding(self, first: bytes, end: bytes) -> list[_File]:
+        """Return the files with records whose ids lie from *first* to before *end*, perhaps, the newest first."""
+        found = [file for file in self._looked_into() if file.first < end and file.last >= first and file.last]
+        return sorted(found, key=lambda file: file.last, reverse=True)
+
+    def _looked_into(self) -> Iterator[_File]:
+        for named, path in self._files():
+            with opened_month(path) as file:
+                span = file.span()
+            if span is None:
+                yield _File(path=path, month=named, first=b"", last=b"")
+                continue
+            first, last = span
+            try:
+                month = month_of(last)
+            except ValueError:
+                month = named
+            yield _File(path=path, month=month, first=first, last=last)
 
     def _files(self) -> Iterator[tuple[Month, Path]]:
         try:
             yield from month_files(self._database)
         except OSError as error:
             raise ArchiveUnusable(f"{self._database.parent}: {error.strerror}") from None
+
+
+def _apart(files: Iterable[_File]) -> Iterator[list[_File]]:
+    """Yield *files*, the newest first, those together whose records are mixed: nearly always each by itself."""
+    together: list[_File] = []
+    first = b""
+    for file in files:
+        if together and file.last < first:
+            yield together
+            together = []
+        first = min(first, file.first) if together else file.first
+        together.append(file)
+    if together:
+        yield together

@@ -1,14 +1,15 @@
 """One month of records in an SQLite file, as it is searched and counted."""
 
 import heapq
-import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
 from proxy.records.archives.fitting import fitting
 from proxy.records.archives.stones import joined
+from proxy.records.line import quoted
 from proxy.records.query import ArchiveUnusable, Query
 from proxy.records.sinks.row import ENTRY_BYTES, KEY_BYTES, value_key
 from proxy.records.sinks.sqlite_file import open_for_reading
@@ -47,22 +48,23 @@ class MonthReader:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def found(self, query: Query, *, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def found(self, query: Query, *, end: bytes) -> Generator[tuple[bytes, bytes]]:
         """Yield id and record of what *query* wants and whose id sorts before *end*, the newest first."""
-        candidates = self._indexed(query, end) if query.indexed else self._scanned(query, end)
-        for record_id, record in candidates:
-            if fitting(query, record) is not None:
-                yield record_id, record
+        with closing(self._indexed(query, end) if query.indexed else self._scanned(query, end)) as candidates:
+            for record_id, record in candidates:
+                if fitting(query, record) is not None:
+                    yield record_id, record
 
     def by_id(self, record_id: bytes) -> bytes | None:
         """Return the record of that id, if there is one."""
         row = self._connection.execute("SELECT record FROM records WHERE id = ?", (record_id,)).fetchone()
         return row[0] if row else None
 
-    def first(self) -> bytes | None:
-        """Return the first id, if there is a record."""
+    def span(self) -> tuple[bytes, bytes] | None:
+        """Return the first and the last id, if there is a record."""
         (first,) = self._connection.execute("SELECT min(id) FROM records").fetchone()
-        return first  # type: ignore[no-any-return]  # it is a BLOB, or NULL
+        (last,) = self._connection.execute("SELECT max(id) FROM records").fetchone()
+        return None if first is None else (first, last)
 
     def news(self, after: int | None) -> tuple[int, list[bytes]]:
         """Return the last row and the records behind row *after*; of None only the last row."""
@@ -113,7 +115,15 @@ class MonthReader:
             stones = joined([*stones, *tombstones_of(some)])
         return records, stones
 
-    def _scanned(self, query: Query, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def prunes(self) -> list[bytes]:
+        """Return the records that say, signed, what was pruned."""
+        rows = self._connection.execute(
+            "SELECT record FROM records WHERE kind <> 'exchange' AND kind = 'operation' AND instr(record, ?) > 0",
+            (b'"pruned_by":',),
+        )
+        return [record for (record,) in rows]
+
+    def _scanned(self, query: Query, end: bytes) -> Generator[tuple[bytes, bytes]]:
         terms, values = ["id >= ?", "id < ?"], [query.first_id, end]
         index = ""
         low = 0
@@ -139,19 +149,27 @@ class MonthReader:
             else:
                 # Not parsed in SQL, which takes ten times as long; a hit elsewhere in the record is sorted out later.
                 terms.append("instr(record, ?) > 0")
-                values.append(f'"{name}":{json.dumps(value, ensure_ascii=False)}'.encode())
+                values.append(f'"{name}":{quoted(value)}'.encode())
         yield from self._connection.execute(
             f"SELECT id, record FROM records {index} WHERE {' AND '.join(terms)} ORDER BY id DESC",  # noqa: S608 - values are bound
             values,
         )
 
-    def _indexed(self, query: Query, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        ids = _common([self._having(one.value, query.first_id, end) for one in query.indexed])
+    def _indexed(self, query: Query, end: bytes) -> Generator[tuple[bytes, bytes]]:
+        ids = _common([self._having_any(one.values, query.first_id, end) for one in query.indexed])
         while some := list(islice(ids, _IDS_AT_ONCE)):
             yield from self._connection.execute(
                 f"SELECT id, record FROM records WHERE id IN ({', '.join('?' * len(some))}) ORDER BY id DESC",  # noqa: S608
                 some,
             )
+
+    def _having_any(self, values: Iterable[str], first: bytes, end: bytes) -> Iterator[bytes]:
+        """Yield the ids that have one of *values*, descending, each once."""
+        previous = b""
+        for record_id in heapq.merge(*(self._having(value, first, end) for value in values), reverse=True):
+            if record_id != previous:
+                yield record_id
+                previous = record_id
 
     def _having(self, value: str, first: bytes, end: bytes) -> Iterator[bytes]:
         """Yield the ids from *first* to before *end* that have an index value with the key of *value*, descending."""
@@ -177,7 +195,7 @@ class MonthReader:
                     yield entry[KEY_BYTES:]
 
     def _unsealed(self, value: str, first: bytes, end: bytes) -> Iterator[bytes]:
-        text = json.dumps(value, ensure_ascii=False)[1:-1].encode(errors="replace")
+        text = quoted(value)[1:-1].encode()
         rows = self._connection.execute(
             "SELECT id FROM records WHERE rowid > (SELECT coalesce(max(last_row), 0) FROM seals)"
             " AND +id >= ? AND +id < ? AND instr(record, ?) > 0",

@@ -162,6 +162,8 @@ def _attributes(record: Record) -> list[KeyValue]:
     pairs = [_pair(name, record[own]) for own, name in _ATTRIBUTES.items() if record.get(own)]
     pairs += [_pair(f"payproxy.{own}", record[own]) for own in _OWN if record.get(own)]
     pairs += [_pair(f"payproxy.index.{name}", value) for name, value in (record.get("index") or {}).items()]
+    answered = record.get("answer_index") or {}
+    pairs += [_pair(f"payproxy.answer_index.{name}", value) for name, value in answered.items()]
     return pairs
 
 

@@ -11,6 +11,7 @@ from proxy.records.months import Month
 from proxy.records.sinks.postgres_schema import INSERT_LOOKUPS, INSERT_RECORDS, SCHEMA
 from proxy.records.sinks.row import KEY_BYTES, Group, Row, decode, groups
 from proxy.records.sinks.sink import SinkUnavailable
+from proxy.records.sinks.target import postgres_target
 from proxy.secret import Secret
 
 CONNECT_SECONDS = 5.0
@@ -22,6 +23,11 @@ APPLICATION = "payproxy"
 # The client's own trouble: a URL that can't be parsed, an answer that makes no sense.
 _CLIENT_ERRORS = (asyncpg.InternalClientError, ValueError, EOFError)
 
+# As in INSERT_RECORDS.
+COLUMNS = (
+    *("id", "time", "kind", "instance", "sequence", "caller", "route", "status", "side", "origin", "sent_upstream"),
+    "record",
+)
 Record = tuple[bytes, datetime, str, str, int, str, str, int, str, str, str, str]
 
 
@@ -35,6 +41,7 @@ class PostgresSink:
 
     def __init__(self, url: Secret, *, batch_seconds: float = BATCH_SECONDS) -> None:
         self._url = url
+        self.target = postgres_target(url)
         self._batch_seconds = batch_seconds
         self._connection: asyncpg.Connection | None = None
         self._months: set[Month] = set()
@@ -150,7 +157,7 @@ def _prepared(batch: list[bytes]) -> list[tuple[Month, list[Any], list[Any]]]:
     return [
         (
             group.month,
-            [list(column) for column in zip(*(_record(row) for row in group.rows), strict=True)],
+            [list(column) for column in zip(*(columns_of(row) for row in group.rows), strict=True)],
             _lookups(group),
         )
         for group in groups(batch)
@@ -163,7 +170,8 @@ def _lookups(group: Group) -> list[Any]:
     return [[entry[:KEY_BYTES] for entry in group.entries], [entry[KEY_BYTES:] for entry in group.entries]]
 
 
-def _record(row: Row) -> Record:
+def columns_of(row: Row) -> Record:
+    """Return the values of COLUMNS for *row*."""
     record_id, kind, caller, status, sent, line = row
     try:
         record = decode(line)

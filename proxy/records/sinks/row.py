@@ -156,13 +156,23 @@ def _told(line: bytes, seen: dict[_Members, _Facts]) -> _Told:
             values = decode(line[index:attempts])
         except ValueError:
             return _parsed(line)
+    answered = text.find(',"answer_index":{', replayed)
+    if answered >= 0:
+        try:
+            more = decode(line[answered + len(',"answer_index":') : text.find(',"duration_ms":', answered)])
+        except ValueError:
+            return _parsed(line)
+        return unhexlify(text[_ID_AT:_ID_END].replace("-", "")), facts, _both(values, more)
     return unhexlify(text[_ID_AT:_ID_END].replace("-", "")), facts, values
 
 
 def _parsed(line: bytes) -> _Told:
     """Return what is told by the record of an exchange with other members, or other places for them."""
     record = decode(line)
-    return unhexlify(record["id"].replace("-", "")), _facts(record, record, record), record.get("index") or _NONE
+    values = record.get("index") or _NONE
+    if "answer_index" in record:
+        values = _both(values, record["answer_index"])
+    return unhexlify(record["id"].replace("-", "")), _facts(record, record, record), values
 
 
 def _other(line: bytes) -> _Told:
@@ -170,6 +180,11 @@ def _other(line: bytes) -> _Told:
     record = decode(line)
     facts = _Facts(str(record["kind"]), str(record.get("caller", "")))
     return unhexlify(record["id"].replace("-", "")), facts, record.get("index") or _NONE
+
+
+def _both(asked: Mapping[str, str], answered: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the index values of request and answer, which are found alike; their names do not matter here."""
+    return {**asked, **{f"answer {name}": value for name, value in answered.items()}}
 
 
 @lru_cache(maxsize=1024)

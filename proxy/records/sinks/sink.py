@@ -8,7 +8,7 @@ class SinkUnavailable(OSError):
 
 
 class Sink(Protocol):
-    """Where records go."""
+    """Where records go; one that has a `target` says by that whether it is the same place as before."""
 
     name: str
 

@@ -14,6 +14,7 @@ from proxy.records.priority import step_back
 from proxy.records.sinks.row import Group, groups
 from proxy.records.sinks.sink import SinkUnavailable
 from proxy.records.sinks.sqlite_file import ENTRIES_IN_A_ROW, month_file, open_for_writing
+from proxy.records.sinks.target import file_target
 
 # Rows whose index values are sorted together: to scan so many that are not takes a search some 20 ms.
 SEAL_ROWS = 16384
@@ -37,6 +38,7 @@ class SqliteSink:
 
     def __init__(self, database: Path, *, seal_rows: int = SEAL_ROWS) -> None:
         self._database = database
+        self.target = file_target(database)
         self._seal_rows = seal_rows
         self._open: dict[Month, _MonthFile] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="sqlite sink", initializer=step_back)

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from proxy.records.months import Month, parse_month
@@ -87,6 +88,11 @@ def month_files(database: Path) -> Iterator[tuple[Month, Path]]:
                 yield month, database.parent / name
 
 
+def named_month(path: Path) -> Month | None:
+    """Return the month that the file *path* is named after, None if its name ends in none."""
+    return parse_month(path.stem[-7:]) if path.stem[-8:-7] == "-" else None
+
+
 def open_for_writing(path: Path) -> sqlite3.Connection:
     """Return a connection to the file *path*, made with 0600 and its tables if need be; raises OSError, sqlite3.Error.
 
@@ -120,6 +126,21 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def objects(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return the tables, indexes and whatever else there is, by kind and name, each as it was made."""
+    rows = connection.execute(
+        "SELECT type || ' ' || name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'"
+    )
+    return {name: " ".join((sql or "").replace("IF NOT EXISTS ", "").split()) for name, sql in rows}
+
+
+def unchanged_objects() -> dict[str, str]:
+    """Return what `objects` does of a file that nobody has touched."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.executescript(_SCHEMA)
+        return objects(connection)
 
 
 def open_as_it_is(path: Path) -> sqlite3.Connection:

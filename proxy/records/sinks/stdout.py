@@ -4,6 +4,7 @@ import asyncio
 import os
 import select
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from proxy.records.priority import give_way
@@ -14,12 +15,19 @@ _PIECE_BYTES = 4096
 _POLL_MILLISECONDS = 200
 
 
+Render = Callable[[bytes], bytes]
+
+
 class StdoutSink:
-    """Writes to *descriptor* in a thread of its own and never blocks there for longer than a poll."""
+    """Writes to *descriptor* in a thread of its own and never blocks there for longer than a poll.
+
+    *render*, for a terminal, makes a line for people of each record, or b"" of one that they need not see.
+    """
 
     name = "stdout"
 
-    def __init__(self, descriptor: int = 1) -> None:
+    def __init__(self, descriptor: int = 1, *, render: Render | None = None) -> None:
+        self._render = render
         self._descriptor = descriptor
         self._closing = threading.Event()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="stdout sink", initializer=give_way)
@@ -38,6 +46,10 @@ class StdoutSink:
         await asyncio.to_thread(self._executor.shutdown)
 
     def _write(self, batch: list[bytes]) -> None:
+        if self._render is not None:
+            batch = [line for line in map(self._render, batch) if line]
+            if not batch:
+                return
         try:
             # A line that a failure cut is ended before it comes again whole.
             data = memoryview(self._rest + b"\n".join(batch) + b"\n")

@@ -70,7 +70,7 @@ def test_an_old_key_opens_while_it_is_listed() -> None:
 
 @pytest.mark.parametrize(
     ("content", "mode", "why"),
-    [(b"short\n", 0o600, "must hold"), (b"x" * 5000, 0o600, "must hold"), (b"x" * 32, 0o640, "group and others")],
+    [(b"short\n", 0o600, "must hold"), (b"x" * 5000, 0o600, "must hold"), (b"x" * 32, 0o640, "group or others")],
     ids=["short", "long", "open"],
 )
 def test_a_key_file_must_be_private_and_long_enough(tmp_path: Path, content: bytes, mode: int, why: str) -> None:

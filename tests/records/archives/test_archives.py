@@ -10,6 +10,7 @@ import pytest
 from proxy.errors import Sent
 from proxy.records.archives.postgres import PostgresArchive
 from proxy.records.archives.sqlite import SqliteArchive
+from proxy.records.mask import Mask
 from proxy.records.months import Month
 from proxy.records.query import Archive, ArchiveUnusable, Query, StatusRange, indexed
 from proxy.records.sinks.postgres import PostgresSink
@@ -207,3 +208,22 @@ async def _again(sink: Sink, lines: list[bytes]) -> None:
         await sink.write(lines)
     except OSError:
         await sink.write(lines)
+
+
+async def test_a_value_is_found_with_whichever_key_it_was_masked(
+    filled: tuple[Callable[[], Archive], Sink, list[bytes]],
+) -> None:
+    """Two instances, or one before and after it shared a state, have put it there."""
+    opened, sink, _ = filled
+    card = "4111111111111111"
+    masks = [Mask(bytes([number]) * 32) for number in range(3)]
+    lines = kept(
+        record(FEBRUARY + number, index=(("merchant-id", mask.index(card)),)) for number, mask in enumerate(masks)
+    )
+    await sink.write(lines)
+
+    async with closing(opened()) as archive:
+        for wanted in (masks[:1], masks[:2], masks[::-1]):
+            query = Query(indexed=(indexed("merchant-id", card, *wanted),))
+            found = await everything(archive, query)
+            assert sorted(found) == sorted(line for line, mask in zip(lines, masks, strict=True) if mask in wanted)

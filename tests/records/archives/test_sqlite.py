@@ -4,10 +4,11 @@ import pytest
 
 from proxy.records.archives.sqlite import SqliteArchive
 from proxy.records.archives.sqlite_month import opened_month
+from proxy.records.copies import lines_of
 from proxy.records.months import Month
 from proxy.records.query import END_ID, ArchiveUnusable, Query, indexed
 from proxy.records.sinks.sqlite import SqliteSink
-from tests.records.kept import kept, record
+from tests.records.kept import id_of, kept, record
 from tests.records.sinks.test_sqlite import modes_in
 from tests.records.support import NOW
 
@@ -158,3 +159,33 @@ async def test_a_file_without_tables_is_one_without_records(tmp_path: Path) -> N
     assert await archive.stones(Month(2027, 2)) == (0, [])
     await archive.forget(Month(2027, 2), records=0)
     assert list(modes_in(tmp_path)) == [JANUARY]
+
+
+async def test_a_renamed_month_is_searched_and_pruned_by_what_is_in_it(tmp_path: Path) -> None:
+    """Nothing is hidden by a file's name, and nothing goes that is not old; `logs verify` says what was renamed."""
+    lines = kept(record(NOW + number) for number in range(4))
+    sink = SqliteSink(tmp_path / "requests.db")
+    await sink.write(lines[:2])
+    await sink.close()
+    (tmp_path / "requests-2027-01.db").rename(tmp_path / "requests-2020-05.db")
+    await sink_again(tmp_path, lines[2:])
+    archive = SqliteArchive(tmp_path / "requests.db")
+
+    first = await archive.page(Query(since=NOW), before=None, size=3)
+    second = await archive.page(Query(since=NOW), before=first.before, size=3)
+    assert [*first.records, *second.records] == lines[::-1]
+    assert [await archive.by_id(id_of(line)) for line in lines] == lines
+    assert await archive.months() == [Month(2027, 1)]
+    records, _ = await archive.stones(Month(2027, 1))
+    assert records == 4
+    differs = [line.differs for line in lines_of([tmp_path / "requests-2020-05.db"]) if line.differs]
+    assert differs == ["2 records are not of the month that the file is named after: was it renamed?"]
+    await archive.forget(Month(2027, 1), records=4)
+    assert await archive.months() == []
+
+
+async def sink_again(folder: Path, lines: list[bytes]) -> None:
+    """Write *lines* as a proxy does that was started again."""
+    sink = SqliteSink(folder / "requests.db")
+    await sink.write(lines)
+    await sink.close()

@@ -168,6 +168,7 @@ _TEXTS = st.text(st.characters(exclude_categories=()), max_size=12) | st.sampled
     index=st.lists(
         st.tuples(st.sampled_from(["path", "status", "config_digest", "replayed", 'x","y']), _TEXTS), max_size=2
     ),
+    answer_index=st.lists(st.tuples(st.sampled_from(["path", "duration_ms", "answer_index", "x"]), _TEXTS), max_size=2),
     query=st.lists(_TEXTS, max_size=2).map(lambda names: "?" + "&".join(names)),
 )
 @settings(max_examples=200, deadline=None)

@@ -1,0 +1,95 @@
+"""`payproxy logs backup`: copies the months of the embedded database, and verifies the copy."""
+
+import sqlite3
+from pathlib import Path
+
+import click
+
+from proxy.cli.configuration import load_configuration
+from proxy.cli.logs_archive import configured_database
+from proxy.cli.logs_copies import (
+    DATABASE,
+    Copy,
+    Known,
+    delivered_to,
+    left_stones,
+    own_chain_of,
+    public_key_of,
+    runs,
+    verdict_of,
+)
+from proxy.cli.logs_verify import as_dict, told
+from proxy.cli.options import config_option
+from proxy.cli.output import ExitCode, Failure, emit, json_option
+from proxy.records.backup import back_up
+from proxy.records.copies import CopyUnreadable, database_lines
+from proxy.records.sinks.sqlite_file import month_file, month_files
+from proxy.records.sinks.target import file_target
+from proxy.records.verdict import Outcome, Verdict
+from proxy.settings.database import SqliteDatabase
+from proxy.settings.sections import Settings
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@config_option
+@json_option
+def backup(file: Path, config_path: Path | None, *, as_json: bool) -> None:
+    """Copy the embedded database, the proxy running or not, to FILE: the months are files beside that name.
+
+    `payproxy logs backup /backup/requests.db` writes /backup/requests-2026-11.db and so on, each whole in itself; what
+    stands there is replaced. The copy is verified then, as `logs verify /backup/requests.db` does it at any time; ends
+    with 1 if it does not hold. Keep checkpoint.key, chain.id and masking.key of the data directory with it. To restore,
+    stop the proxy and put the months back in their places, without -wal and -shm files beside them.
+    """
+    settings = load_configuration(config_path).settings
+    database = configured_database(settings, None)
+    if not isinstance(database, SqliteDatabase):
+        what = "is turned off" if database is None else "is a PostgreSQL: pg_dump copies it"
+        raise Failure(f"request_log.database {what}; there is nothing to copy here")
+    if file.absolute().parent == database.path.absolute().parent and file.name == database.path.name:
+        raise Failure(f"{file} is the database itself: name a place elsewhere, on another disk")
+    # Before the copy: what the sink has confirmed by now must be in it.
+    must_have = delivered_to(Path(settings.data_directory), DATABASE, file_target(database.path))
+    copied = _copied(database.path, file)
+    try:
+        found = _verified(settings, Copy(name="", lines=database_lines(file), delivered=must_have))
+    except CopyUnreadable as error:
+        raise Failure(str(error)) from None
+    key = public_key_of(settings)
+    lines = [f"{path}  {records} records" for path, records in copied.items()] or ["the database has no months yet"]
+    emit(
+        {"files": [{"file": str(path), "records": n} for path, n in copied.items()], **as_dict(str(file), found)},
+        as_json=as_json,
+        human="\n".join([*lines, told("", found, key=key, trusted={key})]),
+    )
+    if found.outcome is not Outcome.HOLDS:
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+def _copied(database: Path, file: Path) -> dict[Path, int]:
+    """Copy each month, and return how many records each has."""
+    copied = {}
+    target = file
+    try:
+        file.absolute().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for month, path in month_files(database):
+            target = month_file(file, month)
+            copied[target] = back_up(path, target)
+    except sqlite3.Error as error:
+        raise Failure(f"{target}: {error}") from None
+    except OSError as error:
+        raise Failure(f"{error.filename or target}: {error.strerror}") from None
+    return copied
+
+
+def _verified(settings: Settings, copy: Copy) -> Verdict:
+    key = public_key_of(settings)
+    known = Known(
+        trusted=frozenset({key} if key else ()),
+        own_chain=own_chain_of(settings),
+        anchors=(),
+        running=runs(settings),
+    )
+    stream = Verdict(stones=left_stones(Path(settings.data_directory)))
+    return verdict_of(copy, known=known, stream=stream, database=True)

@@ -1,0 +1,77 @@
+"""`payproxy logs prove`: whether a body is the one that the proxy saw."""
+
+import asyncio
+import hmac
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxy.cli.configuration import load_configuration
+from proxy.cli.logs_archive import configured_database, database_option, id_bytes, opened
+from proxy.cli.options import config_option
+from proxy.cli.output import ExitCode, Failure, emit, facts, json_option
+from proxy.records.anchor import object_in
+from proxy.records.archives.spool import Spool
+from proxy.records.body_hmac import body_digest, read_body_key
+from proxy.records.copies import CopyUnreadable, lines_of, record_in
+from proxy.settings.sections import Settings
+
+_PIECE_BYTES = 1024 * 1024
+
+
+@click.command()
+@click.argument("id_", metavar="ID")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@database_option
+@config_option
+@json_option
+def prove(id_: str, file: Path, database_file: Path | None, config_path: Path | None, *, as_json: bool) -> None:
+    """Tell whether FILE is the body of request ID, by the record's body_hmac. Ends with 1 if it is not."""
+    configuration = load_configuration(config_path)
+    log = configuration.settings.request_log
+    if not log.body_hmac_key_file:
+        raise Failure("records carry no body_hmac: request_log.body_hmac_key_file is not set")
+    try:
+        digest = body_digest(read_body_key(Path(log.body_hmac_key_file)))()
+        with file.open("rb") as stream:
+            while piece := stream.read(_PIECE_BYTES):
+                digest.update(piece)
+        record = asyncio.run(_record(configuration.settings, database_file, id_))
+    except OSError as error:
+        raise Failure(f"{error.filename or file}: {error.strerror or error}") from None
+    except CopyUnreadable as error:
+        raise Failure(str(error)) from None
+    recorded = str(record.get("body_hmac", ""))
+    same = hmac.compare_digest(recorded, digest.hexdigest())
+    if not recorded:
+        what = "the record has no body_hmac: the request had no body, it did not arrive whole, or no key was set then"
+    elif same:
+        what = "this is the body of the request"
+    else:
+        what = "this is NOT the body of the request, or the key is another one now"
+    rows = [(name, str(record.get(name, ""))) for name in ("id", "time", "caller", "method", "path", "request_bytes")]
+    value = {"same": same, "recorded": recorded, "computed": digest.hexdigest(), "time": record.get("time", "")}
+    emit(value, as_json=as_json, human=f"{what}\n{facts(rows)}")
+    if not same:
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+async def _record(settings: Settings, database_file: Path | None, id_: str) -> dict[str, Any]:
+    """Return the record with that id, from wherever it is by now."""
+    database, record_id = configured_database(settings, database_file), id_bytes(id_)
+    text = None
+    if database is not None:
+        async with opened(database) as archive:
+            text = await archive.by_id(record_id)
+    if text is None:
+        text = await Spool(Path(settings.data_directory)).by_id(record_id)
+    log = settings.request_log.file
+    if text is None and log and await asyncio.to_thread(Path(log).exists):
+        text = await asyncio.to_thread(lambda: record_in(lines_of([Path(log)]), record_id))
+    if text is None:
+        raise Failure(f"there is no record {id_}")
+    value = object_in(text)
+    if str(value.get("id", "")).replace("-", "") != record_id.hex():
+        raise Failure(f"what stands under that id is another record, {value.get('id')}; run `payproxy logs verify`")
+    return value

@@ -1,0 +1,160 @@
+"""The one reader of files that hold a key, a secret or a password: judged by the file that was opened.
+
+Whose file it is and who else may read it is taken from the descriptor that is read, so nobody can swap it in between;
+a FIFO, a device or a directory is refused, and none of them can block the caller.
+"""
+
+import errno
+import os
+import pwd
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+# A PKCS#12 file with a 4096-bit key and a long chain is below 20 KiB.
+MAX_FILE_BYTES = 65536
+# Keys are read as people make them: hex, base64 or bytes.
+MAX_KEY_BYTES = 4096
+
+_ROOT = 0
+
+
+class FileUnusable(OSError):
+    """A file can't be read or trusted; `strerror` says why, *fix* how to mend it, neither shows what is in it."""
+
+    def __init__(self, path: Path, what: str, fix: str, *, number: int = errno.EINVAL) -> None:
+        super().__init__(number, f"{what}; {fix}", str(path))
+        self.what = what
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedFile:
+    """What a regular file held; *exposed* says who else may have read or written it, None if nobody."""
+
+    path: Path
+    data: bytes
+    exposed: FileUnusable | None
+
+    def __repr__(self) -> str:
+        return f"<OpenedFile {self.path}>"
+
+
+def read_file(path: Path, *, most: int = MAX_FILE_BYTES) -> OpenedFile:
+    """Return what is in *path*, private or not; raises FileUnusable, also if it has more than *most* bytes."""
+    try:
+        # O_NONBLOCK: opening a FIFO must not wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise FileUnusable(
+            path, "no such file", "correct the path or put the file there", number=errno.ENOENT
+        ) from None
+    except PermissionError:
+        raise FileUnusable(
+            path, "this user may not read it", "chown it to the user payproxy runs as", number=errno.EACCES
+        ) from None
+    except (OSError, ValueError) as error:
+        raise FileUnusable(path, f"can't be opened ({_reason(error)})", "correct the path") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileUnusable(path, "is not a regular file", "name the file itself")
+        data = b""
+        while len(data) <= most and (piece := os.read(descriptor, most + 1 - len(data))):
+            data += piece
+    except FileUnusable:
+        raise
+    except OSError as error:
+        raise FileUnusable(path, f"can't be read ({_reason(error)})", "check the disk or mount") from None
+    finally:
+        os.close(descriptor)
+    if len(data) > most:
+        raise FileUnusable(path, f"is larger than {most} bytes", "correct the path: it is another file")
+    return OpenedFile(path=path, data=data, exposed=exposed(path, status, us=os.geteuid()))
+
+
+def read_private_file(path: Path, *, most: int = MAX_FILE_BYTES, owner: int | None = None) -> bytes:
+    """Return what is in *path*; raises FileUnusable as read_file does, and for a file that is not private.
+
+    Where we are root, *owner* is one more user whose file it may be: the one whose data directory it lies in.
+    """
+    opened = read_file(path, most=most)
+    if opened.exposed is not None and (owner is None or not _private_of(path, owner)):
+        raise opened.exposed
+    return opened.data
+
+
+def read_key(path: Path, *, fewest: int) -> bytes:
+    """Return the key in *path* without a final line feed; raises FileUnusable, also for one that is short or long."""
+    key = read_private_file(path).removesuffix(b"\n")
+    if not fewest <= len(key) <= MAX_KEY_BYTES:
+        raise FileUnusable(
+            path,
+            f"it must hold {fewest} to {MAX_KEY_BYTES} bytes",
+            f"make one: `openssl rand -hex 32 > {path}`, and `chmod 600 {path}`",
+        )
+    return key
+
+
+def exposed(path: Path, status: os.stat_result, *, us: int) -> FileUnusable | None:
+    """Return why a file of *status* is not private to the user *us*, None if it is.
+
+    PostgreSQL's rule: ours without any right of group and others, or root's with at most read for the group, which is
+    how Kubernetes (root:fsGroup 0440) and systemd (root, with an ACL whose mask shows as the group's rights) hand out
+    secrets to a user that is not root.
+    """
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid == us:
+        if not mode & 0o077:
+            return None
+        fix = f"run `chmod 600 {path}`"
+    elif status.st_uid == _ROOT:
+        if not mode & 0o037:
+            return None
+        fix = f"run `chmod 640 {path}` (in Kubernetes: defaultMode 0440)"
+    else:
+        owner, our = user_name(status.st_uid), user_name(us)
+        what = f"belongs to {owner}, and payproxy runs as {our}"
+        return FileUnusable(path, what, f"run `chown {our} {path}`, or run payproxy as {owner}", number=errno.EPERM)
+    return FileUnusable(path, f"group or others may read it (mode {mode:04o})", fix, number=errno.EPERM)
+
+
+def directory_exposed(path: Path, *, us: int) -> FileUnusable | None:
+    """Return why others could put files of theirs into the directory *path*, None if they can't or it isn't there.
+
+    Root's may be written by the group, since Kubernetes gives a volume to a user that is not root in no other way.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid not in {us, _ROOT}:
+        owner, our = user_name(status.st_uid), user_name(us)
+        what = f"{path} belongs to {owner}, and payproxy runs as {our}"
+        return FileUnusable(path, what, f"run payproxy as {owner}, or `chown -R {our} {path}`", number=errno.EPERM)
+    if mode & (0o022 if status.st_uid == us else 0o002):
+        what = f"others may write in {path} (mode {mode:04o})"
+        fix = f"run `chmod 700 {path}`, or name a new directory in it: it is made with mode 0700"
+        return FileUnusable(path, what, fix, number=errno.EPERM)
+    return None
+
+
+def user_name(number: int) -> str:
+    """Return the name of the user *number*, the number itself if it has none."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def _private_of(path: Path, owner: int) -> bool:
+    status = path.stat()
+    return os.geteuid() == _ROOT and status.st_uid == owner and not status.st_mode & 0o077
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or "input/output error").lower() if isinstance(error, OSError) else "the path is not valid"

@@ -1,0 +1,315 @@
+"""What counts as a card number, an IBAN or a token in a text, and where: found in a bounded number of steps."""
+
+import re
+from collections.abc import Callable
+from functools import cache
+from itertools import accumulate
+from typing import Final
+from urllib.parse import unquote
+
+# Digits that end the first four of an IBAN, or 13 characters as in a card number, or what is like 4111.1111.1111: one
+# search over clean text, 0.2 us. It begins with a digit so that `re` skips everything else; alternatives at its start
+# would cost three times as much.
+_HINT: Final = re.compile(
+    r"[0-9][0-9 \t\r\n+\-](?:(?<=[A-Za-z]{2}[0-9]{2})|"
+    r"[0-9 \t\r\n+\-](?:[0-9 \t\r\n+\-]{10}|[0-9][._/:,][0-9]{4}(?:[0-9]{2})?[._/:,][0-9]{4}))"
+)
+_SHORTEST: Final = 13  # characters of a card number; an IBAN has 15
+_TOO_LONG: Final = 20  # digits
+_LONGEST_GROUPED: Final = 23  # 19 digits in groups of four
+_TOKEN: Final = re.compile(r"eyJ[A-Za-z0-9_+=-]{7,}(?:\.[A-Za-z0-9_+=-]*)*")
+_RUN: Final = re.compile(r"[0-9](?:[ \t\r\n+\-]{0,3}[0-9]){12,}")
+_GROUP: Final = re.compile(r"[0-9]+")
+_IBAN_START: Final = re.compile(r"[A-Za-z](?=[A-Za-z](?:[0-9]{2}|(?<![A-Za-z]{3})[ +\-][0-9]{2}))")
+_SEPARATORS: Final = re.compile(r"[ \t\r\n+\-]{1,3}")
+# Times, amounts, dates and addresses have these between digits too: they separate only if all are the same, and the
+# groups those of a card (fours, the last may be shorter, or 4-6-5 and 4-6-4) or of an IBAN.
+_POINTED: Final = re.compile(
+    r"(?<![0-9])[0-9]{4}([._/:,])(?:[0-9]{4}\1[0-9]{4}(?:\1[0-9]{4})*(?:\1[0-9]{1,3})?|[0-9]{6}\1[0-9]{4,5})(?![0-9])"
+    r"|[A-Za-z]{2}[._/:]?[0-9]{2}([._/:])[0-9A-Za-z]{4}(?:\2[0-9A-Za-z]{4}){1,7}(?:\2[0-9A-Za-z]{1,3})?"
+)
+_POINTED_HINT: Final = re.compile(r"[._/:,][0-9A-Za-z]{4,6}[._/:,][0-9A-Za-z]{4}")  # 0.3 us of a path, the other 4
+_DASHES: Final = str.maketrans("._/:,", "-----")
+# What other scripts and typesetters write for ASCII (its full-width forms), a blank or a dash: character by character,
+# so that all stays in its place.
+_ALIKE: Final[dict[int, int | str]] = {
+    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
+    **dict.fromkeys(map(ord, "\xa0\u1680\u202f\u205f\u2060\u3000\ufeff"), " "),
+    0xDCA0: " ",  # Latin-1's, behind an escape
+    **dict.fromkeys(range(0x2000, 0x200E), " "),
+    **dict.fromkeys(map(ord, "\xad\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\ufe58\ufe63"), "-"),
+}
+_ESCAPES: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
+_DEEPEST: Final = 3  # escapes of escapes that are looked behind
+_UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_UUID_HIDDEN: Final = "?" * 36
+_UUID_BYTES: Final = 16
+_DASHED: Final = 36
+_PLAIN: Final = 32
+
+# The IBAN registry (ISO 13616): length by country; where the account part has digits only, a letter rules it out.
+_DIGITS_ONLY: Final = (
+    "AE23 AT20 BA20 BE16 BI27 CR22 CZ24 DE22 DJ27 DK18 EE20 EG29 ES24 FI18 FO18 GL18 HR21 HU28 IL23 IS26 LT20 LY25 ME22"
+    " MN20 MR27 NO15 PL28 PT25 RS22 SD18 SE24 SI19 SK24 SO23 ST25 TL23 TN24 VA22 XK20"
+)
+_WITH_LETTERS: Final = (
+    "AD24 AL28 AZ28 BG22 BH22 BR29 BY28 CH21 CY28 DO28 FK18 FR27 GB22 GE22 GI23 GR27 GT28 HN28 IE22 IQ23 IT27 JO30 KW30"
+    " KZ20 LB28 LC32 LI21 LU20 LV21 MC27 MD24 MK19 MT31 MU30 NI28 NL18 OM23 PK24 PS29 QA29 RO24 RU33 SA24 SC31 SM27"
+    " SV28 TR26 UA29 VG24 YE30"
+)
+IBAN_LENGTHS: Final = {item[:2]: int(item[2:]) for item in f"{_DIGITS_ONLY} {_WITH_LETTERS}".split()}
+_ONLY_DIGITS: Final = frozenset(item[:2] for item in _DIGITS_ONLY.split())
+_LONGEST_SPREAD: Final = 4 * max(IBAN_LENGTHS.values())
+
+# Issuer prefixes (ISO/IEC 7812) and the lengths they come in. None begins with 1: 13 digits with a 1 are milliseconds.
+_ISSUERS: Final = (
+    (re.compile(r"4"), frozenset((13, 16, 19))),  # Visa
+    (re.compile(r"5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720"), frozenset((16,))),  # Mastercard
+    (re.compile(r"3[47]"), frozenset((15,))),  # American Express
+    (re.compile(r"6011|64[4-9]|65|62"), frozenset((16, 17, 18, 19))),  # Discover, UnionPay
+    (re.compile(r"30[0-5]|3095|36|3[89]"), frozenset((14, 15, 16, 17, 18, 19))),  # Diners Club
+    (re.compile(r"35(?:2[89]|[3-8])"), frozenset((16, 17, 18, 19))),  # JCB
+    (re.compile(r"50(?:18|20|38)|5893|6304|6759|676[1-3]"), frozenset(range(13, 20))),  # Maestro
+)
+
+# What each digit adds to Luhn's sum, doubled or not, so that a run of digits needs no loop for it.
+_SINGLE: Final = bytes(max(0, min(code - 48, 9)) for code in range(256))
+_DOUBLED: Final = bytes(int("0246813579"[digit]) for digit in _SINGLE)
+
+# Steps that the search in one text may take, 2 to 4 us each: a path has a dozen.
+MOST_STEPS: Final = 128
+
+# The lengths of a card number by its first four digits.
+Lengths = Callable[[str], frozenset[int]]
+Found = tuple[int, int, str]  # where something to mask starts and ends, and its plain form
+
+
+class Steps:
+    """How much a search may still cost; texts that share one share the loop's time."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int = MOST_STEPS) -> None:
+        self.left = left
+
+    def take(self, number: int) -> None:
+        """Take *number* steps; raises TooCostly when there are no more."""
+        self.left -= number
+        if self.left < 0:
+            raise TooCostly
+
+    def __repr__(self) -> str:
+        return f"<Steps {self.left} left>"
+
+
+class TooCostly(Exception):
+    """More in a text looks like a number than anyone writes."""
+
+
+def is_lettered_uuid(value: str) -> bool:
+    """Return whether *value* is a UUID (RFC 9562 4), with or without its dashes, that has a letter.
+
+    Without: one random UUID in some thousands has an IBAN's start and check digits in it.
+    """
+    digits = value
+    if len(value) == _DASHED and value[8] == value[13] == value[18] == value[23] == "-":
+        digits = value.replace("-", "")
+    if len(digits) != _PLAIN or digits.isdecimal():
+        return False
+    try:
+        return len(bytes.fromhex(digits)) == _UUID_BYTES  # blanks are skipped
+    except ValueError:
+        return False
+
+
+def may_hide_one(text: str) -> bool:
+    """Return whether a card number, an IBAN or a token may be in *text*: most have none, and need no search for it."""
+    return (
+        "eyJ" in text
+        or "%" in text
+        or (len(text) >= _SHORTEST and (_HINT.search(text) is not None or not text.isascii()))
+    )
+
+
+def found_in(text: str, lengths: Lengths, steps: Steps) -> list[Found]:
+    """Return every token, IBAN and card number in *text*, as it is written there; they may overlap."""
+    found = [(*match.span(), match.group()) for match in _TOKEN.finditer(text)] if "eyJ" in text else []
+    steps.take(len(found) + len(text) // 64)
+    if not text.isascii():
+        steps.take(len(text) // 16)
+        text = text.translate(_ALIKE)
+    if _HINT.search(text) is None:
+        return found
+    # One random UUID in 300 ends in twelve digits, and one of ten such would pass Luhn.
+    text, uuids = _UUID.subn(_without_letters, text)
+    if uuids and _HINT.search(text) is None:
+        return found
+    if _POINTED_HINT.search(text) is not None:
+        text = _POINTED.sub(_dashed, text)
+    return [*found, *_ibans(text, steps), *_cards(text, lengths, steps)]
+
+
+def _without_letters(match: re.Match[str]) -> str:
+    """Return a UUID that has only digits as it is, since a card number may begin or end in it; another is hidden."""
+    return _UUID_HIDDEN if is_lettered_uuid(match.group()) else match.group()
+
+
+def _dashed(match: re.Match[str]) -> str:
+    """Return a number with dashes for what its groups have between them, or a list of more numbers as it is."""
+    text = match.group()
+    return text if "," in text and len(text) > _LONGEST_GROUPED else text.translate(_DASHES)
+
+
+def behind_escapes(text: str, lengths: Lengths, steps: Steps) -> list[Found]:
+    """Return what a target's escapes hide, blanks and dashes or digits, and where in *text* it stands.
+
+    The text keeps its spelling: what escapes stand for, such as NUL, is not for a record.
+    """
+    found: list[Found] = []
+    places: list[int] = []
+    for _ in range(_DEEPEST):
+        steps.take(text.count("%"))
+        plain = unquote(text, errors="surrogateescape")
+        behind = found_in(plain, lengths, steps)
+        if plain == text or not (behind or "%" in plain):
+            break
+        here = _places(text)
+        places = [places[place] for place in here] if places else here
+        found += [(places[start], places[end], number) for start, end, number in behind]
+        text = plain
+    return found
+
+
+def _places(text: str) -> list[int]:
+    """Return where in *text* each character of `unquote(text)` comes from, and its end."""
+    places: list[int] = []
+    at = 0
+    for escapes in _ESCAPES.finditer(text):
+        places += range(at, escapes.start())
+        at = escapes.start()
+        if escapes.end() - at == 3:
+            places.append(at)
+            at += 3
+            continue
+        for char in bytes.fromhex(escapes.group().replace("%", "")).decode("utf-8", "surrogateescape"):
+            places.append(at)
+            at += 3 * _utf8_length(ord(char))
+    places += range(at, len(text) + 1)
+    return places
+
+
+def _utf8_length(code: int) -> int:
+    if code < 0x80 or 0xDC80 <= code <= 0xDCFF:  # one byte, or one that is no UTF-8
+        return 1
+    return 2 if code < 0x800 else 3 if code < 0x10000 else 4
+
+
+def luhn(digits: str) -> bool:
+    """Return whether the last digit of *digits* checks the others (ISO/IEC 7812-1 annex B)."""
+    return sum(_luhn_weights(digits.encode(), len(digits) % 2)) % 10 == 0
+
+
+def iban_checks(iban: str) -> bool:
+    """Return whether *iban*, upper case without blanks, has remainder 1 (ISO 13616, mod 97-10)."""
+    return int("".join(str(int(char, 36)) for char in iban[4:] + iban[:4])) % 97 == 1
+
+
+def _luhn_weights(digits: bytes, doubled: int) -> bytes:
+    """Return what each digit adds to the sum if those at even (0) or odd (1) places are *doubled*."""
+    weights = bytearray(digits.translate(_SINGLE))
+    weights[doubled::2] = digits[doubled::2].translate(_DOUBLED)
+    return bytes(weights)
+
+
+_ANY_LENGTH: Final = frozenset(range(13, 20))
+
+
+def any_lengths(prefix: str) -> frozenset[int]:  # noqa: ARG001 - the same shape as issued_lengths
+    """Return every length that a card number has, whatever the four digits *prefix* are."""
+    return _ANY_LENGTH
+
+
+@cache
+def issued_lengths(prefix: str) -> frozenset[int]:
+    """Return the lengths that issuers give numbers with the four digits *prefix*: at most 10,000 are remembered."""
+    return frozenset[int]().union(*(lengths for issuer, lengths in _ISSUERS if issuer.match(prefix)))
+
+
+def _cards(text: str, lengths: Lengths, steps: Steps) -> list[Found]:
+    """Return each card number, with its digits: groups of digits that together have 13 to 19 and pass Luhn.
+
+    It is the longest from where it begins; digits before a number may be one with its first groups, so that others
+    begin in it. Running sums for both parities make a window cost a subtraction: a long target of single digits stays
+    linear.
+    """
+    found: list[Found] = []
+    escaped = "%" in text
+    for run in _RUN.finditer(text):
+        steps.take(4)
+        groups: list[tuple[int, int]] = []
+        for match in _GROUP.finditer(text, run.start(), run.end()):
+            steps.take(1)
+            start, end = match.span()
+            # A longer one is part of no number: what stands for it keeps the others apart.
+            groups.append((start, min(end, start + _TOO_LONG)))
+        digits = "".join([text[start:end] for start, end in groups])
+        bounds = [0, *accumulate([end - start for start, end in groups])]
+        plain = digits.encode()
+        sums = [[0, *accumulate(_luhn_weights(plain, parity))] for parity in (0, 1)]
+        last = 0
+        for first, (start, _) in enumerate(groups):
+            begin = bounds[first]
+            while last + 1 < len(bounds) and bounds[last + 1] - begin <= 19:
+                last += 1
+            if last <= first or bounds[last] - begin < 13:
+                continue
+            steps.take(1)
+            # The digits of an escape are none of a number's, unless a card's begin there by chance behind a percent.
+            behind = escaped and "%" in text[max(0, start - 2) : start]
+            allowed = (issued_lengths if behind else lengths)(digits[begin : begin + 4])
+            at = last
+            while at > first and bounds[at] - begin >= 13:
+                total = sums[bounds[at] % 2]
+                if (total[bounds[at]] - total[begin]) % 10 == 0 and bounds[at] - begin in allowed:
+                    found.append((start, groups[at - 1][1], digits[begin : bounds[at]]))
+                    break
+                at -= 1
+    return found
+
+
+def _ibans(text: str, steps: Steps) -> list[Found]:
+    """Return each IBAN, written together or in groups, with its plain upper-case form."""
+    found: list[Found] = []
+    done = 0
+    for match in _IBAN_START.finditer(text):
+        start = match.start()
+        country = text[start : start + 2].upper()
+        length = IBAN_LENGTHS.get(country)
+        if length is None or start < done:
+            steps.take(1)
+            continue
+        steps.take(8)
+        end = _end_of(text, start, length)
+        plain = _SEPARATORS.sub("", text[start:end]).upper()
+        account = plain[4:]
+        if len(plain) != length or not (account.isdigit() or country not in _ONLY_DIGITS):
+            continue
+        if iban_checks(plain):
+            found.append((start, end, plain))
+            done = end
+    return found
+
+
+def _end_of(text: str, start: int, length: int) -> int:
+    """Return where *length* letters and digits end that begin at *start*, separators not counted; *start* if none."""
+    at = start
+    stop = min(len(text), start + _LONGEST_SPREAD)
+    while length and at < stop:
+        if text[at].isalnum() and text[at].isascii():
+            length -= 1
+            at += 1
+        elif separator := _SEPARATORS.match(text, at):
+            at = separator.end()
+        else:
+            break
+    return at if not length else start

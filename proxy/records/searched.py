@@ -1,0 +1,95 @@
+"""Whether what the databases search by is what their records say: what finds a record may have been changed alone."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+from proxy.records.sinks.row import ENTRY_BYTES, UNREADABLE, Row, groups
+from proxy.records.sinks.sqlite_file import objects, unchanged_objects
+
+COLUMNS = ("id", "kind", "caller", "status", "sent_upstream")
+_MOST_FAULTS = 3
+
+
+def row_of(line: bytes) -> tuple[Row, list[bytes]]:
+    """Return what a database keeps of the record *line*: its row, and the entries that find it by its index values."""
+    (group,) = groups([line])
+    return group.rows[0], group.entries
+
+
+def differences(names: Sequence[str], found: Sequence[object], own: Sequence[object]) -> str:
+    """Return in words how the columns *found* differ from what the record itself says, "" if they don't."""
+    told = [
+        f"{name} is {_shown(value)} in the table and {_shown(right)} in the record"
+        for name, value, right in zip(names, found, own, strict=True)
+        if value != right
+    ]
+    return ", ".join(told)
+
+
+def same_id(found: bytes, row: Row) -> bytes:
+    """Return the id that *row* should have: of what is no record, the time in it was that of the one before."""
+    return found[:6] + row[0][6:] if row[1] == UNREADABLE else row[0]
+
+
+class SealCheck:
+    """Whether the entries of index values are all in their seals; rows are to be told in their order."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._seals: list[tuple[int, int]] = connection.execute(
+            "SELECT seal, last_row FROM seals ORDER BY last_row, seal"
+        ).fetchall()
+        self._needed: set[bytes] = set()
+
+    def __repr__(self) -> str:
+        return f"<SealCheck {len(self._seals)} seals to go>"
+
+    def take(self, row: int, entries: Sequence[bytes]) -> Iterator[str]:
+        """Take the *entries* of row number *row*; yield what is wrong with a seal that ended before it."""
+        while self._seals and row > self._seals[0][1]:
+            yield from self._end()
+        if self._seals:
+            self._needed.update(entries)
+
+    def finish(self) -> Iterator[str]:
+        """Yield what is wrong with the rest."""
+        while self._seals:
+            yield from self._end()
+
+    def _end(self) -> Iterator[str]:
+        seal, last_row = self._seals.pop(0)
+        have: set[bytes] = set()
+        previous = b""
+        ordered = True
+        for first, piece in self._connection.execute(
+            "SELECT first, entries FROM lookups WHERE seal = ? ORDER BY first", (seal,)
+        ):
+            entries = [bytes(piece[at : at + ENTRY_BYTES]) for at in range(0, len(piece), ENTRY_BYTES)]
+            ordered = ordered and bool(entries) and entries[0] == first and previous < entries[0]
+            ordered = ordered and entries == sorted(set(entries))
+            previous = entries[-1] if entries else previous
+            have.update(entries)
+        lacking = len(self._needed - have)
+        self._needed.clear()
+        if lacking or not ordered:
+            what = f"lack {lacking} entries" if lacking else "are not in order"
+            yield f"the lookups of rows up to {last_row} {what}: records are not found by their index values"
+
+
+def damage(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yield what is wrong with the file itself: tables or indexes made otherwise, and damage."""
+    wanted, found = unchanged_objects(), objects(connection)
+    if not found:
+        return
+    for name in sorted(wanted.keys() | found.keys()):
+        # Months that ended before there were migrations have no tallies.
+        if wanted.get(name) != found.get(name) and not (name == "table tallies" and name not in found):
+            what = "is missing" if name not in found else "is not the proxy's"
+            yield f"{name} {what}: what is searched for may not be found"
+    for (told,) in connection.execute(f"PRAGMA integrity_check({_MOST_FAULTS})"):
+        if told != "ok":
+            yield f"the file is damaged: {told}"
+
+
+def _shown(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else repr(value)

@@ -1,0 +1,44 @@
+"""What a client secret looks like when it was not written down right: pure, and nothing here quotes it."""
+
+import base64
+import binascii
+
+from proxy.settings.placeholder import is_placeholder
+
+_BYTE_ORDER_MARK = "\ufeff"
+# Random bytes of that number are text by chance once in 300,000 times.
+_FEWEST_BYTES = 12
+
+
+def not_a_secret(text: str) -> tuple[str, str] | None:
+    """Return what is certainly wrong with *text* and how to mend it, None if it may be a secret."""
+    if text.startswith(_BYTE_ORDER_MARK):
+        return (
+            "begins with a byte order mark, which would be sent as part of it",
+            "save it as UTF-8 without BOM (PowerShell 7: Out-File -Encoding utf8NoBOM)",
+        )
+    if is_placeholder(text):
+        return "a placeholder was left in", "write the secret that the bank handed out"
+    if "\n" in text or "\r" in text:
+        return "has more than one line", "write the secret alone into it"
+    return None
+
+
+def doubtful(text: str) -> tuple[str, str] | None:
+    """Return what is probably wrong with *text* and how to mend it, None if nothing is."""
+    if text != text.strip().strip("\"'"):
+        return "has white space or quotes around it", "write the secret alone into the file"
+    if _is_encoded(text):
+        return (
+            "reads as base64 of another text, and is sent as it stands",
+            "write the decoded one (`base64 -d`); in a Kubernetes Secret `data:` wants one base64, `stringData:` none",
+        )
+    return None
+
+
+def _is_encoded(text: str) -> bool:
+    try:
+        decoded = base64.b64decode(text, validate=True)
+        return len(decoded) >= _FEWEST_BYTES and decoded.decode("ascii").strip().isprintable()
+    except (binascii.Error, ValueError):
+        return False

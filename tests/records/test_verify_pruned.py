@@ -1,0 +1,96 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from proxy.records.anchor import anchors_in
+from proxy.records.chain import GENESIS, chained
+from proxy.records.tombstone import Tombstone, tombstones_of
+from proxy.records.verify import Verifier
+from tests.records.chains import Writer, told, verdict, whole
+from tests.records.test_verify_anchors import numbered
+
+INVENTED = "f" * 16
+
+
+def a_lie(stone: Tombstone, **members: object) -> bytes:
+    """Return a whole record of an invented instance that says that *stone* was pruned."""
+    record = {"kind": "operation", "instance": "host-9", "pruned": [stone.as_dict()], **members}
+    [line], _ = chained([json.dumps(record).encode()], sequence=0, previous_hash=GENESIS)
+    return line
+
+
+@pytest.mark.parametrize("chain", ["", INVENTED])
+@pytest.mark.parametrize("at", [5, 0])
+def test_an_invented_tombstone_covers_nothing(tmp_path: Path, chain: str, at: int) -> None:
+    """Anyone can make a record whose hash is right: without a signature it removes nothing."""
+    lines = whole(tmp_path)
+    anchors, _ = anchors_in(numbered([lines[11], lines[18]]))
+    [stone] = tombstones_of(lines[at : at + 1])
+    members = {"chain": chain} if chain else {}
+    del lines[at]
+
+    for trusted in ([], [Writer(tmp_path).key.public]):
+        found = verdict([*lines, a_lie(stone, **members)], Verifier(anchors=anchors, trusted=trusted, database=True))
+        faults = {(fault, sequence) for fault, _, sequence in told(found)}
+        assert ("missing" if at else "begins_late", at + 1 if at else 2) in faults
+        assert not found.holds or not (at or trusted)
+        assert (("forged", 1) in faults) == bool(trusted)
+    if at:
+        assert "a record says that they were pruned, but no key of that chain" in str(found.flaws[0])
+
+
+def test_a_tombstone_by_a_strangers_key_covers_nothing(tmp_path: Path) -> None:
+    """Whether he signs a chain of his own, the list itself, or goes on with this chain under another key."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "his").mkdir()
+    lines = whole(tmp_path / "own")
+    stones = tuple(tombstones_of(lines[5:6]))
+    his = Writer(tmp_path / "his", instance="host-9", chain=INVENTED)
+    apart = his.start().operation(stones, signed=True).checkpoint().lines
+    behind = Writer(tmp_path / "his")
+    behind.sequence, behind.hash = 19, json.loads(lines[18])["hash"]
+    behind.start().operation(stones, signed=True).stop()
+    del lines[5]
+
+    for more in (apart, behind.lines):
+        for trusted in ([], [Writer(tmp_path / "own").key.public]):
+            found = verdict([*lines, *more], Verifier(trusted=trusted, shared=True))
+            assert ("missing", "6", 6) in told(found)
+
+
+def test_a_tombstone_does_not_cover_its_own_insertion(tmp_path: Path) -> None:
+    """In place of a record, with what follows removed up to where the chain goes on, it is signed by the next one."""
+    lines = whole(tmp_path)
+    [stone] = tombstones_of(lines[5:8])
+    before = json.loads(lines[3])
+    record = {"kind": "operation", "instance": before["instance"], "pruned": [stone.as_dict()]}
+    made, _ = chained([json.dumps(record).encode()], sequence=4, previous_hash=before["hash"])
+
+    found = verdict([*lines[:4], *made, *lines[8:]])
+
+    assert ("missing", "6", 6) in told(found)
+
+
+def test_a_signed_tombstone_counts_wherever_it_stands(tmp_path: Path) -> None:
+    """The proxy's own key is behind it; of another instance, in a shared database, if that key is trusted."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    ours = Writer(tmp_path / "a", chain="a" * 16).start().exchanges(3)
+    theirs = Writer(tmp_path / "b", instance="host-2", chain="b" * 16).start().exchanges(3).checkpoint()
+    stones = tuple(tombstones_of([ours.lines[1], *theirs.lines[1:3]]))
+    assert [stone.chain for stone in stones] == ["a" * 16, "b" * 16]
+    ours.operation(stones, signed=True)
+    theirs.stop()
+    kept = [ours.lines[0], *ours.lines[2:], theirs.lines[0], *theirs.lines[3:]]
+    key = ours.key.public
+
+    assert told(verdict(kept, Verifier(running=True, shared=True, trusted=[key], own_chain="a" * 16))) == []
+    alone = verdict(kept, Verifier(running=True, shared=True, trusted=[theirs.key.public], own_chain="b" * 16))
+    assert [(flaw.fault, flaw.sequence, flaw.instance) for flaw in alone.flaws] == [("missing", 2, "host-2")]
+    forged = (replace(stones[0], first=1), *stones[1:])
+    lie = a_lie(stones[0], pruned=[one.as_dict() for one in forged], pruned_by={"public_key": key, "signature": "AA=="})
+    assert ("missing", 2) in {
+        (fault, at) for fault, _, at in told(verdict([*theirs.lines[:1], *theirs.lines[3:], lie]))
+    }

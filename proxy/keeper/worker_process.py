@@ -1,6 +1,7 @@
 """One worker process: a fresh interpreter with a socket pair to the keeper, lines of JSON in both directions."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -68,6 +69,12 @@ class WorkerProcess:
         """Send *message*; a worker that is gone hears nothing."""
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+    async def taken(self) -> None:
+        """Wait until the worker has taken most of what was sent; one that is gone takes nothing."""
+        if self._writer is not None:
+            with contextlib.suppress(ConnectionError):
+                await self._writer.drain()
 
     def close(self) -> None:
         """End the link."""

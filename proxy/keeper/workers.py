@@ -190,6 +190,7 @@ class Workers:
                 worker.state = WorkerState.SERVING if self._draining is None else WorkerState.DRAINING
                 for greeting in self._greetings():
                     worker.send(greeting)
+                    await worker.taken()  # two million retry pins would be 160 MB of lines at once
                 # It takes callers from here on: not before it knows which requests belong to which side.
                 worker.send({"type": "greeted"})
             else:

@@ -42,7 +42,7 @@ def _shown(one: dict[str, Any]) -> str:
     if one["guard_pinned"]:
         rows.append(("held on legacy", ", ".join(one["guard_pinned"])))
     if one["retry_pins"]:
-        rows.append(("retry pins", f"{one['retry_pins']}: payments whose retry goes where the first try went"))
+        rows.append(("retry pins", one["retry_pins_in_words"]))
     if one["unsettled"]:
         rows.append(("not certain yet", one["unsettled"]))
     if one["finished"]:

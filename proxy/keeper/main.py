@@ -180,7 +180,7 @@ class Keeper:
         await self._migrations.share.begin()
         if objection := self._migrations.objection(snapshot):
             raise ConfigurationObjected(objection)
-        await self._migrations.follow(snapshot.migrations)
+        await self._migrations.follow(snapshot.migrations, snapshot.routes)
         self._guard.follow(settings, snapshot)
         self._notary.configured(masked(settings), digest=snapshot.digest)
         async with server, asyncio.TaskGroup() as tasks:
@@ -272,7 +272,7 @@ class Keeper:
 
     async def _taken(self, generation: Generation) -> None:
         """Look after what came with *generation*, which has taken over."""
-        await self._migrations.follow(generation.snapshot.migrations)
+        await self._migrations.follow(generation.snapshot.migrations, generation.snapshot.routes)
         self._guard.follow(generation.settings, generation.snapshot)
         self._notary.configured(masked(generation.settings), digest=generation.snapshot.digest)
         await asyncio.to_thread(self._rotation.follow, generation.settings)

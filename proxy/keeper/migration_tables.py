@@ -5,11 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from proxy.keeper.retry_pins import RetryPins
+from proxy.keeper.rule_reach import taken_away
 from proxy.keeper.weights import Weights
 from proxy.migration.board import policy_told
 from proxy.migration.former import FormerSetting
-from proxy.migration.removal import Table, modern_stays, objection
-from proxy.migration.state import FULL
+from proxy.migration.removal import Table, modern_stays, objection, pins_in_words
+from proxy.migration.state import FULL, Rule
 from proxy.routing.compile import policy_of
 from proxy.settings.snapshot import MigrationValues, Snapshot
 
@@ -30,12 +31,14 @@ class MigrationTables:
         self._pins = pins
         self._by_route: dict[str, str] = {}
 
-    def follow(self, values: Iterable[MigrationValues]) -> None:
-        """Take these tables for those in force."""
+    def follow(self, values: Iterable[MigrationValues]) -> frozenset[str]:
+        """Take these tables for those in force; return the names of those that are there again after their end."""
+        before = self.values.keys() | self._weights.document.routes.keys()
         self.values = {one.name: one for one in values}
         self._by_route = {route: one.name for one in self.values.values() for route in one.routes}
         self.coming = {}
         self.leaving = {name: one for name, one in self.leaving.items() if name not in self.values}
+        return frozenset(name for name in self.values.keys() - before if self._weights.state(name).finished)
 
     def expect(self, values: Iterable[MigrationValues]) -> list[str]:
         """Take these tables for those that are about to take over; return the names of those that change."""
@@ -71,7 +74,27 @@ class MigrationTables:
             )
             for name, table in sorted(self._before(snapshot, new).items())
         ]
-        return " | ".join(filter(None, found))
+        return " | ".join(filter(None, found or [])) or self._other_rules(snapshot, new)
+
+    def _other_rules(self, snapshot: Snapshot, new: Mapping[str, Table]) -> str:
+        """Return which requests of a migration that has moved somebody would go to another rule than its own."""
+        document = self._weights.document
+        after = [Rule(route.name, route.path, route.methods) for route in snapshot.routes]
+        for name, routes in document.routes.items():
+            state, pins = self._weights.state(name), self._pins.open_pins(name)
+            if name not in new or not (state.version or pins) or name in document.forced:
+                continue
+            if state.finished and not pins:
+                continue
+            taken = taken_away(document.rules, after, left=routes, kept=new[name].routes)
+            if taken:
+                open_pins = f"; there are {pins_in_words(pins)}" if pins else ""
+                return (
+                    f"migrations.{name} moves payments between two sides, and {taken}, which is none of its rules"
+                    f"{open_pins}. Put that rule into the table, or run `payproxy migration finish {name} --reason "
+                    "...` first (--force with open retry pins)"
+                )
+        return ""
 
     def states(self, others: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
         """Return what workers must know of all migrations; *others* are policies that other replicas decide by."""

@@ -17,11 +17,11 @@ from proxy.keeper.side_changes import SETTLE_SECONDS, SideChanges
 from proxy.keeper.weights import Weights, told
 from proxy.keeper.worker_answers import Broadcast, WorkerAnswers
 from proxy.migration.removal import pins_in_words
-from proxy.migration.state import FULL, Phase, State
+from proxy.migration.state import FULL, Phase, Rule, State
 from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import PinFile
 from proxy.records.keeper_records import Operation
-from proxy.settings.snapshot import MigrationValues, Snapshot
+from proxy.settings.snapshot import MigrationValues, RouteValues, Snapshot
 from proxy.telemetry.status import MigrationStatus, TokenStatus
 
 _LOOK_SECONDS = 1.0
@@ -93,21 +93,28 @@ class Migrations:
             # No worker of this keeper serves yet, and those of an earlier one send nothing with a retry key any more.
             self.weights.settle(self.weights.unsettled)
 
-    async def follow(self, values: Iterable[MigrationValues]) -> None:
-        """Know these tables from now on. One that moves between other credentials than before begins at 0."""
+    async def follow(self, values: Iterable[MigrationValues], routes: Iterable[RouteValues] = ()) -> None:
+        """Know these tables from now on, and all *routes*.
+
+        A table that moves between other credentials than the one before it begins at 0, and so does one that is there
+        again after its migration was finished.
+        """
         async with self.weights.lock:
-            self._tables.follow(values)
+            again = self._tables.follow(values)
             tables = self._tables.values
             await self.share.decide_by(policies_of(tables))
-            await self.weights.know_routes({name: one.routes for name, one in tables.items()})
+            rules = tuple(Rule(one.name, one.path, one.methods) for one in routes)
+            await self.weights.know_routes({name: one.routes for name, one in tables.items()}, rules)
             for name, one in tables.items():
-                if self._tables.is_another(one):
+                if name in again or self._tables.is_another(one):
                     before = self.weights.state(name)
                     after = State(version=before.version).at(
                         0,
                         who="payproxy",
                         when=self._clock.now(),
-                        reason="this table moves between other credentials than the one before it",
+                        reason="this table is there again after the migration was finished"
+                        if name in again
+                        else "this table moves between other credentials than the one before it",
                     )
                     # Without a log nothing is sent either; and the weight must not be taken for the other table's.
                     with contextlib.suppress(LogUnavailable):
@@ -136,8 +143,9 @@ class Migrations:
         if not self._tables.values:
             return ""
         left = "" if self._recovered() else "what an earlier run left in the journal is not read yet"
-        weights = self.weights
-        return "; ".join(filter(None, [weights.unread, weights.unsaved, self.pins.problem, left, self.share.problem]))
+        weights, late = self.weights, self.changes.overdue
+        found = [weights.unread, weights.unsaved, self.pins.problem, left, self.share.problem, late]
+        return "; ".join(filter(None, found))
 
     @property
     def readable(self) -> bool:
@@ -341,6 +349,7 @@ class Migrations:
         return replace(
             status_of(values, self.weights.state(values.name), tokens),
             retry_pins=sum(count for count, _ in self.pins.open_pins(values.name).values()),
+            retry_pins_in_words=pins_in_words(self.pins.open_pins(values.name)),
             unsettled=unsettled,
             unsaved=self.weights.unsaved,
             unshared=self.share.problem,

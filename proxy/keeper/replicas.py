@@ -15,7 +15,7 @@ from proxy.keeper.weights import Weights
 from proxy.migration.pin import RetryPin, merged
 from proxy.migration.pin_rows import Pins
 from proxy.migration.state import NEW, State
-from proxy.migration.stores.redis import START, Beat, Place, RedisStore, StoreAway, ValueBroken
+from proxy.migration.stores.redis import LEASE_SECONDS, START, Beat, Place, RedisStore, StoreAway, ValueBroken
 
 # A change is everywhere within two seconds: this, the Redis and the links together take less than one.
 _TOUCH_SECONDS = 0.25
@@ -57,6 +57,7 @@ class Replicas:
         self._taken: Place = START
         self._seen = SeenEntries()
         self._prepared: dict[str, str] = {}
+        self._gives_up_until = 0.0
         self._policies: dict[str, list[dict[str, Any]]] = {}
         self._others: dict[str, list[dict[str, Any]]] = {}
         self._claims = ReplicaClaims(pins, clock=clock, entropy=entropy)
@@ -149,6 +150,11 @@ class Replicas:
                 for name, beat in living.items()
                 if name != self._name and any(beat.prepared.get(one) != state for one, state in states.items())
             ]
+            if lost and self._clock.monotonic() < self._gives_up_until:
+                for name in lost:
+                    await store.forget(name)
+                self._weights.say(f"migrations: goes on without replica {', '.join(sorted(lost))}, as was asked for")
+                continue
             if not late and not lost:
                 return
             if lost or self._clock.monotonic() > end:
@@ -188,6 +194,8 @@ class Replicas:
         """Wait no longer for replicas that went without leaving, and return their names; raises ShareAway."""
         if self._store is None:
             raise ShareAway(self.problem)
+        # One that was killed a moment ago counts as living for two seconds.
+        self._gives_up_until = self._clock.monotonic() + LEASE_SECONDS + _SETTLING_SECONDS
         try:
             _, lost = await self._store.replicas()
             for name in lost:
@@ -220,6 +228,7 @@ class Replicas:
         """Bring together what is there and what is here; raises StoreAway."""
         store = await self._open()
         try:
+            await store.repair()
             with contextlib.suppress(ValueBroken):
                 await store.states()  # whoever can't read what is there says nothing there
             there: Pins = {}

@@ -49,6 +49,13 @@ class SideChanges:
         self._clock = clock
         self._settling: asyncio.Task[None] | None = None
         self._done = asyncio.Event()  # a try to settle has ended, well or not
+        self._began = 0.0
+
+    @property
+    def overdue(self) -> str:
+        """Return what a change waits for that takes longer than it should, "" if none does."""
+        late = self.waiting_for and self._clock.monotonic() - self._began > SETTLE_SECONDS
+        return f"a change of side is not certain yet: {self.waiting_for}" if late else ""
 
     def begin(self) -> None:
         """Begin to settle, if anything is to be settled and it has not begun."""
@@ -98,6 +105,7 @@ class SideChanges:
             await asyncio.wait((self._settling,))
 
     async def _settle(self) -> None:
+        self._began = self._clock.monotonic()
         while former := self._weights.unsettled:
             states = {name: self._weights.state(name).identity for name in former}
             self.waiting_for = self.waiting_for or "not every worker has said yet what it has in flight"

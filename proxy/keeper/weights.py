@@ -8,7 +8,7 @@ from typing import Any
 from proxy.clock import Clock
 from proxy.migration.former import ANY_WEIGHT, FormerSetting, left
 from proxy.migration.reconcile import reconciled
-from proxy.migration.state import NEW, Document, State, StateUnusable
+from proxy.migration.state import NEW, Document, Rule, State, StateUnusable
 from proxy.migration.stores.file import FileStore
 
 # Of what can't be read it is not known what it was, and whenever that ends.
@@ -135,9 +135,9 @@ class Weights:
         others = self._document.forced - {name}
         self._document = replace(self._document, forced=others | {name} if forced else others)
 
-    async def know_routes(self, routes: Mapping[str, tuple[str, ...]]) -> None:
-        """Write down which routes each migration of the configuration in force has."""
-        document = replace(self._document, routes=routes)
+    async def know_routes(self, routes: Mapping[str, tuple[str, ...]], rules: tuple[Rule, ...]) -> None:
+        """Write down which routes each migration of the configuration in force has, and all rules that it has."""
+        document = replace(self._document, routes=routes, rules=rules if routes else ())
         if document != self._document:
             self._document = document
             await self._save(document)

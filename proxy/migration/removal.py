@@ -67,7 +67,7 @@ def objection(
         open_pins = f"; there are {pins_in_words(pins)}" if pins else ""
         return (
             f"{what}, and it is not finished: its weight is {state.weight}{open_pins}. Put it back, and run "
-            f"`payproxy migration finish {name} --reason ...` first"
+            f"`payproxy migration finish {name} --reason ...` first{' (--force with open retry pins)' if pins else ''}"
         )
     legacy, _, modern = state.sides.partition(" to ")
     stays, leaves = (modern, legacy) if modern_stays(state) else (legacy, modern)

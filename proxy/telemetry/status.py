@@ -106,6 +106,7 @@ class MigrationStatus:
     guard_pinned: tuple[str, ...] = ()
     finished: bool = False
     retry_pins: int = 0
+    retry_pins_in_words: str = ""
     unsettled: str = ""
     unsaved: str = ""
     unshared: str = ""

@@ -232,6 +232,41 @@ async def test_what_was_in_force_is_known_after_a_restart(tmp_path: Path) -> Non
     assert again.objection(configured(PAYMENTS)) == ""
 
 
+async def test_another_rule_does_not_take_payments_away(tmp_path: Path) -> None:
+    """Neither while we run nor at a start; it may, once the migration is finished or if nobody was ever moved."""
+    migrations = await Migrating(directory=tmp_path).open()
+    now = configured(PAYMENTS)
+    await migrations.follow((PAYMENTS,), now.routes)
+    more = replace(now, routes=(replace(now.routes[0], name="new", path="/pay/v2"), *now.routes))
+    assert migrations.objection(more) == ""
+    await migrations.set("payments", 100, **BY)
+
+    assert "would go to the rule new" in migrations.objection(more)
+
+    again = Migrating(directory=tmp_path).migrations
+    await again.open()
+    assert "would go to the rule new" in again.objection(more)
+    await migrations.finish("payments", **BY)
+    assert migrations.objection(more) == ""
+
+
+async def test_a_table_that_is_there_again_begins_at_0(tmp_path: Path) -> None:
+    """Adding a table moves nobody, also where one of its name was finished at 100."""
+    keeper = Migrating(directory=tmp_path)
+    migrations = await keeper.open()
+    await migrations.set("payments", 100, **BY)
+    await migrations.finish("payments", **BY)
+    await migrations.follow((PAYMENTS,))
+    assert keeper.weight == 100
+
+    await migrations.follow(())
+    await migrations.follow((PAYMENTS,))
+
+    assert keeper.weight == 0
+    assert keeper.operations[-1].reason == "this table is there again after the migration was finished"
+    assert not migrations.states()[0].finished
+
+
 async def test_a_change_that_is_not_on_disk_is_said(tmp_path: Path) -> None:
     """By whoever made it, and until it is."""
     migrations = await Migrating(directory=tmp_path).open()

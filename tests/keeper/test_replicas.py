@@ -501,3 +501,33 @@ async def test_two_changes_at_once_are_not_taken_for_one(two: tuple[Migrating, M
     }
     assert not certain & {(40, 2), (20, 2)} or len(certain & {(40, 2), (20, 2)}) == 1
     await soon(lambda: first.weight == second.weight and settled(first) and settled(second), within=5)
+
+
+@pytest.mark.parametrize("name", ["migrations", "pins", "replicas", "lost"])
+async def test_a_name_of_another_kind_is_taken_back(
+    redis: RedisServer, two: tuple[Migrating, Migrating], name: str
+) -> None:
+    """Somebody wrote something else there: it goes, and what belongs there is brought again."""
+    first, second = two
+    await first.migrations.set("payments", 50, **BY)
+    await first.migrations.pins.keep(pin(1))
+    await redis.command("DEL", f"payproxy:production:{name}")
+    await redis.command("LPUSH", f"payproxy:production:{name}", "x")
+    if name == "lost":
+        await redis.command("SADD", "payproxy:production:replicas", "gone-1")
+
+    await soon(lambda: not (first.message["readable"] and second.message["readable"]), within=5)
+    await soon(lambda: first.message["readable"] and second.message["readable"], within=10)
+    assert (first.weight, second.weight, known(first, 1), known(second, 1)) == (50, 50, True, True)
+
+
+async def test_force_waits_for_a_replica_that_was_killed_a_moment_ago(
+    tmp_path: Path, redis: RedisServer, two: tuple[Migrating, Migrating]
+) -> None:
+    """It counts as living for two seconds, and is given up then."""
+    first, _ = two
+    await first.migrations.set("payments", 50, **BY)
+    async with begun(tmp_path / "c", redis):
+        await first.migrations.rollback("payments", **BY, force=True)
+        await soon(lambda: first.migrations.states()[0].unsettled == "", within=10)
+        assert any("goes on without replica" in one for one in first.said)

@@ -16,7 +16,16 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from proxy.migration.pin import PIN_SECONDS, RetryPin
 from proxy.migration.pin_rows import Pins, pin_row, pins_of
@@ -42,6 +51,13 @@ if (now or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1
 """
+
+# The client takes the code away from the texts of these.
+_REFUSALS = {
+    ReadOnlyError: "it is a read-only replica (READONLY): name the master, or its sentinels",
+    OutOfMemoryError: "its memory is full (OOM): raise maxmemory",
+    BusyLoadingError: "it is loading its data (LOADING)",
+}
 
 # Milliseconds and number of an entry of the stream, as the Redis counts.
 Place = tuple[int, int]
@@ -112,6 +128,13 @@ class RedisStore:
         with _mapped():
             for client in (self._redis, *self._sentinels):
                 await client.aclose()
+
+    async def repair(self) -> None:
+        """Remove what is of another kind than payproxy makes: the replicas bring again what belongs there."""
+        for name, kind in (("migrations", b"string"), ("pins", b"stream"), ("replicas", b"set"), ("lost", b"hash")):
+            with _mapped():
+                if await self._redis.type(self._prefix + name) not in (b"none", kind):
+                    await self._redis.delete(self._prefix + name)
 
     async def states(self) -> tuple[bytes, dict[str, State]]:
         """Return what is shared, and the very value that it is, for `swap`; raises ValueBroken if it can't be read."""
@@ -307,7 +330,8 @@ def _mapped() -> Iterator[None]:
     except (redis.exceptions.TimeoutError, TimeoutError):
         raise StoreAway("it did not answer in time") from None
     except ResponseError as error:
-        raise StoreAway(f"it refused a command ({str(error).partition(' ')[0][:32]})") from None
+        known = next((words for kind, words in _REFUSALS.items() if isinstance(error, kind)), "")
+        raise StoreAway(known or f"it refused a command ({str(error).partition(' ')[0][:32]})") from None
     except (RedisError, OSError) as error:
         raise StoreAway(f"it can't be reached ({type(error).__name__})") from None
 

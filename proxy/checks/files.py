@@ -223,7 +223,8 @@ class _Files:
         try:
             secret = secret_of(data)
         except ValueError as error:
-            self._complain(key, str(error), "write the secret into it, as UTF-8 text without BOM")
+            what, _, fix = str(error).partition("; ")
+            self._complain(key, what, fix or "write the secret alone into it, as UTF-8 text without BOM")
             return None
         return secret if self._is_secret(key, secret.reveal()) else None
 

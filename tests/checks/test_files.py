@@ -231,7 +231,7 @@ def test_a_private_ca(folder: Path, other: Identity, table: str) -> None:
     [
         (b"s3cret\n", None, ""),
         (b"\xef\xbb\xbfs3cret\n", Severity.ERROR, "begins with a byte order mark"),
-        ("s3cret\n".encode("utf-16"), Severity.ERROR, "can't be read as one short UTF-8 text"),
+        ("s3cret\n".encode("utf-16"), Severity.ERROR, "is no UTF-8 text"),
         (b"<YOUR CLIENT SECRET>\n", Severity.ERROR, "a placeholder was left in"),
         (b"s3cret\nmore\n", Severity.ERROR, "has more than one line"),
         (b"czNjcmV0LWNhbmFyeS0x", Severity.WARNING, "reads as base64 of another text"),

@@ -4,7 +4,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,8 @@ async def connection(
         yield reader, writer
     finally:
         writer.close()
-        await writer.wait_closed()
+        with suppress(ConnectionError):  # the server may have closed it with bytes unread, which is a reset
+            await writer.wait_closed()
 
 
 async def send(place: tuple[str, int] | Path, request: bytes, *, tls: ssl.SSLContext | None = None) -> Answer:

@@ -10,6 +10,7 @@ import pwd
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 # A PKCS#12 file with a 4096-bit key and a long chain is below 20 KiB.
 MAX_FILE_BYTES = 65536
@@ -41,6 +42,20 @@ class OpenedFile:
 
     def __repr__(self) -> str:
         return f"<OpenedFile {self.path}>"
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Return *path*, of which nothing needs to be private, open to be read; raises OSError, also for a FIFO.
+
+    Whoever opens a FIFO waits until somebody writes to it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(number, os.strerror(number) if stat.S_ISDIR(mode) else "it is not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def read_file(path: Path, *, most: int = MAX_FILE_BYTES) -> OpenedFile:

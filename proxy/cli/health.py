@@ -25,6 +25,7 @@ from proxy.cli.instance import (
 )
 from proxy.cli.options import config_option, given_socket
 from proxy.cli.output import ExitCode, Failure, emit, json_option, note
+from proxy.private_file import open_regular
 from proxy.settings.address import TcpAddress, UnixAddress, listen_address
 from proxy.settings.salvage import salvaged
 from proxy.settings.toml_bounds import parse_toml
@@ -95,7 +96,8 @@ def find_places(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> 
 def _read(file: Path) -> tuple[dict[str, Any], bool]:
     """Return the values in *file*, and whether they are only what could be read of it."""
     try:
-        text = file.read_bytes().decode("utf-8-sig", errors="replace")
+        with open_regular(file) as opened:
+            text = opened.read().decode("utf-8-sig", errors="replace")
     except OSError:
         return {}, True
     try:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from proxy.private_file import open_regular
 from proxy.settings.salvage import data_directories as named_in
 
 # keeper/admin_server.py has the name too; importing the keeper would take longer than the call.
@@ -49,7 +50,7 @@ def data_directories(file: Path, *, first: Sequence[str] = (), environ: Mapping[
     That is *first*, what seems to be named in the file, $STATE_DIRECTORY, and the place beside the file.
     """
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             text = stream.read(_MOST_BYTES).decode("utf-8-sig", errors="replace")
     except OSError:
         text = ""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proxy.private_file import open_regular
 from proxy.settings import exposure, facade_rules, migration_rules, rules
 from proxy.settings.database import DatabaseUrl
 from proxy.settings.draft import draft_of
@@ -31,6 +32,8 @@ from proxy.settings.sources import (
 from proxy.settings.toml_bounds import MAX_FILE_BYTES, TomlUnusable, parse_toml
 from proxy.settings.values import masked
 
+# A file in which everything is wrong takes minutes to be told in full.
+_MOST_FINDINGS = 200
 _CHECKS = (
     rules.references,
     rules.rules,
@@ -131,7 +134,10 @@ def _understood(
     complaints += placeholders
     complaints += _secrets_in_file(values)
     complaints += [one for check in _CHECKS for one in check(draft)]
-    found = in_order([*findings, *(here.finding(complaint) for complaint in complaints)])
+    found = in_order([*findings, *(here.finding(complaint) for complaint in complaints[:_MOST_FINDINGS])])
+    if len(complaints) > _MOST_FINDINGS:
+        more = Complaint(key=(), what=f"there are {len(complaints) - _MOST_FINDINGS} more", fix="mend the others first")
+        found = (*found, here.finding(more))
     failed = any(finding.severity is Severity.ERROR for finding in found)
     return Loaded(
         settings=None if failed else draft.settings,
@@ -160,7 +166,7 @@ def _no_file() -> Complaint:
 
 def _read(path: Path) -> tuple[str, Complaint | None]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         reason = (error.strerror or "input/output error").lower()

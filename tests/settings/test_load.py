@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,19 @@ client_secret = ["canary-twelve"]
     whole = load_text(tmp_path, plain(more=CALLER), environ={"PAYPROXY_CREDENTIALS__LOGIN__CLIENT_SECRET": "canary"})
     shown += [repr(whole), json.dumps(masked(whole.settings)) if whole.settings else "", str(whole.sources)]
     assert "canary" not in "".join(shown)
+
+
+def test_a_fifo_is_no_configuration(tmp_path: Path) -> None:
+    """Nobody waits until somebody writes to it."""
+    os.mkfifo(tmp_path / "payproxy.toml", 0o600)
+    loaded = load(tmp_path / "payproxy.toml", environ={}, cwd=tmp_path)
+    assert [one.what for one in loaded.findings] == ["the file can't be read: it is not a regular file"]
+
+
+def test_of_many_findings_the_first_are_told(tmp_path: Path) -> None:
+    """And how many more there are: told in full, a file of nothing but faults takes minutes."""
+    path = tmp_path / "payproxy.toml"
+    path.write_text('environment = "mock"\n' + "".join(f"k{number}.b = 1\n" for number in range(3000)))
+    loaded = load(path, environ={}, cwd=tmp_path)
+    assert len(loaded.findings) == 201
+    assert loaded.findings[-1].what == "there are 2800 more"

@@ -38,7 +38,7 @@ def delivered(data_directory: Path, sink: str, *, target: str) -> Delivered | No
         return None
     noted = _object(directory / SINKS_FILE).get(sink)
     noted = noted if isinstance(noted, dict) else {}
-    if noted and noted.get("target") != target:
+    if noted and not _is_same(str(noted.get("target")), target, data_directory):
         return None
     after = noted.get("after")
     last = position[2]
@@ -48,6 +48,14 @@ def delivered(data_directory: Path, sink: str, *, target: str) -> Delivered | No
         last=last,
         hash=_hash_at(directory, last),
     )
+
+
+def _is_same(noted: str, target: str, data_directory: Path) -> bool:
+    """Return whether a sink wrote to *target*; a data directory that was copied or moved has its database in it."""
+    if noted == target:
+        return True
+    inside = target.removeprefix(f"{data_directory}/")
+    return inside != target and noted.endswith(f"/{inside}")
 
 
 def _hash_at(directory: Path, sequence: int) -> str:

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,18 @@ def test_in_a_shared_database_it_is_this_chain_that_must_be_there(tmp_path: Path
     assert found([*ours.lines, *theirs.lines]) == ["begun_anew"]
     assert found(theirs.lines) == ["missing"]
     assert found([*ours.lines[:-1], *theirs.lines]) == ["begun_anew", "missing"]
+
+
+def test_a_copy_of_a_data_directory_has_what_its_own_database_must_have(tmp_path: Path) -> None:
+    """The positions name the place that it was copied from: for an auditor who works on a copy they count as well."""
+    there, copy = tmp_path / "there", tmp_path / "copy"
+    there.mkdir()
+    ship(there, str(there / "requests.db"), exchanges=3)
+    shutil.copytree(there, copy)
+
+    known = delivered(copy, NAME, target=str(copy / "requests.db"))
+
+    assert known is not None
+    assert known.last == 3
+    assert delivered(copy, NAME, target=str(copy / "other.db")) is None
+    assert delivered(copy, NAME, target=str(tmp_path / "requests.db")) is None

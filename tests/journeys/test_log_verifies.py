@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ async def test_the_chain_holds_after_kills(tmp_path: Path, bank: Bank, start: St
                 assert code == 0, value
                 instance = await start(configuration)
                 load.address = instance.address
+        # A worker that is seen to have died on the way down is no end in order.
+        await until(partial(_both_serve, instance), otherwise="the killed worker was not replaced")
     assert await instance.stop() == 0
     kept.write_bytes((tmp_path / "requests.jsonl").read_bytes())
 
@@ -195,6 +198,10 @@ async def ask_admin(directory: Path, body: bytes) -> bytes:
     writer.close()
     await writer.wait_closed()
     return answer
+
+
+async def _both_serve(instance: Instance) -> bool:
+    return len(await instance.serving()) == 2
 
 
 async def _kill(kind: str, instance: Instance) -> None:

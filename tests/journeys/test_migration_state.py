@@ -100,7 +100,7 @@ async def test_a_state_that_cannot_be_read(tmp_path: Path, bank: Bank, start: St
     """It is said by name, reading goes on, payments with a key are refused unsent, and mended by moving it away."""
     configuration = migrated(tmp_path, bank)
     instance = await start(configuration)
-    await set_weight(tmp_path, configuration, 50, "--force")
+    await set_weight(tmp_path, configuration, 100, "--force")
     assert await instance.stop() == 0
     path = tmp_path / "data" / file
     path.write_text("nonsense\n")
@@ -132,7 +132,9 @@ async def test_a_table_on_the_ramp_stays(tmp_path: Path, bank: Bank, start: Star
     configuration.write_text(whole.partition("\n[migrations.")[0])
 
     os.kill(instance.pid, signal.SIGHUP)
-    await until(lambda: "can't be taken away" in instance.stderr.read_text(), otherwise="it was not refused")
+    await until(
+        lambda: "payproxy migration finish payments" in instance.stderr.read_text(), otherwise="it was not refused"
+    )
 
     assert [one["weight"] for one in (await instance.status())["migrations"]] == [40]
     configuration.write_text(whole)

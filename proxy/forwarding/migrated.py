@@ -90,15 +90,11 @@ async def may_fall_back(gateway: Gateway, exchange: Exchange, fallback: Plan) ->
         return True
     if not gateway.migrations.begin_claim(key):
         return False
-    side, upstream = key.side, key.upstream
-    try:
-        if await gateway.shift.claim(fallback.keyed.digest, _pin(gateway, fallback, Reason.IN_FLIGHT)):
-            side, upstream = Side(fallback.side), fallback.way.upstream
-            key.pinned = True
-            return True
+    if not await gateway.shift.claim(fallback.keyed.digest, _pin(gateway, fallback, Reason.FALLBACK)):
+        # Where only the answer came too late, others have the pin: the key is refused here until this request ends.
         return False
-    finally:
-        gateway.migrations.end_claim(key, side=side, upstream=upstream)
+    gateway.migrations.end_claim(key, side=Side(fallback.side), upstream=fallback.way.upstream)
+    return True
 
 
 async def keep_side(gateway: Gateway, exchange: Exchange) -> None:

@@ -206,6 +206,9 @@ async def token_for(gateway: Gateway, exchange: Exchange, plan: Plan) -> tuple[P
     SideUnknown where an earlier try may be at modern.
     """
     if plan.fallback is not None:
+        # A mint that is under way speaks not against modern: often it replaces a token that one caller was refused. It
+        # may be over when the fallback is agreed on.
+        awaited = gateway.board.is_awaited(plan.token_key)
         if not await may_fall_back(gateway, exchange, plan.fallback):
             raise SideUnknown(
                 "There is no modern token, and another try of this request may be on that side; nothing was sent.",
@@ -213,8 +216,7 @@ async def token_for(gateway: Gateway, exchange: Exchange, plan: Plan) -> tuple[P
                 retry_after=1,
             )
         exchange.note = "modern_token_missing"
-        # A mint that is under way speaks not against modern: often it replaces a token that one caller was refused.
-        exchange.given_up = None if gateway.board.is_awaited(plan.token_key) else plan
+        exchange.given_up = None if awaited else plan
         plan = exchange.follows(plan.fallback)
     return plan, await wait_for_token(gateway, exchange, plan)
 

@@ -10,8 +10,8 @@ from proxy.migration.pin import RetryPin
 from proxy.migration.stores.redis import Claim, RedisStore, StoreAway
 
 _LOOK_SECONDS = 0.01
-# The worker that asks waits one second, for the disk and its fellows too.
-_ANSWER_SECONDS = 0.8
+# Another replica waits for its workers for a second; the worker that asks waits for three.
+_ANSWER_SECONDS = 1.3
 
 
 class ReplicaClaims:
@@ -29,7 +29,10 @@ class ReplicaClaims:
         number = self._entropy.token_bytes(8).hex()
         answers = self._answers[number] = {}
         try:
-            others = set((await store.replicas())[0]) - {me}
+            living, lost = await store.replicas()
+            if lost:
+                return False  # what it had in flight nobody knows
+            others = living.keys() - {me}
             if not others:
                 return True
             await store.add_claim(Claim(number=number, sender=me, digest=digest, pin=pin))

@@ -12,10 +12,10 @@ from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.seen_entries import SeenEntries
 from proxy.keeper.share import ShareAway
 from proxy.keeper.weights import Weights
-from proxy.migration.pin import RetryPin, merged
+from proxy.migration.pin import RetryPin, merge, merged
 from proxy.migration.pin_rows import Pins
 from proxy.migration.state import NEW, State
-from proxy.migration.stores.redis import LEASE_SECONDS, START, Beat, Place, RedisStore, StoreAway, ValueBroken
+from proxy.migration.stores.redis import START, Beat, Place, RedisStore, StoreAway, ValueBroken
 
 # A change is everywhere within two seconds: this, the Redis and the links together take less than one.
 _TOUCH_SECONDS = 0.25
@@ -24,6 +24,8 @@ _LOOK_SECONDS = 0.01
 # The worker that asks waits one second, for the disk and its fellows too.
 _SHARE_SECONDS = 0.8
 _TRIES = 3
+# --force holds for replicas that turn out to be gone within this: they count as living for LEASE_SECONDS.
+_FORCED_SECONDS = 10.0
 # After an outage others may have pinned what nobody could be told: as long as they need to be back too.
 _SETTLING_SECONDS = 1.0
 _BACK = "it is back, and other replicas may have more to tell"
@@ -194,8 +196,7 @@ class Replicas:
         """Wait no longer for replicas that went without leaving, and return their names; raises ShareAway."""
         if self._store is None:
             raise ShareAway(self.problem)
-        # One that was killed a moment ago counts as living for two seconds.
-        self._gives_up_until = self._clock.monotonic() + LEASE_SECONDS + _SETTLING_SECONDS
+        self._gives_up_until = self._clock.monotonic() + _FORCED_SECONDS
         try:
             _, lost = await self._store.replicas()
             for name in lost:
@@ -239,7 +240,7 @@ class Replicas:
             while (found := await store.news(taken, wait=False)).place != taken:
                 # A replica that has the first key alone, as in the last round of a change of keys, could not read them.
                 stale |= {place: pins for place, (key, pins) in found.stale.items() if key not in in_use}
-                there |= found.pins
+                merge(there, found.pins)
                 taken = found.place
                 self._seen.add(found.minutes)
                 await self._adopt(found.pins)
@@ -346,7 +347,7 @@ class Replicas:
             batch, self._queue = self._queue, []
             pins: Pins = {}
             for more, _ in batch:
-                pins |= more
+                merge(pins, more)
             told = False
             try:
                 told = await self._taken_by_all(store, await store.add_pins(pins))

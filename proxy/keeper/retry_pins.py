@@ -9,13 +9,15 @@ from typing import Any
 from proxy.clock import Clock
 from proxy.keeper.worker_answers import WorkerAnswers
 from proxy.migration.in_flight import LINGER_SECONDS
-from proxy.migration.pin import PIN_SECONDS, RetryPin, merged
+from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin, merge, merged
 from proxy.migration.pin_rows import Pins, pin_row, pins_of
 from proxy.migration.pin_table import SHARDS
 from proxy.migration.stores.pins import PinFile
 
 # What a worker that does not say that it has a pin is waited for; the one that asks waits as long.
 _TAKEN_SECONDS = 1.0
+# The same for a claim: its worker waits for three seconds, for the disk and for replicas too.
+_AGREED_SECONDS = 1.0
 # A line of the link with more of them would hold up a worker for longer than a millisecond.
 _PINS_IN_A_MESSAGE = 500
 
@@ -134,13 +136,18 @@ class RetryPins:
         await self.keep({digest: pin for digest, pin in pins.items() if self.get(digest) is not None})
 
     async def agree(self, digest: str, pin: RetryPin, *, but: str = "") -> bool:
-        """Ask all workers but one whether the request *digest* may go where *pin* says; they refuse it meanwhile."""
+        """Ask all workers but one whether the request *digest* may go where *pin* says; they refuse it meanwhile.
+
+        A pin that only a change of side made is no objection: who asks knew of no earlier try, so it is that of the
+        try which is to move, or of another one whose worker or replica objects.
+        """
         known = self.get(digest)
-        if known is not None and (known.side, known.upstream) != (pin.side, pin.upstream):
+        elsewhere = known is not None and (known.side, known.upstream) != (pin.side, pin.upstream)
+        if known is not None and elsewhere and known.reason is not Reason.IN_FLIGHT:
             return False
         serial = self._answers.ask({"type": "claim", "row": pin_row(digest, pin)}, also_ended=True, but=but)
         try:
-            async with asyncio.timeout(_TAKEN_SECONDS):
+            async with asyncio.timeout(_AGREED_SECONDS):
                 return all(await self._answers.wait(serial))
         except TimeoutError:
             return False
@@ -188,7 +195,7 @@ class RetryPins:
                 batch, self._queue = self._queue, []
                 pins: Pins = {}
                 for more, _ in batch:
-                    pins |= more
+                    merge(pins, more)
                 kept = await asyncio.to_thread(self._file.keep, pins, now=self._clock.now())
                 self._tell()
                 # What is kept may be more than what was asked for: another try of the same request may weigh more.

@@ -10,6 +10,7 @@ from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.share import Share, ShareAway
 from proxy.keeper.weights import Weights
 from proxy.keeper.worker_answers import WorkerAnswers
+from proxy.migration.pin import merge
 from proxy.migration.pin_rows import Pins, pins_of
 
 # What a change may take, and whoever made it is kept waiting.
@@ -94,7 +95,7 @@ class SideChanges:
             self._answers.forget([serial])
         pins: Pins = {}
         for more in rows:
-            pins |= pins_of(more)
+            merge(pins, pins_of(more))
         # What can't be written is in memory here and in every worker; without the file pins count as unreadable.
         await self._pins.keep(pins)
 

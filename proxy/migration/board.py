@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from proxy.migration.former import FormerSetting, Keyed, former_of, may_differ, side_of
 from proxy.migration.in_flight import LINGER_SECONDS, KeyInFlight, KeysInFlight
-from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin
+from proxy.migration.pin import PASSING, PIN_SECONDS, Reason, RetryPin
 from proxy.migration.pin_rows import pin_row, pins_of
 from proxy.migration.pin_table import PinTable
 from proxy.migration.side import Policy, Side
@@ -74,8 +74,8 @@ class MigrationBoard:
 
         That is one in flight here, or one with a pin; *now* in epoch seconds.
         """
-        key = self._keys.get(digest)
-        if key is not None and (key.count or key.uncertain or key.until > now):
+        key = self._key(digest, now)
+        if key is not None:
             return key.side, key.upstream
         pin = self._pins.get(digest, now)
         return None if pin is None else (pin.side, pin.upstream)
@@ -113,10 +113,14 @@ class MigrationBoard:
     def leave(self, key: KeyInFlight, *, sent: bool, uncertain: bool, now: float) -> RetryPin | None:
         """Note that a request of *key* has ended; return what takes the place of a pin that it has no need of."""
         self._keys.leave(key, sent=sent, uncertain=uncertain, now=now)
-        if key.uncertain and not key.count and self._pins.get(key.keyed.digest, now) is not None:
-            self._keys.pinned((key.keyed.digest,))  # the pin has come before the end
-        if key.pinned and not key.count and not key.uncertain:
-            return RetryPin(key.side, key.upstream, now + LINGER_SECONDS, key.policy.name, Reason.IN_FLIGHT)
+        if key.count:
+            return None
+        if key.uncertain:
+            pin = self._pins.get(key.keyed.digest, now)
+            if pin is not None and pin.reason not in PASSING:  # it has come before the end
+                self._keys.pinned((key.keyed.digest,))
+        elif key.passing is not None:
+            return RetryPin(key.side, key.upstream, now + LINGER_SECONDS, key.policy.name, key.passing)
         return None
 
     def begin_claim(self, key: KeyInFlight) -> bool:
@@ -127,17 +131,18 @@ class MigrationBoard:
         return True
 
     def end_claim(self, key: KeyInFlight, *, side: Side, upstream: str) -> None:
-        """Let *key* go to *upstream* on *side* from now on."""
+        """Let *key* go to *upstream* on *side* from now on, as all other processes have agreed."""
         key.claiming = False
+        key.passing = Reason.FALLBACK
         key.side = side
         key.upstream = upstream
 
     def answer_claim(self, row: Any, now: float) -> bool:
         """Return whether another worker may take the request of the pin *row*, which nobody here may send then."""
         [(digest, pin)] = pins_of([row]).items()
-        earlier = self.earlier_try(digest, now)
-        key = self._keys.get(digest)
-        if (earlier is not None and earlier != (pin.side, pin.upstream)) or (key is not None and key.claiming):
+        key = self._key(digest, now)
+        # Pins are the keeper's to compare.
+        if key is not None and (key.claiming or (key.side, key.upstream) != (pin.side, pin.upstream)):
             return False
         self._claims[digest] = now + _CLAIM_SECONDS
         return True
@@ -166,7 +171,7 @@ class MigrationBoard:
             for digest, pin in pins.items():
                 self._pins.put(digest, pin)
                 self._claims.pop(digest, None)
-            self._keys.pinned(pins)
+            self._keys.pinned(digest for digest, pin in pins.items() if pin.reason not in PASSING)
             if now:
                 self._pins.forget_ended(now, shards=_SHARDS_A_MESSAGE)
 
@@ -178,7 +183,7 @@ class MigrationBoard:
         sides: dict[tuple[str, int, str, str, str | None], Side] = {}
         for key in self._keys:
             # One that is claimed has sent nothing to its side, and gets its pin by the claim.
-            if key.claiming or not (key.count or key.uncertain or key.until > now):
+            if key.claiming or not _holds(key, now):
                 continue
             keyed, state = key.keyed, self._states.get(key.policy.name, _AT_FIRST)
             held = keyed.caller in state.guard_pinned
@@ -190,7 +195,7 @@ class MigrationBoard:
                     side = sides[alike] = side_of(policy, keyed, weight=state.weight, guard_pinned=held)
                 moves |= side is not key.side or policy.sides != key.policy.sides
             if moves:
-                key.pinned = True
+                key.passing = key.passing or Reason.IN_FLIGHT
                 # Those whose caller has its answer need the pin only for as long as that may be on its way.
                 ends = until if key.count or key.uncertain else key.until
                 reason = Reason.UNKNOWN if key.uncertain else Reason.IN_FLIGHT
@@ -199,6 +204,10 @@ class MigrationBoard:
                 if known is None or (known.side, known.upstream) != (pin.side, pin.upstream):
                     rows.append(pin_row(keyed.digest, pin))
         return rows
+
+    def _key(self, digest: str, now: float) -> KeyInFlight | None:
+        key = self._keys.get(digest)
+        return key if key is not None and _holds(key, now) else None
 
     def _state(self, name: str, told: dict[str, Any]) -> _State:
         former = former_of(told.get("former", ()))
@@ -216,6 +225,10 @@ class MigrationBoard:
     def __repr__(self) -> str:
         weights = ", ".join(f"{name} {state.weight}" for name, state in sorted(self._states.items()))
         return f"<MigrationBoard {weights or 'of nothing'}, {len(self._pins)} pins>"
+
+
+def _holds(key: KeyInFlight, now: float) -> bool:
+    return bool(key.count) or key.uncertain or key.until > now
 
 
 def _policy(name: str, told: dict[str, Any]) -> Policy:

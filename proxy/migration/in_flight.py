@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from proxy.migration.former import Keyed
+from proxy.migration.pin import Reason
 from proxy.migration.side import Policy, Side
 
 # A caller that gives up while its answer is on the way sends again at once: the network's delay, and some more.
@@ -15,11 +16,12 @@ class KeyInFlight:
     """One retry key: *count* requests with it are being served, all of them to *upstream* on *side*.
 
     *sent*: the bank may have one of them. *uncertain*: one has ended, and its caller does not know how. *claiming*: its
-    side is about to change, once all other processes agree. *pinned*: there is a pin for it that may be more than it
-    needs. *until*: how long it counts after its end (epoch seconds).
+    side is about to change, once all other processes agree; or they did not, or not in time, and its request ends.
+    *passing*: why there is a pin that may be more than it needs. *until*: how long it counts after its end (epoch
+    seconds).
     """
 
-    __slots__ = ("claiming", "count", "keyed", "pinned", "policy", "sent", "side", "uncertain", "until", "upstream")
+    __slots__ = ("claiming", "count", "keyed", "passing", "policy", "sent", "side", "uncertain", "until", "upstream")
 
     def __init__(self, keyed: Keyed, policy: Policy, *, side: Side, upstream: str) -> None:
         self.keyed = keyed
@@ -30,7 +32,7 @@ class KeyInFlight:
         self.sent = False
         self.uncertain = False
         self.claiming = False
-        self.pinned = False
+        self.passing: Reason | None = None
         self.until = 0.0
 
     def __repr__(self) -> str:
@@ -71,7 +73,10 @@ class KeysInFlight:
         key.count -= 1
         key.sent |= sent
         key.uncertain |= uncertain
-        if key.count or key.uncertain:
+        if key.count:
+            return
+        key.claiming = False
+        if key.uncertain:
             return
         if key.sent:
             key.until = now + LINGER_SECONDS
@@ -80,7 +85,7 @@ class KeysInFlight:
             self._drop(key)
 
     def pinned(self, digests: Iterable[str]) -> None:
-        """Forget those of *digests* that have ended: every process has a pin for them."""
+        """Forget those of *digests* that have ended: every process has a pin for them that ends no sooner."""
         for digest in digests:
             key = self._keys.get(digest)
             if key is not None and not key.count:

@@ -1,7 +1,7 @@
 """What keeps a retry on the side that carried the first try: the bank may know its key under one client id only."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -21,11 +21,14 @@ class Reason(StrEnum):
     """Why there is a pin; the later ones weigh more."""
 
     IN_FLIGHT = "in_flight"  # the side changed while the try was under way; it has ended well since, or will be known
+    FALLBACK = "fallback"  # as IN_FLIGHT, but this try was moved itself, and every process agreed to that
     ANSWERED = "answered"  # the bank answered with a 5xx: of uncertain ends the least likely to be a payment
     UNKNOWN = "unknown"
 
 
-_WEIGHTS: Final = (Reason.IN_FLIGHT, Reason.ANSWERED, Reason.UNKNOWN)
+# Pins of tries that nearly always end well; they end soon after these.
+PASSING: Final = frozenset({Reason.IN_FLIGHT, Reason.FALLBACK})
+_WEIGHTS: Final = (Reason.IN_FLIGHT, Reason.FALLBACK, Reason.ANSWERED, Reason.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +48,30 @@ class RetryPin:
 def merged(known: RetryPin | None, pin: RetryPin) -> RetryPin | None:
     """Return what is to be kept of *pin* where *known* is kept, None if that says as much.
 
-    Ends are whole seconds in what is kept. The end of a try in flight replaces an earlier one of its kind.
+    Ends are whole seconds in what is kept. The end of a try in flight replaces an earlier one of its kind. Where a
+    request fell back while a change of side asked for what is in flight, the answer to that, which names the side that
+    it has left, may come after the pin to the other one: the lighter reason is then the older news.
     """
-    if known is None or (known.side, known.upstream) != (pin.side, pin.upstream):
+    if known is None:
         return pin
     more = _WEIGHTS.index(pin.reason) - _WEIGHTS.index(known.reason)
     if more < 0:
         return None
-    if not more and pin.reason is not Reason.IN_FLIGHT and pin.until < known.until:
+    if (known.side, known.upstream) != (pin.side, pin.upstream):
+        return pin
+    if not more and pin.reason not in PASSING and pin.until < known.until:
         return None
     if not more and abs(pin.until - known.until) < 1 and pin.migration == known.migration:
         return None
     return replace(pin, until=max(pin.until, known.until)) if more else pin
+
+
+def merge(pins: dict[str, RetryPin], more: Mapping[str, RetryPin]) -> None:
+    """Add to *pins* what is to be kept of *more*, which came later."""
+    for digest, pin in more.items():
+        kept = merged(pins.get(digest), pin)
+        if kept is not None:
+            pins[digest] = kept
 
 
 def retry_digest(migration: str, caller: str, key: str) -> str:

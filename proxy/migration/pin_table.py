@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Final
 
-from proxy.migration.pin import DIGEST_DIGITS, Reason, RetryPin
+from proxy.migration.pin import DIGEST_DIGITS, PASSING, Reason, RetryPin
 from proxy.migration.side import Side
 
 # A day of payments that all end with a 5xx, at 23 a second.
@@ -114,7 +114,7 @@ class PinTable:
         for (place, minute), count in self._counts.items():
             name, side, _, reason = self._known_places[place]
             end = float((minute + 1) * _BUCKET_SECONDS)
-            if name == migration and end > now and (reason == Reason.IN_FLIGHT.value) is in_flight:
+            if name == migration and end > now and (reason in PASSING) is in_flight:
                 number, until = found.get(side, (0, 0.0))
                 found[side] = (number + count, max(until, end))
         return found

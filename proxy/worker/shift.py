@@ -10,6 +10,8 @@ from proxy.migration.row import MigratedRow
 
 # Bounds what a caller waits for its answer so that its next try finds the pin everywhere.
 KEEP_SECONDS = 1.0
+# Nothing is lost while a fallback waits to be agreed on, and the bank's 401 is what its caller gets without.
+CLAIM_SECONDS = 3.0
 # What went well can wait; what did not may be what the guard has to see.
 _BATCH_SECONDS = 0.5
 _MOST_ROWS = 500
@@ -33,11 +35,11 @@ class WorkerShift:
 
         False if that can't be done in a second: pins count as unreadable then until it can.
         """
-        return await self._ask("pin", pin_row(digest, pin))
+        return await self._ask("pin", pin_row(digest, pin), KEEP_SECONDS)
 
     async def claim(self, digest: str, pin: RetryPin) -> bool:
         """Return once every process has agreed that requests with this digest go where *pin* says; False if not."""
-        return await self._ask("claim", pin_row(digest, pin))
+        return await self._ask("claim", pin_row(digest, pin), CLAIM_SECONDS)
 
     async def news(self, seconds: float) -> None:
         """Return once `changed` was called, or *seconds* have passed."""
@@ -60,7 +62,7 @@ class WorkerShift:
         """Let *pin*, which ends soon, take the place of one that was made while its exchange was in flight."""
         self._send({"type": "release", "row": pin_row(digest, pin)})
 
-    async def _ask(self, kind: str, row: list[Any]) -> bool:
+    async def _ask(self, kind: str, row: list[Any], seconds: float) -> bool:
         if self._abandoned:
             return False
         self._asked += 1
@@ -70,7 +72,7 @@ class WorkerShift:
         self._answers[asked] = answer
         self._send({"type": kind, "ask": asked, "row": row})
         # Not asyncio.timeout, which needs a task: requests are driven without one.
-        timer = loop.call_later(KEEP_SECONDS, _give_up, answer)
+        timer = loop.call_later(seconds, _give_up, answer)
         try:
             return await answer
         finally:

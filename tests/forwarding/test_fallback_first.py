@@ -123,3 +123,18 @@ async def test_with_both_tokens_unavailable_the_caller_is_told_of_legacys(tmp_pa
             ("modern", "", False, "failed"),
             ("legacy", "", False, "failed"),
         ]
+
+
+async def test_a_mint_that_ends_while_a_fallback_is_agreed_on_speaks_not_against_modern(tmp_path: Path) -> None:
+    """It replaced a token that another caller was refused; that it is over by now makes it no failure."""
+    async with moving(tmp_path, tokens=["legacy"]) as moved, wire(moved.it.port) as caller:
+        keeper = moved.it.keeper
+        keeper.keeps = None
+        await caller.send(POST)
+        await eventually(lambda: any(one["type"] == "claim" for one in keeper.heard))
+        keeper.mint(moved.key("modern"))
+        keeper.pin(next(one for one in keeper.heard if one["type"] == "claim"), kept=True)
+
+        assert (await caller.answer()).status == 200
+        assert moved.sends == (1, 0)
+        assert await moved.rows(1) == [("payments", "legacy", "", False, "ok", 200, False)]

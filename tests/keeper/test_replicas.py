@@ -15,7 +15,7 @@ from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.keeper.migrations import MigrationRefused
 from proxy.keeper.replicas import Replicas
-from proxy.migration.pin import PIN_SECONDS, RetryPin
+from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin
 from proxy.migration.pin_rows import Pins
 from proxy.migration.side import Side
 from proxy.migration.stores.redis import RedisStore
@@ -414,6 +414,25 @@ async def test_a_fallback_is_agreed_on_by_other_replicas(two: tuple[Migrating, M
     await second.migrations.pins.keep({f"{2:016x}": modern}, share=False)
     assert not await first.migrations.pins.claim("w", f"{2:016x}", legacy)
     assert first.migrations.pins.get(f"{2:016x}") is None
+
+
+async def test_without_a_replica_that_was_lost_nobody_falls_back(
+    tmp_path: Path, redis: RedisServer, two: tuple[Migrating, Migrating]
+) -> None:
+    """It may have sent this very request, and nobody knows until it is back or given up."""
+    first, _ = two
+    legacy = RetryPin(Side.LEGACY, "bank", CLOCK.now() + PIN_SECONDS, "payments", Reason.FALLBACK)
+    async with begun(tmp_path / "c", redis):
+        assert not await first.migrations.pins.claim("w", f"{1:016x}", legacy)
+        assert isinstance(first.migrations.share, Replicas)
+        store = first.migrations.share._store
+        assert store is not None
+        async with asyncio.timeout(10):
+            while not (await store.replicas())[1]:  # noqa: ASYNC110 - what another process writes
+                await asyncio.sleep(0.02)
+        assert not await first.migrations.pins.claim("w", f"{1:016x}", legacy)
+        await first.migrations.set("payments", 50, **BY, force=True)
+        assert await first.migrations.pins.claim("w", f"{1:016x}", legacy)
 
 
 async def test_replicas_with_other_tables_tell_each_other(two: tuple[Migrating, Migrating]) -> None:

@@ -19,11 +19,12 @@ from tests.upstream.support import eventually
 
 CLOCK = SystemClock()
 DIGEST = f"{1:016x}"
+UNTIL = float(int(CLOCK.now()) + PIN_SECONDS)
 
 
 def pin(side: Side = Side.MODERN, reason: Reason = Reason.IN_FLIGHT) -> RetryPin:
     """Return a pin that holds for a day."""
-    return RetryPin(side, "bank", float(int(CLOCK.now()) + PIN_SECONDS), "payments", reason)
+    return RetryPin(side, "bank", UNTIL, "payments", reason)
 
 
 class Serving(Migrating):
@@ -154,6 +155,37 @@ async def test_a_fallback_is_agreed_on_by_all_other_workers(tmp_path: Path) -> N
         assert not await pins.claim("a", f"{3:016x}", pin(Side.LEGACY))
         assert not await pins.claim("a", DIGEST, pin(Side.MODERN))
         assert len(keeper.pins_heard()) == 1
+
+
+async def test_a_request_that_a_change_has_pinned_may_fall_back(tmp_path: Path) -> None:
+    """The 401 that it got may be what the change is made for; one of which the end is uncertain stays."""
+    async with serving(tmp_path, "a", "b") as keeper:
+        pins = keeper.migrations.pins
+        legacy = pin(Side.LEGACY, Reason.FALLBACK)
+        await pins.keep({DIGEST: pin(reason=Reason.IN_FLIGHT), f"{2:016x}": pin(reason=Reason.UNKNOWN)})
+        assert await pins.claim("a", DIGEST, legacy)
+        assert pins.get(DIGEST) == legacy
+        assert not await pins.claim("a", f"{2:016x}", legacy)
+        assert pins.get(f"{2:016x}") == pin(reason=Reason.UNKNOWN)
+
+
+async def test_a_fallback_holds_that_was_agreed_on_while_a_change_asked(tmp_path: Path) -> None:
+    """The side that the request had left is told later, in the same breath as what else is in flight."""
+    async with serving(tmp_path, "a", "b") as keeper:
+        await keeper.migrations.set("payments", 100, **BY)
+        pins, legacy = keeper.migrations.pins, pin(Side.LEGACY, Reason.FALLBACK)
+        keeper.in_flight["a"] = [pin_row(DIGEST, pin())]
+        keeper.dumb = {"b"}
+        rolling = asyncio.create_task(keeper.migrations.rollback("payments", **BY))
+        await eventually(lambda: bool(keeper.unsettled()))
+        asked = keeper.message
+        keeper.dumb.clear()
+        assert await pins.claim("a", DIGEST, legacy)
+        keeper.answer("b", asked)
+        await rolling
+        await eventually(lambda: not keeper.unsettled())
+        assert pins.get(DIGEST) == legacy
+        assert keeper.pins_heard()[-1] == pin_row(DIGEST, legacy)
 
 
 async def test_a_pin_of_a_try_in_flight_ends_with_it(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from proxy.migration.board import MigrationBoard, policy_told
 from proxy.migration.former import ANY_WEIGHT, Keyed
 from proxy.migration.in_flight import LINGER_SECONDS, KeyInFlight
-from proxy.migration.pin import PIN_SECONDS, RetryPin
+from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin
 from proxy.migration.pin_rows import pin_row
 from proxy.migration.side import Policy, Side
 
@@ -21,9 +21,11 @@ def states(weight: int, *, former: list[Any] | None = None, **more: Any) -> dict
     return {"type": "migrations", "states": {"payments": state}, "readable": True, "serial": 0}
 
 
-def pins(*rows: tuple[int, str, float]) -> dict[str, Any]:
+def pins(*rows: tuple[int, str, float], reason: Reason = Reason.UNKNOWN) -> dict[str, Any]:
     """Return the keeper's message about pins: digest, side, until."""
-    made = [pin_row(f"{number:016x}", RetryPin(Side(side), "bank", until)) for number, side, until in rows]
+    made = [
+        pin_row(f"{number:016x}", RetryPin(Side(side), "bank", until, reason=reason)) for number, side, until in rows
+    ]
     return {"type": "pins", "pins": made, "serial": 1}
 
 
@@ -274,3 +276,55 @@ def test_a_claim_of_another_worker_is_refused_where_its_key_is_in_flight() -> No
     assert not board.claim_doubt(keyed(2).digest, NOW)
     assert board.answer_claim(other, NOW)
     assert not board.claim_doubt(keyed(3).digest, NOW)
+
+
+def test_a_pin_that_a_change_made_is_no_objection_to_a_fallback() -> None:
+    """It is that of the try which is to move; who has sent one itself objects, also when that has ended just now."""
+    legacy = pin_row(keyed().digest, RetryPin(Side.LEGACY, "old", NOW + PIN_SECONDS, "payments", Reason.FALLBACK))
+    moved = pins((1, "modern", NOW + PIN_SECONDS), reason=Reason.IN_FLIGHT)
+    board = heard(0)
+    board.hear(moved, NOW)
+    assert board.earlier_try(keyed().digest, NOW) == (Side.MODERN, "bank")
+    assert board.answer_claim(legacy, NOW)
+
+    sender = heard(0)
+    sender.leave(enter(sender), sent=True, uncertain=False, now=NOW)
+    sender.hear(moved, NOW)
+    assert not sender.answer_claim(legacy, NOW)
+    assert sender.answer_claim(legacy, NOW + LINGER_SECONDS)
+
+
+def test_an_uncertain_end_is_not_forgotten_for_a_pin_that_ends_soon() -> None:
+    """The pin of its own is on its way."""
+    board = heard(0)
+    key = enter(board)
+    moved = pins((1, "modern", NOW + PIN_SECONDS), reason=Reason.IN_FLIGHT)
+    board.hear(moved, NOW)
+    assert board.leave(key, sent=True, uncertain=True, now=NOW) is None
+    board.hear(moved, NOW)
+    assert len(board._keys) == 1
+    board.hear(pins((1, "modern", NOW + PIN_SECONDS)), NOW)
+    assert not len(board._keys)
+
+
+def test_the_pin_of_a_fallback_ends_with_it() -> None:
+    """With the reason that it has: a lighter one would change nothing."""
+    board = heard(100)
+    key = enter(board)
+    board.hear(states(0), NOW)
+    assert len(board.moving(NOW)) == 1
+    assert board.begin_claim(key)
+    board.end_claim(key, side=Side.LEGACY, upstream="old")
+    pin = board.leave(key, sent=True, uncertain=False, now=NOW)
+    assert pin == RetryPin(Side.LEGACY, "old", NOW + LINGER_SECONDS, "payments", Reason.FALLBACK)
+
+
+def test_a_fallback_that_was_not_agreed_on_sends_nothing_more_with_its_key() -> None:
+    """The answer may only have been late, and the others hold the pin: who comes while the request ends is refused."""
+    board = heard(100)
+    key = enter(board)
+    assert board.begin_claim(key)
+    assert board.claim_doubt(keyed().digest, NOW)
+    board.leave(key, sent=False, uncertain=False, now=NOW)
+    assert not board.claim_doubt(keyed().digest, NOW)
+    assert not len(board._keys)

@@ -27,7 +27,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from proxy.migration.pin import PIN_SECONDS, RetryPin
+from proxy.migration.pin import PIN_SECONDS, RetryPin, merge
 from proxy.migration.pin_rows import Pins, pin_row, pins_of
 from proxy.migration.state import Document, State, StateUnusable, decode, encode
 from proxy.migration.stores.seal import Seal, SealBroken
@@ -203,7 +203,7 @@ class RedisStore:
                     found.minutes[minute] = found.minutes.get(minute, 0) + 1
                     if b"p" in fields:
                         pins = pins_of(json.loads(self._seal.open("pins", fields[b"p"])))
-                        found.pins |= pins
+                        merge(found.pins, pins)
                         if not self._seal.is_current(fields[b"p"]):
                             found.stale[found.place] = self._seal.key_of(fields[b"p"]), pins
                     elif b"c" in fields:

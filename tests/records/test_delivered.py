@@ -21,13 +21,12 @@ class Somewhere(MemorySink):
         self.target = target
 
 
-def ship(directory: Path, target: str, *, exchanges: int) -> None:
-    """Let *exchanges* reach a sink at *target*, and stop."""
+def ship(directory: Path, target: str, *, exchanges: int, before: int = 0) -> None:
+    """Let *exchanges*, which come after *before* others, reach a sink at *target*, and stop."""
 
     async def run() -> None:
         sink = Somewhere(target)
         async with open_journal(directory) as journal, running_shipper(directory, sink) as shipper:
-            before = shipper._stream.end.sequence
             for _ in range(exchanges):
                 await complete(journal, an_exchange())
             await until(lambda: shipper._stream.end.sequence >= before + exchanges and not shipper.backlog_records)
@@ -52,7 +51,7 @@ def test_what_went_elsewhere_is_not_demanded(tmp_path: Path) -> None:
     ship(tmp_path, "there", exchanges=3)
     assert delivered(tmp_path, NAME, target="elsewhere") is None
 
-    ship(tmp_path, "elsewhere", exchanges=2)
+    ship(tmp_path, "elsewhere", exchanges=2, before=3)
 
     known = delivered(tmp_path, NAME, target="elsewhere")
     assert known is not None
@@ -67,7 +66,7 @@ def test_positions_of_an_older_version_demand_nothing_that_was_before(tmp_path: 
     assert known is not None
     assert (known.after, known.last) == (None, 3)
 
-    ship(tmp_path, "there", exchanges=1)
+    ship(tmp_path, "there", exchanges=1, before=3)
 
     known = delivered(tmp_path, NAME, target="there")
     assert known is not None
@@ -79,7 +78,7 @@ def test_positions_that_were_lost_are_not_ahead_of_what_was_delivered(tmp_path: 
     ship(tmp_path, "there", exchanges=3)
     (tmp_path / "stream" / "positions.json").unlink()
 
-    ship(tmp_path, "there", exchanges=1)
+    ship(tmp_path, "there", exchanges=1, before=3)
 
     positions = json.loads((tmp_path / "stream" / "positions.json").read_bytes())
     assert positions[NAME][2] == 4

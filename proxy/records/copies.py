@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 
 from proxy.records.chain import link_of
 from proxy.records.months import Month
-from proxy.records.searched import COLUMNS, SealCheck, damage, differences, row_of, same_id
+from proxy.records.searched import COLUMNS, SealCheck, TallyCheck, damage, differences, group_of, same_id
 from proxy.records.segment import SUFFIX, segment_path, segments
 from proxy.records.sinks.sqlite_file import month_files, named_month, open_for_reading
 from proxy.records.stream import MARK, NAME
@@ -147,22 +147,24 @@ def _rows(path: Path) -> Iterator[Line]:
 
 
 def _checked_rows(connection: sqlite3.Connection, name: str, *, named: Month | None) -> Iterator[Line]:
-    seals = SealCheck(connection)
+    seals, tallies = SealCheck(connection), TallyCheck(connection)
     faults: list[str] = []
     strangers = 0
     for row, record_id, *columns, text in connection.execute(
         "SELECT rowid, id, kind, caller, status, sent_upstream, CAST(record AS BLOB) FROM records ORDER BY rowid"
     ):
-        own, entries = row_of(text)
+        group = group_of(text)
+        own = group.rows[0]
         found = (record_id, *columns)
         differs = differences(COLUMNS, found, (same_id(record_id, own), *own[1:5])) if found != own[:5] else ""
-        faults += seals.take(row, entries)
+        faults += seals.take(row, group.entries)
+        tallies.take(group.tallies)
         if named is not None and not named.first_id <= record_id < named.end_id:
             strangers += 1
         yield Line(text, f"{name} row {row}", differs=differs)
     if strangers:
         faults.append(f"{strangers} records are not of the month that the file is named after: was it renamed?")
-    for fault in [*faults, *seals.finish(), *damage(connection)]:
+    for fault in [*faults, *seals.finish(), *tallies.finish(), *damage(connection)]:
         yield Line(b"", name, differs=fault)
 
 

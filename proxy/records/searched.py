@@ -1,19 +1,19 @@
 """Whether what the databases search by is what their records say: what finds a record may have been changed alone."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from proxy.records.sinks.row import ENTRY_BYTES, UNREADABLE, Row, groups
+from proxy.records.sinks.row import ENTRY_BYTES, UNREADABLE, Counts, Group, Row, TallyKey, groups
 from proxy.records.sinks.sqlite_file import objects, unchanged_objects
 
 COLUMNS = ("id", "kind", "caller", "status", "sent_upstream")
 _MOST_FAULTS = 3
 
 
-def row_of(line: bytes) -> tuple[Row, list[bytes]]:
-    """Return what a database keeps of the record *line*: its row, and the entries that find it by its index values."""
+def group_of(line: bytes) -> Group:
+    """Return what a database keeps of the record *line*: a row, entries that find it by its index values, a count."""
     (group,) = groups([line])
-    return group.rows[0], group.entries
+    return group
 
 
 def differences(names: Sequence[str], found: Sequence[object], own: Sequence[object]) -> str:
@@ -74,6 +74,52 @@ class SealCheck:
         if lacking or not ordered:
             what = f"lack {lacking} entries" if lacking else "are not in order"
             yield f"the lookups of rows up to {last_row} {what}: records are not found by their index values"
+
+
+class TallyCheck:
+    """Whether the month's tallies, which `migration plan` and `migration report` read, count what the records say."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._own: dict[TallyKey, Counts] = {}
+
+    def __repr__(self) -> str:
+        return f"<TallyCheck {len(self._own)} tallies>"
+
+    def take(self, tallies: Mapping[TallyKey, Counts]) -> None:
+        """Count what is counted of a record."""
+        for key, counts in tallies.items():
+            own = self._own.setdefault(key, Counts())
+            own.came = [one + more for one, more in zip(own.came, counts.came, strict=True)]
+            own.last_id = max(own.last_id, counts.last_id)
+
+    def finish(self) -> Iterator[str]:
+        """Yield what is wrong; nothing where the table is missing, as in months from before there were migrations."""
+        if "table tallies" not in objects(self._connection):
+            return
+        own = {key: counts.columns for key, counts in self._own.items()}
+        wrong = 0
+        first = ""
+        for route, side, credential, caller, day, *counts in self._connection.execute(
+            "SELECT route, side, credential, caller, day, requests, other, held_back, failed, client_errors, fine, last"
+            " FROM tallies ORDER BY route, side, credential, caller, day"
+        ):
+            right = own.pop((route, side, credential, caller, day), None)
+            if right != tuple(counts):
+                wrong += 1
+                first = first or f"of {caller!r} on {route!r} {_came(counts)}, by the records {_came(right)}"
+        for (route, _, _, caller, _), right in own.items():
+            wrong += 1
+            first = first or f"of {caller!r} on {route!r} nothing, by the records {_came(right)}"
+        if wrong:
+            yield f"tallies differ from the records in {wrong} rows, so that plan and report are wrong: {first}"
+
+
+def _came(counts: Sequence[object] | None) -> str:
+    if counts is None:
+        return "nothing"
+    requests, _, held_back, failed, client_errors, fine, _ = counts
+    return f"{requests} requests ({held_back} held back, {failed} failed, {client_errors} client errors, {fine} fine)"
 
 
 def damage(connection: sqlite3.Connection) -> Iterator[str]:

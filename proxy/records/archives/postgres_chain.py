@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 import asyncpg
 
 from proxy.records.copies import CopyUnreadable, Line
-from proxy.records.searched import differences, row_of
+from proxy.records.searched import differences, group_of
 from proxy.records.sinks.postgres import COLUMNS, columns_of, connect, told
 from proxy.records.sinks.row import KEY_BYTES, UNREADABLE
 from proxy.secret import Secret
@@ -51,7 +51,7 @@ def _checked(rows: Sequence[asyncpg.Record], *, lacking: Collection[bytes]) -> I
     """Yield the lines of *rows*, each with how its columns and lookups differ from it; *lacking* are ids."""
     for row in rows:
         text = row["record"].encode()
-        own = columns_of(row_of(text)[0])
+        own = columns_of(group_of(text).rows[0])
         found = [row["id"].bytes, *(row[name] for name in COLUMNS[1:])]
         found[0] = own[0] if own[2] == UNREADABLE else found[0]
         differs = differences(COLUMNS, found, own)
@@ -62,7 +62,7 @@ def _checked(rows: Sequence[asyncpg.Record], *, lacking: Collection[bytes]) -> I
 
 async def _lacking(connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> frozenset[bytes]:
     """Return the ids of those of *rows* that are not found by all of their index values."""
-    entries = [entry for row in rows for entry in row_of(row["record"].encode())[1]]
+    entries = [entry for row in rows for entry in group_of(row["record"].encode()).entries]
     found = await connection.fetch(
         "SELECT given.id FROM unnest($1::bytea[], $2::bytea[]) AS given (key, id) LEFT JOIN payproxy.lookups AS l"
         " ON l.key = given.key AND l.id = encode(given.id, 'hex')::uuid WHERE l.id IS NULL",

@@ -78,7 +78,7 @@ def load_configuration(path: Path | None) -> Configuration:
             return Configuration(settings=settings, loaded=loaded)
     draft = loaded.draft or load(path, environ=os.environ, cwd=Path.cwd(), salvage=True).draft
     if draft is None or not (answering or loaded.path.exists()):
-        raise Failure(problem, code=ExitCode.CONFIGURATION)
+        raise Failure(f"{problem}; `--socket PATH` names a running instance", code=ExitCode.CONFIGURATION)
     directory = next(iter([*answering, *filter(Path.is_dir, directories), *directories]))
     note(f"{problem} and no instance tells its own; going on with what can be read and the data in {directory}")
     settings = draft.model_copy(update={"data_directory": str(directory)})

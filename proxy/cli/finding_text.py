@@ -12,6 +12,8 @@ from proxy.settings.findings import Finding, Severity
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
 # As proxy/settings/load.py bounds a configuration.
+# Where no terminal says how much it shows: a number may have thousands of digits.
+_WIDEST = 160
 _MOST_BYTES = 4 * 1024 * 1024
 
 _HEADER = re.compile(r"\s*\[{1,2}[A-Za-z0-9_.\-\"' ]*\]{0,2}\s*(#|$)")
@@ -82,7 +84,7 @@ def _excerpt(finding: Finding, line: str, *, err: bool) -> str:
     number = str(finding.line)
     gutter = " " * len(number)
     width = terminal_width(err=err)
-    room = width - len(number) - len(" | ") if width else len(line)
+    room = (width or _WIDEST) - len(number) - len(" | ")
     shown = line if len(line) <= room else f"{line[: max(room - 1, 1)]}…"
     caret = paint("^" * max(1, min(length, len(shown) - indent)), _COLOURS[finding.severity], err=err)
     return f"{gutter} |\n{number} | {shown}\n{gutter} | {' ' * indent}{caret}"

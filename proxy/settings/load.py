@@ -172,7 +172,7 @@ def _read(path: Path) -> tuple[str, Complaint | None]:
         reason = (error.strerror or "input/output error").lower()
         return "", Complaint(key=(), what=f"the file can't be read: {reason}", fix="correct its path, owner or mode")
     if len(data) > MAX_FILE_BYTES:
-        return "", Complaint(key=(), what=f"the file has more than {MAX_FILE_BYTES} bytes", fix="correct its path")
+        return "", Complaint(key=(), what=f"the file has more than {MAX_FILE_BYTES} bytes", fix="name another file")
     try:
         # Windows editors put a byte order mark in front, which TOML does not know.
         return data.decode("utf-8-sig"), None

@@ -8,6 +8,7 @@ import click
 
 from proxy.cli.configuration import load_configuration
 from proxy.cli.logs_archive import configured_database
+from proxy.cli.migration_earlier import earlier_payments, in_flight_before
 from proxy.cli.migration_moves import Moves, moves
 from proxy.cli.migration_running import (
     ROLLBACK,
@@ -24,6 +25,7 @@ from proxy.cli.migration_running import (
 from proxy.cli.migration_traffic import requests_of
 from proxy.cli.options import config_option
 from proxy.cli.output import Failure, emit, json_option, note
+from proxy.clock import SystemClock
 from proxy.records.sides import LEGACY_DAYS
 from proxy.settings.sections import Settings
 from proxy.settings.snapshot import MigrationValues
@@ -36,7 +38,9 @@ _ANONYMOUS = "anonymous callers"
 @click.argument("weight", type=click.IntRange(0, 100))
 @reason_option
 @click.option("--release", multiple=True, metavar="CALLER", help="Also let this caller go, which the guard holds.")
-@click.option("--force", is_flag=True, help="Even if nobody moves; and without replicas that are lost.")
+@click.option(
+    "--force", is_flag=True, help="Even if nobody moves, without replicas that are lost, whatever has no pin."
+)
 @config_option
 @json_option
 def set_weight(
@@ -55,7 +59,8 @@ def set_weight(
     """
     settings = load_configuration(config_path).settings
     values = configured(settings, name)
-    before = migration_in(running(settings), name)
+    status = running(settings)
+    before = migration_in(status, name)
     strangers = sorted(set(release) - set(before["guard_pinned"]))
     if strangers:
         raise Failure(f"the guard does not hold {', '.join(strangers)}")
@@ -74,6 +79,10 @@ def set_weight(
             f"{name} stays at {before['weight']}: with {weight} nobody moves; `payproxy migration plan {name}` shows "
             "at which weights somebody does, --force sets it all the same"
         )
+    if weight > before["weight"] and not force:
+        unpinned = in_flight_before(before, status["workers"]) or asyncio.run(_earlier(settings, values))
+        if unpinned:
+            raise Failure(f"{name} stays at {before['weight']}: {unpinned}. Wait, or --force it")
     asked = {"name": name, "weight": weight, "reason": reason, "version": before["version"], "force": force}
     after = change(settings, SET, asked | ({"release": list(release)} if release else {}))
     emit(_data(after, what), as_json=as_json, human=f"{name}: {in_words(after)}\n{_told(what, requests)}")
@@ -116,6 +125,15 @@ def rollback(name: str, config_path: Path | None, reason: str, to: int | None, *
     human = f"{name}: {in_words(after)}\n{_told(what, requests)}\n{at_hand}"
     emit(_data(after, what), as_json=as_json, human=human)
     say_what_is_open(after, before=before)
+
+
+async def _earlier(settings: Settings, values: MigrationValues) -> str:
+    database = configured_database(settings, None)
+    try:
+        return await earlier_payments(database, values, now=SystemClock().now())
+    except Failure as error:
+        note(f"warning: the log can't tell whether retries of earlier requests have no pin: {error.message}")
+        return ""
 
 
 async def _requests(settings: Settings, values: MigrationValues) -> dict[str, int]:

@@ -1,0 +1,81 @@
+"""What was sent on a migration's routes before its table was there: no pin says to which side a retry must go."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from proxy.cli.logs_archive import opened
+from proxy.clock import timestamp
+from proxy.migration.pin import PIN_SECONDS
+from proxy.records.query import Archive, Query
+from proxy.settings.database import Database
+from proxy.settings.methods import SAFE_METHODS
+from proxy.settings.snapshot import MigrationValues
+from proxy.telemetry.status import WorkerState
+
+_AT_ONCE: Final = 1000
+
+
+async def earlier_payments(database: Database, values: MigrationValues, *, now: float) -> str:
+    """Return in words what speaks against moving anyone to modern, "" if nothing does; *now* in epoch seconds.
+
+    That is a request of the last 24 h whose outcome is not certain, sent by a rule that was not migrated yet, so that
+    there is no retry pin of it: its retry would go by the weight. Raises Failure if the log can't be read.
+    """
+    if database is None:
+        return ""
+    since = now - PIN_SECONDS
+    async with opened(database) as archive:
+        tallies = await archive.tallies(values.routes, since=since)
+        # All that a migrated rule sends has a side: nearly always the log need not be read.
+        routes = {one.route for one in tallies if not one.side and one.last > since}
+        ends = [at for route in sorted(routes) for at in await _uncertain(archive, route, since)]
+    if not ends:
+        return ""
+    one = len(ends) == 1
+    return (
+        f"{len(ends)} request{'' if one else 's'} whose outcome is not certain {'was' if one else 'were'} sent on "
+        f"{', '.join(sorted(routes))} before [migrations.{values.name}] was there, the last at "
+        f"{timestamp(max(ends))[:19]}Z: a retry would go by the weight, and could be a second payment until "
+        f"{timestamp(max(ends) + PIN_SECONDS)[:19]}Z"
+    )
+
+
+def in_flight_before(state: Mapping[str, Any], workers: list[dict[str, Any]]) -> str:
+    """Return in words what workers of an earlier configuration may still send on the routes of a new table, or "".
+
+    *state* is the migration's and *workers* those of the instance, as its status tells them.
+    """
+    moved = state["version"] and state["who"] != "payproxy"
+    count = sum(one["in_flight"] for one in workers if one["state"] == WorkerState.DRAINING)
+    if moved or not count:
+        return ""
+    return (
+        f"the workers of the configuration before have {count} request{'' if count == 1 else 's'} in flight still, "
+        "and what they send has no retry pin"
+    )
+
+
+async def _uncertain(archive: Archive, route: str, since: float) -> list[float]:
+    found: list[float] = []
+    query = Query(kind="exchange", route=route, since=since)
+    before: bytes | None = None
+    while True:
+        page = await archive.page(query, before=before, size=_AT_ONCE)
+        for line in page.records:
+            record = json.loads(line)
+            if _is_uncertain(record):
+                found.append(_milliseconds(record) / 1000)
+        if page.before is None:
+            return found
+        before = page.before
+
+
+def _is_uncertain(record: Mapping[str, Any]) -> bool:
+    if record["side"] or record["method"] in SAFE_METHODS or record["sent_upstream"] == "no":
+        return False
+    return bool(record["status"] >= 500 or record["code"] or record["caller_left"])
+
+
+def _milliseconds(record: Mapping[str, Any]) -> int:
+    return int(record["id"].replace("-", "")[:12], 16)

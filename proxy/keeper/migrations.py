@@ -104,7 +104,11 @@ class Migrations:
             tables = self._tables.values
             await self.share.decide_by(policies_of(tables))
             rules = tuple(Rule(one.name, one.path, one.methods) for one in routes)
-            await self.weights.know_routes({name: one.routes for name, one in tables.items()}, rules)
+            await self.weights.know_tables(
+                {name: one.routes for name, one in tables.items()},
+                rules,
+                sides={name: sides_of(one) for name, one in tables.items()},
+            )
             for name, one in tables.items():
                 if name in again or self._tables.is_another(one):
                     before = self.weights.state(name)

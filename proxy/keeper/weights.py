@@ -135,9 +135,11 @@ class Weights:
         others = self._document.forced - {name}
         self._document = replace(self._document, forced=others | {name} if forced else others)
 
-    async def know_routes(self, routes: Mapping[str, tuple[str, ...]], rules: tuple[Rule, ...]) -> None:
-        """Write down which routes each migration of the configuration in force has, and all rules that it has."""
-        document = replace(self._document, routes=routes, rules=rules if routes else ())
+    async def know_tables(
+        self, routes: Mapping[str, tuple[str, ...]], rules: tuple[Rule, ...], *, sides: Mapping[str, str]
+    ) -> None:
+        """Write down which routes and *sides* each migration of the configuration in force has, and all its rules."""
+        document = replace(self._document, routes=routes, sides=sides, rules=rules if routes else ())
         if document != self._document:
             self._document = document
             await self._save(document)

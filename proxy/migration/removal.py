@@ -54,7 +54,8 @@ def objection(
     *before* was in force last, *credentials* are those of all routes of the new configuration, by route's name, and
     *forced* says that an operator finished the migration in spite of its open pins.
     """
-    kept = after is not None and after.sides == (state.sides or before.sides)
+    # An earlier payproxy did not write down the sides of a table that has never moved anyone.
+    kept = after is not None and (state.sides or before.sides) in {"", after.sides}
     gone = [route for route in before.routes if route in credentials and not (kept and after and route in after.routes)]
     if kept and not gone:
         return ""

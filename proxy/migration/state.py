@@ -98,9 +98,9 @@ class Rule:
 class Document:
     """All migrations that there ever were here, by name; *unshared* are those whose state other replicas don't know.
 
-    *former* are their settings of the last 24 h, *routes* the names of the routes that each had in the file last, and
-    *rules* all rules that there were, in order. The
-    tables of those that are *forced* may go away in spite of their open retry pins.
+    *former* are their settings of the last 24 h. Of the file last in force *routes* are the names of the routes that each
+    had, *sides* the two credentials of each ("LEGACY to MODERN"), and *rules* all rules, in order. The tables of those
+    that are *forced* may go away in spite of their open retry pins.
     *replica* names this instance to the others, for as long as its data directory lives.
     """
 
@@ -108,6 +108,7 @@ class Document:
     unshared: frozenset[str] = frozenset()
     former: Mapping[str, tuple[FormerSetting, ...]] = field(default_factory=dict)
     routes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sides: Mapping[str, str] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
     forced: frozenset[str] = frozenset()
     replica: str = ""
@@ -123,6 +124,7 @@ def encode(document: Document) -> bytes:
         # An earlier payproxy, which may be another replica, passes over the rest.
         "former": {name: [one.row() for one in former] for name, former in sorted(document.former.items())},
         "routes": {name: list(routes) for name, routes in sorted(document.routes.items())},
+        "sides": dict(sorted(document.sides.items())),
         "rules": [[rule.name, rule.path, *rule.methods] for rule in document.rules],
         "forced": sorted(document.forced),
         "replica": document.replica,
@@ -150,6 +152,7 @@ def decode(data: bytes) -> Document:
             unshared=frozenset(unshared),
             former={name: former_of(rows) for name, rows in former.items()},
             routes={name: _texts(names) for name, names in routes.items()},
+            sides={name: _texts([one])[0] for name, one in value.get("sides", {}).items()},
             rules=tuple(Rule(name, path, _texts(methods)) for name, path, *methods in value.get("rules", [])),
             forced=frozenset(_texts(value.get("forced", []))),
             replica=_texts([replica])[0],

@@ -123,6 +123,22 @@ async def test_a_table_that_never_moved_anybody_goes(tmp_path: Path, start: Star
         assert banks.at("after") == "legacy"
 
 
+@pytest.mark.parametrize("hard", [False, True], ids=["stopped", "killed"])
+async def test_an_unchanged_file_starts_again_with_open_pins(tmp_path: Path, start: Start, *, hard: bool) -> None:
+    """Nobody has set a weight yet, and a payment failed on legacy."""
+    async with two_banks() as banks:
+        site = await moved(tmp_path, banks, start, weight=0)
+        await site.fail("lost")
+        if hard:
+            await site.instance.kill_all()
+            site.instance = await start(site.configuration)
+        else:
+            await site.restart()
+
+        assert (await site.pay("lost")).status == 200
+        assert banks.at("lost") == "legacy"
+
+
 async def test_the_way_back_needs_no_table_in_the_file(tmp_path: Path, start: Start) -> None:
     """A file that was edited too early takes no control away: the running instance still has the table."""
     async with two_banks() as banks:

@@ -117,8 +117,7 @@ class MigrationTables:
         """Return the tables that were in force last: while we ran, or before."""
         document = self._weights.document
         before = {
-            name: Table(routes=routes, sides=document.sides.get(name, ""))
-            for name, routes in document.routes.items()
+            name: Table(routes=routes, sides=document.sides.get(name, "")) for name, routes in document.routes.items()
         }
         if not document.routes:  # an earlier payproxy wrote it: what it has not finished was there
             all_routes = tuple(route.name for route in snapshot.routes)

@@ -221,10 +221,10 @@ class Migrations:
                 raise MigrationRefused(f"{name} was changed meanwhile: {told(before)}. Look again, then decide.")
             if weight == before.weight and not release & set(before.held) and not force:
                 raise MigrationRefused(f"{name} has the weight {weight} already.")
-            if force:
-                await self._give_up_lost(name, before, proof=proof, who=who, reason=reason)
             after = before.at(weight, who=who, when=self._clock.now(), reason=reason)
             after = replace(after, held=tuple(caller for caller in after.held if caller not in release))
+            if force:
+                await self._give_up_lost(name, before, after, proof=proof)
             await self._change(name, before, after, what="set", proof=proof)
         return await self._settled_status(name)
 
@@ -241,9 +241,9 @@ class Migrations:
             weight = before.last_good if to is None else to
             if not 0 <= weight < before.weight:
                 raise MigrationRefused(f"{name} has the weight {before.weight}: {weight} is no way back.")
-            if force:
-                await self._give_up_lost(name, before, proof=proof, who=who, reason=reason)
             after = before.at(weight, who=who, when=self._clock.now(), reason=reason)
+            if force:
+                await self._give_up_lost(name, before, after, proof=proof)
             await self._change(name, before, after, what="rollback", proof=proof)
         return await self._settled_status(name)
 
@@ -276,18 +276,22 @@ class Migrations:
             await self._change(name, before, after, what=f"hold {caller}", proof=GUARD)
         return await self._settled_status(name)
 
-    async def _give_up_lost(self, name: str, state: State, *, proof: str, who: str, reason: str) -> None:
-        """Let no change wait for replicas that went without leaving, and put on record which."""
+    async def _give_up_lost(self, name: str, before: State, after: State, *, proof: str) -> None:
+        """Let the change to *after* not wait for replicas that went without leaving, and put on record which."""
+        identity = self._of_its_table(name, after).identity
         with contextlib.suppress(ShareAway):
-            for replica in await self.share.give_up_lost():
-                self._say(f"migrations: {who} goes on without replica {replica}, whatever it had in flight: {reason}")
-                told_state = replace(state, who=who, reason=reason)
-                await self._put_on_record(name, state, told_state, what=f"without replica {replica}", proof=proof)
+            for replica in await self.share.give_up_lost(identity):
+                gone = f"goes on without replica {replica}, whatever it had in flight"
+                self._say(f"migrations: {after.who} {gone}: {after.reason}")
+                told_state = replace(before, who=after.who, reason=after.reason)
+                await self._put_on_record(name, before, told_state, what=f"without replica {replica}", proof=proof)
+
+    def _of_its_table(self, name: str, state: State) -> State:
+        return replace(state, sides=sides_of(self._tables.values[name]))
 
     async def _change(self, name: str, before: State, after: State, *, what: str, proof: str) -> None:
         """Put the change on record, then make it: downwards here first, upwards where all replicas see it first."""
-        values = self._tables.values[name]
-        after = replace(after, sides=sides_of(values))
+        after = self._of_its_table(name, after)
         await self._put_on_record(name, before, after, what=what, proof=proof)
         if after.weight > before.weight:
             await self._raise(name, before, after)

@@ -59,7 +59,8 @@ class Replicas:
         self._taken: Place = START
         self._seen = SeenEntries()
         self._prepared: dict[str, str] = {}
-        self._gives_up_until = 0.0
+        self._forced = ""  # the identity of the state to which an operator forced a change
+        self._forced_until = 0.0
         self._policies: dict[str, list[dict[str, Any]]] = {}
         self._others: dict[str, list[dict[str, Any]]] = {}
         self._claims = ReplicaClaims(pins, clock=clock, entropy=entropy)
@@ -131,10 +132,11 @@ class Replicas:
         """Tell the others at once what they don't know."""
         self._hurried.set()
 
-    async def settled(self, states: Mapping[str, str]) -> None:
+    async def settled(self, states: Mapping[str, str]) -> bool:
         """Return once no other replica sends by what was in force before *states*, identities by migration.
 
-        Their keys in flight that move are pinned then, and known here. Raises ShareAway while that can't be said.
+        Their keys in flight that move are pinned then, and known here. False once other states are in force here, as
+        where the guards of two replicas act at once. Raises ShareAway while nothing can be said.
         """
         self._prepared |= states
         self.hurry()
@@ -152,13 +154,15 @@ class Replicas:
                 for name, beat in living.items()
                 if name != self._name and any(beat.prepared.get(one) != state for one, state in states.items())
             ]
-            if lost and self._clock.monotonic() < self._gives_up_until:
+            if any(self._weights.state(name).identity != state for name, state in states.items()):
+                return False
+            if lost and self._forced in states.values() and self._clock.monotonic() < self._forced_until:
                 for name in lost:
                     await store.forget(name)
                 self._weights.say(f"migrations: goes on without replica {', '.join(sorted(lost))}, as was asked for")
                 continue
             if not late and not lost:
-                return
+                return True
             if lost or self._clock.monotonic() > end:
                 raise ShareAway(_missing(late, lost))
             await self._clock.sleep(_LOOK_SECONDS)
@@ -192,11 +196,14 @@ class Replicas:
             self._others = others
             self._weights.look()
 
-    async def give_up_lost(self) -> tuple[str, ...]:
-        """Wait no longer for replicas that went without leaving, and return their names; raises ShareAway."""
+    async def give_up_lost(self, state: str) -> tuple[str, ...]:
+        """Wait no longer for replicas that went without leaving, and return their names; raises ShareAway.
+
+        The change to *state* goes on without those too that are found to be gone meanwhile; no other change does.
+        """
         if self._store is None:
             raise ShareAway(self.problem)
-        self._gives_up_until = self._clock.monotonic() + _FORCED_SECONDS
+        self._forced, self._forced_until = state, self._clock.monotonic() + _FORCED_SECONDS
         try:
             _, lost = await self._store.replicas()
             for name in lost:

@@ -46,10 +46,10 @@ class Share(Protocol):
     def hurry(self) -> None:
         """Tell the others at once what they don't know."""
 
-    async def settled(self, states: Mapping[str, str]) -> None:
+    async def settled(self, states: Mapping[str, str]) -> bool:
         """Return once no other replica sends by what was in force before *states*, identities by migration.
 
-        Raises ShareAway if that can't be said now; the message tells of whom.
+        False if other states are in force by now. Raises ShareAway if that can't be said now; the message says why.
         """
 
     async def decide_by(self, *policies: Mapping[str, dict[str, Any]]) -> None:
@@ -58,8 +58,11 @@ class Share(Protocol):
     def policies(self) -> Mapping[str, list[dict[str, Any]]]:
         """Return by migration the policies by which workers of other replicas decide, as last heard."""
 
-    async def give_up_lost(self) -> tuple[str, ...]:
-        """Wait no longer for replicas that went without leaving, and return their names; raises ShareAway."""
+    async def give_up_lost(self, state: str) -> tuple[str, ...]:
+        """Wait no longer for replicas that went without leaving, and return their names; raises ShareAway.
+
+        What counts as living still is given up too if the change to *state*, an identity, finds it gone.
+        """
 
 
 class Alone:
@@ -82,8 +85,9 @@ class Alone:
     def hurry(self) -> None:
         """Nobody is to be told."""
 
-    async def settled(self, states: Mapping[str, str]) -> None:
+    async def settled(self, states: Mapping[str, str]) -> bool:  # noqa: ARG002 - the protocol's
         """Nobody else sends."""
+        return True
 
     async def decide_by(self, *policies: Mapping[str, dict[str, Any]]) -> None:
         """Nobody is to be told."""
@@ -92,7 +96,7 @@ class Alone:
         """Nobody else decides."""
         return {}
 
-    async def give_up_lost(self) -> tuple[str, ...]:
+    async def give_up_lost(self, state: str) -> tuple[str, ...]:  # noqa: ARG002 - the protocol's
         """Nobody is lost."""
         return ()
 

@@ -112,7 +112,8 @@ class SideChanges:
             self.waiting_for = self.waiting_for or "not every worker has said yet what it has in flight"
             await self.ask_workers()
             try:
-                await self._share().settled(states)
+                if not await self._share().settled(states):
+                    continue
             except ShareAway as away:
                 self.waiting_for = str(away)
                 self._done.set()

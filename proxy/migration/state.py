@@ -98,9 +98,9 @@ class Rule:
 class Document:
     """All migrations that there ever were here, by name; *unshared* are those whose state other replicas don't know.
 
-    *former* are their settings of the last 24 h. Of the file last in force *routes* are the names of the routes that each
-    had, *sides* the two credentials of each ("LEGACY to MODERN"), and *rules* all rules, in order. The tables of those
-    that are *forced* may go away in spite of their open retry pins.
+    *former* are their settings of the last 24 h. Of the file last in force *routes* are the names of each one's routes,
+    *sides* its two credentials ("LEGACY to MODERN"), and *rules* all rules, in order. The tables of those that are
+    *forced* may go away in spite of their open retry pins.
     *replica* names this instance to the others, for as long as its data directory lives.
     """
 

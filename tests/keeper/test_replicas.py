@@ -403,6 +403,26 @@ async def test_a_change_is_certain_once_every_replica_has_told_what_it_has_in_fl
     assert any("without replica gone-1" in one.what for one in first.operations)
 
 
+async def test_force_is_for_its_own_change_only(redis: RedisServer, two: tuple[Migrating, Migrating]) -> None:
+    """A replica that is lost right after it blocks the next change: nobody has asked to go on without that one."""
+    first, _ = two
+    assert not (await first.migrations.set("payments", 50, **BY, force=True)).unsettled
+    await redis.command("SADD", "payproxy:production:replicas", "gone-1")
+    assert "gone-1" in (await first.migrations.rollback("payments", **BY)).unsettled
+
+
+async def test_a_change_that_another_one_replaces_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, two: tuple[Migrating, Migrating]
+) -> None:
+    """The guards of two replicas see the same refusals, and go back at once: both are certain in a moment."""
+    monkeypatch.setattr("proxy.keeper.replicas._SHARE_SECONDS", 60.0)
+    first, second = two
+    await first.migrations.set("payments", 50, **BY)
+    await soon(lambda: second.weight == 50 and not second.migrations.weights.unsettled)
+    await asyncio.gather(*(one.migrations.rollback("payments", **BY) for one in two))
+    await soon(lambda: not any(one.migrations.weights.unsettled for one in two), within=10)
+
+
 async def test_a_fallback_is_agreed_on_by_other_replicas(two: tuple[Migrating, Migrating]) -> None:
     """One whose worker has the key in flight says no; one that is gone is not asked."""
     first, second = two

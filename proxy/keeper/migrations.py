@@ -294,7 +294,14 @@ class Migrations:
         after = self._of_its_table(name, after)
         await self._put_on_record(name, before, after, what=what, proof=proof)
         if after.weight > before.weight:
-            await self._raise(name, before, after)
+            try:
+                await self._raise(name, before, after)
+            except MigrationRefused:
+                # The record before says that it was going to be; without a log nothing is sent either.
+                with contextlib.suppress(LogUnavailable):
+                    told_state = replace(before, who=after.who, reason=after.reason)
+                    await self._put_on_record(name, before, told_state, what=f"{what} failed", proof=proof)
+                raise
         else:
             await self._lower(name, after)
         self._say(f"migration {name}: {told(after)}")

@@ -10,8 +10,8 @@ from proxy.migration.pin import RetryPin
 from proxy.migration.stores.redis import Claim, RedisStore, StoreAway
 
 _LOOK_SECONDS = 0.01
-# Another replica waits for its workers for a second; the worker that asks waits for three.
-_ANSWER_SECONDS = 1.3
+# Another replica waits for its workers for two seconds; the worker that asks waits for five.
+_ANSWER_SECONDS = 2.3
 
 
 class ReplicaClaims:

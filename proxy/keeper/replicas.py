@@ -21,8 +21,10 @@ from proxy.migration.stores.redis import START, Beat, Place, RedisStore, StoreAw
 _TOUCH_SECONDS = 0.25
 _AGAIN_SECONDS = 0.25
 _LOOK_SECONDS = 0.01
-# The worker that asks waits one second, for the disk and its fellows too.
-_SHARE_SECONDS = 0.8
+# What a replica that has not told what it has in flight is waited for before that is said.
+_TOLD_SECONDS = 0.8
+# Of pins the worker that asks waits for one second, of a claim for five.
+_SHARE_SECONDS = 1.5
 _TRIES = 3
 # --force holds for replicas that turn out to be gone within this: they count as living for LEASE_SECONDS.
 _FORCED_SECONDS = 10.0
@@ -140,7 +142,7 @@ class Replicas:
         """
         self._prepared |= states
         self.hurry()
-        end = self._clock.monotonic() + _SHARE_SECONDS
+        end = self._clock.monotonic() + _TOLD_SECONDS
         while True:
             store = self._store
             if store is None:

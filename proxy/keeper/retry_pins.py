@@ -16,8 +16,8 @@ from proxy.migration.stores.pins import PinFile
 
 # What a worker that does not say that it has a pin is waited for; the one that asks waits as long.
 _TAKEN_SECONDS = 1.0
-# The same for a claim: its worker waits for three seconds, for the disk and for replicas too.
-_AGREED_SECONDS = 1.0
+# The same for a claim: its worker waits for five seconds, for the disk and for replicas too.
+_AGREED_SECONDS = 2.0
 # A line of the link with more of them would hold up a worker for longer than a millisecond.
 _PINS_IN_A_MESSAGE = 500
 

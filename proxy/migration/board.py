@@ -15,7 +15,7 @@ from proxy.migration.side import Policy, Side
 # two of failures, none where nothing fails.
 _SHARDS_A_MESSAGE: Final = 8
 # Longer than the worker that asks for one waits: if nothing more is heard of a claim by then, nothing was sent by it.
-_CLAIM_SECONDS: Final = 5.0
+_CLAIM_SECONDS: Final = 8.0
 # A new keeper reads the journals later than this after the old one has gone: what was sent by then is in there.
 _ORPHAN_SECONDS: Final = 0.5
 

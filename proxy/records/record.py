@@ -73,9 +73,10 @@ class RecordBuilder:
 
     def intent(self, account: Account, attempt: Attempt) -> bytes:
         """Return the line that says: this is about to be sent. All that is known by now, for if nothing follows."""
+        previous = f',"previous":{self._send(account.attempts[attempt.number - 2])}' if attempt.number > 1 else ""
         text = (
             f'{{"kind":"intent",{self._known(account)},"attempt":{attempt.number},'
-            f'"started":"{self._time(attempt.started_wall)}","token_fingerprint":"{attempt.token_fingerprint}",'
+            f'"started":"{self._time(attempt.started_wall)}","token_fingerprint":"{attempt.token_fingerprint}"{previous},'
             f'"request_bytes":{account.request_bytes},"body_hmac":"{account.body_hmac}",{self._end(account)}'
         )
         return text.encode()

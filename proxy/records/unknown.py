@@ -24,22 +24,22 @@ def unknown_records(intents: Sequence[bytes]) -> list[bytes]:
 
 def unknown_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
     """Return the record of an exchange whose worker ended: nobody knows whether the bank acted on its last attempt."""
-    first = intents[0]
+    first, last = intents[0], intents[-1]
     # A second attempt may have gone to the other side of a migration.
-    kept = {name: first[name] for name in _FROM_FIRST} | {name: intents[-1][name] for name in _FROM_LAST}
-    last = len(intents) - 1
-    attempts = [
+    kept = {name: first[name] for name in _FROM_FIRST} | {name: last[name] for name in _FROM_LAST}
+    # How each attempt before it ended stands in the intent that followed.
+    attempts = [intent["previous"] for intent in intents[1:]]
+    attempts.append(
         {
-            "started": intent["started"],
-            # A second attempt follows an answer that refused the token; which status it had died with the worker.
+            "started": last["started"],
             "status": 0,
-            "token_fingerprint": intent["token_fingerprint"],
-            "sent": Sent.UNKNOWN if number == last else Sent.YES,
+            "token_fingerprint": last["token_fingerprint"],
+            "sent": Sent.UNKNOWN,
             "connect_ms": 0.0,
             "wait_ms": 0.0,
         }
-        for number, intent in enumerate(intents)
-    ]
+        | ({"side": last["side"]} if last["side"] else {})
+    )
     outcome: dict[str, Any] = {
         "attempts": attempts,
         "status": 0,
@@ -47,7 +47,7 @@ def unknown_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
         "code": "",
         "cause": "",
         "sent_upstream": Sent.UNKNOWN,
-        "replayed": last > 0,
+        "replayed": len(intents) > 1,
         "note": "worker_ended",
         "caller_left": False,
         "duration_ms": 0.0,

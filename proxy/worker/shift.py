@@ -11,7 +11,7 @@ from proxy.migration.row import MigratedRow
 # Bounds what a caller waits for its answer so that its next try finds the pin everywhere.
 KEEP_SECONDS = 1.0
 # Nothing is lost while a fallback waits to be agreed on, and the bank's 401 is what its caller gets without.
-CLAIM_SECONDS = 3.0
+CLAIM_SECONDS = 5.0
 # What went well can wait; what did not may be what the guard has to see.
 _BATCH_SECONDS = 0.5
 _MOST_ROWS = 500

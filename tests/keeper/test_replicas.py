@@ -243,6 +243,7 @@ async def test_a_redis_that_is_away(redis: RedisServer, two: tuple[Migrating, Mi
 
     with pytest.raises(MigrationRefused, match="stays at 50"):
         await first.migrations.set("payments", 60, **BY)
+    assert [one.what for one in first.operations[-2:]] == ["migration set", "migration set failed"]
     assert not await first.migrations.pins.keep(pin(1))
     status = await first.migrations.rollback("payments", **BY)
 
@@ -415,7 +416,7 @@ async def test_a_change_that_another_one_replaces_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, two: tuple[Migrating, Migrating]
 ) -> None:
     """The guards of two replicas see the same refusals, and go back at once: both are certain in a moment."""
-    monkeypatch.setattr("proxy.keeper.replicas._SHARE_SECONDS", 60.0)
+    monkeypatch.setattr("proxy.keeper.replicas._TOLD_SECONDS", 60.0)
     first, second = two
     await first.migrations.set("payments", 50, **BY)
     await soon(lambda: second.weight == 50 and not second.migrations.weights.unsettled)

@@ -213,8 +213,8 @@ def test_a_long_text_is_cut_where_nothing_is_half_in(shift: int) -> None:
 
 
 def test_an_exchange_without_an_end_is_unknown() -> None:
-    """All that its intents knew is kept; the first attempt had an answer, since there was a second one."""
-    exchange = an_exchange(index=(("merchant-id", "7"),))
+    """All that its intents knew is kept; how the first attempt ended stands in the second one's."""
+    exchange = an_exchange(index=(("merchant-id", "7"),), attempts=[an_attempt(status=401)])
     intents = [json.loads(BUILDER.intent(exchange, an_attempt(number=number))) for number in (1, 2)]
 
     record = json.loads(unknown_exchange(intents))
@@ -224,7 +224,8 @@ def test_an_exchange_without_an_end_is_unknown() -> None:
     assert record["time"] == timestamp(NOW)
     assert record["sent_upstream"] == Sent.UNKNOWN
     assert record["note"] == "worker_ended"
-    assert [attempt["sent"] for attempt in record["attempts"]] == ["yes", "unknown"]
+    ends = [(attempt["sent"], attempt["status"], attempt["side"]) for attempt in record["attempts"]]
+    assert ends == [("yes", 401, "modern"), ("unknown", 0, "modern")]
     assert record["index"] == {"merchant-id": "7"}
 
 

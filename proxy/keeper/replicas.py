@@ -79,7 +79,10 @@ class Replicas:
     async def begin(self) -> None:
         """Take what is shared before anyone is served; where that can't be had now, the last known holds."""
         # The same after a restart: the others know then that what it had in flight is known again.
-        self._name = await self._weights.call(f"{self._host}-{self._entropy.token_bytes(8).hex()}")
+        known = self._weights.document.replica
+        self._name = known or f"{self._host}-{self._entropy.token_bytes(8).hex()}"
+        # The name is written down with the first join: without one nothing is known of what others have sent.
+        self._weights.unmet = not known
         try:
             await self._join()
         except StoreAway as away:
@@ -255,6 +258,7 @@ class Replicas:
                 await store.remove([*stale])
                 self._seen.remove(stale)
             self._taken = taken
+            await self._weights.call(self._name)
             await store.beat(self._name, self._own_beat())
             await self._agree(store)
             await self._hear_others(store)
@@ -266,6 +270,7 @@ class Replicas:
             await store.close()
             raise
         self._store = store
+        self._weights.unmet = False
         # What another replica has seen there and is gone, that one brings again.
         self._away = _BACK if self._was_away or not complete else ""
         self._settled_at = self._clock.monotonic() + _SETTLING_SECONDS

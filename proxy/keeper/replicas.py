@@ -82,7 +82,10 @@ class Replicas:
     async def begin(self) -> None:
         """Take what is shared before anyone is served; where that can't be had now, the last known holds."""
         # The same after a restart: the others know then that what it had in flight is known again.
-        self._name = await self._weights.call(f"{self._host}-{self._entropy.token_bytes(8).hex()}")
+        known = self._weights.document.replica
+        self._name = known or f"{self._host}-{self._entropy.token_bytes(8).hex()}"
+        # The name is written down with the first join: without one nothing is known of what others have sent.
+        self._weights.unmet = not known
         try:
             await self._join()
         except StoreAway as away:
@@ -238,7 +241,8 @@ class Replicas:
         """Bring together what is there and what is here; raises StoreAway."""
         store = await self._open()
         try:
-            await store.repair()
+            for one in await store.repair():
+                self._weights.say(f"migrations: {one}: it is written again by what this replica knows")
             with contextlib.suppress(ValueBroken):
                 await store.states()  # whoever can't read what is there says nothing there
             there: Pins = {}
@@ -251,34 +255,54 @@ class Replicas:
                 stale |= {place: pins for place, (key, pins) in found.stale.items() if key not in in_use}
                 merge(there, found.pins)
                 taken = found.place
-                self._seen.add(found.minutes)
+                self._seen.read(found.places)
                 await self._adopt(found.pins)
             now = self._clock.now()
             for digest in {digest for pins in stale.values() for digest in pins}:
                 del there[digest]
             for part in self._pins.parts():
-                await store.add_pins(
-                    {d: pin for d, pin in part.items() if pin.until > now and merged(there.get(d), pin) is not None}
-                )
+                missing = {d: p for d, p in part.items() if p.until > now and merged(there.get(d), p) is not None}
+                self._seen.wrote(await store.add_pins(missing))
             if stale:
                 await store.remove([*stale])
                 self._seen.remove(stale)
             self._taken = taken
+            await self._weights.call(self._name)
             await store.beat(self._name, self._own_beat())
             await self._agree(store)
-            entries, _ = await store.entries()
             await self._hear_others(store)
-            living, _ = await store.replicas()
-            complete = all(beat.entries <= entries for beat in living.values())
+            complete = await self._is_complete(store)
+            # What another replica has brought again meanwhile, before it said that there is less than it had seen.
+            while await self._take(store, wait=False):
+                pass
         except BaseException:
             await store.close()
             raise
         self._store = store
+        self._weights.unmet = False
         # What another replica has seen there and is gone, that one brings again.
         self._away = _BACK if self._was_away or not complete else ""
         self._settled_at = self._clock.monotonic() + _SETTLING_SECONDS
         self._weights.look()
         return store
+
+    async def _is_complete(self, store: RedisStore) -> bool:
+        """Return whether no replica that lives has seen more entries of the stream than there are."""
+        entries, _ = await store.entries()
+        living, _ = await store.replicas()
+        return all(beat.entries <= entries for beat in living.values())
+
+    async def _take(self, store: RedisStore, *, wait: bool) -> bool:
+        """Take over what has come behind our place in the stream, if anything; return whether there was something."""
+        found = await store.news(self._taken, wait=wait)
+        if found.place == self._taken:
+            return False
+        self._seen.read(found.places)
+        await self._adopt(found.pins)
+        self._taken = found.place
+        for claim in found.claims:
+            self._claims.hear(store, claim, me=self._name)
+        return True
 
     async def _stay(self, store: RedisStore) -> None:
         """Stay in touch by *store* until that fails; raises StoreAway then."""
@@ -301,7 +325,8 @@ class Replicas:
             await self._beat(store)
             await self._hear_others(store)
             await self._agree(store)
-            if self._away and self._clock.monotonic() >= self._settled_at:
+            settled = self._clock.monotonic() >= self._settled_at
+            if self._away and settled and await self._is_complete(store):
                 self._away = ""
                 self._weights.look()
             with contextlib.suppress(TimeoutError):
@@ -338,13 +363,7 @@ class Replicas:
         """Take over the pins of others as they come, and say so: they wait for it."""
         while True:
             _heed_cancellation()
-            found = await store.news(self._taken, wait=True)
-            if found.place != self._taken:
-                self._seen.add(found.minutes)
-                await self._adopt(found.pins)
-                self._taken = found.place
-                for claim in found.claims:
-                    self._claims.hear(store, claim, me=self._name)
+            if await self._take(store, wait=True):
                 await self._beat(store)
 
     async def _pass_on(self, store: RedisStore) -> None:
@@ -359,7 +378,9 @@ class Replicas:
                 merge(pins, more)
             told = False
             try:
-                told = await self._taken_by_all(store, await store.add_pins(pins))
+                places = await store.add_pins(pins)
+                self._seen.wrote(places)
+                told = not places or await self._taken_by_all(store, places[-1])
             finally:
                 _settle(batch, told=told)
 

@@ -27,6 +27,8 @@ class Weights:
         self.lock = asyncio.Lock()
         self.unread = f"{store.path} is not read yet"
         self.unsaved = ""
+        # Set where replicas share states and this one has never heard of theirs: any weight may have been in force.
+        self.unmet = False
         self._store = store
         self._clock = clock
         self._changed = changed
@@ -183,7 +185,9 @@ class Weights:
                 "weight": state.weight,
                 "version": state.version,
                 "guard_pinned": list(state.held),
-                "former": [one.row() for one in (_UNREAD if self.unread else self._document.former.get(name, ()))],
+                "former": [
+                    one.row() for one in (_UNREAD if self.unread or self.unmet else self._document.former.get(name, ()))
+                ],
             }
             for name, state in states.items()
         }

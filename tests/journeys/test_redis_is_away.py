@@ -7,6 +7,7 @@ import pytest
 
 from tests.journeys.conftest import Start
 from tests.journeys.moved import Moved
+from tests.journeys.replicas import REFUSED, became, is_served, move, replica
 from tests.journeys.support import private
 from tests.journeys.two_banks import QUIET_GUARD, TwoBanks, configured, table, two_banks
 from tests.journeys.waiting import until
@@ -75,3 +76,22 @@ async def test_who_moved_today_waits_and_who_moved_yesterday_goes_on(tmp_path: P
 
         assert await _codes(site) == {"201"}
         assert banks.at("key-0-0") in {"", "modern"}
+
+
+async def test_a_new_replica_that_never_reached_the_redis_waits(tmp_path: Path, start: Start) -> None:
+    """Its data directory is empty: what others have sent, and where, it can't know, also after a restart."""
+    async with redis_server(tmp_path) as redis, two_banks() as banks:
+        first = await replica(tmp_path / "a", redis, banks, start)
+        await move(first, 100)
+        await first.fail("lost")
+        await redis.end()
+
+        new = await replica(tmp_path / "b", redis, banks, start)
+        assert await became(new, "lost") == REFUSED
+        await new.restart()
+        assert await became(new, "lost") == REFUSED
+        assert banks.at("lost") == "modern"
+
+        await redis.start()
+        await is_served(new, "lost")
+        assert banks.at("lost") == "modern"

@@ -89,7 +89,7 @@ class Claim:
 
 @dataclass(slots=True)
 class News:
-    """What stands behind a place in the stream: *place* is that of the last entry, *minutes* counts them by minute.
+    """What stands behind a place in the stream: *place* is that of the last entry, *places* are those of all.
 
     *stale* are those, by place, that another key than the first has sealed: what that is known by, and the pins.
     """
@@ -98,7 +98,7 @@ class News:
     pins: Pins = field(default_factory=dict)
     stale: dict[Place, tuple[bytes, Pins]] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
-    minutes: dict[int, int] = field(default_factory=dict)
+    places: list[Place] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,12 +129,21 @@ class RedisStore:
             for client in (self._redis, *self._sentinels):
                 await client.aclose()
 
-    async def repair(self) -> None:
-        """Remove what is of another kind than payproxy makes: the replicas bring again what belongs there."""
+    async def repair(self) -> list[str]:
+        """Remove what is of another kind than payproxy makes: the replicas bring again what belongs there.
+
+        Return what was removed, in words.
+        """
+        removed = []
         for name, kind in (("migrations", b"string"), ("pins", b"stream"), ("replicas", b"set"), ("lost", b"hash")):
             with _mapped():
-                if await self._redis.type(self._prefix + name) not in (b"none", kind):
+                found: bytes = await self._redis.type(self._prefix + name)
+                if found not in (b"none", kind):
                     await self._redis.delete(self._prefix + name)
+                    removed.append(
+                        f"{self._prefix}{name} was overwritten (it was a {found.decode()}, no {kind.decode()})"
+                    )
+        return removed
 
     async def states(self) -> tuple[bytes, dict[str, State]]:
         """Return what is shared, and the very value that it is, for `swap`; raises ValueBroken if it can't be read."""
@@ -164,13 +173,10 @@ class RedisStore:
             done = await self._redis.eval(_SWAP, 1, self._prefix + "migrations", before, sealed)
         return bool(done)
 
-    async def add_pins(self, pins: Mapping[str, RetryPin]) -> Place:
-        """Add *pins* to the stream and return the place of the last."""
+    async def add_pins(self, pins: Mapping[str, RetryPin]) -> list[Place]:
+        """Add *pins* to the stream and return the places of the entries that hold them."""
         rows = [pin_row(digest, pin) for digest, pin in pins.items()]
-        place = START
-        for at in range(0, len(rows), _AT_ONCE):
-            place = await self._add("p", rows[at : at + _AT_ONCE])
-        return place
+        return [await self._add("p", rows[at : at + _AT_ONCE]) for at in range(0, len(rows), _AT_ONCE)]
 
     async def add_claim(self, claim: Claim) -> Place:
         """Add a claim, or the answer to one, to the stream."""
@@ -199,8 +205,7 @@ class RedisStore:
             for _, entries in streams or ():
                 for place, fields in entries:
                     found.place = _place(place)
-                    minute = minute_of(found.place[0])
-                    found.minutes[minute] = found.minutes.get(minute, 0) + 1
+                    found.places.append(found.place)
                     if b"p" in fields:
                         pins = pins_of(json.loads(self._seal.open("pins", fields[b"p"])))
                         merge(found.pins, pins)

@@ -82,10 +82,11 @@ class Replicas:
     async def begin(self) -> None:
         """Take what is shared before anyone is served; where that can't be had now, the last known holds."""
         # The same after a restart: the others know then that what it had in flight is known again.
-        known = self._weights.document.replica
-        self._name = known or f"{self._host}-{self._entropy.token_bytes(8).hex()}"
-        # The name is written down with the first join: without one nothing is known of what others have sent.
-        self._weights.unmet = not known
+        document = self._weights.document
+        self._name = document.replica or f"{self._host}-{self._entropy.token_bytes(8).hex()}"
+        # The name is written down with the first join: before it, and after an orderly stop, nothing is known of what
+        # others have sent.
+        self._weights.unmet = not document.replica or document.left
         try:
             await self._join()
         except StoreAway as away:
@@ -110,8 +111,11 @@ class Replicas:
         """Leave in order: nobody need wait for this replica."""
         store = self._store
         if store is not None:
-            with contextlib.suppress(StoreAway):
+            await self._weights.call(self._name, left=True)
+            try:
                 await store.leave(self._name)
+            except StoreAway:  # the others wait for it then
+                await self._weights.call(self._name, left=False)
         await self._leave("this replica has left")
 
     async def put(self, name: str, state: State, *, before: State) -> bool:
@@ -267,7 +271,7 @@ class Replicas:
                 await store.remove([*stale])
                 self._seen.remove(stale)
             self._taken = taken
-            await self._weights.call(self._name)
+            await self._weights.call(self._name, left=False)
             await store.beat(self._name, self._own_beat())
             await self._agree(store)
             await self._hear_others(store)
@@ -279,9 +283,9 @@ class Replicas:
             await store.close()
             raise
         self._store = store
-        self._weights.unmet = False
         # What another replica has seen there and is gone, that one brings again.
         self._away = _BACK if self._was_away or not complete else ""
+        self._weights.unmet = self._weights.unmet and bool(self._away)
         self._settled_at = self._clock.monotonic() + _SETTLING_SECONDS
         self._weights.look()
         return store
@@ -328,6 +332,7 @@ class Replicas:
             settled = self._clock.monotonic() >= self._settled_at
             if self._away and settled and await self._is_complete(store):
                 self._away = ""
+                self._weights.unmet = False
                 self._weights.look()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TOUCH_SECONDS):

@@ -146,12 +146,12 @@ class Weights:
             self._document = document
             await self._save(document)
 
-    async def call(self, replica: str) -> str:
-        """Return what this instance is called among replicas: *replica*, if it has no name yet."""
-        if not self._document.replica:
-            self._document = replace(self._document, replica=replica)
-            await self._save(self._document)
-        return self._document.replica
+    async def call(self, replica: str, *, left: bool) -> None:
+        """Write down what this instance is called among replicas, and whether they go on without it."""
+        document = replace(self._document, replica=replica, left=left)
+        if document != self._document:
+            self._document = document
+            await self._save(document)
 
     def reshape(self, names: Iterable[str], *, settled: bool) -> None:
         """Note that the tables *names* are replaced by others, under which any request may change its side."""

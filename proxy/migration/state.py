@@ -101,7 +101,8 @@ class Document:
     *former* are their settings of the last 24 h. Of the file last in force *routes* are the names of each one's routes,
     *sides* its two credentials ("LEGACY to MODERN"), and *rules* all rules, in order. The tables of those that are
     *forced* may go away in spite of their open retry pins.
-    *replica* names this instance to the others, for as long as its data directory lives.
+    *replica* names this instance to the others, for as long as its data directory lives; *left*: it has stopped in
+    order, and the others have not waited for it since.
     """
 
     states: Mapping[str, State] = field(default_factory=dict)
@@ -112,6 +113,7 @@ class Document:
     rules: tuple[Rule, ...] = ()
     forced: frozenset[str] = frozenset()
     replica: str = ""
+    left: bool = False
 
 
 def encode(document: Document) -> bytes:
@@ -128,6 +130,7 @@ def encode(document: Document) -> bytes:
         "rules": [[rule.name, rule.path, *rule.methods] for rule in document.rules],
         "forced": sorted(document.forced),
         "replica": document.replica,
+        "left": document.left,
     }
     return json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
 
@@ -156,6 +159,7 @@ def decode(data: bytes) -> Document:
             rules=tuple(Rule(name, path, _texts(methods)) for name, path, *methods in value.get("rules", [])),
             forced=frozenset(_texts(value.get("forced", []))),
             replica=_texts([replica])[0],
+            left=value.get("left") is True,
         )
     except (ValueError, TypeError, AttributeError) as error:
         if isinstance(error, StateUnusable):

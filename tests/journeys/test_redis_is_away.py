@@ -63,6 +63,7 @@ async def test_who_moved_today_waits_and_who_moved_yesterday_goes_on(tmp_path: P
         await _is_away(site)
         assert await _codes(site) == {"side_unknown"}
         redis.resume()
+        await redis.end()  # a replica that can't leave is waited for: nobody else has moved anyone meanwhile
         assert await site.instance.stop() == 0
 
         path = tmp_path / "data" / "migrations.json"
@@ -70,7 +71,6 @@ async def test_who_moved_today_waits_and_who_moved_yesterday_goes_on(tmp_path: P
         for row in written["former"]["payments"]:
             row[2] -= 25 * 3600
         path.write_text(json.dumps(written))
-        await redis.end()
         site.instance = await start(site.configuration)
         await _is_away(site)
 
@@ -94,4 +94,22 @@ async def test_a_new_replica_that_never_reached_the_redis_waits(tmp_path: Path, 
 
         await redis.start()
         await is_served(new, "lost")
+        assert banks.at("lost") == "modern"
+
+
+async def test_a_replica_that_had_left_does_not_trust_what_it_knew(tmp_path: Path, start: Start) -> None:
+    """It stopped in order, so that nobody waited for it: others may have moved everybody since."""
+    async with redis_server(tmp_path) as redis, two_banks() as banks:
+        first = await replica(tmp_path / "a", redis, banks, start)
+        second = await replica(tmp_path / "b", redis, banks, start)
+        assert await second.instance.stop() == 0
+        await move(first, 100)
+        await first.fail("lost")
+        await redis.end()
+
+        second.instance = await start(second.configuration)
+
+        assert await became(second, "lost") == REFUSED
+        await redis.start()
+        await is_served(second, "lost")
         assert banks.at("lost") == "modern"

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from proxy.settings.credential import PRESETS
@@ -48,7 +49,7 @@ def _section_name(title: str) -> str:
     return f"{name}[]" if title.startswith("[[") else name
 
 
-def _table(title: str, model: type[Section]) -> str:
+def _table(title: str, model: type[BaseModel]) -> str:
     rows = ["| Key | Kind | Default | What it is |", "|---|---|---|---|"]
     prefix = _section_name(title)
     for key, field in model.model_fields.items():

@@ -17,7 +17,9 @@ from proxy.telemetry.status import Status
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
+ROOMS = sorted(path.parent for path in (ROOT / "proxy").glob("*/__init__.py"))
 PAGES = [README, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted(DOCS.rglob("*.md"))]
+PAGES += [room / "README.md" for room in ROOMS]
 HTML_ANCHOR = re.compile(r'<a id="([^"]+)"></a>')
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -177,11 +179,23 @@ def test_every_test_that_a_page_names_exists(page: Path) -> None:
 
 
 def test_the_code_map_names_every_room() -> None:
-    """Each folder of the package stands in the code map."""
-    rooms = {path.name for path in (ROOT / "proxy").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    named = set(re.findall(r"^\| `([a-z_]+)/`", _section("docs/architecture.md", "Code map"), re.MULTILINE))
+    """Each folder of the package stands in the code map, with its own page."""
+    code_map = _section("docs/architecture.md", "Code map")
+    named = re.findall(r"^\| \[`([a-z_]+)/`\]\(\.\./proxy/([a-z_]+)/README\.md\)", code_map, re.MULTILINE)
 
-    assert named == rooms
+    assert sorted(named) == [(room.name, room.name) for room in ROOMS]
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_every_room_has_a_short_page(room: Path) -> None:
+    """What it is for, where it runs, what it may import, which rules tests hold."""
+    text = (room / "README.md").read_text()
+
+    assert text.startswith(f"# {room.name}: ")
+    assert "\n- **Process" in text
+    assert "\n- **May import**" in text
+    assert "\n## Rules that tests hold\n" in text
+    assert 15 <= len(text.splitlines()) <= 50
 
 
 @each_page
@@ -199,10 +213,13 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def _paths(page: Path) -> Iterator[tuple[str, Path]]:
     """Yield what *page* names between backticks as files of this repository, with the folder where it must be."""
     for line in _without_code(page).splitlines():
-        room = re.match(r"\| `([a-z_]+)/` \|", line)
+        room = re.match(r"\| \[`([a-z_]+)/`\]", line)
         for name in re.findall(r"`([\w./-]+)`", line):
             if name.endswith(".py"):
-                yield name, ROOT / "proxy" / room[1] if room else ROOT / "proxy"
+                yield (
+                    name,
+                    ROOT / "proxy" / room[1] if room else page.parent if page.parent in ROOMS else ROOT / "proxy",
+                )
             elif re.match(r"(proxy|tests|config|docs|bench|\.ci)/.", name):
                 yield name, ROOT
 

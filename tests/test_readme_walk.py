@@ -1,17 +1,17 @@
-"""The README's shell lines, run as they stand there: from an empty folder to a first call, and off ADFS."""
+"""The shell lines of the pages, run as they stand there: from an empty folder to a first call, and off ADFS."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-README = Path(__file__).parent.parent / "README.md"
+DOCS = Path(__file__).parent.parent / "docs"
 SECONDS = 90
 
 
-def block(name: str) -> str:
-    """Return the lines of the block that is marked with *name*."""
-    found = re.search(rf"<!-- {name} -->\n```sh\n(.*?)```", README.read_text(), re.DOTALL)
+def block(page: str, name: str) -> str:
+    """Return the lines of the block of *page* that is marked with *name*."""
+    found = re.search(rf"<!-- {name} -->\n```sh\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
     assert found
     return found[1].strip()
 
@@ -34,7 +34,7 @@ def run(lines: str, folder: Path) -> str:
 
 def test_the_walk_ends_in_a_call_by_a_signed_jwt(tmp_path: Path) -> None:
     """At most seven commands lead from an empty folder to the bank's answer."""
-    commands = block("walk")
+    commands = block("getting-started.md", "walk")
     assert len(commands.splitlines()) <= 7
 
     printed = run(commands, tmp_path)
@@ -44,7 +44,7 @@ def test_the_walk_ends_in_a_call_by_a_signed_jwt(tmp_path: Path) -> None:
 
 def test_the_afternoon_ends_without_adfs(tmp_path: Path) -> None:
     """Everybody has moved, one came back for a while, and the lines to change are named."""
-    printed = run(block("migrate"), tmp_path)
+    printed = run(block("migration.md", "migrate"), tmp_path)
 
     assert '{"message":"Hello, world"}' in printed
     at = [

@@ -15,7 +15,7 @@ CERTIFICATE_FILE = "oauth.crt"
 
 _HEAD = """\
 # Written by `payproxy init`. `payproxy check` looks for faults, `payproxy serve` runs it; `...` waits for you.
-# Every setting and its default: README, Settings. Relative paths begin at this file.
+# Every setting and its default: docs/settings.md. Relative paths begin at this file.
 
 environment = {environment}  # mock | client-testing | production; one file for each, with keys of its own
 

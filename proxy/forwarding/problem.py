@@ -11,6 +11,9 @@ from proxy.errors import (
 )
 from proxy.forwarding.exchange import Exchange
 
+# RFC 9457 3.1.1: the page of payproxy's sources that explains each code, one section a code.
+_ERRORS_PAGE: Final = "docs/errors.md"
+
 # RFC 9209 2.3: the registered error types that say what the codes say; our own code stands beside them as details.
 _ERROR_TYPES: Final = {
     "upstream_unreachable": "destination_unavailable",
@@ -35,7 +38,7 @@ def problem_document(error: ProxyError, exchange: Exchange) -> bytes:
     """Return the application/problem+json body for *error*; nothing in it comes from the bank or a secret."""
     return json.dumps(
         {
-            "type": f"urn:payproxy:{error.code}",
+            "type": f"{_ERRORS_PAGE}#{error.code}",
             "title": error.title,
             "status": error.status,
             "detail": error.detail,

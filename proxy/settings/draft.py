@@ -146,7 +146,7 @@ def _complaint(fault: ErrorDetails) -> Complaint:
     if _NAME_MARK in key:
         key = key[: key.index(_NAME_MARK)]
     field = field_at(tuple(part for part in key if not isinstance(part, int) or key[0] == "routes"))
-    description = (field.description if field is not None else None) or "see the README's table of settings"
+    description = (field.description if field is not None else None) or "see docs/settings.md"
     what, fix = "is not acceptable", description
     if kind == "missing":
         what, fix = "is missing", f"add it: {description}"

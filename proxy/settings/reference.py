@@ -1,7 +1,9 @@
-"""What the settings are, for editors (JSON Schema) and for the README (a table); both are made from the types."""
+"""What the settings are, for editors (JSON Schema) and for docs/settings.md (tables); both are made from the types."""
 
+import re
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from proxy.settings.credential import PRESETS
@@ -37,22 +39,35 @@ def _plain(value: dict[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in value.items() if name not in drop}
 
 
-def settings_table() -> str:
-    """Return a Markdown table of every key: its name, kind, default and what it is for."""
+def settings_tables() -> dict[str, str]:
+    """Return a Markdown table of each section's keys, by the section's name; "" has the keys that are in no section."""
+    return {_section_name(title): _table(title, model) for title, model in sections()}
+
+
+def _section_name(title: str) -> str:
+    name = title.replace("[[", "").replace("]]", "[]").strip("[]").replace("*", "NAME")
+    return f"{name}[]" if title.startswith("[[") else name
+
+
+def _table(title: str, model: type[BaseModel]) -> str:
     rows = ["| Key | Kind | Default | What it is |", "|---|---|---|---|"]
-    for title, model in sections():
-        prefix = title.replace("[[", "").replace("]]", "[]").strip("[]").replace("*", "NAME")
-        prefix = f"{prefix}[]" if title.startswith("[[") else prefix
-        for key, field in model.model_fields.items():
-            if kind_of(field) is Kind.SECTION and not title:
-                continue
-            name = f"{prefix}.{key}" if prefix else key
-            by_flavor = title == "[credentials.*]" and key in _PRESET_KEYS
-            default = "by flavor" if by_flavor else _default(field)
-            kind = kind_of(field)
-            shown = kind.value if kind is not Kind.SECTION else _section_kind(field)
-            rows.append(f"| `{name}` | {shown} | {default} | {_cell(field.description or '')} |")
+    prefix = _section_name(title)
+    for key, field in model.model_fields.items():
+        kind = kind_of(field)
+        if kind is Kind.SECTION and not title:
+            continue
+        name = f"{prefix}.{key}" if prefix else key
+        by_flavor = title == "[credentials.*]" and key in _PRESET_KEYS
+        default = "by flavor" if by_flavor else _default(field)
+        shown = kind.value if kind is not Kind.SECTION else _section_kind(field)
+        anchor = f'<a id="{_anchor(name)}"></a>'
+        rows.append(f"| {anchor}`{name}` | {shown} | {default} | {_cell(field.description or '')} |")
     return "\n".join(rows) + "\n"
+
+
+def _anchor(name: str) -> str:
+    """Return what a link to the key *name* ends in: server-listen for server.listen."""
+    return re.sub("[^a-z0-9_]+", "-", name.lower())
 
 
 def _section_kind(field: FieldInfo) -> str:

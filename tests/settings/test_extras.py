@@ -28,7 +28,12 @@ def test_what_is_not_declared_is_installed_from_the_sources() -> None:
 def test_nothing_advises_to_install_payproxy_by_name() -> None:
     """Nobody holds the name on an index: whoever took it would get the keys."""
     places = [ROOT / "README.md", ROOT / "Dockerfile", ROOT / "pyproject.toml", *(ROOT / "config").iterdir()]
-    places += [*(ROOT / "proxy").rglob("*.py"), *(ROOT / "bench").rglob("*.md"), *(ROOT / "bench").rglob("*.py")]
+    places += [
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "proxy").rglob("*.py"),
+        *(ROOT / "bench").rglob("*.md"),
+        *(ROOT / "bench").rglob("*.py"),
+    ]
     by_name = re.compile(r"(pip|pipx|uv)\b.*\binstall\b[^`\n]*[\s'\"]payproxy\b|payproxy\[", re.IGNORECASE)
 
     found = [

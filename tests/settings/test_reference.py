@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from proxy.settings.reference import json_schema, settings_table
+from proxy.settings.reference import json_schema, settings_tables
 from proxy.settings.shape import sections
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -57,12 +57,14 @@ def test_the_examples_fit_the_schema(path: Path) -> None:
     assert not fits({**values, "unknown": 1}, schema, schema)
 
 
-def test_the_table_has_every_key() -> None:
-    """The README's table names each key once, with its default."""
-    rows = settings_table().splitlines()
-    keys = [row.split("`")[1] for row in rows[2:]]
+def test_the_tables_have_every_key() -> None:
+    """The page of settings names each key once, with an anchor of its own and its default."""
+    tables = settings_tables()
+    rows = [row for table in tables.values() for row in table.splitlines()[2:]]
+    keys = [row.split("`")[1] for row in rows]
+    anchors = [row.split('"')[1] for row in rows]
 
-    assert len(keys) == len(set(keys))
+    assert len(keys) == len(set(keys)) == len(set(anchors))
     assert sum(len(model.model_fields) for _, model in sections()) - 10 == len(keys)
     assert {
         "environment",
@@ -71,5 +73,6 @@ def test_the_table_has_every_key() -> None:
         "credentials.NAME.client_secret",
         "routes[].path",
     } <= set(keys)
-    assert "| `server.exchange_timeout` | number | `200` |" in settings_table()
-    assert "| `credentials.NAME.token_url` | string | by flavor |" in settings_table()
+    assert '| <a id="server-exchange_timeout"></a>`server.exchange_timeout` | number | `200` |' in tables["server"]
+    assert "`credentials.NAME.token_url` | string | by flavor |" in tables["credentials.NAME"]
+    assert '<a id="routes-path"></a>' in tables["routes[]"]

@@ -37,6 +37,7 @@ class Reply:
         assert set(document) == {
             "type", "title", "status", "detail", "code", "request_id", "sent_upstream", "retryable",
         }  # fmt: skip
+        assert document["type"] == f"docs/errors.md#{document['code']}"
         assert document["status"] == self.status
         assert document["request_id"].encode() == self.header(b"Payproxy-Request-Id")
         return document  # type: ignore[no-any-return]

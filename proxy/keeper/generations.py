@@ -1,6 +1,7 @@
 """How one generation takes over from another without a caller noticing."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from proxy.clock import Clock
@@ -9,6 +10,7 @@ from proxy.keeper.generation import Generation
 # New workers start in half a second; on a machine that is short of time they get this long.
 _READY_SECONDS = 20.0
 _POLL_SECONDS = 0.02
+_NOT_SERVED = "its workers did not come to serve; what they said of it stands above"
 # What workers get beyond exchange_timeout before they are killed.
 KILL_AFTER_SECONDS = 5.0
 
@@ -27,26 +29,31 @@ class Generations:
         """Live until `stop` was called and every generation has ended."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
+            self.current.workers.admit()
             tasks.create_task(self._live(self.current), name=repr(self.current))
             await self._stopping.wait()
 
-    async def succeed(self, new: Generation) -> bool:
-        """Let *new* take over once it serves, and the current one drain; False, with nothing changed, if it doesn't."""
+    async def succeed(self, new: Generation, *, hand_over: Callable[[], Awaitable[str]]) -> str:
+        """Let *new* take over once it serves, and the current one drain; return why it did not, "" if it did.
+
+        *hand_over* is awaited when the new workers are ready, before they serve anyone; it returns an objection, or "".
+        """
         if self._tasks is None or self._stopping.is_set():
             await new.mints.close()
-            return False
+            return _NOT_SERVED
         self.living.append(new)
         life = self._tasks.create_task(self._live(new), name=repr(new))
-        end = self._clock.monotonic() + _READY_SECONDS
-        while not new.serves():
-            if life.done() or self._stopping.is_set() or self._clock.monotonic() > end:
-                new.workers.drain(grace=0, handed_over=True)
-                new.workers.kill()
-                return False
-            await self._clock.sleep(_POLL_SECONDS)
+        objection = _NOT_SERVED
+        if await self._comes(new.workers.all_ready, life=life) and not (objection := await hand_over()):
+            new.workers.admit()
+            objection = "" if await self._comes(new.serves, life=life) else _NOT_SERVED
+        if objection:
+            new.workers.drain(grace=0, handed_over=True)
+            new.workers.kill()
+            return objection
         old, self.current = self.current, new
         self._tasks.create_task(self._retire(old), name=f"retire {old!r}")
-        return True
+        return ""
 
     def broadcast(self, message: dict[str, Any]) -> list[str]:
         """Send *message* to every worker that serves, of all generations, and return their names."""
@@ -71,6 +78,15 @@ class Generations:
         """End the worker process *name* at once; another takes its place."""
         for one in self.living:
             one.workers.kill_worker(name)
+
+    async def _comes(self, what: Callable[[], bool], *, life: asyncio.Task[None]) -> bool:
+        """Return whether *what* comes true while *life* goes on."""
+        end = self._clock.monotonic() + _READY_SECONDS
+        while not what():
+            if life.done() or self._stopping.is_set() or self._clock.monotonic() > end:
+                return False
+            await self._clock.sleep(_POLL_SECONDS)
+        return True
 
     async def _live(self, generation: Generation) -> None:
         try:

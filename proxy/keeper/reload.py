@@ -44,7 +44,8 @@ class Reloader:
     """Replaces the generation in force; *read* reads the configuration, *make* makes a generation of it.
 
     *taken* is told of each new one; *objection* says what else speaks against one, "" for nothing; so does *hand_over*
-    once more, right before its workers start. `problem` says why the last reload was refused, "" if it was not.
+    once more, when its workers are ready and before they serve: what it moves is refused by the old ones from then on.
+    `problem` says why the last reload was refused, "" if it was not.
     """
 
     def __init__(
@@ -146,13 +147,9 @@ class Reloader:
             raise Refused(str(error)) from None
         old = self._generations.current
         new.mints.adopt(old.mints)
-        if objection := await self._hand_over(settings):
+        if objection := await self._generations.succeed(new, hand_over=lambda: self._hand_over(settings)):
             await self._hand_over(old.settings)
-            await new.mints.close()
             raise Refused(objection)
-        if not await self._generations.succeed(new):
-            await self._hand_over(old.settings)
-            raise Refused("its workers did not come to serve; what they said of it stands above")
         await self._taken(new)
         self._observe(ConfigurationReplaced(digest=new.snapshot.digest, at_restart=at_restart))
 

@@ -42,6 +42,7 @@ class WorkerProcess:
         self.started = started
         self.heartbeat = heartbeat
         self.state = WorkerState.STARTING
+        self.ready = False
         self.unresponsive = False
         self.journal_problem = ""
         self.full = False

@@ -42,6 +42,7 @@ class Workers:
         self._greetings = greetings
         self._ended = ended
         self._alive: dict[int, WorkerProcess] = {}
+        self._admitted = asyncio.Event()
         self._draining: float | None = None
         self._handed_over = False
 
@@ -54,12 +55,21 @@ class Workers:
                     keeping.create_task(self._keep(index), name=f"worker {index}")
             watching.cancel()
 
+    def all_ready(self) -> bool:
+        """Return whether every worker could take callers' connections."""
+        return sum(worker.ready for worker in self._alive.values()) == self.number
+
+    def admit(self) -> None:
+        """Let those that are ready, and all that come later, take callers' connections."""
+        self._admitted.set()
+
     def drain(self, *, grace: float, handed_over: bool = False) -> None:
         """Tell all workers to stop listening in *grace* seconds, end what is in flight and leave.
 
         *handed_over*: other workers listen on the same sockets, which must stay open for them.
         """
         self._draining = grace
+        self._admitted.set()
         self._handed_over = handed_over
         for worker in self._alive.values():
             self._tell_to_drain(worker)
@@ -185,6 +195,8 @@ class Workers:
                 return
             self._heard(worker)
             if message["type"] == "ready":
+                worker.ready = True
+                await self._admitted.wait()
                 if self._draining is None:
                     self._sockets.open(worker.index)
                 worker.state = WorkerState.SERVING if self._draining is None else WorkerState.DRAINING

@@ -20,11 +20,11 @@ from tests.upstream.support import eventually
 from tests.worker.values import snapshot
 
 
-def _workers(directory: Path, sockets: Sockets, *, observe: Observer, hear: Hear) -> Workers:
+def _workers(directory: Path, sockets: Sockets, *, observe: Observer, hear: Hear, admitted: bool = True) -> Workers:
     async def ended(_worker: str) -> None:
         pass
 
-    return Workers(
+    workers = Workers(
         1,
         snapshot=snapshot(directory, 1),
         sockets=sockets,
@@ -34,6 +34,9 @@ def _workers(directory: Path, sockets: Sockets, *, observe: Observer, hear: Hear
         greetings=list,
         ended=ended,
     )
+    if admitted:
+        workers.admit()
+    return workers
 
 
 async def _hear(directory: Path, said: bytes) -> tuple[list[dict[str, Any]], int | None]:
@@ -119,6 +122,23 @@ async def test_no_number_of_a_worker_spoils_the_metrics(number: int) -> None:
     assert worker.connections == worker.in_flight
     with pytest.raises(TypeError):
         worker.take({"journal_problem": "", "full": False, "in_flight": math.inf, "connections": 0})
+
+
+async def test_a_worker_that_is_ready_waits_to_be_admitted(tmp_path: Path) -> None:
+    """Until what it replaces has handed over: it hears nothing of the state, and serves nobody."""
+    sockets = Sockets(TcpAddress(host="127.0.0.1", port=0), workers=1)
+    workers = _workers(tmp_path, sockets, observe=lambda _: None, hear=lambda _worker, _message: None, admitted=False)
+    running = asyncio.create_task(workers.run())
+    await eventually(workers.all_ready, within=30.0)
+    assert [one.state for one in workers.statuses()] == [WorkerState.STARTING]
+    assert workers.broadcast({"type": "migrations"}) == []
+
+    workers.admit()
+
+    await _state(workers, WorkerState.SERVING)
+    workers.drain(grace=0)
+    await running
+    sockets.close()
 
 
 async def test_a_worker_that_goes_on_is_ready_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,10 +117,10 @@ def test_completion_knows_commands_and_options(tmp_path: Path) -> None:
 @pytest.mark.timeout(30)
 def test_interrupted_process_ends_with_130(tmp_path: Path) -> None:
     """SIGINT while a command reads ends the process with 130 and no traceback."""
-    pipe = tmp_path / "config.toml"
+    pipe = tmp_path / "records.jsonl"
     os.mkfifo(pipe)
     with subprocess.Popen(
-        [PAYPROXY, "config", "show", "--config", pipe],
+        [PAYPROXY, "logs", "verify", pipe],
         cwd=tmp_path,
         env=environment(),
         stderr=subprocess.PIPE,

@@ -4,36 +4,36 @@ import sysconfig
 from pathlib import Path
 
 # From a caller's first byte to the line in the journal, and nothing else: what runs at the start, once a token or once
-# an hour gains nothing by it. mypyc can't compile subclasses of OSError (upstream/dial.py, upstream/faults.py), and
+# an hour gains nothing by it. mypyc can't compile subclasses of OSError (upstream/dial.py, upstream/errors.py), and
 # what is thrown through a compiled `finally` or `except` that awaits comes up again elsewhere: no module here has one,
 # and upstream/opener.py and upstream/upload.py, which do, are not here.
 HOT_PATH = (
     # What every step of a request writes into.
-    "proxy/account.py",
+    "proxy/request_summary.py",
     "proxy/entropy.py",
     "proxy/secret.py",
-    "proxy/credentials/key.py",
+    "proxy/credentials/token_key.py",
     "proxy/settings/methods.py",
     # A caller's bytes become a request; what became of it becomes a line and a count.
     "proxy/worker/caller_request.py",
-    "proxy/worker/grammar.py",
-    "proxy/worker/ledger.py",
-    "proxy/worker/outgoing.py",
-    "proxy/worker/parser.py",
-    "proxy/worker/patience.py",
+    "proxy/worker/request_head.py",
+    "proxy/worker/exchange_log.py",
+    "proxy/worker/response_writer.py",
+    "proxy/worker/request_parser.py",
+    "proxy/worker/timeouts.py",
     # Who calls.
     "proxy/callers/caller.py",
     # Which rule, credential and URL a request gets.
-    "proxy/routing/head.py",
+    "proxy/routing/request_head.py",
     "proxy/routing/header.py",
     "proxy/routing/plan.py",
     "proxy/routing/table.py",
     "proxy/routing/target.py",
     # The token at hand; minting is the keeper's, and rare.
-    "proxy/tokens/board.py",
+    "proxy/tokens/token_cache.py",
     "proxy/tokens/token.py",
     # On which side of a migration it goes.
-    "proxy/migration/board.py",
+    "proxy/migration/side_cache.py",
     "proxy/migration/former.py",
     "proxy/migration/in_flight.py",
     "proxy/migration/pin.py",
@@ -48,31 +48,31 @@ HOT_PATH = (
     "proxy/forwarding/forward.py",
     "proxy/forwarding/gateway.py",
     "proxy/forwarding/headers.py",
-    "proxy/forwarding/migrated.py",
+    "proxy/forwarding/migration.py",
     "proxy/forwarding/problem.py",
-    "proxy/forwarding/reception.py",
+    "proxy/forwarding/identify.py",
     "proxy/forwarding/relay.py",
     "proxy/forwarding/replay.py",
     "proxy/forwarding/send.py",
     # The connection to the bank: TLS, heads, timers, the pool.
-    "proxy/upstream/answer.py",
+    "proxy/upstream/response.py",
     "proxy/upstream/connection.py",
-    "proxy/upstream/head.py",
-    "proxy/upstream/outbox.py",
-    "proxy/upstream/parser.py",
+    "proxy/upstream/response_head.py",
+    "proxy/upstream/write_coalescer.py",
+    "proxy/upstream/response_parser.py",
     "proxy/upstream/pool.py",
-    "proxy/upstream/reply.py",
+    "proxy/upstream/inline_future.py",
     "proxy/upstream/timer.py",
     "proxy/upstream/tls_transport.py",
-    "proxy/upstream/waker.py",
+    "proxy/upstream/notifier.py",
     # The record of a request, masked, and the journal.
     "proxy/records/journal.py",
-    "proxy/records/line.py",
+    "proxy/records/json_line.py",
     "proxy/records/mask.py",
     "proxy/records/mask_rules.py",
     "proxy/records/record.py",
     "proxy/records/watchdog.py",
-    "proxy/records/writer.py",
+    "proxy/records/journal_writer.py",
     # The keeper's part of it: from the journals into one chain.
     "proxy/records/chain.py",
     "proxy/records/sinks/row.py",

@@ -6,10 +6,10 @@ from bench.bed import Bed, shuffled
 from bench.machine import CLOCK, cpu_seconds, pause
 from bench.report import Goal, Report, middle, ratio
 from proxy.callers.caller import ANONYMOUS
-from proxy.credentials.key import TokenKey
-from proxy.migration.board import MigrationBoard
-from proxy.routing.head import RawHead, RequestHead
+from proxy.credentials.token_key import TokenKey
+from proxy.migration.side_cache import SideCache
 from proxy.routing.plan import plan
+from proxy.routing.request_head import RawHead, RequestHead
 from proxy.routing.table import Route, RouteSide, RouteTable
 from proxy.routing.target import parse_target
 
@@ -35,7 +35,7 @@ def _plan_us(number: int, rounds: int) -> float:
     table = RouteTable(_route(index) for index in range(number))
     target = parse_target(f"/payment/v2/product-{number - 1}/payments?page=2")
     head = RequestHead(RawHead("GET", target.path, (1, 1), []), target, http_1_0=False)
-    board = MigrationBoard()
+    board = SideCache()
 
     def call() -> None:
         plan(head, ANONYMOUS, table, board, request_id="bench", now=0.0)

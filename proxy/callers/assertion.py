@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.callers.compact import decoded, json_object
-from proxy.callers.rsa_key import RsaKey
+from proxy.callers.rsa_verify import RsaKey
 
 # Clocks of old machines are wrong, and the bank's sample sets nbf to this very second.
 LEEWAY_SECONDS = 60.0

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Final
 
 from proxy.errors import CallerUnauthenticated
-from proxy.settings.snapshot import CallerValues
+from proxy.settings.worker_values import CallerValues
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address

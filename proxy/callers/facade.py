@@ -8,14 +8,14 @@ from typing import Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from proxy.callers.assertion import ClientAssertion, ClientUnproven, printable
+from proxy.callers.bearer import BearerTokens
 from proxy.callers.caller import Caller, Callers, Proofs, basic_pair
-from proxy.callers.caller_token import CallerTokens
 from proxy.callers.form import FormUnusable, read_form
-from proxy.callers.rsa_key import RsaKey
+from proxy.callers.rsa_verify import RsaKey
 from proxy.clock import Clock
 from proxy.errors import CallerTokenInvalid, CallerUnauthenticated
 from proxy.secret import Secret
-from proxy.settings.snapshot import CallerValues, FacadeValues
+from proxy.settings.worker_values import CallerValues, FacadeValues
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 # Ids of assertions are remembered for a warning only; each costs some 150 bytes.
@@ -82,7 +82,7 @@ class Facade:
         clients: Iterable[CallerValues],
         *,
         callers: Callers,
-        tokens: CallerTokens,
+        tokens: BearerTokens,
         bank: frozenset[tuple[str, int]],
         clock: Clock,
     ) -> None:

@@ -10,7 +10,7 @@ from proxy.routing.table import Route, RouteSide, RouteTable
 from proxy.routing.target import parse_target
 from proxy.secret import Secret
 from proxy.settings.findings import Complaint, Key
-from proxy.settings.snapshot import UpstreamValues
+from proxy.settings.worker_values import UpstreamValues
 from proxy.upstream.opener import Upstream
 from proxy.upstream.pool import Pool
 from proxy.upstream.tls import TlsUnusable

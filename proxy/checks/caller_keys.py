@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from proxy.callers.rsa_key import RsaKey
+from proxy.callers.rsa_verify import RsaKey
 from proxy.credentials.keys import KeyUnusable, load_certificate
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import urlsplit
 
-from proxy.checks import suspects
-from proxy.checks.suspects import Evidence, Suspect, Verdict
+from proxy.checks import likely_causes
+from proxy.checks.likely_causes import Evidence, LikelyCause, Verdict
 from proxy.settings.credential import PRESETS
 from proxy.settings.findings import Complaint, Key, Severity
 
@@ -103,7 +103,7 @@ def clock_off(name: str, skew: float | None) -> Complaint | None:
         return None
     return Complaint(
         key=("credentials", name),
-        what=f"{suspects.clock_words(skew)}; assertions are corrected for it, up to 10 min",
+        what=f"{likely_causes.clock_words(skew)}; assertions are corrected for it, up to 10 min",
         fix="let NTP set this machine's clock",
         severity=Severity.WARNING,
     )
@@ -125,20 +125,20 @@ def _kind(error: str, cause: str, status: int) -> Kind:
     return Kind.SLOW if "no complete answer within" in cause else Kind.OUTAGE
 
 
-def _suspects(kind: Kind, refusal: Refusal, evidence: Evidence, proxy_variable: str) -> Iterator[Suspect]:
+def _suspects(kind: Kind, refusal: Refusal, evidence: Evidence, proxy_variable: str) -> Iterator[LikelyCause]:
     audience_at: Key = (*refusal.place, "audience")
     match kind:
         case Kind.CLIENT_ID:
-            yield from suspects.client_id(evidence)
+            yield from likely_causes.client_id(evidence)
         case Kind.PROOF:
             yield from _proof(refusal, evidence)
         case Kind.AUDIENCE:
-            yield from suspects.audience(evidence, asked=refusal.audience, at=audience_at)
+            yield from likely_causes.audience(evidence, asked=refusal.audience, at=audience_at)
         case Kind.SCOPE:
             yield _scope(refusal)
         case Kind.ENTITLEMENT:
-            yield from _confirmed(suspects.client_id(evidence))
-            yield Suspect(
+            yield from _confirmed(likely_causes.client_id(evidence))
+            yield LikelyCause(
                 key=audience_at,
                 what="the client is not entitled to this audience, or this machine's address is not on the bank's list",
                 fix="ask your representative at the bank to entitle this client",
@@ -151,55 +151,57 @@ def _suspects(kind: Kind, refusal: Refusal, evidence: Evidence, proxy_variable: 
             yield from _stranger(evidence, proxy_variable)
         case Kind.SLOW:
             what = "the connection is made and then nothing comes: the endpoint is slow, or a proxy in between is"
-            yield Suspect(key=evidence.at("timeout"), what=what, fix="try again; then ask who runs what lies between")
+            yield LikelyCause(
+                key=evidence.at("timeout"), what=what, fix="try again; then ask who runs what lies between"
+            )
 
 
-def _proof(refusal: Refusal, evidence: Evidence) -> Iterator[Suspect]:
+def _proof(refusal: Refusal, evidence: Evidence) -> Iterator[LikelyCause]:
     match evidence.section.auth_method:
         case "private_key_jwt":
-            yield from suspects.key_id(evidence)
-            yield from suspects.assertion_audience(evidence)
-            yield from suspects.unproven_key(evidence)
-            yield from suspects.validity(evidence)
-            yield from suspects.clock(evidence)
+            yield from likely_causes.key_id(evidence)
+            yield from likely_causes.assertion_audience(evidence)
+            yield from likely_causes.unproven_key(evidence)
+            yield from likely_causes.validity(evidence)
+            yield from likely_causes.clock(evidence)
             known = "MSIS" in refusal.cause  # ADFS says MSIS9607 for an unknown one
-            unusual = not (known or suspects.usual_client_id(evidence))
+            unusual = not (known or likely_causes.usual_client_id(evidence))
             # An id in the form that the bank gives out was copied from its page; the upload is what people forget.
-            yield from suspects.client_id(evidence) if unusual else ()
-            yield from suspects.registration(evidence)
-            yield from suspects.client_id(evidence) if not (known or unusual) else ()
-            yield from suspects.tls_identity(evidence)
+            yield from likely_causes.client_id(evidence) if unusual else ()
+            yield from likely_causes.registration(evidence)
+            yield from likely_causes.client_id(evidence) if not (known or unusual) else ()
+            yield from likely_causes.tls_identity(evidence)
         case "tls_client_auth":
-            yield from suspects.tls_identity(evidence)
-            yield from suspects.client_id(evidence)
+            yield from likely_causes.tls_identity(evidence)
+            yield from likely_causes.client_id(evidence)
         case _:
-            yield from suspects.secret(evidence)
-            yield from suspects.client_id(evidence)
+            yield from likely_causes.secret(evidence)
+            yield from likely_causes.client_id(evidence)
 
 
-def _request(refusal: Refusal, evidence: Evidence, audience_at: Key) -> Iterator[Suspect]:
-    yield from _confirmed(suspects.audience(evidence, asked=refusal.audience, at=audience_at))
+def _request(refusal: Refusal, evidence: Evidence, audience_at: Key) -> Iterator[LikelyCause]:
+    yield from _confirmed(likely_causes.audience(evidence, asked=refusal.audience, at=audience_at))
     if evidence.section.extra_parameters:
         what = "extra_parameters holds what this endpoint does not take"
-        yield Suspect(key=evidence.at("extra_parameters"), what=what, fix="take them away one by one")
+        yield LikelyCause(key=evidence.at("extra_parameters"), what=what, fix="take them away one by one")
     yield _address(evidence)
 
 
-def _scope(refusal: Refusal) -> Suspect:
+def _scope(refusal: Refusal) -> LikelyCause:
     at: Key = (*refusal.place, "scope")
     if not refusal.scope:
-        return Suspect(key=at, what="the route names no scope, and this client has no default one", fix="set scope")
-    return Suspect(
+        return LikelyCause(key=at, what="the route names no scope, and this client has no default one", fix="set scope")
+    return LikelyCause(
         key=at,
         what=f'the bank does not know the scope "{refusal.scope}", or has not granted it to this client',
         fix="correct it, or take scope away if the bank named none",
     )
 
 
-def _address(evidence: Evidence) -> Suspect:
+def _address(evidence: Evidence) -> LikelyCause:
     usual = str(PRESETS[evidence.section.flavor].get("token_url", ""))
     other_path = bool(usual) and urlsplit(usual).path != urlsplit(evidence.section.token_url).path.rstrip("/")
-    return Suspect(
+    return LikelyCause(
         key=evidence.at("token_url"),
         what=f"token_url has another path than the bank's {usual}" if other_path else "token_url is not right",
         fix="take token_url away: the flavor has it" if other_path else "copy it from what the bank handed out",
@@ -207,7 +209,7 @@ def _address(evidence: Evidence) -> Suspect:
     )
 
 
-def _stranger(evidence: Evidence, proxy_variable: str) -> Iterator[Suspect]:
+def _stranger(evidence: Evidence, proxy_variable: str) -> Iterator[LikelyCause]:
     proxied = bool(evidence.section.egress_proxy)
     what = "egress_proxy answered itself" if proxied else "a proxy or portal in between answered for the bank"
     fix = "have the bank's host allowed there" if proxied else "have this machine's way to the bank freed"
@@ -216,9 +218,9 @@ def _stranger(evidence: Evidence, proxy_variable: str) -> Iterator[Suspect]:
         fix = "set egress_proxy to that proxy"
     confirmed = proxied or bool(proxy_variable)
     verdict = Verdict.CONFIRMED if confirmed else Verdict.POSSIBLE
-    yield Suspect(key=evidence.at("egress_proxy"), what=what, fix=fix, verdict=verdict)
+    yield LikelyCause(key=evidence.at("egress_proxy"), what=what, fix=fix, verdict=verdict)
     yield _address(evidence)
 
 
-def _confirmed(found: Iterable[Suspect]) -> Iterator[Suspect]:
+def _confirmed(found: Iterable[LikelyCause]) -> Iterator[LikelyCause]:
     return (one for one in found if one.verdict is Verdict.CONFIRMED)

@@ -11,11 +11,11 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from proxy.callers.caller_token import FEWEST_KEY_BYTES
+from proxy.callers.bearer import FEWEST_KEY_BYTES
 from proxy.checks.caller_keys import assertion_key
 from proxy.credentials.credential import secret_of
 from proxy.credentials.keys import KeyUnusable, belong_together, holds_no_key, load_certificate, load_private_key
-from proxy.migration.stores import seal
+from proxy.migration.stores import encryption
 from proxy.private_file import FileUnusable, directory_exposed, read_file, read_key, read_private_file
 from proxy.records.body_hmac import read_body_key
 from proxy.secret import Secret
@@ -23,11 +23,11 @@ from proxy.settings.credential import CredentialSection
 from proxy.settings.database import DatabaseUrl
 from proxy.settings.findings import Complaint, Key, Severity
 from proxy.settings.masked_url import MaskedUrl, UrlUnusable
+from proxy.settings.model import Settings
 from proxy.settings.placeholder import is_placeholder
-from proxy.settings.rules import database_server
+from proxy.settings.route_rules import database_server
 from proxy.settings.secret_text import doubtful, not_a_secret
 from proxy.settings.section import Section
-from proxy.settings.sections import Settings
 from proxy.settings.state import StateSection, StateUrl
 
 # The bank has to be given the next certificate before this one ends, and its own sign-off takes days.
@@ -115,7 +115,7 @@ class _Files:
 
     def _state(self, state: StateSection) -> None:
         self._authorities(("state", "ca_file"), state.ca_file)
-        self._key_files(("state", "encryption_key_files"), state.encryption_key_files, seal.read_key)
+        self._key_files(("state", "encryption_key_files"), state.encryption_key_files, encryption.read_key)
         self._url(("state", "url_file"), state.url_file, StateUrl)
 
     def _credential(self, key: Key, credential: CredentialSection) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 from cryptography import x509
 
 from proxy.checks.call import METHOD, PATH, call, takes_it
+from proxy.checks.connect_error import Place, obstacle, passage
 from proxy.checks.diagnosis import OF_THE_CLIENT, Refusal, clock_off, diagnose
 from proxy.checks.files import check_settings_files
-from proxy.checks.obstacle import Place, obstacle, passage
+from proxy.checks.likely_causes import Evidence, Verdict, clock
 from proxy.checks.probe import Destination, probe
-from proxy.checks.suspects import Evidence, Verdict, clock
 from proxy.clock import Clock
 from proxy.credentials.credential import Credential, CredentialUnusable
-from proxy.credentials.key import TokenKey
 from proxy.credentials.keys import thumbprint
+from proxy.credentials.token_key import TokenKey
 from proxy.entropy import Entropy
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import ClockSkewMeasured, Event
@@ -26,10 +26,10 @@ from proxy.routing.table import Route, RouteSide
 from proxy.settings.fields import url_parts
 from proxy.settings.findings import Complaint, Finding, Key, in_order
 from proxy.settings.load import Loaded
+from proxy.settings.model import Settings
 from proxy.settings.secret_text import doubtful
-from proxy.settings.sections import Settings
-from proxy.settings.snapshot import Snapshot
 from proxy.settings.values import snapshot_of
+from proxy.settings.worker_values import Snapshot
 from proxy.tokens.endpoint import TokenEndpoint
 from proxy.tokens.response import Minted, MintRefused
 from proxy.tokens.token import fingerprint

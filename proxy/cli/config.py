@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
+from proxy.cli.config_template import toml_string
 from proxy.cli.configuration import valid_configuration
 from proxy.cli.options import file_option
 from proxy.cli.output import emit, json_option, printable
-from proxy.cli.starter import toml_string
 from proxy.settings.reference import json_schema
 from proxy.settings.values import masked
 

@@ -23,7 +23,7 @@ from proxy.cli.options import given_socket
 from proxy.cli.output import ExitCode, Failure, note
 from proxy.settings.findings import Finding, Severity
 from proxy.settings.load import Loaded, load
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

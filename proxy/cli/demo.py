@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
+from proxy.cli.demo_steps import DemoSteps, StepFailed
 from proxy.cli.output import ExitCode, note, paint, terminal_width, wrapped
-from proxy.cli.tour import StepFailed, Tour
 from proxy.clock import Clock, SystemClock
 from proxy.credentials.csr import Subject, key_pem, new_key, public_pem, self_signed
 from proxy.entropy import SystemEntropy
@@ -134,7 +134,7 @@ async def _demo(clock: Clock, *, once: bool) -> bool:
             text = f"The stand-in for the bank is on {bank.url}, the proxy on {url}; everything is on this machine."
             _say(wrapped(text, width=terminal_width()) + "\n")
             async with _proxy(directory, clock, admin_port=admin_port):
-                good = await _walk(Tour(url, bank, configuration=configuration, clock=clock, say=_indented))
+                good = await _walk(DemoSteps(url, bank, configuration=configuration, clock=clock, say=_indented))
                 if once or not good:
                     return good
                 _say("Now it is yours; Ctrl-C ends it. Try:")
@@ -147,7 +147,7 @@ async def _demo(clock: Clock, *, once: bool) -> bool:
     return True
 
 
-async def _walk(tour: Tour) -> bool:
+async def _walk(tour: DemoSteps) -> bool:
     """Do the steps until one fails; return whether none did."""
     try:
         for number, (name, step) in enumerate(tour.steps(), 1):

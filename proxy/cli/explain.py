@@ -12,18 +12,18 @@ from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
 from proxy.clock import SystemClock
 from proxy.errors import ProxyError
-from proxy.migration.board import MigrationBoard
 from proxy.migration.former import ANY_WEIGHT
 from proxy.migration.pin_rows import pin_row
+from proxy.migration.side_cache import SideCache
 from proxy.migration.state import NEW, Document, StateUnusable
 from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import NAME as PINS
 from proxy.migration.stores.pins import read_pins
 from proxy.routing.compile import route_table
-from proxy.routing.head import HeadLimits, RawHead, RequestHead
 from proxy.routing.header import HeaderLine
 from proxy.routing.plan import Plan, plan
-from proxy.settings.sections import Settings
+from proxy.routing.request_head import HeadLimits, RawHead, RequestHead
+from proxy.settings.model import Settings
 from proxy.settings.values import snapshot_of
 
 # What can't be read may have moved already, as the keeper has it.
@@ -80,9 +80,7 @@ def _explained(settings: Settings, asked: _Asked) -> dict[str, str]:
     """Return the answer by name; raises what refuses the request."""
     now = SystemClock().now()
     table = route_table(snapshot_of(settings, instance="explain"))
-    board = (
-        _board(Path(settings.data_directory), list(settings.migrations)) if settings.migrations else MigrationBoard()
-    )
+    board = _board(Path(settings.data_directory), list(settings.migrations)) if settings.migrations else SideCache()
     limits = HeadLimits(max_header_bytes=settings.server.max_header_bytes, hosts=frozenset(), allow_browsers=True)
     # HTTP/1.0, which needs no Host: none is asked for here.
     raw = RawHead(method=asked.method, target=asked.path, version=(1, 0), headers=asked.headers)
@@ -107,9 +105,9 @@ def _caller(settings: Settings, name: str) -> Caller:
     return Caller(name, "")
 
 
-def _board(directory: Path, names: Iterable[str]) -> MigrationBoard:
+def _board(directory: Path, names: Iterable[str]) -> SideCache:
     """Return what the instance in *directory* knows of the migrations *names*; what can't be read is said on stderr."""
-    board = MigrationBoard()
+    board = SideCache()
     document, pins, readable = Document(), [], True
     try:
         document = FileStore(directory).load()
@@ -155,7 +153,7 @@ def _answer(found: Plan) -> dict[str, str]:
     }
 
 
-def _migrated(found: Plan, board: MigrationBoard, *, method: str, caller: str) -> dict[str, str]:
+def _migrated(found: Plan, board: SideCache, *, method: str, caller: str) -> dict[str, str]:
     """Return what is to be said of a migrated rule beside its plan."""
     migration = found.route.migration
     if migration is None:

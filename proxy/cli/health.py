@@ -26,7 +26,7 @@ from proxy.cli.instance import (
 from proxy.cli.options import config_option, given_socket
 from proxy.cli.output import ExitCode, Failure, emit, json_option, note
 from proxy.private_file import open_regular
-from proxy.settings.address import TcpAddress, UnixAddress, listen_address
+from proxy.settings.addresses import TcpAddress, UnixAddress, listen_address
 from proxy.settings.salvage import salvaged
 from proxy.settings.toml_bounds import parse_toml
 

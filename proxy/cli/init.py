@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
+from proxy.cli.config_template import FLAVORS, SECRET_FILE, ConfigTemplate, TemplateInvalid
 from proxy.cli.files import NewFile, write_new
 from proxy.cli.options import file_option
 from proxy.cli.output import Failure, emit, json_option, note
-from proxy.cli.starter import FLAVORS, SECRET_FILE, Starter, StarterInvalid
 
 
 @click.command()
@@ -24,8 +24,8 @@ def init(flavor: str | None, config_path: Path | None, *, as_json: bool) -> None
     cwd = Path.cwd()
     path = cwd / (config_path or os.environ.get("PAYPROXY_CONFIG") or "payproxy.toml")
     try:
-        starter = Starter.from_environment(flavor, os.environ, cwd=cwd, folder=path.parent)
-    except StarterInvalid as error:
+        starter = ConfigTemplate.from_environment(flavor, os.environ, cwd=cwd, folder=path.parent)
+    except TemplateInvalid as error:
         raise Failure(str(error)) from None
     files = [NewFile(path=path, data=starter.text().encode())]
     secret = os.environ.get("JPM_CLIENT_SECRET", "") if starter.flavor == "basic" else ""

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.logs_archive import configured_database
+from proxy.cli.log_database import configured_database
 from proxy.cli.logs_copies import (
     DATABASE,
     Copy,
@@ -27,7 +27,7 @@ from proxy.records.sinks.sqlite_file import month_file, month_files
 from proxy.records.sinks.target import file_target
 from proxy.records.verdict import Outcome, Verdict
 from proxy.settings.database import SqliteDatabase
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 
 
 @click.command()

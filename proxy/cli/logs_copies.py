@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.cli.instance import SOCKET_NAME
-from proxy.cli.logs_archive import configured_database
+from proxy.cli.log_database import configured_database
 from proxy.cli.output import Failure
 from proxy.records.anchor import Anchor, object_in
 from proxy.records.chain_id import read_chain_id
 from proxy.records.checkpoint_key import KEY_FILE, read_checkpoint_key
 from proxy.records.copies import Line, database_lines, lines_of
 from proxy.records.delivered import Delivered, delivered
+from proxy.records.pruned_range import PrunedRange, signer_of, tombstones_in
 from proxy.records.segment import JOURNALS, STREAM, segment_path, segments
 from proxy.records.sinks.target import file_target, postgres_target
-from proxy.records.tombstone import Tombstone, signer_of, tombstones_in
 from proxy.records.verdict import Verdict
 from proxy.records.verify import Verifier
 from proxy.settings.database import PostgresDatabase, SqliteDatabase
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 
 DATABASE = "database"
-# Journals that commands leave (proxy/records/left_record.py).
+# Journals that commands leave (proxy/records/command_record.py).
 _COMMAND = "command-"
 
 
@@ -98,12 +98,12 @@ def copies_of(settings: Settings, database_file: Path | None) -> list[Copy]:
     return copies
 
 
-def left_stones(data_directory: Path) -> dict[Tombstone, frozenset[str]]:
+def left_stones(data_directory: Path) -> dict[PrunedRange, frozenset[str]]:
     """Return what commands have pruned of which the record is in no stream yet, and who signed it.
 
     The keeper takes it when it starts.
     """
-    stones: dict[Tombstone, frozenset[str]] = {}
+    stones: dict[PrunedRange, frozenset[str]] = {}
     journals = data_directory / JOURNALS
     for name, number in segments(journals):
         if name.startswith(_COMMAND):

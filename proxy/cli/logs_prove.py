@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.logs_archive import configured_database, database_option, id_bytes, opened
+from proxy.cli.log_database import configured_database, database_option, id_bytes, opened
 from proxy.cli.options import config_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option
 from proxy.records.anchor import object_in
-from proxy.records.archives.spool import Spool
+from proxy.records.archives.stream_spool import Spool
 from proxy.records.body_hmac import body_digest, read_body_key
 from proxy.records.copies import CopyUnreadable, lines_of, record_in
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 
 _PIECE_BYTES = 1024 * 1024
 

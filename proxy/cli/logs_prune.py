@@ -10,25 +10,25 @@ from pathlib import Path
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.logs_archive import configured_database, database_option, opened
+from proxy.cli.log_database import configured_database, database_option, opened
 from proxy.cli.options import config_option
 from proxy.cli.output import ExitCode, Failure, emit, json_option, note
 from proxy.clock import Clock, SystemClock
 from proxy.entropy import Entropy, SystemEntropy
 from proxy.records.anchor import object_in
-from proxy.records.archives.stones import joined
+from proxy.records.archives.pruned_ranges import joined
 from proxy.records.chain_id import chain_id
 from proxy.records.checkpoint_key import CheckpointKey, checkpoint_key
+from proxy.records.command_record import write_command_record
 from proxy.records.keeper_records import KeeperRecords, Operation
-from proxy.records.left_record import leave_record
 from proxy.records.mask import Mask
 from proxy.records.masking_key import masking_key
 from proxy.records.months import Month, month_at, parse_month
+from proxy.records.pruned_range import PrunedRange, signed_bytes, signer_of, tombstones_in
 from proxy.records.query import parse_time
 from proxy.records.record import RecordContext
-from proxy.records.tombstone import Tombstone, signed_bytes, signer_of, tombstones_in
 from proxy.settings.database import Database
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 from proxy.settings.values import digest, instance_name
 
 
@@ -90,7 +90,7 @@ async def _prune(
         if not yes:
             _ask({month: (await archive.stones(month))[0] for month in months})
         pruned: dict[Month, int] = {}
-        stones: list[Tombstone] = []
+        stones: list[PrunedRange] = []
         # Only now: the answer may have taken its time, and records have come meanwhile.
         for month in months:
             pruned[month], found = await archive.stones(month)
@@ -113,7 +113,7 @@ async def _prune(
         return pruned
 
 
-def _signed_before(records: Iterable[bytes], settings: Settings, *, entropy: Entropy) -> Iterator[Tombstone]:
+def _signed_before(records: Iterable[bytes], settings: Settings, *, entropy: Entropy) -> Iterator[PrunedRange]:
     """Yield what *records*, which go now, say was pruned before; only what this data directory's key has signed."""
     own = _key(settings, entropy=entropy).public
     for record in map(object_in, records):
@@ -122,7 +122,7 @@ def _signed_before(records: Iterable[bytes], settings: Settings, *, entropy: Ent
             yield from stones
 
 
-def _signed(stones: Sequence[Tombstone], settings: Settings, *, entropy: Entropy) -> tuple[str, str]:
+def _signed(stones: Sequence[PrunedRange], settings: Settings, *, entropy: Entropy) -> tuple[str, str]:
     """Return the proxy's public key and its signature over *stones*: only so they count."""
     key = _key(settings, entropy=entropy)
     return key.public, key.sign_bytes(signed_bytes(stones))
@@ -147,7 +147,7 @@ def _put_on_record(operation: Operation, settings: Settings, *, clock: Clock, en
         )
         mask = Mask(masking_key(directory, entropy=entropy))
         record = KeeperRecords(context, mask=mask, clock=clock, entropy=entropy).operation(operation)
-        leave_record(directory, record, entropy=entropy)
+        write_command_record(directory, record, entropy=entropy)
     except OSError as error:
         raise Failure(f"it can't be put on record, so nothing was deleted: {directory}: {error.strerror}") from None
 

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.logs_archive import configured_database, masks_of, opened
-from proxy.cli.logs_archive import database_option as of_database
+from proxy.cli.log_database import configured_database, masks_of, opened
+from proxy.cli.log_database import database_option as of_database
 from proxy.cli.logs_filters import filter_options, query_of, wide_option
 from proxy.cli.logs_unmatched import unlikely
 from proxy.cli.options import config_option

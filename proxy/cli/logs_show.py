@@ -6,11 +6,11 @@ from pathlib import Path
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.logs_archive import configured_database, database_option, id_bytes, opened
+from proxy.cli.log_database import configured_database, database_option, id_bytes, opened
 from proxy.cli.options import config_option
 from proxy.cli.output import Failure, emit, json_option
 from proxy.cli.record_text import timeline
-from proxy.records.archives.spool import Spool
+from proxy.records.archives.stream_spool import Spool
 from proxy.records.sinks.row import decode
 from proxy.settings.database import Database
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.logs_archive import configured_database, database_option, masks_of, opened
+from proxy.cli.log_database import configured_database, database_option, masks_of, opened
 from proxy.cli.logs_filters import filter_options, query_of, wide_option
 from proxy.cli.logs_unmatched import unlikely
 from proxy.cli.options import config_option
@@ -15,7 +15,7 @@ from proxy.cli.output import emit_record, json_option, note
 from proxy.cli.record_table import RecordTable
 from proxy.clock import Clock, SystemClock
 from proxy.records.archives.fitting import fitting
-from proxy.records.archives.spool import Spool
+from proxy.records.archives.stream_spool import Spool
 from proxy.records.query import Query
 from proxy.settings.database import Database
 

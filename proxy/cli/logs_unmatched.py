@@ -8,7 +8,7 @@ import click
 from proxy.cli.times import has_zone, local
 from proxy.records.query import Query, header_word
 from proxy.settings.findings import did_you_mean
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 
 # What only records of requests have.
 _OF_REQUESTS = ("route", "status", "merchant", "request_id", "idempotency_key", "index", "side", "origin", "sent")

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.logs_archive import database_option
+from proxy.cli.log_database import database_option
 from proxy.cli.logs_copies import (
     DATABASE,
     Copy,
@@ -24,7 +24,7 @@ from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, paint,
 from proxy.records.anchor import anchors_in
 from proxy.records.checkpoint_key import fingerprint, read_public_key
 from proxy.records.copies import CopyUnreadable, is_family, lines_of
-from proxy.records.flaw import Flaw, Severity
+from proxy.records.log_finding import Flaw, Severity
 from proxy.records.segment import STREAM
 from proxy.records.verdict import Instance, Outcome, Verdict
 

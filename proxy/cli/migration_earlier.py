@@ -4,13 +4,13 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from proxy.cli.logs_archive import opened
+from proxy.cli.log_database import opened
 from proxy.clock import timestamp
 from proxy.migration.pin import PIN_SECONDS
 from proxy.records.query import Archive, Query
 from proxy.settings.database import Database
 from proxy.settings.methods import SAFE_METHODS
-from proxy.settings.snapshot import MigrationValues
+from proxy.settings.worker_values import MigrationValues
 from proxy.telemetry.status import WorkerState
 
 _AT_ONCE: Final = 1000

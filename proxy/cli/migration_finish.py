@@ -18,9 +18,9 @@ from proxy.cli.migration_running import (
 from proxy.cli.options import config_option
 from proxy.cli.output import emit, json_option
 from proxy.settings.findings import Key
-from proxy.settings.lines import line_of
 from proxy.settings.load import Loaded
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
+from proxy.settings.toml_positions import line_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

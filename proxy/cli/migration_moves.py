@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from proxy.migration.side import Policy, Side, choose_side
 from proxy.routing.compile import policy_of
-from proxy.settings.snapshot import MigrationValues
+from proxy.settings.worker_values import MigrationValues
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.logs_archive import configured_database, database_option
+from proxy.cli.log_database import configured_database, database_option
 from proxy.cli.migration_moves import side_at
 from proxy.cli.migration_running import callers_in, configured, migration_in, running
 from proxy.cli.migration_traffic import requests_of
@@ -18,8 +18,8 @@ from proxy.cli.output import Failure, emit, json_option, note, printable
 from proxy.migration.side import Policy, Side, point
 from proxy.records.sides import LEGACY_DAYS
 from proxy.routing.compile import policy_of
-from proxy.settings.sections import Settings
-from proxy.settings.snapshot import MigrationValues
+from proxy.settings.model import Settings
+from proxy.settings.worker_values import MigrationValues
 
 _FULL = 100
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.logs_archive import configured_database, database_option, opened
+from proxy.cli.log_database import configured_database, database_option, opened
 from proxy.cli.migration_running import callers_in, configured
 from proxy.cli.options import config_option
 from proxy.cli.output import emit, facts, json_option
@@ -18,7 +18,7 @@ from proxy.records.sides import LEGACY_DAYS, SEEN_DAYS
 from proxy.records.sinks.row import decode
 from proxy.records.tally import DAY_SECONDS
 from proxy.settings.database import Database
-from proxy.settings.snapshot import MigrationValues
+from proxy.settings.worker_values import MigrationValues
 
 _PAGE = 500
 

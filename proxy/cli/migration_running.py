@@ -10,9 +10,9 @@ from proxy.cli.instance import Denied, NotRunning, ask
 from proxy.cli.output import ExitCode, Failure, note
 from proxy.clock import timestamp
 from proxy.settings.findings import did_you_mean
-from proxy.settings.sections import Settings
-from proxy.settings.snapshot import MigrationValues, callers_of
+from proxy.settings.model import Settings
 from proxy.settings.values import snapshot_of
+from proxy.settings.worker_values import MigrationValues, callers_of
 
 # keeper/migration_actions.py has them too; importing the keeper would take longer than the call.
 SET = "/api/migrations/set"

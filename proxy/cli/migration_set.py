@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.logs_archive import configured_database
+from proxy.cli.log_database import configured_database
 from proxy.cli.migration_earlier import earlier_payments, in_flight_before
 from proxy.cli.migration_moves import Moves, moves
 from proxy.cli.migration_running import (
@@ -27,8 +27,8 @@ from proxy.cli.options import config_option
 from proxy.cli.output import Failure, emit, json_option, note
 from proxy.clock import SystemClock
 from proxy.records.sides import LEGACY_DAYS
-from proxy.settings.sections import Settings
-from proxy.settings.snapshot import MigrationValues
+from proxy.settings.model import Settings
+from proxy.settings.worker_values import MigrationValues
 
 _ANONYMOUS = "anonymous callers"
 

@@ -1,12 +1,12 @@
 """What each caller sent on a migration's routes, by the request log."""
 
-from proxy.cli.logs_archive import opened
+from proxy.cli.log_database import opened
 from proxy.cli.output import note
 from proxy.clock import SystemClock
 from proxy.records.sides import LEGACY_DAYS
 from proxy.records.tally import DAY_SECONDS
 from proxy.settings.database import Database
-from proxy.settings.snapshot import MigrationValues
+from proxy.settings.worker_values import MigrationValues
 
 
 async def requests_of(database: Database, values: MigrationValues) -> dict[str, int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from proxy.records.line import terminal_safe
+from proxy.records.json_line import terminal_safe
 
 # With less, breaking lines helps nobody.
 _NARROWEST = 30

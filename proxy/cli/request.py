@@ -16,8 +16,8 @@ from proxy.cli.instance import UnixConnection
 from proxy.cli.options import config_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
 from proxy.clock import Clock, SystemClock
-from proxy.settings.address import UnixAddress, listen_address
-from proxy.settings.sections import ServerSection
+from proxy.settings.addresses import UnixAddress, listen_address
+from proxy.settings.model import ServerSection
 
 # The proxy itself gives up after exchange_timeout and then says so; that answer is worth waiting for.
 _BEYOND_EXCHANGE_SECONDS = 10.0

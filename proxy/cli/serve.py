@@ -19,18 +19,18 @@ from proxy.clock import SystemClock, timestamp
 from proxy.credentials.credential import Credential, CredentialUnusable
 from proxy.entropy import SystemEntropy
 from proxy.keeper.admin_server import ListenFailed as AdminListenFailed
-from proxy.keeper.claim import DataDirectoryInUse, claimed
+from proxy.keeper.data_directory_lock import DataDirectoryInUse, locked
 from proxy.keeper.main import Keeper
-from proxy.keeper.memory import return_large_blocks
+from proxy.keeper.malloc import return_large_blocks
 from proxy.keeper.migrations import ConfigurationObjected
-from proxy.keeper.share import ShareUnusable
+from proxy.keeper.replication import StateUnusableHere
 from proxy.keeper.sockets import ListenFailed, Sockets
 from proxy.private_file import directory_exposed
-from proxy.settings.address import listen_address
+from proxy.settings.addresses import listen_address
 from proxy.settings.findings import Severity
 from proxy.settings.load import load
 from proxy.settings.masked_url import UrlUnusable
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 from proxy.settings.values import instance_name
 
 
@@ -59,7 +59,7 @@ def serve(config_path: Path | None, *, as_json: bool) -> None:
         # Once more: somebody else may have made it meanwhile.
         if (fault := directory_exposed(directory, us=os.geteuid())) is not None:
             raise Failure(f"{fault.what}; {fault.fix}", code=ExitCode.CONFIGURATION)
-        with claimed(directory):
+        with locked(directory):
             _serve(settings, loaded.path, clock, as_json=as_json)
     except OSError as error:
         raise Failure(f"{error.filename or directory}: {error.strerror or error}") from None
@@ -116,7 +116,7 @@ def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool)
             raise Failure("the stop was not in order: look for `unknown` in the request log, and ask the bank")
     except (AdminListenFailed, DataDirectoryInUse, ListenFailed) as error:
         raise Failure(str(error)) from None
-    except (ShareUnusable, ConfigurationObjected) as error:
+    except (StateUnusableHere, ConfigurationObjected) as error:
         raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
     except UrlUnusable as error:
         where = settings.request_log.database_file or "request_log.database"

@@ -8,7 +8,7 @@ import click
 from proxy.cli.output import ExitCode, Failure, note
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
-from proxy.settings.address import TcpAddress, listen_address
+from proxy.settings.addresses import TcpAddress, listen_address
 from proxy.simulator.server import Bank, serve
 
 _certificate = click.Path(exists=True, dir_okay=False, path_type=Path)

@@ -17,19 +17,19 @@ from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
 from proxy.cli.weight import weight_of
 from proxy.clock import SystemClock
 from proxy.credentials.credential import Credential, CredentialUnusable
-from proxy.credentials.key import TokenKey
+from proxy.credentials.token_key import TokenKey
 from proxy.entropy import SystemEntropy
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import ClockSkewMeasured, Event
 from proxy.records.chain_id import chain_id
+from proxy.records.command_record import write_command_record
 from proxy.records.keeper_records import KeeperRecords, PrintedToken
-from proxy.records.left_record import leave_record
 from proxy.records.mask import Mask
 from proxy.records.masking_key import masking_key
 from proxy.records.record import RecordContext
 from proxy.routing.compile import route_table
 from proxy.settings.findings import did_you_mean
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 from proxy.settings.values import digest, instance_name, snapshot_of
 from proxy.telemetry.meaning import meaning
 from proxy.tokens.endpoint import TokenEndpoint
@@ -103,7 +103,7 @@ def _record(settings: Settings, minted: Minted, key: TokenKey) -> None:
         )
         mask = Mask(masking_key(directory, entropy=entropy))
         records = KeeperRecords(context, mask=mask, clock=clock, entropy=entropy)
-        leave_record(directory, records.printed(printed), entropy=entropy)
+        write_command_record(directory, records.printed(printed), entropy=entropy)
     except OSError as error:
         note(f"it is not on record: {directory}: {error.strerror}")
 

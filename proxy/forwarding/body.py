@@ -6,7 +6,7 @@ from proxy.errors import BadRequest, BodyTooLarge
 from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.gateway import BodyDigest, Gateway
-from proxy.routing.head import RequestHead
+from proxy.routing.request_head import RequestHead
 
 
 class Payload:

@@ -3,8 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from proxy.account import Account
-from proxy.routing.head import RawHead
+from proxy.request_summary import RequestSummary
+from proxy.routing.request_head import RawHead
 
 
 class CallerLeft(Exception):
@@ -28,7 +28,7 @@ class CallerSide(ABC):
         self.certificate_subject = certificate_subject
         self.left = left
         self.begun = False
-        self.account: Account | None = None
+        self.account: RequestSummary | None = None
         self.monotonic: Callable[[], float] | None = None
 
     @abstractmethod

@@ -3,17 +3,17 @@
 import asyncio
 from typing import Final
 
-from proxy.account import Account
 from proxy.callers.caller import Caller
 from proxy.errors import ProxyError, Sent
 from proxy.migration.in_flight import KeyInFlight
-from proxy.routing.head import RequestHead
+from proxy.request_summary import RequestSummary
 from proxy.routing.plan import Plan
+from proxy.routing.request_head import RequestHead
 
 _NO: Final = Sent.NO
 
 
-class Exchange(Account):
+class Exchange(RequestSummary):
     """What is known of a request so far: its account, and what else the data path needs while it lives.
 
     *given_up* is the plan for the modern side after *plan* became its fallback, *keeping* ends once retries are pinned

@@ -11,7 +11,7 @@ from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.gateway import Gateway
 from proxy.forwarding.headers import CLOSES, STAYS_OPEN, added_headers
-from proxy.routing.head import RequestHead
+from proxy.routing.request_head import RequestHead
 
 # What the record of such a request has as its note; its code is the error of RFC 6749 5.2, "" for a token.
 NOTE: Final = "facade_token"
@@ -33,7 +33,7 @@ async def issue_token(
     Raises MethodNotAllowed, Draining, Overloaded, RateLimited, and what reading the body raises.
     """
     exchange.note = NOTE
-    proofs = gateway.reception.proofs(side, exchange, head)
+    proofs = gateway.identifier.proofs(side, exchange, head)
     if head.method != "POST":
         raise MethodNotAllowed("Tokens are asked for with POST (RFC 6749 3.2).", allowed=("POST",))
     with gateway.admission.admit_unknown(exchange.client_address):

@@ -5,7 +5,7 @@ from proxy.forwarding.body import Payload
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.facade import is_token_request, issue_token
 from proxy.forwarding.gateway import Gateway
-from proxy.forwarding.migrated import decided, decided_soon, enter, keep_side, kept, migrated
+from proxy.forwarding.migration import decided, decided_soon, enter, kept, migrated, pin_retry
 from proxy.forwarding.relay import refuse, relay
 from proxy.forwarding.replay import after_refusal, is_refusal
 from proxy.forwarding.send import Send, cut_off, token_for
@@ -16,16 +16,16 @@ async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PL
 
     Steps that nearly always are done at once return None then, or else what to wait for: a coroutine less for each.
     """
-    exchange = gateway.ledger.begin(side)
+    exchange = gateway.exchanges.begin(side)
     payload = Payload(exchange, side, gateway)
     failure: ProxyError | None = None
     try:
         try:
-            head = exchange.asks(gateway.reception.read(side))
+            head = exchange.asks(gateway.identifier.read(side))
             if gateway.facade is not None and is_token_request(gateway.facade, head):
                 await issue_token(gateway, gateway.facade, side=side, exchange=exchange, payload=payload, head=head)
                 return
-            caller = exchange.comes_from(gateway.reception.identify(side, exchange, head))
+            caller = exchange.comes_from(gateway.identifier.identify(side, exchange, head))
             plan = decided(gateway, exchange, head, caller)
             if plan is None:
                 plan = await decided_soon(gateway, exchange, head, caller)
@@ -33,7 +33,7 @@ async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PL
             with gateway.admission.admit(caller):
                 if head.has_body and (reading := payload.take(head, replay_limit=plan.route.replay_limit)) is not None:
                     await reading
-                token = gateway.board.get(plan.token_key)
+                token = gateway.tokens.get(plan.token_key)
                 if token is None:
                     plan, token = await token_for(gateway, exchange, plan)
                 send = Send(gateway, side, exchange, payload=payload, head=head, plan=plan, token=token)
@@ -52,12 +52,12 @@ async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PL
             failure = InternalError.of(error)
         if failure is not None:
             exchange.failed(failure)
-            await keep_side(gateway, exchange)
+            await pin_retry(gateway, exchange)
             refuse(side, exchange, failure)
     finally:
         payload.release()
         exchange.caller_left |= side.left
-        gateway.ledger.finish(exchange)
+        gateway.exchanges.finish(exchange)
         if exchange.plan is not None and exchange.plan.route.migration is not None:
             migrated(gateway, exchange)
     if exchange.keeping is not None:

@@ -4,17 +4,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.account import Attempt
 from proxy.callers.facade import Facade
 from proxy.forwarding.admission import Admission
 from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
-from proxy.forwarding.reception import Reception
-from proxy.migration.board import MigrationBoard
+from proxy.forwarding.identify import Identifier
+from proxy.migration.outcome import ExchangeOutcome
 from proxy.migration.pin import RetryPin
-from proxy.migration.row import MigratedRow
+from proxy.migration.side_cache import SideCache
+from proxy.request_summary import Attempt
 from proxy.routing.table import RouteTable
-from proxy.tokens.board import Board
+from proxy.tokens.token_cache import TokenCache
 from proxy.upstream.pool import Pool
 
 
@@ -28,7 +28,7 @@ class Intents(Protocol):
         """
 
 
-class Ledger(Protocol):
+class Exchanges(Protocol):
     """Where exchanges begin and end."""
 
     def begin(self, side: CallerSide) -> Exchange:
@@ -38,7 +38,7 @@ class Ledger(Protocol):
         """Take what has ended for record and metrics; never waits."""
 
 
-class Shift(Protocol):
+class Reporter(Protocol):
     """What is told of exchanges on migrated routes."""
 
     async def keep(self, digest: str, pin: RetryPin) -> bool:
@@ -53,7 +53,7 @@ class Shift(Protocol):
     def release(self, digest: str, pin: RetryPin) -> None:
         """Let *pin* take the place of one that was made while the exchange was in flight; never waits."""
 
-    def ended(self, row: MigratedRow, /) -> None:
+    def ended(self, row: ExchangeOutcome, /) -> None:
         """Take what came of a send; never waits."""
 
 
@@ -77,13 +77,13 @@ class Gateway:
     *facade* is the token endpoint for callers; None, for the same reason, where there is none.
     """
 
-    ledger: Ledger
-    reception: Reception
+    exchanges: Exchanges
+    identifier: Identifier
     table: RouteTable
     admission: Admission
-    migrations: MigrationBoard
-    shift: Shift
-    board: Board
+    migrations: SideCache
+    reporter: Reporter
+    tokens: TokenCache
     pools: Mapping[str, Pool]
     intents: Intents
     now: Callable[[], float]

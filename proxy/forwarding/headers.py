@@ -3,10 +3,10 @@
 from typing import Final
 
 from proxy.forwarding.exchange import Exchange
-from proxy.routing.head import RequestHead
 from proxy.routing.plan import Plan
+from proxy.routing.request_head import RequestHead
 from proxy.tokens.token import AccessToken
-from proxy.upstream.head import AnswerHead
+from proxy.upstream.response_head import AnswerHead
 
 REDACTED: Final = b"***"
 _END: Final = b"\r\n"

@@ -7,11 +7,11 @@ from proxy.errors import BadRequest, HeadersTooLarge, ProxyError, TargetTooLong
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.headers import CLOSES, STAYS_OPEN, added_headers, relayed_head
-from proxy.forwarding.migrated import keep_side
+from proxy.forwarding.migration import pin_retry
 from proxy.forwarding.problem import error_status, problem_document, problem_headers, relay_status
 from proxy.forwarding.send import Send, cut_off
 from proxy.settings.methods import SAFE_METHODS
-from proxy.upstream.answer import Answer
+from proxy.upstream.response import Answer
 
 # The answer of a request whose caller has left is read up to here, so that the record tells how it ended.
 _UNHEARD_BYTES: Final = 1048576
@@ -39,7 +39,7 @@ def relay(send: Send, answer: Answer) -> Awaitable[None] | None:
 async def _relay(send: Send, answer: Answer) -> None:
     side, exchange = send.side, send.exchange
     if answer.status >= 500:
-        await keep_side(send.gateway, exchange)
+        await pin_retry(send.gateway, exchange)
     if side.left:
         exchange.caller_left = True
         await answer.drain(_UNHEARD_BYTES)
@@ -65,7 +65,7 @@ async def _relay(send: Send, answer: Answer) -> None:
                 cut = error
         if cut is not None:
             exchange.code, exchange.cause = cut.code, cut.cause
-            await keep_side(send.gateway, exchange)
+            await pin_retry(send.gateway, exchange)
             side.abort()
         elif exchange.caller_left:
             await answer.drain(0 if send.attempt.refused else _UNHEARD_BYTES)

@@ -4,12 +4,12 @@ import re
 from typing import Final
 
 from proxy.errors import ProxyError, Sent
-from proxy.forwarding.migrated import may_fall_back
+from proxy.forwarding.migration import may_fall_back
 from proxy.forwarding.send import Send, wait_for_token
 from proxy.routing.plan import Plan
-from proxy.settings.snapshot import RemintValues
+from proxy.settings.worker_values import RemintValues
 from proxy.tokens.token import AccessToken
-from proxy.upstream.answer import Answer
+from proxy.upstream.response import Answer
 
 # RFC 6750 3.1; a description may say anything.
 _INSUFFICIENT_SCOPE: Final = re.compile(rb'(?:^|[\s,])error\s*=\s*"?insufficient_scope"?(?:$|[\s,])', re.IGNORECASE)
@@ -35,7 +35,7 @@ async def after_refusal(first: Send, answer: Answer) -> tuple[Send, Answer]:
     The answer is kept until token, connection and intent of the second send stand; if one of them can't be had, the
     bank's own answer is the caller's. Raises only what happens once the second send has begun.
     """
-    exchange, route, board = first.exchange, first.plan.route, first.gateway.board
+    exchange, route, board = first.exchange, first.plan.route, first.gateway.tokens
     first.attempt.refused = True
     if first.payload.held is None:
         board.refuse(first.token, route.name)
@@ -74,7 +74,7 @@ def _judge(second: Send, *, fell_back: bool) -> None:
 
     That one is refused for the first time, and replaced for the next request.
     """
-    board, route, refused = second.gateway.board, second.plan.route.name, second.attempt.refused
+    board, route, refused = second.gateway.tokens, second.plan.route.name, second.attempt.refused
     if not fell_back:
         board.replayed(second.token.key, route, refused_again=refused)
         if refused and second.plan.fallback is not None:
@@ -96,14 +96,14 @@ async def _another_token(refused: Send) -> tuple[Plan, AccessToken | None]:
     if plan.fallback is None:
         began = gateway.monotonic()
         until = exchange.began + gateway.exchange_timeout
-        token = await gateway.board.replace(refused.token, plan.route.name, until=until)
+        token = await gateway.tokens.replace(refused.token, plan.route.name, until=until)
         exchange.waited += gateway.monotonic() - began
         return plan, token
-    newer = gateway.board.newer(refused.token)
-    if newer is not None and gateway.board.proven(plan.token_key, plan.route.name, exchange.caller):
+    newer = gateway.tokens.newer(refused.token)
+    if newer is not None and gateway.tokens.proven(plan.token_key, plan.route.name, exchange.caller):
         return plan, newer
     if newer is None:
-        gateway.board.refuse_behind(refused.token, plan.route.name)
+        gateway.tokens.refuse_behind(refused.token, plan.route.name)
     if not await may_fall_back(gateway, exchange, plan.fallback):
         return plan, None
     try:

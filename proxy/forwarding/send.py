@@ -4,20 +4,20 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Final
 
-from proxy.account import Attempt
 from proxy.errors import InternalError, ProxyError, Sent, SideUnknown, TokenUnavailable, UpstreamReset
 from proxy.forwarding.body import Payload
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.gateway import Gateway
 from proxy.forwarding.headers import outbound_head
-from proxy.forwarding.migrated import hold_side, may_fall_back
-from proxy.routing.head import RequestHead
+from proxy.forwarding.migration import may_fall_back, pin_retry_now
+from proxy.request_summary import Attempt
 from proxy.routing.plan import Plan
+from proxy.routing.request_head import RequestHead
 from proxy.settings.methods import SAFE_METHODS
 from proxy.tokens.token import AccessToken
-from proxy.upstream.answer import Answer
 from proxy.upstream.connection import Connection
+from proxy.upstream.response import Answer
 from proxy.upstream.upload import PIECE_BYTES
 
 # An enum's member costs a call each time it is looked up in its class.
@@ -160,7 +160,7 @@ class Send:
         return answer
 
     def _check(self, now: float) -> None:
-        """Look once more, right before the bytes are written at monotonic *now*: the last lock on every token."""
+        """Check, right before the first byte at monotonic *now*, that the token fits and the caller is still there."""
         if self.plan.origin not in self.token.origins:
             raise InternalError("The token does not belong to this upstream.", cause=f"token for {self.token.key!r}")
         if now >= self.token.expires:
@@ -173,7 +173,7 @@ class Send:
     def _hold_side(self) -> None:
         """Pin retries at once: a caller that gave up may try again long before the bank has answered."""
         if not self.attempt.refused:
-            hold_side(self.gateway, self.exchange)
+            pin_retry_now(self.gateway, self.exchange)
 
     async def again(self, plan: Plan, token: AccessToken) -> "Send":
         """Return a second send of the same request by *plan* with *token*, made ready; raises as `prepare`."""
@@ -208,7 +208,7 @@ async def token_for(gateway: Gateway, exchange: Exchange, plan: Plan) -> tuple[P
     if plan.fallback is not None:
         # A mint that is under way speaks not against modern: often it replaces a token that one caller was refused. It
         # may be over when the fallback is agreed on.
-        awaited = gateway.board.is_awaited(plan.token_key)
+        awaited = gateway.tokens.is_awaited(plan.token_key)
         if not await may_fall_back(gateway, exchange, plan.fallback):
             raise SideUnknown(
                 "There is no modern token, and another try of this request may be on that side; nothing was sent.",
@@ -225,6 +225,6 @@ async def wait_for_token(gateway: Gateway, exchange: Exchange, plan: Plan) -> Ac
     """Return the token for *plan* once it is there; raises TokenRefused or TokenUnavailable."""
     began = gateway.monotonic()
     try:
-        return await gateway.board.wait(plan.token_key, until=exchange.began + gateway.exchange_timeout)
+        return await gateway.tokens.wait(plan.token_key, until=exchange.began + gateway.exchange_timeout)
     finally:
         exchange.waited += gateway.monotonic() - began

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from proxy.credentials.keys import KeyUnusable, load_certificate
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 from proxy.telemetry.status import CertificateStatus
 
 

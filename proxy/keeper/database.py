@@ -7,7 +7,7 @@ from proxy.records.query import Archive
 from proxy.records.sinks.sink import Sink
 from proxy.records.sinks.sqlite import SqliteSink
 from proxy.settings.database import PostgresDatabase, database_of
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 
 
 def database_sinks(settings: Settings) -> list[Sink]:

@@ -9,16 +9,16 @@ from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
 from proxy.events import Observer
 from proxy.keeper.migrations import Migrations
-from proxy.keeper.mints import Mints
 from proxy.keeper.sockets import Sockets
+from proxy.keeper.token_manager import TokenManager
 from proxy.keeper.worker_process import WorkerProcess
 from proxy.keeper.workers import Workers
+from proxy.migration.outcome import ExchangeOutcome, outcomes_of
 from proxy.migration.pin import RetryPin
 from proxy.migration.pin_rows import pins_of
-from proxy.migration.row import MigratedRow, rows_of
 from proxy.routing.compile import route_table
-from proxy.settings.sections import Settings
-from proxy.settings.snapshot import Snapshot
+from proxy.settings.model import Settings
+from proxy.settings.worker_values import Snapshot
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import WorkerState
 
@@ -43,7 +43,7 @@ class Generation:
         say: Callable[[str], None],
         ended: Callable[[str], Awaitable[None]],
         migrations: Migrations,
-        migrated: Callable[[list[MigratedRow]], None],
+        migrated: Callable[[list[ExchangeOutcome]], None],
         serial: Iterator[int],
     ) -> None:
         self.settings = settings
@@ -53,7 +53,7 @@ class Generation:
         self._metrics = metrics
         self._say = say
         self._asks: set[asyncio.Task[None]] = set()
-        self.mints = Mints(
+        self.mints = TokenManager(
             route_table(snapshot),
             credentials,
             clock=clock,
@@ -105,7 +105,7 @@ class Generation:
                 self._metrics.add(message["delta"])
                 worker.take(message)
             case "migrated":
-                self._migrated(rows_of(message["rows"]))
+                self._migrated(outcomes_of(message["rows"]))
             case "pin":
                 [(digest, pin)] = pins_of([message["row"]]).items()
                 self._ask(self._keep_pin(worker, message["ask"], digest, pin), name="retry pin")

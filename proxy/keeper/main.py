@@ -17,29 +17,29 @@ from proxy.events import Event, WorkerEnded, fan_out
 from proxy.hot_path import built
 from proxy.keeper.admin import Action, AdminApp, Refused
 from proxy.keeper.admin_server import AdminServer, server_tls
+from proxy.keeper.audit_log import AuditLog
 from proxy.keeper.certificates import certificates_in_use
 from proxy.keeper.exit_timer import CLOSING_SECONDS, ExitTimer
-from proxy.keeper.facade import assertion_keys, make_signing_key
+from proxy.keeper.facade_keys import assertion_keys, make_signing_key
 from proxy.keeper.generation import Generation
 from proxy.keeper.generations import KILL_AFTER_SECONDS, Generations
-from proxy.keeper.guard import MigrationGuard
+from proxy.keeper.guard_task import MigrationGuard
 from proxy.keeper.masking import mask_alike
 from proxy.keeper.migration_actions import migration_actions
 from proxy.keeper.migrations import ConfigurationObjected, Migrations
-from proxy.keeper.notary import Notary
 from proxy.keeper.reload import Reloader
+from proxy.keeper.replication import share_of
 from proxy.keeper.rotation import Prover, Rotation
-from proxy.keeper.share import share_of
 from proxy.keeper.sinks import sinks_of
 from proxy.keeper.sockets import Sockets
-from proxy.migration.row import MigratedRow
+from proxy.migration.outcome import ExchangeOutcome
 from proxy.records.chain_id import chain_id
 from proxy.records.record import RecordContext
 from proxy.records.shipper import Shipper
 from proxy.records.sinks.stdout import Render
-from proxy.settings.address import listen_address
+from proxy.settings.addresses import listen_address
 from proxy.settings.load import Loaded
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 from proxy.settings.values import masked, snapshot_of
 from proxy.telemetry.log import EventLog
 from proxy.telemetry.metrics import Metrics
@@ -92,7 +92,7 @@ class Keeper:
             chain=self._chain,
         )
         mask_alike(settings, entropy=entropy)
-        self._notary = Notary(
+        self._notary = AuditLog(
             Path(snapshot.data_directory),
             context=context,
             version=version("payproxy"),
@@ -302,7 +302,7 @@ class Keeper:
                     self._unread_journals.discard(worker)
                     self._migrations.answers.recovered(worker)
 
-    def _migrated(self, rows: list[MigratedRow]) -> None:
+    def _migrated(self, rows: list[ExchangeOutcome]) -> None:
         self._guard.migrated(rows)
         for row in rows:
             self._metrics.migrated(row.migration, row.side.value, row.outcome)

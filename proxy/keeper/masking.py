@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from proxy.entropy import Entropy
-from proxy.keeper.share import ShareUnusable
-from proxy.migration.stores.seal import read_key
+from proxy.keeper.replication import StateUnusableHere
+from proxy.migration.stores.encryption import read_key
 from proxy.records.masking_key import share_masking_key
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 
 
 def mask_alike(settings: Settings, *, entropy: Entropy) -> None:
@@ -15,5 +15,5 @@ def mask_alike(settings: Settings, *, entropy: Entropy) -> None:
     try:
         secrets = [read_key(Path(file)) for file in section.encryption_key_files] if section.shared else []
     except OSError as error:
-        raise ShareUnusable(f"state.encryption_key_files: {error.filename}: {error.strerror}") from None
+        raise StateUnusableHere(f"state.encryption_key_files: {error.filename}: {error.strerror}") from None
     share_masking_key(Path(settings.data_directory), secrets, environment=settings.environment, entropy=entropy)

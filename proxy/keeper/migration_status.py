@@ -1,7 +1,7 @@
 """A migration as people may see it."""
 
 from proxy.migration.state import State
-from proxy.settings.snapshot import MigrationValues, SideValues
+from proxy.settings.worker_values import MigrationValues, SideValues
 from proxy.telemetry.status import MigrationStatus, TokenStatus
 
 

@@ -7,12 +7,12 @@ from typing import Any
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.rule_reach import taken_away
 from proxy.keeper.weights import Weights
-from proxy.migration.board import policy_told
 from proxy.migration.former import FormerSetting
 from proxy.migration.removal import Table, modern_stays, objection, pins_in_words
+from proxy.migration.side_cache import policy_told
 from proxy.migration.state import FULL, Rule
 from proxy.routing.compile import policy_of
-from proxy.settings.snapshot import MigrationValues, Snapshot
+from proxy.settings.worker_values import MigrationValues, Snapshot
 
 # Later than any time, in epoch seconds.
 _EVER = 1e11

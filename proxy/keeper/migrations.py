@@ -11,8 +11,8 @@ from proxy.clock import Clock
 from proxy.errors import LogUnavailable
 from proxy.keeper.migration_status import status_of
 from proxy.keeper.migration_tables import MigrationTables, policies_of, sides_of
+from proxy.keeper.replication import ReplicasUnreachable, Replication, SingleInstance
 from proxy.keeper.retry_pins import RetryPins
-from proxy.keeper.share import Alone, Share, ShareAway
 from proxy.keeper.side_changes import SETTLE_SECONDS, SideChanges
 from proxy.keeper.weights import Weights, told
 from proxy.keeper.worker_answers import Broadcast, WorkerAnswers
@@ -21,7 +21,7 @@ from proxy.migration.state import FULL, Phase, Rule, State
 from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import PinFile
 from proxy.records.keeper_records import Operation
-from proxy.settings.snapshot import MigrationValues, RouteValues, Snapshot
+from proxy.settings.worker_values import MigrationValues, RouteValues, Snapshot
 from proxy.telemetry.status import MigrationStatus, TokenStatus
 
 _LOOK_SECONDS = 1.0
@@ -62,7 +62,7 @@ class Migrations:
             changed=self._changed,
             migration_of=lambda route: self._tables.migration_of(route),  # noqa: PLW0108 - they are made later
         )
-        self.share: Share = Alone()
+        self.share: Replication = SingleInstance()
         self.weights = Weights(FileStore(data_directory), clock=clock, changed=self._changed, say=say)
         self._tables = MigrationTables(weights=self.weights, pins=self.pins)
         self.changes = SideChanges(
@@ -279,7 +279,7 @@ class Migrations:
     async def _give_up_lost(self, name: str, before: State, after: State, *, proof: str) -> None:
         """Let the change to *after* not wait for replicas that went without leaving, and put on record which."""
         identity = self._of_its_table(name, after).identity
-        with contextlib.suppress(ShareAway):
+        with contextlib.suppress(ReplicasUnreachable):
             for replica in await self.share.give_up_lost(identity):
                 gone = f"goes on without replica {replica}, whatever it had in flight"
                 self._say(f"migrations: {after.who} {gone}: {after.reason}")
@@ -326,7 +326,7 @@ class Migrations:
     async def _raise(self, name: str, before: State, after: State) -> None:
         try:
             placed = await self.share.put(name, after, before=before)
-        except ShareAway as away:
+        except ReplicasUnreachable as away:
             raise MigrationRefused(
                 f"{name} stays at {before.weight}: a weight can't grow while other replicas can't be told ({away})."
             ) from None

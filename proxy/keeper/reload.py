@@ -19,7 +19,7 @@ from proxy.keeper.rotation import Prover
 from proxy.routing.compile import route_table
 from proxy.settings.findings import Severity
 from proxy.settings.load import Loaded
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 from proxy.settings.values import snapshot_of
 
 # Of a configuration with many faults the first ones lead to the rest; `payproxy check` shows all.

@@ -8,9 +8,9 @@ from typing import Any
 from proxy.clock import Clock, timestamp
 from proxy.entropy import Entropy
 from proxy.keeper.replica_claims import ReplicaClaims
+from proxy.keeper.replication import ReplicasUnreachable
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.seen_entries import SeenEntries
-from proxy.keeper.share import ShareAway
 from proxy.keeper.weights import Weights
 from proxy.migration.pin import RetryPin, merge, merged
 from proxy.migration.pin_rows import Pins
@@ -121,7 +121,7 @@ class Replicas:
     async def put(self, name: str, state: State, *, before: State) -> bool:
         """Put *state* in place of *before*; False if something else stands there. Raises ShareAway."""
         if self._store is None:
-            raise ShareAway(self.problem)
+            raise ReplicasUnreachable(self.problem)
         try:
             for _ in range(_TRIES):
                 sealed, theirs = await self._store.states()
@@ -132,7 +132,7 @@ class Replicas:
                     return True
         except StoreAway as away:
             # What was sent may have arrived; then all replicas take it over, this one too.
-            raise ShareAway(
+            raise ReplicasUnreachable(
                 f"the Redis of [state]: {away}; `payproxy migration status` says what is in force"
             ) from None
         return False
@@ -153,11 +153,11 @@ class Replicas:
         while True:
             store = self._store
             if store is None:
-                raise ShareAway(self.problem)
+                raise ReplicasUnreachable(self.problem)
             try:
                 living, lost = await store.replicas()
             except StoreAway as away:
-                raise ShareAway(f"the Redis of [state]: {away}") from None
+                raise ReplicasUnreachable(f"the Redis of [state]: {away}") from None
             late = [
                 name
                 for name, beat in living.items()
@@ -173,7 +173,7 @@ class Replicas:
             if not late and not lost:
                 return True
             if lost or self._clock.monotonic() > end:
-                raise ShareAway(_missing(late, lost))
+                raise ReplicasUnreachable(_missing(late, lost))
             await self._clock.sleep(_LOOK_SECONDS)
 
     async def decide_by(self, *policies: Mapping[str, dict[str, Any]]) -> None:
@@ -211,14 +211,14 @@ class Replicas:
         The change to *state* goes on without those too that are found to be gone meanwhile; no other change does.
         """
         if self._store is None:
-            raise ShareAway(self.problem)
+            raise ReplicasUnreachable(self.problem)
         self._forced, self._forced_until = state, self._clock.monotonic() + _FORCED_SECONDS
         try:
             _, lost = await self._store.replicas()
             for name in lost:
                 await self._store.forget(name)
         except StoreAway as away:
-            raise ShareAway(f"the Redis of [state]: {away}") from None
+            raise ReplicasUnreachable(f"the Redis of [state]: {away}") from None
         return tuple(lost)
 
     async def share(self, pins: Mapping[str, RetryPin]) -> bool:

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from proxy.clock import Clock
 from proxy.credentials.credential import Credential, CredentialUnusable
-from proxy.credentials.key import TokenKey
+from proxy.credentials.token_key import TokenKey
 from proxy.entropy import Entropy
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import CredentialReplaced, Observer, ReplacementRefused
-from proxy.keeper.facade import signing_key_files
-from proxy.keeper.mints import Mints
+from proxy.keeper.facade_keys import signing_key_files
+from proxy.keeper.token_manager import TokenManager
 from proxy.keeper.watch import FileWatch
 from proxy.settings.credential import CredentialSection
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 from proxy.tokens.endpoint import TokenEndpoint
 from proxy.tokens.schedule import outage_delay, refusal_delay
 
@@ -59,7 +59,7 @@ class Rotation:
     def __init__(
         self,
         *,
-        mints: Callable[[], Mints],
+        mints: Callable[[], TokenManager],
         renew: Callable[[], Awaitable[None]],
         replaced: Callable[[], Awaitable[None]],
         lock: asyncio.Lock,

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import zip_longest
 
-from proxy.credentials.key import TokenKey
+from proxy.credentials.token_key import TokenKey
 from proxy.errors import ProxyError
 from proxy.migration.state import Rule
 from proxy.routing.table import Route, RouteSide, RouteTable

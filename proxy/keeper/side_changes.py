@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from proxy.clock import Clock
+from proxy.keeper.replication import ReplicasUnreachable, Replication
 from proxy.keeper.retry_pins import RetryPins
-from proxy.keeper.share import Share, ShareAway
 from proxy.keeper.weights import Weights
 from proxy.keeper.worker_answers import WorkerAnswers
 from proxy.migration.pin import merge
@@ -34,7 +34,7 @@ class SideChanges:
         pins: RetryPins,
         answers: WorkerAnswers,
         message: Callable[[], dict[str, Any]],
-        share: Callable[[], Share],
+        share: Callable[[], Replication],
         kill: Callable[[str], None],
         say: Callable[[str], None],
         clock: Clock,
@@ -114,7 +114,7 @@ class SideChanges:
             try:
                 if not await self._share().settled(states):
                     continue
-            except ShareAway as away:
+            except ReplicasUnreachable as away:
                 self.waiting_for = str(away)
                 self._done.set()
                 await self._clock.sleep(_AGAIN_SECONDS)

@@ -9,7 +9,7 @@ from proxy.keeper.database import database_sinks
 from proxy.records.sinks.file import FileSink
 from proxy.records.sinks.sink import Sink
 from proxy.records.sinks.stdout import Render, StdoutSink
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 
 
 def sinks_of(

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 from proxy.keeper.unix_socket import listened_on
-from proxy.settings.address import TcpAddress, UnixAddress
+from proxy.settings.addresses import TcpAddress, UnixAddress
 
 _BACKLOG = 1024
 _UNIX_MODE = 0o660

@@ -109,7 +109,7 @@ class Weights:
         return True
 
     async def meet(self, theirs: Mapping[str, State]) -> dict[str, State]:
-        """Take what all replicas share, and return what they are to be told."""
+        """Merge the states that all replicas share into ours; return those that are newer here."""
         async with self.lock:
             # What stands in a file that can't be read is not known to be older.
             agreed, to_tell = (dict(theirs), dict[str, State]()) if self.unread else reconciled(self._document, theirs)

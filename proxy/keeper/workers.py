@@ -9,7 +9,7 @@ from proxy.events import Observer, WorkerEnded, WorkerHangs, WorkerNotStarted, W
 from proxy.keeper.heartbeat import CHECK_SECONDS, DEAD_SECONDS, STARTED_SECONDS, UNREADY_SECONDS
 from proxy.keeper.sockets import Sockets
 from proxy.keeper.worker_process import WorkerProcess, next_message, start_worker
-from proxy.settings.snapshot import Snapshot, encode
+from proxy.settings.worker_values import Snapshot, encode
 from proxy.telemetry.status import WorkerState, WorkerStatus
 
 _RESTART_SECONDS = (0.1, 5.0)

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from proxy.migration.row import MigratedRow
+from proxy.migration.outcome import ExchangeOutcome
 from proxy.migration.side import Side
 
 WINDOW = 50
@@ -67,8 +67,8 @@ class Guard:
     def __init__(self, limits: Limits, *, now: float) -> None:
         self.limits = limits
         self._since = now
-        self._last: deque[MigratedRow] = deque(maxlen=WINDOW)
-        self._of_caller: dict[str, deque[MigratedRow]] = {}
+        self._last: deque[ExchangeOutcome] = deque(maxlen=WINDOW)
+        self._of_caller: dict[str, deque[ExchangeOutcome]] = {}
         self._failures: Counter[str] = Counter()
         self._refusals: dict[str, deque[float]] = {}
         self._mint = _Mint()
@@ -83,7 +83,7 @@ class Guard:
         if weight_changed:
             self._mint = _Mint(failing=self._mint.failing, code=self._mint.code)
 
-    def see(self, row: MigratedRow) -> bool:
+    def see(self, row: ExchangeOutcome) -> bool:
         """Take what came of a send; return whether that may be a reason to act."""
         if row.side is not Side.MODERN or row.outcome == "none" or row.finished <= self._since:
             return False
@@ -190,11 +190,11 @@ class _Measure:
 
     what: str
     allowed: float
-    counts: Callable[[MigratedRow], bool]
+    counts: Callable[[ExchangeOutcome], bool]
     before: Callable[[Past], float]
     shared: bool = field(default=False)
 
-    def decide(self, rows: Iterable[MigratedRow], *, callers: frozenset[str], pasts: Pasts) -> Decision | None:
+    def decide(self, rows: Iterable[ExchangeOutcome], *, callers: frozenset[str], pasts: Pasts) -> Decision | None:
         """Return what *rows* ask for: to hold whoever fails alone, else to go back."""
         rows = list(rows)
         failures = Counter(row.caller for row in rows if self.counts(row))
@@ -209,11 +209,11 @@ class _Measure:
         by = ", ".join(f"{_names([caller])} {times}" for caller, times in failures.most_common(_MOST_NAMES))
         return Rollback(f"{numbers}: {by}{', …' if len(failures) > _MOST_NAMES else ''}")
 
-    def _too_many(self, rows: list[MigratedRow], pasts: Pasts) -> bool:
+    def _too_many(self, rows: list[ExchangeOutcome], pasts: Pasts) -> bool:
         failed = sum(self.counts(row) for row in rows)
         return failed > self.allowed * len(rows) and failed > self._expected(rows, pasts)
 
-    def _expected(self, rows: list[MigratedRow], pasts: Pasts) -> float:
+    def _expected(self, rows: list[ExchangeOutcome], pasts: Pasts) -> float:
         """Return how many of *rows* would have failed on legacy.
 
         Counted for each exchange by its own caller: a large caller that fails often must not speak for a small one.
@@ -221,7 +221,7 @@ class _Measure:
         times = Counter(row.caller for row in rows)
         return sum(number * self.before(pasts.get(caller, _UNKNOWN)) for caller, number in times.items())
 
-    def _numbers(self, rows: list[MigratedRow], pasts: Pasts) -> str:
+    def _numbers(self, rows: list[ExchangeOutcome], pasts: Pasts) -> str:
         failed, number = sum(self.counts(row) for row in rows), len(rows)
         return (
             f"{failed} of the last {number} modern exchanges {self.what} ({failed / number:.1%}, allowed are "
@@ -229,12 +229,12 @@ class _Measure:
         )
 
 
-def _is_doubtful(row: MigratedRow) -> bool:
+def _is_doubtful(row: ExchangeOutcome) -> bool:
     # A refusal is one also where a newer token was taken.
     return row.refused or row.outcome != "ok"
 
 
-def _had_been_fine(row: MigratedRow, pasts: Pasts) -> bool:
+def _had_been_fine(row: ExchangeOutcome, pasts: Pasts) -> bool:
     fine_on = pasts.get(row.caller, _UNKNOWN).fine_on
     return row.route in fine_on if row.route else bool(fine_on)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from proxy.records.chain_id import chain_in
 from proxy.records.checkpoint_key import Checkpoint, vouches
-from proxy.records.flaw import Fault, Flaw, Severity
+from proxy.records.log_finding import Fault, Flaw, Severity
 
 _HASH = re.compile("[0-9a-f]{64}")
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from proxy.records.chain import GENESIS, Link
-from proxy.records.flaw import Fault, Place, Severity
-from proxy.records.tombstone import Tombstone, cover
+from proxy.records.log_finding import Fault, Place, Severity
+from proxy.records.pruned_range import PrunedRange, cover
 
 # Says that something is wrong: what, how bad, where, which record, in words.
 Tell = Callable[[Fault, Severity, Place, int, str], None]
@@ -41,8 +41,8 @@ class ChainCheck:
     """
 
     def __init__(self, tell: Tell) -> None:
-        self.tombstones: list[Tombstone] = []
-        self.refused: list[Tombstone] = []
+        self.tombstones: list[PrunedRange] = []
+        self.refused: list[PrunedRange] = []
         self.breaks = 0
         self.records = 0
         self.first = 0
@@ -82,7 +82,7 @@ class ChainCheck:
         """Return whether *link* goes on where this chain ends, as far as the hash of its end can be trusted."""
         return link.sequence == self.last + 1 and self._hash in {"", link.previous_hash}
 
-    def borders(self, stone: Tombstone) -> bool:
+    def borders(self, stone: PrunedRange) -> bool:
         """Return whether *stone* ends where something is missing, with the hash that the record behind it names."""
         gaps = self._gaps if self._late is None else [*self._gaps, self._late]
         return any((gap.last, gap.before) == (stone.last, stone.hash) for gap in gaps)
@@ -93,7 +93,7 @@ class ChainCheck:
             self._gaps[-1].before_start = True
 
     def spoiled(self, place: Place) -> None:
-        """Take something that can't be trusted in any part for the next record."""
+        """Count an unreadable line as the next record."""
         number = self.last + 1
         self._changed(number, place)
         self._keep(number, "")

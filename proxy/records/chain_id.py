@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from proxy.entropy import Entropy
-from proxy.records.own_file import make_once
+from proxy.records.generated_key import make_once
 
 ID_FILE = "chain.id"
 _ID = re.compile("[0-9a-f]{16}")

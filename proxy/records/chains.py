@@ -6,7 +6,7 @@ from proxy.records.chain import Link
 from proxy.records.chain_check import ChainCheck, Tell
 from proxy.records.checkpoint_key import Checkpoint
 from proxy.records.delivered import Delivered
-from proxy.records.flaw import Place
+from proxy.records.log_finding import Place
 from proxy.records.verdict import Instance
 
 

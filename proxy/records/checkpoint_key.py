@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from proxy.entropy import Entropy
 from proxy.private_file import FileUnusable, read_file
-from proxy.records.own_file import make_once, read_own_file
+from proxy.records.generated_key import make_once, read_own_file
 
 KEY_FILE = "checkpoint.key"
 

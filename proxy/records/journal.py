@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from proxy.account import Account, Attempt
 from proxy.clock import Clock
 from proxy.entropy import Entropy, uuid7
 from proxy.errors import LogUnavailable
+from proxy.records.journal_writer import LARGEST_SEGMENT, JournalWriter, Waiter
 from proxy.records.mask import Mask
 from proxy.records.masking_key import masking_key
 from proxy.records.record import RecordBuilder, RecordContext, lost_records
 from proxy.records.watchdog import MOST_QUEUED_BYTES, Watchdog
-from proxy.records.writer import LARGEST_SEGMENT, JournalWriter, Waiter
+from proxy.request_summary import Attempt, RequestSummary
 
 # Records are built on the loop, in batches that hold it up for some 0.3 ms. In the thread they would cost as much
 # plus the switches, and the loop would wait up to 5 ms to get the GIL back.
@@ -56,7 +56,7 @@ class Journal:
         self._clock = clock
         self._entropy = entropy
         self._builder: RecordBuilder | None = None
-        self._finished: list[Account] = []
+        self._finished: list[RequestSummary] = []
         self._flush_set = False
         self._intents: list[bytes] = []
         self._waiters: list[Waiter] = []
@@ -99,7 +99,7 @@ class Journal:
         """Return why intents can't be written, "" if they can."""
         return self._watchdog.trouble or self._writer.cause
 
-    def intend(self, exchange: Account, attempt: Attempt) -> Waiter | None:
+    def intend(self, exchange: RequestSummary, attempt: Attempt) -> Waiter | None:
         """Return what ends once it is on disk that *attempt* is about to be sent; not durable: None at once.
 
         Either raises LogUnavailable, and then it may not be sent.
@@ -107,8 +107,8 @@ class Journal:
         if self._writer.cause or self._watchdog.trouble or self._builder is None or self._loop is None:
             raise _unavailable(self.problem)
         if not self._intents:
-            # Behind everything that this turn of the loop still has to do, so that its intents wake the thread once.
-            # To wake it, and to share the GIL with it, costs as much as the rest of an intent.
+            # call_soon: all intents of this loop iteration go to the writer thread together. To wake the thread, and to
+            # share the GIL with it, costs as much as the rest of an intent.
             self._loop.call_soon(self._hand_over)
         self._intents.append(self._builder.intent(exchange, attempt))
         if not self._durable:
@@ -135,7 +135,7 @@ class Journal:
         self._writer.put((record, ()))
         self._watchdog.watch()
 
-    def finish(self, exchange: Account) -> None:
+    def finish(self, exchange: RequestSummary) -> None:
         """Take the finished *exchange* into the next batch of records; never waits."""
         finished = self._finished
         finished.append(exchange)

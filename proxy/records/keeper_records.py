@@ -6,10 +6,10 @@ from typing import Any
 from proxy.clock import Clock, timestamp
 from proxy.entropy import Entropy, uuid7
 from proxy.events import MintFailed, TokenMinted
-from proxy.records.line import line
+from proxy.records.json_line import line
 from proxy.records.mask import Mask
+from proxy.records.pruned_range import PrunedRange
 from proxy.records.record import LONGEST_TEXT, VERSION, RecordContext, cut
-from proxy.records.tombstone import Tombstone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Operation:
     what: str
     reason: str = ""
     values: tuple[tuple[str, str], ...] = ()
-    pruned: tuple[Tombstone, ...] = ()
+    pruned: tuple[PrunedRange, ...] = ()
     pruned_by: tuple[str, str] = ("", "")  # public key and signature, over `signed_bytes`
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from proxy.entropy import Entropy
 from proxy.private_file import FileUnusable
-from proxy.records.own_file import make_once, read_own_file
+from proxy.records.generated_key import make_once, read_own_file
 from proxy.records.segment import sync_directory
 
 KEY_FILE = "masking.key"

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from proxy.clock import Clock
+from proxy.records.journal_tail import JournalTail
 from proxy.records.segment import JOURNALS, segments
 from proxy.records.stream import Position, Progress, Stream
-from proxy.records.tail import JournalTail
 
 # A dead worker's journal is recognised by its lock even if nobody says so: after the keeper itself was killed.
 LIVENESS_SECONDS = 1.0
 
-# Takes members retry, side, upstream and time of each (records/unknown.py).
+# Takes members retry, side, upstream and time of each (records/unanswered.py).
 Uncertain = Callable[[list[dict[str, Any]]], None]
 
 

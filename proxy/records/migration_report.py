@@ -8,7 +8,7 @@ from proxy.clock import timestamp
 from proxy.migration.side import Side
 from proxy.records.sides import LEGACY_DAYS, SEEN_DAYS, on_side
 from proxy.records.tally import DAY_SECONDS, Tally
-from proxy.settings.snapshot import MigrationValues
+from proxy.settings.worker_values import MigrationValues
 
 _CHANGE = "migration "
 

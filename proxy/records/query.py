@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from proxy.records.mask import Mask
 from proxy.records.months import Month, id_floor
+from proxy.records.pruned_range import PrunedRange
 from proxy.records.record import LONGEST_TEXT, cut
 from proxy.records.tally import Tally
-from proxy.records.tombstone import Tombstone
 
 _AGO = re.compile(r"([0-9]{1,9})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -128,7 +128,7 @@ class Archive(Protocol):
     async def months(self) -> list[Month]:
         """Return the months that there are, the oldest first."""
 
-    async def stones(self, month: Month) -> tuple[int, list[Tombstone]]:
+    async def stones(self, month: Month) -> tuple[int, list[PrunedRange]]:
         """Return how many records there are of *month*, and which of each instance's chain."""
 
     async def prunes(self, month: Month) -> list[bytes]:

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.account import Account, Attempt, Chosen, word
 from proxy.clock import timestamp
-from proxy.records.line import line, quoted
+from proxy.records.json_line import line, quoted
 from proxy.records.mask import Mask
 from proxy.records.mask_rules import MOST_STEPS, Steps
+from proxy.request_summary import Attempt, Chosen, RequestSummary, word
 
 # The format of intents and records: raised when a field changes its meaning or goes away, not when one is added.
 VERSION: Final = 1
@@ -71,7 +71,7 @@ class RecordBuilder:
     def __repr__(self) -> str:
         return f"<RecordBuilder {self._context.instance} version {VERSION}>"
 
-    def intent(self, account: Account, attempt: Attempt) -> bytes:
+    def intent(self, account: RequestSummary, attempt: Attempt) -> bytes:
         """Return the line that says: this is about to be sent. All that is known by now, for if nothing follows."""
         previous = f',"previous":{self._send(account.attempts[attempt.number - 2])}' if attempt.number > 1 else ""
         text = (
@@ -81,7 +81,7 @@ class RecordBuilder:
         )
         return text.encode()
 
-    def exchange(self, account: Account) -> bytes:
+    def exchange(self, account: RequestSummary) -> bytes:
         """Return the record of a finished exchange as a line; times in milliseconds, sizes in bytes."""
         known = self._known(account)
         if account.cause:
@@ -115,10 +115,10 @@ class RecordBuilder:
             f'"wait_ms":{_milliseconds(attempt.wait_ms / 1000)}{side}}}'
         )
 
-    def _known(self, account: Account) -> str:
-        """Return the members that intent and record have alike: who asked whom for what, and why it went there.
+    def _known(self, account: RequestSummary) -> str:
+        """Return the fields common to intent and final record: caller, route, target, reason.
 
-        They are rendered once, unless something else was chosen after the intent.
+        They are rendered once, unless another side or token was chosen after the intent.
         """
         chosen = account.chosen
         if account.rendered_for is not chosen:
@@ -126,7 +126,7 @@ class RecordBuilder:
             account.rendered = self._render(account, chosen)
         return account.rendered
 
-    def _render(self, account: Account, chosen: Chosen) -> str:
+    def _render(self, account: RequestSummary, chosen: Chosen) -> str:
         served = bool(chosen.route)
         self._steps.left = MOST_STEPS if served else _STEPS_UNSERVED
         longest = LONGEST_TEXT if served else _LONGEST_UNSERVED
@@ -152,7 +152,7 @@ class RecordBuilder:
             f'"path":{path},"query_keys":{query_keys},{chosen.rendered},"index":{index}'
         )
 
-    def _end(self, account: Account) -> str:
+    def _end(self, account: RequestSummary) -> str:
         """Return the last members of a line and its end; `JournalTail` tells by them whether there is a `retry`."""
         if account.retry:
             return f'{self._digest},"retry":{quoted(account.retry)}}}\n'
@@ -199,7 +199,7 @@ class RecordBuilder:
                 break
         return quoted(names)
 
-    def _answer_index(self, account: Account) -> str:
+    def _answer_index(self, account: RequestSummary) -> str:
         """Return the member with the kept headers of the bank's answer; `sinks/row.py` knows where it stands."""
         # Steps of its own: what a caller sent must not have the bank's ids masked as one.
         self._steps.left = _STEPS_UNSERVED

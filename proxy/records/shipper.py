@@ -11,7 +11,7 @@ from typing import TypeVar
 from proxy.clock import Clock
 from proxy.events import Observer, SinkFailed, SinkRecovered, StreamFailed, StreamRecovered
 from proxy.records.checkpoint import Checkpoint
-from proxy.records.landmarks import Landmarks, NoLandmarks
+from proxy.records.checkpoints import Checkpoints, NoCheckpoints
 from proxy.records.merge import Merger, Uncertain
 from proxy.records.priority import give_way
 from proxy.records.segment import STREAM
@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 POLL_SECONDS = 0.2
 IDLE_POLL_SECONDS = 0.25
 FAILED_POLL_SECONDS = 1.0
-# A worker whose keeper is gone writes no intent with a retry key later than half of this after it (migration/board.py).
+# A worker whose keeper is gone writes no intent with a retry key later than half of this (migration/side_cache.py).
 ORPHAN_SECONDS = 1.0
 # Read, chained and written at once is what a processor's cache holds (tail.MOST_BYTES_AT_ONCE); so often before sinks
 # are told.
@@ -61,10 +61,10 @@ class Shipper:
         sinks: Sequence[Sink],
         clock: Clock,
         observe: Observer,
-        landmarks: Landmarks | None = None,
+        landmarks: Checkpoints | None = None,
         uncertain: Uncertain = lambda _: None,
     ) -> None:
-        self._landmarks = landmarks or NoLandmarks()
+        self._landmarks = landmarks or NoCheckpoints()
         self._outlets = [_Outlet(sink=sink) for sink in sinks]
         self._clock = clock
         self._observe = observe
@@ -203,7 +203,7 @@ class Shipper:
             complete = any(self._merger.pump() for _ in range(MOST_AT_ONCE))
             if now >= self._vouch_at:
                 self._vouch_at = now + LANDMARK_SECONDS
-                self._vouch()
+                self._sign_checkpoint()
         finally:
             self._stream.sync()
             if now >= self._checkpoint_at:
@@ -223,11 +223,11 @@ class Shipper:
 
     def _put_last(self) -> None:
         self._put(self._landmarks.stop())
-        self._vouch()
+        self._sign_checkpoint()
         self._stream.sync()
 
-    def _vouch(self) -> None:
-        """Sign the chain as it is, unless the last signature is its end."""
+    def _sign_checkpoint(self) -> None:
+        """Append a signed checkpoint if records were added since the last one."""
         end = self._stream.end.sequence
         if end > self._vouched:
             self._put(self._landmarks.checkpoint(end, self._stream.hash))

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from proxy.migration.side import Side
 from proxy.records.tally import Tally
-from proxy.settings.snapshot import MigrationValues
+from proxy.settings.worker_values import MigrationValues
 
 LEGACY_DAYS = 35
 SEEN_DAYS = 400

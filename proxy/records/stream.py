@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.records.chain import GENESIS, chained, link_of
-from proxy.records.line import line
+from proxy.records.json_line import line
 from proxy.records.segment import segment_path, segments, sync_directory
 
 NAME = "records"

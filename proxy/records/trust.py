@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from proxy.records.chain_check import Tell
 from proxy.records.checkpoint_key import fingerprint
-from proxy.records.flaw import Fault, Severity
+from proxy.records.log_finding import Fault, Severity
 from proxy.records.verdict import Instance
 
 

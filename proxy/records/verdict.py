@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxy.records.chain_check import ChainCheck
-from proxy.records.flaw import Flaw, Place, Severity
-from proxy.records.tombstone import Tombstone
+from proxy.records.log_finding import Flaw, Place, Severity
+from proxy.records.pruned_range import PrunedRange
 
 # Tombstones, each with the public keys that vouch for it.
-Stones = Mapping[Tombstone, frozenset[str]]
+Stones = Mapping[PrunedRange, frozenset[str]]
 
 
 class Outcome(StrEnum):
@@ -50,7 +50,7 @@ class Instance:
     own: bool = False
     trusted: bool = False
     # Tombstones that no checkpoint has followed yet, each with how often the chain was broken before it.
-    pending: dict[Tombstone, int] = field(default_factory=dict)
+    pending: dict[PrunedRange, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

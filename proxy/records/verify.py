@@ -10,8 +10,8 @@ from proxy.records.chain_id import chain_in
 from proxy.records.chains import Chains
 from proxy.records.checkpoint_key import Checkpoint, vouches
 from proxy.records.delivered import Delivered
-from proxy.records.flaw import Fault, Flaw, Place, Severity
-from proxy.records.tombstone import Tombstone, buried, cover, signer_of, tombstones_in
+from proxy.records.log_finding import Fault, Flaw, Place, Severity
+from proxy.records.pruned_range import PrunedRange, buried, cover, signer_of, tombstones_in
 from proxy.records.trust import Trust
 from proxy.records.verdict import Instance, Signed, Verdict
 
@@ -175,11 +175,11 @@ class Verifier:
                 self._vouch(stone, key)
         instance.pending.clear()
 
-    def _vouch(self, stone: Tombstone, key: str) -> None:
+    def _vouch(self, stone: PrunedRange, key: str) -> None:
         self._stones[stone] = self._stones.get(stone, frozenset()) | ({key} if key else set())
 
     @staticmethod
-    def _speaks_of(stone: Tombstone, instance: Instance) -> bool:
+    def _speaks_of(stone: PrunedRange, instance: Instance) -> bool:
         if stone.chain and instance.ids:
             return stone.chain in instance.ids or instance.check.borders(stone)
         return stone.instance in instance.names or instance.check.borders(stone)

@@ -1,9 +1,9 @@
 """From plain values to compiled rules: the one table that the data path, the keeper and `explain` share."""
 
-from proxy.credentials.key import TokenKey
+from proxy.credentials.token_key import TokenKey
 from proxy.migration.side import Policy, Side
 from proxy.routing.table import Route, RouteMigration, RouteSide, RouteTable
-from proxy.settings.snapshot import (
+from proxy.settings.worker_values import (
     CredentialValues,
     MigrationValues,
     RouteValues,

@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.account import Chosen
 from proxy.callers.caller import Caller
 from proxy.errors import BadRequest, CallerNotAllowed, NoRoute, ProxyError, SideUnknown
-from proxy.migration.board import SOON_OVER, MigrationBoard
 from proxy.migration.former import Keyed
 from proxy.migration.pin import retry_digest, retry_key
 from proxy.migration.side import Choice, Policy, Side, choose_side
-from proxy.routing.head import RequestHead
+from proxy.migration.side_cache import SOON_OVER, SideCache
+from proxy.request_summary import Chosen
 from proxy.routing.header import HeaderLine
+from proxy.routing.request_head import RequestHead
 from proxy.routing.table import Route, RouteMigration, RouteSide, RouteTable, remember
 from proxy.routing.target import Target
 from proxy.settings.methods import SAFE_METHODS
@@ -103,7 +103,7 @@ class _Ways:
 
 
 def plan(
-    head: RequestHead, caller: Caller, table: RouteTable, board: MigrationBoard, *, request_id: str, now: float
+    head: RequestHead, caller: Caller, table: RouteTable, board: SideCache, *, request_id: str, now: float
 ) -> Plan:
     """Return the plan for a request that is called *request_id* and came at *now*, in epoch seconds.
 
@@ -171,9 +171,7 @@ def _way(method: str, target: Target, route: Route, side: RouteSide) -> _Way:
     return _Way(side, outbound, start_of(method, outbound, side.host_header))
 
 
-def _of_side(
-    both: _Ways, head: RequestHead, caller: Caller, board: MigrationBoard, *, request_id: str, now: float
-) -> Plan:
+def _of_side(both: _Ways, head: RequestHead, caller: Caller, board: SideCache, *, request_id: str, now: float) -> Plan:
     policy = both.migration.policy
     header = _sticky_value(policy, head.passed)
     keyed: Keyed | None = None
@@ -211,7 +209,7 @@ def _of_side(
     return both.plan(choice.side, choice.why, fallback=fallback, keyed=keyed)
 
 
-def _earlier_side(both: _Ways, board: MigrationBoard, digest: str, now: float) -> Side | None:
+def _earlier_side(both: _Ways, board: SideCache, digest: str, now: float) -> Side | None:
     """Return where an earlier try of the request *digest* went, None if that is not known; raises SideUnknown."""
     earlier = board.earlier_try(digest, now)
     if earlier is None:
@@ -227,7 +225,7 @@ def _earlier_side(both: _Ways, board: MigrationBoard, digest: str, now: float) -
     return pinned
 
 
-def _check_side(board: MigrationBoard, policy: Policy, keyed: Keyed, side: Side, now: float, *, pinned: bool) -> None:
+def _check_side(board: SideCache, policy: Policy, keyed: Keyed, side: Side, now: float, *, pinned: bool) -> None:
     """Raise SideUnknown if an earlier try may have gone to another side than *side*; *pinned*: it is known."""
     doubt = board.claim_doubt(keyed.digest, now) if pinned else board.doubt(policy, keyed, side=side, now=now)
     if doubt:

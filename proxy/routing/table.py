@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from proxy.credentials.key import TokenKey
+from proxy.credentials.token_key import TokenKey
 from proxy.errors import MethodNotAllowed, NoRoute
 from proxy.migration.side import Policy
-from proxy.settings.snapshot import RemintValues
+from proxy.settings.worker_values import RemintValues
 
 # Callers choose paths, so what is remembered of them is bounded in number and length.
 _REMEMBERED: Final = 1024

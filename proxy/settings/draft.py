@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from proxy.settings.fields import NAME_PATTERN
 from proxy.settings.findings import Complaint, Key, nearest
-from proxy.settings.sections import RouteSection, Settings
+from proxy.settings.model import RouteSection, Settings
 from proxy.settings.shape import Kind, field_at, homes_of, kind_of, names_in
 from proxy.settings.sources import copied
 
@@ -106,7 +106,7 @@ class _Drafting:
         for fault in faults:
             key = _what_to_take_out(fault)
             if key == ("environment",):
-                # The one with the fewest rules: what is unknown about the environment shall not be held against it.
+                # Unknown environment: go on as mock, which has the fewest rules, to report no follow-up faults.
                 self._values["environment"] = "mock"
                 self._broken.add(key)
             elif key[0] == "routes" and len(key) == 2:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from proxy.settings.address import TcpAddress, listen_address
+from proxy.settings.addresses import TcpAddress, listen_address
 from proxy.settings.draft import Draft
 from proxy.settings.fields import segments
 from proxy.settings.findings import Complaint
-from proxy.settings.rules import covers
-from proxy.settings.sections import ServerSection
+from proxy.settings.model import ServerSection
+from proxy.settings.route_rules import covers
 
 _EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - what is no address of ours
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, Str
 from pydantic_core import PydanticCustomError
 
 from proxy.secret import Secret
-from proxy.settings.address import MAX_PORT, is_host, listen_address
+from proxy.settings.addresses import MAX_PORT, is_host, listen_address
 from proxy.settings.distinguished_name import canonical
 
 NAME_PATTERN = r"^[a-z][a-z0-9_-]*$"

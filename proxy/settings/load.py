@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from proxy.private_file import open_regular
-from proxy.settings import exposure, facade_rules, migration_rules, rules
+from proxy.settings import facade_rules, migration_rules, network_rules, route_rules
 from proxy.settings.database import DatabaseUrl
 from proxy.settings.draft import draft_of
 from proxy.settings.findings import Complaint, Finding, Key, Severity, in_order
-from proxy.settings.lines import key_lines
 from proxy.settings.masked_url import MaskedUrl
+from proxy.settings.model import Settings
 from proxy.settings.placeholder import has_placeholder
 from proxy.settings.places import Places, places
 from proxy.settings.salvage import salvaged
-from proxy.settings.sections import Settings
 from proxy.settings.sources import (
     FILE_NAME,
     SECRETS_DIRECTORY,
@@ -30,22 +29,23 @@ from proxy.settings.sources import (
     with_absolute_paths,
 )
 from proxy.settings.toml_bounds import MAX_FILE_BYTES, TomlUnusable, parse_toml
+from proxy.settings.toml_positions import key_lines
 from proxy.settings.values import masked
 
 # A file in which everything is wrong takes minutes to be told in full.
 _MOST_FINDINGS = 200
 _CHECKS = (
-    rules.references,
-    rules.rules,
-    rules.callers,
-    rules.credentials,
-    rules.database,
+    route_rules.references,
+    route_rules.rules,
+    route_rules.callers,
+    route_rules.credentials,
+    route_rules.database,
     migration_rules.migrations,
     facade_rules.facade,
     facade_rules.state,
-    exposure.listeners,
-    exposure.hosts,
-    exposure.pairs,
+    network_rules.listeners,
+    network_rules.hosts,
+    network_rules.pairs,
 )
 
 

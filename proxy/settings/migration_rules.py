@@ -6,9 +6,9 @@ from proxy.settings.draft import Draft
 from proxy.settings.findings import Complaint, Key, did_you_mean
 from proxy.settings.methods import SAFE_METHODS
 from proxy.settings.migration import MigrationSection, SideSection
+from proxy.settings.model import RouteSection
 from proxy.settings.placeholder import is_placeholder
-from proxy.settings.rules import unknown_names
-from proxy.settings.sections import RouteSection
+from proxy.settings.route_rules import unknown_names
 
 _Way = tuple[str, str, str, str]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proxy.settings.findings import Complaint, Finding, Key
-from proxy.settings.lines import line_of
 from proxy.settings.sources import leaves
+from proxy.settings.toml_positions import line_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from proxy.settings.credential import PRESETS
+from proxy.settings.model import Settings
 from proxy.settings.section import Section
-from proxy.settings.sections import Settings
 from proxy.settings.shape import Kind, kind_of, sections
 
 # They come from the environment or a secrets directory; in the file they are a finding.

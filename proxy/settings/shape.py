@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from proxy.secret import Secret
 from proxy.settings.fields import FilePath
 from proxy.settings.findings import Key
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?")

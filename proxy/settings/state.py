@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from proxy.secret import Secret
-from proxy.settings.address import is_host, is_loopback
+from proxy.settings.addresses import is_host, is_loopback
 from proxy.settings.fields import PathText, PathTexts
 from proxy.settings.masked_url import MaskedUrl
 from proxy.settings.section import Section

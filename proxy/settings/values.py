@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from proxy.settings.address import listen_address
+from proxy.settings.addresses import listen_address
 from proxy.settings.facade_rules import own_hosts
 from proxy.settings.fields import url_parts
 from proxy.settings.migration import SideSection
-from proxy.settings.sections import Settings
-from proxy.settings.snapshot import (
+from proxy.settings.model import Settings
+from proxy.settings.worker_values import (
     CallerValues,
     CredentialValues,
     FacadeValues,

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from proxy.account import Account, word
 from proxy.errors import Sent
+from proxy.request_summary import RequestSummary, word
 
 # Upper bounds in seconds. OpenTelemetry's advice for HTTP up to 10 s; above it the waits that mean something here: the
 # bank ends a card transaction after 70 s, we give up after 90 s, both sends together end after 200 s. They are lists,
@@ -62,7 +62,7 @@ class Counters:
         self._overhead: dict[str, Row] = {}
         self._replays: dict[tuple[str, str], Row] = {}
 
-    def finished(self, exchange: Account) -> None:
+    def finished(self, exchange: RequestSummary) -> None:
         """Count *exchange*: on the hot path, so plain dictionaries and lists, and nothing built but keys."""
         seconds = exchange.finished - exchange.began
         method = exchange.method
@@ -121,7 +121,7 @@ class Counters:
         row[_bucket(_DURATIONS, seconds)] += 1.0
         row[-1] += seconds
 
-    def _replay(self, exchange: Account) -> None:
+    def _replay(self, exchange: RequestSummary) -> None:
         outcome = replay_outcome(exchange)
         if outcome:
             row = self._replays.setdefault((exchange.attempts[0].chosen.credential, outcome), [0.0])
@@ -138,7 +138,7 @@ def _bucket(bounds: list[float], seconds: float) -> int:
     return index
 
 
-def replay_outcome(exchange: Account) -> str:
+def replay_outcome(exchange: RequestSummary) -> str:
     """Return what a refused token led to, "" if none was refused.
 
     Sent again: succeeded, refused (the other token too) or failed. Not sent again: body_not_held (too large),

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from proxy.errors import ProxyError, Sent
 from proxy.events import ClockSkewMeasured, Event, MintFailed, TokenMinted
-from proxy.migration.row import OUTCOMES
+from proxy.migration.outcome import OUTCOMES
 from proxy.migration.side import Side
 from proxy.telemetry.counters import DURATION_BOUNDS, OTHER, OVERHEAD_BOUNDS, REPLAY_OUTCOMES, Row, rows
 from proxy.telemetry.families import Key, counter, gauge, histogram

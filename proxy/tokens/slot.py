@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from proxy.clock import Clock
-from proxy.credentials.key import TokenKey
+from proxy.credentials.token_key import TokenKey
 from proxy.entropy import Entropy
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import MintFailed, Observer, TokenMinted
-from proxy.tokens.budget import Budget
+from proxy.tokens.rate_limit import RateLimit
 from proxy.tokens.response import Minted, MintRefused
 from proxy.tokens.schedule import lifespan, outage_delay, refusal_delay
 from proxy.tokens.token import AccessToken, Freshness
@@ -67,7 +67,7 @@ class Slot:
         self._minting = False
         self._timer: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
-        self._budgets: dict[str, Budget] = {}
+        self._budgets: dict[str, RateLimit] = {}
 
     def adopt(self, token: AccessToken) -> None:
         """Begin with *token*, which a slot for the same key and the same proof has minted; call it before `run`."""
@@ -223,9 +223,9 @@ class Slot:
     def _backing_off(self) -> bool:
         return self.failure is not None and not self._minting and self._due > self._clock.monotonic()
 
-    def _budget(self, route: str) -> Budget:
+    def _budget(self, route: str) -> RateLimit:
         if route not in self._budgets:
-            self._budgets[route] = Budget(now=self._clock.monotonic())
+            self._budgets[route] = RateLimit(now=self._clock.monotonic())
         return self._budgets[route]
 
     def __repr__(self) -> str:

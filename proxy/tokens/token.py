@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 from enum import Enum
 
-from proxy.credentials.key import TokenKey
+from proxy.credentials.token_key import TokenKey
 from proxy.secret import Secret
 
 

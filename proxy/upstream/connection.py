@@ -13,14 +13,14 @@ from proxy.errors import (
     UpstreamFault,
     UpstreamTimedOut,
 )
-from proxy.upstream.answer import Answer
-from proxy.upstream.faults import broken, given_up, unsent
-from proxy.upstream.parser import BODILESS, AnswerParser, whole_answer
-from proxy.upstream.reply import Reply
-from proxy.upstream.timer import NEVER, LazyTimer
+from proxy.upstream.errors import broken, given_up, unsent
+from proxy.upstream.inline_future import InlineFuture
+from proxy.upstream.notifier import Notifier
+from proxy.upstream.response import Answer
+from proxy.upstream.response_parser import BODILESS, AnswerParser, whole_answer
+from proxy.upstream.timer import NEVER, Timer
 from proxy.upstream.tls_transport import TlsTransport
 from proxy.upstream.upload import PIECE_BYTES, send_pieces, send_stream
-from proxy.upstream.waker import Waker
 
 WRITE_HIGH_BYTES: Final = 131072  # unsent bytes of a request at which its sender waits
 CALLER_FIRST_SECONDS: Final = 1.0
@@ -104,11 +104,11 @@ class Connection(asyncio.Protocol):
         self._home = home
         self._state = _TAKEN
         self._poll = select.poll()
-        self._timer = LazyTimer(self._expired, clock=clock)
+        self._timer = Timer(self._expired, clock=clock)
         self._loop = asyncio.get_running_loop()
-        self._reply: Reply[Answer] | None = None  # what `send` waits for
-        self._news = Waker()  # for the answer's body, and for uploads
-        self._room = Waker()  # to write
+        self._reply: InlineFuture[Answer] | None = None  # what `send` waits for
+        self._news = Notifier()  # for the answer's body, and for uploads
+        self._room = Notifier()  # to write
         self._deadline = NEVER
         self._idle_since = 0.0
         self._to_head = False
@@ -131,7 +131,7 @@ class Connection(asyncio.Protocol):
         """Tell whether this connection will carry no further byte."""
         return self._state is _CLOSED
 
-    def send_whole(self, message: bytes, *, to_head: bool, now: float, deadline: float) -> Reply[Answer]:
+    def send_whole(self, message: bytes, *, to_head: bool, now: float, deadline: float) -> InlineFuture[Answer]:
         """Hand over a whole small request at monotonic *now*; the future gives its answer as soon as its head is there.
 
         What `send` does without a coroutine, for requests that leave in one write; whoever gives up waiting calls
@@ -139,7 +139,7 @@ class Connection(asyncio.Protocol):
         """
         self._begin(to_head=to_head, now=now, deadline=deadline)
         self.sent = self._request_complete = True
-        reply = self._reply = Reply[Answer](self._loop)
+        reply = self._reply = InlineFuture[Answer](self._loop)
         self._transport.write(message)
         self._timer.set(min(now + self._response_timeout, deadline))
         return reply
@@ -170,7 +170,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._request_complete = await send_stream(self, head, body, chunked=chunked)
             if self._answer is None and self._state is _BUSY:
-                reply = self._reply = Reply[Answer](self._loop)
+                reply = self._reply = InlineFuture[Answer](self._loop)
                 self._timer.set(min(self._monotonic() + self._response_timeout, deadline))
                 return await reply
         except BaseException:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from proxy.clock import Clock
 from proxy.upstream.connection import Connection, Home
 from proxy.upstream.dial import Egress, dial
-from proxy.upstream.faults import HandshakeBroken, unreachable
+from proxy.upstream.errors import HandshakeBroken, unreachable
 from proxy.upstream.resolver import Address, Lookup, Resolver
 from proxy.upstream.tls import client_context
 from proxy.upstream.tls_transport import Shared, TlsTransport

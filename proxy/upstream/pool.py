@@ -7,7 +7,7 @@ from collections import deque
 from proxy.clock import Clock
 from proxy.errors import Overloaded
 from proxy.upstream.connection import Connection
-from proxy.upstream.faults import unsent
+from proxy.upstream.errors import unsent
 from proxy.upstream.opener import Opener, Upstream
 from proxy.upstream.resolver import Lookup, system_lookup
 

@@ -10,7 +10,7 @@ from proxy.clock import Clock
 NEVER: Final = math.inf
 
 
-class LazyTimer:
+class Timer:
     """Calls *expired* once *clock* has passed `expires` (monotonic seconds); moving `expires` to later costs nothing.
 
     A handle of the loop that fires too early looks again, so it is replaced only when it would fire too late: once in

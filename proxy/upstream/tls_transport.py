@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.upstream.outbox import Outbox
+from proxy.upstream.write_coalescer import WriteCoalescer
 
 # Of the socket at once; and as much as a TLS record carries (RFC 8446 5.1), so that one read takes one record.
 _READ_BYTES: Final = 131072
@@ -22,7 +22,7 @@ class Shared:
     """What connections of one loop share: the *outbox*, and what they read into, which each empties in one go."""
 
     def __init__(self) -> None:
-        self.outbox = Outbox()
+        self.outbox = WriteCoalescer()
         self.raw = memoryview(bytearray(_READ_BYTES))
         self.plain = memoryview(bytearray(_RECORD_BYTES))
 

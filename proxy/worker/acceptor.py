@@ -65,7 +65,7 @@ class Acceptor:
                 caller, _address = listener.accept()
             except (BlockingIOError, ConnectionError):
                 return
-            except OSError:  # no descriptor or no memory left, against all reckoning
+            except OSError:  # EMFILE, ENFILE, ENOBUFS or ENOMEM, which _room() should prevent
                 self._pause()
                 return
             task = self._loop.create_task(self._open(caller))

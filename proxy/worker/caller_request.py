@@ -5,9 +5,9 @@ from typing import Protocol
 
 from proxy.errors import BadRequest
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
-from proxy.routing.head import RawHead
-from proxy.worker.outgoing import Outgoing
-from proxy.worker.parser import Payload, WholeBody
+from proxy.routing.request_head import RawHead
+from proxy.worker.request_parser import Payload, WholeBody
+from proxy.worker.response_writer import Outgoing
 
 
 class ConnectionOfCaller(Protocol):

@@ -19,15 +19,15 @@ from aiohttp.web_protocol import RequestHandler
 
 from proxy.errors import BadRequest
 from proxy.routing.target import MAX_TARGET_BYTES
-from proxy.upstream.outbox import Outbox
-from proxy.upstream.reply import Drive, Reply
+from proxy.upstream.inline_future import InlineFuture, InlineRun
+from proxy.upstream.write_coalescer import WriteCoalescer
 from proxy.worker.caller_request import CallerRequest, Life
-from proxy.worker.grammar import HeadParser, refused
 from proxy.worker.lingering import Lingering
-from proxy.worker.outgoing import Outgoing
-from proxy.worker.parser import NO_BODY, RequestParser
-from proxy.worker.patience import PATIENCE, Deadline, Patience
-from proxy.worker.subject import subject_of
+from proxy.worker.peer_certificate import peer_subject
+from proxy.worker.request_head import HeadParser, refused
+from proxy.worker.request_parser import NO_BODY, RequestParser
+from proxy.worker.response_writer import Outgoing
+from proxy.worker.timeouts import CALLER_TIMEOUTS, CallerTimeouts, Deadline
 
 _READ_BUFFER = 65536
 _SILENT = logging.getLogger("proxy.worker.aiohttp")
@@ -51,7 +51,12 @@ class CallerServer(web.Server):
     """The factory of caller connections for every listening socket of a worker."""
 
     def __init__(
-        self, serve: Serve, *, max_header_bytes: int, max_body_bytes: int = 0, patience: Patience = PATIENCE
+        self,
+        serve: Serve,
+        *,
+        max_header_bytes: int,
+        max_body_bytes: int = 0,
+        patience: CallerTimeouts = CALLER_TIMEOUTS,
     ) -> None:
         super().__init__(
             _no_handler,
@@ -66,7 +71,7 @@ class CallerServer(web.Server):
         self.max_body = max_body_bytes
         self.heads = HeadParser()
         self.life = Life()
-        self.outbox = Outbox()
+        self.outbox = WriteCoalescer()
         self.crowd = 0  # connections; `connections` makes a list
         self.serving = 0  # requests until they are recorded, whether or not their callers are still there
         self.lingering = Lingering(patience.lingering)
@@ -128,7 +133,7 @@ class CallerConnection(RequestHandler):
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else "unix"
         certificate = transport.get_extra_info("peercert")
-        self.certificate_subject = subject_of(certificate) if certificate else ""
+        self.certificate_subject = peer_subject(certificate) if certificate else ""
         self._deadline.arm(self._server.patience.head, self._close_silently)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -164,7 +169,7 @@ class CallerConnection(RequestHandler):
         self._flush()
 
     async def start(self) -> None:
-        """Serve until the connection ends; requests are driven by `Drive`, this task only waits."""
+        """Serve until the connection ends; requests are driven by `InlineRun`, this task only waits."""
         over: asyncio.Future[None] = self._loop.create_future()
 
         def ended(error: BaseException | None) -> None:
@@ -173,7 +178,7 @@ class CallerConnection(RequestHandler):
             elif not over.done():
                 over.set_result(None)
 
-        drive = Drive(self._serve_in_order(), loop=self._loop, ended=ended)
+        drive = InlineRun(self._serve_in_order(), loop=self._loop, ended=ended)
         drive.resume()
         try:
             await over
@@ -188,7 +193,9 @@ class CallerConnection(RequestHandler):
             while not self._force_close:
                 if not self._messages:
                     self._awaiting_head = True
-                    waiter: Reply[None] = Reply(self._loop)  # to write Reply[None]() costs as much as to parse a head
+                    waiter: InlineFuture[None] = InlineFuture(
+                        self._loop
+                    )  # to write Reply[None]() costs as much as to parse a head
                     self._waiter = waiter  # type: ignore[assignment]
                     await waiter
                     self._waiter = None

@@ -15,18 +15,18 @@ from proxy.forwarding.forward import forward
 from proxy.forwarding.gateway import Gateway
 from proxy.memory_protection import protect_memory
 from proxy.records.journal import Journal
+from proxy.records.journal_writer import reserve_of
 from proxy.records.record import RecordContext
-from proxy.records.writer import reserve_of
-from proxy.settings.snapshot import Snapshot, decode
+from proxy.settings.worker_values import Snapshot, decode
 from proxy.telemetry.counters import Counters
 from proxy.worker.acceptor import Acceptor
-from proxy.worker.compose import caller_tls, gateway_of
-from proxy.worker.door import close_door
-from proxy.worker.ledger import WorkerLedger
+from proxy.worker.exchange_log import ExchangeLog
+from proxy.worker.gateway_factory import caller_tls, make_gateway
+from proxy.worker.graceful_close import close_gracefully
 from proxy.worker.link import Link
 from proxy.worker.listener import CallerServer, check_seam
-from proxy.worker.patience import PATIENCE
-from proxy.worker.shift import WorkerShift
+from proxy.worker.migration_reporter import MigrationReporter
+from proxy.worker.timeouts import CALLER_TIMEOUTS
 
 _COUNTERS_SECONDS = 1.0
 _QUIET = {"journal_problem": "", "full": False, "in_flight": 0, "connections": 0}  # the last word
@@ -47,7 +47,7 @@ class Worker:
         self._handed_over = False
         self._gateway: Gateway | None = None
         self.link = Link(hear=self._hear, lost=self._keeper_is_gone)
-        self._shift = WorkerShift(send=self.link.send)
+        self._reporter = MigrationReporter(send=self.link.send)
 
     async def run(self) -> bool:
         """Serve until told to drain, then end what is in flight; False if the disk kept some of it from the journal."""
@@ -57,18 +57,18 @@ class Worker:
         snapshot = decode(order["snapshot"].encode())
         counters = Counters(server_addresses={upstream.name: upstream.host for upstream in snapshot.upstreams})
         journal = _journal(snapshot, worker=order["worker"], workers=order["workers"], clock=self._clock)
-        ledger = WorkerLedger(
+        exchanges = ExchangeLog(
             snapshot.request_log, journal=journal, counters=counters, clock=self._clock, entropy=SystemEntropy()
         )
-        gateway = self._gateway = gateway_of(
-            snapshot, ledger=ledger, send=self.link.send, clock=self._clock, shift=self._shift
+        gateway = self._gateway = make_gateway(
+            snapshot, exchanges=exchanges, send=self.link.send, clock=self._clock, reporter=self._reporter
         )
         await journal.open()
         server = CallerServer(
             lambda side: forward(side, gateway),
             max_header_bytes=snapshot.server.max_header_bytes,
             max_body_bytes=snapshot.server.max_body_bytes,
-            patience=PATIENCE,
+            patience=CALLER_TIMEOUTS,
         )
         listeners = [socket.socket(fileno=descriptor) for descriptor in order["sockets"]]
         acceptor = Acceptor(server, listeners, tls=caller_tls(snapshot.server), reserve=_reserved_descriptors(snapshot))
@@ -87,14 +87,14 @@ class Worker:
             if self._handed_over:  # the door is another's now, who takes in whoever stands in the queue
                 acceptor.close()
             else:
-                await close_door([acceptor], listeners, clock=self._clock)
+                await close_gracefully([acceptor], listeners, clock=self._clock)
             await self._finish(server, acceptor, gateway, seconds=snapshot.server.exchange_timeout)
             # Until all is on disk, it is heard: one that is silent is killed.
             written = await journal.close()
             for pool in gateway.pools.values():
                 await pool.close()
             reporting.cancel()
-        self._shift.flush()
+        self._reporter.flush()
         self.link.send({"type": "counters", "delta": counters.delta()} | _QUIET)
         self.link.close()
         return written
@@ -132,36 +132,36 @@ class Worker:
             if not self._greeted.done():
                 self._greeted.set_result(True)
         elif kind == "pin_answer":
-            self._shift.hear(message)
+            self._reporter.hear(message)
         elif self._gateway is not None:
             self._heed(self._gateway, message)
 
     def _heed(self, gateway: Gateway, message: dict[str, Any]) -> None:
         kind = message["type"]
-        board, now = gateway.migrations, self._clock.now()
+        sides, now = gateway.migrations, self._clock.now()
         if kind in {"migrations", "pins"}:
-            board.hear(message, now)
+            sides.hear(message, now)
             if message["serial"]:
-                value = board.moving(now) if kind == "migrations" else None
+                value = sides.moving(now) if kind == "migrations" else None
                 self.link.send({"type": "taken", "serial": message["serial"], "value": value})
-            self._shift.changed()
+            self._reporter.changed()
         elif kind == "claim":
-            agreed = board.answer_claim(message["row"], now)
+            agreed = sides.answer_claim(message["row"], now)
             self.link.send({"type": "taken", "serial": message["serial"], "value": agreed})
         elif kind == "unclaim":
-            board.drop_claim(message["digest"])
-            self._shift.changed()
+            sides.drop_claim(message["digest"])
+            self._reporter.changed()
         else:
-            gateway.board.hear(message)
+            gateway.tokens.hear(message)
 
     def _keeper_is_gone(self) -> None:
         """End what is in flight and stop: without a keeper nobody renews tokens or ships the journal."""
         self._stop(0.0)
-        self._shift.abandon()
+        self._reporter.abandon()
         if not self._greeted.done():
             self._greeted.set_result(False)
         if self._gateway is not None:
-            self._gateway.board.abandon()
+            self._gateway.tokens.abandon()
             self._gateway.migrations.orphaned(self._clock.monotonic())
         if not self._order.done():
             self._order.set_result(None)

@@ -10,7 +10,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from proxy.callers.rsa_key import RsaKey
+from proxy.callers.rsa_verify import RsaKey
 
 CLIENT_ID = "CC-000000-A000000-000000-PROD"
 TOKEN_URL = "http://payproxy.corp:8080/adfs/oauth2/token"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.callers.caller import ANONYMOUS, Callers, Proofs, key_in_basic, parse_address
 from proxy.errors import CallerUnauthenticated
-from proxy.settings.snapshot import CallerValues
+from proxy.settings.worker_values import CallerValues
 
 
 def values(name: str, **changes: Any) -> CallerValues:

@@ -7,12 +7,12 @@ from urllib.parse import quote_plus, urlencode
 
 import pytest
 
+from proxy.callers.bearer import BearerTokens
 from proxy.callers.caller import Callers, Proofs
-from proxy.callers.caller_token import CallerTokens
 from proxy.callers.facade import _MOST_IDS, Facade, Granted, TokenRequest, TokenRequestRefused, _SeenIds
 from proxy.entropy import SystemEntropy
 from proxy.errors import CallerTokenInvalid, CallerUnauthenticated
-from proxy.settings.snapshot import CallerValues, FacadeValues
+from proxy.settings.worker_values import CallerValues, FacadeValues
 from tests.callers.clients import ASSERTION_TYPE, CLIENT_ID, TOKEN_URL, as_values, claims, private_key, signed
 from tests.callers.test_caller import proofs, values
 from tests.support.clock import ManualClock
@@ -57,7 +57,7 @@ class World:
             ),
             callers,
             callers=known,
-            tokens=CallerTokens((b"k" * 32,), lifetime=3600, clock=self.clock, entropy=SystemEntropy()),
+            tokens=BearerTokens((b"k" * 32,), lifetime=3600, clock=self.clock, entropy=SystemEntropy()),
             bank=frozenset({("idag2.jpmorganchase.com", 443), ("127.0.0.1", 8090)}),
             clock=self.clock,
         )

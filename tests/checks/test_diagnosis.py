@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from proxy.checks.diagnosis import Kind, Refusal, clock_off, diagnose
-from proxy.checks.suspects import Evidence
+from proxy.checks.likely_causes import Evidence
 from proxy.settings.credential import CredentialSection
 from proxy.settings.findings import Severity
 from tests.checks.support import NOW, Identity

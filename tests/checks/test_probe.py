@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy.checks.obstacle import Place, obstacle, passage
+from proxy.checks.connect_error import Place, obstacle, passage
 from proxy.checks.probe import Destination, Step, Way, probe
 from proxy.clock import SystemClock
 from proxy.settings.findings import Complaint

@@ -14,7 +14,7 @@ from proxy.cli.instance import DATA_DIRECTORY
 from proxy.cli.output import Failure
 from proxy.keeper.admin_server import server_tls
 from proxy.settings import sources
-from proxy.settings.address import TcpAddress, UnixAddress
+from proxy.settings.addresses import TcpAddress, UnixAddress
 from proxy.settings.load import load
 from tests.keeper.support import Keeper
 from tests.keeper.test_admin_server import write_certificate

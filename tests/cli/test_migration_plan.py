@@ -6,7 +6,7 @@ import pytest
 
 from proxy.cli.migration_plan import Step, steps_of
 from proxy.migration.side import point
-from proxy.settings.snapshot import MigrationValues
+from proxy.settings.worker_values import MigrationValues
 from tests.cli.migration_log import migrated, sent
 from tests.cli.support import run
 from tests.keeper.migrating import PAYMENTS

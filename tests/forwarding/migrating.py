@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from proxy.settings.snapshot import MigrationValues, SideValues, Snapshot
-from proxy.worker.patience import PATIENCE
+from proxy.settings.worker_values import MigrationValues, SideValues, Snapshot
+from proxy.worker.timeouts import CALLER_TIMEOUTS
 from tests.forwarding.support import bearer
 from tests.upstream.support import OK, Bank, Step, bank, eventually, says
 from tests.worker.support import Proxy, _running, token_of
@@ -116,7 +116,7 @@ async def moving(
     async with bank(*(legacy or (says(OK),))) as old, bank(*(modern or (says(OK),))) as new:
         ports = [1 if nowhere == "legacy" else old.port, 1 if nowhere == "modern" else new.port]
         those = values(directory, *ports, fallback=fallback, **changes)
-        async with _running(those, old, directory, PATIENCE) as it:
+        async with _running(those, old, directory, CALLER_TIMEOUTS) as it:
             moved = Moving(it=it, legacy=old, modern=new)
             moved.state(weight)
             for side in tokens:

@@ -7,7 +7,7 @@ from typing import Any
 
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
-from proxy.keeper.mints import _board_message
+from proxy.keeper.token_manager import _board_message
 from proxy.secret import Secret
 from proxy.tokens.response import Minted
 from proxy.tokens.slot import Slot
@@ -165,7 +165,7 @@ class Slots:
         return Minted(value=Secret(token_of(audience, self.mints[audience])), lifetime=300.0)
 
     def _publish(self, slot: Slot) -> None:
-        self._loop.call_soon(self._it.gateway.board.hear, _board_message(slot))
+        self._loop.call_soon(self._it.gateway.tokens.hear, _board_message(slot))
 
     def _hear(self, message: dict[str, Any]) -> None:
         self.heard.append(message)
@@ -176,7 +176,7 @@ class Slots:
         if message["type"] == "refused":
             outcome = await slot.replace(message["mint"], message["route"])
             self._loop.call_soon(
-                self._it.gateway.board.hear, {"type": "answer", "ask": message["ask"], "outcome": outcome}
+                self._it.gateway.tokens.hear, {"type": "answer", "ask": message["ask"], "outcome": outcome}
             )
         elif message["refused_again"]:
             slot.refused_fresh(message["route"])
@@ -191,10 +191,10 @@ class Slots:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Slots"]:
         """Mint, answer what the board asks, and end with the block."""
-        self._it.gateway.board._send = self._hear
+        self._it.gateway.tokens._send = self._hear
         for slot in self._slots.values():
             self._spawn(slot.run())
-        board = self._it.gateway.board
+        board = self._it.gateway.tokens
         try:
             await eventually(lambda: all(board.get(slot.key) for slot in self._slots.values()))
             yield self

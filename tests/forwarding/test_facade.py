@@ -11,10 +11,10 @@ from urllib.parse import urlencode
 
 import pytest
 
-from proxy.callers.caller_token import KEY_FILE, CallerTokens
+from proxy.callers.bearer import KEY_FILE, BearerTokens
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
-from proxy.settings.snapshot import FacadeValues
+from proxy.settings.worker_values import FacadeValues
 from tests.callers.clients import ASSERTION_TYPE, CLIENT_ID, as_values, claims, private_key, signed
 from tests.forwarding.support import bearer, exchanged, recorded
 from tests.records.support import journal_lines
@@ -236,7 +236,7 @@ async def test_a_stopping_instance_gives_no_tokens(tmp_path: Path) -> None:
 async def test_an_expired_token_is_the_one_401_of_ours(tmp_path: Path) -> None:
     """With invalid_token, so that the client mints anew; nothing is sent."""
     async with running(tmp_path) as it:
-        past = CallerTokens((KEY,), lifetime=60, clock=ManualClock(1_700_000_000.0), entropy=SystemEntropy())
+        past = BearerTokens((KEY,), lifetime=60, clock=ManualClock(1_700_000_000.0), entropy=SystemEntropy())
         for number, sent in enumerate((past.mint("erp").reveal(), (await token(it))[:-1]), start=2):
             header = f"Authorization: Bearer {sent}".encode()
             reply = await ask(it.port, request(b"POST", b"/open/pay", header, body=b"{}"))
@@ -267,7 +267,7 @@ async def test_without_a_facade_nothing_changes(tmp_path: Path) -> None:
     """Its paths are routes' or nobody's, and callers' bearers are ignored."""
     async with running(tmp_path, facade=None, callers=(CALLER,)) as it:
         assert (await ask(it.port, asking(form()))).problem["code"] == "no_route"
-        tokens = CallerTokens((KEY,), lifetime=60, clock=SystemClock(), entropy=SystemEntropy())
+        tokens = BearerTokens((KEY,), lifetime=60, clock=SystemClock(), entropy=SystemEntropy())
         header = f"Authorization: Bearer {tokens.mint('erp').reveal()}x".encode()
         assert (await ask(it.port, request(b"GET", b"/open/a", header))).status == 200
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.settings.snapshot import RemintValues
+from proxy.settings.worker_values import RemintValues
 from tests.forwarding.migrating import MODERN_PREFIX, Moving, moving, token
 from tests.forwarding.support import REFUSED, Judge, agrees, answer, bearer, intents, post, recorded, replays
 from tests.upstream.support import OK, Peer, Step, eventually, says, says_and_closes, says_and_resets, says_nothing

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.settings.snapshot import CallerValues
+from proxy.settings.worker_values import CallerValues
 from tests.worker.support import Proxy, proxy, token_of
 from tests.worker.values import CALLER, ROUTES, route
 from tests.worker.wire import ask, request

@@ -84,7 +84,7 @@ async def test_a_mint_that_returns_the_same_string_is_a_new_token(tmp_path: Path
     async with proxy(tmp_path, says(REFUSED), says(OK)) as it:
         it.keeper.mints[it.key("open")] = 1
         it.keeper.answer = "replaced"
-        board = it.gateway.board
+        board = it.gateway.tokens
         key = next(route.own.token_key for route in it.gateway.table.routes if route.name == "open")
 
         def same_string(_: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxy.settings.snapshot import RemintValues
+from proxy.settings.worker_values import RemintValues
 from tests.forwarding.support import (
     REFUSED,
     afterwards,

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from proxy.callers.caller_token import KEY_FILE
+from proxy.callers.bearer import KEY_FILE
 from proxy.credentials.keys import load_private_key, thumbprint
-from proxy.settings.snapshot import FacadeValues
+from proxy.settings.worker_values import FacadeValues
 from proxy.simulator.clients import ADFS_CLIENT_ID, MOCK_CLIENT_ID, RESOURCES
 from proxy.simulator.server import Bank
 from tests.callers.clients import as_values

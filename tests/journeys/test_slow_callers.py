@@ -23,7 +23,7 @@ CONNECTION_BYTES = 10_240
 SLACK_BYTES = 16_777_216  # buffers of what is being read, and what the allocator keeps
 STALLED_BYTES = 1_500_000
 HURRY = 0.05  # seconds that the median caller may wait beside a crowd, on cores shared with it
-HEAD_SECONDS = 10.0  # proxy/worker/patience.py
+HEAD_SECONDS = 10.0  # proxy/worker/timeouts.py
 
 
 class Slow:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from proxy.events import Event
-from proxy.keeper.guard import MigrationGuard
-from proxy.migration.row import MigratedRow
+from proxy.keeper.guard_task import MigrationGuard
+from proxy.migration.outcome import ExchangeOutcome
 from proxy.migration.side import Side
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 from proxy.settings.values import snapshot_of
 from proxy.telemetry.status import TokenState, TokenStatus
 from tests.keeper.migrating import BY, PAYMENTS, Migrating
@@ -67,7 +67,7 @@ class Guarding:
 
     def end(self, caller: str, outcome: str, times: int = 1, *, side: Side = Side.MODERN, status: int = 200) -> None:
         """Let exchanges of *caller* end now."""
-        row = MigratedRow(
+        row = ExchangeOutcome(
             migration="payments",
             side=side,
             caller=caller,

@@ -9,7 +9,7 @@ from proxy.clock import Clock, SystemClock
 from proxy.errors import LogUnavailable
 from proxy.keeper.migrations import Migrations
 from proxy.records.keeper_records import Operation
-from proxy.settings.snapshot import MigrationValues, RouteValues, SideValues, Snapshot
+from proxy.settings.worker_values import MigrationValues, RouteValues, SideValues, Snapshot
 from proxy.telemetry.status import TokenStatus
 from tests.worker.values import snapshot
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from proxy.keeper.admin import AdminApp
 from proxy.keeper.admin_server import AdminServer
-from proxy.settings.address import TcpAddress, UnixAddress
+from proxy.settings.addresses import TcpAddress, UnixAddress
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status
 from tests.telemetry.support import status

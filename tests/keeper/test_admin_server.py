@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from proxy.keeper.admin_server import ListenFailed, server_tls
-from proxy.keeper.claim import DataDirectoryInUse
-from proxy.settings.address import TcpAddress, UnixAddress
+from proxy.keeper.data_directory_lock import DataDirectoryInUse
+from proxy.settings.addresses import TcpAddress, UnixAddress
 from tests.keeper.support import Keeper, connection, get, names
 
 

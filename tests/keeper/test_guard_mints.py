@@ -9,8 +9,8 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.events import Event, MigrationRolledBack
-from proxy.keeper.guard import MigrationGuard
-from proxy.keeper.mints import Mints
+from proxy.keeper.guard_task import MigrationGuard
+from proxy.keeper.token_manager import TokenManager
 from proxy.routing.compile import route_table
 from proxy.settings.values import snapshot_of
 from proxy.simulator.server import Bank, simulator
@@ -24,11 +24,11 @@ from tests.upstream.support import eventually
 GONE = "http://127.0.0.1:1/token"
 
 
-def mints_of(folder: Path, bank: Bank, clock: ManualClock, *, modern: str, legacy: str) -> Mints:
+def mints_of(folder: Path, bank: Bank, clock: ManualClock, *, modern: str, legacy: str) -> TokenManager:
     """Return slots for both sides of the migration, with the token endpoints *modern* and *legacy*."""
     bank.world.register_secret_client("client", "canary-secret")
     snapshot = snapshot_of(settings_in(folder, config()), instance="host-1")
-    return Mints(
+    return TokenManager(
         route_table(snapshot),
         {"login": credential(modern, name="login"), "adfs": credential(legacy, name="adfs")},
         clock=clock,
@@ -39,7 +39,7 @@ def mints_of(folder: Path, bank: Bank, clock: ManualClock, *, modern: str, legac
     )
 
 
-def tried(mints: Mints) -> dict[str, TokenStatus]:
+def tried(mints: TokenManager) -> dict[str, TokenStatus]:
     """Return each credential's token."""
     return {one.credential: one for one in mints.statuses()}
 

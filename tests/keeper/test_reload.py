@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.keeper.reload import as_at_start
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 from tests.cli.serving import FLAVORS, Site, command, make_pair, serving, site
 from tests.keeper.support import Answer, connection, get
 from tests.keeper.test_rotation import metric, pids

@@ -18,8 +18,8 @@ from proxy.keeper.replicas import Replicas
 from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin
 from proxy.migration.pin_rows import Pins
 from proxy.migration.side import Side
+from proxy.migration.stores.encryption import Seal
 from proxy.migration.stores.redis import RedisStore
-from proxy.migration.stores.seal import Seal
 from proxy.secret import Secret
 from tests.keeper.migrating import BY, PAYMENTS, Migrating
 from tests.support.redis import RedisServer, redis_server, sentinel

@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from proxy.keeper.sockets import ListenFailed, Sockets, bound
-from proxy.settings.address import TcpAddress
+from proxy.settings.addresses import TcpAddress
 
 
 def _address(port: int = 0) -> TcpAddress:

@@ -5,7 +5,7 @@ import pytest
 
 from proxy.keeper.sockets import ListenFailed, Sockets
 from proxy.keeper.unix_socket import listened_on
-from proxy.settings.address import UnixAddress
+from proxy.settings.addresses import UnixAddress
 
 
 def test_only_a_living_process_listens(tmp_path: Path) -> None:

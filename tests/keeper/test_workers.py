@@ -14,7 +14,7 @@ from proxy.keeper.heartbeat import Heartbeat
 from proxy.keeper.sockets import Sockets
 from proxy.keeper.worker_process import WorkerProcess
 from proxy.keeper.workers import Hear, Workers
-from proxy.settings.address import TcpAddress
+from proxy.settings.addresses import TcpAddress
 from proxy.telemetry.status import WorkerState
 from tests.upstream.support import eventually
 from tests.worker.values import snapshot

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 
 from proxy.migration.guard import Decision, Guard, HoldCaller, Limits, Past, Rollback
-from proxy.migration.row import MigratedRow
+from proxy.migration.outcome import ExchangeOutcome
 from proxy.migration.side import Side
 
 LIMITS = Limits(failures=0.05, client_errors=0.05)
@@ -16,12 +16,12 @@ NOW = 1000.0
 
 def row(
     caller: str = "erp", outcome: str = "ok", *, at: float = NOW + 1, side: Side = Side.MODERN, route: str = "payments"
-) -> MigratedRow:
+) -> ExchangeOutcome:
     """Return what came of a send."""
-    return MigratedRow("payments", side, caller, True, outcome, 200, outcome == "refused", at, route)  # noqa: FBT003 - a row has no names
+    return ExchangeOutcome("payments", side, caller, True, outcome, 200, outcome == "refused", at, route)  # noqa: FBT003 - a row has no names
 
 
-def guard(*rows: MigratedRow, limits: Limits = LIMITS) -> Guard:
+def guard(*rows: ExchangeOutcome, limits: Limits = LIMITS) -> Guard:
     """Return a guard since NOW that has seen *rows*."""
     made = Guard(limits, now=NOW)
     for one in rows:
@@ -47,7 +47,7 @@ def reason(decision: Decision | None) -> str:
     return decision.reason
 
 
-def mixed(failing: dict[str, str], *, rounds: int = 5, callers: Iterable[str] = TWENTY) -> list[MigratedRow]:
+def mixed(failing: dict[str, str], *, rounds: int = 5, callers: Iterable[str] = TWENTY) -> list[ExchangeOutcome]:
     """Return exchanges of *callers* in turn, of which those *failing* always end as told."""
     return [row(caller, failing.get(caller, "ok")) for _ in range(rounds) for caller in sorted(callers)]
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.migration.guard import HoldCaller, Past
-from proxy.migration.row import OUTCOMES, MigratedRow
+from proxy.migration.outcome import OUTCOMES, ExchangeOutcome
 from proxy.migration.side import Side
 from tests.migration.test_guard import NOW, decided, guard, row
 
@@ -32,7 +32,7 @@ BAD = ("failed", "refused", "client_error", "forbidden")
 @settings(max_examples=200)
 @given(rows=st.lists(ROWS, max_size=120), pasts=PASTS, callers=CALLERS, weight=st.integers(-1, 0))
 def test_at_weight_0_there_is_nothing_to_do(
-    rows: list[MigratedRow], pasts: dict[str, Past], callers: frozenset[str], weight: int
+    rows: list[ExchangeOutcome], pasts: dict[str, Past], callers: frozenset[str], weight: int
 ) -> None:
     """Whatever came of exchanges and mints."""
     made = guard(*rows)
@@ -43,10 +43,10 @@ def test_at_weight_0_there_is_nothing_to_do(
 @settings(max_examples=200)
 @given(rows=st.lists(ROWS, max_size=120), pasts=PASTS, callers=CALLERS, now=st.floats(NOW, NOW + 500))
 def test_fewer_than_three_failures_do_nothing_by_ratio(
-    rows: list[MigratedRow], pasts: dict[str, Past], callers: frozenset[str], now: float
+    rows: list[ExchangeOutcome], pasts: dict[str, Past], callers: frozenset[str], now: float
 ) -> None:
     """Two refusals are the least there is to act on."""
-    kept: list[MigratedRow] = []
+    kept: list[ExchangeOutcome] = []
     for one in rows:
         counts = one.side is Side.MODERN and (one.refused or one.outcome in BAD)
         if not counts or (one.outcome != "refused" and sum(other.outcome in BAD for other in kept) < 2):
@@ -60,7 +60,7 @@ def test_fewer_than_three_failures_do_nothing_by_ratio(
 @settings(max_examples=200)
 @given(rows=st.lists(ROWS, max_size=120), pasts=PASTS, now=st.floats(NOW, NOW + 500))
 def test_one_callers_failures_alone_roll_nothing_back(
-    rows: list[MigratedRow], pasts: dict[str, Past], now: float
+    rows: list[ExchangeOutcome], pasts: dict[str, Past], now: float
 ) -> None:
     """The others being fine; and nobody else is held for them."""
     rows = [
@@ -79,7 +79,7 @@ def test_one_callers_failures_alone_roll_nothing_back(
     callers=CALLERS,
 )
 def test_more_failures_never_undo_a_decision(
-    rows: list[MigratedRow], worse: list[int], outcome: str, pasts: dict[str, Past], callers: frozenset[str]
+    rows: list[ExchangeOutcome], worse: list[int], outcome: str, pasts: dict[str, Past], callers: frozenset[str]
 ) -> None:
     """What had to be done has to be done if more exchanges that went well had failed."""
     before = decided(guard(*rows), callers=callers, pasts=pasts, now=NOW + 400)
@@ -94,7 +94,7 @@ def test_more_failures_never_undo_a_decision(
 @settings(max_examples=200)
 @given(rows=st.lists(ROWS, max_size=120), pasts=PASTS, callers=CALLERS, held=st.sampled_from(["a", "b", "c"]))
 def test_callers_that_are_held_do_not_count(
-    rows: list[MigratedRow], pasts: dict[str, Past], callers: frozenset[str], held: str
+    rows: list[ExchangeOutcome], pasts: dict[str, Past], callers: frozenset[str], held: str
 ) -> None:
     """As if none of theirs had come; and none is held twice."""
     decision = decided(guard(*rows), callers=callers - {held}, pasts=pasts, now=NOW + 400)
@@ -106,7 +106,7 @@ def test_callers_that_are_held_do_not_count(
 @settings(max_examples=200)
 @given(rows=st.lists(ROWS, max_size=120), pasts=PASTS, callers=CALLERS, changed=st.booleans())
 def test_the_same_evidence_serves_once(
-    rows: list[MigratedRow], pasts: dict[str, Past], callers: frozenset[str], *, changed: bool
+    rows: list[ExchangeOutcome], pasts: dict[str, Past], callers: frozenset[str], *, changed: bool
 ) -> None:
     """Neither what was seen before a change nor what ended before it and is told late counts afterwards."""
     made = guard(*rows)
@@ -120,7 +120,7 @@ def test_the_same_evidence_serves_once(
 @settings(max_examples=200)
 @given(rows=st.lists(ROWS, max_size=120), pasts=PASTS, callers=CALLERS, now=st.floats(NOW, NOW + 500))
 def test_what_legacy_and_the_proxy_did_is_no_evidence(
-    rows: list[MigratedRow], pasts: dict[str, Past], callers: frozenset[str], now: float
+    rows: list[ExchangeOutcome], pasts: dict[str, Past], callers: frozenset[str], now: float
 ) -> None:
     """With or without it, the same is decided."""
     without = [one for one in rows if one.side is Side.MODERN and one.outcome != "none"]

@@ -8,9 +8,9 @@ from proxy.records.chain import GENESIS, chained
 from proxy.records.checkpoint_key import CheckpointKey, checkpoint_key
 from proxy.records.keeper_records import KeeperRecords, Operation
 from proxy.records.mask import Mask
+from proxy.records.pruned_range import PrunedRange, signed_bytes
 from proxy.records.record import RecordBuilder, RecordContext
-from proxy.records.signed_landmarks import SignedLandmarks
-from proxy.records.tombstone import Tombstone, signed_bytes
+from proxy.records.signed_checkpoints import SignedCheckpoints
 from proxy.records.verdict import Verdict
 from proxy.records.verify import Verifier
 from tests.records.support import CONTEXT, an_exchange
@@ -33,7 +33,7 @@ class Writer:
         """Let what follows be written by a host called *instance*, under another configuration."""
         context = RecordContext(environment="mock", instance=instance, config_digest=config_digest, chain=self.chain)
         self._records = KeeperRecords(context, mask=MASK, clock=SystemClock(), entropy=SystemEntropy())
-        self.landmarks = SignedLandmarks(self._records, key=self.key, version="0.1", clock=SystemClock())
+        self.landmarks = SignedCheckpoints(self._records, key=self.key, version="0.1", clock=SystemClock())
         self._builder = RecordBuilder(context, MASK)
         return self
 
@@ -59,7 +59,7 @@ class Writer:
         self.put(self.landmarks.checkpoint(self.sequence, self.hash))
         return self
 
-    def operation(self, pruned: tuple[Tombstone, ...], *, signed: bool = False) -> "Writer":
+    def operation(self, pruned: tuple[PrunedRange, ...], *, signed: bool = False) -> "Writer":
         """Append the record of a prune, *signed* as the command does it."""
         by = (self.key.public, self.key.sign_bytes(signed_bytes(pruned))) if signed else ("", "")
         operation = Operation(who="root", proof="operating system", what="logs prune", pruned=pruned, pruned_by=by)

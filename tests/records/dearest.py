@@ -9,9 +9,9 @@ import time  # noqa: TID251 - CPU is measured
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from proxy.account import Chosen
 from proxy.records.mask import Mask
 from proxy.records.record import RecordBuilder, RecordContext
+from proxy.request_summary import Chosen
 from tests.records.support import an_exchange
 
 _PIECES = (

@@ -7,7 +7,7 @@ from typing import Any
 from proxy.clock import timestamp
 from proxy.entropy import SystemEntropy, uuid7
 from proxy.records.chain import GENESIS, chained
-from proxy.records.line import line
+from proxy.records.json_line import line
 from proxy.records.mask import Mask
 from proxy.records.record import RecordBuilder
 from tests.records.support import CONTEXT, NOW, an_exchange

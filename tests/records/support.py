@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from proxy.account import Account, Attempt, Chosen
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy, uuid7
 from proxy.errors import LogUnavailable, Sent
@@ -20,6 +19,7 @@ from proxy.records.journal import Journal
 from proxy.records.record import RecordContext
 from proxy.records.shipper import Shipper
 from proxy.records.sinks.sink import Sink, SinkUnavailable
+from proxy.request_summary import Attempt, Chosen, RequestSummary
 
 CONTEXT = RecordContext(environment="mock", instance="host-1", config_digest="0123456789abcdef")
 NOW = 1_800_000_000.123456
@@ -50,10 +50,10 @@ def an_attempt(number: int = 1, *, side: str = "modern", **changes: Any) -> Atte
     return attempt
 
 
-def an_exchange(*, sent: Sent = Sent.YES, **changes: Any) -> Account:
+def an_exchange(*, sent: Sent = Sent.YES, **changes: Any) -> RequestSummary:
     """Return one request after its end, with *changes*; members of its choice go there, *sent* to its only attempt."""
     choice = a_choice(**{name: changes.pop(name) for name in CHOICE if name in changes})
-    account = Account(
+    account = RequestSummary(
         changes.pop("id", None) or uuid7(SystemEntropy(), NOW),
         began=100.0,
         began_wall=NOW,
@@ -102,20 +102,20 @@ async def open_journal(directory: Path, **changes: Any) -> AsyncIterator[Journal
         await journal.close()
 
 
-async def intend(journal: Journal, exchange: Account) -> None:
+async def intend(journal: Journal, exchange: RequestSummary) -> None:
     """Return once the intent of *exchange* is taken, where it is durable: on disk."""
     waiter = journal.intend(exchange, exchange.attempts[0])
     if waiter is not None:
         await waiter
 
 
-async def complete(journal: Journal, exchange: Account) -> None:
+async def complete(journal: Journal, exchange: RequestSummary) -> None:
     """Let *exchange* be sent and end."""
     await intend(journal, exchange)
     journal.finish(exchange)
 
 
-async def intends(journal: Journal, exchange: Account | None = None) -> bool:
+async def intends(journal: Journal, exchange: RequestSummary | None = None) -> bool:
     """Return whether an intent of *exchange* is taken."""
     try:
         await intend(journal, exchange or an_exchange())

@@ -5,17 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from proxy.account import Account
 from proxy.clock import timestamp
 from proxy.entropy import SystemEntropy, Uuid7s
 from proxy.records.checkpoint_key import checkpoint_key
 from proxy.records.journal import Journal
 from proxy.records.keeper_records import KeeperRecords
 from proxy.records.shipper import LANDMARK_SECONDS, Shipper
-from proxy.records.signed_landmarks import SignedLandmarks
+from proxy.records.signed_checkpoints import SignedCheckpoints
+from proxy.request_summary import RequestSummary
 from tests.records.chains import MASK, told, verdict
 from tests.records.support import CONTEXT, SPOOL_BYTES, an_attempt, an_exchange, complete, intend
-from tests.records.test_signed_landmarks import KeptSink
+from tests.records.test_signed_checkpoints import KeptSink
 from tests.support.clock import ManualClock
 
 HOUR = 3600.0
@@ -101,7 +101,7 @@ class _Sink(KeptSink):
         return [record for record in self.records if record.get("event") == "checkpoint"]
 
 
-def _exchange(ids: Uuid7s, clock: ManualClock) -> Account:
+def _exchange(ids: Uuid7s, clock: ManualClock) -> RequestSummary:
     now = clock.now()
     return an_exchange(id=ids.next(now), began_wall=now, attempts=[an_attempt(started_wall=now)])
 
@@ -122,7 +122,7 @@ def _shipper(directory: Path, clock: ManualClock, sink: _Sink) -> Shipper:
     entropy = SystemEntropy()
     records = KeeperRecords(CONTEXT, mask=MASK, clock=clock, entropy=entropy)
     key = checkpoint_key(directory, entropy=entropy)
-    landmarks = SignedLandmarks(records, key=key, version="0.1", clock=clock)
+    landmarks = SignedCheckpoints(records, key=key, version="0.1", clock=clock)
     return Shipper(directory, sinks=[sink], clock=clock, observe=lambda _: None, landmarks=landmarks)
 
 

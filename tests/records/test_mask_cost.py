@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.account import Chosen
 from proxy.clock import SystemClock
 from proxy.records.journal import STEP_SECONDS
 from proxy.records.mask import Mask
 from proxy.records.mask_rules import MOST_STEPS, Steps
 from proxy.records.record import RecordBuilder
+from proxy.request_summary import Chosen
 from tests.records.dearest import Candidate, search
 from tests.records.support import CONTEXT, an_exchange, journal_lines, open_journal, until
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.account import Account
 from proxy.records.merge import Merger
 from proxy.records.stream import Position, Stream
+from proxy.request_summary import RequestSummary
 from tests.records.faults import SlowDisk
 from tests.records.support import an_exchange, complete, open_journal
 from tests.support.clock import ManualClock
@@ -28,7 +28,7 @@ class Reader:
 
 
 @pytest.fixture
-async def exchanges(tmp_path: Path) -> list[Account]:
+async def exchanges(tmp_path: Path) -> list[RequestSummary]:
     """Return exchanges that a worker, which has ended, left in its journal."""
     exchanges = [an_exchange() for _ in range(10)]
     async with open_journal(tmp_path) as journal:
@@ -38,7 +38,7 @@ async def exchanges(tmp_path: Path) -> list[Account]:
 
 
 def test_an_append_that_failed_is_made_up_for(
-    tmp_path: Path, exchanges: list[Account], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, exchanges: list[RequestSummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was read from the journals and did not get into the stream is read again."""
     reader = Reader(tmp_path)
@@ -55,7 +55,7 @@ def test_an_append_that_failed_is_made_up_for(
 
 
 def test_a_journal_stays_until_the_stream_is_on_disk(
-    tmp_path: Path, exchanges: list[Account], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, exchanges: list[RequestSummary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the stream can't be synced, the journal goes once every sink has its records."""
     reader = Reader(tmp_path)
@@ -76,7 +76,7 @@ def test_a_journal_stays_until_the_stream_is_on_disk(
     reader.stream.close()
 
 
-def test_a_new_merger_goes_on_where_the_last_one_was(tmp_path: Path, exchanges: list[Account]) -> None:
+def test_a_new_merger_goes_on_where_the_last_one_was(tmp_path: Path, exchanges: list[RequestSummary]) -> None:
     """Even if the journal is still there, its records don't come twice."""
     first = Reader(tmp_path)
     first.merger._may_remove = bool  # type: ignore[method-assign]

@@ -7,7 +7,7 @@ import pytest
 from proxy.records.migration_report import Change, Report, SideTotals, report_of
 from proxy.records.sides import LEGACY_DAYS, SEEN_DAYS
 from proxy.records.tally import DAY_SECONDS, Tally
-from proxy.settings.snapshot import MigrationValues, SideValues
+from proxy.settings.worker_values import MigrationValues, SideValues
 
 NOW = 1_800_000_000.0
 DAY = float(DAY_SECONDS)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.events import MintFailed
+from proxy.records.command_record import write_command_record
 from proxy.records.keeper_records import KeeperRecords, Operation
-from proxy.records.left_record import leave_record
 from proxy.records.mask_rules import IBAN_LENGTHS, luhn
 from proxy.records.sinks.file import FileSink
 from proxy.records.sinks.otlp import otlp_sinks
@@ -132,12 +132,12 @@ async def _through_every_sink(directory: Path, texts: list[str]) -> dict[str, st
                 number += 1
                 if place == "reason":
                     operation = Operation(who="root", proof="unix socket", what="POST /x", reason=text)
-                    leave_record(directory, records.operation(operation), entropy=entropy)
+                    write_command_record(directory, records.operation(operation), entropy=entropy)
                 elif place == "error":
                     failed = MintFailed(
                         credential="c", audience="a", code="token_refused", error=text, cause=text, retry_in=1.0
                     )
-                    leave_record(directory, records.mint_failed(failed), entropy=entropy)
+                    write_command_record(directory, records.mint_failed(failed), entropy=entropy)
                 else:
                     await complete(journal, an_exchange(**_planted(place, text)))
             await until(lambda: shipper._stream.end.sequence >= number and shipper.backlog_records == 0)

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import proxy.forwarding
-from proxy.account import Account
 from proxy.clock import timestamp
 from proxy.errors import ProxyError, Sent
-from proxy.records.line import EXCHANGE, EXCHANGE_ID, INTENT, INTENT_ID
+from proxy.records.json_line import EXCHANGE, EXCHANGE_ID, INTENT, INTENT_ID
 from proxy.records.mask import Mask
 from proxy.records.record import LONGEST_TEXT, RecordBuilder, cut
-from proxy.records.unknown import unknown_exchange
+from proxy.records.unanswered import unanswered_exchange
+from proxy.request_summary import RequestSummary
 from tests.records.support import CONTEXT, NOW, an_attempt, an_exchange
 
 BUILDER = RecordBuilder(CONTEXT, Mask(bytes(32)))
@@ -61,7 +61,7 @@ FIELDS = [
 CARD = "4111111111111111"
 
 
-def record_of(exchange: Account) -> dict[str, Any]:
+def record_of(exchange: RequestSummary) -> dict[str, Any]:
     """Return the record of *exchange*, parsed."""
     record: dict[str, Any] = json.loads(BUILDER.exchange(exchange))
     return record
@@ -181,7 +181,7 @@ def test_kind_and_id_can_be_cut_out_of_a_line() -> None:
         an_exchange(answer_index=(("request-id", CARD),)),
     ],
 )
-def test_strings_from_outside_are_masked(exchange: Account) -> None:
+def test_strings_from_outside_are_masked(exchange: RequestSummary) -> None:
     """Path, names of query parameters, causes and index values hide a card number, in intents too."""
     for line in (BUILDER.exchange(exchange), BUILDER.intent(exchange, exchange.attempts[0])):
         assert CARD.encode() not in line
@@ -217,7 +217,7 @@ def test_an_exchange_without_an_end_is_unknown() -> None:
     exchange = an_exchange(index=(("merchant-id", "7"),), attempts=[an_attempt(status=401)])
     intents = [json.loads(BUILDER.intent(exchange, an_attempt(number=number))) for number in (1, 2)]
 
-    record = json.loads(unknown_exchange(intents))
+    record = json.loads(unanswered_exchange(intents))
 
     assert list(record) == FIELDS
     assert record["id"] == exchange.id

@@ -10,7 +10,7 @@ from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.errors import LogUnavailable
 from proxy.events import Event, SinkFailed, SinkRecovered, StreamFailed, StreamRecovered
-from proxy.records.left_record import leave_record
+from proxy.records.command_record import write_command_record
 from proxy.records.segment import spool_size
 from proxy.records.shipper import Shipper
 from tests.records.faults import SlowDisk
@@ -274,7 +274,7 @@ async def test_what_the_disk_does_not_keep_is_handed_on_and_said(
 
     async def arrives(number: int) -> None:
         line = b'{"kind":"token","id":"%036d"}\n' % number
-        leave_record(tmp_path, line, entropy=SystemEntropy())
+        write_command_record(tmp_path, line, entropy=SystemEntropy())
         await until(lambda: len(sink.records) == number)
 
     async with running_shipper(tmp_path, sink, events=events) as shipper:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.records.chain import chained, link_of
-from proxy.records.flaw import Severity
-from proxy.records.tombstone import Tombstone, tombstones_of
+from proxy.records.log_finding import Severity
+from proxy.records.pruned_range import PrunedRange, tombstones_of
 from proxy.records.verify import Verifier
 from tests.records.chains import Writer, renamed, told, verdict, whole
 from tests.records.support import CONTEXT
@@ -196,7 +196,7 @@ def test_what_was_pruned_is_no_flaw_where_a_record_says_so(tmp_path: Path) -> No
     old = list(writer.lines)
     stones = tombstones_of([*old[:3], *old[4:7]])
 
-    def pruned(rest: list[bytes], *stones: Tombstone) -> list[tuple[str, str, int]]:
+    def pruned(rest: list[bytes], *stones: PrunedRange) -> list[tuple[str, str, int]]:
         branch = Writer(tmp_path)
         branch.sequence, branch.hash = writer.sequence, writer.hash
         branch.operation(stones)

@@ -5,7 +5,7 @@ import pytest
 
 from proxy.records.anchor import anchors_in
 from proxy.records.checkpoint_key import checkpoint_key
-from proxy.records.tombstone import tombstones_of
+from proxy.records.pruned_range import tombstones_of
 from proxy.records.verdict import Verdict
 from proxy.records.verify import Verifier
 from tests.records.chains import Writer, told, verdict, whole

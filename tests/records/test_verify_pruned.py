@@ -6,7 +6,7 @@ import pytest
 
 from proxy.records.anchor import anchors_in
 from proxy.records.chain import GENESIS, chained
-from proxy.records.tombstone import Tombstone, tombstones_of
+from proxy.records.pruned_range import PrunedRange, tombstones_of
 from proxy.records.verify import Verifier
 from tests.records.chains import Writer, told, verdict, whole
 from tests.records.test_verify_anchors import numbered
@@ -14,7 +14,7 @@ from tests.records.test_verify_anchors import numbered
 INVENTED = "f" * 16
 
 
-def a_lie(stone: Tombstone, **members: object) -> bytes:
+def a_lie(stone: PrunedRange, **members: object) -> bytes:
     """Return a whole record of an invented instance that says that *stone* was pruned."""
     record = {"kind": "operation", "instance": "host-9", "pruned": [stone.as_dict()], **members}
     [line], _ = chained([json.dumps(record).encode()], sequence=0, previous_hash=GENESIS)

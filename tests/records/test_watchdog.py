@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.account import Account
 from proxy.clock import SystemClock
 from proxy.errors import LogUnavailable
 from proxy.records.journal import MOST_WAITING_BYTES
+from proxy.request_summary import RequestSummary
 from tests.records.faults import SlowDisk
 from tests.records.support import (
     an_attempt,
@@ -136,5 +136,5 @@ async def test_what_waits_for_a_disk_that_hangs_is_bounded(tmp_path: Path, monke
     assert 0 < kept <= finished
 
 
-def _just_begun(*, before: float = 0.0) -> Account:
+def _just_begun(*, before: float = 0.0) -> RequestSummary:
     return an_exchange(began=SystemClock().monotonic() - before)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from proxy.credentials.key import TokenKey
-from proxy.routing.head import HeadLimits, RawHead, RequestHead
+from proxy.credentials.token_key import TokenKey
 from proxy.routing.header import HeaderLine, HeaderLines
+from proxy.routing.request_head import HeadLimits, RawHead, RequestHead
 from proxy.routing.table import Route, RouteSide
 
 

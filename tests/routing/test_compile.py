@@ -7,7 +7,7 @@ import pytest
 
 from proxy.migration.side import Policy, Side
 from proxy.routing.compile import host_header_of, origin_of, route_table, token_key
-from proxy.settings.snapshot import MigrationValues, SideValues, decode, encode
+from proxy.settings.worker_values import MigrationValues, SideValues, decode, encode
 from tests.worker.values import CREDENTIAL, UPSTREAM, route, snapshot
 
 HOSTS = [

@@ -4,7 +4,7 @@ import pytest
 
 from proxy.callers.caller import ANONYMOUS, Caller
 from proxy.errors import BadRequest, CallerNotAllowed, MethodNotAllowed, NoRoute
-from proxy.migration.board import MigrationBoard
+from proxy.migration.side_cache import SideCache
 from proxy.routing.plan import Plan, outbound_target
 from proxy.routing.plan import plan as decide
 from proxy.routing.table import RouteTable
@@ -14,7 +14,7 @@ from tests.routing.support import head, key, rule
 
 def plan(method: str, target: str, caller: Caller, table: RouteTable) -> Plan:
     """Return the plan for a request without headers, while no migration was heard of."""
-    return decide(head(method, target), caller, table, MigrationBoard(), request_id="r1", now=1000.0)
+    return decide(head(method, target), caller, table, SideCache(), request_id="r1", now=1000.0)
 
 
 def test_a_plan_says_where_with_what_and_why() -> None:

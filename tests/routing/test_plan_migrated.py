@@ -7,9 +7,9 @@ import pytest
 
 from proxy.callers.caller import ANONYMOUS, Caller
 from proxy.errors import NoRoute, SideUnknown
-from proxy.migration.board import MigrationBoard
 from proxy.migration.pin import PIN_SECONDS, retry_digest
 from proxy.migration.side import Policy, Side
+from proxy.migration.side_cache import SideCache
 from proxy.routing.plan import Plan
 from proxy.routing.plan import plan as decide
 from proxy.routing.table import RouteMigration, RouteTable
@@ -43,9 +43,9 @@ def table(**policy: Any) -> RouteTable:
 
 def board(
     weight: int, *pins: tuple[str, str, str], readable: bool = True, version: int = 1, former: Sequence[Any] = ()
-) -> MigrationBoard:
+) -> SideCache:
     """Return a board with the weight of payments and *pins*: digest, side, upstream."""
-    made = MigrationBoard()
+    made = SideCache()
     state = {"weight": weight, "version": version, "guard_pinned": ["held"], "former": list(former)}
     made.hear({"type": "migrations", "states": {"payments": state}, "readable": readable})
     rows = [[digest, way, upstream, NOW + PIN_SECONDS] for digest, way, upstream in pins]
@@ -55,7 +55,7 @@ def board(
 
 def plan(
     rules: RouteTable,
-    known: MigrationBoard,
+    known: SideCache,
     *headers: tuple[bytes, bytes],
     method: str = "POST",
     target: str = "/pay/v2",
@@ -234,8 +234,8 @@ def test_a_pin_that_is_known_serves_while_others_cannot_be_read() -> None:
 def test_before_the_keeper_has_spoken_a_retry_waits() -> None:
     """A worker that was just started knows of no move and of no pin."""
     with pytest.raises(SideUnknown):
-        plan(table(), MigrationBoard(), IDEMPOTENT)
-    assert plan(table(), MigrationBoard()).side == "legacy"
+        plan(table(), SideCache(), IDEMPOTENT)
+    assert plan(table(), SideCache()).side == "legacy"
 
 
 def test_absolute_form_may_name_either_sides_host() -> None:

@@ -181,7 +181,7 @@ def test_two_places_are_one_too_many(tmp_path: Path) -> None:
 
 def test_without_the_extra_postgres_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said how to install it."""
-    monkeypatch.setattr("proxy.settings.rules.extra_installed", lambda: False)
+    monkeypatch.setattr("proxy.settings.route_rules.extra_installed", lambda: False)
     monkeypatch.setattr("proxy.settings.database.extra_installed", lambda: False)
     loaded = load_text(tmp_path, with_log('database = "postgresql://127.0.0.1/log"'))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from proxy.settings.draft import draft_of
 from proxy.settings.findings import Severity
 from proxy.settings.load import _CHECKS
-from proxy.settings.sections import Settings
+from proxy.settings.model import Settings
 from proxy.settings.shape import sections
 from tests.settings.support import PLAIN, load_text, one_finding, plain
 

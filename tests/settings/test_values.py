@@ -1,9 +1,9 @@
 from pathlib import Path
 
 from proxy.settings.load import load
-from proxy.settings.sections import Settings
-from proxy.settings.snapshot import decode, encode
+from proxy.settings.model import Settings
 from proxy.settings.values import digest, masked, snapshot_of
+from proxy.settings.worker_values import decode, encode
 from tests.settings.support import CALLER, load_text, plain
 
 

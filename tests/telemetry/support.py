@@ -4,8 +4,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.account import Account, Attempt, Chosen
 from proxy.errors import Sent
+from proxy.request_summary import Attempt, Chosen, RequestSummary
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status, TokenState, TokenStatus, WorkerState, WorkerStatus
 
@@ -21,12 +21,12 @@ def an_attempt(*, upstream: str = "bank", credential: str = "login", **changes: 
     return attempt
 
 
-def an_exchange(*, route: str = "payments", sent: Sent = Sent.YES, **changes: Any) -> Account:
+def an_exchange(*, route: str = "payments", sent: Sent = Sent.YES, **changes: Any) -> RequestSummary:
     """Return a finished exchange, with *changes*: 30 ms, 1 ms of them the proxy's; *sent* is of its only attempt."""
     chosen = Chosen(
         route=route, upstream=changes.pop("upstream", "bank"), credential=changes.pop("credential", "login")
     )
-    account = Account("id", began=100.0, began_wall=0.0, client_address="127.0.0.1", method="GET")
+    account = RequestSummary("id", began=100.0, began_wall=0.0, client_address="127.0.0.1", method="GET")
     values: dict[str, Any] = {
         "finished": 100.03, "waited": 0.029, "status": 200, "origin": "bank", "attempts": [an_attempt(sent=sent)],
         "chosen": chosen,

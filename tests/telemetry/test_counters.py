@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.account import Account
 from proxy.errors import BadRequest, Sent
 from proxy.forwarding.exchange import Exchange as ForwardedExchange
+from proxy.request_summary import RequestSummary
 from proxy.telemetry.counters import DURATION_BOUNDS, OVERHEAD_BOUNDS, Counters, DeltaUnusable, replay_outcome, rows
 from tests.telemetry.support import an_attempt, an_exchange
 
@@ -151,7 +151,7 @@ def test_sent_upstream_is_a_plain_word(sent: Sent) -> None:
         (an_exchange(note="log_unavailable", status=401), "prevented"),
     ],
 )
-def test_outcomes_of_replays(exchange: Account, outcome: str) -> None:
+def test_outcomes_of_replays(exchange: RequestSummary, outcome: str) -> None:
     """A second send succeeded, was refused, or failed; else the reason says why there was none."""
     counted = counters()
     counted.finished(exchange)
@@ -183,7 +183,7 @@ def test_a_delta_begins_anew() -> None:
         )
     )
 )
-def test_every_exchange_is_in_the_delta_that_json_carries(exchanges: list[Account]) -> None:
+def test_every_exchange_is_in_the_delta_that_json_carries(exchanges: list[RequestSummary]) -> None:
     """However exchanges mix, the counts add up to their number, and the keeper can read what the worker wrote."""
     counted = counters()
     for exchange in exchanges:

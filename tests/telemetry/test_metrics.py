@@ -11,9 +11,9 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 
 from proxy import errors
-from proxy.account import Account
 from proxy.errors import Sent
 from proxy.events import ClockSkewMeasured, MintFailed, TokenMinted
+from proxy.request_summary import RequestSummary
 from proxy.telemetry.counters import REPLAY_OUTCOMES, Counters, DeltaUnusable, replay_outcome
 from proxy.telemetry.metrics import MAX_ROWS, OPENMETRICS, TEXT, Metrics
 from proxy.telemetry.status import CertificateStatus, MigrationStatus, Status, WorkerState
@@ -39,7 +39,7 @@ def metrics(given: Status | None = None) -> Metrics:
     return Metrics(status=lambda: known)
 
 
-def delta(*exchanges: Account) -> dict[str, Any]:
+def delta(*exchanges: RequestSummary) -> dict[str, Any]:
     """Return what a worker would send after *exchanges*, as the link delivers it."""
     counters = Counters(server_addresses={"bank": "api.payments.jpmorgan.com"})
     for exchange in exchanges:
@@ -181,7 +181,7 @@ def test_counters_whose_labels_are_known_begin_at_zero() -> None:
     ],
     ids=REPLAY_OUTCOMES,
 )
-def test_the_outcomes_of_replays_are_those_that_begin_at_zero(exchange: Account, outcome: str) -> None:
+def test_the_outcomes_of_replays_are_those_that_begin_at_zero(exchange: RequestSummary, outcome: str) -> None:
     """The list from which the zeros come is the one of the counter."""
     assert replay_outcome(exchange) == outcome
 

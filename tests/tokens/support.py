@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from proxy.credentials.credential import Credential
-from proxy.credentials.key import TokenKey
+from proxy.credentials.token_key import TokenKey
 from proxy.events import Event
 from proxy.secret import Secret
 

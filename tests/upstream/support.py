@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from proxy.clock import SystemClock
-from proxy.upstream.answer import Answer
 from proxy.upstream.connection import Connection
 from proxy.upstream.opener import Upstream
 from proxy.upstream.pool import Pool
+from proxy.upstream.response import Answer
 
 CLOCK = SystemClock()
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
-from proxy.worker.patience import PATIENCE, Patience
+from proxy.worker.timeouts import CALLER_TIMEOUTS, CallerTimeouts
 
 HASTE = 0.15  # seconds: short for a test, long for a loop that runs
 
 
-def patience(**changes: Any) -> Patience:
+def patience(**changes: Any) -> CallerTimeouts:
     """Return the product's deadlines but *changes*."""
-    return replace(PATIENCE, **changes)
+    return replace(CALLER_TIMEOUTS, **changes)

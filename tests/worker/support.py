@@ -16,13 +16,13 @@ from proxy.forwarding.forward import forward
 from proxy.forwarding.gateway import Gateway
 from proxy.records.journal import Journal
 from proxy.records.record import RecordContext
-from proxy.settings.snapshot import Snapshot
+from proxy.settings.worker_values import Snapshot
 from proxy.telemetry.counters import Counters
-from proxy.worker.compose import gateway_of
-from proxy.worker.ledger import WorkerLedger
+from proxy.worker.exchange_log import ExchangeLog
+from proxy.worker.gateway_factory import make_gateway
 from proxy.worker.listener import CallerServer
-from proxy.worker.patience import PATIENCE, Patience
-from proxy.worker.shift import WorkerShift
+from proxy.worker.migration_reporter import MigrationReporter
+from proxy.worker.timeouts import CALLER_TIMEOUTS, CallerTimeouts
 from tests.upstream.support import OK, Bank, Request, Step, bank, eventually, says
 from tests.worker.values import snapshot
 
@@ -32,7 +32,7 @@ CLOCK = SystemClock()
 class Ledger:
     """Around the worker's own, whose class takes no subclasses when compiled: keeps what has ended for tests to see."""
 
-    def __init__(self, its: WorkerLedger) -> None:
+    def __init__(self, its: ExchangeLog) -> None:
         self._its = its
         self.ended: list[Exchange] = []
 
@@ -62,25 +62,25 @@ class Keeper:
         if message["type"] == "refused" and self.answer and self.gateway is not None:
             if self.answer == "replaced":
                 self.mint(message["key"])
-            self.gateway.board.hear({"type": "answer", "ask": message["ask"], "outcome": self.answer})
+            self.gateway.tokens.hear({"type": "answer", "ask": message["ask"], "outcome": self.answer})
         if message["type"] in {"pin", "claim"} and self.keeps is not None:
             self.pin(message, kept=self.keeps)
 
     def pin(self, asked: dict[str, Any], *, kept: bool) -> None:
         """Answer a worker that *asked* for a retry pin, as keeper/retry_pins.py does."""
         assert self.gateway is not None
-        assert isinstance(self.gateway.shift, WorkerShift)
+        assert isinstance(self.gateway.reporter, MigrationReporter)
         if kept:
             self.gateway.migrations.hear({"type": "pins", "pins": [asked["row"]], "serial": 1})
-        self.gateway.shift.hear({"type": "pin_answer", "ask": asked["ask"], "kept": kept})
+        self.gateway.reporter.hear({"type": "pin_answer", "ask": asked["ask"], "kept": kept})
 
     def mint(self, digest: str, *, seconds: float = 300.0, origins: tuple[str, ...] | None = None) -> None:
-        """Give the board a new token for *digest*, as keeper/mints.py does."""
+        """Give the board a new token for *digest*, as keeper/token_manager.py does."""
         assert self.gateway is not None
         serial = self.mints[digest] = self.mints.get(digest, 0) + 1
         key, theirs = next(one for one in self.gateway.table.origins().items() if one[0].digest == digest)
         now = CLOCK.monotonic()
-        self.gateway.board.hear(
+        self.gateway.tokens.hear(
             {
                 "type": "board",
                 "key": digest,
@@ -100,7 +100,7 @@ class Keeper:
         """Say that there is no token, and why."""
         assert self.gateway is not None
         shortage = {"code": code, "detail": "no token", "cause": "scripted", "until": CLOCK.monotonic() + 5}
-        self.gateway.board.hear({"type": "board", "key": digest, "token": None, "shortage": shortage})
+        self.gateway.tokens.hear({"type": "board", "key": digest, "token": None, "shortage": shortage})
 
 
 def token_of(audience: str, serial: int = 1) -> str:
@@ -155,7 +155,7 @@ async def proxy(
     *script: Step,
     early: bool = False,
     tokens: bool = True,
-    patience: Patience = PATIENCE,
+    patience: CallerTimeouts = CALLER_TIMEOUTS,
     **changes: Any,
 ) -> AsyncIterator[Proxy]:
     """Run a worker's gateway towards a bank with *script*; *changes* go to `values.snapshot`."""
@@ -169,7 +169,7 @@ async def proxy(
 
 
 @contextlib.asynccontextmanager
-async def _running(values: Snapshot, its_bank: Bank, directory: Path, patience: Patience) -> AsyncIterator[Proxy]:
+async def _running(values: Snapshot, its_bank: Bank, directory: Path, patience: CallerTimeouts) -> AsyncIterator[Proxy]:
     journal = Journal(
         directory,
         worker="w1",
@@ -180,10 +180,10 @@ async def _running(values: Snapshot, its_bank: Bank, directory: Path, patience: 
         spool_bytes=values.request_log.spool_bytes,
     )
     counters = Counters(server_addresses={"bank": "127.0.0.1"})
-    its = WorkerLedger(values.request_log, journal=journal, counters=counters, clock=CLOCK, entropy=SystemEntropy())
+    its = ExchangeLog(values.request_log, journal=journal, counters=counters, clock=CLOCK, entropy=SystemEntropy())
     ledger = Ledger(its)
     keeper = Keeper()
-    gateway = replace(gateway_of(values, ledger=its, send=keeper.hear, clock=CLOCK), ledger=ledger)
+    gateway = replace(make_gateway(values, exchanges=its, send=keeper.hear, clock=CLOCK), exchanges=ledger)
     keeper.gateway = gateway
     server = CallerServer(
         lambda side: forward(side, gateway),

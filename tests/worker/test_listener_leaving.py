@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import Sent
-from proxy.settings.snapshot import RemintValues
+from proxy.settings.worker_values import RemintValues
 from tests.upstream.certificates import Authority, server_context
 from tests.upstream.support import OK, Peer, eventually, says
 from tests.worker.support import proxy

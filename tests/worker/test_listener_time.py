@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.worker.listener import CallerConnection
-from proxy.worker.patience import PATIENCE
+from proxy.worker.timeouts import CALLER_TIMEOUTS
 from tests.forwarding.support import callers_are
 from tests.upstream.support import Peer, eventually, says
 from tests.worker.patience import HASTE, patience
@@ -101,7 +101,7 @@ async def test_callers_are_told_to_close_an_idle_connection_first(
             reply = await ask(it.port, request(b"GET", target, b"Connection: " + connection, version=version))
             said = b"timeout=120" if connection == b"keep-alive" else None
             assert (reply.header(b"Connection"), reply.header(b"Keep-Alive")) == (connection, said)
-    assert 120 < PATIENCE.idle < 130
+    assert 120 < CALLER_TIMEOUTS.idle < 130
 
 
 async def test_a_body_that_stops_is_answered_with_408(tmp_path: Path) -> None:

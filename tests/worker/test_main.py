@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from proxy.settings.snapshot import encode
+from proxy.settings.worker_values import encode
 from tests.worker.values import snapshot
 
 _SOON = 20.0

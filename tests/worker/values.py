@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from proxy.settings.snapshot import (
+from proxy.settings.worker_values import (
     CallerValues,
     CredentialValues,
     FacadeValues,

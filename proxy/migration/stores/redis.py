@@ -30,7 +30,7 @@ from redis.exceptions import (
 from proxy.migration.pin import PIN_SECONDS, RetryPin, merge
 from proxy.migration.pin_rows import Pins, pin_row, pins_of
 from proxy.migration.state import Document, State, StateUnusable, decode, encode
-from proxy.migration.stores.seal import Seal, SealBroken
+from proxy.migration.stores.encryption import Seal, SealBroken
 from proxy.secret import Secret
 from proxy.settings.sentinel import SentinelUrl
 

@@ -11,12 +11,12 @@ import asyncpg
 from proxy.records.archives.fitting import fitting
 from proxy.records.chain import link_of
 from proxy.records.months import Month, id_floor, parse_month, time_of
+from proxy.records.pruned_range import PrunedRange
 from proxy.records.query import ArchiveUnusable, MonthGrew, Page, Query
 from proxy.records.sinks.postgres import connect, told
 from proxy.records.sinks.postgres_schema import partitions
 from proxy.records.sinks.row import value_key
 from proxy.records.tally import BEYOND_THE_PROXY, DAY_SECONDS, Tally, summed
-from proxy.records.tombstone import Tombstone
 from proxy.secret import Secret
 
 CONNECT_SECONDS = 5.0
@@ -113,7 +113,7 @@ class PostgresArchive:
         found = [parse_month(row["name"].removeprefix("records_").replace("_", "-")) for row in rows]
         return sorted(month for month in found if month is not None)
 
-    async def stones(self, month: Month) -> tuple[int, list[Tombstone]]:
+    async def stones(self, month: Month) -> tuple[int, list[PrunedRange]]:
         """Return how many records there are of *month*, and which of each instance's chain."""
         table, _ = partitions(month)
         (counted,) = await self._fetch(f"SELECT count(*) AS records FROM {table}")  # noqa: S608 - a name of our own
@@ -128,7 +128,7 @@ class PostgresArchive:
             " ORDER BY i.instance, i.chain, i.first"
         )
         return counted["records"], [
-            Tombstone(
+            PrunedRange(
                 instance=row["instance"],
                 chain=row["chain"],
                 first=row["first"],

@@ -14,10 +14,10 @@ from typing import NamedTuple, TypeVar
 
 from proxy.records.archives.sqlite_month import opened_month
 from proxy.records.months import Month, id_floor, month_of, time_of
+from proxy.records.pruned_range import PrunedRange
 from proxy.records.query import END_ID, ArchiveUnusable, MonthGrew, Page, Query
 from proxy.records.sinks.sqlite_file import COMPANIONS, month_file, month_files, open_as_it_is
 from proxy.records.tally import DAY_SECONDS, Tally, summed
-from proxy.records.tombstone import Tombstone
 
 Result = TypeVar("Result")
 
@@ -67,7 +67,7 @@ class SqliteArchive:
         """Return the months that there are files of, the oldest first."""
         return await self._in_thread(lambda: sorted({file.month for file in self._looked_into()}))
 
-    async def stones(self, month: Month) -> tuple[int, list[Tombstone]]:
+    async def stones(self, month: Month) -> tuple[int, list[PrunedRange]]:
         """Return how many records there are of *month*, and which of the chain."""
         return await self._in_thread(lambda: self._stones(month))
 
@@ -136,9 +136,9 @@ class SqliteArchive:
         self._seen = now
         return records
 
-    def _stones(self, month: Month) -> tuple[int, list[Tombstone]]:
+    def _stones(self, month: Month) -> tuple[int, list[PrunedRange]]:
         records = 0
-        stones: list[Tombstone] = []
+        stones: list[PrunedRange] = []
         for path in self._of(month):
             with opened_month(path) as file:
                 more, found = file.stones()

@@ -8,13 +8,13 @@ from itertools import islice
 from pathlib import Path
 
 from proxy.records.archives.fitting import fitting
-from proxy.records.archives.stones import joined
-from proxy.records.line import quoted
+from proxy.records.archives.pruned_ranges import joined
+from proxy.records.json_line import quoted
+from proxy.records.pruned_range import PrunedRange, tombstones_of
 from proxy.records.query import ArchiveUnusable, Query
 from proxy.records.sinks.row import ENTRY_BYTES, KEY_BYTES, value_key
 from proxy.records.sinks.sqlite_file import open_for_reading
 from proxy.records.tally import Tally
-from proxy.records.tombstone import Tombstone, tombstones_of
 
 # Statements have at most 32766 parameters.
 _IDS_AT_ONCE = 200
@@ -105,11 +105,11 @@ class MonthReader:
         (records,) = self._connection.execute("SELECT count(*) FROM records").fetchone()
         return records  # type: ignore[no-any-return]  # an integer
 
-    def stones(self) -> tuple[int, list[Tombstone]]:
+    def stones(self) -> tuple[int, list[PrunedRange]]:
         """Return how many records there are, and which of the chain."""
         rows = self._connection.execute("SELECT record FROM records ORDER BY rowid")
         records = 0
-        stones: list[Tombstone] = []
+        stones: list[PrunedRange] = []
         while some := [record for (record,) in rows.fetchmany(_SUMMED_AT_ONCE)]:
             records += len(some)
             stones = joined([*stones, *tombstones_of(some)])

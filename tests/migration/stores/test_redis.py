@@ -10,8 +10,8 @@ from proxy.migration.pin import PIN_SECONDS, RetryPin
 from proxy.migration.pin_rows import Pins
 from proxy.migration.side import Side
 from proxy.migration.state import State
+from proxy.migration.stores.encryption import Seal
 from proxy.migration.stores.redis import START, Beat, Claim, News, RedisStore, StoreAway, ValueBroken
-from proxy.migration.stores.seal import Seal
 from proxy.secret import Secret
 from tests.support.redis import RedisServer, redis_server
 from tests.upstream.certificates import Authority

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from proxy.account import Account
 from proxy.events import Event, SinkFailed, SinkRecovered
 from proxy.records.segment import spool_size
 from proxy.records.sinks.postgres import PostgresSink
 from proxy.records.sinks.postgres_schema import SCHEMA
 from proxy.records.sinks.sink import SinkUnavailable
+from proxy.request_summary import RequestSummary
 from proxy.secret import Secret
 from tests.records.kept import id_of, kept, operation, record
 from tests.records.postgres import PASSWORD, Postgres, execute, fetch
@@ -232,7 +232,7 @@ async def test_a_server_killed_under_load_and_back_misses_nothing(empty: Postgre
     """Killed twice with -9 for some seconds: all arrives, once, in order, and the disk stays within its bound."""
     spool_bytes = 16 * 1024 * 1024
     events: list[Event] = []
-    sent: list[Account] = []
+    sent: list[RequestSummary] = []
     sink = PostgresSink(empty.url(), batch_seconds=5)
     going = True
 
@@ -282,7 +282,7 @@ async def test_at_the_bound_of_the_spool_requests_are_refused_and_nothing_is_mis
     spool_bytes = 8 * 1024 * 1024
     sink = PostgresSink(empty.url())
     empty.kill()
-    sent: list[Account] = []
+    sent: list[RequestSummary] = []
     try:
         async with (
             open_journal(tmp_path, spool_bytes=spool_bytes) as journal,

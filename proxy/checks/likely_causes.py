@@ -1,0 +1,264 @@
+"""Causes of a refusal that the configuration itself can confirm or exclude: pure, nobody is asked.
+
+Endpoints say little on purpose (the modern one answers every defect of an assertion with the same invalid_client), so
+what is known on this side decides the order.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum
+
+from cryptography import x509
+
+from proxy.credentials.keys import thumbprint
+from proxy.credentials.recognition import recognise
+from proxy.settings.credential import PRESETS, CredentialSection
+from proxy.settings.findings import Key
+from proxy.tokens.endpoint import MAX_CORRECTION_SECONDS
+
+# The form of the bank's own samples.
+_USUAL_FORM = "sha1-hex"
+_USUAL_KID = re.compile(r"[0-9A-F]{40}")
+_SPELLED_KID = re.compile(r"[0-9A-Fa-f]{40}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_LEGACY_CLIENT = "CC-"
+_LEGACY_RESOURCE = "JPMC:URI:"
+_MODERN_AUDIENCE = "jpm:uri:"
+
+
+class Verdict(IntEnum):
+    """What the configuration says of a suspect; the excluded are not named at all."""
+
+    CONFIRMED = 0
+    POSSIBLE = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LikelyCause:
+    """A possible cause: *key* is the setting, *what* says what is wrong with it, *fix* how to mend it."""
+
+    key: Key
+    what: str
+    fix: str
+    verdict: Verdict = Verdict.POSSIBLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is known of a credential without asking the bank about it.
+
+    *now* is epoch seconds of this machine, *skew* the endpoint's clock minus ours, None if no answer told.
+    *secret_doubt* is what is wrong with the client secret by its looks and how to mend it, None if nothing is.
+    """
+
+    name: str
+    section: CredentialSection
+    now: float
+    certificate: x509.Certificate | None = None
+    skew: float | None = None
+    secret_doubt: tuple[str, str] | None = None
+
+    @property
+    def moments(self) -> tuple[datetime, datetime]:
+        """Return what time it is by this machine's clock and by the endpoint's."""
+        mine = datetime.fromtimestamp(self.now, UTC)
+        return mine, mine + timedelta(seconds=self.skew or 0.0)
+
+    def at(self, key: str) -> Key:
+        """Return the whole key of the credential's setting *key*."""
+        return ("credentials", self.name, key)
+
+
+def clock_words(skew: float) -> str:
+    """Return how far this machine's clock is off, in words."""
+    amount = f"{abs(skew):.0f} s" if abs(skew) < 120 else f"{abs(skew) / 60:.0f} min"
+    return f"this machine's clock is {amount} {'behind' if skew > 0 else 'ahead of'} the token endpoint's"
+
+
+def key_id(evidence: Evidence) -> Iterator[LikelyCause]:
+    """The kid has an unusual form or spelling, or is of another certificate."""
+    section, certificate = evidence.section, evidence.certificate
+    at = evidence.at("key_id")
+    fix = "write the Thumbprint of the bank's Security page as it stands there"
+    if certificate is not None:
+        fix = "take key_id away: the kid is then the thumbprint of certificate_file in the form that the bank uses"
+    if not section.key_id:
+        if section.key_id_format != _USUAL_FORM:
+            what = f'key_id_format = "{section.key_id_format}" makes a kid that the bank\'s samples do not use'
+            yield LikelyCause(
+                key=evidence.at("key_id_format"),
+                what=what,
+                fix=f'set key_id_format = "{_USUAL_FORM}", or compare with the Thumbprint on the bank\'s Security page',
+                verdict=Verdict.CONFIRMED,
+            )
+        return
+    if certificate is not None:
+        found = recognise(section.key_id, {"certificate": certificate})
+        if not found.form:
+            what = "key_id is no thumbprint of certificate_file in any form, so it names another certificate"
+            yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+            return
+        form, exact = found.form, found.exact
+    else:
+        plain = re.sub(r"[\s:.-]", "", section.key_id)
+        form = _USUAL_FORM if _SPELLED_KID.fullmatch(plain) else ""
+        exact = bool(_USUAL_KID.fullmatch(section.key_id))
+    if form != _USUAL_FORM:
+        shown = f"the {form} thumbprint" if form else "no SHA-1 thumbprint of 40 hexadecimal digits"
+        what = f"key_id is {shown}, and the bank's samples use SHA-1 in hexadecimal"
+        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+    elif not exact:
+        what = "key_id is the SHA-1 thumbprint in another spelling: the bank writes capitals without colons or spaces"
+        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+
+
+def assertion_audience(evidence: Evidence) -> Iterator[LikelyCause]:
+    """The assertion's aud is not the URL that it is sent to (RFC 7523 3)."""
+    given, url = evidence.section.assertion_audience, evidence.section.token_url
+    if given in {"", url}:
+        return
+    slash = given.rstrip("/") == url.rstrip("/")
+    what = "assertion_audience differs from token_url by the slash at its end" if slash else (
+        "assertion_audience is another address than token_url, and endpoints demand their own"
+    )  # fmt: skip
+    yield LikelyCause(
+        key=evidence.at("assertion_audience"),
+        what=what,
+        fix="take assertion_audience away: it is token_url by default",
+        verdict=Verdict.POSSIBLE if slash else Verdict.CONFIRMED,
+    )
+
+
+def validity(evidence: Evidence) -> Iterator[LikelyCause]:
+    """The certificate has expired or is not valid yet, by this machine's clock and by the endpoint's."""
+    certificate = evidence.certificate
+    if certificate is None or any(_is_valid(certificate, moment) for moment in evidence.moments):
+        return
+    at, day = evidence.at("certificate_file"), "%Y-%m-%d"
+    if evidence.moments[0] >= certificate.not_valid_after_utc:
+        what = f"the certificate expired on {certificate.not_valid_after_utc.strftime(day)}"
+        fix = "make a new one (`payproxy keys new`) and register it at the bank"
+        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+    else:
+        what = f"the certificate is not valid before {certificate.not_valid_before_utc.strftime(day)}"
+        yield LikelyCause(key=at, what=what, fix="wait, or look at this machine's clock", verdict=Verdict.CONFIRMED)
+
+
+def clock(evidence: Evidence) -> Iterator[LikelyCause]:
+    """The clock is further off than assertions can be corrected for, or so far that the certificate does not fit."""
+    fix = "set this machine's clock (NTP): assertions carry its time"
+    at = ("credentials", evidence.name)
+    certificate = evidence.certificate
+    if evidence.skew is None:
+        what = "this machine's clock may be off; the answer did not tell the endpoint's time"
+        yield LikelyCause(key=at, what=what, fix=fix)
+    elif abs(evidence.skew) > MAX_CORRECTION_SECONDS:
+        what = f"{clock_words(evidence.skew)}, too far to be corrected for"
+        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+    elif certificate is not None and [_is_valid(certificate, moment) for moment in evidence.moments] == [True, False]:
+        what = f"{clock_words(evidence.skew)}, by which the certificate is not valid yet or no longer"
+        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+
+
+def unproven_key(evidence: Evidence) -> Iterator[LikelyCause]:
+    """Nothing shows that the key is that of the registered certificate."""
+    if evidence.certificate is None:
+        yield LikelyCause(
+            key=evidence.at("private_key_file"),
+            what="private_key_file may be the key of another certificate than the one that key_id names",
+            fix="set certificate_file: `payproxy check` then says whether the two belong together",
+        )
+
+
+def client_id(evidence: Evidence) -> Iterator[LikelyCause]:
+    """The client id is another environment's, another flavor's, or not written right."""
+    given, flavor = evidence.section.client_id, evidence.section.flavor
+    at = evidence.at("client_id")
+    fix = "copy the client id from the bank's page of this environment"
+    if given != given.strip():
+        what = "client_id has white space around it"
+        yield LikelyCause(key=at, what=what, fix="take the white space away", verdict=Verdict.CONFIRMED)
+    elif flavor == "jwt" and given.startswith(_LEGACY_CLIENT):
+        what = "client_id is one of the legacy ADFS endpoint's (CC-...)"
+        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+    elif flavor == "adfs" and _UUID.fullmatch(given):
+        what = "client_id is a UUID, as the modern endpoint has them; those of ADFS begin with CC-"
+        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+    else:
+        what = "the bank does not know client_id, or knows it in another environment only"
+        yield LikelyCause(key=at, what=what, fix=fix)
+
+
+def usual_client_id(evidence: Evidence) -> bool:
+    """Return whether the client id has the form of those that this kind of endpoint knows."""
+    return bool(_UUID.fullmatch(evidence.section.client_id)) == (evidence.section.flavor == "jwt")
+
+
+def registration(evidence: Evidence) -> Iterator[LikelyCause]:
+    """The certificate was never uploaded, or for another client or environment."""
+    shown = ""
+    if evidence.certificate is not None:
+        shown = f" (thumbprint {thumbprint(evidence.certificate, _USUAL_FORM)})"
+    yield LikelyCause(
+        key=evidence.at("certificate_file"),
+        what=f"this certificate{shown} was not uploaded for this client in this environment, or is not active yet",
+        fix="look at the client id and the Thumbprint on the bank's Security page of this environment (`payproxy keys "
+        "inspect FILE --expect THUMBPRINT`); where that is missing, upload the certificate there with the use OAUTH"
+        if evidence.section.flavor != "adfs"
+        else "send the certificate to your representative at the bank, or ask for which client id it is known",
+    )
+
+
+def secret(evidence: Evidence) -> Iterator[LikelyCause]:
+    """The client secret is wrong, or was copied with something around it."""
+    at = evidence.at("client_secret_file")
+    if evidence.secret_doubt is not None:
+        what, fix = evidence.secret_doubt
+        yield LikelyCause(key=at, what=f"the client secret {what}", fix=fix, verdict=Verdict.CONFIRMED)
+    else:
+        what = "the client secret is not, or no longer, that of this client"
+        yield LikelyCause(key=at, what=what, fix="copy it again from the bank's page of this environment")
+
+
+def tls_identity(evidence: Evidence) -> Iterator[LikelyCause]:
+    """The TLS client certificate is not the registered one."""
+    if evidence.section.client_certificate_file or evidence.section.auth_method == "tls_client_auth":
+        what = "the TLS client certificate is not registered for this client"
+        yield LikelyCause(
+            key=evidence.at("client_certificate_file"), what=what, fix="register it, or name the right one"
+        )
+
+
+def audience(evidence: Evidence, *, asked: str, at: Key) -> Iterator[LikelyCause]:
+    """The audience or resource is missing, another flavor's, or unknown."""
+    flavor, fix = evidence.section.flavor, "copy the audience (resource id) that the bank gave out for this API"
+    preset = PRESETS[flavor].get("audience_parameter")
+    if evidence.section.audience_parameter != preset and flavor != "basic":
+        what = f'audience_parameter is not "{preset}", the field that this kind of endpoint reads'
+        yield LikelyCause(
+            key=evidence.at("audience_parameter"),
+            what=what,
+            fix="take audience_parameter away",
+            verdict=Verdict.CONFIRMED,
+        )
+    if not asked:
+        what = "the route has no audience, and this endpoint wants one"
+        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+    elif asked != asked.strip():
+        what = "the audience has white space around it"
+        yield LikelyCause(key=at, what=what, fix="take the white space away", verdict=Verdict.CONFIRMED)
+    elif flavor == "jwt" and asked.upper().startswith(_LEGACY_RESOURCE):
+        what = "the audience is a resource id of the legacy ADFS endpoint"
+        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+    elif flavor == "adfs" and asked.startswith(_MODERN_AUDIENCE):
+        what = "the audience is one of the modern endpoint; ADFS has resource ids (JPMC:URI:RS-...)"
+        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+    else:
+        what = f'the bank does not know the audience "{asked}", or has not granted it to this client'
+        yield LikelyCause(key=at, what=what, fix=fix)
+
+
+def _is_valid(certificate: x509.Certificate, moment: datetime) -> bool:
+    return certificate.not_valid_before_utc <= moment < certificate.not_valid_after_utc

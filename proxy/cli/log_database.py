@@ -1,0 +1,78 @@
+"""The request log's database as the commands of `payproxy logs` open it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import click
+
+from proxy.cli.output import ExitCode, Failure
+from proxy.records.archives.sqlite import SqliteArchive
+from proxy.records.mask import Mask
+from proxy.records.masking_key import read_masking_keys
+from proxy.records.query import Archive, ArchiveUnusable
+from proxy.settings.database import Database, DatabaseUrl, PostgresDatabase, database_of
+from proxy.settings.masked_url import UrlUnusable
+from proxy.settings.model import Settings
+
+database_option = click.option(
+    "--database-file",
+    type=click.Path(path_type=Path),
+    help="File (0600) with the URL to use instead of the proxy's: that of a role that may read, or owns the tables.",
+)
+
+
+def configured_database(settings: Settings, database_file: Path | None) -> Database:
+    """Return the database that the commands are to use, None if it is turned off; raises Failure."""
+    log = settings.request_log
+    url, file = (DatabaseUrl(""), str(database_file)) if database_file else (log.database, log.database_file)
+    if "***" in url.reveal():
+        raise Failure(
+            "the running instance does not tell the database's password: name a file with the URL, by --database-file"
+        )
+    try:
+        return database_of(url, file, data_directory=Path(settings.data_directory))
+    except UrlUnusable as error:
+        where = file or "request_log.database"
+        raise Failure(f"{where}: {error}", code=ExitCode.CONFIGURATION) from None
+
+
+@asynccontextmanager
+async def opened(database: Database) -> AsyncIterator[Archive]:
+    """Yield the archive of *database* and close it; what it can't do is a Failure."""
+    archive: Archive
+    if database is None:
+        raise Failure("request_log.database is turned off: there is nothing to search; `logs tail` and `show` go on")
+    if isinstance(database, PostgresDatabase):
+        # Only whoever has a PostgreSQL has the extra installed.
+        from proxy.records.archives.postgres import PostgresArchive  # noqa: PLC0415
+
+        archive = PostgresArchive(database.url)
+    else:
+        archive = SqliteArchive(database.path)
+    try:
+        yield archive
+    except ArchiveUnusable as error:
+        raise Failure(str(error)) from None
+    finally:
+        await archive.close()
+
+
+def masks_of(settings: Settings) -> list[Mask]:
+    """Return what values were masked with, the newest first, none before there are any."""
+    directory = Path(settings.data_directory)
+    try:
+        return list(map(Mask, read_masking_keys(directory)))
+    except OSError as error:
+        raise Failure(f"{error.filename or directory}: {error.strerror}") from None
+
+
+def id_bytes(text: str) -> bytes:
+    """Return the 16 bytes of the record id *text*; raises a usage error."""
+    try:
+        found = bytes.fromhex(text.replace("-", ""))
+    except ValueError:
+        found = b""
+    if len(found) != 16:
+        raise click.BadParameter("an id is a UUID, as in Payproxy-Request-Id", param_hint="ID")
+    return found

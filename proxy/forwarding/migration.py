@@ -1,0 +1,183 @@
+"""What a migration has to know of an exchange on one of its routes: where a retry must go, what came of each side."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final
+
+from proxy.callers.caller import Caller
+from proxy.errors import Sent, SideUnknown
+from proxy.forwarding.exchange import Exchange
+from proxy.forwarding.gateway import Gateway
+from proxy.migration.outcome import ExchangeOutcome
+from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin
+from proxy.migration.side import Side
+from proxy.routing.plan import Plan
+from proxy.routing.plan import plan as decide
+from proxy.routing.request_head import RequestHead
+from proxy.settings.methods import SAFE_METHODS
+
+# What speaks against a side, rather than against the caller or the proxy: no token, no connection, no proper answer.
+_FAILURES: Final = frozenset(
+    {
+        "token_refused", "token_unavailable", "upstream_unreachable", "upstream_reset", "upstream_bad_response",
+        "upstream_timeout",
+    }
+)  # fmt: skip
+_OK: Final = "ok"
+# How long a request waits until its side is settled.
+_SOON_SECONDS: Final = 1.0
+
+
+def pin_retry_now(gateway: Gateway, exchange: Exchange) -> None:
+    """Begin to pin retries of *exchange* to the side that has it now, without waiting."""
+    plan = exchange.plan
+    if plan is not None and plan.keyed is not None and exchange.keeping is None:
+        answered = exchange.status >= 500 and not exchange.code
+        pin = _pin(gateway, plan, Reason.ANSWERED if answered else Reason.UNKNOWN)
+        exchange.keeping = asyncio.get_running_loop().create_task(
+            gateway.reporter.keep(plan.keyed.digest, pin), name="pin retries to a side"
+        )
+
+
+def _pin(gateway: Gateway, plan: Plan, reason: Reason) -> RetryPin:
+    migration = plan.route.migration
+    name = "" if migration is None else migration.policy.name
+    return RetryPin(Side(plan.side), plan.way.upstream, gateway.now() + PIN_SECONDS, name, reason)
+
+
+def decided(gateway: Gateway, exchange: Exchange, head: RequestHead, caller: Caller) -> Plan | None:
+    """Return the plan for *exchange*, None if its side will be known in a moment; raises as `plan`."""
+    try:
+        return decide(head, caller, gateway.table, gateway.migrations, request_id=exchange.id, now=exchange.began_wall)
+    except SideUnknown as error:
+        if not error.soon:
+            raise
+    return None
+
+
+async def decided_soon(gateway: Gateway, exchange: Exchange, head: RequestHead, caller: Caller) -> Plan:
+    """Return the plan once it can be told: a change of side takes some 10 ms. Raises as `plan`, SideUnknown after 1 s.
+
+    Refused at once, callers that try again without a pause would be refused again and again.
+    """
+    end = gateway.monotonic() + _SOON_SECONDS
+    while (left := end - gateway.monotonic()) > 0:
+        began = gateway.monotonic()
+        await gateway.reporter.news(left)
+        exchange.waited += gateway.monotonic() - began
+        found = decided(gateway, exchange, head, caller)
+        if found is not None:
+            return found
+    return decide(head, caller, gateway.table, gateway.migrations, request_id=exchange.id, now=exchange.began_wall)
+
+
+def enter(gateway: Gateway, exchange: Exchange, plan: Plan) -> None:
+    """Note the key of *exchange* as in flight, in the same turn of the loop in which its side was decided."""
+    keyed, migration = plan.keyed, plan.route.migration
+    if keyed is not None and migration is not None:
+        exchange.key = gateway.migrations.enter(
+            keyed, migration.policy, side=Side(plan.side), upstream=plan.way.upstream, now=exchange.began_wall
+        )
+
+
+async def may_fall_back(gateway: Gateway, exchange: Exchange, fallback: Plan) -> bool:
+    """Return whether *exchange* may go to the other side, *fallback*, than its weight says.
+
+    A retry of it goes by the weight in every process that has not heard of this, so all have to agree first.
+    """
+    key = exchange.key
+    if key is None or fallback.keyed is None:
+        return True
+    if not gateway.migrations.begin_claim(key):
+        return False
+    if not await gateway.reporter.claim(fallback.keyed.digest, _pin(gateway, fallback, Reason.FALLBACK)):
+        # Where only the answer came too late, others have the pin: the key is refused here until this request ends.
+        return False
+    gateway.migrations.end_claim(key, side=Side(fallback.side), upstream=fallback.way.upstream)
+    return True
+
+
+async def pin_retry(gateway: Gateway, exchange: Exchange) -> None:
+    """Return once retries of *exchange* go where it went, if the bank may have done it and the caller may not know.
+
+    To be awaited before the caller gets its answer, which is the signal to try again; a caller that leaves has given
+    that signal itself (`Send` holds the side then). If the pin can't be kept the answer goes out all the same.
+    """
+    if exchange.retry and _is_uncertain(exchange):
+        pin_retry_now(gateway, exchange)
+        await kept(exchange)
+
+
+def _is_uncertain(exchange: Exchange) -> bool:
+    """Return whether the bank may have done what was asked, and the caller can't know."""
+    uncertain = exchange.caller_left or exchange.status >= 500 or exchange.code
+    return bool(uncertain) and exchange.sent_upstream is not Sent.NO
+
+
+def migrated(gateway: Gateway, exchange: Exchange) -> None:
+    """Tell what came of an exchange on a migrated route, once it has ended; never waits."""
+    if exchange.key is not None:
+        sent = exchange.sent_upstream is not Sent.NO
+        key = exchange.key
+        pin = gateway.migrations.leave(key, sent=sent, uncertain=_is_uncertain(exchange), now=gateway.now())
+        if pin is not None:
+            gateway.reporter.release(key.keyed.digest, pin)
+    for row in outcomes(exchange):
+        gateway.reporter.ended(row)
+    plan = exchange.plan
+    if plan is not None and plan.fallback is not None and 200 <= exchange.status < 400:
+        taken = exchange.attempts[-1].token_fingerprint
+        gateway.tokens.accepted(plan.token_key, plan.route.name, exchange.caller, fingerprint=taken)
+
+
+def outcomes(exchange: Exchange) -> Iterator[ExchangeOutcome]:
+    """Yield a row for each side that was tried: two where modern had no usable token and legacy served."""
+    plan, first = exchange.plan, exchange.given_up
+    if first is not None:
+        refused = any(attempt.refused for attempt in exchange.attempts if attempt.chosen.side == first.side)
+        status = exchange.attempts[0].status if refused else 0
+        yield _row(exchange, first, "refused" if refused else "failed", status=status, refused=refused)
+    if plan is not None:
+        yield _last(exchange, plan)
+
+
+def _last(exchange: Exchange, plan: Plan) -> ExchangeOutcome:
+    """Return the row of the side that *exchange* ended on."""
+    made = [
+        attempt for attempt in exchange.attempts if attempt.chosen.side == plan.side and attempt.sent is not Sent.NO
+    ]
+    status = made[-1].status if made else 0
+    cut_off = exchange.caller_left and exchange.method in SAFE_METHODS  # by us, whatever it looks like
+    if made and made[-1].refused:
+        outcome = "refused"
+    elif exchange.code in _FAILURES and not cut_off:
+        outcome = "failed"
+    elif exchange.code or not status:  # the proxy said no, or the caller left before there was an answer
+        outcome = "none"
+    else:
+        outcome = _of_status(status)
+    return _row(exchange, plan, outcome, status=status, refused=any(attempt.refused for attempt in made))
+
+
+def _of_status(status: int) -> str:
+    if status < 400:
+        return _OK
+    if status >= 500:
+        return "failed"
+    # A 401 that is no refusal is insufficient_scope: an entitlement is missing, which a 403 says as well.
+    return "forbidden" if status in {401, 403} else "client_error"
+
+
+def _row(exchange: Exchange, plan: Plan, outcome: str, *, status: int, refused: bool) -> ExchangeOutcome:
+    migration = plan.route.migration
+    name = migration.policy.name if migration is not None else ""
+    safe = exchange.method in SAFE_METHODS
+    return ExchangeOutcome(
+        name, Side(plan.side), exchange.caller, safe, outcome, status, refused, exchange.finished, plan.route.name
+    )
+
+
+async def kept(exchange: Exchange) -> None:
+    """Return once retries are pinned, if that has begun."""
+    if exchange.keeping is not None:
+        await asyncio.wait((exchange.keeping,))

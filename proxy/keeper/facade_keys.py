@@ -1,0 +1,48 @@
+"""What the workers' facade needs of files: its own signing key, and the keys in its clients' certificates."""
+
+from pathlib import Path
+
+from proxy.callers.bearer import FEWEST_KEY_BYTES, KEY_FILE
+from proxy.checks.caller_keys import assertion_key
+from proxy.entropy import Entropy
+from proxy.private_file import read_key
+from proxy.records.generated_key import make_once
+from proxy.settings.model import Settings
+from proxy.settings.values import AssertionKeys
+
+
+def signing_key_files(settings: Settings) -> list[str]:
+    """Return the files of the keys that sign the facade's tokens, none where there is no facade."""
+    if not settings.facade.paths:
+        return []
+    return list(settings.facade.signing_key_files) or [str(_own_key_file(settings))]
+
+
+def make_signing_key(settings: Settings, *, entropy: Entropy) -> None:
+    """Make the facade's own key where the configuration names none, unless it is there.
+
+    Raises OSError, also for one that the workers could not use: nobody else looks at it before they do. It is made
+    before the keeper begins to watch it, so that its appearance is no rotation.
+    """
+    if not settings.facade.paths or settings.facade.signing_key_files:
+        return
+    path = _own_key_file(settings)
+    if not path.exists():
+        # Hex, since keys are read without a final line feed, in which one of 256 random keys would end.
+        make_once(path, entropy.token_bytes(FEWEST_KEY_BYTES).hex().encode() + b"\n", entropy=entropy)
+    read_key(path, fewest=FEWEST_KEY_BYTES)
+
+
+def assertion_keys(settings: Settings) -> AssertionKeys:
+    """Return each caller's keys out of its assertion_certificate_files, modulus in hex and exponent.
+
+    Raises KeyUnusable, also for a key that is not RSA, too weak or too costly.
+    """
+    return {
+        name: tuple(assertion_key(Path(file)) for file in caller.assertion_certificate_files)
+        for name, caller in settings.callers.items()
+    }
+
+
+def _own_key_file(settings: Settings) -> Path:
+    return Path(settings.data_directory) / KEY_FILE

@@ -1,0 +1,209 @@
+"""The keeper's tokens: a slot per key that the routes name, an endpoint per credential, and what workers hear."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from proxy.clock import Clock
+from proxy.credentials.credential import Credential
+from proxy.credentials.token_key import TokenKey
+from proxy.entropy import Entropy
+from proxy.events import Observer
+from proxy.routing.table import RouteTable
+from proxy.telemetry.status import TokenState, TokenStatus
+from proxy.tokens.endpoint import TokenEndpoint
+from proxy.tokens.response import Minted
+from proxy.tokens.slot import Slot
+from proxy.tokens.token import AccessToken, Freshness
+
+Broadcast = Callable[[dict[str, Any]], None]
+
+
+class TokenManager:
+    """All slots of one configuration; *broadcast* takes messages for every worker, *serial* numbers the mints."""
+
+    def __init__(
+        self,
+        table: RouteTable,
+        credentials: Mapping[str, Credential],
+        *,
+        clock: Clock,
+        entropy: Entropy,
+        observe: Observer,
+        broadcast: Broadcast,
+        serial: Iterator[int],
+    ) -> None:
+        self._clock = clock
+        self._entropy = entropy
+        self._observe = observe
+        self._broadcast = broadcast
+        self._credentials = dict(credentials)
+        self._outlets = {name: self._outlet(credential) for name, credential in credentials.items()}
+        self._slots = {
+            key.digest: Slot(
+                key,
+                origins=origins,
+                mint=self._minter(key),
+                clock=clock,
+                entropy=entropy,
+                observe=observe,
+                publish=self._publish,
+                serial=lambda: next(serial),
+            )
+            for key, origins in table.origins().items()
+        }
+
+    async def run(self) -> None:
+        """Keep every slot, until cancelled; then close the endpoints."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for slot in self._slots.values():
+                    tasks.create_task(slot.run(), name=repr(slot.key))
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Close the endpoints; for what never ran."""
+        for outlet in self._outlets.values():
+            await outlet.close()
+
+    def adopt(self, previous: "TokenManager") -> None:
+        """Begin with the live tokens of *previous* that were minted for the same key with the same proof."""
+        for digest, slot in self._slots.items():
+            token = previous.live_token(digest)
+            if token is None:
+                continue
+            before = previous.credential(token.key.credential)
+            if before is not None and before.fingerprint == self._credentials[slot.key.credential].fingerprint:
+                slot.adopt(token)
+
+    def live_token(self, digest: str) -> AccessToken | None:
+        """Return the token of the slot that *digest* names, if it may still be sent."""
+        slot = self._slots.get(digest)
+        token = slot.current if slot is not None else None
+        expired = token is not None and token.freshness(self._clock.monotonic()) is Freshness.EXPIRED
+        return None if expired else token
+
+    def credential(self, name: str) -> Credential | None:
+        """Return the credential in use under *name*."""
+        return self._credentials.get(name)
+
+    def keys(self, credential: str) -> tuple[TokenKey, ...]:
+        """Return the tokens that *credential* is there for."""
+        return tuple(slot.key for slot in self._slots.values() if slot.key.credential == credential)
+
+    async def replace_credential(self, name: str, credential: Credential) -> None:
+        """Mint with *credential* from now on; tokens in use stay, back-offs end. Raises CredentialUnusable."""
+        old, self._outlets[name] = self._outlets[name], self._outlet(credential)
+        self._credentials[name] = credential
+        self.retry(name)
+        await old.retire()
+
+    def messages(self) -> Iterable[dict[str, Any]]:
+        """Return what a worker that has just started must hear."""
+        return [_board_message(slot) for slot in self._slots.values()]
+
+    async def replace(self, digest: str, mint: int, route: str) -> str:
+        """Return how the refusal of the token of serial *mint* ended: replaced, kept or failed."""
+        slot = self._slots.get(digest)
+        return "failed" if slot is None else await slot.replace(mint, route)
+
+    def replayed(self, digest: str, route: str, *, refused_again: bool) -> None:
+        """Note how a second send ended."""
+        slot = self._slots.get(digest)
+        if slot is None:
+            return
+        if refused_again:
+            slot.refused_fresh(route)
+        else:
+            slot.replay_succeeded(route)
+
+    def retry(self, credential: str, audience: str | None = None) -> int:
+        """Forget the back-off of *credential* for *audience* (None: for all); return how many tokens that concerns."""
+        slots = [
+            slot
+            for slot in self._slots.values()
+            if slot.key.credential == credential and audience in (None, slot.key.audience)
+        ]
+        for slot in slots:
+            slot.retry_now()
+        return len(slots)
+
+    def statuses(self) -> tuple[TokenStatus, ...]:
+        """Return every slot as people may see it."""
+        return tuple(self._status(slot) for slot in self._slots.values())
+
+    def _minter(self, key: TokenKey) -> Any:
+        return lambda: self._outlets[key.credential].mint(key)
+
+    def _outlet(self, credential: Credential) -> "_Outlet":
+        return _Outlet(TokenEndpoint(credential, clock=self._clock, entropy=self._entropy, observe=self._observe))
+
+    def _publish(self, slot: Slot) -> None:
+        self._broadcast(_board_message(slot))
+
+    def _status(self, slot: Slot) -> TokenStatus:
+        now, token, failure = self._clock.monotonic(), slot.current, slot.failure
+        offset = self._clock.now() - now
+        return TokenStatus(
+            credential=slot.key.credential,
+            audience=slot.key.audience,
+            scope=slot.key.scope,
+            state=TokenState(token.freshness(now).value) if token else TokenState.NONE,
+            tried=token is not None or failure is not None,
+            fingerprint=token.fingerprint if token else "",
+            seconds_left=max(0.0, token.expires - now) if token else 0.0,
+            minted=token.minted + offset if token else 0.0,
+            expires=token.expires + offset if token else 0.0,
+            error_code=failure.code if failure else "",
+            error=failure.cause if failure else "",
+            retry_in=max(0.0, failure.until - now) if failure else 0.0,
+        )
+
+
+class _Outlet:
+    """A token endpoint that can be retired while a mint is under way: it is closed after that."""
+
+    def __init__(self, endpoint: TokenEndpoint) -> None:
+        self._endpoint = endpoint
+        self._minting = 0
+        self._retired = False
+
+    async def mint(self, key: TokenKey) -> Minted:
+        self._minting += 1
+        try:
+            return await self._endpoint.mint(audience=key.audience, scope=key.scope)
+        finally:
+            self._minting -= 1
+            await self._close_if_done()
+
+    async def retire(self) -> None:
+        self._retired = True
+        await self._close_if_done()
+
+    async def close(self) -> None:
+        await self._endpoint.close()
+
+    async def _close_if_done(self) -> None:
+        if self._retired and not self._minting:
+            await self._endpoint.close()
+
+
+def _board_message(slot: Slot) -> dict[str, Any]:
+    """Return a slot's state as the link carries it: the one place where a token is written to another process."""
+    token, failure = slot.current, slot.failure
+    return {
+        "type": "board",
+        "key": slot.key.digest,
+        "token": token
+        and {
+            "mint": token.mint,
+            "value": token.value.reveal(),
+            "origins": sorted(token.origins),
+            "minted": token.minted,
+            "stale_at": token.stale_at,
+            "expires": token.expires,
+        },
+        "shortage": failure
+        and {"code": failure.code, "detail": failure.detail, "cause": failure.cause, "until": failure.until},
+    }

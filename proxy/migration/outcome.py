@@ -1,0 +1,57 @@
+"""What workers tell of exchanges on migrated routes, held to its form: they parse strangers' bytes."""
+
+from typing import Any, NamedTuple
+
+from proxy.migration.side import Side
+
+OUTCOMES = frozenset({"ok", "client_error", "forbidden", "refused", "failed", "none"})
+_MOST_ROWS = 10_000
+_LONGEST_NAME = 256
+
+
+class ExchangeOutcome(NamedTuple):
+    """One send, or an exchange that came to none: *finished* in monotonic seconds, which all processes share.
+
+    *safe*: the method changes nothing. *outcome* is one of OUTCOMES; *status* the bank's, 0 without an answer;
+    *refused*: the bank refused the token. *route* is the rule's name.
+    """
+
+    migration: str
+    side: Side
+    caller: str
+    safe: bool
+    outcome: str
+    status: int
+    refused: bool
+    finished: float
+    route: str
+
+
+def outcomes_of(rows: Any) -> list[ExchangeOutcome]:
+    """Return *rows* as values; raises ValueError or TypeError if one of them is none."""
+    if not isinstance(rows, list) or len(rows) > _MOST_ROWS:
+        raise TypeError("no rows")
+    return [_row(row) for row in rows]
+
+
+def _row(row: Any) -> ExchangeOutcome:
+    migration, side, caller, safe, outcome, status, refused, finished, route = row
+    sound = (
+        isinstance(migration, str)
+        and len(migration) <= _LONGEST_NAME
+        and isinstance(caller, str)
+        and len(caller) <= _LONGEST_NAME
+        and type(safe) is bool
+        and outcome in OUTCOMES
+        and type(status) is int
+        and 0 <= status <= 999
+        and type(refused) is bool
+        and type(finished) in (int, float)
+        # Also false for NaN and infinity, which json.loads lets through.
+        and 0 <= finished < 1e12
+        and isinstance(route, str)
+        and len(route) <= _LONGEST_NAME
+    )
+    if not sound:
+        raise ValueError("no row")
+    return ExchangeOutcome(migration, Side(side), caller, safe, outcome, status, refused, float(finished), route)

@@ -1,0 +1,253 @@
+"""What a worker knows of the migrations: settings, retry pins, as the keeper last said, and its own keys; no I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proxy.migration.former import FormerSetting, Keyed, former_of, may_differ, side_of
+from proxy.migration.in_flight import LINGER_SECONDS, KeyInFlight, KeysInFlight
+from proxy.migration.pin import PASSING, PIN_SECONDS, Reason, RetryPin
+from proxy.migration.pin_rows import pin_row, pins_of
+from proxy.migration.pin_table import PinTable
+from proxy.migration.side import Policy, Side
+
+# Parts of the table of pins, of 1024, that are looked at for ended ones with each message: all of them in a minute or
+# two of failures, none where nothing fails.
+_SHARDS_A_MESSAGE: Final = 8
+# Longer than the worker that asks for one waits: if nothing more is heard of a claim by then, nothing was sent by it.
+_CLAIM_SECONDS: Final = 8.0
+# A new keeper reads the journals later than this after the old one has gone: what was sent by then is in there.
+_ORPHAN_SECONDS: Final = 0.5
+
+
+_CHANGES: Final = "the side changes at this moment"
+_FALLS_BACK: Final = "an earlier try is falling back to legacy at this moment"
+# Doubts of which the keeper's next messages nearly always dispose.
+SOON_OVER: Final = frozenset({_CHANGES, _FALLS_BACK})
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """A migration: *former* settings of the last 24 h, *unsettled* those that some process may still send by.
+
+    *others* are policies, unlike this worker's, by which another worker or replica decides, or is about to.
+    """
+
+    weight: int
+    version: int
+    guard_pinned: frozenset[str]
+    former: tuple[FormerSetting, ...] = ()
+    unsettled: tuple[FormerSetting, ...] = ()
+    others: tuple[Policy, ...] = ()
+
+
+_AT_FIRST: Final = _State(0, 0, frozenset())
+
+
+class SideCache:
+    """The migrations' state; before the keeper has said anything every weight is 0 and nothing is *readable*.
+
+    *readable*: retry pins are known and can be kept. *heard*: the keeper has told the state. *policies* are those of
+    this worker's tables, by migration.
+    """
+
+    def __init__(self, policies: Mapping[str, Policy] | None = None) -> None:
+        self.readable = False
+        self.heard = False
+        self._policies: dict[str, Policy] = dict(policies or {})
+        self._states: dict[str, _State] = {}
+        self._pins = PinTable()
+        self._keys = KeysInFlight()
+        self._claims: dict[str, float] = {}  # digests that another worker asks for, and until when
+        self._orphan_at = 0.0
+
+    def weight(self, name: str) -> int:
+        """Return how many of a hundred go to the modern side of migration *name*."""
+        return self._states.get(name, _AT_FIRST).weight
+
+    def guard_pinned(self, name: str, caller: str) -> bool:
+        """Return whether the guard holds *caller* on legacy."""
+        return caller in self._states.get(name, _AT_FIRST).guard_pinned
+
+    def earlier_try(self, digest: str, now: float) -> tuple[Side, str] | None:
+        """Return side and upstream of an earlier try of the request that *digest* names, None if there was none.
+
+        That is one in flight here, or one with a pin; *now* in epoch seconds.
+        """
+        key = self._key(digest, now)
+        if key is not None:
+            return key.side, key.upstream
+        pin = self._pins.get(digest, now)
+        return None if pin is None else (pin.side, pin.upstream)
+
+    def doubt(self, policy: Policy, keyed: Keyed, *, side: Side, now: float) -> str:
+        """Return why an earlier try of *keyed*, which has no pin, may not have gone to *side*; "" if it must have."""
+        claimed = self.claim_doubt(keyed.digest, now)
+        if claimed:
+            return claimed
+        state = self._states.get(policy.name, _AT_FIRST)
+        if self.readable and not state.unsettled and not state.others:
+            return ""
+        if not self.heard:
+            return "the keeper has not told the state yet"
+        held = keyed.caller in state.guard_pinned
+        former = state.unsettled if self.readable else state.former
+        if former and may_differ(former, policy, keyed, side=side, guard_pinned=held, now=now):
+            return _CHANGES if self.readable else "its retry pins can't be read"
+        for other in state.others:
+            if other.sides != policy.sides or side_of(other, keyed, weight=state.weight, guard_pinned=held) is not side:
+                return "its table is being replaced, or another replica has another one"
+        return ""
+
+    def claim_doubt(self, digest: str, now: float) -> str:
+        """Return why the side of the request *digest* is changing at this moment, "" if it is not."""
+        key = self._keys.get(digest)
+        if (key is not None and key.claiming) or (self._claims and self._claims.get(digest, 0.0) > now):
+            return _FALLS_BACK
+        return ""
+
+    def enter(self, keyed: Keyed, policy: Policy, *, side: Side, upstream: str, now: float) -> KeyInFlight:
+        """Note that a request with the key *keyed* is going to be sent to *upstream* on *side*; return the key."""
+        return self._keys.enter(keyed, policy, side=side, upstream=upstream, now=now)
+
+    def leave(self, key: KeyInFlight, *, sent: bool, uncertain: bool, now: float) -> RetryPin | None:
+        """Note that a request of *key* has ended; return what takes the place of a pin that it has no need of."""
+        self._keys.leave(key, sent=sent, uncertain=uncertain, now=now)
+        if key.count:
+            return None
+        if key.uncertain:
+            pin = self._pins.get(key.keyed.digest, now)
+            if pin is not None and pin.reason not in PASSING:  # it has come before the end
+                self._keys.pinned((key.keyed.digest,))
+        elif key.passing is not None:
+            return RetryPin(key.side, key.upstream, now + LINGER_SECONDS, key.policy.name, key.passing)
+        return None
+
+    def begin_claim(self, key: KeyInFlight) -> bool:
+        """Begin to move *key* to the other side; False if another request with it is in flight or ended uncertain."""
+        if key.count != 1 or key.claiming or key.sent or key.uncertain:
+            return False
+        key.claiming = True
+        return True
+
+    def end_claim(self, key: KeyInFlight, *, side: Side, upstream: str) -> None:
+        """Let *key* go to *upstream* on *side* from now on, as all other processes have agreed."""
+        key.claiming = False
+        key.passing = Reason.FALLBACK
+        key.side = side
+        key.upstream = upstream
+
+    def answer_claim(self, row: Any, now: float) -> bool:
+        """Return whether another worker may take the request of the pin *row*, which nobody here may send then."""
+        [(digest, pin)] = pins_of([row]).items()
+        key = self._key(digest, now)
+        # Pins are the keeper's to compare.
+        if key is not None and (key.claiming or (key.side, key.upstream) != (pin.side, pin.upstream)):
+            return False
+        self._claims[digest] = now + _CLAIM_SECONDS
+        return True
+
+    def drop_claim(self, digest: str) -> None:
+        """Forget a claim that came to nothing."""
+        self._claims.pop(digest, None)
+
+    def orphaned(self, now: float) -> None:
+        """Note, at monotonic *now*, that the keeper is gone: retry pins can't be kept any more."""
+        self.readable = False
+        self._orphan_at = now
+
+    def is_too_late(self, now: float) -> bool:
+        """Return whether the keeper went so long before monotonic *now* that nothing with a retry key may be sent."""
+        return self._orphan_at > 0.0 and now > self._orphan_at + _ORPHAN_SECONDS
+
+    def hear(self, message: dict[str, Any], now: float = 0.0) -> None:
+        """Take a message of the keeper at epoch second *now*: all states, or retry pins; others are not for us."""
+        if message["type"] == "migrations":
+            self._states = {name: self._state(name, state) for name, state in message["states"].items()}
+            self.readable = message["readable"] and not self._orphan_at
+            self.heard = True
+        elif message["type"] == "pins":
+            pins = pins_of(message["pins"])
+            for digest, pin in pins.items():
+                self._pins.put(digest, pin)
+                self._claims.pop(digest, None)
+            self._keys.pinned(digest for digest, pin in pins.items() if pin.reason not in PASSING)
+            if now:
+                self._pins.forget_ended(now, shards=_SHARDS_A_MESSAGE)
+
+    def moving(self, now: float) -> list[list[Any]]:
+        """Return, as rows of pins, the keys in flight here that would go to another side if they came now."""
+        until = now + PIN_SECONDS
+        rows = []
+        # Many keys are of few callers: each is decided once, at 3 us.
+        sides: dict[tuple[str, int, str, str, str | None], Side] = {}
+        for key in self._keys:
+            # One that is claimed has sent nothing to its side, and gets its pin by the claim.
+            if key.claiming or not _holds(key, now):
+                continue
+            keyed, state = key.keyed, self._states.get(key.policy.name, _AT_FIRST)
+            held = keyed.caller in state.guard_pinned
+            moves = False
+            for number, policy in enumerate((key.policy, *state.others)):
+                alike = (policy.name, number, keyed.caller, keyed.method, keyed.header)
+                side = sides.get(alike)
+                if side is None:
+                    side = sides[alike] = side_of(policy, keyed, weight=state.weight, guard_pinned=held)
+                moves |= side is not key.side or policy.sides != key.policy.sides
+            if moves:
+                key.passing = key.passing or Reason.IN_FLIGHT
+                # Those whose caller has its answer need the pin only for as long as that may be on its way.
+                ends = until if key.count or key.uncertain else key.until
+                reason = Reason.UNKNOWN if key.uncertain else Reason.IN_FLIGHT
+                pin = RetryPin(key.side, key.upstream, ends, key.policy.name, reason)
+                known = self._pins.get(keyed.digest, now)
+                if known is None or (known.side, known.upstream) != (pin.side, pin.upstream):
+                    rows.append(pin_row(keyed.digest, pin))
+        return rows
+
+    def _key(self, digest: str, now: float) -> KeyInFlight | None:
+        key = self._keys.get(digest)
+        return key if key is not None and _holds(key, now) else None
+
+    def _state(self, name: str, told: dict[str, Any]) -> _State:
+        former = former_of(told.get("former", ()))
+        own = self._policies.get(name)
+        others = [_policy(name, one) for one in told.get("policies", ())] if own is not None else []
+        return _State(
+            told["weight"],
+            told["version"],
+            frozenset(told["guard_pinned"]),
+            former,
+            tuple(one for one in former if not one.settled),
+            tuple(one for one in others if one != own),
+        )
+
+    def __repr__(self) -> str:
+        weights = ", ".join(f"{name} {state.weight}" for name, state in sorted(self._states.items()))
+        return f"<SideCache {weights or 'of nothing'}, {len(self._pins)} pins>"
+
+
+def _holds(key: KeyInFlight, now: float) -> bool:
+    return bool(key.count) or key.uncertain or key.until > now
+
+
+def _policy(name: str, told: dict[str, Any]) -> Policy:
+    return Policy(
+        name=name,
+        sticky=told["sticky"],
+        methods=frozenset(told["methods"]),
+        pinned={caller: Side(side) for caller, side in told["pinned"].items()},
+        fallback=told["fallback"],
+        sides=told["sides"],
+    )
+
+
+def policy_told(policy: Policy) -> dict[str, Any]:
+    """Return *policy* as the link carries it."""
+    return {
+        "sticky": policy.sticky,
+        "methods": sorted(policy.methods),
+        "pinned": {caller: side.value for caller, side in policy.pinned.items()},
+        "fallback": policy.fallback,
+        "sides": policy.sides,
+    }

@@ -1,0 +1,114 @@
+"""What is told of an exchange whose worker ended before it: made of its intents, which is all there is.
+
+And which exchanges those are whose retry must go where they went, since nobody knows what the bank made of them.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from proxy.errors import Sent
+from proxy.records.json_line import line
+
+
+def unanswered_records(intents: Sequence[bytes]) -> list[bytes]:
+    """Return what is told of an exchange whose worker ended by the lines of its *intents*, without line feed.
+
+    One record, or the lines themselves where a failing disk has changed them: a send is never left out.
+    """
+    try:
+        return [unanswered_exchange([json.loads(intent) for intent in intents])[:-1]]
+    except (ValueError, KeyError, TypeError):
+        return [intent.rstrip(b"\n") for intent in intents]
+
+
+def unanswered_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
+    """Return the record of an exchange whose worker ended: nobody knows whether the bank acted on its last attempt."""
+    first, last = intents[0], intents[-1]
+    # A second attempt may have gone to the other side of a migration.
+    kept = {name: first[name] for name in _FROM_FIRST} | {name: last[name] for name in _FROM_LAST}
+    # How each attempt before it ended stands in the intent that followed.
+    attempts = [intent["previous"] for intent in intents[1:]]
+    attempts.append(
+        {
+            "started": last["started"],
+            "status": 0,
+            "token_fingerprint": last["token_fingerprint"],
+            "sent": Sent.UNKNOWN,
+            "connect_ms": 0.0,
+            "wait_ms": 0.0,
+        }
+        | ({"side": last["side"]} if last["side"] else {})
+    )
+    outcome: dict[str, Any] = {
+        "attempts": attempts,
+        "status": 0,
+        "origin": "proxy",
+        "code": "",
+        "cause": "",
+        "sent_upstream": Sent.UNKNOWN,
+        "replayed": len(intents) > 1,
+        "note": "worker_ended",
+        "caller_left": False,
+        "duration_ms": 0.0,
+        "overhead_ms": 0.0,
+        "request_bytes": first["request_bytes"],
+        "response_bytes": 0,
+        "body_hmac": first.get("body_hmac", ""),
+        "config_digest": first["config_digest"],
+    }
+    if "retry" in first:
+        outcome["retry"] = first["retry"]
+    return line({"kind": "exchange", "id": first["id"], **kept, **outcome})
+
+
+def uncertain(text: bytes) -> dict[str, Any] | None:
+    """Return members of the exchange that the line *text* tells of if a retry of it must go where it went, else None.
+
+    That is an intent that nothing followed, or a record of what ended unknown, with a 5xx of the bank or unheard by its
+    caller; and there is a retry key. A line that a failing disk has changed tells nothing.
+    """
+    if RETRY not in text:
+        return None
+    try:
+        told: dict[str, Any] = json.loads(text)
+        if "retry" not in told:
+            return None  # a header of that name is in its index
+        if told["kind"] == "exchange":
+            sent = told["sent_upstream"]
+            ended_well = sent == Sent.YES and told["status"] < 500 and not (told["caller_left"] or told["code"])
+            if sent == Sent.NO or ended_well:
+                return None
+        found = {name: told[name] for name in ("retry", "side", "upstream", "time", "route")}
+        # What an intent alone tells of, or was cut short or not heard, may have been done.
+        answered = told["kind"] == "exchange" and told["sent_upstream"] == Sent.YES and told["status"] >= 500
+        certain = answered and not (told["caller_left"] or told["code"])
+        return found | {"reason": "answered" if certain else "unknown"}
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+# What a line of an exchange has that may have to be known again.
+RETRY = b',"retry":"'
+
+_FROM_FIRST = (
+    "version",
+    "time",
+    "environment",
+    "instance",
+    "caller",
+    "caller_proof",
+    "client_address",
+    "method",
+    "route",
+    "path",
+    "query_keys",
+)
+_FROM_LAST = (
+    "upstream",
+    "credential",
+    "audience",
+    "side",
+    "why",
+    "index",
+)

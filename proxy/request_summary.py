@@ -1,0 +1,136 @@
+"""What a request leaves behind: the data path writes it as it goes, records and telemetry read it once it has ended."""
+
+from typing import Final
+
+from proxy.errors import Sent
+
+# An enum's member costs a call each time it is looked up in its class.
+_NO: Final = Sent.NO
+_YES: Final = Sent.YES
+_UNKNOWN: Final = Sent.UNKNOWN
+_WORST_LAST: Final = (_NO, _YES, _UNKNOWN)
+
+
+def word(sent: Sent) -> str:
+    """Return *sent* as a plain string: an enum's own hash and text are Python functions, a comparison is none."""
+    return "yes" if sent is _YES else "no" if sent is _NO else "unknown"
+
+
+class Chosen:
+    """The rule that took a request and what it led to; *side* is legacy or modern where a migration applies.
+
+    *rendered* belongs to whoever writes records: one of these serves many requests.
+    """
+
+    __slots__ = ("audience", "credential", "rendered", "route", "side", "upstream", "why")
+
+    def __init__(
+        self, *, route: str = "", upstream: str = "", credential: str = "", audience: str = "", side: str = "",
+        why: str = "",
+    ) -> None:  # fmt: skip
+        self.route = route
+        self.upstream = upstream
+        self.credential = credential
+        self.audience = audience
+        self.side = side
+        self.why = why
+        self.rendered = ""
+
+    def __repr__(self) -> str:
+        return f"<Chosen {self.route or '-'} {self.side}>"
+
+
+NOTHING_CHOSEN: Final = Chosen()
+
+
+class Attempt:
+    """One send to the bank; times in epoch seconds (*started_wall*) and milliseconds.
+
+    *refused*: the bank answered that the token is no good, so it did nothing.
+    """
+
+    __slots__ = (
+        "chosen", "connect_ms", "number", "refused", "sent", "started_wall", "status", "token_fingerprint", "wait_ms",
+    )  # fmt: skip
+
+    def __init__(
+        self, number: int, *, chosen: Chosen, started_wall: float, token_fingerprint: str, connect_ms: float = 0.0
+    ) -> None:
+        self.number = number
+        self.chosen = chosen
+        self.started_wall = started_wall
+        self.token_fingerprint = token_fingerprint
+        self.connect_ms = connect_ms
+        self.wait_ms = 0.0
+        self.status = 0
+        self.sent: Sent = _NO
+        self.refused = False
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.number} {self.status} sent={self.sent}>"
+
+
+class RequestSummary:
+    """One request, as records and metrics tell of it.
+
+    *began* and *finished* are monotonic seconds, *began_wall* epoch seconds; *waited* counts the seconds that the
+    proxy spent waiting for caller and bank, so that finished - began - waited is its own overhead. *path* is raw and
+    without *query*; *retry* is by what a retry is known again on a migrated route, "" where it needs no pin;
+    *body_hmac* stays empty where no key is set, there was no body, or it did not arrive whole. *answer_headers* are the
+    bank's, *answer_index* those of them that are kept. *rendered* and *rendered_for* belong to whoever writes records.
+    *left_at* is when its caller left, in monotonic seconds, 0 if it did not, or nobody saw when.
+    """
+
+    __slots__ = (
+        "answer_headers", "answer_index", "attempts", "began", "began_wall", "body_hmac", "caller", "caller_left",
+        "caller_proof", "cause", "chosen", "client_address", "code", "finished", "id", "index", "left_at", "method",
+        "note", "origin", "path", "query", "rendered", "rendered_for", "replayed", "request_bytes",
+        "response_bytes", "retry", "status", "waited",
+    )  # fmt: skip
+
+    def __init__(self, request_id: str, *, began: float, began_wall: float, client_address: str, method: str) -> None:
+        self.id = request_id
+        self.began = began
+        self.began_wall = began_wall
+        self.finished = began
+        self.waited = 0.0
+        self.client_address = client_address
+        self.method = method
+        self.path = ""
+        self.query = ""
+        self.caller = ""
+        self.caller_proof = ""
+        self.chosen = NOTHING_CHOSEN
+        self.retry = ""
+        self.attempts: list[Attempt] = []
+        self.status = 0
+        self.origin = "proxy"
+        self.code = ""
+        self.cause = ""
+        self.note = ""
+        self.replayed = False
+        self.caller_left = False
+        self.left_at = 0.0
+        self.request_bytes = 0
+        self.body_hmac = ""
+        self.response_bytes = 0
+        self.index: tuple[tuple[str, str], ...] = ()
+        self.answer_headers: tuple[tuple[bytes, bytes], ...] = ()
+        self.answer_index: tuple[tuple[str, str], ...] = ()
+        self.rendered = ""
+        self.rendered_for: Chosen | None = None
+
+    @property
+    def sent_upstream(self) -> Sent:
+        """Return the worst over the attempts, not counting one that was answered by a refusal of the token."""
+        attempts = self.attempts
+        if len(attempts) == 1:  # nearly always; asked twice per request
+            return _NO if attempts[0].refused else attempts[0].sent
+        worst: Sent = _NO
+        for attempt in attempts:
+            if not attempt.refused and _WORST_LAST.index(attempt.sent) > _WORST_LAST.index(worst):
+                worst = attempt.sent
+        return worst
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.method} {self.chosen.route or '-'} {self.status}>"

@@ -1,0 +1,218 @@
+"""What the sections must be to each other: references, rules that can be reached, callers that can be told apart."""
+
+from collections.abc import Iterable, Iterator
+
+from proxy.settings.credential import CredentialSection
+from proxy.settings.database import EXTRA, DatabaseUrl, extra_installed, trusts_the_network
+from proxy.settings.draft import Draft
+from proxy.settings.extras import installation
+from proxy.settings.fields import segments
+from proxy.settings.findings import Complaint, Key, Severity, did_you_mean
+from proxy.settings.model import CallerSection, RouteSection
+from proxy.settings.placeholder import is_placeholder
+
+_NOUNS = {"upstreams": "upstream", "credentials": "credential", "callers": "caller"}
+
+
+def references(draft: Draft) -> Iterator[Complaint]:
+    """Every name of an upstream, credential or caller must be the name of a table."""
+    for number, route in draft.routes.items():
+        key: Key = ("routes", number)
+        yield from unknown_names(draft, "upstreams", [route.upstream], (*key, "upstream"))
+        yield from unknown_names(draft, "credentials", [route.credential], (*key, "credential"))
+        yield from unknown_names(draft, "callers", route.callers, (*key, "callers"))
+    yield from unknown_names(draft, "credentials", draft.settings.admin.ready_requires, ("admin", "ready_requires"))
+
+
+def unknown_names(draft: Draft, section: str, names: Iterable[str], key: Key) -> Iterator[Complaint]:
+    """Complain of each of *names* that no table of *section* has."""
+    if (section,) in draft.broken:
+        return
+    known = draft.names(section)
+    for name in names:
+        if name not in known and not is_placeholder(name):
+            yield Complaint(key=key, what=f'no {_NOUNS[section]} is called "{name}"', fix=did_you_mean(name, known))
+
+
+def rules(draft: Draft) -> Iterator[Complaint]:
+    """Names are unique, a prefix is cut off where the path has it, and every rule can be reached."""
+    seen: dict[str, int] = {}
+    for number, route in draft.routes.items():
+        if route.name in seen:
+            yield Complaint(
+                key=("routes", number, "name"), what="another rule has the same name", fix="give each rule its own name"
+            )
+        seen.setdefault(route.name, number)
+        path, prefix = segments(route.path) or (), segments(route.strip_prefix) or ()
+        if path[: len(prefix)] != prefix:
+            yield Complaint(
+                key=("routes", number, "strip_prefix"),
+                what="the prefix is not a beginning of the rule's path, in whole segments",
+                fix="strip what `path` begins with",
+            )
+    yield from _covered(draft)
+
+
+def _covered(draft: Draft) -> Iterator[Complaint]:
+    earlier: list[RouteSection] = []
+    for number, route in draft.routes.items():
+        wider = [other for other in earlier if covers(other.path, route.path)]
+        takers = [other for other in wider if not other.methods or set(other.methods) & set(route.methods)]
+        taken_all = any(not other.methods for other in takers)
+        taken = {method for other in takers for method in other.methods}
+        if taken_all or (route.methods and taken >= set(route.methods)):
+            names = " and ".join(f'"{other.name}"' for other in takers)
+            yield Complaint(
+                key=("routes", number, "path"),
+                what=f"no request can reach this rule: {names} before it takes the same path and methods",
+                fix="put the narrower rule first, or take one out",
+            )
+        earlier.append(route)
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Return whether every path that *narrow* matches is matched by *wide* too."""
+    wide_parts, narrow_parts = segments(wide) or (), segments(narrow) or ()
+    if len(wide_parts) > len(narrow_parts):
+        return False
+    return all(one in {"*", other} for one, other in zip(wide_parts, narrow_parts, strict=False))
+
+
+def callers(draft: Draft) -> Iterator[Complaint]:
+    """Every caller has a proof, no proof is two callers', and subjects are looked at only with mutual TLS."""
+    named = draft.settings.callers
+    for name, caller in named.items():
+        unread = any(one[:2] == ("callers", name) for one in draft.broken)
+        if not (unread or caller.networks or caller.certificate_subject or _keyed(caller)):
+            yield Complaint(
+                key=("callers", name),
+                what="the caller has no proof, so that everyone would be it",
+                fix="add networks, api_key_sha256 or certificate_subject",
+            )
+        if caller.certificate_subject and not draft.settings.server.client_ca_file:
+            yield Complaint(
+                key=("callers", name, "certificate_subject"),
+                what="no caller can prove a subject without mutual TLS",
+                fix="set certificate_file, key_file and client_ca_file in [server]",
+            )
+    # By proof, not by pair: thousands of callers take no minutes.
+    keys: dict[str, str] = {}
+    proofs: dict[tuple[str, str], str] = {}
+    for name, caller in named.items():
+        hashes = {value.lower() for value in caller.api_key_sha256}
+        proved = _proofs(caller)
+        if same := {keys[value] for value in hashes if value in keys}:
+            yield Complaint(
+                key=("callers", name, "api_key_sha256"),
+                what=f'caller "{min(same)}" has the same key',
+                fix="make a key for each caller with `payproxy callers new NAME`",
+            )
+        elif same := {proofs[proof] for proof in proved if proof in proofs}:
+            yield Complaint(
+                key=("callers", name, "networks" if caller.networks else "certificate_subject"),
+                what=f'nothing tells this caller from caller "{min(same)}"',
+                fix="give them different networks, or keys of their own",
+            )
+        for value in hashes:
+            keys.setdefault(value, name)
+        for proof in proved:
+            proofs.setdefault(proof, name)
+
+
+def _keyed(caller: CallerSection) -> bool:
+    """Return whether it proves itself by a key, or by the token that a client of the facade gets."""
+    return bool(caller.api_key_sha256 or caller.facade_client_id)
+
+
+def _proofs(caller: CallerSection) -> list[tuple[str, str]]:
+    """Return what a caller without a key proves itself by; a request with one of them matches all who have it."""
+    subject = caller.certificate_subject
+    if _keyed(caller) or not (caller.networks or subject):
+        return []
+    return [(network, subject) for network in caller.networks or ("",)]
+
+
+def credentials(draft: Draft) -> Iterator[Complaint]:
+    """Each auth method has what it needs, and extra form fields are none of those that the proxy sets itself."""
+    for name, credential in draft.settings.credentials.items():
+        key: Key = ("credentials", name)
+        broken = {str(one[2]) for one in draft.broken if one[:2] == key and len(one) > 2}
+        for missing, complaint in _missing(key, credential):
+            if not broken & missing:
+                yield complaint
+        for parameter in sorted(credential.reserved_parameters & set(credential.extra_parameters)):
+            yield Complaint(
+                key=(*key, "extra_parameters", parameter),
+                what="the proxy sets this form field itself",
+                fix="take it out of extra_parameters",
+            )
+
+
+def _missing(key: Key, credential: CredentialSection) -> Iterator[tuple[set[str], Complaint]]:
+    method = credential.auth_method
+    if not credential.token_url:
+        fix = "write the token URL that the bank handed out with the client id"
+        yield {"token_url"}, Complaint(key=(*key, "token_url"), what="is missing", fix=fix)
+    secret = credential.client_secret is not None or credential.client_secret_file
+    if method in {"client_secret_basic", "client_secret_post"} and not secret:
+        variable = f"PAYPROXY_CREDENTIALS__{str(key[1]).upper()}__CLIENT_SECRET"
+        yield (
+            {"client_secret", "client_secret_file"},
+            Complaint(
+                key=(*key, "client_secret_file"),
+                what=f"{method} needs a client secret",
+                fix=f"name its file here, or set {variable}, or put it into the secrets directory",
+            ),
+        )
+    if method == "private_key_jwt" and not credential.private_key_file:
+        fix = "name the file of the RSA key that belongs to the certificate at the bank"
+        yield (
+            {"private_key_file"},
+            Complaint(key=(*key, "private_key_file"), what="private_key_jwt needs a private key", fix=fix),
+        )
+    if method == "private_key_jwt" and not (credential.certificate_file or credential.key_id):
+        fix = "name the key's certificate (the kid is its thumbprint), or set key_id"
+        yield (
+            {"certificate_file", "key_id"},
+            Complaint(key=(*key, "certificate_file"), what="the assertion would have no kid", fix=fix),
+        )
+    if method == "tls_client_auth" and not credential.client_certificate_file:
+        fix = "set client_certificate_file and client_key_file"
+        yield (
+            {"client_certificate_file", "client_key_file"},
+            Complaint(
+                key=(*key, "client_certificate_file"), what="tls_client_auth needs a client certificate", fix=fix
+            ),
+        )
+
+
+def database(draft: Draft) -> Iterator[Complaint]:
+    """The request log has one database, which can be used, and another machine has to prove that it is the one."""
+    log = draft.settings.request_log
+    if log.database_file and log.database and "database" in log.model_fields_set:
+        yield Complaint(
+            key=("request_log", "database_file"),
+            what="there is a database beside it",
+            fix="name the database in one of the two",
+        )
+    if not log.database_file:
+        yield from database_server(("request_log", "database"), log.database)
+
+
+def database_server(key: Key, url: DatabaseUrl) -> Iterator[Complaint]:
+    """Return what is wrong with the server that *url*, found at *key*, names; with a file of our own nothing is."""
+    if not url.postgres:
+        return
+    if not extra_installed():
+        yield Complaint(
+            key=key,
+            what="PostgreSQL needs what is not installed",
+            fix=installation(EXTRA),
+        )
+    if trusts_the_network(url):
+        yield Complaint(
+            key=key,
+            what="the records go over the network to a server that does not have to prove who it is",
+            fix="add ?sslmode=verify-full to the URL (and sslrootcert=FILE for a private CA)",
+            severity=Severity.WARNING,
+        )

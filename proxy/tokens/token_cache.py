@@ -1,0 +1,182 @@
+"""The worker's dictionary of tokens: the keeper pushes, requests look up."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.clock import Clock
+from proxy.credentials.token_key import TokenKey
+from proxy.errors import ProxyError, TokenRefused, TokenUnavailable
+from proxy.secret import Secret
+from proxy.tokens.token import AccessToken
+
+Send = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortage:
+    """Why there is no token: *code* token_refused or token_unavailable; *until* is when a try may differ, monotonic."""
+
+    code: str
+    detail: str
+    cause: str
+    until: float
+
+
+class TokenCache:
+    """Tokens by key, as the keeper last said; *send* takes messages to the keeper."""
+
+    def __init__(self, keys: Iterable[TokenKey], *, clock: Clock, send: Send) -> None:
+        self._keys = {key.digest: key for key in keys}
+        self._monotonic = clock.monotonic
+        self._send = send
+        self._tokens: dict[TokenKey, AccessToken] = {}
+        self._shortages: dict[TokenKey, Shortage] = {}
+        self._changes: dict[TokenKey, asyncio.Future[str]] = {}
+        self._asked = 0
+        self._answers: dict[int, asyncio.Future[str]] = {}
+        self._behind: dict[tuple[TokenKey, str], int] = {}
+        self._taken: dict[tuple[TokenKey, str, str], int] = {}
+        self._abandoned = False
+
+    def get(self, key: TokenKey) -> AccessToken | None:
+        """Return the token for *key* if there is one that may be sent."""
+        token = self._tokens.get(key)
+        return token if token is not None and self._monotonic() < token.expires else None
+
+    async def wait(self, key: TokenKey, *, until: float) -> AccessToken:
+        """Return a token for *key*, waiting for its first mint until monotonic *until*.
+
+        Raises TokenRefused or TokenUnavailable at once when the keeper said why there is none.
+        """
+        while (token := self.get(key)) is None:
+            shortage = self._shortages.get(key)
+            if shortage is not None:
+                raise self._refusal(shortage)
+            if self._abandoned:
+                raise TokenUnavailable("The proxy is stopping, and no access token will come.", retry_after=2)
+            change = self._changes.get(key)
+            if change is None:
+                change = self._changes[key] = asyncio.get_running_loop().create_future()
+            left = until - self._monotonic()
+            done, _ = await asyncio.wait([change], timeout=max(left, 0))
+            if not done:
+                raise TokenUnavailable("No access token arrived in time.", retry_after=1)
+        return token
+
+    async def replace(self, refused: AccessToken, route: str, *, until: float) -> AccessToken | None:
+        """Return a token newer than *refused*, minted if the budget allows it; None if there is none to be had."""
+        newer = self.newer(refused)
+        if newer is not None:
+            return newer
+        answer = self.refuse(refused, route)
+        await asyncio.wait([answer], timeout=max(until - self._monotonic(), 0))
+        return self.newer(refused)
+
+    def refuse(self, refused: AccessToken, route: str) -> "asyncio.Future[str]":
+        """Tell the keeper that the bank refused *refused*; its answer comes after the new token, if there is one."""
+        self._asked += 1
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        if self._abandoned:
+            answer.set_result("failed")
+            return answer
+        self._answers[self._asked] = answer
+        self._send(
+            {"type": "refused", "ask": self._asked, "key": refused.key.digest, "mint": refused.mint, "route": route}
+        )
+        return answer
+
+    def refuse_behind(self, refused: AccessToken, route: str) -> None:
+        """Tell the keeper of *refused* for a request that does not wait, since it has another token to go on with.
+
+        If *refused* was itself minted for such a request, the keeper is told that too: as after a second send that was
+        refused again, the next one mints later.
+        """
+        before = self._behind.get((refused.key, route), refused.mint)
+        if before < refused.mint:
+            self.replayed(refused.key, route, refused_again=True)
+        self._behind[refused.key, route] = max(before, refused.mint)
+        self.refuse(refused, route)
+
+    def is_awaited(self, key: TokenKey) -> bool:
+        """Return whether the token for *key* is being minted, at first or after a refusal, and that has not failed."""
+        return key not in self._tokens and key not in self._shortages
+
+    def proven(self, key: TokenKey, route: str, caller: str) -> bool:
+        """Return whether the bank has taken the token that is here now from *caller* on *route*."""
+        token = self.get(key)
+        return token is not None and self._taken.get((key, route, caller)) == token.mint
+
+    def accepted(self, key: TokenKey, route: str, caller: str, *, fingerprint: str) -> None:
+        """Note that the bank took the token of that *fingerprint*.
+
+        If it is newer than what `refuse_behind` told of, it helped.
+        """
+        token = self.get(key)
+        if token is None or token.fingerprint != fingerprint:
+            return
+        self._taken[key, route, caller] = token.mint
+        before = self._behind.get((key, route))
+        if before is not None and token.mint > before:
+            del self._behind[key, route]
+            self.replayed(key, route, refused_again=False)
+
+    def replayed(self, key: TokenKey, route: str, *, refused_again: bool) -> None:
+        """Tell the keeper how the second send ended, which sets how soon the next one may mint."""
+        self._send({"type": "replayed", "key": key.digest, "route": route, "refused_again": refused_again})
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """Take a message of the keeper: a token, the lack of one, or the answer to a refusal."""
+        if message["type"] == "answer":
+            answer = self._answers.pop(message["ask"], None)
+            if answer is not None and not answer.done():
+                answer.set_result(message["outcome"])
+            return
+        key = self._keys.get(message["key"])
+        if key is None:
+            return
+        token = message["token"]
+        if token is None:
+            self._tokens.pop(key, None)
+        else:
+            self._tokens[key] = AccessToken(
+                key=key,
+                mint=token["mint"],
+                value=Secret(token["value"]),
+                origins=frozenset(token["origins"]),
+                minted=token["minted"],
+                stale_at=token["stale_at"],
+                expires=token["expires"],
+            )
+        shortage = message["shortage"]
+        if shortage is None:
+            self._shortages.pop(key, None)
+        else:
+            self._shortages[key] = Shortage(**shortage)
+        change = self._changes.pop(key, None)
+        if change is not None and not change.done():
+            change.set_result("changed")
+
+    def abandon(self) -> None:
+        """Let nobody wait any longer: the keeper is gone. Tokens that are here serve until they expire."""
+        self._abandoned = True
+        for waiting in (*self._answers.values(), *self._changes.values()):
+            if not waiting.done():
+                waiting.set_result("failed")
+        self._answers.clear()
+        self._changes.clear()
+
+    def newer(self, than: AccessToken) -> AccessToken | None:
+        """Return a token that was minted later than *than*, None if there is none here."""
+        token = self.get(than.key)
+        return token if token is not None and token.mint > than.mint else None
+
+    def _refusal(self, shortage: Shortage) -> ProxyError:
+        seconds = max(1, int(shortage.until - self._monotonic()) + 1)
+        if shortage.code == TokenRefused.code:
+            return TokenRefused(shortage.detail, cause=shortage.cause)
+        return TokenUnavailable(shortage.detail, cause=shortage.cause, retry_after=seconds)
+
+    def __repr__(self) -> str:
+        return f"<TokenCache {len(self._tokens)} of {len(self._keys)} tokens, {len(self._shortages)} shortages>"

@@ -1,0 +1,155 @@
+"""What one coroutine waits for, and a driver that goes on with it at once instead of in the loop's next turn.
+
+A task that waits for a future costs a handle, a context switch and a turn of the loop each time it is woken. A request
+is woken twice, by its head and by the bank's answer, and both times whoever wakes it has nothing else left to do.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+class InlineFuture(Generic[Value]):
+    """A future that one coroutine awaits once; where a `InlineRun` drives that, it goes on within `set_result`.
+
+    Exceptions and cancellation are delivered in the next loop iteration, because the code that sets them may be in the
+    middle of changing the connection. A task may await it like an asyncio future.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_context", "_done", "_drive", "_error", "_loop", "_value")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._asyncio_future_blocking = False
+        self._done = False
+        self._value: Value | None = None
+        self._error: BaseException | None = None
+        self._drive: InlineRun | None = None
+        self._callback: Callable[..., object] | None = None
+        self._context: Any = None
+
+    def __await__(self) -> Generator["InlineFuture[Value]", None, Value]:
+        if not self._done:
+            self._asyncio_future_blocking = True
+            yield self
+        return self.result()
+
+    def done(self) -> bool:
+        """Return whether it has ended."""
+        return self._done
+
+    def result(self) -> Value:
+        """Return the result; raises what ended it otherwise."""
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its traceback holds this frame: kept, it would be a cycle
+        value: Any = self._value
+        found: Value = value
+        return found
+
+    def set_result(self, value: Value) -> None:
+        """End it with *value*, and let who waits go on before this returns; nothing happens if it has ended."""
+        if self._done:
+            return
+        self._done = True
+        self._value = value
+        drive = self._drive
+        if drive is not None:
+            self._drive = None
+            drive.resume()
+        elif self._callback is not None:
+            self._loop.call_soon(self._callback, self, context=self._context)
+
+    def set_exception(self, error: BaseException) -> None:
+        """End it with *error*; nothing happens if it has ended."""
+        if self._done:
+            return
+        self._done = True
+        self._error = error
+        drive = self._drive
+        if drive is not None:
+            self._drive = None
+            self._loop.call_soon(drive.resume)
+        elif self._callback is not None:
+            self._loop.call_soon(self._callback, self, context=self._context)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """End it with CancelledError; return whether it had not ended."""
+        if self._done:
+            return False
+        self.set_exception(asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg))
+        return True
+
+    def drive_on(self, drive: "InlineRun") -> None:
+        """Resume *drive* when this ends."""
+        self._asyncio_future_blocking = False
+        self._drive = drive
+
+    # What a task asks of a future.
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop."""
+        return self._loop
+
+    def add_done_callback(self, callback: Callable[..., object], *, context: Any = None) -> None:
+        """Call *callback* in the loop's next turn after this has ended."""
+        self._callback = callback
+        self._context = context
+
+
+class InlineRun:
+    """Drives *coroutine* as a task would, but at once; *ended* gets what it raised, None if it returned.
+
+    There is no current task in it: what needs one, `asyncio.timeout` for example, belongs in a task of its own.
+    """
+
+    __slots__ = ("_awaited", "_cancelled", "_coroutine", "_ended", "_loop")
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, None],
+        *,
+        loop: asyncio.AbstractEventLoop,
+        ended: Callable[[BaseException | None], None],
+    ) -> None:
+        self._coroutine = coroutine
+        self._loop = loop
+        self._ended = ended
+        self._awaited: Any = None
+        self._cancelled = False
+
+    def resume(self, _: object = None) -> None:
+        """Let the coroutine run until it waits for something."""
+        self._awaited = None
+        try:
+            if self._cancelled:
+                self._cancelled = False
+                awaited = self._coroutine.throw(asyncio.CancelledError())
+            else:
+                awaited = self._coroutine.send(None)
+        except StopIteration:
+            self._ended(None)
+            return
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - told to whoever began it, as a task tells its waiter
+            self._ended(error)
+            return
+        self._awaited = awaited
+        if isinstance(awaited, InlineFuture):
+            awaited.drive_on(self)
+        elif awaited is None:
+            self._loop.call_soon(self.resume)
+        else:
+            awaited._asyncio_future_blocking = False  # noqa: SLF001 - the protocol between tasks and futures
+            awaited.add_done_callback(self.resume)
+
+    def cancel(self) -> None:
+        """Let what the coroutine waits for end with CancelledError."""
+        if self._awaited is None or not self._awaited.cancel():
+            self._cancelled = True

@@ -1,0 +1,124 @@
+"""The bank's answer as whoever sent the request sees it."""
+
+from typing import Protocol
+
+from proxy.errors import UpstreamFault, UpstreamReset
+from proxy.upstream.response_head import AnswerHead
+from proxy.upstream.response_parser import AnswerParser
+from proxy.upstream.timer import NEVER
+
+
+class Source(Protocol):
+    """Where an answer's bytes come from: the connection, while the exchange lasts."""
+
+    async def more(self, until: float = NEVER) -> bool:
+        """Wait until more of the answer, or its end, is there; raises what cut it off.
+
+        False if that did not come by *until* (monotonic); the exchange goes on.
+        """
+
+    def resume_reading(self) -> None:
+        """Read the socket again after the buffered part of the answer was taken."""
+
+    def finish(self) -> None:
+        """End the exchange."""
+
+
+class Answer:
+    """A checked head, and the body as it comes.
+
+    `complete`: the whole body came with the head, or was gathered, and is `body`; there is no *parser* then.
+    `bodiless`: none follows by method or status, whatever `content_length` says. Trailers are dropped.
+    """
+
+    __slots__ = ("_parser", "_ready", "_source", "bodiless", "body", "complete", "content_length", "head", "status")
+
+    def __init__(
+        self, source: Source, head: AnswerHead, body: bytes, *, bodiless: bool, parser: AnswerParser | None = None
+    ) -> None:
+        self._source: Source | None = source
+        self._parser = parser
+        self.head = head
+        self.status = head.status
+        self.content_length = head.content_length
+        self.bodiless = bodiless
+        self.complete = parser is None
+        self.body = body
+        self._ready = body
+
+    def __repr__(self) -> str:
+        return f"<Answer [{self.status}, {'complete' if self.complete else 'body to come'}]>"
+
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Return names and values, in the bank's order and spelling."""
+        return self.head.headers
+
+    async def read(self) -> bytes:
+        """Return the next piece of the body, b"" at its end.
+
+        Raises UpstreamReset, UpstreamBadResponse or UpstreamTimedOut when the body is cut off; what came before the cut
+        is returned first.
+        """
+        parser = self._parser
+        if self._ready or parser is None:
+            piece, self._ready = self._ready, b""
+            return piece
+        while True:
+            piece = parser.take()
+            if piece:
+                if self._source is not None:
+                    self._source.resume_reading()
+                return piece
+            if parser.complete:
+                return b""
+            if self._source is None:
+                raise UpstreamReset("The bank's answer was given up before its end")
+            await self._source.more()
+
+    async def peek(self, limit: int) -> bytes:
+        """Return up to about *limit* bytes from the body's beginning and leave them to be read; raises as `read`."""
+        if self.complete:
+            return self.body[:limit]
+        found, self._ready = self._ready, b""
+        while len(found) < limit and (piece := await self.read()):
+            found += piece
+        self._ready = found
+        return found[:limit]
+
+    async def gather(self, limit: int, *, until: float) -> None:
+        """Wait for the end of the body, unless it is longer than about *limit* bytes or comes after monotonic *until*.
+
+        One that is whole then is `complete`; any other is left to be read. Raises as `read`.
+        """
+        parser = self._parser
+        if parser is None:
+            return
+        while not parser.complete and len(self._ready) + parser.buffered <= limit:
+            if self._source is None:
+                raise UpstreamReset("The bank's answer was given up before its end")
+            if not await self._source.more(until):
+                break
+        if parser.complete:
+            self.body = self._ready = self._ready + parser.take()
+            self.complete = True
+            self._parser = None
+
+    def release(self) -> None:
+        """Be done with it, read or not: the connection goes back to the pool or is closed. Idempotent."""
+        source = self._source
+        if source is not None:
+            self._source = None
+            source.finish()
+
+    async def drain(self, limit: int) -> None:
+        """Read and drop up to *limit* bytes, then release; a body known to be longer is not read at all."""
+        parser = self._parser
+        try:
+            if parser is not None and (self.content_length is None or self.content_length <= limit):
+                while limit >= 0 and not parser.complete:
+                    limit -= len(await self.read())
+        except UpstreamFault:
+            pass  # nobody wants this body, so nobody misses it
+        finally:
+            self.release()

@@ -1,0 +1,204 @@
+"""One answer of the bank, from bytes to a checked head and a framed body; without sockets and without a clock.
+
+Heads are read by `head.py`. llhttp (by httptools, imported nowhere else in this room) reads chunks; it refuses what a
+proxy must not hand on: bare LF, spaces around sizes, framing headers among the trailers.
+"""
+
+from typing import Final, NoReturn
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from proxy.errors import UpstreamBadResponse
+from proxy.upstream.response_head import AnswerHead, HeadRefused, check_unfinished, read_head
+
+HEAD_LIMIT: Final = (
+    65536  # bytes of one head: what servers commonly cap request heads at, and far above any real answer
+)
+INFORMATIONAL_LIMIT: Final = 16  # 1xx heads before the answer: one or two are usual (100, 103), a flood is a fault
+FRAMING_LIMIT: Final = 65536  # bytes of chunk sizes, extensions and trailers in a row without a byte of body
+
+# What a small buffered piece costs beside its bytes: a bytes object's header and a list slot. Without it, a body of
+# one-byte chunks would hold many times the memory that back-pressure allows.
+_PIECE_OVERHEAD: Final = 64
+
+_HEAD_END: Final = b"\r\n\r\n"
+BODILESS: Final = frozenset({204, 304})
+_CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def whole_answer(data: bytes, *, to_head: bool) -> tuple[AnswerHead, bytes] | None:
+    """Return head and body if *data* is one answer, from its first byte to its last; None: an AnswerParser has to tell.
+
+    This is what nearly every small answer is, and spares it the parser. *to_head*: the request was HEAD. Raises
+    UpstreamBadResponse.
+    """
+    end = data.find(_HEAD_END)
+    if end < 0 or end > HEAD_LIMIT - 4:
+        return None
+    try:
+        head = read_head(data[:end])
+    except HeadRefused as error:
+        refuse(str(error))
+    size = 0 if to_head or head.status in BODILESS else head.content_length
+    if size is None or head.status < 200 or len(data) != end + 4 + size:
+        return None
+    return head, data[end + 4 :]
+
+
+class AnswerParser:
+    """Takes bytes by `feed` in any split and tells what they mean; one parser serves one answer.
+
+    *to_head* is true when the request was HEAD: then no body follows whatever the framing headers say (RFC 9112 6.3).
+    `buffered` is about the memory, in bytes, that pieces not yet taken hold. `surplus`: more came than the answer.
+    """
+
+    def __init__(self, *, to_head: bool = False) -> None:
+        self.head: AnswerHead | None = None
+        self.bodiless = False
+        self.complete = False
+        self.surplus = False
+        self.buffered = 0
+        self._to_head = to_head
+        self._seen = bytearray()  # of a head that has not ended
+        self._informational = 0
+        self._remaining = 0
+        self._pieces: list[bytes] = []
+        self._llhttp: HttpResponseParser | None = None
+        self._tail = b""
+        self._without_body = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the connection.
+
+        Raises UpstreamBadResponse when they can't be an answer (RFC 9112 4 to 7). Bytes after a complete answer raise
+        nothing: they set `surplus`, since the answer itself is good and only the connection is not.
+        """
+        while self.head is None:
+            data = self._feed_head(data)
+            if not data:
+                return
+        if self.complete:
+            self.surplus = True
+        elif self._llhttp is not None:
+            self._feed_chunks(self._llhttp, data)
+        else:
+            self._feed_counted(data)
+
+    def take(self) -> bytes:
+        """Return all of the body that came since the last call, perhaps nothing."""
+        pieces = self._pieces
+        if not pieces:
+            return b""
+        self.buffered = 0
+        self._pieces = []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _feed_head(self, data: bytes) -> bytes:
+        """Take what of *data* belongs to the head; return what follows it."""
+        seen = self._seen
+        known = len(seen)
+        try:
+            seen += data
+            size = seen.find(_HEAD_END, max(known - 3, 0)) + 4  # 3: there is no end
+            if size > HEAD_LIMIT or (size == 3 and len(seen) > HEAD_LIMIT):
+                raise HeadRefused("the head is too large")
+            if size == 3:
+                check_unfinished(bytes(seen[:9]), bytes(seen[max(known - 1, 0) :]))
+                return b""
+            head = read_head(bytes(seen[: size - 4]))
+        except HeadRefused as error:
+            refuse(str(error))
+        self._seen = bytearray()
+        if head.status < 200:
+            self._skip_informational(head.status)
+        else:
+            self._begin(head)
+        return data[size - known :]
+
+    def _begin(self, head: AnswerHead) -> None:
+        """Find where the body ends."""
+        self.head = head
+        length = head.content_length
+        self.bodiless = self._to_head or head.status in BODILESS
+        if self.bodiless or length == 0:
+            self.complete = True
+        elif length is not None:
+            self._remaining = length
+        elif head.chunked:
+            self._llhttp = HttpResponseParser(self)
+            self._llhttp.feed_data(_CHUNKED_HEAD)
+        else:
+            refuse("the body's end can't be told: neither Content-Length nor chunked")
+
+    def _skip_informational(self, status: int) -> None:
+        """Swallow a 1xx head (RFC 9110 15.2); 101 would begin another protocol that nobody asked for."""
+        if status == 101:
+            refuse("the status is not in 200 to 599")
+        self._informational += 1
+        if self._informational > INFORMATIONAL_LIMIT:
+            refuse("too many informational answers")
+
+    def _feed_counted(self, data: bytes) -> None:
+        """Take *data* of a body whose length is known."""
+        size = len(data)
+        if size > self._remaining:
+            data = data[: self._remaining]
+            size = self._remaining
+            self.surplus = True
+        self._remaining -= size
+        self._pieces.append(data)
+        self.buffered += size + _PIECE_OVERHEAD
+        self.complete = not self._remaining
+
+    def _feed_chunks(self, llhttp: HttpResponseParser, data: bytes) -> None:
+        """Take *data* of a chunked body; trailers are dropped."""
+        already = len(self._pieces)
+        try:
+            llhttp.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:  # the latter: behind the last chunk comes a 101
+            if not self.complete:
+                # llhttp's texts are constants: they name the rule, never the bytes.
+                refuse(str(error))
+            self.surplus = True
+        self._tail = (self._tail + data)[-5:] if len(data) < 5 else data[-5:]
+        if self.complete:
+            # llhttp swallows line ends after the last chunk. The body's own end is CRLF CRLF after something else.
+            if self._tail[-4:] != _HEAD_END or self._tail[:1] in {b"\r", b"\n"}:
+                self.surplus = True
+            self._llhttp = None  # it holds our methods: without this every answer would be a cycle for the collector
+        if len(self._pieces) > already:
+            self._without_body = 0
+            self._merge(already)
+        else:
+            self._without_body += len(data)
+            if self._without_body > FRAMING_LIMIT and not self.complete:
+                refuse("chunk extensions or trailers without end")
+
+    def _merge(self, already: int) -> None:
+        """Make one piece of those that one call of `feed` brought."""
+        fresh = self._pieces[already:]
+        if len(fresh) > 1:
+            fresh = [b"".join(fresh)]
+            self._pieces[already:] = fresh
+        self.buffered += len(fresh[0]) + _PIECE_OVERHEAD
+
+    # llhttp's callbacks.
+
+    def on_message_begin(self) -> None:
+        """Note that behind the last chunk another answer begins."""
+        if self.complete:
+            self.surplus = True
+
+    def on_body(self, piece: bytes) -> None:
+        """Take a piece of a chunked body."""
+        if not self.complete:
+            self._pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        """Note the end of a chunked body."""
+        self.complete = True
+
+
+def refuse(cause: str) -> NoReturn:
+    """Raise UpstreamBadResponse for *cause*, which holds no byte of the answer."""
+    raise UpstreamBadResponse("The bank's answer is not acceptable HTTP/1.1", cause=cause) from None

@@ -1,0 +1,107 @@
+"""Where exchanges begin and end, and where their intents go: the journal and the counters, wired to `forward`."""
+
+from collections.abc import Awaitable
+from typing import Final
+
+from proxy.clock import Clock
+from proxy.entropy import Entropy, Uuid7s
+from proxy.errors import LogUnavailable
+from proxy.forwarding.caller_side import CallerSide
+from proxy.forwarding.exchange import Exchange
+from proxy.records.journal import Journal
+from proxy.records.record import MOST_INDEX_VALUES
+from proxy.request_summary import Attempt
+from proxy.settings.methods import KNOWN_METHODS
+from proxy.settings.worker_values import RequestLogValues
+from proxy.telemetry.counters import Counters
+
+_MOST_NAMES: Final = 1024
+
+
+class ExchangeLog:
+    """One worker's: every exchange gets an id here, and leaves a record here."""
+
+    def __init__(
+        self, values: RequestLogValues, *, journal: Journal, counters: Counters, clock: Clock, entropy: Entropy
+    ) -> None:
+        self._without_intent = KNOWN_METHODS.difference(values.intent_methods)
+        self._index_headers = frozenset(name.lower().encode("latin-1") for name in values.index_headers)
+        self._answer_headers = frozenset(name.lower().encode("latin-1") for name in values.index_answer_headers)
+        self._answer_names: dict[bytes, str] = {}
+        self._journal = journal
+        self._counters = counters
+        self._now = clock.now
+        self._monotonic = clock.monotonic
+        self._ids = Uuid7s(entropy)
+
+    def begin(self, side: CallerSide) -> Exchange:
+        """Return a new exchange for what *side* asks."""
+        now = self._now()
+        exchange = Exchange(
+            self._ids.next(now),
+            began=self._monotonic(),
+            began_wall=now,
+            client_address=side.peer,
+            method=side.raw.method,
+        )
+        side.account, side.monotonic = exchange, self._monotonic
+        return exchange
+
+    def write(self, exchange: Exchange, attempt: Attempt) -> Awaitable[None] | None:
+        """Return what ends once the intent is on disk; None, if the method needs none and the journal works.
+
+        Raises LogUnavailable, for reads too: a request that can't be recorded is not sent.
+        """
+        if exchange.method not in self._without_intent:
+            exchange.index = self._index(exchange)
+            return self._journal.intend(exchange, attempt)
+        if not self._journal.usable():
+            raise LogUnavailable("The journal can't be written, so nothing is sent.", retry_after=1)
+        return None
+
+    def finish(self, exchange: Exchange) -> None:
+        """Count what has ended and hand it to the journal; never waits."""
+        exchange.finished = self._monotonic()
+        if not exchange.index:
+            exchange.index = self._index(exchange)
+        if exchange.answer_headers and self._answer_headers:
+            exchange.answer_index = self._answer_index(exchange.answer_headers)
+        self._counters.finished(exchange)
+        self._journal.finish(exchange)
+
+    def _index(self, exchange: Exchange) -> tuple[tuple[str, str], ...]:
+        head, wanted = exchange.head, self._index_headers
+        if head is None or not wanted:
+            return ()
+        found: list[tuple[str, str]] = []
+        for line in head.passed:
+            header = line.header
+            if header is not None and header.plain in wanted:
+                found.append((line.name.decode("latin-1"), _text(line.value)))
+                if len(found) > MOST_INDEX_VALUES:
+                    break
+        return tuple(found) if found else ()
+
+    def _answer_index(self, headers: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str], ...]:
+        """Return those of the bank's *headers* that are kept; their names are looked at once, for they are few."""
+        names = self._answer_names
+        found: list[tuple[str, str]] = []
+        for name, value in headers:
+            kept = names.get(name)
+            if kept is None:
+                if len(names) >= _MOST_NAMES:
+                    names.clear()
+                kept = names[name] = name.decode("latin-1") if name.lower() in self._answer_headers else ""
+            if kept:
+                found.append((kept, _text(value)))
+                if len(found) > MOST_INDEX_VALUES:
+                    break
+        return tuple(found)
+
+
+def _text(value: bytes) -> str:
+    """Return the value of a header as those who sent it would write it: UTF-8, or else Latin-1."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

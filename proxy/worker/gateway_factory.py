@@ -1,0 +1,127 @@
+"""From a snapshot to a gateway: what one worker forwards by."""
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from proxy.callers.bearer import FEWEST_KEY_BYTES, KEY_FILE, BearerTokens
+from proxy.callers.caller import Callers
+from proxy.callers.facade import Facade
+from proxy.callers.forwarded import TrustedProxies
+from proxy.clock import Clock
+from proxy.entropy import SystemEntropy
+from proxy.forwarding.admission import Admission
+from proxy.forwarding.gateway import Gateway, Reporter
+from proxy.forwarding.identify import Identifier
+from proxy.migration.side_cache import SideCache
+from proxy.private_file import read_key
+from proxy.records.body_hmac import body_digest, read_body_key
+from proxy.routing.compile import policy_of, route_table
+from proxy.routing.request_head import LOOPBACK_NAMES, HeadLimits
+from proxy.settings.worker_values import ServerValues, Snapshot, UpstreamValues
+from proxy.tokens.token_cache import TokenCache
+from proxy.upstream.opener import Upstream
+from proxy.upstream.pool import Pool
+from proxy.worker.exchange_log import ExchangeLog
+from proxy.worker.migration_reporter import MigrationReporter
+
+
+def head_limits(snapshot: Snapshot) -> HeadLimits:
+    """Return what heads are checked against; with neither hosts nor callers, loopback takes loopback names only."""
+    server = snapshot.server
+    hosts = frozenset(host.lower() for host in server.hosts)
+    if not hosts and not snapshot.callers and server.loopback:
+        hosts = LOOPBACK_NAMES
+    return HeadLimits(max_header_bytes=server.max_header_bytes, hosts=hosts, allow_browsers=server.allow_browsers)
+
+
+def make_gateway(
+    snapshot: Snapshot,
+    *,
+    exchanges: ExchangeLog,
+    send: Callable[[dict[str, Any]], None],
+    clock: Clock,
+    reporter: Reporter | None = None,
+) -> Gateway:
+    """Return the collaborators of the data path; raises TlsUnusable or OSError where a file can't be used."""
+    server, table = snapshot.server, route_table(snapshot)
+    body_key = snapshot.request_log.body_hmac_key_file
+    callers = Callers(snapshot.callers)
+    facade = _facade(snapshot, callers, clock=clock)
+    return Gateway(
+        exchanges=exchanges,
+        identifier=Identifier(
+            limits=head_limits(snapshot),
+            callers=callers,
+            trusted_proxies=TrustedProxies(server.trusted_proxies),
+            facade=facade,
+        ),
+        table=table,
+        admission=Admission(
+            max_requests=server.max_requests,
+            body_memory=server.body_memory_bytes,
+            callers=len(snapshot.callers),
+            clock=clock,
+        ),
+        migrations=SideCache({one.name: policy_of(one) for one in snapshot.migrations}),
+        reporter=reporter or MigrationReporter(send=send),
+        tokens=TokenCache(table.origins(), clock=clock, send=send),
+        pools={values.name: Pool(_upstream(values), clock=clock) for values in snapshot.upstreams},
+        intents=exchanges,
+        now=clock.now,
+        monotonic=clock.monotonic,
+        exchange_timeout=server.exchange_timeout,
+        max_body=server.max_body_bytes,
+        body_digest=body_digest(read_body_key(Path(body_key))) if body_key else None,
+        facade=facade,
+    )
+
+
+def _facade(snapshot: Snapshot, callers: Callers, *, clock: Clock) -> Facade | None:
+    """Return the token endpoint for callers, None without one; raises OSError or ValueError for an unusable key."""
+    values = snapshot.facade
+    if values is None:
+        return None
+    files = values.signing_key_files or (str(Path(snapshot.data_directory) / KEY_FILE),)
+    keys = [read_key(Path(file), fewest=FEWEST_KEY_BYTES) for file in files]
+    token_urls = [urlsplit(credential.token_url) for credential in snapshot.credentials]
+    bank = {(url.hostname or "", url.port or (443 if url.scheme == "https" else 80)) for url in token_urls}
+    return Facade(
+        values,
+        snapshot.callers,
+        callers=callers,
+        tokens=BearerTokens(keys, lifetime=values.token_lifetime, clock=clock, entropy=SystemEntropy()),
+        bank=frozenset(bank),
+        clock=clock,
+    )
+
+
+def caller_tls(server: ServerValues) -> ssl.SSLContext | None:
+    """Return the TLS context of the traffic listener, or None for plain HTTP; raises OSError or ssl.SSLError."""
+    if not server.certificate_file:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(server.certificate_file, server.key_file)
+    if server.client_ca_file:
+        context.load_verify_locations(server.client_ca_file)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _upstream(values: UpstreamValues) -> Upstream:
+    return Upstream(
+        scheme=values.scheme,
+        host=values.host,
+        port=values.port,
+        connect_timeout=values.connect_timeout,
+        response_timeout=values.response_timeout,
+        idle_timeout=values.idle_timeout,
+        ca_file=values.ca_file,
+        client_certificate_file=values.client_certificate_file,
+        client_key_file=values.client_key_file,
+        egress_proxy=values.egress_proxy,
+        max_connections=values.max_connections,
+    )

@@ -1,0 +1,180 @@
+"""The strict part of HTTP/1.1 that callers are held to (RFC 9112): heads, framing, chunks; pure.
+
+aiohttp's own parser (llhttp) is lenient where two servers can read one message differently: it skips spaces in the
+request line, takes a chunked body's last trailer for a header of the next request, and forgets what stands behind an
+offered upgrade. A grammar without recovery is small, has one reading, and costs less.
+"""
+
+import re
+from typing import Final
+
+from proxy.errors import BadRequest, HeadersTooLarge, TargetTooLong
+from proxy.routing.header import CONTROLS, HeaderLine, HeaderLines, control_fault
+from proxy.routing.request_head import LISTS, RawHead
+from proxy.routing.target import MAX_TARGET_BYTES
+
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST_LINE: Final = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/([0-9]\.[0-9])" % _TOKEN)
+_VERSIONS: Final = {b"%d.%d" % (major, minor): (major, minor) for major in range(10) for minor in range(10)}
+_CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t\x20-\x7e\x80-\xff]+)?")
+_TRAILER: Final = re.compile(rb"%b:[\t\x20-\x7e\x80-\xff]*" % _TOKEN)
+_MOST_DIGITS: Final = 18
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+# Request lines remembered, so that a known one costs no match; none with a query, which hardly ever comes again.
+_LINES: Final = 1024
+_LONGEST_LINE: Final = 256
+
+LONGEST_CHUNK_LINE: Final = 1024
+# What chunk sizes, extensions and trailers may take beside the data; a body in chunks of one byte needs 5 for each.
+CHUNK_OVERHEAD_BYTES: Final = 16384
+CHUNK_OVERHEAD_FACTOR: Final = 8
+# RFC 9112 2.2 has servers skip at least one empty line before a request line.
+EMPTY_LINES: Final = 4
+
+
+class HeadParser:
+    """Reads the heads of one listener's connections; remembers header and request lines that it understood."""
+
+    def __init__(self) -> None:
+        self._headers = HeaderLines()
+        self._lines: dict[bytes, tuple[str, str, tuple[int, int]]] = {}
+
+    def parse(self, head: bytes) -> RawHead:
+        """Return the head in *head*, which ends before its empty line, or one whose *fault* says why it is none."""
+        try:
+            return self._parse(head)
+        except (BadRequest, TargetTooLong) as fault:
+            return refused(fault)
+
+    def _parse(self, head: bytes) -> RawHead:
+        lines = head.split(b"\r\n")
+        known = self._lines.get(lines[0])
+        method, target, version = known if known is not None else self._request_line(lines[0])
+        headers: list[HeaderLine] = []
+        passed: list[HeaderLine] = []
+        named: dict[bytes, bytes] = {}
+        sorted_size = len(head) + len(lines)  # a line has a name, a colon and a value; a limit counts two bytes more
+        understood = self._headers
+        for index in range(1, len(lines)):
+            line = understood.read(lines[index])
+            headers.append(line)
+            header = line.header
+            if header is None:
+                sorted_size = 0
+                continue
+            read = header.read
+            if read is not None:
+                if read in named:
+                    if not _comes_again(named, read, line.value):
+                        sorted_size = 0
+                else:
+                    named[read] = line.value
+            if not header.removed:
+                passed.append(line)
+        length, chunked, closes = None, False, version[0] < 1 or version == (1, 0)
+        if len(named) > 1 or b"host" not in named:
+            length, chunked = _framing(named.get(b"content-length"), named.get(b"transfer-encoding"), version)
+            if b"connection" in named:
+                options = named[b"connection"].lower()
+                closes = b"close" in options or (closes and b"keep-alive" not in options)
+        return RawHead(method, target, version, headers, length, chunked, closes, None, passed, named, sorted_size)
+
+    def _request_line(self, line: bytes) -> tuple[str, str, tuple[int, int]]:
+        match = _REQUEST_LINE.fullmatch(line)
+        if match is None:
+            if len(line.translate(None, CONTROLS)) != len(line):
+                raise control_fault(line)
+            raise request_line_fault(line)
+        found = (match[1].decode("ascii"), match[2].decode("ascii"), _VERSIONS[match[3]])
+        if len(line) <= _LONGEST_LINE and b"?" not in line:
+            if len(self._lines) >= _LINES:
+                self._lines.clear()
+            self._lines[line] = found
+        return found
+
+
+def _comes_again(named: dict[bytes, bytes], name: bytes, value: bytes) -> bool:
+    """Join *value* to a list; return whether that is all, and the head not one that `RequestHead.of` has to refuse."""
+    if name in LISTS:
+        named[name] += b", " + value
+        return True
+    if name in _FRAMING:
+        raise BadRequest(f"{name.decode()} comes twice.")
+    return False
+
+
+def _framing(length: bytes | None, coding: bytes | None, version: tuple[int, int]) -> tuple[int | None, bool]:
+    """Return the body's length and whether it is chunked; raises BadRequest where it has two readings (RFC 9112 6)."""
+    if coding is not None:
+        if length is not None:
+            raise BadRequest("Content-Length and Transfer-Encoding exclude each other.")
+        if version == (1, 0):
+            raise BadRequest("HTTP/1.0 has no Transfer-Encoding.")
+        if coding.lower() != b"chunked":
+            raise BadRequest("The only Transfer-Encoding served is chunked.", status=501)
+        return None, True
+    if length is None:
+        return None, False
+    if not length.isdigit() or len(length) > _MOST_DIGITS:
+        raise BadRequest("Content-Length is not a number of bytes.")
+    return int(length), False
+
+
+def refused(fault: BadRequest | HeadersTooLarge | TargetTooLong) -> RawHead:
+    """Return a head that is nothing but *fault*."""
+    return RawHead(method="-", target="", version=(1, 1), headers=[], fault=fault)
+
+
+def request_line_fault(line: bytes) -> BadRequest | TargetTooLong:
+    """Return why *line* is no request line (RFC 9112 3)."""
+    if len(line) > MAX_TARGET_BYTES:
+        return TargetTooLong(f"The request target is longer than {MAX_TARGET_BYTES} bytes.")
+    return BadRequest("The request line is not METHOD SP TARGET SP HTTP/1.1, or this is not HTTP.")
+
+
+def unfinished_fault(rest: bytes, data: bytes, *, limit: int) -> BadRequest | HeadersTooLarge | TargetTooLong | None:
+    """Return what is wrong already with a head of which *rest* and now *data* have come, without its end."""
+    seen = rest[-1:] + data
+    ends = seen.count(b"\r\n")
+    if seen.count(b"\n", len(rest[-1:])) != ends or seen.count(b"\r", 0, len(seen) - 1) != ends:
+        return BadRequest("A line of the head ends in something else than CRLF (RFC 9112 2.2).")
+    if rest.find(b"\r\n") < 0:
+        head = rest + data
+        line, ended, _ = head.partition(b"\r\n")
+        if ended and not _REQUEST_LINE.fullmatch(line):
+            return request_line_fault(line)
+        if not ended and (len(line) > MAX_TARGET_BYTES or not _begins_well(line)):
+            return request_line_fault(line)
+    if len(rest) + len(data) > limit:
+        return HeadersTooLarge("The request's head does not end within the limit.")
+    return None
+
+
+def chunk_size(line: bytes) -> int:
+    """Return the size that a chunk's first *line* says, without its extensions (RFC 9112 7.1); raises BadRequest."""
+    match = _CHUNK.fullmatch(line)
+    if match is None:
+        raise BadRequest("A chunk's size is not a number (RFC 9112 7.1).")
+    size = int(match[1], 16)
+    if size >= 1 << 62:
+        raise BadRequest("A chunk's size is beyond all bounds.")
+    return size
+
+
+def check_trailer(line: bytes) -> None:
+    """Raise BadRequest unless *line* is a header line; trailers are dropped, but not anything may stand there."""
+    if not _TRAILER.fullmatch(line):
+        raise BadRequest("A trailer is no header line (RFC 9112 7.1.2).")
+
+
+def _begins_well(line: bytes) -> bool:
+    method, space, rest = line.partition(b" ")
+    if not re.fullmatch(rb"%b|" % _TOKEN, method) or (space and not method):
+        return bool(not space and re.fullmatch(rb"\r?", line))
+    target, space, version = rest.partition(b" ")
+    return bool(
+        re.fullmatch(rb"[\x21-\x7e]*", target)
+        and (target or not space)
+        and b"HTTP/".startswith(version[:5])
+        and re.fullmatch(rb"(HTTP/?[0-9.]*\r?)?|H|HT|HTT", version)
+    )

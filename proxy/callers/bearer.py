@@ -5,11 +5,11 @@ import hmac
 import json
 from collections.abc import Sequence
 
-from proxy.callers.compact import encoded
 from proxy.clock import Clock
 from proxy.entropy import Entropy
 from proxy.errors import CallerTokenInvalid
 from proxy.secret import Secret
+from proxy.text import base64url
 
 # The key in data_directory where the configuration names none.
 KEY_FILE = "facade.key"
@@ -20,7 +20,7 @@ _ISSUER = "payproxy"
 _AUDIENCE = "urn:payproxy:caller"
 _TYPE = b'{"typ":"payproxy+jwt"'
 # What every token of ours begins with, whatever key signed it; 21 bytes are 28 characters to the last bit.
-_MARK = encoded(_TYPE)
+_MARK = base64url(_TYPE)
 _ID_BYTES = 12
 
 
@@ -52,7 +52,7 @@ class BearerTokens:
             "exp": now + self.lifetime,
             "jti": self._entropy.token_bytes(_ID_BYTES).hex(),
         }
-        signed = self._signing + b"." + encoded(json.dumps(claims, separators=(",", ":")).encode())
+        signed = self._signing + b"." + base64url(json.dumps(claims, separators=(",", ":")).encode())
         return Secret((signed + b"." + _signature(self._keys[self._signing], signed)).decode())
 
     def caller_of(self, token: bytes) -> str:
@@ -84,8 +84,8 @@ class BearerTokens:
 def _header(key: bytes) -> bytes:
     """Return the first segment of the tokens that *key* signs, with its fingerprint as key id (RFC 7515 4.1.4)."""
     fingerprint = hmac.digest(key, b"payproxy facade key id", "sha256").hex()[:16]
-    return encoded(_TYPE + f',"alg":"HS256","kid":"{fingerprint}"}}'.encode())
+    return base64url(_TYPE + f',"alg":"HS256","kid":"{fingerprint}"}}'.encode())
 
 
 def _signature(key: bytes, signed: bytes) -> bytes:
-    return encoded(hmac.digest(key, signed, "sha256"))
+    return base64url(hmac.digest(key, signed, "sha256"))

@@ -5,12 +5,9 @@ import json
 import re
 from typing import Any
 
+from proxy.text import base64url
+
 _SEGMENT = re.compile(rb"[A-Za-z0-9_-]*")
-
-
-def encoded(data: bytes) -> bytes:
-    """Return *data* in base64url without padding (RFC 7515 2)."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
 def decoded(segment: bytes) -> bytes:
@@ -21,7 +18,7 @@ def decoded(segment: bytes) -> bytes:
     if not _SEGMENT.fullmatch(segment) or len(segment) % 4 == 1:
         raise ValueError("it is not base64url without padding")
     data = base64.urlsafe_b64decode(segment + b"=" * (-len(segment) % 4))
-    if encoded(data) != segment:
+    if base64url(data) != segment:
         raise ValueError("it is not base64url as an encoder writes it")
     return data
 

@@ -8,6 +8,7 @@ from cryptography import x509
 from proxy.checks.probe import Destination, Step, Way
 from proxy.settings.findings import Complaint, Key
 from proxy.settings.network_rules import BANK_DOMAINS
+from proxy.text import printable
 
 _MAX_NAME = 200
 
@@ -49,7 +50,7 @@ def passage(way: Way) -> str:
 
 def issuer(certificate: x509.Certificate) -> str:
     """Return who issued *certificate*, printable and of bounded length."""
-    return _printable(certificate.issuer.rfc4514_string())
+    return printable(certificate.issuer.rfc4514_string(), _MAX_NAME)
 
 
 def _no_name(way: Way, place: Place) -> Complaint:
@@ -133,10 +134,6 @@ def _names(certificate: x509.Certificate) -> str:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (x509.ExtensionNotFound, ValueError):
-        return _printable(certificate.subject.rfc4514_string())
+        return printable(certificate.subject.rfc4514_string(), _MAX_NAME)
     names = [str(name.value) for name in extension.value]
-    return _printable(", ".join(names))
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:_MAX_NAME])
+    return printable(", ".join(names), _MAX_NAME)

@@ -1,7 +1,7 @@
 """The client assertion (RFC 7523 2.2): what is signed, without time, chance or key of its own."""
 
-import base64
 import json
+from proxy.text import base64url
 
 # Enough for the drift of machines that use NTP badly; the bank's own samples fail when a clock is 1 s fast.
 MAX_BACKDATE_SECONDS = 10
@@ -28,8 +28,3 @@ def client_assertion_input(*, client_id: str, audience: str, key_id: str, lifeti
         "exp": issued + lifetime,
     }
     return b".".join(base64url(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
-
-
-def base64url(data: bytes) -> bytes:
-    """Return *data* in base64url without padding (RFC 7515 2)."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=")

@@ -1,6 +1,5 @@
 """Private keys and certificates from files: read once, judged by what the open file is, refused in plain words."""
 
-import base64
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from proxy.private_file import FileUnusable, OpenedFile, read_file
 from proxy.secret import Secret
+from proxy.text import base64url
 
 # NIST SP 800-131A; the bank's own texts say RSA 2048 everywhere.
 MIN_KEY_BITS = 2048
@@ -118,16 +118,12 @@ def thumbprint(certificate: x509.Certificate, form: str) -> str:
         case "sha1-hex":
             return sha1.hex().upper()
         case "x5t":
-            return _base64url(sha1)
+            return base64url(sha1).decode()
         case "x5t#S256":
-            return _base64url(sha256)
+            return base64url(sha256).decode()
         case "sha256-hex":
             return sha256.hex().upper()
     raise ValueError(f"{form!r} is none of {', '.join(THUMBPRINT_FORMS)}")
-
-
-def _base64url(digest: bytes) -> str:
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def _read(path: Path) -> _File:

@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from proxy.credentials.assertion import base64url
 from proxy.secret import Secret
+from proxy.text import base64url
 
 
 class Signer(Protocol):

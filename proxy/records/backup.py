@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from proxy.records.segment import sync_directory
+from proxy.atomic_file import sync_directory
 from proxy.records.sinks.sqlite_file import COMPANIONS, open_as_it_is
 
 # Bytes 18 and 19 of the file: whether it is written by a rollback journal (1) or has a WAL (2).

@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
+from proxy.atomic_file import create_file
 from proxy.entropy import Entropy
-from proxy.records.segment import JOURNALS, segment_path, sync_directory
+from proxy.records.segment import JOURNALS, segment_path
 
 
 def write_command_record(data_directory: Path, record: bytes, *, entropy: Entropy) -> None:
@@ -19,18 +20,4 @@ def write_command_record(data_directory: Path, record: bytes, *, entropy: Entrop
         directory.mkdir(mode=0o700)
         os.chown(directory, owner.st_uid, owner.st_gid)
     path = segment_path(directory, f"command-{entropy.token_bytes(8).hex()}", 1)
-    made = path.with_suffix(".new")
-    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        rest = memoryview(record)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
-        made.rename(path)
-    except OSError:
-        made.unlink()
-        raise
-    finally:
-        os.close(descriptor)
-    sync_directory(directory)
+    create_file(path, record, entropy=entropy)

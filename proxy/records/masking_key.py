@@ -6,15 +6,14 @@ use before it: workers read it there, which know nothing of the state, and so do
 """
 
 import hmac
-import os
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from proxy.atomic_file import replace_file
 from proxy.entropy import Entropy
 from proxy.private_file import FileUnusable
 from proxy.records.generated_key import make_once, read_own_file
-from proxy.records.segment import sync_directory
 
 KEY_FILE = "masking.key"
 SHARED_FILE = "masking-shared.key"
@@ -49,16 +48,7 @@ def share_masking_key(data_directory: Path, secrets: Sequence[bytes], *, environ
     wanted = list(dict.fromkeys([*(keys or [_own(data_directory, entropy=entropy)]), *known]))[:_MOST_SHARED]
     if wanted == known:
         return
-    path = data_directory / SHARED_FILE
-    made = path.with_suffix(".new")
-    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        os.write(descriptor, b"".join(wanted))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    made.replace(path)
-    sync_directory(data_directory)
+    replace_file(data_directory / SHARED_FILE, wanted)
 
 
 def _own(data_directory: Path, *, entropy: Entropy) -> bytes:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from proxy.atomic_file import sync_directory
+
 JOURNALS: Final = "journal"
 STREAM: Final = "stream"
 SUFFIX: Final = ".jsonl"
@@ -64,15 +66,6 @@ class Segment:
         """Close, and leave the file as it is: after a failed sync nothing is tried on it again."""
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
-
-
-def sync_directory(directory: Path) -> None:
-    """Return once the names in *directory* are on disk."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def segment_path(directory: Path, worker: str, number: int) -> Path:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from proxy.atomic_file import sync_directory
 from proxy.records.chain import GENESIS, chained, link_of
 from proxy.records.json_line import line
-from proxy.records.segment import segment_path, segments, sync_directory
+from proxy.records.segment import segment_path, segments
 
 NAME = "records"
 SEGMENT_BYTES = 4 * 1024 * 1024

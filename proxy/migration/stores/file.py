@@ -1,10 +1,8 @@
 """Where migrations are written down on this machine: one file, replaced whole, for its owner only."""
 
-import contextlib
-import os
-from collections.abc import Iterable
 from pathlib import Path
 
+from proxy.atomic_file import replace_file
 from proxy.migration.state import Document, StateUnusable, decode, encode
 
 NAME = "migrations.json"
@@ -38,26 +36,3 @@ class FileStore:
 
     def __repr__(self) -> str:
         return f"<FileStore {self.path}>"
-
-
-def replace_file(path: Path, content: Iterable[bytes]) -> None:
-    """Put *content* at *path* (0600), whole and on disk with its name; raises OSError, and then nothing has changed."""
-    made = path.with_name(f".{path.name}.new")
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            made.unlink()  # what a process that was killed left behind
-        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.writelines(content)
-            file.flush()
-            os.fsync(descriptor)
-        made.rename(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            made.unlink()
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from proxy.atomic_file import replace_file
 from proxy.migration.pin import RetryPin, merged
 from proxy.migration.pin_rows import Pins, pin_row, pins_of
 from proxy.migration.pin_table import MOST_PINS, SHARDS, PinTable
 from proxy.migration.state import StateUnusable
-from proxy.migration.stores.file import replace_file
 
 NAME = "retry-pins.jsonl"
 # The form of a line; 1 had neither the migration's name nor the reason, and is read too.

@@ -11,10 +11,9 @@ from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, json_option
 from proxy.cli.passphrase import passphrase_option, read_passphrase
 from proxy.clock import SystemClock
-from proxy.credentials.assertion import client_assertion_input
+from proxy.credentials.client_assertion import AssertionSigner, client_assertion_claims
 from proxy.credentials.credential import PRIVATE_KEY_JWT, Credential, CredentialUnusable
 from proxy.credentials.keys import KeyUnusable, belong_together, load_certificate, load_private_key, thumbprint
-from proxy.credentials.signer import FileSigner, Signer, signed
 from proxy.entropy import SystemEntropy, uuid4
 from proxy.settings.findings import did_you_mean
 
@@ -37,7 +36,7 @@ class _Client:
     audience: str
     key_id: str
     lifetime: int
-    signer: Signer
+    signer: AssertionSigner
 
 
 @click.command()
@@ -102,30 +101,31 @@ def assertion(
             lifetime=lifetime or DEFAULT_LIFETIME,
             signer=signer,
         )
-    signing_input = client_assertion_input(
+    claims = client_assertion_claims(
         client_id=client.client_id,
         audience=client.audience,
-        key_id=client.key_id,
         lifetime=client.lifetime,
         now=SystemClock().now(),
         jti=jti or uuid4(SystemEntropy()),
     )
-    text = asyncio.run(signed(client.signer, signing_input)).reveal()
+    text = asyncio.run(client.signer.sign(claims, key_id=client.key_id)).reveal()
     emit({"client_assertion": text}, as_json=as_json, human=text)
 
 
-def _key(key_file: Path, kid: str | None, certificate_file: Path | None, passphrase: Path | None) -> tuple[Signer, str]:
+def _key(
+    key_file: Path, kid: str | None, certificate_file: Path | None, passphrase: Path | None
+) -> tuple[AssertionSigner, str]:
     """Return the signer and the kid given by hand."""
     try:
         key = load_private_key(key_file, passphrase=read_passphrase(passphrase))
         if certificate_file is None:
-            return FileSigner(key), kid or ""
+            return AssertionSigner(key), kid or ""
         certificate = load_certificate(certificate_file, passphrase=read_passphrase(passphrase))
     except KeyUnusable as error:
         raise Failure(str(error)) from None
     if not belong_together(key, certificate):
         raise Failure(f"{certificate_file} belongs to another key than {key_file}; see `payproxy keys inspect`")
-    return FileSigner(key), thumbprint(certificate, "sha1-hex")
+    return AssertionSigner(key), thumbprint(certificate, "sha1-hex")
 
 
 def _configured(name: str, config_path: Path | None) -> _Client:

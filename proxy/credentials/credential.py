@@ -9,6 +9,7 @@ from typing import Protocol, Self
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from proxy import private_file
+from proxy.credentials.client_assertion import AssertionSigner
 from proxy.credentials.keys import (
     KeyUnusable,
     belong_together,
@@ -16,7 +17,6 @@ from proxy.credentials.keys import (
     load_private_key,
     thumbprint,
 )
-from proxy.credentials.signer import FileSigner, Signer
 from proxy.secret import Secret
 
 CLIENT_SECRET_BASIC = "client_secret_basic"  # noqa: S105 - the name of a method (RFC 7591 2)
@@ -103,7 +103,7 @@ class Credential:
     client_id: str
     auth_method: str
     client_secret: Secret | None = None
-    signer: Signer | None = None
+    signer: AssertionSigner | None = None
     key_id: str = ""
     assertion_audience: str = ""
     assertion_lifetime: int = 60
@@ -224,7 +224,7 @@ def _client_secret(section: CredentialSection, base: Path) -> Secret:
     return read_secret_file(base / section.client_secret_file)
 
 
-def _signing(section: CredentialSection, base: Path) -> tuple[Signer, str, str]:
+def _signing(section: CredentialSection, base: Path) -> tuple[AssertionSigner, str, str]:
     """Return signer, kid and fingerprint for private_key_jwt."""
     if not section.private_key_file:
         raise CredentialUnusable("private_key_jwt needs private_key_file")
@@ -243,7 +243,7 @@ def _signing(section: CredentialSection, base: Path) -> tuple[Signer, str, str]:
             )
         key_id = key_id or thumbprint(certificate, section.key_id_format)
     spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return FileSigner(key), key_id, hashlib.sha256(spki + key_id.encode()).hexdigest()[:16]
+    return AssertionSigner(key), key_id, hashlib.sha256(spki + key_id.encode()).hexdigest()[:16]
 
 
 def _transport_files(section: CredentialSection, base: Path) -> tuple[str, str]:

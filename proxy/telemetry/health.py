@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from proxy.telemetry.status import Status, TokenStatus, WorkerState
-from proxy.text import printable
 
 # A token endpoint that does not answer must not keep an instance from starting for ever: its valid routes can serve.
 FIRST_MINT_SECONDS = 15.0

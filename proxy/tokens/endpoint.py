@@ -10,10 +10,9 @@ import aiohttp
 from yarl import URL
 
 from proxy.clock import Clock
-from proxy.credentials.assertion import client_assertion_input
+from proxy.credentials.client_assertion import client_assertion_claims
 from proxy.credentials.credential import PRIVATE_KEY_JWT, Credential, CredentialUnusable
 from proxy.credentials.grant import token_request
-from proxy.credentials.signer import signed
 from proxy.entropy import Entropy, uuid4
 from proxy.errors import TokenUnavailable
 from proxy.events import ClockSkewMeasured, Observer
@@ -136,15 +135,14 @@ class TokenEndpoint:
         credential = self._credential
         if credential.signer is None:
             return ""
-        signing_input = client_assertion_input(
+        claims = client_assertion_claims(
             client_id=credential.client_id,
             audience=credential.assertion_audience,
-            key_id=credential.key_id,
             lifetime=credential.assertion_lifetime,
             now=self._clock.now() + self._correction,
             jti=uuid4(self._entropy),
         )
-        return (await signed(credential.signer, signing_input)).reveal()
+        return (await credential.signer.sign(claims, key_id=credential.key_id)).reveal()
 
     async def _post(self, headers: Mapping[str, str], form: bytes) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers (names in lower case) and the body up to one byte beyond the bound."""

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from proxy.credentials.client_assertion import AssertionSigner
 from proxy.credentials.credential import Credential, CredentialUnusable, read_private_file, read_secret_file
 from proxy.credentials.keys import load_certificate, thumbprint
-from proxy.credentials.signer import FileSigner
 from proxy.secret import Secret
 from tests.credentials.support_keys import make_pair, openssl
 
@@ -155,7 +155,7 @@ def test_the_kid_is_the_certificates_thumbprint(folder: Path) -> None:
     section = Section(auth_method="private_key_jwt", private_key_file="oauth.key", certificate_file="oauth.crt")
 
     credential = load(section, folder)
-    assert isinstance(credential.signer, FileSigner)
+    assert isinstance(credential.signer, AssertionSigner)
     assert credential.key_id == thumbprint(certificate, "sha1-hex")
     section.key_id_format = "x5t#S256"
     assert load(section, folder).key_id == thumbprint(certificate, "x5t#S256")

@@ -7,8 +7,8 @@ from email.utils import formatdate
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from proxy.credentials.client_assertion import AssertionSigner
 from proxy.credentials.credential import Credential
-from proxy.credentials.signer import FileSigner
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.tokens.endpoint import TokenEndpoint
 from tests.support.clock import ManualClock
@@ -56,7 +56,7 @@ def asserting(url: str, **changes: object) -> Credential:
     fields: dict[str, object] = {
         "auth_method": "private_key_jwt",
         "client_secret": None,
-        "signer": FileSigner(SIGNING_KEY),
+        "signer": AssertionSigner(SIGNING_KEY),
         "key_id": "THUMB",
         "assertion_audience": url,
     }

@@ -1,0 +1,63 @@
+"""Client assertions (RFC 7523 2.2): PyJWT makes them, in a thread, by a key that nobody outside sees."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jwt
+from jwt.algorithms import Algorithm
+
+from proxy.secret import Secret
+
+# Enough for the drift of machines that use NTP badly; the bank's own samples fail when a clock is 1 s fast.
+MAX_BACKDATE_SECONDS = 10
+
+ALGORITHM = "RS256"
+
+
+class AssertionSigner:
+    """Signs JWTs with one RSA *key* by RS256 (RFC 7518 3.3).
+
+    *algorithm* uses the key, PyJWT's own by default: another one may sign with a key in an HSM that *key* only names.
+    """
+
+    def __init__(self, key: Any, *, algorithm: Algorithm | None = None) -> None:
+        self._key = key
+        self._jws = jwt.PyJWS(algorithms=[ALGORITHM])
+        if algorithm is not None:
+            self._jws.unregister_algorithm(ALGORITHM)
+            self._jws.register_algorithm(ALGORITHM, algorithm)
+
+    async def sign(self, claims: Mapping[str, Any], *, key_id: str) -> Secret:
+        """Return *claims* and their signature as a compact JWS (RFC 7515 7.1), in one line without white space.
+
+        It is made in a thread: 4096 bits take 1.2 ms, which would hold up the loop.
+        """
+        return Secret(await asyncio.to_thread(self._encode, claims, key_id))
+
+    def _encode(self, claims: Mapping[str, Any], key_id: str) -> str:
+        payload = json.dumps(claims, separators=(",", ":")).encode()
+        return self._jws.encode(payload, self._key, algorithm=ALGORITHM, headers={"kid": key_id})
+
+    def __repr__(self) -> str:
+        return f"<AssertionSigner RSA {getattr(self._key, 'key_size', '')}>"
+
+
+def client_assertion_claims(*, client_id: str, audience: str, lifetime: int, now: float, jti: str) -> dict[str, Any]:
+    """Return the claims of an assertion (RFC 7523 3).
+
+    *now* is epoch seconds of the token endpoint's clock as well as it is known, *lifetime* the seconds from iat to
+    exp. iat and nbf lie up to 10 s back, but never more than a sixth of the lifetime: a short one must not be spent
+    before it is sent, and a long one must not exceed five minutes, which servers refuse.
+    """
+    issued = int(now) - min(MAX_BACKDATE_SECONDS, lifetime // 6)
+    return {
+        "iss": client_id,
+        "sub": client_id,
+        "aud": audience,
+        "jti": jti,
+        "iat": issued,
+        "nbf": issued,
+        "exp": issued + lifetime,
+    }

@@ -56,7 +56,7 @@ class CallerServer(web.Server):
         *,
         max_header_bytes: int,
         max_body_bytes: int = 0,
-        patience: CallerTimeouts = CALLER_TIMEOUTS,
+        timeouts: CallerTimeouts = CALLER_TIMEOUTS,
     ) -> None:
         super().__init__(
             _no_handler,
@@ -66,7 +66,7 @@ class CallerServer(web.Server):
             logger=_SILENT,
         )
         self.serve = serve
-        self.patience = patience
+        self.timeouts = timeouts
         self.max_head = max_header_bytes + MAX_TARGET_BYTES
         self.max_body = max_body_bytes
         self.heads = HeadParser()
@@ -74,7 +74,7 @@ class CallerServer(web.Server):
         self.outbox = WriteCoalescer()
         self.crowd = 0  # connections; `connections` makes a list
         self.serving = 0  # requests until they are recorded, whether or not their callers are still there
-        self.lingering = Lingering(patience.lingering)
+        self.lingering = Lingering(timeouts.lingering)
 
     def __call__(self) -> "CallerConnection":
         """Return the protocol of a new connection."""
@@ -134,7 +134,7 @@ class CallerConnection(RequestHandler):
         self.peer = str(peer[0]) if isinstance(peer, tuple) else "unix"
         certificate = transport.get_extra_info("peercert")
         self.certificate_subject = peer_subject(certificate) if certificate else ""
-        self._deadline.arm(self._server.patience.head, self._close_silently)
+        self._deadline.arm(self._server.timeouts.head, self._close_silently)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell the request in service that its caller has left."""
@@ -162,7 +162,7 @@ class CallerConnection(RequestHandler):
                 self._waiter.set_result(None)  # and the request goes its way: nothing may follow
         elif self._awaiting_head and not self._head_begun and not self._messages and self._requests.in_head:
             self._head_begun = True
-            self._deadline.arm(self._server.patience.head, self._head_is_late)
+            self._deadline.arm(self._server.timeouts.head, self._head_is_late)
 
     def eof_received(self) -> None:
         """Send what was answered in this turn: when this returns the loop closes the transport."""
@@ -188,7 +188,7 @@ class CallerConnection(RequestHandler):
 
     async def _serve_in_order(self) -> None:
         """Serve requests in their order until the connection ends."""
-        patience = self._server.patience
+        timeouts = self._server.timeouts
         try:
             while not self._force_close:
                 if not self._messages:
@@ -215,9 +215,9 @@ class CallerConnection(RequestHandler):
                     break
                 if self._requests.in_head and not self._messages:
                     self._head_begun = True
-                    self._deadline.arm(patience.head, self._head_is_late)
+                    self._deadline.arm(timeouts.head, self._head_is_late)
                 else:
-                    self._deadline.arm(patience.idle, self._close_silently)
+                    self._deadline.arm(timeouts.idle, self._close_silently)
         except (asyncio.CancelledError, ConnectionError):
             self._flush()
             if self.transport is not None:
@@ -227,7 +227,7 @@ class CallerConnection(RequestHandler):
             if self._wire is not None:
                 self._flush()
                 self._wire.close()
-                self._deadline.arm(patience.unread_answer, self._wire.abort)  # closing waits until all is taken
+                self._deadline.arm(timeouts.unread_answer, self._wire.abort)  # closing waits until all is taken
 
     def _next(self) -> CallerRequest:
         """Return the next request, which is in service from now on."""
@@ -247,7 +247,7 @@ class CallerConnection(RequestHandler):
 
     def wait_for_body(self, within: float, on_deadline: Callable[[float], None]) -> None:
         """Call *on_deadline* with the seconds waited if the next piece of the body is late; `disarm` ends it."""
-        seconds = min(self._server.patience.body_gap, within)
+        seconds = min(self._server.timeouts.body_gap, within)
         self._deadline.arm(seconds, lambda: on_deadline(seconds))
 
     def close_if_idle(self) -> None:
@@ -265,7 +265,7 @@ class CallerConnection(RequestHandler):
         self._flush()
         if self._paused:
             # Who is steady but slower than some 4 KB/s is cut off too: a byte a minute would hold the answer for ever.
-            self._deadline.arm(self._server.patience.unread_answer, self.reset)
+            self._deadline.arm(self._server.timeouts.unread_answer, self.reset)
             await self._drain_helper()
             self._deadline.disarm()
 
@@ -303,7 +303,7 @@ class CallerConnection(RequestHandler):
         self._requests.end()
         answered.payload = NO_BODY
         ended = self._ended = self._loop.create_future()
-        self._linger_end = self._loop.time() + self._server.patience.linger
+        self._linger_end = self._loop.time() + self._server.timeouts.linger
         self._await_more()
         self._buffer_paused = self._reading_paused = False
         self._resume_transport_reading()
@@ -315,7 +315,7 @@ class CallerConnection(RequestHandler):
     def _await_more(self) -> None:
         """Go on reading away for a while."""
         left = self._linger_end - self._loop.time()
-        self._deadline.arm(min(self._server.patience.linger_gap, left), self.end_linger)
+        self._deadline.arm(min(self._server.timeouts.linger_gap, left), self.end_linger)
         self._server.lingering.heard(self)
 
     def end_linger(self) -> None:

@@ -68,7 +68,7 @@ class Worker:
             lambda side: forward(side, gateway),
             max_header_bytes=snapshot.server.max_header_bytes,
             max_body_bytes=snapshot.server.max_body_bytes,
-            patience=CALLER_TIMEOUTS,
+            timeouts=CALLER_TIMEOUTS,
         )
         listeners = [socket.socket(fileno=descriptor) for descriptor in order["sockets"]]
         acceptor = Acceptor(server, listeners, tls=caller_tls(snapshot.server), reserve=_reserved_descriptors(snapshot))

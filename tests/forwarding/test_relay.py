@@ -11,8 +11,8 @@ from proxy.errors import Sent
 from proxy.worker.listener import CallerConnection
 from tests.forwarding.support import callers_are
 from tests.upstream.support import OK, Peer, eventually, says, says_and_closes, says_and_resets, says_nothing
-from tests.worker.patience import patience
 from tests.worker.support import proxy
+from tests.worker.timeouts import timeouts
 from tests.worker.wire import Wire, ask, chunked, request, wire
 
 VERSIONS = [b"1.0", b"1.1"]
@@ -259,9 +259,9 @@ async def test_who_does_not_read_and_is_gone_cuts_off_nobody_else(end: str, tmp_
         else:
             await peer.send(unread)
 
-    quick = patience(unread_answer=1.0 if end == "our patience" else 60.0)
+    quick = timeouts(unread_answer=1.0 if end == "our patience" else 60.0)
     async with (
-        proxy(tmp_path, by_method, patience=quick, upstream={"max_connections": 1}) as it,
+        proxy(tmp_path, by_method, timeouts=quick, upstream={"max_connections": 1}) as it,
         wire(it.port, receive_buffer=4096) as deaf,
     ):
         deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]

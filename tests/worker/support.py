@@ -155,13 +155,13 @@ async def proxy(
     *script: Step,
     early: bool = False,
     tokens: bool = True,
-    patience: CallerTimeouts = CALLER_TIMEOUTS,
+    timeouts: CallerTimeouts = CALLER_TIMEOUTS,
     **changes: Any,
 ) -> AsyncIterator[Proxy]:
     """Run a worker's gateway towards a bank with *script*; *changes* go to `values.snapshot`."""
     async with bank(*(script or (says(OK),)), early=early) as it:
         values = snapshot(directory, changes.pop("port", it.port), **changes)
-        async with _running(values, it, directory, patience) as running:
+        async with _running(values, it, directory, timeouts) as running:
             if tokens:
                 for digest in [key.digest for key in running.gateway.table.origins()]:
                     running.keeper.mint(digest)
@@ -169,7 +169,7 @@ async def proxy(
 
 
 @contextlib.asynccontextmanager
-async def _running(values: Snapshot, its_bank: Bank, directory: Path, patience: CallerTimeouts) -> AsyncIterator[Proxy]:
+async def _running(values: Snapshot, its_bank: Bank, directory: Path, timeouts: CallerTimeouts) -> AsyncIterator[Proxy]:
     journal = Journal(
         directory,
         worker="w1",
@@ -189,7 +189,7 @@ async def _running(values: Snapshot, its_bank: Bank, directory: Path, patience: 
         lambda side: forward(side, gateway),
         max_header_bytes=values.server.max_header_bytes,
         max_body_bytes=values.server.max_body_bytes,
-        patience=patience,
+        timeouts=timeouts,
     )
     await journal.open()
     acceptor = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)

@@ -12,8 +12,8 @@ from typing import Any
 from tests.support.mutation import TOKENS, cut, mutated
 from tests.support.plain_http import NotWhole, answer, requests
 from tests.upstream.support import OK, Peer, eventually
-from tests.worker.patience import patience
 from tests.worker.support import Proxy, proxy, token_of
+from tests.worker.timeouts import timeouts
 from tests.worker.values import route
 from tests.worker.wire import Reply, Wire, chunked, request, wire
 
@@ -21,7 +21,7 @@ LANES = 6
 REQUEST_CASES = 100  # in each lane
 ANSWER_CASES = 80
 HANG = 8.0  # seconds; nothing may take so long, on the busiest machine
-QUICK = patience(head=0.1, body_gap=0.1, idle=0.05, linger=0.05)
+QUICK = timeouts(head=0.1, body_gap=0.1, idle=0.05, linger=0.05)
 OURS = b"Bearer " + token_of("all").encode()
 TOKENS_FOR_REQUESTS = (
     *TOKENS, b"\r\nAuthorization: Bearer evil", b"\r\nHost: localhost", b"\r\nExpect: 100-continue", b"POST", b"/../",
@@ -161,7 +161,7 @@ async def test_a_damaged_request_is_answered_and_never_becomes_another(tmp_path:
             route("in", audience="all"),
             route("streamed", audience="all", replay_body_bytes=20),
         )
-        async with proxy(tmp_path / str(seed), routes=routes, patience=QUICK) as it:
+        async with proxy(tmp_path / str(seed), routes=routes, timeouts=QUICK) as it:
             callers = Callers(it, seed)
             for number in range(REQUEST_CASES):
                 await _bounded(callers.meet(number), lambda: f"lane {seed}: {callers.data!r}")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.upstream.support import eventually, says
-from tests.worker.patience import patience
 from tests.worker.support import CLOCK, proxy
+from tests.worker.timeouts import timeouts
 from tests.worker.values import CALLER, route
 from tests.worker.wire import chunked, request, wire
 
@@ -85,7 +85,7 @@ REFUSED = request(b"POST", b"/nowhere", b"Content-Length: 100000000")
 @pytest.mark.parametrize("limits", [{"linger": 0.2}, {"linger_gap": 0.2}])
 async def test_reading_away_ends(limits: dict[str, float], tmp_path: Path) -> None:
     """A caller that neither sends nor leaves is cut off after a moment, of silence or in all."""
-    async with proxy(tmp_path, patience=patience(**limits)) as it, wire(it.port) as caller:
+    async with proxy(tmp_path, timeouts=timeouts(**limits)) as it, wire(it.port) as caller:
         await caller.send(REFUSED)
         assert (await caller.answer()).status == 404
         await eventually(lambda: not it.server.connections)
@@ -94,7 +94,7 @@ async def test_reading_away_ends(limits: dict[str, float], tmp_path: Path) -> No
 
 async def test_who_goes_on_sending_is_read_until_the_time_is_over(tmp_path: Path) -> None:
     """Each byte is in time; nothing that comes before the end is answered by a reset."""
-    async with proxy(tmp_path, patience=patience(linger=0.5, linger_gap=0.3)) as it, wire(it.port) as caller:
+    async with proxy(tmp_path, timeouts=timeouts(linger=0.5, linger_gap=0.3)) as it, wire(it.port) as caller:
         await caller.send(REFUSED)
         assert (await caller.answer()).status == 404
         began, sent = CLOCK.monotonic(), 0
@@ -108,7 +108,7 @@ async def test_who_goes_on_sending_is_read_until_the_time_is_over(tmp_path: Path
 
 async def test_not_many_are_read_away_at_once(tmp_path: Path) -> None:
     """Beyond the limit whoever has been silent longest is closed, and the others stay."""
-    async with proxy(tmp_path, patience=patience(lingering=2)) as it, contextlib.AsyncExitStack() as stack:
+    async with proxy(tmp_path, timeouts=timeouts(lingering=2)) as it, contextlib.AsyncExitStack() as stack:
         first, *others = [await stack.enter_async_context(wire(it.port)) for _ in range(3)]
         for caller in (first, *others):
             await caller.send(REFUSED)

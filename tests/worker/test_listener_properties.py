@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.worker.patience import patience
 from tests.worker.support import Proxy, proxy, token_of
+from tests.worker.timeouts import timeouts
 from tests.worker.values import route
 from tests.worker.wire import chunked, request, split, wire
 
@@ -21,8 +21,8 @@ OURS = b"Bearer " + token_of("all").encode()
 @pytest.fixture
 async def it(tmp_path: Path) -> AsyncIterator[Proxy]:
     """A proxy with one rule for everything, whose callers are waited for a moment only."""
-    quick = patience(head=0.2, body_gap=0.2, idle=0.05, linger=0.1)
-    async with proxy(tmp_path, routes=(route("all", path="/", replay_body_bytes=200),), patience=quick) as running:
+    quick = timeouts(head=0.2, body_gap=0.2, idle=0.05, linger=0.1)
+    async with proxy(tmp_path, routes=(route("all", path="/", replay_body_bytes=200),), timeouts=quick) as running:
         yield running
 
 

@@ -12,8 +12,8 @@ from proxy.worker.listener import CallerConnection
 from proxy.worker.timeouts import CALLER_TIMEOUTS
 from tests.forwarding.support import callers_are
 from tests.upstream.support import Peer, eventually, says
-from tests.worker.patience import HASTE, patience
 from tests.worker.support import CLOCK, Proxy, proxy
+from tests.worker.timeouts import HASTE, timeouts
 from tests.worker.wire import Wire, ask, request, wire
 
 POST = b"POST /open/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n"
@@ -28,7 +28,7 @@ async def _is_cut_off(it: Proxy, caller: Wire, status: int) -> None:
 
 async def test_a_connection_without_a_byte_is_closed_silently(tmp_path: Path) -> None:
     """Nothing was asked, so nothing is answered or recorded."""
-    async with proxy(tmp_path, patience=patience(head=HASTE)) as it, wire(it.port) as caller:
+    async with proxy(tmp_path, timeouts=timeouts(head=HASTE)) as it, wire(it.port) as caller:
         assert await caller.closed() == b""
         assert it.ledger.ended == []
 
@@ -36,7 +36,7 @@ async def test_a_connection_without_a_byte_is_closed_silently(tmp_path: Path) ->
 @pytest.mark.parametrize("part", [b"G", request()[:-2], b"\r\nGET /"])
 async def test_a_head_that_stops_is_answered_with_408(part: bytes, tmp_path: Path) -> None:
     """Its first byte starts the clock."""
-    async with proxy(tmp_path, patience=patience(head=HASTE)) as it, wire(it.port) as caller:
+    async with proxy(tmp_path, timeouts=timeouts(head=HASTE)) as it, wire(it.port) as caller:
         await caller.send(part)
         await _is_cut_off(it, caller, 408)
 
@@ -61,7 +61,7 @@ async def _dripping(caller: Wire, data: bytes, *, gap: float) -> AsyncIterator[N
 
 async def test_a_head_that_drips_gets_no_more_time(tmp_path: Path) -> None:
     """Slowloris: each header line is in time, the head is not."""
-    async with proxy(tmp_path, patience=patience(head=0.3)) as it, wire(it.port) as caller:
+    async with proxy(tmp_path, timeouts=timeouts(head=0.3)) as it, wire(it.port) as caller:
         began = CLOCK.monotonic()
         await caller.send(b"GET /open/a HTTP/1.1\r\n")
         async with _dripping(caller, b"X: y\r\n", gap=0.02):
@@ -71,7 +71,7 @@ async def test_a_head_that_drips_gets_no_more_time(tmp_path: Path) -> None:
 
 async def test_a_second_head_has_its_own_deadline(tmp_path: Path) -> None:
     """Also when it began while the first request was in service."""
-    async with proxy(tmp_path, patience=patience(head=0.3)) as it, wire(it.port) as caller:
+    async with proxy(tmp_path, timeouts=timeouts(head=0.3)) as it, wire(it.port) as caller:
         await caller.send(request() + b"GET /open/b")
         assert (await caller.answer()).status == 200
         reply = await caller.answer()
@@ -82,7 +82,7 @@ async def test_a_second_head_has_its_own_deadline(tmp_path: Path) -> None:
 
 async def test_an_idle_connection_is_closed_silently(tmp_path: Path) -> None:
     """After its answer, in good order."""
-    async with proxy(tmp_path, patience=patience(idle=HASTE)) as it, wire(it.port) as caller:
+    async with proxy(tmp_path, timeouts=timeouts(idle=HASTE)) as it, wire(it.port) as caller:
         await caller.send(request())
         assert (await caller.answer()).status == 200
         assert await caller.closed() == b""
@@ -106,14 +106,14 @@ async def test_callers_are_told_to_close_an_idle_connection_first(
 
 async def test_a_body_that_stops_is_answered_with_408(tmp_path: Path) -> None:
     """Nothing was sent: the body was to be held."""
-    async with proxy(tmp_path, patience=patience(body_gap=HASTE, linger=0.1)) as it, wire(it.port) as caller:
+    async with proxy(tmp_path, timeouts=timeouts(body_gap=HASTE, linger=0.1)) as it, wire(it.port) as caller:
         await caller.send(POST + b"abc")
         await _is_cut_off(it, caller, 408)
 
 
 async def test_a_body_that_drips_ends_with_the_exchange(tmp_path: Path) -> None:
     """Each byte is in time, the body is not within exchange_timeout."""
-    async with proxy(tmp_path, server={"exchange_timeout": 0.3}, patience=patience(linger=0.1)) as it:
+    async with proxy(tmp_path, server={"exchange_timeout": 0.3}, timeouts=timeouts(linger=0.1)) as it:
         async with wire(it.port) as caller:
             await caller.send(POST.replace(b"10", b"1000"))
             async with _dripping(caller, b"a", gap=0.02):
@@ -123,7 +123,7 @@ async def test_a_body_that_drips_ends_with_the_exchange(tmp_path: Path) -> None:
 
 async def test_a_streamed_body_that_stops_is_never_complete_at_the_bank(tmp_path: Path) -> None:
     """The bank's connection is closed in the middle; whether it acted on what it has is unknown."""
-    async with proxy(tmp_path, patience=patience(body_gap=0.2, linger=0.1)) as it, wire(it.port) as caller:
+    async with proxy(tmp_path, timeouts=timeouts(body_gap=0.2, linger=0.1)) as it, wire(it.port) as caller:
         await caller.send(request(b"POST", b"/small/a", b"Content-Length: 1000") + b"a" * 500)
         reply = await caller.answer()
         assert (reply.status, reply.problem["sent_upstream"]) == (408, "unknown")
@@ -137,7 +137,7 @@ async def test_a_body_that_stops_until_the_exchange_is_over_is_the_callers_fault
     path: bytes, heads: int, tmp_path: Path
 ) -> None:
     """Held or streamed: less than a gap is left of exchange_timeout, and nobody blames the bank."""
-    async with proxy(tmp_path, server={"exchange_timeout": 0.3}, patience=patience(linger=0.1)) as it:
+    async with proxy(tmp_path, server={"exchange_timeout": 0.3}, timeouts=timeouts(linger=0.1)) as it:
         async with wire(it.port) as caller:
             await caller.send(request(b"POST", path, b"Content-Length: 1000") + b"a" * 500)
             reply = await caller.answer()
@@ -151,8 +151,8 @@ BIG = b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n" + b"a" * 50_000_000
 @pytest.mark.parametrize("method", [b"GET", b"POST"])
 async def test_an_answer_that_is_not_read_is_given_up(method: bytes, tmp_path: Path) -> None:
     """The caller's connection is reset, and the record says that it left."""
-    haste = patience(unread_answer=0.2)
-    async with proxy(tmp_path, says(BIG), patience=haste) as it, wire(it.port, receive_buffer=8192) as caller:
+    haste = timeouts(unread_answer=0.2)
+    async with proxy(tmp_path, says(BIG), timeouts=haste) as it, wire(it.port, receive_buffer=8192) as caller:
         await caller.send(request(method))
         await caller.reader.readuntil(b"\r\n\r\n")
         exchange = await it.ended()
@@ -165,7 +165,7 @@ async def test_an_answer_that_is_not_read_is_given_up(method: bytes, tmp_path: P
 async def test_a_closing_connection_whose_answer_is_not_read_does_not_stay(tmp_path: Path) -> None:
     """What is left of the answer sits in the transport's buffer, below the mark at which anyone would wait."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b"a" * 60_000
-    async with proxy(tmp_path, says(answer), patience=patience(unread_answer=0.3, idle=0.2, linger_gap=0.2)) as it:
+    async with proxy(tmp_path, says(answer), timeouts=timeouts(unread_answer=0.3, idle=0.2, linger_gap=0.2)) as it:
         for lines in ([], [b"Connection: close"]):
             async with wire(it.port, receive_buffer=2048) as caller:
                 await caller.send(request(b"GET", b"/open/a", *lines) * 50)
@@ -196,7 +196,7 @@ async def _takes_little(it: Proxy) -> CallerConnection:
 
 async def test_errors_that_are_not_read_do_not_pile_up(tmp_path: Path) -> None:
     """A caller that pipelines requests without end and reads nothing is stopped, and then given up."""
-    async with proxy(tmp_path, patience=patience(unread_answer=0.3)) as it:
+    async with proxy(tmp_path, timeouts=timeouts(unread_answer=0.3)) as it:
         async with wire(it.port, receive_buffer=2048) as caller:
             with contextlib.suppress(TimeoutError, ConnectionError):
                 async with asyncio.timeout(3):

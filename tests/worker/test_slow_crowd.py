@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from tests.upstream.support import Peer, eventually
-from tests.worker.patience import patience
 from tests.worker.support import CLOCK, Proxy, proxy
+from tests.worker.timeouts import timeouts
 from tests.worker.wire import Wire, request, wire
 
 EACH = 30
@@ -39,9 +39,9 @@ async def test_every_slow_caller_is_cut_off_in_time_and_nobody_waits_with_them(t
     async def by_target(peer: Peer) -> None:
         await peer.send(BIG if it.last.head.startswith(b"GET /open/big") else b"HTTP/1.1 204 No\r\n\r\n")
 
-    quick = patience(head=1.0, body_gap=1.0, unread_answer=1.0, linger=0.2)
+    quick = timeouts(head=1.0, body_gap=1.0, unread_answer=1.0, linger=0.2)
     async with (
-        proxy(tmp_path, by_target, patience=quick, upstream={"max_connections": 2 * EACH}) as it,
+        proxy(tmp_path, by_target, timeouts=quick, upstream={"max_connections": 2 * EACH}) as it,
         _crowd(it, b"GET /open/a HTTP/1.1\r\n", EACH) as heads,
         _crowd(it, POST + b"a", EACH) as bodies,
         _crowd(it, request(b"GET", b"/open/big"), EACH) as deaf,

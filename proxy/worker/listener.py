@@ -287,7 +287,7 @@ class CallerConnection(RequestHandler):
 
     def _head_is_late(self) -> None:
         """Have the unfinished head answered in its turn, as the last thing on this connection."""
-        fault = BadRequest(f"The request's head did not arrive within {self._server.patience.head:g} s.", status=408)
+        fault = BadRequest(f"The request's head did not arrive within {self._server.timeouts.head:g} s.", status=408)
         self._dropping = True
         self._messages.append((refused(fault), NO_BODY))  # type: ignore[arg-type]
         if self._waiter is not None:

@@ -3,8 +3,15 @@
 import os
 
 import pytest
+from hypothesis import settings
 
 from proxy.hot_path import outdated
+from tests.support.extent import ALL, header
+
+# No deadline: others use the processor too.
+settings.register_profile("all", max_examples=200, deadline=None)
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.load_profile("all" if ALL else "quick")
 
 
 def pytest_configure() -> None:
@@ -14,6 +21,21 @@ def pytest_configure() -> None:
             f"not as it was compiled: {', '.join(found)}: run `pip install -e '.[speed,test,dev]'` to compile again, "
             "with PAYPROXY_COMPILE=0 before it to go without"
         )
+
+
+def pytest_report_header() -> str:
+    """Say how long it takes and which programs are missing."""
+    return header()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `thorough`, unless everything is to run or one test was named."""
+    if ALL or any("::" in argument for argument in config.args):
+        return
+    left_out = [item for item in items if item.get_closest_marker("thorough")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,7 +23,7 @@ from proxy.keeper.data_directory_lock import DataDirectoryInUse, locked
 from proxy.keeper.main import Keeper
 from proxy.keeper.malloc import return_large_blocks
 from proxy.keeper.migrations import ConfigurationObjected
-from proxy.keeper.replication import StateUnusableHere
+from proxy.keeper.replication import SharedStateUnusable
 from proxy.keeper.sockets import ListenFailed, Sockets
 from proxy.private_file import directory_exposed
 from proxy.settings.addresses import listen_address
@@ -116,7 +116,7 @@ def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool)
             raise Failure("the stop was not in order: look for `unknown` in the request log, and ask the bank")
     except (AdminListenFailed, DataDirectoryInUse, ListenFailed) as error:
         raise Failure(str(error)) from None
-    except (StateUnusableHere, ConfigurationObjected) as error:
+    except (SharedStateUnusable, ConfigurationObjected) as error:
         raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
     except UrlUnusable as error:
         where = settings.request_log.database_file or "request_log.database"

@@ -6,7 +6,7 @@ from pathlib import Path
 from proxy.clock import Clock
 from proxy.entropy import Entropy
 from proxy.keeper.replicas import Replicas
-from proxy.keeper.replication import StateUnusableHere
+from proxy.keeper.replication import SharedStateUnusable
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.weights import Weights
 from proxy.migration.stores.encryption import Seal, read_key
@@ -24,11 +24,11 @@ def replicas_of(
         url = section.redis()
         keys = [read_key(Path(file)) for file in section.encryption_key_files]
     except UrlUnusable as error:
-        raise StateUnusableHere(f"state.url_file: {section.url_file} {error}") from None
+        raise SharedStateUnusable(f"state.url_file: {section.url_file} {error}") from None
     except OSError as error:
-        raise StateUnusableHere(f"state.encryption_key_files: {error.filename}: {error.strerror}") from None
+        raise SharedStateUnusable(f"state.encryption_key_files: {error.filename}: {error.strerror}") from None
     if url is None or not keys:
-        raise StateUnusableHere("[state] names no Redis, or no key to seal with")
+        raise SharedStateUnusable("[state] names no Redis, or no key to seal with")
 
     async def opened() -> RedisStore:
         # Read anew each time: a file may have been replaced meanwhile.

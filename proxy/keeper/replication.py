@@ -19,7 +19,7 @@ class ReplicasUnreachable(Exception):
     """What replicas share can't be reached now; the message says why."""
 
 
-class StateUnusableHere(RuntimeError):
+class SharedStateUnusable(RuntimeError):
     """[state] can't be used as it is; the message says what to do."""
 
 
@@ -108,7 +108,7 @@ def share_of(
     if not settings.state.shared:
         return SingleInstance()
     if find_spec("redis") is None:
-        raise StateUnusableHere(f"[state] names a Redis, and what it needs is not installed; {installation('redis')}")
+        raise SharedStateUnusable(f"[state] names a Redis, and what it needs is not installed; {installation('redis')}")
     # The client is the [redis] extra.
     share: Replication = import_module("proxy.keeper.redis_state").replicas_of(
         settings, host=host, weights=weights, pins=pins, clock=clock, entropy=entropy

@@ -7,7 +7,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.callers.assertion import ClientAssertion, ClientUnproven, printable
@@ -186,7 +186,6 @@ def test_other_spellings_of_an_assertion_are_refused() -> None:
             check(wrong)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.integers(0, 10_000), st.characters(min_codepoint=33, max_codepoint=126), st.sampled_from(["put", "drop", "add"])
 )
@@ -202,7 +201,6 @@ def test_a_changed_assertion_proves_nothing(place: int, letter: str, how: str) -
         check(changed)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.text(max_size=200))
 def test_nonsense_is_refused_and_nothing_else_happens(text: str) -> None:
     """Any string at all."""

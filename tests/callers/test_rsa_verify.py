@@ -126,7 +126,6 @@ def cube_root(number: int) -> int:
     return low
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.integers(0, 255), st.integers(1, 255))
 def test_a_changed_byte_does_not_verify(place: int, change: int) -> None:
     """Whichever it is."""
@@ -137,7 +136,7 @@ def test_a_changed_byte_does_not_verify(place: int, change: int) -> None:
     assert not public_key(private).verifies(MESSAGE, bytes(signature))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=300))
 def test_it_agrees_with_cryptography(message: bytes) -> None:
     """On whatever is signed."""

@@ -3,7 +3,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.cli.config_template import FLAVORS, ConfigTemplate, TemplateInvalid, guessed_flavor, toml_string
@@ -75,7 +75,6 @@ def test_no_variable_can_break_its_line() -> None:
         assert value not in str(caught.value)
 
 
-@settings(max_examples=200)
 @given(st.text().filter(str.isprintable))
 def test_any_printable_text_survives_as_a_string(text: str) -> None:
     """TOML reads back what `toml_string` wrote, quotes and backslashes included."""

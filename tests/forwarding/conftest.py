@@ -1,5 +1,5 @@
-"""Every asynchronous test of this room runs on asyncio and, where it is installed, on uvloop."""
+"""The event loops on which each asynchronous test of this package runs."""
 
-from tests.worker.conftest import pytest_asyncio_loop_factories
+from tests.support.extent import loop_factories as pytest_asyncio_loop_factories
 
 __all__ = ["pytest_asyncio_loop_factories"]

@@ -1,6 +1,6 @@
 """What holds for the guard's decisions whatever comes."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.migration.guard import HoldCaller, Past
@@ -29,7 +29,6 @@ CALLERS = st.frozensets(st.sampled_from(["a", "b", "c"]))
 BAD = ("failed", "refused", "client_error", "forbidden")
 
 
-@settings(max_examples=200)
 @given(rows=st.lists(ROWS, max_size=120), pasts=PASTS, callers=CALLERS, weight=st.integers(-1, 0))
 def test_at_weight_0_there_is_nothing_to_do(
     rows: list[ExchangeOutcome], pasts: dict[str, Past], callers: frozenset[str], weight: int
@@ -40,7 +39,6 @@ def test_at_weight_0_there_is_nothing_to_do(
     assert decided(made, weight=weight, callers=callers, pasts=pasts, now=NOW + 500) is None
 
 
-@settings(max_examples=200)
 @given(rows=st.lists(ROWS, max_size=120), pasts=PASTS, callers=CALLERS, now=st.floats(NOW, NOW + 500))
 def test_fewer_than_three_failures_do_nothing_by_ratio(
     rows: list[ExchangeOutcome], pasts: dict[str, Past], callers: frozenset[str], now: float
@@ -57,7 +55,6 @@ def test_fewer_than_three_failures_do_nothing_by_ratio(
     assert decided(guard(*kept), callers=callers, pasts=pasts, now=now) is None
 
 
-@settings(max_examples=200)
 @given(rows=st.lists(ROWS, max_size=120), pasts=PASTS, now=st.floats(NOW, NOW + 500))
 def test_one_callers_failures_alone_roll_nothing_back(
     rows: list[ExchangeOutcome], pasts: dict[str, Past], now: float
@@ -70,7 +67,6 @@ def test_one_callers_failures_alone_roll_nothing_back(
     assert decision is None or (isinstance(decision, HoldCaller) and decision.caller == "a")
 
 
-@settings(max_examples=200)
 @given(
     rows=st.lists(ROWS, max_size=120),
     worse=st.lists(st.integers(0, 119), max_size=30),
@@ -91,7 +87,6 @@ def test_more_failures_never_undo_a_decision(
     assert before is None or after is not None
 
 
-@settings(max_examples=200)
 @given(rows=st.lists(ROWS, max_size=120), pasts=PASTS, callers=CALLERS, held=st.sampled_from(["a", "b", "c"]))
 def test_callers_that_are_held_do_not_count(
     rows: list[ExchangeOutcome], pasts: dict[str, Past], callers: frozenset[str], held: str
@@ -103,7 +98,6 @@ def test_callers_that_are_held_do_not_count(
     assert decision.caller in callers - {held}
 
 
-@settings(max_examples=200)
 @given(rows=st.lists(ROWS, max_size=120), pasts=PASTS, callers=CALLERS, changed=st.booleans())
 def test_the_same_evidence_serves_once(
     rows: list[ExchangeOutcome], pasts: dict[str, Past], callers: frozenset[str], *, changed: bool
@@ -117,7 +111,6 @@ def test_the_same_evidence_serves_once(
     assert decided(made, callers=callers, pasts=pasts, now=NOW + 400) is None
 
 
-@settings(max_examples=200)
 @given(rows=st.lists(ROWS, max_size=120), pasts=PASTS, callers=CALLERS, now=st.floats(NOW, NOW + 500))
 def test_what_legacy_and_the_proxy_did_is_no_evidence(
     rows: list[ExchangeOutcome], pasts: dict[str, Past], callers: frozenset[str], now: float

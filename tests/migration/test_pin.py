@@ -3,7 +3,7 @@
 from itertools import permutations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.migration.pin import RETRY_HEADERS, Reason, RetryPin, merge, merged, retry_digest, retry_key
@@ -39,7 +39,6 @@ def test_the_order_of_headers_plays_no_part() -> None:
     assert {retry_key(order) for order in permutations(headers)} == {"idempotency-key"}
 
 
-@settings(max_examples=200)
 @given(st.tuples(TEXTS, TEXTS, TEXTS), st.tuples(TEXTS, TEXTS, TEXTS))
 def test_a_digest_belongs_to_one_request(one: tuple[str, str, str], other: tuple[str, str, str]) -> None:
     """Migration, caller and key can't slip over into each other, and the key can't be read off."""

@@ -27,7 +27,6 @@ def all_of(table: PinTable) -> dict[str, RetryPin]:
     return {digest: pin for shard in range(SHARDS) for digest, pin in table.shard(shard)}
 
 
-@settings(max_examples=100)
 @given(st.lists(st.tuples(DIGESTS, PINS), max_size=80), st.integers(0, 7200))
 def test_it_is_a_dictionary(puts: list[tuple[str, RetryPin]], later: int) -> None:
     """Of the pins that hold, whatever was put in whatever order, and forgets the others when told to."""

@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.migration.reconcile import reconciled
@@ -56,7 +56,6 @@ def test_what_the_guard_holds_anywhere_is_held() -> None:
 
 
 @given(st.none() | STATES, st.none() | STATES, st.booleans())
-@settings(max_examples=200)
 def test_nothing_grows_by_meeting_and_it_is_settled_at_once(
     mine: State | None,
     theirs: State | None,

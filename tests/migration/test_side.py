@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.migration.side import Choice, Policy, Side, choose_side, point
@@ -41,7 +41,6 @@ def choose(it: Policy, weight: int, **changes: Any) -> Choice:
     return choose_side(it, weight=weight, **{**values, **changes})
 
 
-@settings(max_examples=200)
 @given(caller=KEYS, header=KEYS, request_id=KEYS, sticky=STICKY, method=METHODS, one=WEIGHTS, other=WEIGHTS)
 def test_raising_the_weight_moves_nobody_back(
     *, caller: str, header: str, request_id: str, sticky: str, method: str, one: int, other: int
@@ -54,7 +53,6 @@ def test_raising_the_weight_moves_nobody_back(
         assert choose(it, high, **asked).side is Side.MODERN
 
 
-@settings(max_examples=200)
 @given(KEYS, st.one_of(st.none(), KEYS), STICKY, METHODS)
 def test_0_is_legacy_and_100_is_modern(caller: str, header: str | None, sticky: str, method: str) -> None:
     """Without a pin there is no exception, whatever the key, and also without one."""
@@ -63,7 +61,6 @@ def test_0_is_legacy_and_100_is_modern(caller: str, header: str | None, sticky: 
     assert choose(it, 100, caller=caller, header=header, method=method).side is Side.MODERN
 
 
-@settings(max_examples=200)
 @given(KEYS, WEIGHTS, st.sampled_from(list(Side)), STICKY)
 def test_a_pin_beats_the_weight(caller: str, weight: int, side: Side, sticky: str) -> None:
     """A configured pin holds at every weight, and only for its caller."""
@@ -75,7 +72,6 @@ def test_a_pin_beats_the_weight(caller: str, weight: int, side: Side, sticky: st
     assert other == choose(policy(sticky=sticky), weight, caller=caller + "x")
 
 
-@settings(max_examples=200)
 @given(KEYS, WEIGHTS, st.sampled_from([Side.MODERN, Side.LEGACY]))
 def test_the_guard_beats_a_pin(caller: str, weight: int, pinned: Side) -> None:
     """Whom the guard holds is on legacy, also one that is pinned to modern."""
@@ -84,7 +80,6 @@ def test_the_guard_beats_a_pin(caller: str, weight: int, pinned: Side) -> None:
     assert "guard" in found.why
 
 
-@settings(max_examples=200)
 @given(
     caller=KEYS, weight=WEIGHTS, guard_pinned=st.booleans(), pinned=st.sampled_from(Side), went=st.sampled_from(Side)
 )
@@ -98,7 +93,6 @@ def test_an_earlier_try_beats_everything(
     assert "earlier try" in found.why
 
 
-@settings(max_examples=100)
 @given(WEIGHTS.filter(lambda weight: weight < 100), KEYS)
 def test_without_its_header_a_request_is_legacy_until_100(weight: int, caller: str) -> None:
     """What can't be told apart must not be spread, and the why says what is missing."""
@@ -140,7 +134,6 @@ def test_migrations_are_spread_apart() -> None:
     assert one != other
 
 
-@settings(max_examples=200)
 @given(KEYS, KEYS)
 def test_a_point_is_in_its_interval(migration: str, key: str) -> None:
     """From 0 on, never 1: a weight of 100 has room for all."""

@@ -3,7 +3,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.migration.state import Document, Phase, State, StateUnusable, decode, encode
@@ -32,7 +32,6 @@ def at(state: State, *weights: int) -> State:
 
 
 @given(st.dictionaries(TEXTS, STATES, max_size=4), st.frozensets(TEXTS, max_size=3))
-@settings(max_examples=100)
 def test_what_is_written_is_read_again(states: dict[str, State], unshared: frozenset[str]) -> None:
     """Whatever names and reasons people choose."""
     document = Document(states=states, unshared=unshared)
@@ -50,7 +49,6 @@ def test_a_rollback_goes_to_the_last_lower_weight(weights: tuple[int, ...], last
 
 
 @given(st.lists(WEIGHTS, max_size=30))
-@settings(max_examples=200)
 def test_rollbacks_always_lead_down_to_zero(weights: list[int]) -> None:
     """Each goes lower, and versions only grow."""
     state = at(State(), *weights)

@@ -54,7 +54,7 @@ def test_an_end_without_a_stop_is_a_warning(tmp_path: Path, ends: int) -> None:
     assert told(verdict(lines, Verifier(running=True))) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 18), st.data())
 def test_a_flipped_bit_is_named(tmp_path_factory: pytest.TempPathFactory, at: int, data: st.DataObject) -> None:
     """Wherever it is, the first flaw names that line, and those behind it are not blamed for it."""

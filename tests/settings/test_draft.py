@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.settings.draft import draft_of
@@ -261,7 +261,6 @@ SCALARS = st.one_of(
 ANYTHING = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4))
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.lists(NAMES, min_size=1, max_size=3), ANYTHING), max_size=4))
 def test_any_nonsense_is_survived(changes: list[tuple[list[str], Any]]) -> None:
     """Whatever stands where, there is a draft of the rest, and complaints if anything is not as it should be."""

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.secret import Secret
@@ -37,7 +37,6 @@ def written(value: Any, *, as_json: bool) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     key=st.sampled_from(sorted(CHOICES)),
     given_by=st.sets(st.sampled_from(SOURCES[:4])),

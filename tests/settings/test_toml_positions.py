@@ -1,6 +1,6 @@
 import tomllib
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.settings.findings import Key
@@ -90,7 +90,6 @@ VALUES = st.sampled_from(
 )
 
 
-@settings(max_examples=100)
 @given(st.lists(st.tuples(st.sampled_from(["table", "array", "key", "blank", "comment"]), VALUES), max_size=20))
 def test_any_document(statements: list[tuple[str, str]]) -> None:
     """Whatever values stand between them, each key is found on the line that it was written on."""

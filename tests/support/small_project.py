@@ -26,9 +26,9 @@ include = ["proxy*"]
 def small_project(place: Path) -> Path:
     """Make a project under *place* with payproxy's backend and conftest.py, whose hot path is `proxy.small`."""
     (place / "proxy").mkdir(parents=True)
-    (place / "tests").mkdir()
+    (place / "tests/support").mkdir(parents=True)
     (place / "pyproject.toml").write_text(_PYPROJECT)
-    for name in ("proxy/__init__.py", "proxy/build.py", "tests/conftest.py"):
+    for name in ("proxy/__init__.py", "proxy/build.py", "tests/conftest.py", "tests/support/extent.py"):
         shutil.copy(_ROOT / name, place / name)
     listed = re.compile(r"(?<=^HOT_PATH = \().*?(?=^\))", re.DOTALL | re.MULTILINE)
     source, found = listed.subn(f'"{SMALL}",\n', (_ROOT / "proxy/hot_path.py").read_text())

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import BadRequest, Sent
@@ -169,7 +169,6 @@ def test_a_delta_begins_anew() -> None:
     assert counted.delta() == {}
 
 
-@settings(max_examples=100)
 @given(
     st.lists(
         st.builds(

@@ -1,6 +1,6 @@
 """How many replacements a route may ask for."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.tokens.rate_limit import RateLimit
@@ -58,7 +58,6 @@ def test_a_replay_that_succeeds_restores_the_usual_refill() -> None:
     assert spent(budget, 31) == 1
 
 
-@settings(max_examples=100)
 @given(
     steps=st.lists(
         st.tuples(st.floats(min_value=0, max_value=50), st.sampled_from(["spend", "refused", "replayed"])), max_size=80

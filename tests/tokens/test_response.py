@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import TokenRefused, TokenUnavailable
@@ -181,7 +181,6 @@ def test_types_that_mean_json(headers: dict[str, str]) -> None:
     assert parse(b"\xef\xbb\xbf" + json.dumps(good()).encode(), headers=headers).lifetime == 3600
 
 
-@settings(max_examples=200)
 @given(
     status=st.sampled_from([200, 400, 429, 500]),
     kind=st.sampled_from(["application/json", "text/html", ""]),

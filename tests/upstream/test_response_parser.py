@@ -1,7 +1,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import UpstreamBadResponse
@@ -424,7 +424,6 @@ VALID = [
 
 
 @given(answer=st.sampled_from(VALID), cuts=st.lists(st.integers(0, 150), max_size=12), drip=st.booleans())
-@settings(max_examples=200, deadline=None)
 def test_any_split_of_an_answer_gives_the_same_result(answer: bytes, cuts: list[int], *, drip: bool) -> None:
     """However the network cuts it, the answer is the same (RFC 9112 is about bytes, not packets)."""
     at = range(len(answer)) if drip else sorted({min(cut, len(answer)) for cut in cuts})
@@ -441,7 +440,6 @@ def test_any_split_of_an_answer_gives_the_same_result(answer: bytes, cuts: list[
 
 
 @given(answer=st.sampled_from([*VALID, EMPTY, EMPTY + b"x"]), junk=st.binary(max_size=4), at=st.integers(0, 150))
-@settings(max_examples=200, deadline=None)
 def test_the_short_way_says_what_the_parser_says(answer: bytes, junk: bytes, at: int) -> None:
     """An answer that came whole is the same without a parser; what it leaves open, the parser tells."""
     data = answer[:at] + junk + answer[at + len(junk) :]
@@ -459,7 +457,6 @@ def test_the_short_way_says_what_the_parser_says(answer: bytes, junk: bytes, at:
 
 
 @given(junk=st.binary(max_size=200), answer=st.sampled_from(VALID), at=st.integers(0, 150), size=st.integers(0, 10))
-@settings(max_examples=200, deadline=None)
 def test_damaged_answers_are_refused_or_well_formed(junk: bytes, answer: bytes, at: int, size: int) -> None:
     """Random damage ends in a refusal or in an answer that can be written down again safely; never in another error."""
     damaged = answer[:at] + junk[:size] + answer[at + size :]

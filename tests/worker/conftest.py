@@ -1,15 +1,5 @@
-"""Every asynchronous test of this room runs on asyncio and, where it is installed, on uvloop."""
+"""The event loops on which each asynchronous test of this package runs."""
 
-import asyncio
-import importlib.util
-from collections.abc import Callable, Mapping
+from tests.support.extent import loop_factories as pytest_asyncio_loop_factories
 
-
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Name the event loops."""
-    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-    if importlib.util.find_spec("uvloop"):
-        import uvloop  # noqa: PLC0415 - an extra: the proxy is correct without it
-
-        loops["uvloop"] = uvloop.new_event_loop
-    return loops
+__all__ = ["pytest_asyncio_loop_factories"]

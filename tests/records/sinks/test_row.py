@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.records.months import Month
@@ -171,7 +171,6 @@ _TEXTS = st.text(st.characters(exclude_categories=()), max_size=12) | st.sampled
     answer_index=st.lists(st.tuples(st.sampled_from(["path", "duration_ms", "answer_index", "x"]), _TEXTS), max_size=2),
     query=st.lists(_TEXTS, max_size=2).map(lambda names: "?" + "&".join(names)),
 )
-@settings(max_examples=200, deadline=None)
 def test_what_is_read_by_places_is_what_parsing_finds(**values: Any) -> None:
     """Whatever stands in a value, if it looks like a member or not."""
     members: dict[str, Any] = {

@@ -1,0 +1,43 @@
+"""How much of the tests runs: what takes five minutes, or with PAYPROXY_TESTS=all everything, as CI does."""
+
+import asyncio
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+ALL = os.environ.get("PAYPROXY_TESTS") == "all"
+
+# What the tests meet as real peers; without one its tests are skipped.
+_PEERS = ("gcc", "openssl", "curl", "wget", "node", "javac", "nginx", "wrk", "strace", "redis-server")
+_POSTGRESQL = "usr/lib/postgresql/*/bin/initdb"
+
+
+def loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Return the event loops on which each test of a package runs: uvloop where it is installed, asyncio's otherwise.
+
+    Both where everything runs.
+    """
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if importlib.util.find_spec("uvloop"):
+        import uvloop  # noqa: PLC0415 - an extra: the proxy is correct without it
+
+        if not ALL:
+            loops.clear()
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
+
+
+def header() -> str:
+    """Return what a run begins with: how long it takes, and which programs are missing."""
+    missing = [name for name in _PEERS if shutil.which(name) is None]
+    if not any(Path("/").glob(_POSTGRESQL)):
+        missing.append("postgresql")
+    extent = (
+        "everything: some 20 minutes on two cores"
+        if ALL
+        else "what takes some five minutes on two cores; PAYPROXY_TESTS=all runs both event loops, all examples, the "
+        "fuzzers and the long journeys too"
+    )
+    return f"payproxy: {extent}\nnot installed, so skipped where needed: {', '.join(missing) or 'nothing'}"

@@ -22,6 +22,7 @@ from bench.load import ClosedLoop
 from bench.machine import CLOCK, Unfit, describe, pinned, prepare, program
 from bench.report import Report, document
 from bench.talk import WrongAnswer
+from bench.walk import walk
 from proxy.hot_path import built, outdated
 
 _CASES: dict[str, Callable[[Bed], list[Report]]] = {
@@ -40,12 +41,16 @@ _RESULTS = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", r
 @click.option("--quick", is_flag=True, help="One short round, to see that it works; its figures mean nothing.")
 @click.option("--only", type=click.Choice(list(_CASES)), multiple=True, help="Only this case; may be repeated.")
 @click.option("--rounds", type=click.IntRange(1, 50), help="Rounds; the default is 3.")
+@click.option("--walk", "walks", is_flag=True, help="Only count functions and files that a request passes through.")
 @click.option("--write", is_flag=True, help="Put the results into bench/README.md.")
-def main(*, quick: bool, only: tuple[str, ...], rounds: int | None, write: bool) -> None:
+def main(*, quick: bool, only: tuple[str, ...], rounds: int | None, walks: bool, write: bool) -> None:
     """Measure payproxy beside its peers. Exit 0: measured; 1: an answer was wrong; 2: something is missing here."""
     chosen = QUICK if quick else LONG
     effort = replace(chosen, rounds=rounds or chosen.rounds)
     try:
+        if walks:
+            click.echo(document(walk()))
+            return
         text = _measure(effort, tuple(case for case in _CASES if case in only or not only))
     except Unfit as missing:
         click.echo(str(missing), err=True)

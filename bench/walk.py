@@ -156,6 +156,7 @@ class _Site:
         self._bank = bank
         self._worker = worker
         self._number = 0
+        self._connections: dict[int, http.client.HTTPConnection] = {}  # kept alive
 
     def scenarios(self) -> Iterator[tuple[str, Walk]]:
         """Yield each kind of request with its walk."""
@@ -214,14 +215,14 @@ class _Site:
         self._ask(self._bank, "POST", f"/_sim/{what}", body)
 
     def _ask(self, port: int, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_WAIT_SECONDS)
-        try:
-            data = None if body is None else json.dumps(body)
-            connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
-            answer = connection.getresponse()
-            told = answer.read()
-        finally:
-            connection.close()
+        connection = self._connections.get(port)
+        if connection is None:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_WAIT_SECONDS)
+            self._connections[port] = connection
+        data = None if body is None else json.dumps(body)
+        connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
+        answer = connection.getresponse()
+        told = answer.read()
         if answer.status >= 400:
             raise Unfit(f"{method} {path} was answered with {answer.status}: {told[:200]!r}")
 

@@ -80,7 +80,7 @@ def make_gateway(
 
 
 def _facade(snapshot: Snapshot, callers: Callers, *, clock: Clock) -> Facade | None:
-    """Return the token endpoint for callers, None if there is none; raises OSError or ValueError for an unusable key."""
+    """Return the token endpoint for callers, None without one; raises OSError or ValueError for an unusable key."""
     values = snapshot.facade
     if values is None:
         return None

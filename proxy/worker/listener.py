@@ -119,9 +119,7 @@ class CallerConnection(RequestHandler):
         self._dropping = False  # True: received data is dropped, not parsed
         self._linger_end = 0.0
         self._ended: asyncio.Future[None] | None = None  # set during the lingering close
-        self._wire: asyncio.Transport | None = (
-            None  # the transport until connection_lost; `transport` may be None before
-        )
+        self._wire: asyncio.Transport | None = None  # the transport, kept until connection_lost
         self.outgoing: Outgoing | None = None  # None while not connected
         self.peer = ""
         self.certificate_subject = ""
@@ -197,7 +195,7 @@ class CallerConnection(RequestHandler):
                     self._awaiting_head = True
                     waiter: InlineFuture[None] = InlineFuture(
                         self._loop
-                    )  # InlineFuture[None]() costs as much as parsing a head
+                    )  # InlineFuture[None](...) costs as much as parsing a head
                     self._waiter = waiter  # type: ignore[assignment]
                     await waiter
                     self._waiter = None

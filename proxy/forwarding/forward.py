@@ -11,8 +11,8 @@ from proxy.forwarding.replay import after_refusal, is_refusal
 from proxy.forwarding.send import Send, cut_off, token_for
 
 
-async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PLR0912  - one step per line
-    """Serve one request from its head to its record: one step per line; no called function sends a request twice.
+async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PLR0912 - one step per line
+    """Serve one request from its head to its record: one step per line, and no step sends twice.
 
     Steps that usually finish at once return None, else an awaitable: this saves a coroutine per step.
     """

@@ -137,7 +137,7 @@ class InlineRun:
             return
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # noqa: BLE001  - passed to `ended`, as a task passes it to its awaiter
+        except BaseException as error:  # noqa: BLE001 - passed to `ended`, as a task passes it to its awaiter
             self._ended(error)
             return
         self._awaited = awaited

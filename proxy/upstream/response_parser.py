@@ -11,9 +11,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from proxy.errors import UpstreamBadResponse
 from proxy.upstream.response_head import AnswerHead, HeadRefused, check_unfinished, read_head
 
-HEAD_LIMIT: Final = (
-    65536  # bytes of one head: what servers commonly cap request heads at, and far above any real answer
-)
+HEAD_LIMIT: Final = 65536  # bytes of one head: a usual limit of servers for request heads, far above any response's
 INFORMATIONAL_LIMIT: Final = 16  # 1xx heads before the response: one or two are usual (100, 103), a flood is a fault
 FRAMING_LIMIT: Final = 65536  # bytes of chunk sizes, extensions and trailers in a row without a byte of body
 

@@ -70,7 +70,7 @@ async def after_refusal(first: Send, answer: Answer) -> tuple[Send, Answer]:
 
 
 def _judge(second: Send, *, fell_back: bool) -> None:
-    """Report the result of *second* to the token cache: it judges a newer token, but not a cached legacy token.
+    """Report the result of *second* to the keeper: a newer token is judged by it, a cached legacy token is not.
 
     A legacy token is refused for the first time here, and replaced for the next request.
     """

@@ -229,7 +229,7 @@ def _check_host(host: bytes | None, target: Target, limits: HeadLimits, *, http_
         raise BadRequest("The Host header is not a host name with an optional port.")
     if target.host is None and limits.hosts and match["name"].lower() not in limits.hosts:
         raise BadRequest("This Host name is not served here; see server.hosts.", status=421)
-    if target.host is None and len(host) <= _LONGEST_REMEMBERED:  # for an absolute-form target, limits.hosts was not checked
+    if target.host is None and len(host) <= _LONGEST_REMEMBERED:  # absolute-form: limits.hosts was not checked
         if len(limits.accepted_hosts) >= _REMEMBERED:
             limits.accepted_hosts.clear()
         limits.accepted_hosts.add(host)

@@ -119,7 +119,7 @@ class CallerConnection(RequestHandler):
         self._dropping = False  # True: received data is dropped, not parsed
         self._linger_end = 0.0
         self._ended: asyncio.Future[None] | None = None  # set during the lingering close
-        self._wire: asyncio.Transport | None = None  # the transport, kept until connection_lost
+        self._wire: asyncio.Transport | None = None  # `transport`, kept until connection_lost
         self.outgoing: Outgoing | None = None  # None while not connected
         self.peer = ""
         self.certificate_subject = ""
@@ -193,9 +193,8 @@ class CallerConnection(RequestHandler):
             while not self._force_close:
                 if not self._messages:
                     self._awaiting_head = True
-                    waiter: InlineFuture[None] = InlineFuture(
-                        self._loop
-                    )  # InlineFuture[None](...) costs as much as parsing a head
+                    # InlineFuture[None](...) would cost as much as parsing a head.
+                    waiter: InlineFuture[None] = InlineFuture(self._loop)
                     self._waiter = waiter  # type: ignore[assignment]
                     await waiter
                     self._waiter = None

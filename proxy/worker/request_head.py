@@ -94,7 +94,7 @@ class HeadParser:
 
 
 def _comes_again(named: dict[bytes, bytes], name: bytes, value: bytes) -> bool:
-    """Append *value* to a list header; return False if the repeated header is one that `RequestHead.of` must check."""
+    """Append *value* to a list header; return False if `RequestHead.of` must refuse the repeated header."""
     if name in LISTS:
         named[name] += b", " + value
         return True

@@ -84,8 +84,8 @@ class RequestParser:
     """Parses bytes in any split; returns complete heads, and feeds bodies into their payloads as they arrive.
 
     *max_head* limits an unfinished head, in bytes. At most *max_waiting* requests are parsed ahead of the current one;
-    later bytes stay unparsed. A chunk whose announced size exceeds *max_body* bytes (0: no limit) is refused at once.
-    *heads* is shared by the connections of a listener.
+    later bytes stay unparsed. A chunk that would make the body exceed *max_body* bytes (0: no limit) is refused when
+    its size is read. *heads* is shared by the connections of a listener.
     """
 
     def __init__(

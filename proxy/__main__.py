@@ -1,4 +1,4 @@
-"""`python -m proxy` is `payproxy`."""
+"""Entry point: `python -m proxy` is `payproxy`."""
 
 from proxy.cli.main import main
 

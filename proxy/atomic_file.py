@@ -1,4 +1,4 @@
-"""Files that are written whole: in place of an earlier one, or once. Both are on disk, with their names, on return."""
+"""Atomic file writes: replace a file, or create it once. File and directory entry are on disk on return."""
 
 import contextlib
 import os
@@ -9,11 +9,11 @@ from proxy.entropy import Entropy
 
 
 def replace_file(path: Path, content: Iterable[bytes]) -> None:
-    """Put *content* at *path* (0600) in place of what is there; raises OSError, and then nothing has changed."""
+    """Replace the file *path* (0600) by *content*; raises OSError, and then nothing has changed."""
     made = path.with_name(f".{path.name}.new")
     try:
         with contextlib.suppress(FileNotFoundError):
-            made.unlink()  # what a process that was killed left behind
+            made.unlink()  # left by a killed process
         descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.writelines(content)
@@ -28,10 +28,10 @@ def replace_file(path: Path, content: Iterable[bytes]) -> None:
 
 
 def create_file(path: Path, content: bytes, *, entropy: Entropy) -> None:
-    """Put *content* at *path* (0600); raises OSError, FileExistsError if there is a file, and then leaves nothing.
+    """Create *path* (0600) with *content*; raises OSError, FileExistsError if there is a file, and leaves nothing then.
 
-    It is linked into place whole: nobody reads half of it, and of several processes that start at once all read the
-    same one. It belongs to the owner of the directory, also where a command of root's makes it.
+    It is linked when complete: nobody reads a part of it, and if several processes start at once, all read the same
+    file. It belongs to the owner of the directory, also if root runs the command.
     """
     made = path.with_name(f".{path.name}.{entropy.token_bytes(8).hex()}")
     descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -50,7 +50,7 @@ def create_file(path: Path, content: bytes, *, entropy: Entropy) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Return once the names in *directory* are on disk."""
+    """Sync the entries of *directory* to disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

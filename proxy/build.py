@@ -1,7 +1,7 @@
-"""The build backend (PEP 517): setuptools' own, and the hot path compiled by mypyc where this machine can.
+"""The build backend (PEP 517): setuptools' own, with the hot path compiled by mypyc where possible.
 
-PAYPROXY_COMPILE=1 fails where it can't: the image and CI must not become slow unseen. PAYPROXY_COMPILE=0 leaves it out,
-for those who edit the hot path or measure coverage.
+PAYPROXY_COMPILE=1 fails if it is not possible: the image and CI must not become slow unnoticed. PAYPROXY_COMPILE=0
+skips it, for those who edit the hot path or measure coverage.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 _SWITCH = "PAYPROXY_COMPILE"
-# The compiler, to the patch: another one makes other machine code. It checks types first, and the hot path's only
+# The compiler's exact version: another one generates other machine code. It checks types first, and the hot path's only
 # foreign types are aiohttp's; without them it would be compiled otherwise than it was measured.
 _TOOLS = ("mypy[mypyc]==2.4.1", "aiohttp==3.14.5")
 _FOLDER = Path("build/hot-path")
@@ -56,12 +56,12 @@ class Unfit(Exception):
 
 
 def get_requires_for_build_wheel(config_settings: _Settings = None) -> list[str]:
-    """Return what the build needs; the compiler only where it is of use, so that it need not exist elsewhere."""
+    """Return the build requirements; the compiler only where it can be used, so that it need not exist elsewhere."""
     return [*build_meta.get_requires_for_build_wheel(config_settings), *_tools()]
 
 
 def get_requires_for_build_editable(config_settings: _Settings = None) -> list[str]:
-    """Return what the build needs, as for a wheel."""
+    """Return the build requirements, as for a wheel."""
     return [*build_meta.get_requires_for_build_editable(config_settings), *_tools()]
 
 
@@ -73,7 +73,7 @@ def build_wheel(wheel_directory: str, config_settings: _Settings = None, metadat
 def build_editable(
     wheel_directory: str, config_settings: _Settings = None, metadata_directory: str | None = None
 ) -> str:
-    """Build an editable wheel and return its name; binaries stand beside their sources, those of before are removed."""
+    """Build an editable wheel and return its name; remove old binaries, and put new ones beside their sources."""
     _remove_binaries()
     return _build(partial(build_meta.build_editable, wheel_directory, config_settings, metadata_directory))
 
@@ -90,7 +90,7 @@ def _tools() -> Sequence[str]:
 
 
 def _build(build: Callable[[], str]) -> str:
-    """Return what *build* makes with the hot path compiled, else, if it need not be, what it makes without."""
+    """Run *build* with the hot path compiled; if that fails and is optional, run it without."""
     if not _wanted():
         return build()
     try:
@@ -99,7 +99,7 @@ def _build(build: Callable[[], str]) -> str:
             wheel = build()
         if wheel.endswith("-none-any.whl"):
             raise Unfit("this release of setuptools built no extensions")
-    except (Exception, SystemExit) as obstacle:  # noqa: BLE001  whatever it is, Python runs everywhere
+    except (Exception, SystemExit) as obstacle:  # noqa: BLE001  whatever the error, pure Python runs everywhere
         _do_without(obstacle)
         _remove_binaries()
         return build()
@@ -114,7 +114,7 @@ def _wanted() -> bool:
 
 
 def _do_without(obstacle: BaseException) -> None:
-    """Say why there will be no machine code; where there must be, that is the end."""
+    """Warn that there will be no machine code and why; exit if it is required."""
     if os.environ.get(_SWITCH) == "1":
         sys.exit(f"payproxy's hot path can't be compiled: {obstacle} ({_SWITCH}=1)")
     sys.stderr.write(f"WARNING: payproxy is installed as pure Python, which is correct and slower: {obstacle}\n")
@@ -126,7 +126,7 @@ def _remove_binaries() -> None:
 
 
 def _try_the_compiler() -> None:
-    """Compile and link the smallest extension there is; raises Unfit."""
+    """Compile and link the smallest possible extension; raises Unfit."""
     if sys.implementation.name != "cpython":
         raise Unfit(f"mypyc is for CPython, this is {sys.implementation.name}")
     if not Path(sysconfig.get_path("include"), "Python.h").is_file():
@@ -145,10 +145,10 @@ def _try_the_compiler() -> None:
 
 @contextlib.contextmanager
 def _compiling() -> Iterator[None]:
-    """Give setup() the hot path as extensions while the block lasts.
+    """Pass the hot path to setup() as extensions while the block lasts.
 
-    setuptools' backend calls `setuptools.setup()` where there is no setup.py. A program's extensions can't be named
-    in pyproject.toml, and a placeholder there would make every wheel this platform's, the pure one too.
+    setuptools' backend calls `setuptools.setup()` if there is no setup.py. A program's extensions can't be named in
+    pyproject.toml, and a placeholder there would make every wheel this platform's, the pure one too.
     """
     plain = setuptools.setup
     shutil.rmtree(_FOLDER, ignore_errors=True)
@@ -156,7 +156,7 @@ def _compiling() -> Iterator[None]:
         plain,
         ext_modules=_extensions(),
         cmdclass={"build_ext": CompileAtOnce},
-        # A folder that is new: what an earlier build left in setuptools' own would be packed into this wheel.
+        # A new folder: files of an earlier build in setuptools' own folder would be packed into this wheel.
         options={"build": {"build_base": str(_FOLDER)}},
     )
     try:
@@ -167,18 +167,18 @@ def _compiling() -> Iterator[None]:
 
 
 def _extensions() -> list[Extension]:
-    """Return what mypyc makes of the hot path, translated to C; raises Unfit."""
+    """Translate the hot path to C with mypyc and return the extensions; raises Unfit."""
     try:
         mypycify = import_module("mypyc.build").mypycify
     except ImportError:
         raise Unfit(f"{_TOOLS[0]} is not installed (pip sees to it but for --no-build-isolation)") from None
     try:
         extensions: list[Extension] = mypycify(
-            # Whether the types are right is CI's question; the project's own settings want plugins that are not here.
+            # CI checks the types; the project's own settings need plugins that are not installed here.
             ["--config-file=", "--ignore-missing-imports", *HOT_PATH],
             group_name=LIBRARY.replace("/", ".").removesuffix("__mypyc"),
             target_dir=str(_FOLDER),
-            # One C file a module can be compiled on many cores: 50 s instead of 160 on two.
+            # One C file per module can be compiled on many cores: 50 s instead of 160 on two.
             multi_file=True,
             opt_level="2",
             debug_level="0",
@@ -191,7 +191,7 @@ def _extensions() -> list[Extension]:
 
 
 class CompileAtOnce(build_ext):
-    """setuptools' command, which would take the library's sixty C files in turn, with a compiler on each core."""
+    """setuptools' command, which compiles the library's sixty C files one by one, with one compiler per core."""
 
     def build_extensions(self) -> None:
         """Compile and link everything."""

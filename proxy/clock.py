@@ -1,4 +1,4 @@
-"""The only place that reads the time."""
+"""The only module that reads the time."""
 
 import asyncio
 import time
@@ -7,20 +7,20 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the rest of the code may ask of time."""
+    """The clock interface for the rest of the code."""
 
     def now(self) -> float:
         """Return seconds since the epoch: for claims, records and shared state only."""
 
     def monotonic(self) -> float:
-        """Return seconds of a clock that never goes back: for how long. On Linux it is one clock for all processes."""
+        """Return monotonic seconds, for durations. On Linux the clock is the same for all processes."""
 
     async def sleep(self, seconds: float) -> None:
-        """Let *seconds* of monotonic time pass."""
+        """Wait *seconds* of monotonic time."""
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """The system's clocks."""
 
     now = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
@@ -28,5 +28,5 @@ class SystemClock:
 
 
 def timestamp(seconds: float) -> str:
-    """Return epoch *seconds* as RFC 3339 in UTC with microseconds, as records carry it."""
+    """Return epoch *seconds* as RFC 3339 in UTC with microseconds, the format of records."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

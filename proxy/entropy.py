@@ -1,4 +1,4 @@
-"""The only place that draws lots."""
+"""The only module that generates random values."""
 
 import os
 import random
@@ -7,10 +7,10 @@ from uuid import UUID
 
 
 class Entropy(Protocol):
-    """What the rest of the code may ask of chance."""
+    """The random source for the rest of the code."""
 
     def token_bytes(self, size: int) -> bytes:
-        """Return *size* bytes fit for keys and nonces."""
+        """Return *size* random bytes suitable for keys and nonces."""
 
     def uniform(self, low: float, high: float) -> float:
         """Return a number between *low* and *high*: for jitter, never for secrets."""
@@ -34,12 +34,12 @@ _ID_DIGITS: Final = 2 * _ID_BYTES
 
 
 class Uuid7s:
-    """A source of UUIDs as `uuid7` makes them, that draws chance for *drawn* of them at once."""
+    """Generates UUIDs like `uuid7`, and reads random bytes for *drawn* of them at once."""
 
     def __init__(self, entropy: Entropy, *, drawn: int = 64) -> None:
         self._entropy = entropy
         self._bytes = _ID_BYTES * drawn
-        self._drawn = ""  # hexadecimal digits, of which those before *_at* are used
+        self._drawn = ""  # hexadecimal digits; those before *_at* are used
         self._at = 0
         self._millisecond = -1
         self._prefix = ""

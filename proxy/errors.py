@@ -1,4 +1,4 @@
-"""One tree of errors: each class knows its status, its code and whose fault it is."""
+"""The exception hierarchy: each class has its status and code, and its base class tells whose fault it is."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 
 class Sent(StrEnum):
-    """Whether the bank may have a request: `no` until its first byte is handed to a connected socket."""
+    """Whether the bank may have a request: `no` until its first byte is written to a connected socket."""
 
     NO = "no"
     YES = "yes"
@@ -14,9 +14,9 @@ class Sent(StrEnum):
 
 
 class ProxyError(Exception):
-    """What the proxy answers instead of the bank.
+    """An error response of the proxy instead of the bank's.
 
-    *detail* goes to the caller and names nothing secret; *cause* goes to record and log only.
+    *detail* is sent to the caller and contains no secret; *cause* goes to record and log only.
     *retry_after* is in seconds.
     """
 
@@ -38,11 +38,11 @@ class CallerFault(ProxyError):
 
 
 class UpstreamFault(ProxyError):
-    """The bank, its token endpoint or the way to them failed."""
+    """The bank, its token endpoint or the network to them failed."""
 
 
 class OwnFault(ProxyError):
-    """The proxy can't serve this now."""
+    """The proxy can't serve the request now."""
 
 
 class BadRequest(CallerFault):
@@ -58,7 +58,7 @@ class BadRequest(CallerFault):
 
 
 class BrowserRefused(CallerFault):
-    """The request carries Origin or Sec-Fetch-Site: a web page must not be able to pay."""
+    """The request has Origin or Sec-Fetch-Site: a web page must not be able to pay."""
 
     status = 403
     code = "browser_refused"
@@ -78,9 +78,9 @@ class CallerUnauthenticated(CallerFault):
 
 
 class CallerTokenInvalid(CallerFault):
-    """The bearer is an expired or unknown token of the facade, or of another: the one 401 that the proxy makes.
+    """The bearer is an expired or unknown token of the facade, or a foreign one: the only 401 that the proxy generates.
 
-    Clients that mint by themselves mint anew on a 401 and on nothing else (RFC 6750 3.1).
+    Clients that request tokens themselves request a new one on 401 only (RFC 6750 3.1).
     """
 
     status = 401
@@ -180,9 +180,9 @@ class LogUnavailable(OwnFault):
 
 
 class SideUnknown(OwnFault):
-    """An earlier try of this request may have gone to another side of a migration, and which one can't be told.
+    """An earlier try of this request may have gone to another side of a migration, and that can't be determined.
 
-    *soon*: it can within a moment.
+    *soon*: it can in a moment.
     """
 
     soon = False
@@ -198,7 +198,7 @@ class InternalError(OwnFault):
 
     @classmethod
     def of(cls, error: Exception) -> "InternalError":
-        """Return what callers get for *error*; the cause names its kind and place, never its text, which may quote."""
+        """Return the response for *error*; its cause has type and line, never the text, which may quote data."""
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
@@ -210,7 +210,7 @@ class InternalError(OwnFault):
 
 
 class TokenRefused(UpstreamFault):
-    """The token endpoint answered, and the answer was no (RFC 6749 5.2)."""
+    """The token endpoint refused the request (RFC 6749 5.2)."""
 
     status = 502
     code = "token_refused"
@@ -218,7 +218,7 @@ class TokenRefused(UpstreamFault):
 
 
 class TokenUnavailable(UpstreamFault):
-    """No token could be had: 429, 5xx, a time-out or nonsense from the token endpoint."""
+    """No token is available: 429, 5xx, a time-out or a malformed response of the token endpoint."""
 
     status = 503
     code = "token_unavailable"
@@ -236,7 +236,7 @@ class UpstreamUnreachable(UpstreamFault):
 
 
 class UpstreamReset(UpstreamFault):
-    """The connection broke after the first byte was handed over."""
+    """The connection broke after the first byte was written."""
 
     status = 502
     code = "upstream_reset"
@@ -254,7 +254,7 @@ class UpstreamBadResponse(UpstreamFault):
 
 
 class UpstreamTimedOut(UpstreamFault):
-    """The bank did not answer, or took no more of the body, in time."""
+    """The bank did not respond, or did not read the body, in time."""
 
     status = 504
     code = "upstream_timeout"

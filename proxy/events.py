@@ -1,4 +1,4 @@
-"""What happened, said once by the keeper; metrics, health, log and records interpret it."""
+"""Events that the keeper emits once each; metrics, health, log and records interpret them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened in the keeper."""
+    """An event in the keeper."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenMinted(Event):
-    """A token endpoint gave a token; *seconds* the call took, *lifetime* in seconds, *expires* epoch seconds."""
+    """A token endpoint issued a token; *seconds* the call took, *lifetime* in seconds, *expires* epoch seconds."""
 
     credential: str
     audience: str
@@ -24,7 +24,7 @@ class TokenMinted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MintFailed(Event):
-    """A token endpoint gave no token; *code* is token_refused or token_unavailable, *error* the endpoint's own word."""
+    """A token endpoint issued no token; *code* is token_refused or token_unavailable, *error* the endpoint's error."""
 
     credential: str
     audience: str
@@ -44,7 +44,7 @@ class ClockSkewMeasured(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStarted(Event):
-    """A worker process serves."""
+    """A worker process is ready to serve."""
 
     worker: int
     pid: int
@@ -52,7 +52,7 @@ class WorkerStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerEnded(Event):
-    """A worker process ended; *expected* when it was told to."""
+    """A worker process ended; *expected*: the keeper had stopped it."""
 
     worker: int
     pid: int
@@ -62,7 +62,7 @@ class WorkerEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerNotStarted(Event):
-    """A worker process could not be started; it is tried again in *retry_in* seconds."""
+    """A worker process could not be started; the next try is in *retry_in* seconds."""
 
     worker: int
     cause: str
@@ -71,7 +71,7 @@ class WorkerNotStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerHangs(Event):
-    """A worker was not heard for *seconds*: it counts as not ready, or was *killed* so that another takes its place."""
+    """A worker sent no heartbeat for *seconds*: it counts as not ready, or was *killed* to be replaced."""
 
     worker: int
     pid: int
@@ -81,7 +81,7 @@ class WorkerHangs(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRecovered(Event):
-    """A worker that was not heard is heard again."""
+    """A worker sends heartbeats again."""
 
     worker: int
     pid: int
@@ -89,7 +89,7 @@ class WorkerRecovered(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialReplaced(Event):
-    """New files of a credential were proven by a mint and are in use; *fingerprint* is the new key's or secret's."""
+    """New files of a credential were verified by a mint and are in use; *fingerprint* is the new key's or secret's."""
 
     credential: str
     fingerprint: str
@@ -97,7 +97,7 @@ class CredentialReplaced(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplacementRefused(Event):
-    """New files of *what* (a credential's table, or TLS) were not taken, the old ones stay; *retry_in* 0: never."""
+    """New files of *what* (a credential's table, or TLS) were rejected, the old ones stay; *retry_in* 0: never."""
 
     what: str
     cause: str
@@ -106,7 +106,7 @@ class ReplacementRefused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigurationReplaced(Event):
-    """The configuration named *digest* is in force; *at_restart* are the changed keys that wait for a restart."""
+    """The configuration with digest *digest* is active; *at_restart* are the changed keys that need a restart."""
 
     digest: str
     at_restart: tuple[str, ...]
@@ -114,14 +114,14 @@ class ConfigurationReplaced(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigurationRefused(Event):
-    """A configuration was not taken, the old one stays in force."""
+    """A configuration was rejected; the old one stays active."""
 
     cause: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationRolledBack(Event):
-    """The guard took a migration from one weight back to another; *reason* has the numbers."""
+    """The guard rolled a migration back from one weight to another; *reason* has the numbers."""
 
     migration: str
     weight_before: int
@@ -142,7 +142,7 @@ class CallerHeld(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardHindered(Event):
-    """The guard can't do what has to be done, or can't see: it tries again."""
+    """The guard can't act or can't get its data: it tries again."""
 
     migration: str
     cause: str
@@ -150,7 +150,7 @@ class GuardHindered(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkFailed(Event):
-    """A sink of the request log does not take records; they are kept."""
+    """A sink of the request log does not accept records; they are kept."""
 
     sink: str
     cause: str
@@ -158,7 +158,7 @@ class SinkFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkRecovered(Event):
-    """A sink takes records again."""
+    """A sink accepts records again."""
 
     sink: str
 
@@ -179,7 +179,7 @@ Observer = Callable[[Event], None]
 
 
 def fan_out(*observers: Observer) -> Observer:
-    """Return an observer that tells all *observers*; of none it does nothing."""
+    """Return an observer that calls all *observers*."""
 
     def observe(event: Event) -> None:
         for observer in observers:

@@ -1,38 +1,38 @@
-"""The modules that every request runs through: compiled by mypyc when payproxy is installed (`proxy/build.py`)."""
+"""The modules that every request executes: compiled by mypyc when payproxy is installed (`proxy/build.py`)."""
 
 import sysconfig
 from pathlib import Path
 
-# From a caller's first byte to the line in the journal, and nothing else: what runs at the start, once a token or once
-# an hour gains nothing by it. mypyc can't compile subclasses of OSError (upstream/dial.py, upstream/errors.py), and
-# what is thrown through a compiled `finally` or `except` that awaits comes up again elsewhere: no module here has one,
-# and upstream/opener.py and upstream/upload.py, which do, are not here.
+# From a caller's first byte to the line in the journal, and nothing else: code that runs at start, once per token or
+# once an hour gains nothing. mypyc can't compile subclasses of OSError (upstream/dial.py, upstream/errors.py), and an
+# exception thrown through a compiled `finally` or `except` that awaits is raised again elsewhere: no module here has
+# one; upstream/opener.py and upstream/upload.py, which do, are not listed.
 HOT_PATH = (
-    # What every step of a request writes into.
+    # The state that every step of a request writes.
     "proxy/request_summary.py",
     "proxy/entropy.py",
     "proxy/secret.py",
     "proxy/credentials/token_key.py",
     "proxy/settings/methods.py",
-    # A caller's bytes become a request; what became of it becomes a line and a count.
+    # From a caller's bytes to a request, and from its result to a record and counters.
     "proxy/worker/caller_request.py",
     "proxy/worker/request_head.py",
     "proxy/worker/exchange_log.py",
     "proxy/worker/response_writer.py",
     "proxy/worker/request_parser.py",
     "proxy/worker/timeouts.py",
-    # Who calls.
+    # Identifies the caller.
     "proxy/callers/caller.py",
-    # Which rule, credential and URL a request gets.
+    # Selects rule, credential and URL.
     "proxy/routing/request_head.py",
     "proxy/routing/header.py",
     "proxy/routing/plan.py",
     "proxy/routing/table.py",
     "proxy/routing/target.py",
-    # The token at hand; minting is the keeper's, and rare.
+    # The token cache; minting is rare and done in the keeper.
     "proxy/tokens/token_cache.py",
     "proxy/tokens/token.py",
-    # On which side of a migration it goes.
+    # Selects the side of a migration.
     "proxy/migration/side_cache.py",
     "proxy/migration/former.py",
     "proxy/migration/in_flight.py",
@@ -73,39 +73,39 @@ HOT_PATH = (
     "proxy/records/record.py",
     "proxy/records/watchdog.py",
     "proxy/records/journal_writer.py",
-    # The keeper's part of it: from the journals into one chain.
+    # The keeper's part: from the journals into one chain.
     "proxy/records/chain.py",
     "proxy/records/sinks/row.py",
-    # What /metrics counts of it.
+    # The counters of /metrics.
     "proxy/telemetry/counters.py",
 )
-# The one library that holds all machine code; the modules' own binaries only point into it.
+# The library that holds all machine code; the modules' own binaries only refer to it.
 LIBRARY = "proxy/hot_path__mypyc"
 
 _ROOT = Path(__file__).parent.parent
-# What this interpreter takes before a .py of the same name; the binaries of others are no business of its own.
+# The suffix that this interpreter loads before a .py of the same name; other interpreters' binaries are ignored.
 _SUFFIX = sysconfig.get_config_var("EXT_SUFFIX") or ".so"
 
 
 def compiled(root: Path = _ROOT) -> bool:
-    """Return whether the hot path runs as machine code, all of it."""
+    """Return whether the whole hot path is compiled."""
     return all(_binary(root, module).is_file() for module in HOT_PATH)
 
 
 def built() -> str:
-    """Return, in words for people, what runs."""
+    """Return, as text for users, whether the hot path is compiled."""
     return "compiled" if compiled() else "not compiled, slower"
 
 
 def binaries(root: Path = _ROOT) -> set[Path]:
-    """Return what is compiled under *root* for this interpreter."""
+    """Return the compiled files under *root* for this interpreter."""
     return set((root / "proxy").rglob(f"*{_SUFFIX}"))
 
 
 def outdated(root: Path = _ROOT) -> list[str]:
-    """Return what would not run as its source says: changed since it was compiled, missing, or left over.
+    """Return modules whose binary does not match the source: changed since compilation, missing, or left over.
 
-    Compiled modules know each other's layout in memory: all are of one age, or none can be relied on.
+    Compiled modules know each other's layout in memory: all must be from one build, or none is reliable.
     """
     found = binaries(root)
     if not found:

@@ -1,4 +1,4 @@
-"""Keys, secrets and tokens stay in the memory of the process that needs them (prctl(2), Linux)."""
+"""Protects keys, secrets and tokens in memory from other processes (prctl(2), Linux)."""
 
 import contextlib
 import ctypes
@@ -8,14 +8,14 @@ _PR_SET_DUMPABLE = 4
 
 
 def protect_memory() -> None:
-    """Keep this process out of core dumps, and its memory and environment from other processes of the same user.
+    """Exclude this process from core dumps, and hide its memory and environment from the user's other processes.
 
-    To be called before the first secret is read. Not dumpable, it can't be traced, and /proc/PID/mem and environ are
-    root's; nor does a core go to a handler as systemd-coredump, which RLIMIT_CORE alone would not keep it from. execve
-    makes a child dumpable again: workers call this for themselves.
+    Call this before the first secret is read. A process that is not dumpable can't be traced, and its /proc/PID/mem and
+    environ belong to root; no core goes to a handler like systemd-coredump, which RLIMIT_CORE alone would not prevent.
+    execve makes a child dumpable again: workers call this themselves.
     """
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:  # other systems have none, where only commands run
+    if prctl is not None:  # missing on other systems, where only commands run
         prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -1,7 +1,7 @@
-"""The one reader of files that hold a key, a secret or a password: judged by the file that was opened.
+"""The only reader of files with a key, secret or password: checks the file that was opened.
 
-Whose file it is and who else may read it is taken from the descriptor that is read, so nobody can swap it in between;
-a FIFO, a device or a directory is refused, and none of them can block the caller.
+Owner and mode are taken from the descriptor that is read, so that the file can't be swapped in between; a FIFO, a
+device or a directory is refused, and none of them can block the caller.
 """
 
 import errno
@@ -14,14 +14,14 @@ from typing import BinaryIO
 
 # A PKCS#12 file with a 4096-bit key and a long chain is below 20 KiB.
 MAX_FILE_BYTES = 65536
-# Keys are read as people make them: hex, base64 or bytes.
+# Keys are stored as hex, base64 or bytes.
 MAX_KEY_BYTES = 4096
 
 _ROOT = 0
 
 
 class FileUnusable(OSError):
-    """A file can't be read or trusted; `strerror` says why, *fix* how to mend it, neither shows what is in it."""
+    """A file can't be read or trusted; `strerror` has the reason, *fix* the remedy; neither shows the content."""
 
     def __init__(self, path: Path, what: str, fix: str, *, number: int = errno.EINVAL) -> None:
         super().__init__(number, f"{what}; {fix}", str(path))
@@ -34,7 +34,7 @@ class FileUnusable(OSError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedFile:
-    """What a regular file held; *exposed* says who else may have read or written it, None if nobody."""
+    """The content of a regular file; *exposed* tells who else may have read or written it, None if nobody."""
 
     path: Path
     data: bytes
@@ -45,9 +45,9 @@ class OpenedFile:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Return *path*, of which nothing needs to be private, open to be read; raises OSError, also for a FIFO.
+    """Open *path*, which need not be private, for reading; raises OSError, also for a FIFO.
 
-    Whoever opens a FIFO waits until somebody writes to it.
+    Opening a FIFO would block until another process writes to it.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     mode = os.fstat(descriptor).st_mode
@@ -59,7 +59,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_file(path: Path, *, most: int = MAX_FILE_BYTES) -> OpenedFile:
-    """Return what is in *path*, private or not; raises FileUnusable, also if it has more than *most* bytes."""
+    """Return the content of *path*, private or not; raises FileUnusable, also if it has more than *most* bytes."""
     try:
         # O_NONBLOCK: opening a FIFO must not wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -92,9 +92,9 @@ def read_file(path: Path, *, most: int = MAX_FILE_BYTES) -> OpenedFile:
 
 
 def read_private_file(path: Path, *, most: int = MAX_FILE_BYTES, owner: int | None = None) -> bytes:
-    """Return what is in *path*; raises FileUnusable as read_file does, and for a file that is not private.
+    """Return the content of *path*; raises FileUnusable as read_file does, and for a file that is not private.
 
-    Where we are root, *owner* is one more user whose file it may be: the one whose data directory it lies in.
+    If we are root, the file may also belong to *owner*: the owner of the data directory that contains it.
     """
     opened = read_file(path, most=most)
     if opened.exposed is not None and (owner is None or not _private_of(path, owner)):
@@ -103,7 +103,7 @@ def read_private_file(path: Path, *, most: int = MAX_FILE_BYTES, owner: int | No
 
 
 def read_key(path: Path, *, fewest: int) -> bytes:
-    """Return the key in *path* without a final line feed; raises FileUnusable, also for one that is short or long."""
+    """Return the key in *path* without a final line feed; raises FileUnusable, also if it is too short or too long."""
     key = read_private_file(path).removesuffix(b"\n")
     if not fewest <= len(key) <= MAX_KEY_BYTES:
         raise FileUnusable(
@@ -117,8 +117,8 @@ def read_key(path: Path, *, fewest: int) -> bytes:
 def exposed(path: Path, status: os.stat_result, *, us: int) -> FileUnusable | None:
     """Return why a file of *status* is not private to the user *us*, None if it is.
 
-    PostgreSQL's rule: ours without any right of group and others, or root's with at most read for the group, which is
-    how Kubernetes (root:fsGroup 0440) and systemd (root, with an ACL whose mask shows as the group's rights) hand out
+    PostgreSQL's rule: our file without any right of group and others, or root's with at most read for the group, which
+    is how Kubernetes (root:fsGroup 0440) and systemd (root, with an ACL whose mask shows as the group's rights) pass
     secrets to a user that is not root.
     """
     mode = stat.S_IMODE(status.st_mode)
@@ -138,9 +138,9 @@ def exposed(path: Path, status: os.stat_result, *, us: int) -> FileUnusable | No
 
 
 def directory_exposed(path: Path, *, us: int) -> FileUnusable | None:
-    """Return why others could put files of theirs into the directory *path*, None if they can't or it isn't there.
+    """Return why others could put files into the directory *path*, None if they can't or it does not exist.
 
-    Root's may be written by the group, since Kubernetes gives a volume to a user that is not root in no other way.
+    Root's may be group-writable, since Kubernetes offers a volume to a user that is not root in no other way.
     """
     try:
         status = path.stat()
@@ -159,7 +159,7 @@ def directory_exposed(path: Path, *, us: int) -> FileUnusable | None:
 
 
 def user_name(number: int) -> str:
-    """Return the name of the user *number*, the number itself if it has none."""
+    """Return the name of the user *number*, or the number if it has none."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:

@@ -1,10 +1,10 @@
-"""What a request leaves behind: the data path writes it as it goes, records and telemetry read it once it has ended."""
+"""The summary of a request: written by the data path, read by records and telemetry after the request."""
 
 from typing import Final
 
 from proxy.errors import Sent
 
-# An enum's member costs a call each time it is looked up in its class.
+# Looking up an enum member in its class costs a call each time.
 _NO: Final = Sent.NO
 _YES: Final = Sent.YES
 _UNKNOWN: Final = Sent.UNKNOWN
@@ -17,9 +17,9 @@ def word(sent: Sent) -> str:
 
 
 class Chosen:
-    """The rule that took a request and what it led to; *side* is legacy or modern where a migration applies.
+    """The rule that matched a request and its result; *side* is legacy or modern if a migration applies.
 
-    *rendered* belongs to whoever writes records: one of these serves many requests.
+    *rendered* is for the record writer: one object serves many requests.
     """
 
     __slots__ = ("audience", "credential", "rendered", "route", "side", "upstream", "why")
@@ -46,7 +46,7 @@ NOTHING_CHOSEN: Final = Chosen()
 class Attempt:
     """One send to the bank; times in epoch seconds (*started_wall*) and milliseconds.
 
-    *refused*: the bank answered that the token is no good, so it did nothing.
+    *refused*: the bank refused the token, so it did nothing.
     """
 
     __slots__ = (
@@ -71,14 +71,14 @@ class Attempt:
 
 
 class RequestSummary:
-    """One request, as records and metrics tell of it.
+    """The data of one request for records and metrics.
 
-    *began* and *finished* are monotonic seconds, *began_wall* epoch seconds; *waited* counts the seconds that the
-    proxy spent waiting for caller and bank, so that finished - began - waited is its own overhead. *path* is raw and
-    without *query*; *retry* is by what a retry is known again on a migrated route, "" where it needs no pin;
-    *body_hmac* stays empty where no key is set, there was no body, or it did not arrive whole. *answer_headers* are the
-    bank's, *answer_index* those of them that are kept. *rendered* and *rendered_for* belong to whoever writes records.
-    *left_at* is when its caller left, in monotonic seconds, 0 if it did not, or nobody saw when.
+    *began* and *finished* are monotonic seconds, *began_wall* epoch seconds; *waited* counts the seconds that the proxy
+    waited for caller and bank, so that finished - began - waited is its own overhead. *path* is raw and without
+    *query*; *retry* identifies a retry on a migrated route, "" if it needs no pin; *body_hmac* is empty if no key is
+    set, there was no body, or it did not arrive completely. *answer_headers* are the bank's, *answer_index* those that
+    the record keeps. *rendered* and *rendered_for* are for the record writer. *left_at* is when the caller
+    disconnected, in monotonic seconds, 0 if it did not or that was not noticed.
     """
 
     __slots__ = (
@@ -122,9 +122,9 @@ class RequestSummary:
 
     @property
     def sent_upstream(self) -> Sent:
-        """Return the worst over the attempts, not counting one that was answered by a refusal of the token."""
+        """Return the worst value of all attempts, without those whose token was refused."""
         attempts = self.attempts
-        if len(attempts) == 1:  # nearly always; asked twice per request
+        if len(attempts) == 1:  # the usual case; called twice per request
             return _NO if attempts[0].refused else attempts[0].sent
         worst: Sent = _NO
         for attempt in attempts:

@@ -1,10 +1,10 @@
-"""A secret is a type: it can be carried anywhere and shows itself nowhere."""
+"""A type for secrets that is never printed."""
 
 from typing import NoReturn
 
 
 class Secret:
-    """A string that prints as `***`; only `reveal` gives it out."""
+    """A string that prints as `***`; only `reveal` and `encoded` return it."""
 
     __slots__ = ("_encoded", "_value")
 
@@ -13,11 +13,11 @@ class Secret:
         self._encoded = b""
 
     def reveal(self) -> str:
-        """Return the secret itself: call it in the line that sends or signs, nowhere else."""
+        """Return the secret: call this only in the line that sends or signs."""
         return self._value
 
     def encoded(self) -> bytes:
-        """Return the secret itself in UTF-8, encoded once: for what sends it with every request."""
+        """Return the secret in UTF-8, encoded once: for code that sends it with every request."""
         if not self._encoded:
             self._encoded = self._value.encode()
         return self._encoded

@@ -1,4 +1,4 @@
-"""Text and bytes that are written in one way everywhere."""
+"""Encodings and formats of text and bytes that all packages share."""
 
 import base64
 
@@ -11,6 +11,6 @@ def base64url(data: bytes) -> bytes:
 def printable(text: str, limit: int | None = None, *, other: str = "?", keep: str = "") -> str:
     """Return the first *limit* characters of *text*, each control character but those in *keep* replaced by *other*.
 
-    What strangers, certificates and files say must not write lines of its own, nor steer a terminal.
+    Text of callers, certificates and files must not add lines or control a terminal.
     """
     return "".join(one if one.isprintable() or one in keep else other for one in text[:limit])

@@ -1,4 +1,4 @@
-"""Client assertions (RFC 7523 3) of callers that mint by themselves: who signed, for whom, until when."""
+"""Client assertions (RFC 7523 3) of callers that request tokens themselves: signature, audience and expiry."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Any
 from proxy.callers.compact import decoded, json_object
 from proxy.callers.rsa_verify import RsaKey
 
-# Clocks of old machines are wrong, and the bank's sample sets nbf to this very second.
+# Clocks of old machines are wrong, and the bank's sample sets nbf to the current second.
 LEEWAY_SECONDS = 60.0
-# The bank's own instructions sign for 30 s, 300 s, 8 h and, on Client Testing, 6 months, with the assertion used again
-# and again; a bound below that would need a change of code in the client. What lies above is a password in disguise.
+# The bank's own instructions sign for 30 s, 300 s, 8 h and, on Client Testing, 6 months, and reuse the assertion; a
+# lower limit would need a change of code in the client. A longer lifetime makes it a password.
 LONGEST_SECONDS = 186 * 86400.0
 _LATEST = 1e15
 _SEGMENTS = 3
@@ -18,12 +18,12 @@ _LONGEST_QUOTE = 120
 
 
 class ClientUnproven(ValueError):
-    """The client has not proven who it is; the text says why, for the operator, and quotes names at most."""
+    """The client is not authenticated; the text is for the operator, and quotes names at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientAssertion:
-    """An assertion that can be read; its *claims*, *client_id* among them, are mere words until `verify` returns."""
+    """A parsed assertion; *claims* and *client_id* are not trusted until `verify` returns."""
 
     client_id: str
     claims: dict[str, Any]
@@ -32,10 +32,10 @@ class ClientAssertion:
 
     @classmethod
     def read(cls, text: str) -> "ClientAssertion":
-        """Return the assertion in *text*; raises ClientUnproven.
+        """Parse the assertion in *text*; raises ClientUnproven.
 
-        The algorithm is RS256 and no other, whatever the header asks for (RFC 8725 3.1); a key id is not looked at,
-        since the client's belongs to the certificate that the bank has of it, and keys in the header even less.
+        The algorithm is RS256 only, whatever the header says (RFC 8725 3.1). A key id is ignored, since the client's
+        belongs to the certificate that the bank has of it; so are keys in the header.
         """
         try:
             segments = text.encode("ascii").split(b".")
@@ -58,12 +58,12 @@ class ClientAssertion:
 
     @property
     def jti(self) -> str:
-        """Return its own name for itself, "" without one; it says nothing before `verify` has returned."""
+        """Return the assertion's jti, "" without one; not trusted until `verify` has returned."""
         value = self.claims.get("jti")
         return value if isinstance(value, str) else ""
 
     def verify(self, keys: Iterable[RsaKey], *, is_ours: Callable[[str], bool], now: float) -> float:
-        """Return when it expires, if one of *keys* signed it for an audience that *is_ours* and it is valid *now*.
+        """Return the expiry, if one of *keys* signed it for an audience that *is_ours*, and it is valid *now*.
 
         Times are epoch seconds. Raises ClientUnproven.
         """
@@ -93,11 +93,11 @@ class ClientAssertion:
         return expires
 
     def _time(self, name: str) -> float | None:
-        """Return the NumericDate (RFC 7519 2) called *name*, None without it; true and 1e999 are none."""
+        """Return the NumericDate (RFC 7519 2) claim *name*, None if absent; true and 1e999 are invalid."""
         if name not in self.claims:
             return None
         value = self.claims[name]
-        # isinstance() would take True for a number; the bound keeps out infinity and what float() can't hold.
+        # isinstance() accepts True as a number; the bound excludes infinity and what float() can't hold.
         if type(value) not in (int, float) or not abs(value) <= _LATEST:
             raise ClientUnproven(f"{name} is not a number of seconds")
         return float(value)
@@ -107,6 +107,6 @@ class ClientAssertion:
 
 
 def printable(text: str) -> str:
-    """Return what of a stranger's *text* may stand in a record: printable ASCII, and not too much of it."""
+    """Return a caller-supplied *text* in a form safe for a record: printable ASCII, limited in length."""
     shown = "".join(letter if " " <= letter <= "~" else "?" for letter in text[:_LONGEST_QUOTE])
     return shown if len(text) <= _LONGEST_QUOTE else shown + "..."

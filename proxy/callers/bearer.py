@@ -1,4 +1,4 @@
-"""Short-lived tokens of our own, for callers that insist on minting: proof of a caller, never a token of the bank."""
+"""Short-lived tokens of our own for callers that request tokens: proof of a caller, never a token of the bank."""
 
 import base64
 import hmac
@@ -11,30 +11,30 @@ from proxy.errors import CallerTokenInvalid
 from proxy.secret import Secret
 from proxy.text import base64url
 
-# The key in data_directory where the configuration names none.
+# The default key file in data_directory.
 KEY_FILE = "facade.key"
 # RFC 7518 3.2: a key of HS256 is at least as long as its hash.
 FEWEST_KEY_BYTES = 32
 _ISSUER = "payproxy"
-# The same for all instances: replicas with the same keys take each other's tokens.
+# The same for all instances: replicas with the same keys accept each other's tokens.
 _AUDIENCE = "urn:payproxy:caller"
 _TYPE = b'{"typ":"payproxy+jwt"'
-# What every token of ours begins with, whatever key signed it; 21 bytes are 28 characters to the last bit.
+# The first bytes of every token of ours, for every signing key; 21 bytes are 28 characters without padding bits.
 _MARK = base64url(_TYPE)
 _ID_BYTES = 12
 
 
 class BearerTokens:
-    """Makes and reads HS256 JWTs (RFC 7519) that live *lifetime* seconds.
+    """Creates and verifies HS256 JWTs (RFC 7519) with a lifetime of *lifetime* seconds.
 
-    The first of *keys* signs, each of them verifies: a new key is put before the old one, which is taken away once the
-    last token that it signed has expired. Raises ValueError for a short key, or without any.
+    The first of *keys* signs, each of them verifies: to rotate, put the new key before the old one, and remove the old
+    one once the last token that it signed has expired. Raises ValueError for a short key, or without any.
     """
 
     def __init__(self, keys: Sequence[bytes], *, lifetime: int, clock: Clock, entropy: Entropy) -> None:
         if not keys or any(len(key) < FEWEST_KEY_BYTES for key in keys):
             raise ValueError(f"a signing key of the facade must have at least {FEWEST_KEY_BYTES} bytes")
-        # By the whole header: nobody's choice of algorithm, type or key id is ever read.
+        # Looked up by the whole header: algorithm, type or key id chosen by a client are never parsed.
         self._keys = {_header(key): key for key in keys}
         self._signing = _header(keys[0])
         self.lifetime = lifetime
@@ -42,7 +42,7 @@ class BearerTokens:
         self._entropy = entropy
 
     def mint(self, caller: str) -> Secret:
-        """Return a token that says for `lifetime` seconds that its bearer is *caller*."""
+        """Return a token that identifies its bearer as *caller* for `lifetime` seconds."""
         now = int(self._clock.now())
         claims = {
             "iss": _ISSUER,
@@ -56,9 +56,9 @@ class BearerTokens:
         return Secret((signed + b"." + _signature(self._keys[self._signing], signed)).decode())
 
     def caller_of(self, token: bytes) -> str:
-        """Return the caller whose *token* it is, "" if it does not even look like one of ours.
+        """Return the caller of *token*, "" if it does not look like one of ours.
 
-        Raises CallerTokenInvalid for one that does and is expired, altered or signed with a key that is not in use.
+        Raises CallerTokenInvalid for one of ours that is expired, altered or signed with a key that is not in use.
         """
         if not token.startswith(_MARK):
             return ""
@@ -69,7 +69,7 @@ class BearerTokens:
             raise CallerTokenInvalid(cause="signed with a key that is not in facade.signing_key_files")
         if not hmac.compare_digest(_signature(key, signed), signature):
             raise CallerTokenInvalid(cause="the signature is wrong")
-        said = json.loads(base64.urlsafe_b64decode(claims + b"=="))  # the key's owner wrote it: no need to be strict
+        said = json.loads(base64.urlsafe_b64decode(claims + b"=="))  # signed with our key: no strict parsing needed
         if (said["iss"], said["aud"]) != (_ISSUER, _AUDIENCE):
             raise CallerTokenInvalid(cause="it was signed for another purpose")
         late = self._clock.now() - said["exp"]

@@ -1,4 +1,4 @@
-"""Who a request comes from, by every proof that its caller is configured with."""
+"""Identifies the caller of a request by all proofs that its configuration demands."""
 
 import base64
 import binascii
@@ -14,13 +14,13 @@ from proxy.settings.worker_values import CallerValues
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
-# Addresses seen before are answered from a dictionary; a scan from many addresses must not fill the memory.
+# Addresses are cached; the limit keeps a scan from many addresses from filling the memory.
 _REMEMBERED_ADDRESSES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller as admitted: *proof* says by what, for the record; *rate* is requests per second, 0 for no limit."""
+    """An identified caller; *proof* names the proofs, for the record; *rate* is requests per second, 0 for no limit."""
 
     name: str
     proof: str
@@ -32,7 +32,7 @@ ANONYMOUS: Final = Caller("", "")
 
 @dataclass(slots=True, kw_only=True)
 class Proofs:
-    """What a request brings to prove its caller: the address it came from, a key, a client certificate's subject."""
+    """The proofs in a request: source address, keys, subject of the client certificate."""
 
     address: str
     keys: tuple[bytes, ...]
@@ -44,16 +44,16 @@ class Proofs:
 class _Known:
     values: CallerValues
     networks: tuple[Network, ...]
-    keyed: bool  # it has to bring a key or, in its place, a token of the facade
+    keyed: bool  # it has to send a key or, instead, a token of the facade
     proof: str
 
     def proof_by(self, stand_in: str) -> str:
-        """Return the proof with *stand_in* in the place of the key."""
+        """Return the proof with *stand_in* instead of the key."""
         return "+".join(stand_in if name == "key" else name for name in self.proof.split("+"))
 
 
 class Callers:
-    """The configured callers; with none, everyone is the anonymous caller."""
+    """The configured callers; with none, every request is from the anonymous caller."""
 
     def __init__(self, callers: Iterable[CallerValues]) -> None:
         self._known = tuple(_known(values) for values in callers)
@@ -64,9 +64,9 @@ class Callers:
         return bool(self._known)
 
     def identify(self, proofs: Proofs) -> Caller:
-        """Return the one caller whose every configured proof holds; the most specific one if several do.
+        """Return the caller whose configured proofs all hold; the most specific one if several match.
 
-        Raises CallerUnauthenticated: 403, or 407 where the request came in absolute-form (RFC 9110 15.5.8).
+        Raises CallerUnauthenticated: 403, or 407 if the request came in absolute-form (RFC 9110 15.5.8).
         """
         if not self._known:
             return ANONYMOUS
@@ -95,9 +95,9 @@ class Callers:
         return Caller(known.values.name, known.proof, known.values.max_requests_per_second)
 
     def confirm(self, name: str, proofs: Proofs, *, stand_in: str) -> Caller:
-        """Return the caller *name*, for which *stand_in* (a token or an assertion) speaks in the place of its key.
+        """Return the caller *name*, for which *stand_in* (a token or an assertion) is proof instead of its key.
 
-        Its networks and its certificate must hold all the same. Raises CallerUnauthenticated (403, 407).
+        Its networks and its certificate must still match. Raises CallerUnauthenticated (403, 407).
         """
         for known, _ in self._near(proofs.address):
             values = known.values
@@ -120,13 +120,13 @@ class Callers:
 
 
 def key_in_basic(value: bytes) -> bytes | None:
-    """Return the password of a Basic credential (RFC 7617), where callers may carry their key, or None."""
+    """Return the password of a Basic credential (RFC 7617), where callers may send their key, or None."""
     pair = basic_pair(value)
     return pair[1] if pair else None
 
 
 def basic_pair(value: bytes) -> tuple[bytes, bytes] | None:
-    """Return user and password of a Basic credential (RFC 7617), None if *value* is none."""
+    """Return user and password of a Basic credential (RFC 7617), None if *value* is not valid."""
     scheme, _, encoded = value.partition(b" ")
     if scheme.lower() != b"basic":
         return None
@@ -138,7 +138,7 @@ def basic_pair(value: bytes) -> tuple[bytes, bytes] | None:
 
 
 def _known(values: CallerValues) -> _Known:
-    # Without [facade] too: a caller whose only proof is a token of the facade must not become everyone.
+    # Also without [facade]: a caller whose only proof is a token of the facade must not match every request.
     keyed = bool(values.api_key_sha256 or values.facade_client_id)
     proof = "+".join(
         name

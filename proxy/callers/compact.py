@@ -1,4 +1,4 @@
-"""Compact JWS (RFC 7515 3.1) read strictly: one spelling of each byte, one reading of each object."""
+"""Strict parsing of compact JWS (RFC 7515 3.1): one encoding per byte string, unambiguous JSON objects."""
 
 import base64
 import json
@@ -11,9 +11,9 @@ _SEGMENT = re.compile(rb"[A-Za-z0-9_-]*")
 
 
 def decoded(segment: bytes) -> bytes:
-    """Return what *segment* says in base64url; raises ValueError for padding, white space and unused bits that are set.
+    """Decode *segment* from base64url; raises ValueError for padding, white space or non-zero unused bits.
 
-    Without that, one signature would have several spellings.
+    Otherwise, one signature would have several encodings.
     """
     if not _SEGMENT.fullmatch(segment) or len(segment) % 4 == 1:
         raise ValueError("it is not base64url without padding")
@@ -24,7 +24,7 @@ def decoded(segment: bytes) -> bytes:
 
 
 def json_object(data: bytes) -> dict[str, Any]:
-    """Return the one JSON object that *data* is, in UTF-8; raises ValueError, also for a name that stands twice."""
+    """Parse *data* as one JSON object in UTF-8; raises ValueError, also for a repeated name."""
     try:
         value = json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_refused)
     except RecursionError:
@@ -34,7 +34,7 @@ def json_object(data: bytes) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
     if not isinstance(value, dict):
-        raise ValueError("it is not a JSON object")  # noqa: TRY004 - of a stranger's text, not of our argument
+        raise ValueError("it is not a JSON object")  # noqa: TRY004 - input of a client, not an argument's type
     return value
 
 

@@ -1,4 +1,4 @@
-"""The token endpoint for callers that mint by themselves, in the place of the bank's (RFC 6749 4.4)."""
+"""The token endpoint for callers that request tokens themselves, in place of the bank's (RFC 6749 4.4)."""
 
 import hashlib
 import hmac
@@ -18,7 +18,7 @@ from proxy.secret import Secret
 from proxy.settings.worker_values import CallerValues, FacadeValues
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-# Ids of assertions are remembered for a warning only; each costs some 150 bytes.
+# Assertion ids are stored for a warning only; each costs some 150 bytes.
 _MOST_IDS: Final = 4096
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -26,7 +26,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 class TokenRequestRefused(Exception):
     """A token request fails with *error* (RFC 6749 5.2); *cause* is for record and operator, never for the client.
 
-    *challenge*: the client used Basic, so the answer has to name a scheme.
+    *challenge*: the client used Basic, so the response has to name a scheme.
     """
 
     def __init__(self, error: str, *, status: int = 400, cause: str, challenge: bool = False) -> None:
@@ -39,7 +39,7 @@ class TokenRequestRefused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRequest:
-    """What came to the facade; *proofs* are what the connection itself proves."""
+    """A request to the facade; *proofs* are the proofs of the connection."""
 
     content_type: str
     authorization: bytes
@@ -49,7 +49,7 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
-    """A *token* that lives *lifetime* seconds, for *caller*; *remark* is a warning for the operator, or ""."""
+    """A *token* for *caller*, valid *lifetime* seconds; *remark* is a warning for the operator, or ""."""
 
     caller: Caller
     token: Secret
@@ -66,7 +66,7 @@ class _Client:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Where a URL leads; *default_port* is its scheme's."""
+    """Address and path of a URL; *default_port* is its scheme's."""
 
     address: tuple[str, int]
     default_port: int
@@ -74,7 +74,7 @@ class _Place:
 
 
 class Facade:
-    """Tokens of our own against a client's assertion or its caller's key; *bank* are the bank's hosts and ports."""
+    """Issues our tokens for a client's assertion or its caller's key; *bank* has the bank's hosts and ports."""
 
     def __init__(
         self,
@@ -100,10 +100,10 @@ class Facade:
         self._seen = _SeenIds()
 
     def grant(self, request: TokenRequest) -> Granted:
-        """Return a token for the client that *request* proves; raises TokenRequestRefused.
+        """Return a token for the client that *request* authenticates; raises TokenRequestRefused.
 
-        `resource`, `audience` and `scope` say what the bank's token would be for. The route decides that here, so they
-        are ignored, as unknown parameters are (RFC 6749 3.2); the client sends them, since its code is not changed.
+        `resource`, `audience` and `scope` describe the bank's token. The route decides that here, so they are ignored,
+        as unknown parameters are (RFC 6749 3.2); the client sends them, since its code is not changed.
         """
         try:
             form = read_form(request.body, content_type=request.content_type)
@@ -128,11 +128,11 @@ class Facade:
         )
 
     def recognise(self, authorization: bytes, proofs: Proofs) -> Caller:
-        """Return who sends a request with *authorization* and *proofs*.
+        """Return the caller of a request with *authorization* and *proofs*.
 
-        A token of ours is proof of its caller and of no other. A bearer of anyone else's, as old systems go on sending,
-        proves nothing; with one, who is not known otherwise gets a 401, so that its client mints anew and here.
-        Raises CallerTokenInvalid (401) or CallerUnauthenticated (403, 407).
+        A token of ours proves its caller only. Any other bearer, as old systems go on sending, proves nothing; a caller
+        that sends one and is not identified otherwise gets a 401, so that its client requests a new token here. Raises
+        CallerTokenInvalid (401) or CallerUnauthenticated (403, 407).
         """
         scheme, _, token = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
@@ -150,7 +150,7 @@ class Facade:
             ) from None
 
     def _authenticated(self, request: TokenRequest, form: dict[str, str], *, basic: bool) -> tuple[_Client, str, str]:
-        """Return the client, what stands in for its key, and a remark; raises ClientUnproven, TokenRequestRefused."""
+        """Return the client, what replaces its key, and a remark; raises ClientUnproven, TokenRequestRefused."""
         if basic + ("client_secret" in form) + ("client_assertion" in form) > 1:
             raise TokenRequestRefused("invalid_request", cause="more than one client authentication (RFC 6749 2.3)")
         named = form.get("client_id", "")
@@ -174,7 +174,7 @@ class Facade:
     def _by_assertion(self, assertion: ClientAssertion) -> tuple[_Client, str, str]:
         client, now = self._named(assertion.client_id), self._clock.now()
         expires = assertion.verify(client.keys, is_ours=self._is_ours, now=now)
-        # The bank's own sample has one jti for all times, so that a refusal would stop clients that the bank serves.
+        # The bank's own sample always uses the same jti: refusing would stop clients that the bank serves.
         again = assertion.jti and self._seen.before(assertion.client_id, assertion.jti, until=expires, now=now)
         return client, "assertion", "warning: the assertion's jti has been used before" if again else ""
 
@@ -192,10 +192,10 @@ class Facade:
         return client
 
     def _is_ours(self, audience: str) -> bool:
-        """Return whether an assertion's *audience* is ours: listed, or the URL of the facade as we are configured.
+        """Return whether an assertion's *audience* is ours: listed, or the configured URL of the facade.
 
-        What the sender says in Host proves nothing: an assertion that was made for another server would pass with that
-        server's name in it.
+        The Host header proves nothing: the sender could put another server's name there, and use an assertion that was
+        made for that server.
         """
         if audience in self._audiences:
             return True
@@ -203,7 +203,7 @@ class Facade:
         if named is None or named.address in self._bank:
             return False
         host, port = named.address
-        # The bank takes `aud` with and without a final slash, and clients have both.
+        # The bank accepts `aud` with and without a final slash, and clients use both.
         at_home = host in self._hosts and (not self._port or port in {self._port, named.default_port})
         return at_home and named.path.rstrip("/") in self._endings
 
@@ -212,13 +212,13 @@ class Facade:
 
 
 class _SeenIds:
-    """The ids of assertions that were used, by client, until they expire; the oldest are forgotten first."""
+    """The ids of used assertions, by client, until they expire; the oldest are dropped first."""
 
     def __init__(self) -> None:
         self._until: dict[bytes, float] = {}
 
     def before(self, client_id: str, jti: str, *, until: float, now: float) -> bool:
-        """Return whether *jti* was used before *now*, and remember it until *until*, epoch seconds."""
+        """Return whether *jti* was used before *now*, and store it until *until*, epoch seconds."""
         key = hashlib.sha256(f"{client_id}\0{jti}".encode("utf-8", "surrogatepass")).digest()
         used = self._until.pop(key, now) > now
         if len(self._until) >= _MOST_IDS:
@@ -238,7 +238,7 @@ def _client(values: CallerValues) -> _Client:
 
 
 def _place(url: str) -> _Place | None:
-    """Return where a plain http or https *url* leads, or None."""
+    """Return address and path of an http or https *url*, or None."""
     try:
         parts = urlsplit(url)
         default = _PORTS[parts.scheme]

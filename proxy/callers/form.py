@@ -1,4 +1,4 @@
-"""Forms (application/x-www-form-urlencoded) of token requests, read in the one way that all servers agree on."""
+"""Strict parsing of token request forms (application/x-www-form-urlencoded), in the way that all servers agree on."""
 
 import re
 from urllib.parse import unquote_to_bytes
@@ -9,13 +9,13 @@ _ENCODED = re.compile(rb"(?:[!-$&-~]|%[0-9A-Fa-f]{2})*")
 
 
 class FormUnusable(ValueError):
-    """It is no form, or one that can be read in two ways; the text quotes nothing of it."""
+    """The form is invalid or ambiguous; the text quotes nothing of it."""
 
 
 def read_form(body: bytes, *, content_type: str) -> dict[str, str]:
-    """Return the parameters of *body*; raises FormUnusable, also for one that stands twice.
+    """Return the parameters of *body*; raises FormUnusable, also for a repeated one.
 
-    Those without a value count as left out (RFC 6749 3.1), so does what stands between two `&` that follow each other.
+    Parameters without a value count as omitted (RFC 6749 3.1), empty pairs between two `&` are ignored.
     """
     if content_type.partition(";")[0].strip().lower() != _MEDIA_TYPE:
         raise FormUnusable(f"Content-Type must be {_MEDIA_TYPE}")

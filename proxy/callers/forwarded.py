@@ -1,4 +1,4 @@
-"""The caller's address behind load balancers that the configuration trusts (RFC 7239)."""
+"""The caller's address behind trusted load balancers (RFC 7239)."""
 
 from collections.abc import Iterable
 from ipaddress import ip_network
@@ -8,7 +8,7 @@ from proxy.errors import BadRequest
 
 
 class TrustedProxies:
-    """Networks whose word on where a request came from is believed."""
+    """Networks whose Forwarded and X-Forwarded-For headers are trusted."""
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks = tuple(ip_network(text) for text in networks)
@@ -17,10 +17,10 @@ class TrustedProxies:
         return bool(self._networks)
 
     def client_address(self, peer: str, forwarded: str, x_forwarded_for: str) -> str:
-        """Return the nearest address that is not a trusted proxy's; *peer* itself where it is not trusted.
+        """Return the nearest address that is not a trusted proxy's; *peer* itself if it is not trusted.
 
-        Both are read from the right, since only what a trusted proxy appended can be believed. Raises BadRequest
-        where they name two callers: a load balancer that sets one hands on the other as the caller wrote it.
+        Both headers are read from the right, since only what a trusted proxy appended is reliable. Raises BadRequest if
+        they name two callers: a load balancer that sets one passes on the other as the caller wrote it.
         """
         if not self._trusts(peer):
             return peer

@@ -1,13 +1,13 @@
-"""RS256 signatures verified with whole numbers: a worker has no cryptography, and needs none for public keys."""
+"""RS256 verification with integers: a worker has no cryptography package, and public keys need none."""
 
 import hashlib
 from dataclasses import dataclass
 
-# The DER of a DigestInfo for SHA-256 as far as the digest (RFC 8017 9.2, note 1). It is written, never parsed: what a
-# parser would let pass, bytes behind the digest or odd parameters, is how signatures are forged for small exponents.
+# The DER prefix of a DigestInfo for SHA-256 (RFC 8017 9.2, note 1). It is generated, never parsed: bytes after the
+# digest or odd parameters, which a parser may accept, allow forged signatures for small exponents.
 _DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
-# RFC 7518 3.3 asks for at least 2048. Above 8192 bits, or with a huge exponent, verifying costs whole milliseconds of
-# the loop, and nobody signs with such keys: the bank registers keys of 2048.
+# RFC 7518 3.3 demands at least 2048. Above 8192 bits, or with a huge exponent, verifying blocks the loop for
+# milliseconds; such keys are not used: the bank registers keys of 2048.
 FEWEST_BITS = 2048
 MOST_BITS = 8192
 _LARGEST_EXPONENT = 1 << 64
@@ -15,7 +15,7 @@ _LARGEST_EXPONENT = 1 << 64
 
 @dataclass(frozen=True, slots=True)
 class RsaKey:
-    """A public key; raises ValueError for one that is too weak or too costly, or none at all."""
+    """A public key; raises ValueError if it is too weak, too costly or invalid."""
 
     modulus: int
     exponent: int
@@ -28,9 +28,9 @@ class RsaKey:
             raise ValueError("the modulus or the exponent is none of an RSA key")
 
     def verifies(self, message: bytes, signature: bytes) -> bool:
-        """Return whether *signature* is the one RSASSA-PKCS1-v1_5 signature with SHA-256 of *message* (RFC 8017 8.2.2).
+        """Return whether *signature* is the RSASSA-PKCS1-v1_5 signature with SHA-256 of *message* (RFC 8017 8.2.2).
 
-        The expected encoding is made whole and compared byte for byte (9.2). 0.1 ms for 2048 bits and exponent 65537.
+        The expected encoding is built and compared byte for byte (9.2). 0.1 ms for 2048 bits and exponent 65537.
         """
         size = (self.modulus.bit_length() + 7) // 8
         number = int.from_bytes(signature)

@@ -1,4 +1,4 @@
-"""Who may come in now: requests in flight, memory for bodies, the caller's own rate, and no caller takes all of it."""
+"""Admission control: requests in flight, memory for bodies, rate per caller, and a fair share for every caller."""
 
 from typing import Final
 
@@ -6,18 +6,18 @@ from proxy.callers.caller import Caller
 from proxy.clock import Clock
 from proxy.errors import Draining, Overloaded, RateLimited
 
-# How long a caller that has asked counts as one that wants a place, whether or not it has one.
+# A caller counts as active for this long after its last request, even if that was refused.
 _WANTS_SECONDS: Final = 60.0
-# Of the places and the memory one caller leaves this part free for others even while nobody else wants any, so that the
-# first who comes is served while what the one holds may last as long as exchange_timeout.
+# One caller leaves this fraction (1/8) of requests and memory free even while no other caller is active, so that
+# another caller's first request is served although the held ones may last as long as exchange_timeout.
 _KEPT_FREE: Final = 8
-# Of max_requests, beside them: what is not yet anybody's, such as token requests whose bodies are still coming.
+# Fraction of max_requests, in addition, for requests of unknown callers, e.g. token requests being received.
 _UNKNOWN_SHARE: Final = 16
 _FEWEST_UNKNOWN: Final = 4
 
 
 class Share:
-    """What one caller holds; in a `with` it counts a request in flight. One object serves all requests of a caller."""
+    """What one caller holds; as a context manager it counts one request in flight. One object per caller."""
 
     __slots__ = ("_admission", "asked", "held_bytes", "in_flight")
 
@@ -40,7 +40,7 @@ class Share:
 
 
 class UnknownPlace:
-    """A request in flight whose caller is not known yet, counted while the `with` lasts."""
+    """Context manager that counts a request in flight whose caller is not known yet."""
 
     __slots__ = ("_address", "_admission")
 
@@ -60,10 +60,10 @@ class UnknownPlace:
 
 
 class Admission:
-    """The limits of one worker; *max_requests* in flight, *body_memory* in bytes for bodies held for replay.
+    """The limits of one worker: *max_requests* in flight, *body_memory* bytes for bodies held for replay.
 
-    *callers* is how many are configured: what one holds is bounded where there are others, by half while they want
-    some.
+    *callers* is the number of configured callers. With more than one, each is limited to half while another one is
+    active.
     """
 
     def __init__(self, *, max_requests: int, body_memory: int, callers: int, clock: Clock) -> None:
@@ -82,7 +82,7 @@ class Admission:
         self.closed = False
 
     def admit(self, caller: Caller) -> Share:
-        """Return a place to hold in a `with`; raises Draining, Overloaded or RateLimited."""
+        """Return the caller's share, to be held in a `with`; raises Draining, Overloaded or RateLimited."""
         self._refuse_closed()
         share = self._shares.get(caller.name)
         if share is None:
@@ -99,14 +99,14 @@ class Admission:
         return share
 
     def admit_unknown(self, address: str) -> UnknownPlace:
-        """Return a place for a request whose caller is not known yet, from *address*; raises Draining or Overloaded."""
+        """Return a slot for a request from *address* whose caller is not known yet; raises Draining or Overloaded."""
         self._refuse_closed()
         if sum(self.unknown.values()) >= self._max_unknown or self.unknown.get(address, 0) >= self._max_unknown // 2:
             raise Overloaded("Too many requests are in flight whose caller is not known yet.")
         return UnknownPlace(self, address)
 
     def hold(self, caller: str, size: int) -> None:
-        """Reserve *size* bytes for a body of *caller*; raises Overloaded when body_memory_bytes would be exceeded."""
+        """Reserve *size* bytes for a body of *caller*; raises Overloaded if body_memory_bytes would be exceeded."""
         if self.held_bytes + size > self._body_memory:
             raise Overloaded("The memory for held bodies is in use (server.body_memory_bytes).")
         share = self._shares.get(caller)
@@ -119,12 +119,12 @@ class Admission:
         self.held_bytes += size
 
     def let_go(self, caller: str, size: int) -> None:
-        """Give back what `hold` reserved."""
+        """Release what `hold` reserved."""
         self._shares[caller].held_bytes -= size
         self.held_bytes -= size
 
     def take_rate(self, caller: Caller) -> None:
-        """Take one from the caller's bucket, which holds one second's worth; raises RateLimited."""
+        """Take one request from the caller's token bucket, which holds one second's worth; raises RateLimited."""
         if not caller.rate:
             return
         now = self._clock.monotonic()
@@ -148,7 +148,7 @@ class Admission:
         return share
 
     def _most(self, mine: Share, whole: int, half: int) -> int:
-        """Return how much of *whole* the caller of *mine* may have: *half* while another one wants some."""
+        """Return how much of *whole* the caller of *mine* may hold: *half* while another caller is active."""
         since = self._clock.monotonic() - _WANTS_SECONDS
         for share in self._shares.values():
             if share is not mine and (share.in_flight or share.asked > since):

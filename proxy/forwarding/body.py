@@ -1,4 +1,4 @@
-"""The body of a request: held whole up to a limit, so that it can be sent again exactly, or streamed and sent once."""
+"""The request body: held completely up to a limit, so that it can be replayed exactly, or streamed and sent once."""
 
 from collections.abc import Awaitable
 
@@ -10,7 +10,7 @@ from proxy.routing.request_head import RequestHead
 
 
 class Payload:
-    """A body to send: *held* bytes, or None and a stream that can be walked once."""
+    """A request body: *held* bytes, or None and a stream that can be read once."""
 
     __slots__ = ("_begun", "_digest", "_exchange", "_gateway", "_holder", "_reserved", "_side", "_within", "held")
 
@@ -21,15 +21,15 @@ class Payload:
         self._begun: list[bytes] = []
         self._digest: BodyDigest | None = None
         self._reserved = 0
-        self._holder = ""  # whose memory it is: the exchange may get another caller meanwhile
+        self._holder = ""  # the caller charged for the memory: the exchange's caller may change meanwhile
         self._within = gateway.exchange_timeout
         self.held: bytes | None = b""
 
     def take(self, head: RequestHead, *, replay_limit: int, within: float = 0.0) -> Awaitable[None] | None:
-        """Read the body whole if it is at most *replay_limit* bytes, else its beginning, which shows that it is larger.
+        """Read the whole body if it is at most *replay_limit* bytes, else only its beginning.
 
-        It has to come *within* so many seconds, 0 for exchange_timeout. Return what ends once that is done, None where
-        it is done. Either raises BodyTooLarge, Overloaded, CallerLeft, BadRequest (400, 408).
+        The body must arrive *within* seconds, 0 for exchange_timeout. Return an awaitable that ends then, None if done
+        already. Either raises BodyTooLarge, Overloaded, CallerLeft, BadRequest (400, 408).
         """
         if within:
             self._within = within
@@ -55,7 +55,7 @@ class Payload:
         if head.expects_continue and not self._side.body_begun():
             self._side.say_continue()
         if self.held is None:
-            # It leaves together with the head. Until it is here, a token would run out and a connection be idle.
+            # It is sent with the head: connecting before it arrives would let the token expire and the connection idle.
             began = self._gateway.monotonic()
             piece = await self._read()
             self._exchange.waited += self._gateway.monotonic() - began
@@ -78,7 +78,7 @@ class Payload:
         self.held = None
 
     def stream(self) -> "BodyStream":
-        """Return a body that is not held as an iterator over its pieces; it raises as `take`."""
+        """Return an iterator over a body that is not held; it raises as `take`."""
         return BodyStream(self)
 
     async def next_piece(self) -> bytes:
@@ -101,7 +101,7 @@ class Payload:
         return await self._side.read_body(left)
 
     def release(self) -> None:
-        """Give back the memory that was reserved."""
+        """Release the reserved memory."""
         if self._reserved:
             self._gateway.admission.let_go(self._holder, self._reserved)
             self._reserved = 0
@@ -113,7 +113,7 @@ class Payload:
         self._reserved += size
 
     def _has_all(self) -> None:
-        """Note which body it was, now that it has arrived whole."""
+        """Store the digest of the body, which is complete now."""
         if self._digest is not None:
             self._exchange.body_hmac = self._digest.hexdigest()
 
@@ -124,7 +124,7 @@ class Payload:
 
 
 class BodyStream:
-    """Walks a body once."""
+    """Iterates over a body once."""
 
     def __init__(self, payload: Payload) -> None:
         self._payload = payload

@@ -1,4 +1,4 @@
-"""One request while it lives: the one mutable thing on the data path."""
+"""The state of one request: the only mutable object on the data path."""
 
 import asyncio
 from typing import Final
@@ -14,10 +14,10 @@ _NO: Final = Sent.NO
 
 
 class Exchange(RequestSummary):
-    """What is known of a request so far: its account, and what else the data path needs while it lives.
+    """What is known about a request in flight: its summary, and what else the data path needs.
 
-    *given_up* is the plan for the modern side after *plan* became its fallback, *keeping* ends once retries are pinned
-    to a side, *key* is its entry among the keys in flight.
+    *given_up* is the plan for the modern side after *plan* became its fallback, *keeping* the task that pins retries to
+    a side, *key* the entry in the table of idempotency keys in flight.
     """
 
     __slots__ = ("given_up", "head", "keeping", "key", "plan", "retryable")
@@ -32,28 +32,28 @@ class Exchange(RequestSummary):
         self.retryable = False
 
     def asks(self, head: RequestHead) -> RequestHead:
-        """Note what is asked, and return it."""
+        """Store the request *head*, and return it."""
         self.head = head
         self.path = head.target.path
         self.query = head.target.query
         return head
 
     def comes_from(self, caller: Caller) -> Caller:
-        """Note who asks, and return it."""
+        """Store the caller, and return it."""
         self.caller = caller.name
         self.caller_proof = caller.proof
         return caller
 
     def follows(self, plan: Plan) -> Plan:
-        """Note what is done from now on, and return it."""
+        """Store the plan that is executed from now on, and return it."""
         self.plan = plan
         self.chosen = plan.chosen
         self.retry = "" if plan.keyed is None else plan.keyed.digest
         return plan
 
     def failed(self, error: ProxyError) -> None:
-        """Note that the caller gets *error* instead of the bank's answer."""
-        # Else its frames, and what they hold of the body, wait for the garbage collector: `forward` knows the error.
+        """Store *error*, which the caller gets instead of the bank's response."""
+        # Otherwise the frames, and the body they reference, would live until garbage collection. The error is known.
         error.__traceback__ = None
         self.origin = "proxy"
         self.code = error.code

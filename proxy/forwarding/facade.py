@@ -1,4 +1,4 @@
-"""The facade's token endpoint as a request among others: admitted, counted, recorded, and never sent anywhere."""
+"""Serves the facade's token endpoint: a request like others (admitted, counted, recorded), but never sent upstream."""
 
 import json
 from typing import Final
@@ -13,22 +13,22 @@ from proxy.forwarding.gateway import Gateway
 from proxy.forwarding.headers import CLOSES, STAYS_OPEN, added_headers
 from proxy.routing.request_head import RequestHead
 
-# What the record of such a request has as its note; its code is the error of RFC 6749 5.2, "" for a token.
+# The note in the record of a token request; its code is the error of RFC 6749 5.2, "" if a token was issued.
 NOTE: Final = "facade_token"
-# How long the form of a request whose caller is not known yet may take: it is smaller than many heads.
+# Time limit for the form of a request whose caller is not known yet: it is smaller than many heads.
 _FORM_SECONDS: Final = 10.0
 _STATUS_LINES: Final = {200: b"200 OK", 400: b"400 Bad Request", 401: b"401 Unauthorized"}
 
 
 def is_token_request(facade: Facade, head: RequestHead) -> bool:
-    """Return whether *head* is for the *facade*; in absolute-form (RFC 9112 3.2.2) another server is meant."""
+    """Return whether *head* is for the *facade*; absolute-form (RFC 9112 3.2.2) addresses another server."""
     return head.target.path in facade.paths and head.target.host is None
 
 
 async def issue_token(
     gateway: Gateway, facade: Facade, *, side: CallerSide, exchange: Exchange, payload: Payload, head: RequestHead
 ) -> None:
-    """Answer with a token of ours, or with why not (RFC 6749 5).
+    """Send the caller a token of ours, or an OAuth error (RFC 6749 5).
 
     Raises MethodNotAllowed, Draining, Overloaded, RateLimited, and what reading the body raises.
     """
@@ -60,7 +60,7 @@ async def issue_token(
         exchange.comes_from(granted.caller)
         exchange.cause = granted.remark
         gateway.admission.take_rate(granted.caller)
-        # RFC 6749 5.1; the type in lower case, as ADFS writes it.
+        # RFC 6749 5.1; token_type in lower case, as ADFS writes it.
         value: dict[str, str | int] = {
             "access_token": granted.token.reveal(),
             "token_type": "bearer",
@@ -70,7 +70,7 @@ async def issue_token(
 
 
 def _content_type(head: RequestHead) -> str:
-    """Return Content-Type, "" without one or with several that might be read in several ways."""
+    """Return Content-Type, "" if it is missing or repeated (ambiguous)."""
     values = [line.value for line in head.passed if line.name.lower() == b"content-type"]
     return values[0].decode("latin-1") if len(values) == 1 else ""
 
@@ -81,7 +81,7 @@ def _answer(
     body = json.dumps(value).encode()
     exchange.status, exchange.response_bytes = status, len(body)
     if side.raw.version == (1, 0):
-        side.close_after()  # what HTTP/1.0 expects unless told otherwise
+        side.close_after()  # the default of HTTP/1.0
     details = f'details="{exchange.code or NOTE}"'
     lines = [
         b"HTTP/1.1 %b\r\nContent-Type: application/json;charset=UTF-8\r\n" % _STATUS_LINES[status],

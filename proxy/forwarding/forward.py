@@ -11,10 +11,10 @@ from proxy.forwarding.replay import after_refusal, is_refusal
 from proxy.forwarding.send import Send, cut_off, token_for
 
 
-async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PLR0912 - a step a line
-    """Serve one request from its head to its record; a step a line, and nothing below sends twice.
+async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PLR0912 - one step per line
+    """Serve one request from its head to its record: one step per line, and no step sends twice.
 
-    Steps that nearly always are done at once return None then, or else what to wait for: a coroutine less for each.
+    Steps that usually finish at once return None, else an awaitable: this saves a coroutine per step.
     """
     exchange = gateway.exchanges.begin(side)
     payload = Payload(exchange, side, gateway)

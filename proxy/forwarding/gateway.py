@@ -1,4 +1,4 @@
-"""What `forward` works with: the collaborators of one worker under one configuration."""
+"""The collaborators of `forward` in one worker under one configuration."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -19,62 +19,61 @@ from proxy.upstream.pool import Pool
 
 
 class Intents(Protocol):
-    """Where an intent goes before each send; the worker's composition root wires the journal to it."""
+    """Writes an intent before each send; the worker's `ExchangeLog` implements it with the journal."""
 
     def write(self, exchange: Exchange, attempt: Attempt) -> Awaitable[None] | None:
-        """Return what ends once the send may happen, None if it may at once.
+        """Return an awaitable that ends once the send may start, None if it may start at once.
 
-        Either raises LogUnavailable, and then nothing may be sent.
+        Either raises LogUnavailable; then nothing may be sent.
         """
 
 
 class Exchanges(Protocol):
-    """Where exchanges begin and end."""
+    """Starts and finishes exchanges."""
 
     def begin(self, side: CallerSide) -> Exchange:
         """Return a new exchange."""
 
     def finish(self, exchange: Exchange) -> None:
-        """Take what has ended for record and metrics; never waits."""
+        """Record and count a finished exchange; never waits."""
 
 
 class Reporter(Protocol):
-    """What is told of exchanges on migrated routes."""
+    """Sends the keeper information about exchanges on migrated routes."""
 
     async def keep(self, digest: str, pin: RetryPin) -> bool:
-        """Return once retries of the exchange with this retry digest go where *pin* says; False if it can't be kept."""
+        """Return True once retries with this retry digest go where *pin* says; False if the pin can't be stored."""
 
     async def claim(self, digest: str, pin: RetryPin) -> bool:
-        """Return once no process sends a request with this retry digest but where *pin* says; False if one does."""
+        """Return True once every process sends requests with this digest only where *pin* says; False if one can't."""
 
     async def news(self, seconds: float) -> None:
-        """Return once the keeper has said something of migrations, or *seconds* have passed."""
+        """Return once the keeper has sent a message about migrations, or after *seconds*."""
 
     def release(self, digest: str, pin: RetryPin) -> None:
-        """Let *pin* take the place of one that was made while the exchange was in flight; never waits."""
+        """Replace the pin made while the exchange was in flight by *pin*; never waits."""
 
     def ended(self, row: ExchangeOutcome, /) -> None:
-        """Take what came of a send; never waits."""
+        """Report the outcome of a send; never waits."""
 
 
 class BodyDigest(Protocol):
-    """What takes a request's body piece by piece, to tell afterwards which one it was."""
+    """An incremental digest of a request body."""
 
     def update(self, piece: bytes, /) -> None:
-        """Take the next piece."""
+        """Add the next piece."""
 
     def hexdigest(self) -> str:
-        """Return what stands in the record."""
+        """Return the digest for the record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
     """The data path's collaborators; *pools* by upstream name, *exchange_timeout* in seconds, *max_body* in bytes.
 
-    *now* and *monotonic* are those of a `Clock`: asked so often, they cost less as functions than as methods.
-
-    *body_digest* begins a digest of a body; None where records have none, since a null object costs 0.2 us a body.
-    *facade* is the token endpoint for callers; None, for the same reason, where there is none.
+    *now* and *monotonic* are those of a `Clock`: called so often, functions cost less than methods. *body_digest*
+    starts a digest of a body; None if records have none (a null object would cost 0.2 us a body). *facade* is the token
+    endpoint for callers; None, for the same reason, if there is none.
     """
 
     exchanges: Exchanges

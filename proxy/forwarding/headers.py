@@ -1,4 +1,4 @@
-"""Heads as bytes: the request's to the bank, the answer's to the caller; pure."""
+"""Serializes heads: the request's for the bank, the response's for the caller; pure functions."""
 
 from typing import Final
 
@@ -10,18 +10,18 @@ from proxy.upstream.response_head import AnswerHead
 
 REDACTED: Final = b"***"
 _END: Final = b"\r\n"
-# Go keeps an idle connection for 90 s, mono for 100, curl for 118, Erlang for 120. The caller has to be the one that
-# closes it: a request may be on its way to a connection that we close. Apache HttpClient, Node and undici heed this.
+# Idle connections are kept 90 s by Go, 100 by mono, 118 by curl, 120 by Erlang. The caller has to close first: else a
+# request may be in flight when we close. Apache HttpClient, Node and undici obey Keep-Alive.
 KEEP_ALIVE_SECONDS: Final = 120
 CLOSES: Final = b"Connection: close\r\n\r\n"
-# Keep-Alive is a hop-by-hop field, so Connection names it (RFC 9110 7.6.1).
+# Keep-Alive is a hop-by-hop field, so Connection lists it (RFC 9110 7.6.1).
 STAYS_OPEN: Final = b"Connection: keep-alive\r\nKeep-Alive: timeout=120\r\n\r\n"
 
 
 def outbound_head(head: RequestHead, plan: Plan, token: AccessToken, *, held: int | None) -> bytes:
     """Return the request head for the bank: Host, the caller's headers, the bearer token (RFC 6750 2.1), the framing.
 
-    *held* is the number of body bytes when the body is held whole, None when it is streamed as the caller frames it.
+    *held* is the number of body bytes if the whole body is held, None if it is streamed as the caller frames it.
     """
     lines = [plan.start, *[line.raw for line in head.passed]]
     lines.append(b"Authorization: Bearer " + token.value.encoded())
@@ -37,10 +37,10 @@ def outbound_head(head: RequestHead, plan: Plan, token: AccessToken, *, held: in
 
 
 def relayed_head(head: AnswerHead, token: AccessToken) -> bytes:
-    """Return the bank's status line and headers to hand on, as it wrote them, the token in none of them."""
+    """Return the bank's status line and headers to relay, unchanged except that the token is redacted."""
     return b"\r\n".join([head.start, *head.passed, b""]).replace(token.value.encoded(), REDACTED)
 
 
 def added_headers(exchange: Exchange, proxy_status: str) -> bytes:
-    """Return the two headers that the proxy adds to an answer (RFC 9209 for Proxy-Status)."""
+    """Return the two headers that the proxy adds to a response (RFC 9209 for Proxy-Status)."""
     return f"Payproxy-Request-Id: {exchange.id}\r\nProxy-Status: payproxy; {proxy_status}\r\n".encode("ascii")

@@ -1,4 +1,4 @@
-"""What was asked and who asks: the two questions before the plan."""
+"""Reads the request head and identifies the caller: the two steps before the plan."""
 
 from proxy.callers.caller import ANONYMOUS, Caller, Callers, Proofs
 from proxy.callers.facade import Facade
@@ -9,7 +9,7 @@ from proxy.routing.request_head import HeadLimits, RequestHead
 
 
 class Identifier:
-    """Reads heads and recognises callers, by tokens of the *facade* too where there is one."""
+    """Reads heads and identifies callers, also by tokens of the *facade* if there is one."""
 
     def __init__(
         self, *, limits: HeadLimits, callers: Callers, trusted_proxies: TrustedProxies, facade: Facade | None = None
@@ -24,9 +24,9 @@ class Identifier:
         return RequestHead.of(side.raw, self._limits)
 
     def identify(self, side: CallerSide, exchange: Exchange, head: RequestHead) -> Caller:
-        """Return the caller and note its address on *exchange*.
+        """Return the caller; store its address in *exchange*.
 
-        Raises CallerUnauthenticated (403, 407), and CallerTokenInvalid (401) where there is a facade.
+        Raises CallerUnauthenticated (403, 407), and CallerTokenInvalid (401) if there is a facade.
         """
         if self._trusted_proxies:
             exchange.client_address = self._behind_proxies(side, head)
@@ -38,7 +38,7 @@ class Identifier:
         return self._callers.identify(proofs)
 
     def proofs(self, side: CallerSide, exchange: Exchange, head: RequestHead) -> Proofs:
-        """Return what the request brings, and note its address on *exchange*, without asking who it is."""
+        """Return the proofs in the request, and store its address in *exchange*; does not identify the caller."""
         if self._trusted_proxies:
             exchange.client_address = self._behind_proxies(side, head)
         return _proofs(side, exchange, head)

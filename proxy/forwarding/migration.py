@@ -1,4 +1,4 @@
-"""What a migration has to know of an exchange on one of its routes: where a retry must go, what came of each side."""
+"""What the data path does for migrated routes: settle the side, pin retries, report the outcome of each side."""
 
 import asyncio
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from proxy.routing.plan import plan as decide
 from proxy.routing.request_head import RequestHead
 from proxy.settings.methods import SAFE_METHODS
 
-# What speaks against a side, rather than against the caller or the proxy: no token, no connection, no proper answer.
+# Failures of a side, not of the caller or the proxy: no token, no connection, no valid response.
 _FAILURES: Final = frozenset(
     {
         "token_refused", "token_unavailable", "upstream_unreachable", "upstream_reset", "upstream_bad_response",
@@ -24,12 +24,12 @@ _FAILURES: Final = frozenset(
     }
 )  # fmt: skip
 _OK: Final = "ok"
-# How long a request waits until its side is settled.
+# How long a request waits until its side is known.
 _SOON_SECONDS: Final = 1.0
 
 
 def pin_retry_now(gateway: Gateway, exchange: Exchange) -> None:
-    """Begin to pin retries of *exchange* to the side that has it now, without waiting."""
+    """Start pinning retries of *exchange* to its current side, without waiting."""
     plan = exchange.plan
     if plan is not None and plan.keyed is not None and exchange.keeping is None:
         answered = exchange.status >= 500 and not exchange.code
@@ -56,9 +56,9 @@ def decided(gateway: Gateway, exchange: Exchange, head: RequestHead, caller: Cal
 
 
 async def decided_soon(gateway: Gateway, exchange: Exchange, head: RequestHead, caller: Caller) -> Plan:
-    """Return the plan once it can be told: a change of side takes some 10 ms. Raises as `plan`, SideUnknown after 1 s.
+    """Wait for the plan: a change of side takes some 10 ms. Raises as `plan`, SideUnknown after 1 s.
 
-    Refused at once, callers that try again without a pause would be refused again and again.
+    If this raised at once, callers that retry without a pause would be refused again and again.
     """
     end = gateway.monotonic() + _SOON_SECONDS
     while (left := end - gateway.monotonic()) > 0:
@@ -72,7 +72,7 @@ async def decided_soon(gateway: Gateway, exchange: Exchange, head: RequestHead, 
 
 
 def enter(gateway: Gateway, exchange: Exchange, plan: Plan) -> None:
-    """Note the key of *exchange* as in flight, in the same turn of the loop in which its side was decided."""
+    """Register the key of *exchange* as in flight; call this in the loop iteration in which its side was decided."""
     keyed, migration = plan.keyed, plan.route.migration
     if keyed is not None and migration is not None:
         exchange.key = gateway.migrations.enter(
@@ -81,9 +81,9 @@ def enter(gateway: Gateway, exchange: Exchange, plan: Plan) -> None:
 
 
 async def may_fall_back(gateway: Gateway, exchange: Exchange, fallback: Plan) -> bool:
-    """Return whether *exchange* may go to the other side, *fallback*, than its weight says.
+    """Return whether *exchange* may go to *fallback* instead of the side that its weight selects.
 
-    A retry of it goes by the weight in every process that has not heard of this, so all have to agree first.
+    A process that does not know of this would route a retry by weight, so all have to agree first.
     """
     key = exchange.key
     if key is None or fallback.keyed is None:
@@ -91,17 +91,17 @@ async def may_fall_back(gateway: Gateway, exchange: Exchange, fallback: Plan) ->
     if not gateway.migrations.begin_claim(key):
         return False
     if not await gateway.reporter.claim(fallback.keyed.digest, _pin(gateway, fallback, Reason.FALLBACK)):
-        # Where only the answer came too late, others have the pin: the key is refused here until this request ends.
+        # If only the answer was late, other processes have the claim: the key is refused here until this request ends.
         return False
     gateway.migrations.end_claim(key, side=Side(fallback.side), upstream=fallback.way.upstream)
     return True
 
 
 async def pin_retry(gateway: Gateway, exchange: Exchange) -> None:
-    """Return once retries of *exchange* go where it went, if the bank may have done it and the caller may not know.
+    """Pin retries of *exchange* to its side, if the bank may have executed it and the caller may not know.
 
-    To be awaited before the caller gets its answer, which is the signal to try again; a caller that leaves has given
-    that signal itself (`Send` holds the side then). If the pin can't be kept the answer goes out all the same.
+    Await this before the caller gets its response, after which it may retry; for a caller that disconnects, `Send` has
+    pinned already. If the pin can't be stored the response is sent all the same.
     """
     if exchange.retry and _is_uncertain(exchange):
         pin_retry_now(gateway, exchange)
@@ -109,13 +109,13 @@ async def pin_retry(gateway: Gateway, exchange: Exchange) -> None:
 
 
 def _is_uncertain(exchange: Exchange) -> bool:
-    """Return whether the bank may have done what was asked, and the caller can't know."""
+    """Return whether the bank may have executed the request and the caller can't know."""
     uncertain = exchange.caller_left or exchange.status >= 500 or exchange.code
     return bool(uncertain) and exchange.sent_upstream is not Sent.NO
 
 
 def migrated(gateway: Gateway, exchange: Exchange) -> None:
-    """Tell what came of an exchange on a migrated route, once it has ended; never waits."""
+    """Report the outcome of a finished exchange on a migrated route; never waits."""
     if exchange.key is not None:
         sent = exchange.sent_upstream is not Sent.NO
         key = exchange.key
@@ -131,7 +131,7 @@ def migrated(gateway: Gateway, exchange: Exchange) -> None:
 
 
 def outcomes(exchange: Exchange) -> Iterator[ExchangeOutcome]:
-    """Yield a row for each side that was tried: two where modern had no usable token and legacy served."""
+    """Yield a row for each side that was tried: two if modern had no usable token and legacy served."""
     plan, first = exchange.plan, exchange.given_up
     if first is not None:
         refused = any(attempt.refused for attempt in exchange.attempts if attempt.chosen.side == first.side)
@@ -142,17 +142,17 @@ def outcomes(exchange: Exchange) -> Iterator[ExchangeOutcome]:
 
 
 def _last(exchange: Exchange, plan: Plan) -> ExchangeOutcome:
-    """Return the row of the side that *exchange* ended on."""
+    """Return the row of the side on which *exchange* ended."""
     made = [
         attempt for attempt in exchange.attempts if attempt.chosen.side == plan.side and attempt.sent is not Sent.NO
     ]
     status = made[-1].status if made else 0
-    cut_off = exchange.caller_left and exchange.method in SAFE_METHODS  # by us, whatever it looks like
+    cut_off = exchange.caller_left and exchange.method in SAFE_METHODS  # by the proxy, whatever the error looks like
     if made and made[-1].refused:
         outcome = "refused"
     elif exchange.code in _FAILURES and not cut_off:
         outcome = "failed"
-    elif exchange.code or not status:  # the proxy said no, or the caller left before there was an answer
+    elif exchange.code or not status:  # refused by the proxy, or the caller left before a response
         outcome = "none"
     else:
         outcome = _of_status(status)
@@ -164,7 +164,7 @@ def _of_status(status: int) -> str:
         return _OK
     if status >= 500:
         return "failed"
-    # A 401 that is no refusal is insufficient_scope: an entitlement is missing, which a 403 says as well.
+    # A 401 that does not refuse the token is insufficient_scope: a missing entitlement, as with 403.
     return "forbidden" if status in {401, 403} else "client_error"
 
 
@@ -178,6 +178,6 @@ def _row(exchange: Exchange, plan: Plan, outcome: str, *, status: int, refused: 
 
 
 async def kept(exchange: Exchange) -> None:
-    """Return once retries are pinned, if that has begun."""
+    """Wait until retries are pinned, if pinning was started."""
     if exchange.keeping is not None:
         await asyncio.wait((exchange.keeping,))

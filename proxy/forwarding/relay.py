@@ -1,4 +1,4 @@
-"""The way back: the bank's answer as it was, or the proxy's own."""
+"""Sends the response to the caller: the bank's unchanged, or the proxy's own."""
 
 from collections.abc import Awaitable
 from typing import Final
@@ -13,20 +13,20 @@ from proxy.forwarding.send import Send, cut_off
 from proxy.settings.methods import SAFE_METHODS
 from proxy.upstream.response import Answer
 
-# The answer of a request whose caller has left is read up to here, so that the record tells how it ended.
+# If the caller has disconnected, up to this much of the response is read, so that the record shows how it ended.
 _UNHEARD_BYTES: Final = 1048576
-# An answer of at most this is gathered before its head goes out: cut short, it becomes a 502. wget and urllib3 ask
-# again by themselves when an answer that has begun is cut, and PHP's streams take the beginning for the whole.
+# A response up to this size is buffered before its head is sent: if it is truncated, the caller gets 502. wget and
+# urllib3 retry by themselves if a started response is cut, and PHP's streams take the beginning for the whole.
 _GATHERED_BYTES: Final = 65536
-# A chunked answer does not say how long it is, and may be one that tells something now and more in an hour.
+# A chunked response has no known length, and may be a stream with long pauses.
 _GATHERED_SECONDS: Final = 0.5
 
 
 def relay(send: Send, answer: Answer) -> Awaitable[None] | None:
-    """Hand *answer* to the caller, head first, then the body as it comes; return what ends then, None where it is done.
+    """Send *answer* to the caller, then the body as it arrives; return an awaitable, None if done already.
 
-    A body that the bank cuts short is cut short for the caller too, so that it can't pass for a whole one; a small one
-    is not begun. Either raises UpstreamReset, UpstreamBadResponse or UpstreamTimedOut then.
+    A body that the bank truncates is truncated for the caller too, so that it can't pass for a complete one; a small
+    one is not started. Either raises UpstreamReset, UpstreamBadResponse or UpstreamTimedOut in that case.
     """
     side, exchange = send.side, send.exchange
     exchange.origin, exchange.status, exchange.answer_headers = "bank", answer.status, answer.headers
@@ -74,19 +74,19 @@ async def _relay(send: Send, answer: Answer) -> None:
 
 
 def _hand_over(send: Send, answer: Answer) -> None:
-    """Write an *answer* that has come whole, and be done with its connection."""
+    """Write a complete *answer* to the caller and release its connection."""
     side, exchange = send.side, send.exchange
     try:
         exchange.response_bytes = len(answer.body)
         side.write(_answer_head(send, answer) + answer.body)
     finally:
         if exchange.method in SAFE_METHODS:
-            side.cut_off_no_more()  # the connection is another request's from here on
+            side.cut_off_no_more()  # the connection may serve another request from here on
         answer.release()
 
 
 async def _drained(send: Send) -> None:
-    """Wait until the caller has taken its answer."""
+    """Wait until the caller's write buffer has room."""
     try:
         await send.side.drain()
     except CallerLeft:
@@ -94,7 +94,7 @@ async def _drained(send: Send) -> None:
 
 
 async def _gather(send: Send, answer: Answer) -> None:
-    """Wait for the whole body, for a chunked one no longer than a moment, and leave it to be read."""
+    """Buffer the whole body (a chunked one only for a short time), and leave it to be read."""
     began = send.gateway.monotonic()
     try:
         if answer.content_length is None:
@@ -136,14 +136,14 @@ def _answer_head(send: Send, answer: Answer) -> bytes:
 
 
 def refuse(side: CallerSide, exchange: Exchange, error: ProxyError) -> None:
-    """Answer with *error* as a problem document; a HEAD gets its head alone, an answer that has begun is cut."""
+    """Send *error* as a problem document (only the head for HEAD); if a response was started, abort the connection."""
     if side.begun:
         side.abort()
         return
     if isinstance(error, (BadRequest, HeadersTooLarge, TargetTooLong)):
-        side.close_after()  # where the next request begins is in doubt
+        side.close_after()  # the start of the next request is uncertain
     if side.raw.version == (1, 0):
-        side.close_after()  # what HTTP/1.0 expects unless told otherwise
+        side.close_after()  # the default of HTTP/1.0
     body = problem_document(error, exchange)
     lines = [
         f"HTTP/1.1 {error.status} {error.title}\r\nContent-Type: application/problem+json\r\n".encode("ascii"),

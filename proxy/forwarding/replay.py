@@ -1,4 +1,4 @@
-"""The 401 protocol: when a request is sent a second time, and never a third."""
+"""Handling of 401: whether a request is sent a second time; it is never sent a third time."""
 
 import re
 from typing import Final
@@ -11,9 +11,9 @@ from proxy.settings.worker_values import RemintValues
 from proxy.tokens.token import AccessToken
 from proxy.upstream.response import Answer
 
-# RFC 6750 3.1; a description may say anything.
+# RFC 6750 3.1; error_description may contain any text.
 _INSUFFICIENT_SCOPE: Final = re.compile(rb'(?:^|[\s,])error\s*=\s*"?insufficient_scope"?(?:$|[\s,])', re.IGNORECASE)
-# How much of a body is looked at for remint_on.
+# How much of a body is searched for remint_on.
 PEEK_BYTES: Final = 4096
 
 
@@ -30,10 +30,10 @@ async def is_refusal(answer: Answer, remint_on: tuple[RemintValues, ...]) -> boo
 
 
 async def after_refusal(first: Send, answer: Answer) -> tuple[Send, Answer]:
-    """Return the send and the answer that the caller gets, after *answer* refused the token of *first*.
+    """Return the send and the response for the caller, after *answer* refused the token of *first*.
 
-    The answer is kept until token, connection and intent of the second send stand; if one of them can't be had, the
-    bank's own answer is the caller's. Raises only what happens once the second send has begun.
+    The response is kept until token, connection and intent of the second send are ready; if one of them can't be had,
+    the caller gets the bank's response. Raises only errors of the second send itself.
     """
     exchange, route, board = first.exchange, first.plan.route, first.gateway.tokens
     first.attempt.refused = True
@@ -42,8 +42,8 @@ async def after_refusal(first: Send, answer: Answer) -> tuple[Send, Answer]:
         exchange.note = "body_not_held"
         return first, answer
     if answer.complete:
-        # Its connection serves others meanwhile, this second send too: a hundred refusals at once don't starve each
-        # other of connections. From here on the caller's leaving must not cut it off.
+        # Its connection serves others meanwhile, this second send too, so that a hundred simultaneous refusals don't
+        # exhaust the pool. From here on, a disconnect of the caller must not abort it.
         first.side.cut_off_no_more()
         answer.release()
     plan, token = await _another_token(first)
@@ -56,8 +56,8 @@ async def after_refusal(first: Send, answer: Answer) -> tuple[Send, Answer]:
     except ProxyError as error:
         exchange.note = error.code
         return first, answer
-    answer.release()  # nobody waits for what of it has not come: its connection is closed then
-    fell_back = second.plan is not first.plan  # also where the newer token has run out meanwhile
+    answer.release()  # closes the connection if the body is incomplete
+    fell_back = second.plan is not first.plan  # also if the newer token has expired meanwhile
     if fell_back:
         exchange.note = "fell_back"
     try:
@@ -70,9 +70,9 @@ async def after_refusal(first: Send, answer: Answer) -> tuple[Send, Answer]:
 
 
 def _judge(second: Send, *, fell_back: bool) -> None:
-    """Tell the keeper how *second* ended: a newer token has been judged by it, a legacy one that was at hand has not.
+    """Report the result of *second* to the keeper: a newer token is judged by it, a cached legacy token is not.
 
-    That one is refused for the first time, and replaced for the next request.
+    A legacy token is refused for the first time here, and replaced for the next request.
     """
     board, route, refused = second.gateway.tokens, second.plan.route.name, second.attempt.refused
     if not fell_back:
@@ -86,11 +86,11 @@ def _judge(second: Send, *, fell_back: bool) -> None:
 
 
 async def _another_token(refused: Send) -> tuple[Plan, AccessToken | None]:
-    """Return what to do after *refused*, and the token for it, None if there is none to be had.
+    """Return the plan after *refused*, and the token for it, None if there is none.
 
-    Where there is a fallback nobody waits for a modern mint: the newer token if it is here already, else the legacy
-    one. The bank must have taken the newer one from this caller before: where modern refuses whatever it is shown, by
-    all or by one, the caller would be sent there twice, and get a 401 that legacy would have spared it.
+    With a fallback, the request does not wait for a modern mint: it takes the newer token if there is one, else the
+    legacy one. The bank must have accepted the newer one from this caller before: if modern refuses every token, of all
+    callers or of this one, the caller would be sent there twice and get a 401 that legacy would have avoided.
     """
     exchange, gateway, plan = refused.exchange, refused.gateway, refused.plan
     if plan.fallback is None:
@@ -107,7 +107,7 @@ async def _another_token(refused: Send) -> tuple[Plan, AccessToken | None]:
     if not await may_fall_back(gateway, exchange, plan.fallback):
         return plan, None
     try:
-        # There at once, but for a legacy token that is being replaced: every request on legacy waits for that.
+        # Available at once, except a legacy token being replaced, for which every request on legacy waits.
         return plan.fallback, await wait_for_token(gateway, exchange, plan.fallback)
     except ProxyError:
         return plan.fallback, None

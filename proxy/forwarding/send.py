@@ -1,4 +1,4 @@
-"""One send to the bank: made ready completely, then done once."""
+"""One send to the bank: prepared completely, then executed once."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -20,14 +20,14 @@ from proxy.upstream.connection import Connection
 from proxy.upstream.response import Answer
 from proxy.upstream.upload import PIECE_BYTES
 
-# An enum's member costs a call each time it is looked up in its class.
+# Looking up an enum member in its class costs a call each time.
 _NO: Final = Sent.NO
 _YES: Final = Sent.YES
 _UNKNOWN: Final = Sent.UNKNOWN
 
 
 class Send:
-    """A send of a request by *plan* with *token*: `prepare`, then `once`."""
+    """A send of a request by *plan* with *token*: call `prepare`, then `once`."""
 
     __slots__ = ("attempt", "connection", "exchange", "gateway", "head", "payload", "plan", "side", "token")
 
@@ -54,7 +54,7 @@ class Send:
         self.token = token
 
     def prepare(self) -> Awaitable[None] | None:
-        """Get a live connection and have the intent on disk; return what ends then, None where all of it stands.
+        """Get a live connection and write the intent; return an awaitable, None if all of it is done.
 
         Either raises UpstreamUnreachable, Overloaded or LogUnavailable; nothing was sent then.
         """
@@ -101,13 +101,13 @@ class Send:
             self.connection.release()
             raise
         if self.connection.closed:
-            # It closed while the intent was being written, and nothing was sent on it: another one may be used.
+            # Closed while the intent was being written; nothing was sent on it, so another one may be used.
             self.connection = await self.gateway.pools[self.plan.way.upstream].connect()
         if self._came_too_late():
             await self._prepare_again()
 
     def _came_too_late(self) -> bool:
-        """Return whether the token ran out while connection and intent were made, and there is another way."""
+        """Return whether the token expired during connect and intent, and there is a fallback."""
         return self.plan.fallback is not None and self.gateway.monotonic() >= self.token.expires
 
     async def _prepare_again(self) -> None:
@@ -118,9 +118,9 @@ class Send:
             await waiting
 
     async def once(self) -> Answer:
-        """Send, and return the answer's head; raises UpstreamReset, UpstreamBadResponse, UpstreamTimedOut, CallerLeft.
+        """Send; return the response's head; raises UpstreamReset, UpstreamBadResponse, UpstreamTimedOut, CallerLeft.
 
-        `attempt.sent` tells afterwards, however it ended, whether the bank may have the request.
+        `attempt.sent` tells afterwards, on success and on error, whether the bank may have the request.
         """
         gateway, exchange, connection, attempt = self.gateway, self.exchange, self.connection, self.attempt
         monotonic, held = gateway.monotonic, self.payload.held
@@ -138,7 +138,7 @@ class Send:
         attempt.sent = _UNKNOWN
         try:
             deadline = exchange.began + gateway.exchange_timeout
-            if held is not None and len(held) <= PIECE_BYTES:  # without a coroutine: nearly every request
+            if held is not None and len(held) <= PIECE_BYTES:  # no coroutine: the case of nearly every request
                 to_head = exchange.method == "HEAD"
                 answer = await connection.send_whole(head + held, to_head=to_head, now=began, deadline=deadline)
             else:
@@ -160,7 +160,7 @@ class Send:
         return answer
 
     def _check(self, now: float) -> None:
-        """Check, right before the first byte at monotonic *now*, that the token fits and the caller is still there."""
+        """Check before the first byte, at monotonic *now*: the token fits and is not expired, the caller is there."""
         if self.plan.origin not in self.token.origins:
             raise InternalError("The token does not belong to this upstream.", cause=f"token for {self.token.key!r}")
         if now >= self.token.expires:
@@ -171,12 +171,12 @@ class Send:
             raise SideUnknown("This instance is stopping, and a retry could go to another side.", retry_after=1)
 
     def _hold_side(self) -> None:
-        """Pin retries at once: a caller that gave up may try again long before the bank has answered."""
+        """Pin retries now: a caller that disconnected may retry long before the bank has answered."""
         if not self.attempt.refused:
             pin_retry_now(self.gateway, self.exchange)
 
     async def again(self, plan: Plan, token: AccessToken) -> "Send":
-        """Return a second send of the same request by *plan* with *token*, made ready; raises as `prepare`."""
+        """Return a prepared second send of the same request by *plan* with *token*; raises as `prepare`."""
         exchange = self.exchange
         given_up = exchange.given_up
         if plan is not self.plan:
@@ -195,19 +195,19 @@ class Send:
 
 
 def cut_off(side: CallerSide, exchange: Exchange, error: ProxyError) -> bool:
-    """Return whether *error* is our own doing: what a caller that has left wanted to read is cut off at the bank."""
+    """Return whether *error* is our own doing: a safe request is aborted at the bank when its caller disconnects."""
     return side.left and exchange.method in SAFE_METHODS and isinstance(error, UpstreamReset)
 
 
 async def token_for(gateway: Gateway, exchange: Exchange, plan: Plan) -> tuple[Plan, AccessToken]:
-    """Return what to do while there is no token for *plan*, and the token for it once its first mint is done.
+    """Return plan and token for a request whose *plan* has no token: the fallback's, or the first mint's.
 
-    That is the fallback where there is one: nobody waits for a modern mint. Raises TokenRefused, TokenUnavailable, or
-    SideUnknown where an earlier try may be at modern.
+    With a fallback, the request does not wait for a modern mint. Raises TokenRefused, TokenUnavailable, or SideUnknown
+    if an earlier try may be at modern.
     """
     if plan.fallback is not None:
-        # A mint that is under way speaks not against modern: often it replaces a token that one caller was refused. It
-        # may be over when the fallback is agreed on.
+        # A mint in progress is no failure of modern: often it replaces a token refused for one caller. Ask now: it may
+        # have ended when the fallback is agreed.
         awaited = gateway.tokens.is_awaited(plan.token_key)
         if not await may_fall_back(gateway, exchange, plan.fallback):
             raise SideUnknown(
@@ -222,7 +222,7 @@ async def token_for(gateway: Gateway, exchange: Exchange, plan: Plan) -> tuple[P
 
 
 async def wait_for_token(gateway: Gateway, exchange: Exchange, plan: Plan) -> AccessToken:
-    """Return the token for *plan* once it is there; raises TokenRefused or TokenUnavailable."""
+    """Wait for the token of *plan*; raises TokenRefused or TokenUnavailable."""
     began = gateway.monotonic()
     try:
         return await gateway.tokens.wait(plan.token_key, until=exchange.began + gateway.exchange_timeout)

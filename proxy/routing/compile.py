@@ -1,4 +1,4 @@
-"""From plain values to compiled rules: the one table that the data path, the keeper and `explain` share."""
+"""Compiles the plain values of a snapshot to the route table that the data path, the keeper and `explain` share."""
 
 from proxy.credentials.token_key import TokenKey
 from proxy.migration.side import Policy, Side
@@ -21,7 +21,7 @@ def route_table(snapshot: Snapshot) -> RouteTable:
 
 
 def token_key(credential: CredentialValues, *, audience: str, scope: str) -> TokenKey:
-    """Return the identity of the tokens that *credential* gets for *audience* and *scope*."""
+    """Return the cache key of the tokens that *credential* gets for *audience* and *scope*."""
     return TokenKey(
         token_url=credential.token_url,
         client_id=credential.client_id,
@@ -35,12 +35,12 @@ def token_key(credential: CredentialValues, *, audience: str, scope: str) -> Tok
 
 
 def origin_of(upstream: UpstreamValues) -> str:
-    """Return scheme://host:port, the form in which tokens say where they may go."""
+    """Return scheme://host:port, the form in which a token's permitted origins are stored."""
     return f"{upstream.scheme}://{_bracketed(upstream.host)}:{upstream.port}"
 
 
 def host_header_of(upstream: UpstreamValues) -> str:
-    """Return the Host value for the bank: the port only where it is not the scheme's own (RFC 9110 7.2)."""
+    """Return the Host value for the bank: with the port only if it is not the scheme's default (RFC 9110 7.2)."""
     default = 443 if upstream.scheme == "https" else 80
     host = _bracketed(upstream.host)
     return host if upstream.port == default else f"{host}:{upstream.port}"
@@ -51,7 +51,7 @@ def _bracketed(host: str) -> str:
 
 
 class _Sides:
-    """Makes sides of names."""
+    """Builds route sides from the names of upstream and credential."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._upstreams = {upstream.name: upstream for upstream in snapshot.upstreams}
@@ -78,7 +78,7 @@ class _Sides:
 
 
 def policy_of(values: MigrationValues) -> Policy:
-    """Return how the migration of *values* spreads its requests."""
+    """Return the policy by which the migration of *values* distributes its requests."""
     return Policy(
         name=values.name,
         sticky=values.sticky,

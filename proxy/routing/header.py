@@ -1,4 +1,4 @@
-"""A header line: what its name means to a proxy, computed once, and the line as it is handed on (RFC 9110 5)."""
+"""A header line: the properties of its name for a proxy, computed once, and the line to relay (RFC 9110 5)."""
 
 import re
 from typing import Final
@@ -7,13 +7,13 @@ from proxy.errors import BadRequest
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
-# Never handed on: hop-by-hop (RFC 9110 7.6.1), what only proxies may say, what reroutes inside other servers.
+# Never relayed: hop-by-hop (RFC 9110 7.6.1), headers reserved to proxies, headers that reroute inside other servers.
 _REMOVED: Final = frozenset(
     b"""connection keep-alive proxy-connection te trailer transfer-encoding upgrade http2-settings proxy-authenticate
     host content-length authorization proxy-authorization x-payproxy-key expect forwarded via
     x-original-url x-rewrite-url x-http-method-override x-method-override x-http-method""".split()
 )
-# Servers read `_` and `.` in a name as `-`, or drop what they don't like in it: compared are letters and digits alone.
+# Servers read `_` and `.` in a name as `-`, or drop characters: only letters and digits are compared.
 _PUNCTUATION: Final = b"!#$%&'*+-.^_`|~"
 _SQUASHED: Final = frozenset(name.translate(None, _PUNCTUATION) for name in _REMOVED)
 _SQUASHED_PREFIX: Final = b"xforwarded"
@@ -21,7 +21,7 @@ _READ: Final = frozenset(
     b"""host expect connection content-length transfer-encoding authorization proxy-authorization x-payproxy-key
     origin sec-fetch-site forwarded x-forwarded-for""".split()
 )
-# A name with one of these may have a secret for its value, which is not to stay in memory.
+# A header whose name contains one of these may hold a secret, so its line is not cached.
 _SECRET: Final = (b"auth", b"cookie", b"key", b"password", b"secret", b"signature", b"token")
 CONTROLS: Final = bytes({*range(0x20), 0x7F} - {0x09})  # CR and LF too
 _SPACE: Final = 32
@@ -31,12 +31,12 @@ _LONGEST_NAME: Final = 64
 
 
 def alike(name: bytes) -> bytes:
-    """Return *name* as servers may read it that take `_` and `.` for `-`."""
+    """Return *name* as read by servers that treat `_` and `.` as `-`."""
     return name.replace(b"_", b"-").replace(b".", b"-")
 
 
 class Header:
-    """What a name means, computed once per spelling; *plain* is the name in lower case."""
+    """The properties of a header name, computed once per spelling; *plain* is the name in lower case."""
 
     __slots__ = ("alike", "plain", "read", "removed", "secret")
 
@@ -53,7 +53,7 @@ class Header:
 
 
 class HeaderLine:
-    """One header: *raw* is the line as it is handed on, *header* what the name means, None where it is none."""
+    """One header: *raw* is the line to relay, *header* the properties of the name, None if the name is invalid."""
 
     __slots__ = ("header", "name", "raw", "value")
 
@@ -61,7 +61,7 @@ class HeaderLine:
         self.name = name
         self.value = value
         self.header = header
-        # As nearly all write it, *line* needs no new one.
+        # In the usual form, "name: value", *line* is used as it is.
         usual = len(line) == len(name) + 2 + len(value) and line[len(name) + 1] == _SPACE
         self.raw = line if usual else b"%b: %b" % (name, value)
 
@@ -70,9 +70,9 @@ class HeaderLine:
 
 
 class HeaderLines:
-    """Reads header lines and remembers what it read: most of a caller's lines are the same in each of its requests.
+    """Parses header lines and caches the result: most of a caller's lines are the same in each of its requests.
 
-    Callers choose them, so within bounds, and no line that may hold a secret.
+    Callers choose the lines, so the cache is bounded; lines that may hold a secret are not cached.
     """
 
     def __init__(self) -> None:
@@ -80,12 +80,12 @@ class HeaderLines:
         self._names: dict[bytes, Header] = {}
 
     def read(self, line: bytes) -> HeaderLine:
-        """Return what *line*, without its line end, is; raises BadRequest unless it has a colon and no controls."""
+        """Return the parsed *line* (without line end); raises BadRequest if it has no colon, or a control character."""
         known = self._lines.get(line)
         return known if known is not None else self._read(line)
 
     def header(self, name: bytes) -> Header:
-        """Return what *name* means; raises BadRequest for one that is not allowed."""
+        """Return the properties of *name*; raises BadRequest if it has a character that is not allowed."""
         header = self._names.get(name)
         if header is None:
             header = Header(name)
@@ -102,7 +102,7 @@ class HeaderLines:
         name, value = line[:end], line[end + 1 :].strip(b" \t")
         try:
             header = self.header(name)
-        except BadRequest:  # it is told by `RequestHead.of`, after what weighs more
+        except BadRequest:  # `RequestHead.of` reports it, after errors of higher priority
             return HeaderLine(name, value, None)
         found = HeaderLine(name, value, header, line)
         if len(line) <= _LONGEST_LINE and not header.secret:
@@ -113,7 +113,7 @@ class HeaderLines:
 
 
 def control_fault(text: bytes) -> BadRequest:
-    """Return why *text*, a line of a head, can't be one: it has a control character."""
+    """Return the error for *text*, a line of a head that has a control character."""
     if b"\n" in text or b"\r" in text:
         return BadRequest("A line of the head ends in something else than CRLF (RFC 9112 2.2).")
     return BadRequest("The head has a control character (RFC 9110 5.5).")

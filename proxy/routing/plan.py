@@ -1,4 +1,4 @@
-"""All that can be decided about a request without I/O; the data path executes it, `explain` prints it."""
+"""Decides everything about a request that needs no I/O; the data path executes the plan, `explain` prints it."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -16,21 +16,21 @@ from proxy.routing.table import Route, RouteMigration, RouteSide, RouteTable, re
 from proxy.routing.target import Target
 from proxy.settings.methods import SAFE_METHODS
 
-# Seconds until a caller may ask again whether its retry can be told apart: while a side changes, and while a pin
-# names an upstream that its side has no more, which only an operator or the end of the pin changes.
+# Retry-After in seconds: while a side changes, and while a pin names an upstream that its side no longer has, which
+# only an operator or the end of the pin changes.
 _SIDE_UNKNOWN_RETRY: Final = 1
 _UPSTREAM_GONE_RETRY: Final = 60
-# An enum's member costs a call each time it is looked up in its class.
+# Looking up an enum member in its class costs a call each time.
 _LEGACY: Final = Side.LEGACY
 _MODERN: Final = Side.MODERN
 
 
 class Plan:
-    """What will be done: *target* goes to *origin* with a token for *token_key*; *why* says how the side came about.
+    """What will be done: *target* goes to *origin* with a token for *token_key*; *why* is the reason for the side.
 
-    *way* is where it goes, *start* the first lines of what is sent there. *fallback* is what to do where the modern
-    token is not at hand or was refused, *keyed* what a retry of the request is known by, None where it needs no pin.
-    *chosen* is all that as records tell it.
+    *way* is the route side, *start* the first lines of the request sent there. *fallback* is the plan if there is no
+    modern token or it was refused, *keyed* identifies a retry of the request, None if it needs no pin. *chosen* holds
+    the same for records.
     """
 
     __slots__ = (
@@ -79,9 +79,9 @@ class _Way:
 
 @dataclass(slots=True)
 class _Ways:
-    """What is the same for all requests of one method, target and caller on a migrated rule.
+    """The common part of all requests of one method, target and caller on a migrated rule.
 
-    *known* is the choice that weight and guard, *state*, led to; there is none where more than the caller decides.
+    *known* is the cached choice for weight and guard, *state*; None if the choice depends on more than the caller.
     """
 
     route: Route
@@ -105,10 +105,10 @@ class _Ways:
 def plan(
     head: RequestHead, caller: Caller, table: RouteTable, board: SideCache, *, request_id: str, now: float
 ) -> Plan:
-    """Return the plan for a request that is called *request_id* and came at *now*, in epoch seconds.
+    """Return the plan for the request *request_id*, which was received at *now*, in epoch seconds.
 
-    Raises NoRoute, MethodNotAllowed, CallerNotAllowed, BadRequest where the path can be read as two rules, or
-    SideUnknown where an earlier try may have gone to another side.
+    Raises NoRoute, MethodNotAllowed, CallerNotAllowed, BadRequest if the path can match two rules, or SideUnknown if an
+    earlier try may have gone to another side.
     """
     target = head.target
     if target.query or target.host is not None:
@@ -129,13 +129,13 @@ def plan(
 
 
 def outbound_target(target: Target, *, strip_prefix: str, prefix: str) -> str:
-    """Return *prefix*, the upstream's, plus the caller's path minus *strip_prefix* plus its query, byte for byte."""
+    """Return the upstream's *prefix*, the caller's path without *strip_prefix*, and its query, byte for byte."""
     path = target.path[len(strip_prefix) :] if strip_prefix else target.path
     return (prefix + path or "/") + target.query
 
 
 def start_of(method: str, target: str, host_header: str) -> bytes:
-    """Return the first lines of a request to the bank: the request line and Host (RFC 9112 3), without a line end."""
+    """Return the first lines of a request to the bank: request line and Host (RFC 9112 3), without a line end."""
     return f"{method} {target} HTTP/1.1\r\nHost: {host_header}".encode("ascii")
 
 
@@ -158,7 +158,7 @@ def _other_rule(method: str, target: Target, table: RouteTable) -> Route | None:
 
 
 def _found(method: str, target: Target, caller: Caller, table: RouteTable) -> Plan | _Ways:
-    """Return the plan of the rule that takes the request, or what leads to one where the rule is migrated."""
+    """Return the plan of the rule that matches the request, or its `_Ways` if the rule is migrated."""
     route = _route(method, target, caller, table)
     if route.migration is not None:
         return _Ways(route, route.migration, method, target)
@@ -176,14 +176,14 @@ def _of_side(both: _Ways, head: RequestHead, caller: Caller, board: SideCache, *
     header = _sticky_value(policy, head.passed)
     keyed: Keyed | None = None
     pinned: Side | None = None
-    if head.method not in SAFE_METHODS:  # a retry of those can't do anything a second time, so it needs no pin
+    if head.method not in SAFE_METHODS:  # a retry of a safe method has no second effect: no pin needed
         named = retry_key([(line.name, line.value) for line in head.passed])
         if named:
             digest = retry_digest(policy.name, caller.name, named)
             keyed = Keyed(digest=digest, caller=caller.name, method=head.method, header=header)
             pinned = _earlier_side(both, board, digest, now)
     state = (board.weight(policy.name), board.guard_pinned(policy.name, caller.name))
-    # Where the caller alone decides, the choice stays until weight or guard change; making it costs 2 us.
+    # If only the caller decides, the choice is valid until weight or guard change; making it costs 2 us.
     choice = both.known if pinned is None and state == both.state else None
     if choice is None:
         choice = choose_side(
@@ -192,7 +192,7 @@ def _of_side(both: _Ways, head: RequestHead, caller: Caller, board: SideCache, *
             caller=caller.name,
             method=head.method,
             header=header,
-            # A retry has another id: what decides must be the same for it.
+            # A retry has another id; the deciding value must be the same for it.
             request_id=request_id if keyed is None else keyed.digest,
             guard_pinned=state[1],
             retry=pinned,
@@ -203,14 +203,14 @@ def _of_side(both: _Ways, head: RequestHead, caller: Caller, board: SideCache, *
         _check_side(board, policy, keyed, choice.side, now, pinned=pinned is not None)
     fallback = None
     if choice.side is _MODERN and policy.fallback and pinned is None:
-        # Not where an earlier try may be known under modern's client id: legacy could do it a second time.
+        # Not if an earlier try may be known under modern's client id: legacy could execute it a second time.
         why = f"fallback from modern ({choice.why})"
         fallback = both.plan(_LEGACY, why, fallback=None, keyed=keyed)
     return both.plan(choice.side, choice.why, fallback=fallback, keyed=keyed)
 
 
 def _earlier_side(both: _Ways, board: SideCache, digest: str, now: float) -> Side | None:
-    """Return where an earlier try of the request *digest* went, None if that is not known; raises SideUnknown."""
+    """Return the side of an earlier try of the request *digest*, None if none is known; raises SideUnknown."""
     earlier = board.earlier_try(digest, now)
     if earlier is None:
         return None
@@ -226,7 +226,7 @@ def _earlier_side(both: _Ways, board: SideCache, digest: str, now: float) -> Sid
 
 
 def _check_side(board: SideCache, policy: Policy, keyed: Keyed, side: Side, now: float, *, pinned: bool) -> None:
-    """Raise SideUnknown if an earlier try may have gone to another side than *side*; *pinned*: it is known."""
+    """Raise SideUnknown if an earlier try may have gone to another side than *side*; *pinned*: its side is known."""
     doubt = board.claim_doubt(keyed.digest, now) if pinned else board.doubt(policy, keyed, side=side, now=now)
     if doubt:
         error = SideUnknown(

@@ -1,4 +1,4 @@
-"""The head of a request: understood once, strictly, or refused (RFC 9110, RFC 9112)."""
+"""The validated head of a request: parsed once, strictly (RFC 9110, RFC 9112)."""
 
 import re
 from dataclasses import dataclass, field
@@ -15,16 +15,16 @@ _HOST: Final = re.compile(r"(?P<name>[A-Za-z0-9\-._]+|\[[0-9A-Fa-f:.]+\])(?::(?P
 _METHOD: Final = re.compile(r"[A-Z][A-Z0-9\-]{0,31}")
 _MAX_HEADERS: Final = 1000
 
-# What was accepted before is remembered: callers choose what they send, so within bounds, and nothing with a query.
+# Cache of accepted values: callers choose them, so it is bounded, and targets with a query are not cached.
 _REMEMBERED: Final = 1024
 _LONGEST_REMEMBERED: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadLimits:
-    """What a head is checked against; *hosts* are lower-case names without port, empty for any.
+    """The limits for a head; *hosts* are lower-case names without port, empty for any.
 
-    *lines*, *targets* and *accepted_hosts* remember what these limits let pass.
+    *lines*, *targets* and *accepted_hosts* cache what these limits accepted.
     """
 
     max_header_bytes: int
@@ -36,11 +36,11 @@ class HeadLimits:
 
 
 class RawHead:
-    """A head as the parser gave it, or the *fault* that it found.
+    """A head as parsed, or the *fault* that the parser found.
 
-    *content_length* (None without one) and *chunked* are how the body comes; *closes* asks to end the connection.
-    *sorted_size* is at least the size of all headers in bytes if *passed* and *named* hold them sorted as `RequestHead`
-    has them, else 0: then `RequestHead.of` sorts and, where there is a reason, refuses.
+    *content_length* (None without one) and *chunked*: the body's framing; *closes*: the caller asks to close the
+    connection. *sorted_size* is at least the size of all headers in bytes if the parser has filled *passed* and *named*
+    as `RequestHead` needs them, else 0: then `RequestHead.of` sorts the headers and checks them.
     """
 
     __slots__ = (
@@ -79,10 +79,10 @@ class RawHead:
 
 
 class RequestHead:
-    """A head that has one meaning.
+    """A validated, unambiguous head.
 
-    *passed* are the headers to hand on, in order and spelling; *content_length* is None without one; *chunked* says how
-    the body comes; *named* has the values that the proxy itself reads, by lower-case name.
+    *passed* are the headers to relay, in order and spelling; *content_length* is None without one; *chunked*: the body
+    is chunked; *named* has the values that the proxy itself uses, by lower-case name.
     """
 
     __slots__ = (
@@ -104,7 +104,7 @@ class RequestHead:
 
     @staticmethod
     def of(raw: RawHead, limits: HeadLimits) -> "RequestHead":
-        """Return the head in *raw*.
+        """Validate *raw* and return its head.
 
         Raises BadRequest (400, 405, 417, 421, 501, 505), TargetTooLong (414), HeadersTooLarge (431), BrowserRefused.
         """
@@ -134,7 +134,7 @@ class RequestHead:
 
     @property
     def keys(self) -> tuple[bytes, ...]:
-        """Return what may be the caller's key: X-Payproxy-Key, or a Basic password (RFC 7617)."""
+        """Return possible keys of the caller: X-Payproxy-Key, or a Basic password (RFC 7617)."""
         named = self.named
         found = [named[b"x-payproxy-key"]] if b"x-payproxy-key" in named else []
         for name in (b"authorization", b"proxy-authorization"):
@@ -145,7 +145,7 @@ class RequestHead:
 
     @property
     def has_body(self) -> bool:
-        """Return whether a body comes with this head."""
+        """Return whether the request has a body."""
         return self.chunked or bool(self.content_length)
 
 
@@ -154,12 +154,12 @@ _ORDINARY_OPTIONS: Final = frozenset({b"", b"close", b"keep-alive", b"upgrade", 
 
 _ORDINARY_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-# These may come in several lines, which then read as one list (RFC 9110 5.3); any other that we read must be single.
+# List headers, whose lines are joined (RFC 9110 5.3); any other header that we read must not be repeated.
 LISTS: Final = frozenset({b"connection", b"forwarded", b"x-forwarded-for"})
 
 
 def _sort(headers: list[HeaderLine], limits: HeadLimits) -> tuple[list[HeaderLine], dict[bytes, bytes]]:
-    """Return the headers to hand on and the values that the proxy reads."""
+    """Return the headers to relay and the values that the proxy uses."""
     passed: list[HeaderLine] = []
     named: dict[bytes, bytes] = {}
     size = 0
@@ -229,7 +229,7 @@ def _check_host(host: bytes | None, target: Target, limits: HeadLimits, *, http_
         raise BadRequest("The Host header is not a host name with an optional port.")
     if target.host is None and limits.hosts and match["name"].lower() not in limits.hosts:
         raise BadRequest("This Host name is not served here; see server.hosts.", status=421)
-    if target.host is None and len(host) <= _LONGEST_REMEMBERED:  # with a host in the target, less was checked
+    if target.host is None and len(host) <= _LONGEST_REMEMBERED:  # absolute-form: limits.hosts was not checked
         if len(limits.accepted_hosts) >= _REMEMBERED:
             limits.accepted_hosts.clear()
         limits.accepted_hosts.add(host)

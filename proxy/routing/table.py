@@ -1,4 +1,4 @@
-"""The rules, compiled: whole path segments to the first rule that takes path and method."""
+"""The route table: finds the first rule that matches whole path segments and the method."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from proxy.errors import MethodNotAllowed, NoRoute
 from proxy.migration.side import Policy
 from proxy.settings.worker_values import RemintValues
 
-# Callers choose paths, so what is remembered of them is bounded in number and length.
+# Callers choose paths, so the cache is bounded in number and length of entries.
 _REMEMBERED: Final = 1024
 _LONGEST_REMEMBERED: Final = 256
 
@@ -18,8 +18,7 @@ _LONGEST_REMEMBERED: Final = 256
 class RouteSide:
     """Where a rule sends and with which token.
 
-    *upstream* is its name; *origin*, *upstream_host* and *host_header* say where it is, *prefix* goes before the path
-    there.
+    *upstream* is its name; *origin*, *upstream_host* and *host_header* its address; *prefix* is put before the path.
     """
 
     upstream: str
@@ -32,7 +31,7 @@ class RouteSide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteMigration:
-    """The two sides of a rule that moves from one credential to another."""
+    """The two sides of a rule that is migrated from one credential to another."""
 
     policy: Policy
     legacy: RouteSide
@@ -41,7 +40,7 @@ class RouteMigration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A rule; *own* is what its table says by itself: with a *migration*, that is one of the two sides."""
+    """A rule; *own* is the side in the route's own settings: with a *migration*, it is one of the two sides."""
 
     name: str
     path: str
@@ -55,7 +54,7 @@ class Route:
 
     @property
     def sides(self) -> tuple[RouteSide, ...]:
-        """Return every way that a request of this rule may take."""
+        """Return every side to which a request of this rule may go."""
         migration = self.migration
         return (self.own,) if migration is None else (self.own, migration.legacy, migration.modern)
 
@@ -68,11 +67,11 @@ class _Node:
 
 
 class RouteTable:
-    """A tree of path segments, so that a thousand rules cost what one costs."""
+    """A tree of path segments, so that matching does not slow down with the number of rules."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
-        # Made by `plan`, by method, path and caller: plans, and where the rule is migrated what both sides share.
+        # Filled by `plan`, by method, path and caller: plans, and for migrated rules the part common to both sides.
         self.remembered: dict[tuple[str, str, str], Any] = {}
         self.remembered_sides: dict[tuple[str, str, str], Any] = {}
         self._root = _Node()
@@ -87,7 +86,7 @@ class RouteTable:
             node.rules.append((position, route))
 
     def match(self, method: str, path: str) -> Route:
-        """Return the first rule that takes *path* and *method*; raises NoRoute (404) or MethodNotAllowed (405)."""
+        """Return the first rule that matches *path* and *method*; raises NoRoute (404) or MethodNotAllowed (405)."""
         best: tuple[int, Route] | None = None
         allowed: frozenset[str] = frozenset()
         for rule in self._rules_on(path):
@@ -103,7 +102,7 @@ class RouteTable:
         raise NoRoute("No rule takes this path; `payproxy explain METHOD PATH` shows how the rules are read.")
 
     def origins(self) -> dict[TokenKey, frozenset[str]]:
-        """Return every token that these rules may need, on either side, with the origins that it may go to."""
+        """Return every token key that these rules may need, on either side, with its permitted origins."""
         origins: dict[TokenKey, frozenset[str]] = {}
         for route in self.routes:
             for side in route.sides:
@@ -111,7 +110,7 @@ class RouteTable:
         return origins
 
     def _rules_on(self, path: str) -> list[tuple[int, Route]]:
-        """Return the rules whose path is *path* or some whole segments of its beginning, with their positions."""
+        """Return the rules whose path is *path* or a prefix of whole segments, with their positions."""
         rules = list(self._root.rules)
         nodes = [self._root]
         for segment in path.split("/")[1:]:
@@ -134,7 +133,7 @@ class RouteTable:
 
 
 def remember(kept: dict[tuple[str, str, str], Any], key: tuple[str, str, str], plan: object) -> None:
-    """Keep in *kept* what the rules led to, for the next request with the same *key*."""
+    """Cache *plan* in *kept* for the next request with the same *key*."""
     if sum(map(len, key)) <= _LONGEST_REMEMBERED:
         if len(kept) >= _REMEMBERED:
             kept.clear()

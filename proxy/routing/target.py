@@ -1,4 +1,4 @@
-"""The request target, exactly as it was sent (RFC 9112 3.2): split, checked, never decoded or rewritten."""
+"""The request target as it was sent (RFC 9112 3.2): split and checked, never decoded or rewritten."""
 
 import re
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from urllib.parse import unquote_to_bytes
 
 from proxy.errors import BadRequest, TargetTooLong
 
-# RFC 9110 4.1 asks for at least 8000; the bank's longest documented query stays far below.
+# RFC 9110 4.1 recommends at least 8000; the bank's longest documented query is far shorter.
 MAX_TARGET_BYTES: Final = 16384
 
-# Unreserved and sub-delims of RFC 3986, without ";" (which Tomcat cuts off): nothing here can be read in two ways.
+# Unreserved and sub-delims of RFC 3986, without ";" (which Tomcat cuts off): unambiguous.
 _PLAIN_PATH: Final = re.compile(r"(?:/[A-Za-z0-9\-._~!$&'()*+,=:@]+)*/?")
 _ESCAPED_PATH: Final = re.compile(r"(?:/(?:[A-Za-z0-9\-._~!$&'()*+,=:@;]|%[0-9A-Fa-f]{2})+)*/?")
-# Escapes that another server may turn into syntax: . / \ % ; and the control characters.
+# Escapes that another server may decode to syntax: . / \ % ; and the control characters.
 _FORBIDDEN_ESCAPE: Final = re.compile(r"%(?:2[eEfF5]|5[cC]|3[bB]|7[fF]|[01][0-9A-Fa-f])")
 _UNRESERVED_ESCAPE: Final = re.compile(r"%(?:4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe]|3[0-9]|2[dD])")
 _PARAMETERS: Final = re.compile(r";[^/]*")
@@ -28,11 +28,11 @@ HIGHEST_PORT: Final = 65535
 
 @dataclass(slots=True)
 class Target:
-    """A target that has one reading.
+    """A target that was checked to be unambiguous.
 
-    *path* and *query* (with its "?", or empty) are the caller's bytes. *other_reading* is the path as a server that
-    decodes unreserved escapes and drops ;parameters would see it; a rule that it would match differently refuses.
-    *host* is the lower-case name of an absolute-form target, an IPv6 address without brackets, else None.
+    *path* and *query* (with its "?", or empty) are the caller's bytes. *other_reading* is the path as seen by a server
+    that decodes unreserved escapes and drops ;parameters; if it matches another rule, the request is refused. *host* is
+    the lower-case name of an absolute-form target, an IPv6 address without brackets, else None.
     """
 
     path: str
@@ -42,7 +42,7 @@ class Target:
 
 
 def parse_target(raw: str) -> Target:
-    """Return the target in *raw* or raise BadRequest (400) or TargetTooLong (414)."""
+    """Parse *raw*; raises BadRequest (400) or TargetTooLong (414)."""
     if len(raw) > MAX_TARGET_BYTES:
         raise TargetTooLong(f"The request target is longer than {MAX_TARGET_BYTES} bytes.")
     host = None

@@ -1,4 +1,4 @@
-"""One connection to the bank, one exchange on it at a time; nothing here sends anything twice."""
+"""One connection to the bank, with one exchange at a time; it never sends anything twice."""
 
 import asyncio
 import select
@@ -22,21 +22,21 @@ from proxy.upstream.timer import NEVER, Timer
 from proxy.upstream.tls_transport import TlsTransport
 from proxy.upstream.upload import PIECE_BYTES, send_pieces, send_stream
 
-WRITE_HIGH_BYTES: Final = 131072  # unsent bytes of a request at which its sender waits
+WRITE_HIGH_BYTES: Final = 131072  # unsent request bytes above which the sender waits
 CALLER_FIRST_SECONDS: Final = 1.0
-READ_HIGH_BYTES: Final = 131072  # unread bytes of an answer at which the socket is not read any more
+READ_HIGH_BYTES: Final = 131072  # unread response bytes above which reading from the socket pauses
 
 
 class State(Enum):
-    """Where a connection is in its life."""
+    """The state of a connection."""
 
     IDLE = auto()  # in the pool
-    TAKEN = auto()  # handed out, nothing sent yet
-    BUSY = auto()  # from `send` to the answer's release
+    TAKEN = auto()  # taken from the pool, nothing sent yet
+    BUSY = auto()  # from `send` until the response is released
     CLOSED = auto()
 
 
-# An enum's member costs a call each time it is looked up in its class.
+# Looking up an enum member in its class costs a call each time.
 _IDLE: Final = State.IDLE
 _TAKEN: Final = State.TAKEN
 _BUSY: Final = State.BUSY
@@ -44,23 +44,23 @@ _CLOSED: Final = State.CLOSED
 
 
 class Home(Protocol):
-    """Where connections come from and return to: the pool."""
+    """Where a connection returns to: the pool."""
 
     def take_back(self, connection: "Connection") -> None:
         """Keep *connection* for the next request."""
 
     def let_go(self, connection: "Connection") -> None:
-        """Count *connection* no longer: it will carry no further request."""
+        """Stop counting *connection*: it will not carry another request."""
 
     def gone(self, connection: "Connection") -> None:
         """Note that the socket of *connection* is closed."""
 
 
 class Connection(asyncio.Protocol):
-    """A connection that is open and, if the bank is spoken to in TLS, verified.
+    """An open connection; with TLS, the handshake and the verification are done.
 
-    `sent` tells whether a byte of the current request was handed to the transport. `reused` and `connect_ms` say how
-    this request came to its connection.
+    `sent`: whether a byte of the current request was given to the transport. `reused` and `connect_ms`: how the current
+    request got the connection.
     """
 
     __slots__ = (
@@ -106,14 +106,14 @@ class Connection(asyncio.Protocol):
         self._poll = select.poll()
         self._timer = Timer(self._expired, clock=clock)
         self._loop = asyncio.get_running_loop()
-        self._reply: InlineFuture[Answer] | None = None  # what `send` waits for
-        self._news = Notifier()  # for the answer's body, and for uploads
-        self._room = Notifier()  # to write
+        self._reply: InlineFuture[Answer] | None = None  # the future that `send` awaits
+        self._news = Notifier()  # for the response's body, and for uploads
+        self._room = Notifier()  # for room to write
         self._deadline = NEVER
         self._idle_since = 0.0
         self._to_head = False
         self._tls: TlsTransport | None = None
-        self._parser: AnswerParser | None = None  # of an answer that did not come in one piece
+        self._parser: AnswerParser | None = None  # for a response that did not arrive in one piece
         self._answer: Answer | None = None
         self._failure: ProxyError | None = None
         self._request_complete = False
@@ -124,18 +124,18 @@ class Connection(asyncio.Protocol):
     def __repr__(self) -> str:
         return f"<Connection [{self._state.name.lower()}, {'reused' if self.reused else 'new'}]>"
 
-    # What the pool and the way of a request call.
+    # Called by the pool and by the sender of a request.
 
     @property
     def closed(self) -> bool:
-        """Tell whether this connection will carry no further byte."""
+        """Return whether this connection is closed."""
         return self._state is _CLOSED
 
     def send_whole(self, message: bytes, *, to_head: bool, now: float, deadline: float) -> InlineFuture[Answer]:
-        """Hand over a whole small request at monotonic *now*; the future gives its answer as soon as its head is there.
+        """Send a whole small request at monotonic *now*; the future ends with the response once its head is there.
 
-        What `send` does without a coroutine, for requests that leave in one write; whoever gives up waiting calls
-        `abort`. The future raises what `send` raises; this raises UpstreamUnreachable, and nothing was sent.
+        Like `send`, but without a coroutine, for requests sent in one write. Call `abort` to stop waiting. The future
+        raises what `send` raises; this method raises UpstreamUnreachable, and nothing was sent then.
         """
         self._begin(to_head=to_head, now=now, deadline=deadline)
         self.sent = self._request_complete = True
@@ -147,12 +147,12 @@ class Connection(asyncio.Protocol):
     async def send(
         self, head: bytes, body: bytes | AsyncIterator[bytes], *, method: str, chunked: bool = False, deadline: float
     ) -> Answer:
-        """Send one request and return its answer as soon as the answer's head is there.
+        """Send one request and return its response as soon as the response's head is there.
 
         *head* ends in CRLF CRLF and says how *body* is framed; an iterator's pieces are chunk-encoded if *chunked*.
         *deadline* (monotonic) ends the whole exchange, and no single wait for the bank exceeds the response time-out.
         If the bank answers early, the rest of the body is not sent. If the iterator raises, the connection is aborted,
-        so that the bank never sees a complete request, and the exception passes.
+        so that the bank never sees a complete request, and the exception propagates.
 
         Raises UpstreamUnreachable while `sent` is false, else UpstreamReset, UpstreamBadResponse or UpstreamTimedOut.
         """
@@ -181,7 +181,7 @@ class Connection(asyncio.Protocol):
         return self._answer
 
     def _begin(self, *, to_head: bool, now: float, deadline: float) -> None:
-        """Be busy with one request from now on; raises UpstreamUnreachable where that can't be."""
+        """Start a request on this connection; raises UpstreamUnreachable if that is not possible."""
         if self._state is not _TAKEN:
             raise unsent("the connection was not free")
         if now >= deadline:
@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
         self._to_head = to_head
 
     def take(self, now: float) -> bool:
-        """Hand this pooled connection out, unless it is dead, dirty or too old; *now* is monotonic."""
+        """Take this pooled connection; return False if it is dead, dirty or too old at monotonic *now*."""
         if self._state is not _IDLE:
             return False
         too_old = now - self._idle_since >= self._idle_timeout
@@ -208,24 +208,24 @@ class Connection(asyncio.Protocol):
         return True
 
     def release(self) -> None:
-        """Give an unused connection back to the pool; a used one is released by its answer."""
+        """Return an unused connection to the pool; a used one is released by its response."""
         if self._state is _TAKEN:
             self._rest()
 
     def abort(self) -> None:
-        """Close at once, whatever is under way; whoever waits gets UpstreamReset. Idempotent."""
+        """Close immediately in any state; waiting coroutines get UpstreamReset. Idempotent."""
         self._fail(given_up())
 
     def close(self) -> None:
-        """Close in good order: over TLS with a close_notify, without waiting for the bank's."""
+        """Close gracefully: over TLS with a close_notify, without waiting for the bank's."""
         if self._state is not _CLOSED:
             self._leave(None)
             self._transport.close()
 
-    # What the answer calls.
+    # Called by the response.
 
     async def more(self, until: float = NEVER) -> bool:
-        """Wait for the next bytes of the answer, no longer than *until*: then False; raises what ended the exchange."""
+        """Wait for more response bytes; return False at monotonic *until*; raises the error that ended the exchange."""
         if self._failure is not None:
             raise self._failure
         expires = min(self._monotonic() + self._response_timeout, self._deadline)
@@ -237,20 +237,20 @@ class Connection(asyncio.Protocol):
             self.abort()
             raise
         if not self._whole():
-            self._timer.expires = self._deadline  # the consumer's own pauses are no fault of the bank
+            self._timer.expires = self._deadline  # pauses of the reader are no fault of the bank
         in_time = self._bounded or not bounded
         self._bounded = False
         return in_time
 
     def resume_reading(self) -> None:
-        """Read the socket again after the buffered part of the answer was taken."""
+        """Resume reading the socket after the buffered part of the response was read."""
         if self._reading_paused:
             self._reading_paused = False
             if self._state is _BUSY:
                 self._transport.resume_reading()
 
     def finish(self) -> None:
-        """End the exchange: back to the pool if the next request can be sure of this connection, else close."""
+        """End the exchange: return the connection to the pool if the next request can rely on it, else close it."""
         if self._state is not _BUSY:
             return
         answer = self._answer
@@ -262,21 +262,21 @@ class Connection(asyncio.Protocol):
             self.resume_reading()
             self._rest()
 
-    # What the transport calls.
+    # Called by the transport.
 
     def connection_made(self, transport: Any) -> None:
-        """Take the transport; for TLS, handshake and verification are done."""
+        """Store the transport; for TLS, handshake and verification are done."""
         self._transport = transport
         self._tls = transport if isinstance(transport, TlsTransport) else None
         transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
-        # POLLIN is also what a closed peer looks like. The raw socket under TLS is the right one to ask: whatever comes
-        # on an idle connection, be it an alert, a close or an answer, is reason enough to use another one.
+        # POLLIN also shows that the peer has closed. With TLS the raw socket is polled too: whatever arrives on an idle
+        # connection (alert, close, response) is a reason to use another one.
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of the bank; those that no request asked for end the connection.
+        """Handle bytes from the bank; close the connection if no request asked for them.
 
-        b"" tells that over TLS something came that is no data, or not yet: see TlsTransport.
+        TlsTransport passes b"" if something arrived over TLS that is no data, or not yet.
         """
         if not data:
             self._no_data()
@@ -287,7 +287,7 @@ class Connection(asyncio.Protocol):
         try:
             if self._parser is None:
                 if self._answer is not None:
-                    self.abort()  # the answer is whole, and nobody shall take this for another one
+                    self.abort()  # the response is complete; this data must not be taken for another one
                     return
                 found = whole_answer(data, to_head=self._to_head)
                 if found is not None:
@@ -295,7 +295,7 @@ class Connection(asyncio.Protocol):
                     self._timer.expires = NEVER
                     answer = self._answer = Answer(self, head, body, bodiless=self._to_head or head.status in BODILESS)
                     if self._tls is not None and self._tls.unfinished:
-                        self.abort()  # the answer is whole, and nobody shall take what has begun for another one
+                        self.abort()  # the response is complete; data that follows must not be taken for another one
                     self._tell(answer)
                     return
                 self._parser = AnswerParser(to_head=self._to_head)
@@ -304,15 +304,15 @@ class Connection(asyncio.Protocol):
             self._fail(error)
 
     def _no_data(self) -> None:
-        """End the connection if half a record may lie behind a whole answer, for the next request to take for its own.
+        """Close the connection if it may hold half a TLS record after the response, which the next request would get.
 
-        It may also be a session ticket or a new key; those come before the first answer, or are rare.
+        It may also be a session ticket or a new key; those come before the first response, or are rare.
         """
         if self._state is _IDLE or (self._state is _TAKEN and self.reused) or self._whole():
             self.abort()
 
     def _feed(self, parser: AnswerParser, data: bytes) -> None:
-        """Take bytes of an answer that comes in pieces."""
+        """Parse bytes of a response that arrives in pieces."""
         parser.feed(data)
         if parser.head is None:
             return
@@ -321,10 +321,10 @@ class Connection(asyncio.Protocol):
             answer = Answer(self, parser.head, parser.take(), bodiless=parser.bodiless)
         elif answer is None:
             answer = Answer(self, parser.head, b"", bodiless=parser.bodiless, parser=parser)
-            self._timer.expires = self._deadline  # until `more` is asked for: the consumer may come late
+            self._timer.expires = self._deadline  # until `more` is called: the reader may come late
         self._answer = answer
         if parser.surplus or (parser.complete and self._tls is not None and self._tls.unfinished):
-            self.abort()  # the answer is whole, and nobody shall take the rest for another one
+            self.abort()  # the response is complete; the rest must not be taken for another one
         elif parser.complete:
             self._timer.expires = NEVER
         elif parser.buffered > READ_HIGH_BYTES and not self._news.waiting and not self._reading_paused:
@@ -333,50 +333,50 @@ class Connection(asyncio.Protocol):
         self._tell(answer)
 
     def _tell(self, answer: Answer) -> None:
-        """Wake whoever waits for *answer* or for more of it, or for room to write."""
+        """Wake the coroutine that waits for *answer*, for more of it, or for room to write."""
         reply = self._reply
         if reply is None:
             self.wake()
         else:
             self._reply = None
-            reply.set_result(answer)  # and the request goes on: nothing may follow
+            reply.set_result(answer)  # resumes the request immediately: no statement may follow
 
     def _whole(self) -> bool:
-        """Return whether the answer has come to its end."""
+        """Return whether the response is complete."""
         return self._answer is not None and (
             self._answer.complete or (self._parser is not None and self._parser.complete)
         )
 
     def eof_received(self) -> None:
-        """Treat the end of the bank's sending as the end of the connection: half of one is of no use."""
+        """Close the connection when the bank stops sending: a half-open connection is not useful."""
         self._fail(broken(None))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note the end of the socket."""
+        """Handle the end of the socket."""
         if self._state is not _CLOSED:
             self._leave(broken(exc))
         self._home.gone(self)
 
     def pause_writing(self) -> None:
-        """Stop sending until the bank has taken what is buffered."""
+        """Stop sending until the transport's write buffer has drained."""
         self._writing_paused = True
 
     def resume_writing(self) -> None:
-        """Go on sending."""
+        """Resume sending."""
         self._writing_paused = False
         self._room.wake()
 
-    # What uploads call.
+    # Called by uploads.
 
     def settled(self) -> bool:
-        """Tell whether the answer's head, or a failure, is there: then nothing more is to be sent."""
+        """Return whether the response's head or an error is there; then nothing more is sent."""
         return self._answer is not None or self._state is not _BUSY
 
     async def write(self, pieces: Sequence[bytes | memoryview]) -> bool:
-        """Hand *pieces* over once there is room; false, and nothing handed over, if settled before."""
+        """Write *pieces* once there is room; return False, and write nothing, if the exchange is settled before."""
         if self._poll.poll(0):
-            # Something came in. The loop shall read it first: after a failed write an early answer would be lost
-            # (measured with a bank that answers and closes at once: without this, asyncio lost half of the answers).
+            # Data came in. Let the loop read it first: after a failed write an early response would be lost (measured
+            # with a bank that answers and closes at once: without this, asyncio lost half of the responses).
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         while self._writing_paused and not self.settled():
@@ -389,25 +389,25 @@ class Connection(asyncio.Protocol):
         return True
 
     def wait_for_caller(self) -> None:
-        """Count the time from now on as the caller's, not the bank's; only the deadline goes on.
+        """Charge the time from now on to the caller, not to the bank; only the deadline applies.
 
-        Of that the caller's side is to hear first, so that the caller, not the bank, is said to have been late.
+        The caller's side gets its deadline error first, so that the caller, not the bank, is reported as late.
         """
         self._timer.set(self._deadline + CALLER_FIRST_SECONDS)
 
     async def wait(self) -> None:
-        """Wait until the bank sends something, the exchange fails or somebody calls `wake`."""
+        """Wait until the bank sends something, the exchange fails or `wake` is called."""
         await self._news.wait()
 
     def wake(self) -> None:
-        """Wake whoever waits, for the answer or for room to write."""
+        """Wake the coroutines that wait for the response or for room to write."""
         self._news.wake()
         self._room.wake()
 
-    # Ending.
+    # End of an exchange or of the connection.
 
     def _rest(self) -> None:
-        """Go to the pool."""
+        """Return to the pool."""
         self._state = _IDLE
         self._idle_since = self._monotonic()
         self._timer.set(self._idle_since + self._idle_timeout)
@@ -435,7 +435,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _leave(self, error: UpstreamFault | None) -> None:
-        """Be closed from now on; *error* is what an unfinished exchange gets to know."""
+        """Mark the connection closed; *error* is raised in an unfinished exchange."""
         if self._state is _BUSY and not self._whole():
             self._failure = error or broken(None)
             if not self.sent:

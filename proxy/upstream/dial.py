@@ -1,4 +1,4 @@
-"""A socket connected to the bank, directly or through an egress proxy."""
+"""Opens a socket to the bank, directly or through an egress proxy."""
 
 import asyncio
 import re
@@ -13,19 +13,19 @@ _ACCEPTED = re.compile(rb"HTTP/1\.[01] 2[0-9][0-9][ \r]")
 
 
 class TunnelRefused(OSError):
-    """The egress proxy gave no tunnel; the text holds at most the status it answered."""
+    """The egress proxy refused the tunnel; the text holds at most the status of its response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Egress:
-    """A proxy that opens tunnels by CONNECT (RFC 9110 9.3.6)."""
+    """A proxy that opens tunnels with CONNECT (RFC 9110 9.3.6)."""
 
     host: str
     port: int
 
     @classmethod
     def of(cls, url: str) -> "Egress | None":
-        """Return the proxy that *url* (`http://host:port`) names, None when it is empty; raises ValueError."""
+        """Parse *url* (`http://host:port`); return None if it is empty; raises ValueError."""
         if not url:
             return None
         parts = urlsplit(url)
@@ -49,7 +49,7 @@ async def dial(address: Address, *, tunnel_to: str = "") -> socket.socket:
 
 
 async def _open_tunnel(proxy: socket.socket, tunnel_to: str) -> None:
-    """Ask the egress proxy for a tunnel and read its reply, not a byte further."""
+    """Send CONNECT to the egress proxy and read its reply; raises TunnelRefused."""
     loop = asyncio.get_running_loop()
     proxy.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     await loop.sock_sendall(proxy, f"CONNECT {tunnel_to} HTTP/1.1\r\nHost: {tunnel_to}\r\n\r\n".encode())
@@ -63,5 +63,5 @@ async def _open_tunnel(proxy: socket.socket, tunnel_to: str) -> None:
         status = reply[9:12].decode("ascii", "replace")
         raise TunnelRefused(f"the egress proxy answered CONNECT with {status if status.isdigit() else 'nonsense'}")
     if not reply.endswith(b"\r\n\r\n") or reply.count(b"\r\n\r\n") > 1:
-        # The other end of a tunnel speaks after us, in TLS as in HTTP.
+        # In TLS and in HTTP, the server behind the tunnel does not send first.
         raise TunnelRefused("the egress proxy sent more than its answer to CONNECT")

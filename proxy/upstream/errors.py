@@ -1,4 +1,4 @@
-"""How what goes wrong on the way to the bank is called; no text holds a byte that a peer sent."""
+"""Maps connection errors to UpstreamUnreachable and UpstreamReset; no text contains bytes sent by a peer."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ from proxy.errors import UpstreamReset, UpstreamUnreachable
 
 
 class HandshakeBroken(OSError):
-    """The connection ended in the middle of the TLS handshake."""
+    """The connection ended during the TLS handshake."""
 
 
 def unreachable(error: Exception, *, where: str) -> UpstreamUnreachable:
@@ -27,7 +27,7 @@ def unreachable(error: Exception, *, where: str) -> UpstreamUnreachable:
 
 
 def broken(error: Exception | None) -> UpstreamReset:
-    """Return the error for a connection that ended while an answer was due, with what the transport said of it."""
+    """Return the error for a connection that ended while a response was due, with the transport's *error* as cause."""
     if error is None:
         cause = "closed by the bank"
     elif isinstance(error, ssl.SSLError):
@@ -38,17 +38,17 @@ def broken(error: Exception | None) -> UpstreamReset:
 
 
 def given_up() -> UpstreamReset:
-    """Return the error for a connection that we ended while an answer was due: its caller has left, say."""
+    """Return the error for a connection that we closed while a response was due, e.g. for a caller that left."""
     return UpstreamReset("The connection to the bank was given up before its answer was complete", cause="closed by us")
 
 
 def unsent(cause: str) -> UpstreamUnreachable:
-    """Return the error for a request of which no byte was handed to the connection."""
+    """Return the error for a request of which no byte was written to the connection."""
     return UpstreamUnreachable("The connection to the bank ended before anything was sent", cause=cause)
 
 
 def _said(error: Exception) -> str:
-    """Return OpenSSL's or the system's own word for *error*, without the addresses that asyncio puts in."""
+    """Return OpenSSL's or the system's text for *error*, without the addresses that asyncio adds."""
     if isinstance(error, ssl.SSLError):
         return getattr(error, "reason", None) or "failed"
     if isinstance(error, OSError) and error.errno:

@@ -1,7 +1,7 @@
-"""What one coroutine waits for, and a driver that goes on with it at once instead of in the loop's next turn.
+"""A future that resumes its coroutine immediately, and the runner that drives such a coroutine.
 
-A task that waits for a future costs a handle, a context switch and a turn of the loop each time it is woken. A request
-is woken twice, by its head and by the bank's answer, and both times whoever wakes it has nothing else left to do.
+Each time a task is woken by a future costs a handle, a context switch and a loop iteration. A request is woken twice,
+by its head and by the bank's response; both times the code that wakes it has nothing else left to do.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ Value = TypeVar("Value")
 
 
 class InlineFuture(Generic[Value]):
-    """A future that one coroutine awaits once; where a `InlineRun` drives that, it goes on within `set_result`.
+    """A future that one coroutine awaits once; if an `InlineRun` drives it, `set_result` resumes it immediately.
 
     Exceptions and cancellation are delivered in the next loop iteration, because the code that sets them may be in the
     middle of changing the connection. A task may await it like an asyncio future.
@@ -37,23 +37,23 @@ class InlineFuture(Generic[Value]):
         return self.result()
 
     def done(self) -> bool:
-        """Return whether it has ended."""
+        """Return whether it is done."""
         return self._done
 
     def result(self) -> Value:
-        """Return the result; raises what ended it otherwise."""
+        """Return the result, or raise the exception."""
         error, self._error = self._error, None
         if error is not None:
             try:
                 raise error
             finally:
-                del error  # its traceback holds this frame: kept, it would be a cycle
+                del error  # its traceback references this frame: keeping it would create a cycle
         value: Any = self._value
         found: Value = value
         return found
 
     def set_result(self, value: Value) -> None:
-        """End it with *value*, and let who waits go on before this returns; nothing happens if it has ended."""
+        """Set the result, and resume the waiting coroutine before this returns; do nothing if done."""
         if self._done:
             return
         self._done = True
@@ -66,7 +66,7 @@ class InlineFuture(Generic[Value]):
             self._loop.call_soon(self._callback, self, context=self._context)
 
     def set_exception(self, error: BaseException) -> None:
-        """End it with *error*; nothing happens if it has ended."""
+        """Set the exception *error*; do nothing if done."""
         if self._done:
             return
         self._done = True
@@ -79,33 +79,33 @@ class InlineFuture(Generic[Value]):
             self._loop.call_soon(self._callback, self, context=self._context)
 
     def cancel(self, msg: Any = None) -> bool:
-        """End it with CancelledError; return whether it had not ended."""
+        """Set CancelledError; return False if it was done already."""
         if self._done:
             return False
         self.set_exception(asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg))
         return True
 
     def drive_on(self, drive: "InlineRun") -> None:
-        """Resume *drive* when this ends."""
+        """Resume *drive* when this future is done."""
         self._asyncio_future_blocking = False
         self._drive = drive
 
-    # What a task asks of a future.
+    # The part of asyncio.Future's interface that a task uses.
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the loop."""
         return self._loop
 
     def add_done_callback(self, callback: Callable[..., object], *, context: Any = None) -> None:
-        """Call *callback* in the loop's next turn after this has ended."""
+        """Call *callback* in the loop iteration after this future is done."""
         self._callback = callback
         self._context = context
 
 
 class InlineRun:
-    """Drives *coroutine* as a task would, but at once; *ended* gets what it raised, None if it returned.
+    """Runs *coroutine* like a task, but starts and resumes it immediately; calls *ended* with its exception or None.
 
-    There is no current task in it: what needs one, `asyncio.timeout` for example, belongs in a task of its own.
+    There is no current task in it: code that needs one, e.g. `asyncio.timeout`, must run in a task of its own.
     """
 
     __slots__ = ("_awaited", "_cancelled", "_coroutine", "_ended", "_loop")
@@ -124,7 +124,7 @@ class InlineRun:
         self._cancelled = False
 
     def resume(self, _: object = None) -> None:
-        """Let the coroutine run until it waits for something."""
+        """Run the coroutine until it waits for something."""
         self._awaited = None
         try:
             if self._cancelled:
@@ -137,7 +137,7 @@ class InlineRun:
             return
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # noqa: BLE001 - told to whoever began it, as a task tells its waiter
+        except BaseException as error:  # noqa: BLE001 - passed to `ended`, as a task passes it to its awaiter
             self._ended(error)
             return
         self._awaited = awaited
@@ -150,6 +150,6 @@ class InlineRun:
             awaited.add_done_callback(self.resume)
 
     def cancel(self) -> None:
-        """Let what the coroutine waits for end with CancelledError."""
+        """Cancel what the coroutine waits for."""
         if self._awaited is None or not self._awaited.cancel():
             self._cancelled = True

@@ -1,10 +1,10 @@
-"""One waiting coroutine and whoever wakes it."""
+"""A notification for one waiting coroutine."""
 
 import asyncio
 
 
 class Notifier:
-    """Lets one coroutine await `wait()` until `wake`; a `wake` that nobody waits for is lost, so look first."""
+    """Lets one coroutine await `wait()` until `wake`; a `wake` without a waiter is lost: check the condition first."""
 
     __slots__ = ("_future", "_waiter")
 
@@ -14,16 +14,16 @@ class Notifier:
 
     @property
     def waiting(self) -> bool:
-        """Tell whether somebody waits."""
+        """Return whether a coroutine waits."""
         return self._waiter is not None
 
     def wait(self) -> asyncio.Future[None]:
-        """Return what the next `wake` ends; not a coroutine, which would cost one more frame per request."""
+        """Return a future that the next `wake` ends; a coroutine would cost one more frame per request."""
         waiter = self._waiter = self._future()
         return waiter
 
     def wake(self) -> None:
-        """Wake whoever waits."""
+        """Wake the waiting coroutine."""
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None

@@ -1,6 +1,6 @@
-"""Opening connections to one bank base URL: name, address, egress proxy, TLS.
+"""Opens connections to one bank base URL: DNS, TCP, egress proxy, TLS.
 
-Not among the compiled modules: it waits within `async with`.
+Not compiled by mypyc: it awaits inside `async with`.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from proxy.upstream.tls_transport import Shared, TlsTransport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """A bank base URL and how to speak to it; times in seconds, *egress_proxy* as `http://host:port` or empty."""
+    """A bank base URL and its connection settings; times in seconds, *egress_proxy* as `http://host:port` or empty."""
 
     scheme: str
     host: str
@@ -34,9 +34,9 @@ class Upstream:
 
 
 class Opener:
-    """Opens connections to *upstream* that go *home*.
+    """Opens connections to *upstream* that return to the pool *home*.
 
-    Raises tls.TlsUnusable when its certificate files can't be used.
+    Raises tls.TlsUnusable if its certificate files can't be used.
     """
 
     def __init__(self, upstream: Upstream, *, clock: Clock, lookup: Lookup, home: Home) -> None:
@@ -64,15 +64,15 @@ class Opener:
         return f"<Opener {self.origin}>"
 
     async def open(self) -> Connection:
-        """Return a new connection; raises UpstreamUnreachable when it takes longer than connect_timeout, or fails."""
+        """Return a new connection; raises UpstreamUnreachable if that fails or takes longer than connect_timeout."""
         try:
             async with asyncio.timeout(self._upstream.connect_timeout):
                 return await self._first_that_opens()
-        except (OSError, UnicodeError) as error:  # TimeoutError is an OSError; UnicodeError: a name that IDNA refuses
+        except (OSError, UnicodeError) as error:  # TimeoutError is an OSError; UnicodeError: name invalid in IDNA
             raise unreachable(error, where=f"{self._upstream.host}:{self._upstream.port}") from None
 
     async def _first_that_opens(self) -> Connection:
-        """Try each address in turn; the time left is shared among those left, so that a dead first one spares some."""
+        """Try each address in turn with its share of the remaining time, so that a dead one does not use it up."""
         addresses = await self._resolver.addresses()
         loop = asyncio.get_running_loop()
         end = loop.time() + self._upstream.connect_timeout
@@ -83,7 +83,7 @@ class Opener:
                 async with asyncio.timeout(share):
                     return await self._open_to(address)
             except ssl.SSLCertVerificationError:
-                raise  # another address of this name would hardly have another certificate
+                raise  # another address of this name is unlikely to have another certificate
             except OSError as error:
                 failure = error
         raise failure

@@ -1,4 +1,4 @@
-"""The connections to one bank base URL: found idle, opened, bounded."""
+"""The connection pool of one bank base URL: reuses idle connections, opens new ones, limits their number."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,9 @@ from proxy.upstream.resolver import Lookup, system_lookup
 
 
 class Pool:
-    """Hands out connections to one upstream, never more at once than its max_connections.
+    """Hands out connections to one upstream, at most max_connections at a time.
 
-    Raises tls.TlsUnusable when the upstream's certificate files can't be used.
+    Raises tls.TlsUnusable if the upstream's certificate files can't be used.
     """
 
     def __init__(self, upstream: Upstream, *, clock: Clock, lookup: Lookup = system_lookup) -> None:
@@ -23,7 +23,7 @@ class Pool:
         self._monotonic = clock.monotonic
         self._opener = Opener(upstream, clock=clock, lookup=lookup, home=self)
         self.origin = self._opener.origin
-        self._idle: deque[Connection] = deque()  # the last in is the first out, so that those not needed grow old
+        self._idle: deque[Connection] = deque()  # last in, first out, so that surplus ones reach the idle timeout
         self._open: set[Connection] = set()
         self._slots = 0  # connections idle, in use and being opened
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
@@ -35,7 +35,7 @@ class Pool:
         return f"<Pool {self.origin} [{self._slots - idle} in use, {idle} idle, {len(self._waiting)} waiting]>"
 
     def idle(self) -> Connection | None:
-        """Return a pooled connection that is open, quiet and not too old, or None."""
+        """Return a pooled connection that is open, has no unexpected data and is not too old, or None."""
         idle = self._idle
         if not idle:
             return None
@@ -49,18 +49,18 @@ class Pool:
     async def connect(self) -> Connection:
         """Return an idle connection or a new one.
 
-        Raises Overloaded when no slot becomes free within connect_timeout, and UpstreamUnreachable when name look-up,
-        TCP, egress proxy and TLS fail or together take longer than it.
+        Raises Overloaded if no slot becomes free within connect_timeout, and UpstreamUnreachable if name look-up, TCP,
+        egress proxy and TLS fail or together take longer than it.
         """
         connection = self.idle()
         if connection is not None:
             return connection
         connection = await self._in_task()
-        # What was handed over may have closed meanwhile, and nothing was sent on it.
+        # A connection passed by another request may be closed meanwhile; nothing was sent on it.
         return connection if not connection.closed else await self._in_task()
 
     async def _in_task(self) -> Connection:
-        """Return what `_connect` does: in a task, since time-outs need one and a request has none (see `Drive`)."""
+        """Run `_connect` in a task: time-outs need one and a request has none (see `InlineRun`)."""
         task = asyncio.get_running_loop().create_task(self._connect())
         try:
             return await task
@@ -70,7 +70,7 @@ class Pool:
             raise
 
     async def _connect(self) -> Connection:
-        connection = self.idle()  # one may have come back before this task began
+        connection = self.idle()  # one may have been returned before this task started
         if connection is not None:
             return connection
         if self._slots < self._upstream.max_connections:
@@ -86,20 +86,20 @@ class Pool:
             raise
 
     async def close(self) -> None:
-        """Close all connections, those in use too, and wait until their sockets are closed."""
+        """Close all connections, also those in use, and wait until their sockets are closed."""
         self._closed = True
         while self._idle:
             self._idle.pop().close()
         for connection in tuple(self._open):
-            connection.abort()  # its slot wakes the first of those that wait, who finds the pool closed and so on
+            connection.abort()  # frees its slot and wakes the first waiter, which finds the pool closed, and so on
         if self._open:
             self._emptied = asyncio.get_running_loop().create_future()
             await self._emptied
 
-    # What connections call.
+    # Called by connections.
 
     def take_back(self, connection: Connection) -> None:
-        """Keep *connection*, or hand it to whoever has waited longest."""
+        """Keep *connection*, or pass it to the longest waiter."""
         if self._closed:
             connection.close()
         elif not self._waiting:
@@ -115,7 +115,7 @@ class Pool:
             self._free_slot()
 
     def gone(self, connection: Connection) -> None:
-        """Forget *connection*, whose socket is closed."""
+        """Remove *connection*, whose socket is closed."""
         self._open.discard(connection)
         if self._emptied is not None and not self._open and not self._emptied.done():
             self._emptied.set_result(None)
@@ -123,7 +123,7 @@ class Pool:
     # Slots.
 
     async def _turn(self) -> Connection | None:
-        """Wait for a connection, or for a slot to open one in (None)."""
+        """Wait for a connection, or for a free slot to open one (None)."""
         waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
@@ -145,7 +145,7 @@ class Pool:
         return waiter.result()
 
     def _hand_over(self, given: Connection | None) -> bool:
-        """Give a connection or a slot to whoever has waited longest; false when nobody waits."""
+        """Pass a connection or a slot (None) to the longest waiter; return False if there is no waiter."""
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():

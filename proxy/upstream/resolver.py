@@ -1,4 +1,4 @@
-"""Names to addresses, with at most one look-up under way per name."""
+"""Resolves names to addresses, with at most one look-up in progress per name."""
 
 import asyncio
 import ipaddress
@@ -9,29 +9,29 @@ from typing import Any, Final
 
 from proxy.clock import Clock
 
-CACHE_SECONDS: Final = 10.0  # a failover by DNS is followed within this time
+CACHE_SECONDS: Final = 10.0  # a DNS failover takes effect within this time
 
 Lookup = Callable[[str, int], Sequence[tuple[Any, ...]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where to connect to: a socket family and what `connect` takes for it."""
+    """A socket family and the address that `connect` takes for it."""
 
     family: socket.AddressFamily
     target: tuple[Any, ...]
 
 
 def system_lookup(host: str, port: int) -> Sequence[tuple[Any, ...]]:
-    """Ask the system's resolver; blocks, so it runs in a thread."""
+    """Call the system's resolver; blocks, so it runs in a thread."""
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 class Resolver:
-    """Finds the addresses of one *host* and *port*.
+    """Resolves one *host* and *port*.
 
-    A hanging name server holds one thread, not one per request: whoever asks meanwhile waits for the same look-up.
-    Successes are kept for 10 seconds, failures not at all.
+    A hanging name server blocks one thread, not one per request: all callers share one look-up. Successes are cached
+    for 10 seconds, failures not at all.
     """
 
     def __init__(self, host: str, port: int, *, clock: Clock, lookup: Lookup = system_lookup) -> None:
@@ -44,13 +44,13 @@ class Resolver:
         self._pending: asyncio.Future[Sequence[tuple[Any, ...]]] | None = None
 
     async def addresses(self) -> tuple[Address, ...]:
-        """Return the addresses in the resolver's order; raises OSError (socket.gaierror) when there are none."""
+        """Return the addresses in the resolver's order; raises OSError (socket.gaierror) if there are none."""
         if self._clock.monotonic() < self._fresh_until:
             return self._known
         if self._pending is None:
             self._pending = asyncio.get_running_loop().run_in_executor(None, self._lookup, self._host, self._port)
             self._pending.add_done_callback(self._finished)
-        # Shielded: whoever gives up must not end the look-up of the others.
+        # Shielded: a cancelled request must not cancel the look-up of the others.
         return _parsed(await asyncio.shield(self._pending))
 
     def _finished(self, pending: asyncio.Future[Sequence[tuple[Any, ...]]]) -> None:

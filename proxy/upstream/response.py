@@ -1,4 +1,4 @@
-"""The bank's answer as whoever sent the request sees it."""
+"""The bank's response as the sender of the request sees it."""
 
 from typing import Protocol
 
@@ -9,26 +9,26 @@ from proxy.upstream.timer import NEVER
 
 
 class Source(Protocol):
-    """Where an answer's bytes come from: the connection, while the exchange lasts."""
+    """The source of a response's bytes: the connection, while the exchange lasts."""
 
     async def more(self, until: float = NEVER) -> bool:
-        """Wait until more of the answer, or its end, is there; raises what cut it off.
+        """Wait for more of the response, or its end; raises the error that cut it off.
 
-        False if that did not come by *until* (monotonic); the exchange goes on.
+        Return False if nothing came by *until* (monotonic); the exchange goes on.
         """
 
     def resume_reading(self) -> None:
-        """Read the socket again after the buffered part of the answer was taken."""
+        """Resume reading the socket after the buffered part of the response was read."""
 
     def finish(self) -> None:
         """End the exchange."""
 
 
 class Answer:
-    """A checked head, and the body as it comes.
+    """A validated head, and the body as it arrives.
 
-    `complete`: the whole body came with the head, or was gathered, and is `body`; there is no *parser* then.
-    `bodiless`: none follows by method or status, whatever `content_length` says. Trailers are dropped.
+    `complete`: the whole body came with the head, or was gathered, and is in `body`; then there is no *parser*.
+    `bodiless`: the response has no body by method or status, whatever `content_length` says. Trailers are dropped.
     """
 
     __slots__ = ("_parser", "_ready", "_source", "bodiless", "body", "complete", "content_length", "head", "status")
@@ -51,13 +51,13 @@ class Answer:
 
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """Return names and values, in the bank's order and spelling."""
+        """Return names and values in the bank's order and spelling."""
         return self.head.headers
 
     async def read(self) -> bytes:
         """Return the next piece of the body, b"" at its end.
 
-        Raises UpstreamReset, UpstreamBadResponse or UpstreamTimedOut when the body is cut off; what came before the cut
+        Raises UpstreamReset, UpstreamBadResponse or UpstreamTimedOut if the body is cut off; what came before the cut
         is returned first.
         """
         parser = self._parser
@@ -77,7 +77,7 @@ class Answer:
             await self._source.more()
 
     async def peek(self, limit: int) -> bytes:
-        """Return up to about *limit* bytes from the body's beginning and leave them to be read; raises as `read`."""
+        """Return up to about *limit* bytes from the body's start, and leave them to be read; raises as `read`."""
         if self.complete:
             return self.body[:limit]
         found, self._ready = self._ready, b""
@@ -87,9 +87,9 @@ class Answer:
         return found[:limit]
 
     async def gather(self, limit: int, *, until: float) -> None:
-        """Wait for the end of the body, unless it is longer than about *limit* bytes or comes after monotonic *until*.
+        """Wait for the end of the body, at most about *limit* bytes and until monotonic *until*.
 
-        One that is whole then is `complete`; any other is left to be read. Raises as `read`.
+        A body that is whole then makes the response `complete`; any other is left to be read. Raises as `read`.
         """
         parser = self._parser
         if parser is None:
@@ -105,7 +105,7 @@ class Answer:
             self._parser = None
 
     def release(self) -> None:
-        """Be done with it, read or not: the connection goes back to the pool or is closed. Idempotent."""
+        """Release the connection, whether or not the body was read: to the pool, or closed. Idempotent."""
         source = self._source
         if source is not None:
             self._source = None
@@ -119,6 +119,6 @@ class Answer:
                 while limit >= 0 and not parser.complete:
                     limit -= len(await self.read())
         except UpstreamFault:
-            pass  # nobody wants this body, so nobody misses it
+            pass  # the body is dropped anyway
         finally:
             self.release()

@@ -1,13 +1,13 @@
-"""The head of the bank's answer: one strict grammar (RFC 9112 4 to 6), read in one pass; pure.
+"""Parses the head of the bank's response: one strict grammar (RFC 9112 4 to 6), in one pass; pure functions.
 
-A client may recover where two framings contradict each other (RFC 9112 6.3); here that is refused, since two readers
-that recover differently are how one answer becomes two.
+A client may recover if two framings contradict each other (RFC 9112 6.3); here that is an error, because two readers
+that recover differently allow response splitting.
 """
 
 import re
 from typing import Final
 
-HEADERS_LIMIT: Final = 200  # aiohttp stops at 128 and nginx has no such limit; the bank sends about 20
+HEADERS_LIMIT: Final = 200  # aiohttp's limit is 128, nginx has none; the bank sends about 20
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: (.*))?")
@@ -23,7 +23,7 @@ _MEANINGS: Final[dict[bytes, int]] = {
     b"transfer-encoding": _CODING,
     b"connection": _CONNECTION,
 } | dict.fromkeys(
-    # Hop-by-hop (RFC 9110 7.6.1), and the one name that only we may use towards callers.
+    # Hop-by-hop (RFC 9110 7.6.1), and the one name reserved for our responses to callers.
     b"keep-alive proxy-connection te trailer upgrade proxy-authenticate payproxy-request-id".split(),
     _DROPPED,
 )
@@ -33,13 +33,13 @@ _NO_NAMES: Final[frozenset[bytes]] = frozenset()
 
 
 class HeadRefused(Exception):
-    """It is no head; the text names the rule and repeats no byte of it."""
+    """The head is invalid; the text names the rule and quotes no byte of the head."""
 
 
 class _Line:
-    """A header line: what it *means* for us, its *value* if it means anything, and what that says.
+    """A header line: what it *means* for us, its *value* if it is relevant, and what that says.
 
-    *length* is that of Content-Length. Of Connection: whether it *closes*, and which other *names* it lists.
+    *length* is that of Content-Length. For Connection: whether it *closes*, and which other *names* it lists.
     """
 
     __slots__ = ("closes", "length", "means", "names", "value")
@@ -53,7 +53,7 @@ class _Line:
         if means == _LENGTH:
             self.length = _length(value)
         elif means == _CONNECTION:
-            self.closes = b"close" in value.lower()  # taking "closed" for it would only cost a reuse
+            self.closes = b"close" in value.lower()  # matching "closed" too would only cost a reuse
             if value not in _NAMELESS:
                 self.names = frozenset([option.strip(b" \t") for option in value.lower().split(b",")]) - {
                     b"content-length"
@@ -61,7 +61,7 @@ class _Line:
 
 
 class _StatusLine:
-    """A status line: the *status*, the line as HTTP/1.1 has it, and whether the answer is HTTP/1.0's."""
+    """A status line: the *status*, the line in its HTTP/1.1 form, and whether the response is HTTP/1.0."""
 
     __slots__ = ("http_1_0", "start", "status")
 
@@ -72,9 +72,9 @@ class _StatusLine:
 
 
 class _Lines:
-    """Reads lines and remembers what it read: most lines of a server's answers are the same each time.
+    """Parses lines and caches the result: most lines of a server's responses are the same each time.
 
-    Bounded, since the bank chooses them; emptied when full, so that lines that never come again don't keep others out.
+    Bounded, since the bank chooses the lines; cleared when full, so that lines that never repeat don't fill it.
     """
 
     def __init__(self) -> None:
@@ -82,12 +82,12 @@ class _Lines:
         self._starts: dict[bytes, _StatusLine] = {}
 
     def header(self, line: bytes) -> _Line:
-        """Return what the header *line* is; raises HeadRefused."""
+        """Return the parsed header *line*; raises HeadRefused."""
         known = self._headers.get(line)
         return known if known is not None else self._header(line)
 
     def start(self, line: bytes) -> _StatusLine:
-        """Return what the status *line* says; raises HeadRefused."""
+        """Return the parsed status *line*; raises HeadRefused."""
         known = self._starts.get(line)
         return known if known is not None else self._start(line)
 
@@ -124,11 +124,11 @@ _LINES: Final = _Lines()
 
 
 class AnswerHead:
-    """A head that has one meaning.
+    """A validated, unambiguous head.
 
-    *start* is the status line as an HTTP/1.1 answer has it. *lines* are all header lines, *passed* those to hand on:
-    not the hop-by-hop ones, not Transfer-Encoding, no length of a 204; both as the bank wrote them. *persistent*: the
-    connection stays open after the answer (RFC 9112 9.3).
+    *start* is the status line in its HTTP/1.1 form. *lines* are all header lines, *passed* those to relay: without
+    hop-by-hop headers, Transfer-Encoding and the length of a 204; both as the bank wrote them. *persistent*: the
+    connection stays open after the response (RFC 9112 9.3).
     """
 
     __slots__ = ("chunked", "content_length", "lines", "passed", "persistent", "start", "status")
@@ -153,7 +153,7 @@ class AnswerHead:
 
 
 def read_head(head: bytes) -> AnswerHead:
-    """Return what *head*, which ends before its empty line, says; raises HeadRefused."""
+    """Parse *head* (without its empty line); raises HeadRefused."""
     lines = head.split(b"\r\n")
     start = _LINES.start(lines[0])
     del lines[0]
@@ -173,28 +173,28 @@ def read_head(head: bytes) -> AnswerHead:
     answer = AnswerHead(start.status, start.start, lines, passed, persistent=not start.http_1_0)
     named = _judge(answer, judged, http_1_0=start.http_1_0)
     if start.status == 204 and answer.content_length is not None:
-        named |= {b"content-length"}  # none may be said there (RFC 9110 8.6): some callers would wait for that body
+        named |= {b"content-length"}  # not allowed there (RFC 9110 8.6): some callers would wait for that body
     if named:
         answer.passed = [line for line in passed if line.partition(b":")[0].lower() not in named]
     return answer
 
 
 def check_unfinished(start: bytes, fresh: bytes) -> None:
-    """Raise HeadRefused if what has come shows already that it becomes no head.
+    """Raise HeadRefused if the received part of a head is already invalid.
 
-    *start* are its first bytes, at most nine; *fresh* is what was not seen before and the byte before it. What speaks
-    something else is found out by its first bytes, not by a time-out.
+    *start* are its first bytes, at most nine; *fresh* is the part not checked before and the byte before it. Another
+    protocol is detected by its first bytes, not by a time-out.
     """
     if not (b"HTTP/1.1 ".startswith(start) or b"HTTP/1.0 ".startswith(start)):
         raise HeadRefused("not an HTTP/1.0 or HTTP/1.1 status line")
-    fresh = fresh.removeprefix(b"\n")  # was seen with its CR
-    fresh = fresh.removesuffix(b"\r")  # its LF may be on the way
+    fresh = fresh.removeprefix(b"\n")  # was checked with its CR
+    fresh = fresh.removesuffix(b"\r")  # its LF may follow
     if len(fresh.translate(None, _CONTROLS)) != len(fresh) - 2 * fresh.count(b"\r\n"):
         raise HeadRefused("a control character, or a line that ends in something else than CRLF")
 
 
 def _judge(answer: AnswerHead, judged: list[_Line], *, http_1_0: bool) -> frozenset[bytes]:
-    """Set how the body of *answer* is framed and whether the connection stays open; return what Connection names."""
+    """Set the body framing of *answer* and whether the connection persists; return the names listed in Connection."""
     named: frozenset[bytes] = _NO_NAMES
     for line in judged:
         if line.means == _CONNECTION:

@@ -1,7 +1,7 @@
-"""One answer of the bank, from bytes to a checked head and a framed body; without sockets and without a clock.
+"""Parses one response of the bank: bytes to a validated head and a framed body; without sockets and clock.
 
-Heads are read by `head.py`. llhttp (by httptools, imported nowhere else in this room) reads chunks; it refuses what a
-proxy must not hand on: bare LF, spaces around sizes, framing headers among the trailers.
+Heads are parsed by `response_head.py`, chunks by llhttp (from httptools, imported nowhere else in this package), which
+rejects what a proxy must not relay: bare LF, spaces around sizes, framing headers among the trailers.
 """
 
 from typing import Final, NoReturn
@@ -11,13 +11,11 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from proxy.errors import UpstreamBadResponse
 from proxy.upstream.response_head import AnswerHead, HeadRefused, check_unfinished, read_head
 
-HEAD_LIMIT: Final = (
-    65536  # bytes of one head: what servers commonly cap request heads at, and far above any real answer
-)
-INFORMATIONAL_LIMIT: Final = 16  # 1xx heads before the answer: one or two are usual (100, 103), a flood is a fault
+HEAD_LIMIT: Final = 65536  # bytes of one head: a usual limit of servers for request heads, far above any response's
+INFORMATIONAL_LIMIT: Final = 16  # 1xx heads before the response: one or two are usual (100, 103), a flood is a fault
 FRAMING_LIMIT: Final = 65536  # bytes of chunk sizes, extensions and trailers in a row without a byte of body
 
-# What a small buffered piece costs beside its bytes: a bytes object's header and a list slot. Without it, a body of
+# Memory of a small buffered piece beside its bytes: a bytes object's header and a list slot. Without it, a body of
 # one-byte chunks would hold many times the memory that back-pressure allows.
 _PIECE_OVERHEAD: Final = 64
 
@@ -27,9 +25,9 @@ _CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def whole_answer(data: bytes, *, to_head: bool) -> tuple[AnswerHead, bytes] | None:
-    """Return head and body if *data* is one answer, from its first byte to its last; None: an AnswerParser has to tell.
+    """Return head and body if *data* is exactly one complete response, else None: use an AnswerParser then.
 
-    This is what nearly every small answer is, and spares it the parser. *to_head*: the request was HEAD. Raises
+    This is the case of nearly every small response, which then needs no parser. *to_head*: the request was HEAD. Raises
     UpstreamBadResponse.
     """
     end = data.find(_HEAD_END)
@@ -46,10 +44,10 @@ def whole_answer(data: bytes, *, to_head: bool) -> tuple[AnswerHead, bytes] | No
 
 
 class AnswerParser:
-    """Takes bytes by `feed` in any split and tells what they mean; one parser serves one answer.
+    """Parses one response, given to `feed` in any split.
 
-    *to_head* is true when the request was HEAD: then no body follows whatever the framing headers say (RFC 9112 6.3).
-    `buffered` is about the memory, in bytes, that pieces not yet taken hold. `surplus`: more came than the answer.
+    *to_head* is true if the request was HEAD: then no body follows, whatever the framing headers say (RFC 9112 6.3).
+    `buffered`: about the memory, in bytes, of pieces not yet taken. `surplus`: bytes came after the response.
     """
 
     def __init__(self, *, to_head: bool = False) -> None:
@@ -59,7 +57,7 @@ class AnswerParser:
         self.surplus = False
         self.buffered = 0
         self._to_head = to_head
-        self._seen = bytearray()  # of a head that has not ended
+        self._seen = bytearray()  # of an incomplete head
         self._informational = 0
         self._remaining = 0
         self._pieces: list[bytes] = []
@@ -68,10 +66,10 @@ class AnswerParser:
         self._without_body = 0
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the connection.
+        """Parse the next bytes of the connection.
 
-        Raises UpstreamBadResponse when they can't be an answer (RFC 9112 4 to 7). Bytes after a complete answer raise
-        nothing: they set `surplus`, since the answer itself is good and only the connection is not.
+        Raises UpstreamBadResponse if they can't be a response (RFC 9112 4 to 7). Bytes after a complete response raise
+        nothing: they set `surplus`, since the response itself is good and only the connection is not.
         """
         while self.head is None:
             data = self._feed_head(data)
@@ -85,7 +83,7 @@ class AnswerParser:
             self._feed_counted(data)
 
     def take(self) -> bytes:
-        """Return all of the body that came since the last call, perhaps nothing."""
+        """Return the part of the body that came since the last call, possibly b""."""
         pieces = self._pieces
         if not pieces:
             return b""
@@ -94,12 +92,12 @@ class AnswerParser:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _feed_head(self, data: bytes) -> bytes:
-        """Take what of *data* belongs to the head; return what follows it."""
+        """Parse the part of *data* that belongs to the head; return the rest."""
         seen = self._seen
         known = len(seen)
         try:
             seen += data
-            size = seen.find(_HEAD_END, max(known - 3, 0)) + 4  # 3: there is no end
+            size = seen.find(_HEAD_END, max(known - 3, 0)) + 4  # 3: not found
             if size > HEAD_LIMIT or (size == 3 and len(seen) > HEAD_LIMIT):
                 raise HeadRefused("the head is too large")
             if size == 3:
@@ -116,7 +114,7 @@ class AnswerParser:
         return data[size - known :]
 
     def _begin(self, head: AnswerHead) -> None:
-        """Find where the body ends."""
+        """Determine where the body ends."""
         self.head = head
         length = head.content_length
         self.bodiless = self._to_head or head.status in BODILESS
@@ -131,7 +129,7 @@ class AnswerParser:
             refuse("the body's end can't be told: neither Content-Length nor chunked")
 
     def _skip_informational(self, status: int) -> None:
-        """Swallow a 1xx head (RFC 9110 15.2); 101 would begin another protocol that nobody asked for."""
+        """Skip a 1xx head (RFC 9110 15.2); 101 would start another protocol, which was not requested."""
         if status == 101:
             refuse("the status is not in 200 to 599")
         self._informational += 1
@@ -139,7 +137,7 @@ class AnswerParser:
             refuse("too many informational answers")
 
     def _feed_counted(self, data: bytes) -> None:
-        """Take *data* of a body whose length is known."""
+        """Add *data* to a body of known length."""
         size = len(data)
         if size > self._remaining:
             data = data[: self._remaining]
@@ -151,21 +149,21 @@ class AnswerParser:
         self.complete = not self._remaining
 
     def _feed_chunks(self, llhttp: HttpResponseParser, data: bytes) -> None:
-        """Take *data* of a chunked body; trailers are dropped."""
+        """Parse *data* of a chunked body; trailers are dropped."""
         already = len(self._pieces)
         try:
             llhttp.feed_data(data)
-        except (HttpParserError, HttpParserUpgrade) as error:  # the latter: behind the last chunk comes a 101
+        except (HttpParserError, HttpParserUpgrade) as error:  # the latter: a 101 follows the last chunk
             if not self.complete:
                 # llhttp's texts are constants: they name the rule, never the bytes.
                 refuse(str(error))
             self.surplus = True
         self._tail = (self._tail + data)[-5:] if len(data) < 5 else data[-5:]
         if self.complete:
-            # llhttp swallows line ends after the last chunk. The body's own end is CRLF CRLF after something else.
+            # llhttp skips line ends after the last chunk. The body itself ends with CRLF CRLF after another byte.
             if self._tail[-4:] != _HEAD_END or self._tail[:1] in {b"\r", b"\n"}:
                 self.surplus = True
-            self._llhttp = None  # it holds our methods: without this every answer would be a cycle for the collector
+            self._llhttp = None  # it references our methods: else every response would be a cycle for the collector
         if len(self._pieces) > already:
             self._without_body = 0
             self._merge(already)
@@ -175,7 +173,7 @@ class AnswerParser:
                 refuse("chunk extensions or trailers without end")
 
     def _merge(self, already: int) -> None:
-        """Make one piece of those that one call of `feed` brought."""
+        """Join the pieces that one call of `feed` added."""
         fresh = self._pieces[already:]
         if len(fresh) > 1:
             fresh = [b"".join(fresh)]
@@ -185,12 +183,12 @@ class AnswerParser:
     # llhttp's callbacks.
 
     def on_message_begin(self) -> None:
-        """Note that behind the last chunk another answer begins."""
+        """Note that another response starts after the last chunk."""
         if self.complete:
             self.surplus = True
 
     def on_body(self, piece: bytes) -> None:
-        """Take a piece of a chunked body."""
+        """Add a piece of a chunked body."""
         if not self.complete:
             self._pieces.append(piece)
 
@@ -200,5 +198,5 @@ class AnswerParser:
 
 
 def refuse(cause: str) -> NoReturn:
-    """Raise UpstreamBadResponse for *cause*, which holds no byte of the answer."""
+    """Raise UpstreamBadResponse with *cause*, which contains no byte of the response."""
     raise UpstreamBadResponse("The bank's answer is not acceptable HTTP/1.1", cause=cause) from None

@@ -1,4 +1,4 @@
-"""A timer that is moved often and fires rarely."""
+"""A timer that is moved often and rarely expires."""
 
 import asyncio
 import math
@@ -13,8 +13,8 @@ NEVER: Final = math.inf
 class Timer:
     """Calls *expired* once *clock* has passed `expires` (monotonic seconds); moving `expires` to later costs nothing.
 
-    A handle of the loop that fires too early looks again, so it is replaced only when it would fire too late: once in
-    some seconds instead of twice per request (`asyncio.timeout` around each wait was measured at 3 us).
+    A loop handle that fires too early is re-armed, so it is replaced only if it would fire too late: once in some
+    seconds instead of twice per request (`asyncio.timeout` around each wait was measured at 3 us).
     """
 
     __slots__ = ("_armed", "_expired", "_handle", "_loop", "_monotonic", "expires")
@@ -28,7 +28,7 @@ class Timer:
         self._armed = NEVER  # when the handle will fire
 
     def set(self, expires: float) -> None:
-        """Let the timer expire at *expires* instead."""
+        """Change the expiry to *expires*."""
         self.expires = expires
         if expires < self._armed:
             if self._handle is not None:
@@ -37,7 +37,7 @@ class Timer:
             self._handle = self._loop.call_later(max(expires - self._monotonic(), 0), self._look)
 
     def cancel(self) -> None:
-        """Never expire."""
+        """Cancel the timer."""
         self.expires = self._armed = NEVER
         if self._handle is not None:
             self._handle.cancel()

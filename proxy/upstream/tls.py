@@ -1,4 +1,4 @@
-"""How a connection to the bank is encrypted and the bank's name verified; there is no way to turn that off."""
+"""The TLS context for connections to the bank; verification of the host name can't be turned off."""
 
 import ssl
 from pathlib import Path
@@ -11,13 +11,13 @@ class TlsUnusable(ValueError):
 def client_context(*, ca_file: str = "", certificate_file: str = "", key_file: str = "") -> ssl.SSLContext:
     """Return a context for TLS 1.2 and later that verifies chain and host name (RFC 9110 4.3.4).
 
-    *ca_file* replaces the system's authorities. *certificate_file* with *key_file* is what we show when the bank asks.
-    Raises TlsUnusable. `ssl.create_default_context` is not used: it writes session keys to $SSLKEYLOGFILE.
+    *ca_file* replaces the system's authorities. *certificate_file* with *key_file* is our client certificate. Raises
+    TlsUnusable. `ssl.create_default_context` is not used: it writes session keys to $SSLKEYLOGFILE.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and host name by default
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    context.options |= ssl.OP_NO_RENEGOTIATION  # else a peer could make a write of ours wait for its bytes
+    context.options |= ssl.OP_NO_RENEGOTIATION  # else a peer could make our writes wait for its bytes
     if ca_file:
         _load_authorities(context, ca_file)
     else:
@@ -41,14 +41,14 @@ def _load_identity(context: ssl.SSLContext, certificate_file: str, key_file: str
         try:
             with Path(file).open("rb"):
                 pass
-        except OSError as error:  # load_cert_chain would not say which of the two it could not open
+        except OSError as error:  # load_cert_chain does not say which of the two could not be opened
             raise TlsUnusable(f"{file or 'client certificate'}: {error.strerror}") from None
     try:
         context.load_cert_chain(certificate_file, key_file or None, password=_no_passphrase)
     except _PassphraseNeeded:
         raise TlsUnusable(f"{key_file or certificate_file}: is encrypted; a client key must not be") from None
     except ssl.SSLError as error:
-        if "KEY_VALUES_MISMATCH" in str(error):  # its reason may be None, which typeshed denies
+        if "KEY_VALUES_MISMATCH" in str(error):  # error.reason may be None, contrary to typeshed
             raise TlsUnusable(f"{key_file}: is not the key of {certificate_file}") from None
         raise TlsUnusable(f"{certificate_file}, {key_file}: no certificate and key in PEM form") from None
 
@@ -58,4 +58,4 @@ class _PassphraseNeeded(Exception):
 
 
 def _no_passphrase() -> bytes:
-    raise _PassphraseNeeded  # without a callback OpenSSL would ask on the terminal
+    raise _PassphraseNeeded  # without a callback OpenSSL would prompt on the terminal

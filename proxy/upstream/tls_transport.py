@@ -1,8 +1,8 @@
-"""TLS towards the bank: OpenSSL between a socket's transport and the protocol above, in one call each way.
+"""TLS to the bank: OpenSSL between a socket's transport and the protocol above, one call in each direction.
 
-The event loops' own TLS serves every use there is. This one serves one: it asks OpenSSL for more only while there is
-more (an exception less per answer), encrypts and sends in one step, and reads into a buffer that all connections share,
-so that a stalled one holds no memory. Measured with uvloop's: see bench/README.md.
+The event loops' own TLS covers every use; this covers one: it calls OpenSSL again only while data is pending (one
+exception less per response), encrypts and sends in one step, and reads into a buffer shared by all connections, so that
+a stalled one holds no memory. Compared with uvloop's TLS in bench/README.md.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from typing import Any, Final
 
 from proxy.upstream.write_coalescer import WriteCoalescer
 
-# Of the socket at once; and as much as a TLS record carries (RFC 8446 5.1), so that one read takes one record.
+# Bytes of one socket read; and the size of a TLS record (RFC 8446 5.1), so that one read takes one record.
 _READ_BYTES: Final = 131072
 _RECORD_BYTES: Final = 16384
 
 
 class Shared:
-    """What connections of one loop share: the *outbox*, and what they read into, which each empties in one go."""
+    """Shared by the connections of one loop: the *outbox*, and the read buffers, which each read empties completely."""
 
     def __init__(self) -> None:
         self.outbox = WriteCoalescer()
@@ -28,12 +28,12 @@ class Shared:
 
 
 class TlsTransport(asyncio.BufferedProtocol):
-    """The protocol of a connected socket, and the transport of *protocol*, which hears of it once the peer is verified.
+    """The protocol of a connected socket, and the transport of *protocol*, which gets it once the peer is verified.
 
-    What came without ending in data, half a record or one of another kind, is told by `data_received(b"")`: the socket
-    is not readable any more then, and nothing else would show that a record has begun.
-    `unfinished`: behind the data that is being told there is more: half a record, a close_notify, or what is no TLS.
-    `secured` ends with the handshake: it raises ssl.SSLError, ssl.SSLCertVerificationError, or OSError when the
+    `data_received(b"")` reports that bytes arrived without complete data (half a record, or a record of another kind):
+    the socket is not readable any more then, and nothing else would show that a record has started.
+    `unfinished`: more follows the data being delivered: half a record, a close_notify, or bytes that are no TLS.
+    `secured` ends with the handshake: it raises ssl.SSLError, ssl.SSLCertVerificationError, or OSError if the
     connection ends before.
     """
 
@@ -52,7 +52,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
-        # What the wrapper calls; without it a Python call less each way.
+        # The methods that the wrapper calls; this saves a Python call per read and write.
         inner: Any = getattr(self._tls, "_sslobj", self._tls)
         self._take: Any = inner.read
         self._write: Any = inner.write
@@ -64,19 +64,19 @@ class TlsTransport(asyncio.BufferedProtocol):
     def __repr__(self) -> str:
         return f"<TlsTransport {self._tls.version() if self._open else 'in the handshake'}>"
 
-    # The socket's protocol.
+    # Called as the socket's protocol.
 
     def connection_made(self, transport: Any) -> None:
-        """Begin the handshake."""
+        """Start the handshake."""
         self._lower = transport
         self._handshake()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
-        """Return where to put what comes."""
+        """Return the buffer for the next read."""
         return self._shared.raw
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what came."""
+        """Decrypt the received bytes, or continue the handshake."""
         self._incoming.write(self._shared.raw[:nbytes])
         if not self._open:
             self._handshake()
@@ -85,31 +85,31 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._decrypt()
 
     def eof_received(self) -> None:
-        """End: without a close_notify nobody knows whether that was all."""
+        """Report the end of data: without a close_notify the data may be truncated."""
         if self._open:
             self._protocol.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever waits that the socket is closed."""
+        """Report that the socket is closed."""
         if self._open:
             self._protocol.connection_lost(self._failure or exc)
         elif not self.secured.done():
             self.secured.set_exception(self._failure or exc or ConnectionResetError("closed in the handshake"))
 
     def pause_writing(self) -> None:
-        """Hand on that the socket's buffer is full."""
+        """Report that the socket's write buffer is full."""
         if self._open:
             self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """Hand on that there is room again."""
+        """Report that the write buffer has room again."""
         if self._open:
             self._protocol.resume_writing()
 
-    # The protocol's transport.
+    # Called as the protocol's transport.
 
     def write(self, data: bytes | memoryview) -> None:
-        """Encrypt, and send at the end of this turn of the loop: OpenSSL keeps it until then."""
+        """Encrypt *data*; OpenSSL buffers it until it is sent at the end of this loop iteration."""
         try:
             self._write(data)
         except ssl.SSLError as error:
@@ -118,7 +118,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._shared.outbox.put(self)
 
     def writelines(self, pieces: Iterable[bytes | memoryview]) -> None:
-        """Encrypt all and send it now, behind what `write` has encrypted."""
+        """Encrypt all *pieces* and send now, after what `write` has encrypted."""
         try:
             for piece in pieces:
                 self._write(piece)
@@ -128,41 +128,41 @@ class TlsTransport(asyncio.BufferedProtocol):
         self.flush()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set at how many unsent bytes writing pauses."""
+        """Set the limits of unsent bytes at which writing pauses and resumes."""
         self._lower.set_write_buffer_limits(high, low)
 
     def get_write_buffer_size(self) -> int:
-        """Return how many bytes are unsent."""
+        """Return the number of unsent bytes."""
         return self._outgoing.pending + self._lower.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what the socket's transport knows."""
+        """Return extra information of the socket's transport."""
         return self._lower.get_extra_info(name, default)
 
     def is_closing(self) -> bool:
-        """Return whether it ends."""
+        """Return whether the transport is closing."""
         return self._lower.is_closing()
 
     def pause_reading(self) -> None:
-        """Leave what comes in the socket."""
+        """Stop reading from the socket."""
         self._lower.pause_reading()
 
     def resume_reading(self) -> None:
-        """Go on reading."""
+        """Resume reading from the socket."""
         self._lower.resume_reading()
 
     def close(self) -> None:
-        """Say close_notify and close; the peer's need not be waited for (RFC 8446 6.1)."""
-        with contextlib.suppress(ssl.SSLError):  # it wants the peer's
+        """Send close_notify and close, without waiting for the peer's (RFC 8446 6.1)."""
+        with contextlib.suppress(ssl.SSLError):  # raised since the peer's close_notify is missing
             self._tls.unwrap()
         self.flush()
         self._lower.close()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close immediately."""
         self._lower.abort()
 
-    # In between.
+    # Internal.
 
     def _handshake(self) -> None:
         try:
@@ -171,31 +171,31 @@ class TlsTransport(asyncio.BufferedProtocol):
             self.flush()
             return
         except ssl.SSLError as error:
-            self.flush()  # the alert that tells the peer
+            self.flush()  # sends the alert to the peer
             self._failure = error
             self._lower.close()
             return
         self.flush()
         self._open = True
-        self._protocol.connection_made(self)  # type: ignore[arg-type]  # it is one by its methods
+        self._protocol.connection_made(self)  # type: ignore[arg-type]  it has the methods of one
         if not self.secured.done():
             self.secured.set_result(None)
 
     def _decrypt(self) -> None:
-        """Hand on all that can be read: one call, since what is above writes once for each."""
+        """Deliver all decrypted data in one call, since the protocol above writes once per call."""
         plain: Any = self._shared.plain  # typeshed lets memoryviews be sliced by integers only
         take = self._take
         pieces = []
         ended = unfinished = False
         try:
-            while self._incoming.pending:  # what is decrypted was taken: a record fits into the buffer
+            while self._incoming.pending:  # a record fits into the buffer, so nothing decrypted is left over
                 size = take(_RECORD_BYTES, plain)
                 if not size:
                     ended = True
                     break
                 pieces.append(bytes(plain[:size]))
         except ssl.SSLWantReadError:
-            unfinished = True  # half a record, or one that is not data
+            unfinished = True  # half a record, or one that holds no data
         except ssl.SSLError as error:
             self._failure = error
         if self._outgoing.pending:
@@ -215,6 +215,6 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._lower.abort()
 
     def flush(self) -> None:
-        """Send what is encrypted, unless the socket is closed."""
+        """Send the encrypted bytes, unless the socket is closed."""
         if self._outgoing.pending and not self._lower.is_closing():
             self._lower.write(self._outgoing.read())

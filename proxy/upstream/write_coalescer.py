@@ -1,7 +1,7 @@
 """Collects all writes of one loop iteration and sends them at its end: fewer wake-ups of the peer.
 
 Sent one by one, 20 to 50 us apart, most messages wake a process that has just gone to sleep: 0.74 wake-ups a request,
-0.25 with this (Envoy, which also writes at the end of an iteration, 0.25). To wake a process on another core costs as
+0.25 with this (Envoy, which also writes at the end of an iteration, 0.25). Waking a process on another core costs as
 much as the write.
 """
 
@@ -10,28 +10,25 @@ from typing import Final, Protocol
 
 
 class Sender(Protocol):
-    """What has something to send."""
+    """Has data to send."""
 
     def flush(self) -> None:
-        """Send what there is; must not raise."""
+        """Send the pending data; must not raise."""
 
 
-# As many senders a turn, on a moving average, are worth gathering: waiting costs a lone message some 20 us.
+# Coalesce from this many senders per iteration (moving average) on: waiting costs a single message some 20 us.
 _MANY: Final = 3
 
 
 class WriteCoalescer:
-    """The senders of one loop that have something to send: where turns are busy it goes out at their end, in order.
-
-    Where they are not, at once.
-    """
+    """Flushes the senders of one loop: on a busy loop at the end of the iteration, in order, else immediately."""
 
     def __init__(self) -> None:
         self._senders: list[Sender] = []
         self._usual = 0
 
     def put(self, sender: Sender) -> None:
-        """Have *sender* flushed, now or when this turn's events are served, with all that it is given until then."""
+        """Flush *sender* now, or at the end of this iteration together with what is written to it until then."""
         if not self._senders:
             asyncio.get_running_loop().call_soon(self._empty)
         self._senders.append(sender)
@@ -47,7 +44,7 @@ class WriteCoalescer:
                 flushed += 1
                 sender.flush()
         finally:
-            for sender in senders[flushed:]:  # whatever broke, it is not theirs
+            for sender in senders[flushed:]:  # not affected by the exception
                 self.put(sender)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""`python -m proxy.worker FD`: started by the keeper, with one end of a socket pair as FD."""
+"""Entry point `python -m proxy.worker FD`: the keeper starts it with one end of a socket pair as file descriptor FD."""
 
 import sys
 

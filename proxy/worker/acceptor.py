@@ -1,4 +1,4 @@
-"""Taking connections from the listening sockets, as long as the process has file descriptors to spare."""
+"""Accepts caller connections while the worker process has free file descriptors."""
 
 import asyncio
 import contextlib
@@ -9,18 +9,18 @@ from collections.abc import Sequence
 
 from proxy.worker.listener import CallerServer
 
-# Taken in one turn of the loop, so that a rush of new callers does not hold up those who are there.
+# At most this many accepts per loop iteration, so that a burst of new callers does not delay connected ones.
 _AT_ONCE = 64
 _LOOK_AGAIN_SECONDS = 0.05
 
 
 class Acceptor:
-    """Gives the callers in the queues of *listeners* to *server*, in TLS if there is a context.
+    """Accepts connections from *listeners* and gives them to *server*, with TLS if there is a context.
 
-    Of the descriptors that the process may have, *reserve* (but never more than half) are not for callers: the journal
-    and the connections to the bank need theirs. While callers have all others, nobody is accepted, and who comes waits
-    in the kernel's queue. The loops' own servers know no reserve, and when all is used up uvloop's accepts callers only
-    to close their connections without a word, after which some send again.
+    *reserve* descriptors of the process limit (but never more than half) are kept for the journal and the connections
+    to the bank. While callers hold all others, accepting pauses and new connections wait in the kernel's queue. The
+    servers of asyncio and uvloop have no reserve; at the descriptor limit uvloop accepts connections and closes them
+    without an answer, after which some callers send again.
     """
 
     def __init__(
@@ -37,24 +37,24 @@ class Acceptor:
 
     @property
     def opening(self) -> int:
-        """Return how many callers were taken from a queue whose connections are not made yet."""
+        """Return the number of accepted connections that are not set up yet."""
         return len(self._opening)
 
     def was_full(self) -> bool:
-        """Return whether callers were left in the queue since this was last asked."""
+        """Return whether accepting was paused since the last call of this method."""
         full = self._was_full or self._later is not None
         self._was_full = False
         return full
 
     def start(self) -> None:
-        """Begin to accept, or begin again."""
+        """Start or resume accepting."""
         self._later = None
         for listener in self._listeners:
             listener.setblocking(False)  # noqa: FBT003  the socket module's own signature
             self._loop.add_reader(listener, self._accept, listener)
 
     def close(self) -> None:
-        """Accept no more and close the listening sockets; what is connected stays."""
+        """Stop accepting and close the listening sockets; established connections stay."""
         self._stop()
         for listener in self._listeners:
             listener.close()
@@ -65,7 +65,7 @@ class Acceptor:
                 caller, _address = listener.accept()
             except (BlockingIOError, ConnectionError):
                 return
-            except OSError:  # EMFILE, ENFILE, ENOBUFS or ENOMEM, which _room() should prevent
+            except OSError:  # EMFILE, ENFILE, ENOBUFS or ENOMEM: _room() should prevent it
                 self._pause()
                 return
             task = self._loop.create_task(self._open(caller))
@@ -76,11 +76,11 @@ class Acceptor:
 
     async def _open(self, caller: socket.socket) -> None:
         caller.setblocking(False)  # noqa: FBT003  the socket module's own signature
-        with contextlib.suppress(OSError):  # a handshake failed or did not end: the transport closes the connection
+        with contextlib.suppress(OSError):  # TLS handshake failed or timed out: the transport closes the connection
             await self._loop.connect_accepted_socket(self._server, caller, ssl=self._tls)
 
     def _room(self) -> int:
-        """Return how many more callers there may be; the limit is asked for each time, as it may be changed."""
+        """Return how many more connections can be accepted; the limit is read each time, because it may be changed."""
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         if limit == resource.RLIM_INFINITY:
             return _AT_ONCE

@@ -1,4 +1,4 @@
-"""One request and the way back to its caller, as `forward` sees the connection."""
+"""One request of a caller and its response channel: the worker's implementation of `CallerSide`."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -11,7 +11,7 @@ from proxy.worker.response_writer import Outgoing
 
 
 class ConnectionOfCaller(Protocol):
-    """What a request needs of its connection."""
+    """What a request needs from its connection."""
 
     peer: str
     certificate_subject: str
@@ -19,23 +19,23 @@ class ConnectionOfCaller(Protocol):
 
     @property
     def clogged(self) -> bool:
-        """Return whether the transport's buffer has no room."""
+        """Return whether the transport's write buffer is full."""
 
     def wait_for_body(self, within: float, on_deadline: Callable[[float], None]) -> None:
-        """Call *on_deadline* with the seconds waited if the next piece of the body is late; `disarm` ends it."""
+        """Call *on_deadline* with the seconds waited if the next piece of the body is late; `disarm` cancels this."""
 
     def disarm(self) -> None:
-        """Let nothing be due."""
+        """Cancel the current deadline."""
 
     async def taken(self) -> None:
-        """Wait until the transport's buffer has room; raises ConnectionError."""
+        """Wait until the transport's write buffer has room; raises ConnectionError."""
 
     def reset(self) -> None:
-        """Cut the connection with a TCP reset."""
+        """Close the connection with a TCP reset."""
 
 
 class Life:
-    """Whether connections go on; one for all of a listener's."""
+    """Whether the worker is draining; one object shared by all connections of a listener."""
 
     __slots__ = ("draining",)
 
@@ -44,7 +44,7 @@ class Life:
 
 
 class CallerRequest(CallerSide):
-    """The request with the head *raw* and the body *payload*."""
+    """One request with the head *raw* and the body *payload*."""
 
     __slots__ = ("_abort_when_left", "_connection", "_life", "_outgoing", "closing", "payload")
 
@@ -61,11 +61,11 @@ class CallerRequest(CallerSide):
         self.closing = raw.closes or raw.fault is not None
 
     def body_begun(self) -> bool:
-        """Return whether some of the body has arrived."""
+        """Return whether a part of the body has arrived."""
         return self.payload.total_bytes > 0 or self.payload.is_eof()
 
     def whole_body(self) -> bytes | None:
-        """Return the body if all of it came with the head; raises CallerLeft."""
+        """Return the body if all of it arrived with the head, else None; raises CallerLeft."""
         if self.left:
             raise CallerLeft
         payload = self.payload
@@ -85,11 +85,11 @@ class CallerRequest(CallerSide):
             self._connection.disarm()
 
     def cut_off_when_left(self, abort: Callable[[], None]) -> None:
-        """Call *abort* at once if the caller leaves from now on."""
+        """From now on, call *abort* immediately if the caller disconnects."""
         self._abort_when_left = abort
 
     def cut_off_no_more(self) -> None:
-        """Call nothing if the caller leaves from now on."""
+        """From now on, call nothing if the caller disconnects."""
         self._abort_when_left = None
 
     def say_continue(self) -> None:
@@ -98,18 +98,18 @@ class CallerRequest(CallerSide):
             self._outgoing.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def will_close(self) -> bool:
-        """Return whether the connection ends with this answer; once said, it does."""
+        """Return whether the connection closes after this response; once True, it stays True."""
         if not self.closing:
             payload = self.payload
             self.closing = self._life.draining or not (isinstance(payload, WholeBody) or payload.is_eof())
         return self.closing
 
     def close_after(self) -> None:
-        """End the connection with this answer."""
+        """Close the connection after this response."""
         self.closing = True
 
     def write(self, data: bytes) -> None:
-        """Send *data* without waiting; nothing happens when the caller has left."""
+        """Send *data* without waiting; do nothing if the caller has disconnected."""
         self.begun = True
         if self._outgoing is not None and not self.left:
             self._outgoing.write(data)
@@ -119,7 +119,7 @@ class CallerRequest(CallerSide):
         return self.left or self._connection.clogged
 
     async def drain(self) -> None:
-        """Wait until the caller has taken enough; raises CallerLeft, also when it took nothing for too long."""
+        """Wait until the write buffer has room; raises CallerLeft, also if the caller read nothing for too long."""
         if not self.left:
             try:
                 await self._connection.taken()
@@ -129,7 +129,7 @@ class CallerRequest(CallerSide):
             raise CallerLeft
 
     def abort(self) -> None:
-        """Cut the connection with a reset, so that even an answer without a length can't pass for a whole one."""
+        """Close the connection with a reset: a truncated response without a length must not pass for a complete one."""
         self.closing = True
         self._connection.reset()
 
@@ -137,7 +137,7 @@ class CallerRequest(CallerSide):
         self.payload.set_exception(BadRequest(f"No byte of the body came for {seconds:.3g} s.", status=408))
 
     def _cancel(self, _error: BaseException) -> None:
-        """Learn from aiohttp's connection_lost that the caller has left."""
+        """Handle the caller's disconnect; aiohttp's connection_lost calls this."""
         self.left = True
         if self.account is not None and self.monotonic is not None:
             self.account.left_at = self.monotonic()

@@ -1,4 +1,4 @@
-"""Where exchanges begin and end, and where their intents go: the journal and the counters, wired to `forward`."""
+"""Starts and finishes exchanges and writes their intents: connects `forward` to the journal and the counters."""
 
 from collections.abc import Awaitable
 from typing import Final
@@ -19,7 +19,7 @@ _MOST_NAMES: Final = 1024
 
 
 class ExchangeLog:
-    """One worker's: every exchange gets an id here, and leaves a record here."""
+    """Gives every exchange of one worker its id, and writes its record."""
 
     def __init__(
         self, values: RequestLogValues, *, journal: Journal, counters: Counters, clock: Clock, entropy: Entropy
@@ -35,7 +35,7 @@ class ExchangeLog:
         self._ids = Uuid7s(entropy)
 
     def begin(self, side: CallerSide) -> Exchange:
-        """Return a new exchange for what *side* asks."""
+        """Return a new exchange for the request of *side*."""
         now = self._now()
         exchange = Exchange(
             self._ids.next(now),
@@ -48,7 +48,7 @@ class ExchangeLog:
         return exchange
 
     def write(self, exchange: Exchange, attempt: Attempt) -> Awaitable[None] | None:
-        """Return what ends once the intent is on disk; None, if the method needs none and the journal works.
+        """Write the intent; return what ends once it is on disk, None if the method needs none and the journal works.
 
         Raises LogUnavailable, for reads too: a request that can't be recorded is not sent.
         """
@@ -60,7 +60,7 @@ class ExchangeLog:
         return None
 
     def finish(self, exchange: Exchange) -> None:
-        """Count what has ended and hand it to the journal; never waits."""
+        """Count a finished exchange and pass it to the journal; never waits."""
         exchange.finished = self._monotonic()
         if not exchange.index:
             exchange.index = self._index(exchange)
@@ -83,7 +83,7 @@ class ExchangeLog:
         return tuple(found) if found else ()
 
     def _answer_index(self, headers: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str], ...]:
-        """Return those of the bank's *headers* that are kept; their names are looked at once, for they are few."""
+        """Return those of the bank's *headers* that the record keeps; the decision is cached per spelling of a name."""
         names = self._answer_names
         found: list[tuple[str, str]] = []
         for name, value in headers:
@@ -100,7 +100,7 @@ class ExchangeLog:
 
 
 def _text(value: bytes) -> str:
-    """Return the value of a header as those who sent it would write it: UTF-8, or else Latin-1."""
+    """Decode a header value as UTF-8, else as Latin-1."""
     try:
         return value.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""From a snapshot to a gateway: what one worker forwards by."""
+"""Builds a worker's gateway from its configuration snapshot."""
 
 import ssl
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from proxy.worker.migration_reporter import MigrationReporter
 
 
 def head_limits(snapshot: Snapshot) -> HeadLimits:
-    """Return what heads are checked against; with neither hosts nor callers, loopback takes loopback names only."""
+    """Return the limits for heads; with neither hosts nor callers, a loopback listener takes loopback names only."""
     server = snapshot.server
     hosts = frozenset(host.lower() for host in server.hosts)
     if not hosts and not snapshot.callers and server.loopback:
@@ -45,7 +45,7 @@ def make_gateway(
     clock: Clock,
     reporter: Reporter | None = None,
 ) -> Gateway:
-    """Return the collaborators of the data path; raises TlsUnusable or OSError where a file can't be used."""
+    """Return the gateway with its collaborators; raises TlsUnusable or OSError if a file can't be used."""
     server, table = snapshot.server, route_table(snapshot)
     body_key = snapshot.request_log.body_hmac_key_file
     callers = Callers(snapshot.callers)

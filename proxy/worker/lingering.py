@@ -1,29 +1,29 @@
-"""Connections that were answered early and stay only until their callers have sent the rest and read the answer."""
+"""Connections in lingering close: answered before the whole request was read; the rest is read and dropped."""
 
 from typing import Protocol
 
 
 class LingeringConnection(Protocol):
-    """What reads and drops, until it is told to end that."""
+    """A connection that reads and drops data until `end_linger`."""
 
     def end_linger(self) -> None:
-        """Read away nothing more, and close the connection."""
+        """Stop reading and close the connection."""
 
 
 class Lingering:
-    """At most *most* at a time: each costs a descriptor, and what strangers send costs the time to read it."""
+    """Limits lingering connections to *most*: each costs a descriptor, and CPU time to read what is dropped."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._connections: dict[LingeringConnection, None] = {}  # in the order of their last bytes
+        self._connections: dict[LingeringConnection, None] = {}  # ordered by the time of their last bytes
 
     def __len__(self) -> int:
         return len(self._connections)
 
     def heard(self, connection: LingeringConnection) -> None:
-        """Count *connection*, from which bytes came just now; if they are too many, the one silent longest ends.
+        """Register *connection*, which has just received bytes; above the limit, end the one that was idle longest.
 
-        That one has most likely sent all that it had.
+        That one has most likely sent everything.
         """
         connections = self._connections
         connections.pop(connection, None)
@@ -32,7 +32,7 @@ class Lingering:
             next(iter(connections)).end_linger()
 
     def discard(self, connection: LingeringConnection) -> None:
-        """Count *connection* no more."""
+        """Remove *connection*."""
         self._connections.pop(connection, None)
 
     def __repr__(self) -> str:

@@ -1,8 +1,8 @@
-"""Towards callers: aiohttp's web.Server with a parser and a life cycle of our own.
+"""The callers' server: aiohttp's web.Server with our own parser and connection life cycle.
 
-Every private name of aiohttp that the product leans on stands in this file; `check_seam` looks for them at start. The
-stock `start()` makes a task per request, answers parse errors by echoing the input, has no deadline for head or body,
-and tells nobody that a caller has left; this one does none of that.
+This file holds every private name of aiohttp that the product uses; `check_seam` checks them at start. aiohttp's own
+`start()` creates a task per request, echoes the input in answers to parse errors, has no deadline for head or body, and
+does not report that a caller has disconnected; this one avoids all of that.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ Serve = Callable[[CallerRequest], Awaitable[None]]
 
 
 def check_seam() -> None:
-    """Raise RuntimeError unless the names that this file leans on are there."""
+    """Raise RuntimeError if a private name that this file uses is missing in aiohttp."""
     wanted = {
         "_buffer_paused", "_close", "_current_request", "_drain_helper", "_force_close", "_manager",
         "_max_msg_queue_size", "_messages", "_msg_queue_resume_size", "_parser", "_pause_reading_for_buffer", "_paused",
@@ -48,7 +48,7 @@ def check_seam() -> None:
 
 
 class CallerServer(web.Server):
-    """The factory of caller connections for every listening socket of a worker."""
+    """Creates the caller connections of all listening sockets of a worker."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class CallerServer(web.Server):
     ) -> None:
         super().__init__(
             _no_handler,
-            keepalive_timeout=0,  # our own deadlines
+            keepalive_timeout=0,  # we have our own deadlines
             auto_decompress=False,
             access_log=None,
             logger=_SILENT,
@@ -72,16 +72,16 @@ class CallerServer(web.Server):
         self.heads = HeadParser()
         self.life = Life()
         self.outbox = WriteCoalescer()
-        self.crowd = 0  # connections; `connections` makes a list
-        self.serving = 0  # requests until they are recorded, whether or not their callers are still there
+        self.crowd = 0  # number of open connections; aiohttp's `connections` builds a list
+        self.serving = 0  # requests that are not recorded yet, even if their callers have disconnected
         self.lingering = Lingering(timeouts.lingering)
 
     def __call__(self) -> "CallerConnection":
-        """Return the protocol of a new connection."""
+        """Return the protocol object of a new connection."""
         return CallerConnection(self, loop=self._loop, **self._kwargs)
 
     def drain(self) -> None:
-        """Close idle connections; the others end with their next answer."""
+        """Close idle connections; the others close after their next response."""
         self.life.draining = True
         for connection in self.connections:
             if isinstance(connection, CallerConnection):
@@ -93,7 +93,7 @@ async def _no_handler(_: web.BaseRequest) -> web.StreamResponse:
 
 
 class CallerConnection(RequestHandler):
-    """One connection of a caller; requests on it are served one after the other."""
+    """One connection of a caller; its requests are served one after the other."""
 
     __slots__ = (
         "_awaiting_head", "_deadline", "_dropping", "_ended", "_head_begun", "_linger_end", "_requests", "_server",
@@ -116,16 +116,16 @@ class CallerConnection(RequestHandler):
             heads=server.heads,
         )
         self._parser = self._requests  # type: ignore[assignment]
-        self._dropping = False  # nothing more is parsed
+        self._dropping = False  # True: received data is dropped, not parsed
         self._linger_end = 0.0
-        self._ended: asyncio.Future[None] | None = None  # while what comes is read and dropped
-        self._wire: asyncio.Transport | None = None  # `transport`, until the connection is really lost
-        self.outgoing: Outgoing | None = None  # None before and after the connection
+        self._ended: asyncio.Future[None] | None = None  # set during the lingering close
+        self._wire: asyncio.Transport | None = None  # `transport`, kept until connection_lost
+        self.outgoing: Outgoing | None = None  # None while not connected
         self.peer = ""
         self.certificate_subject = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note who is at the other end."""
+        """Store peer address and certificate subject, and start the head deadline."""
         super().connection_made(transport)
         self._wire = self.transport
         self.outgoing = Outgoing(transport, self._server.outbox)
@@ -137,7 +137,7 @@ class CallerConnection(RequestHandler):
         self._deadline.arm(self._server.timeouts.head, self._close_silently)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Tell the request in service that its caller has left."""
+        """Clean up; the base class calls `_cancel` of the current request."""
         self._server.crowd -= 1
         self._wire = self.outgoing = None
         self._deadline.cancel()
@@ -145,31 +145,31 @@ class CallerConnection(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, unless nothing more can be trusted to be a request; start the clock of a head that has begun."""
+        """Parse *data*, or drop it in a lingering close; start the deadline of a head that arrives in parts."""
         if self._dropping:
             if self._ended is not None:
                 self._await_more()
             return
         if self._force_close or self._close:
             return
-        # What the stock method does with requests, without what it does for upgrades and its own parser's errors.
+        # As in aiohttp's own method, without its handling of upgrades and of its own parser's errors.
         messages = self._requests.feed_data(data)
         if messages:
             self._messages += messages  # type: ignore[arg-type]
             if not self._buffer_paused and len(self._messages) >= self._max_msg_queue_size:
                 self._pause_reading_for_buffer()
             if self._waiter is not None:
-                self._waiter.set_result(None)  # and the request goes its way: nothing may follow
+                self._waiter.set_result(None)  # runs the request immediately: no statement may follow
         elif self._awaiting_head and not self._head_begun and not self._messages and self._requests.in_head:
             self._head_begun = True
             self._deadline.arm(self._server.timeouts.head, self._head_is_late)
 
     def eof_received(self) -> None:
-        """Send what was answered in this turn: when this returns the loop closes the transport."""
+        """Flush this iteration's writes: the loop closes the transport when this returns."""
         self._flush()
 
     async def start(self) -> None:
-        """Serve until the connection ends; requests are driven by `InlineRun`, this task only waits."""
+        """Serve until the connection ends; requests are run by `InlineRun`, this task only waits."""
         over: asyncio.Future[None] = self._loop.create_future()
 
         def ended(error: BaseException | None) -> None:
@@ -187,15 +187,14 @@ class CallerConnection(RequestHandler):
             raise
 
     async def _serve_in_order(self) -> None:
-        """Serve requests in their order until the connection ends."""
+        """Serve requests in order until the connection ends."""
         timeouts = self._server.timeouts
         try:
             while not self._force_close:
                 if not self._messages:
                     self._awaiting_head = True
-                    waiter: InlineFuture[None] = InlineFuture(
-                        self._loop
-                    )  # to write Reply[None]() costs as much as to parse a head
+                    # InlineFuture[None](...) would cost as much as parsing a head.
+                    waiter: InlineFuture[None] = InlineFuture(self._loop)
                     self._waiter = waiter  # type: ignore[assignment]
                     await waiter
                     self._waiter = None
@@ -227,10 +226,10 @@ class CallerConnection(RequestHandler):
             if self._wire is not None:
                 self._flush()
                 self._wire.close()
-                self._deadline.arm(timeouts.unread_answer, self._wire.abort)  # closing waits until all is taken
+                self._deadline.arm(timeouts.unread_answer, self._wire.abort)  # close() waits until all data is sent
 
     def _next(self) -> CallerRequest:
-        """Return the next request, which is in service from now on."""
+        """Return the next queued request as the current one."""
         message: tuple[Any, Any] = self._messages.popleft()
         self._awaiting_head = self._head_begun = False
         self._deadline.disarm()
@@ -242,35 +241,35 @@ class CallerConnection(RequestHandler):
         return request
 
     def disarm(self) -> None:
-        """Let nothing be due."""
+        """Cancel the current deadline."""
         self._deadline.disarm()
 
     def wait_for_body(self, within: float, on_deadline: Callable[[float], None]) -> None:
-        """Call *on_deadline* with the seconds waited if the next piece of the body is late; `disarm` ends it."""
+        """Call *on_deadline* with the seconds waited if the next piece of the body is late; `disarm` cancels this."""
         seconds = min(self._server.timeouts.body_gap, within)
         self._deadline.arm(seconds, lambda: on_deadline(seconds))
 
     def close_if_idle(self) -> None:
-        """Close the connection if no request is on it, not even the beginning of one."""
+        """Close the connection if it has no request and no partial head."""
         if self._awaiting_head and self._requests.quiet and not self._messages:
             self._close_silently()
 
     @property
     def clogged(self) -> bool:
-        """Return whether the transport's buffer has no room."""
+        """Return whether the transport's write buffer is full."""
         return self._paused
 
     async def taken(self) -> None:
-        """Wait until the transport's buffer has room; raises ConnectionError."""
+        """Wait until the transport's write buffer has room; raises ConnectionError."""
         self._flush()
         if self._paused:
-            # Who is steady but slower than some 4 KB/s is cut off too: a byte a minute would hold the answer for ever.
+            # Also cuts off steady readers below some 4 KB/s: a byte a minute would hold the response for ever.
             self._deadline.arm(self._server.timeouts.unread_answer, self.reset)
             await self._drain_helper()
             self._deadline.disarm()
 
     def reset(self) -> None:
-        """Cut the connection with a TCP reset."""
+        """Close the connection with a TCP reset."""
         transport = self.transport
         if transport is None:
             return
@@ -281,12 +280,12 @@ class CallerConnection(RequestHandler):
         transport.abort()
 
     def _close_silently(self) -> None:
-        """End a connection on which no complete request was read."""
+        """Close a connection on which no complete request was read."""
         self._flush()
         self.force_close()
 
     def _head_is_late(self) -> None:
-        """Have the unfinished head answered in its turn, as the last thing on this connection."""
+        """Queue an answer 408 for the unfinished head as the last request of this connection."""
         fault = BadRequest(f"The request's head did not arrive within {self._server.timeouts.head:g} s.", status=408)
         self._dropping = True
         self._messages.append((refused(fault), NO_BODY))  # type: ignore[arg-type]
@@ -294,7 +293,7 @@ class CallerConnection(RequestHandler):
             self._waiter.set_result(None)
 
     async def _linger(self, answered: CallerRequest) -> None:
-        """Read away what may still be coming, if anything may; nothing of the body *answered* early is kept."""
+        """Read and drop what the caller may still send after *answered*; drop the unread body too."""
         transport = self.transport
         if transport is None or (self._requests.quiet and not self._messages and not self._dropping):
             return
@@ -308,18 +307,18 @@ class CallerConnection(RequestHandler):
         self._buffer_paused = self._reading_paused = False
         self._resume_transport_reading()
         if transport.can_write_eof():
-            with contextlib.suppress(OSError):  # the caller may have reset it, which nobody has noticed yet
+            with contextlib.suppress(OSError):  # the caller may have reset it, not reported yet
                 transport.write_eof()
         await ended
 
     def _await_more(self) -> None:
-        """Go on reading away for a while."""
+        """Extend the linger deadline and mark this connection as active."""
         left = self._linger_end - self._loop.time()
         self._deadline.arm(min(self._server.timeouts.linger_gap, left), self.end_linger)
         self._server.lingering.heard(self)
 
     def end_linger(self) -> None:
-        """Read away nothing more, and close the connection if that was what it stayed for."""
+        """Stop reading; `_linger` returns then, and the connection is closed."""
         ended, self._ended = self._ended, None
         if ended is not None:
             self._server.lingering.discard(self)
@@ -327,6 +326,6 @@ class CallerConnection(RequestHandler):
                 ended.set_result(None)
 
     def _flush(self) -> None:
-        """Send what was answered: the transport is about to be closed or asked for room."""
+        """Send pending writes before the transport is closed or asked for room."""
         if self.outgoing is not None:
             self.outgoing.flush()

@@ -1,4 +1,4 @@
-"""The worker process: takes callers' connections, forwards, keeps a journal; never holds a key that signs."""
+"""The worker process: accepts caller connections, forwards requests, writes the journal; holds no signing key."""
 
 import asyncio
 import gc
@@ -29,15 +29,15 @@ from proxy.worker.migration_reporter import MigrationReporter
 from proxy.worker.timeouts import CALLER_TIMEOUTS
 
 _COUNTERS_SECONDS = 1.0
-_QUIET = {"journal_problem": "", "full": False, "in_flight": 0, "connections": 0}  # the last word
-# After the listener has closed, connections that are idle may still have a request on its way; then they close too.
+_QUIET = {"journal_problem": "", "full": False, "in_flight": 0, "connections": 0}  # for the last message
+# After the listener has closed, idle connections stay open this long, since a request may be on its way on them.
 _IDLE_GRACE_SECONDS = 1.0
-# Listening sockets, link, journal, threads' and loop's own: some 20, and as many again for what may come.
+# Listening sockets, link, journal, threads and loop use some 20; the rest is a margin.
 _OWN_DESCRIPTORS = 64
 
 
 class Worker:
-    """One worker: it does what its keeper says over the link, and stops when the keeper is gone."""
+    """One worker; the keeper controls it over the link, and it stops when the keeper is gone."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
@@ -50,7 +50,7 @@ class Worker:
         self._reporter = MigrationReporter(send=self.link.send)
 
     async def run(self) -> bool:
-        """Serve until told to drain, then end what is in flight; False if the disk kept some of it from the journal."""
+        """Serve until drained, then finish requests in flight; False if the journal could not be written completely."""
         order = await self._order
         if order is None:
             return True
@@ -75,7 +75,7 @@ class Worker:
         _freeze()
         self.link.send({"type": "ready"})
         if not await self._greeted:
-            return True  # the keeper is gone, and nobody was served
+            return True  # the keeper is gone; nothing was served
         acceptor.start()
         async with asyncio.TaskGroup() as tasks:
             reporting = tasks.create_task(
@@ -84,12 +84,12 @@ class Worker:
             grace = await self._drain
             await self._clock.sleep(grace)
             server.life.draining = True
-            if self._handed_over:  # the door is another's now, who takes in whoever stands in the queue
+            if self._handed_over:  # the listener belongs to another instance now, which accepts the queue
                 acceptor.close()
             else:
                 await close_gracefully([acceptor], listeners, clock=self._clock)
             await self._finish(server, acceptor, gateway, seconds=snapshot.server.exchange_timeout)
-            # Until all is on disk, it is heard: one that is silent is killed.
+            # Keep sending heartbeats until all is on disk: the keeper kills a silent worker.
             written = await journal.close()
             for pool in gateway.pools.values():
                 await pool.close()
@@ -100,7 +100,7 @@ class Worker:
         return written
 
     async def _finish(self, server: CallerServer, acceptor: Acceptor, gateway: Gateway, *, seconds: float) -> None:
-        """Let every request in flight end, at most *seconds*; afterwards answer what still comes with 503."""
+        """Wait until requests in flight have ended, at most *seconds*; answer later ones with 503."""
         end = self._clock.monotonic() + seconds
         idle_end = self._clock.monotonic() + _IDLE_GRACE_SECONDS
         while (server.crowd or server.serving or acceptor.opening) and self._clock.monotonic() < end:
@@ -110,7 +110,7 @@ class Worker:
         gateway.admission.closed = True
 
     async def _report(self, counters: Counters, journal: Journal, acceptor: Acceptor, server: CallerServer) -> None:
-        """Send counters each second; they are also the heartbeat, without which the keeper replaces this process."""
+        """Send counters each second; they are the heartbeat too, without which the keeper replaces this process."""
         while True:
             await self._clock.sleep(_COUNTERS_SECONDS)
             health = {
@@ -155,7 +155,7 @@ class Worker:
             gateway.tokens.hear(message)
 
     def _keeper_is_gone(self) -> None:
-        """End what is in flight and stop: without a keeper nobody renews tokens or ships the journal."""
+        """Stop and finish requests in flight: without a keeper nobody renews tokens or ships the journal."""
         self._stop(0.0)
         self._reporter.abandon()
         if not self._greeted.done():
@@ -191,25 +191,25 @@ def _journal(snapshot: Snapshot, *, worker: str, workers: int, clock: Clock) -> 
 
 
 def _reserved_descriptors(snapshot: Snapshot) -> int:
-    """Return how many file descriptors callers can't have."""
+    """Return how many file descriptors are reserved and not available to callers."""
     return _OWN_DESCRIPTORS + sum(upstream.max_connections for upstream in snapshot.upstreams)
 
 
 def _freeze() -> None:
-    """Keep the garbage collector off what lives as long as the process (measured: -5 us a request, half the p99)."""
+    """Exclude long-lived objects from garbage collection (measured: -5 us a request, half the p99)."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
 
 
 def _leave_signals_to_the_keeper() -> None:
-    """Ignore what systemd and Ctrl-C send to every process: requests in flight end only if the keeper says when."""
+    """Ignore the signals that systemd and Ctrl-C send to every process: only the keeper decides when a worker stops."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return uvloop's loop where the [speed] extra is installed, else asyncio's own."""
+    """Return uvloop's loop factory if the [speed] extra is installed, else asyncio's."""
     try:
         return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
     except ImportError:
@@ -225,7 +225,7 @@ async def _run(descriptor: int) -> bool:
 
 
 def main(descriptor: int) -> None:
-    """Run a worker whose keeper is at the other end of *descriptor*."""
+    """Run a worker; *descriptor* is its end of the socket pair to the keeper."""
     _leave_signals_to_the_keeper()
     protect_memory()
     check_seam()

@@ -1,4 +1,4 @@
-"""What a worker tells its keeper of migrated exchanges: retry pins, before the caller is told; and outcomes."""
+"""Sends the keeper retry pins (before the caller is answered) and outcomes of exchanges on migrated routes."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,18 +8,18 @@ from proxy.migration.outcome import ExchangeOutcome
 from proxy.migration.pin import RetryPin
 from proxy.migration.pin_rows import pin_row
 
-# Bounds what a caller waits for its answer so that its next try finds the pin everywhere.
+# How long an answer may wait for its retry pin to be stored in every process.
 KEEP_SECONDS = 1.0
-# Nothing is lost while a fallback waits to be agreed on, and the bank's 401 is what its caller gets without.
+# Waiting for a fallback's claim loses nothing: without the fallback the caller would get the bank's 401.
 CLAIM_SECONDS = 5.0
-# What went well can wait; what did not may be what the guard has to see.
+# Successes are batched; failures are sent at once, since the guard may need them.
 _BATCH_SECONDS = 0.5
 _MOST_ROWS = 500
 _NOTABLE = frozenset({"refused", "failed", "forbidden", "client_error"})
 
 
 class MigrationReporter:
-    """One worker's; *send* takes messages for the keeper."""
+    """The reporter of one worker; *send* sends a message to the keeper."""
 
     def __init__(self, *, send: Callable[[dict[str, Any]], None]) -> None:
         self._send = send
@@ -31,18 +31,18 @@ class MigrationReporter:
         self._abandoned = False
 
     async def keep(self, digest: str, pin: RetryPin) -> bool:
-        """Return once *pin* is on disk and in every process, so that retries of its exchange find it.
+        """Return True once *pin* is on disk and known to every process, so that retries of its exchange find it.
 
-        False if that can't be done in a second: pins count as unreadable then until it can.
+        Return False if that takes more than a second: pins then count as unreadable until it succeeds.
         """
         return await self._ask("pin", pin_row(digest, pin), KEEP_SECONDS)
 
     async def claim(self, digest: str, pin: RetryPin) -> bool:
-        """Return once every process has agreed that requests with this digest go where *pin* says; False if not."""
+        """Return whether every process has agreed that requests with this digest go where *pin* says."""
         return await self._ask("claim", pin_row(digest, pin), CLAIM_SECONDS)
 
     async def news(self, seconds: float) -> None:
-        """Return once `changed` was called, or *seconds* have passed."""
+        """Return once `changed` is called, or after *seconds*."""
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[bool] = loop.create_future()
         self._waiting.append(waiting)
@@ -53,13 +53,13 @@ class MigrationReporter:
             timer.cancel()
 
     def changed(self) -> None:
-        """Let those go on who wait for news: the keeper has said something of migrations."""
+        """Wake all waiters of `news`: the keeper has sent a message about migrations."""
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             _give_up(one)
 
     def release(self, digest: str, pin: RetryPin) -> None:
-        """Let *pin*, which ends soon, take the place of one that was made while its exchange was in flight."""
+        """Replace the pin made while the exchange was in flight by *pin*, which ends soon."""
         self._send({"type": "release", "row": pin_row(digest, pin)})
 
     async def _ask(self, kind: str, row: list[Any], seconds: float) -> bool:
@@ -71,7 +71,7 @@ class MigrationReporter:
         answer: asyncio.Future[bool] = loop.create_future()
         self._answers[asked] = answer
         self._send({"type": kind, "ask": asked, "row": row})
-        # Not asyncio.timeout, which needs a task: requests are driven without one.
+        # Not asyncio.timeout, which needs a task: requests run without one.
         timer = loop.call_later(seconds, _give_up, answer)
         try:
             return await answer
@@ -80,7 +80,7 @@ class MigrationReporter:
             self._answers.pop(asked, None)
 
     def ended(self, row: ExchangeOutcome) -> None:
-        """Take what came of an exchange; never waits."""
+        """Queue the outcome of an exchange; never waits."""
         self._rows.append(row)
         if row.outcome in _NOTABLE or row.refused or len(self._rows) >= _MOST_ROWS:
             self.flush()
@@ -88,7 +88,7 @@ class MigrationReporter:
             self._batch = asyncio.get_running_loop().call_later(_BATCH_SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Send what was taken."""
+        """Send the queued outcomes."""
         if self._batch is not None:
             self._batch.cancel()
             self._batch = None
@@ -97,13 +97,13 @@ class MigrationReporter:
             self._send({"type": "migrated", "rows": rows})
 
     def hear(self, message: dict[str, Any]) -> None:
-        """Take the keeper's answer to a pin."""
+        """Handle the keeper's answer to a pin or claim."""
         answer = self._answers.pop(message["ask"], None)
         if answer is not None and not answer.done():
             answer.set_result(bool(message["kept"]))
 
     def abandon(self) -> None:
-        """Let nobody wait any longer: the keeper is gone."""
+        """Release all waiters: the keeper is gone."""
         self._abandoned = True
         self.changed()
         for answer in self._answers.values():

@@ -1,4 +1,4 @@
-"""A certificate's subject as the configuration spells it."""
+"""Formats a certificate's subject as the configuration spells it."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
-"""The strict part of HTTP/1.1 that callers are held to (RFC 9112): heads, framing, chunks; pure.
+"""Strict HTTP/1.1 parsing of caller requests (RFC 9112): heads, framing, chunks; pure functions.
 
 aiohttp's own parser (llhttp) is lenient where two servers can read one message differently: it skips spaces in the
-request line, takes a chunked body's last trailer for a header of the next request, and forgets what stands behind an
-offered upgrade. A grammar without recovery is small, has one reading, and costs less.
+request line, takes a chunked body's last trailer for a header of the next request, and drops what follows an offered
+upgrade. A grammar without recovery is small, unambiguous, and costs less.
 """
 
 import re
@@ -20,27 +20,27 @@ _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t\x20-\x7e\x80-\xff]+)?")
 _TRAILER: Final = re.compile(rb"%b:[\t\x20-\x7e\x80-\xff]*" % _TOKEN)
 _MOST_DIGITS: Final = 18
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
-# Request lines remembered, so that a known one costs no match; none with a query, which hardly ever comes again.
+# Cached request lines: a known one needs no match. Lines with a query are not cached, since they rarely repeat.
 _LINES: Final = 1024
 _LONGEST_LINE: Final = 256
 
 LONGEST_CHUNK_LINE: Final = 1024
-# What chunk sizes, extensions and trailers may take beside the data; a body in chunks of one byte needs 5 for each.
+# Limit of bytes for chunk sizes, extensions and trailers; a body in chunks of one byte needs 5 for each.
 CHUNK_OVERHEAD_BYTES: Final = 16384
 CHUNK_OVERHEAD_FACTOR: Final = 8
-# RFC 9112 2.2 has servers skip at least one empty line before a request line.
+# RFC 9112 2.2: servers skip at least one empty line before a request line.
 EMPTY_LINES: Final = 4
 
 
 class HeadParser:
-    """Reads the heads of one listener's connections; remembers header and request lines that it understood."""
+    """Parses the heads of one listener's connections; caches parsed header lines and request lines."""
 
     def __init__(self) -> None:
         self._headers = HeaderLines()
         self._lines: dict[bytes, tuple[str, str, tuple[int, int]]] = {}
 
     def parse(self, head: bytes) -> RawHead:
-        """Return the head in *head*, which ends before its empty line, or one whose *fault* says why it is none."""
+        """Return the parsed *head* (without its empty line), or a RawHead whose *fault* says why it is invalid."""
         try:
             return self._parse(head)
         except (BadRequest, TargetTooLong) as fault:
@@ -53,7 +53,7 @@ class HeadParser:
         headers: list[HeaderLine] = []
         passed: list[HeaderLine] = []
         named: dict[bytes, bytes] = {}
-        sorted_size = len(head) + len(lines)  # a line has a name, a colon and a value; a limit counts two bytes more
+        sorted_size = len(head) + len(lines)  # a line is name, colon, value; a limit counts two bytes more
         understood = self._headers
         for index in range(1, len(lines)):
             line = understood.read(lines[index])
@@ -94,7 +94,7 @@ class HeadParser:
 
 
 def _comes_again(named: dict[bytes, bytes], name: bytes, value: bytes) -> bool:
-    """Join *value* to a list; return whether that is all, and the head not one that `RequestHead.of` has to refuse."""
+    """Append *value* to a list header; return False if `RequestHead.of` must refuse the repeated header."""
     if name in LISTS:
         named[name] += b", " + value
         return True
@@ -104,7 +104,7 @@ def _comes_again(named: dict[bytes, bytes], name: bytes, value: bytes) -> bool:
 
 
 def _framing(length: bytes | None, coding: bytes | None, version: tuple[int, int]) -> tuple[int | None, bool]:
-    """Return the body's length and whether it is chunked; raises BadRequest where it has two readings (RFC 9112 6)."""
+    """Return body length and whether it is chunked; raises BadRequest if the framing is ambiguous (RFC 9112 6)."""
     if coding is not None:
         if length is not None:
             raise BadRequest("Content-Length and Transfer-Encoding exclude each other.")
@@ -121,19 +121,19 @@ def _framing(length: bytes | None, coding: bytes | None, version: tuple[int, int
 
 
 def refused(fault: BadRequest | HeadersTooLarge | TargetTooLong) -> RawHead:
-    """Return a head that is nothing but *fault*."""
+    """Return a RawHead that holds only *fault*."""
     return RawHead(method="-", target="", version=(1, 1), headers=[], fault=fault)
 
 
 def request_line_fault(line: bytes) -> BadRequest | TargetTooLong:
-    """Return why *line* is no request line (RFC 9112 3)."""
+    """Return the error for *line*, which is no valid request line (RFC 9112 3)."""
     if len(line) > MAX_TARGET_BYTES:
         return TargetTooLong(f"The request target is longer than {MAX_TARGET_BYTES} bytes.")
     return BadRequest("The request line is not METHOD SP TARGET SP HTTP/1.1, or this is not HTTP.")
 
 
 def unfinished_fault(rest: bytes, data: bytes, *, limit: int) -> BadRequest | HeadersTooLarge | TargetTooLong | None:
-    """Return what is wrong already with a head of which *rest* and now *data* have come, without its end."""
+    """Return the error, if any, in an unfinished head of which *rest* and now *data* have been received."""
     seen = rest[-1:] + data
     ends = seen.count(b"\r\n")
     if seen.count(b"\n", len(rest[-1:])) != ends or seen.count(b"\r", 0, len(seen) - 1) != ends:
@@ -151,7 +151,7 @@ def unfinished_fault(rest: bytes, data: bytes, *, limit: int) -> BadRequest | He
 
 
 def chunk_size(line: bytes) -> int:
-    """Return the size that a chunk's first *line* says, without its extensions (RFC 9112 7.1); raises BadRequest."""
+    """Return the size in a chunk's first *line*, ignoring its extensions (RFC 9112 7.1); raises BadRequest."""
     match = _CHUNK.fullmatch(line)
     if match is None:
         raise BadRequest("A chunk's size is not a number (RFC 9112 7.1).")
@@ -162,7 +162,7 @@ def chunk_size(line: bytes) -> int:
 
 
 def check_trailer(line: bytes) -> None:
-    """Raise BadRequest unless *line* is a header line; trailers are dropped, but not anything may stand there."""
+    """Raise BadRequest unless *line* is a valid header line; trailers are dropped, but must be well-formed."""
     if not _TRAILER.fullmatch(line):
         raise BadRequest("A trailer is no header line (RFC 9112 7.1.2).")
 

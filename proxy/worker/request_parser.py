@@ -1,4 +1,4 @@
-"""A connection's bytes, cut into requests: the shape in which aiohttp's server protocol wants its parser."""
+"""Splits a connection's bytes into requests; has the interface that aiohttp's server protocol expects of a parser."""
 
 import asyncio
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from proxy.worker.request_head import (
 
 
 class WholeBody:
-    """A body that came with its head: it needs no stream."""
+    """A body that arrived complete with its head: it needs no stream."""
 
     __slots__ = ("_data", "total_bytes")
 
@@ -33,22 +33,22 @@ class WholeBody:
         self.total_bytes = len(data)
 
     def is_eof(self) -> bool:
-        """Return that the end has come."""
+        """Return True: the body is complete."""
         return True
 
     def exception(self) -> None:
-        """Return that nothing broke it."""
+        """Return None: there is no error."""
 
     def set_exception(self, exc: BaseException) -> None:
-        """Do nothing: it is whole."""
+        """Do nothing: the body is complete."""
 
     def read_nowait(self) -> bytes:
-        """Return the body, b"" from then on."""
+        """Return the body on the first call, b"" afterwards."""
         data, self._data = self._data, b""
         return data
 
     async def readany(self) -> bytes:
-        """Return the body, b"" from then on."""
+        """Return the body on the first call, b"" afterwards."""
         return self.read_nowait()
 
 
@@ -62,15 +62,15 @@ class State(Enum):
     """What the next byte belongs to."""
 
     HEAD = auto()
-    LENGTH = auto()  # a body of a known length
-    SIZE = auto()  # the line before a chunk
+    LENGTH = auto()  # a body with a Content-Length
+    SIZE = auto()  # the size line of a chunk
     CHUNK = auto()  # a chunk's data
-    CHUNK_END = auto()  # the CRLF behind it
+    CHUNK_END = auto()  # the CRLF after it
     TRAILERS = auto()
-    DEAD = auto()  # nothing more on this connection can be trusted to be a request
+    DEAD = auto()  # after a fault: no further byte is parsed
 
 
-# An enum's member costs a call each time it is looked up in its class.
+# Looking up an enum member in its class costs a call each time.
 _HEAD: Final[State] = State.HEAD
 _LENGTH: Final[State] = State.LENGTH
 _SIZE: Final[State] = State.SIZE
@@ -81,11 +81,11 @@ _DEAD: Final[State] = State.DEAD
 
 
 class RequestParser:
-    """Takes bytes in any split; heads come out whole, bodies go into their payloads as they come.
+    """Parses bytes in any split; returns complete heads, and feeds bodies into their payloads as they arrive.
 
-    *max_head* bounds an unfinished head, in bytes; at most *max_waiting* requests are parsed ahead of the one in
-    service, the rest stays bytes. A chunk that is announced beyond *max_body* bytes (0: any) is not waited for. *heads*
-    is shared by the connections of a listener.
+    *max_head* limits an unfinished head, in bytes. At most *max_waiting* requests are parsed ahead of the current one;
+    later bytes stay unparsed. A chunk that would make the body exceed *max_body* bytes (0: no limit) is refused when
+    its size is read. *heads* is shared by the connections of a listener.
     """
 
     def __init__(
@@ -117,16 +117,16 @@ class RequestParser:
 
     @property
     def in_head(self) -> bool:
-        """Return whether a head has begun that has not ended."""
+        """Return whether an incomplete head was received."""
         return self._state is _HEAD and bool(self._rest)
 
     @property
     def quiet(self) -> bool:
-        """Return whether nothing has begun that has not ended, and all bytes were understood."""
+        """Return whether no request is incomplete and there was no fault."""
         return self._state is _HEAD and not self._rest
 
     def feed_data(self, data: bytes) -> Sequence[Message]:
-        """Return the requests whose heads *data* completes; a fault comes as a request of its own, as the last one."""
+        """Return the requests whose heads *data* completes; a fault is returned as the last one."""
         rest = self._rest
         if self._state is _DEAD or not (data or rest):
             return ()
@@ -159,22 +159,22 @@ class RequestParser:
         return messages
 
     def message_consumed(self) -> None:
-        """Note that a request went into service."""
+        """Note that a queued request is being served."""
         self._waiting -= 1
 
     def end(self) -> None:
-        """Take nothing more for a request, and let go of the body that is coming."""
+        """Stop parsing, and release the body that is being received."""
         self._die()
         self._stream = EMPTY_PAYLOAD
 
     def pause_reading(self) -> None:
-        """Do nothing: what one segment brings is taken whole, the transport is paused meanwhile."""
+        """Do nothing: received data is always taken whole; the transport is paused instead."""
 
     def feed_eof(self) -> None:
-        """Do nothing: a body that is not complete is told so by the connection's end."""
+        """Do nothing: connection_lost reports an incomplete body."""
 
     def set_upgraded(self, val: bool) -> None:  # noqa: FBT001  aiohttp's signature
-        """Do nothing: no upgrade is granted."""
+        """Do nothing: upgrades are not supported."""
 
     def _take_head(self, buffer: bytes, position: int, messages: list[Message]) -> int:
         while (
@@ -236,7 +236,7 @@ class RequestParser:
         return self._take_line(buffer, position)
 
     def _take_line(self, buffer: bytes, position: int) -> int:
-        """Take a chunk's size or a trailer."""
+        """Parse a chunk's size line or a trailer."""
         end = buffer.find(b"\r\n", position)
         if end < 0:
             unended = buffer[position : position + LONGEST_CHUNK_LINE + 2]

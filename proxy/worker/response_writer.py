@@ -1,15 +1,15 @@
-"""What goes to one caller: gathered until the turn of the loop ends, for which see `WriteCoalescer`."""
+"""Writes to one caller, coalesced until the end of the loop iteration (see `WriteCoalescer`)."""
 
 from typing import Any, Final
 
 from proxy.upstream.write_coalescer import WriteCoalescer
 
-# More than that goes out at once: less can't fill the empty buffer of a transport, so that nobody has to wait for room.
+# More is sent at once. Less can't fill a transport's empty buffer, so that no wait for room is needed.
 _MOST_BYTES: Final = 65536
 
 
 class Outgoing:
-    """Writes to *transport*, in order; after it has been closed, nothing."""
+    """Writes to *transport* in order; drops data once the transport is closing."""
 
     __slots__ = ("_outbox", "_transport", "_waiting")
 
@@ -19,18 +19,18 @@ class Outgoing:
         self._waiting = b""
 
     def write(self, data: bytes) -> None:
-        """Send *data*, at the latest at the end of this turn."""
+        """Send *data* by the end of this loop iteration."""
         if self._waiting:
             self._waiting += data
         else:
             self._waiting = data
             self._outbox.put(self)
-        # Behind unsent bytes it may be what fills the transport's buffer, which is asked for room right after this.
+        # With unsent bytes in the transport, this write may fill its buffer, which the code checks right after.
         if len(self._waiting) > _MOST_BYTES or self._transport.get_write_buffer_size():
             self.flush()
 
     def flush(self) -> None:
-        """Send now what waits: before anything is done to the transport, and before its room is asked for."""
+        """Send pending data now: call this before using the transport or checking its room."""
         data, self._waiting = self._waiting, b""
         if data and not self._transport.is_closing():
             self._transport.write(data)

@@ -1,4 +1,4 @@
-"""How long callers are waited for, and the one timer of a connection."""
+"""Timeouts for callers, and the timer of a caller connection."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,18 +12,18 @@ _NEVER: Final = float("inf")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallerTimeouts:
-    """Seconds that callers have for a head, between two pieces of a body, to take an answer, between two requests.
+    """Timeouts in seconds for a head, between pieces of a body, for reading a response, between two requests.
 
-    After an answer that came before the whole request, the rest is read and dropped, however large it is, until nothing
-    comes for *linger_gap* seconds or *linger* are over: bytes that nobody has read when a connection is closed make the
-    kernel send a reset, which destroys the answer at the caller (RFC 9112 9.6). The numbers are nginx's
-    (lingering_timeout, lingering_time). At most *lingering* connections are in that state.
+    After a response that was sent before the whole request was read, the rest is read and dropped, whatever its size,
+    until nothing comes for *linger_gap* seconds or *linger* seconds have passed: unread bytes at close make the kernel
+    send a reset, which destroys the response at the caller (RFC 9112 9.6). The numbers are nginx's (lingering_timeout,
+    lingering_time). At most *lingering* connections are in that state.
     """
 
     head: float = 10.0
     body_gap: float = 60.0
     unread_answer: float = 60.0
-    # Longer than is announced: the caller closes first, and no request is on its way to a connection that we close.
+    # Longer than announced: the caller closes first, so that no request is sent to a connection that we close.
     idle: float = KEEP_ALIVE_SECONDS + 5.0
     linger_gap: float = 5.0
     linger: float = 30.0
@@ -34,7 +34,7 @@ CALLER_TIMEOUTS: Final = CallerTimeouts()
 
 
 class Deadline:
-    """Something that will be due; re-armed per wait at almost no cost, since the loop's timer is moved lazily."""
+    """A timer that is cheap to re-arm for every wait: the loop's timer handle is moved lazily."""
 
     __slots__ = ("_due", "_fires", "_loop", "_on_due", "_over", "_timer")
 
@@ -47,7 +47,7 @@ class Deadline:
         self._over = False
 
     def arm(self, seconds: float, on_due: Callable[[], None]) -> None:
-        """Let *on_due* be called in *seconds*, unless `arm` or `disarm` comes first; nothing after `cancel`."""
+        """Call *on_due* after *seconds*, unless `arm` or `disarm` is called first; do nothing after `cancel`."""
         if self._over:
             return
         self._due = self._loop.time() + seconds
@@ -59,11 +59,11 @@ class Deadline:
             self._set()
 
     def disarm(self) -> None:
-        """Let nothing be due."""
+        """Cancel the current deadline."""
         self._due = _NEVER
 
     def cancel(self) -> None:
-        """Let nothing be due any more, and leave nothing in the loop: the connection is gone."""
+        """Cancel for good and leave no timer in the loop: the connection is gone."""
         self._over = True
         self._due = _NEVER
         if self._timer is not None:

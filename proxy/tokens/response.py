@@ -80,7 +80,7 @@ def parse_token_response(
     answer = json_object(headers, body)
     if status == 200:
         if answer is None:
-            raise _nonsense(credential, _why_no_object(headers, body))
+            raise _malformed(credential, _why_no_object(headers, body))
         return _minted(answer, credential=credential, default_lifetime=default_lifetime, now=now)
     error, words = _error_words(answer or {}, hide)
     cause = f"{status} {words}" if words else f"{status}, {_why_no_object(headers, body)}"
@@ -131,12 +131,12 @@ def printable(text: str, limit: int = _MAX_WORDS) -> str:
 def _minted(answer: dict[str, Any], *, credential: str, default_lifetime: float, now: float) -> Minted:
     kind = answer.get("token_type")
     if not isinstance(kind, str) or kind.lower() != "bearer":
-        raise _nonsense(credential, "token_type is missing or not Bearer")
+        raise _malformed(credential, "token_type is missing or not Bearer")
     value = answer.get("access_token")
     if not isinstance(value, str) or not value:
-        raise _nonsense(credential, "access_token is missing, empty or no string")
+        raise _malformed(credential, "access_token is missing, empty or no string")
     if len(value) > MAX_TOKEN_CHARACTERS or not _B64TOKEN.fullmatch(value):
-        raise _nonsense(credential, "access_token is too long or holds characters that RFC 6750 2.1 does not allow")
+        raise _malformed(credential, "access_token is too long or holds characters that RFC 6750 2.1 does not allow")
     claims = _claims(value)
     lifetime = _seconds(answer.get("expires_in"))
     if lifetime is None and (end := _seconds(claims.get("exp"))) is not None:
@@ -237,6 +237,6 @@ def _shown(value: object) -> str:
     return printable(" ".join(item for item in items if isinstance(item, str)))
 
 
-def _nonsense(credential: str, cause: str) -> TokenUnavailable:
+def _malformed(credential: str, cause: str) -> TokenUnavailable:
     detail = f"The token endpoint of credential {credential} gave an answer that can't be used."
     return TokenUnavailable(detail, cause=f"200, but {cause}")

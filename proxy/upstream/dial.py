@@ -61,7 +61,9 @@ async def _open_tunnel(proxy: socket.socket, tunnel_to: str) -> None:
             raise TunnelRefused("the egress proxy did not answer CONNECT")
     if not _ACCEPTED.match(reply):
         status = reply[9:12].decode("ascii", "replace")
-        raise TunnelRefused(f"the egress proxy answered CONNECT with {status if status.isdigit() else 'a malformed status line'}")
+        raise TunnelRefused(
+            f"the egress proxy answered CONNECT with {status if status.isdigit() else 'a malformed status line'}"
+        )
     if not reply.endswith(b"\r\n\r\n") or reply.count(b"\r\n\r\n") > 1:
         # In TLS and in HTTP, the server behind the tunnel does not send first.
         raise TunnelRefused("the egress proxy sent more than its answer to CONNECT")

@@ -87,7 +87,7 @@ async def test_a_wrong_certificate_inside_the_tunnel_is_refused(tmp_path: Path) 
         (b"HTTP/1.1 407 CANARY\r\nContent-Length: 0\r\n\r\n", "407"),
         (b"HTTP/1.0 503 CANARY\r\n\r\n", "503"),
         (b"HTTP/2.0 200 OK\r\n\r\n", "200"),
-        (b"SSH-2.0-CANARY\r\n\r\n", "nonsense"),
+        (b"SSH-2.0-CANARY\r\n\r\n", "malformed"),
         (b"HTTP/1.1 2000 CANARY\r\n\r\n", "200"),
         (b"", "did not answer"),
         (b"HTTP/1.1 403 " + b"CANARY" * 3000, "did not answer"),

@@ -1,4 +1,4 @@
-"""`payproxy assertion`: the bank's step "Sign a JWT", from the configuration or by hand."""
+"""`payproxy assertion`: the bank's step "Sign a JWT", from the configuration or from options."""
 
 import asyncio
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from proxy.settings.findings import did_you_mean
 
 MODERN_TOKEN_URL = "https://login.jpmorgan.com/oauth2/token"  # noqa: S105 - an address
 
-# The lifetime that credentials have by default (contract.md).
+# The default lifetime of credentials.
 DEFAULT_LIFETIME = 60
 
 NO_KID = (
@@ -30,7 +30,7 @@ NO_KID = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Client:
-    """Who signs what: the same from the configuration and by hand."""
+    """Signing key and claims, from the configuration or from options."""
 
     client_id: str
     audience: str
@@ -115,7 +115,7 @@ def assertion(
 def _key(
     key_file: Path, kid: str | None, certificate_file: Path | None, passphrase: Path | None
 ) -> tuple[AssertionSigner, str]:
-    """Return the signer and the kid given by hand."""
+    """Return the signer and the kid from the options."""
     try:
         key = load_private_key(key_file, passphrase=read_passphrase(passphrase))
         if certificate_file is None:

@@ -1,4 +1,4 @@
-"""`payproxy callers`: keys for those who may call the proxy."""
+"""`payproxy callers`: API keys for callers of the proxy."""
 
 import hashlib
 import re
@@ -8,7 +8,7 @@ import click
 from proxy.cli.output import emit, json_option, note
 from proxy.entropy import SystemEntropy
 
-# What contract.md demands of names of tables.
+# The table names that a configuration may have.
 TABLE_NAME = re.compile("[a-z][a-z0-9_-]*")
 
 

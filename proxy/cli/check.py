@@ -1,4 +1,4 @@
-"""`payproxy check`: every fault of a configuration at once, and on request every fault of the way to the bank."""
+"""`payproxy check`: report all faults of a configuration at once, and on request those of the way to the bank."""
 
 import asyncio
 import os

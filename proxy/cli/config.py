@@ -1,4 +1,4 @@
-"""`payproxy config`: what is in force, where each value came from, and what may be written."""
+"""`payproxy config`: the effective values, their sources, and the JSON Schema."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from proxy.cli.output import emit, json_option, printable
 from proxy.settings.reference import json_schema
 from proxy.settings.values import masked
 
-# The comments of --sources line up here, as far as the values allow.
+# The column where the comments of --sources start, if the values are not longer.
 SOURCE_COLUMN = 56
 
 
@@ -46,17 +46,17 @@ def schema() -> None:
 def toml_lines(
     values: Mapping[str, Any], sources: Mapping[str, str], *, key: str = "", table: str = ""
 ) -> Iterator[str]:
-    """Return *values* as lines of TOML, a comment with the source behind each value that has one.
+    """Yield *values* as lines of TOML, each with a comment that names its source, if it has one.
 
-    *key* is where the values stand in *sources* (routes.0), *table* the same as TOML names it (routes).
+    *key* is the place of the values in *sources* (routes.0), *table* the same in TOML (routes).
     """
     tables: list[tuple[str, str, str, Mapping[str, Any]]] = []
     for name, value in values.items():
         below, header = (f"{place}.{name}" if place else name for place in (key, table))
-        if value is None:  # TOML has no word for what is not set
+        if value is None:  # TOML has no null
             continue
         if isinstance(value, dict) and value and not _is_plain(value):
-            # [upstreams] says nothing that [upstreams.payments] does not.
+            # [upstreams] adds nothing to [upstreams.payments].
             empty = all(isinstance(each, dict) and not _is_plain(each) for each in value.values())
             tables.append((below, header, "" if empty else f"[{header}]", value))
         elif isinstance(value, list) and value and not table and all(isinstance(each, dict) for each in value):
@@ -72,7 +72,7 @@ def toml_lines(
 
 
 def _is_plain(value: Mapping[str, Any]) -> bool:
-    """Return whether a table holds strings of the user's own naming only (extra_parameters): it is written inline."""
+    """Return whether a table holds only strings under the user's own keys (extra_parameters): it is written inline."""
     return all(isinstance(each, str) for each in value.values())
 
 

@@ -1,4 +1,4 @@
-"""The configuration a newcomer begins with, as text: three flavors, one route, a comment for every line."""
+"""The text of a first configuration: three flavors, one route, a comment for every line."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# What `check` reports as a placeholder: the newcomer has to put the bank's word there.
+# `check` reports this as a placeholder: the user must replace it by the bank's value.
 PLACEHOLDER = "..."
 
 SECRET_FILE = "client-secret"  # noqa: S105 - a file's name
@@ -114,12 +114,12 @@ FLAVORS = tuple(_FLAVORS)
 
 
 class TemplateInvalid(ValueError):
-    """A variable holds what can't stand in a configuration; the message names it, never its value."""
+    """A variable holds characters that a configuration can't; the message names it, never its value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigTemplate:
-    """What `init` knows before it writes; "" where the user has said nothing. File names are as they shall stand."""
+    """The values that `init` writes; "" for those that the user has not given. File names are written as they are."""
 
     flavor: str
     client_id: str = ""
@@ -133,9 +133,9 @@ class ConfigTemplate:
     def from_environment(
         cls, flavor: str | None, environ: Mapping[str, str], *, cwd: Path, folder: Path
     ) -> "ConfigTemplate":
-        """Take the JPM_* variables; paths are relative to *cwd* there and to *folder* in the configuration.
+        """Read the JPM_* variables; paths are relative to *cwd* there and to *folder* in the configuration.
 
-        Raises StarterInvalid. JPM_CLIENT_SECRET is looked at for the flavor only.
+        Raises TemplateInvalid. JPM_CLIENT_SECRET is only used to choose the flavor.
         """
         for name, value in environ.items():
             if name.startswith("JPM_") and not value.isprintable():
@@ -180,7 +180,7 @@ class ConfigTemplate:
 
 
 def guessed_flavor(environ: Mapping[str, str]) -> str:
-    """Return the flavor that the set JPM_* variables belong to; jwt if they say nothing."""
+    """Return the flavor that the JPM_* variables indicate, jwt by default."""
     if environ.get("JPM_RESOURCE_ID"):
         return "adfs"
     if environ.get("JPM_CLIENT_SECRET") and not environ.get("JPM_PRIVATE_KEY_PATH"):
@@ -189,11 +189,11 @@ def guessed_flavor(environ: Mapping[str, str]) -> str:
 
 
 def toml_string(text: str) -> str:
-    """Return *text* as a basic string of TOML, which is JSON's where no control character is in it."""
+    """Return *text* as a TOML basic string; without control characters that is the same as a JSON string."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def _moved(name: str, *, cwd: Path, folder: Path) -> str:
-    """Return the file *name*, relative to *cwd*, as seen from *folder*; absolute where it is not below."""
+    """Return the file *name*, relative to *cwd*, as a path relative to *folder*; absolute if it is not below that."""
     path = Path(os.path.normpath(cwd / name))
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)

@@ -1,4 +1,4 @@
-"""The configuration as commands need it: without errors, or what the running instance has in force."""
+"""The configuration for commands: from a file without errors, or as the running instance has it in force."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ from proxy.settings.model import Settings
 class Configuration:
     """Settings, and where they came from.
 
-    *guessed*: the file has errors and no instance told what is in force, so they are what could be read of the file.
+    *guessed*: the file has errors and no instance answered; these are the settings that could be read of the file.
     """
 
     settings: Settings
@@ -39,9 +39,9 @@ class Configuration:
 
 
 def valid_configuration(path: Path | None) -> Configuration:
-    """Return the configuration in *path* (default: where contract.md looks); its findings go to stderr.
+    """Return the configuration in *path* (default: where `serve` looks); prints its findings to stderr.
 
-    For commands that do what the file says. Raises Failure with exit code 78 if there are errors.
+    For commands that act on the file. Raises Failure with exit code 78 if there are errors.
     """
     loaded = load(path, environ=os.environ, cwd=Path.cwd())
     for finding in loaded.findings:
@@ -52,10 +52,10 @@ def valid_configuration(path: Path | None) -> Configuration:
 
 
 def load_configuration(path: Path | None) -> Configuration:
-    """Return the configuration for a command to the running instance or its log: an error in the file stops none.
+    """Return the configuration for a command to the running instance or its log; file errors don't stop the command.
 
-    Where the file has errors, and where --socket names the instance, it is what that instance has in force; without an
-    instance, what can be read of the file. What was done is said on stderr. Raises Failure if --socket does not answer.
+    If the file has errors, or --socket names the instance, this is what that instance has in force; if none runs, what
+    can be read of the file. A message on stderr states which. Raises Failure if --socket does not answer.
     """
     loaded = load(path, environ=os.environ, cwd=Path.cwd())
     socket = given_socket()
@@ -72,7 +72,7 @@ def load_configuration(path: Path | None) -> Configuration:
     directories = data_directories(loaded.path, first=named, environ=os.environ)
     answering = [directory for directory in directories if answers(directory)]
     for directory in answering:
-        with contextlib.suppress(Failure):  # one of a version that does not tell
+        with contextlib.suppress(Failure):  # an instance of a version without this API
             settings = _in_force(directory / SOCKET_NAME)
             note(f"{problem}; going on with what the instance on {directory / SOCKET_NAME} has in force")
             return Configuration(settings=settings, loaded=loaded)
@@ -86,7 +86,7 @@ def load_configuration(path: Path | None) -> Configuration:
 
 
 def _in_force(socket: Path) -> Settings:
-    """Return what the instance behind *socket* has in force, but for its secrets; raises Failure."""
+    """Return what the instance at *socket* has in force, without its secrets; raises Failure."""
     if socket.name != SOCKET_NAME:
         raise click.BadParameter(f"it is called {SOCKET_NAME}, in the data directory", param_hint="--socket")
     directory = socket.absolute().parent
@@ -96,7 +96,7 @@ def _in_force(socket: Path) -> Settings:
         raise Failure(str(error), code=ExitCode.UNAVAILABLE) from None
     except (Denied, KeyError, TypeError, ValidationError):
         raise Failure(f"the instance on {socket} does not tell its configuration: it is of another version") from None
-    # Where we see the directory: in a container it has another path.
+    # The directory's path on this side: in a container it differs.
     return settings.model_copy(update={"data_directory": str(directory)})
 
 

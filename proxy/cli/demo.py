@@ -1,4 +1,4 @@
-"""`payproxy demo`: simulator and proxy together on loopback, with all that they need made on the spot."""
+"""`payproxy demo`: run simulator and proxy together on loopback, with keys and configuration made for it."""
 
 import asyncio
 import contextlib
@@ -148,7 +148,7 @@ async def _demo(clock: Clock, *, once: bool) -> bool:
 
 
 async def _walk(tour: DemoSteps) -> bool:
-    """Do the steps until one fails; return whether none did."""
+    """Run the steps until one fails; return whether all succeeded."""
     try:
         for number, (name, step) in enumerate(tour.steps(), 1):
             _say(paint(f"{number}. {name}", "cyan"))
@@ -166,7 +166,7 @@ async def _walk(tour: DemoSteps) -> bool:
 
 @contextlib.asynccontextmanager
 async def _proxy(directory: Path, clock: Clock, *, admin_port: int) -> AsyncIterator[None]:
-    """Run `payproxy serve` as the process that it is, while the block lasts."""
+    """Run `payproxy serve` as a process of its own while the block lasts."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "proxy", "serve", "--config", str(directory / "payproxy.toml"),
         stderr=(log := (directory / "payproxy.log").open("wb")),
@@ -199,7 +199,7 @@ async def _ready(admin_port: int) -> bool:
 
 
 def _make_pair(directory: Path, name: str, *, now: float) -> bytes:
-    """Write NAME.key and NAME.crt and return the certificate, which the bank gets."""
+    """Write NAME.key and NAME.crt and return the certificate, which the simulator registers."""
     key = new_key()
     subject = Subject.parse(f"C=US,ST=New York,L=New York,O=Demo,OU=Demo,CN=payproxy-demo-{name}")
     certificate = public_pem(self_signed(key, subject, now=now, entropy=SystemEntropy()))

@@ -1,4 +1,4 @@
-"""What `payproxy demo` walks through: each step does it, checks it, and says it in words."""
+"""The steps of `payproxy demo`: each one acts, checks the result, and explains it."""
 
 import asyncio
 import hashlib
@@ -23,18 +23,18 @@ HELLO, PAYMENTS, VALIDATIONS, ONLINE_PAYMENTS, MOVING = (
 PAYMENT = b'{"amount": 10.00,  "currency": "USD", "note": "two blanks, kept"}'
 _SHORT_LIFETIME = 5.0
 _PATIENCE_SECONDS = 15.0
-# Two seconds are the promise; a machine that does a dozen other things may take longer to call the ten.
+# A change takes at most two seconds; on a busy machine the ten calls may take longer.
 _CHANGE_SECONDS = 60.0
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 class StepFailed(Exception):
-    """Something in a step was not as it should be; the text says what."""
+    """A check of a step failed; the text says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the caller got."""
+    """The response that the caller got."""
 
     status: int
     body: bytes
@@ -42,7 +42,7 @@ class Answer:
 
 
 class DemoSteps:
-    """The steps against one running proxy and the simulator behind it; *say* prints parts as one paragraph."""
+    """The steps against a running proxy and the simulator behind it; *say* prints its parts as one paragraph."""
 
     def __init__(
         self, proxy_url: str, bank: Bank, *, configuration: Path, clock: Clock, say: Callable[..., None]
@@ -56,7 +56,7 @@ class DemoSteps:
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
     async def close(self) -> None:
-        """End the tour's own connections."""
+        """Close the demo's own connections."""
         await self._session.close()
 
     def steps(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
@@ -234,9 +234,9 @@ class DemoSteps:
         )
 
     async def _settled(self, good: Callable[[set[str]], bool], *, otherwise: str) -> tuple[set[str], float]:
-        """Return the systems on modern once that is as it should be, and the seconds since the command that took.
+        """Return the systems on modern once *good* accepts them, and the seconds since the command.
 
-        It takes as long as the machine is busy: what is shown is that it comes, and how soon.
+        The time depends on the load of the machine: the demo shows that the change comes, and how soon.
         """
         began = self._clock.monotonic()
         while not good(modern := await self._on_modern()):
@@ -245,7 +245,7 @@ class DemoSteps:
         return modern, self._clock.monotonic() - began
 
     async def _on_modern(self) -> set[str]:
-        """Have ten systems call, and return those whose call reached the bank with a modern token."""
+        """Let ten systems call, and return those whose call reached the bank with a modern token."""
         modern = set()
         for system in (f"erp-{number}" for number in range(10)):
             answer = await self._call("GET", MOVING, headers={"X-System": system})
@@ -255,7 +255,7 @@ class DemoSteps:
         return modern
 
     async def _payproxy(self, *arguments: str) -> str:
-        """Run a command of payproxy's and return what it printed."""
+        """Run a payproxy command and return what it printed."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "proxy", *arguments, "--config", str(self._configuration),
             stdout=asyncio.subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""`payproxy explain`: what a request would get, by the very plan that the data path executes."""
+"""`payproxy explain`: what happens to a request, by the same plan that the data path executes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -26,9 +26,9 @@ from proxy.routing.request_head import HeadLimits, RawHead, RequestHead
 from proxy.settings.model import Settings
 from proxy.settings.values import snapshot_of
 
-# What can't be read may have moved already, as the keeper has it.
+# An unreadable state may have been changed already; the keeper assumes the same.
 _UNREAD = replace(NEW, version=1)
-# Requests spread by themselves are told apart by an id that only a request has.
+# Requests that are spread individually are placed by their id, which only a real request has.
 _NO_ID = "explain"
 # Later than any time, in epoch seconds.
 _EVER = 1e11
@@ -54,9 +54,9 @@ def explain(
 ) -> None:
     """Print the rule, credential, audience, upstream URL and side that METHOD PATH would get, and why; sends nothing.
 
-    PATH is what stands in the request line, with its query; http://HOST/... for what HTTP_PROXY makes of it. Where the
-    rule is migrated, weight and pins are those of the instance in this data directory; give the header that decides the
-    side, or the Idempotency-Key of a retry, with --header.
+    PATH is as in the request line, with its query; http://HOST/... as a client with HTTP_PROXY sends it. If the rule is
+    migrated, weight and pins are those of the instance in this data directory; give the header that decides the side,
+    or the Idempotency-Key of a retry, with --header.
     """
     settings = valid_configuration(config_path).settings
     asked = _Asked(method=method.upper(), path=path, caller=caller_name, headers=[_header(text) for text in headers])
@@ -77,12 +77,12 @@ def explain(
 
 
 def _explained(settings: Settings, asked: _Asked) -> dict[str, str]:
-    """Return the answer by name; raises what refuses the request."""
+    """Return the answer by name; raises the error that refuses the request."""
     now = SystemClock().now()
     table = route_table(snapshot_of(settings, instance="explain"))
     board = _board(Path(settings.data_directory), list(settings.migrations)) if settings.migrations else SideCache()
     limits = HeadLimits(max_header_bytes=settings.server.max_header_bytes, hosts=frozenset(), allow_browsers=True)
-    # HTTP/1.0, which needs no Host: none is asked for here.
+    # HTTP/1.0 does not require Host: no host is given here.
     raw = RawHead(method=asked.method, target=asked.path, version=(1, 0), headers=asked.headers)
     caller = _caller(settings, asked.caller)
     found = plan(RequestHead.of(raw, limits), caller, table, board, request_id=_NO_ID, now=now)
@@ -90,7 +90,7 @@ def _explained(settings: Settings, asked: _Asked) -> dict[str, str]:
 
 
 def _header(text: str) -> HeaderLine:
-    """Return NAME=VALUE, or NAME: VALUE as `payproxy request` takes it, as a header."""
+    """Return NAME=VALUE, or NAME: VALUE as in `payproxy request`, as a header."""
     at = min((place for place in (text.find("="), text.find(":")) if place > 0), default=0)
     if not at:
         raise click.BadParameter("write it as NAME=VALUE", param_hint="--header")
@@ -106,7 +106,7 @@ def _caller(settings: Settings, name: str) -> Caller:
 
 
 def _board(directory: Path, names: Iterable[str]) -> SideCache:
-    """Return what the instance in *directory* knows of the migrations *names*; what can't be read is said on stderr."""
+    """Return the state of the migrations *names* from the files in *directory*; reports unreadable files on stderr."""
     board = SideCache()
     document, pins, readable = Document(), [], True
     try:
@@ -125,7 +125,7 @@ def _board(directory: Path, names: Iterable[str]) -> SideCache:
             "weight": state.weight,
             "version": state.version,
             "guard_pinned": state.held,
-            # What is not settled yet is so within seconds.
+            # Changes that are not settled yet will be within seconds.
             "former": [replace(one, settled=True).row() for one in document.former.get(name, ())]
             if document.states[name] is not _UNREAD
             else [[ANY_WEIGHT, "", _EVER, True]],
@@ -154,7 +154,7 @@ def _answer(found: Plan) -> dict[str, str]:
 
 
 def _migrated(found: Plan, board: SideCache, *, method: str, caller: str) -> dict[str, str]:
-    """Return what is to be said of a migrated rule beside its plan."""
+    """Return what to print for a migrated rule in addition to its plan."""
     migration = found.route.migration
     if migration is None:
         return {}

@@ -1,4 +1,4 @@
-"""New files: never over an old one, secret ones readable by their owner only."""
+"""Create new files: never overwrite, and make secret ones readable by their owner only."""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from proxy.cli.output import Failure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewFile:
-    """A file to be written; a secret one gets mode 0600, others 0644."""
+    """A file to write; a secret one gets mode 0600, others 0644."""
 
     path: Path
     data: bytes
@@ -18,7 +18,7 @@ class NewFile:
 
 
 def write_new(files: Sequence[NewFile]) -> None:
-    """Write all *files* or none; raises Failure if one exists already or can't be written."""
+    """Write all *files* or none; raises Failure if one exists or can't be written."""
     for file in files:
         if os.path.lexists(file.path):
             raise Failure(f"{file.path} exists already and is not overwritten; move it away or choose another folder")
@@ -26,7 +26,7 @@ def write_new(files: Sequence[NewFile]) -> None:
     try:
         for file in files:
             file.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # O_EXCL also refuses a link that somebody laid there meanwhile.
+            # O_EXCL also refuses a symbolic link created meanwhile.
             mode = 0o600 if file.secret else 0o644
             descriptor = os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             written.append(file.path)

@@ -1,7 +1,7 @@
-"""Findings as people read them: wrapped to the terminal, with the line of the file that they speak of and a caret.
+"""Findings as text: wrapped to the terminal, with the line of the file that they refer to and a caret.
 
-That line is shown whole only where its key can't hold a secret; of any other, also of a misspelt one, the value is
-left out, as it is in the finding itself.
+A line is shown whole only if its key can't hold a secret; for any other key, also a misspelt one, the value is left
+out, as in the finding itself.
 """
 
 import re
@@ -11,16 +11,16 @@ from proxy.cli.output import paint, printable, terminal_width, wrapped
 from proxy.settings.findings import Finding, Severity
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
-# As proxy/settings/load.py bounds a configuration.
-# Where no terminal says how much it shows: a number may have thousands of digits.
+# For output that is no terminal: a number may have thousands of digits. _MOST_BYTES is more than
+# proxy/settings/toml_bounds.py allows for a configuration.
 _WIDEST = 160
 _MOST_BYTES = 4 * 1024 * 1024
 
 _HEADER = re.compile(r"\s*\[{1,2}[A-Za-z0-9_.\-\"' ]*\]{0,2}\s*(#|$)")
 _SETTING = re.compile(r"(\s*)([A-Za-z0-9_-]+)(\s*=)")
 
-# Keys whose values are names, addresses and numbers; no key that any section uses for a secret, or for a file of one,
-# since people write the secret itself there. Nor a choice: its finding names the values that there are.
+# Keys whose values are names, addresses and numbers. Keys for secrets or for files of secrets, where people write the
+# secret itself, are not among them; nor are choices, whose findings list the valid values.
 PLAIN_KEYS = frozenset(
     {
         *("data_directory", "listen", "workers", "hosts", "allow_anonymous", "allow_browsers"),
@@ -37,12 +37,12 @@ PLAIN_KEYS = frozenset(
         *("url", "egress_proxy"),
     }
 )
-# In a URL, or a file's content in place of its name.
+# Signs of a secret in a URL, or of a file's content in place of its name.
 _SECRET_PARTS = ("@", "password", "-----begin")
 
 
 def finding_text(finding: Finding, *, err: bool = False) -> str:
-    """Return *finding* for that stream, its severity in colour where that is a terminal."""
+    """Return *finding* for stdout or stderr, its severity in colour on a terminal."""
     word = finding.severity.value
     text = wrapped(printable(str(finding)), width=terminal_width(err=err), indent="  ")
     text = text.replace(f" {word}:", f" {paint(word, _COLOURS[finding.severity], err=err)}:", 1)
@@ -51,7 +51,7 @@ def finding_text(finding: Finding, *, err: bool = False) -> str:
 
 
 def _shown(finding: Finding) -> str | None:
-    """Return what may be shown of the line, None if there is none, or if it is the middle of a list or a string."""
+    """Return the part of the line that may be shown, None if there is none or it is inside a list or a string."""
     line = _line(Path(finding.file), finding.line).rstrip().replace("\t", "    ")
     # A comment may hold anything.
     line = line.partition(" #")[0].rstrip()
@@ -65,7 +65,7 @@ def _shown(finding: Finding) -> str | None:
 
 
 def _line(path: Path, number: int) -> str:
-    """Return that line of the file *path*, "" if there is none."""
+    """Return line *number* of the file *path*, "" if there is none."""
     try:
         if not number or not path.is_file():
             return ""
@@ -79,7 +79,7 @@ def _line(path: Path, number: int) -> str:
 def _excerpt(finding: Finding, line: str, *, err: bool) -> str:
     indent = len(line) - len(line.lstrip())
     setting = _SETTING.match(line)
-    # The key, else the whole header.
+    # The key, or else the whole header.
     length = len(setting[2]) if setting is not None else len(line.strip())
     number = str(finding.line)
     gutter = " " * len(number)

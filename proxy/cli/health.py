@@ -1,7 +1,7 @@
-"""`payproxy health`: asks the running instance how it is; a container's HEALTHCHECK runs it every few seconds.
+"""`payproxy health`: ask the running instance for its health; a container's HEALTHCHECK runs it every few seconds.
 
-So it starts fast (no pydantic, no aiohttp) and reads two keys of the configuration only: a file that is being edited
-may have faults or be no TOML, and the instance that runs with the old one is none the worse for it.
+So it starts fast (no pydantic, no aiohttp) and reads only two keys of the configuration: a file that is being edited
+may have faults or be invalid TOML, while the instance runs on with the old one.
 """
 
 import http.client
@@ -30,7 +30,7 @@ from proxy.settings.addresses import TcpAddress, UnixAddress, listen_address
 from proxy.settings.salvage import salvaged
 from proxy.settings.toml_bounds import parse_toml
 
-# Names that proxy.settings.sources has too: importing it would take longer than all the rest. A test compares them.
+# Copies of names in proxy.settings.sources: that import would take longer than all the rest. A test compares them.
 FILE_NAME = "payproxy.toml"
 SYSTEM_FILE = Path("/etc/payproxy/payproxy.toml")
 LISTEN = "127.0.0.1:9901"
@@ -38,7 +38,7 @@ LISTEN = "127.0.0.1:9901"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where the instance may answer; *listen* is "" if there is no admin listener, *certificate_file* without TLS."""
+    """Addresses to ask; *listen* is "" without an admin listener, *certificate_file* is "" without TLS."""
 
     socket: Path
     listen: str
@@ -70,7 +70,7 @@ def health(config_path: Path | None, *, ready: bool, as_json: bool) -> int:
 
 
 def find_places(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> Places:
-    """Return where to ask, by the rules of contract.md section 1; of a file that is no TOML, what can be read of it."""
+    """Return where to ask, by the same rules as `serve`; of a file that is invalid TOML, use what can be read."""
     found = path or (Path(environ["PAYPROXY_CONFIG"]) if environ.get("PAYPROXY_CONFIG") else None)
     if found is None:
         found = next((each for each in (cwd / FILE_NAME, SYSTEM_FILE) if each.exists()), None)
@@ -81,7 +81,7 @@ def find_places(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> 
     state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     directory = base / str(values.get("data_directory") or state or DATA_DIRECTORY)
     if found is not None and not (values.get("data_directory") or answers(directory)):
-        # Perhaps the key is misspelt.
+        # The key may be misspelt.
         directory = next(filter(answers, data_directories(cwd / found, environ=environ)), directory)
     if broken:
         note(f"{found} can't be read as TOML; the instance is looked for in {directory}")
@@ -94,7 +94,7 @@ def find_places(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> 
 
 
 def _read(file: Path) -> tuple[dict[str, Any], bool]:
-    """Return the values in *file*, and whether they are only what could be read of it."""
+    """Return the values in *file*, and whether they are incomplete because of errors."""
     try:
         with open_regular(file) as opened:
             text = opened.read().decode("utf-8-sig", errors="replace")
@@ -107,7 +107,7 @@ def _read(file: Path) -> tuple[dict[str, Any], bool]:
 
 
 def ask(places: Places, page: str) -> tuple[int, dict[str, Any]]:
-    """Return status and JSON of *page* from the first place that answers; Failure if none does or it makes no sense."""
+    """Return status and JSON of *page* from the first address that answers; Failure if none does or it is invalid."""
     for connection in _connections(places):
         try:
             connection.request("GET", page, headers={"Host": "localhost", "Accept": "application/json"})
@@ -128,7 +128,7 @@ def _connections(places: Places) -> list[http.client.HTTPConnection]:
     try:
         address = listen_address(places.listen)
     except ValueError:
-        # The instance that runs was started with another value; its socket is where it was.
+        # The running instance was started with another value; its socket still has the same path.
         return connections
     match address:
         case UnixAddress():
@@ -146,7 +146,7 @@ def _connections(places: Places) -> list[http.client.HTTPConnection]:
 
 
 def trusting(certificate_file: str) -> ssl.SSLContext | None:
-    """Return a context that trusts the listener's own certificate and no other, whatever names it has."""
+    """Return a context that trusts only the listener's own certificate, whatever names it has."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -158,7 +158,7 @@ def trusting(certificate_file: str) -> ssl.SSLContext | None:
 
 
 def reachable(host: str) -> str:
-    """Return where to connect for a listener on *host*: one on all addresses is reached over loopback."""
+    """Return the host to connect to for a listener on *host*: loopback if it listens on all addresses."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing is bound here
 
 

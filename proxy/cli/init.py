@@ -1,4 +1,4 @@
-"""`payproxy init`: the first configuration."""
+"""`payproxy init`: write a first configuration."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The running instance, as commands reach it: over admin.sock in its data directory, which only its user may open."""
+"""Requests of commands to the running instance: over admin.sock in its data directory, which only its user may open."""
 
 import http.client
 import json
@@ -10,15 +10,15 @@ from typing import Any
 from proxy.private_file import open_regular
 from proxy.settings.salvage import data_directories as named_in
 
-# keeper/admin_server.py has the name too; importing the keeper would take longer than the call.
+# A copy of the name in keeper/admin_server.py: importing the keeper would take longer than the call.
 SOCKET_NAME = "admin.sock"
 CONFIGURATION_PATH = "/api/configuration"
-# proxy/settings/sources.py has it too; importing that would take `health` longer than all the rest.
+# A copy of the name in proxy/settings/sources.py: that import would take `health` longer than all the rest.
 DATA_DIRECTORY = "payproxy-data"
-# As proxy/settings/load.py bounds it.
+# More than a configuration may have (proxy/settings/toml_bounds.py).
 _MOST_BYTES = 4 * 1024 * 1024
 
-# An instance that needs longer for a line about itself is not well.
+# A healthy instance answers sooner.
 TIMEOUT_SECONDS = 5.0
 
 
@@ -27,7 +27,7 @@ class NotRunning(Exception):
 
 
 class Denied(Exception):
-    """The instance does not do it; the message says why."""
+    """The instance refuses; the message says why."""
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -38,16 +38,16 @@ class UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        """Open the socket; raises OSError if nobody listens."""
+        """Connect to the socket; raises OSError if nobody listens."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
 
 def data_directories(file: Path, *, first: Sequence[str] = (), environ: Mapping[str, str]) -> list[Path]:
-    """Return where the instance of a *file* with errors may have its data, the likeliest first.
+    """Return possible data directories of the instance whose *file* has errors, the most likely first.
 
-    That is *first*, what seems to be named in the file, $STATE_DIRECTORY, and the place beside the file.
+    These are *first*, the names that seem to be in the file, $STATE_DIRECTORY, and the default beside the file.
     """
     try:
         with open_regular(file) as stream:
@@ -71,7 +71,7 @@ def answers(data_directory: Path) -> bool:
 
 
 def ask(data_directory: Path, path: str, values: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return what the instance in *data_directory* says to *path*, a POST if there are *values* for it.
+    """Return the JSON answer of the instance in *data_directory* to a GET of *path*, or a POST of *values*.
 
     Raises NotRunning, or Denied with the reason.
     """
@@ -98,7 +98,7 @@ def ask(data_directory: Path, path: str, values: dict[str, Any] | None = None) -
 
 
 def act(data_directory: Path, path: str, values: dict[str, Any]) -> dict[str, Any] | None:
-    """Have the instance in *data_directory* do what *path* names; None if none runs or it can't be done."""
+    """Send the POST to the instance in *data_directory* and return its answer; None if none runs or it refuses."""
     try:
         return ask(data_directory, path, values)
     except (NotRunning, Denied):

@@ -1,4 +1,4 @@
-"""`payproxy keys`: what the bank wants to have from its client, made and looked at."""
+"""`payproxy keys`: make and inspect the keys and certificates that the bank requires from its client."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -107,7 +107,7 @@ def inspect(files: Sequence[Path], expect: str | None, passphrase_file: Path | N
 
 
 def _together(found: Sequence[Inspection]) -> bool | None:
-    """Return whether all that was read is of one key; None if there is nothing to compare with a private key."""
+    """Return whether all readable files belong to one key; None if there is no private key to compare with."""
     whole = [each for each in found if each.kind]
     parts = sum(bool(thing) for each in whole for thing in (each.key, each.certificate, each.request))
     if parts < 2 or not any(each.key for each in whole):

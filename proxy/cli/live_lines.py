@@ -1,4 +1,4 @@
-"""What `serve` writes at a terminal in place of JSON: one short line a request, and what people did."""
+"""The output of `serve` on a terminal instead of JSON: one short line per request or operation."""
 
 import shutil
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ _ROOM_FOR_PATH = 12
 
 
 def clock_time(seconds: float) -> str:
-    """Return epoch *seconds* as the time of day here."""
+    """Return epoch *seconds* as local time of day."""
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%H:%M:%S")
 
 
 def live_line(record: bytes) -> bytes:
-    """Return *record* as a line for people, b"" for one that the keeper's own log has in words already."""
+    """Return *record* as a line for people, b"" if the keeper's own log reports it already."""
     try:
         values = decode(record)
         if values["kind"] == "exchange":
@@ -41,7 +41,7 @@ def _request(values: Mapping[str, Any]) -> str:
         after.append(left(values))
     if failed:
         after += [*filter(None, [cell(values["code"]), cell(values["note"])]), f"sent {sent}"]
-    # By the id the rest is found, `payproxy logs show ID`, which nobody does for what went well.
+    # The id leads to the details (`payproxy logs show ID`), which nobody needs for a success.
     tail = "  ".join(["", *after, *([cell(values["id"])] if failed else [])])
     path = _fitted(cell(values["path"]), shutil.get_terminal_size().columns - len("09:30:04 ") - len(front) - len(tail))
     line = _line(values, f"{front}{path}{tail}")

@@ -1,4 +1,4 @@
-"""The request log's database as the commands of `payproxy logs` open it."""
+"""Open the request log's database for the commands of `payproxy logs`."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +23,7 @@ database_option = click.option(
 
 
 def configured_database(settings: Settings, database_file: Path | None) -> Database:
-    """Return the database that the commands are to use, None if it is turned off; raises Failure."""
+    """Return the database for the commands, None if it is turned off; raises Failure."""
     log = settings.request_log
     url, file = (DatabaseUrl(""), str(database_file)) if database_file else (log.database, log.database_file)
     if "***" in url.reveal():
@@ -39,12 +39,12 @@ def configured_database(settings: Settings, database_file: Path | None) -> Datab
 
 @asynccontextmanager
 async def opened(database: Database) -> AsyncIterator[Archive]:
-    """Yield the archive of *database* and close it; what it can't do is a Failure."""
+    """Yield the archive of *database* and close it; its errors become Failure."""
     archive: Archive
     if database is None:
         raise Failure("request_log.database is turned off: there is nothing to search; `logs tail` and `show` go on")
     if isinstance(database, PostgresDatabase):
-        # Only whoever has a PostgreSQL has the extra installed.
+        # The extra is installed only where PostgreSQL is used.
         from proxy.records.archives.postgres import PostgresArchive  # noqa: PLC0415
 
         archive = PostgresArchive(database.url)
@@ -59,7 +59,7 @@ async def opened(database: Database) -> AsyncIterator[Archive]:
 
 
 def masks_of(settings: Settings) -> list[Mask]:
-    """Return what values were masked with, the newest first, none before there are any."""
+    """Return the masks used for values, the newest first, [] before there are any."""
     directory = Path(settings.data_directory)
     try:
         return list(map(Mask, read_masking_keys(directory)))

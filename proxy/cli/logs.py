@@ -1,4 +1,4 @@
-"""`payproxy logs`: finding, following, checking, copying and pruning what the request log's database holds."""
+"""`payproxy logs`: find, follow, check, copy and prune the records in the request log's database."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`payproxy logs backup`: copies the months of the embedded database, and verifies the copy."""
+"""`payproxy logs backup`: copy the months of the embedded database, and verify the copy."""
 
 import sqlite3
 from pathlib import Path
@@ -37,9 +37,9 @@ from proxy.settings.model import Settings
 def backup(file: Path, config_path: Path | None, *, as_json: bool) -> None:
     """Copy the embedded database, the proxy running or not, to FILE: the months are files beside that name.
 
-    `payproxy logs backup /backup/requests.db` writes /backup/requests-2026-11.db and so on, each whole in itself; what
-    stands there is replaced. The copy is verified then, as `logs verify /backup/requests.db` does it at any time; ends
-    with 1 if it does not hold. Keep checkpoint.key, chain.id and masking.key of the data directory with it. To restore,
+    `payproxy logs backup /backup/requests.db` writes /backup/requests-2026-11.db and so on; each file is complete, and
+    replaces an older copy. The copy is then verified, as `logs verify /backup/requests.db` does at any time; ends with
+    1 if that finds errors. Keep checkpoint.key, chain.id and masking.key of the data directory with it. To restore,
     stop the proxy and put the months back in their places, without -wal and -shm files beside them.
     """
     settings = load_configuration(config_path).settings
@@ -49,7 +49,7 @@ def backup(file: Path, config_path: Path | None, *, as_json: bool) -> None:
         raise Failure(f"request_log.database {what}; there is nothing to copy here")
     if file.absolute().parent == database.path.absolute().parent and file.name == database.path.name:
         raise Failure(f"{file} is the database itself: name a place elsewhere, on another disk")
-    # Before the copy: what the sink has confirmed by now must be in it.
+    # Before the copy: everything that the sink has confirmed by now must be in it.
     must_have = delivered_to(Path(settings.data_directory), DATABASE, file_target(database.path))
     copied = _copied(database.path, file)
     try:
@@ -68,7 +68,7 @@ def backup(file: Path, config_path: Path | None, *, as_json: bool) -> None:
 
 
 def _copied(database: Path, file: Path) -> dict[Path, int]:
-    """Copy each month, and return how many records each has."""
+    """Copy each month; return the number of records of each copy."""
     copied = {}
     target = file
     try:

@@ -1,4 +1,4 @@
-"""The copies of the log that the configuration knows of, and what `logs verify` holds them against."""
+"""The copies of the log that the configuration names, and what `logs verify` compares them with."""
 
 import contextlib
 import socket
@@ -23,15 +23,15 @@ from proxy.settings.database import PostgresDatabase, SqliteDatabase
 from proxy.settings.model import Settings
 
 DATABASE = "database"
-# Journals that commands leave (proxy/records/command_record.py).
+# Journals written by commands (proxy/records/command_record.py).
 _COMMAND = "command-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """One copy of the log, by the *name* that the report has for it.
+    """One copy of the log; *name* is its name in the report.
 
-    *delivered* is what must be in it, *shared*: other instances write to it, too.
+    *delivered* is what must be in it; *shared*: other instances write to it, too.
     """
 
     name: str
@@ -41,13 +41,13 @@ class Copy:
 
     @property
     def may_be_empty(self) -> bool:
-        """Return whether it is known that nothing was written to it."""
+        """Return whether it is certain that nothing was written to it."""
         return self.delivered is not None and self.delivered.nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What copies are held against."""
+    """What copies are compared with."""
 
     trusted: frozenset[str]
     own_chain: str
@@ -56,7 +56,7 @@ class Known:
 
 
 def verdict_of(copy: Copy, *, known: Known, stream: Verdict, database: bool = False) -> Verdict:
-    """Return what verifying *copy* says; *stream* is what the keeper's stream, or what commands have left, says."""
+    """Return the verdict on *copy*; *stream* is the verdict on the keeper's stream, or on what commands have left."""
     verifier = Verifier(
         trusted=known.trusted,
         shared=copy.shared,
@@ -80,7 +80,7 @@ def verdict_of(copy: Copy, *, known: Known, stream: Verdict, database: bool = Fa
 
 
 def copies_of(settings: Settings, database_file: Path | None) -> list[Copy]:
-    """Return every copy that the configuration knows of: they differ in what each sink has got by now."""
+    """Return every copy that the configuration names, with what its sink has received by now."""
     log, directory = settings.request_log, Path(settings.data_directory)
     copies = []
     if database := configured_database(settings, database_file):
@@ -99,9 +99,9 @@ def copies_of(settings: Settings, database_file: Path | None) -> list[Copy]:
 
 
 def left_stones(data_directory: Path) -> dict[PrunedRange, frozenset[str]]:
-    """Return what commands have pruned of which the record is in no stream yet, and who signed it.
+    """Return what commands have pruned whose record is not in the stream yet, and who signed it.
 
-    The keeper takes it when it starts.
+    The keeper takes such a record when it starts.
     """
     stones: dict[PrunedRange, frozenset[str]] = {}
     journals = data_directory / JOURNALS
@@ -118,7 +118,7 @@ def left_stones(data_directory: Path) -> dict[PrunedRange, frozenset[str]]:
 def _database_lines(database: SqliteDatabase | PostgresDatabase) -> Iterator[Line]:
     if isinstance(database, SqliteDatabase):
         return database_lines(database.path)
-    # Only whoever has a PostgreSQL has the extra installed.
+    # The extra is installed only where PostgreSQL is used.
     from proxy.records.archives.postgres_chain import postgres_lines  # noqa: PLC0415
 
     return postgres_lines(database.url)
@@ -142,7 +142,7 @@ def own_chain_of(settings: Settings) -> str:
 
 
 def delivered_to(data_directory: Path, sink: str, target: str) -> Delivered | None:
-    """Return what the keeper knows that *sink* at *target* has got, None if it does not know."""
+    """Return what *sink* at *target* has received by the keeper's notes, None if unknown."""
     try:
         return delivered(data_directory, sink, target=target)
     except OSError as error:
@@ -150,7 +150,7 @@ def delivered_to(data_directory: Path, sink: str, target: str) -> Delivered | No
 
 
 def runs(settings: Settings) -> bool:
-    """Return whether an instance answers: its log has no end yet."""
+    """Return whether an instance answers: then its log has no end yet."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(Path(settings.data_directory) / SOCKET_NAME))

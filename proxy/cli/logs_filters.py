@@ -1,4 +1,4 @@
-"""The filters of `logs search` and `logs tail`, as options."""
+"""The filter options of `logs search` and `logs tail`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -43,17 +43,17 @@ _NAMED = (("merchant", "merchant-id"), ("request_id", "request-id"), ("idempoten
 
 
 def filter_options(command: Command) -> Command:
-    """Give *command* the options; it passes what they say on to `query_of`."""
+    """Add the options to *command*, which passes their values to `query_of`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def query_of(filters: dict[str, Any], *, masks: Sequence[Mask], clock: Clock) -> Query:
-    """Return what *filters*, the options' values by name, ask for; raises a usage error, also if nothing can fit.
+    """Return the query for *filters*, the options' values by name; raises a usage error, also if nothing can match.
 
-    Values of headers are masked like those in records, so that who has the plain value finds it. Times without a zone
-    are this machine's, which is said.
+    Header values are masked like those in records, so that the plain value finds them. Times without a zone are local,
+    which a message states.
     """
     query = _query(filters, masks=masks, clock=clock)
     refuse_contradictions(filters, query)

@@ -1,4 +1,4 @@
-"""`payproxy logs prove`: whether a body is the one that the proxy saw."""
+"""`payproxy logs prove`: test whether a body is the one that the proxy saw."""
 
 import asyncio
 import hmac
@@ -58,7 +58,7 @@ def prove(id_: str, file: Path, database_file: Path | None, config_path: Path | 
 
 
 async def _record(settings: Settings, database_file: Path | None, id_: str) -> dict[str, Any]:
-    """Return the record with that id, from wherever it is by now."""
+    """Return the record with that id from the database, the spool or the log file."""
     database, record_id = configured_database(settings, database_file), id_bytes(id_)
     text = None
     if database is not None:

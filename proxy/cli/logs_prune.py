@@ -1,4 +1,4 @@
-"""`payproxy logs prune`: deletes whole months, and leaves a record of what was deleted."""
+"""`payproxy logs prune`: delete whole months, and write a record of what was deleted."""
 
 import asyncio
 import os
@@ -55,7 +55,7 @@ def prune(
 ) -> None:
     """Delete all records of the months that ended before TIME from the database, after asking.
 
-    A record of the kind "operation" says who deleted what, up to which record and hash; `logs verify` knows it by that.
+    A record of the kind "operation" says who deleted what, up to which record and hash; `logs verify` relies on it.
     """
     configuration = load_configuration(config_path)
     if configuration.guessed:
@@ -82,7 +82,7 @@ async def _prune(
     clock: Clock,
     entropy: Entropy,
 ) -> dict[Month, int]:
-    """Delete the months before *end* and return how many records each had."""
+    """Delete the months before *end* and return the number of records of each."""
     async with opened(database) as archive:
         months = [month for month in await archive.months() if month < end]
         if not months:
@@ -91,7 +91,7 @@ async def _prune(
             _ask({month: (await archive.stones(month))[0] for month in months})
         pruned: dict[Month, int] = {}
         stones: list[PrunedRange] = []
-        # Only now: the answer may have taken its time, and records have come meanwhile.
+        # Only now: records may have come while the user was asked.
         for month in months:
             pruned[month], found = await archive.stones(month)
             stones += found
@@ -106,7 +106,7 @@ async def _prune(
             pruned=pruned_stones,
             pruned_by=_signed(pruned_stones, settings, entropy=entropy),
         )
-        # First the record: nothing is ever missing without one.
+        # Write the record first: then nothing is ever missing without one.
         _put_on_record(operation, settings, clock=clock, entropy=entropy)
         for month, records in pruned.items():
             await archive.forget(month, records=records)
@@ -114,7 +114,7 @@ async def _prune(
 
 
 def _signed_before(records: Iterable[bytes], settings: Settings, *, entropy: Entropy) -> Iterator[PrunedRange]:
-    """Yield what *records*, which go now, say was pruned before; only what this data directory's key has signed."""
+    """Yield the earlier prunes in *records*, which are deleted now, if this data directory's key has signed them."""
     own = _key(settings, entropy=entropy).public
     for record in map(object_in, records):
         stones = tuple(tombstones_in(record))
@@ -123,7 +123,7 @@ def _signed_before(records: Iterable[bytes], settings: Settings, *, entropy: Ent
 
 
 def _signed(stones: Sequence[PrunedRange], settings: Settings, *, entropy: Entropy) -> tuple[str, str]:
-    """Return the proxy's public key and its signature over *stones*: only so they count."""
+    """Return the proxy's public key and its signature over *stones*: without it they don't count."""
     key = _key(settings, entropy=entropy)
     return key.public, key.sign_bytes(signed_bytes(stones))
 
@@ -153,7 +153,7 @@ def _put_on_record(operation: Operation, settings: Settings, *, clock: Clock, en
 
 
 def _user() -> str:
-    """Return who runs this command; not from the environment, where anyone may write anything."""
+    """Return the user who runs this command; not from the environment, which anyone can set."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -168,7 +168,7 @@ def _ask(pruned: Mapping[Month, int]) -> None:
 
 
 def _month(text: str, *, clock: Clock) -> Month:
-    """Return the first month that is kept."""
+    """Return the first month to keep."""
     month = parse_month(text)
     if month is None:
         try:

@@ -1,4 +1,4 @@
-"""`payproxy logs search`: records by what is known of a request, the newest first."""
+"""`payproxy logs search`: find records by what is known of a request, the newest first."""
 
 import asyncio
 from pathlib import Path
@@ -42,10 +42,10 @@ def search(
     as_json: bool,
     **filters: Any,
 ) -> None:
-    """Print records that fit all filters, the newest first; with --json one a line, byte for byte as they are kept.
+    """Print records that match all filters, the newest first; with --json one a line, byte for byte as they are stored.
 
-    Card numbers, IBANs and tokens are masked in records; what is searched for is masked alike, so give it in full.
-    Ends with 2 if nothing was found and a filter names what there is not. Times are local, in --json and --csv UTC.
+    Card numbers, IBANs and tokens are masked in records and in what you search for, so give it in full. Ends with 2 if
+    nothing was found and a filter has a value unknown to the configuration. Times are local, in --json and --csv UTC.
     """
     if as_csv and as_json:
         raise click.UsageError("choose --csv or --json")
@@ -84,7 +84,7 @@ class _Printer:
 
 
 async def _print(database: Database, query: Query, printer: _Printer, *, limit: int) -> tuple[int, float | None]:
-    """Print at most *limit* records; return how many there are, counting one more at most, and where the log begins."""
+    """Print at most *limit* records; return the number found, at most *limit* + 1, and, if none, the log's start."""
     async with opened(database) as archive:
         found = 0
         before: bytes | None = None

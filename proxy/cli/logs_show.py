@@ -1,4 +1,4 @@
-"""`payproxy logs show`: one record as a timeline, the answer to "was my payment sent?"."""
+"""`payproxy logs show`: one record as a timeline; it answers "was my payment sent?"."""
 
 import asyncio
 from pathlib import Path
@@ -23,7 +23,7 @@ from proxy.settings.database import Database
 def show(id_: str, config_path: Path | None, database_file: Path | None, *, as_json: bool) -> None:
     """Print the record of request ID (Payproxy-Request-Id): what was decided, what happened when, whether it was sent.
 
-    What has not reached the database yet is looked for in the journals; a request in flight has an intent there.
+    Records that are not in the database yet are read from the journals; a request in flight has an intent there.
     """
     settings = load_configuration(config_path).settings
     database = configured_database(settings, database_file)

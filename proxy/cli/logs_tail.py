@@ -1,4 +1,4 @@
-"""`payproxy logs tail`: the newest records, and with -f those that come."""
+"""`payproxy logs tail`: the newest records, and with -f new ones as they come."""
 
 import asyncio
 from pathlib import Path
@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.3
 
 class _Source(Protocol):
     async def news(self) -> list[bytes]:
-        """Return what came since the last call."""
+        """Return the records that came since the last call."""
 
 
 @click.command()
@@ -113,7 +113,7 @@ class _Printer:
         self._doubts = doubts
 
     def doubt(self) -> None:
-        """Say why nothing may ever come, if nothing has."""
+        """Print why nothing may ever match, if nothing has so far."""
         for line in [] if self.begun else self._doubts:
             note(f"warning: {line}")
 

@@ -1,4 +1,4 @@
-"""Filters that can't match: what contradicts itself is refused at once, what nobody knows when nothing was found."""
+"""Filters that can't match: contradictions are refused at once, unknown names are reported if nothing was found."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,13 +10,13 @@ from proxy.records.query import Query, header_word
 from proxy.settings.findings import did_you_mean
 from proxy.settings.model import Settings
 
-# What only records of requests have.
+# Filters of members that only records of requests have.
 _OF_REQUESTS = ("route", "status", "merchant", "request_id", "idempotency_key", "index", "side", "origin", "sent")
 _HEADERS = {"merchant": "merchant-id", "request_id": "request-id", "idempotency_key": "Idempotency-Key"}
 
 
 def refuse_contradictions(filters: Mapping[str, Any], query: Query) -> None:
-    """Raise a usage error if no record whatever can fit."""
+    """Raise a usage error if no record at all can match."""
     if query.since is not None and query.until is not None and query.since >= query.until:
         raise click.BadParameter(
             f"the window is empty: it ends at {local(query.until)}, before it begins at {local(query.since)}",
@@ -29,16 +29,16 @@ def refuse_contradictions(filters: Mapping[str, Any], query: Query) -> None:
 
 
 def local_times(filters: Mapping[str, Any], query: Query) -> Iterator[str]:
-    """Yield what times without a zone were taken for."""
+    """Yield how times without a zone were interpreted."""
     for option, at in (("since", query.since), ("until", query.until)):
         if at is not None and not has_zone(filters[option]):
             yield f"--{option} {filters[option]} is taken as local time: {local(at)}"
 
 
 def unlikely(filters: Mapping[str, Any], query: Query, settings: Settings, *, now: float) -> Iterator[str]:
-    """Yield what the filters want that this configuration has not, or that is still to come.
+    """Yield filters with values that this configuration does not have, or with times in the future.
 
-    Older records may have it all the same, and those of a machine whose clock is ahead.
+    Older records may match all the same, and so may those of a machine whose clock is ahead.
     """
     if query.since is not None and query.since > now:
         yield f"--since: {local(query.since)} is still to come"

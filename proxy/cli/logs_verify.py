@@ -1,4 +1,4 @@
-"""`payproxy logs verify`: whether the log is what the proxy wrote."""
+"""`payproxy logs verify`: check that the log is what the proxy wrote."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -63,10 +63,9 @@ def verify(
 ) -> None:
     """Check the log's chain and checkpoints; name the first record that was changed, is missing or out of order.
 
-    FILES are files of JSON lines, SQLite files, the name that months have in common (requests.db), or the stream's
-    directory, together one log; default: each copy that the configuration knows of. Ends with 1 if the log is not what
-    the proxy wrote, or if there is none; without a clean stop at its end, or with records that came twice, there is a
-    warning.
+    FILES are files of JSON lines, SQLite files, the base name of month files (requests.db), or the stream's directory,
+    all parts of one log; default: each copy that the configuration names. Ends with 1 if the log is not what the proxy
+    wrote, or if there is none; warns if there is no clean stop at its end, or if records came twice.
     """
     for path in files:
         if not path.exists() and not is_family(path):
@@ -87,12 +86,12 @@ def verify(
             stream = Verdict(stones=left_stones(Path(configuration.settings.data_directory)))
         known = Known(trusted=trusted, own_chain=own_chain, anchors=anchors, running=running)
         verdicts: list[tuple[str, Verdict]] = []
-        # The stream first: what it has, the others get.
+        # The stream first: its records go to the others.
         for copy in reversed(copies):
             found = verdict_of(copy, known=known, stream=stream)
             stream = found if copy.name == STREAM else stream
             if not found.instances and (copy.may_be_empty or copy.name != DATABASE):
-                # A sink that is new has nothing yet, and a file may just have been rotated, which no anchor can know.
+                # A new sink has nothing yet, and a file may just have been rotated, which no anchor can know.
                 found = Verdict(flaws=tuple(flaw for flaw in found.flaws if flaw.severity is Severity.WARNING))
             verdicts.insert(0, (copy.name, found))
     except CopyUnreadable as error:
@@ -100,7 +99,7 @@ def verify(
     if not verdicts:
         raise Failure("the configuration knows of no copy of the log; name FILES")
     outcomes = {verdict.outcome for _, verdict in verdicts}
-    # A database that has nothing, and nobody knows why, may have been emptied.
+    # An empty database without explanation may have been emptied.
     unexplained = any(
         copy.name == DATABASE and not copy.may_be_empty and verdict.outcome is Outcome.EMPTY
         for copy, (_, verdict) in zip(copies, verdicts, strict=True)
@@ -140,7 +139,7 @@ def _texts(paths: Iterable[Path]) -> Iterator[tuple[bytes, str]]:
 
 
 def told(name: str, verdict: Verdict, *, key: str, trusted: Collection[str]) -> str:
-    """Return *verdict* on the copy *name* for people; *key* is this data directory's."""
+    """Return *verdict* on the copy *name* as text; *key* is this data directory's."""
     blocks = [paint(f"{name}:", "cyan")] if name else []
     blocks += [_in_colour(flaw) for flaw in verdict.flaws[:_MOST_PRINTED]]
     if len(verdict.flaws) > _MOST_PRINTED:
@@ -167,7 +166,7 @@ def told(name: str, verdict: Verdict, *, key: str, trusted: Collection[str]) -> 
 
 
 def _whose(public: str, *, key: str, trusted: Collection[str]) -> str:
-    """Return the name of the key *public*, and why it is trusted, if it is."""
+    """Return the fingerprint of the key *public*, and why it is trusted, if it is."""
     name = fingerprint(public)
     if public == key:
         return f"{name} (this data directory's)"
@@ -181,7 +180,7 @@ def _by_whom(known: Instance) -> str:
 
 
 def as_dict(name: str, verdict: Verdict) -> dict[str, Any]:
-    """Return *verdict* on the copy *name* as JSON has it."""
+    """Return *verdict* on the copy *name* as JSON values."""
     return {
         "copy": name,
         "holds": verdict.holds,

@@ -1,4 +1,4 @@
-"""The command `payproxy`: finds the subcommand, runs it, turns what happens into an exit code."""
+"""The command `payproxy`: find the subcommand, run it, and convert the result to an exit code."""
 
 import sys
 import traceback
@@ -16,7 +16,7 @@ from proxy.memory_protection import protect_memory
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a command stands, as module:attribute, and its line in `payproxy --help`."""
+    """Where a command is defined, as module:attribute, and its line in `payproxy --help`."""
 
     target: str
     summary: str
@@ -43,14 +43,14 @@ COMMANDS: Mapping[str, Place] = {
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports the one that runs."""
+    """A group that lists its commands from a table and imports only the one that runs."""
 
     def __init__(self, *arguments: object, places: Mapping[str, Place] = COMMANDS, **options: object) -> None:
-        super().__init__(*arguments, **options)  # type: ignore[arg-type]  # handed on to click as they are
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]  # passed to click unchanged
         self.places = places
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names in the order of the table, which is the order of a newcomer's day."""
+        """Return the names in table order, which is the order in which a new user needs them."""
         return list(self.places)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
@@ -70,7 +70,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, place.summary) for name, place in self.places.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete command names from the table; options are click's."""
+        """Complete command names from the table; click completes options."""
         names = [
             CompletionItem(name, help=place.summary)
             for name, place in self.places.items()
@@ -91,7 +91,7 @@ def payproxy() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line *arguments* (default: the process's own) and exit with a code of `ExitCode`."""
-    protect_memory()  # every command: most read a key or a secret, and the keeper is one of them
+    protect_memory()  # for every command: most read a key or a secret, and one of them is the keeper
     sys.exit(run(arguments))
 
 
@@ -102,11 +102,11 @@ def run(arguments: Sequence[str] | None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except click.Abort:  # what click makes of KeyboardInterrupt
+    except click.Abort:  # raised by click for KeyboardInterrupt
         note("interrupted")
         return ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last resort, which must not print a foreign exception's text
-        # The text of a foreign exception may hold a token or a key; where it came from may not.
+        # The text of a foreign exception may hold a token or a key; its traceback lines don't.
         note("".join(traceback.format_tb(error.__traceback__)))
         note(f"internal error: {type(error).__name__}; please report it with the lines above")
         return ExitCode.FAILED

@@ -1,4 +1,4 @@
-"""`payproxy migration`: moving routes off the legacy token endpoint by share, and back."""
+"""`payproxy migration`: move routes off the legacy token endpoint by share, and back."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""What was sent on a migration's routes before its table was there: no pin says to which side a retry must go."""
+"""Requests sent on a migration's routes before its table existed: without a pin, a retry may go to the other side."""
 
 import json
 from collections.abc import Mapping
@@ -17,17 +17,17 @@ _AT_ONCE: Final = 1000
 
 
 async def earlier_payments(database: Database, values: MigrationValues, *, now: float) -> str:
-    """Return in words what speaks against moving anyone to modern, "" if nothing does; *now* in epoch seconds.
+    """Return in words why no caller should move to modern, "" if nothing speaks against it; *now* in epoch seconds.
 
-    That is a request of the last 24 h whose outcome is not certain, sent by a rule that was not migrated yet, so that
-    there is no retry pin of it: its retry would go by the weight. Raises Failure if the log can't be read.
+    The reason is a request of the last 24 h with uncertain outcome, sent by a rule without a migration: it has no retry
+    pin, so its retry would go by the weight. Raises Failure if the log can't be read.
     """
     if database is None:
         return ""
     since = now - PIN_SECONDS
     async with opened(database) as archive:
         tallies = await archive.tallies(values.routes, since=since)
-        # All that a migrated rule sends has a side: nearly always the log need not be read.
+        # A migrated rule sends everything with a side: nearly always the log need not be read.
         routes = {one.route for one in tallies if not one.side and one.last > since}
         ends = [at for route in sorted(routes) for at in await _uncertain(archive, route, since)]
     if not ends:
@@ -44,7 +44,7 @@ async def earlier_payments(database: Database, values: MigrationValues, *, now: 
 def in_flight_before(state: Mapping[str, Any], workers: list[dict[str, Any]]) -> str:
     """Return in words what workers of an earlier configuration may still send on the routes of a new table, or "".
 
-    *state* is the migration's and *workers* those of the instance, as its status tells them.
+    *state* is the migration's state and *workers* the instance's workers, both from its status.
     """
     moved = state["version"] and state["who"] != "payproxy"
     count = sum(one["in_flight"] for one in workers if one["state"] == WorkerState.DRAINING)

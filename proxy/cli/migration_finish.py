@@ -1,4 +1,4 @@
-"""`payproxy migration finish`: what to delete and change in the file when all callers are where they belong."""
+"""`payproxy migration finish`: what to delete and change in the file once all callers are on their final side."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from proxy.settings.toml_positions import line_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
-    """A change of the file: *line* is 0 where a key has none there; *text* is what to write, "" to delete it."""
+    """A change: *place* is the value's source, FILE:LINE if in the file; *text* is what to write, "" to delete it."""
 
     place: str
     what: str
@@ -70,13 +70,13 @@ def edits_for(settings: Settings, loaded: Loaded, name: str, *, side: str) -> li
     """Return the edits that leave each route of the migration *name* with the values of *side*."""
     section = settings.migrations.get(name)
     if section is None:
-        return []  # the table was taken out before: what its routes are to have is said when the file is read
+        return []  # the table was removed before: reading the file reports what its routes must have
     wanted = section.modern if side == "modern" else section.legacy
     edits = []
     for number, route in enumerate(settings.routes):
         if route.name not in section.routes:
             continue
-        # What the flavor says by itself needs no line.
+        # The flavor's default needs no line.
         usual = settings.credentials[wanted.credential].default_scope
         same_scope = (route.scope or usual) == (wanted.scope or usual)
         values = {

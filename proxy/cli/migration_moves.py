@@ -1,4 +1,4 @@
-"""Who moves when a weight changes: pure, by the very decision that the data path takes."""
+"""Which callers move when a weight changes, by the same decision as in the data path. No I/O."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from proxy.settings.worker_values import MigrationValues
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moves:
-    """What a change does: *to_modern* and *to_legacy* are callers, *before* and *after* shares of requests, 0 to 1.
+    """The effect of a change: *to_modern* and *to_legacy* are callers, *before* and *after* shares of requests, 0 to 1.
 
-    *spread* says what else is divided than callers, "" for nothing: it moves with every change of the weight.
+    *spread* names what is divided other than by caller, "" for nothing: it moves with every change of the weight.
     """
 
     to_modern: tuple[str, ...]
@@ -23,7 +23,7 @@ class Moves:
 
     @property
     def nobody(self) -> bool:
-        """Return whether the change would change nothing."""
+        """Return whether the change has no effect."""
         return not (self.to_modern or self.to_legacy or (self.spread and self.before != self.after))
 
 
@@ -37,9 +37,9 @@ def moves(
     requests: Mapping[str, int],
     callers: Iterable[str],
 ) -> Moves:
-    """Return what changing the weight from *old* to *new* does, *held* callers staying unless they are *released*.
+    """Return the effect of changing the weight from *old* to *new*; *held* callers stay unless they are *released*.
 
-    *requests* are counts by caller, by the log; *callers* may have sent none yet.
+    *requests* are counts by caller, from the log; *callers* may have sent none yet.
     """
     policy = policy_of(values)
     divided = bool(policy.sticky_header) or (policy.sticky == "request" and bool(policy.methods))
@@ -49,7 +49,7 @@ def moves(
     known = sorted({*callers, *requests})
     total = sum(requests.values())
     for caller in known:
-        # Without any request every caller counts alike.
+        # Without any request all callers have equal parts.
         part = requests.get(caller, 0) / total if total else 1 / len(known)
         was, is_ = (
             _modern_share(policy, caller, weight=weight, held=caller in kept, divided=divided)
@@ -74,14 +74,14 @@ def moves(
 
 
 def _modern_share(policy: Policy, caller: str, *, weight: int, held: bool, divided: bool) -> float:
-    """Return which share of the requests of *caller* is on modern, as far as it can be foretold."""
+    """Return the share of the requests of *caller* on modern, as far as it can be predicted."""
     if divided and not held and caller not in policy.pinned:
         return weight / 100
     return 1.0 if side_at(policy, caller, weight=weight, held=held) is Side.MODERN else 0.0
 
 
 def side_at(policy: Policy, caller: str, *, weight: int, held: bool) -> Side:
-    """Return the side of a request of *caller* of which nothing else is known."""
+    """Return the side of a request of *caller* if nothing else is known about it."""
     return choose_side(
         policy, weight=weight, caller=caller, method="", header=None, request_id="", guard_pinned=held, retry=None
     ).side

@@ -1,4 +1,4 @@
-"""`payproxy migration plan`: who moves at which weight, and how much of the traffic that is, by the log."""
+"""`payproxy migration plan`: which caller moves at which weight, and its share of the traffic, by the log."""
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
@@ -26,9 +26,9 @@ _FULL = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A caller: *moves_at* is the first weight at which it is on modern, None for never; *why* is what decides that.
+    """A caller: *moves_at* is the first weight at which it is on modern, None for never; *why* is the reason.
 
-    *share* is its part of all *requests*, *modern_share* that of all who are on modern at this weight; 0 to 1.
+    *share* is its part of all *requests*, *modern_share* that of all callers on modern at this weight; 0 to 1.
     """
 
     caller: str
@@ -47,7 +47,7 @@ class Step:
 def plan(name: str, config_path: Path | None, database_file: Path | None, *, as_json: bool) -> None:
     """Show at which weight each caller of the migration NAME moves, and what it sent in the last 35 days.
 
-    Nothing is changed. Whom the guard holds is known of an instance that runs.
+    Nothing is changed. Callers that the guard holds are known only if an instance runs.
     """
     settings = load_configuration(config_path).settings
     values = configured(settings, name)
@@ -70,7 +70,7 @@ def plan(name: str, config_path: Path | None, database_file: Path | None, *, as_
 def steps_of(
     values: MigrationValues, *, callers: Iterable[str], requests: Mapping[str, int], held: Collection[str]
 ) -> list[Step]:
-    """Return every caller in the order in which they move: *callers* and those that have sent *requests*."""
+    """Return a step for each caller in the order of moving: *callers* and those that have sent *requests*."""
     policy, total = policy_of(values), sum(requests.values())
     found = [(_moves_at(policy, caller, held=caller in held), caller) for caller in {*callers, *requests}]
     steps: list[Step] = []

@@ -1,4 +1,4 @@
-"""`payproxy migration report`: how it went, by the log, and who still uses legacy."""
+"""`payproxy migration report`: the course of a migration by the log, and which callers still use legacy."""
 
 import asyncio
 from pathlib import Path
@@ -67,7 +67,7 @@ async def _operations(archive: Archive) -> list[dict[str, Any]]:
 
 
 def in_words(report: Report) -> str:
-    """Return *report* for people."""
+    """Return *report* as text."""
     sides = facts([("legacy", _side(report.legacy)), ("modern", _side(report.modern))], indent="  ")
     parts = [
         f"{report.migration}: {report.verdict}",

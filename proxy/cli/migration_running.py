@@ -1,4 +1,4 @@
-"""Migrations of the running instance, as `payproxy migration` sees and changes them."""
+"""Read and change the running instance's migrations, for `payproxy migration`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from proxy.settings.model import Settings
 from proxy.settings.values import snapshot_of
 from proxy.settings.worker_values import MigrationValues, callers_of
 
-# keeper/migration_actions.py has them too; importing the keeper would take longer than the call.
+# Copies of names in keeper/migration_actions.py: importing the keeper would take longer than the call.
 SET = "/api/migrations/set"
 ROLLBACK = "/api/migrations/rollback"
 FINISH = "/api/migrations/finish"
@@ -40,9 +40,9 @@ def migration_in(status: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def running_migration(settings: Settings, name: str) -> dict[str, Any]:
-    """Return the migration *name* of the running instance, whether or not its table is still in the file.
+    """Return the migration *name* of the running instance, even if its table is no longer in the file.
 
-    Raises Failure if it has none of that name, a usage error that tells the names in the file if that has none either.
+    Raises Failure if it has none of that name, a usage error with the known names if the file has none either.
     """
     try:
         return migration_in(running(settings), name)
@@ -52,7 +52,7 @@ def running_migration(settings: Settings, name: str) -> dict[str, Any]:
 
 
 def change(settings: Settings, path: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Have the running instance change a migration and return its state; raises Failure if it does not."""
+    """Let the running instance change a migration and return its state; raises Failure if it refuses."""
     return _asked(settings, path, values)
 
 
@@ -68,7 +68,7 @@ def configured(settings: Settings, name: str) -> MigrationValues:
 
 
 def callers_in(settings: Settings, values: MigrationValues) -> set[str]:
-    """Return who may call the migration's routes by the file: the anonymous caller "", if it names none."""
+    """Return the callers of the migration's routes by the file: the anonymous caller "" if it names none."""
     return callers_of(snapshot_of(settings, instance="migration"), values)
 
 
@@ -80,7 +80,7 @@ def in_words(state: dict[str, Any]) -> str:
 
 
 def say_what_is_open(after: dict[str, Any], *, before: dict[str, Any]) -> None:
-    """Say what of a change is not certain yet; raises Failure if it is not on disk."""
+    """Warn about what is not certain yet after a change; raises Failure if it is not on disk."""
     if after["unsettled"]:
         note(
             f"warning: not certain yet: {after['unsettled']}. Until then a request with a retry key that moves is "

@@ -1,4 +1,4 @@
-"""`payproxy migration set` and `rollback`: what moves is said before it does."""
+"""`payproxy migration set` and `rollback`: change a weight, and report which callers move."""
 
 import asyncio
 from pathlib import Path
@@ -55,7 +55,7 @@ def set_weight(
 ) -> None:
     """Let WEIGHT of 100 callers of the migration NAME go to the modern side, in all processes within 2 s.
 
-    Who moves is told by the log of the last 35 days and the configured callers. Growing weights never move anyone back.
+    The log of the last 35 days and the configured callers show who moves. A growing weight never moves anyone back.
     """
     settings = load_configuration(config_path).settings
     values = configured(settings, name)
@@ -107,7 +107,7 @@ def rollback(name: str, config_path: Path | None, reason: str, to: int | None, *
     asked = {"name": name, "reason": reason, "force": force} | ({"to": to} if to is not None else {})
     after = change(settings, ROLLBACK, asked)
     at_hand = "a legacy token is at hand" if after["legacy_token_at_hand"] else "NO legacy token is at hand"
-    if name not in settings.migrations:  # the way back needs no table in the file
+    if name not in settings.migrations:  # a rollback needs no table in the file
         emit(after, as_json=as_json, human=f"{name}: {in_words(after)}\n{at_hand}")
         say_what_is_open(after, before=before)
         return
@@ -137,12 +137,12 @@ async def _earlier(settings: Settings, values: MigrationValues) -> str:
 
 
 async def _requests(settings: Settings, values: MigrationValues) -> dict[str, int]:
-    """Return how many requests each caller sent on the migration's routes lately; {} where the log can't tell."""
+    """Return the recent number of requests per caller on the migration's routes; {} if the log can't be read."""
     database = configured_database(settings, None)
     try:
         return await requests_of(database, values)
     except Failure as error:
-        # What the log can't tell now is no reason not to go back.
+        # An unreadable log must not prevent a rollback.
         note(f"the log can't tell how much moves: {error.message}")
         return {}
 

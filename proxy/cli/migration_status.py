@@ -1,4 +1,4 @@
-"""`payproxy migration status`: where each migration stands."""
+"""`payproxy migration status`: the state of each migration."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What each caller sent on a migration's routes, by the request log."""
+"""The requests of each caller on a migration's routes, by the request log."""
 
 from proxy.cli.log_database import opened
 from proxy.cli.output import note
@@ -10,7 +10,7 @@ from proxy.settings.worker_values import MigrationValues
 
 
 async def requests_of(database: Database, values: MigrationValues) -> dict[str, int]:
-    """Return how many requests each caller sent in LEGACY_DAYS, {} where there is no log; raises Failure."""
+    """Return the number of requests per caller in LEGACY_DAYS, {} if the database is turned off; raises Failure."""
     if database is None:
         note("request_log.database is turned off, so the log can't tell how much moves")
         return {}

@@ -33,11 +33,11 @@ _socket_option = click.option(
 
 
 def config_option(command: Command) -> Command:
-    """Give *command*, which needs the running instance or its log, --config and --socket."""
+    """Add --config and --socket to *command*, which needs the running instance or its log."""
     return file_option(_socket_option(command))
 
 
 def given_socket() -> Path | None:
-    """Return what --socket of the running command names, None without."""
+    """Return the value of --socket of the running command, None without."""
     context = click.get_current_context(silent=True)
     return context.meta.get(_SOCKET) if context is not None else None

@@ -1,4 +1,4 @@
-"""How commands speak: data on stdout for people or as JSON, messages on stderr, and the exit codes."""
+"""Output of commands: data on stdout as text or JSON, messages on stderr, and the exit codes."""
 
 import json
 import os
@@ -13,13 +13,13 @@ import click
 
 from proxy.records.json_line import terminal_safe
 
-# With less, breaking lines helps nobody.
+# Below this width lines are not wrapped.
 _NARROWEST = 30
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 class ExitCode(IntEnum):
-    """What a script may rely on; 69 and 78 are EX_UNAVAILABLE and EX_CONFIG of sysexits.h, 130 is 128 + SIGINT."""
+    """Exit codes for scripts; 69 and 78 are EX_UNAVAILABLE and EX_CONFIG of sysexits.h, 130 is 128 + SIGINT."""
 
     OK = 0
     FAILED = 1
@@ -30,14 +30,14 @@ class ExitCode(IntEnum):
 
 
 class Failure(click.ClickException):
-    """The command can't do it; the message goes to stderr, the process ends with *code*."""
+    """The command failed; the message goes to stderr, the process exits with *code*."""
 
     def __init__(self, message: str, *, code: ExitCode = ExitCode.FAILED) -> None:
         super().__init__(message)
         self.exit_code = code  # type: ignore[misc]  # click reads it from the instance
 
     def show(self, file: Any = None) -> None:
-        """Print the message for people, without control characters that a file or a peer may have put in."""
+        """Print the message without control characters, which a file or a peer may have put in."""
         note(f"{paint('error', 'red', err=True)}: {printable(self.message)}", file=file)
 
 
@@ -45,14 +45,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the da
 
 
 def emit(value: object, *, as_json: bool, human: str) -> None:
-    """Print the command's data on stdout: *value* as JSON, or *human* for people."""
+    """Print the command's data on stdout: *value* as JSON, or the text *human*."""
     click.echo(escaped(json.dumps(value, indent=2, ensure_ascii=False)) if as_json else human)
 
 
 def emit_record(record: bytes) -> None:
     """Print *record*, a line of JSON, byte for byte: its hash is over these bytes.
 
-    Only what a terminal would obey is escaped on one; records since 2026-11-28 have it so.
+    On a terminal, control characters are escaped; records since 2026-11-28 are written that way.
     """
     click.echo(terminal_safe(record) if sys.stdout.isatty() else record)
 
@@ -77,12 +77,12 @@ def paint(text: str, colour: str, *, err: bool = False) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return JSON *text* with the control characters escaped that JSON leaves as they are: DEL and C1."""
+    """Return JSON *text* with DEL and C1 escaped, the control characters that JSON leaves as they are."""
     return terminal_safe(text.encode(errors="surrogatepass")).decode(errors="surrogatepass")
 
 
 def terminal_width(*, err: bool = False) -> int:
-    """Return the columns of that stream's terminal, or what $COLUMNS says; 0 where lines are nobody's to break."""
+    """Return the columns of that stream's terminal, or $COLUMNS; 0 if lines must not be wrapped."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdigit() and int(columns):
         return int(columns)
@@ -94,13 +94,13 @@ def terminal_width(*, err: bool = False) -> int:
 
 
 def wrapped(text: str, *, width: int, indent: str = "", first: str = "") -> str:
-    """Return *text* in lines of at most *width* columns, but for words that are longer; 0: as it is.
+    """Return *text* in lines of at most *width* columns, except for longer words; 0: unchanged.
 
-    *first* stands before the first line, *indent* before the others.
+    *first* precedes the first line, *indent* the others.
     """
     if width < _NARROWEST:
         return f"{first}{text}"
-    # What stands in backticks is to be copied: it stays on one line.
+    # Text in backticks is for copying: it stays on one line.
     kept = re.sub("`[^`]*`", lambda found: found[0].replace(" ", _NO_BREAK), text)
     return "\n".join(
         line.replace(_NO_BREAK, " ")
@@ -116,5 +116,5 @@ def wrapped(text: str, *, width: int, indent: str = "", first: str = "") -> str:
 
 
 def printable(text: str) -> str:
-    """Return *text* with control characters replaced: names in certificates and files must not steer the terminal."""
+    """Return *text* with control characters replaced: names in certificates and files must not control the terminal."""
     return "".join(character if character.isprintable() or character in "\n\t" else "\ufffd" for character in text)

@@ -1,4 +1,4 @@
-"""The passphrase of an encrypted key: in a file of mode 0600, as in the configuration, never in a flag."""
+"""The passphrase of an encrypted key: from a file of mode 0600, as in the configuration, never from a flag."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Records as a table for a terminal: one line each where there is room, two where there is not."""
+"""Records as a table for a terminal: one line each on a wide terminal, two on a narrow one."""
 
 import shutil
 from collections.abc import Mapping
@@ -14,23 +14,23 @@ _INDENT = "    "
 _ID = 36
 _TIME = len("2026-11-24 09:30:04+01:00")
 _CALLER = 10
-# Of time with milliseconds, id, caller, status, sent, milliseconds and the request.
+# Widths of time with milliseconds, id, caller, status, sent, milliseconds and the request.
 _WHOLE = (29, _ID, _CALLER, 6, 7, 9, 0)
-# Time, id, caller, status and sent take 89 columns; with less than 60 for the rest the id stands below.
+# Time, id, caller, status and sent take 89 columns; with less than 60 for the rest the id goes on a second line.
 _ONE_LINE = 149
 
 
 class RecordTable:
-    """Renders records in the columns that the terminal has; without one, and if *wide*, each on one whole line.
+    """Renders records in the terminal's columns; without a terminal, or if *wide*, each on one whole line.
 
-    Time, caller, method and path, status, whether it was sent, and the id are always there; the rest gives way.
+    Time, caller, method and path, status, whether it was sent, and the id are always there; the rest is cut off.
     """
 
     def __init__(self, *, wide: bool) -> None:
         self._width = 0 if wide else shutil.get_terminal_size(fallback=(0, 0)).columns
 
     def head(self) -> str:
-        """Return the line or lines above the rows."""
+        """Return the header line or lines."""
         if not self._width:
             return self._whole("time", "id", "caller", "status", "sent", "ms", "request")
         if self._width >= _ONE_LINE:
@@ -100,7 +100,7 @@ def _caller(record: Record) -> str:
 
 
 def _asked(record: Record) -> str:
-    # No line break: what stands on one line is one record's.
+    # No line break: each line belongs to one record.
     return f"{cell(record.get('method'))} {cell(record.get('path'))}".replace("\n", "\ufffd")
 
 
@@ -109,18 +109,18 @@ def _other(record: Record) -> str:
 
 
 def _marks(record: Record) -> list[str]:
-    """Return what must not be overlooked."""
+    """Return the notes that must not be cut off."""
     marks = ["replayed"] if record.get("replayed") is True else []
     return [*marks, left(record)] if record.get("caller_left") is True else marks
 
 
 def _notes(record: Record) -> list[str]:
-    """Return what else there is to say, the most important first."""
+    """Return the other notes, the most important first."""
     return list(filter(None, (cell(record.get(name)) for name in ("code", "note", "side", "route"))))
 
 
 def _shortened(text: str, room: int) -> str:
-    """Return *text* in at most *room* characters, its beginning and its end: paths end in what they are about."""
+    """Return *text* in at most *room* characters, its start and its end: a path's end is its most specific part."""
     if len(text) <= room or room < 3:
         return text
     begin = (room - 1) // 2

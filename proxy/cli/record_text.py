@@ -1,4 +1,4 @@
-"""Records as people read them: a row of CSV, a timeline."""
+"""Records as text for people: a row of CSV, a timeline."""
 
 import csv
 import io
@@ -19,20 +19,20 @@ CSV_COLUMNS = (
 )
 
 _SENT_COLOURS = {"unknown": "yellow", "yes": "green"}
-# C0 but for tab and line feed, DEL and C1: JSON's way of writing them does no harm to a terminal.
+# C0 without tab and line feed, DEL and C1, which are escaped as in JSON: then a terminal does not interpret them.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-# A cell that begins like this is a formula to a spreadsheet.
+# A spreadsheet takes a cell with such a first character for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def summary(record: Record) -> str:
-    """Return in some words what a record other than of an exchange says."""
+    """Return a short summary of a record that is not of an exchange."""
     names = ("event", "what", "who", "reason", "credential", "audience", "code", "cause", "count")
     return ", ".join(cell(record[name]) for name in names if record.get(name))
 
 
 def cell(value: object) -> str:
-    """Return a member of a record as text, "" for one that is not there."""
+    """Return a member of a record as text, "" if it is missing."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -41,7 +41,7 @@ def cell(value: object) -> str:
 
 
 def csv_row(values: Sequence[object]) -> str:
-    """Return *values* as one line of CSV (RFC 4180); nothing in it is a formula to a spreadsheet."""
+    """Return *values* as one line of CSV (RFC 4180); a spreadsheet takes none of them for a formula."""
     out = io.StringIO()
     cells = [_CONTROLS.sub(_escaped, cell(value)) for value in values]
     csv.writer(out, lineterminator="").writerow(
@@ -61,7 +61,7 @@ def csv_record(record: Record) -> str:
 
 
 def _index(record: Record) -> Iterator[tuple[str, str]]:
-    """Yield name and value of what is kept of the request's headers, then of the answer's, whose names say so."""
+    """Yield name and value of the kept headers of the request, then of the response, whose names get a prefix."""
     for member, whose in (("index", ""), ("answer_index", "answer's ")):
         index = record.get(member)
         if isinstance(index, dict):
@@ -69,7 +69,7 @@ def _index(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def timeline(record: Record) -> str:
-    """Return *record* in full: what was asked and decided, then what happened when, and whether it was sent."""
+    """Return *record* in full: request and decisions, then the events with their times, and whether it was sent."""
     if record.get("kind") not in {"exchange", "intent"}:
         return facts([(name, cell(value)) for name, value in record.items()])
     rows = [(name, cell(record.get(name))) for name in _FACTS if record.get(name) not in {None, "", False}]
@@ -118,7 +118,7 @@ def _happened(record: Record) -> list[tuple[str, str]]:
         (f"{cell(total)} ms" if total else "", f"{_end(record)}; {cell(record.get('overhead_ms'))} ms in the proxy")
     )
     if isinstance(at := record.get("caller_left_ms"), int | float):
-        # Where it belongs among what else happened, before what happened at the same time.
+        # At its place among the events, before those at the same time.
         place = next((n for n, row in enumerate(rows) if n and _is_after(row[0], at)), len(rows) - 1)
         rows.insert(place, (f"{at:.1f} ms", "the caller left"))
     return [(at, printable(what)) for at, what in rows]

@@ -1,4 +1,4 @@
-"""`payproxy request METHOD PATH`: one call through the running proxy, and where its time went."""
+"""`payproxy request METHOD PATH`: send one request through the running proxy, and show its times."""
 
 import http.client
 import ssl
@@ -19,7 +19,7 @@ from proxy.clock import Clock, SystemClock
 from proxy.settings.addresses import UnixAddress, listen_address
 from proxy.settings.model import ServerSection
 
-# The proxy itself gives up after exchange_timeout and then says so; that answer is worth waiting for.
+# The proxy gives up after exchange_timeout and then answers with an error; wait for that answer.
 _BEYOND_EXCHANGE_SECONDS = 10.0
 _PIECE_BYTES = 65536
 _FROM_FILE = "@"
@@ -29,7 +29,7 @@ Headers = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """When what had happened, in milliseconds from the start."""
+    """Times of the events, in milliseconds from the start."""
 
     connected: float
     first_byte: float
@@ -49,17 +49,17 @@ class Times:
 def request(
     method: str, path: str, data: str | None, headers: Sequence[str], config_path: Path | None, *, as_json: bool
 ) -> None:
-    """Send METHOD PATH to the running proxy; the answer's body goes to stdout, everything else to stderr.
+    """Send METHOD PATH to the running proxy; the response body goes to stdout, everything else to stderr.
 
-    PATH is what stands in the request line, with its query; http://HOST/... for what HTTP_PROXY makes of it. Ends with
-    1 for a status of 400 and above, with 69 if the proxy can't be reached.
+    PATH is as in the request line, with its query; http://HOST/... as a client with HTTP_PROXY sends it. Ends with 1
+    for a status of 400 and above, with 69 if the proxy can't be reached.
     """
     server = load_configuration(config_path).settings.server
     body = _body(data)
     fields = _fields(headers)
     names = {name.lower() for name, _ in fields}
     if "host" not in names:
-        # A listener with hosts takes no other name; one without takes loopback names at least.
+        # A listener with hosts accepts no other name; one without accepts at least loopback names.
         fields.append(("Host", server.hosts[0] if server.hosts else "localhost"))
     if body is not None:
         fields.append(("Content-Length", str(len(body))))
@@ -115,7 +115,7 @@ def _report(answer: http.client.HTTPResponse, body: bytes, times: Times, *, as_j
 
 
 def _connected(server: ServerSection) -> http.client.HTTPConnection:
-    """Return a connection to the traffic listener; raises Failure if there is none to be had."""
+    """Return a connection to the traffic listener; raises Failure if it can't connect."""
     address = listen_address(server.listen)
     timeout = server.exchange_timeout + _BEYOND_EXCHANGE_SECONDS
     connection: http.client.HTTPConnection
@@ -143,7 +143,7 @@ def _connected(server: ServerSection) -> http.client.HTTPConnection:
 def _sent(
     connection: http.client.HTTPConnection, method: str, path: str, fields: Headers, body: bytes | None
 ) -> http.client.HTTPResponse:
-    """Send the request, with no header but *fields* and Connection, and return the answer once its head is there."""
+    """Send the request, with no header but *fields* and Connection; return the response after its head has arrived."""
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
     except (http.client.InvalidURL, ValueError):
@@ -159,7 +159,7 @@ def _sent(
 
 
 def _body_of(answer: http.client.HTTPResponse, out: BinaryIO | None) -> bytes:
-    """Write the body to *out* as it comes, or return it whole if there is no *out*."""
+    """Write the body to *out* as it arrives, or return it whole if there is no *out*."""
     if out is None:
         return answer.read()
     while piece := answer.read(_PIECE_BYTES):

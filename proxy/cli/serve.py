@@ -1,4 +1,4 @@
-"""`payproxy serve`: the proxy itself, until SIGTERM."""
+"""`payproxy serve`: run the proxy until SIGTERM."""
 
 import asyncio
 import contextlib
@@ -40,8 +40,8 @@ from proxy.settings.values import instance_name
 def serve(config_path: Path | None, *, as_json: bool) -> None:
     """Run the proxy: the keeper and its workers.
 
-    Records go to stdout, at a terminal as short lines for people. SIGHUP reads the configuration again. SIGTERM drains:
-    what is in flight ends, then the process does.
+    Records go to stdout, on a terminal as short lines for people. SIGHUP reads the configuration again. On SIGTERM the
+    proxy finishes the requests in flight, then exits.
     """
     return_large_blocks()
     _take_all_descriptors()
@@ -56,7 +56,7 @@ def serve(config_path: Path | None, *, as_json: bool) -> None:
     directory = Path(settings.data_directory)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Once more: somebody else may have made it meanwhile.
+        # Check again: another process may have created it meanwhile.
         if (fault := directory_exposed(directory, us=os.geteuid())) is not None:
             raise Failure(f"{fault.what}; {fault.fix}", code=ExitCode.CONFIGURATION)
         with locked(directory):
@@ -70,10 +70,10 @@ def serve(config_path: Path | None, *, as_json: bool) -> None:
 def _take_all_descriptors() -> None:
     """Raise the soft limit of open files to the hard one; the workers inherit it.
 
-    Soft limits are small for programs that use select(2) (setrlimit(2)), which nothing here does.
+    Soft limits are small because of programs that use select(2) (setrlimit(2)); the proxy does not.
     """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with contextlib.suppress(OSError, ValueError):  # systems that count "infinity" otherwise than as a number
+    with contextlib.suppress(OSError, ValueError):  # systems that represent "infinity" in another way
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
@@ -97,7 +97,7 @@ def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool)
             instance=instance_name(settings),
             sockets=sockets,
             credentials=credentials,
-            # The file that was found at the start, wherever the process may stand later.
+            # The file found at the start, even if the process changes its working directory.
             read=lambda: load(path, environ=os.environ, cwd=path.parent),
             clock=clock,
             entropy=SystemEntropy(),
@@ -126,7 +126,7 @@ def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool)
 
 
 def _listen_failed(group: ExceptionGroup[Exception]) -> ListenFailed | None:
-    """Return why callers' address could not be had in the end, None if it was something else."""
+    """Return the error if the callers' address could not be bound, None if it was another error."""
     found: BaseException | None = group.subgroup(ListenFailed)
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]

@@ -1,4 +1,4 @@
-"""`payproxy simulate`: the stand-in for the bank, alone."""
+"""`payproxy simulate`: run only the simulator, the stand-in for the bank."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`payproxy token ROUTE`: an access token for use by hand, and what can be said about it."""
+"""`payproxy token ROUTE`: mint an access token for use by hand, and show facts about it."""
 
 import asyncio
 import base64
@@ -39,7 +39,7 @@ from proxy.tokens.token import fingerprint
 _HALF = 50
 RETRY_PATH = "/api/tokens/retry"
 
-# Below this a clock is right enough for any assertion (tokens.md).
+# A smaller clock skew is harmless for assertions.
 SKEW_WORTH_SAYING_SECONDS = 5.0
 
 
@@ -51,9 +51,9 @@ SKEW_WORTH_SAYING_SECONDS = 5.0
 def token(route: str, config_path: Path | None, *, side: str | None, as_json: bool) -> None:
     """Mint an access token as the rule ROUTE would and print it, alone, on stdout; facts about it go to stderr.
 
-    Where the rule is migrated, it is of the side that most callers are on by the weight, modern from 50 on. A running
-    instance that holds back after failed mints of this credential and audience tries again at once. Ends with 1 if the
-    credential is refused, with 69 if the token endpoint is unavailable.
+    If the rule is migrated, the token is for the side that most callers are on by the weight, modern from 50 on. If a
+    running instance is waiting after failed mints of this credential and audience, it retries at once. Ends with 1 if
+    the credential is refused, with 69 if the token endpoint is unavailable.
     """
     configuration = valid_configuration(config_path)
     key, chosen = _key(configuration, route, side)
@@ -81,7 +81,7 @@ def token(route: str, config_path: Path | None, *, side: str | None, as_json: bo
 
 
 def _record(settings: Settings, minted: Minted, key: TokenKey) -> None:
-    """Put on record who got the token; where no instance has a data directory yet there is no log."""
+    """Record the user who got the token; skipped with a message if there is no data directory yet."""
     directory, clock, entropy = Path(settings.data_directory), SystemClock(), SystemEntropy()
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
@@ -109,7 +109,7 @@ def _record(settings: Settings, minted: Minted, key: TokenKey) -> None:
 
 
 def token_facts(minted: Minted, key: TokenKey) -> dict[str, Any]:
-    """Return what may be said of a token to people: all but the token."""
+    """Return the facts about a token that may be shown: all but the token."""
     header = jwt_header(minted.value.reveal())
     return {
         "credential": key.credential,
@@ -126,7 +126,7 @@ def token_facts(minted: Minted, key: TokenKey) -> dict[str, Any]:
 
 
 def jwt_header(value: str) -> dict[str, str]:
-    """Return alg and kid of a JWT (RFC 7515 4.1), made printable; {} if *value* is none."""
+    """Return alg and kid of a JWT (RFC 7515 4.1), made printable; {} if *value* is no JWT."""
     parts = value.split(".")
     if len(parts) != 3:
         return {}
@@ -140,7 +140,7 @@ def jwt_header(value: str) -> dict[str, str]:
 
 
 def _key(configuration: Configuration, name: str, side: str | None) -> tuple[TokenKey, dict[str, Any]]:
-    """Return which token the rule *name* needs, and of a migrated one the side that it is of and why."""
+    """Return the token key of the rule *name*, and for a migrated rule the side and the reason."""
     settings = configuration.settings
     routes = route_table(snapshot_of(settings, instance="token")).routes
     route = next((route for route in routes if route.name == name), None)

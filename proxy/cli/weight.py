@@ -1,4 +1,4 @@
-"""The weight of a migration as commands learn it: from the instance that runs, else from what it left behind."""
+"""The weight of a migration for commands: from the running instance, or else from its data directory."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ _STATUS = "/api/status"
 
 
 def weight_of(data_directory: Path, migration: str) -> tuple[int, str]:
-    """Return the weight of *migration*, and where that is from in words; 0 where nobody knows."""
+    """Return the weight of *migration*, and its source in words; 0 if unknown."""
     try:
         known: list[dict[str, Any]] = ask(data_directory, _STATUS)["migrations"]
     except (NotRunning, Denied, KeyError):

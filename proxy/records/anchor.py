@@ -1,4 +1,4 @@
-"""Checkpoints that were kept elsewhere, to compare the log with."""
+"""Anchors: checkpoints that were kept outside this host, for comparison with the log."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _HASH = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
-    """A checkpoint that was kept elsewhere, at *place* there, signed with *public_key* under that configuration."""
+    """A checkpoint kept outside this host, at *place*, signed with *public_key* under configuration *config_digest*."""
 
     claim: Checkpoint
     public_key: str
@@ -24,7 +24,7 @@ class Anchor:
 
 
 def checkpoint_in(record: dict[str, Any]) -> tuple[Checkpoint, str, str]:
-    """Return what the checkpoint *record* claims, the key it names and its signature; empty where it has none."""
+    """Return the claim of the checkpoint *record*, its public key and its signature; missing members are empty."""
     signed = record.get("checkpoint")
     signed = signed if isinstance(signed, dict) else {}
     sequence = signed.get("sequence")
@@ -39,9 +39,9 @@ def checkpoint_in(record: dict[str, Any]) -> tuple[Checkpoint, str, str]:
 
 
 def anchors_in(lines: Iterable[tuple[bytes, str]]) -> tuple[list[Anchor], list[Flaw]]:
-    """Return the checkpoints among *lines* (with their places) that their key signed, and what is wrong with others.
+    """Return an anchor for each validly signed checkpoint in *lines* (text and place), and a flaw for each other one.
 
-    Records of other kinds are passed over: a whole log kept elsewhere is an anchor too.
+    Records of other kinds are ignored, so a whole log can serve as a list of anchors.
     """
     anchors, flaws = [], []
     for text, place in lines:
@@ -68,7 +68,7 @@ def anchors_in(lines: Iterable[tuple[bytes, str]]) -> tuple[list[Anchor], list[F
 
 
 def object_in(line: bytes) -> dict[str, Any]:
-    """Return the JSON object in *line*, {} if it is none."""
+    """Return the JSON object in *line*, {} if there is none."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):

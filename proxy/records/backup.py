@@ -1,4 +1,4 @@
-"""Copies of SQLite months, whole at one instant, while the proxy writes on: its WAL is in them, and they have none."""
+"""Consistent copies of SQLite month files, made while the proxy writes; each includes the WAL and is a single file."""
 
 import os
 import sqlite3
@@ -8,14 +8,14 @@ from pathlib import Path
 from proxy.atomic_file import sync_directory
 from proxy.records.sinks.sqlite_file import COMPANIONS, open_as_it_is
 
-# Bytes 18 and 19 of the file: whether it is written by a rollback journal (1) or has a WAL (2).
+# Bytes 18 and 19 of the file: rollback journal (1) or WAL (2).
 _ONE_FILE = "PRAGMA journal_mode = DELETE"
 
 
 def back_up(source: Path, target: Path) -> int:
-    """Copy the month *source* to *target* (0600), and return how many records it has; raises OSError, sqlite3.Error.
+    """Copy the month *source* to *target* (0600) and return its number of records; raises OSError, sqlite3.Error.
 
-    What stands at *target* is replaced when the copy is on disk.
+    An existing *target* is replaced after the copy is on disk.
     """
     made = target.with_name(f".{target.name}.new")
     for name in (made.name, *(made.name + companion for companion in COMPANIONS)):
@@ -23,7 +23,7 @@ def back_up(source: Path, target: Path) -> int:
     os.close(os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     try:
         with closing(open_as_it_is(source)) as original, closing(open_as_it_is(made)) as copy:
-            # In one step: the writer is not held up, since a WAL has room for both.
+            # One step: it does not block the writer, since in WAL mode readers and a writer don't block each other.
             original.backup(copy)
             copy.execute(_ONE_FILE)
             records = _count(copy)
@@ -33,7 +33,7 @@ def back_up(source: Path, target: Path) -> int:
         finally:
             os.close(descriptor)
         for companion in COMPANIONS:
-            # Of an older file at this place: they would be taken for the new one's.
+            # Leftovers of an older file at this path: SQLite would apply them to the new one.
             target.with_name(target.name + companion).unlink(missing_ok=True)
         made.replace(target)
     except BaseException:

@@ -1,7 +1,7 @@
-"""An HMAC of each request's body, by which somebody who has the body can show later that it was this one.
+"""HMAC of each request body: a person who has a body can prove later that it was the one sent.
 
-Its key is no key that signs for the bank: with it one can test a guess at what a body was, and nothing else, so
-workers, which parse callers' bytes, may have it.
+The key signs nothing for the bank. It allows only to test a guess at a body, so workers, which parse callers' bytes,
+may hold it.
 """
 
 import hmac
@@ -15,21 +15,21 @@ _FEWEST_BYTES: Final = 16
 
 
 class Digest(Protocol):
-    """What takes a body piece by piece."""
+    """A hash object that takes a body piece by piece."""
 
     def update(self, data: bytes, /) -> None:
-        """Take the next piece."""
+        """Add the next piece."""
 
     def hexdigest(self) -> str:
         """Return the HMAC of all pieces in hex."""
 
 
 def body_digest(key: bytes) -> Callable[[], Digest]:
-    """Return a function that begins an HMAC-SHA256 with *key* (RFC 2104); 2.3 us for a body of 1 KB."""
-    # Copying one that has taken the key is 1 us faster than taking it anew.
+    """Return a function that starts an HMAC-SHA256 with *key* (RFC 2104); 2.3 us for a body of 1 KB."""
+    # Copying a keyed HMAC is 1 us faster than keying a new one.
     return hmac.new(key, digestmod="sha256").copy
 
 
 def read_body_key(path: Path) -> bytes:
-    """Return the key in *path* without a final line feed; raises OSError, also if others may read it or it is short."""
+    """Return the key in *path* without a final line feed; raises OSError, also if others can read it or it is short."""
     return read_key(path, fewest=_FEWEST_BYTES)

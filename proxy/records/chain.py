@@ -1,11 +1,11 @@
-"""The chain: each record carries its number, the hash of the one before, and a hash over its own exact bytes."""
+"""Hash chain: each record has its sequence number, the previous record's hash, and a hash of its own exact bytes."""
 
 import re
 from binascii import hexlify
 from dataclasses import dataclass
 from hashlib import sha256
 
-# What the first record of an instance has as the hash before it.
+# `previous_hash` of the first record of a chain.
 GENESIS = "0" * 64
 
 _BRACE = ord("}")
@@ -15,7 +15,7 @@ _TAIL = re.compile(rb',"sequence":([1-9][0-9]{0,17}),"previous_hash":"([0-9a-f]{
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A record's place in the chain, as its last bytes say it; *intact*: its hash is that of its bytes."""
+    """A record's sequence number and hashes, from its last bytes; *intact*: its hash matches its bytes."""
 
     sequence: int
     previous_hash: str
@@ -24,10 +24,10 @@ class Link:
 
 
 def chained(records: list[bytes], *, sequence: int, previous_hash: str) -> tuple[list[bytes], str]:
-    """Return *records* as links behind record *sequence*, without line feed if they have one, and the last one's hash.
+    """Return *records* with chain members appended, numbered after *sequence*, without line feeds, and the last hash.
 
-    They are JSON objects. The hash is SHA-256 of all bytes before `,"hash":`, so that nothing is parsed here or when it
-    is checked: 1.4 us, half of it for the hash itself.
+    Records are JSON objects. The hash is SHA-256 of all bytes before `,"hash":`, so neither writing nor checking parses
+    JSON: 1.4 us a record, half of it for the hash itself.
     """
     previous = previous_hash.encode("ascii")
     links = []
@@ -43,7 +43,7 @@ def chained(records: list[bytes], *, sequence: int, previous_hash: str) -> tuple
 
 
 def link_of(record: bytes) -> Link | None:
-    """Return the place of *record*, a line without line feed, in the chain; None if it does not say one."""
+    """Return the chain members of *record*, a line without line feed; None if it has none."""
     tail = _TAIL.search(record, max(0, len(record) - 256))
     if tail is None:
         return None

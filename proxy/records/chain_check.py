@@ -1,4 +1,4 @@
-"""Whether the records of one instance are a chain: each as it was written, all there, in order."""
+"""Check that the records of one instance form a chain: unchanged, complete and in order."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,22 +7,22 @@ from proxy.records.chain import GENESIS, Link
 from proxy.records.log_finding import Fault, Place, Severity
 from proxy.records.pruned_range import PrunedRange, cover
 
-# Says that something is wrong: what, how bad, where, which record, in words.
+# Reports a flaw: fault, severity, place, sequence number, text.
 Tell = Callable[[Fault, Severity, Place, int, str], None]
 
-# Of each hash so much is remembered: 16 MB for a million records.
+# Bytes kept of each hash: 16 MB for a million records.
 _KEPT = 16
 _ABSENT = bytes(_KEPT)
-# A record was here whose hash can't be trusted.
+# The record exists, but its hash can't be trusted.
 _UNSURE = b"\xff" * _KEPT
-# A larger jump is no gap but a number that somebody made up; remembering it would take gigabytes.
+# A larger jump is a forged number, not a gap; storing such a gap would take gigabytes.
 _LARGEST_GAP = 50_000_000
 _NO_RUN = (0, 0, Place(0, ""))
 
 
 @dataclass(slots=True, kw_only=True)
 class _Gap:
-    """Numbers that were not there when one behind them came, at *place*; *before* is what that one names as hash."""
+    """Missing numbers, noticed at the next record, at *place*; *before* is the `previous_hash` of that record."""
 
     first: int
     last: int
@@ -34,10 +34,10 @@ class _Gap:
 
 
 class ChainCheck:
-    """Takes the links of one instance in the order in which they stand; *tell* hears of each flaw once.
+    """Checks the links of one instance in file order; calls *tell* once for each flaw.
 
-    `tombstones` say what was pruned; they are looked at in the end, since they come after what they speak of. Those
-    that nobody has signed who may are `refused`. `breaks` counts the places where the chain does not go on.
+    `tombstones` state what was pruned; `finish` applies them, since they come after the records that they cover.
+    `refused` are those without a valid signer. `breaks` counts the places where the chain is broken.
     """
 
     def __init__(self, tell: Tell) -> None:
@@ -59,7 +59,7 @@ class ChainCheck:
         return f"<ChainCheck {self.records} records, {self.first} to {self.last}>"
 
     def take(self, link: Link, place: Place) -> bool:
-        """Take the next record; return whether it is new and sound, so that what it says counts."""
+        """Check the next record; return whether it is new and intact, so that its content counts."""
         if not link.intact:
             if self.first <= link.sequence <= self.last and self._kept(link.sequence) != _ABSENT:
                 self._changed(link.sequence, place)
@@ -79,16 +79,16 @@ class ChainCheck:
         return True
 
     def precedes(self, link: Link) -> bool:
-        """Return whether *link* goes on where this chain ends, as far as the hash of its end can be trusted."""
+        """Return whether *link* continues this chain; an unknown last hash matches any."""
         return link.sequence == self.last + 1 and self._hash in {"", link.previous_hash}
 
     def borders(self, stone: PrunedRange) -> bool:
-        """Return whether *stone* ends where something is missing, with the hash that the record behind it names."""
+        """Return whether *stone* ends where a gap ends, with the hash that the record after the gap names."""
         gaps = self._gaps if self._late is None else [*self._gaps, self._late]
         return any((gap.last, gap.before) == (stone.last, stone.hash) for gap in gaps)
 
     def started(self) -> None:
-        """Note that the record just taken is a start: with one goes on a sink that was taken out and put back."""
+        """Mark the gap before the start record just taken: a sink that was removed and added again continues so."""
         if self._gaps and self._gaps[-1].last == self.last - 1:
             self._gaps[-1].before_start = True
 
@@ -99,12 +99,12 @@ class ChainCheck:
         self._keep(number, "")
 
     def remembers(self, sequence: int, hash_: str) -> bool | None:
-        """Return whether record *sequence* has *hash_*; None if it is not here or unsure."""
+        """Return whether record *sequence* has *hash_*; None if it is absent or its hash is uncertain."""
         kept = self._kept(sequence)
         return None if kept in {_ABSENT, _UNSURE} else kept == bytes.fromhex(hash_)[:_KEPT]
 
     def finish(self) -> None:
-        """Tell what only the end shows: which numbers never came, and which came late."""
+        """Report the flaws that show only at the end: numbers that never came, and numbers that came late."""
         self._end_repeat()
         late, self._late = self._late, None
         if late is not None and not cover(self.tombstones, late.first, late.last, hash_=late.before):
@@ -125,13 +125,13 @@ class ChainCheck:
         self._gaps.clear()
 
     def pruned_by_nobody(self, first: int, last: int) -> str:
-        """Return what to add on missing records *first* to *last* where a tombstone names them that does not count."""
+        """Return text to add for missing records *first* to *last* if a tombstone without valid signer covers them."""
         if cover([*self.tombstones, *self.refused], first, last, hash_=""):
             return "; a record says that they were pruned, but no key of that chain, or that is trusted, signed it"
         return ""
 
     def _missing(self, gap: _Gap) -> Iterator[tuple[int, int]]:
-        """Yield first and last number of each stretch of *gap* that never came."""
+        """Yield first and last number of each range of *gap* that never came."""
         if not gap.found:
             yield gap.first, gap.last
             return
@@ -163,7 +163,7 @@ class ChainCheck:
         )
 
     def _go_back(self, link: Link, place: Place) -> bool:
-        """Take a record whose number was passed already; return whether it is new."""
+        """Take a record whose number is not after the last one; return whether it is new."""
         sequence = link.sequence
         kept = self._kept(sequence)
         if sequence < self.first:
@@ -232,7 +232,7 @@ class ChainCheck:
         self._repeat = (sequence, sequence, place)
 
     def _end_repeat(self) -> None:
-        """Tell of a run of repeated records: at least once is what sinks are promised, so it is no error."""
+        """Report a run of repeated records as a warning: sinks are promised at-least-once delivery."""
         first, last, place = self._repeat
         if first:
             what = f"{_numbers(first, last)} {'comes' if first == last else 'come'} again, with the same bytes"

@@ -1,4 +1,4 @@
-"""The name of a data directory's chain: a random id, made once. Host names may be shared, change and come back."""
+"""The id of a data directory's chain: random, made once, since host names can be shared, change and come back."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ _ID = re.compile("[0-9a-f]{16}")
 
 
 def chain_id(data_directory: Path, *, entropy: Entropy) -> str:
-    """Return the id, 16 hex digits, of the chain of *data_directory*, made if there is none; raises OSError."""
+    """Return the chain id of *data_directory*, 16 hex digits, made if there is none; raises OSError."""
     path = data_directory / ID_FILE
     with contextlib.suppress(FileNotFoundError):
         return _read(path)
@@ -22,7 +22,7 @@ def chain_id(data_directory: Path, *, entropy: Entropy) -> str:
 
 
 def read_chain_id(data_directory: Path) -> str:
-    """Return the id of the chain of *data_directory*, "" if it has none yet; raises OSError."""
+    """Return the chain id of *data_directory*, "" if it has none yet; raises OSError."""
     try:
         return _read(data_directory / ID_FILE)
     except FileNotFoundError:
@@ -30,7 +30,7 @@ def read_chain_id(data_directory: Path) -> str:
 
 
 def chain_in(value: object) -> str:
-    """Return *value*, a member of a record, if it is such an id, else ""."""
+    """Return *value*, a member of a record, if it is a chain id, else ""."""
     return value if isinstance(value, str) and _ID.fullmatch(value) else ""
 
 
@@ -38,6 +38,6 @@ def _read(path: Path) -> str:
     with path.open("rb") as file:
         text = file.read(64).decode("latin-1").strip()
     if not _ID.fullmatch(text):
-        # Another id would make a second chain of it, so it is never replaced silently.
+        # A new id would split the chain in two, so it is never replaced silently.
         raise OSError(errno.EINVAL, "it holds no 16 hex digits; restore it, or remove it to have it made", str(path))
     return text

@@ -1,4 +1,4 @@
-"""The chains in a copy of the log, and to which of them a record belongs."""
+"""The chains in a copy of the log, and the assignment of records to them."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from proxy.records.verdict import Instance
 
 
 class Chains:
-    """All chains so far, `by_name`; *teller* makes what notes flaws of one. Two of one name have it with the id."""
+    """All chains found so far, `by_name` (a second one of a name with its id); *teller* makes a chain's reporter."""
 
     def __init__(self, teller: Callable[[str], Tell]) -> None:
         self.by_name: dict[str, Instance] = {}
@@ -23,11 +23,11 @@ class Chains:
         return f"<Chains {', '.join(self.by_name)}>"
 
     def of(self, link: Link, name: str, chain: str) -> Instance | None:
-        """Return the chain that *link* goes on, else the one of which a record by *name* was the last.
+        """Return the chain that *link* continues, else the chain of the last record named *name*.
 
-        Ids tell, and hashes where there is none yet, before names: a host may come back under another name, and
-        commands run on other hosts. But what the named chain lacks must not be hidden by what stands behind it and
-        begins as if it were a chain of its own.
+        Ids, and hashes where there is no id yet, take precedence over names: a host may come back under another name,
+        and commands run on other hosts. But records after a gap must not hide that gap by counting as a chain of their
+        own.
         """
         if chain in self._by_id:
             return self._by_id[chain]
@@ -42,14 +42,14 @@ class Chains:
         return named
 
     def begin(self, name: str, chain: str) -> tuple[Instance, bool]:
-        """Return a new chain, and whether there is one of its *name* already."""
+        """Return a new chain, and whether *name* is already taken."""
         key = f"{name} {chain}" if name in self.by_name else name
         instance = Instance(name=name, check=ChainCheck(self._teller(key)), place=Place(0, ""))
         self.by_name[key] = instance
         return instance, key != name
 
     def note(self, instance: Instance, name: str, chain: str) -> None:
-        """Note that *instance* has a record by *name* of *chain*."""
+        """Note that *instance* has a record with *name* and the id *chain*."""
         instance.names[name] = None
         self._named[name] = instance
         if chain:
@@ -57,7 +57,7 @@ class Chains:
             self._by_id[chain] = instance
 
     def anchored(self, claim: Checkpoint) -> Instance | None:
-        """Return the chain that has what *claim* claims, else the one of that id or name, else the only one."""
+        """Return the chain that has the record of *claim*, else the one with that id or name, else the only chain."""
         if claim.chain in self._by_id:
             return self._by_id[claim.chain]
         only = next(iter(self.by_name.values())) if len(self.by_name) == 1 else None
@@ -68,12 +68,12 @@ class Chains:
         return None if named is not None and claim.chain and named.ids else named
 
     def delivered(self, claim: Delivered, *, shared: bool) -> Instance | None:
-        """Return this data directory's chain, in a copy that may be *shared* with others."""
+        """Return the chain of this data directory in a copy; *shared*: the copy may hold other instances' chains."""
         if claim.chain in self._by_id:
             return self._by_id[claim.chain]
         for instance in self.by_name.values():
             if claim.hash and instance.check.remembers(claim.last, claim.hash):
                 return instance
-        # Written before there were ids.
+        # Records from before chain ids existed.
         own = [one for one in self.by_name.values() if not one.ids and (one.own or not shared)]
         return own[0] if len(own) == 1 else None

@@ -1,7 +1,7 @@
-"""How far each sink is in the stream, kept in a file so that a restarted keeper neither loses nor floods.
+"""How far each sink is in the stream: stored in a file, so that a restarted keeper neither loses nor repeats records.
 
-Beside it stands since when each sink takes all there is, and where it puts it: `logs verify` knows by both what must be
-there. That is a file of its own, so that a payproxy from before 2026-11-28 can still read the positions.
+A second file stores since when each sink has received everything, and where it writes: `logs verify` derives from both
+what a copy must contain. It is separate so that a payproxy from before 2026-11-28 can still read the positions.
 """
 
 import json
@@ -17,7 +17,7 @@ SINKS_FILE = "sinks.json"
 
 
 class Checkpoint:
-    """The positions of sinks by name, beside the stream; *targets* says where each sink writes."""
+    """The stored positions of sinks, by name, beside the stream; *targets* maps each sink to where it writes."""
 
     def __init__(self, directory: Path, *, targets: Mapping[str, str]) -> None:
         self._path = directory / CHECKPOINT_FILE
@@ -31,9 +31,9 @@ class Checkpoint:
         return f"<Checkpoint {self._path.name} {len(self._saved)} sinks>"
 
     def load(self, names: list[str], stream: Stream) -> dict[str, Position]:
-        """Return where each sink of *names* goes on in *stream*.
+        """Return for each sink of *names* the position in *stream* where it continues.
 
-        A sink that is new begins at the end. Without a readable file all begin at what is kept: twice beats never.
+        A new sink starts at the end. Without a readable file, all start at the oldest record: duplicates beat losses.
         """
         positions = self._positions(names, stream)
         stored = self._stored_sinks()
@@ -41,7 +41,7 @@ class Checkpoint:
             target = self._targets.get(name, "")
             noted = stored.get(name)
             after = noted.get("after") if isinstance(noted, dict) and noted.get("target") == target else None
-            # Of a sink that is new, or writes elsewhere now, nothing is known that came before.
+            # For a new sink or target, nothing is known about earlier records.
             after = min(after, position.sequence) if isinstance(after, int) else position.sequence
             self._sinks[name] = {"target": target, "after": after}
         self._sinks_saved = self._sinks == stored
@@ -55,13 +55,13 @@ class Checkpoint:
             return dict.fromkeys(names, stream.first())
         except (ValueError, TypeError, AttributeError):
             return dict.fromkeys(names, stream.first())
-        # A machine that died may have lost the stream's last bytes, which come again from the journals.
+        # After a host crash the stream may lack its last bytes; those records come again from the journals.
         return {name: min(known.get(name, stream.end), stream.end) for name in names}
 
     def save(self, positions: dict[str, Position]) -> None:
         """Store *positions* if they changed; raises OSError."""
         if not self._sinks_saved:
-            # First: positions with what is noted of another target would demand records of this one.
+            # Write this first: new positions with notes about an old target would demand records from the new one.
             _replace(self._sinks_path, self._sinks)
             self._sinks_saved = True
         if positions == self._saved:

@@ -1,4 +1,4 @@
-"""The key that checkpoints are signed with: the proxy's own, made once; nothing else is signed with it."""
+"""The Ed25519 key that signs checkpoints: made once by the proxy, used for nothing else."""
 
 import base64
 import binascii
@@ -28,9 +28,9 @@ KEY_FILE = "checkpoint.key"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """The claim that record *sequence* of *instance* had *hash* at *time* (RFC 3339), as it is signed.
+    """The claim that record *sequence* of *instance* had *hash* at *time* (RFC 3339); this is what is signed.
 
-    *chain* is the id of the data directory; before there were any it is "".
+    *chain* is the id of the data directory, "" in checkpoints from before ids existed.
     """
 
     instance: str
@@ -40,7 +40,7 @@ class Checkpoint:
     chain: str = ""
 
     def signed_bytes(self) -> bytes:
-        """Return what the signature is over."""
+        """Return the bytes that are signed."""
         if self.chain:
             whose = f"{self.chain}\n{self.instance}"
             return f"payproxy checkpoint 2\n{whose}\n{self.sequence}\n{self.hash}\n{self.time}\n".encode()
@@ -59,21 +59,21 @@ class CheckpointKey:
         return f"<CheckpointKey {self.public}>"
 
     def sign(self, checkpoint: Checkpoint) -> str:
-        """Return the signature in base64: 50 us."""
+        """Return the signature in base64; takes 50 us."""
         return self.sign_bytes(checkpoint.signed_bytes())
 
     def sign_bytes(self, data: bytes) -> str:
-        """Return the signature of *data*, whose first line says what it is, in base64."""
+        """Return the signature of *data* in base64; the first line of *data* names its type."""
         return base64.b64encode(self._key.sign(data)).decode("ascii")
 
 
 def vouches(public_key: Any, signature: Any, checkpoint: Checkpoint) -> bool:
-    """Return whether *signature* of *checkpoint* was made with the private half of *public_key*, both in base64."""
+    """Return whether *signature* of *checkpoint* is valid for *public_key*, both in base64."""
     return is_signed(checkpoint.signed_bytes(), public_key=public_key, signature=signature)
 
 
 def is_signed(data: bytes, *, public_key: Any, signature: Any) -> bool:
-    """Return whether *signature* of *data* was made with the private half of *public_key*, both in base64."""
+    """Return whether *signature* of *data* is valid for *public_key*, both in base64."""
     try:
         key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key, validate=True))
         key.verify(base64.b64decode(signature, validate=True), data)
@@ -83,7 +83,7 @@ def is_signed(data: bytes, *, public_key: Any, signature: Any) -> bool:
 
 
 def fingerprint(public_key: str) -> str:
-    """Return the name of *public_key*, in base64, for people: as `ssh-keygen -l` writes it."""
+    """Return the fingerprint of *public_key* (base64) in the form of `ssh-keygen -l`."""
     try:
         digest = hashlib.sha256(base64.b64decode(public_key, validate=True)).digest()
     except (ValueError, binascii.Error):
@@ -92,7 +92,7 @@ def fingerprint(public_key: str) -> str:
 
 
 def checkpoint_key(data_directory: Path, *, entropy: Entropy) -> CheckpointKey:
-    """Return the key of *data_directory*, making the file (PEM, 0600) if there is none; raises OSError."""
+    """Return the key of *data_directory*; creates the file (PEM, 0600) if there is none; raises OSError."""
     path = data_directory / KEY_FILE
     if not path.exists():
         key = Ed25519PrivateKey.from_private_bytes(entropy.token_bytes(32))
@@ -101,22 +101,22 @@ def checkpoint_key(data_directory: Path, *, entropy: Entropy) -> CheckpointKey:
 
 
 def read_checkpoint_key(path: Path) -> CheckpointKey:
-    """Return the key in *path*; raises FileUnusable, also if it is not private or no Ed25519 key."""
+    """Return the key in *path*; raises FileUnusable, also if the file is not private or holds no Ed25519 key."""
     data = read_own_file(path)
     try:
         key = load_pem_private_key(data, password=None)
     except (ValueError, TypeError):
         key = None
     if not isinstance(key, Ed25519PrivateKey):
-        # Another key would make earlier checkpoints look foreign, so it is never replaced silently.
+        # A new key would make earlier checkpoints look foreign, so it is never replaced silently.
         raise FileUnusable(path, "it holds no Ed25519 key", "restore it, or remove it to have it made")
     return CheckpointKey(key)
 
 
 def read_public_key(path: Path) -> str:
-    """Return the public key, in base64, that *path* names; raises FileUnusable.
+    """Return the public key in *path*, in base64; raises FileUnusable.
 
-    It may hold the key as records have it, the key in PEM, or a whole checkpoint.key, whose private half is not kept.
+    The file holds the key as in records, in PEM, or a whole checkpoint.key, of which only the public half is used.
     """
     data = read_file(path).data
     if b"PRIVATE KEY" in data:

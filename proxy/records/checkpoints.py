@@ -1,23 +1,23 @@
-"""What the keeper puts into the stream between the records: a start, a checkpoint every minute, a clean stop."""
+"""Records that the keeper adds to the stream: a start, a checkpoint every minute, a clean stop."""
 
 from typing import Protocol
 
 
 class Checkpoints(Protocol):
-    """Builds records, lines without line feed, that say how far the chain was and that it was left in order."""
+    """Builds records, lines without line feed, that attest the chain's state and a clean shutdown."""
 
     def start(self) -> bytes:
-        """Return the record that comes before all others of this keeper, b"" for none."""
+        """Return the first record of this keeper process, b"" for none."""
 
     def checkpoint(self, sequence: int, hash_: str) -> bytes:
-        """Return the record that vouches for the chain up to record *sequence* with *hash_*, b"" for none."""
+        """Return a record that attests the chain up to record *sequence* with *hash_*, b"" for none."""
 
     def stop(self) -> bytes:
-        """Return the record that says that nothing follows, b"" for none."""
+        """Return the record of a clean stop, b"" for none."""
 
 
 class NoCheckpoints:
-    """Puts none."""
+    """Builds no records."""
 
     def __repr__(self) -> str:
         return "<NoCheckpoints>"

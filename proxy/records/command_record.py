@@ -1,4 +1,4 @@
-"""A record from a command: left in the data directory, where the keeper, now or when it starts, finds it."""
+"""Records written by commands: left in the data directory, where the keeper finds them, now or at its next start."""
 
 import os
 from pathlib import Path
@@ -9,10 +9,10 @@ from proxy.records.segment import JOURNALS, segment_path
 
 
 def write_command_record(data_directory: Path, record: bytes, *, entropy: Entropy) -> None:
-    """Leave *record*, a whole line, as a journal of its own; it is on disk on return. Raises OSError, leaving nothing.
+    """Write *record*, a whole line, as a journal of its own, and sync it. Raises OSError and then leaves no file.
 
-    It gets its name when it is whole: a keeper may read it and take it away at any moment from then on. It belongs to
-    whom the data directory belongs to: the command may be root's, and the keeper is not.
+    The file is renamed into place when complete: the keeper may read and remove it at once. Its owner is that of the
+    data directory, since the command may run as root and the keeper does not.
     """
     directory = data_directory / JOURNALS
     owner = data_directory.stat()

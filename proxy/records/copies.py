@@ -1,4 +1,4 @@
-"""Copies of the log as the sinks keep them: files of JSON lines, SQLite months, the keeper's stream."""
+"""Read copies of the log as the sinks keep them: files of JSON lines, SQLite month files, the keeper's stream."""
 
 import heapq
 import sqlite3
@@ -18,10 +18,9 @@ _SQLITE = b"SQLite format 3\0"
 
 
 class Line(NamedTuple):
-    """One line of a copy, without line feed, and its place; not *whole*: the last one of a file, without its end.
+    """One line of a copy, without line feed, and its place; *whole* is False for a last line without line feed.
 
-    *differs* says how what it is searched by differs from what it says. An empty *text* is no line: *differs* is of the
-    whole copy then.
+    *differs* states how the search columns differ from the record. With an empty *text* it is about the whole copy.
     """
 
     text: bytes
@@ -31,13 +30,13 @@ class Line(NamedTuple):
 
 
 class CopyUnreadable(Exception):
-    """A copy can't be read; the message says which and why."""
+    """A copy can't be read; the message states which one and why."""
 
 
 def lines_of(paths: Iterable[Path]) -> Iterator[Line]:
-    """Yield the lines of all *paths*: files of JSON lines, SQLite files, families of them, or a stream's directory.
+    """Yield the lines of all *paths*: JSON lines, SQLite files, the base name of month files, or a stream's directory.
 
-    Rotated files may be named in any order: they are read in that of their first records. Raises CopyUnreadable.
+    Rotated files may be given in any order: they are sorted by their first records. Raises CopyUnreadable.
     """
     copies = [_opened(path) for path in paths]
     first = [(next(copy, None), copy) for copy in copies]
@@ -49,7 +48,7 @@ def lines_of(paths: Iterable[Path]) -> Iterator[Line]:
 
 
 def database_lines(database: Path) -> Iterator[Line]:
-    """Yield the records of all months of *database*, those of adjacent months merged; raises CopyUnreadable."""
+    """Yield the records of all months of *database* merged by sequence number; raises CopyUnreadable."""
     try:
         files = [_rows(path) for _, path in month_files(database)]
     except OSError as error:
@@ -58,7 +57,7 @@ def database_lines(database: Path) -> Iterator[Line]:
 
 
 def is_family(path: Path) -> bool:
-    """Return whether *path* is what months have in common in their names, and there are some."""
+    """Return whether *path* is the base name of existing month files."""
     try:
         return any(month_files(path))
     except OSError:
@@ -103,7 +102,7 @@ def _lines_in(file: BinaryIO, *, name: str) -> Iterator[Line]:
 
 
 def _stream(directory: Path) -> Iterator[Line]:
-    """Yield the stream's records; the marks between them are the keeper's own."""
+    """Yield the stream's records without the keeper's progress marks between them."""
     numbers = sorted(number for name, number in segments(directory) if name == NAME)
     if not numbers and not any(directory.glob(f"*{SUFFIX}")):
         raise CopyUnreadable(f"{directory}: there is no stream in this directory")
@@ -119,9 +118,10 @@ def _stream(directory: Path) -> Iterator[Line]:
 
 
 def _opened_together(paths: Sequence[Path], held: ExitStack) -> list[tuple[str, BinaryIO]]:
-    """Return name and file of those of *paths* that the keeper has not forgotten; it may forget more as they are read.
+    """Return name and file of those *paths* that still exist; the keeper may delete more while they are read.
 
-    It forgets the oldest. The newest is opened first, so that what is gone is a beginning and never a hole.
+    The keeper deletes the oldest first. The newest is opened first, so that only a beginning can be missing, never a
+    gap.
     """
     files: list[tuple[str, BinaryIO]] = []
     for path in reversed(paths):
@@ -133,11 +133,11 @@ def _opened_together(paths: Sequence[Path], held: ExitStack) -> list[tuple[str, 
 
 
 def _rows(path: Path) -> Iterator[Line]:
-    """Yield the rows of an SQLite month in the order in which they came."""
+    """Yield the rows of an SQLite month in insertion order."""
     try:
         connection = open_for_reading(path)
         try:
-            # One snapshot, so that what is sealed meanwhile is neither missed nor demanded.
+            # One snapshot, so that rows sealed meanwhile are neither missed nor expected.
             connection.execute("BEGIN")
             yield from _checked_rows(connection, path.name, named=named_month(path))
         finally:

@@ -1,4 +1,4 @@
-"""What a copy of the log must have: the keeper notes how far each sink is, and since when it takes all there is."""
+"""What a copy of the log must contain, by the keeper's notes on each sink: its position, and since when it gets all."""
 
 import json
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from proxy.records.stream import MARK, NAME
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """A sink has confirmed the records of *chain* behind *after* up to *last*, which has *hash* ("": not known).
+    """A sink has confirmed the records of *chain* after *after* up to *last*, whose hash is *hash* ("": unknown).
 
-    *after* is None where the keeper did not note since when: before 2026-11-28, or if the sink had another target.
+    *after* is None if the keeper did not note it: before 2026-11-28, or if the sink had another target.
     """
 
     chain: str
@@ -26,12 +26,12 @@ class Delivered:
 
     @property
     def nothing(self) -> bool:
-        """Return whether it is known that nothing was delivered."""
+        """Return whether it is certain that nothing was delivered."""
         return self.after is not None and self.last <= self.after
 
 
 def delivered(data_directory: Path, sink: str, *, target: str) -> Delivered | None:
-    """Return what *sink*, which writes to *target*, has confirmed; None if that is not known. Raises OSError."""
+    """Return what *sink*, which writes to *target*, has confirmed, None if unknown. Raises OSError."""
     directory = data_directory / STREAM
     position = _object(directory / CHECKPOINT_FILE).get(sink)
     if not (isinstance(position, list) and len(position) >= 3 and isinstance(position[2], int)):
@@ -51,7 +51,7 @@ def delivered(data_directory: Path, sink: str, *, target: str) -> Delivered | No
 
 
 def _is_same(noted: str, target: str, data_directory: Path) -> bool:
-    """Return whether a sink wrote to *target*; a data directory that was copied or moved has its database in it."""
+    """Return whether both targets are the same; a copied or moved data directory still contains its database."""
     if noted == target:
         return True
     inside = target.removeprefix(f"{data_directory}/")
@@ -59,7 +59,7 @@ def _is_same(noted: str, target: str, data_directory: Path) -> bool:
 
 
 def _hash_at(directory: Path, sequence: int) -> str:
-    """Return the hash of record *sequence* as the stream in *directory* has it, "" if it does not have it any more."""
+    """Return the hash of record *sequence* from the stream in *directory*, "" if the record is no longer there."""
     for number in sorted((number for name, number in segments(directory) if name == NAME), reverse=True):
         try:
             data = segment_path(directory, NAME, number).read_bytes()

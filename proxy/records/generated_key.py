@@ -1,4 +1,4 @@
-"""Key files of the installation's own: made once, whole, for their owner only."""
+"""Key files that the installation generates: created once, atomically, readable by the owner only."""
 
 import contextlib
 from pathlib import Path
@@ -9,15 +9,15 @@ from proxy.private_file import read_private_file
 
 
 def make_once(path: Path, content: bytes, *, entropy: Entropy) -> None:
-    """Put *content* at *path* (0600) unless something is there; raises OSError."""
+    """Create *path* (0600) with *content* unless it exists; raises OSError."""
     with contextlib.suppress(FileExistsError):
         create_file(path, content, entropy=entropy)
 
 
 def read_own_file(path: Path) -> bytes:
-    """Return what is in *path*, which lies in a data directory; raises FileUnusable, also if it is not private.
+    """Return the content of *path*, a file in a data directory; raises FileUnusable, also if the file is not private.
 
-    Commands may be root's: what belongs to the owner of the directory will do for them. `serve` refuses a directory of
-    another owner before it looks into it.
+    Commands may run as root, so the file may belong to the owner of the directory. `serve` refuses a directory of
+    another owner before it reads anything in it.
     """
     return read_private_file(path, owner=path.parent.stat().st_uid)

@@ -1,4 +1,4 @@
-"""A worker's journal: intents are on disk before anything is sent, finished exchanges follow without anyone waiting."""
+"""A worker's journal: an intent is on disk before anything is sent; finished exchanges are appended without waiting."""
 
 import asyncio
 import contextlib
@@ -17,24 +17,24 @@ from proxy.records.record import RecordBuilder, RecordContext, lost_records
 from proxy.records.watchdog import MOST_QUEUED_BYTES, Watchdog
 from proxy.request_summary import Attempt, RequestSummary
 
-# Records are built on the loop, in batches that hold it up for some 0.3 ms. In the thread they would cost as much
-# plus the switches, and the loop would wait up to 5 ms to get the GIL back.
+# Records are built on the event loop, in batches that block it for 0.3 ms. In the thread they would cost the same plus
+# the thread switches, and the loop would wait up to 5 ms to get the GIL back.
 BATCH_RECORDS: Final = 32
 BATCH_SECONDS: Final = 0.02
-# How long building records may hold up the loop at a time; 32 usual ones take 0.4 ms.
+# The longest time that building records may block the loop; 32 usual records take 0.4 ms.
 STEP_SECONDS: Final = 0.001
-# What is in flight when the disk begins to hang still has its records; more of them, of requests that are refused
-# meanwhile, are counted only.
+# Requests in flight when the disk starts to hang still get their records; further records, of requests refused
+# meanwhile, are only counted.
 MOST_WAITING_BYTES: Final = 2 * MOST_QUEUED_BYTES
 
 
 class Journal:
-    """The write-ahead file of one worker, below *data_directory*; *worker* is a name that no other process start has.
+    """The write-ahead log of one worker, below *data_directory*; *worker* is a name unique to this process start.
 
-    *durable* False: the same journal, but nobody waits for the disk. *spool_bytes* bounds what all journals and the
-    keeper's stream take together. `intend` and `finish` belong on the loop that `open` was awaited on. The keeper has
-    one too, for records that it builds itself; *reserve* is what such a small one takes on disk, in bytes. No intent
-    waits for the disk when *exchange_timeout* seconds of its exchange are over.
+    Without *durable* no intent waits for the disk. *spool_bytes* limits all journals and the keeper's stream together.
+    Call `intend` and `finish` on the loop that awaited `open`. The keeper has a journal too, for its own records;
+    *reserve* is the size in bytes that it preallocates. No intent waits for the disk once its exchange is
+    *exchange_timeout* seconds old.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Journal:
         return f"<Journal {self._writer!r} {len(self._finished)} to build>"
 
     async def open(self) -> None:
-        """Start, and return after the first try; if that fails the journal is not usable until a later one succeeds."""
+        """Start the thread; return after its first attempt. If that fails, a later success makes the journal usable."""
         self._loop = asyncio.get_running_loop()
         self._writer.start()
         self._watchdog.start()
@@ -91,7 +91,7 @@ class Journal:
             await self._news.wait()
 
     def usable(self) -> bool:
-        """Return whether intents can be written; if not, nothing may be sent, reads neither."""
+        """Return whether intents can be written; if not, no request may be sent, not even a read."""
         return not (self._writer.cause or self._watchdog.trouble)
 
     @property
@@ -100,9 +100,9 @@ class Journal:
         return self._watchdog.trouble or self._writer.cause
 
     def intend(self, exchange: RequestSummary, attempt: Attempt) -> Waiter | None:
-        """Return what ends once it is on disk that *attempt* is about to be sent; not durable: None at once.
+        """Return a future that resolves when the intent of *attempt* is on disk; None if not *durable*.
 
-        Either raises LogUnavailable, and then it may not be sent.
+        Raises LogUnavailable, directly or through the future; then the attempt must not be sent.
         """
         if self._writer.cause or self._watchdog.trouble or self._builder is None or self._loop is None:
             raise _unavailable(self.problem)
@@ -119,7 +119,7 @@ class Journal:
         return waiter
 
     async def write(self, record: bytes) -> None:
-        """Return once *record*, a whole line, is on disk; raises LogUnavailable if it can't be."""
+        """Return once *record*, a whole line, is on disk; raises LogUnavailable if that fails."""
         if self.problem:
             raise _unavailable(self.problem)
         waiter = asyncio.get_running_loop().create_future()
@@ -128,7 +128,7 @@ class Journal:
         await waiter
 
     def note(self, record: bytes) -> None:
-        """Append *record*, a whole line, without waiting; kept in memory while the journal can't be written."""
+        """Append *record*, a whole line, without waiting; it stays in memory while the journal can't be written."""
         if self._writer.queued > MOST_WAITING_BYTES:
             self._writer.dropped += 1
             return
@@ -136,18 +136,18 @@ class Journal:
         self._watchdog.watch()
 
     def finish(self, exchange: RequestSummary) -> None:
-        """Take the finished *exchange* into the next batch of records; never waits."""
+        """Add the finished *exchange* to the next batch of records; never waits."""
         finished = self._finished
         finished.append(exchange)
         if len(finished) >= BATCH_RECORDS:
             self._flush()
         elif not self._flush_set and self._loop is not None:
-            # Not cancelled when the batch fills before: at most 50 idle calls a second.
+            # Not cancelled if the batch fills earlier: at most 50 idle calls a second.
             self._flush_set = True
             self._loop.call_later(BATCH_SECONDS, self._flush_late)
 
     async def close(self) -> bool:
-        """Write all that is finished, and end; False if the disk hangs, and what it has not taken is given up."""
+        """Write all finished records and stop; return False if the disk hangs, and give up what is not written."""
         if self._loop is None:
             return True
         self._hand_over()
@@ -169,7 +169,7 @@ class Journal:
             self._flush()
 
     def _hand_over(self) -> None:
-        """Give this turn's intents to the thread, in order."""
+        """Hand the intents of this loop iteration to the writer thread, in order."""
         if self._intents:
             lines, self._intents = self._intents, []
             waiters, self._waiters = self._waiters, []
@@ -178,7 +178,7 @@ class Journal:
             self._watchdog.expect(waiters, began)
 
     def _flush(self) -> None:
-        # A record must not come before the intent of its exchange.
+        # The intents come first: a record must not come before the intent of its exchange.
         self._hand_over()
         builder = self._builder
         if builder is None or self._writer.queued > MOST_WAITING_BYTES:
@@ -191,7 +191,7 @@ class Journal:
             try:
                 lines.append(builder.exchange(exchange))
             except (TypeError, ValueError, AttributeError, OverflowError) as error:
-                # One exchange that can't be told must not take the batch with it; that it is missing is told.
+                # One exchange that can't be rendered must not lose the batch; a record states that it is missing.
                 lines.append(self._loss(1, f"a record could not be built: {type(error).__name__}"))
             if self._clock.monotonic() >= until:
                 break
@@ -213,7 +213,7 @@ class Journal:
         return lost_records(self._context, id=uuid7(self._entropy, now), now=now, count=count, cause=cause)
 
     def _settle(self, waiters: Sequence[Waiter], cause: str) -> None:
-        """Wake the loop once for all *waiters*; called by the writer's thread."""
+        """Settle all *waiters* with one wake-up of the loop; called in the writer thread."""
         self._on_loop(self._settled, waiters, cause)
 
     def _settled(self, waiters: Sequence[Waiter], cause: str) -> None:
@@ -221,7 +221,7 @@ class Journal:
         _answer(waiters, cause)
 
     def _on_loop(self, call: Callable[..., None], *arguments: object) -> None:
-        # A loop that is closed has nobody waiting.
+        # RuntimeError: the loop is closed, so nothing waits.
         with contextlib.suppress(RuntimeError):
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(call, *arguments)

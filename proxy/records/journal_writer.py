@@ -1,4 +1,4 @@
-"""The thread that writes a worker's journal: what queued up during the last sync goes into the next one."""
+"""The thread that writes a worker's journal: entries queued during one sync go into the next write and sync."""
 
 import asyncio
 import contextlib
@@ -16,37 +16,37 @@ from proxy.records.priority import Courtesy
 from proxy.records.segment import JOURNALS, LOCK_SUFFIX, Segment, segment_path, segments, spool_size
 
 Waiter = asyncio.Future[None]
-# Lines to write, and all who wait for them to be on disk: lines that nobody waits for are entries of their own.
+# Lines to write, and the futures that wait for them; lines without waiters are separate entries.
 Lines = tuple[bytes, Sequence[Waiter]]
 # None ends the thread.
 Entry = Lines | None
-# Tells waiters on the loop, in one call per batch: "" that their lines are on disk, else why they are not.
+# Settles waiters on the loop, one call per batch: "" if their lines are on disk, else the reason why not.
 Settle = Callable[[Sequence[Waiter], str], None]
 
 LARGEST_SEGMENT: Final = 64 * 1024 * 1024
-# Entries taken into one write: joining a backlog of megabytes would keep the GIL from the loop.
+# Entries per write: joining a backlog of megabytes would hold the GIL and block the loop.
 MOST_ENTRIES: Final = 256
-# Of lines of finished exchanges while the journal can't be written: some 5000 records. What is more is counted.
+# Lines of finished exchanges held while the journal can't be written: some 5000 records. More are only counted.
 MOST_HELD_BYTES: Final = 4 * 1024 * 1024
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 1.0
-# A machine that dies takes at most so many seconds of finished records with it when no intent's sync carries them.
+# A host crash loses at most this many seconds of finished records when no intent causes a sync.
 LAZY_SYNC_SECONDS: Final = 1.0
 
 
 def reserve_of(spool_bytes: int, *, workers: int) -> int:
-    """Return the bytes that the journal of each of *workers* reserves at once: a 32nd of the spool, all together.
+    """Return the bytes that the journal of each of *workers* preallocates at once: 1/32 of the spool for all of them.
 
-    Small enough to free disk while sinks work, large enough to be opened rarely.
+    Small enough to free disk space while sinks keep up, large enough that a segment is rarely opened.
     """
     return min(LARGEST_SEGMENT, max(4096, spool_bytes // (32 * workers)))
 
 
 class JournalWriter:
-    """Owns segments and queue of one worker's journal; all but `put` and `join` runs in its thread.
+    """Owns segments and queue of one worker's journal; everything but `put` and `join` runs in its thread.
 
-    *prepare* is what has to succeed before a segment is opened; *loss* makes a line of a count and a cause; *told* is
-    called, in the thread, after `opened` or `ended` has become true.
+    *prepare* must succeed before a segment is opened; *loss* builds a line from a count and a cause; the thread calls
+    *told* after it has set `opened` or `ended`.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class JournalWriter:
     ) -> None:
         self.cause = "the journal is not open"
         self.lost = 0
-        self.dropped = 0  # records that whoever puts them here gave up
-        self.turns = 0  # odd while the thread does something that a disk can hold up
+        self.dropped = 0  # records that the caller of `put` gave up
+        self.turns = 0  # odd while the thread runs something that can block on the disk
         self.opened = False
         self.ended = False
         self._put_bytes = 0
@@ -98,27 +98,27 @@ class JournalWriter:
         return f"<JournalWriter {self._worker} {self.cause or self._segment!r}>"
 
     def start(self) -> None:
-        """Start the thread; `opened` is true after its first try to open a segment, however that ended."""
+        """Start the thread; it sets `opened` after its first attempt to open a segment, successful or not."""
         self.turns = 1
         self._writing.start()
 
     @property
     def queued(self) -> int:
-        """Return how many bytes wait to be written."""
+        """Return the number of bytes that wait to be written."""
         return self._put_bytes - self._taken_bytes
 
     def put(self, entry: Entry) -> None:
-        """Queue lines; on the loop."""
+        """Queue lines; called on the loop."""
         if entry is not None:
             self._put_bytes += len(entry[0])
         self._inbox.put(entry)
 
     def join(self) -> None:
-        """Return once the thread has ended, which None in the queue makes it do."""
+        """Wait until the thread has ended; None in the queue ends it."""
         self._writing.join()
 
     def refuse_late(self) -> None:
-        """Tell those whose lines came when the thread had ended so; to be called after `join`."""
+        """Refuse lines that were queued after the thread ended; call it after `join`."""
         with contextlib.suppress(queue.Empty):
             while True:
                 entry = self._inbox.get_nowait()
@@ -163,7 +163,7 @@ class JournalWriter:
             self.turns += 1
 
     def _next(self) -> list[Entry]:
-        """Return all that is queued, waiting for the first as long as there is nothing else to do."""
+        """Return all queued entries; wait for the first one until the next probe or sync is due."""
         timeout = None
         if self.cause:
             timeout = max(0.0, self._probe_at - self._clock.monotonic())
@@ -206,13 +206,13 @@ class JournalWriter:
             self._sync_at = self._clock.monotonic() + LAZY_SYNC_SECONDS
 
     def _open_segment(self) -> Segment:
-        """Open the next segment and finish the current one; only then is a reader sure that this got its last line."""
+        """Open the next segment, then finish the current one: a later segment tells readers that this is complete."""
         if spool_size(self._data_directory) + self._reserve > self._spool_bytes:
             raise OSError(errno.ENOSPC, "the journal has grown to spool_bytes; is a sink of the request log away?")
         numbers = [number for worker, number in segments(self._directory) if worker == self._worker]
         if self._segment is not None and self._unsynced:
             self._segment.sync()
-        # No number twice: the keeper may have read something of a segment that is gone.
+        # Never reuse a number: the keeper may have read part of a deleted segment.
         number = max([self._number, *numbers]) + 1
         opened = Segment(segment_path(self._directory, self._worker, number), reserve=self._reserve)
         self._number = number
@@ -230,7 +230,7 @@ class JournalWriter:
             self._break(error)
 
     def _break(self, error: OSError) -> None:
-        """Take the journal out of service: its segment is never written or synced again."""
+        """Take the journal out of service; its segment is never written or synced again."""
         self.cause = f"{error.strerror or type(error).__name__} ({errno.errorcode.get(error.errno or 0, 'no errno')})"
         self._probe_at = self._clock.monotonic() + self._pause
         self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2)
@@ -240,7 +240,7 @@ class JournalWriter:
             self._segment = None
 
     def _hold(self, batch: list[Lines]) -> None:
-        """Refuse the intents of *batch* and keep finished records for when the journal can be written again."""
+        """Refuse the intents of *batch*; hold finished records until the journal can be written again."""
         waiters: list[Waiter] = []
         for data, waiting in batch:
             if waiting:
@@ -254,7 +254,7 @@ class JournalWriter:
             self._settle(waiters, self.cause)
 
     def _probe(self) -> None:
-        """Try to get back into service: a new segment, everything held written and synced."""
+        """Try to resume service: open a segment, write and sync everything held."""
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._take_lock()
@@ -269,7 +269,7 @@ class JournalWriter:
             opened = self._segment
             self._break(error)
             if opened is not None:
-                # All that may be in it is still held, and a reserve a second would fill the disk.
+                # Everything in it is still held, and one reserve a second would fill the disk.
                 with contextlib.suppress(OSError):
                     opened.path.unlink()
             return
@@ -281,7 +281,7 @@ class JournalWriter:
         self.cause = ""
 
     def _take_lock(self) -> None:
-        """Hold a lock for as long as this process lives: by it the keeper tells a dead worker's journal."""
+        """Hold a file lock until this process ends: it tells the keeper which journals belong to dead workers."""
         if self._lock < 0:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             lock = os.open(self._directory / f"{self._worker}{LOCK_SUFFIX}", flags, 0o600)

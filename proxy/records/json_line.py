@@ -1,4 +1,4 @@
-"""How a record becomes a line: compact JSON in UTF-8 whose first bytes tell kind and id without parsing."""
+"""Render a record as a line: compact JSON in UTF-8 whose first bytes give kind and id without parsing."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 Encoder = Callable[[Any], bytes]
 
-# In UTF-8, where the second byte of a longer character can't follow 0xC2.
+# For UTF-8, where 0xC2 is always a first byte: this never matches inside a longer character.
 _CONTROLS: Final = re.compile(rb"\xc2[\x80-\x9f]|\x7f")
 INTENT: Final = b'{"kind":"intent","id":"'
 EXCHANGE: Final = b'{"kind":"exchange","id":"'
@@ -17,7 +17,7 @@ EXCHANGE_ID: Final = slice(len(EXCHANGE), len(EXCHANGE) + _ID_LENGTH)
 
 
 def plain_encoder(value: Any) -> bytes:
-    """Return *value* as JSON by the standard library: the same bytes as orjson for what records hold."""
+    """Return *value* as JSON by the standard library; the same bytes as orjson for the values in records."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -33,9 +33,9 @@ _encode = _encoder()
 
 
 def terminal_safe(text: bytes) -> bytes:
-    """Return JSON *text* with DEL and the C1 control characters (U+0080 to U+009F) escaped, as JSON does those of C0.
+    """Return JSON *text* with DEL and C1 control characters (U+0080 to U+009F) escaped, as JSON escapes C0.
 
-    A terminal takes U+009B for the beginning of a command. They can stand in strings only.
+    A terminal takes U+009B as the start of a control sequence. These characters occur only in strings.
     """
     if text.isascii() and b"\x7f" not in text:
         return text
@@ -47,16 +47,16 @@ def _escaped(found: re.Match[bytes]) -> bytes:
 
 
 def quoted(value: Any) -> str:
-    """Return *value* as JSON, to be set into a line."""
+    """Return *value* as JSON for insertion into a line."""
     return line(value)[:-1].decode()
 
 
 def line(record: Any) -> bytes:
-    """Return *record* as one line with its line feed; `kind` and `id` are to be its first members."""
+    """Return *record* as one line with line feed; its first members must be `kind` and `id`."""
     try:
         return terminal_safe(_encode(record)) + b"\n"
     except (TypeError, UnicodeEncodeError):
-        # Bytes of a target that are no UTF-8 travel as lone surrogates, which JSON in UTF-8 can't carry.
+        # Bytes of a target that are not UTF-8 become lone surrogates, which JSON in UTF-8 can't hold.
         return terminal_safe(_encode(_readable(record))) + b"\n"
 
 

@@ -1,4 +1,4 @@
-"""What the records look like that the keeper itself has to tell: its life, configurations, tokens, operations."""
+"""Records that the keeper itself builds: lifecycle, configurations, tokens, operations."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +14,7 @@ from proxy.records.record import LONGEST_TEXT, VERSION, RecordContext, cut
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """What a person had the proxy do: *who*, by what that is known (*proof*), *what*, with which *values*, and why.
+    """An operation by a person: *who*, identified by *proof*, did *what* with which *values*, and the reason.
 
     *values* are the parameters by name; none of them may be a secret.
     """
@@ -40,7 +40,7 @@ class PrintedToken:
 
 
 class KeeperRecords:
-    """Builds lines of the journal; strings that people, callers or the bank gave are masked."""
+    """Builds journal lines; strings from people, callers or the bank are masked."""
 
     def __init__(self, context: RecordContext, *, mask: Mask, clock: Clock, entropy: Entropy) -> None:
         self._context = context
@@ -62,19 +62,19 @@ class KeeperRecords:
         return self._context.chain
 
     def lifecycle(self, event: str, *, now: float | None = None, **facts: Any) -> bytes:
-        """Return the record that *event* (start, stop, checkpoint) happened at *now*, epoch seconds."""
+        """Return the record of the lifecycle *event* (start, stop, checkpoint) at *now*, epoch seconds."""
         return self._line("lifecycle", {"event": event, **facts}, now=now)
 
     def configuration(self, values: dict[str, Any], *, digest: str) -> bytes:
-        """Return the record of a configuration that is in force from now on: its effective *values*, secrets masked.
+        """Return the record of a configuration that takes effect now: its effective *values*, secrets masked.
 
-        Every record from now on names its *digest*.
+        All later records name its *digest*.
         """
         self._context = replace(self._context, config_digest=digest)
         return self._line("configuration", {"configuration": values})
 
     def minted(self, event: TokenMinted) -> bytes:
-        """Return the record of a token that a token endpoint gave; times in epoch form and milliseconds."""
+        """Return the record of a token that a token endpoint issued; lifetime in seconds, duration in milliseconds."""
         return self._line(
             "token",
             {
@@ -90,7 +90,7 @@ class KeeperRecords:
         )
 
     def mint_failed(self, event: MintFailed) -> bytes:
-        """Return the record of a mint that gave no token."""
+        """Return the record of a failed mint."""
         return self._line(
             "token",
             {
@@ -105,7 +105,7 @@ class KeeperRecords:
         )
 
     def printed(self, token: PrintedToken) -> bytes:
-        """Return the record of a token that was handed to a person."""
+        """Return the record of a token that was shown to a person."""
         return self._line(
             "token",
             {
@@ -119,7 +119,7 @@ class KeeperRecords:
         )
 
     def operation(self, operation: Operation) -> bytes:
-        """Return the record of what a person had the proxy do; of a prune it says what is gone."""
+        """Return the record of an operation by a person; for a prune it lists what was deleted."""
         facts: dict[str, Any] = {
             "who": self._text(operation.who),
             "proof": operation.proof,

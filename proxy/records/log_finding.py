@@ -1,4 +1,4 @@
-"""What checking a chain finds."""
+"""Findings of a chain check."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Place(NamedTuple):
-    """Where something stands: a line of a file or a row, and its number among all that were looked at."""
+    """A location, a line of a file or a row, and its number among all lines checked."""
 
     order: int
     name: str
@@ -16,36 +16,36 @@ class Place(NamedTuple):
 
 
 class Severity(StrEnum):
-    """Whether a flaw shows that the log is not what the proxy wrote, or may have an innocent reason."""
+    """ERROR: the log is not what the proxy wrote. WARNING: there may be a harmless reason."""
 
     ERROR = "error"
     WARNING = "warning"
 
 
 class Fault(StrEnum):
-    """What is wrong."""
+    """Kinds of faults."""
 
-    CHANGED = "changed"  # the bytes of a record don't give its hash
-    REPLACED = "replaced"  # a record does not follow the one before it
+    CHANGED = "changed"  # the bytes of a record don't match its hash
+    REPLACED = "replaced"  # a record does not follow the previous one
     MISSING = "missing"
     REORDERED = "reordered"
     DUPLICATED = "duplicated"
     FORKED = "forked"  # another record has the same number
     BEGUN_ANEW = "begun_anew"
     UNREADABLE = "unreadable"  # a line that is no record
-    CUT = "cut"  # a last line without its end
-    FORGED = "forged"  # a checkpoint that the key did not sign, or that claims what is not so
-    REWRITTEN = "rewritten"  # a record is not the one that an anchor saw
+    CUT = "cut"  # a last line without line feed
+    FORGED = "forged"  # a checkpoint with an invalid signature or a false claim
+    REWRITTEN = "rewritten"  # a record differs from the one that an anchor attests
     UNCLEAN = "unclean"  # no clean stop
     BEGINS_LATE = "begins_late"
-    KEY = "key"  # another key than before, or than expected
-    SEARCHED = "searched"  # what a record is searched by is not what it says
+    KEY = "key"  # a key other than the previous or the expected one
+    SEARCHED = "searched"  # the search columns of a record differ from its content
     ANCHOR = "anchor"  # an anchor that can't be compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flaw:
-    """One thing found at *place* (a line of a file, a row), about record *sequence* of *instance*."""
+    """One finding at *place* (a line of a file, a row), about record *sequence* of *instance*."""
 
     fault: Fault
     severity: Severity
@@ -59,7 +59,7 @@ class Flaw:
         return f"{self.place}: {self.severity}: {self.what}{whose}"
 
     def as_dict(self) -> dict[str, str | int]:
-        """Return the flaw as JSON has it."""
+        """Return the flaw as JSON values."""
         return {
             "fault": self.fault.value,
             "severity": self.severity.value,

@@ -1,4 +1,4 @@
-"""Card numbers, IBANs and tokens in strings that callers or the bank gave are masked before they reach the journal."""
+"""Mask card numbers, IBANs and tokens in strings from callers or the bank before they reach the journal."""
 
 import hmac
 
@@ -20,7 +20,7 @@ from proxy.records.mask_rules import (
 class Mask:
     """Masks what looks like a card number, an IBAN or a token as first4...last2#hmac8.
 
-    *key* is this installation's own: equal values mask alike, so that a search can mask its argument and find them.
+    *key* belongs to this installation: equal values have equal masks, so a search masks its argument and finds them.
     """
 
     __slots__ = ("_key",)
@@ -32,20 +32,20 @@ class Mask:
         return "<Mask>"
 
     def text(self, text: str, steps: Steps | None = None) -> str:
-        """Return *text* masked: every run of 13 to 19 digits that passes Luhn counts as a card number.
+        """Return *text* masked; every run of 13 to 19 digits that passes Luhn counts as a card number.
 
-        A text that takes more than *steps* is masked as one: what any caller may send must not hold up the others.
+        A text that takes more than *steps* is masked as a whole, so that no caller can block the loop for the others.
         """
         if may_hide_one(text):
             return self._masked(text, any_lengths, steps)
         return text
 
     def index(self, value: str, steps: Steps | None = None) -> str:
-        """Return the value of an index header masked: digits count as a card only with an issuer's prefix and length.
+        """Return the value of an index header masked; digits count as a card only with an issuer's prefix and length.
 
-        These values are what people search by: order numbers and times must survive.
+        People search by these values, so order numbers and times must stay readable.
         """
-        # Two shortcuts for what is most often given: UUIDs, on which the search takes 0.7 us, and numbers.
+        # Fast paths for the most common values: UUIDs, whose search takes 0.7 us, and numbers.
         if is_lettered_uuid(value):
             return value
         if value.isdecimal() and value.isascii():
@@ -68,9 +68,9 @@ class Mask:
         return self._replace(text, found) if found else text
 
     def _replace(self, text: str, found: list[Found]) -> str:
-        """Return *text* with marks for what was found in it; of what is inside another only the other counts.
+        """Return *text* with every item of *found* replaced by its mask; an item inside another one is ignored.
 
-        What overlaps may be this or that, and gets one mark that hides both and has both their hashes.
+        Items that partly overlap share one mask, which hides both and has both hashes.
         """
         found.sort(key=_longest_first)
         pieces: list[str] = []
@@ -91,5 +91,5 @@ class Mask:
 
 
 def _longest_first(found: Found) -> tuple[int, int]:
-    """Return what sorts by place, and what begins at the same one by length."""
+    """Return a sort key: by start, at the same start the longest first."""
     return found[0], -found[1]

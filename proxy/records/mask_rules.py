@@ -1,4 +1,4 @@
-"""What counts as a card number, an IBAN or a token in a text, and where: found in a bounded number of steps."""
+"""Find card numbers, IBANs and tokens in a text, in a bounded number of steps."""
 
 import re
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from itertools import accumulate
 from typing import Final
 from urllib.parse import unquote
 
-# Digits that end the first four of an IBAN, or 13 characters as in a card number, or what is like 4111.1111.1111: one
-# search over clean text, 0.2 us. It begins with a digit so that `re` skips everything else; alternatives at its start
-# would cost three times as much.
+# The last digits of an IBAN's first four characters, or 13 characters as in a card number, or digits as in
+# 4111.1111.1111: one search of clean text, 0.2 us. It starts with a digit so that `re` skips everything else;
+# alternatives at its start would take three times as long.
 _HINT: Final = re.compile(
     r"[0-9][0-9 \t\r\n+\-](?:(?<=[A-Za-z]{2}[0-9]{2})|"
     r"[0-9 \t\r\n+\-](?:[0-9 \t\r\n+\-]{10}|[0-9][._/:,][0-9]{4}(?:[0-9]{2})?[._/:,][0-9]{4}))"
@@ -22,32 +22,31 @@ _RUN: Final = re.compile(r"[0-9](?:[ \t\r\n+\-]{0,3}[0-9]){12,}")
 _GROUP: Final = re.compile(r"[0-9]+")
 _IBAN_START: Final = re.compile(r"[A-Za-z](?=[A-Za-z](?:[0-9]{2}|(?<![A-Za-z]{3})[ +\-][0-9]{2}))")
 _SEPARATORS: Final = re.compile(r"[ \t\r\n+\-]{1,3}")
-# Times, amounts, dates and addresses have these between digits too: they separate only if all are the same, and the
-# groups those of a card (fours, the last may be shorter, or 4-6-5 and 4-6-4) or of an IBAN.
+# Times, amounts, dates and addresses also have these between digits: they separate only if all are the same and the
+# groups are those of a card (fours, the last may be shorter, or 4-6-5 and 4-6-4) or of an IBAN.
 _POINTED: Final = re.compile(
     r"(?<![0-9])[0-9]{4}([._/:,])(?:[0-9]{4}\1[0-9]{4}(?:\1[0-9]{4})*(?:\1[0-9]{1,3})?|[0-9]{6}\1[0-9]{4,5})(?![0-9])"
     r"|[A-Za-z]{2}[._/:]?[0-9]{2}([._/:])[0-9A-Za-z]{4}(?:\2[0-9A-Za-z]{4}){1,7}(?:\2[0-9A-Za-z]{1,3})?"
 )
-_POINTED_HINT: Final = re.compile(r"[._/:,][0-9A-Za-z]{4,6}[._/:,][0-9A-Za-z]{4}")  # 0.3 us of a path, the other 4
+_POINTED_HINT: Final = re.compile(r"[._/:,][0-9A-Za-z]{4,6}[._/:,][0-9A-Za-z]{4}")  # 0.3 us for a path, the other one 4
 _DASHES: Final = str.maketrans("._/:,", "-----")
-# What other scripts and typesetters write for ASCII (its full-width forms), a blank or a dash: character by character,
-# so that all stays in its place.
+# Unicode variants of ASCII (full-width forms), blank and dash, mapped one to one so that positions don't change.
 _ALIKE: Final[dict[int, int | str]] = {
     **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
     **dict.fromkeys(map(ord, "\xa0\u1680\u202f\u205f\u2060\u3000\ufeff"), " "),
-    0xDCA0: " ",  # Latin-1's, behind an escape
+    0xDCA0: " ",  # Latin-1's, after an escape
     **dict.fromkeys(range(0x2000, 0x200E), " "),
     **dict.fromkeys(map(ord, "\xad\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\ufe58\ufe63"), "-"),
 }
 _ESCAPES: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
-_DEEPEST: Final = 3  # escapes of escapes that are looked behind
+_DEEPEST: Final = 3  # nested levels of escapes that are decoded
 _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _UUID_HIDDEN: Final = "?" * 36
 _UUID_BYTES: Final = 16
 _DASHED: Final = 36
 _PLAIN: Final = 32
 
-# The IBAN registry (ISO 13616): length by country; where the account part has digits only, a letter rules it out.
+# The IBAN registry (ISO 13616): length by country; where the account part has digits only, a letter excludes it.
 _DIGITS_ONLY: Final = (
     "AE23 AT20 BA20 BE16 BI27 CR22 CZ24 DE22 DJ27 DK18 EE20 EG29 ES24 FI18 FO18 GL18 HR21 HU28 IL23 IS26 LT20 LY25 ME22"
     " MN20 MR27 NO15 PL28 PT25 RS22 SD18 SE24 SI19 SK24 SO23 ST25 TL23 TN24 VA22 XK20"
@@ -61,7 +60,7 @@ IBAN_LENGTHS: Final = {item[:2]: int(item[2:]) for item in f"{_DIGITS_ONLY} {_WI
 _ONLY_DIGITS: Final = frozenset(item[:2] for item in _DIGITS_ONLY.split())
 _LONGEST_SPREAD: Final = 4 * max(IBAN_LENGTHS.values())
 
-# Issuer prefixes (ISO/IEC 7812) and the lengths they come in. None begins with 1: 13 digits with a 1 are milliseconds.
+# Issuer prefixes (ISO/IEC 7812) and their lengths. None starts with 1: 13 digits starting with 1 are milliseconds.
 _ISSUERS: Final = (
     (re.compile(r"4"), frozenset((13, 16, 19))),  # Visa
     (re.compile(r"5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720"), frozenset((16,))),  # Mastercard
@@ -72,21 +71,21 @@ _ISSUERS: Final = (
     (re.compile(r"50(?:18|20|38)|5893|6304|6759|676[1-3]"), frozenset(range(13, 20))),  # Maestro
 )
 
-# What each digit adds to Luhn's sum, doubled or not, so that a run of digits needs no loop for it.
+# What each digit adds to Luhn's sum, plain or doubled: tables for bytes.translate instead of a loop.
 _SINGLE: Final = bytes(max(0, min(code - 48, 9)) for code in range(256))
 _DOUBLED: Final = bytes(int("0246813579"[digit]) for digit in _SINGLE)
 
-# Steps that the search in the texts of one record may take, 2 to 4 us each: a path has a dozen. With 128 the dearest
-# record of a search of ten minutes took 1.3 ms, on a machine with four busy processes.
+# Steps for all texts of one record, 2 to 4 us each; a path takes a dozen. With 128, the slowest record found in a
+# ten-minute search took 1.3 ms, on a machine with four busy processes.
 MOST_STEPS: Final = 96
 
-# The lengths of a card number by its first four digits.
+# Maps the first four digits of a card number to its possible lengths.
 Lengths = Callable[[str], frozenset[int]]
-Found = tuple[int, int, str]  # where something to mask starts and ends, and its plain form
+Found = tuple[int, int, str]  # start and end of what to mask, and its plain form
 
 
 class Steps:
-    """How much a search may still cost; texts that share one share the loop's time."""
+    """The remaining search budget; texts that share one also share its time on the loop."""
 
     __slots__ = ("left",)
 
@@ -94,7 +93,7 @@ class Steps:
         self.left = left
 
     def take(self, number: int) -> None:
-        """Take *number* steps; raises TooCostly when there are no more."""
+        """Take *number* steps; raises TooCostly if none are left."""
         self.left -= number
         if self.left < 0:
             raise TooCostly
@@ -104,13 +103,13 @@ class Steps:
 
 
 class TooCostly(Exception):
-    """More in a text looks like a number than anyone writes."""
+    """A text holds more number-like parts than any real text."""
 
 
 def is_lettered_uuid(value: str) -> bool:
-    """Return whether *value* is a UUID (RFC 9562 4), with or without its dashes, that has a letter.
+    """Return whether *value* is a UUID (RFC 9562 4), with or without dashes, that has a letter.
 
-    Without: one random UUID in some thousands has an IBAN's start and check digits in it.
+    Without dashes, one random UUID in some thousands contains the start and check digits of an IBAN.
     """
     digits = value
     if len(value) == _DASHED and value[8] == value[13] == value[18] == value[23] == "-":
@@ -124,7 +123,7 @@ def is_lettered_uuid(value: str) -> bool:
 
 
 def may_hide_one(text: str) -> bool:
-    """Return whether a card number, an IBAN or a token may be in *text*: most have none, and need no search for it."""
+    """Return whether *text* may hold a card number, an IBAN or a token: most don't, and need no search."""
     return (
         "eyJ" in text
         or "%" in text
@@ -133,7 +132,7 @@ def may_hide_one(text: str) -> bool:
 
 
 def found_in(text: str, lengths: Lengths, steps: Steps) -> list[Found]:
-    """Return every token, IBAN and card number in *text*, as it is written there; they may overlap."""
+    """Return every token, IBAN and card number in *text*, as written there; they may overlap."""
     found = [(*match.span(), match.group()) for match in _TOKEN.finditer(text)] if "eyJ" in text else []
     steps.take(len(found) + len(text) // 64)
     if not text.isascii():
@@ -141,7 +140,7 @@ def found_in(text: str, lengths: Lengths, steps: Steps) -> list[Found]:
         text = text.translate(_ALIKE)
     if _HINT.search(text) is None:
         return found
-    # One random UUID in 300 ends in twelve digits, and one of ten such would pass Luhn.
+    # One random UUID in 300 ends in twelve digits, and one in ten of those would pass Luhn.
     text, uuids = _UUID.subn(_without_letters, text)
     if uuids and _HINT.search(text) is None:
         return found
@@ -151,20 +150,20 @@ def found_in(text: str, lengths: Lengths, steps: Steps) -> list[Found]:
 
 
 def _without_letters(match: re.Match[str]) -> str:
-    """Return a UUID that has only digits as it is, since a card number may begin or end in it; another is hidden."""
+    """Return a UUID of digits only unchanged, since a card number may start or end in it; hide any other."""
     return _UUID_HIDDEN if is_lettered_uuid(match.group()) else match.group()
 
 
 def _dashed(match: re.Match[str]) -> str:
-    """Return a number with dashes for what its groups have between them, or a list of more numbers as it is."""
+    """Return a number with its separators replaced by dashes; a list of more numbers stays unchanged."""
     text = match.group()
     return text if "," in text and len(text) > _LONGEST_GROUPED else text.translate(_DASHES)
 
 
 def behind_escapes(text: str, lengths: Lengths, steps: Steps) -> list[Found]:
-    """Return what a target's escapes hide, blanks and dashes or digits, and where in *text* it stands.
+    """Return what is found after decoding %-escapes (of blanks, dashes or digits), with its place in *text*.
 
-    The text keeps its spelling: what escapes stand for, such as NUL, is not for a record.
+    The text itself stays encoded: decoded characters such as NUL don't belong in a record.
     """
     found: list[Found] = []
     places: list[int] = []
@@ -182,7 +181,7 @@ def behind_escapes(text: str, lengths: Lengths, steps: Steps) -> list[Found]:
 
 
 def _places(text: str) -> list[int]:
-    """Return where in *text* each character of `unquote(text)` comes from, and its end."""
+    """Return for each character of `unquote(text)` its position in *text*, and then the end position."""
     places: list[int] = []
     at = 0
     for escapes in _ESCAPES.finditer(text):
@@ -200,7 +199,7 @@ def _places(text: str) -> list[int]:
 
 
 def _utf8_length(code: int) -> int:
-    if code < 0x80 or 0xDC80 <= code <= 0xDCFF:  # one byte, or one that is no UTF-8
+    if code < 0x80 or 0xDC80 <= code <= 0xDCFF:  # one byte, or one that is not UTF-8
         return 1
     return 2 if code < 0x800 else 3 if code < 0x10000 else 4
 
@@ -225,23 +224,23 @@ def _luhn_weights(digits: bytes, doubled: int) -> bytes:
 _ANY_LENGTH: Final = frozenset(range(13, 20))
 
 
-def any_lengths(prefix: str) -> frozenset[int]:  # noqa: ARG001 - the same shape as issued_lengths
-    """Return every length that a card number has, whatever the four digits *prefix* are."""
+def any_lengths(prefix: str) -> frozenset[int]:  # noqa: ARG001 - same signature as issued_lengths
+    """Return every length of a card number, whatever the four digits *prefix* are."""
     return _ANY_LENGTH
 
 
 @cache
 def issued_lengths(prefix: str) -> frozenset[int]:
-    """Return the lengths that issuers give numbers with the four digits *prefix*: at most 10,000 are remembered."""
+    """Return the lengths that issuers assign to numbers with the four digits *prefix*; at most 10,000 are cached."""
     return frozenset[int]().union(*(lengths for issuer, lengths in _ISSUERS if issuer.match(prefix)))
 
 
 def _cards(text: str, lengths: Lengths, steps: Steps) -> list[Found]:
-    """Return each card number, with its digits: groups of digits that together have 13 to 19 and pass Luhn.
+    """Return each card number, with its digits: groups of digits, 13 to 19 together, that pass Luhn.
 
-    It is the longest from where it begins; digits before a number may be one with its first groups, so that others
-    begin in it. Running sums for both parities make a window cost a subtraction: a long target of single digits stays
-    linear.
+    For each start the longest number counts; digits before a number may form one with its first groups, so numbers may
+    overlap. Running sums for both parities make each window one subtraction: a long target of single digits takes
+    linear time.
     """
     found: list[Found] = []
     escaped = "%" in text
@@ -251,7 +250,7 @@ def _cards(text: str, lengths: Lengths, steps: Steps) -> list[Found]:
         for match in _GROUP.finditer(text, run.start(), run.end()):
             steps.take(1)
             start, end = match.span()
-            # A longer one is part of no number: what stands for it keeps the others apart.
+            # A longer group is part of no number: its placeholder keeps the neighbours apart.
             groups.append((start, min(end, start + _TOO_LONG)))
         digits = "".join([text[start:end] for start, end in groups])
         bounds = [0, *accumulate([end - start for start, end in groups])]
@@ -265,7 +264,7 @@ def _cards(text: str, lengths: Lengths, steps: Steps) -> list[Found]:
             if last <= first or bounds[last] - begin < 13:
                 continue
             steps.take(1)
-            # The digits of an escape are none of a number's, unless a card's begin there by chance behind a percent.
+            # An escape's digits belong to no number, unless a card number happens to start right after a percent sign.
             behind = escaped and "%" in text[max(0, start - 2) : start]
             allowed = (issued_lengths if behind else lengths)(digits[begin : begin + 4])
             at = last
@@ -302,7 +301,7 @@ def _ibans(text: str, steps: Steps) -> list[Found]:
 
 
 def _end_of(text: str, start: int, length: int) -> int:
-    """Return where *length* letters and digits end that begin at *start*, separators not counted; *start* if none."""
+    """Return where *length* letters and digits from *start* end, separators not counted; *start* if there are fewer."""
     at = start
     stop = min(len(text), start + _LONGEST_SPREAD)
     while length and at < stop:

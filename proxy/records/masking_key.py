@@ -1,8 +1,8 @@
-"""The key that masked values are hashed with: shared by workers and searches, and where it can be, by all instances.
+"""The key of the HMAC in masked values: shared by workers and searches, and by all instances that share a state.
 
-A data directory has a key of its own, made once. Instances that share a state have one derived from the key that seals
-it, so that a value masked by one of them is found from each. It lies in a file beside the own one, with all that was in
-use before it: workers read it there, which know nothing of the state, and so do searches.
+Each data directory has its own key, made once. Instances with a shared state use a key derived from the state's sealing
+key, so that a value masked by one is found from each. It is stored in a file beside the own key, with all keys used
+before: workers, which have no access to the state, and searches read it there.
 """
 
 import hmac
@@ -22,7 +22,7 @@ _MOST_SHARED = 32
 
 
 def masking_key(data_directory: Path, *, entropy: Entropy) -> bytes:
-    """Return the key to mask with in *data_directory*, making the file (0600) if there is none; raises OSError."""
+    """Return the current key of *data_directory*; creates the file (0600) if there is none; raises OSError."""
     shared = _shared(data_directory)
     return shared[0] if shared else _own(data_directory, entropy=entropy)
 
@@ -36,9 +36,9 @@ def read_masking_keys(data_directory: Path) -> list[bytes]:
 
 
 def share_masking_key(data_directory: Path, secrets: Sequence[bytes], *, environment: str, entropy: Entropy) -> None:
-    """Let what is masked from now on be masked with a key made of the first of *secrets*; raises OSError.
+    """Mask from now on with a key derived from the first of *secrets*; raises OSError.
 
-    Those of the others, and what was used before, are kept for searches. Without any, the own key is used again.
+    Keys of the other secrets, and earlier keys, are kept for searches. Without secrets the own key is used again.
     """
     known = _shared(data_directory)
     info = f"payproxy masking key 1\n{environment}".encode()
@@ -71,6 +71,6 @@ def _shared(data_directory: Path) -> list[bytes]:
 def _read(path: Path) -> bytes:
     key = read_own_file(path)
     if len(key) != _KEY_BYTES:
-        # Another key would make all earlier masked values unfindable, so it is never replaced silently.
+        # A new key would make all earlier masked values unfindable, so it is never replaced silently.
         raise FileUnusable(path, f"does not hold {_KEY_BYTES} bytes", "restore it, or remove it to have it made")
     return key

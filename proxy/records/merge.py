@@ -1,4 +1,4 @@
-"""Moves what is in the workers' journals into the keeper's stream; every call belongs in the shipper's thread."""
+"""Move records from the workers' journals into the keeper's stream; all calls run in the shipper's thread."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -10,18 +10,18 @@ from proxy.records.journal_tail import JournalTail
 from proxy.records.segment import JOURNALS, segments
 from proxy.records.stream import Position, Progress, Stream
 
-# A dead worker's journal is recognised by its lock even if nobody says so: after the keeper itself was killed.
+# The lock file shows that a worker is dead even if no one reports it: after a kill of the keeper itself.
 LIVENESS_SECONDS = 1.0
 
-# Takes members retry, side, upstream and time of each (records/unanswered.py).
+# Takes for each the members retry, side, upstream and time (records/unanswered.py).
 Uncertain = Callable[[list[dict[str, Any]]], None]
 
 
 class Merger:
-    """Reads all journals below *data_directory*; what is in the stream and on disk there is removed from them.
+    """Reads all journals below *data_directory* and removes from them what is on disk in the stream.
 
-    *delivered* tells how far all sinks are. *uncertain* is told, before it is in the stream, of exchanges whose retry
-    must go where they went; it must not raise.
+    *delivered* returns the position that all sinks have reached. *uncertain* gets the exchanges whose retry must go to
+    the same side, before they are in the stream; it must not raise.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Merger:
         self._progress = self._stream.open()
 
     def end(self, worker: str) -> None:
-        """Note that *worker* has ended: the next `pump` completes what it left open."""
+        """Note that *worker* has ended: the next `pump` completes its open exchanges."""
         self._ended.add(worker)
 
     def append(self, records: list[bytes]) -> None:
@@ -65,9 +65,9 @@ class Merger:
         self._stream.append(records, self._progress or Progress())
 
     def pump(self) -> bool:
-        """Move some records; return whether those were all. Raises OSError, and then nothing has moved.
+        """Move some records; return whether those were all. Raises OSError; then nothing has moved.
 
-        A journal that can't be read holds up no other: `trouble` says why, and it is tried again.
+        An unreadable journal does not block the others: `trouble` has the error, and the next call tries again.
         """
         listed = self._listed()
         records, complete = self._read(listed)
@@ -81,7 +81,7 @@ class Merger:
                 self._stream.append(records, progress)
                 self._progress = progress
         except OSError:
-            # The tails are ahead of the stream now: forget them, and read on from what the stream says.
+            # The tails are ahead of the stream now: drop them, and resume from the stream's progress mark.
             self._tails.clear()
             raise
         if retiring and self._may_remove():
@@ -94,14 +94,14 @@ class Merger:
         return complete
 
     def pin_in_flight(self) -> bool:
-        """Tell *uncertain* what workers of an earlier keeper have in flight; return whether any of them lives."""
+        """Pass what an earlier keeper's workers have in flight to *uncertain*; return whether any of them is alive."""
         found = [one for tail in self._tails.values() for one in tail.in_flight()]
         if found:
             self._uncertain(found)
         return any(tail.worker_lives() for tail in self._tails.values() if not tail.ended)
 
     def _read(self, listed: dict[str, list[int]]) -> tuple[list[bytes], bool]:
-        """Return new records of all journals that can be read, and whether those are all there are in them now."""
+        """Return new records of all readable journals, and whether the journals are read to their ends."""
         records: list[bytes] = []
         complete = True
         self.trouble = None
@@ -119,7 +119,7 @@ class Merger:
         return records, complete
 
     def _listed(self) -> dict[str, list[int]]:
-        """Return the segments of each worker, having begun a tail for new workers and noted which have ended."""
+        """Return the segments of each worker; creates tails for new workers and marks ended ones."""
         listed: dict[str, list[int]] = defaultdict(list)
         for worker, number in segments(self._directory):
             listed[worker].append(number)
@@ -135,14 +135,14 @@ class Merger:
             if not tail.ended and (worker in self._ended or (look and not tail.worker_lives())):
                 tail.ended = True
         if any(tail.ended for tail in self._tails.values()):
-            # Listed again: what an ended worker wrote last may lie in a segment opened since.
+            # List again: an ended worker's last lines may be in a segment opened since.
             listed.clear()
             for worker, number in segments(self._directory):
                 listed[worker].append(number)
         return listed
 
     def _begun(self, worker: str) -> JournalTail:
-        """Return a tail that goes on where the stream is."""
+        """Return a tail that continues where the stream's progress is."""
         progress = self._progress or Progress()
         carried = progress.carried.get(worker, [])
         return JournalTail(self._directory, worker, positions=progress.journals, carried=carried)
@@ -154,7 +154,7 @@ class Merger:
         )
 
     def _may_remove(self) -> bool:
-        """Return whether what was read is safe: on disk in the stream, or if that failed, taken by every sink."""
+        """Return whether what was read is safe: synced in the stream or, if that failed, taken by every sink."""
         self._stream.sync()
         return self._delivered() >= self._stream.suspect
 

@@ -1,4 +1,4 @@
-"""How a migration went and whether legacy is still used, by the log: pure."""
+"""Report on a migration from the log: its changes, the outcomes per side, and remaining use of legacy. No I/O."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ _CHANGE = "migration "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Something that somebody, or the guard, did to the migration; weights are "" where the record names none."""
+    """A change to the migration by a person or the guard; weights are "" where the record names none."""
 
     time: str
     who: str
@@ -28,7 +28,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideTotals:
-    """What came of one side's requests; ratios are of *exchanges*, what the proxy held back aside."""
+    """Outcome counts of one side; ratios are relative to *exchanges*: requests that the proxy did not hold back."""
 
     requests: int
     exchanges: int
@@ -40,7 +40,7 @@ class SideTotals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallerUse:
-    """One caller: its requests by side in LEGACY_DAYS, and when it was last there in SEEN_DAYS, "" for never."""
+    """One caller: its requests by side in LEGACY_DAYS, and its last time on each side in SEEN_DAYS, "" for never."""
 
     caller: str
     legacy_requests: int
@@ -51,9 +51,9 @@ class CallerUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All of it. Legacy is *no_longer_used* if nobody was there for LEGACY_DAYS, and everyone has been on modern.
+    """The whole report. *no_longer_used*: no caller on legacy for LEGACY_DAYS, and every caller has been on modern.
 
-    *still_on_legacy* were there in these days; *not_on_modern* called in SEEN_DAYS and were never there; *not_seen* are
+    *still_on_legacy* used legacy in LEGACY_DAYS; *not_on_modern* called in SEEN_DAYS, never on modern; *not_seen* are
     configured and did not call. *log_begins* is "" for a log without records.
     """
 
@@ -70,7 +70,7 @@ class Report:
     verdict: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the report as JSON values."""
         return asdict(self)
 
 
@@ -87,7 +87,7 @@ def report_of(
     """Return the report.
 
     *lately* are the counts of LEGACY_DAYS, *long* those of SEEN_DAYS, *operations* records, *callers* the configured
-    ones; *oldest* is the time of the log's first record, and *now* is in epoch seconds too.
+    callers; *oldest* is the time of the log's first record, in epoch seconds like *now*.
     """
     lately, long = list(lately), list(long)
     recent = {side: on_side(lately, side, values) for side in Side}
@@ -123,7 +123,7 @@ def report_of(
 
 
 def changes_of(name: str, operations: Iterable[Mapping[str, Any]]) -> tuple[Change, ...]:
-    """Return what was done to the migration *name*, the oldest first, by the records of *operations*."""
+    """Return the changes of the migration *name* in *operations*, the oldest first."""
     found: list[Change] = []
     for record in operations:
         what, values = str(record.get("what", "")), record.get("values")

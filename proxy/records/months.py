@@ -1,6 +1,6 @@
-"""Months, by which the databases divide records: the id of a record is a UUIDv7 (RFC 9562 5.7), so it tells its month.
+"""Months, by which the databases partition records: a record's id is a UUIDv7 (RFC 9562 5.7), which holds its time.
 
-Ids sort by time, in milliseconds since the epoch. Ranges of time are ranges of ids, everywhere.
+Ids sort by time, in milliseconds since the epoch. A time range is an id range, everywhere.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _LAST_MILLISECOND = (1 << 48) - 1
 
 @dataclass(frozen=True, slots=True, order=True)
 class Month:
-    """A month of the calendar in UTC."""
+    """A calendar month in UTC."""
 
     year: int
     number: int
@@ -27,22 +27,22 @@ class Month:
 
     @property
     def next(self) -> "Month":
-        """Return the month after it."""
+        """Return the following month."""
         return Month(self.year + self.number // 12, self.number % 12 + 1)
 
     @property
     def first_id(self) -> bytes:
-        """Return what no id of this month sorts before."""
+        """Return the lower bound of this month's ids (included)."""
         return id_floor(self.begin)
 
     @property
     def end_id(self) -> bytes:
-        """Return what all ids of this month sort before."""
+        """Return the upper bound of this month's ids (excluded)."""
         return id_floor(self.next.begin)
 
 
 def month_at(seconds: float) -> Month:
-    """Return the month of epoch *seconds*; raises ValueError for a year that the calendar does not have."""
+    """Return the month of epoch *seconds*; raises ValueError for a year that datetime does not support."""
     try:
         at = datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, OSError):
@@ -51,14 +51,14 @@ def month_at(seconds: float) -> Month:
 
 
 def month_of(record_id: bytes) -> Month:
-    """Return the month of the 16 bytes of *record_id*; raises ValueError if it is no UUIDv7 of a sensible year."""
+    """Return the month of the 16 bytes of *record_id*; raises ValueError if it is no UUIDv7 of a valid year."""
     if len(record_id) != ID_BYTES or record_id[6] >> 4 != 7:
         raise ValueError("no UUIDv7")
     return month_at(time_of(record_id))
 
 
 def time_of(record_id: bytes) -> float:
-    """Return when the record of that id began, in epoch seconds."""
+    """Return the start time of the record with that id, in epoch seconds."""
     return int.from_bytes(record_id[:6], "big") / 1000
 
 
@@ -71,6 +71,6 @@ def parse_month(text: str) -> Month | None:
 
 
 def id_floor(seconds: float) -> bytes:
-    """Return what all ids from epoch *seconds* on sort behind, to the millisecond."""
+    """Return the lower bound of all ids from epoch *seconds* on, to the millisecond."""
     milliseconds = min(max(int(seconds * 1000 + 0.0005), 0), _LAST_MILLISECOND)
     return milliseconds.to_bytes(6, "big") + bytes(10)

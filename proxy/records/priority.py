@@ -1,4 +1,4 @@
-"""How threads leave the processor to the loops, for which callers wait (Linux: class and nice value are a thread's)."""
+"""Scheduling classes and nice values that favour the event loops over threads (Linux sets both per thread)."""
 
 import contextlib
 import os
@@ -6,21 +6,21 @@ import threading
 
 _NICE = 10
 _WINDOW_SECONDS = 0.25
-# Above it the machine is busy with little else than such requests.
+# Above this rate the machine does little else than such requests.
 _BUSY_PER_SECOND = 3000
 
 
 def give_way() -> None:
-    """Let this thread begin when a loop on its processor has ended its turn, instead of interrupting it."""
+    """Make this thread wait until a loop on its processor sleeps, instead of preempting it."""
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 class Courtesy:
-    """Lets the thread that it is used in give way as long as that thread has much to do.
+    """Switches the calling thread to SCHED_BATCH while it is busy.
 
     Where thread and loop share a processor, a sync then carries three times as many intents, and each costs 10 us less.
-    With little to do it would only make callers wait, by some milliseconds where other programs want the processor too.
+    When idle it would only delay callers, by some milliseconds if other programs want the processor too.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Courtesy:
         return f"<Courtesy {'gives way' if self.gives_way else 'waits for nobody'}>"
 
     def did(self, number: int, *, now: float) -> None:
-        """Note that so many waited for what was done by *now*, in monotonic seconds."""
+        """Note that *number* waiters were served by *now*, in monotonic seconds."""
         self._done += number
         took = now - self._since
         if took < _WINDOW_SECONDS:
@@ -47,5 +47,5 @@ class Courtesy:
 
 def step_back() -> None:
     """Let this thread run only when keeper and workers don't need the processor."""
-    with contextlib.suppress(OSError):  # where the whole process is nicer already it may not go back
+    with contextlib.suppress(OSError):  # a process that is nicer already may not go back
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

@@ -1,4 +1,4 @@
-"""What was pruned, as a record says it: whole stretches of the chain, each with the hash of its last record."""
+"""Pruned ranges of the chain, as a record states them: each with the hash of its last record."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from proxy.records.sinks.row import decode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrunedRange:
-    """Records *first* to *last* of *instance* were pruned; *hash* is that of the last of them, "" if not known.
+    """Records *first* to *last* of *instance* were pruned; *hash* is that of the last one, "" if unknown.
 
-    *chain* is the id of the data directory that they came from, "" of records that do not say it.
+    *chain* is the id of their data directory, "" for records without it.
     """
 
     instance: str
@@ -24,13 +24,13 @@ class PrunedRange:
     chain: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as the record has it."""
+        """Return it as it is in a record."""
         chain = {"chain": self.chain} if self.chain else {}
         return {"instance": self.instance, **chain, "first": self.first, "last": self.last, "hash": self.hash}
 
 
 def tombstones_of(lines: Iterable[bytes]) -> list[PrunedRange]:
-    """Return the tombstones for *lines*, the records that are about to be removed, in any order."""
+    """Return the tombstones for *lines*, the records about to be deleted, in any order."""
     places: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for line in lines:
         link = link_of(line)
@@ -40,13 +40,13 @@ def tombstones_of(lines: Iterable[bytes]) -> list[PrunedRange]:
 
 
 def signed_bytes(stones: Iterable[PrunedRange]) -> bytes:
-    """Return what the signature of whoever pruned *stones* is over."""
+    """Return the bytes that the signature over the pruned *stones* covers."""
     rows = [f"{stone.chain}\n{stone.instance}\n{stone.first}\n{stone.last}\n{stone.hash}\n" for stone in stones]
     return "".join(["payproxy pruned 1\n", *rows]).encode(errors="backslashreplace")
 
 
 def tombstones_in(record: dict[str, Any]) -> Iterator[PrunedRange]:
-    """Yield what *record* says was pruned; nothing of what does not have that form."""
+    """Yield the pruned ranges that *record* states; malformed ones are skipped."""
     stones = record.get("pruned") if record.get("kind") == "operation" else None
     for stone in stones if isinstance(stones, list) else ():
         if not isinstance(stone, dict):
@@ -58,7 +58,7 @@ def tombstones_in(record: dict[str, Any]) -> Iterator[PrunedRange]:
 
 
 def signer_of(record: dict[str, Any], stones: Iterable[PrunedRange]) -> str:
-    """Return the public key of whoever signed *stones* in their *record*, "" if nobody has."""
+    """Return the public key that validly signed *stones* in their *record*, "" if none did."""
     by = record.get("pruned_by")
     by = by if isinstance(by, dict) else {}
     key, signature = by.get("public_key"), by.get("signature")
@@ -66,7 +66,7 @@ def signer_of(record: dict[str, Any], stones: Iterable[PrunedRange]) -> str:
 
 
 def cover(stones: Sequence[PrunedRange], first: int, last: int, *, hash_: str) -> bool:
-    """Return whether *stones* together lie over records *first* to *last*, the last of which had *hash_* ("": any)."""
+    """Return whether *stones* together cover records *first* to *last*; *hash_* is that of the last one ("": any)."""
     at = first
     for stone in sorted(stones, key=lambda stone: stone.first):
         if stone.first <= at <= stone.last:
@@ -77,7 +77,7 @@ def cover(stones: Sequence[PrunedRange], first: int, last: int, *, hash_: str) -
 
 
 def buried(stones: Iterable[PrunedRange], *, instance: str, sequence: int, hash_: str) -> bool:
-    """Return whether *stones* have record *sequence* with *hash_* of *instance*, or of one with another name then."""
+    """Return whether one of *stones* covers record *sequence*, and has its *instance* or (after a rename) *hash_*."""
     return any(
         stone.first <= sequence <= stone.last and (stone.instance == instance or stone.hash == hash_)
         for stone in stones

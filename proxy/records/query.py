@@ -1,4 +1,4 @@
-"""What people look for in the request log, as a value: the databases narrow it down, `matches` decides."""
+"""A query of the request log, as a value: the databases narrow the candidates down, `matches` decides."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -30,9 +30,9 @@ class StatusRange:
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """A *value* of an index header, masked like those in records; *name* as `header_word` has it.
+    """A *value* of an index header, masked like those in records; *name* is in the form of `header_word`.
 
-    *others* are what it may be instead: masked with earlier keys, or those of other instances.
+    *others* are further possible forms: masked with earlier keys, or with those of other instances.
     """
 
     name: str
@@ -41,13 +41,13 @@ class Indexed:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """Return all that it may be."""
+        """Return all its possible forms."""
         return (self.value, *self.others)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Which records are wanted; what is empty or None is not asked for. Times are epoch seconds, *until* excluded."""
+    """The records wanted; empty or None fields match all. Times are epoch seconds, *until* excluded."""
 
     kind: str = ""
     caller: str = ""
@@ -62,17 +62,17 @@ class Query:
 
     @property
     def first_id(self) -> bytes:
-        """Return what no id of a wanted record sorts before."""
+        """Return the lower bound of the ids of wanted records (included)."""
         return FIRST_ID if self.since is None else id_floor(self.since)
 
     @property
     def end_id(self) -> bytes:
-        """Return what all ids of wanted records sort before."""
+        """Return the upper bound of the ids of wanted records (excluded)."""
         return END_ID if self.until is None else id_floor(self.until)
 
     @property
     def plain(self) -> tuple[tuple[str, str], ...]:
-        """Return the members that a wanted record has to the letter, as pairs of name and value."""
+        """Return the members that must match exactly, as pairs of name and value."""
         asked = (
             ("kind", self.kind),
             ("caller", self.caller),
@@ -84,7 +84,7 @@ class Query:
         return tuple((name, value) for name, value in asked if value)
 
     def matches(self, record: Mapping[str, Any]) -> bool:
-        """Return whether *record* is wanted, its time aside: that its id tells."""
+        """Return whether *record* matches, without its time: the caller checks that by the id."""
         if any(record.get(name) != value for name, value in self.plain):
             return False
         status = record.get("status", 0)
@@ -98,47 +98,47 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Records that were found, the newest first, as they are stored; *before* goes on behind them, None is the end."""
+    """Found records, the newest first, as stored; *before* is the start of the next page, None at the end."""
 
     records: list[bytes]
     before: bytes | None
 
 
 class Archive(Protocol):
-    """A database of records, as those who read it see it; raises ArchiveUnusable."""
+    """A database of records, as its readers use it; raises ArchiveUnusable."""
 
     async def page(self, query: Query, *, before: bytes | None, size: int) -> Page:
-        """Return at most *size* records that *query* wants, those whose ids sort before *before*.
+        """Return at most *size* records that match *query* with ids before *before*.
 
-        Fewer does not mean that there are no more: only a page without a *before* is the last one.
+        Fewer records don't mean the end: only a page without *before* is the last one.
         """
 
     async def by_id(self, record_id: bytes) -> bytes | None:
         """Return the record of that id, if there is one."""
 
     async def news(self) -> list[bytes]:
-        """Return records that came since the last call, in the order of their coming; the first call returns none."""
+        """Return the records that came since the last call, in order of arrival; the first call returns none."""
 
     async def tallies(self, routes: Sequence[str], *, since: float) -> list[Tally]:
-        """Return what came of the requests on *routes* from the beginning of the day (UTC) of *since* on."""
+        """Return the outcome counts of the requests on *routes*, from the start of the UTC day of *since* on."""
 
     async def oldest(self) -> float | None:
         """Return the time of the oldest record, in epoch seconds; None if there is none."""
 
     async def months(self) -> list[Month]:
-        """Return the months that there are, the oldest first."""
+        """Return the months that exist, the oldest first."""
 
     async def stones(self, month: Month) -> tuple[int, list[PrunedRange]]:
-        """Return how many records there are of *month*, and which of each instance's chain."""
+        """Return the number of records of *month*, and the ranges of each instance's chain that they cover."""
 
     async def prunes(self, month: Month) -> list[bytes]:
-        """Return the records of *month* that say, signed, what was pruned before: they would go with it."""
+        """Return the signed records in *month* that state what was pruned earlier: they are deleted with the month."""
 
     async def forget(self, month: Month, *, records: int) -> None:
-        """Delete all there is of *month*, unless that is by now more than so many *records*."""
+        """Delete everything of *month*, unless there are more than *records* records by now."""
 
     async def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
 
 
 class ArchiveUnusable(Exception):
@@ -146,19 +146,19 @@ class ArchiveUnusable(Exception):
 
 
 class MonthGrew(ArchiveUnusable):
-    """More records of a month came than were to be deleted."""
+    """A month has more records now than were to be deleted."""
 
     def __init__(self, month: Month) -> None:
         super().__init__(f"more records of {month} have just come, so that it was not deleted; try again")
 
 
 def header_word(name: str) -> str:
-    """Return the header *name* as it is compared: `merchantId`, `merchant-id` and `Merchant_ID` are one word."""
+    """Return the header *name* in comparable form: `merchantId`, `merchant-id` and `Merchant_ID` are equal."""
     return name.lower().replace("-", "").replace("_", "")
 
 
 def indexed(name: str, value: str, *masks: Mask | None) -> Indexed:
-    """Return what finds records with the header *name* of *value*, cut and masked as `RecordBuilder` does it."""
+    """Return what finds records with the header *name* of *value*, cut and masked like `RecordBuilder` does."""
     kept = value if len(value) <= LONGEST_TEXT else cut(value)
     masked = dict.fromkeys(mask.index(kept) for mask in masks if mask is not None) or {kept: None}
     first, *others = masked
@@ -179,16 +179,16 @@ def parse_status(text: str) -> StatusRange:
 
 
 def parse_time(text: str, *, now: float, zone: tzinfo | None = UTC) -> float:
-    """Return the epoch seconds of *text*: how long ago (90s, 30m, 2h, 7d, 2w) or ISO 8601.
+    """Return the epoch seconds of *text*: a time ago (90s, 30m, 2h, 7d, 2w) or ISO 8601.
 
-    A time without a zone is one of *zone*, None for that of this machine. Raises ValueError.
+    A time without a zone is in *zone*, None for that of this machine. Raises ValueError.
     """
     ago = _AGO.fullmatch(text)
     if ago is not None:
         return max(0.0, now - int(ago[1]) * _SECONDS[ago[2]])
     try:
         at = datetime.fromisoformat(text)
-        # Without a zone, timestamp() takes the machine's.
+        # Without a zone, timestamp() uses the machine's.
         return (at if at.tzinfo is not None else at.replace(tzinfo=zone)).timestamp()
     except (ValueError, OverflowError, OSError):
         raise ValueError("a time is written like 2h, 7d, 2026-11-24 or 2026-11-24T09:30:00Z") from None

@@ -1,4 +1,4 @@
-"""What an intent and an exchange look like in the request log; masked here, once, when a line is built."""
+"""The format of intents and exchanges in the request log; strings are masked here, once, when a line is built."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,13 +12,13 @@ from proxy.request_summary import Attempt, Chosen, RequestSummary, word
 # The format of intents and records: raised when a field changes its meaning or goes away, not when one is added.
 VERSION: Final = 1
 
-# Characters of a caller's string that a record keeps. A cut goes back to where no card number, IBAN or token can be
-# half in: 19 digits with three separators between any two are 73 characters.
+# Characters of a caller's string that a record keeps. A cut goes back so far that it never splits a card number, IBAN
+# or token: 19 digits with three separators between any two are 73 characters.
 LONGEST_TEXT: Final = 2048
 MOST_QUERY_KEYS: Final = 64
 MOST_INDEX_VALUES: Final = 16
 _LONGEST_KEYS: Final = 1024  # of a query together
-# Of a request that no rule took a stranger may have sent any number.
+# Limits for requests that match no rule: strangers may send any number of them.
 _LONGEST_UNSERVED: Final = 512
 _STEPS_UNSERVED: Final = 40
 _RUN_UP: Final = 128
@@ -27,7 +27,7 @@ _RUN_CHARACTERS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordContext:
-    """What all records of a process share: environment, instance, and the digest of the configuration in force.
+    """Fields common to all records of a process: environment, instance, and the digest of the configuration in force.
 
     *chain* is the id of the data directory whose chain they are in, "" for none.
     """
@@ -38,8 +38,8 @@ class RecordContext:
     chain: str = ""
 
 
-# Who asked, and from where, is the same for many exchanges, so that it is rendered once. Addresses, methods and paths
-# are the callers' to choose: within bounds.
+# Caller and route repeat over many exchanges, so they are rendered once. Callers choose addresses, methods and paths,
+# so the caches are bounded.
 Asked = tuple[str, str, str, str, str]  # caller, caller_proof, client_address, method, route
 _RENDERED: Final = 1024
 _LONGEST_METHOD: Final = 32
@@ -48,15 +48,15 @@ _THREE_DIGITS: Final = tuple(f"{number:03d}" for number in range(1000))
 
 
 class RecordBuilder:
-    """Turns exchanges into lines of the journal, masking what callers and the bank gave.
+    """Turns exchanges into journal lines and masks strings from callers and the bank.
 
-    On a migrated route they also have `retry`, by which a retry of the request is known again.
+    On a migrated route the lines also have `retry`, which identifies a retry of the request.
     """
 
     def __init__(self, context: RecordContext, mask: Mask) -> None:
         self._context = context
         self._mask = mask
-        # What the strings of one record may cost together: whoever sends them, the loop is held up for less than 1 ms.
+        # Mask budget for the strings of one record: no caller can block the loop for 1 ms or longer.
         self._steps = Steps()
         self._second = -1
         self._prefix = ""
@@ -72,7 +72,7 @@ class RecordBuilder:
         return f"<RecordBuilder {self._context.instance} version {VERSION}>"
 
     def intent(self, account: RequestSummary, attempt: Attempt) -> bytes:
-        """Return the line that says: this is about to be sent. All that is known by now, for if nothing follows."""
+        """Return the line written before *attempt* is sent, with all that is known, in case nothing follows."""
         previous = f',"previous":{self._send(account.attempts[attempt.number - 2])}' if attempt.number > 1 else ""
         text = (
             f'{{"kind":"intent",{self._known(account)},"attempt":{attempt.number},'
@@ -106,7 +106,7 @@ class RecordBuilder:
         return text.encode()
 
     def _send(self, attempt: Attempt) -> str:
-        # A migration applies where there is a side, and a second send may have gone to its other one.
+        # Only a migration has sides; a second send may have gone to the other one.
         side = f',"side":"{attempt.chosen.side}"' if attempt.chosen.side else ""
         return (
             f'{{"started":"{self._time(attempt.started_wall)}","status":{attempt.status},'
@@ -153,7 +153,7 @@ class RecordBuilder:
         )
 
     def _end(self, account: RequestSummary) -> str:
-        """Return the last members of a line and its end; `JournalTail` tells by them whether there is a `retry`."""
+        """Return the last members of a line and its end; `JournalTail` detects `retry` by them."""
         if account.retry:
             return f'{self._digest},"retry":{quoted(account.retry)}}}\n'
         return self._plain_end
@@ -178,7 +178,7 @@ class RecordBuilder:
         rendered = self._paths.get(path)
         if rendered is None:
             rendered = quoted(self._text(path, longest))
-            # A path that no rule took had fewer steps, and may be masked otherwise.
+            # A path without a rule has fewer mask steps, so its mask may differ.
             if len(path) <= _LONGEST_PATH and longest == LONGEST_TEXT:
                 if len(self._paths) >= _RENDERED:
                     self._paths.clear()
@@ -189,7 +189,7 @@ class RecordBuilder:
         return self._mask.text(text if len(text) <= longest else cut(text, longest), self._steps)
 
     def _query_keys(self, query: str, room: int) -> str:
-        """Return the names in *query*, which begins with a question mark; the values never enter a record."""
+        """Return the names in *query*, which starts with a question mark; the values never enter a record."""
         names: list[str] = []
         for pair in query[1:].split("&", MOST_QUERY_KEYS)[:MOST_QUERY_KEYS] if len(query) > 1 else []:
             name = pair.partition("=")[0]
@@ -200,15 +200,15 @@ class RecordBuilder:
         return quoted(names)
 
     def _answer_index(self, account: RequestSummary) -> str:
-        """Return the member with the kept headers of the bank's answer; `sinks/row.py` knows where it stands."""
-        # Steps of its own: what a caller sent must not have the bank's ids masked as one.
+        """Return the member with the kept headers of the bank's response; `sinks/row.py` depends on its position."""
+        # Its own steps: a costly request of a caller must not mask the bank's ids as a whole.
         self._steps.left = _STEPS_UNSERVED
         return f'"answer_index":{self._values(account.answer_index, LONGEST_TEXT)},'
 
     def _values(self, index: tuple[tuple[str, str], ...], room: int) -> str:
-        """Return the index headers' values by name, masked; a name given twice has both values (RFC 9110 5.3).
+        """Return the index headers' values by name, masked; a repeated name has all its values (RFC 9110 5.3).
 
-        Those that find no *room* are cut off, as the end of a long one is.
+        Values beyond *room* are cut off, like the end of a long one.
         """
         values: dict[str, str] = {}
         for number, (name, given) in enumerate(index):
@@ -237,7 +237,7 @@ _FALSE: Final = "false"
 
 
 def _milliseconds(seconds: float) -> str:
-    """Return *seconds* in milliseconds with three decimals, 0 for less than none."""
+    """Return *seconds* in milliseconds with three decimals, "0.000" if negative."""
     if seconds <= 0:
         return "0.000"
     micro = int(seconds * 1_000_000 + 0.5)
@@ -245,13 +245,13 @@ def _milliseconds(seconds: float) -> str:
 
 
 def cut(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Return the beginning of a *text* longer than *longest*, without a run of characters that the cut divides."""
+    """Return the start of a *text* longer than *longest*, without the run of characters that the cut splits."""
     safe = max(0, longest - _RUN_UP)
     return f"{text[:safe]}{text[safe:longest].rstrip(_RUN_CHARACTERS)}…"
 
 
 def lost_records(context: RecordContext, *, id: str, now: float, count: int, cause: str) -> bytes:  # noqa: A002
-    """Return the record that says that *count* records could not be kept while the journal could not be written."""
+    """Return the record that *count* records were lost while the journal could not be written."""
     return line(
         {
             "kind": "lifecycle",

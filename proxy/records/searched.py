@@ -1,4 +1,4 @@
-"""Whether what the databases search by is what their records say: what finds a record may have been changed alone."""
+"""Check that search columns and lookups of the databases match the records: someone may have changed them alone."""
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +11,13 @@ _MOST_FAULTS = 3
 
 
 def group_of(line: bytes) -> Group:
-    """Return what a database keeps of the record *line*: a row, entries that find it by its index values, a count."""
+    """Return what a database keeps for the record *line*: a row, lookup entries by its index values, a count."""
     (group,) = groups([line])
     return group
 
 
 def differences(names: Sequence[str], found: Sequence[object], own: Sequence[object]) -> str:
-    """Return in words how the columns *found* differ from what the record itself says, "" if they don't."""
+    """Return in words how the columns *found* differ from the record's content, "" if they don't."""
     told = [
         f"{name} is {_shown(value)} in the table and {_shown(right)} in the record"
         for name, value, right in zip(names, found, own, strict=True)
@@ -27,12 +27,12 @@ def differences(names: Sequence[str], found: Sequence[object], own: Sequence[obj
 
 
 def same_id(found: bytes, row: Row) -> bytes:
-    """Return the id that *row* should have: of what is no record, the time in it was that of the one before."""
+    """Return the id that *row* should have: an unreadable line got the time of the record before it."""
     return found[:6] + row[0][6:] if row[1] == UNREADABLE else row[0]
 
 
 class SealCheck:
-    """Whether the entries of index values are all in their seals; rows are to be told in their order."""
+    """Checks that all lookup entries are in their seals; call `take` in row order."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -45,14 +45,14 @@ class SealCheck:
         return f"<SealCheck {len(self._seals)} seals to go>"
 
     def take(self, row: int, entries: Sequence[bytes]) -> Iterator[str]:
-        """Take the *entries* of row number *row*; yield what is wrong with a seal that ended before it."""
+        """Take the *entries* of row number *row*; yield the faults of seals that end before it."""
         while self._seals and row > self._seals[0][1]:
             yield from self._end()
         if self._seals:
             self._needed.update(entries)
 
     def finish(self) -> Iterator[str]:
-        """Yield what is wrong with the rest."""
+        """Yield the faults of the remaining seals."""
         while self._seals:
             yield from self._end()
 
@@ -77,7 +77,7 @@ class SealCheck:
 
 
 class TallyCheck:
-    """Whether the month's tallies, which `migration plan` and `migration report` read, count what the records say."""
+    """Checks the month's tallies, which `migration plan` and `migration report` read, against the records."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -87,14 +87,14 @@ class TallyCheck:
         return f"<TallyCheck {len(self._own)} tallies>"
 
     def take(self, tallies: Mapping[TallyKey, Counts]) -> None:
-        """Count what is counted of a record."""
+        """Add the counts of a record."""
         for key, counts in tallies.items():
             own = self._own.setdefault(key, Counts())
             own.came = [one + more for one, more in zip(own.came, counts.came, strict=True)]
             own.last_id = max(own.last_id, counts.last_id)
 
     def finish(self) -> Iterator[str]:
-        """Yield what is wrong; nothing where the table is missing, as in months from before there were migrations."""
+        """Yield the faults; none if the table is missing, as in months from before migrations existed."""
         if "table tallies" not in objects(self._connection):
             return
         own = {key: counts.columns for key, counts in self._own.items()}
@@ -123,12 +123,12 @@ def _came(counts: Sequence[object] | None) -> str:
 
 
 def damage(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield what is wrong with the file itself: tables or indexes made otherwise, and damage."""
+    """Yield the faults of the file itself: modified tables or indexes, and damage."""
     wanted, found = unchanged_objects(), objects(connection)
     if not found:
         return
     for name in sorted(wanted.keys() | found.keys()):
-        # Months that ended before there were migrations have no tallies.
+        # Months that ended before migrations existed have no tallies.
         if wanted.get(name) != found.get(name) and not (name == "table tallies" and name not in found):
             what = "is missing" if name not in found else "is not the proxy's"
             yield f"{name} {what}: what is searched for may not be found"

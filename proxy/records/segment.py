@@ -16,20 +16,20 @@ LOCK_SUFFIX: Final = ".lock"
 
 
 class Segment:
-    """A file that is on disk, reserve and all, before the first line goes in; raises OSError."""
+    """A file that is on disk, with its reserve, before the first line is written; raises OSError."""
 
     def __init__(self, path: Path, *, reserve: int) -> None:
         self.path = path
         self.reserve = reserve
         self.size = 0
-        # Asked before it is tried: a reserve that does not fit would take the last block from others for an instant.
+        # Check first: a failing fallocate would briefly take the last free blocks from other programs.
         disk = os.statvfs(path.parent)
         if disk.f_blocks and disk.f_bfree * disk.f_frsize < reserve:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._descriptor = os.open(path, flags, 0o600)
         try:
-            # The disk being full has to show here, before a request is sent, and not in its record afterwards.
+            # A full disk must fail here, before a request is sent, not when its record is written.
             os.posix_fallocate(self._descriptor, 0, reserve)
             os.fsync(self._descriptor)
             sync_directory(path.parent)
@@ -42,39 +42,39 @@ class Segment:
         return f"<Segment {self.path.name} {self.size} of {self.reserve} bytes>"
 
     def has_room(self, size: int) -> bool:
-        """Return whether *size* bytes fit into the reserve; what is larger than it goes into an empty segment."""
+        """Return whether *size* bytes fit into the reserve; anything larger goes into an empty segment."""
         return self.size == 0 or self.size + size <= self.reserve
 
     def append(self, data: bytes) -> None:
-        """Write *data*, which ends in a line feed, after what is there."""
+        """Append *data*, which ends with a line feed."""
         written = os.write(self._descriptor, data)
         while written < len(data):
             written += os.write(self._descriptor, data[written:])
         self.size += written
 
     def sync(self) -> None:
-        """Return once everything appended is on disk."""
+        """Sync everything appended to disk."""
         os.fdatasync(self._descriptor)
 
     def finish(self) -> None:
-        """Give back the rest of the reserve and close."""
+        """Truncate the unused reserve and close."""
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, self.size)
         self.abandon()
 
     def abandon(self) -> None:
-        """Close, and leave the file as it is: after a failed sync nothing is tried on it again."""
+        """Close and leave the file as it is: after a failed sync it is not touched again."""
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
 
 
 def segment_path(directory: Path, worker: str, number: int) -> Path:
-    """Return where segment *number* of *worker* lies in the journals' *directory*."""
+    """Return the path of segment *number* of *worker* in the journals' *directory*."""
     return directory / f"{worker}-{number}{SUFFIX}"
 
 
 def segments(directory: Path) -> Iterator[tuple[str, int]]:
-    """Yield worker and number of each segment in *directory*, in no order; other files are passed over."""
+    """Yield worker and number of each segment in *directory*, unordered; other files are skipped."""
     for name in os.listdir(directory) if directory.is_dir() else ():  # noqa: PTH208 - names only, without a Path each
         worker, dash, number = name.removesuffix(SUFFIX).rpartition("-")
         if name.endswith(SUFFIX) and dash and number.isdecimal():
@@ -82,7 +82,7 @@ def segments(directory: Path) -> Iterator[tuple[str, int]]:
 
 
 def spool_size(data_directory: Path) -> int:
-    """Return how many bytes journals and stream take together."""
+    """Return the total size of journals and stream in bytes."""
     total = 0
     for directory in (data_directory / JOURNALS, data_directory / STREAM):
         with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:

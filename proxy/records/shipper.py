@@ -1,4 +1,4 @@
-"""The keeper's side of the request log: tails the workers' journals and hands their records to the sinks."""
+"""The keeper's side of the request log: reads the workers' journals and delivers their records to the sinks."""
 
 import asyncio
 import contextlib
@@ -20,25 +20,25 @@ from proxy.records.stream import Position, Stream
 
 Result = TypeVar("Result")
 
-# Two threads and a loop that wake up cost 0.5 ms, however little there is to move.
+# A poll wakes two threads and a loop: 0.5 ms, however little there is to move.
 POLL_SECONDS = 0.2
 IDLE_POLL_SECONDS = 0.25
 FAILED_POLL_SECONDS = 1.0
-# A worker whose keeper is gone writes no intent with a retry key later than half of this (migration/side_cache.py).
+# A worker without keeper writes no intent with a retry key later than half of this (migration/side_cache.py).
 ORPHAN_SECONDS = 1.0
-# Read, chained and written at once is what a processor's cache holds (tail.MOST_BYTES_AT_ONCE); so often before sinks
-# are told.
+# Each step reads, chains and writes what fits a processor's cache (journal_tail.MOST_BYTES_AT_ONCE); so many steps run
+# before sinks are notified.
 MOST_AT_ONCE = 4
 LONGEST_PAUSE_SECONDS = 5.0
-# What a killed keeper delivered since the last checkpoint comes again, with the same ids.
+# Records that a killed keeper delivered since the last saved positions come again, with the same ids.
 CHECKPOINT_SECONDS = 1.0
-# As much of the end of the chain at most has no signature.
+# At most this much of the chain's end is unsigned.
 LANDMARK_SECONDS = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
 class _Outlet:
-    """A sink and how far in the stream it is."""
+    """A sink and its position in the stream."""
 
     sink: Sink
     position: Position = field(default_factory=lambda: Position(1, 0, 0))
@@ -47,11 +47,11 @@ class _Outlet:
 
 
 class Shipper:
-    """Moves records from the journals below *data_directory* into one stream, and from there to each sink by itself.
+    """Moves records from the journals below *data_directory* into one stream, and from there to each sink separately.
 
-    At least once: after a crash a record may come twice, with the same id. A sink that is away holds back nothing but
-    the files. All file work is done in one thread, so that nothing here stalls the keeper's loop; *uncertain* is
-    called in it.
+    Delivery is at least once: after a crash a record may come twice, with the same id. An unavailable sink delays only
+    the deletion of files. All file work runs in one thread, so that nothing blocks the keeper's loop; *uncertain* is
+    called in that thread.
     """
 
     def __init__(
@@ -92,13 +92,13 @@ class Shipper:
 
     @property
     def backlog_records(self) -> int:
-        """Return how many records of the stream the slowest sink has yet to take."""
+        """Return the number of stream records that the slowest sink has not taken yet."""
         end = self._stream.end.sequence
         return max((max(0, end - outlet.position.sequence) for outlet in self._outlets), default=0)
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Return by sink how many records it refused for good."""
+        """Return the number of records that each sink refused for good."""
         return {outlet.sink.name: getattr(outlet.sink, "dropped", 0) for outlet in self._outlets}
 
     async def run(self) -> None:
@@ -108,7 +108,7 @@ class Shipper:
         self._running = True
         try:
             async with asyncio.TaskGroup() as tasks:
-                # Sinks begin as soon as it is known where: on a full disk nothing else makes room.
+                # Sinks start as soon as their positions are loaded: on a full disk nothing else frees space.
                 while not (await self._pump() or self._loaded or self._closing):
                     await self._clock.sleep(FAILED_POLL_SECONDS)
                 feeds = [
@@ -125,9 +125,9 @@ class Shipper:
             await self._end()
 
     async def begin(self) -> None:
-        """Read what an earlier run left in the journals; `caught_up` says whether that, or a later try, went well.
+        """Read what an earlier run left in the journals; `caught_up` is set after this or a later attempt succeeds.
 
-        Its workers may live on for a while, to end what they have in flight: that is read too.
+        Its workers may live on for a while to finish requests in flight: those records are read too.
         """
         await self._pump()
         if await self._in_thread(self._merger.pin_in_flight):
@@ -141,7 +141,7 @@ class Shipper:
         return await self._pump() and self._merger.trouble is None
 
     async def close(self, *, patience: float = 2.0) -> None:
-        """Ship what there is, giving sinks *patience* seconds, and let `run` return; what is left is kept for later."""
+        """Ship what there is, give sinks *patience* seconds, and let `run` return; the rest is kept for later."""
         self._patience = patience
         self._closing = True
         if self._running:
@@ -161,7 +161,7 @@ class Shipper:
             await self._leave_in_order()
 
     async def _pump(self) -> bool:
-        """Move everything that is in the journals into the stream; return whether that went well."""
+        """Move everything in the journals into the stream; return whether that succeeded."""
         try:
             while not await self._in_thread(self._pump_once):
                 self._tell_outlets()
@@ -169,16 +169,16 @@ class Shipper:
             self._tell(error)
             return False
         else:
-            # What could not be synced is handed to the sinks all the same, and so are the journals that can be read.
+            # Records that could not be synced still go to the sinks, and so do the journals that can be read.
             self._tell(self._stream.trouble or self._merger.trouble)
             self.caught_up = True
             return True
         finally:
-            # What is in the stream is theirs, also if what comes behind it (positions, removing) failed.
+            # What is in the stream goes to the sinks, even if a later step (positions, removal) failed.
             self._tell_outlets()
 
     def _tell(self, error: OSError | None) -> None:
-        """Say that the keeper's files have begun to fail with *error*, or that they are written again."""
+        """Report that the keeper's files started to fail with *error*, or that they recovered."""
         if error is not None and not self._failed:
             cause = error.strerror or type(error).__name__
             self._observe(StreamFailed(cause=f"{cause} ({error.filename})" if error.filename else cause))
@@ -187,7 +187,7 @@ class Shipper:
         self._failed = error is not None
 
     def _pump_once(self) -> bool:
-        """Do one turn of file work, in the thread; return whether the journals are read to their ends."""
+        """Do one round of file work, in the thread; return whether the journals are read to their ends."""
         if not self._merger.opened:
             self._merger.open()
             positions = self._checkpoint.load([outlet.sink.name for outlet in self._outlets], self._stream)
@@ -208,14 +208,14 @@ class Shipper:
             self._stream.sync()
             if now >= self._checkpoint_at:
                 self._checkpoint_at = now + CHECKPOINT_SECONDS
-                # What every sink has goes first, whatever failed: on a full disk that makes the room for all else.
-                # Positions that are older than what is kept make a sink begin with that.
+                # First delete what every sink has, whatever failed: on a full disk that frees the space for the rest.
+                # Positions older than the oldest kept record make a sink start there.
                 self._stream.forget(self._delivered().segment)
                 self._save_positions()
         return complete
 
     async def _leave_in_order(self) -> None:
-        """End the chain with a stop, and a signature over it."""
+        """End the chain with a stop record and a signed checkpoint."""
         try:
             await self._in_thread(self._put_last)
         except OSError as error:
@@ -241,7 +241,7 @@ class Shipper:
         self._checkpoint.save({outlet.sink.name: outlet.position for outlet in self._outlets})
 
     def _delivered(self) -> Position:
-        """Return how far every sink is."""
+        """Return the position that every sink has reached."""
         return min((outlet.position for outlet in self._outlets), default=self._stream.end)
 
     def _tell_outlets(self) -> None:
@@ -249,7 +249,7 @@ class Shipper:
             outlet.news.set()
 
     async def _feed(self, outlet: _Outlet) -> None:
-        """Hand the stream to one sink, batch by batch, as fast as it takes them."""
+        """Deliver the stream to one sink, batch by batch, as fast as it takes them."""
         pause = POLL_SECONDS
         while True:
             outlet.news.clear()
@@ -261,7 +261,7 @@ class Shipper:
                 batch, position = found
                 if batch:
                     await outlet.sink.write(batch)
-            except Exception as error:  # noqa: BLE001 - a sink's defect must not take keeper and other sinks with it
+            except Exception as error:  # noqa: BLE001 - a sink's defect must not stop the keeper and the other sinks
                 if not outlet.failed:
                     outlet.failed = True
                     self._observe(SinkFailed(sink=outlet.sink.name, cause=_cause(error)))
@@ -284,7 +284,7 @@ class Shipper:
             return
         try:
             for outlet in self._outlets:
-                with contextlib.suppress(Exception):  # the others are to be closed, too
+                with contextlib.suppress(Exception):  # close the others, too
                     await outlet.sink.close()
             if self._merger.opened:
                 with contextlib.suppress(OSError):
@@ -299,7 +299,7 @@ class Shipper:
 
 
 def _cause(error: Exception) -> str:
-    """Return why a sink could not take a batch: for what is no OSError, that it is a defect, without its text."""
+    """Return why a sink could not take a batch; anything but an OSError is a defect, reported without its text."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return f"a defect of the proxy: {type(error).__name__}"

@@ -1,4 +1,4 @@
-"""Which side of a migration requests of the log were on, also of the time before there was the migration."""
+"""The migration side of the log's requests, also from the time before the migration existed."""
 
 from collections.abc import Iterable
 
@@ -11,9 +11,9 @@ SEEN_DAYS = 400
 
 
 def side_of(tally: Tally, values: MigrationValues) -> Side | None:
-    """Return the side of *tally*, None if it was on neither.
+    """Return the side of *tally*, None for neither.
 
-    Before its rules had a migration the credential tells; where both sides have the same one, that was legacy.
+    Before its rules had a migration, the credential determines the side; if both sides share it, that was legacy.
     """
     if tally.side:
         return Side(tally.side) if tally.side in set(Side) else None
@@ -23,5 +23,5 @@ def side_of(tally: Tally, values: MigrationValues) -> Side | None:
 
 
 def on_side(tallies: Iterable[Tally], side: Side, values: MigrationValues) -> list[Tally]:
-    """Return those of *tallies* that were on *side*, by rule of the migration."""
+    """Return those of *tallies* that are on *side* and on the migration's routes."""
     return [one for one in tallies if one.route in values.routes and side_of(one, values) is side]

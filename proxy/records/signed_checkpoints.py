@@ -1,4 +1,4 @@
-"""Starts, stops and signed checkpoints as records of the stream."""
+"""Build starts, stops and signed checkpoints as records of the stream."""
 
 from proxy.clock import Clock, timestamp
 from proxy.records.checkpoint_key import Checkpoint, CheckpointKey
@@ -6,7 +6,7 @@ from proxy.records.keeper_records import KeeperRecords
 
 
 class SignedCheckpoints:
-    """Builds the keeper's landmarks, lines without line feed; checkpoints bear the signature of *key*."""
+    """Builds the keeper's start, stop and checkpoint lines, without line feed; *key* signs the checkpoints."""
 
     def __init__(self, records: KeeperRecords, *, key: CheckpointKey, version: str, clock: Clock) -> None:
         self._records = records
@@ -40,5 +40,5 @@ class SignedCheckpoints:
         return self._records.lifecycle("checkpoint", now=now, checkpoint=signed)[:-1]
 
     def stop(self) -> bytes:
-        """Return the record of a clean stop: all that was begun has been recorded."""
+        """Return the record of a clean stop: everything started has been recorded."""
         return self._records.lifecycle("stop")[:-1]

@@ -16,7 +16,7 @@ from proxy.records.segment import segment_path, segments
 NAME = "records"
 SEGMENT_BYTES = 4 * 1024 * 1024
 READ_BYTES = 512 * 1024
-# What is handed to a sink that lags behind, about as much as `fresh` has: a commit for each 512 KB cost SQLite a third.
+# Batch for a sink that lags behind, about as large as that of `fresh`: a commit per 512 KB slowed SQLite by a third.
 BATCH_BYTES = 2 * 1024 * 1024
 MARK = b'{"kind":"position"'
 
@@ -32,9 +32,9 @@ class Position:
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """How far the journals are in the stream: bytes by segment's name, and intents still open whose file is gone.
+    """The journals' progress in the stream: bytes read by segment name, and open intents whose file is deleted.
 
-    It is written behind the records it speaks of, in one write: a keeper that died neither loses nor repeats any.
+    It is written after its records, in the same write: a keeper that dies neither loses nor repeats any.
     """
 
     journals: dict[str, int] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records in a row, lines without line feed, and where in the stream they begin and end."""
+    """Consecutive records, lines without line feed, with their start and end in the stream."""
 
     begin: Position
     records: list[bytes]
@@ -51,7 +51,7 @@ class Batch:
 
 
 class Stream:
-    """Appends records and reads them again; raises OSError. One thread at a time uses it, but for `fresh`."""
+    """Appends and reads records; raises OSError. Only one thread at a time may use it, except `fresh`."""
 
     def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.end = Position(1, 0, 0)
@@ -70,11 +70,11 @@ class Stream:
         return f"<Stream {self.end.sequence} records, segment {self.end.segment}>"
 
     def open(self) -> Progress:
-        """Cut what is behind the last progress mark, and return that progress."""
+        """Truncate the stream after the last progress mark, and return that progress."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for number in sorted(self._numbers(), reverse=True):
             path = self._path(number)
-            # A machine that died may have left zeros where a page did not reach the disk.
+            # After a host crash, a page that did not reach the disk may be zeros.
             data = path.read_bytes().partition(b"\0")[0]
             end = data.rfind(b"\n") + 1
             start = data.rfind(MARK, 0, end)
@@ -82,7 +82,7 @@ class Stream:
                 start = data.rfind(MARK, 0, start)
             mark = _mark_of(data[start : data.find(b"\n", start) + 1]) if start >= 0 else None
             if mark is None:
-                # Its first batch was not written whole, so that batch is still to come from the journals.
+                # Its first batch is incomplete, so that batch comes again from the journals.
                 path.unlink()
                 continue
             end = data.find(b"\n", start) + 1
@@ -99,20 +99,20 @@ class Stream:
         return Progress()
 
     def close(self) -> None:
-        """Close the file; what was appended stays."""
+        """Close the file; appended data stays."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def rotate(self) -> None:
-        """Let the next append begin a new segment."""
+        """Make the next append start a new segment."""
         self.close()
         self.end = Position(self.end.segment + 1, 0, self.end.sequence)
 
     def append(self, records: list[bytes], progress: Progress) -> None:
         """Append *records*, lines with or without line feed, as the next links of the chain, and *progress*.
 
-        `sync` is to follow before anybody reads: sinks must not have what a machine that dies takes out of the chain.
+        Call `sync` before anyone reads: sinks must not get records that a host crash can remove from the chain.
         """
         if self.end.offset >= self._segment_bytes:
             self.sync()
@@ -146,10 +146,10 @@ class Stream:
         self._unsynced = True
 
     def sync(self) -> None:
-        """Return once all appended records are on disk; if that fails, with its `trouble`, and all is `suspect` so far.
+        """Sync all appended records; on failure set `trouble`, and `suspect` to the end.
 
-        They can be read in either case. The next ones go into another segment after a failure: nobody knows what it has
-        left of this one.
+        The records can be read in both cases. After a failure the next ones go into a new segment: the content of this
+        one on disk is unknown.
         """
         if not self._unsynced:
             return
@@ -165,9 +165,9 @@ class Stream:
         self._pending = Batch(self.end, [], self.end)
 
     def fresh(self, position: Position) -> tuple[list[bytes], Position] | None:
-        """Return what `read` would if that takes no file; from any thread.
+        """Return what `read` would if that needs no file access, else None; callable from any thread.
 
-        That is what the last `sync` was about, for a reader that keeps up, or that there is nothing.
+        That is the batch of the last `sync`, for a reader that keeps up, or an empty one at the end.
         """
         if position == self.end:
             return [], position
@@ -175,7 +175,7 @@ class Stream:
         return (fresh.records, fresh.end) if fresh.begin == position and fresh.records else None
 
     def read(self, position: Position) -> tuple[list[bytes], Position]:
-        """Return records from *position* on, lines without line feed, and where the next ones begin."""
+        """Return records from *position* on, lines without line feed, and the position after them."""
         records: list[bytes] = []
         left = BATCH_BYTES
         while position < self.end and left > 0:
@@ -186,7 +186,7 @@ class Stream:
                 data = self._data(position, self.end.offset if last else None)
             except OSError:
                 if records:
-                    break  # what lies before it is handed on first
+                    break  # first deliver the records read so far
                 raise
             size = data.rfind(b"\n") + 1
             if size:
@@ -202,18 +202,18 @@ class Stream:
         return records, position
 
     def forget(self, before: int) -> None:
-        """Remove the segments before number *before*: every sink has them. The last mark stays: it has the chain."""
+        """Remove the segments before number *before*: every sink has them. The last mark stays: it holds the chain."""
         for number in self._numbers():
             if number < min(before, self._marked):
                 self._path(number).unlink(missing_ok=True)
 
     def first(self) -> Position:
-        """Return the oldest place that is kept; raises OSError."""
+        """Return the oldest position kept; raises OSError."""
         number = min(self._numbers(), default=self.end.segment)
         start = Position(number, 0, 0)
         end = self.end.offset if number == self.end.segment else None
         link = link_of(self._data(start, end).partition(b"\n")[0]) if start < self.end else None
-        # The sequence is that of the record before; what can't be read is taken for nothing that is kept.
+        # The sequence is that of the record before; an unreadable first record counts as an empty stream.
         return Position(number, 0, link.sequence - 1 if link is not None else self.end.sequence)
 
     def _open_segment(self) -> None:

@@ -1,4 +1,4 @@
-"""What came of requests, counted by rule, side and caller: what moving a rule to another side is judged by."""
+"""Outcome counts of requests by rule, side and caller: the basis for moving a rule to the other side."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -7,8 +7,8 @@ from typing import Any
 
 DAY_SECONDS = 86400
 
-# Of the errors that the proxy makes, those that tell of a token endpoint or of the bank. With any other it was the
-# proxy that did not let the request go on.
+# Error codes of the proxy that blame a token endpoint or the bank. With any other code the proxy itself stopped the
+# request.
 BEYOND_THE_PROXY = (
     *("token_refused", "token_unavailable"),
     *("upstream_unreachable", "upstream_reset", "upstream_bad_response", "upstream_timeout"),
@@ -16,7 +16,7 @@ BEYOND_THE_PROXY = (
 
 
 class Came(IntEnum):
-    """What came of a request. FINE is 2xx, FAILED what the side is to blame for; OTHER has a redirect, or no answer."""
+    """Outcome of a request. FINE: 2xx; FAILED: the side's fault; OTHER: a redirect, or no answer."""
 
     OTHER = 0
     HELD_BACK = 1
@@ -27,10 +27,10 @@ class Came(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """How many requests a caller sent on *route*, and what came of them; *last* is in epoch seconds.
+    """The number of requests of a caller on *route*, by outcome; *last* is in epoch seconds.
 
-    *side* is "" where the rule had no migration; *credential* tells then which side it would be, and is "" else.
-    *held_back*: the proxy did not let them go on.
+    *side* is "" if the rule had no migration; then *credential* tells which side it would be, otherwise it is "".
+    *held_back*: the proxy did not send them.
     """
 
     route: str
@@ -46,12 +46,12 @@ class Tally:
 
     @property
     def exchanges(self) -> int:
-        """Return how many requests the side is to be judged by."""
+        """Return the number of requests that count for the side's failure ratio."""
         return self.requests - self.held_back
 
 
 def came_of(record: Mapping[str, Any]) -> Came:
-    """Return what came of the exchange that *record* tells of."""
+    """Return the outcome of the exchange in *record*."""
     status: int = record["status"]
     bank = record["origin"] == "bank"
     if not bank and record["code"] and record["code"] not in BEYOND_THE_PROXY:

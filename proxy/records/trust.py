@@ -1,4 +1,4 @@
-"""Whose chains there are in a copy of the log, and who may sign what in them."""
+"""Which chains in a copy of the log belong to whom, and which keys may sign them."""
 
 from collections.abc import Callable, Collection, Iterable
 
@@ -9,9 +9,9 @@ from proxy.records.verdict import Instance
 
 
 class Trust:
-    """The public keys that are *trusted*, none for any; the id of this data directory's chain, *own_chain*.
+    """The *trusted* public keys, none for any, and the id of this data directory's chain, *own_chain*.
 
-    In a *shared* copy, chains of other instances may be signed with keys of their own.
+    In a *shared* copy, chains of other instances may be signed with their own keys.
     """
 
     def __init__(self, trusted: Iterable[str], *, shared: bool, own_chain: str) -> None:
@@ -23,18 +23,18 @@ class Trust:
         return f"<Trust in {len(self._trusted)} keys>"
 
     def judge(self, chains: Collection[Instance], *, teller: Callable[[str], Tell]) -> None:
-        """Find out whose *chains* they are, and tell of keys that should not have signed them."""
+        """Determine the owners of *chains*, and report keys that should not have signed them."""
         for instance in chains:
             self._judge_keys(instance, teller(instance.name))
         self._name_strangers(chains, teller=teller)
 
     def may_prune(self, instance: Instance | None, *more: str) -> frozenset[str]:
-        """Return whose word counts on what was pruned of *instance*: a trusted key's, or the only one it ever had."""
+        """Return the keys that may attest pruning of *instance*: the trusted ones, and its own if it had only one."""
         own = {*instance.keys, *instance.declared, *more} if instance is not None else set(more)
         return self._trusted | own if len(own) == 1 else self._trusted
 
     def _judge_keys(self, instance: Instance, tell: Tell) -> None:
-        """Find out whose chain *instance* is, and tell of keys that should not have signed it."""
+        """Determine the owner of *instance*, and report keys that should not have signed it."""
         keys = instance.keys
         instance.own = self._own_chain in instance.ids or not self._trusted.isdisjoint([*keys, *instance.declared])
         instance.trusted = bool(keys) and self._trusted.issuperset(keys)
@@ -52,7 +52,7 @@ class Trust:
             tell(Fault.KEY, Severity.WARNING, signed.place, signed.sequence, what)
 
     def _name_strangers(self, chains: Collection[Instance], *, teller: Callable[[str], Tell]) -> None:
-        """Tell of chains that somebody put beside this data directory's own, in a copy that no other instance has."""
+        """Report chains that someone added beside this data directory's own, in a copy that no other instance has."""
         if self._shared or not any(one.own for one in chains):
             return
         for one in chains:

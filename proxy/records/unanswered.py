@@ -1,6 +1,6 @@
-"""What is told of an exchange whose worker ended before it: made of its intents, which is all there is.
+"""Records of exchanges whose worker ended before them, made from their intents, the only source left.
 
-And which exchanges those are whose retry must go where they went, since nobody knows what the bank made of them.
+Also the exchanges whose retry must go to the same side, since it is unknown whether the bank acted on them.
 """
 
 import json
@@ -12,9 +12,9 @@ from proxy.records.json_line import line
 
 
 def unanswered_records(intents: Sequence[bytes]) -> list[bytes]:
-    """Return what is told of an exchange whose worker ended by the lines of its *intents*, without line feed.
+    """Return the record of an exchange whose worker ended, from the lines of its *intents*, without line feed.
 
-    One record, or the lines themselves where a failing disk has changed them: a send is never left out.
+    If a failing disk has changed the lines, return these: a send is never left out.
     """
     try:
         return [unanswered_exchange([json.loads(intent) for intent in intents])[:-1]]
@@ -23,11 +23,11 @@ def unanswered_records(intents: Sequence[bytes]) -> list[bytes]:
 
 
 def unanswered_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
-    """Return the record of an exchange whose worker ended: nobody knows whether the bank acted on its last attempt."""
+    """Return the record of an exchange whose worker ended: whether the bank acted on the last attempt is unknown."""
     first, last = intents[0], intents[-1]
     # A second attempt may have gone to the other side of a migration.
     kept = {name: first[name] for name in _FROM_FIRST} | {name: last[name] for name in _FROM_LAST}
-    # How each attempt before it ended stands in the intent that followed.
+    # Each later intent holds the outcome of the attempt before it.
     attempts = [intent["previous"] for intent in intents[1:]]
     attempts.append(
         {
@@ -63,10 +63,10 @@ def unanswered_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
 
 
 def uncertain(text: bytes) -> dict[str, Any] | None:
-    """Return members of the exchange that the line *text* tells of if a retry of it must go where it went, else None.
+    """Return members of the exchange in the line *text* if its retry must go to the same side, else None.
 
-    That is an intent that nothing followed, or a record of what ended unknown, with a 5xx of the bank or unheard by its
-    caller; and there is a retry key. A line that a failing disk has changed tells nothing.
+    That is the case for an intent without record, or a record that is unknown, has a 5xx of the bank or did not reach
+    its caller, if there is a retry key. A line that a failing disk has changed returns None.
     """
     if RETRY not in text:
         return None
@@ -80,7 +80,7 @@ def uncertain(text: bytes) -> dict[str, Any] | None:
             if sent == Sent.NO or ended_well:
                 return None
         found = {name: told[name] for name in ("retry", "side", "upstream", "time", "route")}
-        # What an intent alone tells of, or was cut short or not heard, may have been done.
+        # An intent alone, or a response cut short or not delivered: the bank may have acted on it.
         answered = told["kind"] == "exchange" and told["sent_upstream"] == Sent.YES and told["status"] >= 500
         certain = answered and not (told["caller_left"] or told["code"])
         return found | {"reason": "answered" if certain else "unknown"}
@@ -88,7 +88,7 @@ def uncertain(text: bytes) -> dict[str, Any] | None:
         return None
 
 
-# What a line of an exchange has that may have to be known again.
+# In a line whose exchange must be recognised when it is retried.
 RETRY = b',"retry":"'
 
 _FROM_FIRST = (

@@ -1,4 +1,4 @@
-"""What verifying a copy of the log found out."""
+"""The result of verifying a copy of the log."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,21 +8,21 @@ from proxy.records.chain_check import ChainCheck
 from proxy.records.log_finding import Flaw, Place, Severity
 from proxy.records.pruned_range import PrunedRange
 
-# Tombstones, each with the public keys that vouch for it.
+# Tombstones, each with the public keys that attest it.
 Stones = Mapping[PrunedRange, frozenset[str]]
 
 
 class Outcome(StrEnum):
-    """How it ended."""
+    """The overall result."""
 
     HOLDS = "holds"
-    EMPTY = "empty"  # nothing is wrong, since there is nothing
+    EMPTY = "empty"  # no flaws, since there are no records
     BROKEN = "broken"
 
 
 @dataclass(slots=True, kw_only=True)
 class Signed:
-    """How many checkpoints were signed with one key, and the first of them."""
+    """Number of checkpoints signed with one key, and the first of them."""
 
     place: Place
     sequence: int
@@ -31,10 +31,10 @@ class Signed:
 
 @dataclass(slots=True, kw_only=True)
 class Instance:
-    """What is known of one instance's chain; `name` is the first of its `names`, `config_digest` its first signer's.
+    """One instance's chain: `name` is the first of its `names`, `config_digest` that of its first signed checkpoint.
 
-    `ids` are those of its data directory, of which records before 2026-11-28 had none. `keys` signed its checkpoints,
-    `declared` are those that its starts name. `own`: it is this data directory's. `trusted`: all of its keys are.
+    `ids` are those of its data directory, absent in records before 2026-11-28. `keys` signed its checkpoints; its
+    starts name the `declared` ones. `own`: it is this data directory's. `trusted`: all of its keys are.
     """
 
     name: str
@@ -49,13 +49,13 @@ class Instance:
     stopped: bool = False
     own: bool = False
     trusted: bool = False
-    # Tombstones that no checkpoint has followed yet, each with how often the chain was broken before it.
+    # Tombstones not followed by a checkpoint yet, each with the number of chain breaks before it.
     pending: dict[PrunedRange, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How it ended: all *flaws* in the order in which they stand, the chains by instance, and what was pruned."""
+    """The result: all *flaws* in the order of their places, the chains by instance, and what was pruned."""
 
     flaws: tuple[Flaw, ...] = ()
     instances: Mapping[str, Instance] = field(default_factory=dict)
@@ -63,12 +63,12 @@ class Verdict:
 
     @property
     def outcome(self) -> Outcome:
-        """Return how it ended; flaws that may have an innocent reason change nothing."""
+        """Return the overall result; warnings don't change it."""
         if any(flaw.severity is Severity.ERROR for flaw in self.flaws):
             return Outcome.BROKEN
         return Outcome.HOLDS if self.instances else Outcome.EMPTY
 
     @property
     def holds(self) -> bool:
-        """Return whether there are records and all is in order with them."""
+        """Return whether there are records, without errors."""
         return self.outcome is Outcome.HOLDS

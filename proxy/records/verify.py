@@ -1,4 +1,4 @@
-"""Checks records, as sinks keep them, against their chain, their checkpoints, and anchors kept elsewhere."""
+"""Verify records, as sinks store them, against their chain, their checkpoints, and anchors kept elsewhere."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,13 +19,12 @@ _NOTHING = Verdict()
 
 
 class Verifier:
-    """Takes lines in the order in which they stand, then gives its verdict.
+    """Takes lines in file order, then returns its verdict.
 
-    *trusted* are the public keys that checkpoints must be signed with, none for any; in a *shared* copy, those of other
-    instances may be signed with their own. *own_chain* is the id of this data directory. Of a *running* instance no
-    clean stop is expected at the end. What was pruned is no flaw where a signed record says so. From a *database*
-    nothing goes otherwise, as it does from a file that is rotated. *stream* is what the keeper's stream was found to
-    be: it may be ahead. *delivered* is what must be there.
+    *trusted* are the public keys that must sign checkpoints, none for any; in a *shared* copy, other instances may use
+    their own keys. *own_chain* is the id of this data directory. A *running* instance needs no clean stop at the end.
+    Pruned records are no flaw if a signed record states the pruning. A *database* loses nothing otherwise, unlike a
+    rotated file. *stream* is the verdict on the keeper's stream, which may be ahead. *delivered* is what must be there.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class Verifier:
         return f"<Verifier {self._lines} lines, {len(self._flaws)} flaws>"
 
     def take(self, line: bytes, where: str) -> None:
-        """Take the next *line*, without line feed, which stands *where*."""
+        """Check the next *line*, without line feed, at the place *where*."""
         self._lines += 1
         place = Place(self._lines, where)
         link = link_of(line)
@@ -74,7 +73,7 @@ class Verifier:
             self._read(instance, record, link, place, began=began)
 
     def differs(self, line: bytes, where: str, how: str) -> None:
-        """Note that *line*, to be taken next, is not searched by what it says, or with no line the copy as a whole."""
+        """Note that search columns contradict *line*, the next to be taken, or the whole copy if *line* is empty."""
         link, record = link_of(line), object_in(line)
         sequence = link.sequence if link is not None else 0
         what = f"record {sequence} is searched by what it does not say: {how}" if line else how
@@ -82,7 +81,7 @@ class Verifier:
         self._teller(str(record.get("instance", "")))(Fault.SEARCHED, Severity.ERROR, place, sequence, what)
 
     def cut(self, where: str) -> None:
-        """Note a last line that has no line feed: it was being written, or the file was cut."""
+        """Note a last line without line feed: it was being written, or the file was cut."""
         what = "the last line is not whole: it was being written, or the file was cut"
         self._teller("")(Fault.CUT, Severity.WARNING, Place(self._lines + 1, where), 0, what)
 
@@ -123,7 +122,7 @@ class Verifier:
         return instance
 
     def _spoiled(self, place: Place) -> None:
-        """Take what says no place in a chain for the next record of the only chain here, if there is but one."""
+        """Count a line without chain members as the next record if there is only one chain here."""
         if len(self._chains.by_name) == 1:
             next(iter(self._chains.by_name.values())).check.spoiled(place)
         else:
@@ -131,7 +130,7 @@ class Verifier:
             self._teller("")(Fault.UNREADABLE, Severity.ERROR, place, 0, what)
 
     def _read(self, instance: Instance, record: dict[str, Any], link: Link, place: Place, *, began: bool) -> None:
-        """Take from a sound record what it says of the chain itself."""
+        """Process what an intact record states about the chain itself."""
         event = record.get("event") if record.get("kind") == "lifecycle" else ""
         if event == "checkpoint":
             self._check(instance, record, link, place)
@@ -154,7 +153,7 @@ class Verifier:
             instance.pending[stone] = instance.check.breaks
 
     def _check(self, instance: Instance, record: dict[str, Any], link: Link, place: Place) -> None:
-        """Check a checkpoint: who signed it, and that it speaks of the record before it."""
+        """Check a checkpoint: its signature, and that it attests the record before it."""
         claim, key, signature = checkpoint_in(record)
         name = instance.name
         if not vouches(key, signature, claim):
@@ -170,7 +169,7 @@ class Verifier:
         instance.vouched = claim.sequence
         instance.config_digest = instance.config_digest or str(record.get("config_digest", ""))
         for stone, breaks in instance.pending.items():
-            # A signature is over what stands before it without a gap: else a tombstone could cover its own insertion.
+            # A signature attests only what precedes it without a gap: else a tombstone could cover its own insertion.
             if breaks == instance.check.breaks:
                 self._vouch(stone, key)
         instance.pending.clear()
@@ -185,7 +184,7 @@ class Verifier:
         return stone.instance in instance.names or instance.check.borders(stone)
 
     def _compare(self, anchor: Anchor) -> None:
-        """Compare the chain with what it was when *anchor* was kept."""
+        """Compare the chain with what *anchor* attests."""
         claim = anchor.claim
         place = Place(self._lines + 1, anchor.place)
         instance = self._chains.anchored(claim)
@@ -197,7 +196,7 @@ class Verifier:
             self._teller(claim.instance)(fault, severity, place, claim.sequence, what)
 
         last = instance.check.last if instance is not None else 0
-        # Who prunes a month has pruned all before it; of a chain that is still here, all that lacks must be covered.
+        # Pruning a month prunes all before it; for a chain that is still here, everything missing must be covered.
         gone = instance is None or cover(stones, last + 1, claim.sequence, hash_=claim.hash)
         if claim.sequence > last and pruned and gone:
             tell(Fault.ANCHOR, Severity.WARNING, f"record {claim.sequence} was pruned, and was not compared")
@@ -213,7 +212,7 @@ class Verifier:
             what = f"records {check.last + 1} to {claim.sequence} are missing: they were there at {claim.time}"
             tell(Fault.MISSING, Severity.ERROR, what)
         elif claim.sequence < check.first and self._database and not pruned and _same_sinks(anchor, instance):
-            # A database that was switched on, or replaced by another, has had another configuration since.
+            # A database that was enabled or replaced since has another configuration.
             what = (
                 f"records {claim.sequence} to {check.first - 1} are missing: this database was configured already at"
                 f" {claim.time}, and no record says that they were pruned"
@@ -229,7 +228,7 @@ class Verifier:
             tell(Fault.KEY, Severity.WARNING, f"the anchor is by another key, {anchor.public_key}")
 
     def _compare_delivered(self, claim: Delivered) -> None:
-        """Compare the chain with what the keeper knows that this copy has got."""
+        """Compare the chain with what the keeper knows this copy has received."""
         instance = self._chains.delivered(claim, shared=self._shared)
         name = instance.name if instance is not None else ""
         place = Place(self._lines + 2, "the keeper's positions")
@@ -262,9 +261,9 @@ class Verifier:
             tell(Fault.MISSING, Severity.ERROR, what)
 
     def _on_its_way(self, first: int, claim: Checkpoint) -> bool:
-        """Return whether record *first* and all that follow up to what *claim* saw are still to be delivered.
+        """Return whether records *first* up to the one of *claim* are still to be delivered.
 
-        The keeper's stream has them then, but it keeps for a while also what was delivered.
+        Then the keeper's stream has them, but it also keeps delivered records for a while.
         """
         if self._delivered is not None and self._delivered.last >= first:
             return False
@@ -284,5 +283,5 @@ class Verifier:
 
 
 def _same_sinks(anchor: Anchor, instance: Instance) -> bool:
-    """Return whether the configuration, and the sinks with it, was at *anchor* what it was at the first checkpoint."""
+    """Return whether the configuration, and so the sinks, is the same at *anchor* as at the first checkpoint."""
     return bool(anchor.config_digest) and anchor.config_digest == instance.config_digest

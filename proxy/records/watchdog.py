@@ -1,4 +1,4 @@
-"""Looks after the thread that writes a journal: a disk that hangs reports no error, and nobody may wait for it."""
+"""Watches the thread that writes a journal: a hanging disk reports no error, and no request may wait for it."""
 
 import asyncio
 from collections import deque
@@ -9,29 +9,29 @@ from proxy.clock import Clock
 
 Waiter = asyncio.Future[None]
 
-# When a call on the disk takes longer, the journal is out of service until it returns: callers give up after some 30 s.
+# A disk call longer than this puts the journal out of service until it returns: callers give up after some 30 s.
 HUNG_SECONDS: Final = 10.0
-# Records of finished exchanges, some 16,000: beyond it nothing is sent until the disk has caught up.
+# Records of finished exchanges, some 16,000: above it no request is sent until the disk has caught up.
 MOST_QUEUED_BYTES: Final = 16 * 1024 * 1024
 LOOK_SECONDS: Final = 0.25
 
 
 class Watched(Protocol):
-    """The writer: its thread counts `turns`, an odd number while it works, until it has `ended`."""
+    """The writer: its thread counts `turns`, which is odd while it works, until it has `ended`."""
 
     turns: int
     ended: bool
 
     @property
     def queued(self) -> int:
-        """Return how many bytes wait to be written."""
+        """Return the number of bytes that wait to be written."""
 
 
 class Watchdog:
-    """Says by `trouble` why nothing may be sent, "" if it may; *refuse* gets the waiters that wait too long, and why.
+    """States in `trouble` why nothing may be sent, "" if it may; calls *refuse* with overdue waiters and the reason.
 
-    An exchange waits no longer than *exchange_timeout*, counted from its beginning, and no exchange longer than
-    `hung_after`. *hung* is called when the disk has begun to hang. It looks only while the thread has something to do.
+    An exchange waits at most *exchange_timeout*, counted from its start, and never longer than `hung_after`. *hung* is
+    called when the disk starts to hang. The watchdog runs only while the thread has work.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Watchdog:
     ) -> None:
         self.trouble = ""
         self.is_hung = False
-        self.settled = 0  # waiters that the thread has answered, in the order in which they were expected
+        self.settled = 0  # waiters that the thread has settled, in the order in which they were expected
         self.hung_after = min(HUNG_SECONDS, exchange_timeout)
         self._exchange_timeout = exchange_timeout
         self._writer = writer
@@ -62,18 +62,18 @@ class Watchdog:
         return f"<Watchdog {self.trouble or 'content'}>"
 
     def start(self) -> None:
-        """Look after the thread from now on, on the running loop."""
+        """Start watching the thread, on the running loop."""
         self._loop = asyncio.get_running_loop()
         self.watch()
 
     def expect(self, waiters: Sequence[Waiter], began: Sequence[float]) -> None:
-        """Take *waiters*, in the order in which the thread gets them, and when their exchanges began (monotonic)."""
+        """Add *waiters*, in the order in which the thread gets them, and the monotonic start of each one's exchange."""
         self._expected.append((waiters, began))
         if not self._looking:
             self.watch()
 
     def watch(self) -> None:
-        """Look in a moment: the thread has got something to do."""
+        """Schedule a check: the thread has new work."""
         if not self._looking and self._loop is not None:
             self._looking = True
             self._loop.call_later(LOOK_SECONDS, self._look)

@@ -1,4 +1,4 @@
-"""What a worker counts of its exchanges: cheap while a request is finished, summed up once a second for the keeper."""
+"""Counters of a worker's exchanges: cheap to update per request, sent to the keeper once a second."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -6,9 +6,9 @@ from typing import Any, Final
 from proxy.errors import Sent
 from proxy.request_summary import RequestSummary, word
 
-# Upper bounds in seconds. OpenTelemetry's advice for HTTP up to 10 s; above it the waits that mean something here: the
-# bank ends a card transaction after 70 s, we give up after 90 s, both sends together end after 200 s. They are lists,
-# since of a tuple the compiled code makes a new one for each call.
+# Upper bounds in seconds. OpenTelemetry's advice for HTTP up to 10 s; above it, the timeouts that matter here: the bank
+# ends a card transaction after 70 s, the proxy gives up after 90 s, and both sends together after 200 s. They are
+# lists, since compiled code creates a tuple anew at each call.
 _DURATIONS: Final[list[float]] = [
     0.005,
     0.01,
@@ -34,7 +34,7 @@ DURATION_BOUNDS = tuple(_DURATIONS)
 _OVERHEADS: Final[list[float]] = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0]
 OVERHEAD_BOUNDS = tuple(_OVERHEADS)
 
-# A method outside of RFC 9110 and RFC 5789 is the caller's invention: as a label it would let callers fill our memory.
+# Callers can invent other methods than those of RFC 9110 and RFC 5789: as label values they would fill our memory.
 METHODS: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 OTHER: Final = "_OTHER"
 
@@ -43,27 +43,27 @@ REPLAY_OUTCOMES: Final = ("succeeded", "refused", "failed", "body_not_held", "no
 
 Row = list[float]
 
-# An enum's member costs a call each time it is looked up in its class.
+# Looking up an enum member in its class costs a call each time.
 _NO: Final = Sent.NO
 
 
 class Counters:
     """Sums since the last `delta`; *server_addresses* maps an upstream's name to its host.
 
-    A row is the counts of a histogram's buckets (one more than it has bounds) and, last, the sum of what was observed.
-    One row per (method, route, status, sent, code) serves three metrics: the keeper takes them apart.
+    A row is the counts of a histogram's buckets (one more than it has bounds) and, last, the sum of the observed
+    values. One row per (method, route, status, sent, code) serves three metrics, which the keeper separates.
     """
 
     def __init__(self, *, server_addresses: Mapping[str, str]) -> None:
         self._addresses = dict(server_addresses)
-        # Beside each row the one of the route's overhead, which saves a look-up.
+        # Each row is paired with the route's overhead row, which saves a look-up.
         self._server: dict[tuple[str, str, int, str, str], tuple[Row, Row]] = {}
         self._client: dict[tuple[str, int], Row] = {}
         self._overhead: dict[str, Row] = {}
         self._replays: dict[tuple[str, str], Row] = {}
 
     def finished(self, exchange: RequestSummary) -> None:
-        """Count *exchange*: on the hot path, so plain dictionaries and lists, and nothing built but keys."""
+        """Count *exchange*; hot path: plain dictionaries and lists, nothing allocated but keys."""
         seconds = exchange.finished - exchange.began
         method = exchange.method
         key = (
@@ -85,14 +85,14 @@ class Counters:
 
         for attempt in exchange.attempts:
             status = attempt.status
-            # What was never sent waited for nothing: it stands in payproxy_errors_total.
+            # An attempt that was never sent did not wait: payproxy_errors_total counts it.
             if status or attempt.sent is not _NO:
                 self._answered(attempt.chosen.upstream, status, attempt.wait_ms / 1000)
         if exchange.replayed or exchange.note:
             self._replay(exchange)
 
     def delta(self) -> dict[str, list[list[Any]]]:
-        """Return the sums since the last call as lists that JSON can carry, {} if there are none, and begin anew."""
+        """Return the sums since the last call as lists for JSON, {} if there are none, and reset them."""
         server, self._server = self._server, {}
         client, self._client = self._client, {}
         overhead, self._overhead = self._overhead, {}
@@ -139,10 +139,10 @@ def _bucket(bounds: list[float], seconds: float) -> int:
 
 
 def replay_outcome(exchange: RequestSummary) -> str:
-    """Return what a refused token led to, "" if none was refused.
+    """Return the outcome of a refused token, "" if none was refused.
 
     Sent again: succeeded, refused (the other token too) or failed. Not sent again: body_not_held (too large),
-    no_newer_token (no budget, or no mint), prevented (no connection or no intent).
+    no_newer_token (rate limit, or no mint), prevented (no connection or no intent).
     """
     if exchange.replayed:
         if exchange.note in ("fresh_token_refused", "legacy_token_refused"):
@@ -150,23 +150,23 @@ def replay_outcome(exchange: RequestSummary) -> str:
         return "failed" if exchange.origin == "proxy" else "succeeded"
     if not exchange.attempts:  # a request to the facade, noted as such
         return ""
-    if exchange.note == "modern_token_missing":  # it fell back before the first send: no token was refused
+    if exchange.note == "modern_token_missing":  # fallback before the first send: no token was refused
         return ""
     if exchange.note in ("", "body_not_held", "no_newer_token"):
         return exchange.note
-    # Any other note is the code of what stood in the way.
+    # Any other note is the code of the error that prevented it.
     return "prevented"
 
 
 class DeltaUnusable(ValueError):
-    """A worker sent counters that can't be read; nothing of them was counted."""
+    """A worker sent malformed counters; none of them were counted."""
 
 
 def rows(delta: Mapping[str, Any], kind: str, *, labels: int, width: int) -> Iterator[tuple[list[Any], Row]]:
     """Yield the labels and the row of each entry of *kind* in a `delta`.
 
-    A worker parses strangers' bytes, so the keeper trusts no shape: DeltaUnusable if an entry has not *labels* short
-    strings or small integers and a row of *width* numbers that are not negative.
+    A worker parses untrusted bytes, so the keeper checks every shape: raises DeltaUnusable unless an entry has *labels*
+    short strings or small integers and a row of *width* non-negative numbers.
     """
     entries = delta.get(kind, [])
     if not isinstance(entries, list):
@@ -190,5 +190,5 @@ def _is_label(value: object) -> bool:
 
 
 def _is_amount(value: object) -> bool:
-    # The chained comparison is also false for NaN and infinity, which json.loads lets through.
+    # The chained comparison is also false for NaN and infinity, which json.loads accepts.
     return type(value) in (int, float) and 0 <= value < 1e15  # type: ignore[operator] # the type was just looked at

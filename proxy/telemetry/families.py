@@ -1,4 +1,4 @@
-"""Families of metrics from plain tables: a key is the values of its labels."""
+"""Build metric families from plain tables; a key holds the label values."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
@@ -13,7 +13,7 @@ Key = tuple[str, ...]
 def histogram(
     name: str, documentation: str, labels: Sequence[str], table: Mapping[Key, Row], bounds: Sequence[float]
 ) -> Metric:
-    """Return a histogram; of a row the last element is the sum of what was observed, the others are its buckets."""
+    """Return a histogram; the last element of a row is the sum of the observed values, the others are its buckets."""
     family = HistogramMetricFamily(name, documentation, labels=labels)
     edges = [*map(str, bounds), "+Inf"]
     for key, row in table.items():
@@ -22,7 +22,7 @@ def histogram(
 
 
 def counter(name: str, documentation: str, labels: Sequence[str], table: Mapping[Key, Sequence[float]]) -> Metric:
-    """Return a counter; *name* is without its _total."""
+    """Return a counter; *name* has no _total suffix."""
     family = CounterMetricFamily(name, documentation, labels=labels)
     for key, row in table.items():
         family.add_metric(key, row[0])

@@ -1,4 +1,4 @@
-"""What the keeper knows of itself at one instant, as metrics."""
+"""The keeper's own state at one instant, as metrics."""
 
 import platform
 from collections import Counter
@@ -12,11 +12,11 @@ from proxy.telemetry.status import Status
 
 
 def gauges(status: Status) -> Iterator[Metric]:
-    """Yield what *status* says as numbers."""
+    """Yield the metrics of *status*."""
     yield from _readiness(status)
     ends: dict[Key, float] = {}
     for certificate in status.certificates:
-        # A file may hold several of one use, as a chain does: the one that ends first ends all.
+        # A file may hold several certificates of one use, as a chain does: the earliest expiry counts.
         key = (certificate.name, certificate.use)
         ends[key] = min(certificate.expires, ends.get(key, certificate.expires))
     yield gauge(
@@ -74,7 +74,7 @@ def _readiness(status: Status) -> Iterator[Metric]:
         (),
         [((), int(health.holds(health.ready(status))))],
     )
-    # During a reload an old and a new worker have one number: what they hold adds up, and each may be out of room.
+    # During a reload an old and a new worker share a number: their values add up, and either may be out of descriptors.
     in_flight, connections, paused = Counter[str](), Counter[str](), Counter[str]()
     for worker in status.workers:
         number = str(worker.worker)

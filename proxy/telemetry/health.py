@@ -1,4 +1,4 @@
-"""Whether the instance lives, has started and is ready: pure decisions over a `Status`, each with its reason."""
+"""Decide whether the instance is live, started and ready, each with reasons, from a `Status`. No I/O."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from proxy.telemetry.status import Status, TokenStatus, WorkerState
 
-# A token endpoint that does not answer must not keep an instance from starting for ever: its valid routes can serve.
+# An unresponsive token endpoint must not block the start forever: routes with other credentials can serve.
 FIRST_MINT_SECONDS = 15.0
 
 
@@ -20,7 +20,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One named question and its answer; *reason* is "" when the verdict is OK."""
+    """One named check and its verdict; *reason* is "" if the verdict is OK."""
 
     name: str
     verdict: Verdict = Verdict.OK
@@ -28,7 +28,7 @@ class Check:
 
 
 def live(_status: Status) -> tuple[Check, ...]:
-    """Return the checks of /livez: that the keeper answers is the whole proof; restarting would mend nothing else."""
+    """Return the checks of /livez: the keeper's answer is sufficient; a restart would fix nothing else."""
     return (Check(name="keeper"),)
 
 
@@ -38,9 +38,9 @@ def started(status: Status) -> tuple[Check, ...]:
 
 
 def ready(status: Status) -> tuple[Check, ...]:
-    """Return the checks of /readyz: later failures of tokens degrade, else one endpoint's outage takes all replicas.
+    """Return the checks of /readyz; later token failures only degrade: one endpoint's outage can't stop all replicas.
 
-    The exception is asked for by name: a credential in ready_requires must hold a usable token for each audience.
+    The exception is configured: a credential in ready_requires must hold a usable token for each audience.
     """
     return (
         _configuration(status),
@@ -62,7 +62,7 @@ def holds(checks: Iterable[Check]) -> bool:
 
 
 def lines(checks: Iterable[Check], *, title: str) -> str:
-    """Return the text of ?verbose: `[+]name ok`, `[!]name degraded: reason`, `[-]name failed: reason`, the outcome."""
+    """Return the text of ?verbose: `[+]name ok`, `[!]name degraded: reason`, `[-]name failed: reason`, the result."""
     checks = tuple(checks)
     marks = {Verdict.OK: "[+]", Verdict.DEGRADED: "[!]", Verdict.FAILED: "[-]"}
     text = "".join(
@@ -87,7 +87,7 @@ def _workers(status: Status) -> Check:
     if silent:
         few += f"; worker {', '.join(silent)} is not heard, and is replaced if that lasts"
     if not serving:
-        # A draining instance says so itself; that its workers leave is no second fault.
+        # The "draining" check reports this; that workers leave then is no second fault.
         return _verdict("workers", failed="" if status.draining else few)
     return _verdict("workers", degraded=few if serving < status.workers_wanted and not status.draining else "")
 

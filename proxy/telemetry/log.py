@@ -26,12 +26,12 @@ from proxy.events import (
     WorkerStarted,
 )
 
-# Below this a clock is right enough for any assertion; above it people should know (tokens.md).
+# A smaller clock skew is harmless for assertions; a larger one is logged.
 _SKEW_WORTH_SAYING_SECONDS = 5.0
 
 
 class EventLog:
-    """Writes events as lines to *write*, each behind its time as *stamp* writes epoch seconds."""
+    """Writes events as lines to *write*, each after its time; *stamp* formats epoch seconds."""
 
     def __init__(
         self, *, clock: Clock, write: Callable[[str], None], stamp: Callable[[float], str] = timestamp
@@ -41,7 +41,7 @@ class EventLog:
         self._write = write
 
     def observe(self, event: Event) -> None:
-        """Write *event* if people should know of it."""
+        """Write *event* if it has a log text."""
         text = _text(event)
         if text:
             self.say(text)

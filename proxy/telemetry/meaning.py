@@ -1,4 +1,4 @@
-"""What a token endpoint's refusal means, in words that say where to look."""
+"""Explain a token endpoint's refusal in words that say where to look."""
 
 import re
 
@@ -25,7 +25,7 @@ _CODES = {
 
 
 def meaning(code: str, error: str) -> str:
-    """Return what *code* of ours means, or the first known word in what the endpoint said; "" without a code."""
+    """Return what our *code*, or the first known word in the endpoint's *error*, means; "" without a code."""
     if code == "token_refused":
         for word in _WORD.findall(error):
             if word in _OAUTH:

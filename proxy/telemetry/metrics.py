@@ -1,4 +1,4 @@
-"""The keeper's metrics: its own events, its status and what the workers counted, in a registry of their own."""
+"""The keeper's metrics: its own events, its status and the workers' counters, in a registry of their own."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
@@ -21,7 +21,7 @@ from proxy.telemetry.status import Status, WorkerStatus
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
-# Rows of one kind. Honest traffic needs methods x routes x statuses; what a worker gone wrong makes up ends in one row.
+# Rows of one kind. Real traffic needs methods x routes x statuses; what a faulty worker invents ends in one row.
 MAX_ROWS = 10_000
 
 _MINT_OUTCOMES = ("minted", "token_refused", "token_unavailable")
@@ -30,7 +30,7 @@ _FACADE_CODES = ("invalid_client", "invalid_request", "unsupported_grant_type")
 
 
 class Metrics:
-    """Everything /metrics says; *status* is asked at each scrape, so no gauge outlives what it speaks of."""
+    """All metrics of /metrics; each scrape calls *status*, so no gauge outlives its subject."""
 
     def __init__(self, *, status: Callable[[], Status]) -> None:
         self._status = status
@@ -48,7 +48,7 @@ class Metrics:
         self._registry.register(_Scrape(self._collect))
 
     def observe(self, event: Event) -> None:
-        """Take in what happened in the keeper."""
+        """Count *event*, from the keeper."""
         match event:
             case TokenMinted():
                 _add(self._mints, (event.credential, "minted"), [1])
@@ -58,9 +58,9 @@ class Metrics:
                 self._skews[event.credential] = event.seconds
 
     def add(self, delta: Mapping[str, Any]) -> None:
-        """Add what a worker counted since its last *delta*; it stays counted when the worker ends.
+        """Add the counters in a worker's *delta*; they stay after the worker ends.
 
-        DeltaUnusable if it can't be read: nothing of it is counted then.
+        Raises DeltaUnusable if it is malformed: then nothing of it is counted.
         """
         duration = len(DURATION_BOUNDS) + 2
         server = list(rows(delta, "server", labels=5, width=duration))
@@ -85,8 +85,8 @@ class Metrics:
         _add(self._migrated, (migration, side, outcome), [1])
 
     def render(self, accept: str) -> tuple[str, bytes]:
-        """Return content type and text: OpenMetrics if *accept*, the header, names it, else Prometheus' text format."""
-        # prometheus_client's choose_encoder() would parse, and hand back, a version that the client made up.
+        """Return content type and text: OpenMetrics if the header *accept* names it, else Prometheus' text format."""
+        # prometheus_client's choose_encoder() would parse, and return, a version that the client invents.
         if "application/openmetrics-text" in accept.lower():
             return OPENMETRICS, bytes(openmetrics.generate_latest(self._registry))  # type: ignore[no-untyped-call] # it has none
         return TEXT, exposition.generate_latest(self._registry)
@@ -118,7 +118,7 @@ class Metrics:
             "payproxy_exchanges",
             "Finished exchanges by whether the bank may have the request.",
             ("http_route", "sent_upstream"),
-            # What no rule took was never sent.
+            # Requests that match no rule were never sent.
             _zeros(status.routes, Sent) | _zeros([""], [Sent.NO]) | self._exchanges,
         )
         yield counter(
@@ -155,7 +155,7 @@ class Metrics:
         expiries: dict[Key, float] = {}
         for token in status.tokens:
             if token.expires:
-                # Two routes may ask for one audience with different scopes: the token that ends first counts.
+                # Two routes may use one audience with different scopes: the earliest expiry counts.
                 key = (token.credential, token.audience)
                 expiries[key] = min(token.expires, expiries.get(key, token.expires))
         yield gauge(
@@ -173,10 +173,10 @@ class Metrics:
 
 
 class ProcessReader:
-    """process_*: the keeper's without a label, as every exporter has them, each worker's with `worker`.
+    """process_*: the keeper's without a label, as in every exporter, each worker's with `worker`.
 
-    One family for all, so that a panel which knows only the standard names shows the workers too: most of the work is
-    theirs.
+    All share one family, so that a dashboard panel with only the standard names shows the workers too: most of the work
+    is theirs.
     """
 
     def __init__(self) -> None:
@@ -184,7 +184,7 @@ class ProcessReader:
         self._collector = ProcessCollector(pid=lambda: self._pid, registry=None)
 
     def read(self, workers: Sequence[WorkerStatus]) -> Iterable[Metric]:
-        """Return the families; of two processes with one worker's number, as during a reload, the younger is shown."""
+        """Return the families; if two processes share a worker number, as during a reload, the younger one is shown."""
         families = {family.name: family for family in self._of("self")}
         youngest = {worker.worker: worker for worker in sorted(workers, key=lambda worker: worker.started)}
         for number, worker in sorted(youngest.items()):
@@ -200,7 +200,7 @@ class ProcessReader:
 
 
 class _Scrape(Collector):
-    """What the registry asks."""
+    """The collector in the registry."""
 
     def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
         self._collect = collect
@@ -210,7 +210,7 @@ class _Scrape(Collector):
 
 
 def _zeros(*labels: Iterable[str]) -> dict[Key, Row]:
-    """Return a row of 0 for each combination: a counter that begins at 0 lets rate() see its first step."""
+    """Return a row of 0 for each combination: a counter that starts at 0 lets rate() see its first step."""
     return {tuple(map(str, key)): [0.0] for key in product(*labels)}
 
 

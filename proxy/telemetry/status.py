@@ -1,4 +1,4 @@
-"""What the keeper knows of itself at one instant, as a plain value: health, metrics and pages interpret it."""
+"""The keeper's state at one instant, as a plain value: health, metrics and pages interpret it."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from proxy.telemetry.meaning import meaning
 
 
 class TokenState(StrEnum):
-    """NONE: no token yet, or the last one expired and was dropped; the others are those of an access token."""
+    """NONE: no token yet, or the last one expired and was dropped; the others are states of an access token."""
 
     NONE = "none"
     FRESH = "fresh"
@@ -18,7 +18,7 @@ class TokenState(StrEnum):
 
 
 class WorkerState(StrEnum):
-    """Where a worker process is in its life; UNRESPONSIVE: it lives and its heartbeats are missing."""
+    """The state of a worker process; UNRESPONSIVE: it is alive, but its heartbeats are missing."""
 
     STARTING = "starting"
     SERVING = "serving"
@@ -28,11 +28,11 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenStatus:
-    """One slot as people may see it, never the token.
+    """One token slot in displayable form, never the token.
 
-    *tried*: its first mint has ended, well or badly. *minted* and *expires* are epoch seconds, 0 without a token.
-    *error_code* is "" after a successful mint, else token_refused or token_unavailable; *error* is what the
-    endpoint said, for the operator; *retry_in* is in seconds.
+    *tried*: its first mint has ended, successfully or not. *minted* and *expires* are epoch seconds, 0 without a token.
+    *error_code* is "" after a successful mint, else token_refused or token_unavailable; *error* is the endpoint's text,
+    for the operator; *retry_in* is in seconds.
     """
 
     credential: str
@@ -71,9 +71,9 @@ class CertificateStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStatus:
-    """A worker process that lives; *started* in epoch seconds; *full*: a second ago new callers had to wait.
+    """A live worker process; *started* in epoch seconds; *full*: it lacked descriptors for new callers a second ago.
 
-    *in_flight* requests and *connections* of callers are what it said last.
+    *in_flight* requests and *connections* of callers are the last reported values.
     """
 
     worker: int
@@ -89,10 +89,10 @@ class WorkerStatus:
 class MigrationStatus:
     """A migration at one instant: *weight* of 100 callers are on modern; *when* it was set, in epoch seconds.
 
-    *phase* is legacy, ramp or modern. *last_good* is where a rollback goes; *guard_pinned* are the callers that the
-    guard keeps on legacy. *retry_pins* counts those that hold. *unsettled* says what is waited for until the last
-    change is certain, *unsaved* and *unshared* why it is not on disk or not told to other replicas, "" if all is well.
-    A side's token is at hand if requests could be sent with it now; *modern_tokens* say more.
+    *phase* is legacy, ramp or modern. A rollback goes to *last_good*; *guard_pinned* are the callers that the guard
+    keeps on legacy. *retry_pins* counts the valid ones. *unsettled* names what the last change still waits for;
+    *unsaved* and *unshared* why it is not on disk or not sent to other replicas, "" if all is well. A side's token is
+    at hand if requests could be sent with it now; *modern_tokens* have the details.
     """
 
     name: str
@@ -146,7 +146,7 @@ class Status:
     facade: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON values, each token with what its last error means."""
+        """Return the status as JSON values, each token with the meaning of its last error."""
         values = dataclasses.asdict(self)
         values["tokens"] = [dataclasses.asdict(token) | {"meaning": token.meaning} for token in self.tokens]
         values["log_dropped"] = dict(self.log_dropped)

@@ -1,4 +1,4 @@
-"""Whether a line is a record that somebody asked for; a line that can't be read is none."""
+"""Test whether a stored line is a record that matches a query; a line that can't be parsed never matches."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from proxy.records.sinks.row import decode
 
 
 def fitting(query: Query, line: bytes) -> dict[str, Any] | None:
-    """Return the members of the record *line* if *query* wants it."""
+    """Return the members of the record *line* if *query* matches it, else None."""
     try:
         record = decode(line)
     except ValueError:

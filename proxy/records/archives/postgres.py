@@ -1,4 +1,4 @@
-"""Reading the central database, with the records of all instances, by a role that may read."""
+"""Read the central PostgreSQL database, which holds the records of all instances, with a read-only role."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -21,14 +21,14 @@ from proxy.secret import Secret
 
 CONNECT_SECONDS = 5.0
 QUERY_SECONDS = 60.0
-# A transaction that began so long before another one may commit after it, its records with an earlier `received`.
+# A transaction that starts up to this long before another may commit after it, with an earlier `received`.
 _LATE = timedelta(seconds=30)
-# Of two instances with one name the records are told apart by it. Quotes in values are escaped, so that it is a member.
+# Tells apart two instances of one name. Quotes in values are escaped, so that this matches the member only.
 _CHAIN = """coalesce(substring(record from '"chain":"([0-9a-f]{16})"'), '')"""
 
 
 class PostgresArchive:
-    """The tables behind *url*; one connection, made when first needed."""
+    """Reads the tables in the database at *url* over one connection, opened at first use."""
 
     def __init__(self, url: Secret) -> None:
         self._url = url
@@ -40,7 +40,7 @@ class PostgresArchive:
         return "<PostgresArchive>"
 
     async def page(self, query: Query, *, before: bytes | None, size: int) -> Page:
-        """Return at most *size* records that *query* wants and whose ids sort before *before*, the newest first."""
+        """Return at most *size* records that match *query* with ids before *before*, the newest first."""
         end = query.end_id if before is None else min(before, query.end_id)
         terms = _Terms()
         terms.add("id >= {}", _hex(query.first_id))
@@ -48,7 +48,7 @@ class PostgresArchive:
         for name, value in query.plain:
             terms.add(f"{name} = {{}}", value)
         if query.status is not None:
-            # The partial index is used for terms that stand in its own condition, with their values.
+            # A partial index is used only if the query repeats the terms of its WHERE clause, with their values.
             terms.add(f"status >= {min(query.status.low, 500):d} AND status >= {{}}", query.status.low)
             terms.add("status <= {}", query.status.high)
             terms.texts += ["kind = 'exchange'"]
@@ -74,7 +74,7 @@ class PostgresArchive:
         return rows[0]["record"].encode() if rows else None
 
     async def news(self) -> list[bytes]:
-        """Return records that were committed since the last call, by any instance."""
+        """Return the records of any instance that were committed since the last call."""
         if self._received is None:
             self._received = (await self._fetch("SELECT now() AS now"))[0]["now"]
             self._seen = {row["id"] for row in await self._lately(self._received)}
@@ -91,7 +91,7 @@ class PostgresArchive:
         return [row["record"].encode() for row in found]
 
     async def tallies(self, routes: Sequence[str], *, since: float) -> list[Tally]:
-        """Return what came of the requests on *routes* from the beginning of the day (UTC) of *since* on."""
+        """Return the outcome counts of the requests on *routes*, from the start of the UTC day of *since* on."""
         first = _hex(id_floor(since // DAY_SECONDS * DAY_SECONDS))
         rows = await self._fetch(
             "SELECT * FROM payproxy.tallies($1, $2, $3)", list(routes), first, list(BEYOND_THE_PROXY)
@@ -104,7 +104,7 @@ class PostgresArchive:
         return time_of(bytes.fromhex(rows[0]["id"])) if rows else None
 
     async def months(self) -> list[Month]:
-        """Return the months that there are tables of, the oldest first."""
+        """Return the months that have tables, the oldest first."""
         rows = await self._fetch(
             "SELECT c.relname AS name FROM pg_catalog.pg_inherits AS i"
             " JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid"
@@ -114,7 +114,7 @@ class PostgresArchive:
         return sorted(month for month in found if month is not None)
 
     async def stones(self, month: Month) -> tuple[int, list[PrunedRange]]:
-        """Return how many records there are of *month*, and which of each instance's chain."""
+        """Return the number of records of *month*, and the ranges of each instance's chain that they cover."""
         table, _ = partitions(month)
         (counted,) = await self._fetch(f"SELECT count(*) AS records FROM {table}")  # noqa: S608 - a name of our own
         rows = await self._fetch(
@@ -139,7 +139,7 @@ class PostgresArchive:
         ]
 
     async def prunes(self, month: Month) -> list[bytes]:
-        """Return the records of *month* that say, signed, what was pruned before."""
+        """Return the signed records in *month* that state what was pruned earlier."""
         table, _ = partitions(month)
         rows = await self._fetch(
             f"SELECT record FROM {table} WHERE kind <> 'exchange' AND kind = 'operation'"  # noqa: S608 - as above
@@ -150,11 +150,11 @@ class PostgresArchive:
     async def forget(self, month: Month, *, records: int) -> None:
         """Drop the tables of *month*; raises ArchiveUnusable.
 
-        Also if the role does not own them, and if by now there are more than so many *records*.
+        It also raises if the role does not own the tables, or if there are more than *records* records by now.
         """
         table, lookups = partitions(month)
         async with self._connected() as connection, connection.transaction():
-            # Sinks write through this table, and lock it first: from here on they wait.
+            # Sinks insert through this table, which they lock first, so they wait from here on.
             await connection.execute("LOCK TABLE ONLY payproxy.records IN ACCESS EXCLUSIVE MODE", timeout=QUERY_SECONDS)
             if await connection.fetchval(f"SELECT count(*) FROM {table}", timeout=QUERY_SECONDS) > records:  # noqa: S608 - a name of our own
                 raise MonthGrew(month)
@@ -170,7 +170,7 @@ class PostgresArchive:
             connection.terminate()
 
     async def _lately(self, received: datetime) -> list[Any]:
-        """Return id and time of what was received from some time before *received* on."""
+        """Return id and receive time of the records received since _LATE before *received*."""
         return await self._fetch(
             "SELECT id::text AS id, received FROM payproxy.records WHERE received >= $1", received - _LATE
         )
@@ -195,7 +195,7 @@ class PostgresArchive:
 
 
 class _Terms:
-    """The conditions of a statement, with numbered parameters."""
+    """The conditions of a WHERE clause, with numbered parameters."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -207,7 +207,7 @@ class _Terms:
 
 
 def _hex(record_id: bytes) -> str:
-    """Return *record_id* as PostgreSQL reads a uuid."""
+    """Return *record_id* in a form that PostgreSQL reads as uuid."""
     return record_id.hex()
 
 

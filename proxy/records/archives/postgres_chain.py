@@ -1,6 +1,6 @@
-"""All records of the central database in the order of their numbers, to be checked: so each chain is in its own.
+"""Read all records of the central database for verification, ordered by sequence number, which orders each chain.
 
-Not instance by instance: a chain whose host came back under another name goes on under that.
+They are not ordered by instance: a chain continues under another name if its host was renamed.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _ROWS = 5000
 
 
 def postgres_lines(url: Secret) -> Iterator[Line]:
-    """Yield the records behind *url*; raises CopyUnreadable. It needs a loop of its own, so none may run here."""
+    """Yield the records in the database at *url*; raises CopyUnreadable. It runs its own loop: none may be running."""
     with asyncio.Runner() as runner:
         try:
             connection = runner.run(connect(url, seconds=CONNECT_SECONDS))
@@ -48,7 +48,7 @@ async def _cursor(connection: asyncpg.Connection) -> asyncpg.cursor.Cursor:
 
 
 def _checked(rows: Sequence[asyncpg.Record], *, lacking: Collection[bytes]) -> Iterator[Line]:
-    """Yield the lines of *rows*, each with how its columns and lookups differ from it; *lacking* are ids."""
+    """Yield the lines of *rows*, with their differences from columns and lookups; *lacking* are ids without lookup."""
     for row in rows:
         text = row["record"].encode()
         own = columns_of(group_of(text).rows[0])
@@ -61,7 +61,7 @@ def _checked(rows: Sequence[asyncpg.Record], *, lacking: Collection[bytes]) -> I
 
 
 async def _lacking(connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> frozenset[bytes]:
-    """Return the ids of those of *rows* that are not found by all of their index values."""
+    """Return the ids of those *rows* for which a lookup of an index value is missing."""
     entries = [entry for row in rows for entry in group_of(row["record"].encode()).entries]
     found = await connection.fetch(
         "SELECT given.id FROM unnest($1::bytea[], $2::bytea[]) AS given (key, id) LEFT JOIN payproxy.lookups AS l"

@@ -1,4 +1,4 @@
-"""Stretches of the chain, put together from pieces of them."""
+"""Join adjacent ranges of pruned records."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -7,11 +7,11 @@ from proxy.records.pruned_range import PrunedRange
 
 
 def joined(stones: Iterable[PrunedRange]) -> list[PrunedRange]:
-    """Return *stones* with those that follow on each other made one."""
+    """Return *stones* with adjacent ranges of the same chain joined."""
     made: list[PrunedRange] = []
     for stone in sorted(stones, key=lambda stone: (stone.chain, stone.instance, stone.first)):
         if made and _same_chain(made[-1], stone) and made[-1].last + 1 == stone.first:
-            stone = replace(stone, first=made.pop().first)  # noqa: PLW2901 - the longer one takes its place
+            stone = replace(stone, first=made.pop().first)  # noqa: PLW2901 - the joined range replaces both
         made.append(stone)
     return made
 

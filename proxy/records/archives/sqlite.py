@@ -1,6 +1,6 @@
-"""Reading the embedded database: month files from the newest to the oldest, the proxy running or not.
+"""Read the embedded SQLite database: month files, the newest first, whether the proxy runs or not.
 
-What counts is what is in a file: one that was renamed is searched, and pruned, by the ids of its records.
+The ids in a file determine its month, not its name: a renamed file is still searched and pruned correctly.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _FILES_FOLLOWED = 2
 
 
 class _File(NamedTuple):
-    """A file, the month of its newest record, and its first and last id, b"" if it has none."""
+    """A file, the month of its newest record, and its first and last id (b"" if it is empty)."""
 
     path: Path
     month: Month
@@ -34,7 +34,7 @@ class _File(NamedTuple):
 
 
 class SqliteArchive:
-    """The files beside *database*; each call opens what it needs and works in a thread."""
+    """Reads the month files of *database*; each call opens the files that it needs and runs in a thread."""
 
     def __init__(self, database: Path) -> None:
         self._database = database
@@ -44,7 +44,7 @@ class SqliteArchive:
         return f"<SqliteArchive {self._database}>"
 
     async def page(self, query: Query, *, before: bytes | None, size: int) -> Page:
-        """Return at most *size* records that *query* wants and whose ids sort before *before*, the newest first."""
+        """Return at most *size* records that match *query* with ids before *before*, the newest first."""
         return await self._in_thread(lambda: self._page(query, before, size))
 
     async def by_id(self, record_id: bytes) -> bytes | None:
@@ -56,7 +56,7 @@ class SqliteArchive:
         return await self._in_thread(self._news)
 
     async def tallies(self, routes: Sequence[str], *, since: float) -> list[Tally]:
-        """Return what came of the requests on *routes* from the beginning of the day (UTC) of *since* on."""
+        """Return the outcome counts of the requests on *routes*, from the start of the UTC day of *since* on."""
         return await self._in_thread(lambda: summed(self._tallies(tuple(routes), since)))
 
     async def oldest(self) -> float | None:
@@ -64,23 +64,23 @@ class SqliteArchive:
         return await self._in_thread(self._oldest)
 
     async def months(self) -> list[Month]:
-        """Return the months that there are files of, the oldest first."""
+        """Return the months that have files, the oldest first."""
         return await self._in_thread(lambda: sorted({file.month for file in self._looked_into()}))
 
     async def stones(self, month: Month) -> tuple[int, list[PrunedRange]]:
-        """Return how many records there are of *month*, and which of the chain."""
+        """Return the number of records of *month*, and the ranges of the chain that they cover."""
         return await self._in_thread(lambda: self._stones(month))
 
     async def prunes(self, month: Month) -> list[bytes]:
-        """Return the records of *month* that say, signed, what was pruned before."""
+        """Return the signed records in *month* that state what was pruned earlier."""
         return await self._in_thread(lambda: self._prunes(month))
 
     async def forget(self, month: Month, *, records: int) -> None:
-        """Delete the file of *month*; raises ArchiveUnusable, also if by now there are more than so many *records*."""
+        """Delete the file of *month*; raises ArchiveUnusable, also if there are more than *records* records by now."""
         await self._in_thread(lambda: self._forget(month, records))
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no connection stays open."""
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
         return await asyncio.to_thread(call)
@@ -91,7 +91,7 @@ class SqliteArchive:
         for files in _apart(self._holding(query.first_id, end)):
             with ExitStack() as held:
                 readers = [held.enter_context(opened_month(file.path)) for file in files]
-                # Closed before their connections are.
+                # The generators are closed before their connections.
                 found = [held.enter_context(closing(reader.found(query, end=end))) for reader in readers]
                 for record_id, record in heapq.merge(*found, key=itemgetter(0), reverse=True):
                     records.append(record)
@@ -160,14 +160,14 @@ class SqliteArchive:
                 count = 0
                 for path in paths:
                     connection = held.enter_context(closing(open_as_it_is(path)))
-                    # Nobody writes into it from here on; the sink finds it gone and begins a new one.
+                    # From here on nothing writes to it; the sink finds it gone and creates a new one.
                     connection.execute("BEGIN IMMEDIATE")
                     with opened_month(path) as file:
                         count += file.count()
                 if count > records:
                     raise MonthGrew(month)
                 for path in paths:
-                    # The file first: a WAL without its file is nothing, but a file without its WAL has lost records.
+                    # The file first: a WAL without its file is harmless, but a file without its WAL has lost records.
                     path.unlink()
                     for companion in COMPANIONS:
                         path.with_name(path.name + companion).unlink(missing_ok=True)
@@ -177,11 +177,11 @@ class SqliteArchive:
                 raise ArchiveUnusable(f"{path}: {error.strerror}") from None
 
     def _of(self, month: Month) -> list[Path]:
-        """Return the files whose newest record is of *month*: one, unless somebody has renamed some."""
+        """Return the files whose newest record is of *month*: one, unless files were renamed."""
         return [file.path for file in self._looked_into() if file.month == month]
 
     def _holding(self, first: bytes, end: bytes) -> list[_File]:
-        """Return the files with records whose ids lie from *first* to before *end*, perhaps, the newest first."""
+        """Return the files that may hold records with *first* <= id < *end*, the newest first."""
         found = [file for file in self._looked_into() if file.first < end and file.last >= first and file.last]
         return sorted(found, key=lambda file: file.last, reverse=True)
 
@@ -207,7 +207,7 @@ class SqliteArchive:
 
 
 def _apart(files: Iterable[_File]) -> Iterator[list[_File]]:
-    """Yield *files*, the newest first, those together whose records are mixed: nearly always each by itself."""
+    """Yield groups of *files*, the newest first: files with overlapping id ranges together, nearly always just one."""
     together: list[_File] = []
     first = b""
     for file in files:

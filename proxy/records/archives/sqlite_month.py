@@ -1,4 +1,4 @@
-"""One month of records in an SQLite file, as it is searched and counted."""
+"""Search and count the records of one month in an SQLite file."""
 
 import heapq
 import sqlite3
@@ -16,13 +16,13 @@ from proxy.records.sinks.row import ENTRY_BYTES, KEY_BYTES, value_key
 from proxy.records.sinks.sqlite_file import open_for_reading
 from proxy.records.tally import Tally
 
-# Statements have at most 32766 parameters.
+# SQLite allows at most 32766 parameters in a statement.
 _IDS_AT_ONCE = 200
 _SUMMED_AT_ONCE = 50_000
 
 
 class opened_month:  # noqa: N801 - it is used like a function: `with opened_month(path) as file`
-    """An open file, as it is at the first look into it, closed at the end; its errors are told as ArchiveUnusable."""
+    """Open a file for reading, as one snapshot, and close it at exit; sqlite3.Error is raised as ArchiveUnusable."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -32,7 +32,7 @@ class opened_month:  # noqa: N801 - it is used like a function: `with opened_mon
             self._connection = open_for_reading(self._path)
         except sqlite3.Error as error:
             raise ArchiveUnusable(f"{self._path}: {error}") from None
-        # One snapshot: a seal that is written between two statements would hide what it seals from both.
+        # One snapshot: a seal written between two statements would hide its rows from both.
         self._connection.execute("BEGIN")
         return MonthReader(self._connection)
 
@@ -43,13 +43,13 @@ class opened_month:  # noqa: N801 - it is used like a function: `with opened_mon
 
 
 class MonthReader:
-    """One file, read by the thread that opened it."""
+    """Reads one file, in the thread that opened it."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def found(self, query: Query, *, end: bytes) -> Generator[tuple[bytes, bytes]]:
-        """Yield id and record of what *query* wants and whose id sorts before *end*, the newest first."""
+        """Yield id and record of each match of *query* with an id before *end*, the newest first."""
         with closing(self._indexed(query, end) if query.indexed else self._scanned(query, end)) as candidates:
             for record_id, record in candidates:
                 if fitting(query, record) is not None:
@@ -67,7 +67,7 @@ class MonthReader:
         return None if first is None else (first, last)
 
     def news(self, after: int | None) -> tuple[int, list[bytes]]:
-        """Return the last row and the records behind row *after*; of None only the last row."""
+        """Return the number of the last row and the records after row *after*; no records if *after* is None."""
         (last,) = self._connection.execute("SELECT coalesce(max(rowid), 0) FROM records").fetchone()
         if after is None:
             return last, []
@@ -77,7 +77,7 @@ class MonthReader:
         return last, [record for (record,) in rows]
 
     def tallies(self, routes: Sequence[str], day: int) -> list[Tally]:
-        """Return what came of the requests on *routes* from *day*, counted since the epoch, on."""
+        """Return the outcome counts of the requests on *routes*, from *day* (days since the epoch) on."""
         names = ", ".join("?" * len(routes))
         rows = self._connection.execute(
             "SELECT route, side, credential, caller, sum(requests), sum(held_back), sum(failed), sum(client_errors),"  # noqa: S608
@@ -101,12 +101,12 @@ class MonthReader:
         ]
 
     def count(self) -> int:
-        """Return how many records there are."""
+        """Return the number of records."""
         (records,) = self._connection.execute("SELECT count(*) FROM records").fetchone()
         return records  # type: ignore[no-any-return]  # an integer
 
     def stones(self) -> tuple[int, list[PrunedRange]]:
-        """Return how many records there are, and which of the chain."""
+        """Return the number of records, and the ranges of the chain that they cover."""
         rows = self._connection.execute("SELECT record FROM records ORDER BY rowid")
         records = 0
         stones: list[PrunedRange] = []
@@ -116,7 +116,7 @@ class MonthReader:
         return records, stones
 
     def prunes(self) -> list[bytes]:
-        """Return the records that say, signed, what was pruned."""
+        """Return the signed records that state what was pruned."""
         rows = self._connection.execute(
             "SELECT record FROM records WHERE kind <> 'exchange' AND kind = 'operation' AND instr(record, ?) > 0",
             (b'"pruned_by":',),
@@ -130,7 +130,7 @@ class MonthReader:
         if query.status is not None:
             low = query.status.low
             terms.append(f"status >= {low:d} AND status <= {query.status.high:d}")
-        # A partial index is used for terms that stand in its own condition, with their values.
+        # SQLite uses a partial index only if the query repeats the terms of its WHERE clause, with their values.
         if query.caller:
             index = "INDEXED BY records_caller"
         elif query.sent == "unknown":
@@ -147,7 +147,7 @@ class MonthReader:
                 terms.append(f"{name} = ?")
                 values.append(value)  # type: ignore[arg-type]  # SQLite takes text beside bytes
             else:
-                # Not parsed in SQL, which takes ten times as long; a hit elsewhere in the record is sorted out later.
+                # JSON parsing in SQL takes ten times as long; `fitting` discards matches elsewhere in the record.
                 terms.append("instr(record, ?) > 0")
                 values.append(f'"{name}":{quoted(value)}'.encode())
         yield from self._connection.execute(
@@ -164,7 +164,7 @@ class MonthReader:
             )
 
     def _having_any(self, values: Iterable[str], first: bytes, end: bytes) -> Iterator[bytes]:
-        """Yield the ids that have one of *values*, descending, each once."""
+        """Yield the ids that have any of *values*, descending, without duplicates."""
         previous = b""
         for record_id in heapq.merge(*(self._having(value, first, end) for value in values), reverse=True):
             if record_id != previous:
@@ -172,7 +172,7 @@ class MonthReader:
                 previous = record_id
 
     def _having(self, value: str, first: bytes, end: bytes) -> Iterator[bytes]:
-        """Yield the ids from *first* to before *end* that have an index value with the key of *value*, descending."""
+        """Yield the ids in [*first*, *end*) that have an index value with the key of *value*, descending."""
         key = value_key(value.encode(errors="replace"))
         seals = [seal for (seal,) in self._connection.execute("SELECT seal FROM seals")]
         streams = [self._in_seal(seal, low=key + first, high=key + end) for seal in seals]
@@ -205,7 +205,7 @@ class MonthReader:
 
 
 def _common(streams: Sequence[Iterator[bytes]]) -> Iterator[bytes]:
-    """Yield what stands in all *streams*, each of them descending."""
+    """Yield the items that are in all *streams*; all of them are in descending order."""
     while True:
         try:
             heads = [next(stream) for stream in streams]

@@ -1,4 +1,4 @@
-"""Reading what has not left this machine yet: the workers' journals and the keeper's stream, by files alone."""
+"""Read the records still on this host, from the files of the workers' journals and the keeper's stream."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from proxy.records.stream import MARK, NAME
 
 
 class Spool:
-    """The journals and the stream below *data_directory*; the keeper may be writing, or not there."""
+    """Reads the journals and the stream below *data_directory*, whether the keeper is running or not."""
 
     def __init__(self, data_directory: Path) -> None:
         self._journals = data_directory / JOURNALS
@@ -26,22 +26,22 @@ class Spool:
         return f"<Spool {self._stream.parent}>"
 
     async def newest(self, number: int, query: Query) -> list[bytes]:
-        """Return the last *number* records of the stream that *query* wants, the oldest first."""
+        """Return the last *number* records of the stream that match *query*, the oldest first."""
         return await asyncio.to_thread(lambda: list(islice(self._newest(query), number))[::-1])
 
     async def by_id(self, record_id: bytes) -> bytes | None:
-        """Return the record of that id; failing that its latest intent."""
+        """Return the record of that id, or else its latest intent."""
         return await asyncio.to_thread(self._by_id, record_id)
 
     async def news(self) -> list[bytes]:
-        """Return records that came into the stream since the last call; the first call returns none."""
+        """Return the records appended to the stream since the last call; the first call returns none."""
         return await asyncio.to_thread(self._news)
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file stays open."""
 
     def _newest(self, query: Query) -> Iterator[bytes]:
-        """Yield the records of the stream that *query* wants, the newest first."""
+        """Yield the records of the stream that match *query*, the newest first."""
         for path in reversed(self._segments()):
             for record in reversed(_records(_lines(path))):
                 if fitting(query, record) is not None:
@@ -50,7 +50,7 @@ class Spool:
     def _by_id(self, record_id: bytes) -> bytes | None:
         text = record_id.hex()
         wanted = f'"id":"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"'.encode()
-        # The journals first: what has left them by then is found where it went.
+        # Read the journals first: records that leave them meanwhile are then found in the stream.
         found = None
         for worker, number in sorted(segments(self._journals)):
             for line in _lines(segment_path(self._journals, worker, number)):
@@ -88,7 +88,7 @@ class Spool:
 
 
 def _carried(mark: bytes) -> Iterator[bytes]:
-    """Yield the intents, the latest first, that only the stream's last *mark* has: their segments are gone."""
+    """Yield the intents in the stream's last *mark*, the latest first: their journal segments are deleted."""
     try:
         workers = decode(mark)["open"].values()
     except (ValueError, KeyError):
@@ -102,7 +102,7 @@ def _records(lines: Iterator[bytes] | list[bytes]) -> list[bytes]:
 
 
 def _lines(path: Path, start: int = 0) -> Iterator[bytes]:
-    """Yield the whole lines of *path* from byte *start* on, without line feeds; a reserve of NULs has none."""
+    """Yield the complete lines of *path* from byte *start* on, without line feeds; stop at preallocated NULs."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         file.seek(start, os.SEEK_SET)
         for line in file:

@@ -1,4 +1,4 @@
-"""Records to a file, one JSON line each; opened again when it was moved away or deleted, as logrotate does."""
+"""Sink to a file, one JSON line each; reopens it after it was moved or deleted, as logrotate does."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ _LONGEST_LINE = 1048576
 
 
 class FileSink:
-    """Appends to *path*, made with 0600."""
+    """Appends to *path*; creates it with 0600."""
 
     name = "file"
 
@@ -30,7 +30,7 @@ class FileSink:
         return f"<FileSink {self._path}>"
 
     async def write(self, batch: list[bytes]) -> None:
-        """Return once all of *batch* is on disk: the shipper keeps it no longer."""
+        """Write *batch* and sync it to disk: the shipper keeps it no longer."""
         await asyncio.get_running_loop().run_in_executor(self._executor, self._write, batch)
 
     async def close(self) -> None:
@@ -49,7 +49,7 @@ class FileSink:
                 if stat.S_ISREG(before.st_mode):
                     os.fdatasync(self._descriptor)
             except OSError:
-                # Else the batch would come again behind half a line.
+                # Otherwise the batch would come again after half a line.
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._descriptor, before.st_size)
                 raise
@@ -62,7 +62,7 @@ class FileSink:
                 if os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
                     return
             self._shut()
-        # A pipe that nobody reads is refused: opened to be read as well, it would swallow records until it is full.
+        # Opening a pipe without reader fails: opened for reading too, it would take records until it is full.
         flags = os.O_WRONLY | os.O_NONBLOCK if self._path.is_fifo() else os.O_RDWR | os.O_CREAT
         self._descriptor = os.open(self._path, flags | os.O_APPEND | os.O_CLOEXEC, 0o600)
         os.set_blocking(self._descriptor, True)
@@ -70,7 +70,7 @@ class FileSink:
             self._cut_half_line()
 
     def _cut_half_line(self) -> None:
-        """Cut what a keeper that was killed in mid-write left behind the last line feed; that record comes again."""
+        """Cut a partial line that a killed keeper left at the end; that record comes again."""
         size = os.fstat(self._descriptor).st_size
         tail = os.pread(self._descriptor, _LONGEST_LINE, max(0, size - _LONGEST_LINE))
         if tail and not tail.endswith(b"\n"):

@@ -1,4 +1,4 @@
-"""Records to a collector by OTLP/HTTP with protobuf, one sink a signal (`[otel]` extra)."""
+"""Sink to a collector by OTLP/HTTP with protobuf, one sink per signal (`[otel]` extra)."""
 
 import asyncio
 from contextlib import suppress
@@ -15,14 +15,14 @@ from proxy.records.sinks.otlp_target import Signal, Target
 from proxy.records.sinks.sink import Sink, SinkUnavailable
 
 _ANSWER_BYTES = 65536
-# A collector that wants to be left alone for longer is asked again all the same: the spool fills meanwhile.
+# A longer Retry-After is cut to this: meanwhile the spool fills.
 LONGEST_RETRY_SECONDS = 300.0
-# Try again later (OTLP specification), and what a person has to mend: nothing is lost until then.
+# Retryable (OTLP specification), or errors that a person can fix: nothing is lost until then.
 _LATER = frozenset({401, 403, 404, 407, 408, 429, 502, 503, 504})
 
 
 class OtlpSink:
-    """Posts each batch to *target*. What the collector says it will never take is `dropped`, a count of records."""
+    """Posts each batch to *target*. `dropped` counts the records that the collector refuses for good."""
 
     def __init__(self, target: Target, *, clock: Clock) -> None:
         self.name = f"otlp-{target.signal}"
@@ -36,11 +36,11 @@ class OtlpSink:
         return f"<OtlpSink {self._target.signal} to {self._target.host}>"
 
     async def write(self, batch: list[bytes]) -> None:
-        """Return once the collector has answered for all of *batch*."""
+        """Post *batch*; returns after the collector has accepted or refused all of it."""
         wait = self._not_before - self._clock.monotonic()
         if wait > 0:
             raise SinkUnavailable(f"{self._target.host} asked to wait {wait:.0f} s more")
-        # Off the loop: some 100 us a record.
+        # Not on the loop: some 100 us a record.
         number, data = await asyncio.to_thread(_encoded, self._target.signal, batch)
         if number:
             await self._post(number, data)
@@ -64,7 +64,7 @@ class OtlpSink:
                 status, retry_after = response.status, response.headers.get("Retry-After", "")
                 body = await response.content.read(_ANSWER_BYTES)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            # Their texts may hold the request's headers.
+            # Their texts may contain the request's headers.
             raise SinkUnavailable(f"{target.host} can't be reached: {type(error).__name__}") from None
         if status in _LATER:
             self._not_before = self._clock.monotonic() + self._wished(retry_after)
@@ -72,7 +72,7 @@ class OtlpSink:
         self.dropped += number if not 200 <= status < 300 else min(number, _rejected(target.signal, body))
 
     def _wished(self, retry_after: str) -> float:
-        """Return for how many seconds the collector wants to be left alone (RFC 9110 10.2.3)."""
+        """Return the seconds to wait by Retry-After (RFC 9110 10.2.3)."""
         seconds = 0.0
         if retry_after.isdecimal():
             seconds = float(retry_after)
@@ -88,7 +88,7 @@ def otlp_sinks(targets: tuple[Target, ...], *, clock: Clock) -> list[Sink]:
 
 
 def _encoded(signal: Signal, batch: list[bytes]) -> tuple[int, bytes]:
-    """Return how many things *batch* has for *signal*, and the request with them."""
+    """Return the number of items in *batch* for *signal*, and the request with them."""
     if signal is Signal.LOGS:
         logs = logs_request(batch)
         number = sum(len(scope.log_records) for resource in logs.resource_logs for scope in resource.scope_logs)
@@ -99,7 +99,7 @@ def _encoded(signal: Signal, batch: list[bytes]) -> tuple[int, bytes]:
 
 
 def _rejected(signal: Signal, body: bytes) -> int:
-    """Return how many things the collector says it did not take (partial success); none if its answer is no OTLP."""
+    """Return the number of items that the collector rejected (partial success); 0 if its answer is not OTLP."""
     try:
         if signal is Signal.LOGS:
             return ExportLogsServiceResponse.FromString(body).partial_success.rejected_log_records

@@ -1,4 +1,4 @@
-"""Records as OTLP: a log record each, and for an exchange a span with a child for each attempt (`[otel]` extra)."""
+"""Convert records to OTLP: a log record each, and per exchange a span with one child per attempt (`[otel]` extra)."""
 
 import contextlib
 from collections import defaultdict
@@ -18,12 +18,12 @@ from proxy.records.sinks.row import decode
 
 Record = dict[str, Any]
 
-# What a line that a failing disk has changed raises where it is read.
+# Errors from reading a line that a failing disk has changed.
 _BROKEN = (ValueError, KeyError, TypeError, AttributeError)
 
 _SCOPE = InstrumentationScope(name="payproxy")
 
-# OpenTelemetry's names where there are some (semantic conventions for HTTP), ours for the rest.
+# OpenTelemetry's names where they exist (semantic conventions for HTTP), ours for the rest.
 _ATTRIBUTES: Mapping[str, str] = {
     "method": "http.request.method",
     "route": "http.route",
@@ -42,7 +42,7 @@ _OWN = (
 
 
 def logs_request(batch: Iterable[bytes]) -> ExportLogsServiceRequest:
-    """Return *batch* as log records; the body of each is the record to the byte, so that its chain can be checked."""
+    """Return *batch* as log records; each body is the exact bytes of the record, so that its chain can be checked."""
     grouped: dict[tuple[str, str], list[LogRecord]] = defaultdict(list)
     for line, record in _readable(batch):
         grouped[_whose(record)].append(_log_record(line, record))
@@ -70,17 +70,17 @@ def traces_request(batch: Iterable[bytes]) -> ExportTraceServiceRequest:
 
 
 def trace_id(record_id: str) -> bytes:
-    """Return the trace of the record: its id is 16 bytes already."""
+    """Return the trace id of a record: the 16 bytes of its id."""
     return bytes.fromhex(record_id.replace("-", ""))
 
 
 def span_id(record_id: str, attempt: int = 0) -> bytes:
-    """Return the id of the exchange's span, or that of its *attempt*."""
+    """Return the span id of the exchange, or of its *attempt*."""
     return sha256(f"{record_id}/{attempt}".encode()).digest()[:8]
 
 
 def _readable(batch: Iterable[bytes]) -> Iterator[tuple[bytes, Record]]:
-    """Yield the records that can be told; what is broken is for `logs verify` to name."""
+    """Yield the records that can be parsed; `logs verify` reports the others."""
     for line in batch:
         try:
             record = decode(line)
@@ -117,7 +117,7 @@ def _spans(record: Record) -> Iterator[Span]:
         start_time_unix_nano=begin,
         end_time_unix_nano=begin + _milliseconds(record["duration_ms"]),
         attributes=_attributes(record),
-        # Of a server only 5xx is an error (semantic conventions for HTTP spans).
+        # For a server span only 5xx is an error (semantic conventions for HTTP spans).
         status=_failed(record["status"] >= 500 or record["sent_upstream"] == "unknown", record["code"]),
     )
     for number, attempt in enumerate(record["attempts"], start=1):
@@ -158,7 +158,7 @@ def _severity(record: Record) -> tuple[SeverityNumber.ValueType, str]:
 
 
 def _attributes(record: Record) -> list[KeyValue]:
-    """Return what people search by; fields that are empty are left out."""
+    """Return the attributes that people search by; empty fields are left out."""
     pairs = [_pair(name, record[own]) for own, name in _ATTRIBUTES.items() if record.get(own)]
     pairs += [_pair(f"payproxy.{own}", record[own]) for own in _OWN if record.get(own)]
     pairs += [_pair(f"payproxy.index.{name}", value) for name, value in (record.get("index") or {}).items()]

@@ -1,4 +1,4 @@
-"""Where OTLP goes, by the standard variables of OpenTelemetry; without one of the endpoints it goes nowhere."""
+"""OTLP endpoints from the standard variables of OpenTelemetry; without an endpoint nothing is sent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,19 +12,19 @@ _DEFAULT_TIMEOUT_MILLISECONDS = 10_000
 
 
 class Signal(StrEnum):
-    """What of a record goes there."""
+    """The OTLP signals that a record becomes."""
 
     LOGS = "logs"
     TRACES = "traces"
 
 
 class TargetUnusable(ValueError):
-    """A variable can't be used; the message names it and quotes nothing of its value."""
+    """A variable is invalid; the message names it and quotes nothing of its value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """An endpoint of OTLP/HTTP for one *signal*; *timeout* in seconds for one request."""
+    """An OTLP/HTTP endpoint for one *signal*; *timeout* in seconds per request."""
 
     signal: Signal
     url: str
@@ -33,14 +33,14 @@ class Target:
 
     @property
     def host(self) -> str:
-        """Return the host, as messages name it."""
+        """Return the host, for messages."""
         return urlsplit(self.url).hostname or ""
 
 
 def targets(environ: Mapping[str, str]) -> tuple[Target, ...]:
-    """Return a target for each signal that *environ* has an endpoint for; raises TargetUnusable.
+    """Return a target for each signal that has an endpoint in *environ*; raises TargetUnusable.
 
-    The general endpoint is a base, a signal's own is taken as it is; timeouts are in milliseconds (OpenTelemetry
+    The general endpoint is a base URL, a signal's own one is used as it is; timeouts are in milliseconds (OpenTelemetry
     protocol exporter specification).
     """
     found = []
@@ -79,7 +79,7 @@ def _url(name: str, url: str) -> str:
 
 
 def _headers(name: str, text: str) -> tuple[tuple[str, Secret], ...]:
-    """Return the headers in *text*, written as k1=v1,k2=v2 with escapes of URLs."""
+    """Return the headers in *text*, written as k1=v1,k2=v2 with URL escapes."""
     headers = []
     for item in filter(None, map(str.strip, text.split(","))):
         key, equals, value = item.partition("=")

@@ -1,4 +1,4 @@
-"""Records to PostgreSQL: the central database of several instances; it may be away for as long as the spool lasts."""
+"""Sink to PostgreSQL, the central database of several instances; it may be down for as long as the spool lasts."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,12 @@ from proxy.records.sinks.target import postgres_target
 from proxy.secret import Secret
 
 CONNECT_SECONDS = 5.0
-# A server that takes longer for a batch of two megabytes is as good as away: the batch comes again.
+# If the server takes longer for a batch of two megabytes, the batch counts as failed and comes again.
 BATCH_SECONDS = 20.0
 CLOSE_SECONDS = 2.0
 APPLICATION = "payproxy"
 
-# The client's own trouble: a URL that can't be parsed, an answer that makes no sense.
+# Client-side errors: a URL that can't be parsed, a malformed response.
 _CLIENT_ERRORS = (asyncpg.InternalClientError, ValueError, EOFError)
 
 # As in INSERT_RECORDS.
@@ -32,9 +32,9 @@ Record = tuple[bytes, datetime, str, str, int, str, str, int, str, str, str, str
 
 
 class PostgresSink:
-    """Writes each batch in one transaction by one connection; ids that are there stay as they are.
+    """Writes each batch in one transaction over one connection; existing ids stay unchanged.
 
-    *url* may hold a password: nothing but asyncpg gets to see it.
+    *url* may hold a password: it is passed to asyncpg only.
     """
 
     name = "database"
@@ -50,7 +50,7 @@ class PostgresSink:
         return f"<PostgresSink {'connected' if self._connection is not None else 'not connected'}>"
 
     async def write(self, batch: list[bytes]) -> None:
-        """Return once the server has committed all of *batch*."""
+        """Write *batch*; returns after the server has committed it."""
         made = await asyncio.to_thread(_prepared, batch)
         try:
             async with asyncio.timeout(self._batch_seconds + CONNECT_SECONDS):
@@ -78,7 +78,7 @@ class PostgresSink:
                 raise
         execute, seconds = connection.execute, self._batch_seconds
         try:
-            # In so many words, since what asyncpg has for transactions waits for the server when one is given up.
+            # Explicit statements: asyncpg's transactions wait for the server when they are cancelled.
             await execute("BEGIN", timeout=seconds)
             for month, records, lookups in made:
                 if month not in self._months:
@@ -88,7 +88,7 @@ class PostgresSink:
                     await execute(INSERT_LOOKUPS, *lookups, timeout=seconds)
             await execute("COMMIT", timeout=seconds)
         except BaseException:
-            # Also what was known of the tables may be wrong: somebody may have dropped a month.
+            # The cached months may be wrong, too: someone may have dropped one.
             self._months.clear()
             self._give_up()
             raise
@@ -108,7 +108,7 @@ async def connect(url: Secret, *, seconds: float) -> asyncpg.Connection:
 
 
 def told(error: BaseException) -> str:
-    """Return what people may read of *error*: never a line of data, nor any part of the URL."""
+    """Return a text for *error* that is safe to show: no data and no part of the URL."""
     for kind, words in _WORDS:
         if isinstance(error, kind):
             return words
@@ -122,7 +122,7 @@ def told(error: BaseException) -> str:
 _WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "the database does not answer in time"),
     (
-        asyncpg.InvalidAuthorizationSpecificationError,  # of a password too
+        asyncpg.InvalidAuthorizationSpecificationError,  # also for a wrong password
         "the database does not let this role in: wrong password, or no line for it in pg_hba.conf",
     ),
     (
@@ -135,11 +135,11 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
 
 
 async def _make_tables(connection: asyncpg.Connection) -> None:
-    # Not to_regclass, which a role without rights on the schema may not ask.
+    # Not to_regclass: a role without rights on the schema can't call it.
     if await connection.fetchval("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'payproxy'"):
         return
     try:
-        # One string is one transaction; two instances that start at once would both make the tables.
+        # One string is one transaction; the lock is for two instances that start at once.
         await connection.execute(f"SELECT pg_advisory_xact_lock(hashtext('payproxy.schema')); {SCHEMA}")
     except asyncpg.InsufficientPrivilegeError:
         raise SinkUnavailable(
@@ -199,7 +199,7 @@ def columns_of(row: Row) -> Record:
 
 
 def _text(value: object) -> str:
-    """Return *value* as text that PostgreSQL can hold: one string that it refuses would hold up all that follow."""
+    """Return *value* as text that PostgreSQL accepts: one refused string would block all later records."""
     if not isinstance(value, str):
         return ""
     if value.isascii() and "\0" not in value:

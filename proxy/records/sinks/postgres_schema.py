@@ -1,15 +1,15 @@
-"""The tables of the central database; config/postgres.sql has the same for their owner to run, and the roles."""
+"""The tables of the central database; config/postgres.sql has the same, with the roles, for their owner to run."""
 
 from proxy.records.months import Month
 
-# Divided by month, by id: ids are UUIDv7, so a range of time is a range of ids and the primary key tells what came
-# twice. `record` is the record's exact bytes, as `logs verify` needs them; the columns before it are for queries.
-# `lookups` finds records by the values of index headers, by key: the first 8 bytes of BLAKE2b.
-# `add_month` runs with its owner's rights, so that the proxy needs none but to insert; a partition is made beside the
-# table and attached then, for which nobody has to wait.
-# `tallies` counts what came of requests, from the index `records_side` alone for nearly all: a record itself is read
-# where its columns don't tell enough: of the few errors that the proxy made, the code; and of what was sent before
-# there was a migration, which credential it took. It gives numbers to a role that may not read what is behind them.
+# Partitioned by month, by id: ids are UUIDv7, so a time range is an id range and the primary key finds duplicates.
+# `record` is the record's exact bytes, as `logs verify` needs them; the columns before it are for queries. `lookups`
+# finds records by the values of index headers, by key: the first 8 bytes of BLAKE2b.
+# `add_month` runs with its owner's rights, so that the proxy needs only the right to insert; a partition is created
+# beside the table and then attached, which blocks nobody.
+# `tallies` counts outcomes, for nearly all requests from the index `records_side` alone. It reads a record only for
+# what the columns lack: the code of the few errors made by the proxy, and the credential of requests sent before there
+# was a migration. It gives counts to a role that may not read the records.
 SCHEMA = """\
 CREATE SCHEMA IF NOT EXISTS payproxy;
 
@@ -121,6 +121,6 @@ ON CONFLICT DO NOTHING
 
 
 def partitions(month: Month) -> tuple[str, str]:
-    """Return the tables that hold what is of *month*."""
+    """Return the tables of *month*: records and lookups."""
     suffix = f"{month.year:04d}_{month.number:02d}"
     return f"payproxy.records_{suffix}", f"payproxy.lookups_{suffix}"

@@ -1,4 +1,4 @@
-"""What the databases keep of a record beside its bytes: its id, and what people search by."""
+"""What the databases store of a record beside its bytes: its id and the search columns."""
 
 import hashlib
 import json
@@ -16,30 +16,30 @@ KEY_BYTES: Final = 8
 ENTRY_BYTES: Final = KEY_BYTES + ID_BYTES
 UNREADABLE: Final = "unreadable"
 
-# Id, kind, caller, status, sent_upstream and the record itself. A plain tuple: one with names takes 0.4 us more.
+# Id, kind, caller, status, sent_upstream and the record itself. A plain tuple: a named one takes 0.4 us more.
 Row = tuple[bytes, str, str, int, str, bytes]
 
-# Rule, side, credential where there is no side, caller, and the day since the epoch in UTC.
+# Rule, side, credential if there is no side, caller, and the UTC day since the epoch.
 TallyKey = tuple[str, str, str, str, int]
 _DAY_MILLISECONDS: Final = DAY_SECONDS * 1000
 
 
 @dataclass(slots=True)
 class Counts:
-    """Of how many requests came what, by `Came`, and the id of the last one."""
+    """Numbers of requests by outcome (`Came`), and the id of the last one."""
 
     came: list[int] = field(default_factory=lambda: [0] * len(Came))
     last_id: bytes = b""
 
     @property
     def columns(self) -> tuple[int, ...]:
-        """Return how many requests there were, of how many came what, and the last one's epoch milliseconds."""
+        """Return the number of requests, the number per outcome, and the time of the last one in epoch milliseconds."""
         return (sum(self.came), *self.came, _milliseconds(self.last_id))
 
 
 @dataclass(slots=True)
 class Group:
-    """Rows of one month, an entry (key and id) for each of their index values, and how many there are of what."""
+    """Rows of one month, a lookup entry (key and id) for each index value, and the outcome counts."""
 
     month: Month
     rows: list[Row] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Group:
 
 
 class _Facts:
-    """What many records of a batch have in common, and where those of *day* among them are counted."""
+    """Values that many records of a batch share, and the counts for those of *day*."""
 
     __slots__ = ("caller", "came", "counts", "credential", "day", "kind", "route", "sent", "side", "status")
 
@@ -67,9 +67,9 @@ class _Facts:
 
 
 _NOT_COUNTED: Final = Counts()
-# The texts of an exchange's record that say who asked, what was chosen, and what came of it.
+# The members of an exchange's record about caller, choice and outcome, as texts.
 _Members = tuple[str, str, str]
-# Of a record: its id, what it has in common with others, and its index values by name.
+# A record's id, its shared facts, and its index values by name.
 _Told = tuple[bytes, _Facts, Mapping[str, str]]
 
 
@@ -85,12 +85,12 @@ decode: Callable[[bytes], Any] = _decoder()
 
 
 def value_key(value: bytes) -> bytes:
-    """Return the key that records with this index value, in UTF-8, are found by; the record says whether it has it."""
+    """Return the lookup key of an index value in UTF-8; keys can collide, so the record itself must be checked."""
     return hashlib.blake2b(value, digest_size=KEY_BYTES).digest()
 
 
 def groups(batch: Iterable[bytes]) -> list[Group]:
-    """Return the lines of *batch* by month, in their order; also what is broken is kept, found only by its time."""
+    """Return the lines of *batch* by month, in their order; unreadable lines are kept, searchable by time only."""
     made: list[Group] = []
     group = Group(_EARLIEST)
     add, entries = group.rows.append, group.entries
@@ -125,14 +125,14 @@ def groups(batch: Iterable[bytes]) -> list[Group]:
 
 
 def _told(line: bytes, seen: dict[_Members, _Facts]) -> _Told:
-    """Return what is told by the record of an exchange, without parsing it whole.
+    """Return id, facts and index values of an exchange's record, without parsing it whole.
 
-    Its members are in the order in which `RecordBuilder` writes them, and a name with its quotes can't stand in a
-    value, where quotes are escaped: each is found by searching on from the one before. Who asked whom and what came of
-    it are the same for many exchanges of a batch, so that their texts are parsed once.
+    Its members are in the order in which `RecordBuilder` writes them, and a quoted name can't occur in a value, where
+    quotes are escaped: each search starts at the previous hit. Caller, choice and outcome repeat within a batch, so
+    their texts are parsed once.
     """
-    # A character a byte, so that places are the same. Compiled, a search in text takes a third of one in bytes, which
-    # is a call by name: 1.5 us a record instead of 4.2.
+    # One character per byte keeps positions equal. In compiled code, a search in str takes a third of one in bytes,
+    # which is a call by name: 1.5 us a record instead of 4.2.
     text = line.decode("latin-1")
     path = text.find(',"path":', _PLACE)
     upstream = text.find(',"upstream":', path)
@@ -167,7 +167,7 @@ def _told(line: bytes, seen: dict[_Members, _Facts]) -> _Told:
 
 
 def _parsed(line: bytes) -> _Told:
-    """Return what is told by the record of an exchange with other members, or other places for them."""
+    """Return the same for an exchange's record with other members, or in another order."""
     record = decode(line)
     values = record.get("index") or _NONE
     if "answer_index" in record:
@@ -176,14 +176,14 @@ def _parsed(line: bytes) -> _Told:
 
 
 def _other(line: bytes) -> _Told:
-    """Return what is told by a record that is not of an exchange."""
+    """Return the same for a record that is not of an exchange."""
     record = decode(line)
     facts = _Facts(str(record["kind"]), str(record.get("caller", "")))
     return unhexlify(record["id"].replace("-", "")), facts, record.get("index") or _NONE
 
 
 def _both(asked: Mapping[str, str], answered: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the index values of request and answer, which are found alike; their names do not matter here."""
+    """Return the index values of request and response, which share one lookup; their names don't matter here."""
     return {**asked, **{f"answer {name}": value for name, value in answered.items()}}
 
 
@@ -209,10 +209,10 @@ def _enter(index: Mapping[str, str], record_id: bytes, entries: list[bytes]) -> 
     for value in index.values():
         entries.append(value_key(value.encode()) + record_id)
         if ", " in value:
-            # A header that was given twice is found by each value, and by both.
+            # A repeated header is found by each value, and by all joined.
             entries += [value_key(part.encode()) + record_id for part in value.split(", ")]
     if len(entries) > before + 1:
-        # A value that was given a hundred times is entered once.
+        # A value repeated a hundred times is entered once.
         entries[before:] = dict.fromkeys(entries[before:])
 
 
@@ -237,7 +237,7 @@ def _group(made: list[Group], month: Month) -> Group:
 
 
 def _unreadable(line: bytes, group: Group) -> Row:
-    """Return a row for what is no record: its id is made of its bytes, at the time of the record before it."""
+    """Return a row for an unreadable line: its id is made of its bytes, at the time of the record before it."""
     at = group.rows[-1][0] if group.rows else group.month.first_id
     made = at[:6] + b"\x7f" + hashlib.blake2b(line, digest_size=9).digest()
     return (made, UNREADABLE, "", 0, "", line)
@@ -245,10 +245,10 @@ def _unreadable(line: bytes, group: Group) -> Row:
 
 _ID_AT: Final = EXCHANGE_ID.start
 _ID_END: Final = EXCHANGE_ID.stop
-# Behind kind, id, version and time.
+# After kind, id, version and time.
 _PLACE: Final = _ID_END + len('","version":1,"time":"2027-01-15T08:00:00.000000Z",')
 _BRACE: Final = ord("}")
 _NONE: Final[Mapping[str, str]] = {}
 
-# For broken lines that no record goes before.
+# For unreadable lines without a record before them.
 _EARLIEST: Final = Month(2000, 1)

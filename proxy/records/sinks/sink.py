@@ -1,4 +1,4 @@
-"""What the shipper asks of a sink."""
+"""The interface of a sink, as the shipper uses it."""
 
 from typing import Protocol
 
@@ -8,12 +8,12 @@ class SinkUnavailable(OSError):
 
 
 class Sink(Protocol):
-    """Where records go; one that has a `target` says by that whether it is the same place as before."""
+    """A destination of records; an optional `target` identifies the place it writes to."""
 
     name: str
 
     async def write(self, batch: list[bytes]) -> None:
-        """Take all of *batch*, JSON lines without line feed, or raise SinkUnavailable and have it offered again."""
+        """Take all of *batch*, JSON lines without line feed, or raise SinkUnavailable to get it again."""
 
     async def close(self) -> None:
-        """Give up what the sink holds; a `write` in progress ends soon."""
+        """Release all resources; a `write` in progress ends soon."""

@@ -1,4 +1,4 @@
-"""Records to SQLite: the embedded database, a file a month, written by one thread of low priority."""
+"""Sink to SQLite, the embedded database: one file a month, written by one low-priority thread."""
 
 import asyncio
 import os
@@ -16,9 +16,9 @@ from proxy.records.sinks.sink import SinkUnavailable
 from proxy.records.sinks.sqlite_file import ENTRIES_IN_A_ROW, month_file, open_for_writing
 from proxy.records.sinks.target import file_target
 
-# Rows whose index values are sorted together: to scan so many that are not takes a search some 20 ms.
+# Rows per seal, whose lookup entries are sorted together: a search scans that many unsealed rows in some 20 ms.
 SEAL_ROWS = 16384
-# Around the turn of a month records of both come.
+# Around the turn of a month, records of both months come.
 MOST_OPEN = 2
 _ROWS_AT_ONCE = 128
 _LAST_ROW = "SELECT coalesce(max(rowid), 0) FROM records"
@@ -32,7 +32,7 @@ ON CONFLICT DO UPDATE SET
 
 
 class SqliteSink:
-    """Writes each batch in one transaction to the file of its month beside *database*; ids that it has stay as are."""
+    """Writes each batch in one transaction to its month's file beside *database*; existing ids stay unchanged."""
 
     name = "database"
 
@@ -47,7 +47,7 @@ class SqliteSink:
         return f"<SqliteSink {self._database}>"
 
     async def write(self, batch: list[bytes]) -> None:
-        """Return once all of *batch* is on disk."""
+        """Write *batch*; returns after it is on disk."""
         await asyncio.get_running_loop().run_in_executor(self._executor, self._write, batch)
 
     async def close(self) -> None:
@@ -61,7 +61,7 @@ class SqliteSink:
             for group in groups(batch):
                 path = month_file(self._database, group.month)
                 while not self._file(group.month, path).write(group):
-                    # Deleted by `logs prune`, or set aside by an operator because it was damaged.
+                    # Deleted by `logs prune`, or moved away by an operator because it was damaged.
                     self._open.pop(group.month).close()
         except sqlite3.Error as error:
             self._shut()
@@ -84,7 +84,7 @@ class SqliteSink:
 
 
 class _MonthFile:
-    """An open file; *seal_rows* after the last seal their index values are sealed."""
+    """An open file; every *seal_rows* rows, the lookup entries are sealed."""
 
     def __init__(self, path: Path, *, seal_rows: int) -> None:
         self._path = path
@@ -102,11 +102,11 @@ class _MonthFile:
         self._connection.close()
 
     def write(self, group: Group) -> bool:
-        """Return whether *group* is on disk; False: there is another file now, or none, at this one's place."""
+        """Write *group* to disk and return True; False if the file at this path was replaced or deleted."""
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            # Not before: who deletes the file does it in a transaction of this kind.
+            # Only inside the transaction: `logs prune` deletes the file in one of the same kind.
             if not self._in_place():
                 connection.execute("ROLLBACK")
                 return False
@@ -137,7 +137,7 @@ class _MonthFile:
             return False
 
     def _added(self, before: int) -> list[Group]:
-        """Return what there is behind row *before*: of a batch that was offered again, only that is to be counted."""
+        """Return the rows after row *before*: of a batch offered again, only those are counted."""
         rows = self._connection.execute("SELECT record FROM records WHERE rowid > ?", (before,))
         return groups(record for (record,) in rows)
 
@@ -148,16 +148,16 @@ class _MonthFile:
     def _write_seal(self, last_row: int) -> None:
         seal = self._seal + 1
         self._connection.execute("INSERT INTO seals VALUES (?, ?)", (seal, last_row))
-        # Each once, also of a batch that was offered again: two pieces that begin alike would be one row.
+        # Without duplicates, which a batch offered again has: two pieces with equal starts would be one row.
         entries = sorted(set(self._entries))
         pieces = [entries[at : at + ENTRIES_IN_A_ROW] for at in range(0, len(entries), ENTRIES_IN_A_ROW)]
         _insert(self._connection, "INSERT INTO lookups VALUES", [(seal, piece[0], b"".join(piece)) for piece in pieces])
 
 
 def _insert(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Insert those of *rows* that are new; 128 by one call cost 3.1 us each, by executemany, which steps each, 3.9.
+    """Insert the new ones among *rows*; 128 per statement take 3.1 us each, by executemany, which steps each, 3.9.
 
-    Of `bytes` Python first asks whether they adapt to SQLite, which ends in two exceptions: 1 us each, a copy 0.1.
+    For `bytes` Python first looks for an adapter, which costs two exceptions: 1 us each; a copy takes 0.1.
     """
     for at in range(0, len(rows), _ROWS_AT_ONCE):
         some = rows[at : at + _ROWS_AT_ONCE]

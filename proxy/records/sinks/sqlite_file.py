@@ -1,4 +1,4 @@
-"""One month of records in an SQLite file: its name, its tables, how it is opened."""
+"""The SQLite file of one month: its name, its tables, how it is opened."""
 
 import os
 import sqlite3
@@ -8,15 +8,15 @@ from pathlib import Path
 
 from proxy.records.months import Month, parse_month
 
-# Beside a database in WAL mode.
+# Files beside a database in WAL mode.
 COMPANIONS = ("-wal", "-shm")
 
-# Three indexes: by id, by caller and time, and by time for what is rare and looked for first. What else people ask for
-# stands in the record. `lookups` finds records by the values of index headers. These are random, and a row for each in
-# a B-tree of all would cost 10 us a record. So each seal brings its own stretch of it: entries, each a key (8 bytes)
-# and an id (16 bytes), sorted, ENTRIES_IN_A_ROW to a row that is found by its first one. What came since the last seal
-# is found by scanning the records. `tallies` is counted as records are written: to count a million takes three seconds,
-# an index for it 2 us a record, and this a few rows for each batch.
+# Three indexes: by id, by caller and time, and by time for rare records, which people look for first. Other searches
+# read the record. `lookups` finds records by the values of index headers. Its keys are random, so one B-tree row for
+# each would cost 10 us a record. Instead each seal adds its own sorted range: entries of a key (8 bytes) and an id (16
+# bytes), ENTRIES_IN_A_ROW to a row, which is found by its first entry. Records after the last seal are found by a scan.
+# `tallies` is counted as records are written: counting a million takes three seconds, an index for it 2 us a record,
+# and this a few rows a batch.
 _SCHEMA = """
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS records (
@@ -57,8 +57,8 @@ COMMIT;
 """
 ENTRIES_IN_A_ROW = 64
 
-# WAL with FULL: what a commit returned for survives a power cut, as the journal promises. 16 MiB of cache, and of WAL
-# before it is copied into the file.
+# WAL with FULL: committed data survives a power cut, as the journal promises. 16 MiB of cache; the WAL is copied into
+# the file at 2048 pages (32 MiB).
 _PRAGMAS = """
 PRAGMA page_size = 16384;
 PRAGMA journal_mode = WAL;
@@ -71,12 +71,12 @@ BUSY_SECONDS = 5.0
 
 
 def month_file(database: Path, month: Month) -> Path:
-    """Return where the records of *month* lie: requests-2026-11.db for a *database* called requests.db."""
+    """Return the file of *month*: requests-2026-11.db for a *database* called requests.db."""
     return database.with_name(f"{database.stem}-{month}{database.suffix}")
 
 
 def month_files(database: Path) -> Iterator[tuple[Month, Path]]:
-    """Yield each month that there is a file of, the oldest first; raises OSError."""
+    """Yield each month that has a file, and the file, the oldest first; raises OSError."""
     try:
         names = sorted(path.name for path in database.parent.iterdir())
     except FileNotFoundError:
@@ -89,16 +89,16 @@ def month_files(database: Path) -> Iterator[tuple[Month, Path]]:
 
 
 def named_month(path: Path) -> Month | None:
-    """Return the month that the file *path* is named after, None if its name ends in none."""
+    """Return the month in the name of the file *path*, None if there is none."""
     return parse_month(path.stem[-7:]) if path.stem[-8:-7] == "-" else None
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    """Return a connection to the file *path*, made with 0600 and its tables if need be; raises OSError, sqlite3.Error.
+    """Return a connection to the file *path*, creating it (0600) and its tables; raises OSError, sqlite3.Error.
 
-    It may be used from any one thread at a time, and is in autocommit: transactions are begun in so many words.
+    It may be used from any one thread at a time, and is in autocommit mode: transactions are started explicitly.
     """
-    # SQLite would make it with the process's umask; its WAL gets the same mode as the file.
+    # SQLite would use the process's umask; the WAL gets the file's mode.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
@@ -111,9 +111,9 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Return a connection that changes nothing in the file *path*; raises sqlite3.Error.
+    """Return a read-only connection to the file *path*; raises sqlite3.Error.
 
-    A file without tables reads like one without records: the disk was full when they were to be made.
+    A file without tables reads like one without records: the disk was full when they were to be created.
     """
     connection = open_as_it_is(path)
     try:
@@ -129,7 +129,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
 
 def objects(connection: sqlite3.Connection) -> dict[str, str]:
-    """Return the tables, indexes and whatever else there is, by kind and name, each as it was made."""
+    """Return tables, indexes and other objects, by kind and name, each with its SQL."""
     rows = connection.execute(
         "SELECT type || ' ' || name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'"
     )
@@ -137,14 +137,14 @@ def objects(connection: sqlite3.Connection) -> dict[str, str]:
 
 
 def unchanged_objects() -> dict[str, str]:
-    """Return what `objects` does of a file that nobody has touched."""
+    """Return what `objects` returns for an unmodified file."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.executescript(_SCHEMA)
         return objects(connection)
 
 
 def open_as_it_is(path: Path) -> sqlite3.Connection:
-    """Return a connection to the file *path*, which has to be there; raises sqlite3.Error."""
-    # Not mode=ro: that could not read a WAL that nobody has open, and would leave its companions behind.
+    """Return a connection to the existing file *path*; raises sqlite3.Error."""
+    # Not mode=ro: it can't read a WAL that nobody has open, and would leave its companions behind.
     uri = f"{path.absolute().as_uri()}?mode=rw"
     return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)

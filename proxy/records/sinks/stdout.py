@@ -1,4 +1,4 @@
-"""Records to standard output, one JSON line each; whoever reads slowly holds up this sink and nothing else."""
+"""Sink to standard output, one JSON line each; a slow reader delays this sink and nothing else."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from proxy.records.priority import give_way
 from proxy.records.sinks.sink import SinkUnavailable
 
-# A pipe that poll() calls writable takes so much without blocking (POSIX: PIPE_BUF), and takes it whole.
+# A pipe that poll() reports writable takes this much whole, without blocking (POSIX: PIPE_BUF).
 _PIECE_BYTES = 4096
 _POLL_MILLISECONDS = 200
 
@@ -19,9 +19,9 @@ Render = Callable[[bytes], bytes]
 
 
 class StdoutSink:
-    """Writes to *descriptor* in a thread of its own and never blocks there for longer than a poll.
+    """Writes to *descriptor* in its own thread and never blocks there for longer than one poll.
 
-    *render*, for a terminal, makes a line for people of each record, or b"" of one that they need not see.
+    *render*, for a terminal, turns each record into a line for people, or b"" to skip it.
     """
 
     name = "stdout"
@@ -37,11 +37,11 @@ class StdoutSink:
         return f"<StdoutSink {self._descriptor}>"
 
     async def write(self, batch: list[bytes]) -> None:
-        """Return once the pipe or file has all of *batch*."""
+        """Write *batch*; returns after the pipe or file has all of it."""
         await asyncio.get_running_loop().run_in_executor(self._executor, self._write, batch)
 
     async def close(self) -> None:
-        """Let a `write` that waits for a full pipe fail; the descriptor stays open: it is not ours."""
+        """Make a `write` that waits for a full pipe fail; the descriptor stays open: it belongs to the process."""
         self._closing.set()
         await asyncio.to_thread(self._executor.shutdown)
 
@@ -51,7 +51,7 @@ class StdoutSink:
             if not batch:
                 return
         try:
-            # A line that a failure cut is ended before it comes again whole.
+            # After a failure within a line, end that line before writing it again.
             data = memoryview(self._rest + b"\n".join(batch) + b"\n")
             poll = select.poll()
             poll.register(self._descriptor, select.POLLOUT)
@@ -63,7 +63,7 @@ class StdoutSink:
                 try:
                     written = os.write(self._descriptor, data[:_PIECE_BYTES])
                 except BlockingIOError:
-                    # Writable, but for less than a piece, on a pipe that somebody made non-blocking.
+                    # Writable, but for less than a piece, on a non-blocking pipe.
                     self._closing.wait(_POLL_MILLISECONDS / 1000)
                     continue
                 self._rest = b"" if data[written - 1] == ord("\n") else b"\n"

@@ -1,4 +1,4 @@
-"""Where a sink writes, as a text that tells whether it is the same place as before; it holds no secret."""
+"""The place that a sink writes to, as a text without secrets, to notice when it changes."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -7,12 +7,12 @@ from proxy.secret import Secret
 
 
 def file_target(path: Path) -> str:
-    """Return the place of a file, or of a family of files."""
+    """Return the target of a file, or of a set of month files."""
     return f"file:{path.absolute()}"
 
 
 def postgres_target(url: Secret) -> str:
-    """Return server and database of *url*: a role may change, and its password."""
+    """Return server and database of *url*: role and password may change."""
     try:
         split = urlsplit(url.reveal())
     except ValueError:

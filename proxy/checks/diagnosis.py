@@ -11,7 +11,7 @@ from proxy.checks.likely_causes import Evidence, LikelyCause, Verdict
 from proxy.settings.credential import PRESETS
 from proxy.settings.findings import Complaint, Key, Severity
 
-# tokens.md: above this people should know; below, any assertion is good.
+# Report a clock difference above this; below it every assertion is accepted.
 SKEW_WORTH_SAYING_SECONDS = 5.0
 
 # More than these nobody reads; the first is right in every case that could be told apart.

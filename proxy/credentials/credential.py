@@ -44,7 +44,7 @@ class SealedSecret(Protocol):
 
 
 class CredentialSection(Protocol):
-    """The part of `[credentials.NAME]` that is read here, the flavor's preset applied; contract.md explains each."""
+    """The part of `[credentials.NAME]` that is read here, the flavor's preset applied; docs/settings.md explains each."""
 
     # ruff: noqa: D102 - the properties are the contract's settings, named to the letter
     @property

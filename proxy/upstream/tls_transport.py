@@ -177,7 +177,7 @@ class TlsTransport(asyncio.BufferedProtocol):
             return
         self.flush()
         self._open = True
-        self._protocol.connection_made(self)  # type: ignore[arg-type]  it has the methods of one
+        self._protocol.connection_made(self)  # type: ignore[arg-type]  # it has the methods of one
         if not self.secured.done():
             self.secured.set_result(None)
 

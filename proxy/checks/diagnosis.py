@@ -11,7 +11,7 @@ from proxy.checks.likely_causes import Evidence, LikelyCause, Verdict
 from proxy.settings.credential import PRESETS
 from proxy.settings.findings import Complaint, Key, Severity
 
-# tokens.md: report a larger skew; a smaller one affects no assertion.
+# Report a larger skew; a smaller one affects no assertion.
 SKEW_WORTH_SAYING_SECONDS = 5.0
 
 # More would not be read; the first is right in every case that could be distinguished.
@@ -40,7 +40,7 @@ class Kind(Enum):
 # Kinds that concern the whole client: other audiences would fail too, and the bank sees every failed attempt.
 OF_THE_CLIENT = frozenset(Kind) - {Kind.AUDIENCE, Kind.SCOPE, Kind.ENTITLEMENT, Kind.REQUEST}
 
-# Microsoft's error numbers are more precise than the RFC's codes (facts: jpm-payments.md 2.7).
+# Microsoft's error numbers are more precise than the RFC's codes.
 _NUMBERS = {
     "MSIS9607": Kind.CLIENT_ID,
     "MSIS9622": Kind.PROOF,

@@ -173,7 +173,7 @@ def unproven_key(evidence: Evidence) -> Iterator[LikelyCause]:
 
 
 def client_id(evidence: Evidence) -> Iterator[LikelyCause]:
-    """Yield a cause in the client id: unknown, another flavor's, or surrounded by white space."""
+    """Yield a cause in the client id: white space, another flavor's, or unknown in this environment."""
     given, flavor = evidence.section.client_id, evidence.section.flavor
     at = evidence.at("client_id")
     fix = "copy the client id from the bank's page of this environment"

@@ -53,7 +53,7 @@ class Online:
 async def check_online(
     loaded: Loaded, *, clock: Clock, entropy: Entropy, environ: Mapping[str, str], call_too: bool = False
 ) -> Online:
-    """Return the online findings of *loaded*; with *call_too* also call the API once per usable token.
+    """Return the online findings of *loaded*; with *call_too* also call the API through each route that takes the call.
 
     Runs concurrently; each step ends after 10 s. A credential that is refused as a whole is tried only once. Nothing is
     sent for a configuration with errors of its own.

@@ -44,7 +44,7 @@ class SealedSecret(Protocol):
 
 
 class CredentialSection(Protocol):
-    """The part of `[credentials.NAME]` used here, with the flavor's preset applied; see contract.md."""
+    """The part of `[credentials.NAME]` used here, with the flavor's preset applied; see docs/settings.md."""
 
     # ruff: noqa: D102 - the properties are the contract's settings, named to the letter
     @property

@@ -120,7 +120,7 @@ class Migrations:
                         if name in again
                         else "this table moves between other credentials than the one before it",
                     )
-                    # Without a log nothing is sent either; and this weight must not be used for another table.
+                    # Without a log nothing is sent either; and the old table's weight must not apply to this one.
                     with contextlib.suppress(LogUnavailable):
                         await self._put_on_record(name, before, after, what="begin", proof="configuration")
                     await self._lower(name, replace(after, sides=sides_of(one)))

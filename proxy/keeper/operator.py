@@ -1,4 +1,4 @@
-"""Describes, for the audit log, who requests an operation over the admin socket and which one."""
+"""Describes for the audit log an operation requested over the admin socket, and its requester."""
 
 import pwd
 import socket

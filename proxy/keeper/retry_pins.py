@@ -159,7 +159,7 @@ class RetryPins:
         self._answers.forget([self._answers.ask({"type": "unclaim", "digest": digest})])
 
     def keep_uncertain(self, exchanges: Iterable[Mapping[str, Any]]) -> None:
-        """Pin the retries of *exchanges* (from `records.unknown.uncertain`). Called outside the event loop's thread.
+        """Pin the retries of *exchanges* (from `records.unanswered.uncertain`). Called outside the event loop's thread.
 
         Written to disk on return; if that fails they are still in memory, and `problem` says so.
         """

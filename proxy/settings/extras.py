@@ -1,4 +1,4 @@
-"""Installation advice for optional parts, without our own distribution's name, which is not ours on an index."""
+"""Advice to install optional parts; never names our own distribution, since that name is not ours on an index."""
 
 import re
 import shlex

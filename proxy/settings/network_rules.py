@@ -1,4 +1,4 @@
-"""Checks of who can reach the proxy, and of the hosts that the proxy connects to."""
+"""Checks of the access to the proxy, and of the hosts that it connects to."""
 
 import re
 from collections.abc import Iterator

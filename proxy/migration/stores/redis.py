@@ -1,4 +1,4 @@
-"""The state shared by replicas in Redis or Valkey, encrypted: migration states, retry pins, and who has read which.
+"""The state shared by replicas in Redis or Valkey, encrypted: states, retry pins, and each replica's progress.
 
 Keys: `payproxy:ENVIRONMENT:migrations` is one value with all states, `...:pins` a stream of pins and claims,
 `...:replicas` a set of ids, `...:replica:ID` the heartbeat of one replica (expires with its lease), `...:lost` since

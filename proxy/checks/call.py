@@ -1,4 +1,4 @@
-"""One harmless call of the bank's API, straight to the upstream, to see whether it takes the token."""
+"""One harmless call of the bank's API, sent directly to the upstream, to test whether it accepts the token."""
 
 import json
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from proxy.upstream.opener import Upstream
 from proxy.upstream.pool import Pool
 from proxy.upstream.tls import TlsUnusable
 
-# It moves nothing: the bank offers it for a first try.
+# It changes nothing: the bank offers it for a first test.
 METHOD, PATH = "GET", "/payment/helloworld"
 
-# A greeting that takes longer is not worth waiting for.
+# Upper limit: a slower answer is not worth waiting for.
 SECONDS = 15.0
 
 _LOOKED_AT_BYTES = 4096
@@ -26,14 +26,14 @@ _LOOKED_AT_BYTES = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Called:
-    """What came of a call: a *complaint*, or a *note* on a call that went well."""
+    """The result of a call: a *complaint*, or a *note* if it succeeded."""
 
     complaint: Complaint | None = None
     note: str = ""
 
 
 def takes_it(route: Route) -> bool:
-    """Return whether *route*, if it were alone, would take the call."""
+    """Return whether *route* alone would match the test call."""
     try:
         RouteTable([route]).match(METHOD, route.strip_prefix + PATH)
     except (NoRoute, MethodNotAllowed):
@@ -44,7 +44,7 @@ def takes_it(route: Route) -> bool:
 async def call(
     route: Route, side: RouteSide, upstream: UpstreamValues, token: Secret, *, place: Key, clock: Clock
 ) -> Called:
-    """Send the call through *route* on *side*, which stands at *place*, within 15 s."""
+    """Send the test call through *route* on *side*, configured at the key *place*, within 15 s."""
     target = outbound_target(
         parse_target(route.strip_prefix + PATH), strip_prefix=route.strip_prefix, prefix=side.prefix
     )

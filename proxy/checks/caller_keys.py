@@ -1,4 +1,4 @@
-"""The public keys of callers that mint by themselves, as plain numbers: a worker verifies with no cryptography."""
+"""Public keys of callers that sign assertions, as plain numbers: workers verify without the cryptography library."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What stopped a probe, in words that say where to look: pure."""
+"""Explains why a probe failed, and what to check; pure."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ _WRONG_NAME = frozenset({62, 64})  # hostname, IP address
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Whose way it was: the table's *key*, the name of its *url* key; *proxy_variable* like HTTPS_PROXY, "" if unset.
+    """What was probed: the table's *key*, the name of its *url* key; *proxy_variable* like HTTPS_PROXY, "" if unset.
 
-    payproxy does not read such a variable, but that it is set says how this machine reaches the internet.
+    payproxy does not read such a variable, but a set one shows how this machine reaches the internet.
     """
 
     key: Key
@@ -30,13 +30,13 @@ class Place:
 
 
 def obstacle(way: Way, place: Place) -> Complaint | None:
-    """Return what stopped *way*, None if nothing did."""
+    """Return the problem that stopped *way*, None if there is none."""
     about = _STEPS.get(way.step)
     return about(way, place) if about is not None else None
 
 
 def passage(way: Way) -> str:
-    """Return a line on a way that arrived."""
+    """Return a line that describes a successful probe."""
     there = way.destination
     through = f" through {there.egress_proxy}" if there.egress_proxy else ""
     if way.certificate is None:
@@ -49,7 +49,7 @@ def passage(way: Way) -> str:
 
 
 def issuer(certificate: x509.Certificate) -> str:
-    """Return who issued *certificate*, printable and of bounded length."""
+    """Return the issuer of *certificate*, printable and of limited length."""
     return printable(certificate.issuer.rfc4514_string(), _MAX_NAME)
 
 
@@ -72,7 +72,7 @@ def _no_connection(way: Way, place: Place) -> Complaint:
 
 
 def _outside(what: str, fix: str, place: Place) -> Complaint:
-    """Return a complaint about a direct way; a set proxy variable makes the missing egress_proxy the first suspect."""
+    """Return a complaint about a direct connection; if a proxy variable is set it names egress_proxy first."""
     if place.proxy_variable:
         what = f"{what}; {place.proxy_variable} is set here, which payproxy does not read"
         fix = f"set egress_proxy to that proxy; else {fix}"

@@ -1,4 +1,4 @@
-"""Why there is no token: what an answer means, its likely causes in order, the confirmed ones first; pure."""
+"""Explains why a mint failed: the kind of answer and its likely causes, confirmed ones first; pure."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -11,17 +11,17 @@ from proxy.checks.likely_causes import Evidence, LikelyCause, Verdict
 from proxy.settings.credential import PRESETS
 from proxy.settings.findings import Complaint, Key, Severity
 
-# Report a clock difference above this; below it every assertion is accepted.
+# Report a larger skew; a smaller one affects no assertion.
 SKEW_WORTH_SAYING_SECONDS = 5.0
 
-# More than these nobody reads; the first is right in every case that could be told apart.
+# More would not be read; the first is right in every case that could be distinguished.
 _MOST_SUSPECTS = 4
 
 _STATUS = re.compile(r"\d{3}\b")
 
 
 class Kind(Enum):
-    """What an answer, or the lack of one, is about."""
+    """The subject of an answer, or of a missing one."""
 
     CLIENT_ID = "the endpoint does not know the client id"
     PROOF = "the endpoint does not accept the client's proof of who it is"
@@ -37,10 +37,10 @@ class Kind(Enum):
     NONSENSE = "the endpoint's answer can't be used"
 
 
-# About the client as a whole: another audience would fare no better, and the bank sees every failed attempt.
+# Kinds that concern the whole client: other audiences would fail too, and the bank sees every failed attempt.
 OF_THE_CLIENT = frozenset(Kind) - {Kind.AUDIENCE, Kind.SCOPE, Kind.ENTITLEMENT, Kind.REQUEST}
 
-# Microsoft's numbers say more than the RFC's words (facts: jpm-payments.md 2.7).
+# Microsoft's error numbers are more precise than the RFC's codes.
 _NUMBERS = {
     "MSIS9607": Kind.CLIENT_ID,
     "MSIS9622": Kind.PROOF,
@@ -63,9 +63,9 @@ _ERRORS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A mint that failed: *error* is the endpoint's own word or "", *cause* what the operator may read of it.
+    """A failed mint: *error* is the endpoint's error code or "", *cause* the text for the operator.
 
-    *place* is the key of the rule, or of the side of a migration, that asks for *audience* and *scope*.
+    *place* is the key of the rule, or of a migration's side, that requires *audience* and *scope*.
     """
 
     error: str
@@ -76,13 +76,13 @@ class Refusal:
 
     @property
     def kind(self) -> Kind:
-        """Return what it is about."""
+        """Return the kind of the refusal."""
         status = _STATUS.match(self.cause)
         return _kind(self.error, self.cause, int(status[0]) if status else 0)
 
 
 def diagnose(refusal: Refusal, evidence: Evidence, *, proxy_variable: str = "") -> Complaint:
-    """Return *refusal* explained; *proxy_variable* is like HTTPS_PROXY if this environment has it set."""
+    """Return *refusal* with explanation; *proxy_variable* is a set variable such as HTTPS_PROXY, "" if none is."""
     kind = refusal.kind
     ranked = sorted(_suspects(kind, refusal, evidence, proxy_variable), key=lambda one: one.verdict)[:_MOST_SUSPECTS]
     asked = refusal.audience or refusal.scope
@@ -98,7 +98,7 @@ def diagnose(refusal: Refusal, evidence: Evidence, *, proxy_variable: str = "") 
 
 
 def clock_off(name: str, skew: float | None) -> Complaint | None:
-    """Return a warning about a clock that is off and corrected for, None for one that is right enough."""
+    """Return a warning about a clock skew that is corrected for, None if the skew is small or unknown."""
     if skew is None or abs(skew) <= SKEW_WORTH_SAYING_SECONDS:
         return None
     return Complaint(
@@ -166,7 +166,7 @@ def _proof(refusal: Refusal, evidence: Evidence) -> Iterator[LikelyCause]:
             yield from likely_causes.clock(evidence)
             known = "MSIS" in refusal.cause  # ADFS says MSIS9607 for an unknown one
             unusual = not (known or likely_causes.usual_client_id(evidence))
-            # An id in the form that the bank gives out was copied from its page; the upload is what people forget.
+            # An id in the bank's usual form was copied from its page; more often the upload was forgotten.
             yield from likely_causes.client_id(evidence) if unusual else ()
             yield from likely_causes.registration(evidence)
             yield from likely_causes.client_id(evidence) if not (known or unusual) else ()

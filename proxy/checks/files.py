@@ -1,4 +1,4 @@
-"""The files that a configuration names: there, private where they must be, fitting each other, not expired."""
+"""Checks the files that a configuration names: existence, permissions, matching pairs, expiry."""
 
 import os
 import ssl
@@ -30,10 +30,10 @@ from proxy.settings.secret_text import doubtful, not_a_secret
 from proxy.settings.section import Section
 from proxy.settings.state import StateSection, StateUrl
 
-# The bank has to be given the next certificate before this one ends, and its own sign-off takes days.
+# The bank needs the next certificate before this one expires, and its approval takes days.
 EXPIRY_WARNING_SECONDS = 30 * 86400
 
-# All authorities of the web have 0.2 MB.
+# The public web's CA bundle has 0.2 MB.
 _MAX_AUTHORITIES_BYTES = 4 * 1024 * 1024
 
 _Url = TypeVar("_Url", bound=MaskedUrl)
@@ -41,7 +41,7 @@ _Url = TypeVar("_Url", bound=MaskedUrl)
 
 @dataclass(slots=True, kw_only=True)
 class CheckedFiles:
-    """What came of it; *keys* and *certificates* are those that could be read, for comparing environments."""
+    """The result; *keys* and *certificates* are the readable ones, for comparing environments."""
 
     complaints: list[Complaint] = field(default_factory=list)
     keys: dict[Key, RSAPrivateKey] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class CheckedFiles:
 
 
 def check_settings_files(settings: Settings, *, now: float) -> CheckedFiles:
-    """Open every file that *settings* names; *now* is in epoch seconds. Nothing is raised, and nothing is sent."""
+    """Check every file that *settings* names; *now* is in epoch seconds. Never raises, sends nothing."""
     return _Files(now).check(settings)
 
 
@@ -126,7 +126,7 @@ class _Files:
             self._doubt((*key, "client_secret"), credential.client_secret)
         passphrase = self._secret((*key, "private_key_passphrase_file"), credential.private_key_passphrase_file)
         if passphrase is None and credential.private_key_passphrase_file:
-            return  # the key can't be judged without it
+            return  # the key can't be checked without it
         private_key = certificate = None
         if _named(credential.private_key_file):
             try:
@@ -144,7 +144,7 @@ class _Files:
             )
 
     def _tls_pair(self, key: Key, section: Section, prefix: str, *, own: bool) -> None:
-        """Check a TLS identity; OpenSSL reads it later, so OpenSSL judges it (here any kind of key will do)."""
+        """Check a TLS identity by loading it with OpenSSL, which reads it later (any kind of key is allowed)."""
         certificate_key, private_key = (*key, f"{prefix}certificate_file"), (*key, f"{prefix}key_file")
         certificate_file, key_file = (str(getattr(section, str(one[-1]))) for one in (certificate_key, private_key))
         readable = not key_file or self._private(private_key, key_file) is not None
@@ -182,7 +182,7 @@ class _Files:
             self._unusable(key, error)
             return None
         self._validity(key, certificate)
-        if not own:  # what the listener shows is no identity towards the bank
+        if not own:  # the listener's certificate is no identity towards the bank
             self._checked.certificates[key] = certificate
         return certificate
 
@@ -240,7 +240,7 @@ class _Files:
             self._complain(key, *found, Severity.WARNING)
 
     def _private(self, key: Key, file: str) -> bytes | None:
-        """Return what is in the private *file*, None if none is named or it can't be used."""
+        """Return the content of the private *file*, None if none is named or it can't be used."""
         if not _named(file):
             return None
         try:
@@ -258,7 +258,7 @@ class _Files:
 
 
 def _named(file: str) -> bool:
-    """Return whether *file* is a path; a placeholder has its own finding."""
+    """Return whether *file* is a path; placeholders are reported elsewhere."""
     return bool(file) and not is_placeholder(file)
 
 

@@ -1,7 +1,7 @@
-"""Causes of a refusal that the configuration itself can confirm or exclude: pure, nobody is asked.
+"""Causes of a refusal that the configuration can confirm or exclude; pure, no network.
 
-Endpoints say little on purpose (the modern one answers every defect of an assertion with the same invalid_client), so
-what is known on this side decides the order.
+Endpoints reveal little on purpose (the modern one answers every defect of an assertion with the same invalid_client),
+so the order depends on what is known locally.
 """
 
 import re
@@ -29,7 +29,7 @@ _MODERN_AUDIENCE = "jpm:uri:"
 
 
 class Verdict(IntEnum):
-    """What the configuration says of a suspect; the excluded are not named at all."""
+    """What the configuration says of a possible cause; excluded causes are not reported."""
 
     CONFIRMED = 0
     POSSIBLE = 1
@@ -37,7 +37,7 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LikelyCause:
-    """A possible cause: *key* is the setting, *what* says what is wrong with it, *fix* how to mend it."""
+    """A possible cause: *key* is the setting, *what* the problem, *fix* the solution."""
 
     key: Key
     what: str
@@ -47,10 +47,10 @@ class LikelyCause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What is known of a credential without asking the bank about it.
+    """What is known of a credential without asking the bank.
 
-    *now* is epoch seconds of this machine, *skew* the endpoint's clock minus ours, None if no answer told.
-    *secret_doubt* is what is wrong with the client secret by its looks and how to mend it, None if nothing is.
+    *now* is epoch seconds of this machine, *skew* the endpoint's clock minus ours, None if no answer had a time.
+    *secret_doubt* is a visible problem of the client secret and its solution, or None.
     """
 
     name: str
@@ -62,23 +62,23 @@ class Evidence:
 
     @property
     def moments(self) -> tuple[datetime, datetime]:
-        """Return what time it is by this machine's clock and by the endpoint's."""
+        """Return the current time by this machine's clock and by the endpoint's."""
         mine = datetime.fromtimestamp(self.now, UTC)
         return mine, mine + timedelta(seconds=self.skew or 0.0)
 
     def at(self, key: str) -> Key:
-        """Return the whole key of the credential's setting *key*."""
+        """Return the full key of the credential's setting *key*."""
         return ("credentials", self.name, key)
 
 
 def clock_words(skew: float) -> str:
-    """Return how far this machine's clock is off, in words."""
+    """Return, in words, how far this machine's clock is off."""
     amount = f"{abs(skew):.0f} s" if abs(skew) < 120 else f"{abs(skew) / 60:.0f} min"
     return f"this machine's clock is {amount} {'behind' if skew > 0 else 'ahead of'} the token endpoint's"
 
 
 def key_id(evidence: Evidence) -> Iterator[LikelyCause]:
-    """The kid has an unusual form or spelling, or is of another certificate."""
+    """Yield causes in the kid: unusual form or spelling, or another certificate's thumbprint."""
     section, certificate = evidence.section, evidence.certificate
     at = evidence.at("key_id")
     fix = "write the Thumbprint of the bank's Security page as it stands there"
@@ -115,7 +115,7 @@ def key_id(evidence: Evidence) -> Iterator[LikelyCause]:
 
 
 def assertion_audience(evidence: Evidence) -> Iterator[LikelyCause]:
-    """The assertion's aud is not the URL that it is sent to (RFC 7523 3)."""
+    """Yield a cause if the assertion's aud is not the URL that it is sent to (RFC 7523 3)."""
     given, url = evidence.section.assertion_audience, evidence.section.token_url
     if given in {"", url}:
         return
@@ -132,7 +132,7 @@ def assertion_audience(evidence: Evidence) -> Iterator[LikelyCause]:
 
 
 def validity(evidence: Evidence) -> Iterator[LikelyCause]:
-    """The certificate has expired or is not valid yet, by this machine's clock and by the endpoint's."""
+    """Yield a cause if the certificate is expired or not yet valid, by this machine's clock and by the endpoint's."""
     certificate = evidence.certificate
     if certificate is None or any(_is_valid(certificate, moment) for moment in evidence.moments):
         return
@@ -147,7 +147,7 @@ def validity(evidence: Evidence) -> Iterator[LikelyCause]:
 
 
 def clock(evidence: Evidence) -> Iterator[LikelyCause]:
-    """The clock is further off than assertions can be corrected for, or so far that the certificate does not fit."""
+    """Yield a cause if the skew can't be corrected, or the certificate is invalid by the endpoint's clock."""
     fix = "set this machine's clock (NTP): assertions carry its time"
     at = ("credentials", evidence.name)
     certificate = evidence.certificate
@@ -163,7 +163,7 @@ def clock(evidence: Evidence) -> Iterator[LikelyCause]:
 
 
 def unproven_key(evidence: Evidence) -> Iterator[LikelyCause]:
-    """Nothing shows that the key is that of the registered certificate."""
+    """Yield a cause if nothing proves that the key belongs to the registered certificate."""
     if evidence.certificate is None:
         yield LikelyCause(
             key=evidence.at("private_key_file"),
@@ -173,7 +173,7 @@ def unproven_key(evidence: Evidence) -> Iterator[LikelyCause]:
 
 
 def client_id(evidence: Evidence) -> Iterator[LikelyCause]:
-    """The client id is another environment's, another flavor's, or not written right."""
+    """Yield a cause in the client id: white space, another flavor's, or unknown in this environment."""
     given, flavor = evidence.section.client_id, evidence.section.flavor
     at = evidence.at("client_id")
     fix = "copy the client id from the bank's page of this environment"
@@ -192,12 +192,12 @@ def client_id(evidence: Evidence) -> Iterator[LikelyCause]:
 
 
 def usual_client_id(evidence: Evidence) -> bool:
-    """Return whether the client id has the form of those that this kind of endpoint knows."""
+    """Return whether the client id has the form usual for this kind of endpoint."""
     return bool(_UUID.fullmatch(evidence.section.client_id)) == (evidence.section.flavor == "jwt")
 
 
 def registration(evidence: Evidence) -> Iterator[LikelyCause]:
-    """The certificate was never uploaded, or for another client or environment."""
+    """Yield the cause that the certificate was not uploaded, or for another client or environment."""
     shown = ""
     if evidence.certificate is not None:
         shown = f" (thumbprint {thumbprint(evidence.certificate, _USUAL_FORM)})"
@@ -212,7 +212,7 @@ def registration(evidence: Evidence) -> Iterator[LikelyCause]:
 
 
 def secret(evidence: Evidence) -> Iterator[LikelyCause]:
-    """The client secret is wrong, or was copied with something around it."""
+    """Yield the cause that the client secret is wrong, or was copied with extra characters."""
     at = evidence.at("client_secret_file")
     if evidence.secret_doubt is not None:
         what, fix = evidence.secret_doubt
@@ -223,7 +223,7 @@ def secret(evidence: Evidence) -> Iterator[LikelyCause]:
 
 
 def tls_identity(evidence: Evidence) -> Iterator[LikelyCause]:
-    """The TLS client certificate is not the registered one."""
+    """Yield a cause if mutual TLS is used: the client certificate may not be the registered one."""
     if evidence.section.client_certificate_file or evidence.section.auth_method == "tls_client_auth":
         what = "the TLS client certificate is not registered for this client"
         yield LikelyCause(
@@ -232,7 +232,7 @@ def tls_identity(evidence: Evidence) -> Iterator[LikelyCause]:
 
 
 def audience(evidence: Evidence, *, asked: str, at: Key) -> Iterator[LikelyCause]:
-    """The audience or resource is missing, another flavor's, or unknown."""
+    """Yield causes in the audience or resource: missing, another flavor's, or unknown."""
     flavor, fix = evidence.section.flavor, "copy the audience (resource id) that the bank gave out for this API"
     preset = PRESETS[flavor].get("audience_parameter")
     if evidence.section.audience_parameter != preset and flavor != "basic":

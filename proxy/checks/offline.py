@@ -1,4 +1,4 @@
-"""Everything that can be said about configurations without asking anyone."""
+"""Offline checks of configurations, without network."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class _Environment:
 
 
 def check_files(paths: Sequence[Path] | None, *, environ: Mapping[str, str], cwd: Path, now: float) -> list[Finding]:
-    """Return all findings of the configurations in *paths*, or of the one that `serve` would take.
+    """Return all findings of the configurations in *paths*, or of the one that `serve` would use.
 
-    Of several files also what two environments share though the bank wants it unique. *now* is in epoch seconds.
+    For several files also what two environments share but the bank requires to be unique. *now* is in epoch seconds.
     """
     asked: Sequence[Path | None] = paths or [None]
     loaded = [load(path, environ=environ, cwd=cwd) for path in asked]
@@ -35,7 +35,7 @@ def check_files(paths: Sequence[Path] | None, *, environ: Mapping[str, str], cwd
 
 
 def check_loaded(loaded: Loaded, *, now: float) -> list[Finding]:
-    """Return the findings of *loaded*, with those of the files that it names; *now* is in epoch seconds."""
+    """Return the findings of *loaded* and of the files that it names; *now* is in epoch seconds."""
     return list(in_order(_findings(_Environment(loaded=loaded, files=_files(loaded, now=now)))))
 
 

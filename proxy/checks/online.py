@@ -1,4 +1,4 @@
-"""Everything that can be said about a configuration by asking: the ways, the clocks, a mint for each token it needs."""
+"""Online checks of a configuration: connections, clocks, and a mint for each token it needs."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,16 +35,16 @@ from proxy.tokens.response import Minted, MintRefused
 from proxy.tokens.token import fingerprint
 from proxy.upstream.tls import TlsUnusable
 
-# People wait for the answer; a longer timeout of the configuration is for the service.
+# A person waits for the result; longer configured timeouts are for the service.
 STEP_SECONDS = 10.0
 
-# They say how a machine reaches the internet; payproxy reads none of them.
+# Variables that show how a machine reaches the internet; payproxy reads none of them.
 PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy")
 
 
 @dataclass(slots=True, kw_only=True)
 class Online:
-    """What came of it; *notes* are about what went well, for people who watch."""
+    """The result; *notes* report what succeeded."""
 
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -53,10 +53,10 @@ class Online:
 async def check_online(
     loaded: Loaded, *, clock: Clock, entropy: Entropy, environ: Mapping[str, str], call_too: bool = False
 ) -> Online:
-    """Return what asking shows about *loaded*; with *call_too* the API is called with each token that can greet.
+    """Return the online findings of *loaded*; with *call_too* also call the API through each route that takes the call.
 
-    Everything that can go at once does, and each step ends after 10 s. A credential that is refused as a whole is tried
-    once only. Nothing is sent for a configuration with errors of its own.
+    Runs concurrently; each step ends after 10 s. A credential that is refused as a whole is tried only once. Nothing is
+    sent for a configuration with errors of its own.
     """
     if loaded.settings is None:
         return Online(notes=["nothing was asked: the configuration has errors"])
@@ -150,7 +150,7 @@ class _Check:
         return True
 
     async def _mint(self, endpoint: TokenEndpoint, wanted: Mapping[TokenKey, Key]) -> list[Refusal]:
-        """Mint one token for each of *wanted*: one first, the rest at once unless the client itself was refused."""
+        """Mint one token for each of *wanted*: one first, the rest concurrently unless the client was refused."""
         keys = list(wanted)
         refused = [await self._mint_one(endpoint, keys[0], wanted[keys[0]])]
         first = refused[0]
@@ -196,7 +196,7 @@ class _Check:
         return self._files.certificates.get(("credentials", name, "certificate_file"))
 
     def _bound_tokens(self, ways: Iterable["_Way"]) -> None:
-        """Complain of tokens that only open with a TLS client certificate (RFC 8705 3) that their upstream lacks."""
+        """Report tokens bound to a TLS client certificate (RFC 8705 3) that their upstream does not use."""
         for way in ways:
             minted = self._minted.get(way.side.token_key)
             if minted is None or not minted.certificate_thumbprint:
@@ -231,7 +231,7 @@ class _Check:
             self.notes += [done.note] if done.note else []
 
     def _unusable(self, key: Key, why: str) -> None:
-        """Note that nothing was sent; the files' own findings say what to mend, if they have seen it."""
+        """Note that nothing was sent; report *why* only if the file checks have not."""
         if any(one.key[:2] == key for one in self._files.complaints):
             self.notes.append(f"{key[1]}: nothing was asked, its files can't be used")
         else:
@@ -240,7 +240,7 @@ class _Check:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """A way that requests of *route* may take, and the key in the configuration that says so."""
+    """A side that requests of *route* may use, and the configuration key that defines it."""
 
     place: Key
     route: Route
@@ -248,7 +248,7 @@ class _Way:
 
 
 def _ways(routes: Iterable[Route]) -> list[_Way]:
-    """Return each rule's own way, and the other side of one that is migrated."""
+    """Return each rule's own side, and the other side of a migrated one."""
     ways = []
     for position, route in enumerate(routes):
         ways.append(_Way(("routes", position), route, route.own))
@@ -261,7 +261,7 @@ def _ways(routes: Iterable[Route]) -> list[_Way]:
 
 
 def _wanted(credential: str, ways: Iterable[_Way]) -> dict[TokenKey, Key]:
-    """Return each token that *ways* need of *credential*, with the place that names it first."""
+    """Return the tokens of *credential* that *ways* need, each with the first key that names it."""
     wanted: dict[TokenKey, Key] = {}
     for way in ways:
         if way.side.token_key.credential == credential:

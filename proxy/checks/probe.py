@@ -1,4 +1,4 @@
-"""The way to a server, step by step: name, connection, egress proxy, TLS; not a byte of a request is sent."""
+"""Tests the connection to a server step by step: name, TCP, egress proxy, TLS; sends no request."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from proxy.upstream.tls import client_context
 
 
 class Step(Enum):
-    """How far the way went; ARRIVED is its end."""
+    """The step that a probe reached; ARRIVED is the last."""
 
     NAME = "name"
     CONNECTION = "connection"
@@ -40,16 +40,16 @@ class Destination:
 
     @property
     def authority(self) -> str:
-        """Return host:port, with brackets where they belong."""
+        """Return host:port, with brackets for IPv6."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """What came of a probe: *step* is the one that failed, or ARRIVED.
+    """The result of a probe: *step* is the one that failed, or ARRIVED.
 
-    *reason* is the system's or OpenSSL's own word, *verify_code* OpenSSL's number for a certificate that it does not
-    accept. *certificate* is the one the server showed, trusted only if the way ended in ARRIVED.
+    *reason* is the system's or OpenSSL's message, *verify_code* OpenSSL's number for a rejected certificate.
+    *certificate* is the server's, trusted only if *step* is ARRIVED.
     """
 
     destination: Destination
@@ -61,7 +61,7 @@ class Way:
 
 
 async def probe(destination: Destination, *, clock: Clock, seconds: float) -> Way:
-    """Walk to *destination* within *seconds* and return how far it went; raises TlsUnusable for files of our own."""
+    """Connect to *destination* within *seconds* and return how far it went; raise TlsUnusable for our own files."""
     context = None
     if destination.scheme == "https":
         context = client_context(
@@ -131,19 +131,19 @@ class _Walk:
 
 
 async def _shown(destination: Destination, *, clock: Clock, seconds: float) -> x509.Certificate | None:
-    """Return the certificate that was not accepted, to name its issuer; the connection ends with the handshake."""
+    """Return the rejected certificate, to name its issuer; the connection is closed after the handshake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
         async with asyncio.timeout(seconds):
             return (await _Walk(destination, clock).go(context)).certificate
-    except OSError:  # TimeoutError is one
+    except OSError:  # includes TimeoutError
         return None
 
 
 async def _dialled(addresses: tuple[Address, ...], *, tunnel_to: str) -> socket.socket:
-    """Return a socket to the first of *addresses* that answers."""
+    """Return a socket connected to the first of *addresses* that answers."""
     failure: OSError = OSError("no address")
     for address in addresses:
         try:

@@ -1,4 +1,4 @@
-"""Client assertions (RFC 7523 2.2): PyJWT makes them, in a thread, by a key that nobody outside sees."""
+"""Client assertions (RFC 7523 2.2): signed by PyJWT in a thread; the key does not leave this object."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from jwt.algorithms import Algorithm
 
 from proxy.secret import Secret
 
-# Enough for the drift of machines that use NTP badly; the bank's own samples fail when a clock is 1 s fast.
+# Enough for the drift of badly synchronised machines; the bank's own samples fail when a clock is 1 s fast.
 MAX_BACKDATE_SECONDS = 10
 
 ALGORITHM = "RS256"
@@ -19,7 +19,7 @@ ALGORITHM = "RS256"
 class AssertionSigner:
     """Signs JWTs with one RSA *key* by RS256 (RFC 7518 3.3).
 
-    *algorithm* uses the key, PyJWT's own by default: another one may sign with a key in an HSM that *key* only names.
+    *algorithm* does the signing, by default PyJWT's own; another one may use a key in an HSM that *key* only names.
     """
 
     def __init__(self, key: Any, *, algorithm: Algorithm | None = None) -> None:
@@ -32,7 +32,7 @@ class AssertionSigner:
     async def sign(self, claims: Mapping[str, Any], *, key_id: str) -> Secret:
         """Return *claims* and their signature as a compact JWS (RFC 7515 7.1), in one line without white space.
 
-        It is made in a thread: 4096 bits take 1.2 ms, which would hold up the loop.
+        Runs in a thread: 4096 bits take 1.2 ms, which would block the event loop.
         """
         return Secret(await asyncio.to_thread(self._encode, claims, key_id))
 
@@ -47,9 +47,9 @@ class AssertionSigner:
 def client_assertion_claims(*, client_id: str, audience: str, lifetime: int, now: float, jti: str) -> dict[str, Any]:
     """Return the claims of an assertion (RFC 7523 3).
 
-    *now* is epoch seconds of the token endpoint's clock as well as it is known, *lifetime* the seconds from iat to
-    exp. iat and nbf lie up to 10 s back, but never more than a sixth of the lifetime: a short one must not be spent
-    before it is sent, and a long one must not exceed five minutes, which servers refuse.
+    *now* is epoch seconds of the token endpoint's clock, as far as known; *lifetime* is the seconds from iat to exp.
+    iat and nbf are up to 10 s in the past, but at most a sixth of the lifetime: a short one must not be used up before
+    it is sent, and a long one must not exceed five minutes, which servers refuse.
     """
     issued = int(now) - min(MAX_BACKDATE_SECONDS, lifetime // 6)
     return {

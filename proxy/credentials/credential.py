@@ -1,4 +1,4 @@
-"""What the keeper knows of one credential, secrets included."""
+"""A credential in the keeper, including its secrets."""
 
 import hashlib
 from collections.abc import Mapping
@@ -19,32 +19,32 @@ from proxy.credentials.keys import (
 )
 from proxy.secret import Secret
 
-CLIENT_SECRET_BASIC = "client_secret_basic"  # noqa: S105 - the name of a method (RFC 7591 2)
-CLIENT_SECRET_POST = "client_secret_post"  # noqa: S105 - the name of a method (RFC 7591 2)
+CLIENT_SECRET_BASIC = "client_secret_basic"  # noqa: S105 - name of a method (RFC 7591 2)
+CLIENT_SECRET_POST = "client_secret_post"  # noqa: S105 - name of a method (RFC 7591 2)
 PRIVATE_KEY_JWT = "private_key_jwt"
 TLS_CLIENT_AUTH = "tls_client_auth"
 
 AUTH_METHODS = (CLIENT_SECRET_BASIC, CLIENT_SECRET_POST, PRIVATE_KEY_JWT, TLS_CLIENT_AUTH)
 
-# Written by grant.py from credential and route; a second value would make the request ambiguous (RFC 6749 3.2).
+# Set by grant.py from credential and route; a second value would make the request ambiguous (RFC 6749 3.2).
 RESERVED_PARAMETERS = frozenset(
     {"grant_type", "scope", "client_id", "client_secret", "client_assertion", "client_assertion_type"}
 )
 
 
 class CredentialUnusable(ValueError):
-    """A credential can't be used; the message says which, why and how to mend it, never a secret."""
+    """A credential can't be used; the message says which, why and how to fix it, never a secret."""
 
 
 class SealedSecret(Protocol):
-    """A secret string as pydantic carries it."""
+    """A secret string in pydantic's form."""
 
     def get_secret_value(self) -> str:
-        """Return the secret itself."""
+        """Return the plain secret."""
 
 
 class CredentialSection(Protocol):
-    """The part of `[credentials.NAME]` that is read here, the flavor's preset applied; docs/settings.md explains each."""
+    """The part of `[credentials.NAME]` used here, with the flavor's preset applied; see docs/settings.md."""
 
     # ruff: noqa: D102 - the properties are the contract's settings, named to the letter
     @property
@@ -93,9 +93,9 @@ class CredentialSection(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Credential:
-    """One row of `[credentials]`, ready to mint with; times in seconds, file names absolute or "".
+    """One credential of `[credentials]`, ready to mint with; times in seconds, file names absolute or "".
 
-    *fingerprint* (16 hex digits) changes when key, secret or client certificate do, and gives none of them away.
+    *fingerprint* (16 hex digits) changes with key, secret or client certificate, and reveals none of them.
     """
 
     name: str
@@ -120,7 +120,7 @@ class Credential:
 
     @classmethod
     def load(cls, section: CredentialSection, *, name: str, base: Path) -> Self:
-        """Read the files that *section* names, relative ones beside *base*, and return the credential *name*.
+        """Read the files of *section*, relative ones from *base*, and return the credential *name*.
 
         Raises CredentialUnusable.
         """
@@ -156,7 +156,7 @@ class Credential:
             client_secret=secret,
             signer=signer,
             key_id=key_id,
-            # RFC 7523 3: the token endpoint's own URL, exactly as it is posted to.
+            # RFC 7523 3: the token endpoint's own URL, exactly as used for the POST.
             assertion_audience=section.assertion_audience or section.token_url,
             assertion_lifetime=section.assertion_lifetime,
             audience_parameter=section.audience_parameter,
@@ -176,7 +176,7 @@ class Credential:
 
 
 def read_private_file(path: Path) -> bytes:
-    """Return what is in the private file *path*; raises CredentialUnusable."""
+    """Return the content of the private file *path*; raise CredentialUnusable."""
     try:
         return private_file.read_private_file(path)
     except private_file.FileUnusable as error:
@@ -184,9 +184,9 @@ def read_private_file(path: Path) -> bytes:
 
 
 def read_secret_file(path: Path) -> Secret:
-    """Return the secret in *path*; one trailing newline is dropped.
+    """Return the secret in *path*, without one trailing newline.
 
-    Raises CredentialUnusable as read_private_file does, and if nothing is left or the file holds no UTF-8 text.
+    Raises CredentialUnusable as read_private_file does, and if the secret is empty or not UTF-8 text.
     """
     data = read_private_file(path)
     try:
@@ -196,7 +196,7 @@ def read_secret_file(path: Path) -> Secret:
 
 
 def secret_of(data: bytes) -> Secret:
-    """Return the secret that a file's *data* are; raises ValueError if nothing is left or they are no UTF-8 text."""
+    """Return the secret in a file's *data*; raise ValueError if it is empty or not UTF-8 text."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -247,18 +247,18 @@ def _signing(section: CredentialSection, base: Path) -> tuple[AssertionSigner, s
 
 
 def _transport_files(section: CredentialSection, base: Path) -> tuple[str, str]:
-    """Return the client certificate's and its key's file for mutual TLS, or two empty strings."""
+    """Return the files of client certificate and key for mutual TLS, or two empty strings."""
     certificate, key = _absolute(section.client_certificate_file, base), _absolute(section.client_key_file, base)
     if bool(certificate) != bool(key):
         raise CredentialUnusable("client_certificate_file and client_key_file go together")
     if key:
-        # OpenSSL reads it by name later and does not look at its mode.
+        # OpenSSL reads it by name later and does not check its mode.
         read_private_file(Path(key))
     return certificate, key
 
 
 def _of_secret(client_id: str, secret: Secret) -> str:
-    """Return a fingerprint that is the same on all replicas, yet too slow to be guessed back to a weak secret."""
+    """Return a fingerprint equal on all replicas, computed slowly (scrypt) so that a weak secret can't be guessed."""
     digest = hashlib.scrypt(secret.reveal().encode(), salt=client_id.encode(), n=1 << 14, r=8, p=1, dklen=8)
     return digest.hex()
 

@@ -1,4 +1,4 @@
-"""A new key with what the bank wants of it: a self-signed certificate, or a certificate signing request."""
+"""Creates a key with a self-signed certificate or a certificate signing request, as the bank requires."""
 
 import re
 from dataclasses import astuple, dataclass
@@ -12,18 +12,18 @@ from cryptography.x509.oid import NameOID
 
 from proxy.entropy import Entropy
 
-# The size all of the bank's own texts name.
+# The key size named in all of the bank's documents.
 KEY_BITS = 2048
 
 VALID_DAYS = 365
 
-# A certificate made here may be used at once by a peer whose clock is a little behind.
+# A peer whose clock is a little behind must accept a new certificate at once.
 BACKDATED = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Field:
-    """A field of the subject with its upper bound in characters (RFC 5280 appendix A.1)."""
+    """A field of the subject with its maximum length in characters (RFC 5280 appendix A.1)."""
 
     short: str
     oid: x509.ObjectIdentifier
@@ -43,12 +43,12 @@ EXAMPLE_SUBJECT = "C=US, ST=New York, L=New York, O=Example Inc, OU=Treasury, CN
 
 
 class SubjectInvalid(ValueError):
-    """A subject that the bank would send back; the message says which field and why."""
+    """The bank would reject this subject; the message names the field and the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """The six fields the bank demands, none of them empty."""
+    """The six subject fields that the bank requires, none of them empty."""
 
     country: str
     state: str
@@ -70,7 +70,7 @@ class Subject:
 
     @classmethod
     def parse(cls, text: str) -> "Subject":
-        r"""Read `C=US, ST=..., L=...` or openssl's `/C=US/ST=...`; a backslash keeps a separator: `O=Miller\, Inc`.
+        r"""Parse `C=US, ST=..., L=...` or openssl's `/C=US/ST=...`; a backslash escapes a separator: `O=Miller\, Inc`.
 
         Raises SubjectInvalid.
         """
@@ -104,12 +104,12 @@ class Subject:
 
 
 def new_key() -> RSAPrivateKey:
-    """Return a new RSA key; its randomness is OpenSSL's own, which can't be passed in."""
+    """Return a new RSA key; OpenSSL supplies the randomness, which can't be injected."""
     return rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
 
 
 def key_pem(key: RSAPrivateKey) -> bytes:
-    """Return *key* as unencrypted PKCS#8 PEM, the form that all of the bank's samples read: for a file of mode 0600."""
+    """Return *key* as unencrypted PKCS#8 PEM, which all of the bank's samples read; store it with mode 0600."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -121,12 +121,12 @@ def public_pem(thing: x509.Certificate | x509.CertificateSigningRequest) -> byte
 
 
 def self_signed(key: RSAPrivateKey, subject: Subject, *, now: float, entropy: Entropy) -> x509.Certificate:
-    """Return a certificate of *key* that signs itself, valid for a year from *now* (epoch seconds).
+    """Return a self-signed certificate of *key*, valid for a year from *now* (epoch seconds).
 
-    It may sign, and is no authority (RFC 5280 4.2.1.3, 4.2.1.9).
+    Its key usage is digital signature, and it is no CA (RFC 5280 4.2.1.3, 4.2.1.9).
     """
     begin = datetime.fromtimestamp(int(now), UTC)
-    # RFC 5280 4.1.2.2: positive and at most 20 octets; the set bit keeps it from being zero.
+    # RFC 5280 4.1.2.2: positive and at most 20 octets; the lowest bit is set so that it is not zero.
     serial = int.from_bytes(entropy.token_bytes(19), "big") | 1
     public = key.public_key()
     return (
@@ -145,7 +145,7 @@ def self_signed(key: RSAPrivateKey, subject: Subject, *, now: float, entropy: En
 
 
 def signing_request(key: RSAPrivateKey, subject: Subject) -> x509.CertificateSigningRequest:
-    """Return a PKCS#10 request without extensions: what `openssl req -new` makes, which the bank asks for."""
+    """Return a PKCS#10 request without extensions, like `openssl req -new`, which the bank asks for."""
     return x509.CertificateSigningRequestBuilder().subject_name(subject.name()).sign(key, hashes.SHA256())
 
 

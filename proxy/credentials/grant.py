@@ -1,11 +1,11 @@
-"""The token request of each client authentication method (RFC 6749 4.4): headers and form, no I/O."""
+"""Builds the token request for each client authentication method (RFC 6749 4.4): headers and form, no I/O."""
 
 import base64
 from urllib.parse import quote_plus, urlencode
 
 from proxy.credentials.credential import Credential
 
-# RFC 7523 2.2; the bank's page spells it without the second hyphen in one place, which no server knows.
+# RFC 7523 2.2; the bank's page omits the second hyphen in one place, which no server accepts.
 CLIENT_ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
@@ -14,13 +14,13 @@ def token_request(
 ) -> tuple[dict[str, str], bytes]:
     """Return headers and form of a client credentials request (RFC 6749 4.4.2) for *audience* and *scope*.
 
-    Exactly one way of client authentication is used (RFC 6749 2.3). Both results carry secrets: send them, keep them
-    nowhere. *assertion* is needed for private_key_jwt only. Raises ValueError for an unknown method.
+    Exactly one client authentication method is used (RFC 6749 2.3). Both results contain secrets: send them, do not
+    store them. *assertion* is needed for private_key_jwt only. Raises ValueError for an unknown method.
     """
     headers = {
         "Content-Type": "application/x-www-form-urlencoded",
         "Accept": "application/json",
-        # A compressed answer would have to be inflated within bounds, and a token is small.
+        # A compressed answer would need limited decompression, and a token is small.
         "Accept-Encoding": "identity",
         "User-Agent": "payproxy",
     }
@@ -40,7 +40,7 @@ def token_request(
                 form.append(("client_id", credential.client_id))
             form += [("client_assertion_type", CLIENT_ASSERTION_TYPE), ("client_assertion", assertion)]
         case "tls_client_auth":
-            # RFC 8705 2: the certificate alone doesn't say which client it is.
+            # RFC 8705 2: the certificate alone does not identify the client.
             form.append(("client_id", credential.client_id))
         case _:
             raise ValueError(f"{credential.auth_method!r} is no client authentication method")

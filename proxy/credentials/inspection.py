@@ -1,4 +1,4 @@
-"""What a file of unknown kind holds: key, certificate, both, or a certificate signing request."""
+"""Reads a file of unknown kind: key, certificate, both, or a certificate signing request."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ Loaded = TypeVar("Loaded")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What one file holds; *problem* says why it can't be used, and is "" for a good one."""
+    """The content of one file; *problem* says why it can't be used, "" if it can."""
 
     path: Path
     problem: str = ""
@@ -36,7 +36,7 @@ class Inspection:
 
     @property
     def kind(self) -> str:
-        """Return the words for what was read: "" if nothing was."""
+        """Return the kind of the content in words, "" if nothing was read."""
         things = {
             "private key": self.key,
             "certificate": self.certificate,
@@ -52,13 +52,13 @@ class Inspection:
 
     @property
     def bits(self) -> int:
-        """Return the size of the RSA key it holds or certifies, 0 for other kinds of key."""
+        """Return the size of the RSA key, 0 for other kinds of key."""
         public = self._public()
         return public.key_size if isinstance(public, RSAPublicKey) else 0
 
     @property
     def identity(self) -> bytes:
-        """Return the SubjectPublicKeyInfo: things belong together if it is the same (b"" if nothing was read)."""
+        """Return the SubjectPublicKeyInfo, equal for things that belong together (b"" if nothing was read)."""
         public = self._public()
         if public is None:
             return b""
@@ -66,19 +66,19 @@ class Inspection:
 
     @property
     def thumbprints(self) -> dict[str, str]:
-        """Return the certificate's thumbprint in each form, nothing without a certificate."""
+        """Return the certificate's thumbprint in each form, {} without a certificate."""
         return {form: thumbprint(self.certificate, form) for form in THUMBPRINT_FORMS} if self.certificate else {}
 
     def _public(self) -> CertificatePublicKeyTypes | None:
         holder = self.key or self.certificate or self.request
         try:
             return holder.public_key() if holder else None
-        except (UnsupportedAlgorithm, ValueError):  # a certificate of a kind of key the library does not know
+        except (UnsupportedAlgorithm, ValueError):  # an unknown kind of key in the certificate
             return None
 
 
 def inspect(path: Path, *, passphrase: Secret | None = None) -> Inspection:
-    """Return what *path* holds; never raises for what stands in the file."""
+    """Return what *path* holds; never raise for its content."""
     data = _beginning(path)
     if b"CERTIFICATE REQUEST-----" in data:
         return _request(path, data)
@@ -88,7 +88,7 @@ def inspect(path: Path, *, passphrase: Secret | None = None) -> Inspection:
         problem = key_problem if b"PRIVATE KEY-----" in data else ""
         if b"PRIVATE KEY-----" not in data or b"-----BEGIN CERTIFICATE-----" in data:
             problem = problem or certificate_problem
-    else:  # DER or PKCS#12: whichever could be read is what it is
+    else:  # DER or PKCS#12: whichever was read
         problem = "" if key or certificate else key_problem
     return Inspection(path=path, problem=problem, key=key, certificate=certificate)
 
@@ -96,7 +96,7 @@ def inspect(path: Path, *, passphrase: Secret | None = None) -> Inspection:
 def _beginning(path: Path) -> bytes:
     try:
         return read_file(path).data
-    except FileUnusable:  # the loaders say why
+    except FileUnusable:  # the loaders report the reason
         return b""
 
 

@@ -1,4 +1,4 @@
-"""Private keys and certificates from files: read once, judged by what the open file is, refused in plain words."""
+"""Loads private keys and certificates from files; checks each on the open descriptor, with clear error messages."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +13,19 @@ from proxy.private_file import FileUnusable, OpenedFile, read_file
 from proxy.secret import Secret
 from proxy.text import base64url
 
-# NIST SP 800-131A; the bank's own texts say RSA 2048 everywhere.
+# NIST SP 800-131A; the bank's own documents all name RSA 2048.
 MIN_KEY_BITS = 2048
 
 THUMBPRINT_FORMS = ("sha1-hex", "x5t", "x5t#S256", "sha256-hex")
 
 
 class KeyUnusable(ValueError):
-    """A key or certificate can't be used; the message says what, which file and how to mend it, never key material."""
+    """A key or certificate can't be used; the message says why, which file and how to fix it, never key material."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _File:
-    """What one open file held."""
+    """The content of one opened file."""
 
     opened: OpenedFile
 
@@ -52,8 +52,8 @@ class _File:
 def load_private_key(path: Path, *, passphrase: Secret | None = None) -> RSAPrivateKey:
     """Return the RSA key in *path*: PEM (PKCS#1, PKCS#8, both also encrypted) or PKCS#12.
 
-    Raises KeyUnusable, also if group or others may read the file: the mode is that of the file a symbolic link ends
-    at, taken from the descriptor that is read, so nobody can swap it in between.
+    Raises KeyUnusable, also if group or others may read the file: the mode is that of a symbolic link's target, taken
+    from the descriptor that is read, so the file can't be swapped in between.
     """
     file = _read(path)
     _refuse_exposed(file)
@@ -89,7 +89,7 @@ def load_certificate(path: Path, *, passphrase: Secret | None = None) -> x509.Ce
 
 
 def holds_no_key(path: Path) -> str:
-    """Return what the PEM file *path* holds in place of a private key, "" if it has one or is no PEM; KeyUnusable."""
+    """Return what the PEM file *path* holds instead of a key, "" if it has a key or is no PEM; raise KeyUnusable."""
     file = _read(path)
     if not file.is_pem or file.holds_private_key:
         return ""
@@ -97,11 +97,11 @@ def holds_no_key(path: Path) -> str:
 
 
 def belong_together(key: RSAPrivateKey, certificate: x509.Certificate) -> bool:
-    """Return whether *certificate* certifies the public half of *key* (the whole SubjectPublicKeyInfo is compared)."""
+    """Return whether *certificate* is for the public half of *key* (compares the SubjectPublicKeyInfo)."""
     form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     try:
         return key.public_key().public_bytes(*form) == certificate.public_key().public_bytes(*form)
-    except (UnsupportedAlgorithm, ValueError):  # a certificate of some other kind of key: certainly not of this one
+    except (UnsupportedAlgorithm, ValueError):  # a certificate with another kind of key
         return False
 
 
@@ -111,7 +111,7 @@ def thumbprint(certificate: x509.Certificate, form: str) -> str:
     x5t and x5t#S256 are base64url without padding (RFC 7515 4.1.7, 4.1.8); sha256-hex is upper case like sha1-hex.
     Raises ValueError for another form.
     """
-    # SHA-1 here names a certificate, as the bank's portal does; it secures nothing.
+    # SHA-1 only identifies a certificate here, as the bank's portal does; no security depends on it.
     sha1 = certificate.fingerprint(hashes.SHA1())  # noqa: S303 - see above
     sha256 = certificate.fingerprint(hashes.SHA256())
     match form:
@@ -158,7 +158,7 @@ def _pem_key(file: _File, passphrase: Secret | None) -> object:
     try:
         return serialization.load_pem_private_key(file.data, password)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        # The library's words are dropped: they may quote what they could not parse.
+        # Drop the library's message: it may quote what it could not parse.
         if b"BEGIN OPENSSH " in file.data:
             raise file.refusal(
                 f"is an OpenSSH key; copy it and convert the copy with `ssh-keygen -p -m PEM -f {file.opened.path}`"
@@ -172,9 +172,9 @@ def _pem_key(file: _File, passphrase: Secret | None) -> object:
 
 
 def _pkcs12(file: _File, passphrase: Secret | None) -> pkcs12.PKCS12KeyAndCertificates:
-    if not file.data.startswith(b"\x30"):  # every PKCS#12 and DER file begins with an ASN.1 SEQUENCE
+    if not file.data.startswith(b"\x30"):  # PKCS#12 and DER files start with an ASN.1 SEQUENCE
         raise file.refusal("is neither PEM nor PKCS#12, or half written; copy the file again or correct the path")
-    # RFC 7292 B.1: no password and the empty password differ; tools write either when told `no passphrase`.
+    # RFC 7292 B.1: no password and an empty one differ; tools write either one for "no passphrase".
     passwords = [None, b""] if passphrase is None else [passphrase.reveal().encode()]
     for password in passwords:
         try:

@@ -1,4 +1,4 @@
-"""Which thumbprint is it that the bank shows: of which certificate, in which form, spelled how."""
+"""Finds the certificate and the form of a thumbprint that the bank shows, in any spelling."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from proxy.credentials.keys import THUMBPRINT_FORMS, thumbprint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recognised:
-    """A thumbprint and whose it is; *form* is "" if it is none's, *exact* if it is spelled as the form has it."""
+    """A thumbprint and its certificate's *name*; *form* is "" if none matches, *exact* if spelled as in the form."""
 
     text: str
     name: str = ""
@@ -37,7 +37,7 @@ def recognise(text: str, certificates: Mapping[str, x509.Certificate]) -> Recogn
 
 
 def _plain(text: str, *, form: str) -> str:
-    """Return *text* without what spellings of the same digest differ in."""
+    """Return *text* without the parts in which spellings of the same digest differ."""
     if form.endswith("-hex"):
         return re.sub(r"[\s:.-]", "", text).upper().removeprefix("0X")
     return text.rstrip("=").replace("+", "-").replace("/", "_")

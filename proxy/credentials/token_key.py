@@ -1,4 +1,4 @@
-"""The whole identity of a token, as a plain value that workers may hold."""
+"""The identity of a token, without secrets, so that workers may hold it."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class TokenKey:
-    """What a token belongs to: leave one part out and one client's token goes to another's API.
+    """All fields that identify a token: without one of them a client's token could go to another client's API.
 
-    The fingerprint of key or secret is not here but in the keeper's slot: rotation changes it under a living worker.
-    *credential* is the table's name, for people; it is no part of the identity. *digest* is 32 hex digits that name
-    this key on the link.
+    The fingerprint of key or secret is not part of it but kept in the keeper's slot: a rotation changes it while a
+    worker runs. *credential* is the table's name, for display, and not part of the identity. *digest* is 32 hex digits
+    that identify this key on the link.
     """
 
     token_url: str
@@ -33,11 +33,11 @@ class TokenKey:
             self.scope,
             *(part for pair in self.extra_parameters for part in pair),
         ]
-        text = "".join(f"{len(part)}:{part}" for part in parts)  # lengths keep parts from slipping over
+        text = "".join(f"{len(part)}:{part}" for part in parts)  # length prefixes keep parts unambiguous
         object.__setattr__(self, "digest", hashlib.sha256(text.encode()).hexdigest()[:32])
 
     def __hash__(self) -> int:
-        """Return the digest's hash, which a string computes once: this key is looked up for every request."""
+        """Return the hash of the digest, which str caches: this key is looked up for every request."""
         return hash(self.digest)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What the admin listener answers: health, metrics and status, without a secret; actions on its Unix socket only."""
+"""The admin listener's pages: health, metrics and status, without secrets; actions on its Unix socket only."""
 
 import ipaddress
 import json
@@ -20,18 +20,18 @@ from proxy.telemetry.status import Status
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Act = Callable[[dict[str, Any]], dict[str, Any]]
-# Puts itself on record, with what was before and will be after; raises Refused or LogUnavailable.
+# Records the operation itself, with the values before and after; raises Refused or LogUnavailable.
 Perform = Callable[[dict[str, Any], Operation], Awaitable[dict[str, Any]]]
-# Returns once it is on disk that an operation is wanted; raises LogUnavailable.
+# Returns once the requested operation is recorded on disk; raises LogUnavailable.
 Operated = Callable[[Operation], Awaitable[None]]
 
-# proxy/cli/instance.py has it too, which commands import in place of the keeper.
+# Also defined in proxy/cli/instance.py, since commands do not import the keeper.
 CONFIGURATION_PATH = "/api/configuration"
 
-# An action's parameters are a few names.
+# Enough for an action's few parameters.
 _MAX_ACTION_BYTES = 16384
 
-# Nothing here is for another site's page: not to run, not to frame, not to embed, not to keep.
+# Other sites' pages must not run, frame, embed or cache anything from here.
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 class Refused(Exception):
-    """A request that the admin listener does not answer; *detail* is ours and repeats nothing of the request."""
+    """A request that the admin listener refuses; *detail* is a fixed text that repeats nothing of the request."""
 
     def __init__(self, status: int, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -54,7 +54,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """What a command may have the keeper do: *act* or *perform* takes and returns a JSON object, or raises Refused."""
+    """An action of the keeper that commands call: *act* or *perform* maps JSON objects, or raises Refused."""
 
     what: str
     act: Act | None = field(default=None, repr=False)
@@ -62,11 +62,11 @@ class Action:
 
 
 class AdminApp:
-    """The pages of the admin listener; *status* is asked at each request. *hosts* are accepted beyond loopback.
+    """The admin listener's application. *status* is called per request; *hosts* are accepted besides loopback.
 
-    *actions*, by path, are POST only and exist on the Unix socket only: who may open it may do what they do. Each is
-    *operated*, which puts it on record, before it is done. So is *configuration*, all that is in force but its secrets,
-    for commands that find a broken file.
+    *actions*, by path, are POST only and exist on the Unix socket only: whoever may open the socket may run them.
+    *operated* records each action before it runs. *configuration*, also on the Unix socket only, returns the active
+    settings without secrets, for commands that meet a broken file.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class AdminApp:
         }
 
     def application(self) -> web.Application:
-        """Return the application; more routes may be added to it, and are guarded the same way."""
+        """Return the application; routes added to it later are guarded too."""
         application = web.Application(middlewares=[self._guard], client_max_size=_MAX_ACTION_BYTES)
         application.on_response_prepare.append(_finish_headers)
         for path, (_, handler) in self._pages.items():
@@ -108,7 +108,7 @@ class AdminApp:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuse what is not for us, and turn every failure into a problem document that repeats no input."""
+        """Refuse foreign requests, and turn every failure into a problem document that repeats no input."""
         try:
             refuse_strangers(request, hosts=self._hosts)
             if request.path in {*self._actions, CONFIGURATION_PATH} and _came_over_tcp(request):
@@ -124,7 +124,7 @@ class AdminApp:
             if error.status == 404:
                 return problem(404, code="no_route", detail="There is nothing here; GET / lists what there is.")
             return problem(error.status, code="bad_request", detail="This can't be answered.")
-        except Exception:  # noqa: BLE001 - the last resort: aiohttp's own would tell of itself
+        except Exception:  # noqa: BLE001 - last resort: aiohttp's own answer would reveal the server software
             _log.exception("the admin listener failed")
             return problem(500, code="internal_error", detail="The admin listener failed; its log says why.")
 
@@ -144,7 +144,7 @@ class AdminApp:
             if "application/json" in request.headers.get("Accept", ""):
                 fields = [{"name": c.name, "verdict": c.verdict, "reason": c.reason} for c in checks]
                 return _json({"passed": passed, "checks": fields}, status=status)
-            # A failure always says why: the one who reads it in a probe's log can't ask again.
+            # A failure always includes the reasons: readers of a probe's log can't repeat the request.
             verbose = "verbose" in request.query or not passed
             text = health.lines(checks, title=request.path.strip("/")) if verbose else "ok\n"
             return web.Response(status=status, text=text)
@@ -200,10 +200,10 @@ def problem(status: int, *, code: str, detail: str) -> web.Response:
 
 
 def refuse_strangers(request: web.BaseRequest, *, hosts: Collection[str]) -> None:
-    """Raise Refused for a Host that is not ours (DNS rebinding) and for an Origin that is another site's.
+    """Raise Refused for a foreign Host (DNS rebinding) or for an Origin of another site.
 
-    Accepted are loopback names, *hosts*, and the very address that the connection came to, as Kubernetes' probes name
-    it: a name can be rebound, an address can't. Without Host (HTTP/1.0) it is no browser. The Unix socket has no names.
+    Accepted are loopback names, *hosts* and the connection's local address, which Kubernetes' probes use: a name can be
+    rebound, an address can't. A request without Host (HTTP/1.0) is not from a browser. The Unix socket has no names.
     """
     names = request.headers.getall("Host", [])
     host = names[0] if len(names) == 1 else ""
@@ -231,7 +231,7 @@ def _json(value: Any, *, status: int = 200) -> web.Response:
 
 def _came_over_tcp(request: web.BaseRequest) -> bool:
     connection = request.get_extra_info("socket")
-    # A connection that is gone has no socket; its answer goes nowhere, and the stricter rule is the safe one.
+    # A closed connection has no socket; treat it as TCP, the stricter case, since its answer is not delivered.
     return connection is None or connection.family != socket.AF_UNIX
 
 
@@ -248,7 +248,7 @@ def _is_ours(name: str, hosts: Collection[str], *, local: str) -> bool:
 
 
 def _address(text: str) -> str:
-    """Return an IP address in its normal form, "" if *text* is none; an IPv4 caller of a v6 socket counts as IPv4."""
+    """Return a normalized IP address, "" if *text* is none; an IPv4-mapped IPv6 address becomes IPv4."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -259,7 +259,7 @@ def _address(text: str) -> str:
 
 
 def _host_name(host: str) -> str:
-    """Return the name of `name:port` or `[v6]:port` in lower case, "" for what has another shape."""
+    """Return the host of `name:port` or `[v6]:port` in lower case, "" for a malformed bracket form."""
     if host.startswith("["):
         address, bracket, _ = host[1:].partition("]")
         return address.lower() if bracket and ":" in address else ""

@@ -1,4 +1,4 @@
-"""The connections of the admin listener: few, and none that only holds a place; strangers may reach it too."""
+"""Connection limits and timeouts of the admin listener, which untrusted clients may reach too."""
 
 import asyncio
 import contextlib
@@ -13,30 +13,30 @@ from aiohttp import web
 
 from proxy.keeper.admin import problem
 
-# For probes, scrapers and commands; counted for each socket, so that nobody takes the commands' places by TCP.
+# For probes, scrapers and commands. Counted per socket, so that TCP clients can't use up the commands' connections.
 MOST_CONNECTIONS = 64
-# What the keeper needs itself: two sockets and two pipes a worker, links, listeners, mints, sinks, its files.
+# Descriptors for the keeper itself: two sockets and two pipes a worker, links, listeners, mints, sinks, files.
 _RESERVED_DESCRIPTORS = 192
 _FEWEST_CONNECTIONS = 4
 HEAD_SECONDS = 5.0
-# From the head of a request that came by TCP to the last byte of its answer, of which the other side takes its time.
+# From the end of the request head to the last byte of the answer, TCP only. Includes the time the client takes to read.
 ANSWER_SECONDS = 10.0
 _BACKLOG = 128
 _LOOK_AGAIN_SECONDS = 0.1
 
 
 class Phase(IntEnum):
-    """What a connection does; the places of those in service are taken last."""
+    """The phase of a connection. IN_SERVICE connections are closed last when the limit is reached."""
 
-    WAITING = 0  # for a head, or for the end of a handshake
+    WAITING = 0  # for a request head, or for the end of a TLS handshake
     IDLE = 1
     IN_SERVICE = 2
 
 
 class AdminConnection(web.RequestHandler):
-    """aiohttp's connection with deadlines, whose errors are answered without repeating what was sent.
+    """aiohttp's connection with timeouts; its error answers repeat nothing of the request.
 
-    *unhurried*: who is at the other end may do what we can do, so an answer may take its time.
+    *unhurried*: no timeout for answers, since a peer on the Unix socket has our own rights.
     """
 
     __slots__ = ("_listener", "_more", "_timer", "_unhurried", "phase", "since")
@@ -45,7 +45,7 @@ class AdminConnection(web.RequestHandler):
         super().__init__(
             manager,
             loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type] # aiohttp's own word for "none", as in AppRunner
+            access_log=None,  # type: ignore[arg-type] # aiohttp's value for "none", as in AppRunner
         )
         self._listener = listener
         self._unhurried = unhurried
@@ -55,28 +55,28 @@ class AdminConnection(web.RequestHandler):
         self.since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a place, and wait for a head as long as it may take."""
+        """Register the connection and start the timeout for the request head."""
         super().connection_made(transport)
         self._listener.connections.add(self)
         self._enter(Phase.WAITING)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Give the place back."""
+        """Unregister the connection and cancel its timer."""
         self._listener.connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse; the first byte of the next head starts the clock, whatever follows does not set it back."""
+        """Parse *data*. The first byte of the next head starts the timeout; later bytes do not restart it."""
         super().data_received(data)
         if self.phase is Phase.IDLE:
             self._enter(Phase.WAITING)
-        # aiohttp's parser does not tell whether it holds the beginning of another head.
+        # aiohttp's parser does not report whether it holds the start of another head.
         self._more = not data.endswith(b"\r\n\r\n")
 
     def end(self) -> None:
-        """Close it at once, whatever the other side has not taken."""
+        """Abort the connection; unsent data is lost."""
         if self.transport is not None:
             self.transport.abort()
 
@@ -87,7 +87,7 @@ class AdminConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - it repeats the input
     ) -> web.StreamResponse:
-        """Return a problem document that says nothing of the request."""
+        """Return a problem document that contains nothing of the request."""
         if status >= 500:
             self.log_exception("the admin listener failed", exc_info=exc)
         if request.writer.output_size > 0:
@@ -105,7 +105,7 @@ class AdminConnection(web.RequestHandler):
         start_time: float | None,
         request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
     ) -> tuple[web.StreamResponse, bool]:
-        """Answer a request whose head is there: from here on another clock runs, until its answer is taken."""
+        """Handle a request whose head is complete, under the answer timeout instead of the head timeout."""
         self._enter(Phase.IN_SERVICE)
         try:
             return await super()._handle_request(request, start_time, request_handler)
@@ -118,7 +118,7 @@ class AdminConnection(web.RequestHandler):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        # An idle one is closed by aiohttp after an hour, or as soon as its place is wanted.
+        # aiohttp closes an idle connection after an hour; `_make_room` closes it earlier if its place is needed.
         if phase is Phase.IDLE or (phase is Phase.IN_SERVICE and self._unhurried) or self.transport is None:
             return
         seconds = HEAD_SECONDS if phase is Phase.WAITING else ANSWER_SECONDS
@@ -126,11 +126,11 @@ class AdminConnection(web.RequestHandler):
 
 
 class AdminListener:
-    """Takes connections from *listener*, which is bound, and never holds more than MOST_CONNECTIONS at a time.
+    """Accepts connections from the bound socket *listener*, at most MOST_CONNECTIONS at a time.
 
-    Whoever comes when all places are taken gets that of the connection which has waited longest for a head, for its
-    next request or, by TCP, for its answer to be taken: a probe always gets through, and what strangers hold is theirs
-    for as long as nobody else wants it.
+    At the limit, a new connection replaces the one that has waited longest for a request head, for its next request or,
+    on TCP, for its answer to be read. So a probe always gets through, and untrusted clients keep a connection only
+    while no one else needs it.
     """
 
     def __init__(self, listener: socket.socket, manager: web.Server, *, tls: ssl.SSLContext | None = None) -> None:
@@ -144,13 +144,13 @@ class AdminListener:
         self._later: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Listen; raises OSError if another process was faster."""
+        """Start listening; raise OSError if another process has bound the address first."""
         self.socket.listen(_BACKLOG)
         self.socket.setblocking(False)  # noqa: FBT003 - the socket module's own signature
         self._resume()
 
     def close(self) -> None:
-        """Take no more; what is connected is the manager's to end."""
+        """Stop accepting. The manager closes the established connections."""
         self._pause()
         self.socket.close()
         for task in list(self._opening):
@@ -168,12 +168,12 @@ class AdminListener:
             self._loop.remove_reader(self.socket)
 
     def _accept(self) -> None:
-        # One a turn of the loop: those who came before are heard meanwhile, and their answers free their places.
+        # One accept per loop iteration: earlier connections are served in between, and their answers free places.
         try:
             peer, _address = self.socket.accept()
         except (BlockingIOError, ConnectionError):
             return
-        except OSError:  # EMFILE, ENFILE, ENOBUFS or ENOMEM: others in this process come first
+        except OSError:  # EMFILE, ENFILE, ENOBUFS or ENOMEM: pause, leave descriptors to others
             self._pause()
             self._later = self._loop.call_later(_LOOK_AGAIN_SECONDS, self._resume)
             return
@@ -187,7 +187,7 @@ class AdminListener:
     async def _open(self, peer: socket.socket) -> None:
         peer.setblocking(False)  # noqa: FBT003 - the socket module's own signature
         handshake = HEAD_SECONDS if self._tls else None
-        with contextlib.suppress(OSError):  # a handshake that failed or was not ended
+        with contextlib.suppress(OSError):  # the handshake failed or timed out
             await self._loop.connect_accepted_socket(
                 self._connection, peer, ssl=self._tls, ssl_handshake_timeout=handshake
             )
@@ -196,7 +196,7 @@ class AdminListener:
         return AdminConnection(self, self._manager, unhurried=self._local)
 
     def _make_room(self) -> bool:
-        """End the connection that can best be spared; False if all are commands that are being answered."""
+        """Close the best connection to drop; return False if all are commands being answered."""
         spared = min(self.connections, key=lambda one: (one.phase is Phase.IN_SERVICE, one.since), default=None)
         opening = min(self._opening, key=lambda task: self._opening[task][0], default=None)
         if opening is not None and (
@@ -207,13 +207,13 @@ class AdminListener:
         if spared is None or (spared.phase is Phase.IN_SERVICE and self._local):
             return False
         spared.end()
-        # It is gone a turn later; its place is the newcomer's now.
+        # The transport closes in the next loop iteration; its place is free for the new connection now.
         self.connections.discard(spared)
         return True
 
     def _give_up(self, opening: asyncio.Task[Any]) -> None:
         _, peer = self._opening.pop(opening)
-        opening.add_done_callback(lambda _task: peer.close())  # also where it had not begun
+        opening.add_done_callback(lambda _task: peer.close())  # also if the task had not started
         opening.cancel()
 
     def __repr__(self) -> str:
@@ -221,14 +221,14 @@ class AdminListener:
 
 
 def nameless(answer: web.Response) -> web.Response:
-    """Close after *answer*, and hide what we are built of: it does not pass the signal that takes Server away."""
+    """Close after *answer* and set our Server header: this answer bypasses the signal that removes Server."""
     answer.headers["Server"] = "payproxy"
     answer.force_close()
     return answer
 
 
 def _places() -> int:
-    """Return how many connections there may be, so that the keeper's own descriptors are never theirs."""
+    """Return the connection limit, which leaves enough descriptors for the keeper itself."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS

@@ -1,4 +1,4 @@
-"""Where the admin application listens: on TCP if configured, and always on the data directory's socket."""
+"""The admin server: listens on TCP if configured, and always on the Unix socket in the data directory."""
 
 import contextlib
 import os
@@ -19,16 +19,16 @@ from proxy.settings.addresses import MAX_UNIX_PATH_BYTES, TcpAddress, UnixAddres
 
 SOCKET_NAME = "admin.sock"
 
-# What a stopping keeper grants an answer that is on its way.
+# How long shutdown waits for answers in flight.
 _SHUTDOWN_SECONDS = 1.0
 
 
 class ListenFailed(OSError):
-    """The admin listener can't be opened; the message says where and why."""
+    """The admin listener can't be opened; the message names the address and the reason."""
 
 
 class AdminServer:
-    """Serves *application* on *listen* (None: nowhere; TLS with *tls*) and, always, on *directory*/admin.sock."""
+    """Serves *application* on *listen* (None: no TCP; TLS with *tls*) and always on *directory*/admin.sock."""
 
     def __init__(
         self,
@@ -52,17 +52,17 @@ class AdminServer:
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
-        """Return the TCP addresses really listened on, host and port."""
+        """Return the bound TCP addresses as (host, port)."""
         names = [one.socket.getsockname() for one in self._listeners if one.socket.family != socket.AF_UNIX]
         return tuple((name[0], name[1]) for name in names)
 
     @property
     def places(self) -> str:
-        """Return all that is listened on, for people."""
+        """Return all listening addresses as text for people."""
         return ", ".join([*(f"{host}:{port}" for host, port in self.addresses), f"unix:{self.socket_path}"])
 
     async def __aenter__(self) -> Self:
-        """Open both; DataDirectoryInUse if another instance answers on the socket, ListenFailed for the rest."""
+        """Open all listeners; raise DataDirectoryInUse if another instance listens on the socket, else ListenFailed."""
         await self._runner.setup()
         self._refuse_expectations()
         try:
@@ -86,7 +86,7 @@ class AdminServer:
         return f"<AdminServer {self.places if self._listeners else 'closed'}>"
 
     def _refuse_expectations(self) -> None:
-        """Answer an unknown Expect ourselves: aiohttp would do so before any middleware, and repeat it."""
+        """Handle an unknown Expect header here: aiohttp would answer before any middleware and repeat the value."""
         server = self._runner.server
         if server is None:
             return
@@ -121,7 +121,7 @@ class AdminServer:
         try:
             path.unlink(missing_ok=True)
             listener.bind(str(path))
-            # Nobody can connect before it listens, so there is no moment in which others could.
+            # The mode is set before listen(), so no other user can connect in between.
             path.chmod(0o600)
             self._inodes[path] = _inode(path)
         except OSError as error:
@@ -148,7 +148,7 @@ class AdminServer:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
-        # Only our own: after a mishap another instance's may stand there.
+        # Remove only our own sockets: another instance may have replaced one after a failure.
         for path, inode in self._inodes.items():
             with contextlib.suppress(FileNotFoundError):
                 if _inode(path) == inode:
@@ -158,7 +158,7 @@ class AdminServer:
 
 
 def server_tls(certificate_file: Path, key_file: Path) -> ssl.SSLContext:
-    """Return the listener's TLS context; ListenFailed naming the files if they can't be used."""
+    """Return the listener's TLS context; raise ListenFailed with the file names if they are unusable."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:

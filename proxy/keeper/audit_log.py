@@ -1,4 +1,4 @@
-"""Writes down what the keeper itself has to tell: tokens, configurations, operations, start and stop."""
+"""Records the keeper's own events: tokens, configurations, operations, start and stop."""
 
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ from proxy.records.masking_key import masking_key
 from proxy.records.record import RecordContext
 from proxy.records.signed_checkpoints import SignedCheckpoints
 
-# Some thousand records of tokens: they come every few minutes, and each segment is there whole before the first.
+# Room for some thousand token records, which come every few minutes. Each segment is allocated before its first one.
 _RESERVE_BYTES = 1024 * 1024
 
 
 class AuditLog:
-    """Keeps a journal of the keeper's own, which the shipper reads like a worker's; *journal_name* is its name there.
+    """The keeper's own journal, named *journal_name*, which the shipper reads like a worker's.
 
-    Raises OSError if a key of the data directory can't be read or made.
+    Raises OSError if a key of the data directory can't be read or created.
     """
 
     def __init__(
@@ -57,15 +57,15 @@ class AuditLog:
         return f"<AuditLog {self._journal!r}>"
 
     async def open(self) -> None:
-        """Begin the journal; if that fails, what is told waits in memory until it can be written."""
+        """Open the journal; on failure records wait in memory until it can be written."""
         await self._journal.open()
 
     async def close(self) -> bool:
-        """Write all that was told; the shipper is to hear that this journal has ended. False if the disk hangs."""
+        """Write pending records; the caller tells the shipper that the journal ended. False if the disk hangs."""
         return await self._journal.close()
 
     def observe(self, event: Event) -> None:
-        """Write down *event* if it is one that records tell of; never waits."""
+        """Record *event* if it is a token event; never blocks."""
         match event:
             case TokenMinted():
                 self._journal.note(self._records.minted(event))
@@ -73,9 +73,9 @@ class AuditLog:
                 self._journal.note(self._records.mint_failed(event))
 
     def configured(self, values: dict[str, Any], *, digest: str) -> None:
-        """Write down that the effective *values*, secrets masked, are in force now; later records name *digest*.
+        """Record that *values* (effective configuration, secrets masked) are active; later records name *digest*.
 
-        Not again where workers were replaced under the same configuration.
+        Nothing is recorded if only workers were replaced under the same configuration.
         """
         if digest == self._digest:
             return
@@ -83,8 +83,8 @@ class AuditLog:
         self._journal.note(self._records.configuration(values, digest=digest))
 
     async def operated(self, operation: Operation) -> None:
-        """Return once it is on disk that somebody wants *operation*: it may be done then.
+        """Write *operation* to disk and return; the caller performs it only then.
 
-        Raises LogUnavailable, and then it may not: what is not on record does not happen.
+        Raises LogUnavailable, and then the operation must not be performed: nothing happens without a record.
         """
         await self._journal.write(self._records.operation(operation))

@@ -1,4 +1,4 @@
-"""Which certificates are in use and when they end, for metrics and pages."""
+"""Lists the certificates in use with their expiry, for metrics and pages."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from proxy.telemetry.status import CertificateStatus
 
 
 def certificates_in_use(settings: Settings) -> tuple[CertificateStatus, ...]:
-    """Return every certificate that *settings* name; one that can't be read is left to the findings."""
+    """Return the status of every certificate in *settings*; skip unreadable ones, which the checks report."""
     named = [
         ("server", "server", settings.server.certificate_file),
         ("admin", "admin", settings.admin.certificate_file),

@@ -1,4 +1,4 @@
-"""A collector of OpenTelemetry as a sink, where the standard variables name one."""
+"""OpenTelemetry collectors as sinks, if the standard OTEL_* variables name one."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -12,7 +12,7 @@ from proxy.settings.extras import installation
 def collector_sinks(environ: Mapping[str, str], *, clock: Clock, say: Callable[[str], None]) -> list[Sink]:
     """Return a sink for each endpoint that *environ* names.
 
-    Platforms set these variables for every process, so what can't be done is said, and is no reason not to start.
+    Platforms set these variables for every process, so problems are logged and do not prevent the start.
     """
     try:
         wanted = targets(environ)
@@ -22,7 +22,7 @@ def collector_sinks(environ: Mapping[str, str], *, clock: Clock, say: Callable[[
     if not wanted:
         return []
     try:
-        # protobuf and its messages are the [otel] extra.
+        # protobuf and its messages are in the [otel] extra.
         sinks: list[Sink] = import_module("proxy.records.sinks.otlp").otlp_sinks(wanted, clock=clock)
     except ImportError:
         say(

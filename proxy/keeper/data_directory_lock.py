@@ -1,4 +1,4 @@
-"""One instance per data directory: two of them would write one journal and answer for each other."""
+"""One instance per data directory: two would write the same journal and answer on each other's behalf."""
 
 import fcntl
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class DataDirectoryInUse(RuntimeError):
-    """Another instance works in this data directory; the message says which one and what to do."""
+    """Another instance uses this data directory; the message says which directory and what to do."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(
@@ -19,10 +19,10 @@ class DataDirectoryInUse(RuntimeError):
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Hold *directory* for this process; DataDirectoryInUse if another one does. The kernel lets go if we are killed.
+    """Lock *directory* for this process; raise DataDirectoryInUse if it is locked. The kernel unlocks it on a kill.
 
-    The lock is on the directory itself, so no file is left behind, and workers do not inherit it: its descriptor is
-    closed when they are executed. Take it before the first look at the journal.
+    flock on the directory itself: no lock file is left behind, and workers do not inherit it, since the descriptor is
+    closed on exec. Acquire it before any access to the journal.
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -31,7 +31,7 @@ def locked(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             raise DataDirectoryInUse(directory) from None
         except OSError:
-            # Some network file systems have no locks; there the socket of the running instance has to tell.
+            # Some network file systems have no locks; there only the socket of the running instance shows that it runs.
             pass
         yield
     finally:

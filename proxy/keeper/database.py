@@ -1,4 +1,4 @@
-"""The request log's database: as a sink of the shipper, and as what the guard reads."""
+"""The request log's database: a sink for the shipper, an archive for the guard to read."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from proxy.settings.model import Settings
 
 
 def database_sinks(settings: Settings) -> list[Sink]:
-    """Return the sink of the configured database, none if it is turned off; raises UrlUnusable."""
+    """Return the sink of the configured database, [] if it is turned off; raise UrlUnusable."""
     log = settings.request_log
     database = database_of(log.database, log.database_file, data_directory=Path(settings.data_directory))
     if database is None:
         return []
     if isinstance(database, PostgresDatabase):
-        # The [postgres] extra, which `database_of` has looked for.
+        # Needs the [postgres] extra; `database_of` has checked that it is installed.
         from proxy.records.sinks.postgres import PostgresSink  # noqa: PLC0415
 
         return [PostgresSink(database.url)]
@@ -25,7 +25,7 @@ def database_sinks(settings: Settings) -> list[Sink]:
 
 
 def archive_of(settings: Settings) -> Archive | None:
-    """Return what reads the configured database, None if it is turned off; raises UrlUnusable."""
+    """Return the archive that reads the configured database, None if turned off; raise UrlUnusable."""
     log = settings.request_log
     database = database_of(log.database, log.database_file, data_directory=Path(settings.data_directory))
     if database is None:

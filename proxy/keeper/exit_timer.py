@@ -1,18 +1,18 @@
-"""Ends the keeper also while a disk hangs: an interpreter that ends in order waits for each of its threads."""
+"""Exits the keeper even if a disk hangs: a normal interpreter exit waits for every thread."""
 
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-# After the last worker the journals are handed on and files closed, which takes a moment if the disk works.
+# After the last worker the journals are shipped and files closed: a moment, if the disk works.
 CLOSING_SECONDS = 20.0
 
 
 class ExitTimer:
-    """Ends this process some time after `start`, unless it has ended by then; *say* tells the operator why.
+    """Exits this process a time after `start` unless it has ended before; *say* logs the reason.
 
-    In a thread: the loop itself may be what waits for the disk under *data_directory*.
+    Runs in a thread, because the event loop itself may be blocked by the disk under *data_directory*.
     """
 
     def __init__(self, data_directory: Path, *, say: Callable[[str], None]) -> None:
@@ -20,7 +20,7 @@ class ExitTimer:
         self._say = say
 
     def start(self, seconds: float = CLOSING_SECONDS) -> None:
-        """End this process in *seconds*, at the latest; the first one that is over counts."""
+        """Exit this process in *seconds* at the latest; of several timers the first to expire counts."""
         timer = threading.Timer(seconds, self._exit)
         timer.daemon = True
         timer.start()

@@ -1,4 +1,4 @@
-"""One configuration in force, with its tokens and its workers; during a reload two live side by side."""
+"""One active configuration with its tokens and workers; during a reload two generations run side by side."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -24,9 +24,9 @@ from proxy.telemetry.status import WorkerState
 
 
 class Generation:
-    """What serves callers by one snapshot; to be made on the running loop. *serial* numbers mints across them all.
+    """Serves callers with one snapshot; create it on the running loop. *serial* numbers mints across generations.
 
-    *migrated* is told what came of exchanges on migrated routes.
+    *migrated* receives the outcomes of exchanges on migrated routes.
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class Generation:
         )
 
     async def run(self) -> None:
-        """Serve until the workers were told to drain, or were killed, and have ended."""
+        """Serve until the workers have ended after drain or kill."""
         async with asyncio.TaskGroup() as tasks:
             minting = tasks.create_task(self.mints.run(), name="mints")
             await self.workers.run()
             minting.cancel()
 
     def serves(self) -> bool:
-        """Return whether every worker takes callers' connections."""
+        """Return whether every worker accepts callers' connections."""
         serving = [one for one in self.workers.statuses() if one.state is WorkerState.SERVING]
         return len(serving) == self.workers.number
 
@@ -89,7 +89,7 @@ class Generation:
         self.workers.broadcast(message)
 
     def _hear(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
-        """Take what a worker says; one that talks nonsense must not take the keeper down."""
+        """Handle a worker's message; log a malformed one instead of raising, so that the keeper keeps running."""
         try:
             self._obey(worker, message)
         except (KeyError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""How one generation takes over from another without a caller noticing."""
+"""Replaces one generation by another without interrupting callers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,16 +7,16 @@ from typing import Any
 from proxy.clock import Clock
 from proxy.keeper.generation import Generation
 
-# New workers start in half a second; on a machine that is short of time they get this long.
+# Time limit for new workers: they start in half a second, but the machine may be busy.
 _READY_SECONDS = 20.0
 _POLL_SECONDS = 0.02
 _NOT_SERVED = "its workers did not come to serve; what they said of it stands above"
-# What workers get beyond exchange_timeout before they are killed.
+# Grace time for workers beyond exchange_timeout, before they are killed.
 KILL_AFTER_SECONDS = 5.0
 
 
 class Generations:
-    """The generation in force and those that end what they have in flight."""
+    """The active generation and the older ones that still have requests in flight."""
 
     def __init__(self, first: Generation, *, clock: Clock) -> None:
         self.current = first
@@ -26,7 +26,7 @@ class Generations:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Live until `stop` was called and every generation has ended."""
+        """Run until `stop` was called and every generation has ended."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             self.current.workers.admit()
@@ -34,9 +34,9 @@ class Generations:
             await self._stopping.wait()
 
     async def succeed(self, new: Generation, *, hand_over: Callable[[], Awaitable[str]]) -> str:
-        """Let *new* take over once it serves, and the current one drain; return why it did not, "" if it did.
+        """Switch to *new* once it serves, then drain the current one; return the reason on failure, else "".
 
-        *hand_over* is awaited when the new workers are ready, before they serve anyone; it returns an objection, or "".
+        *hand_over* is awaited when the new workers are ready, before they serve; it returns an objection, or "".
         """
         if self._tasks is None or self._stopping.is_set():
             await new.mints.close()
@@ -56,31 +56,31 @@ class Generations:
         return ""
 
     def broadcast(self, message: dict[str, Any]) -> list[str]:
-        """Send *message* to every worker that serves, of all generations, and return their names."""
+        """Send *message* to every serving worker of all generations, and return their names."""
         return [worker for one in self.living for worker in one.workers.broadcast(message)]
 
     def stop(self, *, grace: float) -> None:
-        """Tell all workers to stop listening in *grace* seconds, end what is in flight and leave."""
+        """Tell all workers to stop listening in *grace* seconds, finish what is in flight and exit."""
         self._stopping.set()
         for one in self.living:
             one.workers.drain(grace=grace)
 
     def have_workers(self) -> bool:
-        """Return whether a worker of any generation lives."""
+        """Return whether a worker of any generation is running."""
         return any(one.workers.statuses() for one in self.living)
 
     def kill(self) -> None:
-        """End all workers at once."""
+        """Kill all workers."""
         for one in self.living:
             one.workers.kill()
 
     def kill_worker(self, name: str) -> None:
-        """End the worker process *name* at once; another takes its place."""
+        """Kill the worker *name*; it is replaced."""
         for one in self.living:
             one.workers.kill_worker(name)
 
     async def _comes(self, what: Callable[[], bool], *, life: asyncio.Task[None]) -> bool:
-        """Return whether *what* comes true while *life* goes on."""
+        """Wait until *what* returns true; return False if *life* ends first or time runs out."""
         end = self._clock.monotonic() + _READY_SECONDS
         while not what():
             if life.done() or self._stopping.is_set() or self._clock.monotonic() > end:
@@ -92,7 +92,7 @@ class Generations:
         try:
             await generation.run()
         except ExceptionGroup:
-            # One that never came to serve must not take down the one that does.
+            # A generation that never served must not stop the active one.
             if generation is self.current:
                 raise
         finally:

@@ -1,4 +1,4 @@
-"""The guard at work: it hears what came of every exchange and mint, and goes back when modern is no good."""
+"""The guard's task: receives the outcomes of exchanges and mints, and rolls back when the modern side fails."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -22,20 +22,20 @@ LOOK_SECONDS = 1.0
 
 
 class Guarded(Protocol):
-    """The migrations, as the guard uses them."""
+    """The interface of the migrations that the guard uses."""
 
     def states(self) -> tuple[MigrationStatus, ...]:
-        """Return every configured migration."""
+        """Return the status of every configured migration."""
 
     async def rollback(self, name: str, *, who: str, proof: str, reason: str) -> MigrationStatus:
-        """Go back to the last weight without a breach; raises MigrationRefused, LogUnavailable."""
+        """Set the last weight without a breach; raise MigrationRefused or LogUnavailable."""
 
     async def hold_caller(self, name: str, caller: str, reason: str) -> MigrationStatus:
-        """Keep *caller* on legacy; raises MigrationRefused, LogUnavailable."""
+        """Keep *caller* on legacy; raise MigrationRefused or LogUnavailable."""
 
 
 class MigrationGuard:
-    """Watches all *migrations*; *tokens* says how minting goes. It only ever lowers a weight, or holds a caller."""
+    """Watches all *migrations*; *tokens* returns the mint status. It only lowers weights or holds callers."""
 
     def __init__(
         self,
@@ -66,13 +66,13 @@ class MigrationGuard:
                 continue
             one = _Watched(values, Guard(limits[values.name], now=now), status.version, status.weight)
             if old is not None and (old.values, old.guard.limits) == (values, limits[values.name]):
-                # A reload that changes nothing about it destroys no evidence.
+                # Keep the collected evidence if a reload does not change this migration.
                 one = _Watched(values, old.guard, old.version, old.weight, old.callers)
             one.callers |= callers_of(snapshot, values)
             self._watched[values.name] = one
 
     def migrated(self, rows: Iterable[ExchangeOutcome]) -> None:
-        """Take what came of exchanges, from a worker; never waits."""
+        """Process outcomes of exchanges from a worker; never blocks."""
         self._heed_changes()
         for row in rows:
             one = self._watched.get(row.migration)
@@ -122,7 +122,7 @@ class MigrationGuard:
                     await self._act(status, decision)
             except (MigrationRefused, LogUnavailable) as error:
                 self._hindered(one, str(error), f"it can't act, though {decision.reason if decision else ''}: {error}")
-            except Exception as error:  # noqa: BLE001 - a defect of the guard must not end a keeper that serves
+            except Exception as error:  # noqa: BLE001 - a defect in the guard must not end a serving keeper
                 self._hindered(one, type(error).__name__, f"a defect of the proxy: {type(error).__name__}")
             else:
                 one.hindered = ""
@@ -152,7 +152,7 @@ class MigrationGuard:
         self._heed_changes()
 
     def _heed_changes(self) -> tuple[MigrationStatus, ...]:
-        """Begin anew with every migration that was changed, by whomever, and return how all of them stand."""
+        """Restart the evaluation of every migration whose state was changed by anyone; return all statuses."""
         states = self._migrations.states()
         for status in states:
             one = self._watched.get(status.name)
@@ -172,7 +172,7 @@ class MigrationGuard:
 
 @dataclass(slots=True)
 class _Watched:
-    """*callers* are all that are known; what hindered the guard is said once."""
+    """A watched migration. *callers* are all known ones; *hindered* keeps a problem from being reported twice."""
 
     values: MigrationValues
     guard: Guard

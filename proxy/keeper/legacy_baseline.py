@@ -1,4 +1,4 @@
-"""What callers' legacy exchanges came to in the last 35 days: by the request log, and by what this process has seen."""
+"""Results of callers' legacy exchanges in the last 35 days, from the request log and from this process's own counts."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ _CLIENT_ERRORS = frozenset({"client_error", "forbidden"})
 
 
 class LegacyBaseline:
-    """Reads the log in the background, every hour; what is decided meanwhile is decided by what there is.
+    """Reads the log in the background, every hour; decisions made meanwhile use the data there is.
 
     *archive* opens the log's database, None if it is turned off.
     """
@@ -38,7 +38,7 @@ class LegacyBaseline:
         self._said = ""
 
     def follow(self, values: Iterable[MigrationValues], *, archive: Callable[[], Archive | None]) -> None:
-        """Look after these migrations from now on."""
+        """Use these migrations and this archive from now on."""
         self._values = tuple(values)
         self._archive = archive
         self._read = {one.name: self._read[one.name] for one in self._values if one.name in self._read}
@@ -46,12 +46,12 @@ class LegacyBaseline:
         self._due.set()
 
     def see(self, row: ExchangeOutcome) -> None:
-        """Take what came of a send."""
+        """Count the outcome of an exchange."""
         if row.side is Side.LEGACY and row.outcome != "none" and row.migration in self._seen:
             self._seen[row.migration].setdefault(row.caller, _Seen()).add(row)
 
     def of(self, migration: str) -> dict[str, Past]:
-        """Return each caller's: what this process has seen is in the log too, but for what came since it was read."""
+        """Return each caller's past; the log also contains this process's counts, except those since the last read."""
         read = self._read.get(migration)
         seen = {caller: one.past() for caller, one in self._seen.get(migration, {}).items()}
         if read is None:
@@ -72,14 +72,14 @@ class LegacyBaseline:
                 changed.cancel()
 
     async def _look(self) -> float:
-        """Read what the log has; return after how many seconds to do it again."""
+        """Read the log; return the seconds until the next read."""
         values = self._values
         try:
             await self._read_log(values)
         except (ArchiveUnusable, UrlUnusable) as error:
             self._say(values, f"the log can't be read, so it goes by what it has seen of legacy since: {error}")
             return RETRY_SECONDS
-        except Exception as error:  # noqa: BLE001 - a defect of the guard must not end a keeper that serves
+        except Exception as error:  # noqa: BLE001 - a defect in the guard must not end a serving keeper
             self._say(values, f"the log can't be read: a defect of the proxy: {type(error).__name__}")
             return RETRY_SECONDS
         self._said = ""
@@ -109,7 +109,7 @@ class LegacyBaseline:
 
 
 def pasts(tallies: Iterable[Tally]) -> dict[str, Past]:
-    """Return what *tallies*, of one migration's rules on legacy, say of each caller."""
+    """Return per caller the sum of *tallies*, which are of one migration's rules on legacy."""
     found: dict[str, Past] = {}
     for one in tallies:
         before = found.get(one.caller, Past())
@@ -146,7 +146,7 @@ class _Seen:
 
 
 def _with(read: Past, seen: Past | None) -> Past:
-    """Return the one with more exchanges: both overlap, and a new proxy reads an empty log in its first hour."""
+    """Return the larger of both, which overlap: a new proxy reads an empty log in its first hour."""
     if seen is None:
         return read
     more = seen if seen.exchanges > read.exchanges else read

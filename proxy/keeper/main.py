@@ -1,4 +1,4 @@
-"""The keeper process: holds the keys, mints, serves the admin listener, ships the journals, keeps the workers."""
+"""The keeper process: holds the keys, mints tokens, runs the admin server, ships the journals, supervises workers."""
 
 import asyncio
 import os
@@ -45,14 +45,14 @@ from proxy.telemetry.log import EventLog
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status, TokenStatus
 
-# Load balancers need some seconds to see that an instance is not ready; on loopback there is none.
+# Time for load balancers to see that the instance is not ready; not used if the server listens on loopback.
 _GRACE_SECONDS = 5.0
 _AGAIN_SECONDS = 1.0
 _LOOK_SECONDS = 0.1
 
 
 class Keeper:
-    """One running instance, called *instance*: *sockets* are open already, *credentials* are read.
+    """One running instance with the name *instance*; *sockets* are already open, *credentials* already loaded.
 
     *read* reads the configuration again.
     """
@@ -81,7 +81,7 @@ class Keeper:
         self._began = clock.monotonic()
         self._draining = False
         self._unread_journals: set[str] = set()
-        self._in_order = True  # all that came in was answered and recorded
+        self._in_order = True  # every request received was answered and recorded
         self._log = EventLog(clock=clock, write=_stderr_line, stamp=stamp)
         self._exit_timer = ExitTimer(Path(snapshot.data_directory), say=self._log.say)
         self._metrics = Metrics(status=self.status)
@@ -111,7 +111,7 @@ class Keeper:
             tokens=self._tokens,
             recovered=lambda: self._shipper.caught_up,
             say=self._log.say,
-            kill=lambda worker: self._generations.kill_worker(worker),  # noqa: PLW0108 - they are made later
+            kill=lambda worker: self._generations.kill_worker(worker),  # noqa: PLW0108 - created later
         )
         self._migrations.share = share_of(
             settings,
@@ -131,7 +131,7 @@ class Keeper:
             uncertain=self._migrations.pins.keep_uncertain,
         )
         self._generations = Generations(self._generation(settings, credentials), clock=clock)
-        lock = asyncio.Lock()  # one replacement at a time
+        lock = asyncio.Lock()  # one generation change at a time
         self._reloader = Reloader(
             read=read,
             make=self._generation,
@@ -156,7 +156,7 @@ class Keeper:
         self._rotation.follow(settings)
 
     async def run(self) -> bool:
-        """Serve until SIGTERM or SIGINT, then let every request in flight end; return whether all of it was recorded.
+        """Serve until SIGTERM or SIGINT, drain, and return whether every request was recorded.
 
         Raises what the listeners raise.
         """
@@ -184,7 +184,7 @@ class Keeper:
         self._guard.follow(settings, snapshot)
         self._notary.configured(masked(settings), digest=snapshot.digest)
         async with server, asyncio.TaskGroup() as tasks:
-            # What a crash left unanswered: its retries must be known before anyone is served.
+            # Read journals of a crashed run first: their unanswered requests give retry pins needed before serving.
             await self._shipper.begin()
             tasks.create_task(self._shipper.run(), name="shipper")
             recovering = tasks.create_task(self._read_journals_again(), name="journals of lost workers")
@@ -207,7 +207,7 @@ class Keeper:
         return self._in_order
 
     async def _announce(self, server: AdminServer) -> None:
-        """Say where callers are served, once the first worker can."""
+        """Log the listening addresses as soon as the first worker can serve."""
         await self._sockets.opened.wait()
         self._log.say(
             f"payproxy {version('payproxy')} ({self._generations.current.snapshot.environment}, {built()}) serves "
@@ -215,14 +215,14 @@ class Keeper:
         )
 
     async def close(self) -> None:
-        """Close what was made, however far `run` came."""
+        """Close everything that was opened, however far `run` came."""
         await self._generations.current.mints.close()
         await self._notary.close()
         await self._shipper.close()
         await self._migrations.close()
 
     def status(self) -> Status:
-        """Return the instance at this instant, for health, metrics and pages."""
+        """Return the current state of the instance for health, metrics and pages."""
         current, living = self._generations.current, self._generations.living
         return Status(
             environment=current.snapshot.environment,
@@ -271,7 +271,7 @@ class Keeper:
         )
 
     async def _taken(self, generation: Generation) -> None:
-        """Look after what came with *generation*, which has taken over."""
+        """Apply the settings of *generation*, which now serves, to the other components."""
         await self._migrations.follow(generation.snapshot.migrations, generation.snapshot.routes)
         self._guard.follow(generation.settings, generation.snapshot)
         self._notary.configured(masked(generation.settings), digest=generation.snapshot.digest)
@@ -282,7 +282,7 @@ class Keeper:
         self._certificates = await asyncio.to_thread(certificates_in_use, self._generations.current.settings)
 
     def _look_at_end(self, event: Event) -> None:
-        """Note a worker that was killed at the end, or could not write its journal."""
+        """Note that, while stopping, a worker was killed or could not write its journal."""
         if isinstance(event, WorkerEnded) and self._draining and event.exit_code:
             self._in_order = False
 
@@ -294,7 +294,7 @@ class Keeper:
             self._unread_journals.add(worker)
 
     async def _read_journals_again(self) -> None:
-        """Try again what could not be read when its worker ended: until then nobody knows what it had in flight."""
+        """Retry journals that could not be read when their worker ended: only they show what it had in flight."""
         while True:
             await self._clock.sleep(_AGAIN_SECONDS)
             for worker in tuple(self._unread_journals):

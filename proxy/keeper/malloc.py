@@ -1,21 +1,21 @@
-"""How the keeper's memory comes back after a large use of it."""
+"""Makes the keeper return memory to the system after a large allocation is freed."""
 
 import ctypes
 
 # mallopt(3), glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-# Above what is read or written at once as a rule (256 KB), below what is used once and freed.
+# Above the usual read and write sizes (256 KB), below blocks that are used once and freed.
 _LARGE_BYTES = 1024 * 1024
 
 
 def return_large_blocks() -> None:
-    """Let every freed block of a megabyte go back to the system, from whichever thread.
+    """Return freed blocks of 1 MB and more to the system, in every thread.
 
-    glibc raises its threshold to the largest block ever freed. A credential's fingerprint takes 16 MB (scrypt), and
-    the second one, made in a thread, would stay in that thread's heap for good: a fifth of the idle keeper.
+    glibc raises its threshold to the largest block ever freed. A credential's fingerprint takes 16 MB (scrypt), and the
+    second one, allocated in a thread, would stay in that thread's heap forever: a fifth of the idle keeper's memory.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # musl has none, and does so by itself
+    if mallopt is not None:  # musl has no mallopt and returns blocks by itself
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _LARGE_BYTES)

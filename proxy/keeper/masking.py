@@ -1,4 +1,4 @@
-"""Instances that share a state mask alike, with a key made of what seals that state."""
+"""Gives instances that share a state the same masking, by a key derived from that state's encryption keys."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from proxy.settings.model import Settings
 
 
 def mask_alike(settings: Settings, *, entropy: Entropy) -> None:
-    """Have all that is masked from now on masked as other replicas do it; raises ShareUnusable, OSError."""
+    """Mask from now on as the other replicas do; raise SharedStateUnusable or OSError."""
     section = settings.state
     try:
         secrets = [read_key(Path(file)) for file in section.encryption_key_files] if section.shared else []

@@ -1,4 +1,4 @@
-"""What `payproxy migration` has the keeper do, over the admin socket."""
+"""The admin socket's actions for `payproxy migration`."""
 
 import dataclasses
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ Make = Callable[[dict[str, Any], Operation], Awaitable[MigrationStatus]]
 
 
 def migration_actions(migrations: Migrations) -> dict[str, Action]:
-    """Return the actions by path; each puts itself on record, with the weight and version before and after."""
+    """Return the actions by path; each records itself, with the weight and version before and after."""
 
     async def set_(values: dict[str, Any], by: Operation) -> MigrationStatus:
         release = values.get("release", [])

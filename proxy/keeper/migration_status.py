@@ -1,4 +1,4 @@
-"""A migration as people may see it."""
+"""Build a migration's status for display."""
 
 from proxy.migration.state import State
 from proxy.settings.worker_values import MigrationValues, SideValues
@@ -6,7 +6,7 @@ from proxy.telemetry.status import MigrationStatus, TokenStatus
 
 
 def status_of(values: MigrationValues, state: State, tokens: tuple[TokenStatus, ...]) -> MigrationStatus:
-    """Return the migration of the table *values*, with what there is of its sides among *tokens*."""
+    """Return the status of the migration *values*, with the usability of its sides' tokens from *tokens*."""
     legacy, modern = tokens_of(values.legacy, tokens), tokens_of(values.modern, tokens)
     return MigrationStatus(
         name=values.name,

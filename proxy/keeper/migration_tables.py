@@ -1,4 +1,4 @@
-"""The tables of migrations in force, those that are about to take over, and those that some worker may have still."""
+"""The migrations' tables: active, about to take over, and removed but maybe still used by a worker."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -14,14 +14,14 @@ from proxy.migration.state import FULL, Rule
 from proxy.routing.compile import policy_of
 from proxy.settings.worker_values import MigrationValues, Snapshot
 
-# Later than any time, in epoch seconds.
+# Later than any real time, in epoch seconds.
 _EVER = 1e11
 
 Policies = dict[str, dict[str, Any]]
 
 
 class MigrationTables:
-    """What the configuration says of migrations, held against their *weights* and *pins*."""
+    """The migrations of the configuration, checked against their *weights* and *pins*."""
 
     def __init__(self, *, weights: Weights, pins: RetryPins) -> None:
         self.values: dict[str, MigrationValues] = {}
@@ -32,7 +32,7 @@ class MigrationTables:
         self._by_route: dict[str, str] = {}
 
     def follow(self, values: Iterable[MigrationValues]) -> frozenset[str]:
-        """Take these tables for those in force; return the names of those that are there again after their end."""
+        """Make these tables the active ones; return the names of those that reappear after they were finished."""
         before = self.values.keys() | self._weights.document.routes.keys()
         self.values = {one.name: one for one in values}
         self._by_route = {route: one.name for one in self.values.values() for route in one.routes}
@@ -41,24 +41,24 @@ class MigrationTables:
         return frozenset(name for name in self.values.keys() - before if self._weights.state(name).finished)
 
     def expect(self, values: Iterable[MigrationValues]) -> list[str]:
-        """Take these tables for those that are about to take over; return the names of those that change."""
+        """Make these tables the coming ones; return the names of those that change."""
         self.coming = {one.name: one for one in values}
         self.leaving = {name: one for name, one in self.values.items() if name not in self.coming}
         return [name for name, one in self.coming.items() if name in self.values and one != self.values[name]]
 
     def migration_of(self, route: str) -> str:
-        """Return the name of the migration that *route* is in, "" if it is in none."""
+        """Return the name of the migration that contains *route*, "" if none does."""
         return self._by_route.get(route, "")
 
     def is_another(self, values: MigrationValues) -> bool:
-        """Return whether the state under this name belongs to a table with other sides."""
+        """Return whether the stored state of this name belongs to a table with other sides."""
         sides = self._weights.state(values.name).sides
         return bool(sides) and sides != sides_of(values)
 
     def objection(self, snapshot: Snapshot, *, in_flight: bool = False) -> str:
         """Return why the configuration *snapshot* must not take over, or be served at start; "" if it may.
 
-        *in_flight*: requests that are in flight count as well as retry pins.
+        *in_flight*: requests in flight count as well as retry pins.
         """
         new = {one.name: _table(one) for one in snapshot.migrations}
         credentials = {route.name: route.credential for route in snapshot.routes}
@@ -77,7 +77,7 @@ class MigrationTables:
         return " | ".join(filter(None, found or [])) or self._other_rules(snapshot, new)
 
     def _other_rules(self, snapshot: Snapshot, new: Mapping[str, Table]) -> str:
-        """Return which requests of a migration that has moved somebody would go to another rule than its own."""
+        """Return which requests of a migration that has moved callers would match a rule outside it."""
         document = self._weights.document
         after = [Rule(route.name, route.path, route.methods) for route in snapshot.routes]
         for name, routes in document.routes.items():
@@ -97,13 +97,13 @@ class MigrationTables:
         return ""
 
     def states(self, others: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-        """Return what workers must know of all migrations; *others* are policies that other replicas decide by."""
+        """Return what workers need to know of all migrations; *others* are policies of other replicas."""
         tables = self.values | self.coming
         states = self._weights.for_workers(tables | self.leaving)
         for name, policy in policies_of(tables).items():
             states[name]["policies"] = [policy, *others.get(name, ())]
         for name, one in self.leaving.items():
-            # Where the table is gone all go to one side, without exception.
+            # Without its table, all requests go to one side, without exception.
             state, stays = states[name], FULL if modern_stays(self._weights.state(name)) else 0
             exceptions = [FormerSetting(0, caller, _EVER, settled=False) for caller in state["guard_pinned"]]
             if state["weight"] != stays:
@@ -114,12 +114,12 @@ class MigrationTables:
         return states
 
     def _before(self, snapshot: Snapshot, new: Mapping[str, Table]) -> dict[str, Table]:
-        """Return the tables that were in force last: while we ran, or before."""
+        """Return the tables that were last in force: in this run or before it."""
         document = self._weights.document
         before = {
             name: Table(routes=routes, sides=document.sides.get(name, "")) for name, routes in document.routes.items()
         }
-        if not document.routes:  # an earlier payproxy wrote it: what it has not finished was there
+        if not document.routes:  # written by an earlier payproxy: its unfinished migrations had tables
             all_routes = tuple(route.name for route in snapshot.routes)
             before = {
                 name: Table(routes=new[name].routes if name in new else all_routes, sides=state.sides)
@@ -133,12 +133,12 @@ class MigrationTables:
 
 
 def policies_of(values: Mapping[str, MigrationValues]) -> Policies:
-    """Return by migration how the tables *values* choose sides, as the link carries it."""
+    """Return, by migration, how the tables *values* choose sides, in the link's form."""
     return {name: policy_told(policy_of(one)) for name, one in values.items()}
 
 
 def sides_of(values: MigrationValues) -> str:
-    """Return the names of the two credentials that a table moves between."""
+    """Return the names of a table's two credentials as one text."""
     return f"{values.legacy.credential} to {values.modern.credential}"
 
 

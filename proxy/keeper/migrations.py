@@ -1,4 +1,4 @@
-"""The migrations' weights: who may change them, on record before it takes effect, kept, and told to every worker."""
+"""The migrations' weights: changes are checked, recorded before they take effect, saved, and sent to every worker."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ GUARD = "guard"
 
 
 class MigrationRefused(Exception):
-    """A change that is not made; the message says why and what to do."""
+    """A change is refused; the message says why and what to do."""
 
 
 class ConfigurationObjected(Exception):
@@ -39,7 +39,7 @@ class ConfigurationObjected(Exception):
 class Migrations:
     """The state of every migration. *operated* returns once an operation is on record, or raises LogUnavailable.
 
-    *tokens* says what there is of tokens, *say* writes a line for the operator, *kill* ends a worker by its name.
+    *tokens* returns the token status, *say* logs a line for the operator, *kill* ends a worker by its name.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Migrations:
             clock=clock,
             answers=self.answers,
             changed=self._changed,
-            migration_of=lambda route: self._tables.migration_of(route),  # noqa: PLW0108 - they are made later
+            migration_of=lambda route: self._tables.migration_of(route),  # noqa: PLW0108 - created later
         )
         self.share: Replication = SingleInstance()
         self.weights = Weights(FileStore(data_directory), clock=clock, changed=self._changed, say=say)
@@ -86,18 +86,18 @@ class Migrations:
         self._told: dict[str, Any] = {}
 
     async def open(self) -> None:
-        """Read what is on disk; what can't be read counts as legacy, and pins as unreadable."""
+        """Read the state from disk; an unreadable weight counts as legacy, unreadable pins as a problem."""
         await self.pins.open()
         await self.weights.read()
         if self.share.alone:
-            # No worker of this keeper serves yet, and those of an earlier one send nothing with a retry key any more.
+            # No worker serves yet, and those of an earlier keeper send nothing with a retry key any more.
             self.weights.settle(self.weights.unsettled)
 
     async def follow(self, values: Iterable[MigrationValues], routes: Iterable[RouteValues] = ()) -> None:
-        """Know these tables from now on, and all *routes*.
+        """Use these tables and all *routes* from now on.
 
-        A table that moves between other credentials than the one before it begins at 0, and so does one that is there
-        again after its migration was finished.
+        A table with other credentials than before starts at weight 0, and so does one that reappears after its
+        migration was finished.
         """
         async with self.weights.lock:
             again = self._tables.follow(values)
@@ -120,7 +120,7 @@ class Migrations:
                         if name in again
                         else "this table moves between other credentials than the one before it",
                     )
-                    # Without a log nothing is sent either; and the weight must not be taken for the other table's.
+                    # Without a log nothing is sent either; and the old table's weight must not apply to this one.
                     with contextlib.suppress(LogUnavailable):
                         await self._put_on_record(name, before, after, what="begin", proof="configuration")
                     await self._lower(name, replace(after, sides=sides_of(one)))
@@ -128,7 +128,7 @@ class Migrations:
         self._changed()
 
     async def run(self) -> None:
-        """Look after the files, until cancelled: what could not be read or written is tried again every second."""
+        """Retry failed reads and writes of the files every second, until cancelled."""
         self._settled = True
         while True:
             self._changed()
@@ -137,13 +137,13 @@ class Migrations:
             await self.weights.look_after()
 
     async def close(self) -> None:
-        """Close the files."""
+        """Stop settling and close the pin file."""
         await self.changes.close()
         self.pins.close()
 
     @property
     def problem(self) -> str:
-        """Return what of the state can't be read, kept or shared, "" if all is well or there is no migration."""
+        """Return which state can't be read, saved or shared, "" if there is no problem or no migration."""
         if not self._tables.values:
             return ""
         left = "" if self._recovered() else "what an earlier run left in the journal is not read yet"
@@ -153,7 +153,7 @@ class Migrations:
 
     @property
     def readable(self) -> bool:
-        """Return whether retry pins can be relied on: those of this machine, and of all replicas."""
+        """Return whether retry pins are reliable: those of this machine, and of all replicas."""
         return self._recovered() and not (self.weights.unread or self.pins.problem or self.share.problem)
 
     def objection(self, snapshot: Snapshot) -> str:
@@ -161,10 +161,10 @@ class Migrations:
         return self._tables.objection(snapshot)
 
     async def hand_over(self, snapshot: Snapshot) -> str:
-        """Prepare for workers with the tables of *snapshot*; return why it must not take over after all, "" if it may.
+        """Prepare for workers with the tables of *snapshot*; return an objection to their takeover, or "".
 
-        What its tables move is pinned, and no more begun by the workers of today; waits SETTLE_SECONDS at most.
-        `follow` ends it, or this with the old tables.
+        What its tables move is pinned, and today's workers start no more of it; waits SETTLE_SECONDS at most. `follow`
+        completes the change; this method with the old tables reverts it.
         """
         tables = self._tables
         changed = tables.expect(snapshot.migrations)
@@ -184,16 +184,16 @@ class Migrations:
         return tables.objection(snapshot, in_flight=True)
 
     def messages(self, values: Iterable[MigrationValues]) -> list[dict[str, Any]]:
-        """Return what a worker that has just started with the tables *values* must hear."""
+        """Return the messages for a worker that has just started with the tables *values*."""
         message = {**self._message(), "serial": 0}
         for one in values:
             if self._tables.is_another(one):
-                # Its generation has not taken over yet; `follow` makes this so for good.
+                # Its generation has not taken over yet; `follow` makes this permanent.
                 message["states"][one.name]["weight"] = 0
         return [message, *self.pins.messages()]
 
     def states(self) -> tuple[MigrationStatus, ...]:
-        """Return every configured migration as people may see it."""
+        """Return the status of every configured migration for display."""
         tokens = tuple(self._tokens())
         return tuple(self._status_of(one, tokens) for one in self._tables.values.values())
 
@@ -209,9 +209,9 @@ class Migrations:
         release: frozenset[str] = frozenset(),
         force: bool = False,
     ) -> MigrationStatus:
-        """Set *weight*, 0 to 100, if *version* (None for any) is still the one in force; *release* lets callers go.
+        """Set *weight*, 0 to 100, if *version* (None for any) is current; *release* ends the hold of these callers.
 
-        Raises MigrationRefused with nothing changed, LogUnavailable if it can't be put on record.
+        Raises MigrationRefused with nothing changed, LogUnavailable if it can't be recorded.
         """
         async with self.weights.lock:
             before = self._checked(name, reason)
@@ -231,10 +231,10 @@ class Migrations:
     async def rollback(
         self, name: str, *, who: str, proof: str, reason: str, to: int | None = None, force: bool = False
     ) -> MigrationStatus:
-        """Go back *to* a lower weight, by default the last one without a breach; takes effect at once.
+        """Lower the weight to *to*, by default the last one without a breach; takes effect at once.
 
-        *force*: without waiting for replicas that went without leaving, whatever they had in flight.
-        Raises MigrationRefused with nothing changed, LogUnavailable if it can't be put on record.
+        *force*: do not wait for replicas that vanished without leaving, whatever they had in flight. Raises
+        MigrationRefused with nothing changed, LogUnavailable if it can't be recorded.
         """
         async with self.weights.lock:
             before = self._checked(name, reason)
@@ -248,7 +248,7 @@ class Migrations:
         return await self._settled_status(name)
 
     async def finish(self, name: str, *, who: str, proof: str, reason: str, force: bool = False) -> MigrationStatus:
-        """Put on record that the migration is over: its table may be taken away. Raises as `set`."""
+        """Record that the migration is finished: its table may be removed. Raises as `set`."""
         async with self.weights.lock:
             before = self._checked(name, reason)
             if before.phase is Phase.RAMP and not force:
@@ -277,7 +277,7 @@ class Migrations:
         return await self._settled_status(name)
 
     async def _give_up_lost(self, name: str, before: State, after: State, *, proof: str) -> None:
-        """Let the change to *after* not wait for replicas that went without leaving, and put on record which."""
+        """Let the change to *after* skip replicas that vanished without leaving, and record their names."""
         identity = self._of_its_table(name, after).identity
         with contextlib.suppress(ReplicasUnreachable):
             for replica in await self.share.give_up_lost(identity):
@@ -290,14 +290,14 @@ class Migrations:
         return replace(state, sides=sides_of(self._tables.values[name]))
 
     async def _change(self, name: str, before: State, after: State, *, what: str, proof: str) -> None:
-        """Put the change on record, then make it: downwards here first, upwards where all replicas see it first."""
+        """Record the change, then apply it: a decrease here first, an increase in all replicas first."""
         after = self._of_its_table(name, after)
         await self._put_on_record(name, before, after, what=what, proof=proof)
         if after.weight > before.weight:
             try:
                 await self._raise(name, before, after)
             except MigrationRefused:
-                # The record before says that it was going to be; without a log nothing is sent either.
+                # The earlier record announced the change; without a log nothing is sent either.
                 with contextlib.suppress(LogUnavailable):
                     told_state = replace(before, who=after.who, reason=after.reason)
                     await self._put_on_record(name, before, told_state, what=f"{what} failed", proof=proof)
@@ -349,9 +349,9 @@ class Migrations:
         return self.weights.state(name)
 
     async def _settled_status(self, name: str) -> MigrationStatus:
-        """Return the migration as it is once its change is certain, at most SETTLE_SECONDS later.
+        """Wait until the change is settled, at most SETTLE_SECONDS, and return the status.
 
-        Not while `weights.lock` is held: other replicas are told under it.
+        Do not hold `weights.lock`: telling other replicas needs it.
         """
         await self.changes.settled()
         return self._status(name)

@@ -1,4 +1,4 @@
-"""Who asks over the admin socket, and for what: as the record of it says."""
+"""Describes for the audit log an operation requested over the admin socket, and its requester."""
 
 import pwd
 import socket
@@ -15,9 +15,9 @@ _MOST_VALUES = 32
 
 
 def operation_of(request: web.BaseRequest, values: dict[str, Any]) -> Operation:
-    """Return what *request*, which came over the Unix socket with the parameters *values*, is about to do.
+    """Return the operation that *request* asks for, with the parameters *values*, over the Unix socket.
 
-    The kernel says whose process asks; `reason` among *values* is that person's own word.
+    The kernel reports the peer's user (SO_PEERCRED); `reason` in *values* is free text from that person.
     """
     plain = {name: value for name, value in values.items() if isinstance(value, str | int | float) and name != "reason"}
     return Operation(
@@ -30,7 +30,7 @@ def operation_of(request: web.BaseRequest, values: dict[str, Any]) -> Operation:
 
 
 def user_name(uid: int) -> str:
-    """Return the operating system's name for the user *uid*, its number if it has none."""
+    """Return the system's user name for *uid*, or the number if there is none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -1,4 +1,4 @@
-"""From [state] to what replicas share: its files are read, and its Redis is opened, as often as it was away."""
+"""Builds the replicas from [state]: reads its files and opens its Redis, again after each outage."""
 
 import asyncio
 from pathlib import Path
@@ -18,7 +18,7 @@ from proxy.settings.model import Settings
 def replicas_of(
     settings: Settings, *, host: str, weights: Weights, pins: RetryPins, clock: Clock, entropy: Entropy
 ) -> Replicas:
-    """Return the replica that *settings* make of this instance on *host*; raises ShareUnusable."""
+    """Return this instance as a replica on *host*, from *settings*; raise SharedStateUnusable."""
     section = settings.state
     try:
         url = section.redis()
@@ -31,7 +31,7 @@ def replicas_of(
         raise SharedStateUnusable("[state] names no Redis, or no key to seal with")
 
     async def opened() -> RedisStore:
-        # Read anew each time: a file may have been replaced meanwhile.
+        # Read again each time: a file may have been replaced.
         try:
             keys = [await asyncio.to_thread(read_key, Path(file)) for file in section.encryption_key_files]
             fresh = await asyncio.to_thread(section.redis)

@@ -1,4 +1,4 @@
-"""SIGHUP: the configuration is read again, judged, proven, and takes over with new workers; else the old one stays."""
+"""Reload on SIGHUP: read, check and test the configuration, then switch to new workers; on failure keep the old one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,10 +22,10 @@ from proxy.settings.load import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.values import snapshot_of
 
-# Of a configuration with many faults the first ones lead to the rest; `payproxy check` shows all.
+# The first errors usually cause the others; `payproxy check` shows all.
 _MOST_FAULTS = 3
 
-# Held by the keeper since its start: sockets, the data directory's claim, sinks with a place in the journal.
+# Settings that apply at start only: sockets, the data directory's lock, sinks with a position in the journal.
 _AT_RESTART: Mapping[str, tuple[str, ...]] = {
     "server": ("listen", "workers"),
     "admin": ("listen", "console", "hosts", "certificate_file", "key_file", "operators"),
@@ -37,15 +37,15 @@ Make = Callable[[Settings, Mapping[str, Credential]], Generation]
 
 
 class Refused(ValueError):
-    """The configuration is not taken; the message says why, without a secret."""
+    """The configuration is rejected; the message gives the reason, without a secret."""
 
 
 class Reloader:
-    """Replaces the generation in force; *read* reads the configuration, *make* makes a generation of it.
+    """Replaces the active generation; *read* reads the configuration, *make* builds a generation from it.
 
-    *taken* is told of each new one; *objection* says what else speaks against one, "" for nothing; so does *hand_over*
-    once more, when its workers are ready and before they serve: what it moves is refused by the old ones from then on.
-    `problem` says why the last reload was refused, "" if it was not.
+    *taken* is called with each new generation. *objection* returns a further reason against a configuration, or "". So
+    does *hand_over*, called when the new workers are ready and before they serve: the old workers refuse what it moves
+    from then on. `problem` says why the last reload was refused, "" if it was accepted.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Reloader:
         self._observe = observe
 
     async def reload(self) -> None:
-        """Read the configuration and let it take over, or say why not."""
+        """Read the configuration and switch to it, or report why not."""
         async with self._lock:
             try:
                 settings, at_restart = await self._judged()
@@ -88,9 +88,9 @@ class Reloader:
                 self.problem = ""
 
     async def renew(self) -> None:
-        """Let new workers with the same configuration take over, to read the files of TLS and of the facade anew.
+        """Start new workers with the same configuration, to read the TLS and facade files again.
 
-        Raises Refused if they can't be used. The caller holds the lock.
+        Raises Refused if they can't be used. The caller must hold the lock.
         """
         settings = self._generations.current.settings
         checked = await asyncio.to_thread(check_settings_files, settings, now=self._clock.now())
@@ -106,11 +106,11 @@ class Reloader:
         await self._succeed(settings, credentials)
 
     async def _judged(self) -> tuple[Settings, tuple[str, ...]]:
-        """Return the new settings, with what only a restart can change as it was, and the names of what that is."""
+        """Return the new settings with start-only keys left unchanged, and the names of those keys."""
         try:
             loaded = await asyncio.to_thread(self._read)
             findings = await asyncio.to_thread(check_loaded, loaded, now=self._clock.now())
-        except Exception as error:  # noqa: BLE001 - a file that nobody thought of must not end a running proxy
+        except Exception as error:  # noqa: BLE001 - an unforeseen file must not end a running proxy
             raise Refused(f"it can't be read: {type(error).__name__}; run `payproxy check`") from None
         errors = [str(finding) for finding in findings if finding.severity is Severity.ERROR]
         if loaded.settings is None or errors:
@@ -122,7 +122,7 @@ class Reloader:
         return settings, at_restart
 
     async def _credentials(self, settings: Settings) -> dict[str, Credential]:
-        """Return the credentials of *settings*, those that are not in use already proven by a mint."""
+        """Return the credentials of *settings*; test those that are new or changed by minting a token."""
         mints, base = self._generations.current.mints, Path(settings.data_directory)
         keys = list(route_table(snapshot_of(settings, instance="")).origins())
         credentials = {}
@@ -155,12 +155,12 @@ class Reloader:
 
 
 def _same(one: Credential, other: Credential | None) -> bool:
-    """Return whether both prove the same client at the same place in the same way (a signer is its fingerprint)."""
+    """Return whether both have the same client, endpoint and method (a signer is compared by fingerprint)."""
     return other is not None and replace(one, signer=None) == replace(other, signer=None)
 
 
 def as_at_start(new: Settings, old: Settings) -> tuple[Settings, tuple[str, ...]]:
-    """Return *new* with what only a restart can change as *old* has it, and the names of those that differ."""
+    """Return *new* with the start-only keys of *old*, and the names of those keys that differ."""
     changed: list[str] = []
     sections: dict[str, Any] = {}
     for section, keys in _AT_RESTART.items():

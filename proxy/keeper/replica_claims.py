@@ -1,4 +1,4 @@
-"""Whether a request may go to the other side than its weight says, asked of all replicas by the shared stream."""
+"""Asks all replicas, by the shared stream, whether a request may go to the other side than its weight says."""
 
 import asyncio
 import contextlib
@@ -15,23 +15,23 @@ _ANSWER_SECONDS = 2.3
 
 
 class ReplicaClaims:
-    """Claims of this replica and of others; *pins* asks the workers here."""
+    """Claims of this replica and of others; *pins* asks this replica's workers."""
 
     def __init__(self, pins: RetryPins, *, clock: Clock, entropy: Entropy) -> None:
         self._pins = pins
         self._clock = clock
         self._entropy = entropy
-        self._answers: dict[str, dict[str, bool]] = {}  # by number of the claim and name of the replica
+        self._answers: dict[str, dict[str, bool]] = {}  # by claim number, then by replica name
         self._answering: set[asyncio.Task[None]] = set()
 
     async def ask(self, store: RedisStore, digest: str, pin: RetryPin, *, me: str) -> bool:
-        """Return once every replica but *me* has agreed that the request *digest* goes where *pin* says; else False."""
+        """Return True if every replica but *me* agrees that the request *digest* goes where *pin* says."""
         number = self._entropy.token_bytes(8).hex()
         answers = self._answers[number] = {}
         try:
             living, lost = await store.replicas()
             if lost:
-                return False  # what it had in flight nobody knows
+                return False  # what a lost replica had in flight is unknown
             others = living.keys() - {me}
             if not others:
                 return True
@@ -46,7 +46,7 @@ class ReplicaClaims:
         return others <= answers.keys() and all(answers.values())
 
     def hear(self, store: RedisStore, claim: Claim, *, me: str) -> None:
-        """Take a claim of another replica than *me*, to answer it, or its answer to one of ours."""
+        """Process another replica's claim, to answer it, or its answer to one of ours."""
         if claim.sender == me:
             return
         if claim.pin is None:

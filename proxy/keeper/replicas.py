@@ -1,4 +1,4 @@
-"""This replica among the others: what they decide is taken over, what was decided here is told, as soon as can be."""
+"""This replica among the others: adopts their decisions and publishes its own, as soon as possible."""
 
 import asyncio
 import contextlib
@@ -17,18 +17,18 @@ from proxy.migration.pin_rows import Pins
 from proxy.migration.state import NEW, State
 from proxy.migration.stores.redis import START, Beat, Place, RedisStore, StoreAway, ValueBroken
 
-# A change is everywhere within two seconds: this, the Redis and the links together take less than one.
+# A change reaches all replicas within two seconds: this, Redis and the links together take less than one.
 _TOUCH_SECONDS = 0.25
 _AGAIN_SECONDS = 0.25
 _LOOK_SECONDS = 0.01
-# What a replica that has not told what it has in flight is waited for before that is said.
+# How long to wait for a replica to report its requests in flight before raising.
 _TOLD_SECONDS = 0.8
-# Of pins the worker that asks waits for one second, of a claim for five.
+# For a pin the asking worker waits one second, for a claim five.
 _SHARE_SECONDS = 1.5
 _TRIES = 3
-# --force holds for replicas that turn out to be gone within this: they count as living for LEASE_SECONDS.
+# --force also covers replicas found gone within this time: they count as alive for LEASE_SECONDS.
 _FORCED_SECONDS = 10.0
-# After an outage others may have pinned what nobody could be told: as long as they need to be back too.
+# After an outage other replicas may hold unpublished pins; they need as long to reconnect.
 _SETTLING_SECONDS = 1.0
 _BACK = "it is back, and other replicas may have more to tell"
 _LOST = "it has lost what was there"
@@ -38,10 +38,10 @@ Open = Callable[[], Awaitable[RedisStore]]
 
 
 class Replicas:
-    """What all replicas share, for *weights* and *pins*; *host* and *entropy* make this replica's name.
+    """The state shared by all replicas, for *weights* and *pins*; *host* and *entropy* make this replica's name.
 
-    While the Redis can't be relied on, what is known holds, and retry pins count as unreadable, since others may have
-    pinned what we don't hear of.
+    While Redis is unreliable the known state stays in force, and retry pins count as unreadable, since others may have
+    pins that are unknown here.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Replicas:
         self._taken: Place = START
         self._seen = SeenEntries()
         self._prepared: dict[str, str] = {}
-        self._forced = ""  # the identity of the state to which an operator forced a change
+        self._forced = ""  # identity of the state for which an operator used --force
         self._forced_until = 0.0
         self._policies: dict[str, list[dict[str, Any]]] = {}
         self._others: dict[str, list[dict[str, Any]]] = {}
@@ -76,16 +76,16 @@ class Replicas:
 
     @property
     def problem(self) -> str:
-        """Return why the Redis can't be relied on, "" if it can."""
+        """Return why Redis is unreliable, "" if it is reliable."""
         return f"the Redis of [state]: {self._away}" if self._away else ""
 
     async def begin(self) -> None:
-        """Take what is shared before anyone is served; where that can't be had now, the last known holds."""
-        # The same after a restart: the others know then that what it had in flight is known again.
+        """Load the shared state before serving; if unreachable, the last known state stays in force."""
+        # The name stays the same after a restart, so the others see that its requests in flight are known again.
         document = self._weights.document
         self._name = document.replica or f"{self._host}-{self._entropy.token_bytes(8).hex()}"
-        # The name is written down with the first join: before it, and after an orderly stop, nothing is known of what
-        # others have sent.
+        # The name is saved with the first join: before it, and after an orderly stop, nothing is known of what others
+        # have sent.
         self._weights.unmet = not document.replica or document.left
         try:
             await self._join()
@@ -93,10 +93,10 @@ class Replicas:
             await self._leave(str(away))
 
     async def run(self) -> None:
-        """Stay in touch, until cancelled; a Redis that is away is tried again four times a second."""
+        """Stay connected, until cancelled; retry an unreachable Redis four times a second."""
         try:
             while True:
-                _heed_cancellation()  # what `_join` and `_leave` raise may have taken the place of it
+                _heed_cancellation()  # `_join` and `_leave` may raise StoreAway in place of the cancellation
                 try:
                     store = self._store or await self._join()
                     _heed_cancellation()
@@ -108,18 +108,18 @@ class Replicas:
             await self.close()
 
     async def close(self) -> None:
-        """Leave in order: nobody need wait for this replica."""
+        """Leave in order, so that no replica waits for this one."""
         store = self._store
         if store is not None:
             await self._weights.call(self._name, left=True)
             try:
                 await store.leave(self._name)
-            except StoreAway:  # the others wait for it then
+            except StoreAway:  # then the others wait for it
                 await self._weights.call(self._name, left=False)
         await self._leave("this replica has left")
 
     async def put(self, name: str, state: State, *, before: State) -> bool:
-        """Put *state* in place of *before*; False if something else stands there. Raises ShareAway."""
+        """Replace *before* by *state*; return False if the current state differs. Raise ReplicasUnreachable."""
         if self._store is None:
             raise ReplicasUnreachable(self.problem)
         try:
@@ -131,21 +131,21 @@ class Replicas:
                 if await self._store.swap(sealed, {**theirs, name: state}):
                     return True
         except StoreAway as away:
-            # What was sent may have arrived; then all replicas take it over, this one too.
+            # The write may have succeeded; then all replicas adopt it, including this one.
             raise ReplicasUnreachable(
                 f"the Redis of [state]: {away}; `payproxy migration status` says what is in force"
             ) from None
         return False
 
     def hurry(self) -> None:
-        """Tell the others at once what they don't know."""
+        """Publish new states to the other replicas at once."""
         self._hurried.set()
 
     async def settled(self, states: Mapping[str, str]) -> bool:
-        """Return once no other replica sends by what was in force before *states*, identities by migration.
+        """Return True once no other replica sends by the state before *states* (identities by migration).
 
-        Their keys in flight that move are pinned then, and known here. False once other states are in force here, as
-        where the guards of two replicas act at once. Raises ShareAway while nothing can be said.
+        Their keys in flight that move are then pinned, and known here. False if other states are in force here by now,
+        as when the guards of two replicas act at once. Raises ReplicasUnreachable while that is unknown.
         """
         self._prepared |= states
         self.hurry()
@@ -166,8 +166,11 @@ class Replicas:
             if any(self._weights.state(name).identity != state for name, state in states.items()):
                 return False
             if lost and self._forced in states.values() and self._clock.monotonic() < self._forced_until:
-                for name in lost:
-                    await store.forget(name)
+                try:
+                    for name in lost:
+                        await store.forget(name)
+                except StoreAway as away:
+                    raise ReplicasUnreachable(f"the Redis of [state]: {away}") from None
                 self._weights.say(f"migrations: goes on without replica {', '.join(sorted(lost))}, as was asked for")
                 continue
             if not late and not lost:
@@ -177,9 +180,9 @@ class Replicas:
             await self._clock.sleep(_LOOK_SECONDS)
 
     async def decide_by(self, *policies: Mapping[str, dict[str, Any]]) -> None:
-        """Tell the others by which policies, by migration, workers here decide, and hear by which theirs do.
+        """Publish the policies, by migration, that workers here decide by, and fetch those of other replicas.
 
-        Of two replicas that change their tables at once one hears of the other: both tell first.
+        Both publish first, so of two replicas that change their tables at once one sees the other.
         """
         names = {name for some in policies for name in some}
         self._policies = {name: [some[name] for some in policies if name in some] for name in names}
@@ -190,7 +193,7 @@ class Replicas:
                 await self._hear_others(store)
 
     def policies(self) -> Mapping[str, list[dict[str, Any]]]:
-        """Return by migration the policies by which workers of other replicas decide, as last heard."""
+        """Return, by migration, the policies of other replicas' workers, as last received."""
         return self._others
 
     async def _hear_others(self, store: RedisStore) -> None:
@@ -206,9 +209,9 @@ class Replicas:
             self._weights.look()
 
     async def give_up_lost(self, state: str) -> tuple[str, ...]:
-        """Wait no longer for replicas that went without leaving, and return their names; raises ShareAway.
+        """Stop waiting for replicas that vanished without leaving, and return their names; raise ReplicasUnreachable.
 
-        The change to *state* goes on without those too that are found to be gone meanwhile; no other change does.
+        The change to *state*, and no other, also skips those that are found to be gone later.
         """
         if self._store is None:
             raise ReplicasUnreachable(self.problem)
@@ -222,9 +225,9 @@ class Replicas:
         return tuple(lost)
 
     async def share(self, pins: Mapping[str, RetryPin]) -> bool:
-        """Return once every replica that serves has *pins*; False if that can't be said in time."""
+        """Return True once every serving replica has *pins*; False if that is not confirmed in time."""
         if self._store is None:
-            return False  # `_join` brings them
+            return False  # `_join` publishes them
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._queue.append((dict(pins), answer))
         self._sharing.set()
@@ -242,20 +245,20 @@ class Replicas:
         )
 
     async def _join(self) -> RedisStore:
-        """Bring together what is there and what is here; raises StoreAway."""
+        """Merge the shared state and ours; raise StoreAway."""
         store = await self._open()
         try:
             for one in await store.repair():
                 self._weights.say(f"migrations: {one}: it is written again by what this replica knows")
             with contextlib.suppress(ValueBroken):
-                await store.states()  # whoever can't read what is there says nothing there
+                await store.states()  # a replica that can't read the states must not write there
             there: Pins = {}
             stale: dict[Place, Pins] = {}
             in_use = await store.keys_in_use()
             self._seen = SeenEntries()
             taken = START
             while (found := await store.news(taken, wait=False)).place != taken:
-                # A replica that has the first key alone, as in the last round of a change of keys, could not read them.
+                # With only the first key, as in the last step of a key change, a replica could not read these.
                 stale |= {place: pins for place, (key, pins) in found.stale.items() if key not in in_use}
                 merge(there, found.pins)
                 taken = found.place
@@ -276,14 +279,14 @@ class Replicas:
             await self._agree(store)
             await self._hear_others(store)
             complete = await self._is_complete(store)
-            # What another replica has brought again meanwhile, before it said that there is less than it had seen.
+            # Read what another replica has re-added meanwhile, before it reported a loss.
             while await self._take(store, wait=False):
                 pass
         except BaseException:
             await store.close()
             raise
         self._store = store
-        # What another replica has seen there and is gone, that one brings again.
+        # An entry that is gone is re-added by the replica that has seen it.
         self._away = _BACK if self._was_away or not complete else ""
         self._weights.unmet = self._weights.unmet and bool(self._away)
         self._settled_at = self._clock.monotonic() + _SETTLING_SECONDS
@@ -291,13 +294,13 @@ class Replicas:
         return store
 
     async def _is_complete(self, store: RedisStore) -> bool:
-        """Return whether no replica that lives has seen more entries of the stream than there are."""
+        """Return whether no living replica has seen more entries of the stream than there are."""
         entries, _ = await store.entries()
         living, _ = await store.replicas()
         return all(beat.entries <= entries for beat in living.values())
 
     async def _take(self, store: RedisStore, *, wait: bool) -> bool:
-        """Take over what has come behind our place in the stream, if anything; return whether there was something."""
+        """Adopt new entries after our position in the stream; return whether there were any."""
         found = await store.news(self._taken, wait=wait)
         if found.place == self._taken:
             return False
@@ -309,8 +312,8 @@ class Replicas:
         return True
 
     async def _stay(self, store: RedisStore) -> None:
-        """Stay in touch by *store* until that fails; raises StoreAway then."""
-        # No TaskGroup: where its tasks fail while it is cancelled, it tells of the failure and drops the cancellation.
+        """Keep up with *store* until it fails; then raise StoreAway."""
+        # No TaskGroup: if its tasks fail while it is cancelled, it raises their errors and drops the cancellation.
         tasks = [asyncio.create_task(one(store)) for one in (self._touch, self._follow, self._pass_on)]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -322,7 +325,7 @@ class Replicas:
             task.result()
 
     async def _touch(self, store: RedisStore) -> None:
-        """Say that we live, and agree on states, four times a second, or at once if `hurry` was called."""
+        """Send our heartbeat and merge states four times a second, or at once after `hurry`."""
         while True:
             _heed_cancellation()
             await self._look_for_losses(store)
@@ -340,7 +343,7 @@ class Replicas:
             self._hurried.clear()
 
     async def _look_for_losses(self, store: RedisStore) -> None:
-        """Raise StoreAway where entries of the stream are gone that must be there: `_join` brings them again then."""
+        """Raise StoreAway if entries of the stream are missing; `_join` then adds them again."""
         seen = self._seen.copy()
         entries, oldest = await store.entries()
         self._seen.forget(oldest)
@@ -353,7 +356,7 @@ class Replicas:
             try:
                 before, theirs = await store.states()
             except ValueBroken as error:
-                # It is written again by what the replicas know: each brings what is newer here (`Weights.meet`).
+                # The replicas rewrite it from what they know: each adds what is newer here (`Weights.meet`).
                 before, theirs, broken = error.value, {}, str(error)
             to_tell = await self._weights.meet(theirs)
             if not to_tell and not broken and not (self._store is None and await store.is_stale(before)):
@@ -365,14 +368,14 @@ class Replicas:
                 return
 
     async def _follow(self, store: RedisStore) -> None:
-        """Take over the pins of others as they come, and say so: they wait for it."""
+        """Adopt other replicas' pins as they arrive and confirm them: the senders wait for it."""
         while True:
             _heed_cancellation()
             if await self._take(store, wait=True):
                 await self._beat(store)
 
     async def _pass_on(self, store: RedisStore) -> None:
-        """Bring our pins to the others: what comes while one batch is on its way goes into the next."""
+        """Publish our pins in batches: what arrives while one batch is sent goes into the next."""
         while True:
             _heed_cancellation()
             await self._sharing.wait()
@@ -390,7 +393,7 @@ class Replicas:
                 _settle(batch, told=told)
 
     async def _taken_by_all(self, store: RedisStore, place: Place) -> bool:
-        """Return whether every other replica has read up to *place*, giving them time for it."""
+        """Wait until every other replica has read up to *place*; return False on timeout."""
         end = self._clock.monotonic() + _SHARE_SECONDS
         while self._clock.monotonic() < end:
             others, _ = await store.replicas()
@@ -436,7 +439,7 @@ class Replicas:
 
 
 def _missing(late: list[str], lost: Mapping[str, float]) -> str:
-    """Return for which replicas a change waits."""
+    """Return which replicas a change waits for."""
     if not lost:
         return f"replica {', '.join(late)} has not said yet what it has in flight"
     gone = ", ".join(f"{name} (since {timestamp(at)[:19]}Z)" for name, at in sorted(lost.items()))
@@ -447,7 +450,7 @@ def _missing(late: list[str], lost: Mapping[str, float]) -> str:
 
 
 def _heed_cancellation() -> None:
-    """Stop a task whose cancellation the client has dropped: seen with redis-py 8.1, while it connected."""
+    """Raise a cancellation that the client has swallowed: seen with redis-py 8.1 while connecting."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

@@ -1,4 +1,4 @@
-"""What all replicas have in common, as the migrations see it."""
+"""The interface through which the migrations use the state shared by all replicas."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from proxy.settings.model import Settings
 
 
 class ReplicasUnreachable(Exception):
-    """What replicas share can't be reached now; the message says why."""
+    """The shared state can't be reached now; the message says why."""
 
 
 class SharedStateUnusable(RuntimeError):
@@ -24,92 +24,92 @@ class SharedStateUnusable(RuntimeError):
 
 
 class Replication(Protocol):
-    """States of migrations that every replica takes over within two seconds."""
+    """States of migrations that every replica adopts within two seconds."""
 
     @property
     def problem(self) -> str:
-        """Return why it can't be relied on, "" if it can."""
+        """Return why the shared state is unreliable, "" if it is reliable."""
 
     @property
     def alone(self) -> bool:
         """Return whether there is no other replica."""
 
     async def begin(self) -> None:
-        """Take over what is shared before anyone is served, if it can be had now."""
+        """Load the shared state before serving, if it is reachable now."""
 
     async def run(self) -> None:
-        """Stay in touch, until cancelled."""
+        """Stay connected, until cancelled."""
 
     async def put(self, name: str, state: State, *, before: State) -> bool:
-        """Put *state* in place of *before*; False if something else stands there. Raises ShareAway."""
+        """Replace *before* by *state*; False if the current state is another one. Raise ReplicasUnreachable."""
 
     def hurry(self) -> None:
-        """Tell the others at once what they don't know."""
+        """Publish new states to the other replicas at once."""
 
     async def settled(self, states: Mapping[str, str]) -> bool:
-        """Return once no other replica sends by what was in force before *states*, identities by migration.
+        """Return True once no other replica sends by the state before *states* (identities by migration).
 
-        False if other states are in force by now. Raises ShareAway if that can't be said now; the message says why.
+        False if other states are in force by now. Raises ReplicasUnreachable, with the reason, if that is unknown now.
         """
 
     async def decide_by(self, *policies: Mapping[str, dict[str, Any]]) -> None:
-        """Tell the others by which policies, by migration, workers here decide, and hear by which theirs do."""
+        """Publish the policies, by migration, that workers here decide by, and fetch those of other replicas."""
 
     def policies(self) -> Mapping[str, list[dict[str, Any]]]:
-        """Return by migration the policies by which workers of other replicas decide, as last heard."""
+        """Return, by migration, the policies of other replicas' workers, as last received."""
 
     async def give_up_lost(self, state: str) -> tuple[str, ...]:
-        """Wait no longer for replicas that went without leaving, and return their names; raises ShareAway.
+        """Stop waiting for replicas that vanished without leaving, and return their names; raise ReplicasUnreachable.
 
-        What counts as living still is given up too if the change to *state*, an identity, finds it gone.
+        A replica that still counts as alive is given up too if the change to *state*, an identity, finds it gone.
         """
 
 
 class SingleInstance:
-    """No other replica."""
+    """The implementation without other replicas."""
 
     problem = ""
     alone = True
 
     async def begin(self) -> None:
-        """Nothing is shared."""
+        """Do nothing: no state is shared."""
 
     async def run(self) -> None:
         """Wait to be cancelled."""
         await asyncio.Event().wait()
 
     async def put(self, name: str, state: State, *, before: State) -> bool:  # noqa: ARG002 - the protocol's
-        """Nobody else has to see it first."""
+        """Return True: there is no other replica."""
         return True
 
     def hurry(self) -> None:
-        """Nobody is to be told."""
+        """Do nothing: there is no other replica."""
 
     async def settled(self, states: Mapping[str, str]) -> bool:  # noqa: ARG002 - the protocol's
-        """Nobody else sends."""
+        """Return True: no other replica sends requests."""
         return True
 
     async def decide_by(self, *policies: Mapping[str, dict[str, Any]]) -> None:
-        """Nobody is to be told."""
+        """Do nothing: there is no other replica."""
 
     def policies(self) -> Mapping[str, list[dict[str, Any]]]:
-        """Nobody else decides."""
+        """Return {}: there is no other replica."""
         return {}
 
     async def give_up_lost(self, state: str) -> tuple[str, ...]:  # noqa: ARG002 - the protocol's
-        """Nobody is lost."""
+        """Return (): there is no other replica."""
         return ()
 
 
 def share_of(
     settings: Settings, *, host: str, weights: Weights, pins: RetryPins, clock: Clock, entropy: Entropy
 ) -> Replication:
-    """Return what [state] names; raises ShareUnusable."""
+    """Return the replication that [state] configures; raise SharedStateUnusable."""
     if not settings.state.shared:
         return SingleInstance()
     if find_spec("redis") is None:
         raise SharedStateUnusable(f"[state] names a Redis, and what it needs is not installed; {installation('redis')}")
-    # The client is the [redis] extra.
+    # The client is in the [redis] extra.
     share: Replication = import_module("proxy.keeper.redis_state").replicas_of(
         settings, host=host, weights=weights, pins=pins, clock=clock, entropy=entropy
     )

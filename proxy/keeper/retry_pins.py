@@ -1,4 +1,4 @@
-"""Retry pins in the keeper: on disk, in every worker and, where replicas share them, there too, before it says so."""
+"""Retry pins in the keeper: confirmed once they are on disk, in every worker and, if shared, in every replica."""
 
 import asyncio
 import contextlib
@@ -14,23 +14,23 @@ from proxy.migration.pin_rows import Pins, pin_row, pins_of
 from proxy.migration.pin_table import SHARDS
 from proxy.migration.stores.pins import PinFile
 
-# What a worker that does not say that it has a pin is waited for; the one that asks waits as long.
+# How long to wait for workers to confirm a pin; the worker that asks waits as long.
 _TAKEN_SECONDS = 1.0
-# The same for a claim: its worker waits for five seconds, for the disk and for replicas too.
+# The same for a claim: its worker waits for five seconds, also for the disk and for replicas.
 _AGREED_SECONDS = 2.0
-# A line of the link with more of them would hold up a worker for longer than a millisecond.
+# More pins in one message would block a worker for longer than a millisecond.
 _PINS_IN_A_MESSAGE = 500
 
-# Returns once other replicas have pins; False if they can't be told.
+# Returns once the other replicas have the pins; False if they can't be reached.
 Share = Callable[[Mapping[str, RetryPin]], Awaitable[bool]]
 # Returns once every other replica has agreed that a request goes where its pin says; False if one does not.
 ShareClaim = Callable[[str, RetryPin], Awaitable[bool]]
 
 
 class RetryPins:
-    """All retry pins of this instance; *changed* is called when `problem` has. *migration_of* names that of a route.
+    """All retry pins of this instance. *changed* is called when `problem` changes. *migration_of* maps a route's name.
 
-    `keep` and the rest belong on the loop, `keep_uncertain` in another thread.
+    Call the methods on the event loop, except `keep_uncertain`, which is called from another thread.
     """
 
     def __init__(
@@ -57,34 +57,34 @@ class RetryPins:
 
     @property
     def problem(self) -> str:
-        """Return why pins can't be read or kept on this machine, "" if they can."""
+        """Return why pins can't be read or written on this machine, "" if they can."""
         return self._file.problem
 
     def __len__(self) -> int:
-        """Return how many pins there are."""
+        """Return the number of pins."""
         return len(self._file.table)
 
     def get(self, digest: str) -> RetryPin | None:
-        """Return the pin of *digest* that holds now."""
+        """Return the valid pin of *digest*, if any."""
         with self._file.guard:
             return self._file.table.get(digest, self._clock.now())
 
     def open_pins(self, migration: str) -> dict[str, tuple[int, float]]:
-        """Return by side how many pins of *migration* hold, and until when the last of them does (epoch seconds).
+        """Return, per side, how many pins of *migration* are valid and when the last one expires (epoch seconds).
 
-        Those of tries in flight, which nearly always end well, do not count.
+        Pins of attempts in flight are excluded, since these nearly always end well.
         """
         with self._file.guard:
             return self._file.table.open_pins(migration, self._clock.now())
 
     def in_flight(self, migration: str) -> dict[str, tuple[int, float]]:
-        """Return, as `open_pins`, the pins of tries that are in flight still."""
+        """Return the pins of attempts still in flight, in the form of `open_pins`."""
         soon = self._clock.now() + 2 * LINGER_SECONDS + 60
         with self._file.guard:
             return self._file.table.open_pins(migration, soon, in_flight=True)
 
     def parts(self) -> Iterator[Pins]:
-        """Yield all pins, some thousand at a time."""
+        """Yield all pins, one shard (some thousand) at a time."""
         for shard in range(SHARDS):
             with self._file.guard:
                 pins = dict(self._file.table.shard(shard))
@@ -92,21 +92,21 @@ class RetryPins:
                 yield pins
 
     async def open(self) -> None:
-        """Read what is on disk; `problem` says if that can't be done."""
+        """Read the pins from disk; `problem` is set if that fails."""
         await asyncio.to_thread(self._file.load, now=self._clock.now())
         self._tell()
 
     async def look_after(self) -> None:
-        """Forget what has expired, and try again what failed; to be called every second or so."""
+        """Remove expired pins and retry failed reads and writes; called about every second."""
         unread = bool(self.problem)
         await asyncio.to_thread(self._file.look_after, now=self._clock.now())
         if unread and not self.problem:
-            for message in self.messages():  # what could not be read before is new to the workers
+            for message in self.messages():  # newly readable pins are unknown to the workers
                 self._answers.forget([self._answers.ask(message)])
         self._tell()
 
     async def keep(self, pins: Mapping[str, RetryPin], *, share: bool = True) -> bool:
-        """Return once *pins*, by digest, are on disk and in every worker, if *share* in every replica; False if not."""
+        """Return True once *pins* are on disk, in every worker and, with *share*, in every replica; else False."""
         if not pins:
             return True
         answer: asyncio.Future[bool] = self._loop.create_future()
@@ -119,9 +119,9 @@ class RetryPins:
         return kept
 
     async def claim(self, worker: str, digest: str, pin: RetryPin) -> bool:
-        """Return once no process but *worker* sends the request *digest* elsewhere than where *pin* says, and it holds.
+        """Return True once no process but *worker* can send the request *digest* elsewhere than *pin* says.
 
-        False if one may: then nothing has changed.
+        The pin is then kept. False if a process may send it elsewhere: then nothing has changed.
         """
         agreed = await self.agree(digest, pin, but=worker)
         if agreed and self.share_claim is not None:
@@ -132,14 +132,14 @@ class RetryPins:
         return False
 
     async def release(self, pins: Pins) -> None:
-        """Let pins that were made for tries in flight, which have ended well, end as *pins* say."""
+        """Apply the new end of pins whose attempt in flight has ended well."""
         await self.keep({digest: pin for digest, pin in pins.items() if self.get(digest) is not None})
 
     async def agree(self, digest: str, pin: RetryPin, *, but: str = "") -> bool:
-        """Ask all workers but one whether the request *digest* may go where *pin* says; they refuse it meanwhile.
+        """Ask all workers except *but* if the request *digest* may go where *pin* says; they refuse it meanwhile.
 
-        A pin that only a change of side made is no objection: who asks knew of no earlier try, so it is that of the
-        try which is to move, or of another one whose worker or replica objects.
+        An IN_FLIGHT pin, made only by a change of side, is no objection. The asking worker knew of no earlier attempt,
+        so the pin belongs to the attempt that is to move, or to another one whose worker or replica objects itself.
         """
         known = self.get(digest)
         elsewhere = known is not None and (known.side, known.upstream) != (pin.side, pin.upstream)
@@ -155,17 +155,17 @@ class RetryPins:
             self._answers.forget([serial])
 
     def withdraw(self, digest: str) -> None:
-        """Let all workers forget a claim that came to nothing."""
+        """Tell all workers to drop a claim that failed."""
         self._answers.forget([self._answers.ask({"type": "unclaim", "digest": digest})])
 
     def keep_uncertain(self, exchanges: Iterable[Mapping[str, Any]]) -> None:
-        """Pin what retries of *exchanges* (`records.unknown.uncertain`) must keep to; for other threads than the loop.
+        """Pin the retries of *exchanges* (from `records.unanswered.uncertain`). Called outside the event loop's thread.
 
-        On disk on return; what can't be written is in memory all the same, and `problem` says so.
+        Written to disk on return; if that fails they are still in memory, and `problem` says so.
         """
         pins: Pins = {}
         for one in exchanges:
-            # A line of a journal that no worker wrote is no reason to stop reading it.
+            # Skip a malformed journal line instead of stopping.
             with contextlib.suppress(LookupError, TypeError, ValueError):
                 until = datetime.fromisoformat(one["time"]).timestamp() + PIN_SECONDS
                 name = self._migration_of(one["route"])
@@ -179,17 +179,17 @@ class RetryPins:
             self._loop.call_soon_threadsafe(self._found, pins)
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """Yield what a worker that has just started must hear: all of them."""
+        """Yield all pins as messages for a worker that has just started."""
         for pins in self.parts():
             for message in _messages(pins):
                 yield {**message, "serial": 0}
 
     def close(self) -> None:
-        """Close the file, with all that was kept in it."""
+        """Close the pin file."""
         self._file.close()
 
     async def _commit(self) -> None:
-        """Write what is asked for: all that came during the last write goes into the next."""
+        """Write the queue in batches: what arrives during one write goes into the next."""
         try:
             while self._queue:
                 batch, self._queue = self._queue, []
@@ -198,14 +198,14 @@ class RetryPins:
                     merge(pins, more)
                 kept = await asyncio.to_thread(self._file.keep, pins, now=self._clock.now())
                 self._tell()
-                # What is kept may be more than what was asked for: another try of the same request may weigh more.
+                # The pin now kept may differ: one of another attempt of the same request may rank higher.
                 told = {digest: self.get(digest) or pin for digest, pin in pins.items()}
                 self._own(self._confirm(batch, self._publish(told), kept=kept), name="retry pins in all workers")
         finally:
             self._committing = None
 
     async def _confirm(self, batch: list[tuple[Pins, asyncio.Future[bool]]], serials: list[int], *, kept: bool) -> None:
-        """Answer who asked for *batch*, once every worker has it."""
+        """Answer the waiters of *batch* once every worker has confirmed it."""
         try:
             async with asyncio.timeout(_TAKEN_SECONDS):
                 for serial in serials:
@@ -243,7 +243,7 @@ class RetryPins:
 
 
 def _messages(pins: Pins) -> list[dict[str, Any]]:
-    """Return *pins* as the link carries them."""
+    """Return *pins* as messages of the link."""
     rows = [pin_row(digest, pin) for digest, pin in pins.items()]
     return [
         {"type": "pins", "pins": rows[at : at + _PINS_IN_A_MESSAGE]} for at in range(0, len(rows), _PINS_IN_A_MESSAGE)

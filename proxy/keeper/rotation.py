@@ -1,4 +1,4 @@
-"""New keys, secrets, certificates and CA files taken while running: proven first, refused aloud, the old ones kept."""
+"""Takes new keys, secrets, certificates and CA files while running: tested first; if refused the old ones stay."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -18,17 +18,16 @@ from proxy.settings.model import Settings
 from proxy.tokens.endpoint import TokenEndpoint
 from proxy.tokens.schedule import outage_delay, refusal_delay
 
-# A second look has to find the same, so a new file is tried after one to two of these.
+# A second poll must find the same content, so a new file is tried after one to two of these.
 _LOOK_SECONDS = 1.0
 
-# The groups of the files that workers read, or that are read for them: TLS of the listener and towards the bank, and
-# the facade's keys.
+# Names of the groups of files for workers: TLS of the listener and towards the bank, and the facade's keys.
 TLS = "TLS"
 FACADE = "the facade"
 
 
 class Prover:
-    """Shows that a credential works, by one mint that nobody uses."""
+    """Tests that a credential works, by minting one token that is not used."""
 
     def __init__(self, *, clock: Clock, entropy: Entropy, observe: Observer) -> None:
         self._clock = clock
@@ -36,7 +35,7 @@ class Prover:
         self._observe = observe
 
     async def prove(self, credential: Credential, keys: Iterable[TokenKey]) -> None:
-        """Mint for the first of *keys*; without one there is nothing to prove but that its files can be used.
+        """Mint for the first of *keys*; without keys only the files have been tested.
 
         Raises CredentialUnusable, TokenRefused or TokenUnavailable.
         """
@@ -50,10 +49,10 @@ class Prover:
 
 
 class Rotation:
-    """Watches the files of the configuration in force; *mints* says whose they are now.
+    """Watches the files of the active configuration; *mints* returns the current token manager.
 
     *renew* is called when files that the workers read have changed, and raises OSError or ValueError if they can't be
-    used. *replaced* is told when anything was taken. `problems` says, by credential, what was refused and why.
+    used. *replaced* is called after any replacement. `problems` says, by credential, what was refused and why.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class Rotation:
         self._unread = True
 
     def follow(self, settings: Settings) -> None:
-        """Watch the files of *settings* from now on and forget what was refused before; it reads them: in a thread."""
+        """Watch the files of *settings* and forget earlier refusals; it reads the files, so call it in a thread."""
         self._watch = FileWatch(_groups(settings))
         self._sections = settings.credentials
         self._base = Path(settings.data_directory)
@@ -94,7 +93,7 @@ class Rotation:
         self._unread = True
 
     async def run(self) -> None:
-        """Look every second, until cancelled."""
+        """Check the files every second, until cancelled."""
         while True:
             if self._unread:
                 self._unread = False
@@ -110,7 +109,7 @@ class Rotation:
                     await self._take(name)
 
     async def _catch_up(self) -> None:
-        """Take what was replaced after the credentials were loaded and before the first look at their files."""
+        """Take files that were replaced after the credentials were loaded and before the watch started."""
         for name in tuple(self._sections):
             async with self._lock:
                 known = self._mints().credential(name)
@@ -126,7 +125,7 @@ class Rotation:
             return
         mints = self._mints()
         if mints.credential(name) is None or name not in self._sections:
-            return  # a reload has taken it away meanwhile
+            return  # removed by a reload meanwhile
         try:
             credential = await self._loaded(name)
             if isinstance(credential, CredentialUnusable):
@@ -159,7 +158,7 @@ class Rotation:
             return error
 
     def _delay(self, name: str, error: TokenRefused | TokenUnavailable) -> float:
-        """Return seconds until the same files are tried again: the bank may come to know a new certificate."""
+        """Return seconds until the same files are retried: the bank may learn of a new certificate later."""
         failures = self._failures[name] = self._failures.get(name, 0) + 1
         if isinstance(error, TokenRefused):
             return refusal_delay(failures)

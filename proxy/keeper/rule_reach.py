@@ -1,4 +1,4 @@
-"""Which requests of a migration's rules other rules take in a new configuration: pure."""
+"""Find requests of a migration's rules that other rules would match in a new configuration; pure."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import zip_longest
@@ -10,7 +10,7 @@ from proxy.routing.table import Route, RouteSide, RouteTable
 from proxy.settings.methods import SAFE_METHODS
 
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-# Matching needs no place to send to.
+# Placeholder: matching does not use the route's side.
 _NOWHERE = RouteSide(
     upstream="",
     upstream_host="",
@@ -31,9 +31,9 @@ _NOWHERE = RouteSide(
 
 
 def taken_away(before: Sequence[Rule], after: Sequence[Rule], *, left: Collection[str], kept: Collection[str]) -> str:
-    """Return what of the requests that the rules *left* took another rule than *kept* takes now, "" if nothing.
+    """Return a request that the rules *left* matched before and a rule not in *kept* matches now, "" if none.
 
-    Looked at are the places where rules meet, for the methods that change something: between them nothing changes.
+    Checks the paths where rules overlap, for unsafe methods: between these paths nothing changes.
     """
     old, new = _table(before), _table(after)
     methods = sorted({*_UNSAFE, *(method for rule in (*before, *after) for method in rule.methods)} - SAFE_METHODS)
@@ -51,7 +51,7 @@ def _places(path: str, others: Iterable[str]) -> Iterator[str]:
         parts = []
         for one, two in zip_longest(_parts(path), _parts(other)):
             if one is not None and two is not None and one != two and "*" not in (one, two):
-                break  # nothing lies below both
+                break  # no path matches both
             literal = [part for part in (one, two) if part not in (None, "*")]
             parts.append(literal[0] if literal else "x")
         else:

@@ -1,4 +1,4 @@
-"""How many entries of the shared stream were seen, by minute: fewer there mean that some were lost."""
+"""Counts the shared stream's entries seen, by minute: fewer entries in the stream mean that some were lost."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -7,9 +7,9 @@ from proxy.migration.stores.redis import START, Place, minute_of
 
 
 class SeenEntries:
-    """Counts by the minute in which an entry was added (epoch minutes), as the stream is cut by minutes.
+    """Counts entries by the minute (epoch minutes) in which they were added, as the stream is trimmed by minutes.
 
-    What this replica has added counts at once: it can be lost before anybody has read it.
+    An entry that this replica has added counts at once: it can be lost before anyone has read it.
     """
 
     def __init__(self, counts: Mapping[int, int] | None = None) -> None:
@@ -18,7 +18,7 @@ class SeenEntries:
         self._written: set[Place] = set()
 
     def read(self, places: Iterable[Place]) -> None:
-        """Count entries that were read, in their order."""
+        """Count entries read from the stream, in stream order."""
         for place in places:
             self._last = place
             if place in self._written:
@@ -29,26 +29,26 @@ class SeenEntries:
     def wrote(self, places: Iterable[Place]) -> None:
         """Count entries that this replica has added."""
         for place in places:
-            # Another task may have read it before we were told where it is.
+            # Another task may have read it before this call.
             if place > self._last:
                 self._written.add(place)
                 self._counts[minute_of(place[0])] += 1
 
     def remove(self, places: Iterable[Place]) -> None:
-        """Count no more what was taken out of the stream."""
+        """Subtract entries that were removed from the stream."""
         self._counts.subtract(Counter(minute_of(milliseconds) for milliseconds, _ in places))
 
     def forget(self, oldest: int) -> None:
-        """Count no more what was added before the minute *oldest*."""
+        """Drop the counts of minutes before *oldest*."""
         for minute in [minute for minute in self._counts if minute < oldest]:
             del self._counts[minute]
 
     def since(self, oldest: int) -> int:
-        """Return how many entries of the minute *oldest* or later were seen."""
+        """Return how many entries were seen since the minute *oldest*, inclusive."""
         return sum(count for minute, count in self._counts.items() if minute >= oldest)
 
     def copy(self) -> "SeenEntries":
-        """Return the counts as they are now."""
+        """Return a copy of the counts."""
         return SeenEntries(self._counts)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Lets a change of side be certain: every key in flight that it would move is pinned, in all processes, before."""
+"""Makes a change of side safe: first every key in flight that it would move is pinned in all processes."""
 
 import asyncio
 import contextlib
@@ -13,18 +13,18 @@ from proxy.keeper.worker_answers import WorkerAnswers
 from proxy.migration.pin import merge
 from proxy.migration.pin_rows import Pins, pins_of
 
-# What a change may take, and whoever made it is kept waiting.
+# How long a change may take, while the person or guard that made it waits.
 SETTLE_SECONDS = 2.0
-# A worker that does not answer hangs: killed, its journal tells what it had in flight.
+# A worker without answer hangs: it is killed, and its journal shows what it had in flight.
 _KILL_SECONDS = 5.0
 _AGAIN_SECONDS = 0.25
 
 
 class SideChanges:
-    """Settles what `Weights` says is unsettled.
+    """Settles the former settings that `Weights` reports as unsettled.
 
-    Until then each worker refuses a request with a retry key whose side the change would alter, if nothing is known of
-    an earlier try. *message* makes what workers are told, *kill* ends a worker by its name.
+    Until then each worker refuses a request with a retry key whose side the change would alter, if no earlier attempt
+    is known. *message* builds the message to the workers, *kill* ends a worker by its name.
     """
 
     def __init__(
@@ -49,22 +49,22 @@ class SideChanges:
         self._say = say
         self._clock = clock
         self._settling: asyncio.Task[None] | None = None
-        self._done = asyncio.Event()  # a try to settle has ended, well or not
+        self._done = asyncio.Event()  # an attempt to settle has ended, successfully or not
         self._began = 0.0
 
     @property
     def overdue(self) -> str:
-        """Return what a change waits for that takes longer than it should, "" if none does."""
+        """Return what a change has been waiting for longer than SETTLE_SECONDS, "" if none has."""
         late = self.waiting_for and self._clock.monotonic() - self._began > SETTLE_SECONDS
         return f"a change of side is not certain yet: {self.waiting_for}" if late else ""
 
     def begin(self) -> None:
-        """Begin to settle, if anything is to be settled and it has not begun."""
+        """Start settling if something is unsettled and no task runs."""
         if self._weights.unsettled and (self._settling is None or self._settling.done()):
             self._settling = asyncio.get_running_loop().create_task(self._settle(), name="change of side")
 
     async def settled(self) -> bool:
-        """Return whether all is settled, having waited SETTLE_SECONDS at most; not at all while replicas are away."""
+        """Wait up to SETTLE_SECONDS, less if replicas are unreachable, and return whether all is settled."""
         self._done.clear()
         self.begin()
         with contextlib.suppress(TimeoutError):
@@ -76,9 +76,9 @@ class SideChanges:
         return not self._weights.unsettled
 
     async def ask_workers(self) -> None:
-        """Return once every worker has said which of its keys in flight change their side now, and these are pinned.
+        """Ask every worker which of its keys in flight change sides, and pin these.
 
-        One that does not answer within 5 s is killed; what it had in flight is known when its journal is read.
+        A worker without answer within 5 s is killed; what it had in flight is known when its journal is read.
         """
         serial = self._answers.ask(self._message(), also_ended=True)
         try:
@@ -96,11 +96,11 @@ class SideChanges:
         pins: Pins = {}
         for more in rows:
             merge(pins, pins_of(more))
-        # What can't be written is in memory here and in every worker; without the file pins count as unreadable.
+        # If the write fails the pins are in memory here and in every worker, and the file counts as unreadable.
         await self._pins.keep(pins)
 
     async def close(self) -> None:
-        """Give up."""
+        """Stop settling."""
         if self._settling is not None:
             self._settling.cancel()
             await asyncio.wait((self._settling,))

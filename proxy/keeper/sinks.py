@@ -1,4 +1,4 @@
-"""Where records go: what the configuration and the environment name."""
+"""Creates the request log's sinks from configuration and environment."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ def sinks_of(
     say: Callable[[str], None],
     render: Render | None = None,
 ) -> list[Sink]:
-    """Return the sinks of *settings* and *environ*, stdout's with lines that *render* makes; raises UrlUnusable."""
+    """Return the sinks of *settings* and *environ*; *render* formats stdout's lines. Raise UrlUnusable."""
     log = settings.request_log
     sinks: list[Sink] = []
     if log.stdout:

@@ -1,4 +1,4 @@
-"""The listening sockets of the traffic: they belong to the keeper, so that no connection in a queue is lost."""
+"""The callers' listening sockets. The keeper owns them, so that no queued connection is lost."""
 
 import asyncio
 import contextlib
@@ -15,14 +15,14 @@ _UNIX_MODE = 0o660
 
 
 class ListenFailed(OSError):
-    """The traffic listener can't be opened; the message says where and why."""
+    """The callers' listener can't be opened; the message names the address and the reason."""
 
 
 class Sockets:
-    """One set of listening sockets a worker: the kernel spreads connections over the sets (SO_REUSEPORT).
+    """One set of listening sockets per worker; the kernel balances connections over the sets (SO_REUSEPORT).
 
-    They are bound at once, so that an address in use is known at the start, and listen once their worker can serve:
-    whoever asks before that is refused at once, and goes to another instance, instead of waiting in a queue.
+    They are bound at start, so that an address in use is found at once. They listen only when their worker can serve:
+    until then connections are refused and clients go to another instance instead of waiting in a queue.
     """
 
     def __init__(self, address: TcpAddress | UnixAddress, *, workers: int) -> None:
@@ -46,10 +46,10 @@ class Sockets:
         return [one.fileno() for one in self._sets[worker]]
 
     def open(self, worker: int) -> None:
-        """Let callers come to *worker*; ListenFailed if another process was faster. Nothing to do if they may already.
+        """Listen on the sockets of *worker* if not done yet; raise ListenFailed if another process has the address.
 
-        Of an instance with several workers the first socket to listen does so without SO_REUSEPORT: so the kernel
-        refuses it where another instance listens, as it does with one worker. The others join it.
+        With several workers the first socket listens without SO_REUSEPORT, so that the kernel refuses it if another
+        instance listens there, as it does with one worker. The other sockets join with SO_REUSEPORT.
         """
         if self._closed or worker in self._listening:
             return
@@ -67,14 +67,14 @@ class Sockets:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Return where callers reach the proxy: host:port, [v6]:port or unix:/path."""
+        """Return the addresses for callers: host:port, [v6]:port or unix:/path."""
         if self._unix:
             return (f"unix:{self._unix}",)
         names = [one.getsockname() for one in self._sets[0]]
         return tuple(f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}" for name in names)
 
     def close(self) -> None:
-        """Stop listening; workers that listen still take who stands in the queue."""
+        """Close the keeper's descriptors; listening workers still accept the queued connections."""
         if self._unix and self._listening and not self._closed:
             with contextlib.suppress(FileNotFoundError):
                 Path(self._unix).unlink()
@@ -84,7 +84,7 @@ class Sockets:
 
     def _listen(self, one: socket.socket) -> None:
         if self._unix:
-            # The path is taken only now: until the first worker can serve, an instance that ends may still have it.
+            # Bind the path only now: an instance that is ending may use it until our first worker can serve.
             _refuse_if_listened_on(Path(self._unix))
             Path(self._unix).unlink(missing_ok=True)
             one.bind(self._unix)
@@ -99,9 +99,9 @@ class Sockets:
 
 
 def bound(host: str, port: int) -> list[socket.socket]:
-    """Return a TCP socket for each address of *host*, bound and not listening yet; raises OSError.
+    """Return a TCP socket for each address of *host*, bound but not listening; raise OSError.
 
-    Port 0 is chosen by the kernel, the same for all.
+    With port 0 the kernel chooses a port, the same for all.
     """
     group: list[socket.socket] = []
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -115,7 +115,7 @@ def bound(host: str, port: int) -> list[socket.socket]:
         except OSError:
             one.close()
             if group:
-                continue  # localhost without IPv6: the other family serves
+                continue  # e.g. localhost without IPv6: use the other family
             raise
         port = port or one.getsockname()[1]
         group.append(one)

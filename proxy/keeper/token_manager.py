@@ -1,4 +1,4 @@
-"""The keeper's tokens: a slot per key that the routes name, an endpoint per credential, and what workers hear."""
+"""The keeper's tokens: one slot per key in the routes, one endpoint per credential, and the messages for workers."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +20,7 @@ Broadcast = Callable[[dict[str, Any]], None]
 
 
 class TokenManager:
-    """All slots of one configuration; *broadcast* takes messages for every worker, *serial* numbers the mints."""
+    """All slots of one configuration; *broadcast* sends a message to every worker, *serial* numbers the mints."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class TokenManager:
         }
 
     async def run(self) -> None:
-        """Keep every slot, until cancelled; then close the endpoints."""
+        """Run every slot until cancelled; then close the endpoints."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 for slot in self._slots.values():
@@ -63,12 +63,12 @@ class TokenManager:
             await self.close()
 
     async def close(self) -> None:
-        """Close the endpoints; for what never ran."""
+        """Close the endpoints; also if `run` was never called."""
         for outlet in self._outlets.values():
             await outlet.close()
 
     def adopt(self, previous: "TokenManager") -> None:
-        """Begin with the live tokens of *previous* that were minted for the same key with the same proof."""
+        """Take over *previous*' live tokens with the same key and the same credential fingerprint."""
         for digest, slot in self._slots.items():
             token = previous.live_token(digest)
             if token is None:
@@ -78,7 +78,7 @@ class TokenManager:
                 slot.adopt(token)
 
     def live_token(self, digest: str) -> AccessToken | None:
-        """Return the token of the slot that *digest* names, if it may still be sent."""
+        """Return the token of the slot *digest* if it has not expired."""
         slot = self._slots.get(digest)
         token = slot.current if slot is not None else None
         expired = token is not None and token.freshness(self._clock.monotonic()) is Freshness.EXPIRED
@@ -89,27 +89,27 @@ class TokenManager:
         return self._credentials.get(name)
 
     def keys(self, credential: str) -> tuple[TokenKey, ...]:
-        """Return the tokens that *credential* is there for."""
+        """Return the token keys that use *credential*."""
         return tuple(slot.key for slot in self._slots.values() if slot.key.credential == credential)
 
     async def replace_credential(self, name: str, credential: Credential) -> None:
-        """Mint with *credential* from now on; tokens in use stay, back-offs end. Raises CredentialUnusable."""
+        """Mint with *credential* from now on; keep current tokens, end back-offs. Raise CredentialUnusable."""
         old, self._outlets[name] = self._outlets[name], self._outlet(credential)
         self._credentials[name] = credential
         self.retry(name)
         await old.retire()
 
     def messages(self) -> Iterable[dict[str, Any]]:
-        """Return what a worker that has just started must hear."""
+        """Return the messages for a worker that has just started."""
         return [_board_message(slot) for slot in self._slots.values()]
 
     async def replace(self, digest: str, mint: int, route: str) -> str:
-        """Return how the refusal of the token of serial *mint* ended: replaced, kept or failed."""
+        """Handle the refusal of the token with serial *mint*; return "replaced", "kept" or "failed"."""
         slot = self._slots.get(digest)
         return "failed" if slot is None else await slot.replace(mint, route)
 
     def replayed(self, digest: str, route: str, *, refused_again: bool) -> None:
-        """Note how a second send ended."""
+        """Record the outcome of a replay."""
         slot = self._slots.get(digest)
         if slot is None:
             return
@@ -119,7 +119,7 @@ class TokenManager:
             slot.replay_succeeded(route)
 
     def retry(self, credential: str, audience: str | None = None) -> int:
-        """Forget the back-off of *credential* for *audience* (None: for all); return how many tokens that concerns."""
+        """Clear the back-off of *credential* for *audience* (None: all); return the number of tokens affected."""
         slots = [
             slot
             for slot in self._slots.values()
@@ -130,7 +130,7 @@ class TokenManager:
         return len(slots)
 
     def statuses(self) -> tuple[TokenStatus, ...]:
-        """Return every slot as people may see it."""
+        """Return the status of every slot for display."""
         return tuple(self._status(slot) for slot in self._slots.values())
 
     def _minter(self, key: TokenKey) -> Any:
@@ -162,7 +162,7 @@ class TokenManager:
 
 
 class _Outlet:
-    """A token endpoint that can be retired while a mint is under way: it is closed after that."""
+    """A token endpoint that can be retired during a mint: it is closed when the mint ends."""
 
     def __init__(self, endpoint: TokenEndpoint) -> None:
         self._endpoint = endpoint
@@ -190,7 +190,7 @@ class _Outlet:
 
 
 def _board_message(slot: Slot) -> dict[str, Any]:
-    """Return a slot's state as the link carries it: the one place where a token is written to another process."""
+    """Return a slot's state as a message: the only place where a token is sent to another process."""
     token, failure = slot.current, slot.failure
     return {
         "type": "board",

@@ -1,4 +1,4 @@
-"""Paths of Unix sockets: a killed process leaves its own behind."""
+"""Checks of Unix socket paths: a killed process leaves its socket file behind."""
 
 import errno
 import socket
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def listened_on(path: Path) -> bool:
-    """Return whether a process listens on *path*; False if nothing is there or a killed one left its socket.
+    """Return whether a process listens on *path*; False if there is nothing or only a dead process's socket.
 
-    Raises FileExistsError if something else is there, and OSError if it can't be looked at.
+    Raises FileExistsError if another kind of file is there, and OSError if it can't be examined.
     """
     try:
         mode = path.lstat().st_mode
@@ -24,6 +24,6 @@ def listened_on(path: Path) -> bool:
         except (ConnectionRefusedError, FileNotFoundError):
             return False
         except BlockingIOError:
-            # Its queue is full: somebody listens, and is busy.
+            # The accept queue is full: a process listens and is busy.
             return True
     return True

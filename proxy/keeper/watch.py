@@ -1,4 +1,4 @@
-"""Files that are replaced while we run: found by looking at them, since Kubernetes swaps links and editors rename."""
+"""Detects replaced files by polling, since Kubernetes swaps symlinks and editors rename files."""
 
 import hashlib
 import os
@@ -6,23 +6,23 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-# Larger than any key, secret or bundle of authorities in use (the system's own has 0.2 MB).
+# Larger than any key, secret or CA bundle in use (the system's own has 0.2 MB).
 _MOST_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """What a file was: *mark* changes whenever it may have changed, *content* only if it, or who may read it, did."""
+    """State of a file: *mark* changes if it may have changed, *content* only if content, mode or owner did."""
 
     mark: tuple[int, ...]
     content: str
 
 
 class FileWatch:
-    """Groups of files that are replaced together; `look` is to be called every second or so, in a thread.
+    """Watches groups of files that are replaced together; call `look` about every second, in a thread.
 
-    A change counts once a second look has found the same: what is still being written, or the certificate whose key
-    comes a moment later, is given that long. Contents are kept as SHA-256 only.
+    A change is reported when a second `look` finds the same state, so that a file being written, or a certificate whose
+    key follows a moment later, is complete. Contents are kept as SHA-256 only.
     """
 
     def __init__(self, groups: Mapping[str, Iterable[str]]) -> None:
@@ -32,7 +32,7 @@ class FileWatch:
         self._coming: dict[str, tuple[str, ...]] = {}
 
     def look(self) -> list[str]:
-        """Return the groups that have changed since they were last returned, and have come to rest."""
+        """Return the groups that have changed since they were last returned and are now stable."""
         changed = []
         for name, contents in self._contents().items():
             if contents == self._known[name]:
@@ -55,15 +55,15 @@ class FileWatch:
 
 
 def _looked(file: str, before: _Look | None) -> _Look:
-    """Return what *file* is now; it is read only if its status differs from *before*."""
+    """Return the state of *file*; read it only if its status differs from *before*."""
     try:
-        status = os.stat(file)  # noqa: PTH116 - the end of all links
+        status = os.stat(file)  # noqa: PTH116 - follows all links
         mark = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         if before is not None and before.mark == mark:
             return before
         if not stat.S_ISREG(status.st_mode):
             return _Look(mark=mark, content="no file")
-        # O_NONBLOCK: it may be a FIFO by now.
+        # O_NONBLOCK: it may have become a FIFO.
         with os.fdopen(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as opened:
             digest = hashlib.sha256(opened.read(_MOST_BYTES)).hexdigest()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The states of all migrations as this keeper knows them: read, written down, and agreed on with other replicas."""
+"""The states of all migrations in this keeper: loaded, saved, and merged with other replicas."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
@@ -11,14 +11,14 @@ from proxy.migration.reconcile import reconciled
 from proxy.migration.state import NEW, Document, Rule, State, StateUnusable
 from proxy.migration.stores.file import FileStore
 
-# Of what can't be read it is not known what it was, and whenever that ends.
+# For an unreadable file: any weight may have been in force, without end.
 _UNREAD = (FormerSetting(ANY_WEIGHT, "", 1e11, settled=False),)
 
 
 class Weights:
-    """What is in force. *changed* is called after every change, of a state or of a problem; *say* is for the operator.
+    """The active states. *changed* is called after every change of a state or a problem; *say* logs for the operator.
 
-    Who changes anything holds `lock`. `unread` and `unsaved` say why the file can't be read or written, "" if it can.
+    Hold `lock` for every change. `unread` and `unsaved` say why the file can't be read or written, "" if it can.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Weights:
         self.lock = asyncio.Lock()
         self.unread = f"{store.path} is not read yet"
         self.unsaved = ""
-        # Set where replicas share states and this one has never heard of theirs: any weight may have been in force.
+        # True if states are shared but never received from other replicas: any weight may have been in force.
         self.unmet = False
         self._store = store
         self._clock = clock
@@ -37,38 +37,38 @@ class Weights:
 
     @property
     def document(self) -> Document:
-        """Return all there is."""
+        """Return the whole document."""
         return self._document
 
     @property
     def unsettled(self) -> dict[str, tuple[FormerSetting, ...]]:
-        """Return by migration the former settings by which some process may still send a retry."""
+        """Return, by migration, the former settings by which some process may still send a retry."""
         found = {
             name: tuple(one for one in former if not one.settled) for name, former in self._document.former.items()
         }
         return {name: former for name, former in found.items() if former}
 
     def state(self, name: str) -> State:
-        """Return the state of the migration *name*: legacy, if there is none."""
+        """Return the state of the migration *name*; the initial state (legacy) if there is none."""
         state = self._document.states.get(name)
         if state is None:
-            # What can't be read may have moved already: then retry pins matter, and they count as unreadable.
+            # An unreadable state may have moved already: then retry pins matter, and they count as unreadable.
             return replace(NEW, version=1) if self.unread else NEW
         return state
 
     def look(self) -> None:
-        """Let everyone be told what else has changed: whether what is shared can be relied on."""
+        """Report a change outside the document: whether the shared state is reliable."""
         self._changed()
 
     async def read(self) -> None:
-        """Read the file; `unread` says if that can't be done."""
+        """Read the file; `unread` is set if that fails."""
         try:
             found = await asyncio.to_thread(self._store.load)
         except StateUnusable as error:
             self.unread = str(error)
         else:
             self.unread = ""
-            # What was heard from other replicas meanwhile is no older.
+            # States received from other replicas meanwhile are not older.
             self._document = replace(
                 found,
                 states={**found.states, **self._document.states},
@@ -81,7 +81,7 @@ class Weights:
         self._changed()
 
     async def look_after(self) -> None:
-        """Try again what failed."""
+        """Retry a failed read or write."""
         if self.unread or self.unsaved:
             async with self.lock:
                 if self.unread:
@@ -90,15 +90,15 @@ class Weights:
                     await self._save(self._document)
 
     async def lower(self, name: str, state: State, *, share: bool) -> None:
-        """Let *state* take effect at once; what can't be written down now is later. *share*: others are to be told."""
+        """Apply *state* at once; a failed write is retried later. *share*: it is to be sent to other replicas."""
         self._document = self._with(name, state, unshared=share)
         self._changed()
         await self._save(self._document)
 
     async def raise_(self, name: str, state: State, *, shared: bool) -> bool:
-        """Write *state* down, then let it take effect; False, with nothing changed, if it can't be.
+        """Write *state* to disk, then apply it; return False, with nothing changed, if the write fails.
 
-        *shared*: all replicas have it already, so it takes effect in any case.
+        *shared*: all replicas have it already, so it is applied in any case.
         """
         document = self._with(name, state, unshared=False)
         await self._save(document)
@@ -109,9 +109,9 @@ class Weights:
         return True
 
     async def meet(self, theirs: Mapping[str, State]) -> dict[str, State]:
-        """Merge the states that all replicas share into ours; return those that are newer here."""
+        """Merge the states shared by all replicas into ours; return those that are newer here."""
         async with self.lock:
-            # What stands in a file that can't be read is not known to be older.
+            # The content of an unreadable file is not known to be older.
             agreed, to_tell = (dict(theirs), dict[str, State]()) if self.unread else reconciled(self._document, theirs)
             unshared = frozenset(to_tell)
             if agreed != self._document.states or unshared != self._document.unshared:
@@ -126,35 +126,35 @@ class Weights:
             return to_tell
 
     async def shared(self, states: Mapping[str, State]) -> None:
-        """Note that the others know *states* now."""
+        """Mark *states* as known to the other replicas."""
         async with self.lock:
             known = {name for name, state in states.items() if self._document.states.get(name) == state}
             self._document = replace(self._document, unshared=self._document.unshared - known)
             await self._save(self._document)
 
     def force(self, name: str, *, forced: bool) -> None:
-        """Note with the next change whether the table *name* may go in spite of its open retry pins."""
+        """Set, with the next save, whether the table *name* may be removed despite open retry pins."""
         others = self._document.forced - {name}
         self._document = replace(self._document, forced=others | {name} if forced else others)
 
     async def know_tables(
         self, routes: Mapping[str, tuple[str, ...]], rules: tuple[Rule, ...], *, sides: Mapping[str, str]
     ) -> None:
-        """Write down which routes and *sides* each migration of the configuration in force has, and all its rules."""
+        """Save each migration's routes and *sides* in the active configuration, and all its rules."""
         document = replace(self._document, routes=routes, sides=sides, rules=rules if routes else ())
         if document != self._document:
             self._document = document
             await self._save(document)
 
     async def call(self, replica: str, *, left: bool) -> None:
-        """Write down what this instance is called among replicas, and whether they go on without it."""
+        """Save this instance's replica name, and whether it has left the replicas in order."""
         document = replace(self._document, replica=replica, left=left)
         if document != self._document:
             self._document = document
             await self._save(document)
 
     def reshape(self, names: Iterable[str], *, settled: bool) -> None:
-        """Note that the tables *names* are replaced by others, under which any request may change its side."""
+        """Record that the tables *names* are replaced by others, which may change any request's side."""
         now = self._clock.now()
         former = {
             name: left(
@@ -165,7 +165,7 @@ class Weights:
         self._document = replace(self._document, former={**self._document.former, **former})
 
     def settle(self, former: Mapping[str, tuple[FormerSetting, ...]]) -> None:
-        """Note that no process sends a retry by the settings *former* any more, as `unsettled` gave them."""
+        """Mark *former*, from `unsettled`, as settled: no process sends a retry by them any more."""
         now = self._clock.now()
         settled = {
             name: left(
@@ -178,7 +178,7 @@ class Weights:
             self._changed()
 
     def for_workers(self, names: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Return what workers must know of the migrations *names* and of all others that there are."""
+        """Return what workers need to know of the migrations *names* and of all other stored ones."""
         states = {name: self.state(name) for name in self._document.states.keys() | names.keys()}
         return {
             name: {
@@ -211,7 +211,7 @@ class Weights:
 
     async def _save(self, document: Document) -> None:
         if self.unread:
-            return  # what stands there is for a person to look at
+            return  # keep the unreadable file for a person to examine
         try:
             await asyncio.to_thread(self._store.save, document)
         except OSError as error:

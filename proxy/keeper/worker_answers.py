@@ -1,10 +1,10 @@
-"""Questions that the keeper asks all workers at once, and who has not answered yet."""
+"""Messages that the keeper sends to all workers and whose answers it collects."""
 
 import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-# Sends a message to every worker that serves, and returns their names.
+# Sends a message to every worker that serves, and returns the names of these workers.
 Broadcast = Callable[[dict[str, Any]], Iterable[str]]
 
 
@@ -21,10 +21,10 @@ class _Question:
 
 
 class WorkerAnswers:
-    """Numbers messages, and collects what workers say of each.
+    """Numbers broadcast messages and collects the workers' answers.
 
-    A worker that ended counts until its journal is read where *also_ended* is asked for: what it had in flight is known
-    only then. *on_loop* methods only; nothing here blocks.
+    With *also_ended*, a worker that ended is waited for until its journal is read: only then is known what it had in
+    flight. Not thread-safe: call on the event loop only. Nothing here blocks.
     """
 
     def __init__(self, broadcast: Broadcast) -> None:
@@ -34,7 +34,7 @@ class WorkerAnswers:
         self._unread: set[str] = set()
 
     def ask(self, message: dict[str, Any], *, also_ended: bool = False, but: str = "") -> int:
-        """Send *message* with a serial of its own to all workers; return that. The worker *but* is not waited for."""
+        """Send *message* with a new serial to all workers; return the serial. The worker *but* is not waited for."""
         self._serial += 1
         told = set(self._broadcast({**message, "serial": self._serial}))
         if also_ended:
@@ -43,37 +43,37 @@ class WorkerAnswers:
         return self._serial
 
     def take(self, worker: str, serial: int, value: Any) -> None:
-        """Note what *worker* answered to the message *serial*."""
+        """Record *value* as the answer of *worker* to the message *serial*."""
         found = self._questions.get(serial)
         if found is not None and worker in found[0].waiting:
             found[0].values.append(value)
             self._strike(found[0], worker)
 
     def ended(self, worker: str) -> None:
-        """Note that *worker* has ended; its journal is not read yet."""
+        """Record that *worker* has ended and its journal is not read yet."""
         self._unread.add(worker)
         for question, also_ended in self._questions.values():
             if not also_ended:
                 self._strike(question, worker)
 
     def recovered(self, worker: str) -> None:
-        """Note that the journal of *worker*, which has ended, is read."""
+        """Record that the journal of *worker*, which has ended, is read."""
         self._unread.discard(worker)
         for question, _ in self._questions.values():
             self._strike(question, worker)
 
     async def wait(self, serial: int) -> list[Any]:
-        """Return what workers answered to the message *serial*, once all have."""
+        """Wait until all workers have answered the message *serial*; return their answers."""
         question = self._questions[serial][0]
         await question.answered.wait()
         return question.values
 
     def waiting(self, serial: int) -> frozenset[str]:
-        """Return which workers have not answered."""
+        """Return the names of the workers that have not answered."""
         return frozenset(self._questions[serial][0].waiting) if serial in self._questions else frozenset()
 
     def forget(self, serials: Iterable[int]) -> None:
-        """Wait no longer for answers to the messages *serials*."""
+        """Discard the messages *serials* and their answers."""
         for serial in serials:
             self._questions.pop(serial, None)
 

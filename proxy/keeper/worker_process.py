@@ -1,4 +1,4 @@
-"""One worker process: a fresh interpreter with a socket pair to the keeper, lines of JSON in both directions."""
+"""One worker process: a new interpreter, linked to the keeper by a socket pair with one JSON message a line."""
 
 import asyncio
 import contextlib
@@ -14,16 +14,16 @@ from proxy.clock import Clock
 from proxy.keeper.heartbeat import Heartbeat
 from proxy.telemetry.status import WorkerState
 
-# What a worker may inherit: nothing in which a secret could stand.
+# Environment variables that a worker inherits: none that could hold a secret.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG")
-# glibc gives memory back on every large free; kept a little longer, downloads run at nearly twice the speed. Naming one
-# of these turns off the mmap threshold that adapts itself, so that is named too: at its start of 128 KB the buffer of
-# every read (256 KB: uvloop's of TLS, asyncio's of everything) would be mapped and unmapped, for 15 to 30 us a request.
+# glibc returns memory to the kernel on every large free; a higher trim threshold nearly doubles download speed. Setting
+# any of these disables the adaptive mmap threshold, so that is set too: at its default of 128 KB every read buffer (256
+# KB: uvloop's for TLS, asyncio's always) would be mapped and unmapped, at 15 to 30 us a request.
 _LEAN = {
     "MALLOC_TRIM_THRESHOLD_": "33554432",
     "MALLOC_TOP_PAD_": "1048576",
     "MALLOC_MMAP_THRESHOLD_": "33554432",
-    # aiohttp's lists of callbacks in Python: in C they bring libstdc++ along, 1.1 MB, and no request touches one.
+    # Use aiohttp's pure Python frozenlist: the C one loads libstdc++ (1.1 MB), and no request uses these lists.
     "FROZENLIST_NO_EXTENSIONS": "1",
 }
 _LINK_LIMIT = 1048576
@@ -31,7 +31,7 @@ _MOST_PROBLEM = 500  # characters
 
 
 class WorkerProcess:
-    """One living worker; *name* is unique for each process start."""
+    """One running worker; *name* is unique for each process start."""
 
     def __init__(
         self, index: int, *, name: str, process: asyncio.subprocess.Process, started: float, heartbeat: Heartbeat
@@ -51,34 +51,34 @@ class WorkerProcess:
         self._writer: asyncio.StreamWriter | None = None
 
     def attach(self, writer: asyncio.StreamWriter) -> None:
-        """Take *writer* as the way to the worker."""
+        """Set *writer* as the link to the worker."""
         self._writer = writer
 
     def take(self, message: dict[str, Any]) -> None:
-        """Keep what it says of itself with its counters; raises KeyError or TypeError."""
+        """Store the worker's own state from a counters *message*; raise KeyError or TypeError if it is malformed."""
         counts = message["in_flight"], message["connections"]
         if not all(isinstance(count, int) for count in counts):
             raise TypeError("a worker counts in whole numbers")
         problem = str(message["journal_problem"])
-        # People are shown it: no lines of a worker's own making.
+        # Shown to people, so control characters from a worker are not accepted.
         self.journal_problem = problem[:_MOST_PROBLEM] if problem.isprintable() else "the journal can't be written"
         self.full = bool(message["full"])
-        # A number of a worker's must be one that can be shown.
+        # Limit the counts to a range that can be displayed.
         self.in_flight, self.connections = (min(max(int(count), 0), 10**9) for count in counts)
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send *message*; a worker that is gone hears nothing."""
+        """Send *message*; do nothing if the link is closed."""
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
 
     async def taken(self) -> None:
-        """Wait until the worker has taken most of what was sent; one that is gone takes nothing."""
+        """Wait until the write buffer has drained; return at once if the worker is gone."""
         if self._writer is not None:
             with contextlib.suppress(ConnectionError):
                 await self._writer.drain()
 
     def close(self) -> None:
-        """End the link."""
+        """Close the link."""
         if self._writer is not None:
             self._writer.close()
 
@@ -89,9 +89,9 @@ class WorkerProcess:
 async def start_worker(
     index: int, *, order: dict[str, Any], sockets: Sequence[int], clock: Clock
 ) -> tuple[WorkerProcess, asyncio.StreamReader]:
-    """Start a worker that does as *order* says and return it with what it sends.
+    """Start a worker with the configuration *order*; return it and the reader for its messages.
 
-    *sockets* are the descriptors that it listens on. Raises OSError or RuntimeError if it can't be started now.
+    *sockets* are the descriptors that it listens on. Raises OSError or RuntimeError if the process can't be started.
     """
     ours, theirs = socket.socketpair()
     ours.settimeout(0)
@@ -125,21 +125,21 @@ async def start_worker(
 
 
 async def next_message(reader: asyncio.StreamReader) -> dict[str, Any] | None:
-    """Return the next message, None when the worker is gone; raises ValueError for what is none."""
+    """Return the next message, None if the worker is gone; raise ValueError for a malformed one."""
     try:
         line = await reader.readline()
     except ConnectionError:
         return None
-    # A worker that was killed may have said half of it.
+    # A killed worker may have sent an incomplete line.
     if not line.endswith(b"\n"):
         return None
     message = json.loads(line)
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-        raise ValueError("a message is an object with a type")  # noqa: TRY004 - of a peer's data, not of ours
+        raise ValueError("a message is an object with a type")  # noqa: TRY004 - peer's data, not ours
     return message
 
 
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    # The package is found by its place, whatever the working directory and whether or not it is installed.
+    # PYTHONPATH: the package is found from any working directory, installed or not.
     return kept | _LEAN | {"PYTHONPATH": str(Path(__file__).parent.parent.parent)}

@@ -1,4 +1,4 @@
-"""The worker processes of one snapshot: one that dies or hangs is replaced."""
+"""Starts and supervises the worker processes of one snapshot; replaces a worker that dies or hangs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -19,7 +19,7 @@ Hear = Callable[[WorkerProcess, dict[str, Any]], None]
 
 
 class Workers:
-    """Keeps as many workers alive as there are sets of sockets, all with one snapshot."""
+    """Keeps one worker process running per set of sockets, all with the same snapshot."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Workers:
         self._handed_over = False
 
     async def run(self) -> None:
-        """Keep the workers until they were told to drain and have ended."""
+        """Run the workers until they have drained and ended."""
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch(), name="heartbeats")
             async with asyncio.TaskGroup() as keeping:
@@ -56,17 +56,17 @@ class Workers:
             watching.cancel()
 
     def all_ready(self) -> bool:
-        """Return whether every worker could take callers' connections."""
+        """Return whether every worker has reported ready."""
         return sum(worker.ready for worker in self._alive.values()) == self.number
 
     def admit(self) -> None:
-        """Let those that are ready, and all that come later, take callers' connections."""
+        """Let ready workers, and all later ones, accept callers' connections."""
         self._admitted.set()
 
     def drain(self, *, grace: float, handed_over: bool = False) -> None:
-        """Tell all workers to stop listening in *grace* seconds, end what is in flight and leave.
+        """Tell all workers to stop listening in *grace* seconds, finish what is in flight and exit.
 
-        *handed_over*: other workers listen on the same sockets, which must stay open for them.
+        *handed_over*: other workers listen on the same sockets, so these must stay open.
         """
         self._draining = grace
         self._admitted.set()
@@ -75,26 +75,26 @@ class Workers:
             self._tell_to_drain(worker)
 
     def kill(self) -> None:
-        """End all workers at once."""
+        """Kill all workers."""
         for worker in self._alive.values():
             if worker.process.returncode is None:
                 worker.process.kill()
 
     def kill_worker(self, name: str) -> None:
-        """End the worker *name* at once, if it is one of these."""
+        """Kill the worker *name* if it belongs to this set."""
         for worker in self._alive.values():
             if worker.name == name and worker.process.returncode is None:
                 worker.process.kill()
 
     def broadcast(self, message: dict[str, Any]) -> list[str]:
-        """Send *message* to every worker that serves, and return their names."""
+        """Send *message* to every worker that serves, and return the names of these workers."""
         told = [worker for worker in self._alive.values() if worker.state is not WorkerState.STARTING]
         for worker in told:
             worker.send(message)
         return [worker.name for worker in told]
 
     def statuses(self) -> tuple[WorkerStatus, ...]:
-        """Return the living workers as people see them."""
+        """Return the status of each living worker."""
         return tuple(
             WorkerStatus(
                 worker=one.index,
@@ -110,7 +110,7 @@ class Workers:
 
     @property
     def journal_problem(self) -> str:
-        """Return why a worker can't write its journal, "" if all can, as far as they said."""
+        """Return why a worker can't write its journal, "" if none has reported a problem."""
         problems = (worker.journal_problem for worker in self._alive.values() if worker.journal_problem)
         return next((f"a worker's journal can't be written: {problem}" for problem in problems), "")
 
@@ -125,7 +125,7 @@ class Workers:
                     sockets=self._sockets.descriptors(index),
                     clock=self._clock,
                 )
-            except (OSError, RuntimeError) as error:  # no descriptor, process, thread or memory is left for it
+            except (OSError, RuntimeError) as error:  # EMFILE, EAGAIN, ENOMEM or no thread
                 delay = min(delay * 2, _RESTART_SECONDS[1])
                 cause = getattr(error, "strerror", None) or str(error)
                 self._observe(WorkerNotStarted(worker=index, cause=cause, retry_in=delay))
@@ -137,24 +137,24 @@ class Workers:
                 await self._clock.sleep(delay)
 
     async def _watch(self) -> None:
-        """Check the heartbeats of all workers as long as there are some."""
+        """Check the heartbeats of all workers periodically."""
         while True:
             await self._clock.sleep(CHECK_SECONDS)
             for worker in self._alive.values():
                 self._check(worker)
 
     def _check(self, worker: WorkerProcess) -> None:
-        """Count a worker that is not heard as not ready, and kill it if that lasts: it is replaced as a dead one is."""
+        """Mark a worker without heartbeat as not ready; kill it if that lasts, so that it is replaced."""
         seconds, starting = worker.heartbeat.check(), worker.state is WorkerState.STARTING
         dead = seconds >= (STARTED_SECONDS if starting else DEAD_SECONDS)
         if not dead and (starting or worker.unresponsive or seconds < UNREADY_SECONDS):
             return
         if worker.process.returncode is not None:
-            return  # it has ended, and what it said last is still being read
+            return  # it has ended; its last messages are still being read
         worker.unresponsive = True
         self._observe(WorkerHangs(worker=worker.index, pid=worker.process.pid, seconds=seconds, killed=dead))
         if dead:
-            worker.heartbeat.received()  # said once, unless it does not end
+            worker.heartbeat.received()  # restart the count, to report once unless the kill has no effect
             worker.process.kill()
 
     def _heard(self, worker: WorkerProcess) -> None:
@@ -164,7 +164,7 @@ class Workers:
             self._observe(WorkerRecovered(worker=worker.index, pid=worker.process.pid))
 
     async def _live(self, worker: WorkerProcess, reader: asyncio.StreamReader) -> None:
-        """Listen to *worker* until it ends."""
+        """Read messages from *worker* until it ends."""
         process = worker.process
         self._alive[worker.index] = worker
         self._observe(WorkerStarted(worker=worker.index, pid=process.pid))
@@ -184,7 +184,7 @@ class Workers:
         await self._ended(worker.name)
 
     async def _listen(self, worker: WorkerProcess, reader: asyncio.StreamReader) -> None:
-        """Hear *worker* until it is gone; one whose words can't be told apart is ended, and replaced as a dead one."""
+        """Handle messages until the link closes; kill a worker that sends invalid messages, so that it is replaced."""
         while True:
             try:
                 message = await next_message(reader)
@@ -202,8 +202,8 @@ class Workers:
                 worker.state = WorkerState.SERVING if self._draining is None else WorkerState.DRAINING
                 for greeting in self._greetings():
                     worker.send(greeting)
-                    await worker.taken()  # two million retry pins would be 160 MB of lines at once
-                # It takes callers from here on: not before it knows which requests belong to which side.
+                    await worker.taken()  # waits per message: two million retry pins would be 160 MB at once
+                # The worker accepts callers only after this message, when it knows which requests belong to which side.
                 worker.send({"type": "greeted"})
             else:
                 self._hear(worker, message)

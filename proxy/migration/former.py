@@ -1,7 +1,7 @@
-"""Settings that are no longer in force, but may have sent a request that is tried again: pure.
+"""Former settings, by which an earlier attempt of a retried request may have been sent; pure.
 
-A retry within PIN_SECONDS must go where its first try went. Where no pin says where that was, the first try went by the
-setting of its time: only a retry whose side is the same under each of these is sent without asking anybody.
+A retry within PIN_SECONDS must go where its first attempt went. Without a pin, the first attempt went by the setting of
+its time: a retry is sent without asking only if its side is the same under each of these settings.
 """
 
 from collections.abc import Iterable
@@ -11,15 +11,15 @@ from typing import Any, Final
 from proxy.migration.pin import PIN_SECONDS
 from proxy.migration.side import Policy, Side, choose_side
 
-# Instead of a weight: the table was another one, under which every side is possible.
+# In place of a weight: the table was a different one, under which any side is possible.
 ANY_WEIGHT: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
 class FormerSetting:
-    """A *weight* (0 to 100) that was in force until *when*, in epoch seconds; or, with *caller*, that caller's hold.
+    """A *weight* (0 to 100) in force until *when*, in epoch seconds; or, with *caller*, that caller's hold.
 
-    *settled*: every process has said which of its keys in flight went by it, so each of them has a pin.
+    *settled*: every process has reported its keys in flight under this setting, so each of them has a pin.
     """
 
     weight: int
@@ -28,13 +28,13 @@ class FormerSetting:
     settled: bool
 
     def row(self) -> list[Any]:
-        """Return it as JSON has it."""
+        """Return the setting as a JSON row."""
         return [self.weight, self.caller, self.when, self.settled]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keyed:
-    """What decides the side of a request that has a retry key: *header* is the value of the policy's header."""
+    """What decides the side of a request with a retry key; *header* is the value of the policy's header."""
 
     digest: str
     caller: str
@@ -43,7 +43,7 @@ class Keyed:
 
 
 def side_of(policy: Policy, keyed: Keyed, *, weight: int, guard_pinned: bool) -> Side:
-    """Return the side that *keyed* gets where no pin speaks."""
+    """Return the side of *keyed* without a pin."""
     return choose_side(
         policy,
         weight=weight,
@@ -60,7 +60,7 @@ def side_of(policy: Policy, keyed: Keyed, *, weight: int, guard_pinned: bool) ->
 def may_differ(
     former: Iterable[FormerSetting], policy: Policy, keyed: Keyed, *, side: Side, guard_pinned: bool, now: float
 ) -> bool:
-    """Return whether a first try of *keyed* within the last 24 h may have gone elsewhere than to *side*."""
+    """Return whether a first attempt of *keyed* in the last 24 h may have gone to another side than *side*."""
     for one in former:
         if one.when + PIN_SECONDS <= now:
             continue
@@ -73,7 +73,7 @@ def may_differ(
 
 
 def left(before: Iterable[FormerSetting], new: Iterable[FormerSetting], *, now: float) -> tuple[FormerSetting, ...]:
-    """Return *before* and *new* as one, without what was left more than 24 h ago; one for each weight and caller."""
+    """Merge *before* and *new*, one per weight and caller, without settings that ended more than 24 h ago."""
     found: dict[tuple[int, str], FormerSetting] = {}
     for one in (*before, *new):
         if one.when + PIN_SECONDS <= now:
@@ -86,7 +86,7 @@ def left(before: Iterable[FormerSetting], new: Iterable[FormerSetting], *, now: 
 
 
 def former_of(rows: Iterable[Any]) -> tuple[FormerSetting, ...]:
-    """Return the settings that *rows* are, as `FormerSetting.row` makes them; raises ValueError or TypeError."""
+    """Parse rows made by `FormerSetting.row`; raise ValueError or TypeError."""
     found = []
     for weight, caller, when, settled in rows:
         sound = (

@@ -1,6 +1,6 @@
-"""Whether modern does what legacy did: what came of the last exchanges, and when to go back. Pure; `now` is given.
+"""Compares the modern side with legacy by the last exchanges, and decides when to roll back; pure, `now` is given.
 
-Nothing here ever moves anyone to modern. Seconds are monotonic.
+Nothing here ever moves a caller to modern. Seconds are monotonic.
 """
 
 from collections import Counter, deque
@@ -14,14 +14,14 @@ WINDOW = 50
 LEAST_FAILURES = 3
 MINT_SECONDS = 60.0
 REFUSAL_SECONDS = 300.0
-# A sole caller's one 401 may be a token that was revoked: what follows it says whether the next one is taken.
+# With a single caller one 401 may be a revoked token; a second one shows that new tokens are refused too.
 LEAST_REFUSALS = 2
 _MOST_NAMES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Shares of exchanges, 0 to 1, above which modern is no good."""
+    """Shares of exchanges, 0 to 1, above which the modern side counts as failing."""
 
     failures: float
     client_errors: float
@@ -29,7 +29,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """What one caller's legacy exchanges came to by the log; *fine_on* are the rules on which it had a 2xx."""
+    """One caller's legacy exchanges in the log; *fine_on* are the rules on which it had a 2xx."""
 
     exchanges: int = 0
     failed: int = 0
@@ -37,20 +37,20 @@ class Past:
     fine_on: frozenset[str] = frozenset()
 
     def share(self, number: int) -> float:
-        """Return *number* as a share of the exchanges; what is not known counts as none."""
+        """Return *number* as a share of the exchanges, 0 if there are none."""
         return number / self.exchanges if self.exchanges else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
-    """Modern is no good."""
+    """The modern side fails: lower the weight."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class HoldCaller:
-    """Modern is no good for one caller."""
+    """The modern side fails for one caller only."""
 
     caller: str
     reason: str
@@ -74,7 +74,7 @@ class Guard:
         self._mint = _Mint()
 
     def begin(self, *, now: float, weight_changed: bool) -> None:
-        """Forget the exchanges; a failing mint was no evidence yet, unless another weight is what it must be for."""
+        """Discard the exchanges. A failing mint is kept as evidence unless the weight has changed."""
         self._since = now
         self._last.clear()
         self._of_caller.clear()
@@ -84,7 +84,7 @@ class Guard:
             self._mint = _Mint(failing=self._mint.failing, code=self._mint.code)
 
     def see(self, row: ExchangeOutcome) -> bool:
-        """Take what came of a send; return whether that may be a reason to act."""
+        """Add an exchange's outcome; return whether it may be a reason to act."""
         if row.side is not Side.MODERN or row.outcome == "none" or row.finished <= self._since:
             return False
         self._last.append(row)
@@ -102,15 +102,15 @@ class Guard:
         return True
 
     def see_mints(self, *, modern_failing: str, legacy_works: bool, now: float) -> None:
-        """Take how minting goes now; *modern_failing* is the code of the last modern mint, "" if it worked."""
+        """Update the mint status; *modern_failing* is the error code of the last modern mint, "" if it worked."""
         since = (self._mint.since if self._mint.since is not None else now) if modern_failing and legacy_works else None
         self._mint = _Mint(failing=bool(modern_failing), code=modern_failing, since=since)
 
     def decide(self, *, weight: int, callers: frozenset[str], pasts: Pasts, now: float) -> Decision | None:
-        """Return what has to be done, with the numbers.
+        """Return the action needed, with the numbers, or None.
 
-        *callers* are all that may go to modern: neither held already nor pinned to legacy. Others' exchanges don't
-        count. *pasts* has what the log knows of them on legacy.
+        *callers* are all that may go to modern: neither held nor pinned to legacy. Other callers' exchanges do not
+        count. *pasts* are the callers' results on legacy.
         """
         if weight <= 0:
             return None
@@ -145,7 +145,7 @@ class Guard:
                 allowed=self.limits.failures,
                 counts=lambda row: row.refused or row.outcome in {"failed", "refused"},
                 before=lambda past: past.share(past.failed),
-                # Without a token all callers fare alike, whoever came first.
+                # Without a token all callers fail alike, whichever comes first.
                 shared=self._mint.failing,
             ),
             _Measure(
@@ -162,7 +162,7 @@ class Guard:
             decision = measure.decide(rows, callers=callers, pasts=pasts)
             if decision is not None:
                 return decision
-        # One among many callers may not come up in the last 50 exchanges of all of them three times.
+        # One of many callers may not fail three times within the last 50 exchanges of all, so check each caller.
         suspects = [caller for caller, failures in self._failures.items() if failures >= LEAST_FAILURES]
         for caller in sorted(callers.intersection(suspects)):
             for measure in measures:
@@ -177,7 +177,7 @@ class Guard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Mint:
-    """*since* when modern has failed while legacy worked, None if it does not."""
+    """*since*: when modern started to fail while legacy worked, None if that is not so."""
 
     failing: bool = False
     code: str = ""
@@ -186,7 +186,7 @@ class _Mint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Measure:
-    """One kind of failure: which exchanges count as it, how many may, and a caller's share *before*, on legacy."""
+    """A kind of failure: which exchanges count, how many are allowed, and a caller's share *before*, on legacy."""
 
     what: str
     allowed: float
@@ -195,7 +195,7 @@ class _Measure:
     shared: bool = field(default=False)
 
     def decide(self, rows: Iterable[ExchangeOutcome], *, callers: frozenset[str], pasts: Pasts) -> Decision | None:
-        """Return what *rows* ask for: to hold whoever fails alone, else to go back."""
+        """Return the action for *rows*: hold a caller that fails alone, else roll back."""
         rows = list(rows)
         failures = Counter(row.caller for row in rows if self.counts(row))
         if failures.total() < LEAST_FAILURES or not self._too_many(rows, pasts):
@@ -216,7 +216,7 @@ class _Measure:
     def _expected(self, rows: list[ExchangeOutcome], pasts: Pasts) -> float:
         """Return how many of *rows* would have failed on legacy.
 
-        Counted for each exchange by its own caller: a large caller that fails often must not speak for a small one.
+        Each exchange counts by its own caller: a large caller that fails often must not hide a small one.
         """
         times = Counter(row.caller for row in rows)
         return sum(number * self.before(pasts.get(caller, _UNKNOWN)) for caller, number in times.items())
@@ -230,7 +230,7 @@ class _Measure:
 
 
 def _is_doubtful(row: ExchangeOutcome) -> bool:
-    # A refusal is one also where a newer token was taken.
+    # A refused token counts even if a newer token was then accepted.
     return row.refused or row.outcome != "ok"
 
 

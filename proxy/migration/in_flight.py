@@ -1,4 +1,4 @@
-"""Keys in flight: the requests with a retry key that this worker has sent, or may send now, and to which side."""
+"""Keys in flight: requests with a retry key that this worker has sent, or may send now, and their side."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -8,17 +8,17 @@ from proxy.migration.former import Keyed
 from proxy.migration.pin import Reason
 from proxy.migration.side import Policy, Side
 
-# A caller that gives up while its answer is on the way sends again at once: the network's delay, and some more.
+# A caller that gives up while its answer is on the way retries at once: network delay plus a margin.
 LINGER_SECONDS: Final = 10.0
 
 
 class KeyInFlight:
-    """One retry key: *count* requests with it are being served, all of them to *upstream* on *side*.
+    """One retry key: *count* requests with it are in progress, all of them to *upstream* on *side*.
 
-    *sent*: the bank may have one of them. *uncertain*: one has ended, and its caller does not know how. *claiming*: its
-    side is about to change, once all other processes agree; or they did not, or not in time, and its request ends.
-    *passing*: why there is a pin that may be more than it needs. *until*: how long it counts after its end (epoch
-    seconds).
+    *sent*: the bank may have received one of them. *uncertain*: one has ended with an outcome unknown to its caller.
+    *claiming*: its side is to change once all other processes agree; stays set if they did not, or not in time, until
+    its request ends. *passing*: the reason of a pin that may last longer than needed. *until*: how long it counts after
+    its end (epoch seconds).
     """
 
     __slots__ = ("claiming", "count", "keyed", "passing", "policy", "sent", "side", "uncertain", "until", "upstream")
@@ -40,26 +40,26 @@ class KeyInFlight:
 
 
 class KeysInFlight:
-    """All keys of one worker, those among them that ended less than LINGER_SECONDS ago."""
+    """All keys of one worker, including those that ended less than LINGER_SECONDS ago."""
 
     def __init__(self) -> None:
         self._keys: dict[str, KeyInFlight] = {}
-        self._lingering: deque[KeyInFlight] = deque()  # the one that ended last comes last
+        self._lingering: deque[KeyInFlight] = deque()  # ordered by end time, latest last
 
     def __len__(self) -> int:
-        """Return how many keys there are."""
+        """Return the number of keys."""
         return len(self._keys)
 
     def __iter__(self) -> Iterator[KeyInFlight]:
-        """Iterate over all keys as they are now."""
+        """Iterate over a snapshot of all keys."""
         return iter(list(self._keys.values()))
 
     def get(self, digest: str) -> KeyInFlight | None:
-        """Return the key that *digest* names."""
+        """Return the key of *digest*."""
         return self._keys.get(digest)
 
     def enter(self, keyed: Keyed, policy: Policy, *, side: Side, upstream: str, now: float) -> KeyInFlight:
-        """Note, at epoch second *now*, that a request with the key *keyed* is going to be sent; return the key."""
+        """Register, at epoch second *now*, a request with the key *keyed* that is about to be sent; return the key."""
         if self._lingering:
             self._forget(now)
         key = self._keys.get(keyed.digest)
@@ -69,7 +69,7 @@ class KeysInFlight:
         return key
 
     def leave(self, key: KeyInFlight, *, sent: bool, uncertain: bool, now: float) -> None:
-        """Note that a request of *key* has ended: *sent* to the bank or not, and whether its caller knows how."""
+        """Register the end of a request of *key*: whether it was *sent*, and whether its outcome is *uncertain*."""
         key.count -= 1
         key.sent |= sent
         key.uncertain |= uncertain
@@ -85,7 +85,7 @@ class KeysInFlight:
             self._drop(key)
 
     def pinned(self, digests: Iterable[str]) -> None:
-        """Forget those of *digests* that have ended: every process has a pin for them that ends no sooner."""
+        """Drop those of *digests* that have ended: every process has a pin for them that lasts as long."""
         for digest in digests:
             key = self._keys.get(digest)
             if key is not None and not key.count:
@@ -95,7 +95,7 @@ class KeysInFlight:
         lingering = self._lingering
         while lingering and lingering[0].until <= now:
             key = lingering.popleft()
-            # One that was used again meanwhile stands further back once more, or ended uncertain.
+            # A key used again meanwhile is queued again further back, or ended uncertain.
             if not key.count and not key.uncertain and key.until <= now:
                 self._drop(key)
 

@@ -1,4 +1,4 @@
-"""What workers tell of exchanges on migrated routes, held to its form: they parse strangers' bytes."""
+"""Outcomes that workers report for migrated routes, validated: workers parse untrusted bytes."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ _LONGEST_NAME = 256
 
 
 class ExchangeOutcome(NamedTuple):
-    """One send, or an exchange that came to none: *finished* in monotonic seconds, which all processes share.
+    """One request sent, or an exchange without one; *finished* in monotonic seconds, equal in all processes.
 
     *safe*: the method changes nothing. *outcome* is one of OUTCOMES; *status* the bank's, 0 without an answer;
     *refused*: the bank refused the token. *route* is the rule's name.
@@ -28,7 +28,7 @@ class ExchangeOutcome(NamedTuple):
 
 
 def outcomes_of(rows: Any) -> list[ExchangeOutcome]:
-    """Return *rows* as values; raises ValueError or TypeError if one of them is none."""
+    """Parse *rows*; raise ValueError or TypeError for a malformed one."""
     if not isinstance(rows, list) or len(rows) > _MOST_ROWS:
         raise TypeError("no rows")
     return [_row(row) for row in rows]
@@ -47,7 +47,7 @@ def _row(row: Any) -> ExchangeOutcome:
         and 0 <= status <= 999
         and type(refused) is bool
         and type(finished) in (int, float)
-        # Also false for NaN and infinity, which json.loads lets through.
+        # Also false for NaN and infinity, which json.loads accepts.
         and 0 <= finished < 1e12
         and isinstance(route, str)
         and len(route) <= _LONGEST_NAME

@@ -1,4 +1,4 @@
-"""What keeps a retry on the side that carried the first try: the bank may know its key under one client id only."""
+"""Retry pins keep a retry on the side of its first attempt: the bank may know its key under one client id only."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -8,34 +8,34 @@ from typing import Final
 
 from proxy.migration.side import Side
 
-# As long as the bank is trusted to recognise a key that it has seen.
+# How long the bank is assumed to recognise a key that it has seen.
 PIN_SECONDS: Final = 24 * 3600
-# 64 bits: of two million pins at once, two have the same digest once in ten million days.
+# 64 bits: with two million pins at once, two share a digest once in ten million days.
 DIGEST_DIGITS: Final = 16
 
-# What callers name a request by, the best first: the bank deduplicates by Idempotency-Key, else by a request id.
+# Headers that name a request, best first: the bank deduplicates by Idempotency-Key, else by a request id.
 RETRY_HEADERS: Final = (b"idempotency-key", b"request-id", b"requestid", b"x-request-id")
 
 
 class Reason(StrEnum):
-    """Why there is a pin; the later ones weigh more."""
+    """The reason of a pin; later ones take precedence."""
 
-    IN_FLIGHT = "in_flight"  # the side changed while the try was under way; it has ended well since, or will be known
-    FALLBACK = "fallback"  # as IN_FLIGHT, but this try was moved itself, and every process agreed to that
-    ANSWERED = "answered"  # the bank answered with a 5xx: of uncertain ends the least likely to be a payment
+    IN_FLIGHT = "in_flight"  # the side changed while in flight; it ended well since, or its end will be known
+    FALLBACK = "fallback"  # as IN_FLIGHT, but this attempt itself was moved, and every process agreed
+    ANSWERED = "answered"  # a 5xx from the bank: of uncertain outcomes the least likely to be a payment
     UNKNOWN = "unknown"
 
 
-# Pins of tries that nearly always end well; they end soon after these.
+# Reasons of pins for attempts that nearly always end well; the pins end soon after these.
 PASSING: Final = frozenset({Reason.IN_FLIGHT, Reason.FALLBACK})
 _WEIGHTS: Final = (Reason.IN_FLIGHT, Reason.FALLBACK, Reason.ANSWERED, Reason.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPin:
-    """A try of a request went to *upstream* on *side*, and how it ended is not certain; *until* in epoch seconds.
+    """An attempt went to *upstream* on *side* with an uncertain outcome; valid until *until* (epoch seconds).
 
-    *migration* is "" where an older payproxy made the pin.
+    *migration* is "" if an older payproxy made the pin.
     """
 
     side: Side
@@ -46,11 +46,11 @@ class RetryPin:
 
 
 def merged(known: RetryPin | None, pin: RetryPin) -> RetryPin | None:
-    """Return what is to be kept of *pin* where *known* is kept, None if that says as much.
+    """Return the pin to store for *pin* when *known* is stored; None if *known* already covers it.
 
-    Ends are whole seconds in what is kept. The end of a try in flight replaces an earlier one of its kind. Where a
-    request fell back while a change of side asked for what is in flight, the answer to that, which names the side that
-    it has left, may come after the pin to the other one: the lighter reason is then the older news.
+    Stored ends are whole seconds. The end of an attempt in flight replaces an earlier one of the same reason. If a
+    request fell back while a side change asked for keys in flight, the answer, which names the old side, may arrive
+    after the pin to the new side: so the pin with the lower reason is the older one.
     """
     if known is None:
         return pin
@@ -67,7 +67,7 @@ def merged(known: RetryPin | None, pin: RetryPin) -> RetryPin | None:
 
 
 def merge(pins: dict[str, RetryPin], more: Mapping[str, RetryPin]) -> None:
-    """Add to *pins* what is to be kept of *more*, which came later."""
+    """Merge the later pins *more* into *pins*."""
     for digest, pin in more.items():
         kept = merged(pins.get(digest), pin)
         if kept is not None:
@@ -75,12 +75,12 @@ def merge(pins: dict[str, RetryPin], more: Mapping[str, RetryPin]) -> None:
 
 
 def retry_digest(migration: str, caller: str, key: str) -> str:
-    """Return 16 hex digits for the request that *caller* calls *key*; the key itself is never kept."""
+    """Return 16 hex digits for the request that *caller* names *key*; the key itself is never stored."""
     return hashlib.sha256(f"{migration}\0{caller}\0{key}".encode()).hexdigest()[:DIGEST_DIGITS]
 
 
 def retry_key(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """Return by what the caller would name this request in a retry: the first of RETRY_HEADERS that it has, or ""."""
+    """Return the value that would name this request in a retry: the first of RETRY_HEADERS present, or ""."""
     found: dict[bytes, bytes] = {}
     for name, value in headers:
         plain = name.lower()

@@ -1,4 +1,4 @@
-"""Retry pins as JSON has them: in a file, on the link between keeper and worker, and in a Redis."""
+"""Retry pins as JSON rows: in a file, on the link between keeper and worker, and in Redis."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -7,7 +7,7 @@ from proxy.migration.pin import DIGEST_DIGITS, Reason, RetryPin
 from proxy.migration.side import Side
 
 _DIGITS: Final = frozenset("0123456789abcdef")
-# What a payproxy before 2026-11-28 wrote.
+# Digest length of a payproxy before 2026-11-28.
 _EARLIER_DIGITS: Final = 32
 _LONGEST_NAME: Final = 256
 _UNKNOWN: Final = Reason.UNKNOWN.value
@@ -16,14 +16,14 @@ Pins = dict[str, RetryPin]
 
 
 def pin_row(digest: str, pin: RetryPin) -> list[Any]:
-    """Return a pin as JSON has it."""
+    """Return a pin as a JSON row."""
     return [digest, pin.side.value, pin.upstream, pin.until, pin.migration, pin.reason.value]
 
 
 def pins_of(rows: Iterable[Any]) -> Pins:
-    """Return the pins that *rows* are, as `pin_row` makes them; raises ValueError or TypeError for what is none.
+    """Parse rows made by `pin_row`; raise ValueError or TypeError for a malformed one.
 
-    Rows of an earlier payproxy have four members and a longer digest, of which ours is the beginning.
+    Rows of an earlier payproxy have four members and a longer digest, which starts with ours.
     """
     pins: Pins = {}
     for row in rows:

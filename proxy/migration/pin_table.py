@@ -1,4 +1,4 @@
-"""Retry pins in little memory: two million of them take some 30 MB, in the keeper and in each worker; no I/O."""
+"""Compact table of retry pins: two million take about 30 MB, in the keeper and in each worker; no I/O."""
 
 from array import array
 from bisect import bisect_left
@@ -10,26 +10,26 @@ from proxy.migration.side import Side
 
 # A day of payments that all end with a 5xx, at 23 a second.
 MOST_PINS: Final = 2_000_000
-# So many sorted arrays share the digests: with two million pins each has some 2,000, and to insert one moves 16 KB.
+# Number of sorted arrays (shards): with two million pins each has some 2,000, and an insertion moves 16 KB.
 _SHARD_BITS: Final = 10
 SHARDS: Final = 1 << _SHARD_BITS
 _SHARD_SHIFT: Final = 64 - _SHARD_BITS
-# Pins are counted, and given up, by the minute in which they end.
+# Pins are counted and evicted by the minute in which they end.
 _BUCKET_SECONDS: Final = 60
-# At the bound a hundredth is given up at once, so that it does not happen with every pin.
+# At the limit a hundredth is evicted at once, so that not every new pin causes an eviction.
 _GIVEN_UP_AT_ONCE: Final = 100
 
 _UNKNOWN: Final = Reason.UNKNOWN.value
 
-# What a pin says beside its end: migration, side, upstream, reason.
+# The fields of a pin besides its end: migration, side, upstream, reason.
 _Place = tuple[str, str, str, str]
 
 
 class PinTable:
-    """Pins by digest; the end of a pin is kept in whole seconds, rounded up.
+    """Pins by digest; ends are whole seconds, rounded up.
 
-    At *most* pins the oldest of those go first whose outcome is not unknown, then the oldest of all; of the second
-    kind `given_up_until` says until when a retry that should have had one can come.
+    At *most* pins, those with a reason other than UNKNOWN are evicted first, oldest first, then the oldest of all. In
+    the second case `given_up_until` is the time until which a retry of an evicted pin may arrive.
     """
 
     def __init__(self, *, most: int = MOST_PINS) -> None:
@@ -40,21 +40,21 @@ class PinTable:
         self._places: list[array[int]] = [array("H") for _ in range(SHARDS)]
         self._known_places: list[_Place] = []
         self._place_numbers: dict[_Place, int] = {}
-        # By minute: how many pins of a place end in it.
+        # Number of pins by (place, minute of their end).
         self._counts: Counter[tuple[int, int]] = Counter()
         self._size = 0
         self._next_shard = 0
-        # Pins that end in these minutes or before are given up: no longer counted, and removed shard by shard.
+        # Pins that end in these minutes or earlier are evicted: no longer counted, and removed shard by shard.
         self._known_gone = -1
         self._all_gone = -1
         self._shards_to_clear = 0
 
     def __len__(self) -> int:
-        """Return how many pins there are, those that have ended since the last `forget_ended` among them."""
+        """Return the number of pins, including those that ended since the last `forget_ended`."""
         return self._size
 
     def get(self, digest: str, now: float) -> RetryPin | None:
-        """Return the pin of *digest* if it holds at epoch second *now*."""
+        """Return the pin of *digest* if it is valid at epoch second *now*."""
         number = int(digest[:DIGEST_DIGITS], 16)
         shard = number >> _SHARD_SHIFT
         at = self._at(shard, number)
@@ -63,7 +63,7 @@ class PinTable:
         return self._pin(shard, at)
 
     def put(self, digest: str, pin: RetryPin) -> None:
-        """Keep *pin* in place of what there was for *digest*."""
+        """Store *pin*, replacing any pin of *digest*."""
         number = int(digest[:DIGEST_DIGITS], 16)
         shard = number >> _SHARD_SHIFT
         digests, ends, places = self._digests[shard], self._ends[shard], self._places[shard]
@@ -88,7 +88,7 @@ class PinTable:
             self._clear(self._shards_to_clear)
 
     def forget_ended(self, now: float, *, shards: int = SHARDS) -> None:
-        """Drop what has ended by epoch second *now*, looking at the next *shards* of the 1024 parts."""
+        """Remove pins that ended by epoch second *now* from the next *shards* of the 1024 shards."""
         for _ in range(shards):
             shard, self._next_shard = self._next_shard, (self._next_shard + 1) % SHARDS
             ends = self._ends[shard]
@@ -99,16 +99,16 @@ class PinTable:
                 self._keep_only(shard, [at for at in range(len(ends)) if ends[at] > now])
 
     def shard(self, shard: int) -> list[tuple[str, RetryPin]]:
-        """Return the pins in one of the SHARDS parts, with their digests."""
+        """Return the pins of one shard, with their digests."""
         digests = self._digests[shard]
         return [
             (f"{digests[at]:016x}", self._pin(shard, at)) for at in range(len(digests)) if not self._is_gone(shard, at)
         ]
 
     def open_pins(self, migration: str, now: float, *, in_flight: bool = False) -> dict[str, tuple[int, float]]:
-        """Return by side how many pins of *migration* hold at *now*, and until when the last of them does.
+        """Return, per side, how many pins of *migration* are valid at *now* and when the last one ends.
 
-        Those are uncertain ends, or tries *in_flight*.
+        Counts either pins with an uncertain outcome or, with *in_flight*, those of attempts in flight.
         """
         found: dict[str, tuple[int, float]] = {}
         for (place, minute), count in self._counts.items():
@@ -149,7 +149,7 @@ class PinTable:
         self._places[shard] = array("H", [places[at] for at in kept])
 
     def _is_gone(self, shard: int, at: int) -> bool:
-        """Return whether the pin was given up and is only still to be removed."""
+        """Return whether the pin is evicted but not yet removed."""
         if self._all_gone < 0 and self._known_gone < 0:
             return False
         minute = (self._ends[shard][at] - 1) // _BUCKET_SECONDS
@@ -158,16 +158,16 @@ class PinTable:
         return minute <= self._known_gone and self._known_places[self._places[shard][at]][3] != _UNKNOWN
 
     def _clear(self, shard: int) -> None:
-        """Remove from one shard what was given up."""
+        """Remove the evicted pins of one shard."""
         size = len(self._ends[shard])
         kept = [at for at in range(size) if not self._is_gone(shard, at)]
         if len(kept) < size:
             self._keep_only(shard, kept)
 
     def _give_up(self) -> None:
-        """Make room: of the pins whose outcome is not unknown the minutes that end first, else of all.
+        """Evict the minutes that end first: of pins with a reason other than UNKNOWN if these suffice, else of all.
 
-        The arrays follow shard by shard.
+        The pins are removed from the arrays later, shard by shard.
         """
         wanted = self._most // _GIVEN_UP_AT_ONCE + 1
         known = self._last_minute(wanted, known=True)
@@ -179,13 +179,13 @@ class PinTable:
         for place, minute in [*self._counts]:
             if minute <= self._all_gone or (minute <= self._known_gone and self._known_places[place][3] != _UNKNOWN):
                 self._size -= self._counts.pop((place, minute))
-        while self._shards_to_clear:  # what an earlier time left
+        while self._shards_to_clear:  # left over from an earlier eviction
             self._shards_to_clear -= 1
             self._clear(self._shards_to_clear)
         self._shards_to_clear = SHARDS
 
     def _last_minute(self, wanted: int, *, known: bool) -> int:
-        """Return up to which minute pins have to go so that *wanted* go; -1 if there are too few of them."""
+        """Return the minute up to which pins must go to evict *wanted* of them; -1 if there are too few."""
         by_minute: Counter[int] = Counter()
         for (place, minute), count in self._counts.items():
             if not known or self._known_places[place][3] != _UNKNOWN:

@@ -1,4 +1,4 @@
-"""What two replicas that know different states agree on: the later change, and never a promotion by accident."""
+"""Merges different states of two replicas: the later change wins, but never raises a weight by accident."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,10 +9,10 @@ States = dict[str, State]
 
 
 def reconciled(mine: Document, theirs: Mapping[str, State]) -> tuple[States, States]:
-    """Return the states that hold from now on, and those among them that the others have to be told.
+    """Return the merged states, and those among them that the other replicas do not have yet.
 
-    *theirs* is what all replicas share. What was changed here while that was away, *mine.unshared*, gets a version
-    above it and is told, unless somebody else went lower meanwhile: weights grow by a person's decision only.
+    *theirs* is what all replicas share. A change made while that was unreachable (*mine.unshared*) gets a version above
+    it and is published, unless another replica lowered the weight: only a person's decision raises weights.
     """
     agreed: States = {}
     to_tell: States = {}
@@ -33,11 +33,11 @@ def _agreed(own: State, shared: State, *, unshared: bool) -> State:
     if own == shared:
         return shared
     if shared.version < own.version:
-        # Nobody else has changed it, or what is shared was lost and came back from an older copy.
+        # No other replica has changed it, or the shared state was lost and restored from an older copy.
         return own
     if not unshared and shared.version > own.version:
         return shared
-    # Both have changed: the lower weight holds, and so does every hold of the guard.
+    # Both have changed: the lower weight wins, and all holds of the guard are kept.
     winner = shared if shared.weight < own.weight else own
     held = tuple(sorted({*own.held, *shared.held}))
     if winner == shared and held == shared.held:

@@ -1,4 +1,4 @@
-"""What speaks against a configuration without a migration's table, or with another in its place: pure."""
+"""Checks whether a migration's table may be removed or replaced by another; pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from proxy.migration.state import FULL, State
 
 _MODERN = "modern"
 
-# By side: how many retry pins hold, and until when (epoch seconds) the last of them does.
+# By side: how many retry pins are valid, and when (epoch seconds) the last one ends.
 OpenPins = Mapping[str, tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A migration's table: *sides* names its two credentials, "LEGACY to MODERN"; *pins* some callers to modern."""
+    """A migration's table: *sides* is "LEGACY to MODERN" (credentials); *pins*: some callers are pinned to modern."""
 
     routes: tuple[str, ...]
     sides: str
@@ -22,12 +22,12 @@ class Table:
 
 
 def modern_stays(state: State) -> bool:
-    """Return whether the routes of a finished migration are to have the modern credential."""
+    """Return whether the routes of a finished migration should keep the modern credential."""
     return 2 * state.weight >= FULL
 
 
 def pins_in_words(pins: OpenPins) -> str:
-    """Return how many retry pins are open and until when, "" if there is none."""
+    """Return, in words, how many retry pins are open and until when, "" if there is none."""
     if not pins:
         return ""
     number = sum(count for count, _ in pins.values())
@@ -49,12 +49,12 @@ def objection(
     pins: OpenPins,
     forced: bool,
 ) -> str:
-    """Return why the table *name* may not become *after* (None: it goes away), "" if it may.
+    """Return why the table *name* must not become *after* (None: it is removed), "" if it may.
 
-    *before* was in force last, *credentials* are those of all routes of the new configuration, by route's name, and
-    *forced* says that an operator finished the migration in spite of its open pins.
+    *before* was in force last. *credentials* are those of all routes of the new configuration, by route name. *forced*:
+    an operator finished the migration despite open pins.
     """
-    # An earlier payproxy did not write down the sides of a table that has never moved anyone.
+    # An earlier payproxy did not save the sides of a table that has never moved a caller.
     kept = after is not None and (state.sides or before.sides) in {"", after.sides}
     gone = [route for route in before.routes if route in credentials and not (kept and after and route in after.routes)]
     if kept and not gone:
@@ -63,7 +63,7 @@ def objection(
     if kept:
         what = f"migrations.{name} loses the route {', '.join(gone)}"
     if not state.version and not before.pins and not pins:
-        return ""  # it has never moved anyone
+        return ""  # it has never moved a caller
     if not state.finished:
         open_pins = f"; there are {pins_in_words(pins)}" if pins else ""
         return (
@@ -72,7 +72,7 @@ def objection(
         )
     legacy, _, modern = state.sides.partition(" to ")
     stays, leaves = (modern, legacy) if modern_stays(state) else (legacy, modern)
-    # A retry that must go to the side that stays goes there without its pin.
+    # A retry that must go to the remaining side goes there even without its pin.
     astray = {
         side: found for side, found in pins.items() if after is not None or (side == _MODERN) != (stays == modern)
     }

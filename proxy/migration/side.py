@@ -1,4 +1,4 @@
-"""Which side of a migration a request goes to, and why: pure, and the same in every process."""
+"""Chooses the side of a migration for a request, with the reason; pure, and equal in every process."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ class Side(StrEnum):
     MODERN = "modern"
 
 
-# What keys spread over: the mantissa of a float, so that a point never rounds up to 1.
+# Number of hash values: a float's mantissa, so that a point never rounds up to 1.
 _POINTS: Final = 1 << 53
 
 STICKY_HEADER: Final = "header:"
@@ -22,11 +22,11 @@ STICKY_HEADER: Final = "header:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How a migration spreads its requests.
+    """How a migration assigns requests to sides.
 
     *sticky* names the key: "caller", "request" (for *methods* only) or "header:NAME"; *pinned* callers have their side
-    by configuration. *fallback* lets legacy serve where the modern token is not at hand or was refused. *sides* names
-    the credentials and upstreams of both sides: a table in which they differ is another one.
+    by configuration. *fallback* lets legacy serve if the modern token is missing or was refused. *sides* names the
+    credentials and upstreams of both sides: tables with different *sides* are different tables.
     """
 
     name: str
@@ -38,20 +38,20 @@ class Policy:
 
     @property
     def sticky_header(self) -> str:
-        """Return the name of the header that is the key, "" where none is."""
+        """Return the name of the header used as key, "" if none is."""
         return self.sticky[len(STICKY_HEADER) :] if self.sticky.startswith(STICKY_HEADER) else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A side and why it was chosen, in words for records and `explain`."""
+    """A side and the reason for it, in words for records and `explain`."""
 
     side: Side
     why: str
 
 
 def point(migration: str, key: str) -> float:
-    """Return where *key* stands in *migration*, in [0, 1): modern once the weight is above it."""
+    """Return the position of *key* in *migration*, in [0, 1): it is modern if the weight is above it."""
     digest = hashlib.sha256(f"{migration}\0{key}".encode()).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / _POINTS
 
@@ -69,7 +69,7 @@ def choose_side(
 ) -> Choice:
     """Return the side of a request: by its retry pin, the guard, the configured pin, else by *weight* (0 to 100).
 
-    *header* is the value of the policy's header, None without one; *retry* is where an earlier try went.
+    *header* is the value of the policy's header, or None; *retry* is the side of an earlier attempt.
     """
     if retry is not None:
         return Choice(retry, f"an earlier try with this key went to {retry}")
@@ -92,6 +92,6 @@ def _by_cohort(policy: Policy, weight: int, *, caller: str, method: str, header:
     if key is None:
         return Choice(Side.LEGACY, f"weight {weight}, but no {policy.sticky_header}: legacy until 100")
     place = point(policy.name, key)
-    # Compared as a point, not as a percentage: what was below a weight stays below every greater one.
+    # Compared as a point, not as a percentage: what is below a weight is below every greater one.
     side = Side.MODERN if place < weight / 100 else Side.LEGACY
     return Choice(side, f"weight {weight}, cohort {place:.3f}")

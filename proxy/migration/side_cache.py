@@ -1,4 +1,4 @@
-"""What a worker knows of the migrations: settings, retry pins, as the keeper last said, and its own keys; no I/O."""
+"""A worker's state of the migrations: settings and retry pins from the keeper, and its own keys; no I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,26 +11,26 @@ from proxy.migration.pin_rows import pin_row, pins_of
 from proxy.migration.pin_table import PinTable
 from proxy.migration.side import Policy, Side
 
-# Parts of the table of pins, of 1024, that are looked at for ended ones with each message: all of them in a minute or
-# two of failures, none where nothing fails.
+# Of the pin table's 1024 shards, how many are cleaned per pins message: all within a minute or two of failures, none if
+# nothing fails.
 _SHARDS_A_MESSAGE: Final = 8
-# Longer than the worker that asks for one waits: if nothing more is heard of a claim by then, nothing was sent by it.
+# Longer than the claiming worker waits: if the keeper sends nothing more by then, the claim was not used.
 _CLAIM_SECONDS: Final = 8.0
-# A new keeper reads the journals later than this after the old one has gone: what was sent by then is in there.
+# A new keeper reads the journals later than this after the old one ended: what was sent by then is in there.
 _ORPHAN_SECONDS: Final = 0.5
 
 
 _CHANGES: Final = "the side changes at this moment"
 _FALLS_BACK: Final = "an earlier try is falling back to legacy at this moment"
-# Doubts of which the keeper's next messages nearly always dispose.
+# Doubts that the keeper's next messages nearly always resolve.
 SOON_OVER: Final = frozenset({_CHANGES, _FALLS_BACK})
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """A migration: *former* settings of the last 24 h, *unsettled* those that some process may still send by.
+    """A migration's state: *former* settings of the last 24 h, *unsettled* those that may still be used to send.
 
-    *others* are policies, unlike this worker's, by which another worker or replica decides, or is about to.
+    *others* are policies, other than this worker's, that another worker or replica uses or is about to use.
     """
 
     weight: int
@@ -45,9 +45,9 @@ _AT_FIRST: Final = _State(0, 0, frozenset())
 
 
 class SideCache:
-    """The migrations' state; before the keeper has said anything every weight is 0 and nothing is *readable*.
+    """The migrations' state; before the keeper's first message every weight is 0 and *readable* is false.
 
-    *readable*: retry pins are known and can be kept. *heard*: the keeper has told the state. *policies* are those of
+    *readable*: retry pins are known and can be kept. *heard*: the keeper has sent the state. *policies* are those of
     this worker's tables, by migration.
     """
 
@@ -58,11 +58,11 @@ class SideCache:
         self._states: dict[str, _State] = {}
         self._pins = PinTable()
         self._keys = KeysInFlight()
-        self._claims: dict[str, float] = {}  # digests that another worker asks for, and until when
+        self._claims: dict[str, float] = {}  # digests claimed by another worker, and until when
         self._orphan_at = 0.0
 
     def weight(self, name: str) -> int:
-        """Return how many of a hundred go to the modern side of migration *name*."""
+        """Return the percentage that goes to the modern side of migration *name*."""
         return self._states.get(name, _AT_FIRST).weight
 
     def guard_pinned(self, name: str, caller: str) -> bool:
@@ -70,9 +70,9 @@ class SideCache:
         return caller in self._states.get(name, _AT_FIRST).guard_pinned
 
     def earlier_try(self, digest: str, now: float) -> tuple[Side, str] | None:
-        """Return side and upstream of an earlier try of the request that *digest* names, None if there was none.
+        """Return side and upstream of an earlier attempt of the request *digest*, None if there was none.
 
-        That is one in flight here, or one with a pin; *now* in epoch seconds.
+        That is an attempt in flight in this worker, or one with a pin; *now* in epoch seconds.
         """
         key = self._key(digest, now)
         if key is not None:
@@ -81,7 +81,7 @@ class SideCache:
         return None if pin is None else (pin.side, pin.upstream)
 
     def doubt(self, policy: Policy, keyed: Keyed, *, side: Side, now: float) -> str:
-        """Return why an earlier try of *keyed*, which has no pin, may not have gone to *side*; "" if it must have."""
+        """Return why an earlier attempt of *keyed*, without a pin, may not have gone to *side*; "" if it must have."""
         claimed = self.claim_doubt(keyed.digest, now)
         if claimed:
             return claimed
@@ -107,61 +107,61 @@ class SideCache:
         return ""
 
     def enter(self, keyed: Keyed, policy: Policy, *, side: Side, upstream: str, now: float) -> KeyInFlight:
-        """Note that a request with the key *keyed* is going to be sent to *upstream* on *side*; return the key."""
+        """Register a request with the key *keyed* that is about to be sent to *upstream* on *side*; return the key."""
         return self._keys.enter(keyed, policy, side=side, upstream=upstream, now=now)
 
     def leave(self, key: KeyInFlight, *, sent: bool, uncertain: bool, now: float) -> RetryPin | None:
-        """Note that a request of *key* has ended; return what takes the place of a pin that it has no need of."""
+        """Register the end of a request of *key*; return a shorter pin to replace one that is no longer needed."""
         self._keys.leave(key, sent=sent, uncertain=uncertain, now=now)
         if key.count:
             return None
         if key.uncertain:
             pin = self._pins.get(key.keyed.digest, now)
-            if pin is not None and pin.reason not in PASSING:  # it has come before the end
+            if pin is not None and pin.reason not in PASSING:  # the pin arrived before the request ended
                 self._keys.pinned((key.keyed.digest,))
         elif key.passing is not None:
             return RetryPin(key.side, key.upstream, now + LINGER_SECONDS, key.policy.name, key.passing)
         return None
 
     def begin_claim(self, key: KeyInFlight) -> bool:
-        """Begin to move *key* to the other side; False if another request with it is in flight or ended uncertain."""
+        """Start moving *key* to the other side; False if another request with it is in flight or ended uncertain."""
         if key.count != 1 or key.claiming or key.sent or key.uncertain:
             return False
         key.claiming = True
         return True
 
     def end_claim(self, key: KeyInFlight, *, side: Side, upstream: str) -> None:
-        """Let *key* go to *upstream* on *side* from now on, as all other processes have agreed."""
+        """Send *key* to *upstream* on *side* from now on; all other processes have agreed."""
         key.claiming = False
         key.passing = Reason.FALLBACK
         key.side = side
         key.upstream = upstream
 
     def answer_claim(self, row: Any, now: float) -> bool:
-        """Return whether another worker may take the request of the pin *row*, which nobody here may send then."""
+        """Return whether another worker may take over the request of the pin *row*; if so, it is not sent here."""
         [(digest, pin)] = pins_of([row]).items()
         key = self._key(digest, now)
-        # Pins are the keeper's to compare.
+        # The keeper compares the pins.
         if key is not None and (key.claiming or (key.side, key.upstream) != (pin.side, pin.upstream)):
             return False
         self._claims[digest] = now + _CLAIM_SECONDS
         return True
 
     def drop_claim(self, digest: str) -> None:
-        """Forget a claim that came to nothing."""
+        """Drop a claim that failed."""
         self._claims.pop(digest, None)
 
     def orphaned(self, now: float) -> None:
-        """Note, at monotonic *now*, that the keeper is gone: retry pins can't be kept any more."""
+        """Record, at monotonic *now*, that the keeper is gone: retry pins can't be kept any more."""
         self.readable = False
         self._orphan_at = now
 
     def is_too_late(self, now: float) -> bool:
-        """Return whether the keeper went so long before monotonic *now* that nothing with a retry key may be sent."""
+        """Return whether the keeper is gone too long, at monotonic *now*, to send a request with a retry key."""
         return self._orphan_at > 0.0 and now > self._orphan_at + _ORPHAN_SECONDS
 
     def hear(self, message: dict[str, Any], now: float = 0.0) -> None:
-        """Take a message of the keeper at epoch second *now*: all states, or retry pins; others are not for us."""
+        """Handle a keeper message at epoch second *now*: all states, or retry pins; ignore other types."""
         if message["type"] == "migrations":
             self._states = {name: self._state(name, state) for name, state in message["states"].items()}
             self.readable = message["readable"] and not self._orphan_at
@@ -176,13 +176,13 @@ class SideCache:
                 self._pins.forget_ended(now, shards=_SHARDS_A_MESSAGE)
 
     def moving(self, now: float) -> list[list[Any]]:
-        """Return, as rows of pins, the keys in flight here that would go to another side if they came now."""
+        """Return, as pin rows, the keys in flight here that would go to another side if they arrived now."""
         until = now + PIN_SECONDS
         rows = []
-        # Many keys are of few callers: each is decided once, at 3 us.
+        # Many keys belong to few callers: each combination is decided once, at 3 us.
         sides: dict[tuple[str, int, str, str, str | None], Side] = {}
         for key in self._keys:
-            # One that is claimed has sent nothing to its side, and gets its pin by the claim.
+            # A claimed key has sent nothing to its side, and gets its pin by the claim.
             if key.claiming or not _holds(key, now):
                 continue
             keyed, state = key.keyed, self._states.get(key.policy.name, _AT_FIRST)
@@ -196,7 +196,7 @@ class SideCache:
                 moves |= side is not key.side or policy.sides != key.policy.sides
             if moves:
                 key.passing = key.passing or Reason.IN_FLIGHT
-                # Those whose caller has its answer need the pin only for as long as that may be on its way.
+                # A key whose caller has its answer needs the pin only as long as that answer may be in transit.
                 ends = until if key.count or key.uncertain else key.until
                 reason = Reason.UNKNOWN if key.uncertain else Reason.IN_FLIGHT
                 pin = RetryPin(key.side, key.upstream, ends, key.policy.name, reason)
@@ -243,7 +243,7 @@ def _policy(name: str, told: dict[str, Any]) -> Policy:
 
 
 def policy_told(policy: Policy) -> dict[str, Any]:
-    """Return *policy* as the link carries it."""
+    """Return *policy* in the link's form."""
     return {
         "sticky": policy.sticky,
         "methods": sorted(policy.methods),

@@ -1,4 +1,4 @@
-"""What is known of a migration: its weight, who set it when and why, and how it is written down. No I/O."""
+"""A migration's state: its weight, who set it when and why, and its JSON form; no I/O."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from proxy.migration.former import FormerSetting, former_of
 
-# The form of what is written; one that is higher was written by a later payproxy, and may mean something else.
+# Format of the file; a higher one comes from a later payproxy and may have another meaning.
 FORMAT = 1
 FULL = 100
 
@@ -18,11 +18,11 @@ _MOST_HELD = 10_000
 
 
 class StateUnusable(ValueError):
-    """What was written down can't be read; the message says why, and quotes nothing of it."""
+    """The stored state can't be read; the message gives the reason and quotes nothing of it."""
 
 
 class Phase(StrEnum):
-    """The names that people have for weights."""
+    """Names for weights."""
 
     LEGACY = "legacy"
     RAMP = "ramp"
@@ -31,12 +31,11 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """One migration at one version: *weight* of 100 callers are on modern; *when* is in epoch seconds.
+    """One migration at one version: *weight* percent of callers are on modern; *when* is in epoch seconds.
 
-    *steps* are the lower weights by which it came here, ascending: a breach at one of them would have taken it away
-    again. *held* are the callers that the guard keeps on legacy. *sides* names the two credentials that it moves
-    between: a table that has the name later, with others, is another migration. *finished*: its table may go away at
-    any weight.
+    *steps* are the lower weights on the way here, ascending; a weight with a breach would not be among them. *held* are
+    the callers that the guard keeps on legacy. *sides* names the two credentials: a later table with this name and
+    other sides is another migration. *finished*: its table may be removed at any weight.
     """
 
     weight: int = 0
@@ -56,26 +55,26 @@ class State:
 
     @property
     def identity(self) -> str:
-        """Return by what replicas know that they mean the same state: two may have made one version each."""
+        """Return a hash that identifies the state among replicas: two may have made a state of the same version."""
         return hashlib.sha256(json.dumps(_plain(self)).encode()).hexdigest()[:16]
 
     @property
     def last_good(self) -> int:
-        """Return the weight that a rollback goes to: the last one without a breach, 0 if there is none."""
+        """Return the target of a rollback: the last weight without a breach, 0 if there is none."""
         return self.steps[-1] if self.steps else 0
 
     def at(self, weight: int, *, who: str, when: float, reason: str) -> "State":
-        """Return what follows when *who* sets *weight*; what lies above it is no step to it any more."""
+        """Return the next state, with *weight* set by *who*; steps at or above *weight* are removed."""
         steps = tuple(sorted({step for step in (*self.steps, self.weight) if 0 < step < weight}))
         return replace(self._next(who=who, when=when, reason=reason), weight=weight, steps=steps)
 
     def holding(self, caller: str, *, who: str, when: float, reason: str) -> "State":
-        """Return what follows when *caller* is kept on legacy."""
+        """Return the next state, with *caller* kept on legacy."""
         held = tuple(sorted({*self.held, caller}))
         return replace(self._next(who=who, when=when, reason=reason), held=held, finished=self.finished)
 
     def ended(self, *, who: str, when: float, reason: str) -> "State":
-        """Return what follows when *who* declares the migration finished."""
+        """Return the next state, finished by *who*."""
         return replace(self._next(who=who, when=when, reason=reason), finished=True)
 
     def _next(self, *, who: str, when: float, reason: str) -> "State":
@@ -87,7 +86,7 @@ NEW = State()
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule of the configuration, as far as it says which requests it takes."""
+    """A rule of the configuration: the fields that decide which requests it matches."""
 
     name: str
     path: str
@@ -96,13 +95,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """All migrations that there ever were here, by name; *unshared* are those whose state other replicas don't know.
+    """All migrations ever known here, by name; *unshared* are those with a state unknown to other replicas.
 
-    *former* are their settings of the last 24 h. Of the file last in force *routes* are the names of each one's routes,
-    *sides* its two credentials ("LEGACY to MODERN"), and *rules* all rules, in order. The tables of those that are
-    *forced* may go away in spite of their open retry pins.
-    *replica* names this instance to the others, for as long as its data directory lives; *left*: it has stopped in
-    order, and the others have not waited for it since.
+    *former* are their settings of the last 24 h. From the configuration last in force: *routes* are each migration's
+    routes, *sides* its two credentials ("LEGACY to MODERN"), *rules* all rules, in order. Tables of *forced* migrations
+    may be removed despite open retry pins.
+
+    *replica* is this instance's name among replicas, as long as its data directory exists; *left*: it stopped in order,
+    and no replica has waited for it since.
     """
 
     states: Mapping[str, State] = field(default_factory=dict)
@@ -117,13 +117,13 @@ class Document:
 
 
 def encode(document: Document) -> bytes:
-    """Return *document* as people can read it too."""
+    """Return *document* as indented JSON, readable for people too."""
     states = {name: _plain(state) for name, state in sorted(document.states.items())}
     value = {
         "format": FORMAT,
         "migrations": states,
         "unshared": sorted(document.unshared),
-        # An earlier payproxy, which may be another replica, passes over the rest.
+        # An earlier payproxy, possibly another replica, ignores the fields below.
         "former": {name: [one.row() for one in former] for name, former in sorted(document.former.items())},
         "routes": {name: list(routes) for name, routes in sorted(document.routes.items())},
         "sides": dict(sorted(document.sides.items())),
@@ -136,7 +136,7 @@ def encode(document: Document) -> bytes:
 
 
 def decode(data: bytes) -> Document:
-    """Return the document that `encode` wrote; raises StateUnusable."""
+    """Parse what `encode` wrote; raise StateUnusable."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):

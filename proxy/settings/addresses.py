@@ -1,10 +1,10 @@
-"""Where a listener listens, and which names and addresses mean this machine alone."""
+"""Listener addresses, and which names and addresses mean this machine only."""
 
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-# RFC 1123 2.1 and RFC 5890: labels of letters, digits and hyphens; an underscore is met in Docker's service names.
+# RFC 1123 2.1 and RFC 5890: labels of letters, digits and hyphens; Docker's service names also use underscores.
 _HOST_NAME = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
 )
@@ -40,7 +40,7 @@ class UnixAddress:
 
     @property
     def loopback(self) -> bool:
-        """Return that only this machine can connect."""
+        """Return True: only this machine can connect."""
         return True
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class UnixAddress:
 
 
 def listen_address(text: str) -> TcpAddress | UnixAddress:
-    """Return the address in *text*: host:port, [v6]:port or unix:/path; raises ValueError for anything else."""
+    """Parse *text*: host:port, [v6]:port or unix:/path; raise ValueError for anything else."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path.startswith("/") or "\0" in path or len(path.encode()) > MAX_UNIX_PATH_BYTES:
@@ -71,7 +71,7 @@ def is_host(text: str) -> bool:
     """Return whether *text* is a host name or an IP address without brackets; `10.1` and `300.1.1.1` are neither."""
     if is_ip_address(text):
         return True
-    # A last label of digits only makes it an IPv4 address for some readers (WHATWG URL 3.5), so it is no name.
+    # A numeric last label makes it an IPv4 address for some parsers (WHATWG URL 3.5), so it is no name.
     return bool(_HOST_NAME.fullmatch(text)) and not text.rpartition(".")[2].isdigit()
 
 

@@ -1,4 +1,4 @@
-"""Who we are to a token endpoint, and what the three flavors of the bank preset."""
+"""The [credentials.NAME] section: a client of a token endpoint, and the presets of the bank's three flavors."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -26,22 +26,22 @@ PRESETS: Mapping[str, Mapping[str, str | bool]] = MappingProxyType(
             "audience_parameter": "audience",
             "send_client_id": False,
         },
-        # No token_url: the bank hands it out with the client id.
+        # No token_url: the bank supplies it with the client id.
         "adfs": {"auth_method": "private_key_jwt", "audience_parameter": "resource", "send_client_id": True},
     }
 )
 
-# What a token request asks for if its route names no scope.
+# The scope requested if a route names none.
 DEFAULT_SCOPES: Mapping[str, str] = MappingProxyType({"basic": "jpm:payments:sandbox", "jwt": "", "adfs": ""})
 
-# The proxy sets these form fields itself (RFC 6749 4.4.2, RFC 7523 2.2); the audience's field joins them.
+# The proxy sets these form fields itself (RFC 6749 4.4.2, RFC 7523 2.2), and the audience's field.
 RESERVED_PARAMETERS = frozenset(
     {"grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type", "scope"}
 )
 
 
 class CredentialSection(Section):
-    """[credentials.NAME]: the flavor's presets are applied when the section is built, so what it holds is effective."""
+    """[credentials.NAME]: a client; the flavor's presets are applied when it is built, so all values are effective."""
 
     flavor: Flavor = Field(
         description="basic (Mock), jwt (Client Testing, Production) or adfs (legacy): presets for the keys below"
@@ -94,7 +94,7 @@ class CredentialSection(Section):
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, values: Any) -> Any:
-        """Put the flavor's presets below what is configured."""
+        """Add the flavor's presets for keys that are not configured."""
         if not isinstance(values, dict):
             return values
         flavor = values.get("flavor")
@@ -115,7 +115,7 @@ class CredentialSection(Section):
         return RESERVED_PARAMETERS | ({self.audience_parameter} - {""})
 
     def source_of(self, key: str) -> str:
-        """Return where the value of *key* is from if no source gave one."""
+        """Return the origin of the value of *key* if no source set it."""
         if key in PRESETS[self.flavor]:
             return f"preset of flavor {self.flavor}"
         return "token_url" if key == "assertion_audience" else "default"

@@ -1,4 +1,4 @@
-"""The request log's database: where it is, said as a URL that never shows its password."""
+"""The request log's database: its location as a URL that is shown without password."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from proxy.settings.masked_url import MaskedUrl, UrlUnusable
 SQLITE = "sqlite:"
 POSTGRES = ("postgresql://", "postgres://")
 EXTRA = "postgres"
-# Of libpq's modes those that know the server for who it is.
+# Those of libpq's modes that verify the server's identity.
 VERIFIED_MODES = frozenset({"verify-ca", "verify-full"})
 
 
@@ -53,7 +53,7 @@ class DatabaseUrl(MaskedUrl):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqliteDatabase:
-    """The embedded one; *path* is absolute, its months are files beside it."""
+    """The embedded database; *path* is absolute, its monthly files are beside it."""
 
     path: Path
 
@@ -69,7 +69,7 @@ Database = SqliteDatabase | PostgresDatabase | None
 
 
 def database_of(url: DatabaseUrl, url_file: str, *, data_directory: Path) -> Database:
-    """Return the database that *url*, or the one in *url_file*, names; None if it is turned off.
+    """Return the database in *url* or in the file *url_file*; None if it is turned off.
 
     Raises UrlUnusable.
     """
@@ -85,12 +85,12 @@ def database_of(url: DatabaseUrl, url_file: str, *, data_directory: Path) -> Dat
 
 
 def extra_installed() -> bool:
-    """Return whether what PostgreSQL needs is installed."""
+    """Return whether the driver for PostgreSQL is installed."""
     return find_spec("asyncpg") is not None
 
 
 def trusts_the_network(url: DatabaseUrl) -> bool:
-    """Return whether records would go to another machine that does not have to prove who it is."""
+    """Return whether records would go to another machine whose identity is not verified."""
     split = urlsplit(url.reveal())
     parameters: Mapping[str, list[str]] = parse_qs(split.query)
     hosts = [part.rpartition("@")[2] for part in [*split.netloc.split(","), *parameters.get("host", [])]]

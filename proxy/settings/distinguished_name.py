@@ -1,9 +1,9 @@
-"""A certificate's subject as text (RFC 4514), in one spelling only: two subjects are equal if their texts are."""
+"""Certificate subjects as canonical text (RFC 4514): subjects are equal if and only if their texts are equal."""
 
 import re
 from collections.abc import Iterable
 
-# RFC 4514 3, and what OpenSSL and others write for the same; names are compared without regard to case.
+# RFC 4514 3, and other spellings by OpenSSL and others; names are compared case-insensitively.
 _SHORT = {
     "commonname": "CN",
     "organizationname": "O",
@@ -22,23 +22,23 @@ _SHORT = {
     "serialnumber": "serialNumber",
 }
 _TYPE = re.compile(r" *([A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)+) *= *")
-# A piece of a value: pairs of hex digits or a special character behind a backslash, or what has no meaning of its own.
+# A piece of a value: escaped pairs of hex digits, an escaped special character, or plain characters.
 _PIECE = re.compile(r'(?P<hex>(?:\\[0-9A-Fa-f]{2})+)|\\(?P<special>[ "#+,;<=>\\])|(?P<plain>[^"+,;<>\\\x00]+)')
 _SPECIAL = re.compile(r'["+,;<>\\]')
 
-# A part of a subject: types and values, more than one where they belong together.
+# A relative distinguished name: pairs of type and value, usually one.
 Part = Iterable[tuple[str, str]]
 
 
 def name_of(parts: Iterable[Part]) -> str:
-    """Return the text of *parts*, which stand as in the text: the most specific one first, CN=erp,O=Acme,C=US."""
+    """Return the text of *parts*, given in text order: the most specific one first, CN=erp,O=Acme,C=US."""
     return ",".join("+".join(sorted(f"{_type(kind)}={_escaped(value)}" for kind, value in part)) for part in parts)
 
 
 def canonical(text: str) -> str:
-    """Return *text*, a subject as people write it, in its one spelling.
+    """Return the canonical form of *text*, a subject in any accepted spelling.
 
-    Raises ValueError, saying what is wrong, if it is none: what has a meaning of its own stands behind a backslash.
+    Raises ValueError with the reason if *text* is not a subject; special characters need a backslash.
     """
     parts: list[list[tuple[str, str]]] = [[]]
     at = 0
@@ -58,7 +58,7 @@ def canonical(text: str) -> str:
 
 
 def _value(text: str, at: int) -> tuple[str, int]:
-    """Return the value that begins at *at*, and where it ends; blanks around it count only behind a backslash."""
+    """Return the value that starts at *at*, and its end; unescaped blanks around it are dropped."""
     if text.startswith("#", at):
         raise ValueError("has a value in hexadecimal form")
     pieces: list[str] = []
@@ -77,7 +77,7 @@ def _type(kind: str) -> str:
 
 
 def _escaped(value: str) -> str:
-    """Return *value* with a backslash before what would end it or change what it says (RFC 4514 2.4)."""
+    """Return *value* with a backslash before special characters (RFC 4514 2.4)."""
     text = _SPECIAL.sub(r"\\\g<0>", value).replace("\0", r"\00")
     if text.startswith((" ", "#")):
         text = f"\\{text}"

@@ -1,4 +1,4 @@
-"""As much of a configuration as can be understood, so that one broken key does not hide what is wrong elsewhere."""
+"""Builds what is valid of a configuration, so that one invalid key does not hide other faults."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from proxy.settings.model import RouteSection, Settings
 from proxy.settings.shape import Kind, field_at, homes_of, kind_of, names_in
 from proxy.settings.sources import copied
 
-# Each round takes at least one value out; no hand-written file has this many that hide one behind the other.
-# To look for the name that was meant takes 3 ms.
+# A search for a similar name takes 3 ms.
+# Each round takes out at least one value; no hand-written file has this many faults that hide each other.
 _MOST_SUGGESTIONS = 200
 _MAX_ROUNDS = 100
 
-# How pydantic marks that the name of an entry is wrong, not its value.
+# pydantic's mark for an invalid name of an entry, not its value.
 _NAME_MARK = "[key]"
 
 _WRONG_TYPE = {
@@ -42,9 +42,9 @@ _OUT_OF_BOUNDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """Settings without what is broken: *routes* by their position in the file, *broken* the keys that were left out.
+    """Settings without the invalid keys: *routes* by position in the file, *broken* the keys left out.
 
-    *route_names* has the broken rules' too: a reference to one of them is no fault.
+    *route_names* includes invalid rules: a reference to one of them is no fault.
     """
 
     settings: Settings
@@ -53,14 +53,14 @@ class Draft:
     broken: frozenset[Key]
 
     def names(self, section: str) -> frozenset[str]:
-        """Return the names of the tables in *section*, the broken ones too: a reference to one of them is no fault."""
+        """Return the names of the tables in *section*, including invalid ones: a reference to one is no fault."""
         return frozenset(getattr(self.settings, section)) | {
             str(key[1]) for key in self.broken if key[0] == section and len(key) == 2
         }
 
 
 def draft_of(values: Mapping[str, Any]) -> tuple[Draft, list[Complaint]]:
-    """Return what can be understood of the merged *values*, and what can't; no complaint quotes a value."""
+    """Return the valid part of the merged *values*, and the complaints; no complaint quotes a value."""
     return _Drafting(values).run()
 
 
@@ -79,14 +79,14 @@ class _Drafting:
     def run(self) -> tuple[Draft, list[Complaint]]:
         unknown = [name for name in self._values if name not in Settings.model_fields]
         complaints = [self._unknown_section(name, suggest=at < _MOST_SUGGESTIONS) for at, name in enumerate(unknown)]
-        for name in unknown:  # also because BaseSettings has parameters of its own, like _secrets_dir
+        for name in unknown:  # also because BaseSettings has own parameters, like _secrets_dir
             del self._values[name]
         for turn in range(_MAX_ROUNDS):
             try:
                 settings = Settings(**self._values)
             except ValidationError as error:
                 faults = error.errors(include_input=False, include_url=False)
-                if turn == 0:  # later rounds only complain about what the earlier ones took out
+                if turn == 0:  # later rounds only report consequences of earlier removals
                     complaints += [_complaint(fault) for fault in faults[:_MOST_SUGGESTIONS]]
                 self._take_out(faults)
             else:
@@ -106,7 +106,7 @@ class _Drafting:
         for fault in faults:
             key = _what_to_take_out(fault)
             if key == ("environment",):
-                # Unknown environment: go on as mock, which has the fewest rules, to report no follow-up faults.
+                # Unknown environment: continue as mock, which has the fewest rules, to avoid follow-up findings.
                 self._values["environment"] = "mock"
                 self._broken.add(key)
             elif key[0] == "routes" and len(key) == 2:
@@ -134,7 +134,7 @@ def _what_to_take_out(fault: ErrorDetails) -> Key:
         return key[: key.index(_NAME_MARK)]
     first = 2 if key[0] == "routes" else 1
     for at, part in enumerate(key[first:], first):
-        if isinstance(part, int):  # one wrong element spoils its list
+        if isinstance(part, int):  # one invalid element makes its list invalid
             return key[:at]
     if fault["type"] == "missing" and len(key) > 1:
         return key[:-1]
@@ -179,7 +179,7 @@ def _wrong_type(key: Key, kind: str) -> tuple[str, str]:
 
 
 def _suggestion(name: str, section: Key) -> str:
-    """Return what was probably meant by the unknown key *name* in *section*."""
+    """Return a hint for the unknown key *name* in *section*."""
     near = nearest(name, names_in(section))
     homes = [home or "the top of the file" for home in homes_of(name)]
     meant = [f'did you mean "{near}"?'] if near is not None else []

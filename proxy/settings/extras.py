@@ -1,4 +1,4 @@
-"""How to install what an optional part needs, without naming our own distribution to an index, where it is not ours."""
+"""Advice to install optional parts; never names our own distribution, since that name is not ours on an index."""
 
 import re
 import shlex
@@ -7,10 +7,10 @@ from importlib.metadata import PackageNotFoundError, requires
 
 
 def installation(extra: str) -> str:
-    """Return the advice to install what *extra* brings into the environment that runs: "run `python -m pip ...`"."""
+    """Return advice to install the packages of *extra* into the running environment: "run `python -m pip ...`"."""
     try:
         declared = requires("payproxy") or []
-    except PackageNotFoundError:  # run from its sources, without being installed
+    except PackageNotFoundError:  # run from its sources, not installed
         declared = []
     belongs = re.compile(rf"extra\s*==\s*['\"]{re.escape(extra)}['\"]")
     needed = [name.strip() for name, _, marker in (line.partition(";") for line in declared) if belongs.search(marker)]

@@ -1,4 +1,4 @@
-"""The token endpoint for callers that mint by themselves."""
+"""The [facade] section: the token endpoint for callers that request tokens themselves."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from proxy.settings.section import Section
 
 
 class FacadeSection(Section):
-    """[facade]: without paths there is none."""
+    """[facade]: a token endpoint for callers; without paths it is off."""
 
     paths: Annotated[tuple[PlainPath, ...], Strict(strict=False)] = Field(
         (), description="token endpoints for callers that mint by themselves, like /adfs/oauth2/token; empty: none"

@@ -1,4 +1,4 @@
-"""What the facade and the shared state must be to the rest of the configuration."""
+"""Checks of the facade and the shared state against the rest of the configuration."""
 
 from collections.abc import Iterator
 
@@ -9,17 +9,17 @@ from proxy.settings.findings import Complaint
 from proxy.settings.model import ServerSection
 from proxy.settings.route_rules import covers
 
-_EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - what is no address of ours
+_EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - not addresses of this machine
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def facade(draft: Draft) -> Iterator[Complaint]:
-    """Its paths are its own, and each of its clients is one caller that can prove itself."""
+    """Check that the facade's paths are its own, and that each client is one caller with a proof."""
     paths = draft.settings.facade.paths
     for path in sorted({path for path in paths if paths.count(path) > 1}):
         yield Complaint(key=("facade", "paths"), what=f"{path} is listed twice", fix="take one out")
     for path in dict.fromkeys(paths):
-        # A rule for all paths means what nothing else takes, and the facade's own paths go first.
+        # A rule for "/" matches only what nothing else matches, and the facade's paths come first.
         takers = (route for route in draft.routes.values() if segments(route.path) and covers(route.path, path))
         taker = next(takers, None)
         if taker is not None and segments(path):
@@ -33,7 +33,7 @@ def facade(draft: Draft) -> Iterator[Complaint]:
 
 
 def own_hosts(server: ServerSection) -> tuple[str, ...]:
-    """Return the names and addresses by which we are called: server.hosts, else that of the listener, if it is one."""
+    """Return this proxy's names and addresses: server.hosts, else the listener's address if it is a specific one."""
     if server.hosts:
         return tuple(host.lower().strip("[]") for host in server.hosts)
     address = listen_address(server.listen)
@@ -92,7 +92,7 @@ def _clients(draft: Draft) -> Iterator[Complaint]:
 
 
 def state(draft: Draft) -> Iterator[Complaint]:
-    """There is one Redis, and what is kept there is sealed."""
+    """Check that only one Redis is named, and that encryption keys are set."""
     section = draft.settings.state
     if section.url and section.url_file:
         yield Complaint(

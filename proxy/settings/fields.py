@@ -1,4 +1,4 @@
-"""The kinds of values that settings have; a value that is not of its kind says what is wrong and how to mend it."""
+"""Types of settings' values; validation errors say what is wrong and how to fix it."""
 
 import re
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from proxy.settings.distinguished_name import canonical
 
 NAME_PATTERN = r"^[a-z][a-z0-9_-]*$"
 
-# The unreserved and sub-delims characters of RFC 3986 without ";": a segment that every server reads in one way.
+# RFC 3986 unreserved and sub-delims characters without ";": all servers read such a segment alike.
 _SEGMENT = re.compile(r"[A-Za-z0-9\-._~!$&'()+,=:@]+")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
@@ -26,7 +26,7 @@ _SCRYPT = re.compile(
 )
 _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
-# What these methods ask for is never served (RFC 9110 9.3.6, 9.3.8).
+# Methods that are never served (RFC 9110 9.3.6, 9.3.8).
 REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 
 
@@ -45,12 +45,12 @@ class UrlParts(NamedTuple):
 
 
 def unacceptable(what: str, fix: str) -> PydanticCustomError:
-    """Return the error of a value that is not of its kind; neither text may quote the value."""
+    """Return a validation error; neither text may quote the value."""
     return PydanticCustomError("unacceptable", "{what}; {fix}", {"what": what, "fix": fix})
 
 
 def url_parts(url: str) -> UrlParts:
-    """Return the parts of *url*; raises ValueError (saying what is wrong) if it is no plain http or https URL."""
+    """Return the parts of *url*; raise ValueError with the reason if it is no plain http or https URL."""
     if not url.isascii() or any(character <= " " or character in '\x7f\\"<>^`{|}' for character in url):
         raise ValueError("has a character that a URL can't have")
     try:
@@ -180,7 +180,7 @@ def _method(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    if "-----BEGIN" in text:  # it must not be taken for a path, which messages quote
+    if "-----BEGIN" in text:  # must not be treated as a path, which messages quote
         raise unacceptable(
             "the value is a key or certificate, not the name of its file", "write it to a file (mode 0600)"
         )
@@ -294,7 +294,7 @@ Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=0)]
 
-# TOML has arrays only; tuples keep the sections immutable, so the outer type alone is read leniently.
+# TOML has only arrays; tuples keep sections immutable, so only the outer type is validated leniently.
 Names = Annotated[tuple[RequiredText, ...], Strict(strict=False)]
 PathTexts = Annotated[tuple[PathText, ...], Strict(strict=False)]
 HostNames = Annotated[tuple[HostName, ...], Strict(strict=False)]

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, where it stands, and how to mend it."""
+"""Findings about a configuration: what is wrong, where, and how to fix it."""
 
 import difflib
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complaint:
-    """A finding that does not know yet where its key stands."""
+    """A finding without its position in the file."""
 
     key: Key
     what: str
@@ -28,7 +28,7 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A complaint with its place: *line* is 0 where there is none; no text of a finding has a secret in it."""
+    """A complaint with its position; *line* is 0 if there is none. No text of a finding contains a secret."""
 
     severity: Severity
     file: str
@@ -38,7 +38,7 @@ class Finding:
     fix: str
 
     def as_dict(self) -> dict[str, str | int]:
-        """Return what `--json` prints."""
+        """Return the fields that `--json` prints."""
         return {
             "severity": self.severity.value,
             "file": self.file,
@@ -55,18 +55,18 @@ class Finding:
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Return *findings* without repetitions, as they stand in their files, errors before warnings on one line."""
+    """Return *findings* without duplicates, sorted by file and line, errors before warnings on one line."""
     return tuple(sorted(set(findings), key=lambda one: (one.file, one.line, one.severity.value, one.key, one.what)))
 
 
 def nearest(name: str, known: Iterable[str], *, likeness: float = 0.6) -> str | None:
-    """Return the one of *known* that *name* was probably meant to be; *likeness* 1.0 is equality."""
+    """Return the entry of *known* most similar to *name*; *likeness* 1.0 is equality."""
     near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=likeness)
     return near[0] if near else None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a sentence's end that names the nearest of *known*, or all of them if they are few."""
+    """Return a hint that names the nearest of *known*, or all of them if they are few."""
     known = sorted(known)
     near = nearest(name, known)
     if near is not None:

@@ -1,4 +1,4 @@
-"""From sources to Settings, with everything that is wrong said at once."""
+"""Loads Settings from all sources and reports all faults at once."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from proxy.settings.toml_bounds import MAX_FILE_BYTES, TomlUnusable, parse_toml
 from proxy.settings.toml_positions import key_lines
 from proxy.settings.values import masked
 
-# A file in which everything is wrong takes minutes to be told in full.
+# A file with faults everywhere would take minutes to report in full.
 _MOST_FINDINGS = 200
 _CHECKS = (
     route_rules.references,
@@ -51,11 +51,11 @@ _CHECKS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What loading came to.
+    """The result of loading.
 
-    *settings* is None if there are errors. *draft* is what could be understood all the same (None if not even the
-    file could be read): for further checks, never to run with. *sources* says for each dotted key (rules
-    numbered from 0: routes.0.path) where its value is from. *path* is absolute.
+    *settings* is None if there are errors. *draft* is the valid part in any case (None if not even the file could be
+    read): for further checks, never to run with. *sources* maps each dotted key (rules numbered from 0: routes.0.path)
+    to the origin of its value. *path* is absolute.
     """
 
     settings: Settings | None
@@ -80,10 +80,10 @@ def load(
     secrets_directory: Path = SECRETS_DIRECTORY,
     salvage: bool = False,
 ) -> Loaded:
-    """Return the configuration in *path* (else where `find_file` looks for it) with what the other sources say.
+    """Load the configuration from *path* (else from `find_file`) and the other sources.
 
-    *flags* maps dotted keys to the texts of the command line. Nothing is raised for what a user can get wrong. To
-    *salvage* is to make a draft also of a file that is no TOML, of the lines that are.
+    *flags* maps dotted keys to texts from the command line. User errors raise nothing. With *salvage* a file that is
+    not TOML yields a draft of its valid lines.
     """
     found = find_file(path, environ=environ, cwd=cwd)
     file = str(found or FILE_NAME)
@@ -150,7 +150,7 @@ def _understood(
 
 
 def _secrets_directories(environ: Mapping[str, str], usual: Path) -> list[Path]:
-    """Return the weaker first: what systemd hands to this very service wins over what the container has."""
+    """Return the directories, weaker first: systemd's credentials of this service override the container's."""
     own = environ.get("CREDENTIALS_DIRECTORY")
     return [usual, Path(own)] if own else [usual]
 
@@ -174,7 +174,7 @@ def _read(path: Path) -> tuple[str, Complaint | None]:
     if len(data) > MAX_FILE_BYTES:
         return "", Complaint(key=(), what=f"the file has more than {MAX_FILE_BYTES} bytes", fix="name another file")
     try:
-        # Windows editors put a byte order mark in front, which TOML does not know.
+        # Windows editors write a byte order mark, which TOML does not allow.
         return data.decode("utf-8-sig"), None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1

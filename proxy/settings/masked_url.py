@@ -1,4 +1,4 @@
-"""URLs that may hold a password: what is shown of them has none, and a file with one is private."""
+"""URLs that may hold a password: shown without it, and read from private files only."""
 
 import re
 from pathlib import Path
@@ -14,13 +14,13 @@ _SECRET_PARAMETERS = re.compile(r"(?<=[?&])((?:ssl|sentinel_)?password)=[^&]*", 
 
 
 class UrlUnusable(ValueError):
-    """A URL can't be used as it is configured; the message says why and how to mend it, without the URL."""
+    """A URL can't be used as configured; the message gives the reason and the fix, without the URL."""
 
 
 class MaskedUrl(str):
-    """A URL: as text it has `***` for its password, and only `reveal` gives all of it.
+    """A URL whose text has `***` for the password; only `reveal` returns the whole URL.
 
-    A kind of them says how one is written, in *FIX*, and what is wrong with a text that is none, by `fault`.
+    Each subclass defines the expected form in *FIX*, and reports what is wrong with a text by `fault`.
     """
 
     __slots__ = ("_text",)
@@ -28,14 +28,14 @@ class MaskedUrl(str):
     _text: str
 
     def __new__(cls, text: str) -> Self:
-        """Keep *text* beside what may be shown of it."""
+        """Keep the whole *text* beside the masked one."""
         url = super().__new__(cls, _SECRET_PARAMETERS.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", text)))
         url._text = text
         return url
 
     @classmethod
     def of(cls, value: Any) -> Self:
-        """Return what a setting's *value* names; raises an error of validation that shows no part of it."""
+        """Validate a setting's *value*; raise a validation error that shows no part of it."""
         if isinstance(value, cls):
             return value
         if not isinstance(value, str):
@@ -47,7 +47,7 @@ class MaskedUrl(str):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Return the URL that the file *path* holds; raises UrlUnusable, also if others than its owner may read it."""
+        """Return the URL in the file *path*; raise UrlUnusable, also if others than its owner may read it."""
         text = read_url_file(path)
         fault = cls.fault(text)
         if fault:
@@ -55,24 +55,24 @@ class MaskedUrl(str):
         return cls(text)
 
     @classmethod
-    def fault(cls, text: str) -> str:  # noqa: ARG003 - for the kinds
+    def fault(cls, text: str) -> str:  # noqa: ARG003 - for the subclasses
         """Return what is wrong with *text*, "" if nothing is."""
         return ""
 
     def reveal(self) -> str:
-        """Return the whole URL: call it in the line that connects, nowhere else."""
+        """Return the whole URL; call it only in the line that connects."""
         return self._text
 
     @property
     def has_password(self) -> bool:
-        """Return whether there is a password in it."""
+        """Return whether the URL contains a password."""
         return str(self) != self._text
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, MaskedUrl) and other._text == self._text
 
     def __ne__(self, other: object) -> bool:
-        # str has one of its own, which would compare what is shown.
+        # str.__ne__ would compare the masked text.
         return not self == other
 
     def __hash__(self) -> int:
@@ -80,7 +80,7 @@ class MaskedUrl(str):
 
 
 def read_url_file(path: Path) -> str:
-    """Return the text that the file *path* holds; raises UrlUnusable, also if others than its owner may read it."""
+    """Return the text in the file *path*; raise UrlUnusable, also if others than its owner may read it."""
     try:
         data = read_private_file(path, most=MAX_URL_FILE_BYTES)
     except FileUnusable as error:

@@ -1,9 +1,9 @@
-"""Methods as configuration and data path read them."""
+"""Sets of HTTP methods, for configuration and data path."""
 
 from typing import Final
 
-# They change nothing at the bank (RFC 9110 9.2.1): what is asked with them may be broken off, and asked twice.
+# Safe methods (RFC 9110 9.2.1): such a request changes nothing at the bank and may be aborted or repeated.
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
-# What everyone takes for what they are: any other, such as MERGE, may be a payment to who understands it.
+# Methods with a known meaning: any other, such as MERGE, may be a payment on some server.
 KNOWN_METHODS: Final = SAFE_METHODS | {"POST", "PUT", "PATCH", "DELETE"}

@@ -1,4 +1,4 @@
-"""Two credentials on the same rules, and how their requests are spread over them."""
+"""The [migrations.NAME] section: two credentials for the same rules, and how requests are assigned to them."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from proxy.settings.section import Section
 
 STICKY_HEADER = "header:"
 
-# Headers that say nothing lasting of a caller, or are taken away before anyone looks.
+# Headers that do not identify a caller over time, or are removed before the choice of a side.
 _NOT_STICKY = frozenset(
     {"authorization", "proxy-authorization", "x-payproxy-key", "host", "connection", "content-length", "expect"}
 )
@@ -32,7 +32,7 @@ Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class SideSection(Section):
-    """One side: what a rule has as its own, with the same meaning."""
+    """One side of a migration; the keys mean the same as in a rule."""
 
     credential: RequiredText = Field(description="name of a [credentials] table")
     audience: Text = Field("", description="audience (or resource) that the token is minted for")
@@ -41,14 +41,14 @@ class SideSection(Section):
 
 
 class PinSection(Section):
-    """Callers whose side is fixed, at every weight."""
+    """Callers with a fixed side at every weight."""
 
     legacy: Names = Field((), description="callers that stay on legacy, at every weight")
     modern: Names = Field((), description="callers that go to modern, at every weight")
 
 
 class MigrationSection(Section):
-    """[migrations.NAME]: its weight is no setting but state, and begins at 0: adding the table moves nothing."""
+    """[migrations.NAME]: its weight is state, not a setting, and starts at 0: adding the table moves nothing."""
 
     routes: Names = Field(description="names of the rules that move; their own credential is one of the two sides")
     legacy: SideSection = Field(description='{credential, audience = "", scope = "", upstream = ""} of what is left')

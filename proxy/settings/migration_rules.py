@@ -1,4 +1,4 @@
-"""What a migration must be to the rules, credentials, upstreams and callers that it names."""
+"""Checks of migrations against the rules, credentials, upstreams and callers that they name."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ _Way = tuple[str, str, str, str]
 
 
 def migrations(draft: Draft) -> Iterator[Complaint]:
-    """Every name is one of a table, the sides differ, and adding the table moves nothing."""
+    """Check that every name exists, the sides differ, and adding the table moves nothing."""
     taken: dict[str, str] = {}
     for name, migration in draft.settings.migrations.items():
         key: Key = ("migrations", name)
@@ -81,7 +81,7 @@ def _routes(draft: Draft, key: Key, migration: MigrationSection, taken: dict[str
 
 
 def _own(draft: Draft, key: Key, migration: MigrationSection, route: RouteSection) -> Iterator[Complaint]:
-    """Complain unless what *route* says by itself is one of the two sides: else adding the table would move it."""
+    """Report a *route* whose own settings equal neither side: adding the table would move it."""
     own = _way(draft, route, own=route.upstream)
     sides = {
         word: _way(draft, side, own=route.upstream)
@@ -91,7 +91,7 @@ def _own(draft: Draft, key: Key, migration: MigrationSection, route: RouteSectio
         return
     every = (own, *sides.values())
     if any(one[0] not in draft.settings.credentials or any(map(is_placeholder, one)) for one in every):
-        return  # it has a finding of its own
+        return  # reported by another check
     word, near = min(sides.items(), key=lambda one: [mine != theirs for mine, theirs in zip(own, one[1], strict=True)])
     differing = [
         name
@@ -113,7 +113,7 @@ def _own(draft: Draft, key: Key, migration: MigrationSection, route: RouteSectio
 
 
 def _way(draft: Draft, side: SideSection | RouteSection, *, own: str) -> _Way:
-    """Return all that tells one side from another; the scope is the effective one."""
+    """Return the fields that distinguish sides; the scope is the effective one."""
     credential = draft.settings.credentials.get(side.credential)
     scope = side.scope or (credential.default_scope if credential is not None else "")
     return side.credential, side.audience, scope, side.upstream or own

@@ -113,7 +113,7 @@ class UpstreamSection(Section):
 class RemintSection(Section):
     """An answer that means "token refused"."""
 
-    # Below 400 a second send would repeat what succeeded, from 500 on what may have been done.
+    # Below 400 a second send would repeat a success, from 500 on a request that may have been executed.
     status: Annotated[int, Field(ge=400, le=499)] = Field(description="status of the answer, 400 to 499")
     body: Text = Field("", description="text among the first 4 KiB of the answer's body; empty: any")
 
@@ -187,7 +187,7 @@ class RequestLogSection(Section):
 
 
 class Settings(BaseSettings):
-    """One whole configuration; `proxy.settings.load` merges the sources and builds it."""
+    """A complete configuration; `proxy.settings.load` merges the sources and builds it."""
 
     model_config = SettingsConfigDict(
         extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, case_sensitive=True
@@ -218,5 +218,5 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take only what `proxy.settings.sources` merged: it knows where each value came from, and says all faults."""
+        """Use only the values merged by `proxy.settings.sources`, which tracks origins and reports all faults."""
         return (init_settings,)

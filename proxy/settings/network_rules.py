@@ -1,4 +1,4 @@
-"""Who can reach the proxy, and whom the proxy reaches."""
+"""Checks of the access to the proxy, and of the hosts that it connects to."""
 
 import re
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ from proxy.settings.section import Section
 
 BANK_DOMAINS = ("jpmorgan.com", "jpmorganchase.com", "jpmchase.com", "jpmchase.net")
 
-# The bank's test hosts as its pages spell them: api-mock, api-ms-test, api.reports.test, cat-api, checkout-cat,
-# apigatewaycat, apigatewayqaf, openbankinguat, idauatg2, api-sandbox.
+# Words in the bank's test hosts: api-mock, api-ms-test, api.reports.test, cat-api, checkout-cat, apigatewaycat,
+# apigatewayqaf, openbankinguat, idauatg2, api-sandbox.
 _TEST_WORD = re.compile(r"(?:mock|test|sandbox|cat|qaf|[a-z]*uat(?:g[0-9])?|[a-z]*gateway(?:cat|qaf))")
-# Nothing in this name says so, but it hands out tokens for the Mock environment only.
+# The name does not show it, but this host issues tokens for the Mock environment only.
 _MOCK_HOSTS = frozenset({"id.payments.jpmorgan.com"})
 
-# The bank ends a card transaction after 70 s; giving up earlier leaves a payment with an unknown outcome.
+# The bank ends a card transaction after 70 s; an earlier timeout leaves a payment with an unknown outcome.
 BANK_TRANSACTION_SECONDS = 70
 
 
 def listeners(draft: Draft) -> Iterator[Complaint]:
-    """Nobody unknown may pay, nobody may read the console over a network, and TLS is complete or absent."""
+    """Check that anonymous callers can't pay, the console is not on a network, and TLS is complete or absent."""
     settings = draft.settings
     server, admin = settings.server, settings.admin
     local = listen_address(server.listen).loopback
@@ -50,9 +50,9 @@ def listeners(draft: Draft) -> Iterator[Complaint]:
 
 
 def _any_host(draft: Draft, server: ServerSection) -> Iterator[Complaint]:
-    """Warn where a web page could call: by a name of its own that it lets mean this address (DNS rebinding).
+    """Warn if a web page could call through its own name that resolves to this address (DNS rebinding).
 
-    Browsers send no Origin with a plain GET, and no Sec-Fetch-Site to http://, so that only the Host tells.
+    Browsers send no Origin with a plain GET, and no Sec-Fetch-Site to http://, so only the Host reveals it.
     """
     if server.hosts or ("server", "hosts") in draft.broken or isinstance(listen_address(server.listen), UnixAddress):
         return
@@ -73,7 +73,7 @@ def _console(draft: Draft, admin: AdminSection) -> Iterator[Complaint]:
         return
     unread = ("admin", "operators") in {key[:2] for key in draft.broken}
     if not (admin.operators or unread) or not admin.certificate_file:
-        # Operators and TLS alone would open nothing: there is no console to log in to yet.
+        # Operators and TLS alone would not help: there is no console to log in to yet.
         yield Complaint(
             key=("admin", "console"),
             what="a console that other machines reach would need operators and TLS, and there is none in this version",
@@ -92,7 +92,7 @@ def _without_tls(section: str, values: ServerSection | AdminSection) -> Iterator
 
 
 def hosts(draft: Draft) -> Iterator[Complaint]:
-    """Requests and tokens go to the bank, encrypted, and production's don't go to a test system."""
+    """Check that requests and tokens go to the bank, encrypted, and production's not to a test system."""
     production = draft.settings.environment == "production"
     for name, upstream in draft.settings.upstreams.items():
         yield from _host(("upstreams", name, "url"), upstream.url, foreign=upstream.foreign_host, production=production)
@@ -141,7 +141,7 @@ def is_test_host(host: str) -> bool:
 
 
 def pairs(draft: Draft) -> Iterator[Complaint]:
-    """A certificate and its key are configured together or not at all."""
+    """Check that a certificate and its key are configured together or not at all."""
     settings = draft.settings
     for listener in ("server", "admin"):
         yield from _pair(draft, (listener,), getattr(settings, listener), "")

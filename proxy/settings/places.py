@@ -1,4 +1,4 @@
-"""Where each key of a configuration stands, and what people call it."""
+"""Positions, origins and readable names of a configuration's keys."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ from proxy.settings.toml_positions import line_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """*file* as it was asked for, the *lines* of its keys, *origins* of what another source put over it.
+    """*file* is the name as requested, *lines* the keys' lines, *origins* the keys overridden by another source.
 
-    *given* are the keys that any source has a value for; some of them have no line, in inline tables.
+    *given* are the keys with a value from any source; some of them, in inline tables, have no line.
     """
 
     file: str
@@ -23,7 +23,7 @@ class Places:
     route_names: Mapping[int, str] = field(default_factory=dict)
 
     def finding(self, complaint: Complaint) -> Finding:
-        """Return *complaint* with its place."""
+        """Return *complaint* with its position."""
         file, line = self._place(complaint.key)
         return Finding(
             severity=complaint.severity,
@@ -35,14 +35,14 @@ class Places:
         )
 
     def source(self, key: Key) -> str | None:
-        """Return where the value of *key* is from, or None if no source has it."""
+        """Return the origin of the value of *key*, or None if no source set it."""
         for end in range(len(key), 0, -1):
             if key[:end] in self.origins:
                 return self.origins[key[:end]]
         return f"{self.file}:{line_of(key, self.lines)}" if key in self.given else None
 
     def dotted(self, key: Key) -> str:
-        """Return *key* as people write it; a rule is known by its name, else by its number in the file."""
+        """Return *key* in dotted form; a rule is shown by its name, else by its number in the file."""
         if len(key) > 1 and key[0] == "routes" and isinstance(key[1], int):
             key = ("routes", self.route_names.get(key[1], f"number-{key[1] + 1}"), *key[2:])
         text = ""
@@ -60,7 +60,7 @@ class Places:
 
 
 def places(file: str, *, lines: Mapping[Key, int], origins: Mapping[Key, str], values: Mapping[str, Any]) -> Places:
-    """Return the places of the merged *values*; the name of a rule counts only if it is one and no other has it."""
+    """Return the places of the merged *values*; a rule's name is used only if it is a unique, non-empty text."""
     routes = values.get("routes")
     names = [rule.get("name") for rule in routes if isinstance(rule, dict)] if isinstance(routes, list) else []
     if not isinstance(routes, list) or len(names) != len(routes):

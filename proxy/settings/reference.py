@@ -1,4 +1,4 @@
-"""What the settings are, for editors (JSON Schema) and for docs/settings.md (tables); both are made from the types."""
+"""Settings reference, generated from the types: JSON Schema for editors and tables for docs/settings.md."""
 
 import re
 from typing import Any
@@ -11,7 +11,7 @@ from proxy.settings.model import Settings
 from proxy.settings.section import Section
 from proxy.settings.shape import Kind, kind_of, sections
 
-# They come from the environment or a secrets directory; in the file they are a finding.
+# Set by the environment or a secrets directory only; in the file it is a finding.
 _NOT_IN_THE_FILE = {("CredentialSection", "client_secret")}
 
 _PRESET_KEYS = frozenset(key for preset in PRESETS.values() for key in preset)
@@ -26,7 +26,7 @@ def json_schema() -> dict[str, Any]:
         definition["properties"] = {
             key: _plain(value) for key, value in definition["properties"].items() if (name, key) not in _NOT_IN_THE_FILE
         }
-    for key in _PRESET_KEYS:  # what pydantic shows is the type's own default, not that of the flavor
+    for key in _PRESET_KEYS:  # pydantic shows the type's default, not that of the flavor
         schema["$defs"]["CredentialSection"]["properties"][key].pop("default")
     schema["properties"] = {key: _plain(value) for key, value in schema["properties"].items()}
     schema.pop("description", None)
@@ -34,13 +34,13 @@ def json_schema() -> dict[str, Any]:
 
 
 def _plain(value: dict[str, Any]) -> dict[str, Any]:
-    """Drop what pydantic adds and no reader wants: titles that repeat the key, defaults that repeat a whole section."""
+    """Drop titles that repeat the key and defaults that repeat a whole section, which pydantic adds."""
     drop = {"title"} | ({"default"} if isinstance(value.get("default"), dict) else set())
     return {name: part for name, part in value.items() if name not in drop}
 
 
 def settings_tables() -> dict[str, str]:
-    """Return a Markdown table of each section's keys, by the section's name; "" has the keys that are in no section."""
+    """Return a Markdown table of keys by section name; "" has the keys outside all sections."""
     return {_section_name(title): _table(title, model) for title, model in sections()}
 
 
@@ -66,7 +66,7 @@ def _table(title: str, model: type[BaseModel]) -> str:
 
 
 def _anchor(name: str) -> str:
-    """Return what a link to the key *name* ends in: server-listen for server.listen."""
+    """Return the anchor of the key *name*: server-listen for server.listen."""
     return re.sub("[^a-z0-9_]+", "-", name.lower())
 
 
@@ -81,7 +81,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _literal(value: object) -> str:
-    """Return *value* as TOML writes it."""
+    """Return *value* in TOML syntax."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""What the sections must be to each other: references, rules that can be reached, callers that can be told apart."""
+"""Checks across sections: references, rules that can be reached, callers that can be distinguished."""
 
 from collections.abc import Iterable, Iterator
 
@@ -15,7 +15,7 @@ _NOUNS = {"upstreams": "upstream", "credentials": "credential", "callers": "call
 
 
 def references(draft: Draft) -> Iterator[Complaint]:
-    """Every name of an upstream, credential or caller must be the name of a table."""
+    """Check that every name of an upstream, credential or caller is the name of a table."""
     for number, route in draft.routes.items():
         key: Key = ("routes", number)
         yield from unknown_names(draft, "upstreams", [route.upstream], (*key, "upstream"))
@@ -25,7 +25,7 @@ def references(draft: Draft) -> Iterator[Complaint]:
 
 
 def unknown_names(draft: Draft, section: str, names: Iterable[str], key: Key) -> Iterator[Complaint]:
-    """Complain of each of *names* that no table of *section* has."""
+    """Report each of *names* that is not a table of *section*."""
     if (section,) in draft.broken:
         return
     known = draft.names(section)
@@ -35,7 +35,7 @@ def unknown_names(draft: Draft, section: str, names: Iterable[str], key: Key) ->
 
 
 def rules(draft: Draft) -> Iterator[Complaint]:
-    """Names are unique, a prefix is cut off where the path has it, and every rule can be reached."""
+    """Check that names are unique, a stripped prefix starts the path, and every rule can be reached."""
     seen: dict[str, int] = {}
     for number, route in draft.routes.items():
         if route.name in seen:
@@ -71,7 +71,7 @@ def _covered(draft: Draft) -> Iterator[Complaint]:
 
 
 def covers(wide: str, narrow: str) -> bool:
-    """Return whether every path that *narrow* matches is matched by *wide* too."""
+    """Return whether *wide* matches every path that *narrow* matches."""
     wide_parts, narrow_parts = segments(wide) or (), segments(narrow) or ()
     if len(wide_parts) > len(narrow_parts):
         return False
@@ -79,7 +79,7 @@ def covers(wide: str, narrow: str) -> bool:
 
 
 def callers(draft: Draft) -> Iterator[Complaint]:
-    """Every caller has a proof, no proof is two callers', and subjects are looked at only with mutual TLS."""
+    """Check that every caller has a proof, no two share one, and subjects are used with mutual TLS only."""
     named = draft.settings.callers
     for name, caller in named.items():
         unread = any(one[:2] == ("callers", name) for one in draft.broken)
@@ -95,7 +95,7 @@ def callers(draft: Draft) -> Iterator[Complaint]:
                 what="no caller can prove a subject without mutual TLS",
                 fix="set certificate_file, key_file and client_ca_file in [server]",
             )
-    # By proof, not by pair: thousands of callers take no minutes.
+    # By proof, not by pair, so that thousands of callers do not take minutes.
     keys: dict[str, str] = {}
     proofs: dict[tuple[str, str], str] = {}
     for name, caller in named.items():
@@ -120,12 +120,12 @@ def callers(draft: Draft) -> Iterator[Complaint]:
 
 
 def _keyed(caller: CallerSection) -> bool:
-    """Return whether it proves itself by a key, or by the token that a client of the facade gets."""
+    """Return whether the caller proves itself by a key, or by a token of the facade."""
     return bool(caller.api_key_sha256 or caller.facade_client_id)
 
 
 def _proofs(caller: CallerSection) -> list[tuple[str, str]]:
-    """Return what a caller without a key proves itself by; a request with one of them matches all who have it."""
+    """Return the proofs of a caller without key; a request with one of them matches every caller that has it."""
     subject = caller.certificate_subject
     if _keyed(caller) or not (caller.networks or subject):
         return []
@@ -133,7 +133,7 @@ def _proofs(caller: CallerSection) -> list[tuple[str, str]]:
 
 
 def credentials(draft: Draft) -> Iterator[Complaint]:
-    """Each auth method has what it needs, and extra form fields are none of those that the proxy sets itself."""
+    """Check that each auth method has its settings, and that extra form fields are none that the proxy sets."""
     for name, credential in draft.settings.credentials.items():
         key: Key = ("credentials", name)
         broken = {str(one[2]) for one in draft.broken if one[:2] == key and len(one) > 2}
@@ -187,7 +187,7 @@ def _missing(key: Key, credential: CredentialSection) -> Iterator[tuple[set[str]
 
 
 def database(draft: Draft) -> Iterator[Complaint]:
-    """The request log has one database, which can be used, and another machine has to prove that it is the one."""
+    """Check that the request log has one usable database, on a server whose identity is verified."""
     log = draft.settings.request_log
     if log.database_file and log.database and "database" in log.model_fields_set:
         yield Complaint(
@@ -200,7 +200,7 @@ def database(draft: Draft) -> Iterator[Complaint]:
 
 
 def database_server(key: Key, url: DatabaseUrl) -> Iterator[Complaint]:
-    """Return what is wrong with the server that *url*, found at *key*, names; with a file of our own nothing is."""
+    """Return what is wrong with the server in *url*, set at *key*; nothing for a local file."""
     if not url.postgres:
         return
     if not extra_installed():

@@ -1,6 +1,6 @@
-"""What can still be read of a configuration that is no TOML, so that a typo in it takes nobody the running instance.
+"""Reads what it can from a configuration that is not valid TOML, so that commands still find the running instance.
 
-Only to find that instance and its log, never to run with. Nothing but the standard library: `health` starts with it.
+Used only to find that instance and its log, never to run with. Imports the standard library only: `health` uses it.
 """
 
 import re
@@ -11,13 +11,13 @@ from typing import Any
 _DATA_DIRECTORY = "data_directory"
 _LIKENESS = 0.8
 
-# Also a header or a string that somebody forgot to close.
+# Also matches a header without its closing bracket, or with a string that is not closed.
 _HEADER = re.compile(r"\s*(\[{1,2})\s*([A-Za-z0-9_.\-\"' ]+?)\s*\]{0,2}\s*(?:#.*)?$")
 _SETTING = re.compile(r"\s*([A-Za-z0-9_-]+)\s*[=:]\s*(.*?)\s*$")
 
 
 def salvaged(text: str) -> dict[str, Any]:
-    """Return the values of those lines of *text* that are TOML by themselves, in the tables that they stand under."""
+    """Return the values of those lines of *text* that are valid TOML, each in the table of its header."""
     values: dict[str, Any] = {}
     table = values
     for line in text.split("\n"):
@@ -27,7 +27,7 @@ def salvaged(text: str) -> dict[str, Any]:
             continue
         try:
             found = tomllib.loads(line)
-        except (ValueError, RecursionError):  # the parser's own error is a ValueError
+        except (ValueError, RecursionError):  # tomllib's error is a ValueError
             continue
         for name, value in found.items():
             table.setdefault(name, value)
@@ -35,7 +35,7 @@ def salvaged(text: str) -> dict[str, Any]:
 
 
 def data_directories(text: str) -> list[str]:
-    """Return what lines of *text* seem to name as data_directory: misspelt, in a wrong table, without its quotes."""
+    """Return apparent data_directory values in *text*: misspelt, in a wrong table or without quotes."""
     found: list[str] = []
     for line in text.split("\n"):
         setting = _SETTING.match(line)
@@ -50,7 +50,7 @@ def data_directories(text: str) -> list[str]:
 
 
 def _table(values: dict[str, Any], name: str, *, listed: bool) -> dict[str, Any]:
-    """Return the table *name*, a new one at the end if it is *listed*; one of its own where something else stands."""
+    """Return the table *name*, a new last entry if *listed*; a detached one if the name holds another value."""
     *parents, last = [part.strip().strip("\"'") for part in name.split(".")]
     table = values
     for part in parents:
@@ -63,6 +63,6 @@ def _table(values: dict[str, Any], name: str, *, listed: bool) -> dict[str, Any]
         if not isinstance(entries, list):
             return {}
         entries.append({})
-        return entries[-1]  # type: ignore[no-any-return]  # the table that was just put there
+        return entries[-1]  # type: ignore[no-any-return]  # the table just appended
     inner = table.setdefault(last, {})
     return inner if isinstance(inner, dict) else {}

@@ -1,4 +1,4 @@
-"""What a client secret looks like when it was not written down right: pure, and nothing here quotes it."""
+"""Detects client secrets that were written down wrongly; pure, and never quotes them."""
 
 import base64
 import binascii
@@ -6,12 +6,12 @@ import binascii
 from proxy.settings.placeholder import is_placeholder
 
 _BYTE_ORDER_MARK = "\ufeff"
-# Random bytes of that number are text by chance once in 300,000 times.
+# Random bytes of this length are ASCII text by chance once in 300,000 times.
 _FEWEST_BYTES = 12
 
 
 def not_a_secret(text: str) -> tuple[str, str] | None:
-    """Return what is certainly wrong with *text* and how to mend it, None if it may be a secret."""
+    """Return a certain fault of *text* and its fix, None if it may be a secret."""
     if text.startswith(_BYTE_ORDER_MARK):
         return (
             "begins with a byte order mark, which would be sent as part of it",
@@ -25,7 +25,7 @@ def not_a_secret(text: str) -> tuple[str, str] | None:
 
 
 def doubtful(text: str) -> tuple[str, str] | None:
-    """Return what is probably wrong with *text* and how to mend it, None if nothing is."""
+    """Return a probable fault of *text* and its fix, None if there is none."""
     if text != text.strip().strip("\"'"):
         return "has white space or quotes around it", "write the secret alone into the file"
     if _is_encoded(text):

@@ -1,4 +1,4 @@
-"""The URL of a Redis that sentinels watch: redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/SERVICE[/N]."""
+"""The URL of a Redis watched by sentinels: redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/SERVICE[/N]."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -11,9 +11,9 @@ _PASSWORD_PARAMETER = "sentinel_password"  # noqa: S105 - a name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentinelUrl:
-    """Which sentinels (*addresses*, host and port) are asked for the master of *service*, and how it is used.
+    """The sentinels (*addresses*, host and port) to ask for the master of *service*, and how to connect to it.
 
-    *username* and *password* are the Redis', *sentinel_password* is that of the sentinels themselves; *tls* is for all.
+    *username* and *password* are for Redis, *sentinel_password* is for the sentinels; *tls* applies to all.
     """
 
     addresses: tuple[tuple[str, int], ...]
@@ -26,9 +26,9 @@ class SentinelUrl:
 
     @classmethod
     def of(cls, text: str) -> Self | None:
-        """Return what the URL *text* says, None if it names no sentinels; raises ValueError if it can't be understood.
+        """Parse the URL *text*; return None if it names no sentinels; raise ValueError if it is malformed.
 
-        The message of that holds no part of the URL.
+        The error message contains no part of the URL.
         """
         scheme, found, rest = text.partition("://")
         if not found or scheme not in _SCHEMES:

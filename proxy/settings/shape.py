@@ -1,4 +1,4 @@
-"""The shape of the configuration, read off its types: which keys there are, and what kind of value each takes."""
+"""The configuration's shape, derived from its types: which keys exist, and the kind of each value."""
 
 import json
 import re
@@ -20,11 +20,11 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
 class Kind(Enum):
-    """What a key holds."""
+    """The kind of a key's value."""
 
     TEXT = "string"
     PATH = "path"
-    SECRET = "secret"  # noqa: S105 - the name of a kind
+    SECRET = "secret"  # noqa: S105 - name of a kind
     BOOLEAN = "true or false"
     INTEGER = "integer"
     NUMBER = "number"
@@ -34,7 +34,7 @@ class Kind(Enum):
 
 
 def kind_of(field: FieldInfo) -> Kind:
-    """Return the kind of value that *field* takes; SECTION if it holds further keys."""
+    """Return the kind of value that *field* takes; SECTION if it has keys of its own."""
     annotation = field.annotation
     origin, arguments = get_origin(annotation), get_args(annotation)
     if _section_in(annotation) is not None:
@@ -57,7 +57,7 @@ def kind_of(field: FieldInfo) -> Kind:
 
 
 def field_at(key: Key) -> FieldInfo | None:
-    """Return the field that *key* names, or None: tables with a name of their own and entries of plain tables."""
+    """Return the field of *key*; None for tables with chosen names and entries of plain tables."""
     model: type[BaseModel] = Settings
     rest = list(key)
     while rest:
@@ -74,7 +74,7 @@ def field_at(key: Key) -> FieldInfo | None:
 
 
 def text_kind(key: Key) -> Kind | None:
-    """Return the kind of the value that one text can give *key*, also of an entry of a plain table, or None."""
+    """Return the kind of *key* if a single text can set it, also for an entry of a plain table, else None."""
     field = field_at(key)
     if field is None:
         parent = field_at(key[:-1])
@@ -92,10 +92,10 @@ def holds_paths(field: FieldInfo) -> bool:
 
 
 def value_of(text: str, kind: Kind) -> Any:
-    """Return *text*, as variables, secret files and flags carry it, as a value of *kind*.
+    """Convert *text*, from variables, secret files or flags, to a value of *kind*.
 
-    Lists are JSON or separated by commas, tables are JSON. A text that is not of *kind* stays what it is, so that the
-    types refuse it like any other wrong value; raises ValueError for broken JSON.
+    Lists are JSON or separated by commas, tables are JSON. A text that does not fit *kind* is returned unchanged, so
+    that the types reject it like any wrong value; raises ValueError for invalid JSON.
     """
     bare = text.strip()
     match kind:
@@ -125,12 +125,12 @@ def names_in(key: Key) -> tuple[str, ...]:
 
 
 def homes_of(name: str) -> list[str]:
-    """Return the sections, as people write them, that have a key *name*."""
+    """Return the titles of the sections that have a key *name*."""
     return [title for title, model in sections() if name in model.model_fields]
 
 
 def sections() -> Iterator[tuple[str, type[BaseModel]]]:
-    """Return each section with the title people know it by, "" for the top level."""
+    """Return each section with its title, "" for the top level."""
     yield "", Settings
     for name, field in Settings.model_fields.items():
         section = _section_in(field.annotation)
@@ -141,7 +141,7 @@ def sections() -> Iterator[tuple[str, type[BaseModel]]]:
 
 
 def _section_in(annotation: Any) -> tuple[type[BaseModel], type | None] | None:
-    """Return the model in *annotation* and what leads to it: nothing, a name (str) or a position (int)."""
+    """Return the model in *annotation* and how it is indexed: not at all, by name (str) or by position (int)."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, None
     place = {dict: str, tuple: int}.get(get_origin(annotation))

@@ -1,7 +1,7 @@
-"""Where settings come from: flags, then the environment, then a secrets directory, then the file, then defaults.
+"""Sources of settings: flags, then the environment, then a secrets directory, then the file, then defaults.
 
-pydantic-settings' own sources read os.environ themselves, drop unknown names in silence and stop at the first broken
-value, naming it in the error; these keep every value's origin, complain about all at once, and never quote a value.
+pydantic-settings' own sources read os.environ themselves, ignore unknown names silently and stop at the first invalid
+value, which they quote. These keep every value's origin, report all faults at once, and never quote a value.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ MAX_SECRET_FILE_BYTES = 65536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One value for one key, and where it is from, as people read it."""
+    """A value for a key, with its origin in words."""
 
     key: Key
     value: Any
@@ -37,14 +37,14 @@ class Setting:
 
 @dataclass(slots=True, kw_only=True)
 class Layer:
-    """What one source has to say; complaints about its names have no key, so they carry their place themselves."""
+    """The settings and complaints of one source; a complaint about a name carries its origin, since it has no key."""
 
     settings: list[Setting] = field(default_factory=list)
     complaints: list[tuple[str, Complaint]] = field(default_factory=list)
 
 
 def find_file(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> Path | None:
-    """Return the configuration file: *path*, else $PAYPROXY_CONFIG, else the first usual place where there is one."""
+    """Return the configuration file: *path*, else $PAYPROXY_CONFIG, else the first default location that exists."""
     if path is not None:
         return path
     if environ.get(CONFIG_VARIABLE):
@@ -55,7 +55,7 @@ def find_file(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> Pa
 
 
 def flag_layer(flags: Mapping[str, str]) -> Layer:
-    """Return what the command line says; *flags* maps dotted keys to texts, and only code writes those names."""
+    """Return the command line's settings; *flags* maps dotted keys, which only code writes, to texts."""
     layer = Layer()
     for dotted, text in flags.items():
         key: Key = tuple(dotted.split("."))
@@ -64,7 +64,7 @@ def flag_layer(flags: Mapping[str, str]) -> Layer:
 
 
 def environment_layer(environ: Mapping[str, str]) -> Layer:
-    """Return what variables like PAYPROXY_SERVER__LISTEN say.
+    """Return the settings of variables like PAYPROXY_SERVER__LISTEN.
 
     Only names with `__` are settings: Kubernetes injects PAYPROXY_PORT and the like for a service of that name.
     """
@@ -83,9 +83,9 @@ def environment_layer(environ: Mapping[str, str]) -> Layer:
 
 
 def secrets_layer(directories: Sequence[Path]) -> Layer:
-    """Return what files named like credentials__login__client_secret say; a later directory wins over an earlier one.
+    """Return the settings of files named like credentials__login__client_secret; later directories take precedence.
 
-    Such a directory may hold other programs' files, so a name is an error only if it nearly is one of ours.
+    The directory may hold other programs' files, so an unknown name is an error only if it is similar to one of ours.
     """
     layer = Layer()
     for directory in directories:
@@ -112,8 +112,8 @@ def secrets_layer(directories: Sequence[Path]) -> Layer:
 
 
 def read_secret(path: Path) -> str:
-    """Return the text of a file of a secrets directory without one trailing newline; raises OSError or ValueError."""
-    # Its mode is the platform's (Docker mounts 0444), and so is who else sees the directory.
+    """Return the text of a secrets file without one trailing newline; raise OSError or ValueError."""
+    # The platform sets its mode (Docker mounts 0444) and controls access to the directory.
     data = read_file(path, most=MAX_SECRET_FILE_BYTES).data
     try:
         text = data.decode()
@@ -123,7 +123,7 @@ def read_secret(path: Path) -> str:
 
 
 def merge(values: dict[str, Any], layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[Key, str]]:
-    """Return *values* with what *layers* (the weakest first) put over them, and where each key that was put is from."""
+    """Return *values* overridden by *layers* (weakest first), and the origin of each overridden key."""
     merged = copied(values)
     origins: dict[Key, str] = {}
     for layer in layers:
@@ -142,13 +142,13 @@ def merge(values: dict[str, Any], layers: Sequence[Layer]) -> tuple[dict[str, An
 
 
 def data_directory(environ: Mapping[str, str]) -> tuple[str, str]:
-    """Return the default data directory and its source, if any; systemd may put several into $STATE_DIRECTORY."""
+    """Return the default data directory and its origin, if any; $STATE_DIRECTORY may list several (systemd)."""
     first = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return (first, "$STATE_DIRECTORY") if first else (DEFAULT_DATA_DIRECTORY, "")
 
 
 def leaves(values: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
-    """Return each value with its key; rules are numbered, other lists and empty tables are values."""
+    """Yield each value with its key; rules are numbered, other lists and empty tables are values."""
     if isinstance(values, dict) and values:
         for name, value in values.items():
             yield from leaves(value, (*key, name))
@@ -160,7 +160,7 @@ def leaves(values: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
 
 
 def with_absolute_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Return *values* with every path that is not empty made absolute, relative ones starting at *base*."""
+    """Return *values* with all non-empty paths made absolute, relative ones from *base*."""
     absolute: dict[str, Any] = copied(values)
     for key, value in leaves(values):
         field = field_at(key)
@@ -180,7 +180,7 @@ def with_absolute_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
 
 
 def copied(values: Any) -> Any:
-    """Return *values* with tables and lists of their own; what they hold is shared (a Secret can't be copied)."""
+    """Return *values* with tables and lists copied; their items are shared (a Secret can't be copied)."""
     if isinstance(values, dict):
         return {name: copied(value) for name, value in values.items()}
     if isinstance(values, list):

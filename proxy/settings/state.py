@@ -1,4 +1,4 @@
-"""Where the replicas keep what they share: a Redis, named by a URL that never shows its password."""
+"""The [state] section: the Redis for the state shared by replicas; its URL is shown without password."""
 
 from pathlib import Path
 from typing import Annotated
@@ -39,7 +39,7 @@ class StateUrl(MaskedUrl):
             host, port, database = split.hostname or "", split.port, split.path.strip("/")
         except ValueError:
             return "the URL can't be understood"
-        # Every value is sealed, but the password of the server is not, and who has it can take the state away.
+        # Values are encrypted, but the server's password is not, and anyone who has it can delete the state.
         clear = split.scheme == "redis" and not is_loopback(host)
         more = bool(split.query or split.fragment or (database and not database.isdecimal()))
         faults = (
@@ -69,7 +69,7 @@ StateText = Annotated[StateUrl, PlainValidator(StateUrl.of), PlainSerializer(str
 
 
 class StateSection(Section):
-    """[state]: what the replicas share; without a URL it is kept in data_directory, for this machine's workers."""
+    """[state]: what replicas share; without a URL it is kept in data_directory, for this machine's workers."""
 
     url: StateText = Field(
         "",
@@ -89,6 +89,6 @@ class StateSection(Section):
         return bool(self.url or self.url_file)
 
     def redis(self) -> Secret | None:
-        """Return the whole URL of the Redis, None without one; raises UrlUnusable."""
+        """Return the whole URL of the Redis, None without one; raise UrlUnusable."""
         url = StateUrl.read(Path(self.url_file)) if self.url_file else self.url
         return Secret(url.reveal()) if url else None

@@ -1,17 +1,17 @@
-"""TOML from a file, whatever it holds: bounded before it is parsed; what the parser raises is said with its line."""
+"""Parses TOML from any file: size and depth are limited first, and every parser error gets its line."""
 
 import re
 import tomllib
 from collections.abc import Callable
 from typing import Any
 
-# Thousands of rules fit; a larger file is something else, like a log.
+# Room for thousands of rules; a larger file is something else, like a log.
 MAX_FILE_BYTES = 1024 * 1024
-# Ours has 4. Beyond some hundred the parser, and all who walk through what it returns, run out of stack.
+# Ours has 4. Beyond some hundred the parser, and code that walks its result, exceed the recursion limit.
 MAX_LEVELS = 64
 
 _LOCATION = re.compile(r"\s*\(at (?:line (?P<line>\d+), column \d+|end of document)\)$")
-# What may hold anything, what ends a line, and what makes levels; all else is skipped.
+# Strings and comments (with any content), line ends, and characters that change the level; the rest is skipped.
 _PIECES = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}'
     r"|'''.*?'{3,5}"
@@ -23,7 +23,7 @@ _PIECES = re.compile(
 
 
 class TomlUnusable(ValueError):
-    """A text is not TOML that can be used; `str` says why without quoting a value, *line* counts from 1."""
+    """A text is not usable TOML; `str` gives the reason without quoting a value, *line* counts from 1."""
 
     def __init__(self, what: str, line: int) -> None:
         super().__init__(what)
@@ -31,7 +31,7 @@ class TomlUnusable(ValueError):
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return what *text* holds; raises TomlUnusable."""
+    """Parse *text*; raise TomlUnusable."""
     if line := too_deep(text):
         raise TomlUnusable(f"tables, lists and dotted keys are nested more than {MAX_LEVELS} levels deep", line)
     try:
@@ -39,7 +39,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         message = str(error)
     except (ValueError, RecursionError, MemoryError, OverflowError) as error:
-        # CPython bug 103636 and its like: an integer of more than 4,300 digits is a plain ValueError, without a place.
+        # E.g. CPython bug 103636: an integer of more than 4,300 digits is a plain ValueError, without a position.
         kind = type(error)
         raise TomlUnusable(_words(kind), _first_line(text, lambda part: _raises(kind, part))) from None
     location = _LOCATION.search(message)
@@ -47,18 +47,18 @@ def parse_toml(text: str) -> dict[str, Any]:
     if location is not None:
         message = message[: location.start()]
         line = int(location["line"]) if location["line"] else line
-    # tomllib quotes single characters and names of keys, never values.
+    # tomllib quotes single characters and key names, never values.
     raise TomlUnusable(f"{message[:1].lower()}{message[1:]}", line)
 
 
-def too_deep(text: str) -> int:  # noqa: C901 - a branch a character
-    """Return the line on which *text* first has more than MAX_LEVELS levels, 0 if it has not.
+def too_deep(text: str) -> int:  # noqa: C901 - one branch per character
+    """Return the first line of *text* with more than MAX_LEVELS levels, 0 if there is none.
 
-    Tables, lists and the dots of keys count together, as they do in what the parser makes of them.
+    Tables, lists and the dots of keys all count as levels, as in the parser's result.
     """
     line, table, level = 1, 0, 0
-    header, key = False, True  # in a key, and nowhere else, dots count
-    opened: list[tuple[int, int]] = []  # of each bracket: the level around it, and that of what is in it
+    header, key = False, True  # dots count only inside a key
+    opened: list[tuple[int, int]] = []  # per open bracket: the level around it and the level inside it
     for match in _PIECES.finditer(text):
         piece = match.group()
         if piece == "\n" and (header or not opened):
@@ -100,7 +100,7 @@ def _raises(kind: type[Exception], text: str) -> bool:
 
 
 def _first_line(text: str, holds: Callable[[str], bool]) -> int:
-    """Return how many lines of *text* it takes that *holds* of them: the parser goes from the first to the last."""
+    """Return the fewest first lines of *text* for which *holds* is true, by bisection; the parser reads in order."""
     lines = text.splitlines(keepends=True)
     fewest, most = 1, max(1, len(lines))
     while fewest < most:

@@ -1,4 +1,4 @@
-"""On which line of a TOML text a key stands; tomllib does not tell."""
+"""Finds the line of each key in a TOML text, which tomllib does not report."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from proxy.settings.findings import Key
 # One part of a key: bare, basic-quoted or literal-quoted (TOML 1.0, Keys).
 _PART = re.compile(r"""\s*(?:(?P<bare>[A-Za-z0-9_-]+)|"(?P<basic>(?:[^"\\]|\\.)*)"|'(?P<literal>[^']*)')\s*""")
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)+")
-# What can stand inside a value: strings (which may hold anything), comments, brackets, other characters.
+# Pieces of a value: strings (with any content), comments, other single characters such as brackets.
 _PIECE = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}' + r"|'''.*?'{3,5}" + r'|"(?:[^"\\\n]|\\.)*"' + r"|'[^'\n]*'" + r"|#[^\n]*|.",
     re.DOTALL,
@@ -20,13 +20,13 @@ _CLOSING = "]}"
 def key_lines(text: str) -> dict[Key, int]:
     """Return the line of each key and table of *text*, which tomllib has accepted; lines count from 1.
 
-    Keys inside inline tables are left out: they stand where the key that holds them stands, or near it.
+    Keys inside inline tables are left out: they are on the line of the key that contains them, or near it.
     """
     return _Lines(text).read()
 
 
 def line_of(key: Key, lines: Mapping[Key, int]) -> int:
-    """Return the line of *key*, else of the nearest table around it, else 0."""
+    """Return the line of *key*, else of the nearest enclosing table, else 0."""
     while key:
         if key in lines:
             return lines[key]
@@ -54,7 +54,7 @@ class _Lines:
             else:
                 self._assignment(line)
             self._skip(_BLANK)
-            if self._position == before:  # not TOML: better no line than no end
+            if self._position == before:  # not TOML: stop instead of looping forever
                 break
         return self._lines
 

@@ -1,4 +1,4 @@
-"""Settings as other forms need them: plain values for workers, a view with secrets masked for people."""
+"""Settings in other forms: plain values for workers, a view with masked secrets for people."""
 
 import hashlib
 import json
@@ -30,12 +30,12 @@ __all__ = ["digest", "instance_name", "listen_address", "masked", "snapshot_of"]
 
 
 def masked(settings: Settings) -> dict[str, Any]:
-    """Return every effective value under its key, as JSON has it; secrets read `***`."""
+    """Return every effective value by key, in JSON types; secrets are `***`."""
     return settings.model_dump(mode="json")
 
 
 def digest(settings: Settings) -> str:
-    """Return 16 hex digits that name this configuration; they don't depend on its secrets."""
+    """Return 16 hex digits that identify this configuration; secrets do not influence them."""
     text = json.dumps(masked(settings), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -44,14 +44,14 @@ AssertionKeys = Mapping[str, tuple[tuple[str, int], ...]]
 
 
 def instance_name(settings: Settings) -> str:
-    """Return what this instance is called in records and shared stores."""
+    """Return the instance's name in records and shared stores."""
     return settings.instance or socket.gethostname()
 
 
 def snapshot_of(
     settings: Settings, *, instance: str, chain: str = "", assertion_keys: AssertionKeys = MappingProxyType({})
 ) -> Snapshot:
-    """Return what a worker of *instance*, whose records are in *chain*, gets to know of *settings*.
+    """Return the values of *settings* for a worker of *instance*, whose records belong to *chain*.
 
     *assertion_keys* are the callers' RSA keys, modulus in hex and exponent, as read from their certificates.
     """
@@ -201,6 +201,6 @@ def _facade(settings: Settings) -> FacadeValues | None:
         signing_key_files=facade.signing_key_files,
         accepted_assertion_audiences=facade.accepted_assertion_audiences,
         own_hosts=own_hosts(settings.server),
-        # Behind a Unix socket stands something that has the usual ports.
+        # A Unix socket has no port: the server in front of it is assumed to use the usual ones.
         own_port=getattr(listen_address(settings.server.listen), "port", 443),
     )

@@ -1,4 +1,4 @@
-"""Settings as plain values: all that a worker gets to know, and nothing that signs."""
+"""Settings as plain values for workers; they contain no signing keys."""
 
 import dataclasses
 import json
@@ -47,7 +47,7 @@ class UpstreamValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialValues:
-    """What of a credential belongs to a token's identity; no secret."""
+    """The fields of a credential that identify a token; no secret."""
 
     name: str
     token_url: str
@@ -84,10 +84,10 @@ class RouteValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallerValues:
-    """Who may call; *api_key_sha256* in lower-case hex.
+    """A caller; *api_key_sha256* in lower-case hex.
 
-    *facade_client_id* is who it is to the facade; *assertion_keys* are the RSA keys, modulus as hex and public
-    exponent, in the certificates that verify its assertions.
+    *facade_client_id* is its client id at the facade. *assertion_keys* are the RSA keys (modulus as hex, public
+    exponent) of the certificates that verify its assertions.
     """
 
     name: str
@@ -101,7 +101,7 @@ class CallerValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideValues:
-    """One side of a migration; *scope* is the effective one, *upstream* is "" for each route's own."""
+    """One side of a migration; *scope* is the effective one, *upstream* "" means each route's own."""
 
     credential: str
     audience: str
@@ -111,7 +111,7 @@ class SideValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationValues:
-    """Two credentials on *routes*; *sticky* is "caller", "request" (for *methods* only) or "header:NAME"."""
+    """A migration of *routes*; *sticky* is "caller", "request" (for *methods* only) or "header:NAME"."""
 
     name: str
     routes: tuple[str, ...]
@@ -126,11 +126,11 @@ class MigrationValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FacadeValues:
-    """The token endpoint for callers that mint by themselves; *token_lifetime* in seconds.
+    """The token endpoint for callers that request tokens themselves; *token_lifetime* in seconds.
 
-    Without *signing_key_files* the key is facade.key in the data directory, which the keeper makes at its start.
-    *own_hosts* are lower-case names and addresses that mean us in an assertion's audience, at *own_port* (0: at any) or
-    the scheme's own.
+    Without *signing_key_files* the key is facade.key in the data directory, which the keeper creates at start.
+    *own_hosts* are lower-case names and addresses of this proxy in an assertion's audience, valid with *own_port* (0:
+    any port) or the scheme's default port.
     """
 
     paths: tuple[str, ...]
@@ -143,7 +143,7 @@ class FacadeValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestLogValues:
-    """What a worker must know of the request log; names of headers are in the spelling of the configuration.
+    """A worker's settings for the request log; header names are spelled as configured.
 
     The key in *body_hmac_key_file* ("" for no HMAC) signs nothing for the bank, so a worker may read it.
     """
@@ -158,9 +158,9 @@ class RequestLogValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All plain values of one configuration; *digest* names it (16 hex digits), *data_directory* is absolute.
+    """All plain values of one configuration; *digest* identifies it (16 hex digits), *data_directory* is absolute.
 
-    *chain* is the id of the data directory, which records carry.
+    *chain* is the id of the data directory, which records contain.
     """
 
     environment: str
@@ -179,7 +179,7 @@ class Snapshot:
 
 
 def callers_of(snapshot: Snapshot, migration: MigrationValues) -> set[str]:
-    """Return who may call the routes of *migration*: the anonymous caller "", if nobody is configured."""
+    """Return the callers allowed on the routes of *migration*; "" (anonymous) if no callers are configured."""
     everyone = {caller.name for caller in snapshot.callers} or {""}
     rules = [route for route in snapshot.routes if route.name in migration.routes]
     return set().union(*(everyone.intersection(route.callers) if route.callers else everyone for route in rules))
@@ -191,7 +191,7 @@ def encode(snapshot: Snapshot) -> bytes:
 
 
 def decode(line: bytes) -> Snapshot:
-    """Return the snapshot that `encode` wrote."""
+    """Parse the snapshot that `encode` wrote."""
     return typing.cast("Snapshot", _build(Snapshot, json.loads(line)))
 
 

@@ -1,4 +1,4 @@
-"""The call to a token endpoint: one POST, sent once, bounded in time and size."""
+"""The call to a token endpoint: one POST, sent once, limited in time and size."""
 
 import asyncio
 import ssl
@@ -25,16 +25,16 @@ from proxy.tokens.response import (
     printable,
 )
 
-# Date has whole seconds, and the answer was some time under way: less than this may be no skew at all.
+# Date has whole seconds, and the answer took some time: a smaller difference may be no skew.
 IGNORED_SKEW_SECONDS = 2.0
 
-# A clock that is further off is a fault to be mended, not one to be covered up.
+# A larger clock difference is a fault to fix, not to correct.
 MAX_CORRECTION_SECONDS = 600.0
 
 _UNREACHABLE = "can't be reached"
 _BROKEN = "gave no complete answer"
 
-# The first class that fits counts: what happened, for callers, and why, for the operator.
+# The first matching class counts: what happened (for callers), and why (for the operator).
 _TROUBLES: tuple[tuple[type[Exception], str, str], ...] = (
     (aiohttp.ClientHttpProxyError, _UNREACHABLE, "the egress proxy refused CONNECT"),
     (aiohttp.ClientProxyConnectionError, _UNREACHABLE, "the egress proxy can't be reached"),
@@ -50,7 +50,7 @@ _TROUBLES: tuple[tuple[type[Exception], str, str], ...] = (
 
 
 class TokenEndpoint:
-    """Mints with one credential; to be made on the running loop and closed after use.
+    """Mints tokens with one credential; create it on the running loop and close it after use.
 
     Raises CredentialUnusable if CA or client certificate files can't be used.
     """
@@ -62,21 +62,21 @@ class TokenEndpoint:
         self._observe = observe
         self._correction = 0.0
         self._session = aiohttp.ClientSession(
-            # A pooled connection may hold a stranger's answer or be dead; minting is rare enough to connect anew.
+            # A pooled connection may be dead or hold someone else's answer; mints are rare, so connect anew.
             connector=aiohttp.TCPConnector(ssl=_tls_context(credential), force_close=True, use_dns_cache=False),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
-            # The request asks for identity, and nothing inflates without bounds what comes all the same.
+            # The request asks for identity; an answer that is compressed anyway is not inflated without limit.
             auto_decompress=False,
-            # mint() has a deadline of its own over everything, the signature included.
+            # mint() has a timeout for everything, the signature included.
             timeout=aiohttp.ClientTimeout(total=None),
         )
 
     async def mint(self, *, audience: str, scope: str) -> Minted:
         """Return a new token for *audience* and *scope* within the credential's timeout.
 
-        A refusal that shows that our clock was misjudged is answered with one new assertion at once; nothing else is
-        sent twice. Raises TokenRefused or TokenUnavailable.
+        If a refusal shows a clock skew that was not known, one new assertion is sent at once; nothing else is sent
+        twice. Raises TokenRefused or TokenUnavailable.
         """
         try:
             async with asyncio.timeout(self._credential.timeout):
@@ -106,7 +106,7 @@ class TokenEndpoint:
         status, answer_headers, body = await self._post(headers, form)
         took = self._clock.monotonic() - began
         skew = 0.0
-        # A page of a proxy in between tells that proxy's time, so only an answer in JSON counts.
+        # An intermediate proxy's error page has that proxy's time, so only a JSON answer counts.
         if json_object(answer_headers, body) is not None:
             skew = self._measure(answer_headers.get("date", ""), midpoint=began_wall + took / 2, took=took)
         try:
@@ -126,7 +126,7 @@ class TokenEndpoint:
             raise MintRefused(refused.detail, error=refused.error, cause=cause) from None
 
     def _secret_spellings(self, headers: Mapping[str, str]) -> tuple[str, ...]:
-        """Return the client secret as an endpoint may echo it: as it is, in a form, in Basic."""
+        """Return the client secret in the forms that an endpoint may echo: plain, form-encoded, Basic."""
         secret = self._credential.client_secret.reveal() if self._credential.client_secret else ""
         return headers.get("Authorization", "").removeprefix("Basic "), secret, quote_plus(secret)
 
@@ -145,7 +145,7 @@ class TokenEndpoint:
         return (await credential.signer.sign(claims, key_id=credential.key_id)).reveal()
 
     async def _post(self, headers: Mapping[str, str], form: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Return status, headers (names in lower case) and the body up to one byte beyond the bound."""
+        """Return status, headers (names in lower case) and the body up to one byte beyond the limit."""
         try:
             async with self._session.post(
                 URL(self._credential.token_url, encoded=True),
@@ -161,17 +161,17 @@ class TokenEndpoint:
                 return response.status, names, bytes(body[: MAX_BODY_BYTES + 1])
         except (aiohttp.ClientError, OSError, ValueError) as error:
             happened, cause = _explained(error)
-        # Raised out here, because aiohttp's exceptions carry the request's headers and would be this one's context.
+        # Raised outside the except block: aiohttp's exceptions carry the request's headers and would be the context.
         raise self._unavailable(happened, cause)
 
     def _measure(self, date: str, *, midpoint: float, took: float) -> float:
-        """Learn the skew from a Date header (RFC 9110 6.6.1), in seconds; positive if our clock is behind."""
+        """Measure the clock skew in seconds by a Date header (RFC 9110 6.6.1); positive if our clock is behind."""
         try:
             skew = parsedate_to_datetime(date).timestamp() - midpoint
         except (ValueError, TypeError, OverflowError):
             return 0.0
         self._observe(ClockSkewMeasured(credential=self._credential.name, seconds=skew))
-        # The header may have been written at either end of the call.
+        # The header may have been written at the start or the end of the call.
         certain = abs(skew) > IGNORED_SKEW_SECONDS + took / 2
         self._correction = min(max(skew, -MAX_CORRECTION_SECONDS), MAX_CORRECTION_SECONDS) if certain else 0.0
         return skew if certain else 0.0
@@ -194,7 +194,7 @@ def _tls_context(credential: Credential) -> ssl.SSLContext:
     if not credential.client_certificate_file:
         return context
     try:
-        # A password is given only so that OpenSSL doesn't ask the terminal for one.
+        # A password is given only so that OpenSSL does not prompt on the terminal.
         context.load_cert_chain(credential.client_certificate_file, credential.client_key_file, password=lambda: "")
     except OSError:
         raise CredentialUnusable(
@@ -213,7 +213,7 @@ def _clock_words(skew: float) -> str:
 
 
 def _explained(error: Exception) -> tuple[str, str]:
-    """Return what happened, for callers, and why, for the operator, without a word of request or answer."""
+    """Return what happened, for callers, and why, for the operator; quote nothing of request or answer."""
     happened, words = next(
         ((happened, words) for kind, happened, words in _TROUBLES if isinstance(error, kind)),
         (_BROKEN, type(error).__name__),
@@ -223,7 +223,7 @@ def _explained(error: Exception) -> tuple[str, str]:
 
 
 def _reason(error: Exception) -> str:
-    """Return the operating system's or OpenSSL's own words, which quote nobody; "" if there are none."""
+    """Return the operating system's or OpenSSL's reason, which quotes no input; "" if there is none."""
     match error:
         case aiohttp.ClientHttpProxyError():
             return f"status {error.status}"

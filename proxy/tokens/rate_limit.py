@@ -1,4 +1,4 @@
-"""How many replacements of a refused token a route may ask for: pure."""
+"""Rate limit per route for replacements of a refused token; pure."""
 
 _CAPACITY = 20.0
 _REFILL_SECONDS = 2.0
@@ -8,8 +8,8 @@ _SLOWEST_REFILL_SECONDS = 60.0
 class RateLimit:
     """20 replacements at once, refilled one per 2 s; *now* is monotonic seconds throughout.
 
-    A 401 to a fresh token says that the token is not the cause (often an entitlement is missing), so each doubles
-    the time of a refill, up to 60 s, until a replay succeeds: such a route can't hammer the token endpoint.
+    A 401 for a fresh token means that the token is not the cause (often an entitlement is missing), so each doubles the
+    refill time, up to 60 s, until a replay succeeds: such a route can't overload the token endpoint.
     """
 
     def __init__(self, *, now: float) -> None:
@@ -18,7 +18,7 @@ class RateLimit:
         self._counted = now
 
     def spend(self, *, now: float) -> bool:
-        """Take one replacement; return False if there is none left."""
+        """Take one replacement; return False if none is left."""
         self._count(now)
         if self._credit < 1:
             return False
@@ -26,17 +26,17 @@ class RateLimit:
         return True
 
     def refused_fresh(self, *, now: float) -> None:
-        """Double the time of a refill: a token minted for a refusal was refused again."""
+        """Double the refill time: a token minted for a refusal was refused again."""
         self._count(now)
         self._refill = min(self._refill * 2, _SLOWEST_REFILL_SECONDS)
 
     def replay_succeeded(self, *, now: float) -> None:
-        """Restore the usual refill: a replay with a new token was accepted."""
+        """Restore the normal refill time: a replay with a new token was accepted."""
         self._count(now)
         self._refill = _REFILL_SECONDS
 
     def _count(self, now: float) -> None:
-        """Add what was refilled so far, at the speed that held so far."""
+        """Add the credit refilled so far, at the rate valid so far."""
         self._credit = min(_CAPACITY, self._credit + max(now - self._counted, 0) / self._refill)
         self._counted = max(now, self._counted)
 

@@ -1,4 +1,4 @@
-"""What a token endpoint's answer means (RFC 6749 5.1, 5.2): pure, and suspicious of every byte."""
+"""Parses a token endpoint's answer (RFC 6749 5.1, 5.2); pure, every byte is untrusted."""
 
 import base64
 import json
@@ -14,13 +14,13 @@ from proxy.secret import Secret
 
 MAX_BODY_BYTES = 65536
 
-# The bank's tokens have about 1,500 characters; no server takes a header line of more than 16 KiB.
+# The bank's tokens have about 1,500 characters; no server accepts a header line of more than 16 KiB.
 MAX_TOKEN_CHARACTERS = 16384
 
-# A token may say that it lives for ever; ours are made anew once a day at least.
+# A token may claim to be valid forever; ours are renewed at least once a day.
 MAX_LIFETIME_SECONDS = 86400.0
 
-# Below one second a lifetime counts as none: it would cost a mint per request.
+# A lifetime below one second counts as none: it would cost a mint per request.
 MIN_LIFETIME_SECONDS = 1.0
 
 MIN_RETRY_AFTER_SECONDS = 1
@@ -28,18 +28,18 @@ MAX_RETRY_AFTER_SECONDS = 900
 
 _MAX_WORDS = 200
 
-# RFC 6750 2.1: what may stand behind "Bearer" in a header.
+# RFC 6750 2.1: the characters allowed after "Bearer" in a header.
 _B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _NUMERIC = re.compile(r"[0-9]{1,18}(\.[0-9]{1,9})?")
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LOOKS_LIKE_JWT = re.compile(r"eyJ[A-Za-z0-9_.-]{8,}")
 
-# The beginning of a card number or an IBAN, which can't be told from any other once its end is cut off.
+# The start of a card number or IBAN, which can't be recognised once its end is cut off.
 _BEGUN_NUMBER = re.compile(r"(?:[A-Za-z]{2}[\W_]?\d\d(?:[\W_]{0,3}\w){0,30}|\d(?:[\W_]{0,3}\d)*)[\W_]{0,3}$")
 
 
 class MintRefused(TokenRefused):
-    """The answer was no; *error* is the endpoint's own word (RFC 6749 5.2), "" if it gave none."""
+    """The endpoint refused; *error* is its error code (RFC 6749 5.2), "" if it gave none."""
 
     def __init__(self, detail: str, *, error: str, cause: str) -> None:
         super().__init__(detail, cause=cause)
@@ -48,9 +48,9 @@ class MintRefused(TokenRefused):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Minted:
-    """A token as it came: *lifetime* in seconds from the moment the call began.
+    """A token as received; *lifetime* in seconds from the start of the call.
 
-    *audience_claim* and *scope* are shown, never compared (the bank's audience differs from the one asked for).
+    *audience_claim* and *scope* are displayed, never compared (the bank's audience differs from the one requested).
     *certificate_thumbprint* is the token's `cnf` x5t#S256 (RFC 8705 3.1), "" for a plain bearer token.
     """
 
@@ -74,8 +74,8 @@ def parse_token_response(
     """Return the token of an answer whose *body* was read up to one byte beyond MAX_BODY_BYTES.
 
     *now* is epoch seconds of the endpoint's clock, for a JWT's exp. *hide* are secrets that an endpoint may echo.
-    Raises MintRefused for 400, 401 and 403, else TokenUnavailable; the body is quoted in neither, save for
-    error_description: at most 200 printable characters, in the cause.
+    Raises MintRefused for 400, 401 and 403, else TokenUnavailable. Neither quotes the body, except error_description in
+    the cause: at most 200 printable characters.
     """
     answer = json_object(headers, body)
     if status == 200:
@@ -100,14 +100,14 @@ def parse_token_response(
 
 
 def json_object(headers: Mapping[str, str], body: bytes) -> dict[str, Any] | None:
-    """Return *body* as a JSON object, or None if it is none or says that it is something else."""
+    """Return *body* as a JSON object; None if it is none or its headers declare something else."""
     if len(body) > MAX_BODY_BYTES or _encoded(headers) or not _plain_json(headers):
         return None
     return _parsed(body)
 
 
 def retry_after(value: str, *, now: float) -> int | None:
-    """Return Retry-After (RFC 9110 10.2.3, seconds or date) in seconds, from 1 to 900; None if it says nothing."""
+    """Return Retry-After (RFC 9110 10.2.3, seconds or date) in seconds, 1 to 900; None if missing or invalid."""
     value = value.strip()
     if value.isascii() and value.isdigit():
         seconds = float(value[:12])
@@ -120,9 +120,9 @@ def retry_after(value: str, *, now: float) -> int | None:
 
 
 def printable(text: str, limit: int = _MAX_WORDS) -> str:
-    """Return the first *limit* characters of *text*, those that could steer a terminal or a page made blank.
+    """Return the first *limit* characters of *text*, with unprintable ones replaced by blanks.
 
-    Digits that the cut divides go: records mask a card number or an IBAN that is whole.
+    A number cut by the limit is removed: records mask only a complete card number or IBAN.
     """
     kept = text if len(text) <= limit else _BEGUN_NUMBER.sub("", text[:limit])
     return "".join(character if character.isprintable() else " " for character in kept)
@@ -155,17 +155,17 @@ def _minted(answer: dict[str, Any], *, credential: str, default_lifetime: float,
 
 
 def _seconds(value: object) -> float | None:
-    """Return a positive number or numeric string as seconds; None for anything else, true, NaN and less than one."""
+    """Return a positive number or numeric string as seconds; None for anything else, True, NaN and less than one."""
     if isinstance(value, str) and _NUMERIC.fullmatch(value):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # Bounded before it becomes a float: JSON allows integers of 400 digits. The bound is far beyond any epoch second.
+    # Limited before the conversion to float: JSON allows integers of 400 digits. The limit is beyond any epoch second.
     return float(min(value, 1 << 53)) if value >= MIN_LIFETIME_SECONDS else None
 
 
 def _claims(token: str) -> dict[str, Any]:
-    """Return the claims of a JWT, unverified: they are for the bank; {} if *token* is no JWT."""
+    """Return the claims of a JWT, unverified, since the bank verifies them; {} if *token* is no JWT."""
     parts = token.split(".")
     if len(parts) != 3:
         return {}
@@ -178,7 +178,7 @@ def _claims(token: str) -> dict[str, Any]:
 
 def _parsed(data: bytes) -> dict[str, Any] | None:
     try:
-        # ADFS writes a byte order mark in places. A nest of 60,000 brackets ends in RecursionError.
+        # ADFS sometimes writes a byte order mark. 60,000 nested brackets raise RecursionError.
         answer = json.loads(data.decode("utf-8-sig"), parse_constant=_no_number)
     except (ValueError, RecursionError):
         return None

@@ -1,23 +1,23 @@
-"""When a token is renewed, when it ends, and how long to wait after a failed mint: pure."""
+"""When a token is renewed, when it expires, and how long to wait after a failed mint; pure."""
 
 from dataclasses import dataclass
 
-# A renewal has ten minutes to succeed before anybody waits; short-lived tokens a fifth, the shortest two fifths.
+# A renewal has ten minutes before a request must wait; a fifth of the lifetime if short, two fifths if very short.
 _STALE_SECONDS, _STALE_SHARE = 600.0, 0.2
 _LEAST_STALE_SECONDS, _LEAST_STALE_SHARE = 5.0, 0.4
 _JITTER_SHARE = 0.1
 
-# A request that leaves now must arrive with a live token: half a minute for queues and clocks.
+# Send a token only if it is still valid on arrival: half a minute for queues and clock differences.
 _MARGIN_SECONDS, _MARGIN_SHARE = 30.0, 0.1
 
-# The bank sees every failed client authentication, and nothing heals one but a person.
+# The bank sees every failed client authentication, and only a person can fix the cause.
 FIRST_REFUSAL_SECONDS, LAST_REFUSAL_SECONDS = 30.0, 900.0
 
 # With jitter of up to half on top these stay between 1 s and 60 s.
 _FIRST_OUTAGE_SECONDS, _LAST_OUTAGE_SECONDS = 1.0, 40.0
 _OUTAGE_JITTER_SHARE = 0.5
 
-# 2**40 s is beyond every bound; without it a year of failures would overflow.
+# 2**40 s is beyond every limit; without it a year of failures would overflow.
 _MAX_DOUBLINGS = 40
 
 
@@ -32,7 +32,7 @@ class Lifespan:
 def lifespan(*, minted: float, lifetime: float, jitter: float) -> Lifespan:
     """Return when a token minted at monotonic *minted* for *lifetime* seconds is renewed and no longer sent.
 
-    *jitter* (0 to 1) only shortens the window of renewal, by up to a tenth, so that replicas don't renew together.
+    *jitter* (0 to 1) shortens the renewal window by up to a tenth, so that replicas do not renew together.
     """
     window = min(lifetime * _STALE_SHARE, _STALE_SECONDS)
     window = max(window, min(_LEAST_STALE_SECONDS, lifetime * _LEAST_STALE_SHARE))

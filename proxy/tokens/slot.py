@@ -1,4 +1,4 @@
-"""The keeper's place for one token: minted at start, renewed before anybody waits, replaced when it is refused."""
+"""The keeper's slot for one token: minted at start, renewed before requests must wait, replaced when refused."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ from proxy.tokens.token import AccessToken, Freshness
 
 REPLACED, KEPT, FAILED = "replaced", "kept", "failed"
 
-# Whatever lifetimes the endpoint hands out and however slow it is, it is not asked more often than this.
+# Lower limit between mints, whatever lifetimes the endpoint returns and however slow it is.
 _MIN_SECONDS_BETWEEN_MINTS = 1.0
 
 
@@ -34,10 +34,10 @@ class Failure:
 
 
 class Slot:
-    """One key, one task: single flight is built in, whoever waits shares the next outcome, good or bad.
+    """One key, one task: mints are single-flight, and all waiters share the next outcome, good or bad.
 
-    *mint* makes one attempt, bounded in time by itself, and raises TokenRefused or TokenUnavailable. *publish* is told
-    after every change of `current` or `failure`, before those who wait for it. *serial* numbers the mints.
+    *mint* makes one attempt, with its own timeout, and raises TokenRefused or TokenUnavailable. *publish* is called
+    after every change of `current` or `failure`, before the waiters continue. *serial* numbers the mints.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class Slot:
         self._budgets: dict[str, RateLimit] = {}
 
     def adopt(self, token: AccessToken) -> None:
-        """Begin with *token*, which a slot for the same key and the same proof has minted; call it before `run`."""
+        """Start with *token*, minted by a slot with the same key and credential fingerprint; call it before `run`."""
         self.current = replace(token, origins=self._origins)
         self._due = token.stale_at
 
     async def run(self) -> None:
-        """Mint whenever a mint is due, until cancelled; then nobody is left waiting."""
+        """Mint whenever one is due, until cancelled; then release all waiters."""
         try:
             while True:
                 await self._until_due()
@@ -84,11 +84,11 @@ class Slot:
             self._settled.set()
 
     async def replace(self, mint: int, route: str) -> str:
-        """Answer a refusal of the token of serial *mint*: `replaced`, `kept` (no budget left) or `failed`.
+        """Handle the refusal of the token with serial *mint*: return `replaced`, `kept` (rate limit) or `failed`.
 
-        A token that was replaced meanwhile costs nothing. Else that very token, never a newer one, is given up at
-        once, also if no new one can be had; all who report the same token share one mint. During the back-off after
-        a failed mint the answer is `failed` at once.
+        If the token was replaced meanwhile, no mint is spent. Else exactly that token, never a newer one, is discarded
+        at once, even if no new one can be minted; all reports of the same token share one mint. During the back-off
+        after a failed mint the result is `failed` at once.
         """
         if self._newer_than(mint):
             return REPLACED
@@ -102,26 +102,26 @@ class Slot:
         return REPLACED if self._newer_than(mint) else FAILED
 
     async def outcome(self) -> None:
-        """Wait for the end of the attempt that is under way or comes next; being cancelled disturbs nobody else."""
+        """Wait for the end of the current or next attempt; cancelling the wait does not affect other waiters."""
         await self._settled.wait()
 
     def refused_fresh(self, route: str) -> None:
-        """Slow down the budget of *route*: its replay with a new token was refused too."""
+        """Slow down the rate limit of *route*: its replay with a new token was refused too."""
         self._budget(route).refused_fresh(now=self._clock.monotonic())
 
     def replay_succeeded(self, route: str) -> None:
-        """Restore the budget of *route* to its usual speed."""
+        """Restore the normal rate limit of *route*."""
         self._budget(route).replay_succeeded(now=self._clock.monotonic())
 
     def retry_now(self) -> None:
-        """Forget the back-off, because something changed: a reload, a rotation, an operator who asks."""
+        """Clear the back-off because something changed: a reload, a rotation or an operator's request."""
         self._failures = 0
         if self._backing_off():
             self._mint_now()
 
     async def _until_due(self) -> None:
         while (left := self._due - self._clock.monotonic()) > 0:
-            # The wait ends when the timer does, or when _mint_now cancels it.
+            # The wait ends when the timer expires, or when _mint_now cancels it.
             self._timer = asyncio.ensure_future(self._clock.sleep(left))
             try:
                 await asyncio.wait([self._timer])
@@ -141,7 +141,7 @@ class Slot:
             minted = await self._mint()
         except (TokenRefused, TokenUnavailable) as error:
             self._failed(error)
-        except Exception as error:  # noqa: BLE001 - a defect must not end a keeper whose other tokens are good
+        except Exception as error:  # noqa: BLE001 - a defect must not end a keeper with other valid tokens
             detail = f"No token can be had for credential {self.key.credential}."
             self._failed(TokenUnavailable(detail, cause=f"a defect of the proxy: {type(error).__name__}"))
         else:
@@ -154,7 +154,7 @@ class Slot:
 
     def _succeeded(self, minted: Minted, *, began: float) -> None:
         now = self._clock.monotonic()
-        # From the moment the call began: the endpoint may have counted since then.
+        # Counted from the start of the call, since the endpoint may count from there.
         span = lifespan(minted=began, lifetime=minted.lifetime, jitter=self._entropy.uniform(0, 1))
         token = AccessToken(
             key=self.key,
@@ -180,7 +180,7 @@ class Slot:
         )
 
     def _failed(self, error: TokenRefused | TokenUnavailable) -> None:
-        """Keep a token that is still good, and arm the timer for the next attempt."""
+        """Keep a token that is still valid, and schedule the next attempt."""
         delay = self._delay_after(error)
         self._due = self._clock.monotonic() + delay
         self.failure = Failure(code=error.code, detail=error.detail, cause=error.cause, until=self._due)
@@ -208,7 +208,7 @@ class Slot:
         return outage_delay(self._failures, jitter=self._entropy.uniform(0, 1))
 
     def _give_up(self) -> None:
-        """Never hand out the current token again, and see to the next one unless a back-off forbids it."""
+        """Discard the current token, and mint the next one unless a back-off forbids it."""
         self.current = None
         if not self._minting and not self._backing_off():
             self._mint_now()

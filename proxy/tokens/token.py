@@ -1,4 +1,4 @@
-"""An access token and how fresh it is."""
+"""An access token and its freshness."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ class Freshness(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessToken:
-    """A token known by its mint, a serial number of the keeper's: a mint that returns the same string is a new token.
+    """A token, identified by the keeper's serial number *mint*: a mint that returns the same string is a new token.
 
-    *origins* (scheme://host:port, lower case, port always given) are the only places it may go to. *minted*,
-    *stale_at* and *expires* are monotonic seconds, comparable in all processes of this machine. *fingerprint* is what
-    people may see of it.
+    *origins* (scheme://host:port, lower case, port always given) are the only destinations allowed. *minted*,
+    *stale_at* and *expires* are monotonic seconds, comparable in all processes of this machine. *fingerprint* is for
+    display.
     """
 
     key: TokenKey

@@ -1,4 +1,4 @@
-"""The worker's dictionary of tokens: the keeper pushes, requests look up."""
+"""The worker's token cache: the keeper pushes tokens, requests look them up."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ Send = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortage:
-    """Why there is no token: *code* token_refused or token_unavailable; *until* is when a try may differ, monotonic."""
+    """Why there is no token: *code* token_refused or token_unavailable; *until*: monotonic time of the next attempt."""
 
     code: str
     detail: str
@@ -25,7 +25,7 @@ class Shortage:
 
 
 class TokenCache:
-    """Tokens by key, as the keeper last said; *send* takes messages to the keeper."""
+    """Tokens by key, as last sent by the keeper; *send* sends a message to the keeper."""
 
     def __init__(self, keys: Iterable[TokenKey], *, clock: Clock, send: Send) -> None:
         self._keys = {key.digest: key for key in keys}
@@ -41,14 +41,14 @@ class TokenCache:
         self._abandoned = False
 
     def get(self, key: TokenKey) -> AccessToken | None:
-        """Return the token for *key* if there is one that may be sent."""
+        """Return the unexpired token for *key*, if any."""
         token = self._tokens.get(key)
         return token if token is not None and self._monotonic() < token.expires else None
 
     async def wait(self, key: TokenKey, *, until: float) -> AccessToken:
-        """Return a token for *key*, waiting for its first mint until monotonic *until*.
+        """Return a token for *key*; wait for its first mint until monotonic *until*.
 
-        Raises TokenRefused or TokenUnavailable at once when the keeper said why there is none.
+        Raises TokenRefused or TokenUnavailable at once if the keeper has reported a failure.
         """
         while (token := self.get(key)) is None:
             shortage = self._shortages.get(key)
@@ -66,7 +66,7 @@ class TokenCache:
         return token
 
     async def replace(self, refused: AccessToken, route: str, *, until: float) -> AccessToken | None:
-        """Return a token newer than *refused*, minted if the budget allows it; None if there is none to be had."""
+        """Return a token newer than *refused*, minted if the rate limit allows; None if there is none."""
         newer = self.newer(refused)
         if newer is not None:
             return newer
@@ -75,7 +75,7 @@ class TokenCache:
         return self.newer(refused)
 
     def refuse(self, refused: AccessToken, route: str) -> "asyncio.Future[str]":
-        """Tell the keeper that the bank refused *refused*; its answer comes after the new token, if there is one."""
+        """Report to the keeper that the bank refused *refused*; its answer arrives after the new token, if any."""
         self._asked += 1
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         if self._abandoned:
@@ -88,10 +88,10 @@ class TokenCache:
         return answer
 
     def refuse_behind(self, refused: AccessToken, route: str) -> None:
-        """Tell the keeper of *refused* for a request that does not wait, since it has another token to go on with.
+        """Report *refused* for a request that does not wait, since it continues with another token.
 
-        If *refused* was itself minted for such a request, the keeper is told that too: as after a second send that was
-        refused again, the next one mints later.
+        If *refused* was itself minted for such a request, that is reported too: as after a replay that was refused
+        again, the next mint comes later.
         """
         before = self._behind.get((refused.key, route), refused.mint)
         if before < refused.mint:
@@ -100,18 +100,18 @@ class TokenCache:
         self.refuse(refused, route)
 
     def is_awaited(self, key: TokenKey) -> bool:
-        """Return whether the token for *key* is being minted, at first or after a refusal, and that has not failed."""
+        """Return whether a mint for *key* is in progress, the first or after a refusal, and has not failed."""
         return key not in self._tokens and key not in self._shortages
 
     def proven(self, key: TokenKey, route: str, caller: str) -> bool:
-        """Return whether the bank has taken the token that is here now from *caller* on *route*."""
+        """Return whether the bank has accepted the current token from *caller* on *route*."""
         token = self.get(key)
         return token is not None and self._taken.get((key, route, caller)) == token.mint
 
     def accepted(self, key: TokenKey, route: str, caller: str, *, fingerprint: str) -> None:
-        """Note that the bank took the token of that *fingerprint*.
+        """Record that the bank accepted the token with *fingerprint*.
 
-        If it is newer than what `refuse_behind` told of, it helped.
+        If it is newer than the one that `refuse_behind` reported, the replacement succeeded.
         """
         token = self.get(key)
         if token is None or token.fingerprint != fingerprint:
@@ -123,11 +123,11 @@ class TokenCache:
             self.replayed(key, route, refused_again=False)
 
     def replayed(self, key: TokenKey, route: str, *, refused_again: bool) -> None:
-        """Tell the keeper how the second send ended, which sets how soon the next one may mint."""
+        """Report the outcome of a replay to the keeper, which sets how soon the next one may mint."""
         self._send({"type": "replayed", "key": key.digest, "route": route, "refused_again": refused_again})
 
     def hear(self, message: dict[str, Any]) -> None:
-        """Take a message of the keeper: a token, the lack of one, or the answer to a refusal."""
+        """Handle a keeper message: a token, a failure, or the answer to a refusal."""
         if message["type"] == "answer":
             answer = self._answers.pop(message["ask"], None)
             if answer is not None and not answer.done():
@@ -159,7 +159,7 @@ class TokenCache:
             change.set_result("changed")
 
     def abandon(self) -> None:
-        """Let nobody wait any longer: the keeper is gone. Tokens that are here serve until they expire."""
+        """End all waits: the keeper is gone. Cached tokens are used until they expire."""
         self._abandoned = True
         for waiting in (*self._answers.values(), *self._changes.values()):
             if not waiting.done():
@@ -168,7 +168,7 @@ class TokenCache:
         self._changes.clear()
 
     def newer(self, than: AccessToken) -> AccessToken | None:
-        """Return a token that was minted later than *than*, None if there is none here."""
+        """Return a token minted later than *than*, None if there is none here."""
         token = self.get(than.key)
         return token if token is not None and token.mint > than.mint else None
 

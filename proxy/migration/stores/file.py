@@ -1,4 +1,4 @@
-"""Where migrations are written down on this machine: one file, replaced whole, for its owner only."""
+"""The migrations' state on this machine: one file, replaced atomically, readable by its owner only."""
 
 from pathlib import Path
 
@@ -6,18 +6,18 @@ from proxy.atomic_file import replace_file
 from proxy.migration.state import Document, StateUnusable, decode, encode
 
 NAME = "migrations.json"
-# Thousands of migrations fit.
+# Room for thousands of migrations.
 _MOST_BYTES = 16 * 1024 * 1024
 
 
 class FileStore:
-    """The file in *data_directory*; calls block, so they belong in a thread."""
+    """The state file in *data_directory*; calls block, so call them in a thread."""
 
     def __init__(self, data_directory: Path) -> None:
         self.path = data_directory / NAME
 
     def load(self) -> Document:
-        """Return what is written down, nothing if there is no file; raises StateUnusable, which names the file."""
+        """Return the stored document, empty if there is no file; raise StateUnusable, which names the file."""
         try:
             with self.path.open("rb") as file:
                 data = file.read(_MOST_BYTES + 1)
@@ -31,7 +31,7 @@ class FileStore:
             raise StateUnusable(f"{self.path} can't be used: {error}") from None
 
     def save(self, document: Document) -> None:
-        """Return once *document* is on disk in place of what was; raises OSError, and then that is still there."""
+        """Write *document* to disk, replacing the old one; raise OSError, which leaves the old one in place."""
         replace_file(self.path, [encode(document)])
 
     def __repr__(self) -> str:

@@ -14,23 +14,23 @@ from proxy.migration.pin_table import MOST_PINS, SHARDS, PinTable
 from proxy.migration.state import StateUnusable
 
 NAME = "retry-pins.jsonl"
-# The form of a line; 1 had neither the migration's name nor the reason, and is read too.
+# The line format; format 1, without migration name and reason, can be read too.
 FORMAT = 2
 _FORMATS = (1, FORMAT)
-# A file with fewer lines than this in vain is left as it is.
+# A file with fewer superfluous lines than this is not compacted.
 _SLACK = 1024
-# Parts of the table looked at each time: all of them within a minute.
+# Shards checked per call of `look_after`: all of them within a minute.
 _SHARDS_AT_ONCE = 32
-# Twice as many lines as there can be pins, of 120 bytes each.
+# Twice the maximum number of pins, with 120 bytes a line.
 _MOST_BYTES = 2 * MOST_PINS * 120
 _LONGEST_LINE = 2048
 
 
 class PinFile:
-    """The file in *data_directory*; its calls block, and may come from several threads.
+    """The pin file in *data_directory*. Calls block; they may come from several threads.
 
-    `problem` says why pins can't be read or kept, "" if they can. `table` has all pins; who reads it holds `guard`,
-    which no one holds for longer than some milliseconds.
+    `problem` says why pins can't be read or written, "" if they can. `table` has all pins; hold `guard` to read it. No
+    one holds `guard` for longer than some milliseconds.
     """
 
     def __init__(self, data_directory: Path, *, most: int = MOST_PINS) -> None:
@@ -47,9 +47,9 @@ class PinFile:
         self._lines = 0
 
     def load(self, *, now: float) -> None:
-        """Read the file into `table`; `problem` says if that can't be done. A file that is not there has no pins.
+        """Read the file into `table`; on failure set `problem`. A missing file has no pins.
 
-        What came to be kept meanwhile stays.
+        Pins that were kept meanwhile take precedence.
         """
         with self._lock:
             self._load(now)
@@ -73,7 +73,7 @@ class PinFile:
                 self._write_anew(now)
 
     def keep(self, pins: Mapping[str, RetryPin], *, now: float) -> bool:
-        """Return once *pins*, by digest, are on disk; False if they can't be: then they are held in memory only."""
+        """Write *pins*, by digest, to disk; return False if that fails: then they are in memory only."""
         with self._lock:
             with self.guard:
                 if len(self.table) + len(pins) > self._most:
@@ -94,7 +94,7 @@ class PinFile:
             return self._append(new)
 
     def look_after(self, *, now: float) -> None:
-        """Forget what has ended, and put right what can be; to be called every second or so."""
+        """Remove ended pins and retry what failed; called about every second."""
         with self._lock:
             if not self._read:
                 self._load(now)
@@ -105,12 +105,12 @@ class PinFile:
                 self._write_anew(now)
 
     def close(self) -> None:
-        """Close the file; what was kept stays."""
+        """Close the file; its pins stay on disk."""
         with self._lock:
             self._shut()
 
     def _moved(self) -> bool:
-        """Return whether the file that is written is not the one that the next start will read."""
+        """Return whether the open file is no longer the one that the next start will read."""
         if self._descriptor < 0:
             return False
         try:
@@ -126,7 +126,7 @@ class PinFile:
                 written += os.write(self._descriptor, data[written:])
             os.fdatasync(self._descriptor)
         except OSError as error:
-            # What a failed sync left is not known: the next try writes another file.
+            # After a failed sync the file's content is unknown, so the next attempt writes a new file.
             self._fail(error)
             return False
         self._lines += len(pins)
@@ -158,7 +158,7 @@ class PinFile:
             yield b"".join(map(_json, rows))
 
     def _note_given_up(self, now: float) -> None:
-        """Say that pins had to go whose retries can't be told apart now."""
+        """Set `problem` if pins were evicted whose retries may still arrive."""
         given_up = max(self._given_up, self.table.given_up_until)
         if given_up > now:
             self.problem = self.problem or (
@@ -187,7 +187,7 @@ def _json(value: Any) -> bytes:
 
 
 def read_pins(path: Path) -> Iterator[tuple[Pins, float]]:
-    """Yield the pins in *path*, and until when one that could not be kept would have held; raises StateUnusable."""
+    """Yield the pins in *path*, and until when an evicted one would have been valid; raise StateUnusable."""
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size > _MOST_BYTES:
@@ -205,8 +205,8 @@ def _read_lines(path: Path, file: Any) -> Iterator[tuple[Pins, float]]:
         line = file.readline(_LONGEST_LINE)
         number += 1
         if not line.endswith(b"\n") and number > 1 and len(line) < _LONGEST_LINE:
-            # What stands behind the last line feed was being written when the machine stopped: nobody was told that it
-            # is kept. The first line is there whole from the beginning.
+            # An incomplete last line was being written at a crash, and not confirmed to anyone. The first line is
+            # always complete, since the file is replaced atomically.
             return
         try:
             value = json.loads(line)
@@ -215,7 +215,7 @@ def _read_lines(path: Path, file: Any) -> Iterator[tuple[Pins, float]]:
                     raise ValueError("cut")
                 if type(value["format"]) is int and value["format"] not in _FORMATS:
                     break
-                value["format"] // 1  # TypeError: it is no number
+                value["format"] // 1  # raises TypeError if it is no number
             elif isinstance(value, dict):
                 yield {}, float(value["overflow"])
             else:

@@ -1,8 +1,8 @@
-"""What replicas share in a Redis or Valkey, sealed: the migrations' states, retry pins, and who has taken which.
+"""The state shared by replicas in Redis or Valkey, encrypted: states, retry pins, and each replica's progress.
 
-Names there: `payproxy:ENVIRONMENT:migrations` is one value for all states, `...:pins` a stream of pins and of claims,
-`...:replicas` a set of ids, `...:replica:ID` what that one says of itself, for as long as it lives, `...:lost` since
-when those are gone that did not leave.
+Keys: `payproxy:ENVIRONMENT:migrations` is one value with all states, `...:pins` a stream of pins and claims,
+`...:replicas` a set of ids, `...:replica:ID` the heartbeat of one replica (expires with its lease), `...:lost` since
+when replicas are gone that did not leave.
 """
 
 import contextlib
@@ -34,17 +34,17 @@ from proxy.migration.stores.encryption import Seal, SealBroken
 from proxy.secret import Secret
 from proxy.settings.sentinel import SentinelUrl
 
-# A Redis that needs longer for one of these is no help to a caller that waits.
+# Timeout per operation: a slower Redis is no help to a waiting caller.
 OPERATION_SECONDS = 0.5
-# How long a replica that says nothing more counts as one that serves.
+# How long a replica counts as alive after its last heartbeat.
 LEASE_SECONDS = 2.0
 _WAIT_MILLISECONDS = 200
 _AT_ONCE = 500
 _MINUTE_MILLISECONDS = 60_000
-# Kept a little longer than the pins in it hold, by the Redis' clock.
+# The stream is kept a little longer than its pins are valid, by Redis' clock.
 _STREAM_MINUTES = PIN_SECONDS // 60 + 60
 
-# Compare and set on the sealed value: each sealing differs, so equal bytes are the same version.
+# Compare-and-set on the encrypted value: each encryption differs, so equal bytes are the same version.
 _SWAP = """
 local now = redis.call('GET', KEYS[1])
 if (now or '') ~= ARGV[1] then return 0 end
@@ -52,24 +52,24 @@ redis.call('SET', KEYS[1], ARGV[2])
 return 1
 """
 
-# The client takes the code away from the texts of these.
+# The Redis client strips the error code from the texts of these errors.
 _REFUSALS = {
     ReadOnlyError: "it is a read-only replica (READONLY): name the master, or its sentinels",
     OutOfMemoryError: "its memory is full (OOM): raise maxmemory",
     BusyLoadingError: "it is loading its data (LOADING)",
 }
 
-# Milliseconds and number of an entry of the stream, as the Redis counts.
+# Id of a stream entry: milliseconds and number, assigned by Redis.
 Place = tuple[int, int]
 START: Place = (0, 0)
 
 
 class StoreAway(Exception):
-    """The Redis can't be reached, is too slow, or holds what can't be understood; the message says which."""
+    """Redis can't be reached, is too slow, or holds unreadable data; the message says which."""
 
 
 class ValueBroken(StoreAway):
-    """What is shared can't be read, and no replica that serves can have written it; *value* is what is there."""
+    """The shared value can't be read and was not written by a serving replica; *value* is its content."""
 
     def __init__(self, message: str, value: bytes) -> None:
         super().__init__(message)
@@ -78,7 +78,7 @@ class ValueBroken(StoreAway):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A replica asks whether a request may go where *pin* says; or *agreed* is what the replica *sender* answers."""
+    """A replica asks if a request may go where *pin* says; without *pin*, *agreed* is the answer of *sender*."""
 
     number: str
     sender: str
@@ -89,9 +89,9 @@ class Claim:
 
 @dataclass(slots=True)
 class News:
-    """What stands behind a place in the stream: *place* is that of the last entry, *places* are those of all.
+    """New stream entries: *place* is the position of the last one, *places* are those of all.
 
-    *stale* are those, by place, that another key than the first has sealed: what that is known by, and the pins.
+    *stale* has, by position, entries encrypted with another key than the first: the key's id and the pins.
     """
 
     place: Place
@@ -103,10 +103,10 @@ class News:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beat:
-    """What a replica says of itself: how far it has read the stream, and how many entries it has seen there.
+    """A replica's heartbeat: its position in the stream, and how many entries it has seen there.
 
     *prepared*: by migration, the identity of the state for which every key in flight that moves has a pin. *policies*:
-    by migration, how its workers decide (`board.policy_told`).
+    by migration, how its workers choose sides (`side_cache.policy_told`).
     """
 
     taken: Place
@@ -116,7 +116,7 @@ class Beat:
 
 
 class RedisStore:
-    """One replica's connection; every call is bounded by OPERATION_SECONDS and raises StoreAway."""
+    """One replica's connection; every call is limited to OPERATION_SECONDS and raises StoreAway."""
 
     def __init__(self, url: Secret, *, ca_file: str, environment: str, seal: Seal) -> None:
         self._seal = seal
@@ -124,15 +124,15 @@ class RedisStore:
         self._redis, self._sentinels = _client(url.reveal(), ca_file=ca_file)
 
     async def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         with _mapped():
             for client in (self._redis, *self._sentinels):
                 await client.aclose()
 
     async def repair(self) -> list[str]:
-        """Remove what is of another kind than payproxy makes: the replicas bring again what belongs there.
+        """Delete keys of a type that payproxy does not create; the replicas write the contents again.
 
-        Return what was removed, in words.
+        Return what was deleted, in words.
         """
         removed = []
         for name, kind in (("migrations", b"string"), ("pins", b"stream"), ("replicas", b"set"), ("lost", b"hash")):
@@ -146,7 +146,7 @@ class RedisStore:
         return removed
 
     async def states(self) -> tuple[bytes, dict[str, State]]:
-        """Return what is shared, and the very value that it is, for `swap`; raises ValueBroken if it can't be read."""
+        """Return the encrypted value, for `swap`, and the shared states; raise ValueBroken if it can't be read."""
         with _mapped():
             sealed: bytes = await self._redis.get(self._prefix + "migrations") or b""
         try:
@@ -161,20 +161,20 @@ class RedisStore:
         return sealed, dict(document.states)
 
     async def is_stale(self, sealed: bytes) -> bool:
-        """Return whether a value, as `states` gives it, is sealed with a key with which no replica seals any more."""
+        """Return whether a value from `states` is encrypted with a key that no replica uses for encryption now."""
         if not sealed or self._seal.is_current(sealed):
             return False
         return self._seal.key_of(sealed) not in await self.keys_in_use()
 
     async def swap(self, before: bytes, states: Mapping[str, State]) -> bool:
-        """Put *states* there if the value is *before* still; return whether."""
+        """Store *states* if the value is still *before*; return whether it was."""
         sealed = self._seal.close("migrations", encode(Document(states=states)))
         with _mapped():
             done = await self._redis.eval(_SWAP, 1, self._prefix + "migrations", before, sealed)
         return bool(done)
 
     async def add_pins(self, pins: Mapping[str, RetryPin]) -> list[Place]:
-        """Add *pins* to the stream and return the places of the entries that hold them."""
+        """Add *pins* to the stream; return the positions of the entries."""
         rows = [pin_row(digest, pin) for digest, pin in pins.items()]
         return [await self._add("p", rows[at : at + _AT_ONCE]) for at in range(0, len(rows), _AT_ONCE)]
 
@@ -188,13 +188,13 @@ class RedisStore:
         with _mapped():
             seconds, _ = await self._redis.time()
             oldest = max(0, seconds // 60 - _STREAM_MINUTES) * _MINUTE_MILLISECONDS
-            # Cut exactly at a minute: replicas count entries by minute, to see what was lost.
+            # Trim exactly to a minute: replicas count entries per minute to detect losses.
             return _place(
                 await self._redis.xadd(self._prefix + "pins", {kind: sealed}, minid=f"{oldest}-0", approximate=False)
             )
 
     async def news(self, after: Place, *, wait: bool) -> News:
-        """Return what stands behind the place *after*; *wait* a moment if that is nothing."""
+        """Return the entries after the position *after*; with *wait*, block shortly if there are none."""
         found = News(after)
         with _mapped():
             streams = await self._redis.xread(
@@ -212,27 +212,27 @@ class RedisStore:
                         if not self._seal.is_current(fields[b"p"]):
                             found.stale[found.place] = self._seal.key_of(fields[b"p"]), pins
                     elif b"c" in fields:
-                        # One that can't be read is not answered: whoever asks gives up.
+                        # Skip an unreadable claim: without an answer the asking replica gives up.
                         with contextlib.suppress(SealBroken):
                             found.claims.append(_claim(json.loads(self._seal.open("pins", fields[b"c"]))))
         return found
 
     async def remove(self, places: Sequence[Place]) -> None:
-        """Take entries out of the stream, whose pins were added anew."""
+        """Delete entries whose pins were added again."""
         for at in range(0, len(places), _AT_ONCE):
             names = [f"{milliseconds}-{number}" for milliseconds, number in places[at : at + _AT_ONCE]]
             with _mapped():
                 await self._redis.xdel(self._prefix + "pins", *names)
 
     async def entries(self) -> tuple[int, int]:
-        """Return how many entries the stream has, and the oldest minute of which all must be there (epoch minutes)."""
+        """Return the number of entries, and the oldest minute that is still complete (epoch minutes)."""
         with _mapped():
             length = await self._redis.xlen(self._prefix + "pins")
             seconds, _ = await self._redis.time()
         return length, seconds // 60 - _STREAM_MINUTES + 1
 
     async def beat(self, replica: str, beat: Beat) -> bool:
-        """Say that *replica* lives; return whether it was known to the Redis already."""
+        """Write the heartbeat of *replica*; return whether Redis already knew the replica."""
         more: dict[str, Any] = {"entries": beat.entries, "prepared": dict(beat.prepared)}
         more["policies"] = dict(beat.policies)
         sealed = self._seal.close(f"replica:{replica}", json.dumps([*beat.taken, more]).encode())
@@ -245,17 +245,17 @@ class RedisStore:
         return not added
 
     async def leave(self, replica: str) -> None:
-        """Take *replica* off the list: nobody need wait for it."""
+        """Remove *replica* from the list, so that no one waits for it."""
         with _mapped():
             await self._redis.delete(f"{self._prefix}replica:{replica}")
             await self._redis.srem(self._prefix + "replicas", replica)
             await self._redis.hdel(self._prefix + "lost", replica)
 
     async def replicas(self) -> tuple[dict[str, Beat], dict[str, float]]:
-        """Return what each replica that lives says, and of those that went without leaving since when they are gone.
+        """Return the heartbeats of living replicas, and since when those are gone that did not leave.
 
-        Of what one of these had in flight nothing is known until it comes back with its data directory; a day later
-        no retry of it comes any more.
+        What such a replica had in flight is unknown until it returns with its data directory; after a day no retry of
+        it can arrive any more.
         """
         with _mapped():
             members = await self._redis.smembers(self._prefix + "replicas")
@@ -280,11 +280,11 @@ class RedisStore:
         return living, lost
 
     async def forget(self, replica: str) -> None:
-        """Take off the list a replica that is gone, whatever it had in flight."""
+        """Remove a vanished replica from the list, whatever it had in flight."""
         await self.leave(replica)
 
     async def keys_in_use(self) -> set[bytes]:
-        """Return by what the keys are known with which replicas that live seal, but for our own first."""
+        """Return the ids of the keys that living replicas encrypt with, except our own first key."""
         with _mapped():
             members = await self._redis.smembers(self._prefix + "replicas")
             names = sorted(member.decode() for member in members)
@@ -296,15 +296,15 @@ class RedisStore:
 
 
 def _client(url: str, *, ca_file: str) -> tuple[Any, list[Any]]:
-    """Return a client, and those of the sentinels that watch it.
+    """Return a client, and the clients of the sentinels that watch it.
 
-    Its types leave open whether it answers now or later, in bytes or text: later, and in bytes.
+    The library's types do not fix sync or async, bytes or text: here it is async, with bytes.
     """
     options: dict[str, Any] = {
         "protocol": 2,
         "socket_timeout": OPERATION_SECONDS,
         "socket_connect_timeout": OPERATION_SECONDS,
-        # Nothing is tried again below us: what came of the first try is not known.
+        # No retries in the client: the outcome of the first attempt would be unknown.
         "retry": Retry(NoBackoff(), 0),
     }
     tls: dict[str, Any] = {"ssl_check_hostname": True, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
@@ -323,7 +323,7 @@ def _client(url: str, *, ca_file: str) -> tuple[Any, list[Any]]:
 
 @contextlib.contextmanager
 def _mapped() -> Iterator[None]:
-    """Turn whatever can go wrong into StoreAway; texts of a Redis and of its client may quote values."""
+    """Map every error to StoreAway, without its original text: that of Redis or its client may quote values."""
     try:
         yield
     except SealBroken as error:
@@ -342,7 +342,7 @@ def _mapped() -> Iterator[None]:
 
 
 def minute_of(milliseconds: int) -> int:
-    """Return the minute in which an entry was added."""
+    """Return the epoch minute in which an entry was added."""
     return milliseconds // _MINUTE_MILLISECONDS
 
 
@@ -352,7 +352,7 @@ def _place(text: bytes) -> Place:
 
 
 def _beat(value: Any) -> Beat:
-    """Return what a replica says of itself; an earlier payproxy says only how far it has read."""
+    """Decode a heartbeat; an earlier payproxy sends only its position."""
     taken = (int(value[0]), int(value[1]))
     more = value[2] if len(value) > 2 else {}
     prepared = {str(name): str(state) for name, state in more.get("prepared", {}).items()}

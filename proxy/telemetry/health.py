@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from proxy.telemetry.status import Status, TokenStatus, WorkerState
+from proxy.text import printable
 
 # An unresponsive token endpoint must not block the start forever: routes with other credentials can serve.
 FIRST_MINT_SECONDS = 15.0
@@ -66,7 +67,7 @@ def lines(checks: Iterable[Check], *, title: str) -> str:
     checks = tuple(checks)
     marks = {Verdict.OK: "[+]", Verdict.DEGRADED: "[!]", Verdict.FAILED: "[-]"}
     text = "".join(
-        f"{marks[check.verdict]}{check.name} {check.verdict}{': ' if check.reason else ''}{check.reason}\n"
+        f"{marks[check.verdict]}{check.name} {check.verdict}{': ' if check.reason else ''}{_reason(check)}\n"
         for check in checks
     )
     return f"{text}{title} check {'passed' if holds(checks) else 'failed'}\n"
@@ -140,3 +141,8 @@ def _verdict(name: str, *, failed: str = "", degraded: str = "") -> Check:
     if degraded:
         return Check(name=name, verdict=Verdict.DEGRADED, reason=degraded)
     return Check(name=name)
+
+
+def _reason(check: Check) -> str:
+    """Return the reason on one line: what an endpoint sent must not write lines of its own."""
+    return printable(check.reason, 500)

@@ -10,8 +10,8 @@ from proxy.keeper.data_directory_lock import DataDirectoryInUse, locked
 HOLDER = """
 import sys
 from pathlib import Path
-from proxy.keeper.data_directory_lock import claimed
-with claimed(Path(sys.argv[1])):
+from proxy.keeper.data_directory_lock import locked
+with locked(Path(sys.argv[1])):
     print(flush=True)
     input()
 """

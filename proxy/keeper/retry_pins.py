@@ -167,9 +167,13 @@ class RetryPins:
         for one in exchanges:
             # Skip a malformed journal line instead of stopping.
             with contextlib.suppress(LookupError, TypeError, ValueError):
-                until = datetime.fromisoformat(one["time"]).timestamp() + PIN_SECONDS
+                if one["reason"] == Reason.IN_FLIGHT:
+                    until = one["ended"] + LINGER_SECONDS
+                else:
+                    until = datetime.fromisoformat(one["time"]).timestamp() + PIN_SECONDS
                 name = self._migration_of(one["route"])
-                pins |= pins_of([[one["retry"], one["side"], one["upstream"], until, name, one["reason"]]])
+                row = [one["retry"], one["side"], one["upstream"], until, name, one["reason"]]
+                merge(pins, pins_of([row]))
         now = self._clock.now()
         with self._file.guard:
             known = {digest: self._file.table.get(digest, now) for digest in pins}

@@ -4,9 +4,11 @@ import contextlib
 import fcntl
 import io
 import os
+from collections import deque
 from pathlib import Path
 from typing import Any
 
+from proxy.migration.in_flight import LINGER_SECONDS
 from proxy.records.json_line import EXCHANGE_ID, INTENT, INTENT_ID
 from proxy.records.segment import LOCK_SUFFIX, SUFFIX, segment_path
 from proxy.records.unanswered import unanswered_records, uncertain
@@ -35,6 +37,7 @@ class JournalTail:
         self._numbers: list[int] = []
         self._done: list[int] = []
         self._uncertain: list[dict[str, Any]] = []
+        self._recent: deque[dict[str, Any]] = deque()
         self._recalled = False
         for intent in carried:
             self._take(intent.encode() + b"\n", [])
@@ -107,8 +110,11 @@ class JournalTail:
         return records
 
     def in_flight(self) -> list[dict[str, Any]]:
-        """Return what is known of the exchanges with an intent and no record, in the form of `take_uncertain`."""
-        return [found for intents in self._open.values() if (found := uncertain(intents[-1]))]
+        """Return what is known of the exchanges with an intent and no record, and of those that have just ended.
+
+        In the form of `take_uncertain`. A worker's own list of keys in flight ends with its process.
+        """
+        return [*self._recent, *(found for intents in self._open.values() if (found := uncertain(intents[-1])))]
 
     def take_uncertain(self) -> list[dict[str, Any]]:
         """Return, once, the exchanges read since whose retry must go to the same side (`unanswered.uncertain`)."""
@@ -184,7 +190,17 @@ class JournalTail:
             if open_ and open_.pop(text[EXCHANGE_ID], []):
                 self._carried.discard(text[EXCHANGE_ID])
             if not text.startswith(_LAST_MEMBER, _LAST_MEMBER_AT) and (found := uncertain(text)):
-                self._uncertain.append(found)
+                if found["reason"] == "in_flight":
+                    self._note_recent(found)
+                else:
+                    self._uncertain.append(found)
+
+    def _note_recent(self, found: dict[str, Any]) -> None:
+        """Keep *found*, whose answer may be on its way to the caller, for as long as its worker would."""
+        recent = self._recent
+        recent.append(found)
+        while recent[0]["ended"] <= found["ended"] - LINGER_SECONDS:
+            recent.popleft()
 
     def _name(self, number: int) -> str:
         return f"{self.worker}-{number}{SUFFIX}"

@@ -5,6 +5,7 @@ Also the exchanges whose retry must go to the same side, since it is unknown whe
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from proxy.errors import Sent
@@ -66,7 +67,9 @@ def uncertain(text: bytes) -> dict[str, Any] | None:
     """Return members of the exchange in the line *text* if its retry must go to the same side, else None.
 
     That is the case for an intent without record, or a record that is unknown, has a 5xx of the bank or did not reach
-    its caller, if there is a retry key. A line that a failing disk has changed returns None.
+    its caller, if there is a retry key; `reason` is "unknown" or "answered". It is "in_flight" if all went well: the
+    answer may still be lost on its way to the caller, so *ended* (epoch seconds) decides until when that matters. A
+    line that a failing disk has changed returns None.
     """
     if RETRY not in text:
         return None
@@ -76,10 +79,13 @@ def uncertain(text: bytes) -> dict[str, Any] | None:
             return None  # a header of that name is in its index
         if told["kind"] == "exchange":
             sent = told["sent_upstream"]
-            ended_well = sent == Sent.YES and told["status"] < 500 and not (told["caller_left"] or told["code"])
-            if sent == Sent.NO or ended_well:
+            if sent == Sent.NO:
                 return None
         found = {name: told[name] for name in ("retry", "side", "upstream", "time", "route")}
+        if told["kind"] == "exchange" and sent == Sent.YES and told["status"] < 500:
+            if not (told["caller_left"] or told["code"]):
+                began = datetime.fromisoformat(told["time"]).timestamp()
+                return found | {"reason": "in_flight", "ended": began + told["duration_ms"] / 1000}
         # An intent alone, or a response cut short or not delivered: the bank may have acted on it.
         answered = told["kind"] == "exchange" and told["sent_upstream"] == Sent.YES and told["status"] >= 500
         certain = answered and not (told["caller_left"] or told["code"])

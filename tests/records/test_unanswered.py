@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from proxy.clock import timestamp
 from proxy.errors import Sent
 from proxy.records.mask import Mask
 from proxy.records.merge import Merger
@@ -15,7 +16,7 @@ from proxy.records.segment import segment_path
 from proxy.records.stream import Stream
 from proxy.records.unanswered import unanswered_exchange, uncertain
 from proxy.request_summary import RequestSummary
-from tests.records.support import CONTEXT, a_choice, an_attempt, an_exchange
+from tests.records.support import CONTEXT, NOW, a_choice, an_attempt, an_exchange
 from tests.support.clock import ManualClock
 
 BUILDER = RecordBuilder(CONTEXT, Mask(bytes(32)))
@@ -86,8 +87,26 @@ def test_an_uncertain_end_is_told(changes: dict[str, Any]) -> None:
     ids=str,
 )
 def test_a_certain_end_is_not(changes: dict[str, Any]) -> None:
-    """What the bank answered to a caller that heard it, or what was never sent."""
-    assert uncertain(BUILDER.exchange(retried(**changes))) is None
+    """A response that the caller got counts as in flight for a while; what was never sent does not."""
+    told = uncertain(BUILDER.exchange(retried(**changes)))
+
+    if changes.get("sent") is Sent.NO:
+        assert told is None
+    else:
+        assert told is not None
+        assert (told["reason"], told["ended"]) == ("in_flight", pytest.approx(NOW + 0.0125))
+
+
+def test_what_has_just_ended_is_told_with_the_end_of_its_worker(tmp_path: Path) -> None:
+    """Its own list of keys in flight ends with its process; a response of the last ten seconds may be unread."""
+    reader = Reader(tmp_path)
+    ended = [retried(began_wall=NOW + seconds) for seconds in (0, 1, 10.5)]
+    reader.journal(*(BUILDER.exchange(one) for one in ended))
+
+    assert reader.merger.pump()
+
+    assert [one["time"] for one in reader.found] == [timestamp(NOW + 1), timestamp(NOW + 10.5)]
+    assert {one["reason"] for one in reader.found} == {"in_flight"}
 
 
 def test_without_a_retry_key_nothing_is_remembered() -> None:
@@ -113,7 +132,7 @@ def test_a_request_that_went_to_both_sides_is_told_of_the_last() -> None:
 
 
 def test_a_dead_workers_open_intents_are_told(tmp_path: Path) -> None:
-    """With those that it ended uncertainly before; others and those without a key are not."""
+    """With those that it ended uncertainly before; what ended well counts for a while, without a key not at all."""
     reader = Reader(tmp_path)
     lost, ended, fine, plain = retried(), retried(status=502), retried(), an_exchange()
     lines = [BUILDER.intent(one, an_attempt()) for one in (lost, ended, fine, plain)]
@@ -121,7 +140,7 @@ def test_a_dead_workers_open_intents_are_told(tmp_path: Path) -> None:
 
     assert reader.merger.pump()
 
-    assert len(reader.found) == 2
+    assert sorted(one["reason"] for one in reader.found) == ["answered", "in_flight", "unknown"]
     assert {one["retry"] for one in reader.found} == {RETRY}
     assert reader.merger.pump()
     assert len(reader.found) == 2

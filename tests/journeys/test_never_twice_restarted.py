@@ -1,0 +1,38 @@
+"""A response that nobody has read, a restart, a change of side, and a retry, all within ten seconds."""
+
+from pathlib import Path
+
+import pytest
+
+from proxy.clock import SystemClock
+from proxy.migration.in_flight import LINGER_SECONDS
+from tests.journeys.conftest import Start
+from tests.journeys.moved import moved
+from tests.journeys.two_banks import two_banks
+from tests.journeys.weights import set_weight
+
+CLOCK = SystemClock()
+_TRIES = 5
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+async def test_a_retry_after_a_restart_goes_where_the_first_try_went(tmp_path: Path, start: Start, how: str) -> None:
+    """The keys in flight of a worker end with its process; its journal tells of them."""
+    async with two_banks() as banks:
+        site = await moved(tmp_path, banks, start, weight=0)
+        for number in range(_TRIES):
+            key = f"unread-{number}"
+            began = CLOCK.monotonic()
+            assert (await site.pay(key)).status == 201
+            if how == "killed":
+                await site.instance.kill_all()
+                site.instance = await start(site.configuration)
+            else:
+                await site.restart()
+            await set_weight(tmp_path, 100)
+            status = (await site.pay(key)).status
+            if CLOCK.monotonic() - began < LINGER_SECONDS:
+                assert (status, banks.at(key)) == (200, "legacy")
+                return
+            await site.roll_back()  # the machine was too slow for ten seconds
+        pytest.fail("a restart never took less than ten seconds")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 
 from proxy.hot_path import outdated
-from tests.support.extent import ALL, header
+from tests.support.extent import ALL, header, is_thorough
 
 # No deadline: others use the processor too.
 settings.register_profile("all", max_examples=200, deadline=None)
@@ -29,13 +29,13 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked `thorough`, unless everything is to run or one test was named."""
-    if ALL or any("::" in argument for argument in config.args):
+    """Leave out what takes long, unless everything is to run or files were named."""
+    if ALL or config.args != ["tests"]:
         return
-    left_out = [item for item in items if item.get_closest_marker("thorough")]
+    left_out = [item for item in items if is_thorough(item.path)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+        items[:] = [item for item in items if not is_thorough(item.path)]
 
 
 @pytest.hookimpl(wrapper=True)

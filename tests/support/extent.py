@@ -9,6 +9,13 @@ from pathlib import Path
 
 ALL = os.environ.get("PAYPROXY_TESTS") == "all"
 
+# Whole processes, for minutes: of these only the ones that a change is most likely to break.
+_LONG = ("tests/journeys/", "tests/upstream/test_fuzz.py", "tests/worker/test_fuzz.py")
+_SHORT = (
+    *("test_broken_configuration", "test_drain", "test_first_call", "test_keys_stay_with_the_keeper"),
+    *("test_killed_in_between", "test_migration_endpoint", "test_never_twice_restarted", "test_token_endpoint"),
+)
+
 # What the tests meet as real peers; without one its tests are skipped.
 _PEERS = ("gcc", "openssl", "curl", "wget", "node", "javac", "nginx", "wrk", "strace", "redis-server")
 _POSTGRESQL = "usr/lib/postgresql/*/bin/initdb"
@@ -27,6 +34,11 @@ def loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
             loops.clear()
         loops["uvloop"] = uvloop.new_event_loop
     return loops
+
+
+def is_thorough(path: Path) -> bool:
+    """Return whether the tests in *path* run only where everything does."""
+    return any(part in path.as_posix() for part in _LONG) and path.stem not in _SHORT
 
 
 def header() -> str:

@@ -77,19 +77,17 @@ def uncertain(text: bytes) -> dict[str, Any] | None:
         told: dict[str, Any] = json.loads(text)
         if "retry" not in told:
             return None  # a header of that name is in its index
-        if told["kind"] == "exchange":
-            sent = told["sent_upstream"]
-            if sent == Sent.NO:
-                return None
         found = {name: told[name] for name in ("retry", "side", "upstream", "time", "route")}
-        if told["kind"] == "exchange" and sent == Sent.YES and told["status"] < 500:
-            if not (told["caller_left"] or told["code"]):
+        if told["kind"] == "exchange":
+            if told["sent_upstream"] == Sent.NO:
+                return None
+            if told["sent_upstream"] == Sent.YES and not (told["caller_left"] or told["code"]):
+                if told["status"] >= 500:
+                    return found | {"reason": "answered"}
                 began = datetime.fromisoformat(told["time"]).timestamp()
                 return found | {"reason": "in_flight", "ended": began + told["duration_ms"] / 1000}
         # An intent alone, or a response cut short or not delivered: the bank may have acted on it.
-        answered = told["kind"] == "exchange" and told["sent_upstream"] == Sent.YES and told["status"] >= 500
-        certain = answered and not (told["caller_left"] or told["code"])
-        return found | {"reason": "answered" if certain else "unknown"}
+        return found | {"reason": "unknown"}
     except (ValueError, KeyError, TypeError):
         return None
 

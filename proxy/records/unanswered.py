@@ -75,17 +75,15 @@ def uncertain(text: bytes) -> dict[str, Any] | None:
         return None
     try:
         told: dict[str, Any] = json.loads(text)
-        if "retry" not in told:
-            return None  # a header of that name is in its index
+        sent = told["sent_upstream"] if told["kind"] == "exchange" else None
+        if "retry" not in told or sent == Sent.NO:  # without it a header of that name is in its index
+            return None
         found = {name: told[name] for name in ("retry", "side", "upstream", "time", "route")}
-        if told["kind"] == "exchange":
-            if told["sent_upstream"] == Sent.NO:
-                return None
-            if told["sent_upstream"] == Sent.YES and not (told["caller_left"] or told["code"]):
-                if told["status"] >= 500:
-                    return found | {"reason": "answered"}
-                began = datetime.fromisoformat(told["time"]).timestamp()
-                return found | {"reason": "in_flight", "ended": began + told["duration_ms"] / 1000}
+        if sent == Sent.YES and not (told["caller_left"] or told["code"]):
+            if told["status"] >= 500:
+                return found | {"reason": "answered"}
+            began = datetime.fromisoformat(told["time"]).timestamp()
+            return found | {"reason": "in_flight", "ended": began + told["duration_ms"] / 1000}
         # An intent alone, or a response cut short or not delivered: the bank may have acted on it.
         return found | {"reason": "unknown"}
     except (ValueError, KeyError, TypeError):

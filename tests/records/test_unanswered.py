@@ -143,7 +143,7 @@ def test_a_dead_workers_open_intents_are_told(tmp_path: Path) -> None:
     assert sorted(one["reason"] for one in reader.found) == ["answered", "in_flight", "unknown"]
     assert {one["retry"] for one in reader.found} == {RETRY}
     assert reader.merger.pump()
-    assert len(reader.found) == 2
+    assert len(reader.found) == 3
     reader.stream.close()
 
 

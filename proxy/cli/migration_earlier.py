@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from proxy.cli.log_database import opened
 from proxy.clock import timestamp
 from proxy.migration.pin import PIN_SECONDS
 from proxy.records.query import Archive, Query
+from proxy.records.unanswered import is_uncertain
 from proxy.settings.database import Database
 from proxy.settings.methods import SAFE_METHODS
 from proxy.settings.worker_values import MigrationValues
@@ -64,18 +66,9 @@ async def _uncertain(archive: Archive, route: str, since: float) -> list[float]:
         page = await archive.page(query, before=before, size=_AT_ONCE)
         for line in page.records:
             record = json.loads(line)
-            if _is_uncertain(record):
-                found.append(_milliseconds(record) / 1000)
+            # What a migrated rule sends has a side, and its retry a pin.
+            if not record["side"] and record["method"] not in SAFE_METHODS and is_uncertain(record):
+                found.append(datetime.fromisoformat(record["time"]).timestamp())
         if page.before is None:
             return found
         before = page.before
-
-
-def _is_uncertain(record: Mapping[str, Any]) -> bool:
-    if record["side"] or record["method"] in SAFE_METHODS or record["sent_upstream"] == "no":
-        return False
-    return bool(record["status"] >= 500 or record["code"] or record["caller_left"])
-
-
-def _milliseconds(record: Mapping[str, Any]) -> int:
-    return int(record["id"].replace("-", "")[:12], 16)

@@ -4,8 +4,9 @@ Also the exchanges whose retry must go to the same side, since it is unknown whe
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from proxy.errors import Sent
@@ -28,19 +29,9 @@ def unanswered_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
     first, last = intents[0], intents[-1]
     # A second attempt may have gone to the other side of a migration.
     kept = {name: first[name] for name in _FROM_FIRST} | {name: last[name] for name in _FROM_LAST}
-    # Each later intent holds the outcome of the attempt before it.
-    attempts = [intent["previous"] for intent in intents[1:]]
-    attempts.append(
-        {
-            "started": last["started"],
-            "status": 0,
-            "token_fingerprint": last["token_fingerprint"],
-            "sent": Sent.UNKNOWN,
-            "connect_ms": 0.0,
-            "wait_ms": 0.0,
-        }
-        | ({"side": last["side"]} if last["side"] else {})
-    )
+    # Each later intent holds the outcome of the attempt before it; that of an earlier payproxy does not.
+    attempts = [later.get("previous") or _attempt(one, Sent.YES) for one, later in pairwise(intents)]
+    attempts.append(_attempt(last, Sent.UNKNOWN))
     outcome: dict[str, Any] = {
         "attempts": attempts,
         "status": 0,
@@ -63,6 +54,25 @@ def unanswered_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
     return line({"kind": "exchange", "id": first["id"], **kept, **outcome})
 
 
+def _attempt(intent: dict[str, Any], sent: Sent) -> dict[str, Any]:
+    """Return the attempt of *intent* as a record has it, as far as it is known."""
+    return {
+        "started": intent["started"],
+        "status": 0,
+        "token_fingerprint": intent["token_fingerprint"],
+        "sent": sent,
+        "connect_ms": 0.0,
+        "wait_ms": 0.0,
+    } | ({"side": intent["side"]} if intent["side"] else {})
+
+
+def is_uncertain(record: Mapping[str, Any]) -> bool:
+    """Return whether the bank may have executed the exchange of *record* and its caller can't know."""
+    sent = record["sent_upstream"]
+    delivered = record["status"] < 500 and not (record["code"] or record["caller_left"])
+    return bool(sent != Sent.NO and not (sent == Sent.YES and delivered))
+
+
 def uncertain(text: bytes) -> dict[str, Any] | None:
     """Return members of the exchange in the line *text* if its retry must go to the same side, else None.
 
@@ -79,13 +89,12 @@ def uncertain(text: bytes) -> dict[str, Any] | None:
         if "retry" not in told or sent == Sent.NO:  # without it a header of that name is in its index
             return None
         found = {name: told[name] for name in ("retry", "side", "upstream", "time", "route")}
-        if sent == Sent.YES and not (told["caller_left"] or told["code"]):
-            if told["status"] >= 500:
-                return found | {"reason": "answered"}
+        if sent == Sent.YES and not is_uncertain(told):
             began = datetime.fromisoformat(told["time"]).timestamp()
             return found | {"reason": "in_flight", "ended": began + told["duration_ms"] / 1000}
-        # An intent alone, or a response cut short or not delivered: the bank may have acted on it.
-        return found | {"reason": "unknown"}
+        # Otherwise it is an intent alone, or a response cut short or not delivered: the bank may have acted on it.
+        answered = sent == Sent.YES and not (told["caller_left"] or told["code"])
+        return found | {"reason": "answered" if answered else "unknown"}
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -34,8 +34,9 @@ def objection(folder: Path, *records: bytes) -> str:
         {"status": 500},
         {"status": 502, "sent": Sent.UNKNOWN, "origin": "proxy", "code": "upstream_reset"},
         {"status": 201, "caller_left": True},
+        {"status": 0, "sent": Sent.UNKNOWN, "origin": "proxy", "note": "worker_ended"},
     ],
-    ids=["answered", "unknown", "left"],
+    ids=["answered", "unknown", "left", "its worker was killed"],
 )
 def test_an_uncertain_end_of_the_last_day_counts(tmp_path: Path, end: dict[str, Any]) -> None:
     """Its retry would go by the weight; the words say until when."""

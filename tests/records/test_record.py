@@ -228,6 +228,10 @@ def test_an_exchange_without_an_end_is_unknown() -> None:
     assert ends == [("yes", 401, "modern"), ("unknown", 0, "modern")]
     assert record["index"] == {"merchant-id": "7"}
 
+    del intents[1]["previous"]  # as an earlier payproxy wrote it
+    earlier = json.loads(unanswered_exchange(intents))
+    assert [(attempt["sent"], attempt["status"]) for attempt in earlier["attempts"]] == [("yes", 0), ("unknown", 0)]
+
 
 def test_what_is_rendered_once_is_the_same_again() -> None:
     """Remembered parts belong to the exchange whose line they are set into, and stay within bounds."""

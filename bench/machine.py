@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sysconfig
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,13 +55,15 @@ def program(name: str, *, package: str) -> str:
 
 
 @contextmanager
-def running(command: Sequence[str], *, log: Path, core: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run *command* while the block lasts, with its output in *log*."""
+def running(
+    command: Sequence[str], *, log: Path, core: int | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run *command* while the block lasts, with its output in *log*, by default in our own *environment*."""
     prefix = ["taskset", "-c", str(core)] if core is not None and pinned() else []
     with (
         log.open("ab") as output,
         subprocess.Popen(
-            [*prefix, *command], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            [*prefix, *command], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
         ) as process,
     ):
         try:

@@ -4,7 +4,6 @@ It runs the sources as they are, never compiled: what is counted is what an engi
 some requests, since heartbeats and counters are sent in between.
 """
 
-import http.client
 import json
 import os
 import shutil
@@ -13,19 +12,22 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.machine import CLOCK, Unfit, pause
+from bench.machine import CLOCK, Unfit, family, pause, running
 from bench.report import Goal, Report
+from bench.talk import WrongAnswer, ask, connected, free_port, request, until_open
 from proxy.simulator.clients import MOCK_CLIENT_ID, MOCK_CLIENT_SECRET
 from proxy.simulator.token_endpoints import MOCK_PATH
 
 _ROOT = Path(__file__).parent.parent
 _OTHER_CLIENT, _OTHER_SECRET = "walk-client", "walk-secret"
+# -P: the copy in PYTHONPATH, not the sources in the working directory.
+_COMMAND = (sys.executable, "-P", "-m", "proxy")
 _WARM = 50
 _TIMES = 15
 _WAIT_SECONDS = 20.0
@@ -80,7 +82,7 @@ listen = "127.0.0.1:{port}"
 workers = 1
 
 [admin]
-listen = "127.0.0.1:{admin}"
+listen = "127.0.0.1:0"
 
 [request_log]
 stdout = false
@@ -131,7 +133,7 @@ class Walk:
 
 
 def walk() -> list[Report]:
-    """Return the one report; raises Unfit if the proxy can't be run."""
+    """Return the one report; raises Unfit if the proxy can't be run, WrongAnswer."""
     with tempfile.TemporaryDirectory(prefix="payproxy-walk-") as folder, _running(Path(folder)) as site:
         walks = dict(site.scenarios())
     head = ("request", "calls", "files", "changes of file", "depth")
@@ -148,15 +150,14 @@ def _numbers(found: Walk) -> tuple[int, int, int, int]:
 
 
 class _Site:
-    """A simulator and a proxy with one worker before it."""
+    """A simulator on the port *bank* and a proxy before it with one *worker*; connections are kept alive."""
 
-    def __init__(self, folder: Path, *, port: int, bank: int, worker: int) -> None:
+    def __init__(self, folder: Path, *, proxy: socket.socket, bank: socket.socket, worker: int) -> None:
         self._folder = folder
-        self._port = port
+        self._proxy = proxy
         self._bank = bank
         self._worker = worker
         self._number = 0
-        self._connections: dict[int, http.client.HTTPConnection] = {}  # kept alive
 
     def scenarios(self) -> Iterator[tuple[str, Walk]]:
         """Yield each kind of request with its walk."""
@@ -170,7 +171,7 @@ class _Site:
         for _ in range(_WARM):
             self._pay("moving")
         # Once: a second refusal would move the only caller back.
-        self.control("fault", {"kind": "refuse", "client": _OTHER_CLIENT, "path": "/payment", "times": 1})
+        _control(self._bank, "fault", {"kind": "refuse", "client": _OTHER_CLIENT, "path": "/payment", "times": 1})
         yield "POST on a migrated rule, 401 and fallback", self._walk(lambda: self._pay("moving"))
 
     def _least(self, send: Callable[[], None]) -> Walk:
@@ -187,108 +188,80 @@ class _Site:
         told = self._folder / "walk.json"
         told.unlink(missing_ok=True)
         os.kill(self._worker, signal.SIGUSR1)
-        _wait(told.exists, "the worker does not count")
+        end = CLOCK.monotonic() + _WAIT_SECONDS
+        while not told.exists():
+            if CLOCK.monotonic() > end:
+                raise Unfit(f"the worker does not count within {_WAIT_SECONDS:.0f} s")
+            pause(0.01)
         found: dict[str, int] = json.loads(told.read_bytes())
         return found
 
     def _get(self) -> None:
-        self._ask(self._port, "GET", "/payment/helloworld")
+        _demand(self._proxy, request("GET", "/payment/helloworld"))
 
     def _pay(self, rule: str) -> None:
         self._number += 1
         path = "/payment/v2/payments/moving" if rule == "moving" else "/payment/v2/payments"
-        self._ask(self._port, "POST", path, {"amount": "1.00"}, {"Idempotency-Key": f"walk-{self._number}"})
+        key = f"Idempotency-Key: walk-{self._number}"
+        _demand(self._proxy, request("POST", path, body=b'{"amount": "1.00"}', fields=[key]))
 
     def _replayed(self) -> None:
-        self.control("revoke", {"client_id": MOCK_CLIENT_ID})
+        _control(self._bank, "revoke", {"client_id": MOCK_CLIENT_ID})
         self._pay("plain")
 
     def _set_weight(self) -> None:
-        command = ["migration", "set", "moving", "100", "--reason", "to be measured", "--config", "payproxy.toml"]
-        subprocess.run(
-            [sys.executable, "-m", "proxy", *command],
-            cwd=self._folder, env=_environment(self._folder), check=True, capture_output=True,
-        )  # fmt: skip
-
-    def control(self, what: str, body: dict[str, Any]) -> None:
-        """Have the simulator do *what*."""
-        self._ask(self._bank, "POST", f"/_sim/{what}", body)
-
-    def _ask(self, port: int, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> None:
-        connection = self._connections.get(port)
-        if connection is None:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_WAIT_SECONDS)
-            self._connections[port] = connection
-        data = None if body is None else json.dumps(body)
-        connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
-        answer = connection.getresponse()
-        told = answer.read()
-        if answer.status >= 400:
-            raise Unfit(f"{method} {path} was answered with {answer.status}: {told[:200]!r}")
+        command = _payproxy("migration", "set", "moving", "100", "--reason", "to be measured", folder=self._folder)
+        subprocess.run(command, env=_environment(self._folder), check=True, capture_output=True)
 
 
 @contextmanager
 def _running(folder: Path) -> Iterator[_Site]:
     shutil.copytree(_ROOT / "proxy", folder / "proxy", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     (folder / "sitecustomize.py").write_text(_PROFILER)
-    ports = {name: _free_port() for name in ("bank", "port", "admin")}
     for name, secret in (("old", MOCK_CLIENT_SECRET), ("new", _OTHER_SECRET)):
         file = folder / f"{name}.secret"
         file.touch(mode=0o600)
         file.write_text(secret)
+    port, bank_port = free_port(), free_port()
     (folder / "payproxy.toml").write_text(
         _CONFIGURATION.format(
-            bank=f"http://127.0.0.1:{ports['bank']}",
-            port=ports["port"],
-            admin=ports["admin"],
+            bank=f"http://127.0.0.1:{bank_port}",
+            port=port,
             client=MOCK_CLIENT_ID,
             other=_OTHER_CLIENT,
             token_path=MOCK_PATH,
         )
     )
-    with _started(folder, "simulate", "--listen", f"127.0.0.1:{ports['bank']}"):
-        _wait(lambda: _listens(ports["bank"]), "the simulator does not listen")
-        site = _Site(folder, port=ports["port"], bank=ports["bank"], worker=0)
-        site.control("clients", {"flavor": "basic", "client_id": _OTHER_CLIENT, "secret": _OTHER_SECRET})
-        with _started(folder, "serve", "--config", "payproxy.toml") as keeper:
-            _wait(lambda: _listens(ports["port"]), "the proxy does not listen")
-            [worker] = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children").read_text().split()
-            yield _Site(folder, port=ports["port"], bank=ports["bank"], worker=int(worker))
+    simulate = [*_COMMAND, "simulate", "--listen", f"127.0.0.1:{bank_port}"]
+    with _open(simulate, folder, bank_port), connected(bank_port) as bank:
+        _control(bank, "clients", {"flavor": "basic", "client_id": _OTHER_CLIENT, "secret": _OTHER_SECRET})
+        with _open(_payproxy("serve", folder=folder), folder, port) as keeper, connected(port) as proxy:
+            _, worker = family(keeper.pid)
+            yield _Site(folder, proxy=proxy, bank=bank, worker=worker)
 
 
 @contextmanager
-def _started(folder: Path, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-    with (folder / f"{arguments[0]}.log").open("wb") as log:
-        command = [sys.executable, "-m", "proxy", *arguments]
-        process = subprocess.Popen(command, cwd=folder, env=_environment(folder), stdout=log, stderr=log)
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait(_WAIT_SECONDS)
+def _open(command: Sequence[str], folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    log = folder / f"{port}.log"
+    with running(command, log=log, environment=_environment(folder)) as process:
+        until_open(port, process, log=log)
+        yield process
+
+
+def _payproxy(*arguments: str, folder: Path) -> list[str]:
+    return [*_COMMAND, *arguments, "--config", str(folder / "payproxy.toml")]
 
 
 def _environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(folder)}
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+def _control(bank: socket.socket, what: str, body: dict[str, Any]) -> None:
+    """Have the simulator do *what*."""
+    _demand(bank, request("POST", f"/_sim/{what}", body=json.dumps(body).encode()))
 
 
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1.0).close()
-    except OSError:
-        return False
-    return True
-
-
-def _wait(what: Callable[[], bool], otherwise: str) -> None:
-    end = CLOCK.monotonic() + _WAIT_SECONDS
-    while not what():
-        if CLOCK.monotonic() > end:
-            raise Unfit(f"{otherwise} within {_WAIT_SECONDS:.0f} s")
-        pause(0.01)
+def _demand(connection: socket.socket, data: bytes) -> None:
+    status, told = ask(connection, data)
+    if status >= 400:
+        raise WrongAnswer(f"{data.splitlines()[0].decode()} was answered with {status}: {told[:200]!r}")

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from proxy.records.json_line import terminal_safe
+from proxy.text import printable as text_printable
 
 # Below this width lines are not wrapped.
 _NARROWEST = 30
@@ -117,4 +118,4 @@ def wrapped(text: str, *, width: int, indent: str = "", first: str = "") -> str:
 
 def printable(text: str) -> str:
     """Return *text* with control characters replaced: names in certificates and files must not control the terminal."""
-    return "".join(character if character.isprintable() or character in "\n\t" else "\ufffd" for character in text)
+    return text_printable(text, other="\N{REPLACEMENT CHARACTER}", keep="\n\t")

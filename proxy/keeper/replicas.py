@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from proxy.clock import Clock, timestamp
@@ -154,10 +154,8 @@ class Replicas:
             store = self._store
             if store is None:
                 raise ReplicasUnreachable(self.problem)
-            try:
+            with _mapped():
                 living, lost = await store.replicas()
-            except StoreAway as away:
-                raise ReplicasUnreachable(f"the Redis of [state]: {away}") from None
             late = [
                 name
                 for name, beat in living.items()
@@ -166,11 +164,8 @@ class Replicas:
             if any(self._weights.state(name).identity != state for name, state in states.items()):
                 return False
             if lost and self._forced in states.values() and self._clock.monotonic() < self._forced_until:
-                try:
-                    for name in lost:
-                        await store.forget(name)
-                except StoreAway as away:
-                    raise ReplicasUnreachable(f"the Redis of [state]: {away}") from None
+                with _mapped():
+                    await _take_off(store, lost)
                 self._weights.say(f"migrations: goes on without replica {', '.join(sorted(lost))}, as was asked for")
                 continue
             if not late and not lost:
@@ -216,12 +211,9 @@ class Replicas:
         if self._store is None:
             raise ReplicasUnreachable(self.problem)
         self._forced, self._forced_until = state, self._clock.monotonic() + _FORCED_SECONDS
-        try:
+        with _mapped():
             _, lost = await self._store.replicas()
-            for name in lost:
-                await self._store.forget(name)
-        except StoreAway as away:
-            raise ReplicasUnreachable(f"the Redis of [state]: {away}") from None
+            await _take_off(self._store, lost)
         return tuple(lost)
 
     async def share(self, pins: Mapping[str, RetryPin]) -> bool:
@@ -436,6 +428,21 @@ class Replicas:
 
     def __repr__(self) -> str:
         return f"<Replicas {self._name} {self._away or 'in touch'}>"
+
+
+@contextlib.contextmanager
+def _mapped() -> Iterator[None]:
+    """Turn StoreAway into ReplicasUnreachable."""
+    try:
+        yield
+    except StoreAway as away:
+        raise ReplicasUnreachable(f"the Redis of [state]: {away}") from None
+
+
+async def _take_off(store: RedisStore, lost: Iterable[str]) -> None:
+    """Remove the replicas *lost* from the list, whatever they had in flight."""
+    for name in lost:
+        await store.leave(name)
 
 
 def _missing(late: list[str], lost: Mapping[str, float]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.secret import Secret
+from proxy.text import printable as text_printable
 
 MAX_BODY_BYTES = 65536
 
@@ -125,7 +126,7 @@ def printable(text: str, limit: int = _MAX_WORDS) -> str:
     A number cut by the limit is removed: records mask only a complete card number or IBAN.
     """
     kept = text if len(text) <= limit else _BEGUN_NUMBER.sub("", text[:limit])
-    return "".join(character if character.isprintable() else " " for character in kept)
+    return text_printable(kept, other=" ")
 
 
 def _minted(answer: dict[str, Any], *, credential: str, default_lifetime: float, now: float) -> Minted:

@@ -84,7 +84,7 @@ class Acceptor:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         if limit == resource.RLIM_INFINITY:
             return _AT_ONCE
-        return limit - min(self._reserve, limit // 2) - self._server.crowd - len(self._opening)
+        return limit - min(self._reserve, limit // 2) - self._server.open_connections - len(self._opening)
 
     def _pause(self) -> None:
         self._stop()

@@ -72,7 +72,7 @@ class CallerServer(web.Server):
         self.heads = HeadParser()
         self.life = Life()
         self.outbox = WriteCoalescer()
-        self.crowd = 0  # number of open connections; aiohttp's `connections` builds a list
+        self.open_connections = 0  # number of open connections; aiohttp's `connections` builds a list
         self.serving = 0  # requests that are not recorded yet, even if their callers have disconnected
         self.lingering = Lingering(timeouts.lingering)
 
@@ -129,7 +129,7 @@ class CallerConnection(RequestHandler):
         super().connection_made(transport)
         self._wire = self.transport
         self.outgoing = Outgoing(transport, self._server.outbox)
-        self._server.crowd += 1
+        self._server.open_connections += 1
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else "unix"
         certificate = transport.get_extra_info("peercert")
@@ -138,7 +138,7 @@ class CallerConnection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Clean up; the base class calls `_cancel` of the current request."""
-        self._server.crowd -= 1
+        self._server.open_connections -= 1
         self._wire = self.outgoing = None
         self._deadline.cancel()
         self.end_linger()

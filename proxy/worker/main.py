@@ -103,7 +103,7 @@ class Worker:
         """Wait until requests in flight have ended, at most *seconds*; answer later ones with 503."""
         end = self._clock.monotonic() + seconds
         idle_end = self._clock.monotonic() + _IDLE_GRACE_SECONDS
-        while (server.crowd or server.serving or acceptor.opening) and self._clock.monotonic() < end:
+        while (server.open_connections or server.serving or acceptor.opening) and self._clock.monotonic() < end:
             if self._clock.monotonic() >= idle_end:
                 server.drain()
             await self._clock.sleep(0.02)
@@ -117,7 +117,7 @@ class Worker:
                 "journal_problem": journal.problem,
                 "full": acceptor.was_full(),
                 "in_flight": server.serving,
-                "connections": server.crowd,
+                "connections": server.open_connections,
             }
             self.link.send({"type": "counters", "delta": counters.delta()} | health)
 

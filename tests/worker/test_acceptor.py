@@ -24,13 +24,13 @@ async def entrance(it: Proxy, *, tls: ssl.SSLContext | None = None) -> AsyncIter
     elsewhere = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE - ROOM
     listener = socket.create_server(("127.0.0.1", 0))
     acceptor = Acceptor(it.server, [listener], tls=tls, reserve=RESERVE)
-    it.server.crowd += elsewhere
+    it.server.open_connections += elsewhere
     acceptor.start()
     try:
         yield acceptor, listener.getsockname()[1]
     finally:
         acceptor.close()
-        it.server.crowd -= elsewhere
+        it.server.open_connections -= elsewhere
 
 
 async def test_who_finds_no_room_waits_and_is_served_when_another_leaves(tmp_path: Path) -> None:
@@ -51,12 +51,12 @@ async def test_who_finds_no_room_waits_and_is_served_when_another_leaves(tmp_pat
 async def test_a_rush_is_let_in_whole(tmp_path: Path) -> None:
     """More than are taken in one turn of the loop, far below the limit."""
     async with proxy(tmp_path) as it, entrance(it) as (_, port), contextlib.AsyncExitStack() as stack:
-        it.server.crowd -= 150
+        it.server.open_connections -= 150
         callers = [await stack.enter_async_context(wire(port)) for _ in range(150)]
         for caller in callers:
             await caller.send(request(b"GET", b"/nowhere"))
         assert {(await caller.answer()).status for caller in callers} == {404}
-        it.server.crowd += 150
+        it.server.open_connections += 150
 
 
 async def test_a_closed_one_accepts_nobody_and_leaves_those_there_alone(tmp_path: Path) -> None:

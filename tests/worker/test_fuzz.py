@@ -75,7 +75,7 @@ class Callers:
                 # Who still sends after an answer that was the last may meet a reset, and lose that answer.
                 known = len(it.ledger.ended) - ended if broken else len(replies)
                 self._check_replies(replies, known, complete=len(sound))
-        await eventually(lambda: it.server.crowd == 0)
+        await eventually(lambda: it.server.open_connections == 0)
         await eventually(lambda: it.gateway.admission.in_flight == 0)
         if not leaves:
             ours = [exchange for exchange in it.ledger.ended[ended:] if exchange.origin == "bank"]

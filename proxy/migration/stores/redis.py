@@ -275,13 +275,9 @@ class RedisStore:
                 since = await self._redis.hmget(self._prefix + "lost", missing)
                 lost = {name: float(at or seconds) for name, at in zip(missing, since, strict=True)}
                 for name in [name for name, at in lost.items() if at + PIN_SECONDS < seconds]:
-                    await self.forget(name)
+                    await self.leave(name)
                     del lost[name]
         return living, lost
-
-    async def forget(self, replica: str) -> None:
-        """Remove a vanished replica from the list, whatever it had in flight."""
-        await self.leave(replica)
 
     async def keys_in_use(self) -> set[bytes]:
         """Return the ids of the keys that living replicas encrypt with, except our own first key."""

@@ -115,7 +115,7 @@ async def test_a_replica_that_says_nothing_more_is_lost_until_it_is_back(redis: 
     assert (living, set(lost)) == ({}, {"a", "b"})
     assert (await one.replicas())[1] == lost
     assert await one.beat("a", Beat(taken=START))
-    await one.forget("b")
+    await one.leave("b")
     assert await one.replicas() == ({"a": Beat(taken=START)}, {})
 
 

@@ -29,7 +29,8 @@ async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PL
             plan = decided(gateway, exchange, head, caller)
             if plan is None:
                 plan = await decided_soon(gateway, exchange, head, caller)
-            enter(gateway, exchange, exchange.follows(plan))
+            if (pinning := enter(gateway, exchange, exchange.follows(plan))) is not None:
+                await pinning
             with gateway.admission.admit(caller):
                 if head.has_body and (reading := payload.take(head, replay_limit=plan.route.replay_limit)) is not None:
                     await reading

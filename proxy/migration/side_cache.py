@@ -16,6 +16,8 @@ from proxy.migration.side import Policy, Side
 _SHARDS_A_MESSAGE: Final = 8
 # Longer than the claiming worker waits: if the keeper sends nothing more by then, the claim was not used.
 _CLAIM_SECONDS: Final = 8.0
+# A pin that ends sooner may end before a request that it decided does.
+_SHORT_SECONDS: Final = 3600.0
 # A new keeper reads the journals later than this after the old one ended: what was sent by then is in there.
 _ORPHAN_SECONDS: Final = 0.5
 
@@ -110,6 +112,16 @@ class SideCache:
         """Register a request with the key *keyed* that is about to be sent to *upstream* on *side*; return the key."""
         return self._keys.enter(keyed, policy, side=side, upstream=upstream, now=now)
 
+    def too_short(self, key: KeyInFlight, now: float) -> bool:
+        """Return whether the side of *key* has a pin that may end while a request with it is in flight.
+
+        After that end, a further retry that another process receives would go by the weight.
+        """
+        if not len(self._pins):
+            return False
+        pin = self._pins.get(key.keyed.digest, now)
+        return pin is not None and (pin.reason in PASSING or pin.until < now + _SHORT_SECONDS)
+
     def leave(self, key: KeyInFlight, *, sent: bool, uncertain: bool, now: float) -> RetryPin | None:
         """Register the end of a request of *key*; return a shorter pin to replace one that is no longer needed."""
         self._keys.leave(key, sent=sent, uncertain=uncertain, now=now)
@@ -174,6 +186,20 @@ class SideCache:
             self._keys.pinned(digest for digest, pin in pins.items() if pin.reason not in PASSING)
             if now:
                 self._pins.forget_ended(now, shards=_SHARDS_A_MESSAGE)
+
+    def shortened(self, message: dict[str, Any], now: float) -> list[tuple[str, RetryPin]]:
+        """Return longer pins for those of a pins *message* that end soon while a request with their key is here.
+
+        Another process has ended its request with the same key, and does not know of the one here.
+        """
+        found = []
+        for digest, pin in pins_of(message["pins"]).items():
+            key = self._keys.get(digest)
+            if key is None or not key.count or pin.until >= now + _SHORT_SECONDS:
+                continue
+            if (key.side, key.upstream) == (pin.side, pin.upstream):
+                found.append((digest, RetryPin(key.side, key.upstream, now + PIN_SECONDS, key.policy.name)))
+        return found
 
     def moving(self, now: float) -> list[list[Any]]:
         """Return, as pin rows, the keys in flight here that would go to another side if they arrived now."""

@@ -144,6 +144,8 @@ class Worker:
             if message["serial"]:
                 value = sides.moving(now) if kind == "migrations" else None
                 self.link.send({"type": "taken", "serial": message["serial"], "value": value})
+            if kind == "pins":
+                self._reporter.lengthen(sides.shortened(message, now))
             self._reporter.changed()
         elif kind == "claim":
             agreed = sides.answer_claim(message["row"], now)

@@ -1,7 +1,7 @@
 """Sends the keeper retry pins (before the caller is answered) and outcomes of exchanges on migrated routes."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from proxy.migration.outcome import ExchangeOutcome
@@ -61,6 +61,11 @@ class MigrationReporter:
     def release(self, digest: str, pin: RetryPin) -> None:
         """Replace the pin made while the exchange was in flight by *pin*, which ends soon."""
         self._send({"type": "release", "row": pin_row(digest, pin)})
+
+    def lengthen(self, pins: Iterable[tuple[str, RetryPin]]) -> None:
+        """Have *pins* kept, without waiting: those that they replace are still valid for some seconds."""
+        for digest, pin in pins:
+            self._send({"type": "pin", "ask": 0, "row": pin_row(digest, pin)})
 
     async def _ask(self, kind: str, row: list[Any], seconds: float) -> bool:
         if self._abandoned:

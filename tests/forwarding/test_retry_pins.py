@@ -181,6 +181,51 @@ async def test_a_retry_goes_where_the_first_try_went(tmp_path: Path, weights: tu
         assert (record["side"], record["why"]) == (side, f"an earlier try with this key went to {side}")
 
 
+async def _ended_elsewhere(moved: Moving) -> str:
+    """Let the worker know that another one's try went to legacy, and ended well after the weight was changed."""
+    async with wire(moved.it.port) as caller:
+        await caller.send(post(b"/open/pay", b"Idempotency-Key: order-1"))
+        assert (await caller.answer()).status == 500
+        asked = await _asked(moved)
+    moved.it.keeper.heard.clear()
+    digest, _, _, _, migration, _ = asked["row"]
+    soon = moved.it.gateway.now() + 9
+    row = [digest, "legacy", "bank", soon, migration, "in_flight"]
+    moved.it.gateway.migrations.hear({"type": "pins", "pins": [row], "serial": 1})
+    return str(digest)
+
+
+async def test_a_pin_that_soon_ends_is_made_longer_before_the_retry_is_sent(tmp_path: Path) -> None:
+    """Else a third try, at another worker, would follow the weight while the second is still at the bank."""
+    first = post(b"/open/pay", b"Idempotency-Key: order-1")
+    async with moving(tmp_path, weight=0, legacy=[says(answer(500)), says(OK)]) as moved:
+        digest = await _ended_elsewhere(moved)
+        moved.state(100, version=2)
+        moved.it.keeper.keeps = None
+        async with wire(moved.it.port) as caller:
+            await caller.send(first)
+            asked = await _asked(moved)
+            await _silent(caller)
+            assert moved.sends == (1, 0)
+            assert (asked["row"][:3], asked["row"][5]) == ([digest, "legacy", "bank"], "unknown")
+            assert asked["row"][3] - moved.it.gateway.now() == pytest.approx(24 * 3600, abs=30)
+            moved.it.keeper.pin(asked, kept=True)
+            assert (await caller.answer()).status == 200
+        assert moved.sends == (2, 0)
+
+
+async def test_a_retry_whose_pin_can_not_be_made_longer_is_not_sent(tmp_path: Path) -> None:
+    """503 side_unknown: the next try may find the disk or the other replicas again."""
+    async with moving(tmp_path, weight=0, legacy=[says(answer(500)), says(OK)]) as moved:
+        await _ended_elsewhere(moved)
+        moved.state(100, version=2)
+        moved.it.keeper.keeps = False
+        reply = await ask(moved.it.port, post(b"/open/pay", b"Idempotency-Key: order-1"))
+        _side_unknown(reply)
+        agrees(reply, await recorded(moved.it, 2), sent="no")
+        assert moved.sends == (1, 0)
+
+
 async def test_a_request_id_is_a_key_too(tmp_path: Path) -> None:
     """Without an Idempotency-Key it is what the bank knows a request by."""
     sends = post(b"/open/pay", b"requestId: 7f3c")

@@ -328,3 +328,36 @@ def test_a_fallback_that_was_not_agreed_on_sends_nothing_more_with_its_key() -> 
     board.leave(key, sent=False, uncertain=False, now=NOW)
     assert not board.claim_doubt(keyed().digest, NOW)
     assert not len(board._keys)
+
+
+def test_a_pin_that_another_process_shortened_is_asked_for_again() -> None:
+    """Its request has ended, ours has not: a third one must still find where both went."""
+    board = heard(100)
+    key = enter(board, side=Side.LEGACY)
+    short = pins((1, "legacy", NOW + LINGER_SECONDS), reason=Reason.IN_FLIGHT)
+    elsewhere = pins((1, "modern", NOW + LINGER_SECONDS), reason=Reason.IN_FLIGHT)
+    long = pins((1, "legacy", NOW + PIN_SECONDS), reason=Reason.IN_FLIGHT)
+
+    assert board.shortened(short, NOW) == [
+        (key.keyed.digest, RetryPin(Side.LEGACY, "bank", NOW + PIN_SECONDS, "payments"))
+    ]
+    assert board.shortened(elsewhere, NOW) == []
+    assert board.shortened(long, NOW) == []
+    board.leave(key, sent=True, uncertain=False, now=NOW)
+    assert board.shortened(short, NOW) == []
+
+
+def test_a_pin_of_a_passing_reason_is_too_short() -> None:
+    """So is any that ends before a request may."""
+    board = heard(100)
+    key = enter(board, side=Side.LEGACY)
+    assert not board.too_short(key, NOW)
+    for reason, until, short in (
+        (Reason.IN_FLIGHT, NOW + PIN_SECONDS, True),
+        (Reason.FALLBACK, NOW + 5, True),
+        (Reason.UNKNOWN, NOW + 60, True),
+        (Reason.UNKNOWN, NOW + PIN_SECONDS, False),
+        (Reason.ANSWERED, NOW + PIN_SECONDS, False),
+    ):
+        board.hear(pins((1, "legacy", until), reason=reason), NOW)
+        assert board.too_short(key, NOW) is short

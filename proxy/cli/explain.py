@@ -12,9 +12,10 @@ from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
 from proxy.clock import SystemClock
 from proxy.errors import ProxyError
-from proxy.migration.former import ANY_WEIGHT
-from proxy.migration.pin_rows import pin_row
+from proxy.migration.former import ANY_WEIGHT, FormerSetting
+from proxy.migration.pin_rows import Pins
 from proxy.migration.side_cache import SideCache
+from proxy.migration.side_settings import SideSettings
 from proxy.migration.state import NEW, Document, StateUnusable
 from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import NAME as PINS
@@ -108,7 +109,8 @@ def _caller(settings: Settings, name: str) -> Caller:
 def _board(directory: Path, names: Iterable[str]) -> SideCache:
     """Return the state of the migrations *names* from the files in *directory*; reports unreadable files on stderr."""
     board = SideCache()
-    document, pins, readable = Document(), [], True
+    document, readable = Document(), True
+    pins: Pins = {}
     try:
         document = FileStore(directory).load()
     except StateUnusable as error:
@@ -116,24 +118,24 @@ def _board(directory: Path, names: Iterable[str]) -> SideCache:
         document, readable = Document(states=dict.fromkeys(names, _UNREAD)), False
     try:
         for kept, _ in read_pins(directory / PINS):
-            pins += [pin_row(digest, pin) for digest, pin in kept.items()]
+            pins |= kept
     except StateUnusable as error:
         note(f"earlier tries are not known: {error}")
         readable = False
     states = {
-        name: {
-            "weight": state.weight,
-            "version": state.version,
-            "guard_pinned": state.held,
+        name: SideSettings(
+            state.weight,
+            state.version,
+            state.held,
             # Changes that are not settled yet will be within seconds.
-            "former": [replace(one, settled=True).row() for one in document.former.get(name, ())]
+            tuple(replace(one, settled=True) for one in document.former.get(name, ()))
             if document.states[name] is not _UNREAD
-            else [[ANY_WEIGHT, "", _EVER, True]],
-        }
+            else (FormerSetting(ANY_WEIGHT, "", _EVER, settled=True),),
+        )
         for name, state in document.states.items()
     }
-    board.hear({"type": "migrations", "states": states, "readable": readable})
-    board.hear({"type": "pins", "pins": pins, "serial": 0})
+    board.set_states(states, readable=readable)
+    board.add_pins(pins, SystemClock().now())
     return board
 
 

@@ -1,7 +1,7 @@
 """One active configuration with its tokens and workers; during a reload two generations run side by side."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any
 
 from proxy.clock import Clock
@@ -13,12 +13,24 @@ from proxy.keeper.sockets import Sockets
 from proxy.keeper.token_manager import TokenManager
 from proxy.keeper.worker_process import WorkerProcess
 from proxy.keeper.workers import Workers
-from proxy.migration.outcome import ExchangeOutcome, outcomes_of
-from proxy.migration.pin import RetryPin
-from proxy.migration.pin_rows import pins_of
+from proxy.link.messages import (
+    Acknowledged,
+    ClaimRequest,
+    Message,
+    Outcomes,
+    PinAnswer,
+    PinRelease,
+    PinRequest,
+    RefusalAnswer,
+    Replayed,
+    TokenRefusal,
+    WorkerReport,
+)
+from proxy.migration.outcome import ExchangeOutcome
 from proxy.routing.compile import route_table
 from proxy.settings.model import Settings
 from proxy.settings.worker_values import Snapshot
+from proxy.telemetry.counters import DeltaUnusable
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import WorkerState
 
@@ -43,7 +55,7 @@ class Generation:
         say: Callable[[str], None],
         ended: Callable[[str], Awaitable[None]],
         migrations: Migrations,
-        migrated: Callable[[list[ExchangeOutcome]], None],
+        migrated: Callable[[Iterable[ExchangeOutcome]], None],
         serial: Iterator[int],
     ) -> None:
         self.settings = settings
@@ -52,14 +64,14 @@ class Generation:
         self._migrated = migrated
         self._metrics = metrics
         self._say = say
-        self._asks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.mints = TokenManager(
             route_table(snapshot),
             credentials,
             clock=clock,
             entropy=entropy,
             observe=observe,
-            broadcast=self._broadcast,
+            broadcast=lambda message: self.workers.broadcast(message),  # noqa: PLW0108 - created later
             serial=serial,
         )
         self.workers = Workers(
@@ -68,9 +80,10 @@ class Generation:
             sockets=sockets,
             clock=clock,
             observe=observe,
-            hear=self._hear,
-            greetings=lambda: [*migrations.messages(snapshot.migrations), *self.mints.messages()],
+            on_message=self._on_message,
+            first_messages=lambda: [*migrations.messages(snapshot.migrations), *self.mints.messages()],
             ended=ended,
+            say=say,
         )
 
     async def run(self) -> None:
@@ -85,54 +98,39 @@ class Generation:
         serving = [one for one in self.workers.statuses() if one.state is WorkerState.SERVING]
         return len(serving) == self.workers.number
 
-    def _broadcast(self, message: dict[str, Any]) -> None:
-        self.workers.broadcast(message)
+    def _on_message(self, worker: WorkerProcess, message: Message) -> None:
+        match message:
+            case TokenRefusal(ask, key, mint, route):
+                self._start(self._answer_refusal(worker, ask, self.mints.replace(key, mint, route)))
+            case Replayed(key, route, refused_again):
+                self.mints.replayed(key, route, refused_again=refused_again)
+            case WorkerReport():
+                worker.on_report(message)
+                try:
+                    self._metrics.add(message.delta)
+                except DeltaUnusable as error:
+                    self._say(f"worker {worker.index}: {error}")
+            case Outcomes(rows):
+                self._migrated(rows)
+            case PinRequest(ask, digest, pin):
+                self._start(self._answer_pin(worker, ask, self._migrations.pins.keep({digest: pin})))
+            case PinRelease(digest, pin):
+                self._start(self._migrations.pins.release(digest, pin))
+            case ClaimRequest(ask, digest, pin):
+                self._start(self._answer_pin(worker, ask, self._migrations.pins.claim(worker.name, digest, pin)))
+            case Acknowledged():
+                self._migrations.answers.on_answer(worker.name, message)
 
-    def _hear(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
-        """Handle a worker's message; log a malformed one instead of raising, so that the keeper keeps running."""
-        try:
-            self._obey(worker, message)
-        except (KeyError, TypeError, ValueError) as error:
-            self._say(f"worker {worker.index} sent what is no message: {type(error).__name__}")
+    def _start(self, answering: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(answering)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    def _obey(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
-        match message["type"]:
-            case "refused":
-                self._ask(self._answer(worker, message), name="refused token")
-            case "replayed":
-                self.mints.replayed(message["key"], message["route"], refused_again=message["refused_again"])
-            case "counters":
-                self._metrics.add(message["delta"])
-                worker.take(message)
-            case "migrated":
-                self._migrated(outcomes_of(message["rows"]))
-            case "pin":
-                [(digest, pin)] = pins_of([message["row"]]).items()
-                self._ask(self._keep_pin(worker, message["ask"], digest, pin), name="retry pin")
-            case "release":
-                self._ask(self._migrations.pins.release(pins_of([message["row"]])), name="end of a retry pin")
-            case "claim":
-                [(digest, pin)] = pins_of([message["row"]]).items()
-                self._ask(self._claim(worker, message["ask"], digest, pin), name="fallback of a retry key")
-            case "taken":
-                self._migrations.answers.take(worker.name, message["serial"], message["value"])
+    async def _answer_pin(self, worker: WorkerProcess, ask: int, kept: Awaitable[bool]) -> None:
+        worker.send(PinAnswer(ask, await kept))
 
-    def _ask(self, answering: Coroutine[Any, Any, None], *, name: str) -> None:
-        task = asyncio.get_running_loop().create_task(answering, name=name)
-        self._asks.add(task)
-        task.add_done_callback(self._asks.discard)
-
-    async def _keep_pin(self, worker: WorkerProcess, ask: int, digest: str, pin: RetryPin) -> None:
-        kept = await self._migrations.pins.keep({digest: pin})
-        worker.send({"type": "pin_answer", "ask": ask, "kept": kept})
-
-    async def _claim(self, worker: WorkerProcess, ask: int, digest: str, pin: RetryPin) -> None:
-        agreed = await self._migrations.pins.claim(worker.name, digest, pin)
-        worker.send({"type": "pin_answer", "ask": ask, "kept": agreed})
-
-    async def _answer(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
-        outcome = await self.mints.replace(message["key"], message["mint"], message["route"])
-        worker.send({"type": "answer", "ask": message["ask"], "outcome": outcome})
+    async def _answer_refusal(self, worker: WorkerProcess, ask: int, outcome: Awaitable[str]) -> None:
+        worker.send(RefusalAnswer(ask, await outcome))
 
     def __repr__(self) -> str:
         return f"<Generation {self.snapshot.digest} {self.workers!r}>"

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from proxy.clock import Clock
 from proxy.keeper.generation import Generation
+from proxy.link.messages import ToWorker
 
 # Time limit for new workers: they start in half a second, but the machine may be busy.
 _READY_SECONDS = 20.0
@@ -55,7 +55,7 @@ class Generations:
         self._tasks.create_task(self._retire(old), name=f"retire {old!r}")
         return ""
 
-    def broadcast(self, message: dict[str, Any]) -> list[str]:
+    def broadcast(self, message: ToWorker) -> list[str]:
         """Send *message* to every serving worker of all generations, and return their names."""
         return [worker for one in self.living for worker in one.workers.broadcast(message)]
 

@@ -107,7 +107,7 @@ class Keeper:
             Path(snapshot.data_directory),
             clock=clock,
             operated=self._notary.operated,
-            broadcast=self._broadcast,
+            broadcast=lambda message: self._generations.broadcast(message),  # noqa: PLW0108 - created later
             tokens=self._tokens,
             recovered=lambda: self._shipper.caught_up,
             say=self._log.say,
@@ -246,9 +246,6 @@ class Keeper:
             facade=current.snapshot.facade is not None,
         )
 
-    def _broadcast(self, message: dict[str, Any]) -> list[str]:
-        return self._generations.broadcast(message)
-
     def _tokens(self) -> Iterable[TokenStatus]:
         return self._generations.current.mints.statuses()
 
@@ -302,7 +299,7 @@ class Keeper:
                     self._unread_journals.discard(worker)
                     self._migrations.answers.recovered(worker)
 
-    def _migrated(self, rows: list[ExchangeOutcome]) -> None:
+    def _migrated(self, rows: Iterable[ExchangeOutcome]) -> None:
         self._guard.migrated(rows)
         for row in rows:
             self._metrics.migrated(row.migration, row.side.value, row.outcome)

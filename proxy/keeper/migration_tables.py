@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.rule_reach import taken_away
 from proxy.keeper.weights import Weights
 from proxy.migration.former import FormerSetting
 from proxy.migration.removal import Table, modern_stays, objection, pins_in_words
-from proxy.migration.side_cache import policy_told
+from proxy.migration.side import Policy
+from proxy.migration.side_settings import SideSettings
 from proxy.migration.state import FULL, Rule
 from proxy.routing.compile import policy_of
 from proxy.settings.worker_values import MigrationValues, Snapshot
@@ -17,7 +17,7 @@ from proxy.settings.worker_values import MigrationValues, Snapshot
 # Later than any real time, in epoch seconds.
 _EVER = 1e11
 
-Policies = dict[str, dict[str, Any]]
+Policies = dict[str, Policy]
 
 
 class MigrationTables:
@@ -96,21 +96,20 @@ class MigrationTables:
                 )
         return ""
 
-    def states(self, others: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    def settings(self, others: Mapping[str, Iterable[Policy]]) -> dict[str, SideSettings]:
         """Return what workers need to know of all migrations; *others* are policies of other replicas."""
         tables = self.values | self.coming
         states = self._weights.for_workers(tables | self.leaving)
         for name, policy in policies_of(tables).items():
-            states[name]["policies"] = [policy, *others.get(name, ())]
+            states[name] = states[name]._replace(policies=(policy, *others.get(name, ())))
         for name, one in self.leaving.items():
             # Without its table, all requests go to one side, without exception.
             state, stays = states[name], FULL if modern_stays(self._weights.state(name)) else 0
-            exceptions = [FormerSetting(0, caller, _EVER, settled=False) for caller in state["guard_pinned"]]
-            if state["weight"] != stays:
-                exceptions.append(FormerSetting(state["weight"], "", _EVER, settled=False))
-            state["former"] += [one.row() for one in exceptions]
-            state |= {"weight": stays, "guard_pinned": []}
-            state["policies"] = [policy_told(replace(policy_of(one), pinned={}))]
+            exceptions = [FormerSetting(0, caller, _EVER, settled=False) for caller in state.guard_pinned]
+            if state.weight != stays:
+                exceptions.append(FormerSetting(state.weight, "", _EVER, settled=False))
+            policy = replace(policy_of(one), pinned={})
+            states[name] = SideSettings(stays, state.version, (), (*state.former, *exceptions), (policy,))
         return states
 
     def _before(self, snapshot: Snapshot, new: Mapping[str, Table]) -> dict[str, Table]:
@@ -133,8 +132,8 @@ class MigrationTables:
 
 
 def policies_of(values: Mapping[str, MigrationValues]) -> Policies:
-    """Return, by migration, how the tables *values* choose sides, in the link's form."""
-    return {name: policy_told(policy_of(one)) for name, one in values.items()}
+    """Return, by migration, how the tables *values* choose sides."""
+    return {name: policy_of(one) for name, one in values.items()}
 
 
 def sides_of(values: MigrationValues) -> str:

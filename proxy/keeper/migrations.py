@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from proxy.clock import Clock
 from proxy.errors import LogUnavailable
@@ -16,6 +15,7 @@ from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.side_changes import SETTLE_SECONDS, SideChanges
 from proxy.keeper.weights import Weights, told
 from proxy.keeper.worker_answers import Broadcast, WorkerAnswers
+from proxy.link.messages import MigrationStates, ToWorker
 from proxy.migration.removal import pins_in_words
 from proxy.migration.state import FULL, Phase, Rule, State
 from proxy.migration.stores.file import FileStore
@@ -83,7 +83,7 @@ class Migrations:
         self._say = say
         self._said = ""
         self._settled = False
-        self._told: dict[str, Any] = {}
+        self._sent: MigrationStates | None = None
 
     async def open(self) -> None:
         """Read the state from disk; an unreadable weight counts as legacy, unreadable pins as a problem."""
@@ -183,14 +183,15 @@ class Migrations:
         self._changed()
         return tables.objection(snapshot, in_flight=True)
 
-    def messages(self, values: Iterable[MigrationValues]) -> list[dict[str, Any]]:
+    def messages(self, values: Iterable[MigrationValues]) -> list[ToWorker]:
         """Return the messages for a worker that has just started with the tables *values*."""
-        message = {**self._message(), "serial": 0}
+        message = self._message()
+        states = dict(message.states)
         for one in values:
             if self._tables.is_another(one):
                 # Its generation has not taken over yet; `follow` makes this permanent.
-                message["states"][one.name]["weight"] = 0
-        return [message, *self.pins.messages()]
+                states[one.name] = states[one.name]._replace(weight=0)
+        return [message._replace(states=states), *self.pins.messages()]
 
     def states(self) -> tuple[MigrationStatus, ...]:
         """Return the status of every configured migration for display."""
@@ -370,15 +371,14 @@ class Migrations:
             unshared=self.share.problem,
         )
 
-    def _message(self) -> dict[str, Any]:
-        states = self._tables.states(self.share.policies())
-        return {"type": "migrations", "states": states, "readable": self.readable}
+    def _message(self) -> MigrationStates:
+        return MigrationStates(self._tables.settings(self.share.policies()), self.readable)
 
     def _changed(self) -> None:
         message = self._message()
-        if message != self._told:
-            self._told = message
-            self._broadcast({**message, "serial": 0})
+        if message != self._sent:
+            self._sent = message
+            self._broadcast(message)
         self.changes.begin()
         problem = self.problem
         if problem != self._said and self._settled:

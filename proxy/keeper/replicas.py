@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 from proxy.clock import Clock, timestamp
 from proxy.entropy import Entropy
@@ -14,6 +13,7 @@ from proxy.keeper.seen_entries import SeenEntries
 from proxy.keeper.weights import Weights
 from proxy.migration.pin import RetryPin, merge, merged
 from proxy.migration.pin_rows import Pins
+from proxy.migration.side import Policy
 from proxy.migration.state import NEW, State
 from proxy.migration.stores.redis import START, Beat, Place, RedisStore, StoreAway, ValueBroken
 
@@ -63,8 +63,8 @@ class Replicas:
         self._prepared: dict[str, str] = {}
         self._forced = ""  # identity of the state for which an operator used --force
         self._forced_until = 0.0
-        self._policies: dict[str, list[dict[str, Any]]] = {}
-        self._others: dict[str, list[dict[str, Any]]] = {}
+        self._policies: dict[str, list[Policy]] = {}
+        self._others: dict[str, list[Policy]] = {}
         self._claims = ReplicaClaims(pins, clock=clock, entropy=entropy)
         self._hurried = asyncio.Event()
         self._queue: list[tuple[Pins, asyncio.Future[bool]]] = []
@@ -174,7 +174,7 @@ class Replicas:
                 raise ReplicasUnreachable(_missing(late, lost))
             await self._clock.sleep(_LOOK_SECONDS)
 
-    async def decide_by(self, *policies: Mapping[str, dict[str, Any]]) -> None:
+    async def decide_by(self, *policies: Mapping[str, Policy]) -> None:
         """Publish the policies, by migration, that workers here decide by, and fetch those of other replicas.
 
         Both publish first, so of two replicas that change their tables at once one sees the other.
@@ -187,13 +187,13 @@ class Replicas:
                 await store.beat(self._name, self._own_beat())
                 await self._hear_others(store)
 
-    def policies(self) -> Mapping[str, list[dict[str, Any]]]:
+    def policies(self) -> Mapping[str, list[Policy]]:
         """Return, by migration, the policies of other replicas' workers, as last received."""
         return self._others
 
     async def _hear_others(self, store: RedisStore) -> None:
         living, _ = await store.replicas()
-        others: dict[str, list[dict[str, Any]]] = {}
+        others: dict[str, list[Policy]] = {}
         for replica, beat in sorted(living.items()):
             for name, policies in beat.policies.items():
                 known = others.setdefault(name, [])

@@ -1,15 +1,16 @@
 """The interface through which the migrations use the state shared by all replicas."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Protocol
 
 from proxy.clock import Clock
 from proxy.entropy import Entropy
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.weights import Weights
+from proxy.migration.side import Policy
 from proxy.migration.state import State
 from proxy.settings.extras import installation
 from proxy.settings.model import Settings
@@ -52,10 +53,10 @@ class Replication(Protocol):
         False if other states are in force by now. Raises ReplicasUnreachable, with the reason, if that is unknown now.
         """
 
-    async def decide_by(self, *policies: Mapping[str, dict[str, Any]]) -> None:
+    async def decide_by(self, *policies: Mapping[str, Policy]) -> None:
         """Publish the policies, by migration, that workers here decide by, and fetch those of other replicas."""
 
-    def policies(self) -> Mapping[str, list[dict[str, Any]]]:
+    def policies(self) -> Mapping[str, Sequence[Policy]]:
         """Return, by migration, the policies of other replicas' workers, as last received."""
 
     async def give_up_lost(self, state: str) -> tuple[str, ...]:
@@ -89,10 +90,10 @@ class SingleInstance:
         """Return True: no other replica sends requests."""
         return True
 
-    async def decide_by(self, *policies: Mapping[str, dict[str, Any]]) -> None:
+    async def decide_by(self, *policies: Mapping[str, Policy]) -> None:
         """Do nothing: there is no other replica."""
 
-    def policies(self) -> Mapping[str, list[dict[str, Any]]]:
+    def policies(self) -> Mapping[str, Sequence[Policy]]:
         """Return {}: there is no other replica."""
         return {}
 

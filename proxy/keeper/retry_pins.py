@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from proxy.clock import Clock
 from proxy.keeper.worker_answers import WorkerAnswers
+from proxy.link.messages import ClaimCheck, ClaimDropped, NewPins
 from proxy.migration.in_flight import LINGER_SECONDS
 from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin, merge, merged
-from proxy.migration.pin_rows import Pins, pin_row, pins_of
+from proxy.migration.pin_rows import Pins, pins_of
 from proxy.migration.pin_table import SHARDS
 from proxy.migration.stores.pins import PinFile
 
@@ -102,7 +104,7 @@ class RetryPins:
         await asyncio.to_thread(self._file.look_after, now=self._clock.now())
         if unread and not self.problem:
             for message in self.messages():  # newly readable pins are unknown to the workers
-                self._answers.forget([self._answers.ask(message)])
+                self._answers.broadcast(message)
         self._tell()
 
     async def keep(self, pins: Mapping[str, RetryPin], *, share: bool = True) -> bool:
@@ -128,12 +130,13 @@ class RetryPins:
             agreed = await self.share_claim(digest, pin)
         if agreed:
             return await self.keep({digest: pin})
-        self.withdraw(digest)
+        self._answers.broadcast(ClaimDropped(digest))
         return False
 
-    async def release(self, pins: Pins) -> None:
-        """Apply the new end of pins whose attempt in flight has ended well."""
-        await self.keep({digest: pin for digest, pin in pins.items() if self.get(digest) is not None})
+    async def release(self, digest: str, pin: RetryPin) -> None:
+        """Apply the new end of a pin whose attempt in flight has ended well."""
+        if self.get(digest) is not None:
+            await self.keep({digest: pin})
 
     async def agree(self, digest: str, pin: RetryPin, *, but: str = "") -> bool:
         """Ask all workers except *but* if the request *digest* may go where *pin* says; they refuse it meanwhile.
@@ -145,18 +148,14 @@ class RetryPins:
         elsewhere = known is not None and (known.side, known.upstream) != (pin.side, pin.upstream)
         if known is not None and elsewhere and known.reason is not Reason.IN_FLIGHT:
             return False
-        serial = self._answers.ask({"type": "claim", "row": pin_row(digest, pin)}, also_ended=True, but=but)
+        serial = self._answers.ask(ClaimCheck(digest, pin), also_ended=True, but=but)
         try:
             async with asyncio.timeout(_AGREED_SECONDS):
-                return all(await self._answers.wait(serial))
+                return all(answer.agreed for answer in await self._answers.wait(serial))
         except TimeoutError:
             return False
         finally:
             self._answers.forget([serial])
-
-    def withdraw(self, digest: str) -> None:
-        """Tell all workers to drop a claim that failed."""
-        self._answers.forget([self._answers.ask({"type": "unclaim", "digest": digest})])
 
     def keep_uncertain(self, exchanges: Iterable[Mapping[str, Any]]) -> None:
         """Pin the retries of *exchanges* (from `records.unanswered.uncertain`). Called outside the event loop's thread.
@@ -182,11 +181,10 @@ class RetryPins:
             self._file.keep(pins, now=now)
             self._loop.call_soon_threadsafe(self._found, pins)
 
-    def messages(self) -> Iterator[dict[str, Any]]:
+    def messages(self) -> Iterator[NewPins]:
         """Yield all pins as messages for a worker that has just started."""
         for pins in self.parts():
-            for message in _messages(pins):
-                yield {**message, "serial": 0}
+            yield from _messages(pins)
 
     def close(self) -> None:
         """Close the pin file."""
@@ -246,9 +244,7 @@ class RetryPins:
         return f"<RetryPins {len(self)}{' unreadable' if self.problem else ''}>"
 
 
-def _messages(pins: Pins) -> list[dict[str, Any]]:
-    """Return *pins* as messages of the link."""
-    rows = [pin_row(digest, pin) for digest, pin in pins.items()]
-    return [
-        {"type": "pins", "pins": rows[at : at + _PINS_IN_A_MESSAGE]} for at in range(0, len(rows), _PINS_IN_A_MESSAGE)
-    ]
+def _messages(pins: Pins) -> Iterator[NewPins]:
+    items = iter(pins.items())
+    while part := dict(islice(items, _PINS_IN_A_MESSAGE)):
+        yield NewPins(part)

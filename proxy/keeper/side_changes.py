@@ -3,15 +3,15 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Any
 
 from proxy.clock import Clock
 from proxy.keeper.replication import ReplicasUnreachable, Replication
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.weights import Weights
 from proxy.keeper.worker_answers import WorkerAnswers
+from proxy.link.messages import MigrationStates
 from proxy.migration.pin import merge
-from proxy.migration.pin_rows import Pins, pins_of
+from proxy.migration.pin_rows import Pins
 
 # How long a change may take, while the person or guard that made it waits.
 SETTLE_SECONDS = 2.0
@@ -33,7 +33,7 @@ class SideChanges:
         weights: Weights,
         pins: RetryPins,
         answers: WorkerAnswers,
-        message: Callable[[], dict[str, Any]],
+        message: Callable[[], MigrationStates],
         share: Callable[[], Replication],
         kill: Callable[[str], None],
         say: Callable[[str], None],
@@ -85,7 +85,7 @@ class SideChanges:
             while True:
                 try:
                     async with asyncio.timeout(_KILL_SECONDS):
-                        rows = await self._answers.wait(serial)
+                        answers = await self._answers.wait(serial)
                 except TimeoutError:
                     for worker in self._answers.waiting(serial):
                         self._kill(worker)
@@ -94,8 +94,8 @@ class SideChanges:
         finally:
             self._answers.forget([serial])
         pins: Pins = {}
-        for more in rows:
-            merge(pins, pins_of(more))
+        for answer in answers:
+            merge(pins, answer.pins)
         # If the write fails the pins are in memory here and in every worker, and the file counts as unreadable.
         await self._pins.keep(pins)
 

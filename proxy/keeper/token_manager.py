@@ -9,6 +9,7 @@ from proxy.credentials.credential import Credential
 from proxy.credentials.token_key import TokenKey
 from proxy.entropy import Entropy
 from proxy.events import Observer
+from proxy.link.messages import TokenFailure, TokenUpdate, TokenValue
 from proxy.routing.table import RouteTable
 from proxy.telemetry.status import TokenState, TokenStatus
 from proxy.tokens.endpoint import TokenEndpoint
@@ -16,7 +17,7 @@ from proxy.tokens.response import Minted
 from proxy.tokens.slot import Slot
 from proxy.tokens.token import AccessToken, Freshness
 
-Broadcast = Callable[[dict[str, Any]], None]
+Broadcast = Callable[[TokenUpdate], object]
 
 
 class TokenManager:
@@ -99,9 +100,9 @@ class TokenManager:
         self.retry(name)
         await old.retire()
 
-    def messages(self) -> Iterable[dict[str, Any]]:
+    def messages(self) -> Iterable[TokenUpdate]:
         """Return the messages for a worker that has just started."""
-        return [_board_message(slot) for slot in self._slots.values()]
+        return [token_update(slot) for slot in self._slots.values()]
 
     async def replace(self, digest: str, mint: int, route: str) -> str:
         """Handle the refusal of the token with serial *mint*; return "replaced", "kept" or "failed"."""
@@ -140,7 +141,7 @@ class TokenManager:
         return _Outlet(TokenEndpoint(credential, clock=self._clock, entropy=self._entropy, observe=self._observe))
 
     def _publish(self, slot: Slot) -> None:
-        self._broadcast(_board_message(slot))
+        self._broadcast(token_update(slot))
 
     def _status(self, slot: Slot) -> TokenStatus:
         now, token, failure = self._clock.monotonic(), slot.current, slot.failure
@@ -189,21 +190,13 @@ class _Outlet:
             await self._endpoint.close()
 
 
-def _board_message(slot: Slot) -> dict[str, Any]:
+def token_update(slot: Slot) -> TokenUpdate:
     """Return a slot's state as a message: the only place where a token is sent to another process."""
     token, failure = slot.current, slot.failure
-    return {
-        "type": "board",
-        "key": slot.key.digest,
-        "token": token
-        and {
-            "mint": token.mint,
-            "value": token.value.reveal(),
-            "origins": sorted(token.origins),
-            "minted": token.minted,
-            "stale_at": token.stale_at,
-            "expires": token.expires,
-        },
-        "shortage": failure
-        and {"code": failure.code, "detail": failure.detail, "cause": failure.cause, "until": failure.until},
-    }
+    return TokenUpdate(
+        slot.key.digest,
+        None
+        if token is None
+        else TokenValue(token.mint, token.value, tuple(token.origins), token.minted, token.stale_at, token.expires),
+        None if failure is None else TokenFailure(failure.code, failure.detail, failure.cause, failure.until),
+    )

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from proxy.clock import Clock
 from proxy.migration.former import ANY_WEIGHT, FormerSetting, left
 from proxy.migration.reconcile import reconciled
+from proxy.migration.side_settings import SideSettings
 from proxy.migration.state import NEW, Document, Rule, State, StateUnusable
 from proxy.migration.stores.file import FileStore
 
@@ -177,19 +177,16 @@ class Weights:
             self._document = replace(self._document, former=settled)
             self._changed()
 
-    def for_workers(self, names: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def for_workers(self, names: Iterable[str]) -> dict[str, SideSettings]:
         """Return what workers need to know of the migrations *names* and of all other stored ones."""
-        states = {name: self.state(name) for name in self._document.states.keys() | names.keys()}
         return {
-            name: {
-                "weight": state.weight,
-                "version": state.version,
-                "guard_pinned": list(state.held),
-                "former": [
-                    one.row() for one in (_UNREAD if self.unread or self.unmet else self._document.former.get(name, ()))
-                ],
-            }
-            for name, state in states.items()
+            name: SideSettings(
+                state.weight,
+                state.version,
+                state.held,
+                _UNREAD if self.unread or self.unmet else self._document.former.get(name, ()),
+            )
+            for name, state in ((name, self.state(name)) for name in {*self._document.states, *names})
         }
 
     def _with(self, name: str, state: State, *, unshared: bool) -> Document:

@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any
+
+from proxy.link.messages import Acknowledged, Numbered, ToWorker
 
 # Sends a message to every worker that serves, and returns the names of these workers.
-Broadcast = Callable[[dict[str, Any]], Iterable[str]]
+Broadcast = Callable[[ToWorker], Iterable[str]]
 
 
 class _Question:
     def __init__(self, waiting: set[str]) -> None:
         self.waiting = waiting
-        self.values: list[Any] = []
+        self.answers: list[Acknowledged] = []
         self.answered = asyncio.Event()
         self.look()
 
@@ -28,25 +29,25 @@ class WorkerAnswers:
     """
 
     def __init__(self, broadcast: Broadcast) -> None:
-        self._broadcast = broadcast
+        self.broadcast = broadcast
         self._serial = 0
         self._questions: dict[int, tuple[_Question, bool]] = {}
         self._unread: set[str] = set()
 
-    def ask(self, message: dict[str, Any], *, also_ended: bool = False, but: str = "") -> int:
+    def ask(self, message: Numbered, *, also_ended: bool = False, but: str = "") -> int:
         """Send *message* with a new serial to all workers; return the serial. The worker *but* is not waited for."""
         self._serial += 1
-        told = set(self._broadcast({**message, "serial": self._serial}))
+        asked = set(self.broadcast(message._replace(serial=self._serial)))
         if also_ended:
-            told |= self._unread
-        self._questions[self._serial] = (_Question(told - {but}), also_ended)
+            asked |= self._unread
+        self._questions[self._serial] = (_Question(asked - {but}), also_ended)
         return self._serial
 
-    def take(self, worker: str, serial: int, value: Any) -> None:
-        """Record *value* as the answer of *worker* to the message *serial*."""
-        found = self._questions.get(serial)
+    def on_answer(self, worker: str, answer: Acknowledged) -> None:
+        """Record the answer of *worker*."""
+        found = self._questions.get(answer.serial)
         if found is not None and worker in found[0].waiting:
-            found[0].values.append(value)
+            found[0].answers.append(answer)
             self._strike(found[0], worker)
 
     def ended(self, worker: str) -> None:
@@ -62,11 +63,11 @@ class WorkerAnswers:
         for question, _ in self._questions.values():
             self._strike(question, worker)
 
-    async def wait(self, serial: int) -> list[Any]:
+    async def wait(self, serial: int) -> list[Acknowledged]:
         """Wait until all workers have answered the message *serial*; return their answers."""
         question = self._questions[serial][0]
         await question.answered.wait()
-        return question.values
+        return question.answers
 
     def waiting(self, serial: int) -> frozenset[str]:
         """Return the names of the workers that have not answered."""

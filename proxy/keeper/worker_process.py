@@ -1,17 +1,18 @@
-"""One worker process: a new interpreter, linked to the keeper by a socket pair with one JSON message a line."""
+"""One worker process: a new interpreter, linked to the keeper by a socket pair."""
 
 import asyncio
 import contextlib
-import json
 import os
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from proxy.clock import Clock
 from proxy.keeper.heartbeat import Heartbeat
+from proxy.link.channel import LIMIT
+from proxy.link.messages import Serve, ToWorker, WorkerReport, encode
+from proxy.settings.worker_values import Snapshot
 from proxy.telemetry.status import WorkerState
 
 # Environment variables that a worker inherits: none that could hold a secret.
@@ -26,7 +27,6 @@ _LEAN = {
     # Use aiohttp's pure Python frozenlist: the C one loads libstdc++ (1.1 MB), and no request uses these lists.
     "FROZENLIST_NO_EXTENSIONS": "1",
 }
-_LINK_LIMIT = 1048576
 _MOST_PROBLEM = 500  # characters
 
 
@@ -54,24 +54,23 @@ class WorkerProcess:
         """Set *writer* as the link to the worker."""
         self._writer = writer
 
-    def take(self, message: dict[str, Any]) -> None:
-        """Store the worker's own state from a counters *message*; raise KeyError or TypeError if it is malformed."""
-        counts = message["in_flight"], message["connections"]
-        if not all(isinstance(count, int) for count in counts):
-            raise TypeError("a worker counts in whole numbers")
-        problem = str(message["journal_problem"])
+    def on_report(self, report: WorkerReport) -> None:
+        """Store the worker's own state."""
+        problem = report.journal_problem
         # Shown to people, so control characters from a worker are not accepted.
         self.journal_problem = problem[:_MOST_PROBLEM] if problem.isprintable() else "the journal can't be written"
-        self.full = bool(message["full"])
+        self.full = report.full
         # Limit the counts to a range that can be displayed.
-        self.in_flight, self.connections = (min(max(int(count), 0), 10**9) for count in counts)
+        self.in_flight, self.connections = (
+            min(max(count, 0), 10**9) for count in (report.in_flight, report.connections)
+        )
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: ToWorker) -> None:
         """Send *message*; do nothing if the link is closed."""
         if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+            self._writer.write(encode(message))
 
-    async def taken(self) -> None:
+    async def drained(self) -> None:
         """Wait until the write buffer has drained; return at once if the worker is gone."""
         if self._writer is not None:
             with contextlib.suppress(ConnectionError):
@@ -87,16 +86,16 @@ class WorkerProcess:
 
 
 async def start_worker(
-    index: int, *, order: dict[str, Any], sockets: Sequence[int], clock: Clock
+    index: int, *, snapshot: Snapshot, workers: int, sockets: Sequence[int], clock: Clock
 ) -> tuple[WorkerProcess, asyncio.StreamReader]:
-    """Start a worker with the configuration *order*; return it and the reader for its messages.
+    """Start one of *workers* with the configuration *snapshot*; return it and the reader for its messages.
 
     *sockets* are the descriptors that it listens on. Raises OSError or RuntimeError if the process can't be started.
     """
     ours, theirs = socket.socketpair()
     ours.settimeout(0)
     try:
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LINK_LIMIT)
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LIMIT)
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -120,23 +119,8 @@ async def start_worker(
     name = f"w{index}-{process.pid}-{int(started * 1000):x}"
     worker = WorkerProcess(index, name=name, process=process, started=started, heartbeat=Heartbeat(clock))
     worker.attach(writer)
-    worker.send({"type": "serve", **order, "worker": name, "sockets": list(sockets)})
+    worker.send(Serve(snapshot, name, workers, tuple(sockets)))
     return worker, reader
-
-
-async def next_message(reader: asyncio.StreamReader) -> dict[str, Any] | None:
-    """Return the next message, None if the worker is gone; raise ValueError for a malformed one."""
-    try:
-        line = await reader.readline()
-    except ConnectionError:
-        return None
-    # A killed worker may have sent an incomplete line.
-    if not line.endswith(b"\n"):
-        return None
-    message = json.loads(line)
-    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-        raise ValueError("a message is an object with a type")  # noqa: TRY004 - peer's data, not ours
-    return message
 
 
 def _environment() -> dict[str, str]:

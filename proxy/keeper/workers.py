@@ -2,20 +2,21 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
 
 from proxy.clock import Clock
 from proxy.events import Observer, WorkerEnded, WorkerHangs, WorkerNotStarted, WorkerRecovered, WorkerStarted
 from proxy.keeper.heartbeat import CHECK_SECONDS, DEAD_SECONDS, STARTED_SECONDS, UNREADY_SECONDS
 from proxy.keeper.sockets import Sockets
-from proxy.keeper.worker_process import WorkerProcess, next_message, start_worker
-from proxy.settings.worker_values import Snapshot, encode
+from proxy.keeper.worker_process import WorkerProcess, start_worker
+from proxy.link.channel import receive
+from proxy.link.messages import Accept, Drain, Message, MessageInvalid, Ready, ToWorker
+from proxy.settings.worker_values import Snapshot
 from proxy.telemetry.status import WorkerState, WorkerStatus
 
 _RESTART_SECONDS = (0.1, 5.0)
 _STEADY_SECONDS = 10.0
 
-Hear = Callable[[WorkerProcess, dict[str, Any]], None]
+OnMessage = Callable[[WorkerProcess, Message], None]
 
 
 class Workers:
@@ -29,17 +30,19 @@ class Workers:
         sockets: Sockets,
         clock: Clock,
         observe: Observer,
-        hear: Hear,
-        greetings: Callable[[], Iterable[dict[str, Any]]],
+        on_message: OnMessage,
+        first_messages: Callable[[], Iterable[ToWorker]],
         ended: Callable[[str], Awaitable[None]],
+        say: Callable[[str], None],
     ) -> None:
         self.number = number
-        self._snapshot = encode(snapshot).decode()
+        self._snapshot = snapshot
         self._sockets = sockets
         self._clock = clock
         self._observe = observe
-        self._hear = hear
-        self._greetings = greetings
+        self._on_message = on_message
+        self._first_messages = first_messages
+        self._say = say
         self._ended = ended
         self._alive: dict[int, WorkerProcess] = {}
         self._admitted = asyncio.Event()
@@ -72,7 +75,7 @@ class Workers:
         self._admitted.set()
         self._handed_over = handed_over
         for worker in self._alive.values():
-            self._tell_to_drain(worker)
+            self._send_drain(worker)
 
     def kill(self) -> None:
         """Kill all workers."""
@@ -86,12 +89,12 @@ class Workers:
             if worker.name == name and worker.process.returncode is None:
                 worker.process.kill()
 
-    def broadcast(self, message: dict[str, Any]) -> list[str]:
+    def broadcast(self, message: ToWorker) -> list[str]:
         """Send *message* to every worker that serves, and return the names of these workers."""
-        told = [worker for worker in self._alive.values() if worker.state is not WorkerState.STARTING]
-        for worker in told:
+        serving = [worker for worker in self._alive.values() if worker.state is not WorkerState.STARTING]
+        for worker in serving:
             worker.send(message)
-        return [worker.name for worker in told]
+        return [worker.name for worker in serving]
 
     def statuses(self) -> tuple[WorkerStatus, ...]:
         """Return the status of each living worker."""
@@ -117,11 +120,12 @@ class Workers:
     async def _keep(self, index: int) -> None:
         delay = _RESTART_SECONDS[0]
         while self._draining is None:
-            began = self._clock.monotonic()
+            started_at = self._clock.monotonic()
             try:
                 worker, reader = await start_worker(
                     index,
-                    order={"snapshot": self._snapshot, "workers": self.number},
+                    snapshot=self._snapshot,
+                    workers=self.number,
                     sockets=self._sockets.descriptors(index),
                     clock=self._clock,
                 )
@@ -131,7 +135,7 @@ class Workers:
                 self._observe(WorkerNotStarted(worker=index, cause=cause, retry_in=delay))
             else:
                 await self._live(worker, reader)
-                steady = self._clock.monotonic() - began > _STEADY_SECONDS
+                steady = self._clock.monotonic() - started_at > _STEADY_SECONDS
                 delay = _RESTART_SECONDS[0] if steady else min(delay * 2, _RESTART_SECONDS[1])
             if self._draining is None:
                 await self._clock.sleep(delay)
@@ -157,7 +161,7 @@ class Workers:
             worker.heartbeat.received()  # restart the count, to report once unless the kill has no effect
             worker.process.kill()
 
-    def _heard(self, worker: WorkerProcess) -> None:
+    def _on_heartbeat(self, worker: WorkerProcess) -> None:
         worker.heartbeat.received()
         if worker.unresponsive:
             worker.unresponsive = False
@@ -170,8 +174,8 @@ class Workers:
         self._observe(WorkerStarted(worker=worker.index, pid=process.pid))
         try:
             if self._draining is not None:
-                self._tell_to_drain(worker)
-            await self._listen(worker, reader)
+                self._send_drain(worker)
+            await self._receive(worker, reader)
             code = await process.wait()
         finally:
             if process.returncode is None:
@@ -183,34 +187,39 @@ class Workers:
         self._observe(WorkerEnded(worker=worker.index, pid=process.pid, exit_code=code, expected=expected))
         await self._ended(worker.name)
 
-    async def _listen(self, worker: WorkerProcess, reader: asyncio.StreamReader) -> None:
-        """Handle messages until the link closes; kill a worker that sends invalid messages, so that it is replaced."""
+    async def _receive(self, worker: WorkerProcess, reader: asyncio.StreamReader) -> None:
+        """Handle messages until the link closes; kill a worker that sends no JSON arrays, so that it is replaced."""
         while True:
             try:
-                message = await next_message(reader)
+                message = await receive(reader)
+            except MessageInvalid as error:
+                self._say(f"worker {worker.index} sent {error}; it is ignored")
+                continue
             except ValueError:
                 worker.process.kill()
                 return
             if message is None:
                 return
-            self._heard(worker)
-            if message["type"] == "ready":
-                worker.ready = True
-                await self._admitted.wait()
-                if self._draining is None:
-                    self._sockets.open(worker.index)
-                worker.state = WorkerState.SERVING if self._draining is None else WorkerState.DRAINING
-                for greeting in self._greetings():
-                    worker.send(greeting)
-                    await worker.taken()  # waits per message: two million retry pins would be 160 MB at once
-                # The worker accepts callers only after this message, when it knows which requests belong to which side.
-                worker.send({"type": "greeted"})
+            self._on_heartbeat(worker)
+            if isinstance(message, Ready):
+                await self._let_serve(worker)
             else:
-                self._hear(worker, message)
+                self._on_message(worker, message)
 
-    def _tell_to_drain(self, worker: WorkerProcess) -> None:
+    async def _let_serve(self, worker: WorkerProcess) -> None:
+        worker.ready = True
+        await self._admitted.wait()
+        if self._draining is None:
+            self._sockets.open(worker.index)
+        worker.state = WorkerState.SERVING if self._draining is None else WorkerState.DRAINING
+        for message in self._first_messages():
+            worker.send(message)
+            await worker.drained()  # waits per message: two million retry pins would be 160 MB at once
+        worker.send(Accept())
+
+    def _send_drain(self, worker: WorkerProcess) -> None:
         worker.state = WorkerState.DRAINING
-        worker.send({"type": "drain", "grace": self._draining, "handed_over": self._handed_over})
+        worker.send(Drain(self._draining or 0.0, self._handed_over))
 
     def __repr__(self) -> str:
         return f"<Workers {len(self._alive)} of {self.number}>"

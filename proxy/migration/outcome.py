@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 from proxy.migration.side import Side
 
 OUTCOMES = frozenset({"ok", "client_error", "forbidden", "refused", "failed", "none"})
-_MOST_ROWS = 10_000
 _LONGEST_NAME = 256
 
 
@@ -27,14 +26,8 @@ class ExchangeOutcome(NamedTuple):
     route: str
 
 
-def outcomes_of(rows: Any) -> list[ExchangeOutcome]:
-    """Parse *rows*; raise ValueError or TypeError for a malformed one."""
-    if not isinstance(rows, list) or len(rows) > _MOST_ROWS:
-        raise TypeError("no rows")
-    return [_row(row) for row in rows]
-
-
-def _row(row: Any) -> ExchangeOutcome:
+def outcome_of(row: Any) -> ExchangeOutcome:
+    """Parse the JSON form of an outcome; raise ValueError or TypeError."""
     migration, side, caller, safe, outcome, status, refused, finished, route = row
     sound = (
         isinstance(migration, str)

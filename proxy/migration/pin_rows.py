@@ -25,21 +25,27 @@ def pins_of(rows: Iterable[Any]) -> Pins:
 
     Rows of an earlier payproxy have four members and a longer digest, which starts with ours.
     """
-    pins: Pins = {}
-    for row in rows:
-        digest, side, upstream, until, migration, reason = row if len(row) == 6 else (*row, "", _UNKNOWN)
-        sound = (
-            isinstance(digest, str)
-            and len(digest) in (DIGEST_DIGITS, _EARLIER_DIGITS)
-            and _DIGITS.issuperset(digest)
-            and isinstance(upstream, str)
-            and 0 < len(upstream) <= _LONGEST_NAME
-            and type(until) in (int, float)
-            and 0 < until < 1e12
-            and isinstance(migration, str)
-            and len(migration) <= _LONGEST_NAME
-        )
-        if not sound:
-            raise ValueError("no pin")
-        pins[digest[:DIGEST_DIGITS]] = RetryPin(Side(side), upstream, float(until), migration, Reason(reason))
-    return pins
+    return {digest_of(row[0]): pin_of(row[1:] if len(row) == 6 else [*row[1:], "", _UNKNOWN]) for row in rows}
+
+
+def digest_of(value: Any) -> str:
+    """Return *value* if it is a digest, shortened to today's length; raise ValueError."""
+    if not (isinstance(value, str) and len(value) in (DIGEST_DIGITS, _EARLIER_DIGITS) and _DIGITS.issuperset(value)):
+        raise ValueError("no digest")
+    return value[:DIGEST_DIGITS]
+
+
+def pin_of(row: Any) -> RetryPin:
+    """Parse a row made by `pin_row` without its digest; raise ValueError or TypeError."""
+    side, upstream, until, migration, reason = row
+    sound = (
+        isinstance(upstream, str)
+        and 0 < len(upstream) <= _LONGEST_NAME
+        and type(until) in (int, float)
+        and 0 < until < 1e12
+        and isinstance(migration, str)
+        and len(migration) <= _LONGEST_NAME
+    )
+    if not sound:
+        raise ValueError("no pin")
+    return RetryPin(Side(side), upstream, float(until), migration, Reason(reason))

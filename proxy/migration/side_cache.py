@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from proxy.migration.former import FormerSetting, Keyed, former_of, may_differ, side_of
+from proxy.migration.former import FormerSetting, Keyed, may_differ, side_of
 from proxy.migration.in_flight import LINGER_SECONDS, KeyInFlight, KeysInFlight
 from proxy.migration.pin import PASSING, PIN_SECONDS, Reason, RetryPin
-from proxy.migration.pin_rows import pin_row, pins_of
 from proxy.migration.pin_table import PinTable
 from proxy.migration.side import Policy, Side
+from proxy.migration.side_settings import SideSettings
 
 # Of the pin table's 1024 shards, how many are cleaned per pins message: all within a minute or two of failures, none if
 # nothing fails.
@@ -29,21 +29,20 @@ SOON_OVER: Final = frozenset({_CHANGES, _FALLS_BACK})
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
-    """A migration's state: *former* settings of the last 24 h, *unsettled* those that may still be used to send.
+class _Settings:
+    """A migration's settings: *former* ones of the last 24 h, *unsettled* those that may still be used to send.
 
     *others* are policies, other than this worker's, that another worker or replica uses or is about to use.
     """
 
     weight: int
-    version: int
     guard_pinned: frozenset[str]
     former: tuple[FormerSetting, ...] = ()
     unsettled: tuple[FormerSetting, ...] = ()
     others: tuple[Policy, ...] = ()
 
 
-_AT_FIRST: Final = _State(0, 0, frozenset())
+_AT_FIRST: Final = _Settings(0, frozenset())
 
 
 class SideCache:
@@ -57,7 +56,7 @@ class SideCache:
         self.readable = False
         self.heard = False
         self._policies: dict[str, Policy] = dict(policies or {})
-        self._states: dict[str, _State] = {}
+        self._states: dict[str, _Settings] = {}
         self._pins = PinTable()
         self._keys = KeysInFlight()
         self._claims: dict[str, float] = {}  # digests claimed by another worker, and until when
@@ -149,9 +148,8 @@ class SideCache:
         key.side = side
         key.upstream = upstream
 
-    def answer_claim(self, row: Any, now: float) -> bool:
-        """Return whether another worker may take over the request of the pin *row*; if so, it is not sent here."""
-        [(digest, pin)] = pins_of([row]).items()
+    def answer_claim(self, digest: str, pin: RetryPin, now: float) -> bool:
+        """Return whether another worker may send the request *digest* where *pin* says; if so, it is not sent here."""
         key = self._key(digest, now)
         # The keeper compares the pins.
         if key is not None and (key.claiming or (key.side, key.upstream) != (pin.side, pin.upstream)):
@@ -172,28 +170,27 @@ class SideCache:
         """Return whether the keeper is gone too long, at monotonic *now*, to send a request with a retry key."""
         return self._orphan_at > 0.0 and now > self._orphan_at + _ORPHAN_SECONDS
 
-    def hear(self, message: dict[str, Any], now: float = 0.0) -> None:
-        """Handle a keeper message at epoch second *now*: all states, or retry pins; ignore other types."""
-        if message["type"] == "migrations":
-            self._states = {name: self._state(name, state) for name, state in message["states"].items()}
-            self.readable = message["readable"] and not self._orphan_at
-            self.heard = True
-        elif message["type"] == "pins":
-            pins = pins_of(message["pins"])
-            for digest, pin in pins.items():
-                self._pins.put(digest, pin)
-                self._claims.pop(digest, None)
-            self._keys.pinned(digest for digest, pin in pins.items() if pin.reason not in PASSING)
-            if now:
-                self._pins.forget_ended(now, shards=_SHARDS_A_MESSAGE)
+    def set_states(self, states: Mapping[str, SideSettings], *, readable: bool) -> None:
+        """Replace the settings of all migrations by *states*."""
+        self._states = {name: self._settings(name, state) for name, state in states.items()}
+        self.readable = readable and not self._orphan_at
+        self.heard = True
 
-    def shortened(self, message: dict[str, Any], now: float) -> list[tuple[str, RetryPin]]:
-        """Return longer pins for those of a pins *message* that end soon while a request with their key is here.
+    def add_pins(self, pins: Mapping[str, RetryPin], now: float) -> None:
+        """Store *pins*, which the keeper has, at epoch second *now*."""
+        for digest, pin in pins.items():
+            self._pins.put(digest, pin)
+            self._claims.pop(digest, None)
+        self._keys.pinned(digest for digest, pin in pins.items() if pin.reason not in PASSING)
+        self._pins.forget_ended(now, shards=_SHARDS_A_MESSAGE)
+
+    def shortened(self, pins: Mapping[str, RetryPin], now: float) -> list[tuple[str, RetryPin]]:
+        """Return longer pins for those of *pins* that end soon while a request with their key is here.
 
         Another process has ended its request with the same key, and does not know of the one here.
         """
         found = []
-        for digest, pin in pins_of(message["pins"]).items():
+        for digest, pin in pins.items():
             key = self._keys.get(digest)
             if key is None or not key.count or pin.until >= now + _SHORT_SECONDS:
                 continue
@@ -201,10 +198,10 @@ class SideCache:
                 found.append((digest, RetryPin(key.side, key.upstream, now + PIN_SECONDS, key.policy.name)))
         return found
 
-    def moving(self, now: float) -> list[list[Any]]:
-        """Return, as pin rows, the keys in flight here that would go to another side if they arrived now."""
+    def moving(self, now: float) -> dict[str, RetryPin]:
+        """Return pins for the keys in flight here that would go to another side if they arrived now."""
         until = now + PIN_SECONDS
-        rows = []
+        pins: dict[str, RetryPin] = {}
         # Many keys belong to few callers: each combination is decided once, at 3 us.
         sides: dict[tuple[str, int, str, str, str | None], Side] = {}
         for key in self._keys:
@@ -228,24 +225,21 @@ class SideCache:
                 pin = RetryPin(key.side, key.upstream, ends, key.policy.name, reason)
                 known = self._pins.get(keyed.digest, now)
                 if known is None or (known.side, known.upstream) != (pin.side, pin.upstream):
-                    rows.append(pin_row(keyed.digest, pin))
-        return rows
+                    pins[keyed.digest] = pin
+        return pins
 
     def _key(self, digest: str, now: float) -> KeyInFlight | None:
         key = self._keys.get(digest)
         return key if key is not None and _holds(key, now) else None
 
-    def _state(self, name: str, told: dict[str, Any]) -> _State:
-        former = former_of(told.get("former", ()))
+    def _settings(self, name: str, state: SideSettings) -> _Settings:
         own = self._policies.get(name)
-        others = [_policy(name, one) for one in told.get("policies", ())] if own is not None else []
-        return _State(
-            told["weight"],
-            told["version"],
-            frozenset(told["guard_pinned"]),
-            former,
-            tuple(one for one in former if not one.settled),
-            tuple(one for one in others if one != own),
+        return _Settings(
+            state.weight,
+            frozenset(state.guard_pinned),
+            state.former,
+            tuple(one for one in state.former if not one.settled),
+            tuple(one for one in state.policies if one != own) if own is not None else (),
         )
 
     def __repr__(self) -> str:
@@ -255,25 +249,3 @@ class SideCache:
 
 def _holds(key: KeyInFlight, now: float) -> bool:
     return bool(key.count) or key.uncertain or key.until > now
-
-
-def _policy(name: str, told: dict[str, Any]) -> Policy:
-    return Policy(
-        name=name,
-        sticky=told["sticky"],
-        methods=frozenset(told["methods"]),
-        pinned={caller: Side(side) for caller, side in told["pinned"].items()},
-        fallback=told["fallback"],
-        sides=told["sides"],
-    )
-
-
-def policy_told(policy: Policy) -> dict[str, Any]:
-    """Return *policy* in the link's form."""
-    return {
-        "sticky": policy.sticky,
-        "methods": sorted(policy.methods),
-        "pinned": {caller: side.value for caller, side in policy.pinned.items()},
-        "fallback": policy.fallback,
-        "sides": policy.sides,
-    }

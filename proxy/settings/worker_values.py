@@ -1,11 +1,6 @@
 """Settings as plain values for workers; they contain no signing keys."""
 
-import dataclasses
-import json
-import types
-import typing
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,26 +178,3 @@ def callers_of(snapshot: Snapshot, migration: MigrationValues) -> set[str]:
     everyone = {caller.name for caller in snapshot.callers} or {""}
     rules = [route for route in snapshot.routes if route.name in migration.routes]
     return set().union(*(everyone.intersection(route.callers) if route.callers else everyone for route in rules))
-
-
-def encode(snapshot: Snapshot) -> bytes:
-    """Return *snapshot* as one line of JSON."""
-    return json.dumps(dataclasses.asdict(snapshot), separators=(",", ":")).encode()
-
-
-def decode(line: bytes) -> Snapshot:
-    """Parse the snapshot that `encode` wrote."""
-    return typing.cast("Snapshot", _build(Snapshot, json.loads(line)))
-
-
-def _build(kind: Any, value: Any) -> Any:
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        return typing.cast("type", kind)(**{name: _build(hints[name], item) for name, item in value.items()})
-    if isinstance(kind, types.UnionType):
-        return None if value is None else _build(next(one for one in kind.__args__ if one is not types.NoneType), value)
-    if isinstance(kind, types.GenericAlias) and typing.get_origin(kind) is tuple:
-        inner = typing.get_args(kind)
-        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
-        return tuple(_build(item_kind, item) for item_kind, item in zip(kinds, value, strict=True))
-    return value

@@ -91,13 +91,13 @@ class Counters:
         if exchange.replayed or exchange.note:
             self._replay(exchange)
 
-    def delta(self) -> dict[str, list[list[Any]]]:
+    def delta(self) -> dict[str, list[Any]]:
         """Return the sums since the last call as lists for JSON, {} if there are none, and reset them."""
         server, self._server = self._server, {}
         client, self._client = self._client, {}
         overhead, self._overhead = self._overhead, {}
         replays, self._replays = self._replays, {}
-        kinds: dict[str, list[list[Any]]] = {
+        kinds: dict[str, list[Any]] = {
             "server": [[*key, row] for key, (row, _) in server.items()],
             "client": [[*key, row] for key, row in client.items()],
             "overhead": [[route, row] for route, row in overhead.items()],

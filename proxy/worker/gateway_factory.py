@@ -3,7 +3,6 @@
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from proxy.callers.bearer import FEWEST_KEY_BYTES, KEY_FILE, BearerTokens
@@ -15,6 +14,7 @@ from proxy.entropy import SystemEntropy
 from proxy.forwarding.admission import Admission
 from proxy.forwarding.gateway import Gateway, Reporter
 from proxy.forwarding.identify import Identifier
+from proxy.link.messages import ToKeeper
 from proxy.migration.side_cache import SideCache
 from proxy.private_file import read_key
 from proxy.records.body_hmac import body_digest, read_body_key
@@ -41,7 +41,7 @@ def make_gateway(
     snapshot: Snapshot,
     *,
     exchanges: ExchangeLog,
-    send: Callable[[dict[str, Any]], None],
+    send: Callable[[ToKeeper], None],
     clock: Clock,
     reporter: Reporter | None = None,
 ) -> Gateway:

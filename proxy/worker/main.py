@@ -7,29 +7,43 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from proxy.clock import Clock, SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.forwarding.forward import forward
 from proxy.forwarding.gateway import Gateway
+from proxy.link.channel import WorkerChannel
+from proxy.link.messages import (
+    Accept,
+    Acknowledged,
+    ClaimCheck,
+    ClaimDropped,
+    Drain,
+    Message,
+    MigrationStates,
+    NewPins,
+    PinAnswer,
+    Ready,
+    RefusalAnswer,
+    Serve,
+    TokenUpdate,
+    WorkerReport,
+)
 from proxy.memory_protection import protect_memory
 from proxy.records.journal import Journal
 from proxy.records.journal_writer import reserve_of
 from proxy.records.record import RecordContext
-from proxy.settings.worker_values import Snapshot, decode
+from proxy.settings.worker_values import Snapshot
 from proxy.telemetry.counters import Counters
 from proxy.worker.acceptor import Acceptor
 from proxy.worker.exchange_log import ExchangeLog
 from proxy.worker.gateway_factory import caller_tls, make_gateway
 from proxy.worker.graceful_close import close_gracefully
-from proxy.worker.link import Link
 from proxy.worker.listener import CallerServer, check_seam
 from proxy.worker.migration_reporter import MigrationReporter
 from proxy.worker.timeouts import CALLER_TIMEOUTS
 
 _COUNTERS_SECONDS = 1.0
-_QUIET = {"journal_problem": "", "full": False, "in_flight": 0, "connections": 0}  # for the last message
 # After the listener has closed, idle connections stay open this long, since a request may be on its way on them.
 _IDLE_GRACE_SECONDS = 1.0
 # Listening sockets, link, journal, threads and loop use some 20; the rest is a margin.
@@ -41,12 +55,12 @@ class Worker:
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
-        self._order: asyncio.Future[dict[str, Any] | None] = asyncio.get_running_loop().create_future()
+        self._order: asyncio.Future[Serve | None] = asyncio.get_running_loop().create_future()
         self._drain: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._greeted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._accepting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._handed_over = False
         self._gateway: Gateway | None = None
-        self.link = Link(hear=self._hear, lost=self._keeper_is_gone)
+        self.link = WorkerChannel(on_message=self._on_message, on_lost=self._keeper_is_gone)
         self._reporter = MigrationReporter(send=self.link.send)
 
     async def run(self) -> bool:
@@ -54,9 +68,9 @@ class Worker:
         order = await self._order
         if order is None:
             return True
-        snapshot = decode(order["snapshot"].encode())
+        snapshot = order.snapshot
         counters = Counters(server_addresses={upstream.name: upstream.host for upstream in snapshot.upstreams})
-        journal = _journal(snapshot, worker=order["worker"], workers=order["workers"], clock=self._clock)
+        journal = _journal(snapshot, worker=order.worker, workers=order.workers, clock=self._clock)
         exchanges = ExchangeLog(
             snapshot.request_log, journal=journal, counters=counters, clock=self._clock, entropy=SystemEntropy()
         )
@@ -70,11 +84,11 @@ class Worker:
             max_body_bytes=snapshot.server.max_body_bytes,
             timeouts=CALLER_TIMEOUTS,
         )
-        listeners = [socket.socket(fileno=descriptor) for descriptor in order["sockets"]]
+        listeners = [socket.socket(fileno=descriptor) for descriptor in order.sockets]
         acceptor = Acceptor(server, listeners, tls=caller_tls(snapshot.server), reserve=_reserved_descriptors(snapshot))
         _freeze()
-        self.link.send({"type": "ready"})
-        if not await self._greeted:
+        self.link.send(Ready())
+        if not await self._accepting:
             return True  # the keeper is gone; nothing was served
         acceptor.start()
         async with asyncio.TaskGroup() as tasks:
@@ -95,7 +109,7 @@ class Worker:
                 await pool.close()
             reporting.cancel()
         self._reporter.flush()
-        self.link.send({"type": "counters", "delta": counters.delta()} | _QUIET)
+        self.link.send(WorkerReport(counters.delta()))
         self.link.close()
         return written
 
@@ -113,55 +127,57 @@ class Worker:
         """Send counters each second; they are the heartbeat too, without which the keeper replaces this process."""
         while True:
             await self._clock.sleep(_COUNTERS_SECONDS)
-            health = {
-                "journal_problem": journal.problem,
-                "full": acceptor.was_full(),
-                "in_flight": server.serving,
-                "connections": server.open_connections,
-            }
-            self.link.send({"type": "counters", "delta": counters.delta()} | health)
+            self.link.send(
+                WorkerReport(
+                    counters.delta(), journal.problem, acceptor.was_full(), server.serving, server.open_connections
+                )
+            )
 
-    def _hear(self, message: dict[str, Any]) -> None:
-        kind = message["type"]
-        if kind == "serve":
-            self._order.set_result(message)
-        elif kind == "drain":
-            self._handed_over = message["handed_over"]
-            self._stop(message["grace"])
-        elif kind == "greeted":
-            if not self._greeted.done():
-                self._greeted.set_result(True)
-        elif kind == "pin_answer":
-            self._reporter.hear(message)
-        elif self._gateway is not None:
-            self._heed(self._gateway, message)
+    def _on_message(self, message: Message) -> None:
+        match message:
+            case Serve():
+                self._order.set_result(message)
+            case Drain(grace, handed_over):
+                self._handed_over = handed_over
+                self._stop(grace)
+            case Accept():
+                if not self._accepting.done():
+                    self._accepting.set_result(True)
+            case PinAnswer(ask, kept):
+                self._reporter.on_answer(ask, kept=kept)
+            case _ if self._gateway is not None:
+                self._update(self._gateway, message)
 
-    def _heed(self, gateway: Gateway, message: dict[str, Any]) -> None:
-        kind = message["type"]
+    def _update(self, gateway: Gateway, message: Message) -> None:
         sides, now = gateway.migrations, self._clock.now()
-        if kind in {"migrations", "pins"}:
-            sides.hear(message, now)
-            if message["serial"]:
-                value = sides.moving(now) if kind == "migrations" else None
-                self.link.send({"type": "taken", "serial": message["serial"], "value": value})
-            if kind == "pins":
-                self._reporter.lengthen(sides.shortened(message, now))
-            self._reporter.changed()
-        elif kind == "claim":
-            agreed = sides.answer_claim(message["row"], now)
-            self.link.send({"type": "taken", "serial": message["serial"], "value": agreed})
-        elif kind == "unclaim":
-            sides.drop_claim(message["digest"])
-            self._reporter.changed()
-        else:
-            gateway.tokens.hear(message)
+        match message:
+            case MigrationStates(states, readable, serial):
+                sides.set_states(states, readable=readable)
+                if serial:
+                    self.link.send(Acknowledged(serial, pins=sides.moving(now)))
+            case NewPins(pins, serial):
+                sides.add_pins(pins, now)
+                if serial:
+                    self.link.send(Acknowledged(serial))
+                self._reporter.lengthen(sides.shortened(pins, now))
+            case ClaimCheck(digest, pin, serial):
+                self.link.send(Acknowledged(serial, agreed=sides.answer_claim(digest, pin, now)))
+            case ClaimDropped(digest):
+                sides.drop_claim(digest)
+            case TokenUpdate():
+                gateway.tokens.on_update(message)
+                return
+            case RefusalAnswer():
+                gateway.tokens.on_answer(message)
+                return
+        self._reporter.changed()
 
     def _keeper_is_gone(self) -> None:
         """Stop and finish requests in flight: without a keeper nobody renews tokens or ships the journal."""
         self._stop(0.0)
         self._reporter.abandon()
-        if not self._greeted.done():
-            self._greeted.set_result(False)
+        if not self._accepting.done():
+            self._accepting.set_result(False)
         if self._gateway is not None:
             self._gateway.tokens.abandon()
             self._gateway.migrations.orphaned(self._clock.monotonic())

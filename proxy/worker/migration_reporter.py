@@ -2,11 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any
 
+from proxy.link.messages import ClaimRequest, Outcomes, PinRelease, PinRequest
 from proxy.migration.outcome import ExchangeOutcome
 from proxy.migration.pin import RetryPin
-from proxy.migration.pin_rows import pin_row
 
 # How long an answer may wait for its retry pin to be stored in every process.
 KEEP_SECONDS = 1.0
@@ -18,10 +17,13 @@ _MOST_ROWS = 500
 _NOTABLE = frozenset({"refused", "failed", "forbidden", "client_error"})
 
 
+Report = PinRequest | PinRelease | ClaimRequest | Outcomes
+
+
 class MigrationReporter:
     """The reporter of one worker; *send* sends a message to the keeper."""
 
-    def __init__(self, *, send: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, *, send: Callable[[Report], None]) -> None:
         self._send = send
         self._answers: dict[int, asyncio.Future[bool]] = {}
         self._asked = 0
@@ -35,11 +37,11 @@ class MigrationReporter:
 
         Return False if that takes more than a second: pins then count as unreadable until it succeeds.
         """
-        return await self._ask("pin", pin_row(digest, pin), KEEP_SECONDS)
+        return await self._ask(PinRequest, digest, pin, KEEP_SECONDS)
 
     async def claim(self, digest: str, pin: RetryPin) -> bool:
         """Return whether every process has agreed that requests with this digest go where *pin* says."""
-        return await self._ask("claim", pin_row(digest, pin), CLAIM_SECONDS)
+        return await self._ask(ClaimRequest, digest, pin, CLAIM_SECONDS)
 
     async def news(self, seconds: float) -> None:
         """Return once `changed` is called, or after *seconds*."""
@@ -60,14 +62,14 @@ class MigrationReporter:
 
     def release(self, digest: str, pin: RetryPin) -> None:
         """Replace the pin made while the exchange was in flight by *pin*, which ends soon."""
-        self._send({"type": "release", "row": pin_row(digest, pin)})
+        self._send(PinRelease(digest, pin))
 
     def lengthen(self, pins: Iterable[tuple[str, RetryPin]]) -> None:
         """Have *pins* kept, without waiting: those that they replace are still valid for some seconds."""
         for digest, pin in pins:
-            self._send({"type": "pin", "ask": 0, "row": pin_row(digest, pin)})
+            self._send(PinRequest(0, digest, pin))
 
-    async def _ask(self, kind: str, row: list[Any], seconds: float) -> bool:
+    async def _ask(self, kind: type[PinRequest | ClaimRequest], digest: str, pin: RetryPin, seconds: float) -> bool:
         if self._abandoned:
             return False
         self._asked += 1
@@ -75,7 +77,7 @@ class MigrationReporter:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[bool] = loop.create_future()
         self._answers[asked] = answer
-        self._send({"type": kind, "ask": asked, "row": row})
+        self._send(kind(asked, digest, pin))
         # Not asyncio.timeout, which needs a task: requests run without one.
         timer = loop.call_later(seconds, _give_up, answer)
         try:
@@ -99,13 +101,13 @@ class MigrationReporter:
             self._batch = None
         if self._rows:
             rows, self._rows = self._rows, []
-            self._send({"type": "migrated", "rows": rows})
+            self._send(Outcomes(tuple(rows)))
 
-    def hear(self, message: dict[str, Any]) -> None:
+    def on_answer(self, ask: int, *, kept: bool) -> None:
         """Handle the keeper's answer to a pin or claim."""
-        answer = self._answers.pop(message["ask"], None)
+        answer = self._answers.pop(ask, None)
         if answer is not None and not answer.done():
-            answer.set_result(bool(message["kept"]))
+            answer.set_result(kept)
 
     def abandon(self) -> None:
         """Release all waiters: the keeper is gone."""

@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from proxy.link.messages import Outcomes, PinRequest, TokenRefusal
+from proxy.migration.former import former_of
+from proxy.migration.side_settings import SideSettings
 from proxy.settings.worker_values import MigrationValues, SideValues, Snapshot
 from proxy.worker.timeouts import CALLER_TIMEOUTS
 from tests.forwarding.support import bearer
@@ -29,8 +32,8 @@ class Moving:
 
     def state(self, weight: int, *, version: int = 1, readable: bool = True, former: Sequence[Any] = ()) -> None:
         """Let the worker hear of *weight*, and of the *former* settings of the last 24 h."""
-        states = {MIGRATION: {"weight": weight, "version": version, "guard_pinned": [], "former": list(former)}}
-        self.it.gateway.migrations.hear({"type": "migrations", "states": states, "readable": readable})
+        states = {MIGRATION: SideSettings(weight, version, former=former_of(former))}
+        self.it.gateway.migrations.set_states(states, readable=readable)
 
     def key(self, side: str) -> str:
         """Return the digest of the token key of *side*."""
@@ -49,22 +52,20 @@ class Moving:
     @property
     def pins(self) -> list[tuple[str, str]]:
         """Return side and upstream of the retry pins that the keeper was asked for."""
-        return [(one["row"][1], one["row"][2]) for one in self.it.keeper.heard if one["type"] == "pin"]
+        return [(one.pin.side, one.pin.upstream) for one in self.it.keeper.all(PinRequest)]
 
     async def rows(self, count: int) -> list[Row]:
         """Return what was told of exchanges, without the time, once *count* rows have come."""
 
         def told() -> list[Row]:
-            heard = [row for one in self.it.keeper.heard if one["type"] == "migrated" for row in one["rows"]]
-            return [tuple(row[:7]) for row in heard]
+            return [row[:7] for one in self.it.keeper.all(Outcomes) for row in one.rows]
 
         await eventually(lambda: len(told()) >= count)
         return told()
 
     def refused(self, side: str) -> list[int]:
         """Return the serials of the tokens of *side* that the keeper was told were refused."""
-        heard = [one for one in self.it.keeper.heard if one["type"] == "refused"]
-        return [one["mint"] for one in heard if one["key"] == self.key(side)]
+        return [one.mint for one in self.it.keeper.all(TokenRefusal) if one.key == self.key(side)]
 
 
 def values(directory: Path, legacy: int, modern: int, *, fallback: bool, **changes: Any) -> Snapshot:

@@ -7,7 +7,8 @@ from typing import Any
 
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
-from proxy.keeper.token_manager import _board_message
+from proxy.keeper.token_manager import token_update
+from proxy.link.messages import RefusalAnswer, Replayed, TokenRefusal
 from proxy.secret import Secret
 from proxy.tokens.response import Minted
 from proxy.tokens.slot import Slot
@@ -49,12 +50,12 @@ def fingerprints(audience: str, *serials: int) -> list[str]:
 
 def refusals(it: Proxy) -> list[int]:
     """Return the serials of the tokens that the keeper was told were refused."""
-    return [message["mint"] for message in it.keeper.heard if message["type"] == "refused"]
+    return [one.mint for one in it.keeper.all(TokenRefusal)]
 
 
 def replays(it: Proxy) -> list[bool]:
     """Return for each second send that the keeper was told of whether its token was refused again."""
-    return [message["refused_again"] for message in it.keeper.heard if message["type"] == "replayed"]
+    return [one.refused_again for one in it.keeper.all(Replayed)]
 
 
 async def recorded(it: Proxy, count: int = 1) -> Record:
@@ -143,7 +144,7 @@ class Slots:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self.mints: dict[str, int] = {}
-        self.heard: list[dict[str, Any]] = []
+        self.received: list[TokenRefusal | Replayed] = []
         serials = iter(range(1, 1_000_000))
         self._slots = {
             key.digest: Slot(
@@ -165,23 +166,21 @@ class Slots:
         return Minted(value=Secret(token_of(audience, self.mints[audience])), lifetime=300.0)
 
     def _publish(self, slot: Slot) -> None:
-        self._loop.call_soon(self._it.gateway.tokens.hear, _board_message(slot))
+        self._loop.call_soon(self._it.gateway.tokens.on_update, token_update(slot))
 
-    def _hear(self, message: dict[str, Any]) -> None:
-        self.heard.append(message)
+    def _on_message(self, message: TokenRefusal | Replayed) -> None:
+        self.received.append(message)
         self._spawn(self._answer(message))
 
-    async def _answer(self, message: dict[str, Any]) -> None:
-        slot = self._slots[message["key"]]
-        if message["type"] == "refused":
-            outcome = await slot.replace(message["mint"], message["route"])
-            self._loop.call_soon(
-                self._it.gateway.tokens.hear, {"type": "answer", "ask": message["ask"], "outcome": outcome}
-            )
-        elif message["refused_again"]:
-            slot.refused_fresh(message["route"])
+    async def _answer(self, message: TokenRefusal | Replayed) -> None:
+        slot = self._slots[message.key]
+        if isinstance(message, TokenRefusal):
+            outcome = await slot.replace(message.mint, message.route)
+            self._loop.call_soon(self._it.gateway.tokens.on_answer, RefusalAnswer(message.ask, outcome))
+        elif message.refused_again:
+            slot.refused_fresh(message.route)
         else:
-            slot.replay_succeeded(message["route"])
+            slot.replay_succeeded(message.route)
 
     def _spawn(self, work: Any) -> None:
         task = self._loop.create_task(work)
@@ -191,7 +190,7 @@ class Slots:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Slots"]:
         """Mint, answer what the board asks, and end with the block."""
-        self._it.gateway.tokens._send = self._hear
+        self._it.gateway.tokens._send = self._on_message
         for slot in self._slots.values():
             self._spawn(slot.run())
         board = self._it.gateway.tokens

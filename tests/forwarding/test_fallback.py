@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.link.messages import Outcomes
 from proxy.settings.worker_values import RemintValues
 from tests.forwarding.migrating import MODERN_PREFIX, Moving, moving, token
 from tests.forwarding.support import REFUSED, Judge, agrees, answer, bearer, intents, post, recorded, replays
@@ -196,7 +197,7 @@ async def test_a_legacy_bank_that_is_not_there_leaves_the_caller_with_moderns_an
 async def test_without_a_legacy_token_the_callers_answer_is_moderns(tmp_path: Path) -> None:
     """The keeper said why there is none: the bank's own 401 is the answer, at once."""
     async with moving(tmp_path, tokens=["modern"], modern=[says(REFUSED)]) as moved:
-        moved.it.keeper.shortage(moved.key("legacy"), "token_unavailable")
+        moved.it.keeper.failure(moved.key("legacy"), "token_unavailable")
         reply = await ask(moved.it.port, POST)
         record = await recorded(moved.it)
 
@@ -260,7 +261,7 @@ async def test_other_rules_have_no_fallback(tmp_path: Path) -> None:
         assert moved.sends == (2, 0)
         assert (record["side"], record["note"]) == ("", "")
         assert all("side" not in attempt for attempt in record["attempts"])
-        assert [one for one in moved.it.keeper.heard if one["type"] == "migrated"] == []
+        assert moved.it.keeper.all(Outcomes) == []
 
 
 async def test_a_modern_side_that_refuses_everything_costs_no_caller_a_second_payment(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.link.messages import ClaimRequest
 from tests.forwarding.migrating import Moving, moving, token
 from tests.forwarding.support import Record, afterwards, agrees, bearer, intents, post, recorded
 from tests.upstream.support import OK, eventually
@@ -18,7 +19,7 @@ AWAITED = "not minted yet"
 def _without_a_modern_token(it: Moving, how: str) -> None:
     """Let there be no modern token in the way that *how* names."""
     if how == "refused by the token endpoint":
-        it.it.keeper.shortage(it.key("modern"), "token_refused")
+        it.it.keeper.failure(it.key("modern"), "token_refused")
     elif how == "expired":
         it.it.keeper.mint(it.key("modern"), seconds=0.0)
 
@@ -111,7 +112,7 @@ async def test_with_both_tokens_unavailable_the_caller_is_told_of_legacys(tmp_pa
     """Nothing is sent, and both sides are told to have failed."""
     async with moving(tmp_path, tokens=[]) as moved:
         for side in ("legacy", "modern"):
-            moved.it.keeper.shortage(moved.key(side), "token_unavailable")
+            moved.it.keeper.failure(moved.key(side), "token_unavailable")
         reply = await ask(moved.it.port, POST)
         record = await recorded(moved.it)
 
@@ -131,9 +132,9 @@ async def test_a_mint_that_ends_while_a_fallback_is_agreed_on_speaks_not_against
         keeper = moved.it.keeper
         keeper.keeps = None
         await caller.send(POST)
-        await eventually(lambda: any(one["type"] == "claim" for one in keeper.heard))
+        await eventually(lambda: bool(keeper.all(ClaimRequest)))
         keeper.mint(moved.key("modern"))
-        keeper.pin(next(one for one in keeper.heard if one["type"] == "claim"), kept=True)
+        keeper.pin(keeper.all(ClaimRequest)[0], kept=True)
 
         assert (await caller.answer()).status == 200
         assert moved.sends == (1, 0)

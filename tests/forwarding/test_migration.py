@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from proxy.link.messages import Outcomes
 from tests.forwarding.migrating import moving
 from tests.forwarding.support import answer, post, recorded
 from tests.upstream.support import OK, Step, eventually, says, says_and_closes, says_and_resets, says_nothing
@@ -42,7 +43,7 @@ async def test_an_exchange_is_told_with_side_caller_and_outcome(
         await eventually(lambda: bool(moved.it.ledger.ended))
 
         assert await moved.rows(1) == [("payments", side, "erp", False, outcome, status, False)]
-        (row,) = [row for one in moved.it.keeper.heard if one["type"] == "migrated" for row in one["rows"]]
+        (row,) = [row for one in moved.it.keeper.all(Outcomes) for row in one.rows]
         assert row[7] == moved.it.ledger.ended[0].finished
 
 

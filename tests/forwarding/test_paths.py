@@ -168,7 +168,7 @@ async def test_another_callers_rule_is_refused_without_its_token(tmp_path: Path)
         exchange = await it.ended()
         assert (exchange.caller, exchange.attempts, exchange.code) == ("erp", [], "caller_not_allowed")
         assert it.untouched
-        assert it.keeper.heard == []
+        assert it.keeper.received == []
         assert (await ask(it.port, request(b"POST", b"/open/a", body=b"abc"))).status == 200
 
 

@@ -304,7 +304,7 @@ async def test_an_unhappy_answer_is_handed_back_and_not_tried_again(status: byte
         reply = await ask(it.port, request(b"POST", b"/open/a", body=b"x"))
         assert (reply.status, reply.reason, reply.body) == (int(status[:3]), status[4:], b"no")
         assert len(it.bank.requests) == 1
-        assert it.keeper.heard == []
+        assert it.keeper.received == []
 
 
 SILENCE = {
@@ -348,7 +348,7 @@ async def test_a_bank_that_never_answers_is_504(tmp_path: Path) -> None:
 async def test_without_a_token_nothing_is_sent(code: str, status: int, tmp_path: Path) -> None:
     """The right token or none."""
     async with proxy(tmp_path, tokens=False) as it:
-        it.keeper.shortage(it.key("open"), code)
+        it.keeper.failure(it.key("open"), code)
         reply = await ask(it.port, request(b"POST", b"/open/a", body=b"x"))
         assert (reply.status, reply.problem["code"], reply.problem["sent_upstream"]) == (status, code, "no")
         assert (reply.header(b"Retry-After") is not None) is (status == 503)

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
+from proxy.link.messages import TokenRefusal
 from tests.forwarding.support import Judge, Slots, bearer, exchanged, post
 from tests.worker.support import Proxy, proxy
 from tests.worker.wire import Reply, ask, wire
@@ -35,7 +36,7 @@ async def test_a_revoked_token_costs_one_mint_whoever_has_it(tmp_path: Path) -> 
         assert len(_sends(it)) == CALLERS
         assert max(_sends(it).values()) == 2
         assert slots.mints["open"] == 2
-        assert len({message["mint"] for message in slots.heard if message["type"] == "refused"}) == 1
+        assert len({one.mint for one in slots.received if isinstance(one, TokenRefusal)}) == 1
 
 
 async def test_a_bank_that_refuses_every_token_can_not_make_us_hammer_the_token_endpoint(tmp_path: Path) -> None:

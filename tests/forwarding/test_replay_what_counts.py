@@ -37,7 +37,7 @@ async def test_no_other_status_is_a_refusal(tmp_path: Path, status: int) -> None
 
         assert (reply.status, reply.body) == (status, b"theirs")
         assert len(it.bank.requests) == 1
-        assert it.keeper.heard == []
+        assert it.keeper.received == []
         assert (record["sent_upstream"], record["replayed"], record["note"]) == ("yes", False, "")
 
 
@@ -47,7 +47,7 @@ async def test_a_scope_that_does_not_suffice_is_no_refusal(tmp_path: Path) -> No
         reply = await ask(it.port, post())
 
         assert (reply.status, reply.header(b"WWW-Authenticate")) == (401, SCOPE.partition(b": ")[2])
-        assert (len(it.bank.requests), it.keeper.heard) == (1, [])
+        assert (len(it.bank.requests), it.keeper.received) == (1, [])
         assert (await recorded(it))["sent_upstream"] == "yes"
 
 
@@ -64,7 +64,7 @@ async def test_a_description_is_no_error_code(tmp_path: Path) -> None:
 async def test_the_token_endpoints_own_401_sends_nothing(tmp_path: Path) -> None:
     """It is token_refused, and no request is made without a token."""
     async with proxy(tmp_path, tokens=False) as it:
-        it.keeper.shortage(it.key("open"), "token_refused")
+        it.keeper.failure(it.key("open"), "token_refused")
         reply = await ask(it.port, post())
 
         agrees(reply, await recorded(it), sent="no")
@@ -124,7 +124,7 @@ async def test_an_answer_like_a_listed_one_is_handed_on_whole(tmp_path: Path, th
 
         assert reply.status in {403, 404}
         assert (reply.body == body, reply.cut) == (True, False)
-        assert (len(it.bank.requests), it.keeper.heard) == (1, [])
+        assert (len(it.bank.requests), it.keeper.received) == (1, [])
 
 
 async def test_a_listed_answer_that_can_not_be_replayed_is_handed_on_whole(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ async def test_a_listed_answer_cut_off_where_it_is_looked_at_is_a_reset(tmp_path
 
         assert (reply.status, reply.problem["code"]) == (502, "upstream_reset")
         agrees(reply, record, sent="yes")
-        assert (len(it.bank.requests), it.keeper.heard) == (1, [])
+        assert (len(it.bank.requests), it.keeper.received) == (1, [])
 
 
 async def test_an_answer_cut_off_behind_what_is_looked_at_is_a_reset_too(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ async def test_an_answer_cut_off_behind_what_is_looked_at_is_a_reset_too(tmp_pat
 
         assert (reply.status, reply.problem["code"]) == (502, "upstream_reset")
         agrees(reply, await recorded(it), sent="yes")
-        assert (len(it.bank.requests), it.keeper.heard) == (1, [])
+        assert (len(it.bank.requests), it.keeper.received) == (1, [])
 
 
 async def test_401_is_a_refusal_on_a_route_that_lists_others_too(tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 """Retry pins: a payment that may have been made is tried again on the side that may have made it, and on no other."""
 
 import asyncio
+import dataclasses
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from proxy.link.messages import PinRequest
+from proxy.migration.pin import Reason, RetryPin
+from proxy.migration.side import Side
 from tests.forwarding.migrating import MIGRATION, Moving, moving, token
 from tests.forwarding.support import REFUSED, agrees, answer, bearer, callers_are, intents, post, recorded
 from tests.upstream.support import OK, Peer, Step, eventually, says, says_and_closes, says_and_resets, says_nothing
@@ -27,10 +31,11 @@ UNCERTAIN: dict[str, tuple[Step, int]] = {
 ENDS = pytest.mark.parametrize(("fate", "status"), list(UNCERTAIN.values()), ids=list(UNCERTAIN))
 
 
-async def _asked(moved: Moving) -> dict[str, Any]:
+async def _asked(moved: Moving) -> PinRequest:
     """Return what the keeper was asked to pin, once it was."""
     await eventually(lambda: bool(moved.pins))
-    (asked,) = [one for one in moved.it.keeper.heard if one["type"] == "pin"]
+    asked: PinRequest
+    (asked,) = moved.it.keeper.all(PinRequest)
     return asked
 
 
@@ -54,7 +59,7 @@ async def test_the_pin_stands_before_the_caller_has_its_answer(tmp_path: Path, f
         reply = await caller.answer()
 
         assert reply.status == status
-        digest, side, upstream, until, migration, reason = asked["row"]
+        digest, (side, upstream, until, migration, reason) = asked.digest, dataclasses.astuple(asked.pin)
         assert (side, upstream, migration) == ("modern", "modern", MIGRATION)
         assert reason == ("answered" if status in {500, 503} else "unknown")
         assert until - moved.it.gateway.now() == pytest.approx(24 * 3600, abs=30)
@@ -152,7 +157,7 @@ async def test_what_was_not_sent_is_not_pinned(tmp_path: Path) -> None:
     """A 503 of the proxy's own says so, and the next try is free to go wherever."""
     async with moving(tmp_path, tokens=[]) as moved:
         for side in ("legacy", "modern"):
-            moved.it.keeper.shortage(moved.key(side), "token_unavailable")
+            moved.it.keeper.failure(moved.key(side), "token_unavailable")
         assert (await ask(moved.it.port, POST)).status == 503
         assert moved.pins == []
 
@@ -187,12 +192,11 @@ async def _ended_elsewhere(moved: Moving) -> str:
         await caller.send(post(b"/open/pay", b"Idempotency-Key: order-1"))
         assert (await caller.answer()).status == 500
         asked = await _asked(moved)
-    moved.it.keeper.heard.clear()
-    digest, _, _, _, migration, _ = asked["row"]
-    soon = moved.it.gateway.now() + 9
-    row = [digest, "legacy", "bank", soon, migration, "in_flight"]
-    moved.it.gateway.migrations.hear({"type": "pins", "pins": [row], "serial": 1})
-    return str(digest)
+    moved.it.keeper.received.clear()
+    now = moved.it.gateway.now()
+    soon = RetryPin(Side.LEGACY, "bank", now + 9, asked.pin.migration, Reason.IN_FLIGHT)
+    moved.it.gateway.migrations.add_pins({asked.digest: soon}, now)
+    return asked.digest
 
 
 async def test_a_pin_that_soon_ends_is_made_longer_before_the_retry_is_sent(tmp_path: Path) -> None:
@@ -207,8 +211,9 @@ async def test_a_pin_that_soon_ends_is_made_longer_before_the_retry_is_sent(tmp_
             asked = await _asked(moved)
             await _silent(caller)
             assert moved.sends == (1, 0)
-            assert (asked["row"][:3], asked["row"][5]) == ([digest, "legacy", "bank"], "unknown")
-            assert asked["row"][3] - moved.it.gateway.now() == pytest.approx(24 * 3600, abs=30)
+            assert (asked.digest, asked.pin.side, asked.pin.upstream) == (digest, "legacy", "bank")
+            assert asked.pin.reason == "unknown"
+            assert asked.pin.until - moved.it.gateway.now() == pytest.approx(24 * 3600, abs=30)
             moved.it.keeper.pin(asked, kept=True)
             assert (await caller.answer()).status == 200
         assert moved.sends == (2, 0)
@@ -301,7 +306,7 @@ async def test_a_caller_that_leaves_within_a_refusal_is_not_pinned(tmp_path: Pat
     """Modern did nothing, which a caller that knows the head of the 401 knows too."""
     refusal = b"HTTP/1.1 401 No\r\nContent-Length: 100000\r\n\r\nhalf"
     async with moving(tmp_path, tokens=["modern"], modern=[says(refusal)]) as moved:
-        moved.it.keeper.shortage(moved.key("legacy"), "token_unavailable")
+        moved.it.keeper.failure(moved.key("legacy"), "token_unavailable")
         async with wire(moved.it.port) as caller:
             await caller.send(POST)
             await asyncio.wait_for(caller.reader.readuntil(b"half"), 5)
@@ -350,8 +355,7 @@ async def test_a_pin_to_an_upstream_that_is_no_more_sends_nothing(tmp_path: Path
         async with wire(moved.it.port) as caller:
             await caller.send(POST)
             asked = await _asked(moved)
-            digest, side, _, *rest = asked["row"]
-            moved.it.keeper.pin(asked | {"row": [digest, side, "gone", *rest]}, kept=True)
+            moved.it.keeper.pin(asked._replace(pin=replace(asked.pin, upstream="gone")), kept=True)
             assert (await caller.answer()).status == 500
         _side_unknown(await ask(moved.it.port, POST))
         assert moved.sends == (0, 1)

@@ -8,6 +8,8 @@ from typing import Any
 from proxy.clock import Clock, SystemClock
 from proxy.errors import LogUnavailable
 from proxy.keeper.migrations import Migrations
+from proxy.link.messages import MigrationStates, ToWorker
+from proxy.migration.side_settings import SideSettings
 from proxy.records.keeper_records import Operation
 from proxy.settings.worker_values import MigrationValues, RouteValues, SideValues, Snapshot
 from proxy.telemetry.status import TokenStatus
@@ -56,7 +58,7 @@ class Migrating:
     log_works: bool = True
     recovered: bool = True
     operations: list[Operation] = field(default_factory=list)
-    heard: list[dict[str, Any]] = field(default_factory=list)
+    sent: list[ToWorker] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     migrations: Migrations = field(init=False)
 
@@ -65,7 +67,7 @@ class Migrating:
             self.directory,
             clock=self.clock,
             operated=self._operate,
-            broadcast=self._hear,
+            broadcast=self._send,
             tokens=lambda: self.tokens,
             recovered=lambda: self.recovered,
             say=self.said.append,
@@ -79,25 +81,29 @@ class Migrating:
 
     def told(self, name: str = "payments") -> tuple[int, int, list[str]]:
         """Return weight, version and held callers that workers have heard last."""
-        state = self.message["states"][name]
-        return state["weight"], state["version"], state["guard_pinned"]
+        state = self.message.states[name]
+        return state.weight, state.version, list(state.guard_pinned)
 
     @property
     def weight(self) -> int:
         """Return what workers have heard last of payments."""
-        weight: int = self.message["states"]["payments"]["weight"]
-        return weight
+        return self.payments.weight
 
     @property
-    def message(self) -> dict[str, Any]:
+    def payments(self) -> SideSettings:
+        """Return the settings of payments that were sent to workers last."""
+        return self.message.states["payments"]
+
+    @property
+    def message(self) -> MigrationStates:
         """Return the last message about the migrations' states."""
-        return [message for message in self.heard if message["type"] == "migrations"][-1]
+        return [message for message in self.sent if isinstance(message, MigrationStates)][-1]
 
     async def _operate(self, operation: Operation) -> None:
         if not self.log_works:
             raise LogUnavailable("The request log can't be written.")
         self.operations.append(operation)
 
-    def _hear(self, message: dict[str, Any]) -> list[str]:
-        self.heard.append(message)
+    def _send(self, message: ToWorker) -> list[str]:
+        self.sent.append(message)
         return []

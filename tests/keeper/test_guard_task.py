@@ -63,7 +63,7 @@ async def test_one_caller_that_fails_is_held(tmp_path: Path) -> None:
         event = await made.acts()
         assert isinstance(event, CallerHeld)
         assert event.caller == "erp"
-        assert made.keeper.message["states"]["payments"]["guard_pinned"] == ["erp"]
+        assert made.keeper.payments.guard_pinned == ("erp",)
         assert made.keeper.weight == 50
         await made.clock.advance(1)
         made.end("erp", "refused", 10)

@@ -8,6 +8,7 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.errors import LogUnavailable
 from proxy.keeper.migrations import MigrationRefused
+from proxy.link.messages import MigrationStates
 from proxy.migration.pin import RetryPin
 from proxy.migration.side import Side
 from proxy.telemetry.status import TokenStatus
@@ -31,7 +32,7 @@ async def test_a_new_table_is_legacy(tmp_path: Path) -> None:
     [status] = migrations.states()
     assert (status.weight, status.version, status.phase, status.last_good) == (0, 0, "legacy", 0)
     assert keeper.told() == (0, 0, [])
-    assert keeper.message["readable"]
+    assert keeper.message.readable
 
 
 async def test_a_weight_is_on_record_then_in_force_then_there_after_a_restart(tmp_path: Path) -> None:
@@ -296,7 +297,8 @@ async def test_another_table_under_the_name_begins_at_0(tmp_path: Path) -> None:
     [message, *_] = migrations.messages((OTHER_SIDES,))
     await migrations.follow((OTHER_SIDES,))
 
-    assert message["states"]["payments"]["weight"] == 0
+    assert isinstance(message, MigrationStates)
+    assert message.states["payments"].weight == 0
     assert (keeper.weight, migrations.states()[0].version) == (0, 2)
     assert keeper.operations[-1].what == "migration begin"
     await migrations.set("payments", 10, **BY)
@@ -314,7 +316,7 @@ async def test_a_file_that_cannot_be_used(tmp_path: Path, data: bytes) -> None:
 
     assert str(path) in migrations.problem
     assert keeper.told() == (0, 1, [])
-    assert keeper.message["readable"] is False
+    assert keeper.message.readable is False
     with pytest.raises(MigrationRefused, match="move it away"):
         await migrations.set("payments", 10, **BY)
     assert path.read_bytes() == data
@@ -338,7 +340,7 @@ async def test_a_file_that_was_mended_is_taken(tmp_path: Path) -> None:
     path.write_bytes(good)
     await _after_a_look(clock, keeper)
 
-    assert (keeper.weight, keeper.message["readable"]) == (30, True)
+    assert (keeper.weight, keeper.message.readable) == (30, True)
     assert "can be read and kept again" in keeper.said[-1]
     running.cancel()
 

@@ -7,6 +7,7 @@ import pytest
 from proxy.clock import SystemClock, timestamp
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.worker_answers import WorkerAnswers
+from proxy.link.messages import Acknowledged, NewPins, ToWorker
 from proxy.migration.pin import PIN_SECONDS, RetryPin
 from proxy.migration.pin_rows import Pins
 from proxy.migration.pin_table import SHARDS
@@ -37,7 +38,7 @@ class Workers:
 
     def __init__(self, directory: Path, *names: str) -> None:
         self.names = list(names)
-        self.heard: list[dict[str, Any]] = []
+        self.sent: list[NewPins] = []
         self.changes = 0
         self.answers = WorkerAnswers(self.broadcast)
         self.pins = RetryPins(
@@ -48,9 +49,10 @@ class Workers:
             migration_of=lambda route: {"pay": "payments"}[route],
         )
 
-    def broadcast(self, message: dict[str, Any]) -> list[str]:
+    def broadcast(self, message: ToWorker) -> list[str]:
         """Take a message for all."""
-        self.heard.append(message)
+        assert isinstance(message, NewPins)
+        self.sent.append(message)
         return self.names
 
     def change(self) -> None:
@@ -60,8 +62,8 @@ class Workers:
     def take(self, *names: str) -> None:
         """Let workers say that they have all that was sent."""
         for name in names:
-            for message in self.heard:
-                self.answers.take(name, message["serial"], None)
+            for message in self.sent:
+                self.answers.on_answer(name, Acknowledged(message.serial))
 
 
 @pytest.fixture(name="workers")
@@ -75,7 +77,7 @@ async def fixture_workers(tmp_path: Path) -> Workers:
 async def test_a_pin_is_kept_once_it_is_on_disk_and_every_worker_has_it(tmp_path: Path, workers: Workers) -> None:
     """The caller's next try may come to any of them."""
     keeping = asyncio.create_task(workers.pins.keep(pin(1)))
-    await eventually(lambda: bool(workers.heard))
+    await eventually(lambda: bool(workers.sent))
     assert on_disk(tmp_path) == [*pin(1)]
     workers.take("w0")
     await asyncio.sleep(0)
@@ -84,9 +86,10 @@ async def test_a_pin_is_kept_once_it_is_on_disk_and_every_worker_has_it(tmp_path
     workers.take("w1")
 
     assert await keeping
-    [message] = workers.heard
-    assert message["type"] == "pins"
-    assert [row[:3] for row in message["pins"]] == [[f"{1:016x}", "modern", "bank"]]
+    [message] = workers.sent
+    assert [(digest, pin.side, pin.upstream) for digest, pin in message.pins.items()] == [
+        (f"{1:016x}", "modern", "bank")
+    ]
 
 
 async def test_a_worker_that_does_not_take_it_is_not_waited_for_longer(workers: Workers) -> None:
@@ -102,7 +105,7 @@ async def test_a_worker_that_does_not_take_it_is_not_waited_for_longer(workers: 
 async def test_a_worker_that_is_gone_is_not_waited_for(workers: Workers) -> None:
     """Its callers come to others."""
     keeping = asyncio.create_task(workers.pins.keep(pin(1)))
-    await eventually(lambda: bool(workers.heard))
+    await eventually(lambda: bool(workers.sent))
     workers.take("w0")
 
     workers.answers.ended("w1")
@@ -117,8 +120,8 @@ async def test_many_are_written_together(workers: Workers) -> None:
     kept = await asyncio.gather(*(workers.pins.keep(pin(number)) for number in range(1000)))
 
     assert all(kept)
-    assert len(workers.heard) < 50
-    assert sum(len(message["pins"]) for message in workers.heard) == 1000
+    assert len(workers.sent) < 50
+    assert sum(len(message.pins) for message in workers.sent) == 1000
 
 
 async def test_a_new_worker_hears_all_pins(tmp_path: Path, workers: Workers) -> None:
@@ -131,8 +134,8 @@ async def test_a_new_worker_hears_all_pins(tmp_path: Path, workers: Workers) -> 
     await again.pins.open()
 
     messages = [*again.pins.messages()]
-    assert [len(message["pins"]) for message in messages] == [500, 500, 200]
-    assert {message["serial"] for message in messages} == {0}
+    assert [len(message.pins) for message in messages] == [500, 500, 200]
+    assert {message.serial for message in messages} == {0}
 
 
 async def test_what_cannot_be_written_is_said(tmp_path: Path, workers: Workers) -> None:
@@ -146,7 +149,7 @@ async def test_what_cannot_be_written_is_said(tmp_path: Path, workers: Workers) 
 
     assert workers.changes == changes + 1
     assert "can't be written" in workers.pins.problem
-    assert workers.heard
+    assert workers.sent
     obstacle.rmdir()
     await workers.pins.look_after()
     assert not workers.pins.problem
@@ -180,8 +183,10 @@ async def test_lost_exchanges_are_pinned_from_another_thread(tmp_path: Path, wor
     await asyncio.to_thread(workers.pins.keep_uncertain, [found, {}, found | {"side": "other"}, found | {"time": "x"}])
 
     assert on_disk(tmp_path) == [f"{7:016x}"]
-    await eventually(lambda: bool(workers.heard))
-    assert workers.heard[0]["pins"][0][:3] == [f"{7:016x}", "legacy", "bank"]
+    await eventually(lambda: bool(workers.sent))
+    assert [(digest, pin.side, pin.upstream) for digest, pin in workers.sent[0].pins.items()] == [
+        (f"{7:016x}", "legacy", "bank")
+    ]
 
 
 async def test_what_had_just_ended_is_pinned_for_a_moment(tmp_path: Path, workers: Workers) -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.keeper.migrations import Migrations
+from proxy.link.messages import Acknowledged, ClaimCheck, ClaimDropped, MigrationStates, NewPins, Numbered, ToWorker
+from proxy.migration.former import FormerSetting
 from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin
-from proxy.migration.pin_rows import pin_row
+from proxy.migration.pin_rows import Pins
 from proxy.migration.side import Side
 from tests.keeper.migrating import BY, PAYMENTS, Migrating, configured
 from tests.upstream.support import eventually
@@ -33,34 +35,35 @@ class Serving(Migrating):
     def __init__(self, directory: Path, *workers: str) -> None:
         self.workers = list(workers)
         self.dumb: set[str] = set()
-        self.in_flight: dict[str, list[Any]] = {}
+        self.in_flight: dict[str, Pins] = {}
         self.killed: list[str] = []
         super().__init__(directory=directory)
         self.migrations.changes._kill = self.killed.append
 
-    def _hear(self, message: dict[str, Any]) -> list[str]:
-        self.heard.append(message)
+    def _send(self, message: ToWorker) -> list[str]:
+        self.sent.append(message)
         for worker in self.workers:
-            if message.get("serial") and worker not in self.dumb:
+            if isinstance(message, Numbered) and message.serial and worker not in self.dumb:
                 self.answer(worker, message)
         return list(self.workers)
 
-    def answer(self, worker: str, message: dict[str, Any]) -> None:
-        """Let *worker* answer: with its rows, with yes, or that it has the pins."""
-        if message["type"] == "migrations":
-            value: Any = self.in_flight.get(worker, [])
+    def answer(self, worker: str, message: Numbered) -> None:
+        """Let *worker* answer: with its keys in flight, with yes, or that it has the pins."""
+        pins = self.in_flight.get(worker, {})
+        if isinstance(message, MigrationStates):
+            answer = Acknowledged(message.serial, pins=pins)
         else:
-            value = message["type"] != "claim" or not self.in_flight.get(worker)
-        loop = asyncio.get_running_loop()
-        loop.call_soon(self.migrations.answers.take, worker, message["serial"], value)
+            answer = Acknowledged(message.serial, agreed=not (isinstance(message, ClaimCheck) and pins))
+        asyncio.get_running_loop().call_soon(self.migrations.answers.on_answer, worker, answer)
 
-    def unsettled(self) -> list[Any]:
+    def unsettled(self) -> list[FormerSetting]:
         """Return the former settings of which workers have heard last that somebody may still send by them."""
-        return [row for row in self.message["states"]["payments"]["former"] if not row[3]]
+        return [one for one in self.payments.former if not one.settled]
 
-    def pins_heard(self) -> list[list[Any]]:
-        """Return the rows of pins that workers have heard, in order."""
-        return [row for message in self.heard if message["type"] == "pins" for row in message["pins"]]
+    def pins_sent(self) -> list[Pins]:
+        """Return the pins that workers have got, one by one, in order."""
+        messages = [message for message in self.sent if isinstance(message, NewPins)]
+        return [{digest: pin} for message in messages for digest, pin in message.pins.items()]
 
 
 @asynccontextmanager
@@ -83,14 +86,16 @@ async def test_what_is_in_flight_is_pinned_in_all_workers_before_the_change_is_c
     """They hear of the change at once, then of the pins, then that it is settled: in this order on each link."""
     async with serving(tmp_path, "a", "b") as keeper:
         await changed(keeper.migrations, 100)
-        keeper.heard.clear()
-        keeper.in_flight["a"] = [pin_row(DIGEST, pin())]
+        keeper.sent.clear()
+        keeper.in_flight["a"] = {DIGEST: pin()}
 
         assert await changed(keeper.migrations, 0) == ""
 
         kinds = [
-            "pins" if one["type"] == "pins" else any(not row[3] for row in one["states"]["payments"]["former"])
-            for one in keeper.heard
+            any(not former.settled for former in one.states["payments"].former)
+            if isinstance(one, MigrationStates)
+            else "pins"
+            for one in keeper.sent
         ]
         assert kinds.index("pins") > kinds.index(True)
         assert kinds[kinds.index("pins") :].count(True) == 0
@@ -122,9 +127,9 @@ async def test_what_follows_before_a_change_is_certain_is_settled_with_it(tmp_pa
     async with serving(tmp_path, "a") as keeper:
         keeper.dumb = {"a"}
         await asyncio.gather(changed(keeper.migrations, 30), changed(keeper.migrations, 60))
-        assert sorted(row[0] for row in keeper.unsettled()) == [0, 30]
+        assert sorted(one.weight for one in keeper.unsettled()) == [0, 30]
         keeper.dumb = set()
-        for message in [one for one in keeper.heard if one.get("serial")]:
+        for message in [one for one in keeper.sent if isinstance(one, Numbered) and one.serial]:
             keeper.answer("a", message)
         await eventually(lambda: not keeper.unsettled())
 
@@ -133,9 +138,9 @@ async def test_a_hold_of_the_guard_is_a_change_too(tmp_path: Path) -> None:
     """For that caller alone."""
     async with serving(tmp_path, "a") as keeper:
         await changed(keeper.migrations, 100)
-        keeper.in_flight["a"] = [pin_row(DIGEST, pin())]
+        keeper.in_flight["a"] = {DIGEST: pin()}
         await keeper.migrations.hold_caller("payments", "erp", "it fails")
-        assert [row[:2] for row in keeper.message["states"]["payments"]["former"]] == [[0, ""], [0, "erp"]]
+        assert [(one.weight, one.caller) for one in keeper.payments.former] == [(0, ""), (0, "erp")]
         assert keeper.migrations.pins.get(DIGEST) is not None
 
 
@@ -143,18 +148,18 @@ async def test_a_fallback_is_agreed_on_by_all_other_workers(tmp_path: Path) -> N
     """One that has the key in flight says no, and so does one that says nothing; else there is a pin everywhere."""
     async with serving(tmp_path, "a", "b", "c") as keeper:
         pins = keeper.migrations.pins
-        keeper.in_flight["a"] = ["of its own"]
+        keeper.in_flight["a"] = {f"{9:016x}": pin()}
         assert await pins.claim("a", DIGEST, pin(Side.LEGACY))
-        assert keeper.pins_heard() == [pin_row(DIGEST, pin(Side.LEGACY))]
+        assert keeper.pins_sent() == [{DIGEST: pin(Side.LEGACY)}]
 
-        keeper.in_flight["b"] = ["the same key"]
+        keeper.in_flight["b"] = {f"{2:016x}": pin()}
         assert not await pins.claim("a", f"{2:016x}", pin(Side.LEGACY))
-        assert keeper.heard[-1]["type"] == "unclaim"
+        assert keeper.sent[-1] == ClaimDropped(f"{2:016x}")
         keeper.in_flight.clear()
         keeper.dumb = {"c"}
         assert not await pins.claim("a", f"{3:016x}", pin(Side.LEGACY))
         assert not await pins.claim("a", DIGEST, pin(Side.MODERN))
-        assert len(keeper.pins_heard()) == 1
+        assert len(keeper.pins_sent()) == 1
 
 
 async def test_a_request_that_a_change_has_pinned_may_fall_back(tmp_path: Path) -> None:
@@ -174,7 +179,7 @@ async def test_a_fallback_holds_that_was_agreed_on_while_a_change_asked(tmp_path
     async with serving(tmp_path, "a", "b") as keeper:
         await keeper.migrations.set("payments", 100, **BY)
         pins, legacy = keeper.migrations.pins, pin(Side.LEGACY, Reason.FALLBACK)
-        keeper.in_flight["a"] = [pin_row(DIGEST, pin())]
+        keeper.in_flight["a"] = {DIGEST: pin()}
         keeper.dumb = {"b"}
         rolling = asyncio.create_task(keeper.migrations.rollback("payments", **BY))
         await eventually(lambda: bool(keeper.unsettled()))
@@ -185,7 +190,7 @@ async def test_a_fallback_holds_that_was_agreed_on_while_a_change_asked(tmp_path
         await rolling
         await eventually(lambda: not keeper.unsettled())
         assert pins.get(DIGEST) == legacy
-        assert keeper.pins_heard()[-1] == pin_row(DIGEST, legacy)
+        assert keeper.pins_sent()[-1] == {DIGEST: legacy}
 
 
 async def test_a_pin_of_a_try_in_flight_ends_with_it(tmp_path: Path) -> None:
@@ -194,12 +199,12 @@ async def test_a_pin_of_a_try_in_flight_ends_with_it(tmp_path: Path) -> None:
         pins = keeper.migrations.pins
         soon = replace(pin(), until=float(int(CLOCK.now()) + 10))
         await pins.keep({DIGEST: pin()})
-        await pins.release({DIGEST: soon})
+        await pins.release(DIGEST, soon)
         assert pins.get(DIGEST) == soon
         await pins.keep({DIGEST: pin(reason=Reason.UNKNOWN)})
-        await pins.release({DIGEST: soon})
+        await pins.release(DIGEST, soon)
         assert pins.get(DIGEST) == pin(reason=Reason.UNKNOWN)
-        assert keeper.pins_heard()[-1] == pin_row(DIGEST, pin(reason=Reason.UNKNOWN))
+        assert keeper.pins_sent()[-1] == {DIGEST: pin(reason=Reason.UNKNOWN)}
 
 
 async def test_a_table_that_takes_over_is_told_to_the_workers_of_the_old_one(tmp_path: Path) -> None:
@@ -207,14 +212,14 @@ async def test_a_table_that_takes_over_is_told_to_the_workers_of_the_old_one(tmp
     pinned = replace(PAYMENTS, pinned_legacy=("erp",))
     async with serving(tmp_path, "a") as keeper:
         await changed(keeper.migrations, 100)
-        keeper.in_flight["a"] = [pin_row(DIGEST, pin())]
+        keeper.in_flight["a"] = {DIGEST: pin()}
 
         assert await keeper.migrations.hand_over(configured(pinned)) == ""
 
-        assert keeper.message["states"]["payments"]["policies"][0]["pinned"] == {"erp": "legacy"}
+        assert keeper.payments.policies[0].pinned == {"erp": Side.LEGACY}
         assert keeper.migrations.pins.get(DIGEST) is not None
         assert await keeper.migrations.hand_over(configured(PAYMENTS)) == ""
-        assert keeper.message["states"]["payments"]["policies"][0]["pinned"] == {}
+        assert keeper.payments.policies[0].pinned == {}
 
 
 @pytest.mark.parametrize("side", Side)
@@ -223,10 +228,10 @@ async def test_a_table_goes_when_nothing_is_in_flight_to_the_side_that_is_left(t
     async with serving(tmp_path, "a") as keeper:
         await changed(keeper.migrations, 100)
         await keeper.migrations.finish("payments", **BY)
-        keeper.in_flight["a"] = [pin_row(DIGEST, pin(side))]
+        keeper.in_flight["a"] = {DIGEST: pin(side)}
 
         objection = await keeper.migrations.hand_over(configured(credential="login"))
 
         assert ("1 to legacy" in objection) == (side is Side.LEGACY)
-        told = keeper.message["states"]["payments"]
-        assert (told["weight"], told["guard_pinned"], told["policies"][0]["pinned"]) == (100, [], {})
+        sent = keeper.payments
+        assert (sent.weight, sent.guard_pinned, sent.policies[0].pinned) == (100, (), {})

@@ -1,9 +1,11 @@
 """Questions to all workers."""
 
 import asyncio
-from typing import Any
 
 from proxy.keeper.worker_answers import WorkerAnswers
+from proxy.link.messages import Acknowledged, NewPins, ToWorker
+
+PINS = NewPins({})
 
 
 class Workers:
@@ -11,12 +13,13 @@ class Workers:
 
     def __init__(self, *names: str) -> None:
         self.names = list(names)
-        self.heard: list[dict[str, Any]] = []
-        self.answers = WorkerAnswers(self.hear)
+        self.sent: list[NewPins] = []
+        self.answers = WorkerAnswers(self.broadcast)
 
-    def hear(self, message: dict[str, Any]) -> list[str]:
+    def broadcast(self, message: ToWorker) -> list[str]:
         """Take a message for all."""
-        self.heard.append(message)
+        assert isinstance(message, NewPins)
+        self.sent.append(message)
         return self.names
 
     async def is_open(self, serial: int) -> bool:
@@ -31,38 +34,38 @@ class Workers:
 async def test_all_have_to_answer() -> None:
     """Each message has a serial of its own, and each worker one answer; strangers and repeats count for nothing."""
     workers = Workers("a", "b")
-    first, second = (workers.answers.ask({"type": "x"}) for _ in range(2))
-    assert [one["serial"] for one in workers.heard] == [first, second]
+    first, second = (workers.answers.ask(PINS) for _ in range(2))
+    assert [one.serial for one in workers.sent] == [first, second]
     for worker in ("a", "a", "c"):
-        workers.answers.take(worker, first, worker)
+        workers.answers.on_answer(worker, Acknowledged(first))
     assert await workers.is_open(first)
     assert workers.answers.waiting(first) == {"b"}
-    workers.answers.take("b", first, "b")
-    assert await workers.answers.wait(first) == ["a", "b"]
+    workers.answers.on_answer("b", Acknowledged(first, agreed=False))
+    assert [one.agreed for one in await workers.answers.wait(first)] == [True, False]
     assert await workers.is_open(second)
 
 
 async def test_nobody_is_waited_for_where_nobody_serves() -> None:
     """And the one that asked itself is not asked."""
     workers = Workers("a")
-    assert await workers.answers.wait(workers.answers.ask({"type": "x"}, but="a")) == []
+    assert await workers.answers.wait(workers.answers.ask(PINS, but="a")) == []
 
 
 async def test_a_worker_that_ended_counts_until_its_journal_is_read() -> None:
     """Where it matters what it had in flight; for all else it is gone at once."""
     workers = Workers("a", "b")
-    plain = workers.answers.ask({"type": "x"})
-    careful = workers.answers.ask({"type": "x"}, also_ended=True)
+    plain = workers.answers.ask(PINS)
+    careful = workers.answers.ask(PINS, also_ended=True)
     for serial in (plain, careful):
-        workers.answers.take("b", serial, None)
+        workers.answers.on_answer("b", Acknowledged(serial))
 
     workers.answers.ended("a")
     workers.names = ["b"]
 
     assert not await workers.is_open(plain)
     assert await workers.is_open(careful)
-    later = workers.answers.ask({"type": "x"}, also_ended=True)
-    workers.answers.take("b", later, None)
+    later = workers.answers.ask(PINS, also_ended=True)
+    workers.answers.on_answer("b", Acknowledged(later))
     assert await workers.is_open(later)
     workers.answers.recovered("a")
     assert not await workers.is_open(careful)
@@ -72,7 +75,7 @@ async def test_a_worker_that_ended_counts_until_its_journal_is_read() -> None:
 async def test_what_is_forgotten_takes_no_answers() -> None:
     """Late ones are for nobody."""
     workers = Workers("a")
-    serial = workers.answers.ask({"type": "x"})
+    serial = workers.answers.ask(PINS)
     workers.answers.forget([serial, serial])
-    workers.answers.take("a", serial, 1)
+    workers.answers.on_answer("a", Acknowledged(serial))
     assert workers.answers.waiting(serial) == frozenset()

@@ -1,32 +1,31 @@
 """What a worker knows of the migrations, and of its own requests that a retry may follow."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from proxy.migration.former import ANY_WEIGHT, Keyed
+from proxy.migration.former import ANY_WEIGHT, Keyed, former_of
 from proxy.migration.in_flight import LINGER_SECONDS, KeyInFlight
 from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin
-from proxy.migration.pin_rows import pin_row
+from proxy.migration.pin_rows import Pins
 from proxy.migration.side import Policy, Side
-from proxy.migration.side_cache import SideCache, policy_told
+from proxy.migration.side_cache import SideCache
+from proxy.migration.side_settings import SideSettings
 
 NOW = 1_700_000_000.0
 POLICY = Policy(name="payments", sticky="caller", methods=frozenset(), pinned={}, fallback=True, sides="a@ to b@")
 
 
-def states(weight: int, *, former: list[Any] | None = None, **more: Any) -> dict[str, Any]:
-    """Return the keeper's message about one migration."""
-    state = {"weight": weight, "version": 1, "guard_pinned": [], "former": former or [], **more}
-    return {"type": "migrations", "states": {"payments": state}, "readable": True, "serial": 0}
+def tell(board: SideCache, weight: int, *, readable: bool = True, former: Iterable[Any] = (), **more: Any) -> None:
+    """Let *board* have the settings of one migration."""
+    settings = SideSettings(weight, 1, former=former_of(former), **more)
+    board.set_states({"payments": settings}, readable=readable)
 
 
-def pins(*rows: tuple[int, str, float], reason: Reason = Reason.UNKNOWN) -> dict[str, Any]:
-    """Return the keeper's message about pins: digest, side, until."""
-    made = [
-        pin_row(f"{number:016x}", RetryPin(Side(side), "bank", until, reason=reason)) for number, side, until in rows
-    ]
-    return {"type": "pins", "pins": made, "serial": 1}
+def pins(*rows: tuple[int, str, float], reason: Reason = Reason.UNKNOWN) -> Pins:
+    """Return pins: digest, side, until."""
+    return {f"{number:016x}": RetryPin(Side(side), "bank", until, reason=reason) for number, side, until in rows}
 
 
 def keyed(number: int = 1, *, caller: str = "erp") -> Keyed:
@@ -37,7 +36,7 @@ def keyed(number: int = 1, *, caller: str = "erp") -> Keyed:
 def heard(weight: int, **more: Any) -> SideCache:
     """Return a board that has heard of *weight*."""
     board = SideCache({"payments": POLICY})
-    board.hear(states(weight, **more), NOW)
+    tell(board, weight, **more)
     return board
 
 
@@ -62,13 +61,13 @@ def test_before_anything_is_heard() -> None:
 
 def test_the_state_is_what_was_heard_last() -> None:
     """A message has all there is: what it no longer names is gone."""
-    board = heard(30, guard_pinned=["erp"])
+    board = heard(30, guard_pinned=("erp",))
     assert (board.weight("payments"), board.readable, board.heard) == (30, True, True)
     assert board.guard_pinned("payments", "erp")
     assert not board.guard_pinned("payments", "other")
     assert board.weight("balances") == 0
 
-    board.hear(states(0) | {"readable": False}, NOW)
+    tell(board, 0, readable=False)
     assert (board.weight("payments"), board.readable) == (0, False)
     assert not board.guard_pinned("payments", "erp")
 
@@ -76,7 +75,7 @@ def test_the_state_is_what_was_heard_last() -> None:
 def test_a_pin_holds_until_its_end() -> None:
     """To the second; then it is as if it had never been."""
     board = SideCache()
-    board.hear(pins((1, "modern", NOW + 10)), NOW)
+    board.add_pins(pins((1, "modern", NOW + 10)), NOW)
     assert board.earlier_try(f"{1:016x}", NOW + 9.9) == (Side.MODERN, "bank")
     assert board.earlier_try(f"{2:016x}", NOW) is None
     assert board.earlier_try(f"{1:016x}", NOW + 10) is None
@@ -85,8 +84,8 @@ def test_a_pin_holds_until_its_end() -> None:
 def test_a_later_pin_takes_the_place_of_an_earlier_one() -> None:
     """What other messages brought stays."""
     board = SideCache()
-    board.hear(pins((1, "modern", NOW + 10), (2, "legacy", NOW + 10)), NOW)
-    board.hear(pins((1, "legacy", NOW + 20)), NOW)
+    board.add_pins(pins((1, "modern", NOW + 10), (2, "legacy", NOW + 10)), NOW)
+    board.add_pins(pins((1, "legacy", NOW + 20)), NOW)
     assert [board.earlier_try(f"{number:016x}", NOW) for number in (1, 2)] == [(Side.LEGACY, "bank")] * 2
 
 
@@ -94,16 +93,9 @@ def test_what_has_ended_is_forgotten() -> None:
     """A day's pins are all that is held, however many come."""
     board = SideCache()
     for number in range(1000):
-        board.hear(pins((number, "modern", NOW + number * 3600 + PIN_SECONDS)), NOW + number * 3600)
+        board.add_pins(pins((number, "modern", NOW + number * 3600 + PIN_SECONDS)), NOW + number * 3600)
     board._pins.forget_ended(NOW + 999 * 3600)
     assert repr(board) == "<SideCache of nothing, 24 pins>"
-
-
-def test_other_messages_are_not_for_it() -> None:
-    """What it does not know changes nothing."""
-    board = heard(30)
-    board.hear({"type": "pin_answer", "ask": 1, "kept": True}, NOW)
-    assert repr(board) == "<SideCache payments 30, 0 pins>"
 
 
 def test_a_key_in_flight_is_followed() -> None:
@@ -133,10 +125,10 @@ def test_an_uncertain_end_is_kept_until_there_is_a_pin(*, pinned_first: bool) ->
     key = enter(board)
     message = pins((1, "modern", NOW + PIN_SECONDS))
     if pinned_first:
-        board.hear(message, NOW)
+        board.add_pins(message, NOW)
     board.leave(key, sent=True, uncertain=True, now=NOW)
     assert board.earlier_try(keyed().digest, NOW + 3600) == (Side.MODERN, "bank")
-    board.hear(message, NOW)
+    board.add_pins(message, NOW)
     assert not len(board._keys)
     assert board.earlier_try(keyed().digest, NOW + 3600) == (Side.MODERN, "bank")
 
@@ -158,17 +150,17 @@ def test_a_change_tells_which_keys_it_moves() -> None:
     board.leave(enter(board, 2), sent=True, uncertain=False, now=NOW)
     board.leave(enter(board, 3), sent=True, uncertain=True, now=NOW)
     enter(board, 4, Side.LEGACY)
-    board.hear(pins((5, "modern", NOW + PIN_SECONDS)), NOW)
+    board.add_pins(pins((5, "modern", NOW + PIN_SECONDS)), NOW)
     enter(board, 5)
-    board.hear(states(0), NOW)
+    tell(board, 0)
 
     moving = board.moving(NOW)
 
-    assert [(row[0], row[1], row[2], row[4]) for row in moving] == [
+    assert [(digest, pin.side, pin.upstream, pin.migration) for digest, pin in moving.items()] == [
         (f"{number:016x}", "modern", "bank", "payments") for number in (1, 2, 3)
     ]
-    board.hear(states(100), NOW)
-    assert [row[:2] for row in board.moving(NOW)] == [[f"{4:016x}", "legacy"]]
+    tell(board, 100)
+    assert [(digest, pin.side) for digest, pin in board.moving(NOW).items()] == [(f"{4:016x}", "legacy")]
 
 
 def test_until_a_change_is_settled_a_request_that_it_moves_waits() -> None:
@@ -177,13 +169,13 @@ def test_until_a_change_is_settled_a_request_that_it_moves_waits() -> None:
     assert "changes at this moment" in doubt(board)
     assert doubt(board, number=2, caller="other")
     assert not heard(0, former=[[0, "", NOW, False]]).doubt(POLICY, keyed(), side=Side.LEGACY, now=NOW)
-    board.hear(states(0, former=[[100, "", NOW, True]]), NOW)
+    tell(board, 0, former=[[100, "", NOW, True]])
     assert not doubt(board)
 
 
 def test_a_hold_of_the_guard_concerns_its_caller_only() -> None:
     """The others keep their side."""
-    board = heard(100, guard_pinned=["erp"], former=[[0, "erp", NOW, False]])
+    board = heard(100, guard_pinned=("erp",), former=[[0, "erp", NOW, False]])
     assert doubt(board)
     assert not doubt(board, Side.MODERN, caller="other")
 
@@ -205,7 +197,7 @@ def test_without_pins_only_what_may_have_moved_is_refused(former: list[Any], why
     """A keeper or a Redis that is away is no outage where no side has changed within a day."""
     board = heard(0, former=former)
     assert not doubt(board)
-    board.hear(states(0, former=former) | {"readable": False}, NOW)
+    tell(board, 0, former=former, readable=False)
     assert why in doubt(board)
     assert bool(doubt(board)) == bool(why)
 
@@ -216,7 +208,7 @@ def test_a_worker_without_keeper_can_not_read_pins_and_soon_sends_nothing_with_a
     assert not doubt(board)
     board.orphaned(50.0)
     assert doubt(board)
-    board.hear(states(0, former=[[100, "", NOW, True]]), NOW)
+    tell(board, 0, former=[[100, "", NOW, True]])
     assert doubt(board)
     assert [board.is_too_late(at) for at in (50.1, 50.4, 50.6, 99.0)] == [False, False, True, True]
     assert not heard(0).is_too_late(99.0)
@@ -232,16 +224,16 @@ def test_a_table_that_replaces_this_one_moves_whom_it_moves() -> None:
         fallback=True,
         sides="a@ to b@",
     )
-    board = heard(0, policies=[policy_told(POLICY)])
+    board = heard(0, policies=(POLICY,))
     enter(board, 1, Side.LEGACY)
     assert not doubt(board, number=2)
-    board.hear(states(0, policies=[policy_told(POLICY), policy_told(successor)]), NOW)
+    tell(board, 0, policies=(POLICY, successor))
     assert "table" in doubt(board, number=2)
     assert not doubt(board, number=2, caller="other")
-    assert [row[:2] for row in board.moving(NOW)] == [[f"{1:016x}", "legacy"]]
+    assert [(digest, pin.side) for digest, pin in board.moving(NOW).items()] == [(f"{1:016x}", "legacy")]
 
     others = Policy(name="payments", sticky="caller", methods=frozenset(), pinned={}, fallback=True, sides="a@ to c@")
-    board.hear(states(0, policies=[policy_told(others)]), NOW)
+    tell(board, 0, policies=(others,))
     assert doubt(board, number=2, caller="other")
 
 
@@ -263,35 +255,35 @@ def test_a_fallback_needs_to_be_alone() -> None:
 def test_a_claim_of_another_worker_is_refused_where_its_key_is_in_flight() -> None:
     """Else nobody sends a request with the key until there is a pin, or nothing has come of it."""
     board = heard(100)
-    row = pin_row(keyed().digest, RetryPin(Side.LEGACY, "bank", NOW + PIN_SECONDS, "payments"))
+    pin = (keyed().digest, RetryPin(Side.LEGACY, "bank", NOW + PIN_SECONDS, "payments"))
     enter(board)
-    assert not board.answer_claim(row, NOW)
-    other = pin_row(keyed(2).digest, RetryPin(Side.LEGACY, "bank", NOW + PIN_SECONDS, "payments"))
-    assert board.answer_claim(other, NOW)
+    assert not board.answer_claim(*pin, NOW)
+    other = (keyed(2).digest, RetryPin(Side.LEGACY, "bank", NOW + PIN_SECONDS, "payments"))
+    assert board.answer_claim(*other, NOW)
     assert board.claim_doubt(keyed(2).digest, NOW)
     board.drop_claim(keyed(2).digest)
     assert not board.claim_doubt(keyed(2).digest, NOW)
-    assert board.answer_claim(other, NOW)
-    board.hear({"type": "pins", "pins": [other], "serial": 1}, NOW)
+    assert board.answer_claim(*other, NOW)
+    board.add_pins(dict([other]), NOW)
     assert not board.claim_doubt(keyed(2).digest, NOW)
-    assert board.answer_claim(other, NOW)
+    assert board.answer_claim(*other, NOW)
     assert not board.claim_doubt(keyed(3).digest, NOW)
 
 
 def test_a_pin_that_a_change_made_is_no_objection_to_a_fallback() -> None:
     """It is that of the try which is to move; who has sent one itself objects, also when that has ended just now."""
-    legacy = pin_row(keyed().digest, RetryPin(Side.LEGACY, "old", NOW + PIN_SECONDS, "payments", Reason.FALLBACK))
+    legacy = (keyed().digest, RetryPin(Side.LEGACY, "old", NOW + PIN_SECONDS, "payments", Reason.FALLBACK))
     moved = pins((1, "modern", NOW + PIN_SECONDS), reason=Reason.IN_FLIGHT)
     board = heard(0)
-    board.hear(moved, NOW)
+    board.add_pins(moved, NOW)
     assert board.earlier_try(keyed().digest, NOW) == (Side.MODERN, "bank")
-    assert board.answer_claim(legacy, NOW)
+    assert board.answer_claim(*legacy, NOW)
 
     sender = heard(0)
     sender.leave(enter(sender), sent=True, uncertain=False, now=NOW)
-    sender.hear(moved, NOW)
-    assert not sender.answer_claim(legacy, NOW)
-    assert sender.answer_claim(legacy, NOW + LINGER_SECONDS)
+    sender.add_pins(moved, NOW)
+    assert not sender.answer_claim(*legacy, NOW)
+    assert sender.answer_claim(*legacy, NOW + LINGER_SECONDS)
 
 
 def test_an_uncertain_end_is_not_forgotten_for_a_pin_that_ends_soon() -> None:
@@ -299,11 +291,11 @@ def test_an_uncertain_end_is_not_forgotten_for_a_pin_that_ends_soon() -> None:
     board = heard(0)
     key = enter(board)
     moved = pins((1, "modern", NOW + PIN_SECONDS), reason=Reason.IN_FLIGHT)
-    board.hear(moved, NOW)
+    board.add_pins(moved, NOW)
     assert board.leave(key, sent=True, uncertain=True, now=NOW) is None
-    board.hear(moved, NOW)
+    board.add_pins(moved, NOW)
     assert len(board._keys) == 1
-    board.hear(pins((1, "modern", NOW + PIN_SECONDS)), NOW)
+    board.add_pins(pins((1, "modern", NOW + PIN_SECONDS)), NOW)
     assert not len(board._keys)
 
 
@@ -311,7 +303,7 @@ def test_the_pin_of_a_fallback_ends_with_it() -> None:
     """With the reason that it has: a lighter one would change nothing."""
     board = heard(100)
     key = enter(board)
-    board.hear(states(0), NOW)
+    tell(board, 0)
     assert len(board.moving(NOW)) == 1
     assert board.begin_claim(key)
     board.end_claim(key, side=Side.LEGACY, upstream="old")
@@ -359,5 +351,5 @@ def test_a_pin_of_a_passing_reason_is_too_short() -> None:
         (Reason.UNKNOWN, NOW + PIN_SECONDS, False),
         (Reason.ANSWERED, NOW + PIN_SECONDS, False),
     ):
-        board.hear(pins((1, "legacy", until), reason=reason), NOW)
+        board.add_pins(pins((1, "legacy", until), reason=reason), NOW)
         assert board.too_short(key, NOW) is short

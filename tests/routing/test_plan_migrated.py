@@ -7,9 +7,11 @@ import pytest
 
 from proxy.callers.caller import ANONYMOUS, Caller
 from proxy.errors import NoRoute, SideUnknown
-from proxy.migration.pin import PIN_SECONDS, retry_digest
+from proxy.migration.former import former_of
+from proxy.migration.pin import PIN_SECONDS, RetryPin, retry_digest
 from proxy.migration.side import Policy, Side
 from proxy.migration.side_cache import SideCache
+from proxy.migration.side_settings import SideSettings
 from proxy.routing.plan import Plan
 from proxy.routing.plan import plan as decide
 from proxy.routing.table import RouteMigration, RouteTable
@@ -46,10 +48,9 @@ def board(
 ) -> SideCache:
     """Return a board with the weight of payments and *pins*: digest, side, upstream."""
     made = SideCache()
-    state = {"weight": weight, "version": version, "guard_pinned": ["held"], "former": list(former)}
-    made.hear({"type": "migrations", "states": {"payments": state}, "readable": readable})
-    rows = [[digest, way, upstream, NOW + PIN_SECONDS] for digest, way, upstream in pins]
-    made.hear({"type": "pins", "pins": rows, "serial": 1})
+    state = SideSettings(weight, version, ("held",), former_of(former))
+    made.set_states({"payments": state}, readable=readable)
+    made.add_pins({digest: RetryPin(Side(way), upstream, NOW + PIN_SECONDS) for digest, way, upstream in pins}, NOW)
     return made
 
 
@@ -106,8 +107,7 @@ def test_a_changed_weight_is_followed_at_once() -> None:
     """What is remembered of a migrated rule is not its side."""
     rules, known = table(), board(0)
     for weight, expected in ((0, "legacy"), (100, "modern"), (100, "modern"), (0, "legacy")):
-        state = {"weight": weight, "version": 2, "guard_pinned": []}
-        known.hear({"type": "migrations", "states": {"payments": state}, "readable": True})
+        known.set_states({"payments": SideSettings(weight, 2)}, readable=True)
         assert plan(rules, known).side == expected
         assert plan(rules, known, target="/pay/v2?q").side == expected
 
@@ -116,8 +116,7 @@ def test_the_guard_holds_a_caller_at_once() -> None:
     """Also one whose plan was made a moment ago."""
     rules, known, held = table(), board(100), Caller("held", "key")
     assert plan(rules, known, caller=held).side == "legacy"
-    state = {"weight": 100, "version": 2, "guard_pinned": []}
-    known.hear({"type": "migrations", "states": {"payments": state}, "readable": True})
+    known.set_states({"payments": SideSettings(100, 2)}, readable=True)
     assert plan(rules, known, caller=held).side == "modern"
 
 

@@ -1,9 +1,9 @@
 from pathlib import Path
 
+from proxy.link.messages import Serve, decode, encode
 from proxy.settings.load import load
 from proxy.settings.model import Settings
 from proxy.settings.values import digest, masked, snapshot_of
-from proxy.settings.worker_values import decode, encode
 from tests.settings.support import CALLER, load_text, plain
 
 
@@ -42,14 +42,15 @@ def test_a_snapshot(tmp_path: Path) -> None:
     assert (snapshot.routes[1].remint_on[0].status, snapshot.routes[1].remint_on[0].body) == (403, "GCA-001")
     assert snapshot.callers[0].api_key_sha256 == ("ab" * 32,)
     assert snapshot.request_log.intent_methods == ("POST", "PUT", "PATCH", "DELETE")
-    assert decode(encode(snapshot)) == snapshot
+    order = Serve(snapshot, worker="w0", workers=1, sockets=())
+    assert decode(encode(order)) == order
 
 
 def test_a_snapshot_has_no_secret(tmp_path: Path) -> None:
     """What goes to a worker can't sign and can't authenticate."""
     settings = whole(tmp_path, plain(), PAYPROXY_CREDENTIALS__LOGIN__CLIENT_SECRET="canary")
 
-    assert b"canary" not in encode(snapshot_of(settings, instance="x"))
+    assert b"canary" not in encode(Serve(snapshot_of(settings, instance="x"), worker="w0", workers=1, sockets=()))
 
 
 def test_the_digest_names_the_configuration(tmp_path: Path) -> None:

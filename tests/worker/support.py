@@ -14,8 +14,19 @@ from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.forward import forward
 from proxy.forwarding.gateway import Gateway
+from proxy.link.messages import (
+    ClaimRequest,
+    PinRequest,
+    RefusalAnswer,
+    ToKeeper,
+    TokenFailure,
+    TokenRefusal,
+    TokenUpdate,
+    TokenValue,
+)
 from proxy.records.journal import Journal
 from proxy.records.record import RecordContext
+from proxy.secret import Secret
 from proxy.settings.worker_values import Snapshot
 from proxy.telemetry.counters import Counters
 from proxy.worker.exchange_log import ExchangeLog
@@ -52,27 +63,31 @@ class Keeper:
 
     answer: str = "replaced"  # replaced: with a new token; failed, kept: without; "": never answers
     keeps: bool | None = True  # whether it keeps retry pins; None: it never answers
-    heard: list[dict[str, Any]] = field(default_factory=list)
+    received: list[Any] = field(default_factory=list)  # ToKeeper; Any, so that tests can name the fields of one kind
     gateway: Gateway | None = None
     mints: dict[str, int] = field(default_factory=dict)
 
-    def hear(self, message: dict[str, Any]) -> None:
+    def on_message(self, message: ToKeeper) -> None:
         """Take what the worker sends up."""
-        self.heard.append(message)
-        if message["type"] == "refused" and self.answer and self.gateway is not None:
+        self.received.append(message)
+        if isinstance(message, TokenRefusal) and self.answer and self.gateway is not None:
             if self.answer == "replaced":
-                self.mint(message["key"])
-            self.gateway.tokens.hear({"type": "answer", "ask": message["ask"], "outcome": self.answer})
-        if message["type"] in {"pin", "claim"} and self.keeps is not None:
+                self.mint(message.key)
+            self.gateway.tokens.on_answer(RefusalAnswer(message.ask, self.answer))
+        if isinstance(message, PinRequest | ClaimRequest) and self.keeps is not None:
             self.pin(message, kept=self.keeps)
 
-    def pin(self, asked: dict[str, Any], *, kept: bool) -> None:
+    def all(self, kind: type[Any]) -> list[Any]:
+        """Return the messages of *kind*, in order."""
+        return [one for one in self.received if isinstance(one, kind)]
+
+    def pin(self, asked: PinRequest | ClaimRequest, *, kept: bool) -> None:
         """Answer a worker that *asked* for a retry pin, as keeper/retry_pins.py does."""
         assert self.gateway is not None
         assert isinstance(self.gateway.reporter, MigrationReporter)
         if kept:
-            self.gateway.migrations.hear({"type": "pins", "pins": [asked["row"]], "serial": 1})
-        self.gateway.reporter.hear({"type": "pin_answer", "ask": asked["ask"], "kept": kept})
+            self.gateway.migrations.add_pins({asked.digest: asked.pin}, CLOCK.now())
+        self.gateway.reporter.on_answer(asked.ask, kept=kept)
 
     def mint(self, digest: str, *, seconds: float = 300.0, origins: tuple[str, ...] | None = None) -> None:
         """Give the board a new token for *digest*, as keeper/token_manager.py does."""
@@ -80,27 +95,21 @@ class Keeper:
         serial = self.mints[digest] = self.mints.get(digest, 0) + 1
         key, theirs = next(one for one in self.gateway.table.origins().items() if one[0].digest == digest)
         now = CLOCK.monotonic()
-        self.gateway.tokens.hear(
-            {
-                "type": "board",
-                "key": digest,
-                "token": {
-                    "mint": serial,
-                    "value": token_of(key.audience, serial),
-                    "origins": sorted(origins if origins is not None else theirs),
-                    "minted": now,
-                    "stale_at": now + seconds * 0.75,
-                    "expires": now + seconds,
-                },
-                "shortage": None,
-            }
+        token = TokenValue(
+            serial,
+            Secret(token_of(key.audience, serial)),
+            tuple(origins if origins is not None else theirs),
+            now,
+            now + seconds * 0.75,
+            now + seconds,
         )
+        self.gateway.tokens.on_update(TokenUpdate(digest, token, None))
 
-    def shortage(self, digest: str, code: str) -> None:
+    def failure(self, digest: str, code: str) -> None:
         """Say that there is no token, and why."""
         assert self.gateway is not None
-        shortage = {"code": code, "detail": "no token", "cause": "scripted", "until": CLOCK.monotonic() + 5}
-        self.gateway.tokens.hear({"type": "board", "key": digest, "token": None, "shortage": shortage})
+        failure = TokenFailure(code, "no token", "scripted", CLOCK.monotonic() + 5)
+        self.gateway.tokens.on_update(TokenUpdate(digest, None, failure))
 
 
 def token_of(audience: str, serial: int = 1) -> str:
@@ -183,7 +192,7 @@ async def _running(values: Snapshot, its_bank: Bank, directory: Path, timeouts: 
     its = ExchangeLog(values.request_log, journal=journal, counters=counters, clock=CLOCK, entropy=SystemEntropy())
     ledger = Ledger(its)
     keeper = Keeper()
-    gateway = replace(make_gateway(values, exchanges=its, send=keeper.hear, clock=CLOCK), exchanges=ledger)
+    gateway = replace(make_gateway(values, exchanges=its, send=keeper.on_message, clock=CLOCK), exchanges=ledger)
     keeper.gateway = gateway
     server = CallerServer(
         lambda side: forward(side, gateway),

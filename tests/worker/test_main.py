@@ -1,21 +1,22 @@
 """The worker as the process that it is, with this test at the other end of its link."""
 
 import asyncio
-import json
 import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import pytest
 
-from proxy.settings.worker_values import encode
+from proxy.link.messages import Accept, Acknowledged, Message, NewPins, Ready, Serve, decode, encode
+from proxy.migration.pin import RetryPin
+from proxy.migration.side import Side
 from tests.worker.values import snapshot
 
 _SOON = 20.0
-GREETED = {"type": "greeted"}
+Kind = TypeVar("Kind")
 
 
 @dataclass(kw_only=True)
@@ -27,16 +28,16 @@ class Linked:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
-    def say(self, message: dict[str, Any]) -> None:
+    def send(self, message: Message) -> None:
         """Send *message* as its keeper would."""
-        self.writer.write(json.dumps(message).encode() + b"\n")
+        self.writer.write(encode(message))
 
-    async def hear(self, kind: str) -> dict[str, Any]:
-        """Return the next message of that type."""
+    async def next(self, kind: type[Kind]) -> Kind:
+        """Return the next message of that kind."""
         async with asyncio.timeout(_SOON):
             while True:
-                message: dict[str, Any] = json.loads(await self.reader.readline())
-                if message["type"] == kind:
+                message = decode(await self.reader.readline())
+                if isinstance(message, kind):
                     return message
 
 
@@ -54,8 +55,7 @@ async def linked(tmp_path: Path) -> AsyncIterator[Linked]:
         theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         worker = Linked(port=door.getsockname()[1], process=process, reader=reader, writer=writer)
-        order = {"type": "serve", "snapshot": encode(snapshot(tmp_path, 1)).decode(), "worker": "w0-1-1", "workers": 1}
-        worker.say(order | {"sockets": [door.fileno()]})
+        worker.send(Serve(snapshot(tmp_path, 1), "w0-1-1", 1, (door.fileno(),)))
         yield worker
         writer.close()
         async with asyncio.timeout(_SOON):
@@ -73,15 +73,15 @@ async def _answer(port: int) -> bytes:
 
 async def test_nobody_is_served_before_the_greeting_is_over(linked: Linked) -> None:
     """A worker that does not know the weights and pins yet must not choose a side."""
-    await linked.hear("ready")
+    await linked.next(Ready)
     asking = asyncio.create_task(_answer(linked.port))
     # It answers its keeper, so it runs, and could have answered the caller too.
     for serial in range(1, 20):
-        linked.say({"type": "pins", "pins": [], "serial": serial})
-        await linked.hear("taken")
+        linked.send(NewPins({}, serial))
+        await linked.next(Acknowledged)
     assert not asking.done()
 
-    linked.say(GREETED)
+    linked.send(Accept())
 
     async with asyncio.timeout(_SOON):
         assert (await asking).startswith(b"HTTP/1.1 404")
@@ -89,17 +89,17 @@ async def test_nobody_is_served_before_the_greeting_is_over(linked: Linked) -> N
 
 async def test_pins_are_answered_for(linked: Linked) -> None:
     """By the serial of their message, at once; those of the greeting have none."""
-    await linked.hear("ready")
-    pin = [f"{1:032x}", "modern", "bank", 4e9]
-    linked.say({"type": "pins", "pins": [pin], "serial": 0})
-    linked.say({"type": "pins", "pins": [pin], "serial": 7})
+    await linked.next(Ready)
+    pins = {f"{1:016x}": RetryPin(Side.MODERN, "bank", 4e9)}
+    linked.send(NewPins(pins))
+    linked.send(NewPins(pins, 7))
 
-    assert (await linked.hear("taken"))["serial"] == 7
+    assert (await linked.next(Acknowledged)).serial == 7
 
 
 async def test_without_a_keeper_it_serves_nobody(linked: Linked) -> None:
     """A keeper that dies before the greeting leaves no worker behind."""
-    await linked.hear("ready")
+    await linked.next(Ready)
 
     linked.writer.close()
 

@@ -29,6 +29,8 @@ from redis.exceptions import (
 
 from proxy.migration.pin import PIN_SECONDS, RetryPin, merge
 from proxy.migration.pin_rows import Pins, pin_row, pins_of
+from proxy.migration.side import Policy
+from proxy.migration.side_settings import policy_from, policy_row
 from proxy.migration.state import Document, State, StateUnusable, decode, encode
 from proxy.migration.stores.encryption import Seal, SealBroken
 from proxy.secret import Secret
@@ -106,13 +108,13 @@ class Beat:
     """A replica's heartbeat: its position in the stream, and how many entries it has seen there.
 
     *prepared*: by migration, the identity of the state for which every key in flight that moves has a pin. *policies*:
-    by migration, how its workers choose sides (`side_cache.policy_told`).
+    by migration, how its workers choose sides.
     """
 
     taken: Place
     entries: int = 0
     prepared: Mapping[str, str] = field(default_factory=dict)
-    policies: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
+    policies: Mapping[str, list[Policy]] = field(default_factory=dict)
 
 
 class RedisStore:
@@ -234,7 +236,7 @@ class RedisStore:
     async def beat(self, replica: str, beat: Beat) -> bool:
         """Write the heartbeat of *replica*; return whether Redis already knew the replica."""
         more: dict[str, Any] = {"entries": beat.entries, "prepared": dict(beat.prepared)}
-        more["policies"] = dict(beat.policies)
+        more["policies"] = {name: [policy_row(one) for one in some] for name, some in beat.policies.items()}
         sealed = self._seal.close(f"replica:{replica}", json.dumps([*beat.taken, more]).encode())
         with _mapped():
             async with self._redis.pipeline(transaction=True) as pipeline:
@@ -324,7 +326,7 @@ def _mapped() -> Iterator[None]:
         yield
     except SealBroken as error:
         raise StoreAway(str(error)) from None
-    except (StateUnusable, ValueError, TypeError, LookupError, UnicodeError):
+    except (StateUnusable, ValueError, TypeError, LookupError, AttributeError, UnicodeError):
         raise StoreAway("what is kept there is not what this payproxy writes") from None
     except (AuthenticationError, AuthorizationError, NoPermissionError):
         raise StoreAway("it refused our user or password, or what they may do") from None
@@ -356,7 +358,11 @@ def _beat(value: Any) -> Beat:
         taken=taken,
         entries=int(more.get("entries", 0)),
         prepared=prepared,
-        policies=more.get("policies", {}),
+        # An earlier payproxy does not repeat the name.
+        policies={
+            name: [policy_from({"name": name, **one}) for one in some]
+            for name, some in more.get("policies", {}).items()
+        },
     )
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from proxy.callers.caller import key_in_basic
 from proxy.errors import BadRequest, BrowserRefused, HeadersTooLarge, ProxyError
-from proxy.routing.header import HeaderLine, HeaderLines, alike
+from proxy.http1.headers import HeaderLine, HeaderLines, alike
 from proxy.routing.target import HIGHEST_PORT, Target, parse_target
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})

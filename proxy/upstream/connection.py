@@ -13,12 +13,12 @@ from proxy.errors import (
     UpstreamFault,
     UpstreamTimedOut,
 )
+from proxy.http1.inline_future import InlineFuture
+from proxy.http1.notifier import Notifier
+from proxy.http1.timer import NEVER, Timer
 from proxy.upstream.errors import broken, given_up, unsent
-from proxy.upstream.inline_future import InlineFuture
-from proxy.upstream.notifier import Notifier
 from proxy.upstream.response import Answer
 from proxy.upstream.response_parser import BODILESS, AnswerParser, whole_answer
-from proxy.upstream.timer import NEVER, Timer
 from proxy.upstream.tls_transport import TlsTransport
 from proxy.upstream.upload import PIECE_BYTES, send_pieces, send_stream
 
@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
         self._home = home
         self._state = _TAKEN
         self._poll = select.poll()
-        self._timer = Timer(self._expired, clock=clock)
+        self._timer = Timer(self._expired, monotonic=clock.monotonic)
         self._loop = asyncio.get_running_loop()
         self._reply: InlineFuture[Answer] | None = None  # the future that `send` awaits
         self._news = Notifier()  # for the response's body, and for uploads

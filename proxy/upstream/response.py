@@ -3,9 +3,9 @@
 from typing import Protocol
 
 from proxy.errors import UpstreamFault, UpstreamReset
+from proxy.http1.timer import NEVER
 from proxy.upstream.response_head import AnswerHead
 from proxy.upstream.response_parser import AnswerParser
-from proxy.upstream.timer import NEVER
 
 
 class Source(Protocol):

@@ -5,9 +5,9 @@ from typing import Protocol
 
 from proxy.errors import BadRequest
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
+from proxy.http1.write_coalescer import CoalescedWriter
 from proxy.routing.request_head import RawHead
 from proxy.worker.request_parser import Payload, WholeBody
-from proxy.worker.response_writer import Outgoing
 
 
 class ConnectionOfCaller(Protocol):
@@ -15,7 +15,7 @@ class ConnectionOfCaller(Protocol):
 
     peer: str
     certificate_subject: str
-    outgoing: Outgoing | None
+    writer: CoalescedWriter | None
 
     @property
     def clogged(self) -> bool:
@@ -46,15 +46,15 @@ class Life:
 class CallerRequest(CallerSide):
     """One request with the head *raw* and the body *payload*."""
 
-    __slots__ = ("_abort_when_left", "_connection", "_life", "_outgoing", "closing", "payload")
+    __slots__ = ("_abort_when_left", "_connection", "_life", "_writer", "closing", "payload")
 
     def __init__(self, connection: ConnectionOfCaller, raw: RawHead, payload: Payload, life: Life) -> None:
-        outgoing = connection.outgoing
+        writer = connection.writer
         super().__init__(
-            raw, peer=connection.peer, certificate_subject=connection.certificate_subject, left=outgoing is None
+            raw, peer=connection.peer, certificate_subject=connection.certificate_subject, left=writer is None
         )
         self._connection = connection
-        self._outgoing = outgoing
+        self._writer = writer
         self._life = life
         self._abort_when_left: Callable[[], None] | None = None
         self.payload = payload
@@ -94,8 +94,8 @@ class CallerRequest(CallerSide):
 
     def say_continue(self) -> None:
         """Send 100 Continue (RFC 9110 15.2.1)."""
-        if self._outgoing is not None and not self.left:
-            self._outgoing.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._writer is not None and not self.left:
+            self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def will_close(self) -> bool:
         """Return whether the connection closes after this response; once True, it stays True."""
@@ -111,8 +111,8 @@ class CallerRequest(CallerSide):
     def write(self, data: bytes) -> None:
         """Send *data* without waiting; do nothing if the caller has disconnected."""
         self.begun = True
-        if self._outgoing is not None and not self.left:
-            self._outgoing.write(data)
+        if self._writer is not None and not self.left:
+            self._writer.write(data)
 
     def clogged(self) -> bool:
         """Return whether `drain` would wait or raise."""

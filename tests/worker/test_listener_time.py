@@ -181,7 +181,7 @@ async def test_a_caller_that_is_gone_leaves_no_timer(tmp_path: Path) -> None:
         await eventually(lambda: connection.clogged)
         caller.reset()
         await it.ended()
-        assert connection._deadline._timer is None
+        assert connection._timer._handle is None
 
 
 async def _takes_little(it: Proxy) -> CallerConnection:

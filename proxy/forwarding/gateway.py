@@ -14,6 +14,7 @@ from proxy.migration.outcome import ExchangeOutcome
 from proxy.migration.pin import RetryPin
 from proxy.migration.side_cache import SideCache
 from proxy.request_summary import Attempt
+from proxy.routing.request_head import HeadLimits
 from proxy.routing.table import RouteTable
 from proxy.settings.worker_values import UpstreamValues
 from proxy.tokens.token_cache import TokenCache
@@ -80,6 +81,7 @@ class Gateway:
     """
 
     exchanges: Exchanges
+    head_limits: HeadLimits
     identifier: Identifier
     table: RouteTable
     admission: Admission

@@ -50,12 +50,8 @@ def make_gateway(
     facade = _facade(snapshot, callers, clock=clock)
     return Gateway(
         exchanges=exchanges,
-        identifier=Identifier(
-            limits=head_limits(snapshot),
-            callers=callers,
-            trusted_proxies=TrustedProxies(server.trusted_proxies),
-            facade=facade,
-        ),
+        head_limits=head_limits(snapshot),
+        identifier=Identifier(callers=callers, trusted_proxies=TrustedProxies(server.trusted_proxies), facade=facade),
         table=table,
         admission=Admission(
             max_requests=server.max_requests,

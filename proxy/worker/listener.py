@@ -96,7 +96,7 @@ class CallerConnection(RequestHandler):
     """One connection of a caller; its requests are served one after the other."""
 
     __slots__ = (
-        "_awaiting_head", "_dropping", "_ended", "_head_begun", "_linger_end", "_requests", "_server",
+        "_awaiting_head", "_dropping", "_ended", "_head_started", "_linger_end", "_requests", "_server",
         "_timer", "_wire", "certificate_subject", "peer", "writer",
     )  # fmt: skip
 
@@ -105,7 +105,7 @@ class CallerConnection(RequestHandler):
         self._server = server
         self._timer = Timer(self._close_silently, monotonic=self._loop.time)
         self._awaiting_head = True
-        self._head_begun = False
+        self._head_started = False
         self._requests = RequestParser(
             self,
             self._loop,
@@ -160,8 +160,8 @@ class CallerConnection(RequestHandler):
                 self._pause_reading_for_buffer()
             if self._waiter is not None:
                 self._waiter.set_result(None)  # runs the request immediately: no statement may follow
-        elif self._awaiting_head and not self._head_begun and not self._messages and self._requests.in_head:
-            self._head_begun = True
+        elif self._awaiting_head and not self._head_started and not self._messages and self._requests.in_head:
+            self._head_started = True
             self._timer.start(self._server.timeouts.head, self._head_is_late)
 
     def eof_received(self) -> None:
@@ -178,12 +178,12 @@ class CallerConnection(RequestHandler):
             elif not over.done():
                 over.set_result(None)
 
-        drive = InlineRun(self._serve_in_order(), loop=self._loop, ended=ended)
-        drive.resume()
+        run = InlineRun(self._serve_in_order(), loop=self._loop, ended=ended)
+        run.resume()
         try:
             await over
         except asyncio.CancelledError:
-            drive.cancel()
+            run.cancel()
             raise
 
     async def _serve_in_order(self) -> None:
@@ -213,7 +213,7 @@ class CallerConnection(RequestHandler):
                     await self._linger(request)
                     break
                 if self._requests.in_head and not self._messages:
-                    self._head_begun = True
+                    self._head_started = True
                     self._timer.start(timeouts.head, self._head_is_late)
                 else:
                     self._timer.start(timeouts.idle, self._close_silently)
@@ -231,7 +231,7 @@ class CallerConnection(RequestHandler):
     def _next(self) -> CallerRequest:
         """Return the next queued request as the current one."""
         message: tuple[Any, Any] = self._messages.popleft()
-        self._awaiting_head = self._head_begun = False
+        self._awaiting_head = self._head_started = False
         self._timer.expires = NEVER
         request = CallerRequest(self, message[0], message[1], self._server.life)
         self._current_request = request  # type: ignore[assignment]
@@ -255,7 +255,7 @@ class CallerConnection(RequestHandler):
             self._close_silently()
 
     @property
-    def clogged(self) -> bool:
+    def write_would_block(self) -> bool:
         """Return whether the transport's write buffer is full."""
         return self._paused
 

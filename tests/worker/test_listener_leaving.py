@@ -148,7 +148,7 @@ async def test_a_read_cut_off_in_the_middle_of_its_answer_is_not_the_banks_fault
             await caller.send(request(b"GET"))
             await gate.asked.wait()
             (connection,) = it.gateway.pools["bank"]._open
-            await eventually(lambda: connection._answer is not None)
+            await eventually(lambda: connection._response is not None)
             caller.leave()
             exchange = await it.ended()
         assert (exchange.caller_left, exchange.code, exchange.attempts[0].status) == (True, "", int(begun[9:12]))

@@ -14,7 +14,7 @@ KEY_FILE = "oauth.key"
 CERTIFICATE_FILE = "oauth.crt"
 
 _HEAD = """\
-# Written by `payproxy init`. `payproxy check` looks for faults, `payproxy serve` runs it; `...` waits for you.
+# Written by `payproxy init`. `payproxy check` looks for faults, `payproxy serve` runs it; fill in every `...`.
 # Every setting and its default: docs/settings.md. Relative paths begin at this file.
 
 environment = {environment}  # mock | client-testing | production; one file for each, with keys of its own
@@ -139,7 +139,7 @@ class ConfigTemplate:
         """
         for name, value in environ.items():
             if name.startswith("JPM_") and not value.isprintable():
-                raise TemplateInvalid(f"{name} holds a control character or line break; set it anew")
+                raise TemplateInvalid(f"{name} holds a control character or line break; set it again")
         chosen = flavor or guessed_flavor(environ)
         resource, audience = environ.get("JPM_RESOURCE_ID", ""), environ.get("JPM_AUDIENCE", "")
         return cls(

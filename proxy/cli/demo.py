@@ -111,9 +111,9 @@ sticky = "header:X-System"
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="End after the tour: 0 if every step was as it should be, else 1.")
+@click.option("--once", is_flag=True, help="Exit after the tour: 0 if every step succeeded, else 1.")
 def demo(*, once: bool) -> None:
-    """Run the stand-in for the bank and the proxy together on loopback, and walk through what works."""
+    """Run the bank's simulator and the proxy together on loopback, and walk through what works."""
     try:
         good = asyncio.run(_demo(SystemClock(), once=once))
     except KeyboardInterrupt:
@@ -131,13 +131,13 @@ async def _demo(clock: Clock, *, once: bool) -> bool:
             port, admin_port = _free_port(8080), _free_port(9901)
             configuration = _write(directory, bank, port=port, admin_port=admin_port)
             url = f"http://127.0.0.1:{port}"
-            text = f"The stand-in for the bank is on {bank.url}, the proxy on {url}; everything is on this machine."
+            text = f"The bank's simulator is on {bank.url}, the proxy on {url}; everything is on this machine."
             _say(wrapped(text, width=terminal_width()) + "\n")
             async with _proxy(directory, clock, admin_port=admin_port):
                 good = await _walk(DemoSteps(url, bank, configuration=configuration, clock=clock, say=_indented))
                 if once or not good:
                     return good
-                _say("Now it is yours; Ctrl-C ends it. Try:")
+                _say("It keeps running until Ctrl-C. Try:")
                 _say(f"  curl -i {url}/payment/helloworld")
                 _say(f"  curl -i {url}/payment/v2/payments -H 'Idempotency-Key: mine' -d '{{\"amount\": 1}}'")
                 _say(f"  curl -X POST {bank.url}/_sim/revoke -d '{{\"all\": true}}'   # then call again")
@@ -160,7 +160,7 @@ async def _walk(tour: DemoSteps) -> bool:
             _say("")
     finally:
         await tour.close()
-    _say(f"All {len(tour.steps())} steps were as they should be.")
+    _say(f"All {len(tour.steps())} steps succeeded.")
     return True
 
 

@@ -66,13 +66,13 @@ class DemoSteps:
             ("The caller's own Authorization is replaced", self._authorization),
             ("Three ways to get a token: client secret, signed JWT, legacy ADFS", self._flavors),
             ("A token is renewed before its end", self._renewal),
-            ("A revoked token is healed", self._revoked),
+            ("A revoked token is replaced", self._revoked),
             ("100 calls at once on a revoked token", self._stampede),
             ("A 403 is handed on", self._forbidden),
             ("A 403 that means a refused token, where the route says so (remint_on)", self._remint_on),
             ("HTTP_PROXY= instead of a base URL (absolute-form)", self._absolute_form),
             ("The bank's page by hand: sign a JWT, get a token, call", self._by_hand),
-            ("Off ADFS by share, and back", self._migration),
+            ("From ADFS to the modern endpoint by share, and back", self._migration),
         ]
 
     async def _first_call(self) -> None:
@@ -128,7 +128,7 @@ class DemoSteps:
         _check(after.status == 200, f"the call after the renewal got {after.status}")
         self._say(
             f"The bank gave a token for {_SHORT_LIFETIME:.0f} seconds. While {calls} calls went on, the keeper",
-            f"got the next one in good time: no call failed or waited (slowest {slowest * 1000:.0f} ms).",
+            f"got the next one in time: no call failed or waited (slowest {slowest * 1000:.0f} ms).",
         )
 
     async def _revoked(self) -> None:
@@ -167,7 +167,7 @@ class DemoSteps:
         _check(sent == 1, f"it was sent {sent} times")
         _check(world.mint_count() == mints, "a token was minted")
         self._say(
-            "403 means a missing entitlement, which no new token mends: the bank's own answer went to the caller,",
+            "403 means a missing entitlement, which a new token does not give: the bank's answer went to the caller,",
             "nothing was minted, nothing was sent again.",
         )
 
@@ -189,7 +189,7 @@ class DemoSteps:
             _check("Payproxy-Request-Id" in answer.headers, "the call did not go through the proxy")
         self._say(
             f"A caller whose base URL is hard-coded was given HTTP_PROXY={self._url}: `GET {target}`",
-            "came in whole, and went to the same rule and the same bank with a token: 200.",
+            "arrived as an absolute URL, and went to the same rule and the same bank with a token: 200.",
         )
 
     async def _by_hand(self) -> None:

@@ -31,7 +31,7 @@ from proxy.routing.compile import route_table
 from proxy.settings.findings import did_you_mean
 from proxy.settings.model import Settings
 from proxy.settings.values import digest, instance_name, snapshot_of
-from proxy.telemetry.meaning import meaning
+from proxy.telemetry.status import meaning
 from proxy.tokens.endpoint import TokenEndpoint
 from proxy.tokens.response import Minted, printable
 from proxy.tokens.token import fingerprint

@@ -64,7 +64,7 @@ def explain(
         emit(
             {"facade": path},
             as_json=as_json,
-            human="the facade's token endpoint takes it, before any rule: it answers itself, and nothing is sent",
+            human="the facade's token endpoint answers it itself, before any rule, and nothing is sent",
         )
         return
     try:
@@ -112,7 +112,7 @@ def _board(directory: Path, names: Iterable[str]) -> SideCache:
     try:
         document = FileStore(directory).load()
     except StateUnusable as error:
-        note(f"weights are taken for 0: {error}")
+        note(f"weights are taken as 0: {error}")
         document, readable = Document(states=dict.fromkeys(names, _UNREAD)), False
     try:
         for kept, _ in read_pins(directory / PINS):

@@ -47,7 +47,7 @@ _NOTHING = Verdict()
     "key_files",
     multiple=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Public key that checkpoints may be signed with, beside this data directory's: PEM, or as this prints it.",
+    help="Public key that checkpoints may be signed with, besides this data directory's: PEM, or as this prints it.",
 )
 @database_option
 @config_option

@@ -1,4 +1,4 @@
-"""The modules that every request executes: compiled by mypyc when payproxy is installed (`proxy/build.py`)."""
+"""The modules that every request executes: compiled by mypyc when payproxy is installed (`setup.py`)."""
 
 import sysconfig
 from pathlib import Path

@@ -23,7 +23,7 @@ from proxy.cli.options import config_option
 from proxy.cli.output import ExitCode, Failure, emit, json_option
 from proxy.records.backup import back_up
 from proxy.records.copies import CopyUnreadable, database_lines
-from proxy.records.sinks.sqlite_file import month_file, month_files
+from proxy.records.sinks.sqlite_file import month_file, month_files, named_month
 from proxy.records.sinks.target import file_target
 from proxy.records.verdict import Outcome, Verdict
 from proxy.settings.database import SqliteDatabase
@@ -47,6 +47,9 @@ def backup(file: Path, config_path: Path | None, *, as_json: bool) -> None:
     if not isinstance(database, SqliteDatabase):
         what = "is turned off" if database is None else "is a PostgreSQL: pg_dump copies it"
         raise Failure(f"request_log.database {what}; there is nothing to copy here")
+    if month := named_month(file):
+        # One of the files that this command makes: take it for all of them.
+        file = file.with_name(f"{file.stem.removesuffix(f'-{month}')}{file.suffix}")
     if file.absolute().parent == database.path.absolute().parent and file.name == database.path.name:
         raise Failure(f"{file} is the database itself: name a place elsewhere, on another disk")
     # Before the copy: everything that the sink has confirmed by now must be in it.

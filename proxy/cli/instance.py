@@ -9,14 +9,13 @@ from typing import Any
 
 from proxy.private_file import open_regular
 from proxy.settings.salvage import data_directories as named_in
+from proxy.settings.toml_bounds import MAX_FILE_BYTES
 
 # A copy of the name in keeper/admin_server.py: importing the keeper would take longer than the call.
 SOCKET_NAME = "admin.sock"
 CONFIGURATION_PATH = "/api/configuration"
 # A copy of the name in proxy/settings/sources.py: that import would take `health` longer than all the rest.
 DATA_DIRECTORY = "payproxy-data"
-# More than a configuration may have (proxy/settings/toml_bounds.py).
-_MOST_BYTES = 4 * 1024 * 1024
 
 # A healthy instance answers sooner.
 TIMEOUT_SECONDS = 5.0
@@ -51,7 +50,7 @@ def data_directories(file: Path, *, first: Sequence[str] = (), environ: Mapping[
     """
     try:
         with open_regular(file) as stream:
-            text = stream.read(_MOST_BYTES).decode("utf-8-sig", errors="replace")
+            text = stream.read(MAX_FILE_BYTES).decode("utf-8-sig", errors="replace")
     except OSError:
         text = ""
     state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
@@ -91,7 +90,7 @@ def ask(data_directory: Path, path: str, values: dict[str, Any] | None = None) -
     finally:
         connection.close()
     if not isinstance(body, dict):
-        raise NotRunning(f"what answers on {data_directory / SOCKET_NAME} is no payproxy")
+        raise NotRunning(f"what answers on {data_directory / SOCKET_NAME} is not payproxy")
     if answer.status != 200:
         raise Denied(str(body.get("detail", f"the instance answered {answer.status}")))
     return body

@@ -73,5 +73,5 @@ async def _record(settings: Settings, database_file: Path | None, id_: str) -> d
         raise Failure(f"there is no record {id_}")
     value = object_in(text)
     if str(value.get("id", "")).replace("-", "") != record_id.hex():
-        raise Failure(f"what stands under that id is another record, {value.get('id')}; run `payproxy logs verify`")
+        raise Failure(f"under that id there is another record, {value.get('id')}; run `payproxy logs verify`")
     return value

@@ -32,7 +32,7 @@ def show(id_: str, config_path: Path | None, database_file: Path | None, *, as_j
         raise Failure(f"there is no record {id_}")
     values = decode(record)
     if values.get("id", "").replace("-", "") != id_bytes(id_).hex():
-        raise Failure(f"what stands under that id is another record, {values.get('id')}; run `payproxy logs verify`")
+        raise Failure(f"under that id there is another record, {values.get('id')}; run `payproxy logs verify`")
     emit(values, as_json=as_json, human=timeline(values))
 
 

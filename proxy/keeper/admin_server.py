@@ -13,8 +13,7 @@ from aiohttp import web
 from proxy.keeper.admin import problem
 from proxy.keeper.admin_connections import AdminListener, nameless
 from proxy.keeper.data_directory_lock import DataDirectoryInUse
-from proxy.keeper.sockets import bound
-from proxy.keeper.unix_socket import listened_on
+from proxy.keeper.sockets import bound, listened_on
 from proxy.settings.addresses import MAX_UNIX_PATH_BYTES, TcpAddress, UnixAddress
 
 SOCKET_NAME = "admin.sock"

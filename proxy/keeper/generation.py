@@ -65,7 +65,7 @@ class Generation:
         self._metrics = metrics
         self._say = say
         self._tasks: set[asyncio.Task[None]] = set()
-        self.mints = TokenManager(
+        self.token_manager = TokenManager(
             route_table(snapshot),
             credentials,
             clock=clock,
@@ -81,7 +81,7 @@ class Generation:
             clock=clock,
             observe=observe,
             on_message=self._on_message,
-            first_messages=lambda: [*migrations.messages(snapshot.migrations), *self.mints.messages()],
+            first_messages=lambda: [*migrations.messages(snapshot.migrations), *self.token_manager.messages()],
             ended=ended,
             say=say,
         )
@@ -89,7 +89,7 @@ class Generation:
     async def run(self) -> None:
         """Serve until the workers have ended after drain or kill."""
         async with asyncio.TaskGroup() as tasks:
-            minting = tasks.create_task(self.mints.run(), name="mints")
+            minting = tasks.create_task(self.token_manager.run(), name="mints")
             await self.workers.run()
             minting.cancel()
 
@@ -101,9 +101,9 @@ class Generation:
     def _on_message(self, worker: WorkerProcess, message: Message) -> None:
         match message:
             case TokenRefusal(ask, key, mint, route):
-                self._start(self._answer_refusal(worker, ask, self.mints.replace(key, mint, route)))
+                self._start(self._answer_refusal(worker, ask, self.token_manager.replace(key, mint, route)))
             case Replayed(key, route, refused_again):
-                self.mints.replayed(key, route, refused_again=refused_again)
+                self.token_manager.replayed(key, route, refused_again=refused_again)
             case WorkerReport():
                 worker.on_report(message)
                 try:

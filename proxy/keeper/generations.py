@@ -39,7 +39,7 @@ class Generations:
         *hand_over* is awaited when the new workers are ready, before they serve; it returns an objection, or "".
         """
         if self._tasks is None or self._stopping.is_set():
-            await new.mints.close()
+            await new.token_manager.close()
             return _NOT_SERVED
         self.living.append(new)
         life = self._tasks.create_task(self._live(new), name=repr(new))

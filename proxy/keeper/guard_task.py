@@ -3,15 +3,14 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from proxy.clock import Clock
 from proxy.errors import LogUnavailable
 from proxy.events import CallerHeld, GuardHindered, MigrationRolledBack, Observer
-from proxy.keeper.database import archive_of
 from proxy.keeper.legacy_baseline import LegacyBaseline
+from proxy.keeper.log_sinks import archive_of
 from proxy.keeper.migration_status import tokens_of
-from proxy.keeper.migrations import GUARD, MigrationRefused
+from proxy.keeper.migrations import GUARD, MigrationRefused, Migrations
 from proxy.migration.guard import Decision, Guard, HoldCaller, Limits
 from proxy.migration.outcome import ExchangeOutcome
 from proxy.settings.model import Settings
@@ -21,25 +20,12 @@ from proxy.telemetry.status import MigrationStatus, TokenStatus
 LOOK_SECONDS = 1.0
 
 
-class Guarded(Protocol):
-    """The interface of the migrations that the guard uses."""
-
-    def states(self) -> tuple[MigrationStatus, ...]:
-        """Return the status of every configured migration."""
-
-    async def rollback(self, name: str, *, who: str, proof: str, reason: str) -> MigrationStatus:
-        """Set the last weight without a breach; raise MigrationRefused or LogUnavailable."""
-
-    async def hold_caller(self, name: str, caller: str, reason: str) -> MigrationStatus:
-        """Keep *caller* on legacy; raise MigrationRefused or LogUnavailable."""
-
-
 class MigrationGuard:
     """Watches all *migrations*; *tokens* returns the mint status. It only lowers weights or holds callers."""
 
     def __init__(
         self,
-        migrations: Guarded,
+        migrations: Migrations,
         *,
         tokens: Callable[[], Iterable[TokenStatus]],
         clock: Clock,
@@ -73,7 +59,7 @@ class MigrationGuard:
 
     def migrated(self, rows: Iterable[ExchangeOutcome]) -> None:
         """Process outcomes of exchanges from a worker; never blocks."""
-        self._heed_changes()
+        self._restart_changed()
         for row in rows:
             one = self._watched.get(row.migration)
             if one is not None:
@@ -94,7 +80,7 @@ class MigrationGuard:
 
     async def _look_at_mints(self) -> None:
         while True:
-            self._heed_changes()
+            self._restart_changed()
             now, tokens = self._clock.monotonic(), tuple(self._tokens())
             for one in self._watched.values():
                 modern = next(iter(tokens_of(one.values.modern, tokens)), None)
@@ -107,7 +93,7 @@ class MigrationGuard:
             await self._clock.sleep(LOOK_SECONDS)
 
     async def _look(self) -> None:
-        for status in self._heed_changes():
+        for status in self._restart_changed():
             one = self._watched.get(status.name)
             if one is None:
                 continue
@@ -149,9 +135,9 @@ class MigrationGuard:
                     legacy_token_at_hand=after.legacy_token_at_hand,
                 )
             )
-        self._heed_changes()
+        self._restart_changed()
 
-    def _heed_changes(self) -> tuple[MigrationStatus, ...]:
+    def _restart_changed(self) -> tuple[MigrationStatus, ...]:
         """Restart the evaluation of every migration whose state was changed by anyone; return all statuses."""
         states = self._migrations.states()
         for status in states:

@@ -24,13 +24,12 @@ from proxy.keeper.facade_keys import assertion_keys, make_signing_key
 from proxy.keeper.generation import Generation
 from proxy.keeper.generations import KILL_AFTER_SECONDS, Generations
 from proxy.keeper.guard_task import MigrationGuard
-from proxy.keeper.masking import mask_alike
+from proxy.keeper.log_sinks import sinks_of
 from proxy.keeper.migration_actions import migration_actions
 from proxy.keeper.migrations import ConfigurationObjected, Migrations
 from proxy.keeper.reload import Reloader
-from proxy.keeper.replication import share_of
 from proxy.keeper.rotation import Prover, Rotation
-from proxy.keeper.sinks import sinks_of
+from proxy.keeper.shared_state import mask_alike, replication_of
 from proxy.keeper.sockets import Sockets
 from proxy.migration.outcome import ExchangeOutcome
 from proxy.records.chain_id import chain_id
@@ -78,7 +77,7 @@ class Keeper:
         self._clock = clock
         self._entropy = entropy
         self._serial = count(1)
-        self._began = clock.monotonic()
+        self._started = clock.monotonic()
         self._draining = False
         self._unread_journals: set[str] = set()
         self._in_order = True  # every request received was answered and recorded
@@ -92,7 +91,7 @@ class Keeper:
             chain=self._chain,
         )
         mask_alike(settings, entropy=entropy)
-        self._notary = AuditLog(
+        self._audit_log = AuditLog(
             Path(snapshot.data_directory),
             context=context,
             version=version("payproxy"),
@@ -101,19 +100,19 @@ class Keeper:
             entropy=entropy,
         )
         observe = self._observe = fan_out(
-            self._metrics.observe, self._log.observe, self._notary.observe, self._look_at_end
+            self._metrics.observe, self._log.observe, self._audit_log.observe, self._note_exit
         )
         self._migrations = Migrations(
             Path(snapshot.data_directory),
             clock=clock,
-            operated=self._notary.operated,
+            operated=self._audit_log.operated,
             broadcast=lambda message: self._generations.broadcast(message),  # noqa: PLW0108 - created later
             tokens=self._tokens,
             recovered=lambda: self._shipper.caught_up,
             say=self._log.say,
             kill=lambda worker: self._generations.kill_worker(worker),  # noqa: PLW0108 - created later
         )
-        self._migrations.share = share_of(
+        self._migrations.replication = replication_of(
             settings,
             host=instance,
             weights=self._migrations.weights,
@@ -124,10 +123,10 @@ class Keeper:
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
         self._shipper = Shipper(
             Path(snapshot.data_directory),
-            sinks=sinks_of(settings, environ=os.environ, clock=clock, say=self._log.say, render=render),
+            sinks=[*sinks_of(settings, environ=os.environ, clock=clock, say=self._log.say, render=render)],
             clock=clock,
             observe=observe,
-            landmarks=self._notary.landmarks,
+            landmarks=self._audit_log.landmarks,
             uncertain=self._migrations.pins.keep_uncertain,
         )
         self._generations = Generations(self._generation(settings, credentials), clock=clock)
@@ -145,9 +144,9 @@ class Keeper:
             observe=observe,
         )
         self._rotation = Rotation(
-            mints=lambda: self._generations.current.mints,
+            token_manager=lambda: self._generations.current.token_manager,
             renew=self._reloader.renew,
-            replaced=self._look_at_certificates,
+            replaced=self._read_certificates,
             lock=lock,
             clock=clock,
             entropy=entropy,
@@ -168,28 +167,28 @@ class Keeper:
                 metrics=self._metrics,
                 hosts=admin.hosts,
                 actions=self._actions(),
-                operated=self._notary.operated,
+                operated=self._audit_log.operated,
                 configuration=lambda: masked(self._generations.current.settings),
             ).application(),
             directory=Path(snapshot.data_directory),
             listen=listen_address(admin.listen) if admin.listen else None,
             tls=server_tls(Path(admin.certificate_file), Path(admin.key_file)) if admin.certificate_file else None,
         )
-        await self._notary.open()
+        await self._audit_log.open()
         await self._migrations.open()
-        await self._migrations.share.begin()
+        await self._migrations.replication.begin()
         if objection := self._migrations.objection(snapshot):
             raise ConfigurationObjected(objection)
         await self._migrations.follow(snapshot.migrations, snapshot.routes)
         self._guard.follow(settings, snapshot)
-        self._notary.configured(masked(settings), digest=snapshot.digest)
+        self._audit_log.configured(masked(settings), digest=snapshot.digest)
         async with server, asyncio.TaskGroup() as tasks:
             # Read journals of a crashed run first: their unanswered requests give retry pins needed before serving.
             await self._shipper.begin()
             tasks.create_task(self._shipper.run(), name="shipper")
             recovering = tasks.create_task(self._read_journals_again(), name="journals of lost workers")
             looking = tasks.create_task(self._migrations.run(), name="migrations")
-            sharing = tasks.create_task(self._migrations.share.run(), name="replicas")
+            sharing = tasks.create_task(self._migrations.replication.run(), name="replicas")
             guarding = tasks.create_task(self._guard.run(), name="guard")
             rotating = tasks.create_task(self._rotation.run(), name="rotation")
             reloading = tasks.create_task(self._reload_on_signal(), name="reload on signal")
@@ -199,8 +198,8 @@ class Keeper:
             self._exit_timer.start()
             for task in (announcing, stopping, reloading, rotating, looking, guarding, sharing, recovering):
                 task.cancel()
-            self._in_order &= await self._notary.close()
-            await self._shipper.worker_ended(self._notary.journal_name)
+            self._in_order &= await self._audit_log.close()
+            await self._shipper.worker_ended(self._audit_log.journal_name)
             await self._shipper.close()
         everything = "every request that came in was answered and recorded"
         self._log.say(f"payproxy has stopped: {everything if self._in_order else f'not {everything}, see above'}")
@@ -216,8 +215,8 @@ class Keeper:
 
     async def close(self) -> None:
         """Close everything that was opened, however far `run` came."""
-        await self._generations.current.mints.close()
-        await self._notary.close()
+        await self._generations.current.token_manager.close()
+        await self._audit_log.close()
         await self._shipper.close()
         await self._migrations.close()
 
@@ -229,13 +228,13 @@ class Keeper:
             instance=self._instance,
             version=version("payproxy"),
             config_digest=current.snapshot.digest,
-            uptime=self._clock.monotonic() - self._began,
+            uptime=self._clock.monotonic() - self._started,
             draining=self._draining,
             journal_problem=next(filter(None, (one.workers.journal_problem for one in living)), ""),
             reload_problem="; ".join(filter(None, [self._reloader.problem, *self._rotation.problems.values()])),
             workers_wanted=current.workers.number,
             workers=tuple(worker for one in living for worker in one.workers.statuses()),
-            tokens=current.mints.statuses(),
+            tokens=current.token_manager.statuses(),
             ready_requires=current.settings.admin.ready_requires,
             certificates=self._certificates,
             journal_backlog=self._shipper.backlog_records,
@@ -247,7 +246,7 @@ class Keeper:
         )
 
     def _tokens(self) -> Iterable[TokenStatus]:
-        return self._generations.current.mints.statuses()
+        return self._generations.current.token_manager.statuses()
 
     def _generation(self, settings: Settings, credentials: Mapping[str, Credential]) -> Generation:
         make_signing_key(settings, entropy=self._entropy)
@@ -271,14 +270,14 @@ class Keeper:
         """Apply the settings of *generation*, which now serves, to the other components."""
         await self._migrations.follow(generation.snapshot.migrations, generation.snapshot.routes)
         self._guard.follow(generation.settings, generation.snapshot)
-        self._notary.configured(masked(generation.settings), digest=generation.snapshot.digest)
+        self._audit_log.configured(masked(generation.settings), digest=generation.snapshot.digest)
         await asyncio.to_thread(self._rotation.follow, generation.settings)
-        await self._look_at_certificates()
+        await self._read_certificates()
 
-    async def _look_at_certificates(self) -> None:
+    async def _read_certificates(self) -> None:
         self._certificates = await asyncio.to_thread(certificates_in_use, self._generations.current.settings)
 
-    def _look_at_end(self, event: Event) -> None:
+    def _note_exit(self, event: Event) -> None:
         """Note that, while stopping, a worker was killed or could not write its journal."""
         if isinstance(event, WorkerEnded) and self._draining and event.exit_code:
             self._in_order = False
@@ -317,7 +316,7 @@ class Keeper:
         credential, audience = values.get("credential"), values.get("audience")
         if not isinstance(credential, str) or not isinstance(audience, str | None):
             raise Refused(400, "bad_request", "credential and audience are names.")
-        retried = self._generations.current.mints.retry(credential, audience)
+        retried = self._generations.current.token_manager.retry(credential, audience)
         if retried:
             self._log.say(f"back-off cleared on request: {credential}, {retried} tokens")
         return {"retried": retried}

@@ -10,7 +10,7 @@ from proxy.clock import Clock
 from proxy.errors import LogUnavailable
 from proxy.keeper.migration_status import status_of
 from proxy.keeper.migration_tables import MigrationTables, policies_of, sides_of
-from proxy.keeper.replication import ReplicasUnreachable, Replication, SingleInstance
+from proxy.keeper.replication import ReplicasUnreachable, Replication
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.side_changes import SETTLE_SECONDS, SideChanges
 from proxy.keeper.weights import Weights, told
@@ -62,7 +62,7 @@ class Migrations:
             changed=self._changed,
             migration_of=lambda route: self._tables.migration_of(route),  # noqa: PLW0108 - created later
         )
-        self.share: Replication = SingleInstance()
+        self.replication = Replication()
         self.weights = Weights(FileStore(data_directory), clock=clock, changed=self._changed, say=say)
         self._tables = MigrationTables(weights=self.weights, pins=self.pins)
         self.changes = SideChanges(
@@ -70,7 +70,7 @@ class Migrations:
             pins=self.pins,
             answers=self.answers,
             message=self._message,
-            share=lambda: self.share,
+            replication=lambda: self.replication,
             kill=kill,
             say=say,
             clock=clock,
@@ -89,7 +89,7 @@ class Migrations:
         """Read the state from disk; an unreadable weight counts as legacy, unreadable pins as a problem."""
         await self.pins.open()
         await self.weights.read()
-        if self.share.alone:
+        if self.replication.alone:
             # No worker serves yet, and those of an earlier keeper send nothing with a retry key any more.
             self.weights.settle(self.weights.unsettled)
 
@@ -102,7 +102,7 @@ class Migrations:
         async with self.weights.lock:
             again = self._tables.follow(values)
             tables = self._tables.values
-            await self.share.decide_by(policies_of(tables))
+            await self.replication.decide_by(policies_of(tables))
             rules = tuple(Rule(one.name, one.path, one.methods) for one in routes)
             await self.weights.know_tables(
                 {name: one.routes for name, one in tables.items()},
@@ -148,13 +148,13 @@ class Migrations:
             return ""
         left = "" if self._recovered() else "what an earlier run left in the journal is not read yet"
         weights, late = self.weights, self.changes.overdue
-        found = [weights.unread, weights.unsaved, self.pins.problem, left, self.share.problem, late]
+        found = [weights.unread, weights.unsaved, self.pins.problem, left, self.replication.problem, late]
         return "; ".join(filter(None, found))
 
     @property
     def readable(self) -> bool:
         """Return whether retry pins are reliable: those of this machine, and of all replicas."""
-        return self._recovered() and not (self.weights.unread or self.pins.problem or self.share.problem)
+        return self._recovered() and not (self.weights.unread or self.pins.problem or self.replication.problem)
 
     def objection(self, snapshot: Snapshot) -> str:
         """Return why the configuration *snapshot* must not take over, or be served at start; "" if it may."""
@@ -172,13 +172,13 @@ class Migrations:
             self._changed()
             return ""
         coming = policies_of(tables.coming)
-        await self.share.decide_by(policies_of(tables.values), coming)
+        await self.replication.decide_by(policies_of(tables.values), coming)
         settled = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_SECONDS):
                 await self.changes.ask_workers()
                 settled = True
-        await self.share.decide_by(coming)
+        await self.replication.decide_by(coming)
         self.weights.reshape(changed, settled=settled)
         self._changed()
         return tables.objection(snapshot, in_flight=True)
@@ -283,7 +283,7 @@ class Migrations:
         """Let the change to *after* skip replicas that vanished without leaving, and record their names."""
         identity = self._of_its_table(name, after).identity
         with contextlib.suppress(ReplicasUnreachable):
-            for replica in await self.share.give_up_lost(identity):
+            for replica in await self.replication.give_up_lost(identity):
                 gone = f"goes on without replica {replica}, whatever it had in flight"
                 self._say(f"migrations: {after.who} {gone}: {after.reason}")
                 told_state = replace(before, who=after.who, reason=after.reason)
@@ -328,19 +328,19 @@ class Migrations:
 
     async def _raise(self, name: str, before: State, after: State) -> None:
         try:
-            placed = await self.share.put(name, after, before=before)
+            placed = await self.replication.put(name, after, before=before)
         except ReplicasUnreachable as away:
             raise MigrationRefused(
                 f"{name} stays at {before.weight}: it can't grow while other replicas can't be informed ({away})."
             ) from None
         if not placed:
             raise MigrationRefused(f"{name} was changed by another replica meanwhile. Look again, then decide.")
-        if not await self.weights.raise_(name, after, shared=not self.share.alone):
+        if not await self.weights.raise_(name, after, shared=not self.replication.alone):
             raise MigrationRefused(f"{name} stays at {before.weight}: {self.weights.unsaved}.")
 
     async def _lower(self, name: str, after: State) -> None:
-        await self.weights.lower(name, after, share=not self.share.alone)
-        self.share.hurry()
+        await self.weights.lower(name, after, share=not self.replication.alone)
+        self.replication.publish_now()
 
     def _checked(self, name: str, reason: str) -> State:
         if name not in self._tables.values:
@@ -370,11 +370,11 @@ class Migrations:
             retry_pins_in_words=pins_in_words(self.pins.open_pins(values.name)),
             unsettled=unsettled,
             unsaved=self.weights.unsaved,
-            unshared=self.share.problem,
+            unshared=self.replication.problem,
         )
 
     def _message(self) -> MigrationStates:
-        return MigrationStates(self._tables.settings(self.share.policies()), self.readable)
+        return MigrationStates(self._tables.settings(self.replication.policies()), self.readable)
 
     def _changed(self) -> None:
         message = self._message()

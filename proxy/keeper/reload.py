@@ -101,7 +101,7 @@ class Reloader:
         ]
         if faults:
             raise Refused("; ".join(faults[:_MOST_FAULTS]))
-        mints = self._generations.current.mints
+        mints = self._generations.current.token_manager
         credentials = {name: one for name in settings.credentials if (one := mints.credential(name)) is not None}
         await self._succeed(settings, credentials)
 
@@ -123,7 +123,7 @@ class Reloader:
 
     async def _credentials(self, settings: Settings) -> dict[str, Credential]:
         """Return the credentials of *settings*; test those that are new or changed by minting a token."""
-        mints, base = self._generations.current.mints, Path(settings.data_directory)
+        mints, base = self._generations.current.token_manager, Path(settings.data_directory)
         keys = list(route_table(snapshot_of(settings, instance="")).origins())
         credentials = {}
         for name, section in settings.credentials.items():
@@ -146,7 +146,7 @@ class Reloader:
         except (CredentialUnusable, KeyUnusable, OSError) as error:
             raise Refused(str(error)) from None
         old = self._generations.current
-        new.mints.adopt(old.mints)
+        new.token_manager.adopt(old.token_manager)
         if objection := await self._generations.succeed(new, hand_over=lambda: self._hand_over(settings)):
             await self._hand_over(old.settings)
             raise Refused(objection)

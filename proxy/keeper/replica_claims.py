@@ -7,7 +7,7 @@ from proxy.clock import Clock
 from proxy.entropy import Entropy
 from proxy.keeper.retry_pins import RetryPins
 from proxy.migration.pin import RetryPin
-from proxy.migration.stores.redis import Claim, RedisStore, StoreAway
+from proxy.migration.stores.redis import RedisStore, ReplicaClaim, StoreAway
 
 _LOOK_SECONDS = 0.01
 # Another replica waits for its workers for two seconds; the worker that asks waits for five.
@@ -35,7 +35,7 @@ class ReplicaClaims:
             others = living.keys() - {me}
             if not others:
                 return True
-            await store.add_claim(Claim(number=number, sender=me, digest=digest, pin=pin))
+            await store.add_claim(ReplicaClaim(number=number, sender=me, digest=digest, pin=pin))
             end = self._clock.monotonic() + _ANSWER_SECONDS
             while not others <= answers.keys() and self._clock.monotonic() < end:
                 await self._clock.sleep(_LOOK_SECONDS)
@@ -45,7 +45,7 @@ class ReplicaClaims:
             del self._answers[number]
         return others <= answers.keys() and all(answers.values())
 
-    def hear(self, store: RedisStore, claim: Claim, *, me: str) -> None:
+    def on_claim(self, store: RedisStore, claim: ReplicaClaim, *, me: str) -> None:
         """Process another replica's claim, to answer it, or its answer to one of ours."""
         if claim.sender == me:
             return
@@ -59,10 +59,10 @@ class ReplicaClaims:
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
 
-    async def _answer(self, store: RedisStore, claim: Claim, pin: RetryPin, *, me: str) -> None:
+    async def _answer(self, store: RedisStore, claim: ReplicaClaim, pin: RetryPin, *, me: str) -> None:
         agreed = await self._pins.agree(claim.digest, pin)
         with contextlib.suppress(StoreAway):
-            await store.add_claim(Claim(number=claim.number, sender=me, agreed=agreed))
+            await store.add_claim(ReplicaClaim(number=claim.number, sender=me, agreed=agreed))
 
     def __repr__(self) -> str:
         return f"<ReplicaClaims {len(self._answers)} asked>"

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from proxy.clock import Clock, timestamp
 from proxy.entropy import Entropy
 from proxy.keeper.replica_claims import ReplicaClaims
-from proxy.keeper.replication import ReplicasUnreachable
+from proxy.keeper.replication import ReplicasUnreachable, Replication
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.seen_entries import SeenEntries
 from proxy.keeper.weights import Weights
@@ -15,7 +15,7 @@ from proxy.migration.pin import RetryPin, merge, merged
 from proxy.migration.pin_rows import Pins
 from proxy.migration.side import Policy
 from proxy.migration.state import NEW, State
-from proxy.migration.stores.redis import START, Beat, Place, RedisStore, StoreAway, ValueBroken
+from proxy.migration.stores.redis import START, Beat, EntryId, RedisStore, StoreAway, ValueBroken
 
 # A change reaches all replicas within two seconds: this, Redis and the links together take less than one.
 _TOUCH_SECONDS = 0.25
@@ -37,7 +37,7 @@ _LOST = "it has lost its data"
 Open = Callable[[], Awaitable[RedisStore]]
 
 
-class Replicas:
+class Replicas(Replication):
     """The state shared by all replicas, for *weights* and *pins*; *host* and *entropy* make this replica's name.
 
     While Redis is unreliable the known state stays in force, and retry pins count as unreadable, since others may have
@@ -58,7 +58,7 @@ class Replicas:
         self._away = "it was not queried yet"
         self._was_away = False
         self._settled_at = 0.0
-        self._taken: Place = START
+        self._taken: EntryId = START
         self._seen = SeenEntries()
         self._prepared: dict[str, str] = {}
         self._forced = ""  # identity of the state for which an operator used --force
@@ -66,11 +66,11 @@ class Replicas:
         self._policies: dict[str, list[Policy]] = {}
         self._others: dict[str, list[Policy]] = {}
         self._claims = ReplicaClaims(pins, clock=clock, entropy=entropy)
-        self._hurried = asyncio.Event()
+        self._publish_asked = asyncio.Event()
         self._queue: list[tuple[Pins, asyncio.Future[bool]]] = []
         self._sharing = asyncio.Event()
-        pins.share = self.share
-        pins.share_claim = self._claim
+        pins.replicate = self.replicate
+        pins.replicate_claim = self._claim
 
     alone = False
 
@@ -86,7 +86,7 @@ class Replicas:
         self._name = document.replica or f"{self._host}-{self._entropy.token_bytes(8).hex()}"
         # The name is saved with the first join: before it, and after an orderly stop, nothing is known of what others
         # have sent.
-        self._weights.unmet = not document.replica or document.left
+        self._weights.unsynced = not document.replica or document.left
         try:
             await self._join()
         except StoreAway as away:
@@ -96,10 +96,10 @@ class Replicas:
         """Stay connected, until cancelled; retry an unreachable Redis four times a second."""
         try:
             while True:
-                _heed_cancellation()  # `_join` and `_leave` may raise StoreAway in place of the cancellation
+                _raise_if_cancelled()  # `_join` and `_leave` may raise StoreAway in place of the cancellation
                 try:
                     store = self._store or await self._join()
-                    _heed_cancellation()
+                    _raise_if_cancelled()
                     await self._stay(store)
                 except StoreAway as away:
                     await self._leave(str(away))
@@ -111,11 +111,11 @@ class Replicas:
         """Leave in order, so that no replica waits for this one."""
         store = self._store
         if store is not None:
-            await self._weights.call(self._name, left=True)
+            await self._weights.save_replica(self._name, left=True)
             try:
                 await store.leave(self._name)
             except StoreAway:  # then the others wait for it
-                await self._weights.call(self._name, left=False)
+                await self._weights.save_replica(self._name, left=False)
         await self._leave("this replica has left")
 
     async def put(self, name: str, state: State, *, before: State) -> bool:
@@ -126,7 +126,7 @@ class Replicas:
             for _ in range(_TRIES):
                 sealed, theirs = await self._store.states()
                 if theirs.get(name, NEW) != before:
-                    self.hurry()
+                    self.publish_now()
                     return False
                 if await self._store.swap(sealed, {**theirs, name: state}):
                     return True
@@ -137,18 +137,14 @@ class Replicas:
             ) from None
         return False
 
-    def hurry(self) -> None:
+    def publish_now(self) -> None:
         """Publish new states to the other replicas at once."""
-        self._hurried.set()
+        self._publish_asked.set()
 
     async def settled(self, states: Mapping[str, str]) -> bool:
-        """Return True once no other replica sends by the state before *states* (identities by migration).
-
-        Their keys in flight that move are then pinned, and known here. False if other states are in force here by now,
-        as when the guards of two replicas act at once. Raises ReplicasUnreachable while that is unknown.
-        """
+        """Wait until every replica has prepared for *states*."""
         self._prepared |= states
-        self.hurry()
+        self.publish_now()
         end = self._clock.monotonic() + _TOLD_SECONDS
         while True:
             store = self._store
@@ -165,7 +161,7 @@ class Replicas:
                 return False
             if lost and self._forced in states.values() and self._clock.monotonic() < self._forced_until:
                 with _mapped():
-                    await _take_off(store, lost)
+                    await _remove(store, lost)
                 self._weights.say(f"migrations: goes on without replica {', '.join(sorted(lost))}, as requested")
                 continue
             if not late and not lost:
@@ -185,13 +181,13 @@ class Replicas:
         if store is not None:
             with contextlib.suppress(StoreAway):
                 await store.beat(self._name, self._own_beat())
-                await self._hear_others(store)
+                await self._fetch_policies(store)
 
     def policies(self) -> Mapping[str, list[Policy]]:
         """Return, by migration, the policies of other replicas' workers, as last received."""
         return self._others
 
-    async def _hear_others(self, store: RedisStore) -> None:
+    async def _fetch_policies(self, store: RedisStore) -> None:
         living, _ = await store.replicas()
         others: dict[str, list[Policy]] = {}
         for replica, beat in sorted(living.items()):
@@ -201,22 +197,19 @@ class Replicas:
                     known += [policy for policy in policies if policy not in known]
         if others != self._others:
             self._others = others
-            self._weights.look()
+            self._weights.report_change()
 
     async def give_up_lost(self, state: str) -> tuple[str, ...]:
-        """Stop waiting for replicas that vanished without leaving, and return their names; raise ReplicasUnreachable.
-
-        The change to *state*, and no other, also skips those that are found to be gone later.
-        """
+        """Remove the lost replicas from the list."""
         if self._store is None:
             raise ReplicasUnreachable(self.problem)
         self._forced, self._forced_until = state, self._clock.monotonic() + _FORCED_SECONDS
         with _mapped():
             _, lost = await self._store.replicas()
-            await _take_off(self._store, lost)
+            await _remove(self._store, lost)
         return tuple(lost)
 
-    async def share(self, pins: Mapping[str, RetryPin]) -> bool:
+    async def replicate(self, pins: Mapping[str, RetryPin]) -> bool:
         """Return True once every serving replica has *pins*; False if that is not confirmed in time."""
         if self._store is None:
             return False  # `_join` publishes them
@@ -245,7 +238,7 @@ class Replicas:
             with contextlib.suppress(ValueBroken):
                 await store.states()  # a replica that can't read the states must not write there
             there: Pins = {}
-            stale: dict[Place, Pins] = {}
+            stale: dict[EntryId, Pins] = {}
             in_use = await store.keys_in_use()
             self._seen = SeenEntries()
             taken = START
@@ -266,10 +259,10 @@ class Replicas:
                 await store.remove([*stale])
                 self._seen.remove(stale)
             self._taken = taken
-            await self._weights.call(self._name, left=False)
+            await self._weights.save_replica(self._name, left=False)
             await store.beat(self._name, self._own_beat())
             await self._agree(store)
-            await self._hear_others(store)
+            await self._fetch_policies(store)
             complete = await self._is_complete(store)
             # Read what another replica has re-added meanwhile, before it reported a loss.
             while await self._take(store, wait=False):
@@ -280,9 +273,9 @@ class Replicas:
         self._store = store
         # An entry that is gone is re-added by the replica that has seen it.
         self._away = _BACK if self._was_away or not complete else ""
-        self._weights.unmet = self._weights.unmet and bool(self._away)
+        self._weights.unsynced = self._weights.unsynced and bool(self._away)
         self._settled_at = self._clock.monotonic() + _SETTLING_SECONDS
-        self._weights.look()
+        self._weights.report_change()
         return store
 
     async def _is_complete(self, store: RedisStore) -> bool:
@@ -300,7 +293,7 @@ class Replicas:
         await self._adopt(found.pins)
         self._taken = found.place
         for claim in found.claims:
-            self._claims.hear(store, claim, me=self._name)
+            self._claims.on_claim(store, claim, me=self._name)
         return True
 
     async def _stay(self, store: RedisStore) -> None:
@@ -317,22 +310,22 @@ class Replicas:
             task.result()
 
     async def _touch(self, store: RedisStore) -> None:
-        """Send our heartbeat and merge states four times a second, or at once after `hurry`."""
+        """Send our heartbeat and merge states four times a second, or at once after `publish_now`."""
         while True:
-            _heed_cancellation()
+            _raise_if_cancelled()
             await self._look_for_losses(store)
             await self._beat(store)
-            await self._hear_others(store)
+            await self._fetch_policies(store)
             await self._agree(store)
             settled = self._clock.monotonic() >= self._settled_at
             if self._away and settled and await self._is_complete(store):
                 self._away = ""
-                self._weights.unmet = False
-                self._weights.look()
+                self._weights.unsynced = False
+                self._weights.report_change()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TOUCH_SECONDS):
-                    await self._hurried.wait()
-            self._hurried.clear()
+                    await self._publish_asked.wait()
+            self._publish_asked.clear()
 
     async def _look_for_losses(self, store: RedisStore) -> None:
         """Raise StoreAway if entries of the stream are missing; `_join` then adds them again."""
@@ -348,9 +341,9 @@ class Replicas:
             try:
                 before, theirs = await store.states()
             except ValueBroken as error:
-                # The replicas rewrite it from what they know: each adds what is newer here (`Weights.meet`).
+                # The replicas rewrite it from what they know: each adds what is newer here (`Weights.merge`).
                 before, theirs, broken = error.value, {}, str(error)
-            to_tell = await self._weights.meet(theirs)
+            to_tell = await self._weights.merge(theirs)
             if not to_tell and not broken and not (self._store is None and await store.is_stale(before)):
                 return
             if broken:
@@ -362,14 +355,14 @@ class Replicas:
     async def _follow(self, store: RedisStore) -> None:
         """Adopt other replicas' pins as they arrive and confirm them: the senders wait for it."""
         while True:
-            _heed_cancellation()
+            _raise_if_cancelled()
             if await self._take(store, wait=True):
                 await self._beat(store)
 
     async def _pass_on(self, store: RedisStore) -> None:
         """Publish our pins in batches: what arrives while one batch is sent goes into the next."""
         while True:
-            _heed_cancellation()
+            _raise_if_cancelled()
             await self._sharing.wait()
             self._sharing.clear()
             batch, self._queue = self._queue, []
@@ -384,7 +377,7 @@ class Replicas:
             finally:
                 _settle(batch, told=told)
 
-    async def _taken_by_all(self, store: RedisStore, place: Place) -> bool:
+    async def _taken_by_all(self, store: RedisStore, place: EntryId) -> bool:
         """Wait until every other replica has read up to *place*; return False on timeout."""
         end = self._clock.monotonic() + _SHARE_SECONDS
         while self._clock.monotonic() < end:
@@ -396,9 +389,7 @@ class Replicas:
 
     async def _adopt(self, pins: Pins) -> None:
         now = self._clock.now()
-        new = {d: pin for d, pin in pins.items() if pin.until > now and merged(self._pins.get(d), pin) is not None}
-        if new:
-            await self._pins.keep(new, share=False)
+        await self._pins.keep({digest: pin for digest, pin in pins.items() if pin.until > now}, replicate=False)
 
     def _own_beat(self) -> Beat:
         unsettled = self._weights.unsettled
@@ -421,7 +412,7 @@ class Replicas:
         self._was_away = True
         batch, self._queue = self._queue, []
         _settle(batch, told=False)
-        self._weights.look()
+        self._weights.report_change()
         if store is not None:
             with contextlib.suppress(StoreAway):
                 await store.close()
@@ -439,7 +430,7 @@ def _mapped() -> Iterator[None]:
         raise ReplicasUnreachable(f"the Redis of [state]: {away}") from None
 
 
-async def _take_off(store: RedisStore, lost: Iterable[str]) -> None:
+async def _remove(store: RedisStore, lost: Iterable[str]) -> None:
     """Remove the replicas *lost* from the list, whatever they had in flight."""
     for name in lost:
         await store.leave(name)
@@ -456,7 +447,7 @@ def _missing(late: list[str], lost: Mapping[str, float]) -> str:
     )
 
 
-def _heed_cancellation() -> None:
+def _raise_if_cancelled() -> None:
     """Raise a cancellation that the client has swallowed: seen with redis-py 8.1 while connecting."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():

@@ -11,7 +11,7 @@ from proxy.clock import Clock
 from proxy.keeper.worker_answers import WorkerAnswers
 from proxy.link.messages import ClaimCheck, ClaimDropped, NewPins
 from proxy.migration.in_flight import LINGER_SECONDS
-from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin, merge, merged
+from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin, merge
 from proxy.migration.pin_rows import Pins, pins_of
 from proxy.migration.pin_table import SHARDS
 from proxy.migration.stores.pins import PinFile
@@ -27,6 +27,8 @@ _PINS_IN_A_MESSAGE = 500
 Share = Callable[[Mapping[str, RetryPin]], Awaitable[bool]]
 # Returns once every other replica has agreed that a request goes where its pin says; False if one does not.
 ShareClaim = Callable[[str, RetryPin], Awaitable[bool]]
+
+_Queued = tuple[Pins, asyncio.Future[bool], bool]
 
 
 class RetryPins:
@@ -44,8 +46,8 @@ class RetryPins:
         changed: Callable[[], None],
         migration_of: Callable[[str], str] = lambda _: "",
     ) -> None:
-        self.share: Share | None = None
-        self.share_claim: ShareClaim | None = None
+        self.replicate: Share | None = None
+        self.replicate_claim: ShareClaim | None = None
         self._file = file
         self._clock = clock
         self._answers = answers
@@ -53,7 +55,7 @@ class RetryPins:
         self._migration_of = migration_of
         self._problem = file.problem
         self._loop = asyncio.get_running_loop()
-        self._queue: list[tuple[Pins, asyncio.Future[bool]]] = []
+        self._queue: list[_Queued] = []  # pins, whom to answer, whether a worker here asked
         self._committing: asyncio.Task[None] | None = None
         self._confirming: set[asyncio.Task[None]] = set()
 
@@ -96,7 +98,7 @@ class RetryPins:
     async def open(self) -> None:
         """Read the pins from disk; `problem` is set if that fails."""
         await asyncio.to_thread(self._file.load, now=self._clock.now())
-        self._tell()
+        self._report_problem()
 
     async def look_after(self) -> None:
         """Remove expired pins and retry failed reads and writes; called about every second."""
@@ -105,19 +107,22 @@ class RetryPins:
         if unread and not self.problem:
             for message in self.messages():  # newly readable pins are unknown to the workers
                 self._answers.broadcast(message)
-        self._tell()
+        self._report_problem()
 
-    async def keep(self, pins: Mapping[str, RetryPin], *, share: bool = True) -> bool:
-        """Return True once *pins* are on disk, in every worker and, with *share*, in every replica; else False."""
+    async def keep(self, pins: Mapping[str, RetryPin], *, replicate: bool = True) -> bool:
+        """Return True once *pins* are on disk, in every worker and, with *replicate*, in every replica; else False.
+
+        Without *replicate*, they come from a replica: workers get only what is new here.
+        """
         if not pins:
             return True
         answer: asyncio.Future[bool] = self._loop.create_future()
-        self._queue.append((dict(pins), answer))
+        self._queue.append((dict(pins), answer, replicate))
         if self._committing is None:
             self._committing = self._loop.create_task(self._commit(), name="retry pins to disk")
         kept = await answer
-        if share and self.share is not None:
-            return await self.share(pins) and kept
+        if replicate and self.replicate is not None:
+            return await self.replicate(pins) and kept
         return kept
 
     async def claim(self, worker: str, digest: str, pin: RetryPin) -> bool:
@@ -126,8 +131,8 @@ class RetryPins:
         The pin is then kept. False if a process may send it elsewhere: then nothing has changed.
         """
         agreed = await self.agree(digest, pin, but=worker)
-        if agreed and self.share_claim is not None:
-            agreed = await self.share_claim(digest, pin)
+        if agreed and self.replicate_claim is not None:
+            agreed = await self.replicate_claim(digest, pin)
         if agreed:
             return await self.keep({digest: pin})
         self._answers.broadcast(ClaimDropped(digest))
@@ -174,12 +179,9 @@ class RetryPins:
                 row = [one["retry"], one["side"], one["upstream"], until, name, one["reason"]]
                 merge(pins, pins_of([row]))
         now = self._clock.now()
-        with self._file.guard:
-            known = {digest: self._file.table.get(digest, now) for digest in pins}
-            pins = {d: pin for d, pin in pins.items() if pin.until > now and merged(known[d], pin) is not None}
-        if pins:
-            self._file.keep(pins, now=now)
-            self._loop.call_soon_threadsafe(self._found, pins)
+        _, new = self._file.keep({digest: pin for digest, pin in pins.items() if pin.until > now}, now=now)
+        if new:
+            self._loop.call_soon_threadsafe(self._found, new)
 
     def messages(self) -> Iterator[NewPins]:
         """Yield all pins as messages for a worker that has just started."""
@@ -196,17 +198,20 @@ class RetryPins:
             while self._queue:
                 batch, self._queue = self._queue, []
                 pins: Pins = {}
-                for more, _ in batch:
+                asked: set[str] = set()
+                for more, _, here in batch:
                     merge(pins, more)
-                kept = await asyncio.to_thread(self._file.keep, pins, now=self._clock.now())
-                self._tell()
-                # The pin now kept may differ: one of another attempt of the same request may rank higher.
-                told = {digest: self.get(digest) or pin for digest, pin in pins.items()}
-                self._own(self._confirm(batch, self._publish(told), kept=kept), name="retry pins in all workers")
+                    asked.update(more if here else ())
+                kept, new = await asyncio.to_thread(self._file.keep, pins, now=self._clock.now())
+                self._report_problem()
+                # The pin now kept may differ: one of another attempt of the same request may rank higher. One that was
+                # known already is sent again to whom it may still be on its way: its answer means that it has arrived.
+                sent = {digest: self.get(digest) or pin for digest, pin in pins.items() if digest in asked | new.keys()}
+                self._start(self._confirm(batch, self._publish(sent), kept=kept), name="retry pins in all workers")
         finally:
             self._committing = None
 
-    async def _confirm(self, batch: list[tuple[Pins, asyncio.Future[bool]]], serials: list[int], *, kept: bool) -> None:
+    async def _confirm(self, batch: list[_Queued], serials: list[int], *, kept: bool) -> None:
         """Answer the waiters of *batch* once every worker has confirmed it."""
         try:
             async with asyncio.timeout(_TAKEN_SECONDS):
@@ -216,7 +221,7 @@ class RetryPins:
             kept = False
         finally:
             self._answers.forget(serials)
-            for _, answer in batch:
+            for _, answer, _ in batch:
                 if not answer.done():
                     answer.set_result(kept)
 
@@ -224,18 +229,18 @@ class RetryPins:
         """Send *pins* to all workers; return the serials of the messages."""
         return [self._answers.ask(message) for message in _messages(pins)]
 
-    def _own(self, work: Any, *, name: str) -> None:
+    def _start(self, work: Any, *, name: str) -> None:
         task = self._loop.create_task(work, name=name)
         self._confirming.add(task)
         task.add_done_callback(self._confirming.discard)
 
     def _found(self, pins: Pins) -> None:
-        self._tell()
+        self._report_problem()
         self._answers.forget(self._publish(pins))
-        if self.share is not None:
-            self._own(self.share(pins), name="retry pins of a lost worker")
+        if self.replicate is not None:
+            self._start(self.replicate(pins), name="retry pins of a lost worker")
 
-    def _tell(self) -> None:
+    def _report_problem(self) -> None:
         if self._file.problem != self._problem:
             self._problem = self._file.problem
             self._changed()

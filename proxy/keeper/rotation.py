@@ -49,7 +49,7 @@ class Prover:
 
 
 class Rotation:
-    """Watches the files of the active configuration; *mints* returns the current token manager.
+    """Watches the files of the active configuration; *token_manager* returns the current token manager.
 
     *renew* is called when files that the workers read have changed, and raises OSError or ValueError if they can't be
     used. *replaced* is called after any replacement. `problems` says, by credential, what was refused and why.
@@ -58,7 +58,7 @@ class Rotation:
     def __init__(
         self,
         *,
-        mints: Callable[[], TokenManager],
+        token_manager: Callable[[], TokenManager],
         renew: Callable[[], Awaitable[None]],
         replaced: Callable[[], Awaitable[None]],
         lock: asyncio.Lock,
@@ -67,7 +67,7 @@ class Rotation:
         observe: Observer,
     ) -> None:
         self.problems: dict[str, str] = {}
-        self._mints = mints
+        self._token_manager = token_manager
         self._renew = renew
         self._replaced = replaced
         self._lock = lock
@@ -112,7 +112,7 @@ class Rotation:
         """Take files that were replaced after the credentials were loaded and before the watch started."""
         for name in tuple(self._sections):
             async with self._lock:
-                known = self._mints().credential(name)
+                known = self._token_manager().credential(name)
                 if known is None or name not in self._sections:
                     continue
                 found = await self._loaded(name)
@@ -123,15 +123,15 @@ class Rotation:
         if name in {TLS, FACADE}:
             await self._take_for_workers(name)
             return
-        mints = self._mints()
-        if mints.credential(name) is None or name not in self._sections:
+        tokens = self._token_manager()
+        if tokens.credential(name) is None or name not in self._sections:
             return  # removed by a reload meanwhile
         try:
             credential = await self._loaded(name)
             if isinstance(credential, CredentialUnusable):
                 raise credential
-            await self._prover.prove(credential, mints.keys(name))
-            await mints.replace_credential(name, credential)
+            await self._prover.prove(credential, tokens.keys(name))
+            await tokens.replace_credential(name, credential)
         except CredentialUnusable as error:
             self._refuse(f"credential {name}", name, str(error).removeprefix(f"credential {name}: "), retry_in=0)
         except (TokenRefused, TokenUnavailable) as error:

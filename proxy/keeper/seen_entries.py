@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from proxy.migration.stores.redis import START, Place, minute_of
+from proxy.migration.stores.redis import START, EntryId, minute_of
 
 
 class SeenEntries:
@@ -15,9 +15,9 @@ class SeenEntries:
     def __init__(self, counts: Mapping[int, int] | None = None) -> None:
         self._counts: Counter[int] = Counter(counts or {})
         self._last = START
-        self._written: set[Place] = set()
+        self._written: set[EntryId] = set()
 
-    def read(self, places: Iterable[Place]) -> None:
+    def read(self, places: Iterable[EntryId]) -> None:
         """Count entries read from the stream, in stream order."""
         for place in places:
             self._last = place
@@ -26,7 +26,7 @@ class SeenEntries:
             else:
                 self._counts[minute_of(place[0])] += 1
 
-    def wrote(self, places: Iterable[Place]) -> None:
+    def wrote(self, places: Iterable[EntryId]) -> None:
         """Count entries that this replica has added."""
         for place in places:
             # Another task may have read it before this call.
@@ -34,7 +34,7 @@ class SeenEntries:
                 self._written.add(place)
                 self._counts[minute_of(place[0])] += 1
 
-    def remove(self, places: Iterable[Place]) -> None:
+    def remove(self, places: Iterable[EntryId]) -> None:
         """Subtract entries that were removed from the stream."""
         self._counts.subtract(Counter(minute_of(milliseconds) for milliseconds, _ in places))
 

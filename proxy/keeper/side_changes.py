@@ -34,7 +34,7 @@ class SideChanges:
         pins: RetryPins,
         answers: WorkerAnswers,
         message: Callable[[], MigrationStates],
-        share: Callable[[], Replication],
+        replication: Callable[[], Replication],
         kill: Callable[[str], None],
         say: Callable[[str], None],
         clock: Clock,
@@ -44,18 +44,18 @@ class SideChanges:
         self._pins = pins
         self._answers = answers
         self._message = message
-        self._share = share
+        self._replication = replication
         self._kill = kill
         self._say = say
         self._clock = clock
         self._settling: asyncio.Task[None] | None = None
         self._done = asyncio.Event()  # an attempt to settle has ended, successfully or not
-        self._began = 0.0
+        self._started = 0.0
 
     @property
     def overdue(self) -> str:
         """Return what a change has been waiting for longer than SETTLE_SECONDS, "" if none has."""
-        late = self.waiting_for and self._clock.monotonic() - self._began > SETTLE_SECONDS
+        late = self.waiting_for and self._clock.monotonic() - self._started > SETTLE_SECONDS
         return f"a change of side is not certain yet: {self.waiting_for}" if late else ""
 
     def begin(self) -> None:
@@ -69,9 +69,9 @@ class SideChanges:
         self.begin()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_SECONDS):
-                while self._weights.unsettled and not (self._share().problem and self._done.is_set()):
+                while self._weights.unsettled and not (self._replication().problem and self._done.is_set()):
                     await self._done.wait()
-                    if not self._share().problem:
+                    if not self._replication().problem:
                         self._done.clear()
         return not self._weights.unsettled
 
@@ -106,13 +106,13 @@ class SideChanges:
             await asyncio.wait((self._settling,))
 
     async def _settle(self) -> None:
-        self._began = self._clock.monotonic()
+        self._started = self._clock.monotonic()
         while former := self._weights.unsettled:
             states = {name: self._weights.state(name).identity for name in former}
             self.waiting_for = self.waiting_for or "not every worker has reported yet what it has in flight"
             await self.ask_workers()
             try:
-                if not await self._share().settled(states):
+                if not await self._replication().settled(states):
                     continue
             except ReplicasUnreachable as away:
                 self.waiting_for = str(away)

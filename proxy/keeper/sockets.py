@@ -5,9 +5,9 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 from pathlib import Path
 
-from proxy.keeper.unix_socket import listened_on
 from proxy.settings.addresses import TcpAddress, UnixAddress
 
 _BACKLOG = 1024
@@ -120,6 +120,30 @@ def bound(host: str, port: int) -> list[socket.socket]:
         port = port or one.getsockname()[1]
         group.append(one)
     return group
+
+
+def listened_on(path: Path) -> bool:
+    """Return whether a process listens on *path*; False if there is nothing or only a dead process's socket.
+
+    A killed process leaves its socket file behind. Raises FileExistsError if another kind of file is there, and OSError
+    if it can't be examined.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "it exists and is not a socket: move it elsewhere", str(path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except BlockingIOError:
+            # The accept queue is full: a process listens and is busy.
+            return True
+    return True
 
 
 def _tcp_sets(address: TcpAddress, *, workers: int) -> list[list[socket.socket]]:

@@ -28,7 +28,7 @@ class Weights:
         self.unread = f"{store.path} is not read yet"
         self.unsaved = ""
         # True if states are shared but never received from other replicas: any weight may have been in force.
-        self.unmet = False
+        self.unsynced = False
         self._store = store
         self._clock = clock
         self._changed = changed
@@ -56,7 +56,7 @@ class Weights:
             return replace(NEW, version=1) if self.unread else NEW
         return state
 
-    def look(self) -> None:
+    def report_change(self) -> None:
         """Report a change outside the document: whether the shared state is reliable."""
         self._changed()
 
@@ -90,7 +90,7 @@ class Weights:
                     await self._save(self._document)
 
     async def lower(self, name: str, state: State, *, share: bool) -> None:
-        """Apply *state* at once; a failed write is retried later. *share*: it is to be sent to other replicas."""
+        """Apply *state* at once; a failed write is retried later. *replicate*: it is to be sent to other replicas."""
         self._document = self._with(name, state, unshared=share)
         self._changed()
         await self._save(self._document)
@@ -108,7 +108,7 @@ class Weights:
         self._changed()
         return True
 
-    async def meet(self, theirs: Mapping[str, State]) -> dict[str, State]:
+    async def merge(self, theirs: Mapping[str, State]) -> dict[str, State]:
         """Merge the states shared by all replicas into ours; return those that are newer here."""
         async with self.lock:
             # The content of an unreadable file is not known to be older.
@@ -146,7 +146,7 @@ class Weights:
             self._document = document
             await self._save(document)
 
-    async def call(self, replica: str, *, left: bool) -> None:
+    async def save_replica(self, replica: str, *, left: bool) -> None:
         """Save this instance's replica name, and whether it has left the replicas in order."""
         document = replace(self._document, replica=replica, left=left)
         if document != self._document:
@@ -184,7 +184,7 @@ class Weights:
                 state.weight,
                 state.version,
                 state.held,
-                _UNREAD if self.unread or self.unmet else self._document.former.get(name, ()),
+                _UNREAD if self.unread or self.unsynced else self._document.former.get(name, ()),
             )
             for name, state in ((name, self.state(name)) for name in {*self._document.states, *names})
         }

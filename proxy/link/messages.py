@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, NamedTuple
 from proxy.migration.former import FormerSetting, former_of
 from proxy.migration.outcome import ExchangeOutcome, outcome_of
 from proxy.migration.pin import RetryPin
-from proxy.migration.pin_rows import Pins, digest_of, pin_of, pin_row, pins_of
+from proxy.migration.pin_rows import Pins, digest_of, pin_of, pin_row
 from proxy.migration.side import Policy
 from proxy.migration.side_settings import SideSettings, policy_from, policy_row
 from proxy.secret import Secret
@@ -216,7 +216,7 @@ def decode(line: bytes) -> Message:
     if kind is None:
         raise MessageInvalid("a message of an unknown kind")
     try:
-        return typing.cast("Message", kind(value[1:]))
+        return typing.cast("Message", _reader(kind)(value[1:]))
     except (ValueError, TypeError, LookupError, AttributeError):
         raise MessageInvalid(f"a malformed {value[0]}") from None
 
@@ -265,7 +265,7 @@ _READERS: dict[Any, Reader] = {
     Secret: lambda value: Secret(_exact(str)(value)),
     Digest: digest_of,
     RetryPin: pin_of,
-    Pins: lambda value: pins_of([digest, *row] for digest, row in value.items()),
+    Pins: lambda value: {digest_of(digest): pin_of(row) for digest, row in value.items()},
     Policy: policy_from,
     tuple[FormerSetting, ...]: former_of,
     ExchangeOutcome: outcome_of,
@@ -305,4 +305,4 @@ def _list(value: Any) -> list[Any]:
     return value
 
 
-_KINDS: Final = {kind.__name__: _reader(kind) for kind in typing.get_args(Message)}
+_KINDS: Final = {kind.__name__: kind for kind in typing.get_args(Message)}

@@ -22,7 +22,7 @@ _GIVEN_UP_AT_ONCE: Final = 100
 _UNKNOWN: Final = Reason.UNKNOWN.value
 
 # The fields of a pin besides its end: migration, side, upstream, reason.
-_Place = tuple[str, str, str, str]
+_Target = tuple[str, str, str, str]
 
 
 class PinTable:
@@ -38,8 +38,8 @@ class PinTable:
         self._digests: list[array[int]] = [array("Q") for _ in range(SHARDS)]
         self._ends: list[array[int]] = [array("I") for _ in range(SHARDS)]
         self._places: list[array[int]] = [array("H") for _ in range(SHARDS)]
-        self._known_places: list[_Place] = []
-        self._place_numbers: dict[_Place, int] = {}
+        self._known_places: list[_Target] = []
+        self._place_numbers: dict[_Target, int] = {}
         # Number of pins by (place, minute of their end).
         self._counts: Counter[tuple[int, int]] = Counter()
         self._size = 0
@@ -128,7 +128,7 @@ class PinTable:
         migration, side, upstream, reason = self._known_places[self._places[shard][at]]
         return RetryPin(Side(side), upstream, float(self._ends[shard][at]), migration, Reason(reason))
 
-    def _place_number(self, place: _Place) -> int:
+    def _place_number(self, place: _Target) -> int:
         number = self._place_numbers.get(place)
         if number is None:
             number = self._place_numbers[place] = len(self._known_places)

@@ -47,7 +47,7 @@ def made(directory: Path, redis: RedisServer, *, key: bytes | tuple[bytes, ...] 
         return RedisStore(Secret(url or redis.url), ca_file="", environment="production", seal=seal)
 
     migrations = keeper.migrations
-    migrations.share = Replicas(
+    migrations.replication = Replicas(
         opened, host="host", weights=migrations.weights, pins=migrations.pins, clock=CLOCK, entropy=ENTROPY
     )
     return keeper
@@ -64,19 +64,19 @@ async def begun(directory: Path, redis: RedisServer) -> AsyncIterator[Migrating]
     """Begin as a keeper does, and stand still: it says nothing more and hears nothing."""
     keeper = made(directory, redis)
     await keeper.open()
-    await keeper.migrations.share.begin()
+    await keeper.migrations.replication.begin()
     try:
         yield keeper
     finally:
-        assert isinstance(keeper.migrations.share, Replicas)
-        await keeper.migrations.share.close()
+        assert isinstance(keeper.migrations.replication, Replicas)
+        await keeper.migrations.replication.close()
         await keeper.migrations.close()
 
 
 @asynccontextmanager
 async def going(keeper: Migrating) -> AsyncIterator[None]:
     """Let one that stood still go on while the block lasts."""
-    task = asyncio.create_task(keeper.migrations.share.run())
+    task = asyncio.create_task(keeper.migrations.replication.run())
     try:
         yield
     finally:
@@ -92,9 +92,9 @@ async def running(
     """Run the migrations of a keeper as keeper/main.py does."""
     keeper = made(directory, redis, key=key, url=url)
     await keeper.open()
-    await keeper.migrations.share.begin()
+    await keeper.migrations.replication.begin()
     tasks = [
-        asyncio.create_task(keeper.migrations.share.run()),
+        asyncio.create_task(keeper.migrations.replication.run()),
         asyncio.create_task(keeper.migrations.run()),
     ]
     try:
@@ -431,7 +431,7 @@ async def test_a_fallback_is_agreed_on_by_other_replicas(two: tuple[Migrating, M
     assert second.migrations.pins.get(digest) is not None
 
     modern = RetryPin(Side.MODERN, "bank", CLOCK.now() + PIN_SECONDS)
-    await second.migrations.pins.keep({f"{2:016x}": modern}, share=False)
+    await second.migrations.pins.keep({f"{2:016x}": modern}, replicate=False)
     assert not await first.migrations.pins.claim("w", f"{2:016x}", legacy)
     assert first.migrations.pins.get(f"{2:016x}") is None
 
@@ -444,8 +444,8 @@ async def test_without_a_replica_that_was_lost_nobody_falls_back(
     legacy = RetryPin(Side.LEGACY, "bank", CLOCK.now() + PIN_SECONDS, "payments", Reason.FALLBACK)
     async with begun(tmp_path / "c", redis):
         assert not await first.migrations.pins.claim("w", f"{1:016x}", legacy)
-        assert isinstance(first.migrations.share, Replicas)
-        store = first.migrations.share._store
+        assert isinstance(first.migrations.replication, Replicas)
+        store = first.migrations.replication._store
         assert store is not None
         async with asyncio.timeout(10):
             while not (await store.replicas())[1]:  # noqa: ASYNC110 - what another process writes

@@ -94,11 +94,11 @@ async def test_a_pin_is_kept_once_it_is_on_disk_and_every_worker_has_it(tmp_path
 
 async def test_a_worker_that_does_not_take_it_is_not_waited_for_longer(workers: Workers) -> None:
     """After a second the answer is no, though the pin is there."""
-    began = CLOCK.monotonic()
+    started = CLOCK.monotonic()
 
     assert not await workers.pins.keep(pin(1))
 
-    assert 0.9 < CLOCK.monotonic() - began < 5
+    assert 0.9 < CLOCK.monotonic() - started < 5
     assert workers.pins.get(next(iter(pin(1))))
 
 
@@ -167,11 +167,11 @@ async def test_what_is_shared_is_told_to_replicas_too(workers: Workers) -> None:
         return answer
 
     workers.names = []
-    workers.pins.share = share
+    workers.pins.replicate = share
     assert not await workers.pins.keep(pin(1))
     answer = True
     assert await workers.pins.keep(pin(2))
-    assert await workers.pins.keep(pin(3), share=False)
+    assert await workers.pins.keep(pin(3), replicate=False)
 
     assert [list(pins) for pins in told] == [list(pin(1)), list(pin(2))]
 

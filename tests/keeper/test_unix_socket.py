@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.keeper.sockets import ListenFailed, Sockets
-from proxy.keeper.unix_socket import listened_on
+from proxy.keeper.sockets import ListenFailed, Sockets, listened_on
 from proxy.settings.addresses import UnixAddress
 
 

@@ -72,8 +72,11 @@ class PinFile:
             if len(self.table) or self._given_up > now:
                 self._write_anew(now)
 
-    def keep(self, pins: Mapping[str, RetryPin], *, now: float) -> bool:
-        """Write *pins*, by digest, to disk; return False if that fails: then they are in memory only."""
+    def keep(self, pins: Mapping[str, RetryPin], *, now: float) -> tuple[bool, Pins]:
+        """Write *pins*, by digest, to disk; return whether they are there, and which were not covered before.
+
+        If the write fails they are in memory only.
+        """
         with self._lock:
             with self.guard:
                 if len(self.table) + len(pins) > self._most:
@@ -84,14 +87,14 @@ class PinFile:
                         new[digest] = kept
                         self.table.put(digest, kept)
             if not self._read:
-                return False
+                return False, new
             self._note_given_up(now)
             if not new and not self._failed and not self._moved():
-                return True
+                return True, new
             if self._descriptor < 0 or self._lines > 2 * len(self.table) + _SLACK or self._moved():
                 self._write_anew(now)
-                return self._descriptor >= 0
-            return self._append(new)
+                return self._descriptor >= 0, new
+            return self._append(new), new
 
     def look_after(self, *, now: float) -> None:
         """Remove ended pins and retry what failed; called about every second."""

@@ -62,8 +62,8 @@ _REFUSALS = {
 }
 
 # Id of a stream entry: milliseconds and number, assigned by Redis.
-Place = tuple[int, int]
-START: Place = (0, 0)
+EntryId = tuple[int, int]
+START: EntryId = (0, 0)
 
 
 class StoreAway(Exception):
@@ -79,7 +79,7 @@ class ValueBroken(StoreAway):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class ReplicaClaim:
     """A replica asks if a request may go where *pin* says; without *pin*, *agreed* is the answer of *sender*."""
 
     number: str
@@ -96,11 +96,11 @@ class News:
     *stale* has, by position, entries encrypted with another key than the first: the key's id and the pins.
     """
 
-    place: Place
+    place: EntryId
     pins: Pins = field(default_factory=dict)
-    stale: dict[Place, tuple[bytes, Pins]] = field(default_factory=dict)
-    claims: list[Claim] = field(default_factory=list)
-    places: list[Place] = field(default_factory=list)
+    stale: dict[EntryId, tuple[bytes, Pins]] = field(default_factory=dict)
+    claims: list[ReplicaClaim] = field(default_factory=list)
+    places: list[EntryId] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ class Beat:
     by migration, how its workers choose sides.
     """
 
-    taken: Place
+    taken: EntryId
     entries: int = 0
     prepared: Mapping[str, str] = field(default_factory=dict)
     policies: Mapping[str, list[Policy]] = field(default_factory=dict)
@@ -175,17 +175,17 @@ class RedisStore:
             done = await self._redis.eval(_SWAP, 1, self._prefix + "migrations", before, sealed)
         return bool(done)
 
-    async def add_pins(self, pins: Mapping[str, RetryPin]) -> list[Place]:
+    async def add_pins(self, pins: Mapping[str, RetryPin]) -> list[EntryId]:
         """Add *pins* to the stream; return the positions of the entries."""
         rows = [pin_row(digest, pin) for digest, pin in pins.items()]
         return [await self._add("p", rows[at : at + _AT_ONCE]) for at in range(0, len(rows), _AT_ONCE)]
 
-    async def add_claim(self, claim: Claim) -> Place:
+    async def add_claim(self, claim: ReplicaClaim) -> EntryId:
         """Add a claim, or the answer to one, to the stream."""
         row = None if claim.pin is None else pin_row(claim.digest, claim.pin)
         return await self._add("c", {"n": claim.number, "s": claim.sender, "row": row, "agreed": claim.agreed})
 
-    async def _add(self, kind: str, value: Any) -> Place:
+    async def _add(self, kind: str, value: Any) -> EntryId:
         sealed = self._seal.close("pins", json.dumps(value).encode())
         with _mapped():
             seconds, _ = await self._redis.time()
@@ -195,7 +195,7 @@ class RedisStore:
                 await self._redis.xadd(self._prefix + "pins", {kind: sealed}, minid=f"{oldest}-0", approximate=False)
             )
 
-    async def news(self, after: Place, *, wait: bool) -> News:
+    async def news(self, after: EntryId, *, wait: bool) -> News:
         """Return the entries after the position *after*; with *wait*, block shortly if there are none."""
         found = News(after)
         with _mapped():
@@ -219,7 +219,7 @@ class RedisStore:
                             found.claims.append(_claim(json.loads(self._seal.open("pins", fields[b"c"]))))
         return found
 
-    async def remove(self, places: Sequence[Place]) -> None:
+    async def remove(self, places: Sequence[EntryId]) -> None:
         """Delete entries whose pins were added again."""
         for at in range(0, len(places), _AT_ONCE):
             names = [f"{milliseconds}-{number}" for milliseconds, number in places[at : at + _AT_ONCE]]
@@ -260,15 +260,13 @@ class RedisStore:
         it can arrive any more.
         """
         with _mapped():
-            members = await self._redis.smembers(self._prefix + "replicas")
-            names = sorted(member.decode() for member in members)
-            values = await self._redis.mget([f"{self._prefix}replica:{name}" for name in names]) if names else []
+            beats = await self._beats()
             living = {
                 name: _beat(json.loads(self._seal.open(f"replica:{name}", value)))
-                for name, value in zip(names, values, strict=True)
+                for name, value in beats.items()
                 if value is not None
             }
-            missing = [name for name in names if name not in living]
+            missing = [name for name in beats if name not in living]
             lost: dict[str, float] = {}
             if missing:
                 seconds, _ = await self._redis.time()
@@ -284,10 +282,14 @@ class RedisStore:
     async def keys_in_use(self) -> set[bytes]:
         """Return the ids of the keys that living replicas encrypt with, except our own first key."""
         with _mapped():
-            members = await self._redis.smembers(self._prefix + "replicas")
-            names = sorted(member.decode() for member in members)
-            values = await self._redis.mget([f"{self._prefix}replica:{name}" for name in names]) if names else []
+            values = (await self._beats()).values()
         return {self._seal.key_of(value) for value in values if value is not None and not self._seal.is_current(value)}
+
+    async def _beats(self) -> dict[str, bytes | None]:
+        """Return, by replica, the encrypted heartbeat, None if it has expired."""
+        names = sorted(member.decode() for member in await self._redis.smembers(self._prefix + "replicas"))
+        values = await self._redis.mget([f"{self._prefix}replica:{name}" for name in names]) if names else []
+        return dict(zip(names, values, strict=True))
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._prefix}>"
@@ -349,7 +351,7 @@ def minute_of(milliseconds: int) -> int:
     return milliseconds // _MINUTE_MILLISECONDS
 
 
-def _place(text: bytes) -> Place:
+def _place(text: bytes) -> EntryId:
     milliseconds, _, number = text.decode().partition("-")
     return int(milliseconds), int(number)
 
@@ -371,9 +373,9 @@ def _beat(value: Any) -> Beat:
     )
 
 
-def _claim(value: Any) -> Claim:
+def _claim(value: Any) -> ReplicaClaim:
     number, sender, agreed = str(value["n"]), str(value["s"]), value["agreed"] is True
     if value["row"] is None:
-        return Claim(number=number, sender=sender, agreed=agreed)
+        return ReplicaClaim(number=number, sender=sender, agreed=agreed)
     [(digest, pin)] = pins_of([value["row"]]).items()
-    return Claim(number=number, sender=sender, digest=digest, pin=pin)
+    return ReplicaClaim(number=number, sender=sender, digest=digest, pin=pin)

@@ -51,8 +51,8 @@ def test_what_is_kept_is_there_again(tmp_path: Path) -> None:
     """On disk before `keep` returns, for the owner only."""
     file = opened(tmp_path)
 
-    assert file.keep(pins(1, 2), now=NOW)
-    assert file.keep(pins(3), now=NOW)
+    assert file.keep(pins(1, 2), now=NOW)[0]
+    assert file.keep(pins(3), now=NOW)[0]
 
     assert held(tmp_path) == pins(1, 2, 3)
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
@@ -140,7 +140,7 @@ def test_a_line_that_is_no_pin_makes_pins_unreadable(tmp_path: Path, line: bytes
     file = opened(tmp_path)
 
     assert f"{path} can't be used: line 2" in file.problem
-    assert not file.keep(pins(2), now=NOW)
+    assert not file.keep(pins(2), now=NOW)[0]
     assert path.read_bytes() == b'{"format":1}\n' + line + b"\n"
 
 
@@ -173,9 +173,9 @@ def test_a_disk_that_fails_is_said_and_made_up_for(tmp_path: Path, monkeypatch: 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fdatasync", _broken)
         patched.setattr(os, "fsync", _broken)
-        assert not file.keep(pins(2), now=NOW)
+        assert not file.keep(pins(2), now=NOW)[0]
         assert "can't be written: broken" in file.problem
-        assert not file.keep(pins(3), now=NOW)
+        assert not file.keep(pins(3), now=NOW)[0]
         file.look_after(now=NOW)
         assert file.problem
 
@@ -200,7 +200,7 @@ def test_one_too_many_is_not_forgotten_silently(tmp_path: Path) -> None:
     assert "more than 2" in again.problem
     again.look_after(now=NOW + 200)
     assert not again.problem
-    assert again.keep(pins(4), now=NOW + 6001)
+    assert again.keep(pins(4), now=NOW + 6001)[0]
     again.close()
     assert not opened(tmp_path, now=NOW + 6001).problem
 
@@ -210,7 +210,7 @@ def test_at_the_bound_the_oldest_answered_one_goes_first(tmp_path: Path) -> None
     file = opened(tmp_path, most=2)
     file.keep(pins(1, until=NOW + 60) | pins(2, until=NOW + 6000, answered=True), now=NOW)
 
-    assert file.keep(pins(3, until=NOW + 7000), now=NOW)
+    assert file.keep(pins(3, until=NOW + 7000), now=NOW)[0]
 
     assert not file.problem
     assert table_of(file).keys() == pins(1, 3).keys()
@@ -226,7 +226,7 @@ def test_a_file_without_a_whole_first_line_is_not_an_empty_one(tmp_path: Path, c
     file = opened(tmp_path)
 
     assert f"{path} can't be used: line 1" in file.problem
-    assert not file.keep(pins(1), now=NOW)
+    assert not file.keep(pins(1), now=NOW)[0]
     assert path.read_bytes() == content
 
 
@@ -242,7 +242,7 @@ def test_a_file_that_goes_away_while_it_is_written_is_written_anew(tmp_path: Pat
     if way == "replaced":
         file.path.write_bytes(b"another")
 
-    assert file.keep(pins(2), now=NOW)
+    assert file.keep(pins(2), now=NOW)[0]
 
     assert held(tmp_path) == pins(1, 2)
     file.path.unlink()
@@ -276,7 +276,7 @@ def test_what_expired_makes_room(tmp_path: Path) -> None:
     file = opened(tmp_path, most=2)
     file.keep(pins(1, 2, until=NOW + 50), now=NOW)
 
-    assert file.keep(pins(3), now=NOW + 51)
+    assert file.keep(pins(3), now=NOW + 51)[0]
     assert not file.problem
     file.close()
 

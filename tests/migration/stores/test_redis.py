@@ -11,7 +11,7 @@ from proxy.migration.pin_rows import Pins
 from proxy.migration.side import Side
 from proxy.migration.state import State
 from proxy.migration.stores.encryption import Seal
-from proxy.migration.stores.redis import START, Beat, Claim, News, RedisStore, StoreAway, ValueBroken
+from proxy.migration.stores.redis import START, Beat, News, RedisStore, ReplicaClaim, StoreAway, ValueBroken
 from proxy.secret import Secret
 from tests.support.redis import RedisServer, redis_server
 from tests.upstream.certificates import Authority
@@ -81,8 +81,8 @@ async def test_pins_are_read_from_where_one_was(one: RedisStore) -> None:
 async def test_a_claim_and_its_answer_travel_with_the_pins(one: RedisStore) -> None:
     """In the order in which they were added."""
     [(digest, pin)] = pins(1).items()
-    asked = Claim(number="n1", sender="a", digest=digest, pin=pin)
-    answered = Claim(number="n1", sender="b", agreed=True)
+    asked = ReplicaClaim(number="n1", sender="a", digest=digest, pin=pin)
+    answered = ReplicaClaim(number="n1", sender="b", agreed=True)
 
     await one.add_claim(asked)
     await one.add_claim(answered)
@@ -179,10 +179,10 @@ async def test_one_that_stands_still_is_not_waited_for(redis: RedisServer, one: 
     """Half a second; then it is served again by the same store."""
     await one.states()
     redis.stop()
-    began = CLOCK.monotonic()
+    started = CLOCK.monotonic()
     with pytest.raises(StoreAway, match="did not answer in time"):
         await one.states()
-    assert CLOCK.monotonic() - began < 2
+    assert CLOCK.monotonic() - started < 2
     redis.resume()
     assert await one.states() == (b"", {})
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from proxy.cli.finding_text import finding_text
 from proxy.cli.instance import (
-    CONFIGURATION_PATH,
+    CONFIGURATION,
     SOCKET_NAME,
     Denied,
     NotRunning,
@@ -91,7 +91,7 @@ def _in_force(socket: Path) -> Settings:
         raise click.BadParameter(f"it is called {SOCKET_NAME}, in the data directory", param_hint="--socket")
     directory = socket.absolute().parent
     try:
-        settings = Settings(**ask(directory, CONFIGURATION_PATH)["settings"])
+        settings = Settings(**ask(directory, CONFIGURATION)["settings"])
     except NotRunning as error:
         raise Failure(str(error), code=ExitCode.UNAVAILABLE) from None
     except (Denied, KeyError, TypeError, ValidationError):

@@ -13,7 +13,7 @@ import click
 from proxy.cli.config_template import template
 from proxy.cli.demo_steps import DemoSteps, StepFailed
 from proxy.cli.files import NewFile, write_new
-from proxy.cli.instance import DATA_DIRECTORY, Denied, NotRunning, ask
+from proxy.cli.instance import DATA_DIRECTORY, STATUS, Denied, NotRunning, ask
 from proxy.cli.output import ExitCode, note, paint, terminal_width, wrapped
 from proxy.clock import Clock, SystemClock
 from proxy.credentials.csr import Subject, key_pem, new_key, public_pem, self_signed
@@ -113,7 +113,7 @@ async def _proxy(directory: Path, clock: Clock) -> AsyncIterator[None]:
 
 def _ready(directory: Path) -> bool:
     with contextlib.suppress(NotRunning, Denied):
-        return bool(ask(directory / DATA_DIRECTORY, "/api/status")["ready"])
+        return bool(ask(directory / DATA_DIRECTORY, STATUS)["ready"])
     return False
 
 

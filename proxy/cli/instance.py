@@ -12,7 +12,8 @@ from proxy.settings.salvage import data_directories as named_in
 
 # A copy of the name in keeper/admin_server.py: importing the keeper would take longer than the call.
 SOCKET_NAME = "admin.sock"
-CONFIGURATION_PATH = "/api/configuration"
+CONFIGURATION = "/api/configuration"
+STATUS = "/api/status"
 # A copy of the name in proxy/settings/sources.py: that import would take `health` longer than all the rest.
 DATA_DIRECTORY = "payproxy-data"
 # More than a configuration may have (proxy/settings/toml_bounds.py).

@@ -32,6 +32,13 @@ from proxy.simulator.token_endpoints import ADFS_PATH, MOCK_PATH, MODERN_PATH
 _START_SECONDS = 20.0
 _STOP_SECONDS = 20.0
 _INDENT = "   "
+_MORE = """\
+It keeps running until Ctrl-C. Try:
+  curl -i {url}/payment/helloworld
+  curl -i {url}/payment/v2/payments -H 'Idempotency-Key: mine' -d '{{"amount": 1}}'
+  curl -X POST {bank}/_sim/revoke -d '{{"all": true}}'   # then call again
+  tail -f {records}
+Admin: http://127.0.0.1:{admin_port}/ (health, metrics, status)"""
 
 
 @click.command()
@@ -61,12 +68,8 @@ async def _demo(clock: Clock, *, once: bool) -> bool:
                 good = await _walk(DemoSteps(url, bank, configuration=configuration, clock=clock, explain=_indented))
                 if once or not good:
                     return good
-                click.echo("It keeps running until Ctrl-C. Try:")
-                click.echo(f"  curl -i {url}/payment/helloworld")
-                click.echo(f"  curl -i {url}/payment/v2/payments -H 'Idempotency-Key: mine' -d '{{\"amount\": 1}}'")
-                click.echo(f"  curl -X POST {bank.url}/_sim/revoke -d '{{\"all\": true}}'   # then call again")
-                click.echo(f"  tail -f {directory / 'requests.jsonl'}")
-                click.echo(f"Admin: http://127.0.0.1:{admin_port}/ (health, metrics, status)")
+                records = directory / "requests.jsonl"
+                click.echo(_MORE.format(url=url, bank=bank.url, records=records, admin_port=admin_port))
                 await asyncio.Event().wait()
     return True
 

@@ -1,5 +1,6 @@
 """`payproxy explain`: what happens to a request, by the same plan that the data path executes."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -76,15 +77,16 @@ def _explained(settings: Settings, raw: RawHead, caller: Caller) -> dict[str, st
     board = _board(Path(settings.data_directory), list(settings.migrations)) if settings.migrations else SideCache()
     limits = HeadLimits(max_header_bytes=settings.server.max_header_bytes, hosts=frozenset(), allow_browsers=True)
     found = plan(RequestHead.of(raw, limits), caller, table, board, request_id=_NO_ID, now=now)
-    return _answer(found) | _migrated(found, board, method=raw.method, caller=caller.name)
+    return _answer(found, board, method=raw.method, caller=caller.name)
 
 
 def _header(text: str) -> HeaderLine:
     """Return NAME=VALUE, or NAME: VALUE as in `payproxy request`, as a header."""
-    at = min((place for place in (text.find("="), text.find(":")) if place > 0), default=0)
-    if not at:
+    parts = re.fullmatch("([^=:]+)[=:](.*)", text, re.DOTALL)
+    if parts is None:
         raise click.BadParameter("write it as NAME=VALUE", param_hint="--header")
-    return HeaderLine(text[:at].strip().encode("utf-8"), text[at + 1 :].strip().encode("utf-8"), None)
+    name, value = (part.strip().encode() for part in parts.groups())
+    return HeaderLine(name, value, None)
 
 
 def _caller(settings: Settings, name: str) -> Caller:
@@ -127,9 +129,9 @@ def _board(directory: Path, names: Iterable[str]) -> SideCache:
     return board
 
 
-def _answer(found: Plan) -> dict[str, str]:
-    route, key = found.route, found.token_key
-    return {
+def _answer(found: Plan, board: SideCache, *, method: str, caller: str) -> dict[str, str]:
+    route, key, migration = found.route, found.token_key, found.route.migration
+    answer = {
         "route": route.name,
         "rule": f"{' '.join(sorted(route.methods)) or 'any method'} {route.path}",
         "credential": key.credential,
@@ -141,22 +143,16 @@ def _answer(found: Plan) -> dict[str, str]:
         "side": found.side,
         "why": found.why,
     }
-
-
-def _migrated(found: Plan, board: SideCache, *, method: str, caller: str) -> dict[str, str]:
-    """Return what to print for a migrated rule in addition to its plan."""
-    migration = found.route.migration
     if migration is None:
-        return {}
-    policy = migration.policy
+        return answer
+    policy, other = migration.policy, found.fallback
     weight = board.weight(policy.name)
-    more = {"migration": policy.name, "weight": str(weight), "fallback": ""}
-    if found.fallback is not None:
-        more["fallback"] = f"{found.fallback.side}, {found.fallback.token_key.credential} at {_url(found.fallback)}"
+    fallback = f"{other.side}, {other.token_key.credential} at {_url(other)}" if other is not None else ""
+    answer |= {"migration": policy.name, "weight": str(weight), "fallback": fallback}
     fixed = caller in policy.pinned or board.guard_pinned(policy.name, caller)
     if policy.sticky == "request" and method in policy.methods and 0 < weight < 100 and not fixed:
-        more["why"] = f"weight {weight}, each {method} by itself: this is one of them that goes to {found.side}"
-    return more
+        answer["why"] = f"weight {weight}, each {method} by itself: this is one of them that goes to {found.side}"
+    return answer
 
 
 def _url(found: Plan) -> str:

@@ -1,6 +1,7 @@
 """What the request log knows for migrations: each caller's requests, and those from before the table existed."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -26,10 +27,10 @@ async def requests_of(database: Database, values: MigrationValues) -> dict[str, 
     if database is None:
         note("request_log.database is turned off, so the log can't tell how much moves")
         return {}
-    counts: dict[str, int] = {}
+    counts = Counter[str]()
     async with opened(database) as archive:
         for tally in await archive.tallies(values.routes, since=SystemClock().now() - LEGACY_DAYS * DAY_SECONDS):
-            counts[tally.caller] = counts.get(tally.caller, 0) + tally.requests
+            counts[tally.caller] += tally.requests
     return counts
 
 

@@ -9,7 +9,7 @@ from proxy.routing.compile import policy_of
 from proxy.settings.worker_values import MigrationValues
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Moves:
     """The effect of a change: *to_modern* and *to_legacy* are callers, *before* and *after* shares of requests, 0 to 1.
 
@@ -71,13 +71,7 @@ def moves(
         if was != is_ and not 0 < max(was, is_) - min(was, is_) < 1:
             (to_modern if is_ > was else to_legacy).append(caller)
     spread = f"values of {policy.sticky_header}" if policy.sticky_header else f"{', '.join(values.methods)} requests"
-    return Moves(
-        to_modern=tuple(to_modern),
-        to_legacy=tuple(to_legacy),
-        before=before,
-        after=after,
-        spread=spread if divided else "",
-    )
+    return Moves(tuple(to_modern), tuple(to_legacy), before=before, after=after, spread=spread if divided else "")
 
 
 def _modern_share(policy: Policy, caller: str, *, weight: int, held: bool, divided: bool) -> float:

@@ -6,9 +6,9 @@ from typing import Any
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.instance import STATUS, Denied, NotRunning, ask
+from proxy.cli.instance import STATUS, ask
 from proxy.cli.options import config_option
-from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
+from proxy.cli.output import Failure, emit, facts, json_option, note
 from proxy.clock import timestamp
 from proxy.settings.findings import did_you_mean
 from proxy.settings.model import Settings
@@ -68,12 +68,7 @@ def _token(token: dict[str, Any]) -> str:
 
 def ask_instance(settings: Settings, path: str = STATUS, values: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the running instance's answer, by default its status; raises Failure if none runs or it refuses."""
-    try:
-        return ask(Path(settings.data_directory), path, values)
-    except NotRunning as error:
-        raise Failure(str(error), code=ExitCode.UNAVAILABLE) from None
-    except Denied as error:
-        raise Failure(str(error)) from None
+    return ask(Path(settings.data_directory), path, values)
 
 
 def migration_in(status: dict[str, Any], name: str) -> dict[str, Any]:

@@ -1,17 +1,17 @@
 """`payproxy token ROUTE`: mint an access token for use by hand, and show facts about it."""
 
 import asyncio
-import base64
-import json
+import contextlib
 import os
 import pwd
 from pathlib import Path
 from typing import Any
 
 import click
+import jwt
 
 from proxy.cli.configuration import Configuration, valid_configuration
-from proxy.cli.instance import STATUS, Denied, NotRunning, act, ask
+from proxy.cli.instance import STATUS, Denied, NotRunning, ask
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
 from proxy.clock import SystemClock
@@ -77,7 +77,8 @@ def token(route: str, config_path: Path | None, *, side: str | None, as_json: bo
     if abs(skew) > SKEW_WORTH_SAYING_SECONDS:
         note(f"this machine's clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} the token endpoint's")
     place = Path(configuration.settings.data_directory)
-    if act(place, RETRY_PATH, {"credential": key.credential, "audience": key.audience}):
+    with contextlib.suppress(NotRunning, Denied):
+        ask(place, RETRY_PATH, {"credential": key.credential, "audience": key.audience})
         note("the running instance tries again at once instead of waiting")
 
 
@@ -125,16 +126,11 @@ def token_facts(minted: Minted, key: TokenKey) -> dict[str, Any]:
 
 def jwt_header(value: str) -> dict[str, str]:
     """Return alg and kid of a JWT (RFC 7515 4.1), made printable; {} if *value* is no JWT."""
-    parts = value.split(".")
-    if len(parts) != 3:
-        return {}
     try:
-        header = json.loads(base64.urlsafe_b64decode(parts[0] + "=" * (-len(parts[0]) % 4)))
-    except (ValueError, RecursionError):
+        header = jwt.get_unverified_header(value)
+    except (jwt.InvalidTokenError, RecursionError):
         return {}
-    if not isinstance(header, dict) or "alg" not in header:
-        return {}
-    return {name: printable(str(header[name])) for name in ("alg", "kid") if name in header}
+    return {name: printable(str(header[name])) for name in ("alg", "kid") if "alg" in header and name in header}
 
 
 def _key(configuration: Configuration, name: str, side: str | None) -> tuple[TokenKey, dict[str, Any]]:

@@ -30,6 +30,7 @@ from proxy.private_file import open_regular
 from proxy.settings.addresses import TcpAddress, UnixAddress, listen_address
 from proxy.settings.salvage import salvaged
 from proxy.settings.toml_bounds import parse_toml
+from proxy.upstream.tls import client_context
 
 # Copies of names in proxy.settings.sources: that import would take longer than all the rest. A test compares them.
 FILE_NAME = "payproxy.toml"
@@ -146,7 +147,7 @@ def listener_connection(
     try:
         context.load_verify_locations(certificate_file)
     except OSError:
-        context = ssl.create_default_context()
+        context = client_context()
     return http.client.HTTPSConnection(host, address.port, timeout=timeout, context=context)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from proxy.cli.output import ExitCode, Failure
 from proxy.private_file import open_regular
 from proxy.settings.salvage import data_directories as named_in
+from proxy.settings.toml_bounds import MAX_FILE_BYTES
 
 # A copy of the name in keeper/admin_server.py: importing the keeper would take longer than the call.
 SOCKET_NAME = "admin.sock"
@@ -17,8 +18,6 @@ CONFIGURATION = "/api/configuration"
 STATUS = "/api/status"
 # A copy of the name in proxy/settings/sources.py: that import would take `health` longer than all the rest.
 DATA_DIRECTORY = "payproxy-data"
-# More than a configuration may have (proxy/settings/toml_bounds.py).
-_MOST_BYTES = 4 * 1024 * 1024
 
 # A healthy instance answers sooner.
 TIMEOUT_SECONDS = 5.0
@@ -56,7 +55,7 @@ def data_directories(file: Path, *, first: Sequence[str] = (), environ: Mapping[
     """
     try:
         with open_regular(file) as stream:
-            text = stream.read(_MOST_BYTES).decode("utf-8-sig", errors="replace")
+            text = stream.read(MAX_FILE_BYTES).decode("utf-8-sig", errors="replace")
     except OSError:
         text = ""
     state = environ.get("STATE_DIRECTORY", "").partition(":")[0]

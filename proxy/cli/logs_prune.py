@@ -16,7 +16,6 @@ from proxy.cli.output import ExitCode, Failure, emit, json_option, note
 from proxy.clock import Clock, SystemClock
 from proxy.entropy import Entropy, SystemEntropy
 from proxy.records.anchor import object_in
-from proxy.records.archives.pruned_ranges import joined
 from proxy.records.chain_id import chain_id
 from proxy.records.checkpoint_key import CheckpointKey, checkpoint_key
 from proxy.records.command_record import write_command_record
@@ -24,7 +23,7 @@ from proxy.records.keeper_records import KeeperRecords, Operation
 from proxy.records.mask import Mask
 from proxy.records.masking_key import masking_key
 from proxy.records.months import Month, month_at, parse_month
-from proxy.records.pruned_range import PrunedRange, signed_bytes, signer_of, tombstones_in
+from proxy.records.pruned_range import PrunedRange, joined, ranges_in, signed_bytes, signer_of
 from proxy.records.query import parse_time
 from proxy.records.record import RecordContext
 from proxy.settings.database import Database
@@ -88,23 +87,23 @@ async def _prune(
         if not months:
             return {}
         if not yes:
-            _ask({month: (await archive.stones(month))[0] for month in months})
+            _ask({month: (await archive.ranges(month))[0] for month in months})
         pruned: dict[Month, int] = {}
-        stones: list[PrunedRange] = []
+        ranges: list[PrunedRange] = []
         # Only now: records may have come while the user was asked.
         for month in months:
-            pruned[month], found = await archive.stones(month)
-            stones += found
-            stones += _signed_before(await archive.prunes(month), settings, entropy=entropy)
-        pruned_stones = tuple(joined(stones))
+            pruned[month], found = await archive.ranges(month)
+            ranges += found
+            ranges += _signed_before(await archive.prune_records(month), settings, entropy=entropy)
+        joined_ranges = tuple(joined(ranges))
         operation = Operation(
             who=_user(),
             proof="operating-system user",
             what="logs prune",
             reason=reason,
             values=tuple((str(month), f"{records} records") for month, records in pruned.items()),
-            pruned=pruned_stones,
-            pruned_by=_signed(pruned_stones, settings, entropy=entropy),
+            pruned=joined_ranges,
+            pruned_by=_signed(joined_ranges, settings, entropy=entropy),
         )
         # Write the record first: then nothing is ever missing without one.
         _put_on_record(operation, settings, clock=clock, entropy=entropy)
@@ -117,15 +116,15 @@ def _signed_before(records: Iterable[bytes], settings: Settings, *, entropy: Ent
     """Yield the earlier prunes in *records*, which are deleted now, if this data directory's key has signed them."""
     own = _key(settings, entropy=entropy).public
     for record in map(object_in, records):
-        stones = tuple(tombstones_in(record))
-        if signer_of(record, stones) == own:
-            yield from stones
+        ranges = tuple(ranges_in(record))
+        if signer_of(record, ranges) == own:
+            yield from ranges
 
 
-def _signed(stones: Sequence[PrunedRange], settings: Settings, *, entropy: Entropy) -> tuple[str, str]:
-    """Return the proxy's public key and its signature over *stones*: without it they don't count."""
+def _signed(ranges: Sequence[PrunedRange], settings: Settings, *, entropy: Entropy) -> tuple[str, str]:
+    """Return the proxy's public key and its signature over *ranges*: without it they don't count."""
     key = _key(settings, entropy=entropy)
-    return key.public, key.sign_bytes(signed_bytes(stones))
+    return key.public, key.sign_bytes(signed_bytes(ranges))
 
 
 def _key(settings: Settings, *, entropy: Entropy) -> CheckpointKey:

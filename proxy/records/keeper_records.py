@@ -128,7 +128,7 @@ class KeeperRecords:
             "values": {self._text(name): self._text(value) for name, value in operation.values},
         }
         if operation.pruned:
-            facts["pruned"] = [stone.as_dict() for stone in operation.pruned]
+            facts["pruned"] = [one.as_dict() for one in operation.pruned]
             public_key, signature = operation.pruned_by
             if signature:
                 facts["pruned_by"] = {"public_key": public_key, "signature": signature}

@@ -128,10 +128,10 @@ class Archive(Protocol):
     async def months(self) -> list[Month]:
         """Return the months that exist, the oldest first."""
 
-    async def stones(self, month: Month) -> tuple[int, list[PrunedRange]]:
+    async def ranges(self, month: Month) -> tuple[int, list[PrunedRange]]:
         """Return the number of records of *month*, and the ranges of each instance's chain that they cover."""
 
-    async def prunes(self, month: Month) -> list[bytes]:
+    async def prune_records(self, month: Month) -> list[bytes]:
         """Return the signed records in *month* that state what was pruned earlier: they are deleted with the month."""
 
     async def forget(self, month: Month, *, records: int) -> None:

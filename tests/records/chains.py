@@ -6,13 +6,13 @@ from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.records.chain import GENESIS, chained
 from proxy.records.checkpoint_key import CheckpointKey, checkpoint_key
+from proxy.records.copies import Line
 from proxy.records.keeper_records import KeeperRecords, Operation
 from proxy.records.mask import Mask
 from proxy.records.pruned_range import PrunedRange, signed_bytes
 from proxy.records.record import RecordBuilder, RecordContext
 from proxy.records.signed_checkpoints import SignedCheckpoints
-from proxy.records.verdict import Verdict
-from proxy.records.verify import Verifier
+from proxy.records.verify import Expected, Verdict, verify
 from tests.records.support import CONTEXT, an_exchange
 
 MASK = Mask(b"0" * 32)
@@ -84,14 +84,12 @@ def renamed(directory: Path) -> list[bytes]:
     return writer.called("pod-a").exchanges(2).checkpoint().exchanges(1).stop().lines
 
 
-def verdict(lines: list[bytes], verifier: Verifier | None = None) -> Verdict:
+def verdict(lines: list[bytes], expected: Expected | None = None) -> Verdict:
     """Return what verifying *lines* says; places are their numbers, from 1."""
-    verifier = verifier or Verifier()
-    for number, line in enumerate(lines, start=1):
-        verifier.take(line, str(number))
-    return verifier.finish()
+    numbered = (Line(line, str(number)) for number, line in enumerate(lines, start=1))
+    return verify(numbered, expected or Expected())
 
 
 def told(found: Verdict) -> list[tuple[str, str, int]]:
-    """Return fault, place and record of each flaw."""
-    return [(flaw.fault.value, flaw.place, flaw.sequence) for flaw in found.flaws]
+    """Return kind, place and record of each finding."""
+    return [(finding.kind.value, finding.place.name, finding.sequence) for finding in found.findings]

@@ -60,7 +60,7 @@ async def test_order_and_chain_hold_when_the_clock_is_set_back(tmp_path: Path) -
     found = verdict(sink.lines)
     assert told(found) == []
     assert found.holds
-    assert found.instances[CONTEXT.instance].stopped
+    assert found.chains[CONTEXT.instance].stopped
 
 
 async def test_what_was_in_flight_is_told_although_the_clock_was_set_back(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from proxy.clock import SystemClock
 from proxy.records.anchor import checkpoint_in
-from proxy.records.checkpoint_key import vouches
 from proxy.records.shipper import LANDMARK_SECONDS, Shipper
 from proxy.records.stream import Stream
 from tests.records.chains import Writer, told, verdict
@@ -62,7 +61,7 @@ async def test_start_stop_and_signature_frame_the_records(tmp_path: Path) -> Non
     events = [record.get("event", "exchange") for record in sink.records]
     assert events == ["start", *["exchange"] * 5, "stop", "checkpoint"]
     claim, key, signature = checkpoint_in(sink.records[-1])
-    assert vouches(key, signature, claim)
+    assert claim.is_signed(key, signature)
     assert claim.hash == sink.records[-2]["hash"]
     assert told(verdict(sink.lines)) == []
 
@@ -76,7 +75,7 @@ async def test_restarts_after_clean_stops_leave_one_chain_without_a_flaw(tmp_pat
 
     found = verdict(sink.lines)
     assert told(found) == []
-    assert found.instances[CONTEXT.instance].check.last == len(sink.lines) == 3 * (4 + 3)
+    assert found.chains[CONTEXT.instance].last == len(sink.lines) == 3 * (4 + 3)
 
 
 async def test_a_killed_keeper_leaves_a_warning_and_an_unbroken_chain(tmp_path: Path) -> None:

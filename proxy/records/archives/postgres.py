@@ -113,7 +113,7 @@ class PostgresArchive:
         found = [parse_month(row["name"].removeprefix("records_").replace("_", "-")) for row in rows]
         return sorted(month for month in found if month is not None)
 
-    async def stones(self, month: Month) -> tuple[int, list[PrunedRange]]:
+    async def ranges(self, month: Month) -> tuple[int, list[PrunedRange]]:
         """Return the number of records of *month*, and the ranges of each instance's chain that they cover."""
         table, _ = partitions(month)
         (counted,) = await self._fetch(f"SELECT count(*) AS records FROM {table}")  # noqa: S608 - a name of our own
@@ -138,7 +138,7 @@ class PostgresArchive:
             for row in rows
         ]
 
-    async def prunes(self, month: Month) -> list[bytes]:
+    async def prune_records(self, month: Month) -> list[bytes]:
         """Return the signed records in *month* that state what was pruned earlier."""
         table, _ = partitions(month)
         rows = await self._fetch(

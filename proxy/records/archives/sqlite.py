@@ -67,13 +67,13 @@ class SqliteArchive:
         """Return the months that have files, the oldest first."""
         return await self._in_thread(lambda: sorted({file.month for file in self._looked_into()}))
 
-    async def stones(self, month: Month) -> tuple[int, list[PrunedRange]]:
+    async def ranges(self, month: Month) -> tuple[int, list[PrunedRange]]:
         """Return the number of records of *month*, and the ranges of the chain that they cover."""
-        return await self._in_thread(lambda: self._stones(month))
+        return await self._in_thread(lambda: self._ranges(month))
 
-    async def prunes(self, month: Month) -> list[bytes]:
+    async def prune_records(self, month: Month) -> list[bytes]:
         """Return the signed records in *month* that state what was pruned earlier."""
-        return await self._in_thread(lambda: self._prunes(month))
+        return await self._in_thread(lambda: self._prune_records(month))
 
     async def forget(self, month: Month, *, records: int) -> None:
         """Delete the file of *month*; raises ArchiveUnusable, also if there are more than *records* records by now."""
@@ -136,21 +136,21 @@ class SqliteArchive:
         self._seen = now
         return records
 
-    def _stones(self, month: Month) -> tuple[int, list[PrunedRange]]:
+    def _ranges(self, month: Month) -> tuple[int, list[PrunedRange]]:
         records = 0
-        stones: list[PrunedRange] = []
+        ranges: list[PrunedRange] = []
         for path in self._of(month):
             with opened_month(path) as file:
-                more, found = file.stones()
+                more, found = file.ranges()
             records += more
-            stones += found
-        return records, stones
+            ranges += found
+        return records, ranges
 
-    def _prunes(self, month: Month) -> list[bytes]:
+    def _prune_records(self, month: Month) -> list[bytes]:
         records = []
         for path in self._of(month):
             with opened_month(path) as file:
-                records += file.prunes()
+                records += file.prune_records()
         return records
 
     def _forget(self, month: Month, records: int) -> None:

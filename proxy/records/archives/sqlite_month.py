@@ -8,9 +8,8 @@ from itertools import islice
 from pathlib import Path
 
 from proxy.records.archives.fitting import fitting
-from proxy.records.archives.pruned_ranges import joined
 from proxy.records.json_line import quoted
-from proxy.records.pruned_range import PrunedRange, tombstones_of
+from proxy.records.pruned_range import PrunedRange, joined, ranges_of
 from proxy.records.query import ArchiveUnusable, Query
 from proxy.records.sinks.row import ENTRY_BYTES, KEY_BYTES, value_key
 from proxy.records.sinks.sqlite_file import open_for_reading
@@ -105,17 +104,17 @@ class MonthReader:
         (records,) = self._connection.execute("SELECT count(*) FROM records").fetchone()
         return records  # type: ignore[no-any-return]  # an integer
 
-    def stones(self) -> tuple[int, list[PrunedRange]]:
+    def ranges(self) -> tuple[int, list[PrunedRange]]:
         """Return the number of records, and the ranges of the chain that they cover."""
         rows = self._connection.execute("SELECT record FROM records ORDER BY rowid")
         records = 0
-        stones: list[PrunedRange] = []
+        ranges: list[PrunedRange] = []
         while some := [record for (record,) in rows.fetchmany(_SUMMED_AT_ONCE)]:
             records += len(some)
-            stones = joined([*stones, *tombstones_of(some)])
-        return records, stones
+            ranges = joined([*ranges, *ranges_of(some)])
+        return records, ranges
 
-    def prunes(self) -> list[bytes]:
+    def prune_records(self) -> list[bytes]:
         """Return the signed records that state what was pruned."""
         rows = self._connection.execute(
             "SELECT record FROM records WHERE kind <> 'exchange' AND kind = 'operation' AND instr(record, ?) > 0",

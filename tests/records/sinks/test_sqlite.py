@@ -104,7 +104,7 @@ async def test_the_writer_steps_back(tmp_path: Path) -> None:
     nice = [os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) for thread in threads]
     await sink.close()
 
-    assert nice == [os.getpriority(os.PRIO_PROCESS, 0) + 10]
+    assert nice == [max(os.getpriority(os.PRIO_PROCESS, 0), 10)]
 
 
 async def test_a_full_disk_makes_it_unavailable_until_there_is_room(tmp_path: Path) -> None:

@@ -22,9 +22,11 @@ from proxy.settings.sources import find_file
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--online", is_flag=True, help="Ask, too: DNS, TLS, clock, and one mint for each token the routes need.")
 @click.option(
-    "--call", is_flag=True, help="With --online, and GET /payment/helloworld through each route that takes it."
+    "--online", is_flag=True, help="Also test DNS, TLS, the clock, and one mint for each token that the routes need."
+)
+@click.option(
+    "--call", is_flag=True, help="Like --online, and send GET /payment/helloworld through each route that takes it."
 )
 @file_option
 @json_option

@@ -80,7 +80,7 @@ def load_configuration(path: Path | None) -> Configuration:
     if draft is None or not (answering or loaded.path.exists()):
         raise Failure(f"{problem}; `--socket PATH` names a running instance", code=ExitCode.CONFIGURATION)
     directory = next(iter([*answering, *filter(Path.is_dir, directories), *directories]))
-    note(f"{problem} and no instance tells its own; going on with what can be read and the data in {directory}")
+    note(f"{problem} and no instance runs that has its own; going on with what can be read and the data in {directory}")
     settings = draft.model_copy(update={"data_directory": str(directory)})
     return Configuration(settings=settings, loaded=loaded, guessed=True)
 
@@ -95,7 +95,7 @@ def _in_force(socket: Path) -> Settings:
     except NotRunning as error:
         raise Failure(str(error), code=ExitCode.UNAVAILABLE) from None
     except (Denied, KeyError, TypeError, ValidationError):
-        raise Failure(f"the instance on {socket} does not tell its configuration: it is of another version") from None
+        raise Failure(f"the instance on {socket} does not return its configuration: it is of another version") from None
     # The directory's path on this side: in a container it differs.
     return settings.model_copy(update={"data_directory": str(directory)})
 

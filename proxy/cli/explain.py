@@ -12,6 +12,7 @@ from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
 from proxy.clock import SystemClock
 from proxy.errors import ProxyError
+from proxy.http1.headers import HeaderLine
 from proxy.migration.former import ANY_WEIGHT
 from proxy.migration.pin_rows import pin_row
 from proxy.migration.side_cache import SideCache
@@ -20,7 +21,6 @@ from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import NAME as PINS
 from proxy.migration.stores.pins import read_pins
 from proxy.routing.compile import route_table
-from proxy.routing.header import HeaderLine
 from proxy.routing.plan import Plan, plan
 from proxy.routing.request_head import HeadLimits, RawHead, RequestHead
 from proxy.settings.model import Settings
@@ -64,7 +64,7 @@ def explain(
         emit(
             {"facade": path},
             as_json=as_json,
-            human="the facade's token endpoint takes it, before any rule: it answers itself, and nothing is sent",
+            human="the facade's token endpoint answers it itself, before any rule, and nothing is sent",
         )
         return
     try:
@@ -112,7 +112,7 @@ def _board(directory: Path, names: Iterable[str]) -> SideCache:
     try:
         document = FileStore(directory).load()
     except StateUnusable as error:
-        note(f"weights are taken for 0: {error}")
+        note(f"weights are taken as 0: {error}")
         document, readable = Document(states=dict.fromkeys(names, _UNREAD)), False
     try:
         for kept, _ in read_pins(directory / PINS):

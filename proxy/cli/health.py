@@ -47,10 +47,10 @@ class Places:
 
 @click.command()
 @config_option
-@click.option("--ready", is_flag=True, help="Whether requests can be served, not only whether the process lives.")
+@click.option("--ready", is_flag=True, help="Ask whether requests can be served, not only whether the process runs.")
 @json_option
 def health(config_path: Path | None, *, ready: bool, as_json: bool) -> int:
-    """Ask the running instance whether it lives; exit 0 if so, else 1.
+    """Ask the running instance whether it is alive; exit 0 if so, else 1.
 
     It asks over admin.sock in the data directory, else over the admin listener.
     """
@@ -168,4 +168,4 @@ def _checks(body: bytes) -> dict[str, Any]:
         checks = [{name: str(check[name]) for name in ("name", "verdict", "reason")} for check in answer["checks"]]
         return {"passed": bool(answer["passed"]), "checks": checks}
     except (ValueError, TypeError, KeyError):
-        raise Failure("what answers there is no payproxy") from None
+        raise Failure("what answers there is not payproxy") from None

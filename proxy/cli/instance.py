@@ -90,7 +90,7 @@ def ask(data_directory: Path, path: str, values: dict[str, Any] | None = None) -
     finally:
         connection.close()
     if not isinstance(body, dict):
-        raise NotRunning(f"what answers on {data_directory / SOCKET_NAME} is no payproxy")
+        raise NotRunning(f"what answers on {data_directory / SOCKET_NAME} is not payproxy")
     if answer.status != 200:
         raise Denied(str(body.get("detail", f"the instance answered {answer.status}")))
     return body

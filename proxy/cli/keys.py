@@ -79,9 +79,9 @@ def new(out: Path, subject_text: str, *, csr: bool, as_json: bool) -> None:
 @passphrase_option
 @json_option
 def inspect(files: Sequence[Path], expect: str | None, passphrase_file: Path | None, *, as_json: bool) -> None:
-    """Say what FILES hold, their thumbprints and expiry, and whether key and certificate belong together.
+    """Show what FILES contain, their thumbprints and expiry, and whether key and certificate belong together.
 
-    Ends with 1 if a file can't be used, files don't belong together, or the expected thumbprint is none of theirs.
+    Ends with 1 if a file can't be used, files don't belong together, or the expected thumbprint is not one of theirs.
     """
     passphrase = read_passphrase(passphrase_file)
     found = [inspect_file(path, passphrase=passphrase) for path in files]
@@ -97,7 +97,7 @@ def inspect(files: Sequence[Path], expect: str | None, passphrase_file: Path | N
     if together is False:
         errors.append("these files don't belong together: they hold different keys")
     if expected and not expected.form:
-        errors.append(f"{expected.text} is no thumbprint of these files; is another certificate uploaded?")
+        errors.append(f"{expected.text} is not a thumbprint of these files; is another certificate uploaded?")
     for text in errors:
         note(f"{paint('error', 'red', err=True)}: {printable(text)}")
     for text in _remarks(found, together=together, expected=expected):

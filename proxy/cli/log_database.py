@@ -88,7 +88,7 @@ async def record_of(settings: Settings, database_file: Path | None, id_: str, *,
         raise Failure(f"there is no record {id_}")
     record = object_in(text)
     if str(record.get("id", "")).replace("-", "") != record_id.hex():
-        raise Failure(f"what stands under that id is another record, {record.get('id')}; run `payproxy logs verify`")
+        raise Failure(f"under that id there is another record, {record.get('id')}; run `payproxy logs verify`")
     return record
 
 

@@ -38,7 +38,7 @@ from proxy.settings.values import digest, instance_name
     metavar="TIME",
     help="Months (in UTC) that ended by then: 2026-01, 2026-01-31, or 365d for so long ago.",
 )
-@click.option("--reason", default="", help="Why; it stands in the record.")
+@click.option("--reason", default="", help="Why; it is shown in the record.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @database_option
 @config_option
@@ -142,7 +142,7 @@ def _put_on_record(operation: Operation, settings: Settings, *, clock: Clock, en
         record = AuditRecords(context, mask=mask, clock=clock, entropy=entropy).operation(operation)
         write_command_record(directory, record, entropy=entropy)
     except OSError as error:
-        raise Failure(f"it can't be put on record, so nothing was deleted: {directory}: {error.strerror}") from None
+        raise Failure(f"it can't be recorded, so nothing was deleted: {directory}: {error.strerror}") from None
 
 
 def _user() -> str:
@@ -155,7 +155,7 @@ def _user() -> str:
 
 def _ask(pruned: Mapping[Month, int]) -> None:
     if not sys.stdin.isatty():
-        raise click.UsageError("there is nobody to ask: give --yes")
+        raise click.UsageError("no terminal to ask the question on: give --yes")
     note(f"{sum(pruned.values())} records of {', '.join(map(str, pruned))} are deleted for good.")
     click.confirm("Delete them?", abort=True, err=True)
 

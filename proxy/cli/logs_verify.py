@@ -38,7 +38,7 @@ _MOST_PRINTED = 50
     "key_files",
     multiple=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Public key that checkpoints may be signed with, beside this data directory's: PEM, or as this prints it.",
+    help="Public key that checkpoints may be signed with, besides this data directory's: PEM, or as this prints it.",
 )
 @database_option
 @config_option

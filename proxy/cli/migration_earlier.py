@@ -37,7 +37,7 @@ async def earlier_payments(database: Database, values: MigrationValues, *, now: 
     one = len(ends) == 1
     return (
         f"{len(ends)} request{'' if one else 's'} whose outcome is not certain {'was' if one else 'were'} sent on "
-        f"{', '.join(sorted(routes))} before [migrations.{values.name}] was there, the last at "
+        f"{', '.join(sorted(routes))} before [migrations.{values.name}] existed, the last at "
         f"{timestamp(max(ends))[:19]}Z: a retry would go by the weight, and could be a second payment until "
         f"{timestamp(max(ends) + PIN_SECONDS)[:19]}Z"
     )
@@ -53,7 +53,7 @@ def in_flight_before(state: Mapping[str, Any], workers: list[dict[str, Any]]) ->
     if moved or not count:
         return ""
     return (
-        f"the workers of the configuration before have {count} request{'' if count == 1 else 's'} in flight still, "
+        f"the workers of the earlier configuration still have {count} request{'' if count == 1 else 's'} in flight, "
         "and what they send has no retry pin"
     )
 

@@ -50,7 +50,7 @@ def finish(name: str, config_path: Path | None, reason: str, *, force: bool, as_
     after = change(found.settings, FINISH, {"name": name, "reason": reason, "force": force})
     side = "modern" if after["weight"] >= 50 else "legacy"
     edits = edits_for(found.settings, found.loaded, name, side=side)
-    lines = [f"{edit.place}  {edit.what}" for edit in edits] or ["its table is not in the file any more"]
+    lines = [f"{edit.place}  {edit.what}" for edit in edits] or ["its table is no longer in the file"]
     emit(
         after | {"side": side, "edits": [{"place": e.place, "what": e.what, "text": e.text} for e in edits]},
         as_json=as_json,

@@ -98,7 +98,7 @@ def _moves_at(policy: Policy, caller: str, *, held: bool) -> int | None:
 
 def _why(policy: Policy, caller: str, *, held: bool) -> str:
     if held:
-        return "the guard holds it on legacy"
+        return "the guard keeps it on legacy"
     if caller in policy.pinned:
         return f"pinned to {policy.pinned[caller]}"
     if policy.sticky_header:
@@ -118,7 +118,9 @@ def _shown(values: MigrationValues, steps: list[Step], data: Mapping[str, Any]) 
     now = f", weight {data['weight']} now" if data["weight"] is not None else ""
     lines = [f"{values.name}: routes {', '.join(values.routes)}; sticky = {values.sticky}{now}"]
     if values.sticky == "request":
-        lines.append(f"{', '.join(values.methods)} requests are spread singly, at every weight; the others as follows")
+        lines.append(
+            f"{', '.join(values.methods)} requests are spread one by one, at every weight; the others as follows"
+        )
     width = max([6, *(len(step.caller or "anonymous") for step in steps)])
     lines.append(f"{'weight':>6}  {'caller':<{width}}  {'requests':>9}  {'share':>6}  {'on modern':>9}  why")
     lines += [

@@ -29,7 +29,7 @@ _PAGE = 500
 @config_option
 @json_option
 def report(name: str, config_path: Path | None, database_file: Path | None, *, as_json: bool) -> None:
-    """Show who changed the migration NAME, when and why; what came of both sides' requests; who still uses legacy.
+    """Show who changed the migration NAME, when and why; the results of both sides' requests; who still uses legacy.
 
     Legacy is no longer used if nobody was on it for 35 days, in which there is a month's end, and every caller of the
     last 400 days has been on modern. All by the request log; the proxy need not run.

@@ -22,7 +22,9 @@ _STATUS = "/api/status"
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-reason_option = click.option("--reason", required=True, help="Why; it stands in the record and in `migration status`.")
+reason_option = click.option(
+    "--reason", required=True, help="Why; it is shown in the record and in `migration status`."
+)
 
 
 def running(settings: Settings) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def say_what_is_open(after: dict[str, Any], *, before: dict[str, Any]) -> None:
             "refused with side_unknown"
         )
     if after["unshared"]:
-        note(f"warning: other replicas are not told yet: {after['unshared']}")
+        note(f"warning: other replicas are not informed yet: {after['unshared']}")
     if after["unsaved"]:
         raise Failure(
             f"weight {after['weight']} holds now, but is not on disk: {after['unsaved']}. It holds until this instance "

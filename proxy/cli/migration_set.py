@@ -37,10 +37,10 @@ _ANONYMOUS = "anonymous callers"
 @click.argument("name")
 @click.argument("weight", type=click.IntRange(0, 100))
 @reason_option
-@click.option("--release", multiple=True, metavar="CALLER", help="Also let this caller go, which the guard holds.")
 @click.option(
-    "--force", is_flag=True, help="Even if nobody moves, without replicas that are lost, whatever has no pin."
+    "--release", multiple=True, metavar="CALLER", help="Also release this caller, which the guard keeps on legacy."
 )
+@click.option("--force", is_flag=True, help="Even if nobody moves, replicas are lost, or requests have no retry pin.")
 @config_option
 @json_option
 def set_weight(
@@ -63,7 +63,7 @@ def set_weight(
     before = migration_in(status, name)
     strangers = sorted(set(release) - set(before["guard_pinned"]))
     if strangers:
-        raise Failure(f"the guard does not hold {', '.join(strangers)}")
+        raise Failure(f"the guard does not keep on legacy: {', '.join(strangers)}")
     requests = asyncio.run(_requests(settings, values))
     what = moves(
         values,
@@ -77,7 +77,7 @@ def set_weight(
     if what.nobody and not force:
         raise Failure(
             f"{name} stays at {before['weight']}: with {weight} nobody moves; `payproxy migration plan {name}` shows "
-            "at which weights somebody does, --force sets it all the same"
+            "at which weights somebody does, --force sets it anyway"
         )
     if weight > before["weight"] and not force:
         unpinned = in_flight_before(before, status["workers"]) or asyncio.run(_earlier(settings, values))
@@ -94,7 +94,7 @@ def set_weight(
 @click.argument("name")
 @reason_option
 @click.option("--to", type=click.IntRange(0, 99), help="A weight; default: the last one without a breach.")
-@click.option("--force", is_flag=True, help="Without waiting for replicas that are lost, whatever they had in flight.")
+@click.option("--force", is_flag=True, help="Do not wait for lost replicas, whose requests may be in flight.")
 @config_option
 @json_option
 def rollback(name: str, config_path: Path | None, reason: str, to: int | None, *, force: bool, as_json: bool) -> None:
@@ -106,7 +106,7 @@ def rollback(name: str, config_path: Path | None, reason: str, to: int | None, *
     before = running_migration(settings, name)
     asked = {"name": name, "reason": reason, "force": force} | ({"to": to} if to is not None else {})
     after = change(settings, ROLLBACK, asked)
-    at_hand = "a legacy token is at hand" if after["legacy_token_at_hand"] else "NO legacy token is at hand"
+    at_hand = "a legacy token is available" if after["legacy_token_at_hand"] else "NO legacy token is available"
     if name not in settings.migrations:  # a rollback needs no table in the file
         emit(after, as_json=as_json, human=f"{name}: {in_words(after)}\n{at_hand}")
         say_what_is_open(after, before=before)
@@ -165,7 +165,7 @@ def _told(what: Moves, requests: dict[str, int]) -> str:
         if callers
     ]
     if not lines:
-        lines = [f"{what.spread} are divided anew" if what.spread else "nobody moves"]
+        lines = [f"{what.spread} are distributed again" if what.spread else "nobody moves"]
     of = f"of {total} requests in {LEGACY_DAYS} days" if total else "of the known callers: the log has no request"
     return "\n".join([*lines, f"on modern: {what.before:.0%} before, {what.after:.0%} now, {of}"])
 
@@ -177,6 +177,6 @@ def _caller(name: str, requests: dict[str, int]) -> str:
 
 def _warn(after: dict[str, Any], *, weight: int) -> None:
     if weight and not after["modern_token_at_hand"]:
-        note("warning: no modern token is at hand; `payproxy migration status` says why")
+        note("warning: no modern token is available; `payproxy migration status` says why")
     if weight < 100 and not after["legacy_token_at_hand"]:
-        note("warning: no legacy token is at hand")
+        note("warning: no legacy token is available")

@@ -36,7 +36,7 @@ def _shown(one: dict[str, Any]) -> str:
     rows = [
         ("state", in_words(one)),
         ("a rollback goes to", str(one["last_good"])),
-        ("legacy token", "at hand" if one["legacy_token_at_hand"] else "NOT at hand: a rollback would find none"),
+        ("legacy token", "available" if one["legacy_token_at_hand"] else "NOT available: a rollback would find none"),
         *(("modern token", _token(token)) for token in one["modern_tokens"]),
     ]
     if one["guard_pinned"]:
@@ -46,7 +46,7 @@ def _shown(one: dict[str, Any]) -> str:
     if one["unsettled"]:
         rows.append(("not certain yet", one["unsettled"]))
     if one["finished"]:
-        rows.append(("finished", "its table may be taken away"))
+        rows.append(("finished", "its table may be removed"))
     return f"{one['name']}\n{facts(rows, indent='  ')}"
 
 

@@ -1,7 +1,6 @@
 """`payproxy request METHOD PATH`: send one request through the running proxy, and show its times."""
 
 import http.client
-import ssl
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
 from proxy.clock import Clock, SystemClock
 from proxy.settings.addresses import UnixAddress, listen_address
 from proxy.settings.model import ServerSection
+from proxy.upstream.tls import client_context
 
 # The proxy gives up after exchange_timeout and then answers with an error; wait for that answer.
 _BEYOND_EXCHANGE_SECONDS = 10.0
@@ -122,7 +122,7 @@ def _connected(server: ServerSection) -> http.client.HTTPConnection:
     if isinstance(address, UnixAddress):
         connection = UnixConnection(address.path, timeout=timeout)
     elif server.certificate_file:
-        context = trusting(server.certificate_file) or ssl.create_default_context()
+        context = trusting(server.certificate_file) or client_context()
         connection = http.client.HTTPSConnection(
             reachable(address.host), address.port, timeout=timeout, context=context
         )

@@ -19,7 +19,7 @@ _certificate = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--jwt-certificate", type=_certificate, help="Register the Client Testing client with this certificate.")
 @click.option("--adfs-certificate", type=_certificate, help="Register the ADFS client with this certificate.")
 def simulate(listen: str, jwt_certificate: Path | None, adfs_certificate: Path | None) -> None:
-    """Run the stand-in for the bank: three token endpoints and the APIs, for tests of your own. It moves no money."""
+    """Run the bank's simulator, three token endpoints and the APIs, for your own tests. It moves no money."""
     address = _loopback(listen)
     try:
         asyncio.run(
@@ -44,7 +44,7 @@ def _loopback(listen: str) -> TcpAddress:
         raise Failure(f"--listen: {error}", code=ExitCode.USAGE) from None
     if not isinstance(address, TcpAddress) or not address.loopback:
         raise Failure(
-            "--listen: the simulator takes anybody's word, so it listens on loopback only", code=ExitCode.USAGE
+            "--listen: the simulator trusts every client, so it listens on loopback only", code=ExitCode.USAGE
         )
     return address
 

@@ -31,7 +31,7 @@ from proxy.routing.compile import route_table
 from proxy.settings.findings import did_you_mean
 from proxy.settings.model import Settings
 from proxy.settings.values import digest, instance_name, snapshot_of
-from proxy.telemetry.meaning import meaning
+from proxy.telemetry.status import meaning
 from proxy.tokens.endpoint import TokenEndpoint
 from proxy.tokens.response import Minted, printable
 from proxy.tokens.token import fingerprint
@@ -77,7 +77,7 @@ def token(route: str, config_path: Path | None, *, side: str | None, as_json: bo
         note(f"this machine's clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} the token endpoint's")
     place = Path(configuration.settings.data_directory)
     if act(place, RETRY_PATH, {"credential": key.credential, "audience": key.audience}):
-        note("the running instance tries again at once where it held back")
+        note("the running instance tries again at once instead of waiting")
 
 
 def _record(settings: Settings, minted: Minted, key: TokenKey) -> None:
@@ -105,7 +105,7 @@ def _record(settings: Settings, minted: Minted, key: TokenKey) -> None:
         records = AuditRecords(context, mask=mask, clock=clock, entropy=entropy)
         write_command_record(directory, records.printed(printed), entropy=entropy)
     except OSError as error:
-        note(f"it is not on record: {directory}: {error.strerror}")
+        note(f"it is not recorded: {directory}: {error.strerror}")
 
 
 def token_facts(minted: Minted, key: TokenKey) -> dict[str, Any]:

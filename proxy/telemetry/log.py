@@ -136,4 +136,6 @@ def _request_log(event: Event) -> str:
 
 
 def _at_hand(legacy_token: bool) -> str:  # noqa: FBT001 - one question, one answer
-    return "a legacy token is at hand" if legacy_token else "NO legacy token is at hand: look at that credential now"
+    return (
+        "a legacy token is available" if legacy_token else "NO legacy token is available: look at that credential now"
+    )

@@ -79,3 +79,11 @@ def test_no_variable_can_break_its_line() -> None:
 def test_any_printable_text_survives_as_a_string(text: str) -> None:
     """TOML reads back what `toml_string` wrote, quotes and backslashes included."""
     assert tomllib.loads(f"value = {toml_string(text)}") == {"value": text}
+
+
+def test_every_template_is_installed() -> None:
+    """The package data of pyproject.toml has each file that commands read."""
+    package = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["proxy.cli"]
+    folder = Path("proxy/cli")
+    installed = {path for pattern in package for path in folder.glob(pattern)}
+    assert installed == set((folder / "templates").iterdir())

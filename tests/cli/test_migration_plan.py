@@ -83,7 +83,7 @@ def test_a_migration_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_held_callers_never_move() -> None:
     """Whatever their cohort, or pin."""
     found = of(PAYMENTS, "erp", "crm", held=("erp",))
-    assert (found["erp"].moves_at, found["erp"].why) == (None, "the guard holds it on legacy")
+    assert (found["erp"].moves_at, found["erp"].why) == (None, "the guard keeps it on legacy")
     assert found["crm"].moves_at is not None
 
 

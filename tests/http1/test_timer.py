@@ -1,7 +1,7 @@
 import asyncio
 
 from proxy.clock import SystemClock
-from proxy.upstream.timer import NEVER, Timer
+from proxy.http1.timer import NEVER, Timer
 from tests.upstream.support import eventually
 
 CLOCK = SystemClock()
@@ -10,7 +10,7 @@ CLOCK = SystemClock()
 async def test_it_expires_at_its_time_and_only_once() -> None:
     """Not before, and not again."""
     expired: list[float] = []
-    timer = Timer(lambda: expired.append(CLOCK.monotonic()), clock=CLOCK)
+    timer = Timer(lambda: expired.append(CLOCK.monotonic()), monotonic=CLOCK.monotonic)
     due = CLOCK.monotonic() + 0.05
     timer.set(due)
     await eventually(lambda: bool(expired))
@@ -22,7 +22,7 @@ async def test_it_expires_at_its_time_and_only_once() -> None:
 async def test_moving_it_to_later_keeps_the_handle_and_is_heeded() -> None:
     """The cheap case: the old handle fires, looks and goes on waiting."""
     expired: list[float] = []
-    timer = Timer(lambda: expired.append(CLOCK.monotonic()), clock=CLOCK)
+    timer = Timer(lambda: expired.append(CLOCK.monotonic()), monotonic=CLOCK.monotonic)
     timer.set(CLOCK.monotonic() + 0.03)
     handle = timer._handle
     later = CLOCK.monotonic() + 0.1
@@ -35,7 +35,7 @@ async def test_moving_it_to_later_keeps_the_handle_and_is_heeded() -> None:
 async def test_moving_it_to_earlier_is_heeded() -> None:
     """A shorter time replaces the handle."""
     expired: list[float] = []
-    timer = Timer(lambda: expired.append(CLOCK.monotonic()), clock=CLOCK)
+    timer = Timer(lambda: expired.append(CLOCK.monotonic()), monotonic=CLOCK.monotonic)
     timer.set(CLOCK.monotonic() + 30)
     timer.set(CLOCK.monotonic() + 0.02)
     await eventually(lambda: bool(expired), within=2)
@@ -44,7 +44,7 @@ async def test_moving_it_to_earlier_is_heeded() -> None:
 async def test_it_can_be_disarmed_and_cancelled() -> None:
     """NEVER leaves the handle to find nothing to do; cancel takes it away."""
     expired: list[float] = []
-    timer = Timer(lambda: expired.append(CLOCK.monotonic()), clock=CLOCK)
+    timer = Timer(lambda: expired.append(CLOCK.monotonic()), monotonic=CLOCK.monotonic)
     timer.set(CLOCK.monotonic() + 0.02)
     timer.expires = NEVER
     await eventually(lambda: timer._handle is None)

@@ -1,7 +1,8 @@
-"""A future that resumes its coroutine immediately, and the runner that drives such a coroutine.
+"""A future that resumes its coroutine immediately, and the runner of such a coroutine.
 
 Each time a task is woken by a future costs a handle, a context switch and a loop iteration. A request is woken twice,
-by its head and by the bank's response; both times the code that wakes it has nothing else left to do.
+by its head and by the bank's response; both times the code that wakes it has nothing else left to do. Measured: 3 to 5
+of some 100 us of CPU a request with uvloop, 12 with asyncio's loop.
 """
 
 import asyncio
@@ -12,13 +13,13 @@ Value = TypeVar("Value")
 
 
 class InlineFuture(Generic[Value]):
-    """A future that one coroutine awaits once; if an `InlineRun` drives it, `set_result` resumes it immediately.
+    """A future that one coroutine awaits once; if an `InlineRun` runs it, `set_result` resumes it immediately.
 
     Exceptions and cancellation are delivered in the next loop iteration, because the code that sets them may be in the
     middle of changing the connection. A task may await it like an asyncio future.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_callback", "_context", "_done", "_drive", "_error", "_loop", "_value")
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_context", "_done", "_error", "_loop", "_run", "_value")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -26,7 +27,7 @@ class InlineFuture(Generic[Value]):
         self._done = False
         self._value: Value | None = None
         self._error: BaseException | None = None
-        self._drive: InlineRun | None = None
+        self._run: InlineRun | None = None
         self._callback: Callable[..., object] | None = None
         self._context: Any = None
 
@@ -58,10 +59,10 @@ class InlineFuture(Generic[Value]):
             return
         self._done = True
         self._value = value
-        drive = self._drive
-        if drive is not None:
-            self._drive = None
-            drive.resume()
+        run = self._run
+        if run is not None:
+            self._run = None
+            run.resume()
         elif self._callback is not None:
             self._loop.call_soon(self._callback, self, context=self._context)
 
@@ -71,10 +72,10 @@ class InlineFuture(Generic[Value]):
             return
         self._done = True
         self._error = error
-        drive = self._drive
-        if drive is not None:
-            self._drive = None
-            self._loop.call_soon(drive.resume)
+        run = self._run
+        if run is not None:
+            self._run = None
+            self._loop.call_soon(run.resume)
         elif self._callback is not None:
             self._loop.call_soon(self._callback, self, context=self._context)
 
@@ -84,11 +85,6 @@ class InlineFuture(Generic[Value]):
             return False
         self.set_exception(asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg))
         return True
-
-    def drive_on(self, drive: "InlineRun") -> None:
-        """Resume *drive* when this future is done."""
-        self._asyncio_future_blocking = False
-        self._drive = drive
 
     # The part of asyncio.Future's interface that a task uses.
 
@@ -142,11 +138,12 @@ class InlineRun:
             return
         self._awaited = awaited
         if isinstance(awaited, InlineFuture):
-            awaited.drive_on(self)
+            awaited._asyncio_future_blocking = False  # noqa: SLF001 - the protocol between tasks and futures
+            awaited._run = self  # noqa: SLF001 - resumed by its `set_result`
         elif awaited is None:
             self._loop.call_soon(self.resume)
         else:
-            awaited._asyncio_future_blocking = False  # noqa: SLF001 - the protocol between tasks and futures
+            awaited._asyncio_future_blocking = False  # noqa: SLF001
             awaited.add_done_callback(self.resume)
 
     def cancel(self) -> None:

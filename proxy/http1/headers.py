@@ -5,7 +5,7 @@ from typing import Final
 
 from proxy.errors import BadRequest
 
-_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 # Never relayed: hop-by-hop (RFC 9110 7.6.1), headers reserved to proxies, headers that reroute inside other servers.
 _REMOVED: Final = frozenset(
@@ -41,7 +41,7 @@ class Header:
     __slots__ = ("alike", "plain", "read", "removed", "secret")
 
     def __init__(self, name: bytes) -> None:
-        if not _NAME.fullmatch(name):
+        if not TOKEN.fullmatch(name):
             raise BadRequest("A header name has a character that is not allowed (RFC 9110 5.1).")
         plain = name.lower()
         squashed = plain.translate(None, _PUNCTUATION)

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from proxy.upstream.notifier import Notifier
+from proxy.http1.notifier import Notifier
 
 
 async def test_wake_ends_the_wait() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxy.upstream.inline_future import InlineFuture, InlineRun
+from proxy.http1.inline_future import InlineFuture, InlineRun
 
 
 class Broken(Exception):

@@ -10,7 +10,7 @@ from proxy.errors import LogUnavailable
 from proxy.keeper.migrations import Migrations
 from proxy.link.messages import MigrationStates, ToWorker
 from proxy.migration.side_settings import SideSettings
-from proxy.records.keeper_records import Operation
+from proxy.records.audit_records import Operation
 from proxy.settings.worker_values import MigrationValues, RouteValues, SideValues, Snapshot
 from proxy.telemetry.status import TokenStatus
 from tests.worker.values import snapshot

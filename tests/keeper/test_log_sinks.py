@@ -18,8 +18,12 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 
 
 def settings(folder: Path, **log: str) -> Settings:
-    """Return settings with *log* in [request_log]."""
-    return Settings(environment="mock", data_directory=str(folder), request_log=RequestLogSection.model_validate(log))
+    """Return settings with *log* in [request_log], and no stdout."""
+    return Settings(
+        environment="mock",
+        data_directory=str(folder),
+        request_log=RequestLogSection.model_validate({"stdout": False, **log}),
+    )
 
 
 def database_sinks(settings: Settings) -> list[Sink]:

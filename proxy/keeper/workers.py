@@ -193,6 +193,7 @@ class Workers:
             try:
                 message = await receive(reader)
             except MessageInvalid as error:
+                self._on_heartbeat(worker)
                 self._say(f"worker {worker.index} sent {error}; it is ignored")
                 continue
             except ValueError:

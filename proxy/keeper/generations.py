@@ -30,7 +30,7 @@ class Generations:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             self.current.workers.admit()
-            tasks.create_task(self._live(self.current), name=repr(self.current))
+            tasks.create_task(self._run_one(self.current), name=repr(self.current))
             await self._stopping.wait()
 
     async def succeed(self, new: Generation, *, hand_over: Callable[[], Awaitable[str]]) -> str:
@@ -42,17 +42,17 @@ class Generations:
             await new.token_manager.close()
             return _NOT_SERVED
         self.living.append(new)
-        life = self._tasks.create_task(self._live(new), name=repr(new))
+        life = self._tasks.create_task(self._run_one(new), name=repr(new))
         objection = _NOT_SERVED
-        if await self._comes(new.workers.all_ready, life=life) and not (objection := await hand_over()):
+        if await self._wait_for(new.workers.all_ready, life=life) and not (objection := await hand_over()):
             new.workers.admit()
-            objection = "" if await self._comes(new.serves, life=life) else _NOT_SERVED
+            objection = "" if await self._wait_for(new.serves, life=life) else _NOT_SERVED
         if objection:
             new.workers.drain(grace=0, handed_over=True)
             new.workers.kill()
             return objection
         old, self.current = self.current, new
-        self._tasks.create_task(self._retire(old), name=f"retire {old!r}")
+        self._tasks.create_task(self._drain(old), name=f"retire {old!r}")
         return ""
 
     def broadcast(self, message: ToWorker) -> list[str]:
@@ -79,7 +79,7 @@ class Generations:
         for one in self.living:
             one.workers.kill_worker(name)
 
-    async def _comes(self, what: Callable[[], bool], *, life: asyncio.Task[None]) -> bool:
+    async def _wait_for(self, what: Callable[[], bool], *, life: asyncio.Task[None]) -> bool:
         """Wait until *what* returns true; return False if *life* ends first or time runs out."""
         end = self._clock.monotonic() + _READY_SECONDS
         while not what():
@@ -88,7 +88,7 @@ class Generations:
             await self._clock.sleep(_POLL_SECONDS)
         return True
 
-    async def _live(self, generation: Generation) -> None:
+    async def _run_one(self, generation: Generation) -> None:
         try:
             await generation.run()
         except ExceptionGroup:
@@ -98,7 +98,7 @@ class Generations:
         finally:
             self.living.remove(generation)
 
-    async def _retire(self, old: Generation) -> None:
+    async def _drain(self, old: Generation) -> None:
         old.workers.drain(grace=0, handed_over=True)
         end = self._clock.monotonic() + old.snapshot.server.exchange_timeout + KILL_AFTER_SECONDS
         while old.workers.statuses():

@@ -13,7 +13,7 @@ from proxy.keeper.migration_tables import MigrationTables, policies_of, sides_of
 from proxy.keeper.replication import ReplicasUnreachable, Replication
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.side_changes import SETTLE_SECONDS, SideChanges
-from proxy.keeper.weights import Weights, told
+from proxy.keeper.weights import Weights, in_words
 from proxy.keeper.worker_answers import Broadcast, WorkerAnswers
 from proxy.link.messages import MigrationStates, ToWorker
 from proxy.migration.removal import pins_in_words
@@ -124,7 +124,7 @@ class Migrations:
                     with contextlib.suppress(LogUnavailable):
                         await self._put_on_record(name, before, after, what="begin", proof="configuration")
                     await self._lower(name, replace(after, sides=sides_of(one)))
-                    self._say(f"migration {name}: {told(after)}")
+                    self._say(f"migration {name}: {in_words(after)}")
         self._changed()
 
     async def run(self) -> None:
@@ -219,7 +219,7 @@ class Migrations:
             if not 0 <= weight <= FULL:
                 raise MigrationRefused(f"A weight is a whole number from 0 to {FULL}.")
             if version is not None and version != before.version:
-                raise MigrationRefused(f"{name} was changed meanwhile: {told(before)}. Look again, then decide.")
+                raise MigrationRefused(f"{name} was changed meanwhile: {in_words(before)}. Look again, then decide.")
             if weight == before.weight and not release & set(before.held) and not force:
                 raise MigrationRefused(f"{name} has the weight {weight} already.")
             after = before.at(weight, who=who, when=self._clock.now(), reason=reason)
@@ -286,8 +286,8 @@ class Migrations:
             for replica in await self.replication.give_up_lost(identity):
                 gone = f"goes on without replica {replica}, whatever it had in flight"
                 self._say(f"migrations: {after.who} {gone}: {after.reason}")
-                told_state = replace(before, who=after.who, reason=after.reason)
-                await self._put_on_record(name, before, told_state, what=f"without replica {replica}", proof=proof)
+                unchanged = replace(before, who=after.who, reason=after.reason)
+                await self._put_on_record(name, before, unchanged, what=f"without replica {replica}", proof=proof)
 
     def _of_its_table(self, name: str, state: State) -> State:
         return replace(state, sides=sides_of(self._tables.values[name]))
@@ -302,12 +302,12 @@ class Migrations:
             except MigrationRefused:
                 # The earlier record announced the change; without a log nothing is sent either.
                 with contextlib.suppress(LogUnavailable):
-                    told_state = replace(before, who=after.who, reason=after.reason)
-                    await self._put_on_record(name, before, told_state, what=f"{what} failed", proof=proof)
+                    unchanged = replace(before, who=after.who, reason=after.reason)
+                    await self._put_on_record(name, before, unchanged, what=f"{what} failed", proof=proof)
                 raise
         else:
             await self._lower(name, after)
-        self._say(f"migration {name}: {told(after)}")
+        self._say(f"migration {name}: {in_words(after)}")
 
     async def _put_on_record(self, name: str, before: State, after: State, *, what: str, proof: str) -> None:
         await self._operated(

@@ -343,13 +343,13 @@ class Replicas(Replication):
             except ValueBroken as error:
                 # The replicas rewrite it from what they know: each adds what is newer here (`Weights.merge`).
                 before, theirs, broken = error.value, {}, str(error)
-            to_tell = await self._weights.merge(theirs)
-            if not to_tell and not broken and not (self._store is None and await store.is_stale(before)):
+            newer = await self._weights.merge(theirs)
+            if not newer and not broken and not (self._store is None and await store.is_stale(before)):
                 return
             if broken:
                 self._weights.say(f"migrations: {broken}: it is written again from what this replica knows")
-            if await store.swap(before, {**theirs, **to_tell}):
-                await self._weights.shared(to_tell)
+            if await store.swap(before, {**theirs, **newer}):
+                await self._weights.shared(newer)
                 return
 
     async def _follow(self, store: RedisStore) -> None:

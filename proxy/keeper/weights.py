@@ -112,18 +112,18 @@ class Weights:
         """Merge the states shared by all replicas into ours; return those that are newer here."""
         async with self.lock:
             # The content of an unreadable file is not known to be older.
-            agreed, to_tell = (dict(theirs), dict[str, State]()) if self.unread else reconciled(self._document, theirs)
-            unshared = frozenset(to_tell)
+            agreed, newer = (dict(theirs), dict[str, State]()) if self.unread else reconciled(self._document, theirs)
+            unshared = frozenset(newer)
             if agreed != self._document.states or unshared != self._document.unshared:
                 former = dict(self._document.former)
                 for name, state in agreed.items():
                     if state != self.state(name):
-                        self.say(f"migration {name}: {told(state)}")
+                        self.say(f"migration {name}: {in_words(state)}")
                         former[name] = self._left(name, state)
                 self._document = replace(self._document, states=agreed, unshared=unshared, former=former)
                 self._changed()
                 await self._save(self._document)
-            return to_tell
+            return newer
 
     async def shared(self, states: Mapping[str, State]) -> None:
         """Mark *states* as known to the other replicas."""
@@ -222,6 +222,6 @@ class Weights:
         return f"<Weights {weights or 'none'}>"
 
 
-def told(state: State) -> str:
+def in_words(state: State) -> str:
     """Return *state* in words."""
     return f"weight {state.weight}, version {state.version}, by {state.who or 'nobody'}: {state.reason or 'no reason'}"

@@ -134,7 +134,7 @@ class Workers:
                 cause = getattr(error, "strerror", None) or str(error)
                 self._observe(WorkerNotStarted(worker=index, cause=cause, retry_in=delay))
             else:
-                await self._live(worker, reader)
+                await self._run_one(worker, reader)
                 steady = self._clock.monotonic() - started_at > _STEADY_SECONDS
                 delay = _RESTART_SECONDS[0] if steady else min(delay * 2, _RESTART_SECONDS[1])
             if self._draining is None:
@@ -167,7 +167,7 @@ class Workers:
             worker.unresponsive = False
             self._observe(WorkerRecovered(worker=worker.index, pid=worker.process.pid))
 
-    async def _live(self, worker: WorkerProcess, reader: asyncio.StreamReader) -> None:
+    async def _run_one(self, worker: WorkerProcess, reader: asyncio.StreamReader) -> None:
         """Read messages from *worker* until it ends."""
         process = worker.process
         self._alive[worker.index] = worker

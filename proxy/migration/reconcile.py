@@ -15,7 +15,7 @@ def reconciled(mine: Document, theirs: Mapping[str, State]) -> tuple[States, Sta
     it and is published, unless another replica lowered the weight: only a person's decision raises weights.
     """
     agreed: States = {}
-    to_tell: States = {}
+    newer: States = {}
     for name in mine.states.keys() | theirs.keys():
         own, shared = mine.states.get(name), theirs.get(name)
         if shared is None or own is None:
@@ -25,8 +25,8 @@ def reconciled(mine: Document, theirs: Mapping[str, State]) -> tuple[States, Sta
             agreed[name] = _agreed(own, shared, unshared=name in mine.unshared)
             news = agreed[name] != shared
         if news and agreed[name].version:
-            to_tell[name] = agreed[name]
-    return agreed, to_tell
+            newer[name] = agreed[name]
+    return agreed, newer
 
 
 def _agreed(own: State, shared: State, *, unshared: bool) -> State:

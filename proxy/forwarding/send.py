@@ -19,6 +19,7 @@ from proxy.tokens.token import AccessToken
 from proxy.upstream.connection import Connection
 from proxy.upstream.response import UpstreamResponse
 from proxy.upstream.upload import PIECE_BYTES
+from proxy.upstream.upload import send as upload
 
 # Looking up an enum member in its class costs a call each time.
 _NO: Final = Sent.NO
@@ -144,8 +145,14 @@ class Send:
                 response = await connection.send_whole(head + held, to_head=to_head, now=began, deadline=deadline)
             else:
                 body = request_body.stream() if held is None and request_body is not None else held or b""
-                response = await connection.send(
-                    head, body, method=exchange.method, chunked=self.head.chunked, deadline=deadline
+                response = await upload(
+                    connection,
+                    head,
+                    body,
+                    method=exchange.method,
+                    chunked=self.head.chunked,
+                    now=began,
+                    deadline=deadline,
                 )
         except asyncio.CancelledError:
             connection.abort()

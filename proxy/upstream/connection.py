@@ -2,6 +2,7 @@
 
 import asyncio
 import select
+import sys
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Any, Final, Protocol
@@ -30,6 +31,12 @@ class State(Enum):
     BUSY = auto()  # from `begin` until the response is released
     CLOSED = auto()
 
+
+# asyncio's `writelines` of these Pythons never pauses the writer (CVE-2024-12254): all of an upload to a bank that does
+# not read would be held in memory.
+_WRITELINES_PAUSES: Final = not (
+    (3, 12, 0) <= sys.version_info[:3] <= (3, 12, 8) or (3, 13, 0) <= sys.version_info[:3] <= (3, 13, 1)
+)
 
 # Looking up an enum member in its class costs a call each time.
 _IDLE: Final = State.IDLE
@@ -342,7 +349,10 @@ class Connection(asyncio.Protocol):
         if self.settled() or self._transport.is_closing():
             return False
         self.sent = True
-        self._transport.writelines(pieces)
+        if _WRITELINES_PAUSES:
+            self._transport.writelines(pieces)
+        else:
+            self._transport.write(b"".join(pieces))
         return True
 
     def wait_for_caller(self) -> None:

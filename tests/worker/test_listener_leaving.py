@@ -211,8 +211,8 @@ async def test_what_was_answered_is_sent_before_an_end_is_heeded(tmp_path: Path)
     async with proxy(tmp_path) as it:
         it.server.coalescer._usual = 1000
         server = await asyncio.get_running_loop().create_server(it.server, "127.0.0.1", 0, ssl=tls)
-        size = await asyncio.to_thread(_encrypted, server.sockets[0].getsockname()[1], str(authority.own.file))
-        server.close()
+        with contextlib.closing(server):
+            size = await asyncio.to_thread(_encrypted, server.sockets[0].getsockname()[1], str(authority.own.file))
         exchange = await it.ended(2)
         assert (exchange.status, exchange.caller_left) == (404, False)
         assert size > exchange.response_bytes

@@ -13,6 +13,7 @@ from proxy.clock import Clock
 from proxy.records.sinks.otlp_message import logs_request, traces_request
 from proxy.records.sinks.otlp_target import Signal, Target
 from proxy.records.sinks.sink import Sink, SinkUnavailable
+from proxy.upstream.tls import client_context
 
 _ANSWER_BYTES = 65536
 # A longer Retry-After is cut to this: meanwhile the spool fills.
@@ -55,7 +56,9 @@ class OtlpSink:
         target = self._target
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=target.timeout)
+                connector=aiohttp.TCPConnector(ssl=client_context()),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=target.timeout),
             )
         headers = {name: value.reveal() for name, value in target.headers}
         headers["Content-Type"] = "application/x-protobuf"

@@ -7,8 +7,7 @@ from click.testing import CliRunner
 
 from proxy.cli.logs_verify import verify
 from proxy.entropy import SystemEntropy
-from proxy.records.archives.postgres import PostgresArchive
-from proxy.records.archives.postgres_chain import postgres_lines
+from proxy.records.archives.postgres import PostgresArchive, postgres_lines
 from proxy.records.chain_id import chain_id
 from proxy.records.checkpoint_key import fingerprint
 from proxy.records.copies import CopyUnreadable
@@ -48,7 +47,7 @@ def test_the_chains_of_all_instances_are_checked(tmp_path: Path, postgres: Postg
     asyncio.run(execute(postgres.url(), statements))
 
     found = verdict([line.text for line in postgres_lines(postgres.url())])
-    assert sorted((flaw.fault, flaw.instance, flaw.sequence) for flaw in found.flaws) == [
+    assert sorted((flaw.kind, flaw.instance, flaw.sequence) for flaw in found.findings) == [
         ("changed", "host-1", 3),
         ("missing", "host-2", 4),
     ]
@@ -64,8 +63,8 @@ def test_a_chain_goes_on_under_another_name(tmp_path: Path, postgres: Postgres) 
 
     found = verdict([line.text for line in postgres_lines(postgres.url())])
 
-    assert [flaw.fault for flaw in found.flaws] == ["unclean"]
-    assert {tuple(one.names): one.check.last for one in found.instances.values()} == {
+    assert [flaw.kind for flaw in found.findings] == ["unclean"]
+    assert {tuple(one.names): one.last for one in found.chains.values()} == {
         ("pod-b", "pod-a"): len(lines),
         ("pod-c",): len(other),
     }
@@ -157,7 +156,7 @@ def test_what_is_pruned_is_told_chain_by_chain(tmp_path: Path, postgres: Postgre
     async def stones() -> list[tuple[str, int, int]]:
         archive = PostgresArchive(postgres.url())
         try:
-            found = [stone for month in await archive.months() for stone in (await archive.stones(month))[1]]
+            found = [stone for month in await archive.months() for stone in (await archive.ranges(month))[1]]
         finally:
             await archive.close()
         return sorted((stone.chain, stone.first, stone.last) for stone in found)

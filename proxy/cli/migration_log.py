@@ -1,14 +1,18 @@
-"""Requests sent on a migration's routes before its table existed: without a pin, a retry may go to the other side."""
+"""What the request log knows for migrations: each caller's requests, and those from before the table existed."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
 from proxy.cli.log_database import opened
-from proxy.clock import timestamp
+from proxy.cli.output import note
+from proxy.clock import SystemClock, timestamp
 from proxy.migration.pin import PIN_SECONDS
 from proxy.records.query import Archive, Query
+from proxy.records.sides import LEGACY_DAYS
+from proxy.records.tally import DAY_SECONDS
 from proxy.records.unanswered import is_uncertain
 from proxy.settings.database import Database
 from proxy.settings.methods import SAFE_METHODS
@@ -16,6 +20,18 @@ from proxy.settings.worker_values import MigrationValues
 from proxy.telemetry.status import WorkerState
 
 _AT_ONCE: Final = 1000
+
+
+async def requests_of(database: Database, values: MigrationValues) -> dict[str, int]:
+    """Return the number of requests per caller in LEGACY_DAYS, {} if the database is turned off; raises Failure."""
+    if database is None:
+        note("request_log.database is turned off, so the log can't tell how much moves")
+        return {}
+    counts = Counter[str]()
+    async with opened(database) as archive:
+        for tally in await archive.tallies(values.routes, since=SystemClock().now() - LEGACY_DAYS * DAY_SECONDS):
+            counts[tally.caller] += tally.requests
+    return counts
 
 
 async def earlier_payments(database: Database, values: MigrationValues, *, now: float) -> str:
@@ -37,7 +53,7 @@ async def earlier_payments(database: Database, values: MigrationValues, *, now: 
     one = len(ends) == 1
     return (
         f"{len(ends)} request{'' if one else 's'} whose outcome is not certain {'was' if one else 'were'} sent on "
-        f"{', '.join(sorted(routes))} before [migrations.{values.name}] was there, the last at "
+        f"{', '.join(sorted(routes))} before [migrations.{values.name}] existed, the last at "
         f"{timestamp(max(ends))[:19]}Z: a retry would go by the weight, and could be a second payment until "
         f"{timestamp(max(ends) + PIN_SECONDS)[:19]}Z"
     )
@@ -53,7 +69,7 @@ def in_flight_before(state: Mapping[str, Any], workers: list[dict[str, Any]]) ->
     if moved or not count:
         return ""
     return (
-        f"the workers of the configuration before have {count} request{'' if count == 1 else 's'} in flight still, "
+        f"the workers of the earlier configuration still have {count} request{'' if count == 1 else 's'} in flight, "
         "and what they send has no retry pin"
     )
 

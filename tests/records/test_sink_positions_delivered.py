@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.records.delivered import Delivered, delivered
-from proxy.records.verify import Verifier
+from proxy.records.sink_positions import Delivered, delivered
+from proxy.records.verify import Expected
 from tests.records.chains import Writer, told, verdict, whole
 from tests.records.support import MemorySink, an_exchange, complete, open_journal, running_shipper, until
 
@@ -90,12 +90,12 @@ def test_a_cut_end_is_an_error(tmp_path: Path, left: int) -> None:
     lines = whole(tmp_path)
     claim = Delivered(chain="", after=0, last=19, hash=json.loads(lines[18])["hash"])
 
-    found = verdict(lines[:left], Verifier(database=True, delivered=claim, stream=verdict(lines)))
+    found = verdict(lines[:left], Expected(database=True, delivered=claim, stream=verdict(lines)))
 
-    assert told(found)[-1][::2] == ("missing", 19)
-    assert f"records {left + 1} to 19 are missing" in found.flaws[-1].what
+    assert told(found)[0][::2] == ("missing", 19)
+    assert f"records {left + 1} to 19 are missing" in found.findings[0].what
     assert not found.holds
-    assert told(verdict(lines, Verifier(database=True, delivered=claim))) == []
+    assert told(verdict(lines, Expected(database=True, delivered=claim))) == []
 
 
 def test_a_beginning_that_was_taken_away_is_an_error(tmp_path: Path) -> None:
@@ -104,9 +104,9 @@ def test_a_beginning_that_was_taken_away_is_an_error(tmp_path: Path) -> None:
 
     def found(after: int | None) -> list[tuple[str, str, int]]:
         claim = Delivered(chain="", after=after, last=19)
-        return told(verdict(lines[6:], Verifier(database=True, delivered=claim)))
+        return told(verdict(lines[6:], Expected(database=True, delivered=claim)))
 
-    assert [fault for fault, *_ in found(0)] == ["begins_late", "missing"]
+    assert [fault for fault, *_ in found(0)] == ["missing", "begins_late"]
     assert [fault for fault, *_ in found(6)] == [fault for fault, *_ in found(None)] == ["begins_late"]
 
 
@@ -115,7 +115,7 @@ def test_an_end_of_another_chain_is_an_error(tmp_path: Path) -> None:
     lines = whole(tmp_path)
     claim = Delivered(chain="", after=0, last=19, hash="1" * 64)
 
-    assert [fault for fault, *_ in told(verdict(lines, Verifier(database=True, delivered=claim)))] == ["rewritten"]
+    assert [fault for fault, *_ in told(verdict(lines, Expected(database=True, delivered=claim)))] == ["rewritten"]
 
 
 def test_in_a_shared_database_it_is_this_chain_that_must_be_there(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_in_a_shared_database_it_is_this_chain_that_must_be_there(tmp_path: Path
     claim = Delivered(chain="a" * 16, after=0, last=ours.sequence)
 
     def found(lines: list[bytes]) -> list[str]:
-        return [fault for fault, *_ in told(verdict(lines, Verifier(shared=True, database=True, delivered=claim)))]
+        return [fault for fault, *_ in told(verdict(lines, Expected(shared=True, database=True, delivered=claim)))]
 
     assert found([*ours.lines, *theirs.lines]) == ["begun_anew"]
     assert found(theirs.lines) == ["missing"]

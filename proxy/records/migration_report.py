@@ -131,13 +131,9 @@ def changes_of(name: str, operations: Iterable[Mapping[str, Any]]) -> tuple[Chan
             continue
         found.append(
             Change(
-                time=str(record.get("time", "")),
-                who=str(record.get("who", "")),
-                proof=str(record.get("proof", "")),
+                **{name: str(record.get(name, "")) for name in ("time", "who", "proof", "reason")},
+                **{name: str(values.get(name, "")) for name in ("old_weight", "weight")},
                 what=what.removeprefix(_CHANGE),
-                reason=str(record.get("reason", "")),
-                old_weight=str(values.get("old_weight", "")),
-                weight=str(values.get("weight", "")),
             )
         )
     return tuple(sorted(found, key=lambda change: change.time))

@@ -3,8 +3,9 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from proxy.cli.output import Failure
 
 # `check` reports this as a placeholder: the user must replace it by the bank's value.
 PLACEHOLDER = "..."
@@ -23,63 +24,32 @@ _DEFAULTS: Mapping[str, tuple[str, str]] = {
 FLAVORS = tuple(_DEFAULTS)
 
 
-class TemplateInvalid(ValueError):
-    """A variable holds characters that a configuration can't; the message names it, never its value."""
+def filled_template(flavor: str, environ: Mapping[str, str], *, cwd: Path, folder: Path) -> tuple[str, list[str]]:
+    """Return the configuration of that *flavor* with the values of the JPM_* variables, and its keys without a value.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigTemplate:
-    """The values that `init` writes; "" for those that the user has not given. File names are written as they are."""
-
-    flavor: str
-    client_id: str = ""
-    audience: str = ""
-    token_url: str = ""
-    key_file: str = KEY_FILE
-    certificate_file: str = CERTIFICATE_FILE
-    secret_file: str = SECRET_FILE
-
-    @classmethod
-    def from_environment(
-        cls, flavor: str | None, environ: Mapping[str, str], *, cwd: Path, folder: Path
-    ) -> "ConfigTemplate":
-        """Read the JPM_* variables; paths are relative to *cwd* there and to *folder* in the configuration.
-
-        Raises TemplateInvalid. JPM_CLIENT_SECRET is only used to choose the flavor.
-        """
-        for name, value in environ.items():
-            if name.startswith("JPM_") and not value.isprintable():
-                raise TemplateInvalid(f"{name} holds a control character or line break; set it again")
-        chosen = flavor or guessed_flavor(environ)
-        resource, audience = environ.get("JPM_RESOURCE_ID", ""), environ.get("JPM_AUDIENCE", "")
-        return cls(
-            flavor=chosen,
-            client_id=environ.get("JPM_CLIENT_ID", ""),
-            audience=(resource or audience) if chosen == "adfs" else audience,
-            token_url=environ.get("JPM_TOKEN_URL", ""),
-            key_file=_moved(environ.get("JPM_PRIVATE_KEY_PATH") or KEY_FILE, cwd=cwd, folder=folder),
-            certificate_file=_moved(environ.get("JPM_CERT_PATH") or CERTIFICATE_FILE, cwd=cwd, folder=folder),
-        )
-
-    def text(self) -> str:
-        """Return the configuration."""
-        endpoint, audience = _DEFAULTS[self.flavor]
-        token_url = self.token_url or endpoint
-        return template(self.flavor).format(
-            client_id=toml_string(self.client_id or PLACEHOLDER),
-            secret_file=toml_string(self.secret_file),
-            key_file=toml_string(self.key_file),
-            certificate_file=toml_string(self.certificate_file),
-            token_url=f"token_url = {toml_string(token_url)}" if token_url else '# token_url = "https://..."',
-            audience=toml_string(self.audience or audience),
-        )
-
-    def open_points(self) -> tuple[str, ...]:
-        """Return the keys that still hold a placeholder."""
-        points = [] if self.client_id else ["client_id"]
-        if not self.audience and _DEFAULTS[self.flavor][1] == PLACEHOLDER:
-            points.append("audience (the resource id)")
-        return tuple(points)
+    Paths are relative to *cwd* in the variables, and to *folder* in the configuration. Raises Failure.
+    """
+    for name, value in environ.items():
+        if name.startswith("JPM_") and not value.isprintable():
+            raise Failure(f"{name} holds a control character or line break; set it again")
+    token_url, audience = _DEFAULTS[flavor]
+    client_id = environ.get("JPM_CLIENT_ID") or PLACEHOLDER
+    token_url = environ.get("JPM_TOKEN_URL") or token_url
+    audience = environ.get("JPM_AUDIENCE") or audience
+    if flavor == "adfs":
+        audience = environ.get("JPM_RESOURCE_ID") or audience
+    key_file = environ.get("JPM_PRIVATE_KEY_PATH") or KEY_FILE
+    certificate_file = environ.get("JPM_CERT_PATH") or CERTIFICATE_FILE
+    text = template(flavor).format(
+        client_id=toml_string(client_id),
+        secret_file=toml_string(SECRET_FILE),
+        key_file=toml_string(_moved(key_file, cwd=cwd, folder=folder)),
+        certificate_file=toml_string(_moved(certificate_file, cwd=cwd, folder=folder)),
+        token_url=f"token_url = {toml_string(token_url)}" if token_url else '# token_url = "https://..."',
+        audience=toml_string(audience),
+    )
+    values = {"client_id": client_id, "audience (the resource id)": audience}
+    return text, [name for name, value in values.items() if value == PLACEHOLDER]
 
 
 def template(name: str) -> str:

@@ -10,15 +10,7 @@ import click
 from pydantic import ValidationError
 
 from proxy.cli.finding_text import finding_text
-from proxy.cli.instance import (
-    CONFIGURATION_PATH,
-    SOCKET_NAME,
-    Denied,
-    NotRunning,
-    answers,
-    ask,
-    data_directories,
-)
+from proxy.cli.instance import CONFIGURATION, SOCKET_NAME, Denied, answers, ask, data_directories
 from proxy.cli.options import given_socket
 from proxy.cli.output import ExitCode, Failure, note
 from proxy.settings.findings import Finding, Severity
@@ -91,9 +83,7 @@ def _in_force(socket: Path) -> Settings:
         raise click.BadParameter(f"it is called {SOCKET_NAME}, in the data directory", param_hint="--socket")
     directory = socket.absolute().parent
     try:
-        settings = Settings(**ask(directory, CONFIGURATION_PATH)["settings"])
-    except NotRunning as error:
-        raise Failure(str(error), code=ExitCode.UNAVAILABLE) from None
+        settings = Settings(**ask(directory, CONFIGURATION)["settings"])
     except (Denied, KeyError, TypeError, ValidationError):
         raise Failure(f"the instance on {socket} does not return its configuration: it is of another version") from None
     # The directory's path on this side: in a container it differs.

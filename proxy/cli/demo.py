@@ -13,7 +13,7 @@ import click
 from proxy.cli.config_template import template
 from proxy.cli.demo_steps import DemoSteps, StepFailed
 from proxy.cli.files import NewFile, write_new
-from proxy.cli.instance import DATA_DIRECTORY, Denied, NotRunning, ask
+from proxy.cli.instance import DATA_DIRECTORY, STATUS, Denied, NotRunning, ask
 from proxy.cli.output import ExitCode, note, paint, terminal_width, wrapped
 from proxy.clock import Clock, SystemClock
 from proxy.credentials.csr import Subject, key_pem, new_key, public_pem, self_signed
@@ -32,6 +32,13 @@ from proxy.simulator.token_endpoints import ADFS_PATH, MOCK_PATH, MODERN_PATH
 _START_SECONDS = 20.0
 _STOP_SECONDS = 20.0
 _INDENT = "   "
+_MORE = """\
+It keeps running until Ctrl-C. Try:
+  curl -i {url}/payment/helloworld
+  curl -i {url}/payment/v2/payments -H 'Idempotency-Key: mine' -d '{{"amount": 1}}'
+  curl -X POST {bank}/_sim/revoke -d '{{"all": true}}'   # then call again
+  tail -f {records}
+Admin: http://127.0.0.1:{admin_port}/ (health, metrics, status)"""
 
 
 @click.command()
@@ -61,12 +68,8 @@ async def _demo(clock: Clock, *, once: bool) -> bool:
                 good = await _walk(DemoSteps(url, bank, configuration=configuration, clock=clock, explain=_indented))
                 if once or not good:
                     return good
-                click.echo("It keeps running until Ctrl-C. Try:")
-                click.echo(f"  curl -i {url}/payment/helloworld")
-                click.echo(f"  curl -i {url}/payment/v2/payments -H 'Idempotency-Key: mine' -d '{{\"amount\": 1}}'")
-                click.echo(f"  curl -X POST {bank.url}/_sim/revoke -d '{{\"all\": true}}'   # then call again")
-                click.echo(f"  tail -f {directory / 'requests.jsonl'}")
-                click.echo(f"Admin: http://127.0.0.1:{admin_port}/ (health, metrics, status)")
+                records = directory / "requests.jsonl"
+                click.echo(_MORE.format(url=url, bank=bank.url, records=records, admin_port=admin_port))
                 await asyncio.Event().wait()
     return True
 
@@ -113,7 +116,7 @@ async def _proxy(directory: Path, clock: Clock) -> AsyncIterator[None]:
 
 def _ready(directory: Path) -> bool:
     with contextlib.suppress(NotRunning, Denied):
-        return bool(ask(directory / DATA_DIRECTORY, "/api/status")["ready"])
+        return bool(ask(directory / DATA_DIRECTORY, STATUS)["ready"])
     return False
 
 

@@ -5,8 +5,8 @@ import hashlib
 import json
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -22,7 +22,7 @@ HELLO, PAYMENTS, VALIDATIONS, ONLINE_PAYMENTS, MOVING = (
 )  # fmt: skip
 PAYMENT = b'{"amount": 10.00,  "currency": "USD", "note": "two blanks, kept"}'
 _SHORT_LIFETIME = 5.0
-_PATIENCE_SECONDS = 15.0
+_RENEWAL_SECONDS = 15.0
 # A change takes at most two seconds; on a busy machine the ten calls may take longer.
 _CHANGE_SECONDS = 60.0
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -30,15 +30,6 @@ _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 class StepFailed(Exception):
     """A check of a step failed; the text says which."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The response that the caller got."""
-
-    status: int
-    body: bytes
-    headers: dict[str, str]
 
 
 class DemoSteps:
@@ -103,7 +94,7 @@ class DemoSteps:
             ("POST", PAYMENTS, AUDIENCES["payments"], "Client Testing, Production: a JWT signed with the RSA key"),
             ("GET", ONLINE_PAYMENTS, RESOURCES["commerce"], "legacy ADFS: the same JWT, with resource= and client_id="),
         ):
-            answer = await self._call(method, path, body=PAYMENT if method == "POST" else None)
+            answer = await self._call(method, path, data=PAYMENT if method == "POST" else None)
             seen = self._world.seen(path)[-1]
             _check(answer.status < 300, f"{path} got {answer.status}")
             issued = next(one for one in self._world.tokens if one.fingerprint == seen.token_fingerprint)
@@ -116,13 +107,13 @@ class DemoSteps:
         world.tokens.revoke()
         await self._call("GET", HELLO)
         mints, slowest, calls = self._mock_mints(), 0.0, 0
-        end = self._clock.monotonic() + _PATIENCE_SECONDS
+        end = self._clock.monotonic() + _RENEWAL_SECONDS
         while self._mock_mints() == mints:
             _check(self._clock.monotonic() < end, "the token was not renewed")
-            began = self._clock.monotonic()
+            started = self._clock.monotonic()
             answer = await self._call("GET", HELLO)
             _check(answer.status == 200, f"a call got {answer.status}")
-            slowest, calls = max(slowest, self._clock.monotonic() - began), calls + 1
+            slowest, calls = max(slowest, self._clock.monotonic() - started), calls + 1
             await self._clock.sleep(0.02)
         after = await self._call("GET", HELLO)
         _check(after.status == 200, f"the call after the renewal got {after.status}")
@@ -135,7 +126,7 @@ class DemoSteps:
         world = self._world
         mints = world.mint_count()
         world.tokens.revoke()
-        answer = await self._call("POST", PAYMENTS, body=PAYMENT, headers={"Idempotency-Key": "demo-1"})
+        answer = await self._call("POST", PAYMENTS, data=PAYMENT, headers={"Idempotency-Key": "demo-1"})
         seen = world.seen(PAYMENTS)[-2:]
         _check(answer.status == 201, f"the answer is {answer.status}")
         self._check_replay(seen, first=401, body=PAYMENT)
@@ -176,7 +167,7 @@ class DemoSteps:
     async def _remint_on(self) -> None:
         self._world.tokens.revoke()
         body = b'{"account": "demo"}'
-        answer = await self._call("POST", VALIDATIONS, body=body)
+        answer = await self._call("POST", VALIDATIONS, data=body)
         _check(answer.status == 200, f"the answer is {answer.status}")
         self._check_replay(self._world.seen(VALIDATIONS)[-2:], first=403, body=body)
         self._explain(
@@ -186,9 +177,9 @@ class DemoSteps:
 
     async def _absolute_form(self) -> None:
         target = self._bank.url + HELLO
-        async with self._session.get(target, proxy=self._url) as answer:
-            _check(answer.status == 200, f"the answer is {answer.status}")
-            _check("Payproxy-Request-Id" in answer.headers, "the call did not go through the proxy")
+        answer = await self._call("GET", target, proxy=self._url)
+        _check(answer.status == 200, f"the answer is {answer.status}")
+        _check("Payproxy-Request-Id" in answer.headers, "the call did not go through the proxy")
         self._explain(
             f"A caller whose base URL is hard-coded was given HTTP_PROXY={self._url}: `GET {target}`",
             "arrived as an absolute URL, and went to the same rule and the same bank with a token: 200.",
@@ -203,12 +194,11 @@ class DemoSteps:
             "client_assertion": assertion,
             "audience": AUDIENCES["payments"],
         }
-        async with self._session.post(self._bank.url + MODERN_PATH, data=form) as answer:
-            _check(answer.status == 200, f"the token endpoint answered {answer.status}")
-            token = (await answer.json())["access_token"]
-        headers = {"Authorization": f"Bearer {token}"}
-        async with self._session.get(self._bank.url + HELLO, headers=headers) as answer:
-            _check(answer.status == 200, f"the bank answered {answer.status}")
+        minted = await self._call("POST", self._bank.url + MODERN_PATH, data=form)
+        _check(minted.status == 200, f"the token endpoint answered {minted.status}")
+        headers = {"Authorization": f"Bearer {(await minted.json())['access_token']}"}
+        answer = await self._call("GET", self._bank.url + HELLO, headers=headers)
+        _check(answer.status == 200, f"the bank answered {answer.status}")
         self._explain(
             f"`payproxy assertion login` printed a signed JWT of {len(assertion)} characters on one line. Posted to",
             f"{MODERN_PATH} with audience={AUDIENCES['payments']}, it gave an access token;",
@@ -240,11 +230,11 @@ class DemoSteps:
 
         The time depends on the load of the machine: the demo shows that the change comes, and how soon.
         """
-        began = self._clock.monotonic()
+        started = self._clock.monotonic()
         while not good(modern := await self._on_modern()):
-            waited = self._clock.monotonic() - began
+            waited = self._clock.monotonic() - started
             _check(waited < _CHANGE_SECONDS, f"{otherwise} within {_CHANGE_SECONDS:.0f} s")
-        return modern, self._clock.monotonic() - began
+        return modern, self._clock.monotonic() - started
 
     async def _on_modern(self) -> set[str]:
         """Let ten systems call, and return those whose call reached the bank with a modern token."""
@@ -252,7 +242,7 @@ class DemoSteps:
         for system in (f"erp-{number}" for number in range(10)):
             answer = await self._call("GET", MOVING, headers={"X-System": system})
             _check(answer.status == 200, f"{MOVING} got {answer.status}")
-            if json.loads(answer.body)["client_id"] == JWT_CLIENT_ID:
+            if (await answer.json())["client_id"] == JWT_CLIENT_ID:
                 modern.add(system)
         return modern
 
@@ -277,11 +267,12 @@ class DemoSteps:
     def _mock_mints(self) -> int:
         return self._world.mint_count(audience="")
 
-    async def _call(
-        self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> Answer:
-        async with self._session.request(method, self._url + path, data=body, headers=headers) as answer:
-            return Answer(answer.status, await answer.read(), dict(answer.headers))
+    async def _call(self, method: str, url: str, **options: Any) -> aiohttp.ClientResponse:
+        """Return the response, read whole; *url* may be a path of the proxy's."""
+        target = self._url + url if url.startswith("/") else url
+        async with self._session.request(method, target, **options) as response:
+            await response.read()
+            return response
 
 
 def _check(holds: bool, otherwise: str) -> None:  # noqa: FBT001  reads as the sentence it is

@@ -8,7 +8,7 @@ import click
 
 from proxy.cli.configuration import load_configuration
 from proxy.cli.log_database import configured_database, database_option, opened
-from proxy.cli.migration_running import callers_in, configured
+from proxy.cli.migration_status import callers_in, configured
 from proxy.cli.options import config_option
 from proxy.cli.output import emit, facts, json_option
 from proxy.clock import Clock, SystemClock
@@ -88,10 +88,8 @@ def _change(change: Change) -> str:
 
 
 def _side(side: SideTotals) -> str:
-    return (
-        f"{side.requests} requests, {side.failed} failed ({side.failure_ratio:.2%}), "
-        f"{side.client_errors} client errors ({side.client_error_ratio:.2%})"
-    )
+    failed = f"{side.failed} failed ({side.failure_ratio:.2%})"
+    return f"{side.requests} requests, {failed}, {side.client_errors} client errors ({side.client_error_ratio:.2%})"
 
 
 def _caller(use: CallerUse) -> str:

@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from proxy.cli.main import COMMANDS, LazyGroup, Place, payproxy, run
+from proxy.cli.main import COMMANDS, LazyCommand, LazyGroup, payproxy, run
 from proxy.cli.output import ExitCode, Failure
 from proxy.credentials.csr import EXAMPLE_SUBJECT
 from tests.cli.support import PAYPROXY, environment
@@ -33,13 +33,13 @@ def ends(ending: str) -> None:
 
 
 @pytest.fixture
-def places(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_more_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table with one more command: the one above."""
     assert isinstance(payproxy, LazyGroup)
-    monkeypatch.setattr(payproxy, "places", {**COMMANDS, "ends": Place(f"{__name__}:ends", "End.")})
+    monkeypatch.setattr(payproxy, "lazy_commands", {**COMMANDS, "ends": LazyCommand(f"{__name__}:ends", "End.")})
 
 
-@pytest.mark.usefixtures("places")
+@pytest.mark.usefixtures("one_more_command")
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -1,14 +1,18 @@
-"""Requests sent on a migration's routes before its table existed: without a pin, a retry may go to the other side."""
+"""What the request log knows for migrations: each caller's requests, and those from before the table existed."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
 from proxy.cli.log_database import opened
-from proxy.clock import timestamp
+from proxy.cli.output import note
+from proxy.clock import SystemClock, timestamp
 from proxy.migration.pin import PIN_SECONDS
 from proxy.records.query import Archive, Query
+from proxy.records.sides import LEGACY_DAYS
+from proxy.records.tally import DAY_SECONDS
 from proxy.records.unanswered import is_uncertain
 from proxy.settings.database import Database
 from proxy.settings.methods import SAFE_METHODS
@@ -16,6 +20,18 @@ from proxy.settings.worker_values import MigrationValues
 from proxy.telemetry.status import WorkerState
 
 _AT_ONCE: Final = 1000
+
+
+async def requests_of(database: Database, values: MigrationValues) -> dict[str, int]:
+    """Return the number of requests per caller in LEGACY_DAYS, {} if the database is turned off; raises Failure."""
+    if database is None:
+        note("request_log.database is turned off, so the log can't tell how much moves")
+        return {}
+    counts = Counter[str]()
+    async with opened(database) as archive:
+        for tally in await archive.tallies(values.routes, since=SystemClock().now() - LEGACY_DAYS * DAY_SECONDS):
+            counts[tally.caller] += tally.requests
+    return counts
 
 
 async def earlier_payments(database: Database, values: MigrationValues, *, now: float) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxy.cli.migration_earlier import earlier_payments, in_flight_before
+from proxy.cli.migration_log import earlier_payments, in_flight_before
 from proxy.errors import Sent
 from proxy.records.sinks.sqlite import SqliteSink
 from proxy.settings.database import SqliteDatabase

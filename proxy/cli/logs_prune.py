@@ -1,8 +1,6 @@
 """`payproxy logs prune`: delete whole months, and write a record of what was deleted."""
 
 import asyncio
-import os
-import pwd
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,19 +14,14 @@ from proxy.cli.output import ExitCode, Failure, emit, json_option, note
 from proxy.clock import Clock, SystemClock
 from proxy.entropy import Entropy, SystemEntropy
 from proxy.records.anchor import object_in
-from proxy.records.audit_records import AuditRecords, Operation
-from proxy.records.chain_id import chain_id
+from proxy.records.audit_records import Operation
 from proxy.records.checkpoint_key import CheckpointKey, checkpoint_key
-from proxy.records.command_record import write_command_record
-from proxy.records.mask import Mask
-from proxy.records.masking_key import masking_key
+from proxy.records.command_record import command_records, command_user, write_command_record
 from proxy.records.months import Month, month_at, parse_month
 from proxy.records.pruned_range import PrunedRange, joined, ranges_in, signed_bytes, signer_of
 from proxy.records.query import parse_time
-from proxy.records.record import RecordContext
 from proxy.settings.database import Database
 from proxy.settings.model import Settings
-from proxy.settings.values import digest, instance_name
 
 
 @click.command()
@@ -98,7 +91,7 @@ async def _prune(
             ranges += _signed_before(await archive.prune_records(month), key)
         all_ranges = tuple(joined(ranges))
         operation = Operation(
-            who=_user(),
+            who=command_user(),
             proof="operating-system user",
             what="logs prune",
             reason=reason,
@@ -132,25 +125,10 @@ def _key(directory: Path, *, entropy: Entropy) -> CheckpointKey:
 def _put_on_record(operation: Operation, settings: Settings, *, clock: Clock, entropy: Entropy) -> None:
     directory = Path(settings.data_directory)
     try:
-        context = RecordContext(
-            environment=settings.environment,
-            instance=instance_name(settings),
-            config_digest=digest(settings),
-            chain=chain_id(directory, entropy=entropy),
-        )
-        mask = Mask(masking_key(directory, entropy=entropy))
-        record = AuditRecords(context, mask=mask, clock=clock, entropy=entropy).operation(operation)
+        record = command_records(settings, clock=clock, entropy=entropy).operation(operation)
         write_command_record(directory, record, entropy=entropy)
     except OSError as error:
         raise Failure(f"it can't be recorded, so nothing was deleted: {directory}: {error.strerror}") from None
-
-
-def _user() -> str:
-    """Return the user who runs this command; not from the environment, which anyone can set."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
 
 
 def _ask(pruned: Mapping[Month, int]) -> None:

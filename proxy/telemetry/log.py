@@ -68,7 +68,7 @@ def _text(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for e
         case WorkerStarted():
             return f"worker {event.worker} started as process {event.pid}"
         case WorkerEnded():
-            how = "ended" if event.expected else "died; what it had in flight is recorded as unknown"
+            how = "ended" if event.expected else "ended unexpectedly; what it had in flight is recorded as unknown"
             return f"worker {event.worker} (process {event.pid}) {how}, exit code {event.exit_code}"
         case WorkerNotStarted():
             return f"worker {event.worker} can't be started: {event.cause}; next try in {event.retry_in:.1f} s"

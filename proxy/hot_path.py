@@ -68,6 +68,7 @@ HOT_PATH = (
     "proxy/records/json_line.py",
     "proxy/records/mask.py",
     "proxy/records/mask_rules.py",
+    "proxy/records/payment_numbers.py",
     "proxy/records/record.py",
     "proxy/records/watchdog.py",
     "proxy/records/journal_writer.py",

@@ -13,8 +13,8 @@ from proxy.cli.options import config_option
 from proxy.cli.output import ExitCode, Failure, emit, json_option
 from proxy.records.backup import back_up
 from proxy.records.copies import CopyUnreadable, database_lines
+from proxy.records.sinks.sink import file_target
 from proxy.records.sinks.sqlite_file import month_file, month_files, named_month
-from proxy.records.sinks.target import file_target
 from proxy.records.verify import Outcome
 from proxy.settings.database import SqliteDatabase
 

@@ -13,10 +13,10 @@ from proxy.records.anchor import Anchor, object_in
 from proxy.records.chain_id import read_chain_id
 from proxy.records.checkpoint_key import KEY_FILE, read_checkpoint_key
 from proxy.records.copies import Line, database_lines, lines_of
-from proxy.records.delivered import Delivered, delivered
 from proxy.records.pruned_range import PrunedRange, ranges_in, signer_of
 from proxy.records.segment import JOURNALS, STREAM, segment_path, segments
-from proxy.records.sinks.target import file_target, postgres_target
+from proxy.records.sink_positions import Delivered, delivered
+from proxy.records.sinks.sink import file_target, postgres_target
 from proxy.records.verify import Expected, Verdict, verify
 from proxy.settings.database import PostgresDatabase, SqliteDatabase
 from proxy.settings.model import Settings
@@ -106,7 +106,7 @@ def _database_lines(database: SqliteDatabase | PostgresDatabase) -> Iterator[Lin
     if isinstance(database, SqliteDatabase):
         return database_lines(database.path)
     # The extra is installed only where PostgreSQL is used.
-    from proxy.records.archives.postgres_chain import postgres_lines  # noqa: PLC0415
+    from proxy.records.archives.postgres import postgres_lines  # noqa: PLC0415
 
     return postgres_lines(database.url)
 

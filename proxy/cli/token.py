@@ -22,9 +22,9 @@ from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import ClockSkewMeasured, Event
 from proxy.migration.state import StateUnusable
 from proxy.migration.stores.file import FileStore
+from proxy.records.audit_records import AuditRecords, PrintedToken
 from proxy.records.chain_id import chain_id
 from proxy.records.command_record import write_command_record
-from proxy.records.keeper_records import KeeperRecords, PrintedToken
 from proxy.records.mask import Mask
 from proxy.records.masking_key import masking_key
 from proxy.records.record import RecordContext
@@ -101,7 +101,7 @@ def _record(settings: Settings, minted: Minted, key: TokenKey) -> None:
             chain=chain_id(directory, entropy=entropy),
         )
         mask = Mask(masking_key(directory, entropy=entropy))
-        records = KeeperRecords(context, mask=mask, clock=clock, entropy=entropy)
+        records = AuditRecords(context, mask=mask, clock=clock, entropy=entropy)
         write_command_record(directory, records.printed(printed), entropy=entropy)
     except OSError as error:
         note(f"it is not recorded: {directory}: {error.strerror}")

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from proxy.errors import LogUnavailable
 from proxy.keeper.operator import operation_of
-from proxy.records.keeper_records import Operation
+from proxy.records.audit_records import Operation
 from proxy.telemetry import health
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status

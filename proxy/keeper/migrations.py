@@ -20,7 +20,7 @@ from proxy.migration.removal import pins_in_words
 from proxy.migration.state import FULL, Phase, Rule, State
 from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import PinFile
-from proxy.records.keeper_records import Operation
+from proxy.records.audit_records import Operation
 from proxy.settings.worker_values import MigrationValues, RouteValues, Snapshot
 from proxy.telemetry.status import MigrationStatus, TokenStatus
 

@@ -8,9 +8,9 @@ from proxy.records.chain_check import ChainCheck, KeyUse
 from proxy.records.chain_id import chain_in
 from proxy.records.checkpoint_key import Checkpoint
 from proxy.records.copies import Line
-from proxy.records.delivered import Delivered
 from proxy.records.log_finding import FaultKind, Findings, Place
 from proxy.records.pruned_range import PrunedRange, ranges_in, signer_of
+from proxy.records.sink_positions import Delivered
 
 
 class Chains:
@@ -26,9 +26,6 @@ class Chains:
         self.lines = 0
         self._named: dict[str, ChainCheck] = {}
         self._by_id: dict[str, ChainCheck] = {}
-
-    def __repr__(self) -> str:
-        return f"<Chains {', '.join(self.by_name)}>"
 
     def take(self, line: Line) -> None:
         """Check the next *line*."""

@@ -91,16 +91,14 @@ class Findings:
     def causes_first(self) -> tuple[LogFinding, ...]:
         """Return all findings by place, but consequences after causes.
 
-        Of a changed record, its search columns come after its bytes.
+        Of a changed record, its search columns come after its bytes. What is wrong with a file as a whole, such as its
+        tallies, comes after all faults of records.
         """
-        broken = any(one.severity is Severity.ERROR for one in self._found)
-        return tuple(
-            sorted(
-                self._found,
-                key=lambda one: (
-                    broken and one.kind in _CONSEQUENCES,
-                    one.place.order,
-                    one.kind is FaultKind.SEARCHED,
-                ),
-            )
-        )
+        errors = {one.kind for one in self._found if one.severity is Severity.ERROR}
+
+        def order(one: LogFinding) -> tuple[int, int, bool]:
+            searched = one.kind is FaultKind.SEARCHED
+            rank = 2 if errors and one.kind in _CONSEQUENCES else 1 if searched and not one.sequence else 0
+            return rank, one.place.order, searched
+
+        return tuple(sorted(self._found, key=order))

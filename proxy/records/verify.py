@@ -12,9 +12,9 @@ from proxy.records.chain_check import ChainCheck
 from proxy.records.chains import Chains
 from proxy.records.checkpoint_key import Checkpoint, fingerprint
 from proxy.records.copies import Line
-from proxy.records.delivered import Delivered
 from proxy.records.log_finding import FaultKind, LogFinding, Place, Severity
 from proxy.records.pruned_range import PrunedRange, cover
+from proxy.records.sink_positions import Delivered
 
 
 class Outcome(StrEnum):

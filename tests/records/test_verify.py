@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from proxy.records.chain import chained, link_of
 from proxy.records.copies import Line
-from proxy.records.delivered import Delivered
 from proxy.records.log_finding import Severity
 from proxy.records.pruned_range import PrunedRange, ranges_of
+from proxy.records.sink_positions import Delivered
 from proxy.records.verify import Expected, verify
 from tests.records.chains import Writer, renamed, told, verdict, whole
 from tests.records.support import CONTEXT
@@ -319,7 +319,7 @@ def test_causes_come_before_their_consequences(tmp_path: Path) -> None:
     changed = lines[4].replace(b'"status":200', b'"status":201')
     copy = [Line(line, str(number)) for number, line in enumerate(lines[2:16], start=3)]
     copy[2] = Line(changed, "5", differs="status is 200 in the table and 201 in the record")
-    del copy[5]
+    copy[5] = Line(b"", "month", differs="tallies differ from the records")
 
     found = verify(copy, Expected(database=True, delivered=Delivered(chain="", after=0, last=19)))
 
@@ -328,6 +328,7 @@ def test_causes_come_before_their_consequences(tmp_path: Path) -> None:
         ("searched", "5", 5),
         ("missing", "9", 8),
         ("missing", "the keeper's positions", 19),
+        ("searched", "month", 0),
         ("begins_late", "3", 3),
         ("unclean", "16", 16),
     ]

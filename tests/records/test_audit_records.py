@@ -5,7 +5,7 @@ import pytest
 
 from proxy.entropy import SystemEntropy
 from proxy.events import MintFailed, TokenMinted
-from proxy.records.keeper_records import KeeperRecords, Operation, PrintedToken
+from proxy.records.audit_records import AuditRecords, Operation, PrintedToken
 from tests.records.chains import MASK
 from tests.records.support import CONTEXT
 from tests.support.clock import ManualClock
@@ -21,9 +21,9 @@ FAILED = MintFailed(
 
 
 @pytest.fixture
-def records() -> KeeperRecords:
+def records() -> AuditRecords:
     """Return builders at a fixed time."""
-    return KeeperRecords(CONTEXT, mask=MASK, clock=ManualClock(), entropy=SystemEntropy())
+    return AuditRecords(CONTEXT, mask=MASK, clock=ManualClock(), entropy=SystemEntropy())
 
 
 def parsed(line: bytes) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def parsed(line: bytes) -> dict[str, Any]:
     return value
 
 
-def test_all_begin_alike(records: KeeperRecords) -> None:
+def test_all_begin_alike(records: AuditRecords) -> None:
     """Kind and id first, then what all records have; the digest of the configuration last."""
     lines = [
         records.lifecycle("start"),
@@ -55,7 +55,7 @@ def test_all_begin_alike(records: KeeperRecords) -> None:
     assert len({value["id"] for value in values}) == 6
 
 
-def test_a_configuration_is_named_by_the_records_behind_it(records: KeeperRecords) -> None:
+def test_a_configuration_is_named_by_the_records_behind_it(records: AuditRecords) -> None:
     """Until then they name the one before."""
     before = parsed(records.lifecycle("start"))
     configuration = parsed(records.configuration({"environment": "mock", "server": {"workers": 2}}, digest="d" * 16))
@@ -66,7 +66,7 @@ def test_a_configuration_is_named_by_the_records_behind_it(records: KeeperRecord
     assert configuration["config_digest"] == after["config_digest"] == "d" * 16
 
 
-def test_a_mint_says_what_came_but_no_token(records: KeeperRecords) -> None:
+def test_a_mint_says_what_came_but_no_token(records: AuditRecords) -> None:
     """Lifetimes in seconds, how long it took in milliseconds."""
     value = parsed(records.minted(MINTED))
 
@@ -76,7 +76,7 @@ def test_a_mint_says_what_came_but_no_token(records: KeeperRecords) -> None:
 
 
 @pytest.mark.parametrize(("code", "event"), [("token_refused", "refused"), ("token_unavailable", "unavailable")])
-def test_a_failed_mint_says_whether_it_was_a_refusal(records: KeeperRecords, code: str, event: str) -> None:
+def test_a_failed_mint_says_whether_it_was_a_refusal(records: AuditRecords, code: str, event: str) -> None:
     """And what the endpoint said, masked."""
     failed = MintFailed(
         credential="login", audience="a", code=code, error=f"no {CARD}", cause=f"said {TOKEN}", retry_in=1.25
@@ -90,7 +90,7 @@ def test_a_failed_mint_says_whether_it_was_a_refusal(records: KeeperRecords, cod
     assert TOKEN.encode() not in line
 
 
-def test_an_operation_says_who_how_what_and_why(records: KeeperRecords) -> None:
+def test_an_operation_says_who_how_what_and_why(records: AuditRecords) -> None:
     """What people typed is masked."""
     operation = Operation(
         who="mallory", proof="unix socket", what="POST /api/x", reason=f"for {CARD}", values=(("key", TOKEN),)
@@ -103,7 +103,7 @@ def test_an_operation_says_who_how_what_and_why(records: KeeperRecords) -> None:
     assert value["values"]["key"].startswith("eyJh…")
 
 
-def test_long_texts_are_cut(records: KeeperRecords) -> None:
+def test_long_texts_are_cut(records: AuditRecords) -> None:
     """A megabyte of reason is a reason no longer."""
     value = parsed(records.operation(Operation(who="x", proof="y", what="z", reason="a b" * 400_000)))
 

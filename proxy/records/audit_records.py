@@ -1,4 +1,4 @@
-"""Records that the keeper itself builds: lifecycle, configurations, tokens, operations."""
+"""Records of the keeper and of commands: lifecycle, signed checkpoints, configurations, tokens, operations."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 from proxy.clock import Clock, timestamp
 from proxy.entropy import Entropy, uuid7
 from proxy.events import MintFailed, TokenMinted
-from proxy.records.json_line import line
+from proxy.records.checkpoint_key import Checkpoint, CheckpointKey
 from proxy.records.mask import Mask
 from proxy.records.pruned_range import PrunedRange
-from proxy.records.record import LONGEST_TEXT, VERSION, RecordContext, cut
+from proxy.records.record import LONGEST_TEXT, RecordContext, cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class PrintedToken:
     lifetime: float
 
 
-class KeeperRecords:
+class AuditRecords:
     """Builds journal lines; strings from people, callers or the bank are masked."""
 
     def __init__(self, context: RecordContext, *, mask: Mask, clock: Clock, entropy: Entropy) -> None:
@@ -47,9 +47,6 @@ class KeeperRecords:
         self._mask = mask
         self._clock = clock
         self._entropy = entropy
-
-    def __repr__(self) -> str:
-        return f"<KeeperRecords {self._context.instance} version {VERSION}>"
 
     @property
     def instance(self) -> str:
@@ -136,20 +133,43 @@ class KeeperRecords:
 
     def _line(self, kind: str, facts: dict[str, Any], *, now: float | None = None) -> bytes:
         now = self._clock.now() if now is None else now
-        context = self._context
-        return line(
-            {
-                "kind": kind,
-                "id": uuid7(self._entropy, now),
-                "version": VERSION,
-                "time": timestamp(now),
-                "environment": context.environment,
-                "instance": context.instance,
-                **({"chain": context.chain} if context.chain else {}),
-                **facts,
-                "config_digest": context.config_digest,
-            }
-        )
+        return self._context.line(kind, facts, id=uuid7(self._entropy, now), now=now)
 
     def _text(self, text: str) -> str:
         return self._mask.text(text if len(text) <= LONGEST_TEXT else cut(text))
+
+
+class SignedCheckpoints:
+    """Builds the keeper's start, stop and checkpoint lines, without line feed; *key* signs the checkpoints."""
+
+    def __init__(self, records: AuditRecords, *, key: CheckpointKey, version: str, clock: Clock) -> None:
+        self._records = records
+        self._key = key
+        self._version = version
+        self._clock = clock
+
+    def start(self) -> bytes:
+        """Return the record of a start, with the public half of the key."""
+        return self._records.lifecycle("start", payproxy=self._version, public_key=self._key.public)[:-1]
+
+    def checkpoint(self, sequence: int, hash_: str) -> bytes:
+        """Return the signed claim that record *sequence* had *hash_* at this time."""
+        now = self._clock.now()
+        claim = Checkpoint(
+            instance=self._records.instance,
+            sequence=sequence,
+            hash=hash_,
+            time=timestamp(now),
+            chain=self._records.chain,
+        )
+        signed = {
+            "sequence": sequence,
+            "hash": hash_,
+            "public_key": self._key.public,
+            "signature": self._key.sign(claim),
+        }
+        return self._records.lifecycle("checkpoint", now=now, checkpoint=signed)[:-1]
+
+    def stop(self) -> bytes:
+        """Return the record of a clean stop: everything started has been recorded."""
+        return self._records.lifecycle("stop")[:-1]

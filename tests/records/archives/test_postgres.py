@@ -7,8 +7,7 @@ from click.testing import CliRunner
 
 from proxy.cli.logs_verify import verify
 from proxy.entropy import SystemEntropy
-from proxy.records.archives.postgres import PostgresArchive
-from proxy.records.archives.postgres_chain import postgres_lines
+from proxy.records.archives.postgres import PostgresArchive, postgres_lines
 from proxy.records.chain_id import chain_id
 from proxy.records.checkpoint_key import fingerprint
 from proxy.records.copies import CopyUnreadable

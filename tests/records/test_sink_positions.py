@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.records.checkpoint import Checkpoint
+from proxy.records.sink_positions import SinkPositions
 from proxy.records.stream import Position, Progress, Stream
 
 
@@ -18,9 +18,9 @@ def stream(tmp_path: Path) -> Stream:
 
 def test_positions_come_back(tmp_path: Path, stream: Stream) -> None:
     """A sink goes on where it was; one that is new begins with what comes."""
-    Checkpoint(tmp_path, targets={}).save({"file": Position(1, 3, 1)})
+    SinkPositions(tmp_path, targets={}).save({"file": Position(1, 3, 1)})
 
-    assert Checkpoint(tmp_path, targets={}).load(["file", "stdout"], stream) == {
+    assert SinkPositions(tmp_path, targets={}).load(["file", "stdout"], stream) == {
         "file": Position(1, 3, 1),
         "stdout": stream.end,
     }
@@ -32,11 +32,11 @@ def test_without_a_readable_file_everything_comes_again(tmp_path: Path, stream: 
     if content is not None:
         (tmp_path / "positions.json").write_bytes(content)
 
-    assert Checkpoint(tmp_path, targets={}).load(["file"], stream) == {"file": stream.first()}
+    assert SinkPositions(tmp_path, targets={}).load(["file"], stream) == {"file": stream.first()}
 
 
 def test_a_position_behind_the_end_is_the_end(tmp_path: Path, stream: Stream) -> None:
     """The stream lost its last bytes with the machine; what takes their place must not be skipped."""
-    Checkpoint(tmp_path, targets={}).save({"file": Position(1, 10**6, 99)})
+    SinkPositions(tmp_path, targets={}).save({"file": Position(1, 10**6, 99)})
 
-    assert Checkpoint(tmp_path, targets={}).load(["file"], stream) == {"file": stream.end}
+    assert SinkPositions(tmp_path, targets={}).load(["file"], stream) == {"file": stream.end}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.records.delivered import Delivered, delivered
+from proxy.records.sink_positions import Delivered, delivered
 from proxy.records.verify import Expected
 from tests.records.chains import Writer, told, verdict, whole
 from tests.records.support import MemorySink, an_exchange, complete, open_journal, running_shipper, until

@@ -16,7 +16,7 @@ POST = b"POST /open/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\
 
 
 @contextlib.asynccontextmanager
-async def _crowd(it: Proxy, data: bytes, number: int) -> AsyncIterator[list[Wire]]:
+async def _callers(it: Proxy, data: bytes, number: int) -> AsyncIterator[list[Wire]]:
     async with contextlib.AsyncExitStack() as stack:
         callers = [await stack.enter_async_context(wire(it.port, receive_buffer=4096)) for _ in range(number)]
         for caller in callers:
@@ -40,9 +40,9 @@ async def test_every_slow_caller_is_cut_off_in_time_and_nobody_waits_with_them(t
     quick = timeouts(head=3.0, body_gap=3.0, unread_answer=3.0, linger=0.2)
     async with (
         proxy(tmp_path, by_target, timeouts=quick, upstream={"max_connections": 2 * EACH}) as it,
-        _crowd(it, b"GET /open/a HTTP/1.1\r\n", EACH) as heads,
-        _crowd(it, POST + b"a", EACH) as bodies,
-        _crowd(it, request(b"GET", b"/open/big"), EACH) as deaf,
+        _callers(it, b"GET /open/a HTTP/1.1\r\n", EACH) as heads,
+        _callers(it, POST + b"a", EACH) as bodies,
+        _callers(it, request(b"GET", b"/open/big"), EACH) as deaf,
     ):
         loop = asyncio.get_running_loop()
         dripping = loop.create_task(_drip(heads, b"X: y\r\n"))

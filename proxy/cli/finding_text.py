@@ -12,7 +12,7 @@ from proxy.settings.findings import Finding, Severity
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
 # For output that is no terminal: a number may have thousands of digits. _MOST_BYTES is more than
-# proxy/settings/toml_bounds.py allows for a configuration.
+# proxy/settings/toml_text.py allows for a configuration.
 _WIDEST = 160
 _MOST_BYTES = 4 * 1024 * 1024
 

@@ -15,7 +15,7 @@ SOCKET_NAME = "admin.sock"
 CONFIGURATION_PATH = "/api/configuration"
 # A copy of the name in proxy/settings/sources.py: that import would take `health` longer than all the rest.
 DATA_DIRECTORY = "payproxy-data"
-# More than a configuration may have (proxy/settings/toml_bounds.py).
+# More than a configuration may have (proxy/settings/toml_text.py).
 _MOST_BYTES = 4 * 1024 * 1024
 
 # A healthy instance answers sooner.

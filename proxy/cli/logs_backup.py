@@ -26,8 +26,8 @@ from proxy.records.copies import CopyUnreadable, database_lines
 from proxy.records.sinks.sqlite_file import month_file, month_files
 from proxy.records.sinks.target import file_target
 from proxy.records.verdict import Outcome, Verdict
-from proxy.settings.database import SqliteDatabase
 from proxy.settings.model import Settings
+from proxy.settings.stores import SqliteDatabase
 
 
 @click.command()

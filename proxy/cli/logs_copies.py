@@ -19,8 +19,8 @@ from proxy.records.segment import JOURNALS, STREAM, segment_path, segments
 from proxy.records.sinks.target import file_target, postgres_target
 from proxy.records.verdict import Verdict
 from proxy.records.verify import Verifier
-from proxy.settings.database import PostgresDatabase, SqliteDatabase
 from proxy.settings.model import Settings
+from proxy.settings.stores import PostgresDatabase, SqliteDatabase
 
 DATABASE = "database"
 # Journals written by commands (proxy/records/command_record.py).

@@ -27,8 +27,8 @@ from proxy.records.months import Month, month_at, parse_month
 from proxy.records.pruned_range import PrunedRange, signed_bytes, signer_of, tombstones_in
 from proxy.records.query import parse_time
 from proxy.records.record import RecordContext
-from proxy.settings.database import Database
 from proxy.settings.model import Settings
+from proxy.settings.stores import Database
 from proxy.settings.values import digest, instance_name
 
 

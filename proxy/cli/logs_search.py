@@ -19,7 +19,7 @@ from proxy.cli.times import local
 from proxy.clock import SystemClock
 from proxy.records.query import Query
 from proxy.records.sinks.row import decode
-from proxy.settings.database import Database
+from proxy.settings.stores import Database
 
 _PAGE = 500
 

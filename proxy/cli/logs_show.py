@@ -12,7 +12,7 @@ from proxy.cli.output import Failure, emit, json_option
 from proxy.cli.record_text import timeline
 from proxy.records.archives.stream_spool import Spool
 from proxy.records.sinks.row import decode
-from proxy.settings.database import Database
+from proxy.settings.stores import Database
 
 
 @click.command()

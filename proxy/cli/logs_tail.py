@@ -17,7 +17,7 @@ from proxy.clock import Clock, SystemClock
 from proxy.records.archives.fitting import fitting
 from proxy.records.archives.stream_spool import Spool
 from proxy.records.query import Query
-from proxy.settings.database import Database
+from proxy.settings.stores import Database
 
 _POLL_SECONDS = 0.3
 

@@ -10,8 +10,8 @@ from proxy.clock import timestamp
 from proxy.migration.pin import PIN_SECONDS
 from proxy.records.query import Archive, Query
 from proxy.records.unanswered import is_uncertain
-from proxy.settings.database import Database
 from proxy.settings.methods import SAFE_METHODS
+from proxy.settings.stores import Database
 from proxy.settings.worker_values import MigrationValues
 from proxy.telemetry.status import WorkerState
 

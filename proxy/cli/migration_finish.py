@@ -17,10 +17,8 @@ from proxy.cli.migration_running import (
 )
 from proxy.cli.options import config_option
 from proxy.cli.output import emit, json_option
-from proxy.settings.findings import Key
 from proxy.settings.load import Loaded
 from proxy.settings.model import Settings
-from proxy.settings.toml_positions import line_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,22 +86,13 @@ def edits_for(settings: Settings, loaded: Loaded, name: str, *, side: str) -> li
         for key, value in values.items():
             now = getattr(route, key)
             if now != value:
-                place = _place(loaded, ("routes", number, key))
+                place = loaded.positions.where(("routes", number, key))
                 text = f'{key} = "{value}"' if value else ""
                 todo = f"write {text}" if value else f"delete {key}"
                 edits.append(Edit(place=place, what=f"[[routes]] {route.name}: {todo} ({_now(now)})", text=text))
-    edits.append(Edit(place=_place(loaded, ("migrations", name)), what=f"delete [migrations.{name}]", text=""))
+    edits.append(Edit(place=loaded.positions.where(("migrations", name)), what=f"delete [migrations.{name}]", text=""))
     return edits
 
 
 def _now(value: Any) -> str:
     return f'it is "{value}"' if value else "it has none"
-
-
-def _place(loaded: Loaded, key: Key) -> str:
-    places = loaded.places
-    for end in range(len(key), 0, -1):
-        if key[:end] in places.origins:
-            return places.origins[key[:end]]
-    line = line_of(key, places.lines)
-    return f"{places.file}:{line}" if line else places.file

@@ -17,7 +17,7 @@ from proxy.records.query import Archive, Query
 from proxy.records.sides import LEGACY_DAYS, SEEN_DAYS
 from proxy.records.sinks.row import decode
 from proxy.records.tally import DAY_SECONDS
-from proxy.settings.database import Database
+from proxy.settings.stores import Database
 from proxy.settings.worker_values import MigrationValues
 
 _PAGE = 500

@@ -5,7 +5,7 @@ from proxy.cli.output import note
 from proxy.clock import SystemClock
 from proxy.records.sides import LEGACY_DAYS
 from proxy.records.tally import DAY_SECONDS
-from proxy.settings.database import Database
+from proxy.settings.stores import Database
 from proxy.settings.worker_values import MigrationValues
 
 

@@ -29,8 +29,8 @@ from proxy.private_file import directory_exposed
 from proxy.settings.addresses import listen_address
 from proxy.settings.findings import Severity
 from proxy.settings.load import load
-from proxy.settings.masked_url import UrlUnusable
 from proxy.settings.model import Settings
+from proxy.settings.stores import UrlUnusable
 from proxy.settings.values import instance_name
 
 
@@ -78,11 +78,8 @@ def _take_all_descriptors() -> None:
 
 
 def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool) -> None:
-    base = Path(settings.data_directory)
     try:
-        credentials = {
-            name: Credential.load(section, name=name, base=base) for name, section in settings.credentials.items()
-        }
+        credentials = {name: Credential.load(section, name=name) for name, section in settings.credentials.items()}
     except CredentialUnusable as error:
         raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
     try:

@@ -6,8 +6,8 @@ from proxy.records.archives.sqlite import SqliteArchive
 from proxy.records.query import Archive
 from proxy.records.sinks.sink import Sink
 from proxy.records.sinks.sqlite import SqliteSink
-from proxy.settings.database import PostgresDatabase, database_of
 from proxy.settings.model import Settings
+from proxy.settings.stores import PostgresDatabase, database_of
 
 
 def database_sinks(settings: Settings) -> list[Sink]:

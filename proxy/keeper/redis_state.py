@@ -11,8 +11,8 @@ from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.weights import Weights
 from proxy.migration.stores.encryption import Seal, read_key
 from proxy.migration.stores.redis import RedisStore, StoreAway
-from proxy.settings.masked_url import UrlUnusable
 from proxy.settings.model import Settings
+from proxy.settings.stores import UrlUnusable
 
 
 def replicas_of(

@@ -2,26 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from proxy.clock import Clock
 from proxy.credentials.token_key import TokenKey
 from proxy.errors import ProxyError, TokenRefused, TokenUnavailable
 from proxy.secret import Secret
-from proxy.tokens.token import AccessToken
+from proxy.tokens.token import AccessToken, MintFailure
 
 Send = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shortage:
-    """Why there is no token: *code* token_refused or token_unavailable; *until*: monotonic time of the next attempt."""
-
-    code: str
-    detail: str
-    cause: str
-    until: float
 
 
 class TokenCache:
@@ -32,7 +21,7 @@ class TokenCache:
         self._monotonic = clock.monotonic
         self._send = send
         self._tokens: dict[TokenKey, AccessToken] = {}
-        self._shortages: dict[TokenKey, Shortage] = {}
+        self._failures: dict[TokenKey, MintFailure] = {}
         self._changes: dict[TokenKey, asyncio.Future[str]] = {}
         self._asked = 0
         self._answers: dict[int, asyncio.Future[str]] = {}
@@ -51,9 +40,9 @@ class TokenCache:
         Raises TokenRefused or TokenUnavailable at once if the keeper has reported a failure.
         """
         while (token := self.get(key)) is None:
-            shortage = self._shortages.get(key)
-            if shortage is not None:
-                raise self._refusal(shortage)
+            failure = self._failures.get(key)
+            if failure is not None:
+                raise self._refusal(failure)
             if self._abandoned:
                 raise TokenUnavailable("The proxy is stopping, and no access token will come.", retry_after=2)
             change = self._changes.get(key)
@@ -101,7 +90,7 @@ class TokenCache:
 
     def is_awaited(self, key: TokenKey) -> bool:
         """Return whether a mint for *key* is in progress, the first or after a refusal, and has not failed."""
-        return key not in self._tokens and key not in self._shortages
+        return key not in self._tokens and key not in self._failures
 
     def proven(self, key: TokenKey, route: str, caller: str) -> bool:
         """Return whether the bank has accepted the current token from *caller* on *route*."""
@@ -126,7 +115,7 @@ class TokenCache:
         """Report the outcome of a replay to the keeper, which sets how soon the next one may mint."""
         self._send({"type": "replayed", "key": key.digest, "route": route, "refused_again": refused_again})
 
-    def hear(self, message: dict[str, Any]) -> None:
+    def on_message(self, message: dict[str, Any]) -> None:
         """Handle a keeper message: a token, a failure, or the answer to a refusal."""
         if message["type"] == "answer":
             answer = self._answers.pop(message["ask"], None)
@@ -149,11 +138,11 @@ class TokenCache:
                 stale_at=token["stale_at"],
                 expires=token["expires"],
             )
-        shortage = message["shortage"]
-        if shortage is None:
-            self._shortages.pop(key, None)
+        failure = message["shortage"]
+        if failure is None:
+            self._failures.pop(key, None)
         else:
-            self._shortages[key] = Shortage(**shortage)
+            self._failures[key] = MintFailure(**failure)
         change = self._changes.pop(key, None)
         if change is not None and not change.done():
             change.set_result("changed")
@@ -172,11 +161,11 @@ class TokenCache:
         token = self.get(than.key)
         return token if token is not None and token.mint > than.mint else None
 
-    def _refusal(self, shortage: Shortage) -> ProxyError:
-        seconds = max(1, int(shortage.until - self._monotonic()) + 1)
-        if shortage.code == TokenRefused.code:
-            return TokenRefused(shortage.detail, cause=shortage.cause)
-        return TokenUnavailable(shortage.detail, cause=shortage.cause, retry_after=seconds)
+    def _refusal(self, failure: MintFailure) -> ProxyError:
+        seconds = max(1, int(failure.until - self._monotonic()) + 1)
+        if failure.code == TokenRefused.code:
+            return TokenRefused(failure.detail, cause=failure.cause)
+        return TokenUnavailable(failure.detail, cause=failure.cause, retry_after=seconds)
 
     def __repr__(self) -> str:
-        return f"<TokenCache {len(self._tokens)} of {len(self._keys)} tokens, {len(self._shortages)} shortages>"
+        return f"<TokenCache {len(self._tokens)} of {len(self._keys)} tokens, {len(self._failures)} failures>"

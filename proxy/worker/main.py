@@ -154,7 +154,7 @@ class Worker:
             sides.drop_claim(message["digest"])
             self._reporter.changed()
         else:
-            gateway.tokens.hear(message)
+            gateway.tokens.on_message(message)
 
     def _keeper_is_gone(self) -> None:
         """Stop and finish requests in flight: without a keeper nobody renews tokens or ships the journal."""

@@ -165,7 +165,7 @@ class Slots:
         return Minted(value=Secret(token_of(audience, self.mints[audience])), lifetime=300.0)
 
     def _publish(self, slot: Slot) -> None:
-        self._loop.call_soon(self._it.gateway.tokens.hear, _board_message(slot))
+        self._loop.call_soon(self._it.gateway.tokens.on_message, _board_message(slot))
 
     def _hear(self, message: dict[str, Any]) -> None:
         self.heard.append(message)
@@ -176,7 +176,7 @@ class Slots:
         if message["type"] == "refused":
             outcome = await slot.replace(message["mint"], message["route"])
             self._loop.call_soon(
-                self._it.gateway.tokens.hear, {"type": "answer", "ask": message["ask"], "outcome": outcome}
+                self._it.gateway.tokens.on_message, {"type": "answer", "ask": message["ask"], "outcome": outcome}
             )
         elif message["refused_again"]:
             slot.refused_fresh(message["route"])

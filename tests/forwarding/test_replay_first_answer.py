@@ -66,7 +66,7 @@ async def test_a_refusal_in_pieces_is_handed_on_whole(tmp_path: Path) -> None:
         await eventually(lambda: refusals(it) == [1])
         ready.set()
         await asyncio.sleep(0.05)
-        it.gateway.tokens.hear({"type": "answer", "ask": it.keeper.heard[0]["ask"], "outcome": "kept"})
+        it.gateway.tokens.on_message({"type": "answer", "ask": it.keeper.heard[0]["ask"], "outcome": "kept"})
         reply = await caller.answer()
 
         assert (reply.status, reply.body, reply.cut) == (401, b"first, second", False)
@@ -83,7 +83,7 @@ async def test_a_refusal_in_pieces_may_wait_for_the_mint(tmp_path: Path) -> None
         await eventually(lambda: refusals(it) == [1])
         late = CLOCK.monotonic() + 0.3
         await eventually(lambda: CLOCK.monotonic() > late)
-        it.gateway.tokens.hear({"type": "answer", "ask": it.keeper.heard[0]["ask"], "outcome": "failed"})
+        it.gateway.tokens.on_message({"type": "answer", "ask": it.keeper.heard[0]["ask"], "outcome": "failed"})
         ready.set()
         reply = await caller.answer()
 

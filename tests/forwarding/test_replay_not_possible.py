@@ -65,7 +65,7 @@ async def test_a_token_given_up_without_a_new_one_is_used_by_nobody(tmp_path: Pa
             await caller.send(post())
             await eventually(lambda: refusals(it) == [1])
             it.keeper.shortage(it.key("open"), "token_refused")
-            it.gateway.tokens.hear({"type": "answer", "ask": it.keeper.heard[0]["ask"], "outcome": "failed"})
+            it.gateway.tokens.on_message({"type": "answer", "ask": it.keeper.heard[0]["ask"], "outcome": "failed"})
             _is_the_banks_own(await caller.answer(), "no_newer_token")
             reply = await exchanged(caller, post())
 
@@ -144,7 +144,7 @@ async def _leaves_while_minting(it: Proxy, sends: bytes) -> None:
         caller.leave()
         await callers_are(it, 0)
         it.keeper.mint(it.key("open"))
-        it.gateway.tokens.hear({"type": "answer", "ask": it.keeper.heard[0]["ask"], "outcome": "replaced"})
+        it.gateway.tokens.on_message({"type": "answer", "ask": it.keeper.heard[0]["ask"], "outcome": "replaced"})
         await it.ended()
 
 
@@ -180,5 +180,5 @@ async def test_a_caller_that_leaves_while_a_token_is_minted_disturbs_nobody(tmp_
         ready.set()
 
         assert (await other.answer()).status == 200
-        it.gateway.tokens.hear({"type": "answer", "ask": it.keeper.heard[0]["ask"], "outcome": "failed"})
+        it.gateway.tokens.on_message({"type": "answer", "ask": it.keeper.heard[0]["ask"], "outcome": "failed"})
         await it.ended(2)

@@ -5,8 +5,8 @@ import pytest
 from proxy.keeper.database import database_sinks
 from proxy.records.sinks.postgres import PostgresSink
 from proxy.records.sinks.sqlite import SqliteSink
-from proxy.settings.masked_url import UrlUnusable
 from proxy.settings.model import RequestLogSection, Settings
+from proxy.settings.stores import UrlUnusable
 from tests.records.kept import record
 
 

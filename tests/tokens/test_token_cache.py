@@ -66,7 +66,7 @@ def kept() -> Kept:
 
 async def test_a_token_is_had_without_waiting_until_it_expires(kept: Kept) -> None:
     """What the keeper pushed is there at once, and gone at the very second of its expiry."""
-    kept.board.hear(kept.token(1, seconds=10))
+    kept.board.on_message(kept.token(1, seconds=10))
     token = kept.board.get(KEY)
     await kept.clock.advance(10)
 
@@ -77,7 +77,7 @@ async def test_a_token_is_had_without_waiting_until_it_expires(kept: Kept) -> No
 
 async def test_a_token_serves_its_own_key_only(kept: Kept) -> None:
     """A token for one audience is never handed out for another."""
-    kept.board.hear(kept.token(1))
+    kept.board.on_message(kept.token(1))
 
     assert kept.board.get(OTHER) is None
 
@@ -86,7 +86,7 @@ async def test_whoever_waits_gets_the_first_token(kept: Kept) -> None:
     """All requests that came before the first mint go on with it."""
     waiting = [asyncio.ensure_future(kept.board.wait(KEY, until=kept.clock.monotonic() + 5)) for _ in range(3)]
     await settle()
-    kept.board.hear(kept.token(7))
+    kept.board.on_message(kept.token(7))
 
     assert {token.mint for token in await asyncio.gather(*waiting)} == {7}
 
@@ -97,7 +97,7 @@ async def test_a_waiter_that_gives_up_disturbs_nobody(kept: Kept) -> None:
     await settle()
     one.cancel()
     await settle()
-    kept.board.hear(kept.token(1))
+    kept.board.on_message(kept.token(1))
 
     assert (await other).mint == 1
 
@@ -105,7 +105,7 @@ async def test_a_waiter_that_gives_up_disturbs_nobody(kept: Kept) -> None:
 @pytest.mark.parametrize(("code", "kind"), [("token_refused", TokenRefused), ("token_unavailable", TokenUnavailable)])
 async def test_a_shortage_is_told_at_once(kept: Kept, code: str, kind: type[Exception]) -> None:
     """Where the keeper said why there is no token, nobody waits for one."""
-    kept.board.hear(kept.shortage(code))
+    kept.board.on_message(kept.shortage(code))
 
     with pytest.raises(kind):
         await kept.board.wait(KEY, until=kept.clock.monotonic() + 5)
@@ -113,7 +113,7 @@ async def test_a_shortage_is_told_at_once(kept: Kept, code: str, kind: type[Exce
 
 async def test_a_shortage_says_when_to_try_again(kept: Kept) -> None:
     """Retry-After is what is left of the keeper's back-off."""
-    kept.board.hear(kept.shortage("token_unavailable", seconds=30))
+    kept.board.on_message(kept.shortage("token_unavailable", seconds=30))
     await kept.clock.advance(10)
 
     with pytest.raises(TokenUnavailable) as caught:
@@ -123,8 +123,8 @@ async def test_a_shortage_says_when_to_try_again(kept: Kept) -> None:
 
 async def test_a_token_ends_a_shortage(kept: Kept) -> None:
     """After a successful mint requests are served again."""
-    kept.board.hear(kept.shortage("token_refused"))
-    kept.board.hear(kept.token(2))
+    kept.board.on_message(kept.shortage("token_refused"))
+    kept.board.on_message(kept.token(2))
 
     assert (await kept.board.wait(KEY, until=kept.clock.monotonic())).mint == 2
 
@@ -137,9 +137,9 @@ async def test_nobody_waits_beyond_its_time(kept: Kept) -> None:
 
 async def test_a_token_replaced_meanwhile_costs_no_question(kept: Kept) -> None:
     """A refusal of an older token than the board's is answered by the board."""
-    kept.board.hear(kept.token(1))
+    kept.board.on_message(kept.token(1))
     old = kept.board.get(KEY)
-    kept.board.hear(kept.token(2))
+    kept.board.on_message(kept.token(2))
     assert old is not None
     newer = await kept.board.replace(old, "payments", until=kept.clock.monotonic() + 5)
 
@@ -151,15 +151,15 @@ async def test_a_token_replaced_meanwhile_costs_no_question(kept: Kept) -> None:
 @pytest.mark.parametrize("outcome", ["replaced", "kept", "failed"])
 async def test_a_refusal_is_asked_about_and_answered(kept: Kept, outcome: str) -> None:
     """The keeper hears which mint was refused on which route; only a newer token counts as replaced."""
-    kept.board.hear(kept.token(1))
+    kept.board.on_message(kept.token(1))
     old = kept.board.get(KEY)
     assert old is not None
     asking = asyncio.ensure_future(kept.board.replace(old, "payments", until=kept.clock.monotonic() + 5))
     await settle()
     (asked,) = kept.sent
     if outcome == "replaced":
-        kept.board.hear(kept.token(2))
-    kept.board.hear({"type": "answer", "ask": asked["ask"], "outcome": outcome})
+        kept.board.on_message(kept.token(2))
+    kept.board.on_message({"type": "answer", "ask": asked["ask"], "outcome": outcome})
     newer = await asking
 
     assert (asked["mint"], asked["route"], asked["key"]) == (1, "payments", KEY.digest)
@@ -167,7 +167,7 @@ async def test_a_refusal_is_asked_about_and_answered(kept: Kept, outcome: str) -
 
 
 def _minted(kept: Kept, mint: int) -> AccessToken:
-    kept.board.hear(kept.token(mint))
+    kept.board.on_message(kept.token(mint))
     token = kept.board.get(KEY)
     assert token is not None
     return token
@@ -180,7 +180,7 @@ async def test_a_refusal_behind_a_request_waits_for_nothing(kept: Kept) -> None:
 
     (asked,) = kept.sent
     assert (asked["type"], asked["mint"], asked["route"], asked["key"]) == ("refused", 1, "payments", KEY.digest)
-    kept.board.hear({"type": "answer", "ask": asked["ask"], "outcome": "replaced"})
+    kept.board.on_message({"type": "answer", "ask": asked["ask"], "outcome": "replaced"})
 
 
 async def test_a_replacement_that_is_refused_too_is_told_once(kept: Kept) -> None:
@@ -231,7 +231,7 @@ async def test_a_replacement_that_is_taken_is_told_once(kept: Kept) -> None:
 
 async def test_nobody_waits_for_a_keeper_that_is_gone(kept: Kept) -> None:
     """A refusal is handed on and a first token given up at once; what is here still serves."""
-    kept.board.hear(kept.token(1))
+    kept.board.on_message(kept.token(1))
     old = kept.board.get(KEY)
     assert old is not None
     until = kept.clock.monotonic() + 100
@@ -249,6 +249,6 @@ async def test_nobody_waits_for_a_keeper_that_is_gone(kept: Kept) -> None:
 
 async def test_tokens_do_not_show_themselves(kept: Kept) -> None:
     """Neither board nor token prints a token's value."""
-    kept.board.hear(kept.token(1))
+    kept.board.on_message(kept.token(1))
 
     assert "value-1" not in repr(kept.board) + repr(kept.board.get(KEY))

@@ -62,7 +62,7 @@ class Keeper:
         if message["type"] == "refused" and self.answer and self.gateway is not None:
             if self.answer == "replaced":
                 self.mint(message["key"])
-            self.gateway.tokens.hear({"type": "answer", "ask": message["ask"], "outcome": self.answer})
+            self.gateway.tokens.on_message({"type": "answer", "ask": message["ask"], "outcome": self.answer})
         if message["type"] in {"pin", "claim"} and self.keeps is not None:
             self.pin(message, kept=self.keeps)
 
@@ -80,7 +80,7 @@ class Keeper:
         serial = self.mints[digest] = self.mints.get(digest, 0) + 1
         key, theirs = next(one for one in self.gateway.table.origins().items() if one[0].digest == digest)
         now = CLOCK.monotonic()
-        self.gateway.tokens.hear(
+        self.gateway.tokens.on_message(
             {
                 "type": "board",
                 "key": digest,
@@ -100,7 +100,7 @@ class Keeper:
         """Say that there is no token, and why."""
         assert self.gateway is not None
         shortage = {"code": code, "detail": "no token", "cause": "scripted", "until": CLOCK.monotonic() + 5}
-        self.gateway.tokens.hear({"type": "board", "key": digest, "token": None, "shortage": shortage})
+        self.gateway.tokens.on_message({"type": "board", "key": digest, "token": None, "shortage": shortage})
 
 
 def token_of(audience: str, serial: int = 1) -> str:

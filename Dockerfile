@@ -7,7 +7,7 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-COPY pyproject.toml README.md ./
+COPY pyproject.toml setup.py README.md ./
 COPY proxy ./proxy
 # 1: an image whose hot path can't be compiled is not built; without, it would be slower and nobody would know.
 RUN python -m venv /opt/payproxy && PAYPROXY_COMPILE=1 /opt/payproxy/bin/pip install --no-cache-dir '.[speed,postgres,redis,otel]'

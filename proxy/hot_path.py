@@ -1,4 +1,4 @@
-"""The modules that every request executes: compiled by mypyc when payproxy is installed (`proxy/build.py`)."""
+"""The modules that every request executes: compiled by mypyc when payproxy is installed (`setup.py`)."""
 
 import sysconfig
 from pathlib import Path
@@ -18,14 +18,12 @@ HOT_PATH = (
     "proxy/worker/caller_request.py",
     "proxy/worker/request_head.py",
     "proxy/worker/exchange_log.py",
-    "proxy/worker/response_writer.py",
     "proxy/worker/request_parser.py",
-    "proxy/worker/timeouts.py",
     # Identifies the caller.
     "proxy/callers/caller.py",
     # Selects rule, credential and URL.
     "proxy/routing/request_head.py",
-    "proxy/routing/header.py",
+    "proxy/http1/headers.py",
     "proxy/routing/plan.py",
     "proxy/routing/table.py",
     "proxy/routing/target.py",
@@ -58,18 +56,19 @@ HOT_PATH = (
     "proxy/upstream/response.py",
     "proxy/upstream/connection.py",
     "proxy/upstream/response_head.py",
-    "proxy/upstream/write_coalescer.py",
+    "proxy/http1/write_coalescer.py",
     "proxy/upstream/response_parser.py",
     "proxy/upstream/pool.py",
-    "proxy/upstream/inline_future.py",
-    "proxy/upstream/timer.py",
+    "proxy/http1/inline_future.py",
+    "proxy/http1/timer.py",
     "proxy/upstream/tls_transport.py",
-    "proxy/upstream/notifier.py",
+    "proxy/http1/notifier.py",
     # The record of a request, masked, and the journal.
     "proxy/records/journal.py",
     "proxy/records/json_line.py",
     "proxy/records/mask.py",
     "proxy/records/mask_rules.py",
+    "proxy/records/payment_numbers.py",
     "proxy/records/record.py",
     "proxy/records/watchdog.py",
     "proxy/records/journal_writer.py",

@@ -2,16 +2,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 
-from proxy import build
 from tests.support.small_project import SMALL, binary, small_project
 
-_ROOT = Path(__file__).parent.parent
 _NO_COMPILER = {"CC": "/bin/false"}
 
 needs_compiler = pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is missing: apt-get install gcc libc6-dev")
@@ -93,7 +90,7 @@ def test_a_module_that_mypyc_does_not_take_is_no_end_of_the_installation(project
     assert run.returncode == 0, run.stderr
     assert _wheel(project).name == "small-1-py3-none-any.whl"
     assert f"{SMALL}:2: error" in run.stdout
-    assert "pure Python, which is correct and slower: mypyc does not take the hot path" in run.stderr
+    assert "pure Python, which is correct and slower: mypyc is missing or does not take the hot path" in run.stderr
 
 
 @needs_compiler
@@ -112,16 +109,13 @@ def test_a_switch_that_is_neither_on_nor_off_is_refused(project: Path) -> None:
     assert "PAYPROXY_COMPILE is 'yes'" in run.stderr
 
 
-def test_types_are_those_that_are_checked_and_run() -> None:
-    """The compiler, and aiohttp's types for it, are the versions that CI checks and the product runs with."""
-    found = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
-
-    assert {*build._TOOLS} <= {*found["dependencies"], *found["optional-dependencies"]["dev"]}
-
-
 def _hook(project: Path, name: str, **environment: str) -> subprocess.CompletedProcess[str]:
     arguments = [str(project)] if name.startswith("build_") else []
-    return _python(project, f"import sys; from proxy import build; print(build.{name}(*{arguments}))", **environment)
+    return _python(
+        project,
+        f"import sys; from setuptools import build_meta as build; print(build.{name}(*{arguments}))",
+        **environment,
+    )
 
 
 def _python(project: Path, program: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -130,7 +124,7 @@ def _python(project: Path, program: str, **environment: str) -> subprocess.Compl
     return subprocess.run(
         [sys.executable, "-c", program],
         cwd=project,
-        env=kept | {"PYTHONPATH": str(project)} | environment,
+        env=kept | environment,
         capture_output=True,
         text=True,
         check=False,

@@ -79,10 +79,10 @@ def _complaint(status: int, summary: str, *, key: Key, at_url: Key, page: bool) 
     at_audience: Key = (*key, "audience")
     if page:
         what = f"{summary}, an HTML page: a corporate proxy answered for the bank"
-        return Complaint(key=at_url, what=what, fix="have the bank's host allowed there, or set egress_proxy")
+        return Complaint(key=at_url, what=what, fix="get the bank's host allowed there, or set egress_proxy")
     if status == 401:
         what = f"{summary}: the API refuses a token that was minted a moment ago"
-        fix = "look whether audience and upstream are of the same product and environment"
+        fix = "check that audience and upstream belong to the same product and environment"
         return Complaint(key=at_audience, what=what, fix=fix)
     if status == 403:
         what = f"{summary}: the client is not entitled to this API"

@@ -100,7 +100,7 @@ def _bad_certificate(result: ProbeResult, probed: Probed) -> Complaint:
     what = f"the certificate that {there.authority} shows{by} is not accepted: {result.reason}"
     if result.verify_code in _WRONG_NAME:
         names = f"it is for {_names(certificate)}; " if certificate else ""
-        return probed.complaint(probed.url_key, what, f"{names}correct the host, or see who answers in its place")
+        return probed.complaint(probed.url_key, what, f"{names}correct the host, or find out who answers in its place")
     if result.verify_code in {_NOT_YET_VALID, _EXPIRED}:
         return probed.complaint(probed.url_key, what, "look at this machine's clock first")
     fix = "set ca_file to the root certificate of that issuer"

@@ -164,7 +164,7 @@ class _Files:
             self._complain(key, f"the certificate expired on {when}", "replace it", Severity.WARNING)
         elif end - self._now < EXPIRY_WARNING_SECONDS:
             what = f"the certificate expires on {when}, in {int((end - self._now) // 86400)} days"
-            renew = "make a new one and hand it to whoever checks it, before this one ends"
+            renew = "make a new one and give it to those who check it, before this one expires"
             self._complain(key, what, renew, Severity.WARNING)
         if self._now < begin:
             what, fix = "the certificate is not valid yet", "check this machine's clock, or wait"

@@ -82,7 +82,7 @@ def key_id(evidence: Evidence) -> Iterator[LikelyCause]:
     at = evidence.at("key_id")
     fix = "write the Thumbprint of the bank's Security page as it stands there"
     if certificate is not None:
-        fix = "take key_id away: the kid is then the thumbprint of certificate_file in the form that the bank uses"
+        fix = "remove key_id: the kid is then the thumbprint of certificate_file in the form that the bank uses"
     if not section.key_id:
         if section.key_id_format != _USUAL_FORM:
             what = f'key_id_format = "{section.key_id_format}" makes a kid that the bank\'s samples do not use'
@@ -118,7 +118,7 @@ def assertion_audience(evidence: Evidence) -> Iterator[LikelyCause]:
     what = "assertion_audience differs from token_url by the slash at its end" if slash else (
         "assertion_audience is another address than token_url, and endpoints demand their own"
     )  # fmt: skip
-    fix = "take assertion_audience away: it is token_url by default"
+    fix = "remove assertion_audience: it is token_url by default"
     yield LikelyCause(evidence.at("assertion_audience"), what, fix, confirmed=not slash)
 
 
@@ -143,7 +143,7 @@ def clock(evidence: Evidence) -> Iterator[LikelyCause]:
     at = ("credentials", evidence.name)
     certificate = evidence.certificate
     if evidence.skew is None:
-        what = "this machine's clock may be off; the answer did not tell the endpoint's time"
+        what = "this machine's clock may be off; the answer did not have the endpoint's time"
         yield LikelyCause(at, what, fix)
     elif abs(evidence.skew) > MAX_CORRECTION_SECONDS:
         what = f"{clock_words(evidence.skew)}, too far to be corrected for"
@@ -168,7 +168,7 @@ def client_id(evidence: Evidence) -> Iterator[LikelyCause]:
     fix = "copy the client id from the bank's page of this environment"
     if given != given.strip():
         what = "client_id has white space around it"
-        yield _certain(at, what, "take the white space away")
+        yield _certain(at, what, "remove the white space")
     elif flavor == "jwt" and given.startswith(_LEGACY_CLIENT):
         what = "client_id is one of the legacy ADFS endpoint's (CC-...)"
         yield _certain(at, what, fix)
@@ -224,13 +224,13 @@ def audience(evidence: Evidence, *, asked: str, at: Key) -> Iterator[LikelyCause
     preset = PRESETS[flavor].get("audience_parameter")
     if evidence.section.audience_parameter != preset and flavor != "basic":
         what = f'audience_parameter is not "{preset}", the field that this kind of endpoint reads'
-        yield _certain(evidence.at("audience_parameter"), what, "take audience_parameter away")
+        yield _certain(evidence.at("audience_parameter"), what, "remove audience_parameter")
     if not asked:
         what = "the route has no audience, and this endpoint wants one"
         yield _certain(at, what, fix)
     elif asked != asked.strip():
         what = "the audience has white space around it"
-        yield _certain(at, what, "take the white space away")
+        yield _certain(at, what, "remove the white space")
     elif flavor == "jwt" and asked.upper().startswith(_LEGACY_RESOURCE):
         what = "the audience is a resource id of the legacy ADFS endpoint"
         yield _certain(at, what, fix)

@@ -66,5 +66,5 @@ def _shared(first: _Environment, second: _Environment) -> Iterator[Finding]:
         if (kind, identity) in mine:
             there = one.positions.finding(Complaint(key=mine[kind, identity], what="", fix=""))
             what = f"{one.readable.environment} uses the same {kind} ({there.file}:{there.line}, {there.key})"
-            fix = "get one of its own for each environment: the bank demands it"
+            fix = "use a separate one for each environment: the bank requires it"
             yield other.positions.finding(Complaint(key=key, what=what, fix=fix))

@@ -8,7 +8,7 @@ import click
 
 from proxy.cli.configuration import load_configuration
 from proxy.cli.log_database import configured_database, database_option, opened
-from proxy.cli.migration_running import callers_in, configured
+from proxy.cli.migration_status import callers_in, configured
 from proxy.cli.options import config_option
 from proxy.cli.output import emit, facts, json_option
 from proxy.clock import Clock, SystemClock
@@ -29,7 +29,7 @@ _PAGE = 500
 @config_option
 @json_option
 def report(name: str, config_path: Path | None, database_file: Path | None, *, as_json: bool) -> None:
-    """Show who changed the migration NAME, when and why; what came of both sides' requests; who still uses legacy.
+    """Show who changed the migration NAME, when and why; the results of both sides' requests; who still uses legacy.
 
     Legacy is no longer used if nobody was on it for 35 days, in which there is a month's end, and every caller of the
     last 400 days has been on modern. All by the request log; the proxy need not run.
@@ -88,10 +88,8 @@ def _change(change: Change) -> str:
 
 
 def _side(side: SideTotals) -> str:
-    return (
-        f"{side.requests} requests, {side.failed} failed ({side.failure_ratio:.2%}), "
-        f"{side.client_errors} client errors ({side.client_error_ratio:.2%})"
-    )
+    failed = f"{side.failed} failed ({side.failure_ratio:.2%})"
+    return f"{side.requests} requests, {failed}, {side.client_errors} client errors ({side.client_error_ratio:.2%})"
 
 
 def _caller(use: CallerUse) -> str:

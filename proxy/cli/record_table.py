@@ -4,9 +4,12 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from proxy.cli.output import paint, printable
-from proxy.cli.record_text import cell, left, summary
+import click
+
+from proxy.cli.output import emit_record, paint, printable
+from proxy.cli.record_text import CSV_COLUMNS, cell, csv_record, csv_row, left, summary
 from proxy.cli.times import local_text
+from proxy.records.sinks.row import decode
 
 Record = Mapping[str, Any]
 
@@ -125,3 +128,27 @@ def _shortened(text: str, room: int) -> str:
         return text
     begin = (room - 1) // 2
     return f"{text[:begin]}…{text[begin - room + 1 :]}"
+
+
+class RecordPrinter:
+    """Prints records: as they are stored (*as_json*), as CSV, or as a table with a header."""
+
+    def __init__(self, *, as_json: bool = False, as_csv: bool = False, wide: bool = False) -> None:
+        self.printed = 0
+        self._as_json = as_json
+        self._as_csv = as_csv
+        self._table = RecordTable(wide=wide)
+
+    def print(self, record: bytes) -> None:
+        """Print *record*, before the first one the header."""
+        if self._as_json:
+            emit_record(record)
+        elif self._as_csv:
+            if not self.printed:
+                click.echo(csv_row([*CSV_COLUMNS, "index"]))
+            click.echo(csv_record(decode(record)))
+        else:
+            if not self.printed:
+                click.echo(self._table.head())
+            click.echo(self._table.row(decode(record)))
+        self.printed += 1

@@ -78,13 +78,12 @@ def _take_all_descriptors() -> None:
 
 
 def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool) -> None:
+    workers = settings.server.workers or os.cpu_count() or 1
     try:
         credentials = {name: Credential.load(section, name=name) for name, section in settings.credentials.items()}
+        sockets = Sockets(listen_address(settings.server.listen), workers=workers)
     except CredentialUnusable as error:
         raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
-    try:
-        workers = settings.server.workers or os.cpu_count() or 1
-        sockets = Sockets(listen_address(settings.server.listen), workers=workers)
     except ListenFailed as error:
         raise Failure(str(error)) from None
 

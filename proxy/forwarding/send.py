@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 from typing import Final
 
 from proxy.errors import InternalError, ProxyError, Sent, SideUnknown, TokenUnavailable, UpstreamReset
-from proxy.forwarding.body import Payload
+from proxy.forwarding.body import RequestBody
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.gateway import Gateway
@@ -17,7 +17,7 @@ from proxy.routing.request_head import RequestHead
 from proxy.settings.methods import SAFE_METHODS
 from proxy.tokens.token import AccessToken
 from proxy.upstream.connection import Connection
-from proxy.upstream.response import Answer
+from proxy.upstream.response import UpstreamResponse
 from proxy.upstream.upload import PIECE_BYTES
 
 # Looking up an enum member in its class costs a call each time.
@@ -29,7 +29,7 @@ _UNKNOWN: Final = Sent.UNKNOWN
 class Send:
     """A send of a request by *plan* with *token*: call `prepare`, then `once`."""
 
-    __slots__ = ("attempt", "connection", "exchange", "gateway", "head", "payload", "plan", "side", "token")
+    __slots__ = ("attempt", "body", "connection", "exchange", "gateway", "head", "plan", "side", "token")
 
     connection: Connection
     attempt: Attempt
@@ -40,7 +40,7 @@ class Send:
         side: CallerSide,
         exchange: Exchange,
         *,
-        payload: Payload,
+        body: RequestBody | None,
         head: RequestHead,
         plan: Plan,
         token: AccessToken,
@@ -48,7 +48,7 @@ class Send:
         self.gateway = gateway
         self.side = side
         self.exchange = exchange
-        self.payload = payload
+        self.body = body
         self.head = head
         self.plan = plan
         self.token = token
@@ -117,13 +117,14 @@ class Send:
         if waiting is not None:
             await waiting
 
-    async def once(self) -> Answer:
+    async def once(self) -> UpstreamResponse:
         """Send; return the response's head; raises UpstreamReset, UpstreamBadResponse, UpstreamTimedOut, CallerLeft.
 
         `attempt.sent` tells afterwards, on success and on error, whether the bank may have the request.
         """
         gateway, exchange, connection, attempt = self.gateway, self.exchange, self.connection, self.attempt
-        monotonic, held = gateway.monotonic, self.payload.held
+        monotonic, request_body = gateway.monotonic, self.body
+        held = b"" if request_body is None else request_body.held
         began = monotonic()
         try:
             self._check(began)
@@ -132,18 +133,18 @@ class Send:
             connection.release()
             raise
         if exchange.method in SAFE_METHODS:
-            self.side.cut_off_when_left(connection.abort)
+            self.side.call_when_left(connection.abort)
         elif self.plan.keyed is not None:
-            self.side.cut_off_when_left(self._hold_side)
+            self.side.call_when_left(self._hold_side)
         attempt.sent = _UNKNOWN
         try:
             deadline = exchange.began + gateway.exchange_timeout
             if held is not None and len(held) <= PIECE_BYTES:  # no coroutine: the case of nearly every request
                 to_head = exchange.method == "HEAD"
-                answer = await connection.send_whole(head + held, to_head=to_head, now=began, deadline=deadline)
+                response = await connection.send_whole(head + held, to_head=to_head, now=began, deadline=deadline)
             else:
-                body = self.payload.stream() if held is None else held
-                answer = await connection.send(
+                body = request_body.stream() if held is None and request_body is not None else held or b""
+                response = await connection.send(
                     head, body, method=exchange.method, chunked=self.head.chunked, deadline=deadline
                 )
         except asyncio.CancelledError:
@@ -156,8 +157,8 @@ class Send:
             if not connection.sent:
                 attempt.sent = _NO
         attempt.sent = _YES
-        attempt.status = answer.status
-        return answer
+        attempt.status = response.status
+        return response
 
     def _check(self, now: float) -> None:
         """Check before the first byte, at monotonic *now*: the token fits and is not expired, the caller is there."""
@@ -180,15 +181,15 @@ class Send:
         exchange = self.exchange
         given_up = exchange.given_up
         if plan is not self.plan:
-            exchange.follows(plan)
+            exchange.set_plan(plan)
             exchange.given_up = self.plan
-        second = Send(self.gateway, self.side, exchange, payload=self.payload, head=self.head, plan=plan, token=token)
+        second = Send(self.gateway, self.side, exchange, body=self.body, head=self.head, plan=plan, token=token)
         try:
             waiting = second.prepare()
             if waiting is not None:
                 await waiting
         except ProxyError:
-            exchange.follows(self.plan)
+            exchange.set_plan(self.plan)
             exchange.given_up = given_up
             raise
         return second
@@ -217,7 +218,7 @@ async def token_for(gateway: Gateway, exchange: Exchange, plan: Plan) -> tuple[P
             )
         exchange.note = "modern_token_missing"
         exchange.given_up = None if awaited else plan
-        plan = exchange.follows(plan.fallback)
+        plan = exchange.set_plan(plan.fallback)
     return plan, await wait_for_token(gateway, exchange, plan)
 
 

@@ -127,7 +127,7 @@ class Keeper:
             sinks=sinks_of(settings, environ=os.environ, clock=clock, say=self._log.say, render=render),
             clock=clock,
             observe=observe,
-            landmarks=self._notary.landmarks,
+            checkpoints=self._notary.checkpoints,
             uncertain=self._migrations.pins.keep_uncertain,
         )
         self._generations = Generations(self._generation(settings, credentials), clock=clock)

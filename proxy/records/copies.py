@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from proxy.records.chain import link_of
-from proxy.records.months import Month
+from proxy.records.months import Month, id_member
 from proxy.records.searched import COLUMNS, SealCheck, TallyCheck, damage, differences, group_of, same_id
-from proxy.records.segment import SUFFIX, segment_path, segments
+from proxy.records.segment import SUFFIX, segment_path
 from proxy.records.sinks.sqlite_file import month_files, named_month, open_for_reading
-from proxy.records.stream import MARK, NAME
+from proxy.records.stream import MARK, NAME, stream_segments
 
 _SQLITE = b"SQLite format 3\0"
 
@@ -66,8 +66,7 @@ def is_family(path: Path) -> bool:
 
 def record_in(lines: Iterable[Line], record_id: bytes) -> bytes | None:
     """Return the record with this id of 16 bytes among *lines*, None if there is none."""
-    text = record_id.hex()
-    wanted = f'"id":"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"'.encode()
+    wanted = id_member(record_id)
     return next((line.text for line in lines if wanted in line.text[:128]), None)
 
 
@@ -103,7 +102,7 @@ def _lines_in(file: BinaryIO, *, name: str) -> Iterator[Line]:
 
 def _stream(directory: Path) -> Iterator[Line]:
     """Yield the stream's records without the keeper's progress marks between them."""
-    numbers = sorted(number for name, number in segments(directory) if name == NAME)
+    numbers = stream_segments(directory)
     if not numbers and not any(directory.glob(f"*{SUFFIX}")):
         raise CopyUnreadable(f"{directory}: there is no stream in this directory")
     with ExitStack() as held:

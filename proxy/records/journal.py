@@ -72,7 +72,7 @@ class Journal:
             prepare=self._prepare,
             loss=self._loss,
             settle=self._settle,
-            told=lambda: self._on_loop(self._news.set),
+            changed=lambda: self._on_loop(self._news.set),
         )
         self._watchdog = Watchdog(
             self._writer, exchange_timeout=exchange_timeout, clock=clock, refuse=_answer, hung=self._news.set

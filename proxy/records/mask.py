@@ -4,17 +4,14 @@ import hmac
 
 from proxy.records.mask_rules import (
     Found,
-    Lengths,
     Steps,
     TooCostly,
-    any_lengths,
     behind_escapes,
     found_in,
     is_lettered_uuid,
-    issued_lengths,
-    luhn,
     may_hide_one,
 )
+from proxy.records.payment_numbers import Lengths, any_lengths, issued_lengths, luhn
 
 
 class Mask:

@@ -41,9 +41,6 @@ class SealCheck:
         ).fetchall()
         self._needed: set[bytes] = set()
 
-    def __repr__(self) -> str:
-        return f"<SealCheck {len(self._seals)} seals to go>"
-
     def take(self, row: int, entries: Sequence[bytes]) -> Iterator[str]:
         """Take the *entries* of row number *row*; yield the faults of seals that end before it."""
         while self._seals and row > self._seals[0][1]:
@@ -82,9 +79,6 @@ class TallyCheck:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._own: dict[TallyKey, Counts] = {}
-
-    def __repr__(self) -> str:
-        return f"<TallyCheck {len(self._own)} tallies>"
 
     def take(self, tallies: Mapping[TallyKey, Counts]) -> None:
         """Add the counts of a record."""

@@ -13,6 +13,7 @@ BEYOND_THE_PROXY = (
     *("token_refused", "token_unavailable"),
     *("upstream_unreachable", "upstream_reset", "upstream_bad_response", "upstream_timeout"),
 )
+_COUNTS = ("requests", "held_back", "failed", "client_errors", "fine")
 
 
 class Came(IntEnum):
@@ -25,7 +26,7 @@ class Came(IntEnum):
     FINE = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Tally:
     """The number of requests of a caller on *route*, by outcome; *last* is in epoch seconds.
 
@@ -68,18 +69,10 @@ def summed(tallies: Iterable[Tally]) -> list[Tally]:
     sums: dict[tuple[str, str, str, str], Tally] = {}
     for one in tallies:
         key = (one.route, one.side, one.credential, one.caller)
-        before = sums.get(key)
-        sums[key] = one if before is None else _sum(before, one)
+        sums[key] = _sum(sums[key], one) if key in sums else one
     return list(sums.values())
 
 
 def _sum(first: Tally, second: Tally) -> Tally:
-    return replace(
-        first,
-        requests=first.requests + second.requests,
-        held_back=first.held_back + second.held_back,
-        failed=first.failed + second.failed,
-        client_errors=first.client_errors + second.client_errors,
-        fine=first.fine + second.fine,
-        last=max(first.last, second.last),
-    )
+    added = {name: getattr(first, name) + getattr(second, name) for name in _COUNTS}
+    return replace(first, **added, last=max(first.last, second.last))

@@ -6,7 +6,7 @@ from typing import Final
 
 from proxy.callers.caller import key_in_basic
 from proxy.errors import BadRequest, BrowserRefused, HeadersTooLarge, ProxyError
-from proxy.routing.header import HeaderLine, HeaderLines, alike
+from proxy.http1.headers import HeaderLine, HeaderLines, alike
 from proxy.routing.target import HIGHEST_PORT, Target, parse_target
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -86,7 +86,7 @@ class RequestHead:
     """
 
     __slots__ = (
-        "chunked", "content_length", "expects_continue", "http_1_0", "method", "named", "passed", "target",
+        "chunked", "content_length", "expects_continue", "has_body", "http_1_0", "method", "named", "passed", "target",
     )  # fmt: skip
 
     def __init__(self, raw: RawHead, target: Target, *, http_1_0: bool) -> None:
@@ -96,6 +96,7 @@ class RequestHead:
         self.passed = raw.passed
         self.content_length = raw.content_length
         self.chunked = raw.chunked
+        self.has_body = raw.chunked or bool(raw.content_length)
         self.expects_continue = False
         self.named = raw.named
 
@@ -142,11 +143,6 @@ class RequestHead:
             if password is not None:
                 found.append(password)
         return tuple(found)
-
-    @property
-    def has_body(self) -> bool:
-        """Return whether the request has a body."""
-        return self.chunked or bool(self.content_length)
 
 
 _ORDINARY_OPTIONS: Final = frozenset({b"", b"close", b"keep-alive", b"upgrade", b"http2-settings", b"te"})

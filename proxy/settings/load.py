@@ -124,7 +124,9 @@ def load(
     complaints = [*_secrets_in_file(values), *complaints]
     found_all = in_order([*findings, *(here.finding(complaint) for complaint in complaints[:_MOST_FINDINGS])])
     if len(complaints) > _MOST_FINDINGS:
-        more = Complaint(key=(), what=f"there are {len(complaints) - _MOST_FINDINGS} more", fix="mend the others first")
+        more = Complaint(
+            key=(), what=f"there are {len(complaints) - _MOST_FINDINGS} more", fix="correct the others first"
+        )
         found_all = (*found_all, here.finding(more))
     return Loaded(
         settings=None if any(one.severity is Severity.ERROR for one in found_all) else readable,
@@ -201,11 +203,11 @@ def _parse(text: str) -> dict[str, Any]:
 def _secrets_in_file(values: Mapping[str, Any]) -> Iterable[Complaint]:
     for key, value in leaves(values):
         if key in _PASSWORDS and isinstance(value, str) and StoreUrl(value).has_password:
-            yield Complaint(key=key, what="a password does not belong into this file", fix=_PASSWORDS[key])
+            yield Complaint(key=key, what="a password must not be in this file", fix=_PASSWORDS[key])
         if len(key) == 3 and key[0] == "credentials" and key[2] == "client_secret":
             yield Complaint(
                 key=key,
-                what="a secret does not belong into this file",
+                what="a secret must not be in this file",
                 fix=f"use client_secret_file, or PAYPROXY_CREDENTIALS__{str(key[1]).upper()}__CLIENT_SECRET, or a file "
                 f"credentials__{key[1]}__client_secret in the secrets directory; and have the bank replace this one if "
                 "others have seen it",

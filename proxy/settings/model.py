@@ -47,7 +47,7 @@ class ServerSection(Section):
 
     listen: Listen = Field("127.0.0.1:8080", description="host:port, [v6]:port or unix:/path")
     workers: Annotated[int, Field(ge=0, le=256)] = Field(
-        1, description="worker processes beside the keeper; 0 = one per core"
+        1, description="worker processes, besides the keeper; 0 = one per core"
     )
     hosts: HostNames = Field(
         (), description="accepted Host names (else 421); empty: any with callers, loopback names without"
@@ -85,7 +85,7 @@ class AdminSection(Section):
     hosts: HostNames = Field((), description="accepted Host names beyond loopback")
     certificate_file: PathText = Field("", description="TLS certificate; with key_file")
     key_file: PathText = Field("", description="key of the TLS certificate, mode 0600")
-    ready_requires: Names = Field((), description="credentials without which the instance shall not be ready")
+    ready_requires: Names = Field((), description="credentials without which the instance is not ready")
     operators: dict[RequiredText, ScryptHash] = Field(
         {},
         description="NAME = scrypt hash, no password; for a console on a non-loopback listener and for actions in it",
@@ -199,7 +199,7 @@ class StateSection(Section):
     url_file: PathText = Field("", description="file with the URL, mode 0600: for one with a password")
     ca_file: PathText = Field("", description="private CA of the Redis; verification can't be turned off")
     encryption_key_files: PathTexts = Field(
-        (), description="keys, mode 0600, new first; required with a Redis: every value there is sealed"
+        (), description="keys, mode 0600, new first; required with a Redis: every value there is encrypted"
     )
 
     @property
@@ -217,17 +217,19 @@ class FacadeSection(Section):
     """[facade]: a token endpoint for callers; without paths it is off."""
 
     paths: Annotated[tuple[PlainPath, ...], Strict(strict=False)] = Field(
-        (), description="token endpoints for callers that mint by themselves, like /adfs/oauth2/token; empty: none"
+        (),
+        description="token endpoints for callers that request tokens themselves, like /adfs/oauth2/token; empty: none",
     )
     token_lifetime: Annotated[int, Field(ge=60, le=86400)] = Field(
-        3600, description="seconds that a token of the facade's lives, 60 to 86400"
+        3600, description="lifetime of the facade's tokens in seconds, 60 to 86400"
     )
     signing_key_files: PathTexts = Field(
-        (), description="HMAC keys of the tokens, new first, mode 0600, the same on all replicas; empty: one of our own"
+        (),
+        description="HMAC keys of the tokens, new first, mode 0600, the same on all replicas; empty: a generated one",
     )
     accepted_assertion_audiences: Annotated[tuple[RequiredText, ...], Strict(strict=False)] = Field(
         (),
-        description="aud of callers' assertions beside our own URL: the bank's, where an old client has it hard-coded",
+        description="aud of callers' assertions besides our own URL: the bank's, where an old client has it hard-coded",
     )
 
 
@@ -241,7 +243,7 @@ class Settings(BaseSettings):
     environment: Environment = Field(description="mock, client-testing or production; shown on every page and record")
     instance: InstanceName = Field("", description="name in records and shared stores; default: the host name")
     data_directory: PathText = Field(
-        "payproxy-data", description="journal, state and own keys; default: $STATE_DIRECTORY, else beside the file"
+        "payproxy-data", description="journal, state and own keys; default: $STATE_DIRECTORY, else next to the file"
     )
     server: ServerSection = Field(ServerSection(), description="the traffic listener")
     admin: AdminSection = Field(AdminSection(), description="health, metrics and console")
@@ -252,7 +254,9 @@ class Settings(BaseSettings):
     request_log: RequestLogSection = Field(RequestLogSection(), description="where records go")
     state: StateSection = Field(StateSection(), description="what replicas share")
     migrations: dict[Name, MigrationSection] = Field({}, description="rules that move to another credential")
-    facade: FacadeSection = Field(FacadeSection(), description="the token endpoint for callers that mint by themselves")
+    facade: FacadeSection = Field(
+        FacadeSection(), description="the token endpoint for callers that request tokens themselves"
+    )
 
     @classmethod
     def settings_customise_sources(

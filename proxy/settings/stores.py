@@ -108,7 +108,7 @@ def _database_fault(text: str) -> str:
         name = Path(text.removeprefix(SQLITE)).name
         return "the URL names no file" if text and name in {"", "..", "."} else ""
     if not text.startswith(POSTGRES):
-        return "the URL is none of a database that can be used"
+        return "the URL is not that of a supported database"
     try:
         split = urlsplit(text)
     except ValueError:
@@ -137,7 +137,7 @@ def _redis_fault(text: str) -> str:
         tls, known = split.scheme == "rediss", split.scheme in {"redis", "rediss"}
         more = bool(split.query or split.fragment or (database and not database.isdecimal()))
     faults = (
-        (not known, "the URL is none of a Redis"),
+        (not known, "the URL is not that of a Redis"),
         (not all(map(is_host, hosts)), "the URL names no server"),
         # Values are encrypted, but the server's password is not, and anyone who has it can delete the state.
         (

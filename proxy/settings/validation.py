@@ -20,7 +20,7 @@ _MOST_SUGGESTIONS = 200
 _NAME_MARK = "[key]"
 
 # The sections of which there may be several, by name or by position.
-_TABLES = frozenset({"upstreams", "credentials", "routes", "callers", "migrations"})
+_TABLES = frozenset(name for name, field in Settings.model_fields.items() if isinstance(field.default, dict | tuple))
 
 _WRONG_TYPE = {
     "string_type": ("is not a string", "write it in quotes"),
@@ -56,7 +56,8 @@ class Valid:
 
     def names(self, section: str) -> frozenset[str]:
         """Return the names of the tables in *section*, with those that have a fault: a reference to one is none."""
-        return frozenset(getattr(self.settings, section)) | {str(key[1]) for key in self.faulty if key[0] == section}
+        faulty = {str(key[1]) for key in self.faulty if key[0] == section and len(key) > 1}
+        return frozenset(getattr(self.settings, section)) | faulty
 
 
 def validate(values: Mapping[str, Any]) -> tuple[Valid, Settings, list[Complaint]]:
@@ -121,7 +122,7 @@ def _without(values: Mapping[str, Any], keys: Collection[Key]) -> dict[str, Any]
 
 
 def _unknown_section(name: str, *, suggest: bool) -> Complaint:
-    fix = _suggestion(name, ()) if suggest else "correct it or take it out"
+    fix = _suggestion(name, ()) if suggest else "correct it or remove it"
     return Complaint(key=(name,), what="unknown key", fix=fix)
 
 
@@ -137,7 +138,7 @@ def _complaint(fault: ErrorDetails) -> Complaint:
     elif kind == "extra_forbidden":
         what, fix = "unknown key", _suggestion(str(key[-1]), key[:-1])
     elif kind == "literal_error":
-        what, fix = "is none of the values it can have", f"write {context['expected']}".replace("'", '"')
+        what, fix = "is not one of the allowed values", f"write {context['expected']}".replace("'", '"')
     elif kind == "unacceptable":
         what, fix = str(context["what"]), str(context["fix"])
     elif kind == "string_pattern_mismatch":
@@ -172,4 +173,4 @@ def _suggestion(name: str, section: Key) -> str:
         return " ".join(meant)
     field = field_at(section) if section else None
     known = ", ".join(names_in(section)) if field is None or kind_of(field) is ValueKind.SECTION else ""
-    return f"take it out; known are {known}" if known else "take it out"
+    return f"remove it; known are {known}" if known else "remove it"

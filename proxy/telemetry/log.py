@@ -51,7 +51,7 @@ class EventLog:
         self._write(f"{self._stamp(self._clock.now())} {text}")
 
 
-def _text(event: Event) -> str:
+def _text(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for each event
     match event:
         case TokenMinted():
             return (
@@ -65,12 +65,6 @@ def _text(event: Event) -> str:
             )
         case ClockSkewMeasured() if abs(event.seconds) > _SKEW_WORTH_SAYING_SECONDS:
             return f"clock: {event.credential}'s token endpoint is {event.seconds:+.0f} s from this machine's clock"
-        case _:
-            return _worker(event)
-
-
-def _worker(event: Event) -> str:
-    match event:
         case WorkerStarted():
             return f"worker {event.worker} started as process {event.pid}"
         case WorkerEnded():
@@ -83,12 +77,6 @@ def _worker(event: Event) -> str:
             return f"worker {event.worker} (process {event.pid}) was not heard for {event.seconds:.0f} s: {then}"
         case WorkerRecovered():
             return f"worker {event.worker} (process {event.pid}) is heard again"
-        case _:
-            return _change(event)
-
-
-def _change(event: Event) -> str:
-    match event:
         case CredentialReplaced():
             return f"credential {event.credential} replaced: key or secret {event.fingerprint}, proven by a mint"
         case ReplacementRefused():
@@ -99,30 +87,18 @@ def _change(event: Event) -> str:
             return f"configuration {event.digest} is in force{wait}"
         case ConfigurationRefused():
             return f"configuration refused, the old one stays in force: {event.cause}"
-        case _:
-            return _guard(event)
-
-
-def _guard(event: Event) -> str:
-    match event:
         case MigrationRolledBack():
             return (
                 f"guard: migration {event.migration} went back from weight {event.weight_before} to {event.weight}: "
-                f"{event.reason}; {_at_hand(event.legacy_token_at_hand)}"
+                f"{event.reason}; {_legacy_token(event)}"
             )
         case CallerHeld():
             return (
                 f"guard: migration {event.migration} keeps {event.caller or 'the anonymous caller'} on legacy: "
-                f"{event.reason}; {_at_hand(event.legacy_token_at_hand)}"
+                f"{event.reason}; {_legacy_token(event)}"
             )
         case GuardHindered():
             return f"guard: migration {event.migration}: {event.cause}"
-        case _:
-            return _request_log(event)
-
-
-def _request_log(event: Event) -> str:
-    match event:
         case SinkFailed():
             return f"request log: {event.sink} takes no records, they are kept meanwhile: {event.cause}"
         case SinkRecovered():
@@ -135,5 +111,6 @@ def _request_log(event: Event) -> str:
             return ""
 
 
-def _at_hand(legacy_token: bool) -> str:  # noqa: FBT001 - one question, one answer
-    return "a legacy token is at hand" if legacy_token else "NO legacy token is at hand: look at that credential now"
+def _legacy_token(event: MigrationRolledBack | CallerHeld) -> str:
+    known = event.legacy_token_at_hand
+    return "a legacy token is available" if known else "NO legacy token is available: look at that credential now"

@@ -18,16 +18,16 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from proxy.errors import BadRequest
+from proxy.http1.inline_future import InlineFuture, InlineRun
+from proxy.http1.timer import NEVER, Timer
+from proxy.http1.write_coalescer import CoalescedWriter, WriteCoalescer
 from proxy.routing.target import MAX_TARGET_BYTES
-from proxy.upstream.inline_future import InlineFuture, InlineRun
-from proxy.upstream.write_coalescer import WriteCoalescer
 from proxy.worker.caller_request import CallerRequest, Life
 from proxy.worker.lingering import Lingering
 from proxy.worker.peer_certificate import peer_subject
 from proxy.worker.request_head import HeadParser, refused
 from proxy.worker.request_parser import NO_BODY, RequestParser
-from proxy.worker.response_writer import Outgoing
-from proxy.worker.timeouts import CALLER_TIMEOUTS, CallerTimeouts, Deadline
+from proxy.worker.timeouts import CALLER_TIMEOUTS, CallerTimeouts
 
 _READ_BUFFER = 65536
 _SILENT = logging.getLogger("proxy.worker.aiohttp")
@@ -71,7 +71,7 @@ class CallerServer(web.Server):
         self.max_body = max_body_bytes
         self.heads = HeadParser()
         self.life = Life()
-        self.outbox = WriteCoalescer()
+        self.coalescer = WriteCoalescer()
         self.open_connections = 0  # number of open connections; aiohttp's `connections` builds a list
         self.serving = 0  # requests that are not recorded yet, even if their callers have disconnected
         self.lingering = Lingering(timeouts.lingering)
@@ -96,16 +96,16 @@ class CallerConnection(RequestHandler):
     """One connection of a caller; its requests are served one after the other."""
 
     __slots__ = (
-        "_awaiting_head", "_deadline", "_dropping", "_ended", "_head_begun", "_linger_end", "_requests", "_server",
-        "_wire", "certificate_subject", "outgoing", "peer",
+        "_awaiting_head", "_dropping", "_ended", "_head_started", "_linger_end", "_requests", "_server",
+        "_timer", "_wire", "certificate_subject", "peer", "writer",
     )  # fmt: skip
 
     def __init__(self, server: CallerServer, **arguments: Any) -> None:
         super().__init__(server, **arguments)
         self._server = server
-        self._deadline = Deadline(self._loop)
+        self._timer = Timer(self._close_silently, monotonic=self._loop.time)
         self._awaiting_head = True
-        self._head_begun = False
+        self._head_started = False
         self._requests = RequestParser(
             self,
             self._loop,
@@ -120,7 +120,7 @@ class CallerConnection(RequestHandler):
         self._linger_end = 0.0
         self._ended: asyncio.Future[None] | None = None  # set during the lingering close
         self._wire: asyncio.Transport | None = None  # `transport`, kept until connection_lost
-        self.outgoing: Outgoing | None = None  # None while not connected
+        self.writer: CoalescedWriter | None = None  # None while not connected
         self.peer = ""
         self.certificate_subject = ""
 
@@ -128,19 +128,19 @@ class CallerConnection(RequestHandler):
         """Store peer address and certificate subject, and start the head deadline."""
         super().connection_made(transport)
         self._wire = self.transport
-        self.outgoing = Outgoing(transport, self._server.outbox)
+        self.writer = CoalescedWriter(transport, self._server.coalescer)
         self._server.open_connections += 1
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else "unix"
         certificate = transport.get_extra_info("peercert")
         self.certificate_subject = peer_subject(certificate) if certificate else ""
-        self._deadline.arm(self._server.timeouts.head, self._close_silently)
+        self._timer.start(self._server.timeouts.head, self._close_silently)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Clean up; the base class calls `_cancel` of the current request."""
         self._server.open_connections -= 1
-        self._wire = self.outgoing = None
-        self._deadline.cancel()
+        self._wire = self.writer = None
+        self._timer.cancel()
         self.end_linger()
         super().connection_lost(exc)
 
@@ -160,9 +160,9 @@ class CallerConnection(RequestHandler):
                 self._pause_reading_for_buffer()
             if self._waiter is not None:
                 self._waiter.set_result(None)  # runs the request immediately: no statement may follow
-        elif self._awaiting_head and not self._head_begun and not self._messages and self._requests.in_head:
-            self._head_begun = True
-            self._deadline.arm(self._server.timeouts.head, self._head_is_late)
+        elif self._awaiting_head and not self._head_started and not self._messages and self._requests.in_head:
+            self._head_started = True
+            self._timer.start(self._server.timeouts.head, self._head_is_late)
 
     def eof_received(self) -> None:
         """Flush this iteration's writes: the loop closes the transport when this returns."""
@@ -178,12 +178,12 @@ class CallerConnection(RequestHandler):
             elif not over.done():
                 over.set_result(None)
 
-        drive = InlineRun(self._serve_in_order(), loop=self._loop, ended=ended)
-        drive.resume()
+        run = InlineRun(self._serve_in_order(), loop=self._loop, ended=ended)
+        run.resume()
         try:
             await over
         except asyncio.CancelledError:
-            drive.cancel()
+            run.cancel()
             raise
 
     async def _serve_in_order(self) -> None:
@@ -213,10 +213,10 @@ class CallerConnection(RequestHandler):
                     await self._linger(request)
                     break
                 if self._requests.in_head and not self._messages:
-                    self._head_begun = True
-                    self._deadline.arm(timeouts.head, self._head_is_late)
+                    self._head_started = True
+                    self._timer.start(timeouts.head, self._head_is_late)
                 else:
-                    self._deadline.arm(timeouts.idle, self._close_silently)
+                    self._timer.start(timeouts.idle, self._close_silently)
         except (asyncio.CancelledError, ConnectionError):
             self._flush()
             if self.transport is not None:
@@ -226,13 +226,13 @@ class CallerConnection(RequestHandler):
             if self._wire is not None:
                 self._flush()
                 self._wire.close()
-                self._deadline.arm(timeouts.unread_answer, self._wire.abort)  # close() waits until all data is sent
+                self._timer.start(timeouts.unread_answer, self._wire.abort)  # close() waits until all data is sent
 
     def _next(self) -> CallerRequest:
         """Return the next queued request as the current one."""
         message: tuple[Any, Any] = self._messages.popleft()
-        self._awaiting_head = self._head_begun = False
-        self._deadline.disarm()
+        self._awaiting_head = self._head_started = False
+        self._timer.expires = NEVER
         request = CallerRequest(self, message[0], message[1], self._server.life)
         self._current_request = request  # type: ignore[assignment]
         self._requests.message_consumed()
@@ -242,12 +242,12 @@ class CallerConnection(RequestHandler):
 
     def disarm(self) -> None:
         """Cancel the current deadline."""
-        self._deadline.disarm()
+        self._timer.expires = NEVER
 
     def wait_for_body(self, within: float, on_deadline: Callable[[float], None]) -> None:
         """Call *on_deadline* with the seconds waited if the next piece of the body is late; `disarm` cancels this."""
         seconds = min(self._server.timeouts.body_gap, within)
-        self._deadline.arm(seconds, lambda: on_deadline(seconds))
+        self._timer.start(seconds, lambda: on_deadline(seconds))
 
     def close_if_idle(self) -> None:
         """Close the connection if it has no request and no partial head."""
@@ -255,7 +255,7 @@ class CallerConnection(RequestHandler):
             self._close_silently()
 
     @property
-    def clogged(self) -> bool:
+    def write_would_block(self) -> bool:
         """Return whether the transport's write buffer is full."""
         return self._paused
 
@@ -264,9 +264,9 @@ class CallerConnection(RequestHandler):
         self._flush()
         if self._paused:
             # Also cuts off steady readers below some 4 KB/s: a byte a minute would hold the response for ever.
-            self._deadline.arm(self._server.timeouts.unread_answer, self.reset)
+            self._timer.start(self._server.timeouts.unread_answer, self.reset)
             await self._drain_helper()
-            self._deadline.disarm()
+            self._timer.expires = NEVER
 
     def reset(self) -> None:
         """Close the connection with a TCP reset."""
@@ -314,7 +314,7 @@ class CallerConnection(RequestHandler):
     def _await_more(self) -> None:
         """Extend the linger deadline and mark this connection as active."""
         left = self._linger_end - self._loop.time()
-        self._deadline.arm(min(self._server.timeouts.linger_gap, left), self.end_linger)
+        self._timer.start(min(self._server.timeouts.linger_gap, left), self.end_linger)
         self._server.lingering.heard(self)
 
     def end_linger(self) -> None:
@@ -327,5 +327,5 @@ class CallerConnection(RequestHandler):
 
     def _flush(self) -> None:
         """Send pending writes before the transport is closed or asked for room."""
-        if self.outgoing is not None:
-            self.outgoing.flush()
+        if self.writer is not None:
+            self.writer.flush()

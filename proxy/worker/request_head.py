@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 from proxy.errors import BadRequest, HeadersTooLarge, TargetTooLong
-from proxy.routing.header import CONTROLS, HeaderLine, HeaderLines, control_fault
+from proxy.http1.headers import CONTROLS, HeaderLine, HeaderLines, control_fault
 from proxy.routing.request_head import LISTS, RawHead
 from proxy.routing.target import MAX_TARGET_BYTES
 

@@ -42,7 +42,7 @@ async def test_kid_form(place: Site, spelling: str) -> None:
     assert key == "credentials.login.key_id"
     assert "1. key_id is" in text
     assert "the configuration confirms it" in text
-    assert "take key_id away" in text
+    assert "remove key_id" in text
 
 
 async def test_kid_format(place: Site) -> None:
@@ -77,7 +77,7 @@ async def test_key_of_another_certificate(place: Site) -> None:
     found = await asked(place)
 
     assert found.findings == []
-    assert "login: nothing was asked, its files can't be used" in found.notes
+    assert "login: nothing was sent, its files can't be used" in found.notes
     assert place.bank.world.seen("/oauth2") + place.bank.world.seen("/adfs") == []
 
 

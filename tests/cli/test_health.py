@@ -140,7 +140,7 @@ async def test_something_else_there(tmp_path: Path) -> None:
         result = await run(configuration(tmp_path))
 
     assert isinstance(result.exception, Failure)
-    assert str(result.exception) == "what answers there is no payproxy"
+    assert str(result.exception) == "what answers there is not payproxy"
 
 
 async def test_a_faulty_configuration_does_not_hide_a_healthy_instance(tmp_path: Path) -> None:

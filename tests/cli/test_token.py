@@ -169,9 +169,9 @@ async def test_a_printed_token_is_on_record(tmp_path: Path) -> None:
         (tmp_path / "payproxy-data").mkdir()
         done = await command("token", "payments", "--config", place.config)
 
-    assert "it is not on record" in unrecorded.stderr
+    assert "it is not recorded" in unrecorded.stderr
     assert done.exit_code == 0
-    assert "not on record" not in done.stderr
+    assert "not recorded" not in done.stderr
     [path] = (tmp_path / "payproxy-data" / "journal").glob("*.jsonl")
     record = json.loads(path.read_text())
     value = done.stdout.strip()

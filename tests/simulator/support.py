@@ -27,6 +27,7 @@ from proxy.simulator.clients import (
 )
 from proxy.simulator.server import Bank
 from proxy.simulator.token_endpoints import ADFS_PATH, MOCK_PATH, MODERN_PATH
+from tests.upstream.certificates import strict
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -61,7 +62,7 @@ def identity(*, days: int = 30, name: str = "127.0.0.1", key: rsa.RSAPrivateKey 
     key = key or rsa.generate_private_key(public_exponent=65537, key_size=2048)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
@@ -71,9 +72,8 @@ def identity(*, days: int = 30, name: str = "127.0.0.1", key: rsa.RSAPrivateKey 
         .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
     )
-    return Identity(key=key, certificate=certificate)
+    return Identity(key=key, certificate=strict(builder, key, ca=True).sign(key, hashes.SHA256()))
 
 
 def claims(client_id: str, audience: str, now: float, **other: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -32,7 +33,22 @@ def loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
 
         if not ALL:
             loops.clear()
-        loops["uvloop"] = uvloop.new_event_loop
+
+        class Loop(uvloop.Loop):
+            """Closes all handles before a warning about one that a test left open becomes an error.
+
+            Raised in the middle of closing, that error would make `close` wait forever for the handle.
+            """
+
+            def close(self) -> None:
+                """Close the loop, then warn."""
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always", ResourceWarning)
+                    super().close()
+                for warning in caught:
+                    warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+        loops["uvloop"] = Loop
     return loops
 
 

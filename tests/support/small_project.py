@@ -11,12 +11,15 @@ _ROOT = Path(__file__).parent.parent.parent
 _PYPROJECT = """\
 [build-system]
 requires = ["setuptools>=77"]
-build-backend = "proxy.build"
-backend-path = ["."]
+build-backend = "setuptools.build_meta"
 
 [project]
 name = "small"
 version = "1"
+dependencies = ["aiohttp"]
+
+[project.optional-dependencies]
+dev = ["mypy[mypyc]"]
 
 [tool.setuptools.packages.find]
 include = ["proxy*"]
@@ -24,11 +27,11 @@ include = ["proxy*"]
 
 
 def small_project(place: Path) -> Path:
-    """Make a project under *place* with payproxy's backend and conftest.py, whose hot path is `proxy.small`."""
+    """Make a project under *place* with payproxy's setup.py and conftest.py, whose hot path is `proxy.small`."""
     (place / "proxy").mkdir(parents=True)
     (place / "tests/support").mkdir(parents=True)
     (place / "pyproject.toml").write_text(_PYPROJECT)
-    for name in ("proxy/__init__.py", "proxy/build.py", "tests/conftest.py", "tests/support/extent.py"):
+    for name in ("proxy/__init__.py", "setup.py", "tests/conftest.py", "tests/support/extent.py"):
         shutil.copy(_ROOT / name, place / name)
     listed = re.compile(r"(?<=^HOT_PATH = \().*?(?=^\))", re.DOTALL | re.MULTILINE)
     source, found = listed.subn(f'"{SMALL}",\n', (_ROOT / "proxy/hot_path.py").read_text())

@@ -16,10 +16,10 @@ def test_what_the_guard_does_is_told_with_whether_legacy_can_serve() -> None:
     log.observe(GuardHindered(migration="payments", cause="the log can't be read"))
 
     assert [line.partition(" ")[2] for line in lines] == [
-        "guard: migration payments went back from weight 50 to 10: 3 of 9 failed; a legacy token is at hand",
+        "guard: migration payments went back from weight 50 to 10: 3 of 9 failed; a legacy token is available",
         (
             "guard: migration payments keeps erp on legacy: 3 of 9 failed; "
-            "NO legacy token is at hand: look at that credential now"
+            "NO legacy token is available: look at that credential now"
         ),
         "guard: migration payments: the log can't be read",
     ]

@@ -20,6 +20,7 @@ from proxy.credentials.credential import Credential
 from proxy.credentials.token_key import TokenKey
 from proxy.events import Event
 from proxy.secret import Secret
+from tests.upstream.certificates import strict
 
 KEY = TokenKey(
     token_url="https://login.test/oauth2/token",
@@ -203,7 +204,7 @@ def _certificate(
 ) -> x509.Certificate:
     now = datetime.now(UTC)
     names = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
-    return (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
@@ -213,5 +214,5 @@ def _certificate(
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .add_extension(names, critical=False)
-        .sign(issuer_key, hashes.SHA256())
     )
+    return strict(builder, key, issuer_key, ca=ca).sign(issuer_key, hashes.SHA256())

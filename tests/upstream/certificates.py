@@ -9,10 +9,23 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
 _DAY = dt.timedelta(days=1)
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=True,  # for those that are a server too
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +71,7 @@ class Authority:
             .not_valid_after(now + ends)
             .add_extension(x509.BasicConstraints(ca=own, path_length=None), critical=True)
         )
+        builder = strict(builder, key, None if alone else self.own.key, ca=own)
         if not own:
             builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
         certificate = builder.sign(key if alone else self.own.key, hashes.SHA256())
@@ -69,6 +83,17 @@ class Authority:
             )
         )
         return Identity(certificate=certificate, key=key, file=file)
+
+
+def strict(
+    builder: x509.CertificateBuilder, key: Key, issuer_key: Key | None = None, *, ca: bool
+) -> x509.CertificateBuilder:
+    """Add what OpenSSL's strict verification, Python's default from 3.13 on, requires."""
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    if issuer_key is not None:
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+        builder = builder.add_extension(issuer, critical=False)
+    return builder.add_extension(_SIGNS_CERTIFICATES, critical=True) if ca else builder
 
 
 def _general_name(host: str) -> x509.GeneralName:

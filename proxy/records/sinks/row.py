@@ -70,7 +70,7 @@ _NOT_COUNTED: Final = Counts()
 # The members of an exchange's record about caller, choice and outcome, as texts.
 _Members = tuple[str, str, str]
 # A record's id, its shared facts, and its index values by name.
-_Told = tuple[bytes, _Facts, Mapping[str, str]]
+_Found = tuple[bytes, _Facts, Mapping[str, str]]
 
 
 def _decoder() -> Callable[[bytes], Any]:
@@ -99,7 +99,7 @@ def groups(batch: Iterable[bytes]) -> list[Group]:
     for line in batch:
         try:
             if line.startswith(EXCHANGE):
-                record_id, facts, index = _told(line, seen)
+                record_id, facts, index = _facts_of(line, seen)
             else:
                 record_id, facts, index = _other(line)
             if not first <= record_id < end or record_id[6] >> 4 != 7:
@@ -124,7 +124,7 @@ def groups(batch: Iterable[bytes]) -> list[Group]:
     return made
 
 
-def _told(line: bytes, seen: dict[_Members, _Facts]) -> _Told:
+def _facts_of(line: bytes, seen: dict[_Members, _Facts]) -> _Found:
     """Return id, facts and index values of an exchange's record, without parsing it whole.
 
     Its members are in the order in which `RecordBuilder` writes them, and a quoted name can't occur in a value, where
@@ -166,7 +166,7 @@ def _told(line: bytes, seen: dict[_Members, _Facts]) -> _Told:
     return unhexlify(text[_ID_AT:_ID_END].replace("-", "")), facts, values
 
 
-def _parsed(line: bytes) -> _Told:
+def _parsed(line: bytes) -> _Found:
     """Return the same for an exchange's record with other members, or in another order."""
     record = decode(line)
     values = record.get("index") or _NONE
@@ -175,7 +175,7 @@ def _parsed(line: bytes) -> _Told:
     return unhexlify(record["id"].replace("-", "")), _facts(record, record, record), values
 
 
-def _other(line: bytes) -> _Told:
+def _other(line: bytes) -> _Found:
     """Return the same for a record that is not of an exchange."""
     record = decode(line)
     facts = _Facts(str(record["kind"]), str(record.get("caller", "")))

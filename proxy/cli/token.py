@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import os
-import pwd
 from pathlib import Path
 from typing import Any
 
 import click
 import jwt
 
+from proxy.cli.audit_record import current_user, write_audit_record
 from proxy.cli.configuration import Configuration, valid_configuration
 from proxy.cli.instance import STATUS, Denied, NotRunning, ask
 from proxy.cli.options import file_option
@@ -22,16 +21,11 @@ from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import ClockSkewMeasured, Event
 from proxy.migration.state import StateUnusable
 from proxy.migration.stores.file import FileStore
-from proxy.records.audit_records import AuditRecords, PrintedToken
-from proxy.records.chain_id import chain_id
-from proxy.records.command_record import write_command_record
-from proxy.records.mask import Mask
-from proxy.records.masking_key import masking_key
-from proxy.records.record import RecordContext
+from proxy.records.audit_records import PrintedToken
 from proxy.routing.compile import route_table
 from proxy.settings.findings import did_you_mean
 from proxy.settings.model import Settings
-from proxy.settings.values import digest, instance_name, snapshot_of
+from proxy.settings.values import snapshot_of
 from proxy.telemetry.status import meaning
 from proxy.tokens.endpoint import TokenEndpoint
 from proxy.tokens.response import Minted, printable
@@ -84,27 +78,17 @@ def token(route: str, config_path: Path | None, *, side: str | None, as_json: bo
 
 def _record(settings: Settings, minted: Minted, key: TokenKey) -> None:
     """Record the user who got the token; skipped with a message if there is no data directory yet."""
-    directory, clock, entropy = Path(settings.data_directory), SystemClock(), SystemEntropy()
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        user = str(os.getuid())
-    mark = fingerprint(minted.value.reveal())
     printed = PrintedToken(
-        who=user, credential=key.credential, audience=key.audience, fingerprint=mark, lifetime=minted.lifetime
+        who=current_user(),
+        credential=key.credential,
+        audience=key.audience,
+        fingerprint=fingerprint(minted.value.reveal()),
+        lifetime=minted.lifetime,
     )
     try:
-        context = RecordContext(
-            environment=settings.environment,
-            instance=instance_name(settings),
-            config_digest=digest(settings),
-            chain=chain_id(directory, entropy=entropy),
-        )
-        mask = Mask(masking_key(directory, entropy=entropy))
-        records = AuditRecords(context, mask=mask, clock=clock, entropy=entropy)
-        write_command_record(directory, records.printed(printed), entropy=entropy)
+        write_audit_record(settings, lambda records: records.printed(printed))
     except OSError as error:
-        note(f"it is not recorded: {directory}: {error.strerror}")
+        note(f"it is not recorded: {settings.data_directory}: {error.strerror}")
 
 
 def token_facts(minted: Minted, key: TokenKey) -> dict[str, Any]:

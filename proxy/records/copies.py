@@ -11,7 +11,7 @@ from proxy.records.chain import link_of
 from proxy.records.months import Month, id_member
 from proxy.records.searched import COLUMNS, SealCheck, TallyCheck, damage, differences, group_of, same_id
 from proxy.records.segment import SUFFIX, segment_path
-from proxy.records.sinks.sqlite_file import month_files, named_month, open_for_reading
+from proxy.records.sinks.sqlite_file import month_files, named_month, snapshot
 from proxy.records.stream import MARK, NAME, stream_segments
 
 _SQLITE = b"SQLite format 3\0"
@@ -80,24 +80,21 @@ def _opened(path: Path) -> Iterator[Line]:
             head = file.read(len(_SQLITE))
     except OSError as error:
         raise CopyUnreadable(f"{path}: {error.strerror}") from None
-    return _rows(path) if head == _SQLITE else _json_lines(path, name=str(path))
+    return _rows(path) if head == _SQLITE else _json_lines(path)
 
 
-def _json_lines(path: Path, *, name: str) -> Iterator[Line]:
+def _json_lines(path: Path) -> Iterator[Line]:
     try:
         with path.open("rb") as file:
-            yield from _lines_in(file, name=name)
+            yield from _lines_in(file, name=str(path))
     except OSError as error:
         raise CopyUnreadable(f"{path}: {error.strerror}") from None
 
 
 def _lines_in(file: BinaryIO, *, name: str) -> Iterator[Line]:
     for number, text in enumerate(file, start=1):
-        place = f"{name}:{number}"
-        if text.endswith(b"\n"):
-            yield Line(text[:-1], place)
-        else:
-            yield Line(text, place, whole=False)
+        whole = text.endswith(b"\n")
+        yield Line(text[:-1] if whole else text, f"{name}:{number}", whole=whole)
 
 
 def _stream(directory: Path) -> Iterator[Line]:
@@ -133,16 +130,8 @@ def _opened_together(paths: Sequence[Path], held: ExitStack) -> list[tuple[str, 
 
 def _rows(path: Path) -> Iterator[Line]:
     """Yield the rows of an SQLite month in insertion order."""
-    try:
-        connection = open_for_reading(path)
-        try:
-            # One snapshot, so that rows sealed meanwhile are neither missed nor expected.
-            connection.execute("BEGIN")
-            yield from _checked_rows(connection, path.name, named=named_month(path))
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise CopyUnreadable(f"{path}: {error}") from None
+    with snapshot(path, CopyUnreadable) as connection:
+        yield from _checked_rows(connection, path.name, named=named_month(path))
 
 
 def _checked_rows(connection: sqlite3.Connection, name: str, *, named: Month | None) -> Iterator[Line]:

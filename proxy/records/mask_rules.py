@@ -97,7 +97,7 @@ def is_lettered_uuid(value: str) -> bool:
         return False
 
 
-def may_hide_one(text: str) -> bool:
+def may_need_mask(text: str) -> bool:
     """Return whether *text* may hold a card number, an IBAN or a token: most don't, and need no search."""
     return (
         "eyJ" in text
@@ -135,7 +135,7 @@ def _dashed(match: re.Match[str]) -> str:
     return text if "," in text and len(text) > _LONGEST_GROUPED else text.translate(_DASHES)
 
 
-def behind_escapes(text: str, lengths: Lengths, steps: Steps) -> list[Found]:
+def found_in_escapes(text: str, lengths: Lengths, steps: Steps) -> list[Found]:
     """Return what is found after decoding %-escapes (of blanks, dashes or digits), with its place in *text*.
 
     The text itself stays encoded: decoded characters such as NUL don't belong in a record.

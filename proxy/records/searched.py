@@ -18,12 +18,12 @@ def group_of(line: bytes) -> Group:
 
 def differences(names: Sequence[str], found: Sequence[object], own: Sequence[object]) -> str:
     """Return in words how the columns *found* differ from the record's content, "" if they don't."""
-    told = [
+    found_and_own = zip(names, found, own, strict=True)
+    return ", ".join(
         f"{name} is {_shown(value)} in the table and {_shown(right)} in the record"
-        for name, value, right in zip(names, found, own, strict=True)
+        for name, value, right in found_and_own
         if value != right
-    ]
-    return ", ".join(told)
+    )
 
 
 def same_id(found: bytes, row: Row) -> bytes:
@@ -84,7 +84,7 @@ class TallyCheck:
         """Add the counts of a record."""
         for key, counts in tallies.items():
             own = self._own.setdefault(key, Counts())
-            own.came = [one + more for one, more in zip(own.came, counts.came, strict=True)]
+            own.results = [one + more for one, more in zip(own.results, counts.results, strict=True)]
             own.last_id = max(own.last_id, counts.last_id)
 
     def finish(self) -> Iterator[str]:
@@ -101,15 +101,15 @@ class TallyCheck:
             right = own.pop((route, side, credential, caller, day), None)
             if right != tuple(counts):
                 wrong += 1
-                first = first or f"of {caller!r} on {route!r} {_came(counts)}, by the records {_came(right)}"
+                first = first or f"of {caller!r} on {route!r} {_counted(counts)}, by the records {_counted(right)}"
         for (route, _, _, caller, _), right in own.items():
             wrong += 1
-            first = first or f"of {caller!r} on {route!r} nothing, by the records {_came(right)}"
+            first = first or f"of {caller!r} on {route!r} nothing, by the records {_counted(right)}"
         if wrong:
             yield f"tallies differ from the records in {wrong} rows, so that plan and report are wrong: {first}"
 
 
-def _came(counts: Sequence[object] | None) -> str:
+def _counted(counts: Sequence[object] | None) -> str:
     if counts is None:
         return "nothing"
     requests, _, held_back, failed, client_errors, fine, _ = counts
@@ -126,9 +126,9 @@ def damage(connection: sqlite3.Connection) -> Iterator[str]:
         if wanted.get(name) != found.get(name) and not (name == "table tallies" and name not in found):
             what = "is missing" if name not in found else "is not the proxy's"
             yield f"{name} {what}: what is searched for may not be found"
-    for (told,) in connection.execute(f"PRAGMA integrity_check({_MOST_FAULTS})"):
-        if told != "ok":
-            yield f"the file is damaged: {told}"
+    for (damage_text,) in connection.execute(f"PRAGMA integrity_check({_MOST_FAULTS})"):
+        if damage_text != "ok":
+            yield f"the file is damaged: {damage_text}"
 
 
 def _shown(value: object) -> str:

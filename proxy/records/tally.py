@@ -16,7 +16,7 @@ BEYOND_THE_PROXY = (
 _COUNTS = ("requests", "held_back", "failed", "client_errors", "fine")
 
 
-class Came(IntEnum):
+class Result(IntEnum):
     """Outcome of a request. FINE: 2xx; FAILED: the side's fault; OTHER: a redirect, or no answer."""
 
     OTHER = 0
@@ -51,17 +51,17 @@ class Tally:
         return self.requests - self.held_back
 
 
-def came_of(record: Mapping[str, Any]) -> Came:
+def result_of(record: Mapping[str, Any]) -> Result:
     """Return the outcome of the exchange in *record*."""
     status: int = record["status"]
     bank = record["origin"] == "bank"
     if not bank and record["code"] and record["code"] not in BEYOND_THE_PROXY:
-        return Came.HELD_BACK
+        return Result.HELD_BACK
     if status >= 500 or (bank and status == 401):
-        return Came.FAILED
+        return Result.FAILED
     if status >= 400:
-        return Came.CLIENT_ERROR
-    return Came.FINE if 200 <= status < 300 else Came.OTHER
+        return Result.CLIENT_ERROR
+    return Result.FINE if 200 <= status < 300 else Result.OTHER
 
 
 def summed(tallies: Iterable[Tally]) -> list[Tally]:

@@ -54,9 +54,9 @@ class Watchdog:
         self._loop = asyncio.get_running_loop()
         self.watch()
 
-    def expect(self, waiters: Sequence[Waiter], began: Sequence[float]) -> None:
+    def expect(self, waiters: Sequence[Waiter], started_at: Sequence[float]) -> None:
         """Add *waiters*, in the order in which the thread gets them, and the monotonic start of each one's exchange."""
-        self._expected.append((waiters, began))
+        self._expected.append((waiters, started_at))
         if not self._looking:
             self.watch()
 
@@ -94,11 +94,11 @@ class Watchdog:
             self.settled -= len(expected.popleft()[0])
 
     def _refuse_late(self, now: float) -> None:
-        for waiters, began in self._expected:
+        for waiters, started_at in self._expected:
             if self.is_hung:
                 self._refuse(waiters, self.trouble)
                 continue
             started_by = now - self._exchange_timeout
-            late = [waiter for waiter, since in zip(waiters, began, strict=True) if since <= started_by]
+            late = [waiter for waiter, since in zip(waiters, started_at, strict=True) if since <= started_by]
             if late:
                 self._refuse(late, "the disk did not answer within exchange_timeout")

@@ -202,7 +202,7 @@ async def pool_of(port: int, **changes: object) -> AsyncIterator[Pool]:
         await it.close()
 
 
-async def eventually(condition: Callable[[], bool], *, within: float = 5.0) -> None:
+async def eventually(condition: Callable[[], bool], *, within: float = 60.0) -> None:
     """Wait until *condition* holds; fails after *within* seconds."""
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110 - any condition of either side, not one event

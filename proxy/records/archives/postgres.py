@@ -127,16 +127,9 @@ class PostgresArchive:
             f" ON r.instance = i.instance AND r.sequence = i.last AND {_CHAIN.replace('record', 'r.record')} = i.chain"
             " ORDER BY i.instance, i.chain, i.first"
         )
-        return counted["records"], [
-            PrunedRange(
-                instance=row["instance"],
-                chain=row["chain"],
-                first=row["first"],
-                last=row["last"],
-                hash=_hash_in(row["record"]),
-            )
-            for row in rows
-        ]
+        names = ("instance", "chain", "first", "last")
+        ranges = [PrunedRange(**{name: row[name] for name in names}, hash=_hash_in(row["record"])) for row in rows]
+        return counted["records"], ranges
 
     async def prune_records(self, month: Month) -> list[bytes]:
         """Return the signed records in *month* that state what was pruned earlier."""

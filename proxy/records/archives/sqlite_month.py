@@ -3,7 +3,7 @@
 import heapq
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from proxy.records.json_line import quoted
 from proxy.records.pruned_range import PrunedRange, joined, ranges_of
 from proxy.records.query import ArchiveUnusable, Query, fitting
 from proxy.records.sinks.row import ENTRY_BYTES, KEY_BYTES, value_key
-from proxy.records.sinks.sqlite_file import open_for_reading
+from proxy.records.sinks.sqlite_file import snapshot
 from proxy.records.tally import Tally
 
 # SQLite allows at most 32766 parameters in a statement.
@@ -19,25 +19,11 @@ _IDS_AT_ONCE = 200
 _SUMMED_AT_ONCE = 50_000
 
 
-class opened_month:  # noqa: N801 - it is used like a function: `with opened_month(path) as file`
+@contextmanager
+def opened_month(path: Path) -> Iterator["MonthReader"]:
     """Open a file for reading, as one snapshot, and close it at exit; sqlite3.Error is raised as ArchiveUnusable."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> "MonthReader":
-        try:
-            self._connection = open_for_reading(self._path)
-        except sqlite3.Error as error:
-            raise ArchiveUnusable(f"{self._path}: {error}") from None
-        # One snapshot: a seal written between two statements would hide its rows from both.
-        self._connection.execute("BEGIN")
-        return MonthReader(self._connection)
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise ArchiveUnusable(f"{self._path}: {error}") from None
+    with snapshot(path, ArchiveUnusable) as connection:
+        yield MonthReader(connection)
 
 
 class MonthReader:

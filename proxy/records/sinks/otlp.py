@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from proxy.clock import Clock
-from proxy.records.sinks.otlp_message import logs_request, traces_request
+from proxy.records.sinks.otlp_message import encoded
 from proxy.records.sinks.otlp_target import Signal, Target
 from proxy.records.sinks.sink import Sink, SinkUnavailable
 from proxy.upstream.tls import client_context
@@ -42,7 +42,7 @@ class OtlpSink:
         if wait > 0:
             raise SinkUnavailable(f"{self._target.host} asked to wait {wait:.0f} s more")
         # Not on the loop: some 100 us a record.
-        number, data = await asyncio.to_thread(_encoded, self._target.signal, batch)
+        number, data = await asyncio.to_thread(encoded, self._target.signal, batch)
         if number:
             await self._post(number, data)
 
@@ -88,17 +88,6 @@ class OtlpSink:
 def otlp_sinks(targets: tuple[Target, ...], *, clock: Clock) -> list[Sink]:
     """Return a sink for each of *targets*."""
     return [OtlpSink(target, clock=clock) for target in targets]
-
-
-def _encoded(signal: Signal, batch: list[bytes]) -> tuple[int, bytes]:
-    """Return the number of items in *batch* for *signal*, and the request with them."""
-    if signal is Signal.LOGS:
-        logs = logs_request(batch)
-        number = sum(len(scope.log_records) for resource in logs.resource_logs for scope in resource.scope_logs)
-        return number, logs.SerializeToString()
-    traces = traces_request(batch)
-    number = sum(len(scope.spans) for resource in traces.resource_spans for scope in resource.scope_spans)
-    return number, traces.SerializeToString()
 
 
 def _rejected(signal: Signal, body: bytes) -> int:

@@ -5,8 +5,9 @@ import os
 import pytest
 from hypothesis import settings
 
-from proxy.hot_path import outdated
+from proxy.hot_path import compiled, outdated
 from tests.support.extent import ALL, header, is_thorough
+from tests.support.leftovers import begin_run, end_run
 
 # No deadline: others use the processor too.
 settings.register_profile("all", max_examples=200, deadline=None)
@@ -14,13 +15,25 @@ settings.register_profile("quick", max_examples=25, deadline=None)
 settings.load_profile("all" if ALL else "quick")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Refuse to test machine code that is not what the sources say."""
     if found := outdated():
         raise pytest.UsageError(
             f"not as it was compiled: {', '.join(found)}: run `pip install -e '.[speed,test,dev]'` to compile again, "
             "with PAYPROXY_COMPILE=0 before it to go without"
         )
+    if compiled():  # mypyc's, wherever an exception passes an await, from Python 3.12 on
+        config.addinivalue_line("filterwarnings", "ignore:the .type, exc, tb. signature of throw:DeprecationWarning")
+    if not hasattr(config, "workerinput"):
+        begin_run(in_child_processes=bool(config.getoption("numprocesses", None)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing behind, however the run ended."""
+    folders = getattr(config, "_tmp_path_factory", None)  # none where `pytest_configure` has failed
+    if folders is not None and not hasattr(config, "workerinput"):
+        end_run(folders.getbasetemp())
 
 
 def pytest_report_header() -> str:

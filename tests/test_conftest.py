@@ -1,10 +1,25 @@
 import os
+import signal
 import subprocess
 import sys
+import time  # noqa: TID251  a real process is waited for
 from pathlib import Path
+
+import pytest
 
 from proxy.hot_path import LIBRARY
 from tests.support.small_project import SMALL, binary, small_project
+
+_LEAVES_PROCESSES = """
+import os, pathlib, subprocess, time
+
+def test_small():
+    started = pathlib.Path(os.environ["STARTED"])
+    child = subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; exec sleep 600"], stdout=subprocess.PIPE)
+    started.with_suffix(".new").write_text(f"{child.pid} {child.stdout.readline().decode()}")
+    started.with_suffix(".new").rename(started)
+    time.sleep(600)
+"""
 
 
 def test_machine_code_older_than_its_source_is_not_tested(tmp_path: Path) -> None:
@@ -43,3 +58,24 @@ def _pytest(project: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_an_interrupted_run_leaves_no_process(number: signal.Signals, processes: str, tmp_path: Path) -> None:
+    """Also those whose parent has ended, which with xdist is the process that ran the test."""
+    project = small_project(tmp_path / "small")
+    (project / "tests/test_small.py").write_text(_LEAVES_PROCESSES)
+    started = tmp_path / "started"
+    with subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", processes],
+        cwd=project,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(project), "STARTED": str(started)},
+        stdout=subprocess.DEVNULL,
+    ) as run:
+        while not started.exists() and run.poll() is None:
+            time.sleep(0.02)
+        run.send_signal(number)
+
+    assert run.returncode == 2  # pytest's for an interrupt
+    assert not [pid for pid in started.read_text().split() if Path("/proc", pid).exists()]

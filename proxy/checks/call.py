@@ -14,6 +14,7 @@ from proxy.settings.worker_values import UpstreamValues
 from proxy.upstream.opener import Upstream
 from proxy.upstream.pool import Pool
 from proxy.upstream.tls import TlsUnusable
+from proxy.upstream.upload import send
 
 # It changes nothing: the bank offers it for a first test.
 METHOD, PATH = "GET", "/payment/helloworld"
@@ -59,7 +60,9 @@ async def call(
         return Called(complaint=complaint)
     try:
         connection = await pool.connect()
-        answer = await connection.send(head, b"", method=METHOD, deadline=clock.monotonic() + SECONDS)
+        answer = await send(
+            connection, head, b"", method=METHOD, now=clock.monotonic(), deadline=clock.monotonic() + SECONDS
+        )
         body = b""
         while len(body) < _LOOKED_AT_BYTES and (piece := await answer.read()):
             body += piece

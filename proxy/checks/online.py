@@ -170,7 +170,7 @@ class _Check:
         self._minted[key] = minted
         about = " ".join(part for part in (key.credential, key.audience, key.scope) if part)
         mark = fingerprint(minted.value.reveal())
-        self.notes.append(f"{about}: token minted, lives {minted.lifetime:.0f} s, fingerprint {mark}")
+        self.notes.append(f"{about}: token minted, valid for {minted.lifetime:.0f} s, fingerprint {mark}")
         return None
 
     def _explain(self, name: str, refusals: Iterable[Refusal], *, skew: float | None, credential: Credential) -> None:

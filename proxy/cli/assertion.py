@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import click
 
 from proxy.cli.configuration import valid_configuration
+from proxy.cli.keys import passphrase_option, read_passphrase
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, json_option
-from proxy.cli.passphrase import passphrase_option, read_passphrase
 from proxy.clock import SystemClock
 from proxy.credentials.client_assertion import AssertionSigner, client_assertion_claims
 from proxy.credentials.credential import PRIVATE_KEY_JWT, Credential, CredentialUnusable

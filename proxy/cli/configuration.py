@@ -57,9 +57,8 @@ def load_configuration(path: Path | None) -> Configuration:
         for finding in loaded.findings:
             note(finding_text(finding, err=True))
         return Configuration(settings=loaded.settings, loaded=loaded)
-    errors = [finding for finding in loaded.findings if finding.severity is Severity.ERROR]
-    note(finding_text(errors[0], err=True))
-    problem = f"the configuration has {count_errors(errors)}"
+    note(finding_text(next(one for one in loaded.findings if one.severity is Severity.ERROR), err=True))
+    problem = f"the configuration has {count_errors(loaded.findings)}"
     named = [loaded.draft.data_directory] if loaded.draft and loaded.places.source(("data_directory",)) else []
     directories = data_directories(loaded.path, first=named, environ=os.environ)
     answering = [directory for directory in directories if answers(directory)]

@@ -46,12 +46,10 @@ Admin: http://127.0.0.1:{admin_port}/ (health, metrics, status)"""
 def demo(*, once: bool) -> None:
     """Run the bank's simulator and the proxy together on loopback, and walk through what works."""
     try:
-        good = asyncio.run(_demo(SystemClock(), once=once))
+        if not asyncio.run(_demo(SystemClock(), once=once)):
+            raise click.exceptions.Exit(ExitCode.FAILED)
     except KeyboardInterrupt:
         note("stopped")
-        raise click.exceptions.Exit(ExitCode.OK) from None
-    if not good:
-        raise click.exceptions.Exit(ExitCode.FAILED)
 
 
 async def _demo(clock: Clock, *, once: bool) -> bool:
@@ -65,7 +63,9 @@ async def _demo(clock: Clock, *, once: bool) -> bool:
             text = f"The bank's simulator is on {bank.url}, the proxy on {url}; everything is on this machine."
             click.echo(wrapped(text, width=terminal_width()) + "\n")
             async with _proxy(directory, clock):
-                good = await _walk(DemoSteps(url, bank, configuration=configuration, clock=clock, explain=_indented))
+                good = await _run_steps(
+                    DemoSteps(url, bank, configuration=configuration, clock=clock, explain=_indented)
+                )
                 if once or not good:
                     return good
                 records = directory / "requests.jsonl"
@@ -74,10 +74,10 @@ async def _demo(clock: Clock, *, once: bool) -> bool:
     return True
 
 
-async def _walk(tour: DemoSteps) -> bool:
+async def _run_steps(demo: DemoSteps) -> bool:
     """Run the steps until one fails; return whether all succeeded."""
-    try:
-        for number, (name, step) in enumerate(tour.steps(), 1):
+    async with contextlib.aclosing(demo):
+        for number, (name, step) in enumerate(demo.steps(), 1):
             click.echo(paint(f"{number}. {name}", "cyan"))
             try:
                 await step()
@@ -85,9 +85,7 @@ async def _walk(tour: DemoSteps) -> bool:
                 note(f"step {number} ({name}) failed: {failure}")
                 return False
             click.echo("")
-    finally:
-        await tour.close()
-    click.echo(f"All {len(tour.steps())} steps succeeded.")
+    click.echo(f"All {len(demo.steps())} steps succeeded.")
     return True
 
 

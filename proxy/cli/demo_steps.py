@@ -46,7 +46,7 @@ class DemoSteps:
         self._explain = explain
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the demo's own connections."""
         await self._session.close()
 

@@ -62,7 +62,7 @@ def explain(
         )
         return
     try:
-        answer = _explained(settings, raw, _caller(settings, caller_name))
+        answer = _answer_of(settings, raw, _caller(settings, caller_name))
     except ProxyError as error:
         refusal = {"code": error.code, "status": error.status, "detail": error.detail, "sent_upstream": "no"}
         emit(refusal, as_json=as_json, human=f"{error.status} {error.code}: {error.detail}\nNothing would be sent.")
@@ -70,14 +70,16 @@ def explain(
     emit(answer, as_json=as_json, human=facts(list(answer.items())))
 
 
-def _explained(settings: Settings, raw: RawHead, caller: Caller) -> dict[str, str]:
+def _answer_of(settings: Settings, raw: RawHead, caller: Caller) -> dict[str, str]:
     """Return the answer by name; raises the error that refuses the request."""
     now = SystemClock().now()
     table = route_table(snapshot_of(settings, instance="explain"))
-    board = _board(Path(settings.data_directory), list(settings.migrations)) if settings.migrations else SideCache()
+    cache = (
+        _side_cache(Path(settings.data_directory), list(settings.migrations)) if settings.migrations else SideCache()
+    )
     limits = HeadLimits(max_header_bytes=settings.server.max_header_bytes, hosts=frozenset(), allow_browsers=True)
-    found = plan(RequestHead.of(raw, limits), caller, table, board, request_id=_NO_ID, now=now)
-    return _answer(found, board, method=raw.method, caller=caller.name)
+    found = plan(RequestHead.of(raw, limits), caller, table, cache, request_id=_NO_ID, now=now)
+    return _answer(found, cache, method=raw.method, caller=caller.name)
 
 
 def _header(text: str) -> HeaderLine:
@@ -97,9 +99,9 @@ def _caller(settings: Settings, name: str) -> Caller:
     return Caller(name, "")
 
 
-def _board(directory: Path, names: Iterable[str]) -> SideCache:
+def _side_cache(directory: Path, names: Iterable[str]) -> SideCache:
     """Return the state of the migrations *names* from the files in *directory*; reports unreadable files on stderr."""
-    board = SideCache()
+    cache = SideCache()
     document, pins, readable = Document(), [], True
     try:
         document = FileStore(directory).load()
@@ -124,12 +126,12 @@ def _board(directory: Path, names: Iterable[str]) -> SideCache:
         }
         for name, state in document.states.items()
     }
-    board.hear({"type": "migrations", "states": states, "readable": readable})
-    board.hear({"type": "pins", "pins": pins, "serial": 0})
-    return board
+    cache.hear({"type": "migrations", "states": states, "readable": readable})
+    cache.hear({"type": "pins", "pins": pins, "serial": 0})
+    return cache
 
 
-def _answer(found: Plan, board: SideCache, *, method: str, caller: str) -> dict[str, str]:
+def _answer(found: Plan, cache: SideCache, *, method: str, caller: str) -> dict[str, str]:
     route, key, migration = found.route, found.token_key, found.route.migration
     answer = {
         "route": route.name,
@@ -146,10 +148,10 @@ def _answer(found: Plan, board: SideCache, *, method: str, caller: str) -> dict[
     if migration is None:
         return answer
     policy, other = migration.policy, found.fallback
-    weight = board.weight(policy.name)
+    weight = cache.weight(policy.name)
     fallback = f"{other.side}, {other.token_key.credential} at {_url(other)}" if other is not None else ""
     answer |= {"migration": policy.name, "weight": str(weight), "fallback": fallback}
-    fixed = caller in policy.pinned or board.guard_pinned(policy.name, caller)
+    fixed = caller in policy.pinned or cache.guard_pinned(policy.name, caller)
     if policy.sticky == "request" and method in policy.methods and 0 < weight < 100 and not fixed:
         answer["why"] = f"weight {weight}, each {method} by itself: this is one of them that goes to {found.side}"
     return answer

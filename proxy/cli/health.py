@@ -39,7 +39,7 @@ LISTEN = "127.0.0.1:9901"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class AdminEndpoints:
     """Addresses to ask; *listen* is "" without an admin listener, *certificate_file* is "" without TLS."""
 
     socket: Path
@@ -57,16 +57,16 @@ def health(config_path: Path | None, *, ready: bool, as_json: bool) -> int:
     It asks over admin.sock in the data directory, else over the admin listener.
     """
     if (given := given_socket()) is not None:
-        places = Places(socket=given, listen="", certificate_file="")
+        endpoints = AdminEndpoints(socket=given, listen="", certificate_file="")
     else:
-        places = find_places(config_path, environ=os.environ, cwd=Path.cwd())
-    status, answer = ask(places, "/readyz" if ready else "/livez")
+        endpoints = find_endpoints(config_path, environ=os.environ, cwd=Path.cwd())
+    status, answer = ask(endpoints, "/readyz" if ready else "/livez")
     checks = ((f"{check['name']} {check['verdict']}", check["reason"]) for check in answer["checks"])
     emit(answer, as_json=as_json, human="\n".join(f"{text}: {why}" if why else text for text, why in checks))
     return ExitCode.OK if status == 200 else ExitCode.FAILED
 
 
-def find_places(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> Places:
+def find_endpoints(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> AdminEndpoints:
     """Return where to ask, by the same rules as `serve`; of a file that is invalid TOML, use what can be read."""
     found = path or (Path(environ["PAYPROXY_CONFIG"]) if environ.get("PAYPROXY_CONFIG") else None)
     if found is None:
@@ -83,7 +83,7 @@ def find_places(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> 
     if broken:
         note(f"{found} can't be read as TOML; the instance is looked for in {directory}")
     certificate = environ.get("PAYPROXY_ADMIN__CERTIFICATE_FILE", str(admin.get("certificate_file", "")))
-    return Places(
+    return AdminEndpoints(
         socket=directory / SOCKET_NAME,
         listen=environ.get("PAYPROXY_ADMIN__LISTEN", str(admin.get("listen", LISTEN))),
         certificate_file=str(base / certificate) if certificate else "",
@@ -103,9 +103,9 @@ def _read(file: Path) -> tuple[dict[str, Any], bool]:
         return salvaged(text), True
 
 
-def ask(places: Places, page: str) -> tuple[int, dict[str, Any]]:
+def ask(endpoints: AdminEndpoints, page: str) -> tuple[int, dict[str, Any]]:
     """Return status and JSON of *page* from the first address that answers; Failure if none does or it is invalid."""
-    for connection in _connections(places):
+    for connection in _connections(endpoints):
         try:
             connection.request("GET", page, headers={"Host": "localhost", "Accept": "application/json"})
             answer = connection.getresponse()
@@ -115,16 +115,16 @@ def ask(places: Places, page: str) -> tuple[int, dict[str, Any]]:
         finally:
             connection.close()
         return status, _checks(body)
-    raise Failure(f"no instance answers on {places.socket}{f' or {places.listen}' if places.listen else ''}")
+    raise Failure(f"no instance answers on {endpoints.socket}{f' or {endpoints.listen}' if endpoints.listen else ''}")
 
 
-def _connections(places: Places) -> list[http.client.HTTPConnection]:
-    connections: list[http.client.HTTPConnection] = [UnixConnection(str(places.socket))]
+def _connections(endpoints: AdminEndpoints) -> list[http.client.HTTPConnection]:
+    connections: list[http.client.HTTPConnection] = [UnixConnection(str(endpoints.socket))]
     # An invalid value is a change that the running instance does not have; its socket still has the same path.
     with contextlib.suppress(ValueError):
-        if places.listen:
-            address = listen_address(places.listen)
-            connections.append(listener_connection(address, certificate_file=places.certificate_file))
+        if endpoints.listen:
+            address = listen_address(endpoints.listen)
+            connections.append(listener_connection(address, certificate_file=endpoints.certificate_file))
     return connections
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from proxy.cli.files import NewFile, write_new
-from proxy.cli.output import ExitCode, emit, facts, json_option, note, paint, printable
-from proxy.cli.passphrase import passphrase_option, read_passphrase
+from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note, paint, printable
 from proxy.clock import SystemClock, timestamp
+from proxy.credentials.credential import CredentialUnusable, read_secret_file
 from proxy.credentials.csr import (
     EXAMPLE_SUBJECT,
     Subject,
@@ -25,6 +25,7 @@ from proxy.credentials.inspection import inspect as inspect_file
 from proxy.credentials.keys import THUMBPRINT_FORMS, belong_together
 from proxy.credentials.recognition import Recognised, recognise
 from proxy.entropy import SystemEntropy
+from proxy.secret import Secret
 
 UPLOAD_CERTIFICATE = """
 Upload {certificate}, never the key: Payments Developer Portal, page Security, the tab of your environment, Request,
@@ -36,6 +37,13 @@ UPLOAD_REQUEST = """
 Send {request}, never the key: to your certificate authority, or for legacy OAuth to your J.P. Morgan Developer project.
 Every environment needs a request of its own with another CN. Thumbprints exist once the certificate has come back:
 `payproxy keys inspect {key} CERTIFICATE`."""
+
+
+passphrase_option = click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path),
+    help="File (mode 0600) with the passphrase of an encrypted key; one trailing newline is dropped.",
+)
 
 
 @click.group()
@@ -126,10 +134,7 @@ def _remarks(found: Sequence[Inspection], *, together: bool | None, expected: Re
 
 def _as_dict(each: Inspection) -> dict[str, Any]:
     value: dict[str, Any] = {"file": str(each.path), "kind": each.kind, "problem": each.problem}
-    if each.bits:
-        value["bits"] = each.bits
-    if each.subject:
-        value["subject"] = each.subject
+    value |= {name: known for name, known in (("bits", each.bits), ("subject", each.subject)) if known}
     if each.certificate:
         value["issuer"] = each.certificate.issuer.rfc4514_string()
         value["valid_from"] = timestamp(each.certificate.not_valid_before_utc.timestamp())
@@ -146,3 +151,11 @@ def _block(each: Inspection) -> str:
         rows.append(("expires", each.certificate.not_valid_after_utc.strftime("%Y-%m-%d %H:%M UTC")))
     rows += list(each.thumbprints.items())
     return f"{printable(str(each.path))}\n{facts(rows, indent='  ')}"
+
+
+def read_passphrase(path: Path | None) -> Secret | None:
+    """Return the secret in *path*, None without a path; raises Failure if the file can't be used."""
+    try:
+        return None if path is None else read_secret_file(path)
+    except CredentialUnusable as error:
+        raise Failure(str(error)) from None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from proxy.cli.audit_record import current_user, write_audit_record
 from proxy.cli.configuration import load_configuration
 from proxy.cli.log_database import configured_database, database_option, opened
 from proxy.cli.options import config_option
@@ -16,7 +17,6 @@ from proxy.entropy import Entropy, SystemEntropy
 from proxy.records.anchor import object_in
 from proxy.records.audit_records import Operation
 from proxy.records.checkpoint_key import CheckpointKey, checkpoint_key
-from proxy.records.command_record import command_records, command_user, write_command_record
 from proxy.records.months import Month, month_at, parse_month
 from proxy.records.pruned_range import PrunedRange, joined, ranges_in, signed_bytes, signer_of
 from proxy.records.query import parse_time
@@ -52,10 +52,10 @@ def prune(
     configuration = load_configuration(config_path)
     if configuration.guessed:
         raise Failure("nothing is deleted by a configuration with errors: correct it", code=ExitCode.CONFIGURATION)
-    settings, clock = configuration.settings, SystemClock()
-    end = _month(before, clock=clock)
+    settings = configuration.settings
+    end = _month(before, clock=SystemClock())
     database = configured_database(settings, database_file)
-    pruned = asyncio.run(_prune(database, settings, end, reason=reason, yes=yes, clock=clock, entropy=SystemEntropy()))
+    pruned = asyncio.run(_prune(database, settings, end, reason=reason, yes=yes, entropy=SystemEntropy()))
     emit(
         [{"month": str(month), "records": records} for month, records in pruned.items()],
         as_json=as_json,
@@ -71,7 +71,6 @@ async def _prune(
     *,
     reason: str,
     yes: bool,
-    clock: Clock,
     entropy: Entropy,
 ) -> dict[Month, int]:
     """Delete the months before *end* and return the number of records of each."""
@@ -91,7 +90,7 @@ async def _prune(
             ranges += _signed_before(await archive.prune_records(month), key)
         all_ranges = tuple(joined(ranges))
         operation = Operation(
-            who=command_user(),
+            who=current_user(),
             proof="operating-system user",
             what="logs prune",
             reason=reason,
@@ -101,7 +100,11 @@ async def _prune(
             pruned_by=(key.public, key.sign_bytes(signed_bytes(all_ranges))),
         )
         # Write the record first: then nothing is ever missing without one.
-        _put_on_record(operation, settings, clock=clock, entropy=entropy)
+        try:
+            write_audit_record(settings, lambda records: records.operation(operation))
+        except OSError as error:
+            directory = settings.data_directory
+            raise Failure(f"it can't be recorded, so nothing was deleted: {directory}: {error.strerror}") from None
         for month, records in pruned.items():
             await archive.forget(month, records=records)
         return pruned
@@ -120,15 +123,6 @@ def _key(directory: Path, *, entropy: Entropy) -> CheckpointKey:
         return checkpoint_key(directory, entropy=entropy)
     except OSError as error:
         raise Failure(f"it can't be signed, so nothing was deleted: {directory}: {error.strerror}") from None
-
-
-def _put_on_record(operation: Operation, settings: Settings, *, clock: Clock, entropy: Entropy) -> None:
-    directory = Path(settings.data_directory)
-    try:
-        record = command_records(settings, clock=clock, entropy=entropy).operation(operation)
-        write_command_record(directory, record, entropy=entropy)
-    except OSError as error:
-        raise Failure(f"it can't be recorded, so nothing was deleted: {directory}: {error.strerror}") from None
 
 
 def _ask(pruned: Mapping[Month, int]) -> None:

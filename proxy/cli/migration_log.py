@@ -1,8 +1,7 @@
 """What the request log knows for migrations: each caller's requests, and those from before the table existed."""
 
-import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from proxy.clock import SystemClock, timestamp
 from proxy.migration.pin import PIN_SECONDS
 from proxy.records.query import Archive, Query
 from proxy.records.sides import LEGACY_DAYS
+from proxy.records.sinks.row import decode
 from proxy.records.tally import DAY_SECONDS
 from proxy.records.unanswered import is_uncertain
 from proxy.settings.database import Database
@@ -75,16 +75,21 @@ def in_flight_before(state: Mapping[str, Any], workers: list[dict[str, Any]]) ->
 
 
 async def _uncertain(archive: Archive, route: str, since: float) -> list[float]:
-    found: list[float] = []
-    query = Query(kind="exchange", route=route, since=since)
+    """Return the times of the route's requests with uncertain outcome that no migration has sent."""
+    return [
+        datetime.fromisoformat(record["time"]).timestamp()
+        async for record in all_records(archive, Query(kind="exchange", route=route, since=since))
+        # What a migrated rule sends has a side, and its retry a pin.
+        if not record["side"] and record["method"] not in SAFE_METHODS and is_uncertain(record)
+    ]
+
+
+async def all_records(archive: Archive, query: Query) -> AsyncIterator[dict[str, Any]]:
+    """Yield all records that match *query*, the newest first."""
     before: bytes | None = None
     while True:
         page = await archive.page(query, before=before, size=_AT_ONCE)
         for line in page.records:
-            record = json.loads(line)
-            # What a migrated rule sends has a side, and its retry a pin.
-            if not record["side"] and record["method"] not in SAFE_METHODS and is_uncertain(record):
-                found.append(datetime.fromisoformat(record["time"]).timestamp())
-        if page.before is None:
-            return found
-        before = page.before
+            yield decode(line)
+        if (before := page.before) is None:
+            return

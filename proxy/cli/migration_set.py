@@ -104,7 +104,7 @@ def rollback(name: str, config_path: Path | None, reason: str, to: int | None, *
     data, words = after, [f"{name}: {in_words(after)}"]
     if name in settings.migrations:  # a rollback needs no table in the file
         weights = {"old": before["weight"], "new": after["weight"]}
-        what, moved = _effect(settings, configured(settings, name), **weights, held=after["guard_pinned"], released=())
+        what, moved = _effect(settings, configured(settings, name), **weights, held=after["guard_pinned"])
         data, words = after | what.as_dict(), [*words, moved]
     words.append(f"{'a' if after['legacy_token_at_hand'] else 'NO'} legacy token is available")
     emit(data, as_json=as_json, human="\n".join(words))
@@ -112,13 +112,7 @@ def rollback(name: str, config_path: Path | None, reason: str, to: int | None, *
 
 
 def _effect(
-    settings: Settings,
-    values: MigrationValues,
-    *,
-    old: int,
-    new: int,
-    held: list[str],
-    released: tuple[str, ...],
+    settings: Settings, values: MigrationValues, *, old: int, new: int, held: list[str], released: tuple[str, ...] = ()
 ) -> tuple[Moves, str]:
     """Return who moves, also in words; without a log the callers of the file count alike: a rollback must not fail."""
     asked = requests_of(configured_database(settings, None), values)

@@ -71,7 +71,7 @@ class RecordTable:
         marks = "".join(f"  {mark}" for mark in _marks(record))
         notes = "".join(f"  {note}" for note in _notes(record))
         # Two more, for where the notes are cut off.
-        asked = _shortened(_asked(record), self._width - len(front) - len(marks) - 2)
+        asked = shortened(_asked(record), self._width - len(front) - len(marks) - 2)
         return self._cut(f"{front}{asked}{marks}{notes}")
 
     def _two_lines(self, record: Record, sent: str) -> str:
@@ -83,7 +83,7 @@ class RecordTable:
         for note in [*_marks(record), *_notes(record), f"{cell(record.get('duration_ms'))} ms"]:
             if len(below) + 2 + len(note) <= self._width:
                 below += f"  {note}"
-        return self._cut(f"{front}{_shortened(_asked(record), self._width - len(front))}\n{below}")
+        return self._cut(f"{front}{shortened(_asked(record), self._width - len(front))}\n{below}")
 
     @staticmethod
     def _front(time: str) -> str:
@@ -91,7 +91,7 @@ class RecordTable:
 
     @staticmethod
     def _middle(caller: str, status: str, sent: str) -> str:
-        return f"{_shortened(caller, _CALLER):<{_CALLER}} {status:<6} {sent:<7} "
+        return f"{shortened(caller, _CALLER):<{_CALLER}} {status:<6} {sent:<7} "
 
     def _cut(self, text: str) -> str:
         lines = [printable(line).rstrip() for line in text.split("\n")]
@@ -122,7 +122,7 @@ def _notes(record: Record) -> list[str]:
     return list(filter(None, (cell(record.get(name)) for name in ("code", "note", "side", "route"))))
 
 
-def _shortened(text: str, room: int) -> str:
+def shortened(text: str, room: int) -> str:
     """Return *text* in at most *room* characters, its start and its end: a path's end is its most specific part."""
     if len(text) <= room or room < 3:
         return text

@@ -43,8 +43,7 @@ def request(
     for a status of 400 and above, with 69 if the proxy can't be reached.
     """
     server = load_configuration(config_path).settings.server
-    body = _body(data)
-    fields = _fields(headers)
+    body, fields = _body(data), _fields(headers)
     names = {name.lower() for name, _ in fields}
     if "host" not in names:
         # A listener with hosts accepts no other name; one without accepts at least loopback names.

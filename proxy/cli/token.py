@@ -8,6 +8,7 @@ from typing import Any
 import click
 import jwt
 
+from proxy.cli.audit_record import current_user, write_audit_record
 from proxy.cli.configuration import Configuration, valid_configuration
 from proxy.cli.instance import STATUS, Denied, NotRunning, ask
 from proxy.cli.options import file_option
@@ -21,7 +22,6 @@ from proxy.events import ClockSkewMeasured, Event
 from proxy.migration.state import StateUnusable
 from proxy.migration.stores.file import FileStore
 from proxy.records.audit_records import PrintedToken
-from proxy.records.command_record import command_records, command_user, write_command_record
 from proxy.routing.compile import route_table
 from proxy.settings.findings import did_you_mean
 from proxy.settings.model import Settings
@@ -78,20 +78,17 @@ def token(route: str, config_path: Path | None, *, side: str | None, as_json: bo
 
 def _record(settings: Settings, minted: Minted, key: TokenKey) -> None:
     """Record the user who got the token; skipped with a message if there is no data directory yet."""
-    directory, clock, entropy = Path(settings.data_directory), SystemClock(), SystemEntropy()
-    mark = fingerprint(minted.value.reveal())
     printed = PrintedToken(
-        who=command_user(),
+        who=current_user(),
         credential=key.credential,
         audience=key.audience,
-        fingerprint=mark,
+        fingerprint=fingerprint(minted.value.reveal()),
         lifetime=minted.lifetime,
     )
     try:
-        records = command_records(settings, clock=clock, entropy=entropy)
-        write_command_record(directory, records.printed(printed), entropy=entropy)
+        write_audit_record(settings, lambda records: records.printed(printed))
     except OSError as error:
-        note(f"it is not recorded: {directory}: {error.strerror}")
+        note(f"it is not recorded: {settings.data_directory}: {error.strerror}")
 
 
 def token_facts(minted: Minted, key: TokenKey) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """The request body: held completely up to a limit, so that it can be replayed exactly, or streamed and sent once."""
 
-from collections.abc import Awaitable
-
 from proxy.errors import BadRequest, BodyTooLarge
 from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
@@ -35,11 +33,11 @@ class RequestBody:
         self._within = gateway.exchange_timeout
         self.held: bytes | None = b""
 
-    def take(self, head: RequestHead, *, replay_limit: int, within: float = 0.0) -> Awaitable[None] | None:
+    async def take(self, head: RequestHead, *, replay_limit: int, within: float = 0.0) -> None:
         """Read the whole body if it is at most *replay_limit* bytes, else only its beginning.
 
-        The body must arrive *within* seconds, 0 for exchange_timeout. Return an awaitable that ends then, None if done
-        already. Either raises BodyTooLarge, Overloaded, CallerLeft, BadRequest (400, 408).
+        The body must arrive *within* seconds, 0 for exchange_timeout. Raises BodyTooLarge, Overloaded, CallerLeft,
+        BadRequest (400, 408).
         """
         if within:
             self._within = within
@@ -51,17 +49,14 @@ class RequestBody:
             raise BodyTooLarge(f"The body has {length} bytes, the limit is {limit}.")
         if length > replay_limit:
             self.held = None
-            return self._take(head, replay_limit)
-        self._reserve(length)
-        whole = self._side.whole_body()
-        if whole is None:
-            return self._take(head, replay_limit)
-        self._count(whole)
-        self.held = whole
-        self._finish_digest()
-        return None
-
-    async def _take(self, head: RequestHead, replay_limit: int) -> None:
+        else:
+            self._reserve(length)
+            whole = self._side.whole_body()
+            if whole is not None:
+                self._count(whole)
+                self.held = whole
+                self._finish_digest()
+                return
         if head.expects_continue and not self._side.body_started():
             self._side.send_continue()
         if self.held is None:
@@ -71,12 +66,16 @@ class RequestBody:
             self._exchange.waited += self._gateway.monotonic() - began
             self._count(piece)
             self._first_pieces.append(piece)
-            return
+        else:
+            await self._collect(head, replay_limit)
+
+    async def _collect(self, head: RequestHead, replay_limit: int) -> None:
+        """Hold the pieces of the body, unless they turn out to be more than *replay_limit* bytes."""
         size = 0
         while size <= replay_limit:
             piece = await self._read()
             if not piece:
-                self.held = self._first_pieces[0] if len(self._first_pieces) == 1 else b"".join(self._first_pieces)
+                self.held = b"".join(self._first_pieces)
                 self._first_pieces.clear()
                 self._finish_digest()
                 return

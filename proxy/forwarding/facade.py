@@ -40,9 +40,7 @@ async def issue_token(
         body = RequestBody(gateway, side, exchange)
         try:
             if head.has_body:
-                reading = body.take(head, replay_limit=MOST_BYTES, within=_FORM_SECONDS)
-                if reading is not None:
-                    await reading
+                await body.take(head, replay_limit=MOST_BYTES, within=_FORM_SECONDS)
         finally:
             body.release()
         try:

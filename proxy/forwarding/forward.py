@@ -13,10 +13,7 @@ from proxy.routing.request_head import RequestHead
 
 
 async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PLR0912 - one step per line
-    """Serve one request from its head to its record: one step per line, and no step sends twice.
-
-    Steps that usually finish at once return None, else an awaitable: this saves a coroutine per step.
-    """
+    """Serve one request from its head to its record: one step per line, and no step sends twice."""
     exchange = gateway.exchanges.begin(side)
     body: RequestBody | None = None
     failure: ProxyError | None = None
@@ -33,19 +30,16 @@ async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PL
             with gateway.admission.admit(caller):
                 if head.has_body:
                     body = RequestBody(gateway, side, exchange)
-                    if (reading := body.take(head, replay_limit=plan.route.replay_limit)) is not None:
-                        await reading
+                    await body.take(head, replay_limit=plan.route.replay_limit)
                 token = gateway.tokens.get(plan.token_key)
                 if token is None:
                     plan, token = await token_for(gateway, exchange, plan)
                 send = Send(gateway, side, exchange, body=body, head=head, plan=plan, token=token)
-                if (preparing := send.prepare()) is not None:
-                    await preparing
+                await send.prepare()
                 response = await send.once()
                 if (response.status == 401 or plan.route.remint_on) and await is_refusal(response, plan.route):
                     send, response = await after_refusal(send, response)
-                if (relaying := relay(send, response)) is not None:
-                    await relaying
+                await relay(send, response)
         except CallerLeft:
             exchange.caller_left = True
         except ProxyError as error:

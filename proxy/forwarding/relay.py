@@ -1,6 +1,5 @@
 """Sends the response to the caller: the bank's unchanged, or the proxy's own."""
 
-from collections.abc import Awaitable
 from typing import Final
 
 from proxy.errors import BadRequest, HeadersTooLarge, ProxyError, TargetTooLong
@@ -22,22 +21,14 @@ _GATHERED_BYTES: Final = 65536
 _GATHERED_SECONDS: Final = 0.5
 
 
-def relay(send: Send, response: UpstreamResponse) -> Awaitable[None] | None:
-    """Send *response* to the caller, then the body as it arrives; return an awaitable, None if done already.
+async def relay(send: Send, response: UpstreamResponse) -> None:
+    """Send *response* to the caller, its body as it arrives.
 
     A body that the bank truncates is truncated for the caller too, so that it can't pass for a complete one; a small
-    one is not started. Either raises UpstreamReset, UpstreamBadResponse or UpstreamTimedOut in that case.
+    one is not started: raises UpstreamReset, UpstreamBadResponse or UpstreamTimedOut in that case.
     """
     side, exchange = send.side, send.exchange
     exchange.origin, exchange.status, exchange.answer_lines = "bank", response.status, response.head.lines
-    if side.left or not response.complete or response.status >= 500:
-        return _relay(send, response)
-    _hand_over(send, response)
-    return _drained(send) if side.write_would_block() else None
-
-
-async def _relay(send: Send, response: UpstreamResponse) -> None:
-    side, exchange = send.side, send.exchange
     if response.status >= 500:
         await pin_retry(send.gateway, exchange)
     if side.left:
@@ -48,8 +39,15 @@ async def _relay(send: Send, response: UpstreamResponse) -> None:
         await _gather(send, response)
     if response.complete:
         _hand_over(send, response)
-        await _drained(send)
-        return
+        if side.write_would_block():
+            await _drained(send)
+    else:
+        await _stream(send, response)
+
+
+async def _stream(send: Send, response: UpstreamResponse) -> None:
+    """Relay the body as it arrives."""
+    side, exchange = send.side, send.exchange
     head = _response_head(send, response)
     cut: ProxyError | None = None
     try:

@@ -19,6 +19,7 @@ from proxy.tokens.token import AccessToken
 from proxy.upstream.connection import Connection
 from proxy.upstream.response import UpstreamResponse
 from proxy.upstream.upload import PIECE_BYTES
+from proxy.upstream.upload import send as upload
 
 # Looking up an enum member in its class costs a call each time.
 _NO: Final = Sent.NO
@@ -53,29 +54,32 @@ class Send:
         self.plan = plan
         self.token = token
 
-    def prepare(self) -> Awaitable[None] | None:
-        """Get a live connection and write the intent; return an awaitable, None if all of it is done.
+    async def prepare(self) -> None:
+        """Get a live connection and write the intent.
 
-        Either raises UpstreamUnreachable, Overloaded or LogUnavailable; nothing was sent then.
+        Raises UpstreamUnreachable, Overloaded or LogUnavailable; nothing was sent then.
         """
-        connection = self.gateway.pools[self.plan.way.upstream].idle()
+        gateway, pool = self.gateway, self.gateway.pools[self.plan.way.upstream]
+        connection = pool.idle()
         if connection is None:
-            return self._connect()
+            began = gateway.monotonic()
+            connection = await pool.connect()
+            self.exchange.waited += gateway.monotonic() - began
         intent = self._intend(connection)
         if intent is not None:
-            return self._intended(intent)
-        return self._prepare_again() if self._came_too_late() else None
-
-    async def _connect(self) -> None:
-        gateway = self.gateway
-        began = gateway.monotonic()
-        connection = await gateway.pools[self.plan.way.upstream].connect()
-        self.exchange.waited += gateway.monotonic() - began
-        intent = self._intend(connection)
-        if intent is not None:
-            await self._intended(intent)
-        elif self._came_too_late():
-            await self._prepare_again()
+            try:
+                await intent
+            except BaseException:
+                connection.release()
+                raise
+            if connection.closed:
+                # Closed while the intent was being written; nothing was sent on it, so another one may be used.
+                self.connection = await pool.connect()
+        if self.plan.fallback is not None and gateway.monotonic() >= self.token.expires:
+            # The token expired meanwhile, and there is a fallback.
+            self.connection.release()
+            self.plan, self.token = await token_for(gateway, self.exchange, self.plan)
+            await self.prepare()
 
     def _intend(self, connection: Connection) -> Awaitable[None] | None:
         gateway, exchange, token = self.gateway, self.exchange, self.token
@@ -93,29 +97,6 @@ class Send:
         except BaseException:
             connection.release()
             raise
-
-    async def _intended(self, intent: Awaitable[None]) -> None:
-        try:
-            await intent
-        except BaseException:
-            self.connection.release()
-            raise
-        if self.connection.closed:
-            # Closed while the intent was being written; nothing was sent on it, so another one may be used.
-            self.connection = await self.gateway.pools[self.plan.way.upstream].connect()
-        if self._came_too_late():
-            await self._prepare_again()
-
-    def _came_too_late(self) -> bool:
-        """Return whether the token expired during connect and intent, and there is a fallback."""
-        return self.plan.fallback is not None and self.gateway.monotonic() >= self.token.expires
-
-    async def _prepare_again(self) -> None:
-        self.connection.release()
-        self.plan, self.token = await token_for(self.gateway, self.exchange, self.plan)
-        waiting = self.prepare()
-        if waiting is not None:
-            await waiting
 
     async def once(self) -> UpstreamResponse:
         """Send; return the response's head; raises UpstreamReset, UpstreamBadResponse, UpstreamTimedOut, CallerLeft.
@@ -144,8 +125,14 @@ class Send:
                 response = await connection.send_whole(head + held, to_head=to_head, now=began, deadline=deadline)
             else:
                 body = request_body.stream() if held is None and request_body is not None else held or b""
-                response = await connection.send(
-                    head, body, method=exchange.method, chunked=self.head.chunked, deadline=deadline
+                response = await upload(
+                    connection,
+                    head,
+                    body,
+                    method=exchange.method,
+                    chunked=self.head.chunked,
+                    now=began,
+                    deadline=deadline,
                 )
         except asyncio.CancelledError:
             connection.abort()
@@ -185,9 +172,7 @@ class Send:
             exchange.given_up = self.plan
         second = Send(self.gateway, self.side, exchange, body=self.body, head=self.head, plan=plan, token=token)
         try:
-            waiting = second.prepare()
-            if waiting is not None:
-                await waiting
+            await second.prepare()
         except ProxyError:
             exchange.set_plan(self.plan)
             exchange.given_up = given_up

@@ -53,14 +53,15 @@ class Header:
 
 
 class HeaderLine:
-    """One header: *raw* is the line to relay, *header* the properties of the name, None if the name is invalid."""
+    """One header: *raw* is the line to relay; *header* the name's properties, None if it is invalid or not parsed."""
 
-    __slots__ = ("header", "name", "raw", "value")
+    __slots__ = ("header", "name", "raw", "size", "value")
 
     def __init__(self, name: bytes, value: bytes, header: Header | None, line: bytes = b"") -> None:
         self.name = name
         self.value = value
         self.header = header
+        self.size = len(name) + len(value) + 4
         # In the usual form, "name: value", *line* is used as it is.
         usual = len(line) == len(name) + 2 + len(value) and line[len(name) + 1] == _SPACE
         self.raw = line if usual else b"%b: %b" % (name, value)
@@ -102,7 +103,7 @@ class HeaderLines:
         name, value = line[:end], line[end + 1 :].strip(b" \t")
         try:
             header = self.header(name)
-        except BadRequest:  # `RequestHead.of` reports it, after errors of higher priority
+        except BadRequest:  # `RawHead` reports it, after errors of higher priority
             return HeaderLine(name, value, None)
         found = HeaderLine(name, value, header, line)
         if len(line) <= _LONGEST_LINE and not header.secret:

@@ -44,9 +44,9 @@ class EventLog:
         """Write *event* if it has a log text."""
         text = _text(event)
         if text:
-            self.say(text)
+            self.write_line(text)
 
-    def say(self, text: str) -> None:
+    def write_line(self, text: str) -> None:
         """Write one line."""
         self._write(f"{self._stamp(self._clock.now())} {text}")
 
@@ -56,7 +56,7 @@ def _text(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for e
         case TokenMinted():
             return (
                 f"token minted: {event.credential} {event.audience or '-'}, fingerprint {event.fingerprint}, "
-                f"lives {event.lifetime:.0f} s, took {event.seconds * 1000:.0f} ms"
+                f"valid for {event.lifetime:.0f} s, took {event.seconds * 1000:.0f} ms"
             )
         case MintFailed():
             return (
@@ -68,15 +68,15 @@ def _text(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for e
         case WorkerStarted():
             return f"worker {event.worker} started as process {event.pid}"
         case WorkerEnded():
-            how = "ended" if event.expected else "died; what it had in flight is recorded as unknown"
+            how = "ended" if event.expected else "ended unexpectedly; what it had in flight is recorded as unknown"
             return f"worker {event.worker} (process {event.pid}) {how}, exit code {event.exit_code}"
         case WorkerNotStarted():
             return f"worker {event.worker} can't be started: {event.cause}; next try in {event.retry_in:.1f} s"
         case WorkerHangs():
             then = "killed, another takes its place" if event.killed else "it counts as not ready"
-            return f"worker {event.worker} (process {event.pid}) was not heard for {event.seconds:.0f} s: {then}"
+            return f"worker {event.worker} (process {event.pid}) did not respond for {event.seconds:.0f} s: {then}"
         case WorkerRecovered():
-            return f"worker {event.worker} (process {event.pid}) is heard again"
+            return f"worker {event.worker} (process {event.pid}) responds again"
         case CredentialReplaced():
             return f"credential {event.credential} replaced: key or secret {event.fingerprint}, proven by a mint"
         case ReplacementRefused():

@@ -3,17 +3,12 @@
 import asyncio
 import select
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
 from proxy.clock import Clock
-from proxy.errors import (
-    ProxyError,
-    UpstreamBadResponse,
-    UpstreamFault,
-    UpstreamTimedOut,
-)
+from proxy.errors import ProxyError, UpstreamBadResponse, UpstreamFault, UpstreamTimedOut
 from proxy.http1.inline_future import InlineFuture
 from proxy.http1.notifier import Notifier
 from proxy.http1.timer import NEVER, Timer
@@ -22,7 +17,6 @@ from proxy.upstream.response import UpstreamResponse, whole_response
 from proxy.upstream.response_head import BODILESS
 from proxy.upstream.response_parser import ResponseParser
 from proxy.upstream.tls_transport import TlsTransport
-from proxy.upstream.upload import PIECE_BYTES, send_pieces, send_stream
 
 WRITE_HIGH_BYTES: Final = 131072  # unsent request bytes above which the sender waits
 CALLER_FIRST_SECONDS: Final = 1.0
@@ -34,7 +28,7 @@ class State(Enum):
 
     IDLE = auto()  # in the pool
     TAKEN = auto()  # taken from the pool, nothing sent yet
-    BUSY = auto()  # from `send` until the response is released
+    BUSY = auto()  # from `begin` until the response is released
     CLOSED = auto()
 
 
@@ -72,33 +66,11 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_arrived",
-        "_bounded",
-        "_deadline",
-        "_failure",
-        "_home",
-        "_idle_since",
-        "_idle_timeout",
-        "_loop",
-        "_monotonic",
-        "_parser",
-        "_poll",
-        "_reading_paused",
-        "_reply",
-        "_request_complete",
-        "_response",
-        "_response_timeout",
-        "_room",
-        "_state",
-        "_timer",
-        "_tls",
-        "_to_head",
-        "_transport",
-        "_writing_paused",
-        "connect_ms",
-        "reused",
-        "sent",
-    )
+        "_arrived", "_bounded", "_deadline", "_failure", "_home", "_idle_since", "_idle_timeout", "_loop",
+        "_monotonic", "_parser", "_poll", "_reading_paused", "_reply", "_request_complete", "_response",
+        "_response_timeout", "_room", "_state", "_timer", "_tls", "_to_head", "_transport", "_writing_paused",
+        "connect_ms", "reused", "sent",
+    )  # fmt: skip
 
     _transport: asyncio.Transport
 
@@ -144,53 +116,28 @@ class Connection(asyncio.Protocol):
     ) -> InlineFuture[UpstreamResponse]:
         """Send a whole small request at monotonic *now*; the future ends with the response once its head is there.
 
-        Like `send`, but without a coroutine, for requests sent in one write. Call `abort` to stop waiting. The future
-        raises what `send` raises; this method raises UpstreamUnreachable, and nothing was sent then.
+        Like `upload.send`, but without a coroutine, for requests sent in one write. Call `abort` to stop waiting. The
+        future raises what `send` raises; this method raises UpstreamUnreachable, and nothing was sent then.
         """
-        self._begin(to_head=to_head, now=now, deadline=deadline)
+        self.begin(to_head=to_head, now=now, deadline=deadline)
         self.sent = self._request_complete = True
         reply = self._reply = InlineFuture[UpstreamResponse](self._loop)
         self._transport.write(message)
         self._timer.set(min(now + self._response_timeout, deadline))
         return reply
 
-    async def send(
-        self, head: bytes, body: bytes | AsyncIterator[bytes], *, method: str, chunked: bool = False, deadline: float
-    ) -> UpstreamResponse:
-        """Send one request and return its response as soon as the response's head is there.
-
-        *head* ends in CRLF CRLF and says how *body* is framed; an iterator's pieces are chunk-encoded if *chunked*.
-        *deadline* (monotonic) ends the whole exchange, and no single wait for the bank exceeds the response time-out.
-        If the bank answers early, the rest of the body is not sent. If the iterator raises, the connection is aborted,
-        so that the bank never sees a complete request, and the exception propagates.
-
-        Raises UpstreamUnreachable while `sent` is false, else UpstreamReset, UpstreamBadResponse or UpstreamTimedOut.
-        """
-        now, to_head = self._monotonic(), method == "HEAD"
-        if isinstance(body, bytes) and len(body) <= PIECE_BYTES:
-            reply = self.send_whole(head + body, to_head=to_head, now=now, deadline=deadline)
-        else:
-            self._begin(to_head=to_head, now=now, deadline=deadline)
-            reply = None
-        try:
-            if reply is not None:
-                return await reply
-            if isinstance(body, bytes):
-                self._request_complete = await send_pieces(self, head, body)
-            else:
-                self._request_complete = await send_stream(self, head, body, chunked=chunked)
-            if self._response is None and self._state is _BUSY:
-                reply = self._reply = InlineFuture[UpstreamResponse](self._loop)
-                self._timer.set(min(self._monotonic() + self._response_timeout, deadline))
-                return await reply
-        except BaseException:
-            self.abort()
-            raise
+    async def response(self, *, complete: bool) -> UpstreamResponse:
+        """Return the response to a request written by `write`, whole or not; raises as `upload.send`."""
+        self._request_complete = complete
+        if self._response is None and self._state is _BUSY:
+            reply = self._reply = InlineFuture[UpstreamResponse](self._loop)
+            self._timer.set(min(self._monotonic() + self._response_timeout, self._deadline))
+            return await reply
         if self._response is None:
             raise self._failure or broken(None)
         return self._response
 
-    def _begin(self, *, to_head: bool, now: float, deadline: float) -> None:
+    def begin(self, *, to_head: bool, now: float, deadline: float) -> None:
         """Start a request on this connection; raises UpstreamUnreachable if that is not possible."""
         if self._state is not _TAKEN:
             raise unsent("the connection was not free")
@@ -383,7 +330,7 @@ class Connection(asyncio.Protocol):
         self._writing_paused = False
         self._room.wake()
 
-    # Called by uploads.
+    # Called by `upload.send`.
 
     def settled(self) -> bool:
         """Return whether the response's head or an error is there; then nothing more is sent."""

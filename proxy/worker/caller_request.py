@@ -16,10 +16,7 @@ class ConnectionOfCaller(Protocol):
     peer: str
     certificate_subject: str
     writer: CoalescedWriter | None
-
-    @property
-    def write_would_block(self) -> bool:
-        """Return whether the transport's write buffer is full."""
+    write_would_block: bool
 
     def wait_for_body(self, within: float, on_deadline: Callable[[float], None]) -> None:
         """Call *on_deadline* with the seconds waited if the next piece of the body is late; `disarm` cancels this."""
@@ -27,7 +24,7 @@ class ConnectionOfCaller(Protocol):
     def disarm(self) -> None:
         """Cancel the current deadline."""
 
-    async def taken(self) -> None:
+    async def wait_for_room(self) -> None:
         """Wait until the transport's write buffer has room; raises ConnectionError."""
 
     def reset(self) -> None:
@@ -126,7 +123,7 @@ class CallerRequest(CallerSide):
         """Wait until the write buffer has room; raises CallerLeft, also if the caller read nothing for too long."""
         if not self.left:
             try:
-                await self._connection.taken()
+                await self._connection.wait_for_room()
             except ConnectionError:
                 raise CallerLeft from None
         if self.left:
@@ -140,8 +137,8 @@ class CallerRequest(CallerSide):
     def _body_is_late(self, seconds: float) -> None:
         self.payload.set_exception(BadRequest(f"No byte of the body came for {seconds:.3g} s.", status=408))
 
-    def _cancel(self, _error: BaseException) -> None:
-        """Handle the caller's disconnect; aiohttp's connection_lost calls this."""
+    def caller_left(self) -> None:
+        """Handle the caller's disconnect."""
         self.left = True
         if self.summary is not None and self.monotonic is not None:
             self.summary.left_at = self.monotonic()

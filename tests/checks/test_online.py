@@ -16,7 +16,13 @@ async def test_nothing_is_wrong(place: Site) -> None:
 
     assert found.findings == []
     text = "\n".join(found.notes)
-    for words in ["login: 127.0.0.1:", "bank: 127.0.0.1:", "token minted, lives 28800 s", "clock is", "payments: 200"]:
+    for words in [
+        "login: 127.0.0.1:",
+        "bank: 127.0.0.1:",
+        "token minted, valid for 28800 s",
+        "clock is",
+        "payments: 200",
+    ]:
         assert words in text
     assert place.bank.world.mint_count() == 1
     [called] = place.bank.world.seen("/payment")

@@ -52,7 +52,7 @@ async def test_an_outage_ends_with_69(tmp_path: Path) -> None:
     async with site(tmp_path) as place:
         place.bank.world.faults.set("status", "/oauth2/token", status=500)
         broken = await command("token", "payments", "--config", place.config)
-        place.bank.deaf()
+        place.bank.stop_listening()
         away = await command("token", "payments", "--config", place.config)
 
     assert (broken.exit_code, broken.stdout) == (69, "")

@@ -46,10 +46,8 @@ async def test_an_endless_refusal_is_not_drained(tmp_path: Path) -> None:
 async def test_a_refusal_that_does_not_end_holds_nobody_up(tmp_path: Path, head: bytes) -> None:
     """The rest of its body does not come: the second send is made at once all the same, on another connection."""
     step = afterwards(head, ready=asyncio.Event())
-    async with proxy(tmp_path, step, says(OK), upstream={"response_timeout": 5.0}) as it:
-        began = asyncio.get_running_loop().time()
+    async with proxy(tmp_path, step, says(OK), upstream={"response_timeout": 3600.0}) as it:
         assert (await ask(it.port, post())).status == 200
-        assert asyncio.get_running_loop().time() - began < 2
         assert (await ask(it.port, post())).status == 200
         assert [request.connection for request in it.bank.requests] == [1, 2, 2]
         assert len((await recorded(it))["attempts"]) == 2

@@ -9,7 +9,7 @@ import pytest
 from proxy.simulator.server import Bank
 from tests.journeys.caller import Address, Load, Request, ask, get, payment
 from tests.journeys.conftest import Start
-from tests.journeys.crowd import asked, calm, came, reset, soft_limit
+from tests.journeys.open_connections import asked, calm, came, reset, soft_limit
 from tests.journeys.proc import descriptor_limits, descriptors, limit_descriptors, resident, threads
 from tests.journeys.support import configured
 from tests.journeys.waiting import until
@@ -17,7 +17,7 @@ from tests.journeys.waiting import until
 IDLE = 10_000
 IDLE_BYTES = 10_240  # of memory for each idle caller
 CHURN = 5_000
-HURRY = 0.05  # seconds that the median caller may wait beside a crowd, on cores shared with it
+HURRY = 0.05  # seconds that the median caller may wait beside many slow ones, on cores shared with them
 REFUSED = Request(path="/nowhere")  # answered by the proxy itself
 
 
@@ -43,7 +43,7 @@ async def test_ten_thousand_idle_callers_cost_ten_kilobytes_each(tmp_path: Path,
     callers: list[socket.socket] = []
     try:
         async with calm(instance.address) as other:
-            await asyncio.to_thread(_crowd_in, instance.address, callers)
+            await asyncio.to_thread(_connect_all, instance.address, callers)
         assert len(callers) == IDLE
         assert (resident(worker) - before) / IDLE <= IDLE_BYTES
         assert other.p50 < HURRY
@@ -64,7 +64,7 @@ def _warm_up(address: Address) -> None:
     one.close()
 
 
-def _crowd_in(address: Address, callers: list[socket.socket]) -> None:
+def _connect_all(address: Address, callers: list[socket.socket]) -> None:
     for _ in range(IDLE):
         callers.append(came(address))
         assert asked(callers[-1], REFUSED).startswith(b"HTTP/1.1 404 ")
@@ -191,11 +191,11 @@ async def test_without_descriptors_nobody_is_turned_away_and_the_journal_goes_on
         return answer.status == 200 and word in answer.body
 
     early = came(instance.address)
-    crowd = [came(instance.address) for _ in range(40)]
-    await until(lambda: descriptors(worker) >= 50, otherwise="the crowd was not let in")
+    callers = [came(instance.address) for _ in range(40)]
+    await until(lambda: descriptors(worker) >= 50, otherwise="the connections were not accepted")
     limit_descriptors(worker, 64)
 
-    crowd += [came(instance.address) for _ in range(40)]
+    callers += [came(instance.address) for _ in range(40)]
     waiting = asyncio.create_task(ask(instance.address, payment("waited")))
     await until(lambda: told(b"[!]callers degraded: worker"), otherwise="health did not say that callers wait")
     for number in range(40):
@@ -203,12 +203,12 @@ async def test_without_descriptors_nobody_is_turned_away_and_the_journal_goes_on
         assert answer.startswith(b"HTTP/1.1 201 ")
     assert descriptors(worker) < 64
     assert not waiting.done()
-    for one in crowd:
+    for one in callers:
         one.settimeout(0)
         with pytest.raises(BlockingIOError):
             one.recv(1)
 
-    for one in crowd:
+    for one in callers:
         reset(one)
     assert (await waiting).status == 201
     await until(lambda: told(b"[+]callers ok"), otherwise="health did not take it back")

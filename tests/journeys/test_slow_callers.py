@@ -10,7 +10,7 @@ import pytest
 from proxy.simulator.server import Bank
 from tests.journeys.caller import Address, ask, get, payment
 from tests.journeys.conftest import Start
-from tests.journeys.crowd import calm, came, reset, soft_limit
+from tests.journeys.open_connections import calm, came, reset, soft_limit
 from tests.journeys.proc import resident
 from tests.journeys.support import configured
 from tests.journeys.waiting import until
@@ -22,7 +22,7 @@ MEMORY = 33_554_432  # server.body_memory_bytes
 CONNECTION_BYTES = 10_240
 SLACK_BYTES = 16_777_216  # buffers of what is being read, and what the allocator keeps
 STALLED_BYTES = 1_500_000
-HURRY = 0.05  # seconds that the median caller may wait beside a crowd, on cores shared with it
+HURRY = 0.05  # seconds that the median caller may wait beside many slow ones, on cores shared with them
 HEAD_SECONDS = 10.0  # proxy/worker/timeouts.py
 
 
@@ -69,7 +69,7 @@ async def test_slow_callers_are_cut_off_and_nobody_waits_with_them(tmp_path: Pat
     """Two hundred drip heads and bodies, twenty do not read: each deadline holds, and others are served as ever.
 
     A head has 10 s, a body that comes at all has exchange_timeout. What an unread answer holds in memory is bounded;
-    when it is given up is shown with shorter deadlines in tests/worker/test_slow_crowd.py.
+    when it is given up is shown with shorter deadlines in tests/worker/test_slow_callers.py.
     """
     exchange_seconds = 4.0
     bank.world.faults.set("endless", path="/payment/v2/without-end")

@@ -17,6 +17,7 @@ from typing import Any
 import asyncpg
 
 from proxy.secret import Secret
+from tests.support.leftovers import folder_prefix
 
 SUPERUSER = "owner"
 PASSWORD = "correct horse"
@@ -134,7 +135,7 @@ class Postgres:
 @contextlib.contextmanager
 def running_postgres(binaries: Path) -> Iterator[Postgres]:
     """Yield a server that runs, and take it away."""
-    directory = Path(tempfile.mkdtemp(prefix="payproxy-postgres-"))
+    directory = Path(tempfile.mkdtemp(prefix=folder_prefix("postgres")))
     server = Postgres(directory, binaries)
     try:
         server.create()

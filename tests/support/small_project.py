@@ -8,6 +8,7 @@ from proxy import hot_path
 
 SMALL = "proxy/small.py"
 _ROOT = Path(__file__).parent.parent.parent
+_SUPPORT = ("tests/support/extent.py", "tests/support/leftovers.py")
 _PYPROJECT = """\
 [build-system]
 requires = ["setuptools>=77"]
@@ -31,7 +32,7 @@ def small_project(place: Path) -> Path:
     (place / "proxy").mkdir(parents=True)
     (place / "tests/support").mkdir(parents=True)
     (place / "pyproject.toml").write_text(_PYPROJECT)
-    for name in ("proxy/__init__.py", "setup.py", "tests/conftest.py", "tests/support/extent.py"):
+    for name in ("proxy/__init__.py", "setup.py", "tests/conftest.py", *_SUPPORT):
         shutil.copy(_ROOT / name, place / name)
     listed = re.compile(r"(?<=^HOT_PATH = \().*?(?=^\))", re.DOTALL | re.MULTILINE)
     source, found = listed.subn(f'"{SMALL}",\n', (_ROOT / "proxy/hot_path.py").read_text())

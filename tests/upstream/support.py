@@ -13,6 +13,7 @@ from proxy.upstream.connection import Connection
 from proxy.upstream.opener import Upstream
 from proxy.upstream.pool import Pool
 from proxy.upstream.response import UpstreamResponse
+from proxy.upstream.upload import send
 
 CLOCK = SystemClock()
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -201,7 +202,7 @@ async def pool_of(port: int, **changes: object) -> AsyncIterator[Pool]:
         await it.close()
 
 
-async def eventually(condition: Callable[[], bool], *, within: float = 5.0) -> None:
+async def eventually(condition: Callable[[], bool], *, within: float = 60.0) -> None:
     """Wait until *condition* holds; fails after *within* seconds."""
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110 - any condition of either side, not one event
@@ -215,7 +216,7 @@ def soon(seconds: float = 10.0) -> float:
 
 async def ask(connection: Connection, head: bytes = GET, body: bytes = b"", *, method: str = "GET") -> UpstreamResponse:
     """Send one request."""
-    return await connection.send(head, body, method=method, deadline=soon())
+    return await send(connection, head, body, method=method, now=soon(0), deadline=soon())
 
 
 async def whole(answer: UpstreamResponse) -> bytes:

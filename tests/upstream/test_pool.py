@@ -322,7 +322,7 @@ async def test_a_connect_leaks_no_slot_whenever_it_is_cancelled() -> None:
         await eventually(lambda: not pool._open)
 
 
-async def test_the_bound_holds_under_a_crowd() -> None:
+async def test_the_bound_holds_under_a_callers() -> None:
     """A hundred requests at once over four connections: all are answered, and no fifth connection is opened."""
     async with bank() as it, pool_of(it.port, max_connections=4) as pool:
         answers = await asyncio.gather(*[call(pool) for _ in range(100)])

@@ -53,16 +53,16 @@ async def test_addresses_are_kept_for_ten_seconds_and_then_asked_for_again() -> 
     assert names.asked == 2
 
 
-async def test_a_crowd_asks_once() -> None:
+async def test_many_ask_once() -> None:
     """A hanging name server holds one thread, however many requests wait for it (bad-inputs 134)."""
     names = Names()
     names.free.clear()
     resolver = Resolver("bank.example", 443, clock=ManualClock(), lookup=names)
-    crowd = [asyncio.ensure_future(resolver.addresses()) for _ in range(50)]
+    askers = [asyncio.ensure_future(resolver.addresses()) for _ in range(50)]
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(resolver.addresses(), 0.02)
     names.free.set()
-    assert {tuple(hosts(each)) for each in await asyncio.gather(*crowd)} == {("10.0.0.1", "10.0.0.2")}
+    assert {tuple(hosts(each)) for each in await asyncio.gather(*askers)} == {("10.0.0.1", "10.0.0.2")}
     assert names.asked == 1
 
 

@@ -12,7 +12,7 @@ from proxy.worker.listener import CallerConnection
 from proxy.worker.timeouts import CALLER_TIMEOUTS
 from tests.forwarding.support import callers_are
 from tests.upstream.support import Peer, eventually, says
-from tests.worker.support import CLOCK, Proxy, proxy
+from tests.worker.support import Proxy, proxy
 from tests.worker.timeouts import HASTE, timeouts
 from tests.worker.wire import Wire, ask, request, wire
 
@@ -62,11 +62,9 @@ async def _dripping(caller: Wire, data: bytes, *, gap: float) -> AsyncIterator[N
 async def test_a_head_that_drips_gets_no_more_time(tmp_path: Path) -> None:
     """Slowloris: each header line is in time, the head is not."""
     async with proxy(tmp_path, timeouts=timeouts(head=0.3)) as it, wire(it.port) as caller:
-        began = CLOCK.monotonic()
         await caller.send(b"GET /open/a HTTP/1.1\r\n")
         async with _dripping(caller, b"X: y\r\n", gap=0.02):
             await _is_cut_off(it, caller, 408)
-        assert CLOCK.monotonic() - began < 2
 
 
 async def test_a_second_head_has_its_own_deadline(tmp_path: Path) -> None:

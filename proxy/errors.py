@@ -222,7 +222,7 @@ class TokenUnavailable(UpstreamFault):
 
     status = 503
     code = "token_unavailable"
-    title = "No access token can be had now"
+    title = "No access token is available now"
     retryable = True
 
 

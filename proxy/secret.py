@@ -4,23 +4,17 @@ from typing import NoReturn
 
 
 class Secret:
-    """A string that prints as `***`; only `reveal` and `encoded` return it."""
+    """A string that prints as `***`; only `reveal` returns it, and `encoded`, its UTF-8 for the data path."""
 
-    __slots__ = ("_encoded", "_value")
+    __slots__ = ("_value", "encoded")
 
     def __init__(self, value: str) -> None:
         self._value = value
-        self._encoded = b""
+        self.encoded = value.encode()
 
     def reveal(self) -> str:
         """Return the secret: call this only in the line that sends or signs."""
         return self._value
-
-    def encoded(self) -> bytes:
-        """Return the secret in UTF-8, encoded once: for code that sends it with every request."""
-        if not self._encoded:
-            self._encoded = self._value.encode()
-        return self._encoded
 
     def __repr__(self) -> str:
         return "***"

@@ -181,7 +181,7 @@ def test_every_test_that_a_page_names_exists(page: Path) -> None:
 def test_the_code_map_names_every_room() -> None:
     """Each folder of the package stands in the code map, with its own page."""
     code_map = _section("docs/architecture.md", "Code map")
-    named = re.findall(r"^\| \[`([a-z_]+)/`\]\(\.\./proxy/([a-z_]+)/README\.md\)", code_map, re.MULTILINE)
+    named = re.findall(r"^\| \[`([a-z0-9_]+)/`\]\(\.\./proxy/([a-z0-9_]+)/README\.md\)", code_map, re.MULTILINE)
 
     assert sorted(named) == [(room.name, room.name) for room in ROOMS]
 

@@ -14,6 +14,7 @@ from proxy.settings.worker_values import UpstreamValues
 from proxy.upstream.opener import Upstream
 from proxy.upstream.pool import Pool
 from proxy.upstream.tls import TlsUnusable
+from proxy.upstream.upload import send
 
 # It changes nothing: the bank offers it for a first test.
 METHOD, PATH = "GET", "/payment/helloworld"
@@ -59,7 +60,9 @@ async def call(
         return Called(complaint=complaint)
     try:
         connection = await pool.connect()
-        answer = await connection.send(head, b"", method=METHOD, deadline=clock.monotonic() + SECONDS)
+        answer = await send(
+            connection, head, b"", method=METHOD, now=clock.monotonic(), deadline=clock.monotonic() + SECONDS
+        )
         body = b""
         while len(body) < _LOOKED_AT_BYTES and (piece := await answer.read()):
             body += piece
@@ -79,10 +82,10 @@ def _complaint(status: int, said: str, *, place: Key, at_url: Key, page: bool) -
     at_audience: Key = (*place, "audience")
     if page:
         what = f"{said}, an HTML page: a corporate proxy answered for the bank"
-        return Complaint(key=at_url, what=what, fix="have the bank's host allowed there, or set egress_proxy")
+        return Complaint(key=at_url, what=what, fix="get the bank's host allowed there, or set egress_proxy")
     if status == 401:
         what = f"{said}: the API refuses a token that was minted a moment ago"
-        fix = "look whether audience and upstream are of the same product and environment"
+        fix = "check that audience and upstream belong to the same product and environment"
         return Complaint(key=at_audience, what=what, fix=fix)
     if status == 403:
         what = f"{said}: the client is not entitled to this API"

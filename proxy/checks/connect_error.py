@@ -102,7 +102,7 @@ def _bad_certificate(way: Way, place: Place) -> Complaint:
     if way.verify_code in _WRONG_NAME:
         names = f"it is for {_names(certificate)}; " if certificate else ""
         return Complaint(
-            key=(*place.key, place.url), what=what, fix=f"{names}correct the host, or see who answers in its place"
+            key=(*place.key, place.url), what=what, fix=f"{names}correct the host, or find out who answers in its place"
         )
     if way.verify_code in {_NOT_YET_VALID, _EXPIRED}:
         return Complaint(key=(*place.key, place.url), what=what, fix="look at this machine's clock first")

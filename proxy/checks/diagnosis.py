@@ -88,7 +88,9 @@ def diagnose(refusal: Refusal, evidence: Evidence, *, proxy_variable: str = "") 
     asked = refusal.audience or refusal.scope
     what = f"no token{f' for {asked}' if asked else ''}: {kind.value} ({refusal.cause})"
     if not ranked:
-        return Complaint(key=evidence.at("token_url"), what=what, fix="wait, then try again; tell the bank if it stays")
+        return Complaint(
+            key=evidence.at("token_url"), what=what, fix="wait, then try again; report it to the bank if it persists"
+        )
     number = [f"{at}. " if len(ranked) > 1 else "" for at in range(1, len(ranked) + 1)]
     causes = "; ".join(
         f"{place}{one.what}{' (the configuration confirms it)' if one.verdict is Verdict.CONFIRMED else ''}"
@@ -150,9 +152,9 @@ def _suspects(kind: Kind, refusal: Refusal, evidence: Evidence, proxy_variable: 
         case Kind.STRANGER:
             yield from _stranger(evidence, proxy_variable)
         case Kind.SLOW:
-            what = "the connection is made and then nothing comes: the endpoint is slow, or a proxy in between is"
+            what = "the connection is established, but no answer arrives: the endpoint or a proxy in between is slow"
             yield LikelyCause(
-                key=evidence.at("timeout"), what=what, fix="try again; then ask who runs what lies between"
+                key=evidence.at("timeout"), what=what, fix="try again; then ask who operates the network in between"
             )
 
 
@@ -182,8 +184,8 @@ def _proof(refusal: Refusal, evidence: Evidence) -> Iterator[LikelyCause]:
 def _request(refusal: Refusal, evidence: Evidence, audience_at: Key) -> Iterator[LikelyCause]:
     yield from _confirmed(likely_causes.audience(evidence, asked=refusal.audience, at=audience_at))
     if evidence.section.extra_parameters:
-        what = "extra_parameters holds what this endpoint does not take"
-        yield LikelyCause(key=evidence.at("extra_parameters"), what=what, fix="take them away one by one")
+        what = "extra_parameters has fields that this endpoint does not accept"
+        yield LikelyCause(key=evidence.at("extra_parameters"), what=what, fix="remove them one by one")
     yield _address(evidence)
 
 
@@ -194,7 +196,7 @@ def _scope(refusal: Refusal) -> LikelyCause:
     return LikelyCause(
         key=at,
         what=f'the bank does not know the scope "{refusal.scope}", or has not granted it to this client',
-        fix="correct it, or take scope away if the bank named none",
+        fix="correct it, or remove scope if the bank named none",
     )
 
 
@@ -204,7 +206,7 @@ def _address(evidence: Evidence) -> LikelyCause:
     return LikelyCause(
         key=evidence.at("token_url"),
         what=f"token_url has another path than the bank's {usual}" if other_path else "token_url is not right",
-        fix="take token_url away: the flavor has it" if other_path else "copy it from what the bank handed out",
+        fix="remove token_url: the flavor sets it" if other_path else "copy it from what the bank gave you",
         verdict=Verdict.CONFIRMED if other_path else Verdict.POSSIBLE,
     )
 
@@ -212,7 +214,7 @@ def _address(evidence: Evidence) -> LikelyCause:
 def _stranger(evidence: Evidence, proxy_variable: str) -> Iterator[LikelyCause]:
     proxied = bool(evidence.section.egress_proxy)
     what = "egress_proxy answered itself" if proxied else "a proxy or portal in between answered for the bank"
-    fix = "have the bank's host allowed there" if proxied else "have this machine's way to the bank freed"
+    fix = "get the bank's host allowed there" if proxied else "get this machine's access to the bank allowed there"
     if proxy_variable and not proxied:
         what = f"{what}; {proxy_variable} is set here, which payproxy does not read"
         fix = "set egress_proxy to that proxy"

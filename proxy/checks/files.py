@@ -189,7 +189,7 @@ class _Files:
     def _validity(self, key: Key, certificate: x509.Certificate) -> None:
         begin, end = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
         when = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%d")
-        renew = "make a new one and hand it to whoever checks it, before this one ends"
+        renew = "make a new one and give it to those who check it, before this one expires"
         if self._now >= end:
             self._complain(key, f"the certificate expired on {when}", "replace it", Severity.WARNING)
         elif end - self._now < EXPIRY_WARNING_SECONDS:

@@ -83,7 +83,7 @@ def key_id(evidence: Evidence) -> Iterator[LikelyCause]:
     at = evidence.at("key_id")
     fix = "write the Thumbprint of the bank's Security page as it stands there"
     if certificate is not None:
-        fix = "take key_id away: the kid is then the thumbprint of certificate_file in the form that the bank uses"
+        fix = "remove key_id: the kid is then the thumbprint of certificate_file in the form that the bank uses"
     if not section.key_id:
         if section.key_id_format != _USUAL_FORM:
             what = f'key_id_format = "{section.key_id_format}" makes a kid that the bank\'s samples do not use'
@@ -126,7 +126,7 @@ def assertion_audience(evidence: Evidence) -> Iterator[LikelyCause]:
     yield LikelyCause(
         key=evidence.at("assertion_audience"),
         what=what,
-        fix="take assertion_audience away: it is token_url by default",
+        fix="remove assertion_audience: it is token_url by default",
         verdict=Verdict.POSSIBLE if slash else Verdict.CONFIRMED,
     )
 
@@ -152,7 +152,7 @@ def clock(evidence: Evidence) -> Iterator[LikelyCause]:
     at = ("credentials", evidence.name)
     certificate = evidence.certificate
     if evidence.skew is None:
-        what = "this machine's clock may be off; the answer did not tell the endpoint's time"
+        what = "this machine's clock may be off; the answer did not have the endpoint's time"
         yield LikelyCause(key=at, what=what, fix=fix)
     elif abs(evidence.skew) > MAX_CORRECTION_SECONDS:
         what = f"{clock_words(evidence.skew)}, too far to be corrected for"
@@ -179,7 +179,7 @@ def client_id(evidence: Evidence) -> Iterator[LikelyCause]:
     fix = "copy the client id from the bank's page of this environment"
     if given != given.strip():
         what = "client_id has white space around it"
-        yield LikelyCause(key=at, what=what, fix="take the white space away", verdict=Verdict.CONFIRMED)
+        yield LikelyCause(key=at, what=what, fix="remove the white space", verdict=Verdict.CONFIRMED)
     elif flavor == "jwt" and given.startswith(_LEGACY_CLIENT):
         what = "client_id is one of the legacy ADFS endpoint's (CC-...)"
         yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
@@ -240,7 +240,7 @@ def audience(evidence: Evidence, *, asked: str, at: Key) -> Iterator[LikelyCause
         yield LikelyCause(
             key=evidence.at("audience_parameter"),
             what=what,
-            fix="take audience_parameter away",
+            fix="remove audience_parameter",
             verdict=Verdict.CONFIRMED,
         )
     if not asked:
@@ -248,7 +248,7 @@ def audience(evidence: Evidence, *, asked: str, at: Key) -> Iterator[LikelyCause
         yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
     elif asked != asked.strip():
         what = "the audience has white space around it"
-        yield LikelyCause(key=at, what=what, fix="take the white space away", verdict=Verdict.CONFIRMED)
+        yield LikelyCause(key=at, what=what, fix="remove the white space", verdict=Verdict.CONFIRMED)
     elif flavor == "jwt" and asked.upper().startswith(_LEGACY_RESOURCE):
         what = "the audience is a resource id of the legacy ADFS endpoint"
         yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)

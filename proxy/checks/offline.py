@@ -64,7 +64,7 @@ def _shared(first: _Environment, second: _Environment) -> Iterator[Finding]:
                 complaint = Complaint(
                     key=key,
                     what=f"{one.draft.environment} uses the same {what} ({there.file}:{there.line}, {there.key})",
-                    fix="get one of its own for each environment: the bank demands it",
+                    fix="use a separate one for each environment: the bank requires it",
                 )
                 yield other.places.finding(complaint)
 

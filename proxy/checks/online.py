@@ -59,7 +59,7 @@ async def check_online(
     sent for a configuration with errors of its own.
     """
     if loaded.settings is None:
-        return Online(notes=["nothing was asked: the configuration has errors"])
+        return Online(notes=["nothing was sent: the configuration has errors"])
     check = _Check(loaded.settings, clock=clock, entropy=entropy, environ=environ)
     await check.run(call_too=call_too)
     findings = in_order(loaded.places.finding(complaint) for complaint in check.complaints)
@@ -170,7 +170,7 @@ class _Check:
         self._minted[key] = minted
         about = " ".join(part for part in (key.credential, key.audience, key.scope) if part)
         mark = fingerprint(minted.value.reveal())
-        self.notes.append(f"{about}: token minted, lives {minted.lifetime:.0f} s, fingerprint {mark}")
+        self.notes.append(f"{about}: token minted, valid for {minted.lifetime:.0f} s, fingerprint {mark}")
         return None
 
     def _explain(self, name: str, refusals: Iterable[Refusal], *, skew: float | None, credential: Credential) -> None:
@@ -205,7 +205,7 @@ class _Check:
             if shown is None or thumbprint(shown, "x5t#S256") != minted.certificate_thumbprint:
                 complaint = Complaint(
                     key=(*way.place, "upstream"),
-                    what="its tokens are bound to a TLS client certificate (cnf) that this upstream does not show",
+                    what="its tokens are bound to a TLS client certificate (cnf) that this upstream does not present",
                     fix="set client_certificate_file and client_key_file of the upstream as in the credential",
                 )
                 self.complaints.append(complaint)
@@ -233,7 +233,7 @@ class _Check:
     def _unusable(self, key: Key, why: str) -> None:
         """Note that nothing was sent; report *why* only if the file checks have not."""
         if any(one.key[:2] == key for one in self._files.complaints):
-            self.notes.append(f"{key[1]}: nothing was asked, its files can't be used")
+            self.notes.append(f"{key[1]}: nothing was sent, its files can't be used")
         else:
             self.complaints.append(Complaint(key=key, what=why, fix="correct the files that it names"))
 

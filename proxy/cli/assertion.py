@@ -1,15 +1,15 @@
 """`payproxy assertion`: the bank's step "Sign a JWT", from the configuration or from options."""
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 
 from proxy.cli.configuration import valid_configuration
+from proxy.cli.keys import passphrase_option, read_passphrase
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, json_option
-from proxy.cli.passphrase import passphrase_option, read_passphrase
 from proxy.clock import SystemClock
 from proxy.credentials.client_assertion import AssertionSigner, client_assertion_claims
 from proxy.credentials.credential import PRIVATE_KEY_JWT, Credential, CredentialUnusable
@@ -28,9 +28,8 @@ NO_KID = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Client:
-    """Signing key and claims, from the configuration or from options."""
+class _Client(NamedTuple):
+    """Who signs, with what: from the configuration or from options."""
 
     client_id: str
     audience: str
@@ -44,7 +43,6 @@ class _Client:
 @click.option(
     "--private-key-file",
     "--private_key_file",
-    "key_file",
     type=click.Path(path_type=Path),
     help="RSA key: PEM (PKCS#1, PKCS#8) or .p12.",
 )
@@ -58,49 +56,18 @@ class _Client:
 @file_option
 @json_option
 def assertion(
-    *,
-    credential: str | None,
-    key_file: Path | None,
-    kid: str | None,
-    certificate: Path | None,
-    sub: str | None,
-    aud: str | None,
-    jti: str | None,
-    lifetime: int | None,
-    passphrase_file: Path | None,
-    config_path: Path | None,
-    as_json: bool,
+    credential: str | None, config_path: Path | None, jti: str | None, *, as_json: bool, **by_hand: Any
 ) -> None:
     """Print a signed client assertion, in one line without white space.
 
     With CREDENTIAL from the configuration, or by hand with --private-key-file, --kid or --certificate, and --sub.
     """
-    by_hand = {
-        "--private-key-file": key_file,
-        "--kid": kid,
-        "--certificate": certificate,
-        "--sub": sub,
-        "--aud": aud,
-        "--lifetime": lifetime,
-        "--passphrase-file": passphrase_file,
-    }
     if credential is not None:
         if given := [name for name, value in by_hand.items() if value is not None]:
-            raise click.UsageError(f"{given[0]} belongs to the form without CREDENTIAL")
+            raise click.UsageError(f"--{given[0].replace('_', '-')} belongs to the form without CREDENTIAL")
         client = _configured(credential, config_path)
-    elif key_file is None or sub is None:
-        raise click.UsageError("name a CREDENTIAL of the configuration, or give --private-key-file and --sub")
-    elif (kid is None) == (certificate is None):
-        raise click.UsageError(NO_KID if kid is None else "give --kid or --certificate, not both")
     else:
-        signer, key_id = _key(key_file, kid, certificate, passphrase_file)
-        client = _Client(
-            client_id=sub,
-            audience=aud or MODERN_TOKEN_URL,
-            key_id=key_id,
-            lifetime=lifetime or DEFAULT_LIFETIME,
-            signer=signer,
-        )
+        client = _by_hand(**by_hand)
     claims = client_assertion_claims(
         client_id=client.client_id,
         audience=client.audience,
@@ -112,20 +79,31 @@ def assertion(
     emit({"client_assertion": text}, as_json=as_json, human=text)
 
 
-def _key(
-    key_file: Path, kid: str | None, certificate_file: Path | None, passphrase: Path | None
-) -> tuple[AssertionSigner, str]:
-    """Return the signer and the kid from the options."""
+def _by_hand(
+    *,
+    private_key_file: Path | None,
+    kid: str | None,
+    certificate: Path | None,
+    sub: str | None,
+    aud: str | None,
+    lifetime: int | None,
+    passphrase_file: Path | None,
+) -> _Client:
+    """Return the client that the options describe."""
+    if private_key_file is None or sub is None:
+        raise click.UsageError("name a CREDENTIAL of the configuration, or give --private-key-file and --sub")
+    if (kid is None) == (certificate is None):
+        raise click.UsageError(NO_KID if kid is None else "give --kid or --certificate, not both")
+    passphrase = read_passphrase(passphrase_file)
     try:
-        key = load_private_key(key_file, passphrase=read_passphrase(passphrase))
-        if certificate_file is None:
-            return AssertionSigner(key), kid or ""
-        certificate = load_certificate(certificate_file, passphrase=read_passphrase(passphrase))
+        key = load_private_key(private_key_file, passphrase=passphrase)
+        loaded = load_certificate(certificate, passphrase=passphrase) if certificate else None
     except KeyUnusable as error:
         raise Failure(str(error)) from None
-    if not belong_together(key, certificate):
-        raise Failure(f"{certificate_file} belongs to another key than {key_file}; see `payproxy keys inspect`")
-    return AssertionSigner(key), thumbprint(certificate, "sha1-hex")
+    if loaded is not None and not belong_together(key, loaded):
+        raise Failure(f"{certificate} belongs to another key than {private_key_file}; see `payproxy keys inspect`")
+    key_id = kid or (thumbprint(loaded, "sha1-hex") if loaded else "")
+    return _Client(sub, aud or MODERN_TOKEN_URL, key_id, lifetime or DEFAULT_LIFETIME, AssertionSigner(key))
 
 
 def _configured(name: str, config_path: Path | None) -> _Client:
@@ -143,10 +121,4 @@ def _configured(name: str, config_path: Path | None) -> _Client:
         raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
     if loaded.signer is None:  # private_key_jwt always has one
         raise Failure(f"credential {name} has no key to sign with", code=ExitCode.CONFIGURATION)
-    return _Client(
-        client_id=loaded.client_id,
-        audience=loaded.assertion_audience,
-        key_id=loaded.key_id,
-        lifetime=loaded.assertion_lifetime,
-        signer=loaded.signer,
-    )
+    return _Client(loaded.client_id, loaded.assertion_audience, loaded.key_id, loaded.assertion_lifetime, loaded.signer)

@@ -23,7 +23,7 @@ def callers() -> None:
 def new(name: str, *, as_json: bool) -> None:
     """Make a 128-bit key for the caller NAME and the configuration lines that admit it.
 
-    The key is printed this once; the configuration holds its SHA-256 only.
+    The key is printed only once; the configuration holds its SHA-256 only.
     """
     if not TABLE_NAME.fullmatch(name):
         raise click.BadParameter("a name starts with a-z and goes on with a-z, 0-9, _ and -", param_hint="NAME")
@@ -36,6 +36,6 @@ def new(name: str, *, as_json: bool) -> None:
         human=f"key: {key}\n\n{lines}",
     )
     note(
-        f"\nThe key is shown this once. Hand it to {name}, which sends it as X-Payproxy-Key or as Basic password;\n"
-        "paste the two lines into payproxy.toml. To change a key, list the new digest beside the old one for a while."
+        f"\nThe key is shown only once. Hand it to {name}, which sends it as X-Payproxy-Key or as Basic password;\n"
+        "paste the two lines into payproxy.toml. To change a key, list the new digest next to the old one for a while."
     )

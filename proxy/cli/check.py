@@ -16,15 +16,17 @@ from proxy.cli.output import ExitCode, emit, json_option, note, printable
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.settings.findings import Finding, Severity, in_order
-from proxy.settings.load import Loaded, load
+from proxy.settings.load import load
 from proxy.settings.sources import find_file
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--online", is_flag=True, help="Ask, too: DNS, TLS, clock, and one mint for each token the routes need.")
 @click.option(
-    "--call", is_flag=True, help="With --online, and GET /payment/helloworld through each route that takes it."
+    "--online", is_flag=True, help="Also test DNS, TLS, the clock, and one mint for each token that the routes need."
+)
+@click.option(
+    "--call", is_flag=True, help="Like --online, and send GET /payment/helloworld through each route that takes it."
 )
 @file_option
 @json_option
@@ -46,12 +48,10 @@ def check(files: Sequence[Path], config_path: Path | None, *, online: bool, call
         as_json=as_json,
         human="\n".join(finding_text(finding) for finding in findings) or "no findings",
     )
-    for one in found:
-        for line in one.notes:
-            note(printable(line))
-    usual = find_file(None, environ=os.environ, cwd=cwd)
-    paths = asked or ([usual] if usual else [])
-    if not paths or not all(_is_readable(cwd / path) for path in paths):
+    for line in (line for one in found for line in one.notes):
+        note(printable(line))
+    paths = asked or [path for path in [find_file(None, environ=os.environ, cwd=cwd)] if path]
+    if not paths or not all(os.access(cwd / path, os.R_OK) and not (cwd / path).is_dir() for path in paths):
         raise click.exceptions.Exit(ExitCode.CONFIGURATION)
     if _errors(offline):
         note(f"{count_errors(offline)}: `payproxy serve` would not start")
@@ -62,18 +62,13 @@ def check(files: Sequence[Path], config_path: Path | None, *, online: bool, call
 def _ask(paths: Sequence[Path | None], *, cwd: Path, call: bool) -> list[Online]:
     loaded = [load(path, environ=os.environ, cwd=cwd) for path in paths]
 
-    async def ask(one: Loaded) -> Online:
-        return await check_online(one, clock=SystemClock(), entropy=SystemEntropy(), environ=os.environ, call_too=call)
-
     async def ask_all() -> list[Online]:
-        return list(await asyncio.gather(*map(ask, loaded)))
+        clock, entropy = SystemClock(), SystemEntropy()
+        checks = (check_online(one, clock=clock, entropy=entropy, environ=os.environ, call_too=call) for one in loaded)
+        return await asyncio.gather(*checks)
 
     return asyncio.run(ask_all())
 
 
 def _errors(findings: Sequence[Finding]) -> bool:
     return any(finding.severity is Severity.ERROR for finding in findings)
-
-
-def _is_readable(path: Path) -> bool:
-    return os.access(path, os.R_OK) and not path.is_dir()

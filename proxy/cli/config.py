@@ -23,7 +23,7 @@ def config() -> None:
 
 
 @config.command()
-@click.option("--sources", is_flag=True, help="Say where each value came from.")
+@click.option("--sources", is_flag=True, help="Show where each value comes from.")
 @file_option
 @json_option
 def show(config_path: Path | None, *, sources: bool, as_json: bool) -> None:

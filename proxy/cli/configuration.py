@@ -10,15 +10,7 @@ import click
 from pydantic import ValidationError
 
 from proxy.cli.finding_text import finding_text
-from proxy.cli.instance import (
-    CONFIGURATION_PATH,
-    SOCKET_NAME,
-    Denied,
-    NotRunning,
-    answers,
-    ask,
-    data_directories,
-)
+from proxy.cli.instance import CONFIGURATION, SOCKET_NAME, Denied, answers, ask, data_directories
 from proxy.cli.options import given_socket
 from proxy.cli.output import ExitCode, Failure, note
 from proxy.settings.findings import Finding, Severity
@@ -65,9 +57,8 @@ def load_configuration(path: Path | None) -> Configuration:
         for finding in loaded.findings:
             note(finding_text(finding, err=True))
         return Configuration(settings=loaded.settings, loaded=loaded)
-    errors = [finding for finding in loaded.findings if finding.severity is Severity.ERROR]
-    note(finding_text(errors[0], err=True))
-    problem = f"the configuration has {count_errors(errors)}"
+    note(finding_text(next(one for one in loaded.findings if one.severity is Severity.ERROR), err=True))
+    problem = f"the configuration has {count_errors(loaded.findings)}"
     named = [loaded.draft.data_directory] if loaded.draft and loaded.places.source(("data_directory",)) else []
     directories = data_directories(loaded.path, first=named, environ=os.environ)
     answering = [directory for directory in directories if answers(directory)]
@@ -80,7 +71,7 @@ def load_configuration(path: Path | None) -> Configuration:
     if draft is None or not (answering or loaded.path.exists()):
         raise Failure(f"{problem}; `--socket PATH` names a running instance", code=ExitCode.CONFIGURATION)
     directory = next(iter([*answering, *filter(Path.is_dir, directories), *directories]))
-    note(f"{problem} and no instance tells its own; going on with what can be read and the data in {directory}")
+    note(f"{problem} and no instance runs that has its own; going on with what can be read and the data in {directory}")
     settings = draft.model_copy(update={"data_directory": str(directory)})
     return Configuration(settings=settings, loaded=loaded, guessed=True)
 
@@ -91,11 +82,9 @@ def _in_force(socket: Path) -> Settings:
         raise click.BadParameter(f"it is called {SOCKET_NAME}, in the data directory", param_hint="--socket")
     directory = socket.absolute().parent
     try:
-        settings = Settings(**ask(directory, CONFIGURATION_PATH)["settings"])
-    except NotRunning as error:
-        raise Failure(str(error), code=ExitCode.UNAVAILABLE) from None
+        settings = Settings(**ask(directory, CONFIGURATION)["settings"])
     except (Denied, KeyError, TypeError, ValidationError):
-        raise Failure(f"the instance on {socket} does not tell its configuration: it is of another version") from None
+        raise Failure(f"the instance on {socket} does not return its configuration: it is of another version") from None
     # The directory's path on this side: in a container it differs.
     return settings.model_copy(update={"data_directory": str(directory)})
 

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import click
 
+from proxy.cli.config_template import template
 from proxy.cli.demo_steps import DemoSteps, StepFailed
+from proxy.cli.files import NewFile, write_new
+from proxy.cli.instance import DATA_DIRECTORY, STATUS, Denied, NotRunning, ask
 from proxy.cli.output import ExitCode, note, paint, terminal_width, wrapped
 from proxy.clock import Clock, SystemClock
 from proxy.credentials.csr import Subject, key_pem, new_key, public_pem, self_signed
@@ -29,98 +32,24 @@ from proxy.simulator.token_endpoints import ADFS_PATH, MOCK_PATH, MODERN_PATH
 _START_SECONDS = 20.0
 _STOP_SECONDS = 20.0
 _INDENT = "   "
-
-_CONFIGURATION = """\
-environment = "client-testing"
-
-[server]
-listen = "127.0.0.1:{port}"
-
-[admin]
-listen = "127.0.0.1:{admin_port}"
-
-[request_log]
-stdout = false
-file = "requests.jsonl"
-
-[upstreams.simulator]
-url = "{bank}"
-
-[credentials.mock]
-flavor = "basic"
-client_id = "{mock_client}"
-client_secret_file = "mock.secret"
-token_url = "{bank}{mock_path}"
-
-[credentials.login]
-flavor = "jwt"
-client_id = "{jwt_client}"
-private_key_file = "login.key"
-certificate_file = "login.crt"
-token_url = "{bank}{modern_path}"
-
-[credentials.adfs]
-flavor = "adfs"
-client_id = "{adfs_client}"
-private_key_file = "adfs.key"
-certificate_file = "adfs.crt"
-token_url = "{bank}{adfs_path}"
-
-[[routes]]
-name = "hello"
-path = "/payment/helloworld"
-methods = ["GET"]
-upstream = "simulator"
-credential = "mock"
-
-[[routes]]
-name = "payments"
-path = "/payment/v2"
-upstream = "simulator"
-credential = "login"
-audience = "{payments}"
-
-[[routes]]
-name = "validations"
-path = "/tsapi/v2"
-upstream = "simulator"
-credential = "login"
-audience = "{validations}"
-remint_on = [{{ status = 403, body = "GCA-001" }}]
-
-[[routes]]
-name = "online-payments"
-path = "/api/v2"
-upstream = "simulator"
-credential = "adfs"
-audience = "{commerce}"
-
-[[routes]]
-name = "moving"
-path = "/echo"
-upstream = "simulator"
-credential = "adfs"
-audience = "{commerce}"
-
-[migrations.moving]
-routes = ["moving"]
-legacy = {{ credential = "adfs", audience = "{commerce}" }}
-modern = {{ credential = "login", audience = "{payments}" }}
-sticky = "header:X-System"
-"""
+_MORE = """\
+It keeps running until Ctrl-C. Try:
+  curl -i {url}/payment/helloworld
+  curl -i {url}/payment/v2/payments -H 'Idempotency-Key: mine' -d '{{"amount": 1}}'
+  curl -X POST {bank}/_sim/revoke -d '{{"all": true}}'   # then call again
+  tail -f {records}
+Admin: http://127.0.0.1:{admin_port}/ (health, metrics, status)"""
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="End after the tour: 0 if every step was as it should be, else 1.")
+@click.option("--once", is_flag=True, help="Exit after the tour: 0 if every step succeeded, else 1.")
 def demo(*, once: bool) -> None:
-    """Run the stand-in for the bank and the proxy together on loopback, and walk through what works."""
+    """Run the bank's simulator and the proxy together on loopback, and walk through what works."""
     try:
-        good = asyncio.run(_demo(SystemClock(), once=once))
+        if not asyncio.run(_demo(SystemClock(), once=once)):
+            raise click.exceptions.Exit(ExitCode.FAILED)
     except KeyboardInterrupt:
         note("stopped")
-        raise click.exceptions.Exit(ExitCode.OK) from None
-    if not good:
-        raise click.exceptions.Exit(ExitCode.FAILED)
 
 
 async def _demo(clock: Clock, *, once: bool) -> bool:
@@ -131,41 +60,37 @@ async def _demo(clock: Clock, *, once: bool) -> bool:
             port, admin_port = _free_port(8080), _free_port(9901)
             configuration = _write(directory, bank, port=port, admin_port=admin_port)
             url = f"http://127.0.0.1:{port}"
-            text = f"The stand-in for the bank is on {bank.url}, the proxy on {url}; everything is on this machine."
-            _say(wrapped(text, width=terminal_width()) + "\n")
-            async with _proxy(directory, clock, admin_port=admin_port):
-                good = await _walk(DemoSteps(url, bank, configuration=configuration, clock=clock, say=_indented))
+            text = f"The bank's simulator is on {bank.url}, the proxy on {url}; everything is on this machine."
+            click.echo(wrapped(text, width=terminal_width()) + "\n")
+            async with _proxy(directory, clock):
+                good = await _run_steps(
+                    DemoSteps(url, bank, configuration=configuration, clock=clock, explain=_indented)
+                )
                 if once or not good:
                     return good
-                _say("Now it is yours; Ctrl-C ends it. Try:")
-                _say(f"  curl -i {url}/payment/helloworld")
-                _say(f"  curl -i {url}/payment/v2/payments -H 'Idempotency-Key: mine' -d '{{\"amount\": 1}}'")
-                _say(f"  curl -X POST {bank.url}/_sim/revoke -d '{{\"all\": true}}'   # then call again")
-                _say(f"  tail -f {directory / 'requests.jsonl'}")
-                _say(f"Admin: http://127.0.0.1:{admin_port}/ (health, metrics, status)")
+                records = directory / "requests.jsonl"
+                click.echo(_MORE.format(url=url, bank=bank.url, records=records, admin_port=admin_port))
                 await asyncio.Event().wait()
     return True
 
 
-async def _walk(tour: DemoSteps) -> bool:
+async def _run_steps(demo: DemoSteps) -> bool:
     """Run the steps until one fails; return whether all succeeded."""
-    try:
-        for number, (name, step) in enumerate(tour.steps(), 1):
-            _say(paint(f"{number}. {name}", "cyan"))
+    async with contextlib.aclosing(demo):
+        for number, (name, step) in enumerate(demo.steps(), 1):
+            click.echo(paint(f"{number}. {name}", "cyan"))
             try:
                 await step()
             except StepFailed as failure:
                 note(f"step {number} ({name}) failed: {failure}")
                 return False
-            _say("")
-    finally:
-        await tour.close()
-    _say(f"All {len(tour.steps())} steps were as they should be.")
+            click.echo("")
+    click.echo(f"All {len(demo.steps())} steps succeeded.")
     return True
 
 
 @contextlib.asynccontextmanager
-async def _proxy(directory: Path, clock: Clock, *, admin_port: int) -> AsyncIterator[None]:
+async def _proxy(directory: Path, clock: Clock) -> AsyncIterator[None]:
     """Run `payproxy serve` as a process of its own while the block lasts."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "proxy", "serve", "--config", str(directory / "payproxy.toml"),
@@ -173,7 +98,7 @@ async def _proxy(directory: Path, clock: Clock, *, admin_port: int) -> AsyncIter
     )  # fmt: skip
     try:
         end = clock.monotonic() + _START_SECONDS
-        while not await _ready(admin_port):
+        while not await asyncio.to_thread(_ready, directory):
             if process.returncode is not None or clock.monotonic() > end:
                 note((directory / "payproxy.log").read_text())
                 raise click.exceptions.Exit(ExitCode.FAILED)
@@ -187,15 +112,10 @@ async def _proxy(directory: Path, clock: Clock, *, admin_port: int) -> AsyncIter
                 await process.wait()
 
 
-async def _ready(admin_port: int) -> bool:
-    try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", admin_port)
-    except OSError:
-        return False
-    writer.write(b"GET /readyz HTTP/1.0\r\n\r\n")
-    head = await reader.read()
-    writer.close()
-    return b" 200 " in head.partition(b"\r\n")[0]
+def _ready(directory: Path) -> bool:
+    with contextlib.suppress(NotRunning, Denied):
+        return bool(ask(directory / DATA_DIRECTORY, STATUS)["ready"])
+    return False
 
 
 def _make_pair(directory: Path, name: str, *, now: float) -> bytes:
@@ -203,13 +123,14 @@ def _make_pair(directory: Path, name: str, *, now: float) -> bytes:
     key = new_key()
     subject = Subject.parse(f"C=US,ST=New York,L=New York,O=Demo,OU=Demo,CN=payproxy-demo-{name}")
     certificate = public_pem(self_signed(key, subject, now=now, entropy=SystemEntropy()))
-    _write_private(directory / f"{name}.key", key_pem(key))
-    (directory / f"{name}.crt").write_bytes(certificate)
+    secret = NewFile(path=directory / f"{name}.key", data=key_pem(key), secret=True)
+    write_new([secret, NewFile(path=directory / f"{name}.crt", data=certificate)])
     return certificate
 
 
 def _write(directory: Path, bank: Bank, *, port: int, admin_port: int) -> Path:
-    text = _CONFIGURATION.format(
+    """Write the configuration and the secret that it names, and return its path."""
+    text = template("demo").format(
         port=port,
         admin_port=admin_port,
         bank=bank.url,
@@ -223,15 +144,10 @@ def _write(directory: Path, bank: Bank, *, port: int, admin_port: int) -> Path:
         validations=AUDIENCES["validations"],
         commerce=RESOURCES["commerce"],
     )
-    _write_private(directory / "mock.secret", MOCK_CLIENT_SECRET.encode())
-    configuration = directory / "payproxy.toml"
-    configuration.write_text(text)
-    return configuration
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    path.touch(mode=0o600)
-    path.write_bytes(content)
+    configuration = NewFile(path=directory / "payproxy.toml", data=text.encode())
+    secret = NewFile(path=directory / "mock.secret", data=MOCK_CLIENT_SECRET.encode(), secret=True)
+    write_new([configuration, secret])
+    return configuration.path
 
 
 def _free_port(preferred: int) -> int:
@@ -240,10 +156,6 @@ def _free_port(preferred: int) -> int:
             probe.bind(("127.0.0.1", port))
             return int(probe.getsockname()[1])
     raise OSError("no free port on loopback")
-
-
-def _say(line: str) -> None:
-    click.echo(line)
 
 
 def _indented(*parts: str) -> None:

@@ -5,8 +5,8 @@ import hashlib
 import json
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -22,7 +22,7 @@ HELLO, PAYMENTS, VALIDATIONS, ONLINE_PAYMENTS, MOVING = (
 )  # fmt: skip
 PAYMENT = b'{"amount": 10.00,  "currency": "USD", "note": "two blanks, kept"}'
 _SHORT_LIFETIME = 5.0
-_PATIENCE_SECONDS = 15.0
+_RENEWAL_SECONDS = 15.0
 # A change takes at most two seconds; on a busy machine the ten calls may take longer.
 _CHANGE_SECONDS = 60.0
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -32,30 +32,21 @@ class StepFailed(Exception):
     """A check of a step failed; the text says which."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The response that the caller got."""
-
-    status: int
-    body: bytes
-    headers: dict[str, str]
-
-
 class DemoSteps:
-    """The steps against a running proxy and the simulator behind it; *say* prints its parts as one paragraph."""
+    """The steps against a running proxy and the simulator behind it; *explain* prints its parts as one paragraph."""
 
     def __init__(
-        self, proxy_url: str, bank: Bank, *, configuration: Path, clock: Clock, say: Callable[..., None]
+        self, proxy_url: str, bank: Bank, *, configuration: Path, clock: Clock, explain: Callable[..., None]
     ) -> None:
         self._url = proxy_url
         self._bank = bank
         self._world = bank.world
         self._configuration = configuration
         self._clock = clock
-        self._say = say
+        self._explain = explain
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the demo's own connections."""
         await self._session.close()
 
@@ -66,13 +57,13 @@ class DemoSteps:
             ("The caller's own Authorization is replaced", self._authorization),
             ("Three ways to get a token: client secret, signed JWT, legacy ADFS", self._flavors),
             ("A token is renewed before its end", self._renewal),
-            ("A revoked token is healed", self._revoked),
+            ("A revoked token is replaced", self._revoked),
             ("100 calls at once on a revoked token", self._stampede),
             ("A 403 is handed on", self._forbidden),
             ("A 403 that means a refused token, where the route says so (remint_on)", self._remint_on),
             ("HTTP_PROXY= instead of a base URL (absolute-form)", self._absolute_form),
             ("The bank's page by hand: sign a JWT, get a token, call", self._by_hand),
-            ("Off ADFS by share, and back", self._migration),
+            ("From ADFS to the modern endpoint by share, and back", self._migration),
         ]
 
     async def _first_call(self) -> None:
@@ -80,7 +71,7 @@ class DemoSteps:
         seen = self._world.seen(HELLO)
         _check(answer.status == 200, f"the answer is {answer.status}")
         _check(len(seen) == 1, f"the bank saw {len(seen)} requests")
-        self._say(
+        self._explain(
             "The caller sent a plain GET, without any credential. The bank got it with a live access token",
             f"(fingerprint {seen[0].token_fingerprint}) and answered {answer.status}.",
             f"Payproxy-Request-Id: {answer.headers['Payproxy-Request-Id']} finds it in the request log.",
@@ -92,7 +83,7 @@ class DemoSteps:
         own = hashlib.sha256(b"the-callers-own").hexdigest()[:16]
         _check(answer.status == 200, f"the answer is {answer.status}")
         _check(seen.token_fingerprint != own, "the caller's own token reached the bank")
-        self._say(
+        self._explain(
             "The caller sent `Authorization: Bearer the-callers-own`; it never reached the bank,",
             f"which got the proxy's token (fingerprint {seen.token_fingerprint}) and answered {answer.status}.",
         )
@@ -103,12 +94,12 @@ class DemoSteps:
             ("POST", PAYMENTS, AUDIENCES["payments"], "Client Testing, Production: a JWT signed with the RSA key"),
             ("GET", ONLINE_PAYMENTS, RESOURCES["commerce"], "legacy ADFS: the same JWT, with resource= and client_id="),
         ):
-            answer = await self._call(method, path, body=PAYMENT if method == "POST" else None)
+            answer = await self._call(method, path, data=PAYMENT if method == "POST" else None)
             seen = self._world.seen(path)[-1]
             _check(answer.status < 300, f"{path} got {answer.status}")
             issued = next(one for one in self._world.tokens if one.fingerprint == seen.token_fingerprint)
             _check(issued.audience == audience, f"{path} went with a token for {issued.audience or 'no audience'}")
-            self._say(f"{what}: {path} went with a token for {audience or 'the sandbox'}: {answer.status}.")
+            self._explain(f"{what}: {path} went with a token for {audience or 'the sandbox'}: {answer.status}.")
 
     async def _renewal(self) -> None:
         world = self._world
@@ -116,32 +107,32 @@ class DemoSteps:
         world.tokens.revoke()
         await self._call("GET", HELLO)
         mints, slowest, calls = self._mock_mints(), 0.0, 0
-        end = self._clock.monotonic() + _PATIENCE_SECONDS
+        end = self._clock.monotonic() + _RENEWAL_SECONDS
         while self._mock_mints() == mints:
             _check(self._clock.monotonic() < end, "the token was not renewed")
-            began = self._clock.monotonic()
+            started = self._clock.monotonic()
             answer = await self._call("GET", HELLO)
             _check(answer.status == 200, f"a call got {answer.status}")
-            slowest, calls = max(slowest, self._clock.monotonic() - began), calls + 1
+            slowest, calls = max(slowest, self._clock.monotonic() - started), calls + 1
             await self._clock.sleep(0.02)
         after = await self._call("GET", HELLO)
         _check(after.status == 200, f"the call after the renewal got {after.status}")
-        self._say(
+        self._explain(
             f"The bank gave a token for {_SHORT_LIFETIME:.0f} seconds. While {calls} calls went on, the keeper",
-            f"got the next one in good time: no call failed or waited (slowest {slowest * 1000:.0f} ms).",
+            f"got the next one in time: no call failed or waited (slowest {slowest * 1000:.0f} ms).",
         )
 
     async def _revoked(self) -> None:
         world = self._world
         mints = world.mint_count()
         world.tokens.revoke()
-        answer = await self._call("POST", PAYMENTS, body=PAYMENT, headers={"Idempotency-Key": "demo-1"})
+        answer = await self._call("POST", PAYMENTS, data=PAYMENT, headers={"Idempotency-Key": "demo-1"})
         seen = world.seen(PAYMENTS)[-2:]
         _check(answer.status == 201, f"the answer is {answer.status}")
         self._check_replay(seen, first=401, body=PAYMENT)
         _check(world.mint_count() == mints + 1, f"{world.mint_count() - mints} tokens were minted")
         _check(world.accepted["demo-1"] == 1, "the payment was not executed exactly once")
-        self._say(
+        self._explain(
             "The bank revoked every token; the caller sent a payment. The bank refused the old token with 401,",
             "the proxy minted one new token and sent the very same bytes once more: 201.",
             "The caller saw one request, one answer; the bank executed one payment.",
@@ -155,7 +146,9 @@ class DemoSteps:
         minted = self._world.mint_count() - mints
         _check(good == 100, f"{good} of 100 calls got 200")
         _check(minted == 1, f"{minted} tokens were minted")
-        self._say(f"All tokens were revoked again, then 100 calls came at once: {minted} mint, {good} answers of 200.")
+        self._explain(
+            f"All tokens were revoked again, then 100 calls came at once: {minted} mint, {good} answers of 200."
+        )
 
     async def _forbidden(self) -> None:
         world = self._world
@@ -166,30 +159,30 @@ class DemoSteps:
         _check(answer.status == 403, f"the answer is {answer.status}")
         _check(sent == 1, f"it was sent {sent} times")
         _check(world.mint_count() == mints, "a token was minted")
-        self._say(
-            "403 means a missing entitlement, which no new token mends: the bank's own answer went to the caller,",
+        self._explain(
+            "403 means a missing entitlement, which a new token does not give: the bank's answer went to the caller,",
             "nothing was minted, nothing was sent again.",
         )
 
     async def _remint_on(self) -> None:
         self._world.tokens.revoke()
         body = b'{"account": "demo"}'
-        answer = await self._call("POST", VALIDATIONS, body=body)
+        answer = await self._call("POST", VALIDATIONS, data=body)
         _check(answer.status == 200, f"the answer is {answer.status}")
         self._check_replay(self._world.seen(VALIDATIONS)[-2:], first=403, body=body)
-        self._say(
+        self._explain(
             "Validation Services never answers 401: it refused the revoked token with 403 and GCA-001. The route",
             "lists that answer, so that the proxy minted and sent once more: 200.",
         )
 
     async def _absolute_form(self) -> None:
         target = self._bank.url + HELLO
-        async with self._session.get(target, proxy=self._url) as answer:
-            _check(answer.status == 200, f"the answer is {answer.status}")
-            _check("Payproxy-Request-Id" in answer.headers, "the call did not go through the proxy")
-        self._say(
+        answer = await self._call("GET", target, proxy=self._url)
+        _check(answer.status == 200, f"the answer is {answer.status}")
+        _check("Payproxy-Request-Id" in answer.headers, "the call did not go through the proxy")
+        self._explain(
             f"A caller whose base URL is hard-coded was given HTTP_PROXY={self._url}: `GET {target}`",
-            "came in whole, and went to the same rule and the same bank with a token: 200.",
+            "arrived as an absolute URL, and went to the same rule and the same bank with a token: 200.",
         )
 
     async def _by_hand(self) -> None:
@@ -201,13 +194,12 @@ class DemoSteps:
             "client_assertion": assertion,
             "audience": AUDIENCES["payments"],
         }
-        async with self._session.post(self._bank.url + MODERN_PATH, data=form) as answer:
-            _check(answer.status == 200, f"the token endpoint answered {answer.status}")
-            token = (await answer.json())["access_token"]
-        headers = {"Authorization": f"Bearer {token}"}
-        async with self._session.get(self._bank.url + HELLO, headers=headers) as answer:
-            _check(answer.status == 200, f"the bank answered {answer.status}")
-        self._say(
+        minted = await self._call("POST", self._bank.url + MODERN_PATH, data=form)
+        _check(minted.status == 200, f"the token endpoint answered {minted.status}")
+        headers = {"Authorization": f"Bearer {(await minted.json())['access_token']}"}
+        answer = await self._call("GET", self._bank.url + HELLO, headers=headers)
+        _check(answer.status == 200, f"the bank answered {answer.status}")
+        self._explain(
             f"`payproxy assertion login` printed a signed JWT of {len(assertion)} characters on one line. Posted to",
             f"{MODERN_PATH} with audience={AUDIENCES['payments']}, it gave an access token;",
             "with that as bearer the bank answered 200. This is all that the proxy does for every rule, by itself.",
@@ -217,20 +209,20 @@ class DemoSteps:
         _check(await self._on_modern() == set(), "somebody is on modern at weight 0")
         await self._payproxy("migration", "set", "moving", "50", "--reason", "half of them first")
         moved, seconds = await self._settled(bool, otherwise="nobody moved")
-        said = json.loads(await self._payproxy("explain", "GET", MOVING, "-H", f"X-System={min(moved)}", "--json"))
-        _check(said["side"] == "modern", f"explain says {said['side']}")
-        self._say(
+        plan = json.loads(await self._payproxy("explain", "GET", MOVING, "-H", f"X-System={min(moved)}", "--json"))
+        _check(plan["side"] == "modern", f"explain says {plan['side']}")
+        self._explain(
             f"At weight 0 the ten systems that call {MOVING} are on legacy ADFS. `payproxy migration set moving 50`",
             f"moved {', '.join(sorted(moved))} to the modern token endpoint within {seconds:.1f} s, and nobody back.",
-            f"`payproxy explain GET {MOVING} -H X-System={min(moved)}`: {said['side']}, {said['why']};",
-            f"fallback {said['fallback']}.",
+            f"`payproxy explain GET {MOVING} -H X-System={min(moved)}`: {plan['side']}, {plan['why']};",
+            f"fallback {plan['fallback']}.",
         )
         await self._payproxy("migration", "rollback", "moving", "--reason", "back for the month's end")
         _, back = await self._settled(lambda modern: not modern, otherwise="somebody did not come back")
-        said = json.loads(await self._payproxy("explain", "GET", MOVING, "-H", f"X-System={min(moved)}", "--json"))
-        _check(said["side"] == "legacy", f"explain says {said['side']}")
-        self._say(
-            f"`payproxy migration rollback moving` brought all back within {back:.1f} s: {said['side']}, {said['why']}."
+        plan = json.loads(await self._payproxy("explain", "GET", MOVING, "-H", f"X-System={min(moved)}", "--json"))
+        _check(plan["side"] == "legacy", f"explain says {plan['side']}")
+        self._explain(
+            f"`payproxy migration rollback moving` brought all back within {back:.1f} s: {plan['side']}, {plan['why']}."
         )
 
     async def _settled(self, good: Callable[[set[str]], bool], *, otherwise: str) -> tuple[set[str], float]:
@@ -238,11 +230,11 @@ class DemoSteps:
 
         The time depends on the load of the machine: the demo shows that the change comes, and how soon.
         """
-        began = self._clock.monotonic()
+        started = self._clock.monotonic()
         while not good(modern := await self._on_modern()):
-            waited = self._clock.monotonic() - began
+            waited = self._clock.monotonic() - started
             _check(waited < _CHANGE_SECONDS, f"{otherwise} within {_CHANGE_SECONDS:.0f} s")
-        return modern, self._clock.monotonic() - began
+        return modern, self._clock.monotonic() - started
 
     async def _on_modern(self) -> set[str]:
         """Let ten systems call, and return those whose call reached the bank with a modern token."""
@@ -250,7 +242,7 @@ class DemoSteps:
         for system in (f"erp-{number}" for number in range(10)):
             answer = await self._call("GET", MOVING, headers={"X-System": system})
             _check(answer.status == 200, f"{MOVING} got {answer.status}")
-            if json.loads(answer.body)["client_id"] == JWT_CLIENT_ID:
+            if (await answer.json())["client_id"] == JWT_CLIENT_ID:
                 modern.add(system)
         return modern
 
@@ -275,11 +267,12 @@ class DemoSteps:
     def _mock_mints(self) -> int:
         return self._world.mint_count(audience="")
 
-    async def _call(
-        self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> Answer:
-        async with self._session.request(method, self._url + path, data=body, headers=headers) as answer:
-            return Answer(answer.status, await answer.read(), dict(answer.headers))
+    async def _call(self, method: str, url: str, **options: Any) -> aiohttp.ClientResponse:
+        """Return the response, read whole; *url* may be a path of the proxy's."""
+        target = self._url + url if url.startswith("/") else url
+        async with self._session.request(method, target, **options) as response:
+            await response.read()
+            return response
 
 
 def _check(holds: bool, otherwise: str) -> None:  # noqa: FBT001  reads as the sentence it is

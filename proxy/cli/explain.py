@@ -1,7 +1,8 @@
 """`payproxy explain`: what happens to a request, by the same plan that the data path executes."""
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
 from proxy.clock import SystemClock
 from proxy.errors import ProxyError
+from proxy.http1.headers import HeaderLine
 from proxy.migration.former import ANY_WEIGHT
 from proxy.migration.pin_rows import pin_row
 from proxy.migration.side_cache import SideCache
@@ -20,7 +22,6 @@ from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import NAME as PINS
 from proxy.migration.stores.pins import read_pins
 from proxy.routing.compile import route_table
-from proxy.routing.header import HeaderLine
 from proxy.routing.plan import Plan, plan
 from proxy.routing.request_head import HeadLimits, RawHead, RequestHead
 from proxy.settings.model import Settings
@@ -32,14 +33,6 @@ _UNREAD = replace(NEW, version=1)
 _NO_ID = "explain"
 # Later than any time, in epoch seconds.
 _EVER = 1e11
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    method: str
-    path: str
-    caller: str
-    headers: list[HeaderLine]
 
 
 @click.command()
@@ -59,16 +52,17 @@ def explain(
     or the Idempotency-Key of a retry, with --header.
     """
     settings = valid_configuration(config_path).settings
-    asked = _Asked(method=method.upper(), path=path, caller=caller_name, headers=[_header(text) for text in headers])
+    # HTTP/1.0 does not require Host: no host is given here.
+    raw = RawHead(method=method.upper(), target=path, version=(1, 0), headers=[_header(text) for text in headers])
     if path.partition("?")[0] in settings.facade.paths:
         emit(
             {"facade": path},
             as_json=as_json,
-            human="the facade's token endpoint takes it, before any rule: it answers itself, and nothing is sent",
+            human="the facade's token endpoint answers it itself, before any rule, and nothing is sent",
         )
         return
     try:
-        answer = _explained(settings, asked)
+        answer = _answer_of(settings, raw, _caller(settings, caller_name))
     except ProxyError as error:
         refusal = {"code": error.code, "status": error.status, "detail": error.detail, "sent_upstream": "no"}
         emit(refusal, as_json=as_json, human=f"{error.status} {error.code}: {error.detail}\nNothing would be sent.")
@@ -76,25 +70,25 @@ def explain(
     emit(answer, as_json=as_json, human=facts(list(answer.items())))
 
 
-def _explained(settings: Settings, asked: _Asked) -> dict[str, str]:
+def _answer_of(settings: Settings, raw: RawHead, caller: Caller) -> dict[str, str]:
     """Return the answer by name; raises the error that refuses the request."""
     now = SystemClock().now()
     table = route_table(snapshot_of(settings, instance="explain"))
-    board = _board(Path(settings.data_directory), list(settings.migrations)) if settings.migrations else SideCache()
+    cache = (
+        _side_cache(Path(settings.data_directory), list(settings.migrations)) if settings.migrations else SideCache()
+    )
     limits = HeadLimits(max_header_bytes=settings.server.max_header_bytes, hosts=frozenset(), allow_browsers=True)
-    # HTTP/1.0 does not require Host: no host is given here.
-    raw = RawHead(method=asked.method, target=asked.path, version=(1, 0), headers=asked.headers)
-    caller = _caller(settings, asked.caller)
-    found = plan(RequestHead.of(raw, limits), caller, table, board, request_id=_NO_ID, now=now)
-    return _answer(found) | _migrated(found, board, method=asked.method, caller=caller.name)
+    found = plan(RequestHead.of(raw, limits), caller, table, cache, request_id=_NO_ID, now=now)
+    return _answer(found, cache, method=raw.method, caller=caller.name)
 
 
 def _header(text: str) -> HeaderLine:
     """Return NAME=VALUE, or NAME: VALUE as in `payproxy request`, as a header."""
-    at = min((place for place in (text.find("="), text.find(":")) if place > 0), default=0)
-    if not at:
+    parts = re.fullmatch("([^=:]+)[=:](.*)", text, re.DOTALL)
+    if parts is None:
         raise click.BadParameter("write it as NAME=VALUE", param_hint="--header")
-    return HeaderLine(text[:at].strip().encode("utf-8"), text[at + 1 :].strip().encode("utf-8"), None)
+    name, value = (part.strip().encode() for part in parts.groups())
+    return HeaderLine(name, value, None)
 
 
 def _caller(settings: Settings, name: str) -> Caller:
@@ -105,14 +99,14 @@ def _caller(settings: Settings, name: str) -> Caller:
     return Caller(name, "")
 
 
-def _board(directory: Path, names: Iterable[str]) -> SideCache:
+def _side_cache(directory: Path, names: Iterable[str]) -> SideCache:
     """Return the state of the migrations *names* from the files in *directory*; reports unreadable files on stderr."""
-    board = SideCache()
+    cache = SideCache()
     document, pins, readable = Document(), [], True
     try:
         document = FileStore(directory).load()
     except StateUnusable as error:
-        note(f"weights are taken for 0: {error}")
+        note(f"weights are taken as 0: {error}")
         document, readable = Document(states=dict.fromkeys(names, _UNREAD)), False
     try:
         for kept, _ in read_pins(directory / PINS):
@@ -132,14 +126,14 @@ def _board(directory: Path, names: Iterable[str]) -> SideCache:
         }
         for name, state in document.states.items()
     }
-    board.hear({"type": "migrations", "states": states, "readable": readable})
-    board.hear({"type": "pins", "pins": pins, "serial": 0})
-    return board
+    cache.hear({"type": "migrations", "states": states, "readable": readable})
+    cache.hear({"type": "pins", "pins": pins, "serial": 0})
+    return cache
 
 
-def _answer(found: Plan) -> dict[str, str]:
-    route, key = found.route, found.token_key
-    return {
+def _answer(found: Plan, cache: SideCache, *, method: str, caller: str) -> dict[str, str]:
+    route, key, migration = found.route, found.token_key, found.route.migration
+    answer = {
         "route": route.name,
         "rule": f"{' '.join(sorted(route.methods)) or 'any method'} {route.path}",
         "credential": key.credential,
@@ -151,22 +145,16 @@ def _answer(found: Plan) -> dict[str, str]:
         "side": found.side,
         "why": found.why,
     }
-
-
-def _migrated(found: Plan, board: SideCache, *, method: str, caller: str) -> dict[str, str]:
-    """Return what to print for a migrated rule in addition to its plan."""
-    migration = found.route.migration
     if migration is None:
-        return {}
-    policy = migration.policy
-    weight = board.weight(policy.name)
-    said = {"migration": policy.name, "weight": str(weight), "fallback": ""}
-    if found.fallback is not None:
-        said["fallback"] = f"{found.fallback.side}, {found.fallback.token_key.credential} at {_url(found.fallback)}"
-    fixed = caller in policy.pinned or board.guard_pinned(policy.name, caller)
+        return answer
+    policy, other = migration.policy, found.fallback
+    weight = cache.weight(policy.name)
+    fallback = f"{other.side}, {other.token_key.credential} at {_url(other)}" if other is not None else ""
+    answer |= {"migration": policy.name, "weight": str(weight), "fallback": fallback}
+    fixed = caller in policy.pinned or cache.guard_pinned(policy.name, caller)
     if policy.sticky == "request" and method in policy.methods and 0 < weight < 100 and not fixed:
-        said["why"] = f"weight {weight}, each {method} by itself: this is one of them that goes to {found.side}"
-    return said
+        answer["why"] = f"weight {weight}, each {method} by itself: this is one of them that goes to {found.side}"
+    return answer
 
 
 def _url(found: Plan) -> str:

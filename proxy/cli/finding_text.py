@@ -9,12 +9,11 @@ from pathlib import Path
 
 from proxy.cli.output import paint, printable, terminal_width, wrapped
 from proxy.settings.findings import Finding, Severity
+from proxy.settings.toml_bounds import MAX_FILE_BYTES
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
-# For output that is no terminal: a number may have thousands of digits. _MOST_BYTES is more than
-# proxy/settings/toml_bounds.py allows for a configuration.
+# For output that is no terminal: a number may have thousands of digits.
 _WIDEST = 160
-_MOST_BYTES = 4 * 1024 * 1024
 
 _HEADER = re.compile(r"\s*\[{1,2}[A-Za-z0-9_.\-\"' ]*\]{0,2}\s*(#|$)")
 _SETTING = re.compile(r"(\s*)([A-Za-z0-9_-]+)(\s*=)")
@@ -70,7 +69,7 @@ def _line(path: Path, number: int) -> str:
         if not number or not path.is_file():
             return ""
         with path.open("rb") as file:
-            lines = file.read(_MOST_BYTES).decode("utf-8-sig", errors="replace").split("\n")
+            lines = file.read(MAX_FILE_BYTES).decode("utf-8-sig", errors="replace").split("\n")
     except OSError:
         return ""
     return lines[number - 1] if number <= len(lines) else ""

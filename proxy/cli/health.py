@@ -4,6 +4,7 @@ So it starts fast (no pydantic, no aiohttp) and reads only two keys of the confi
 may have faults or be invalid TOML, while the instance runs on with the old one.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -29,6 +30,7 @@ from proxy.private_file import open_regular
 from proxy.settings.addresses import TcpAddress, UnixAddress, listen_address
 from proxy.settings.salvage import salvaged
 from proxy.settings.toml_bounds import parse_toml
+from proxy.upstream.tls import client_context
 
 # Copies of names in proxy.settings.sources: that import would take longer than all the rest. A test compares them.
 FILE_NAME = "payproxy.toml"
@@ -37,7 +39,7 @@ LISTEN = "127.0.0.1:9901"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class AdminEndpoints:
     """Addresses to ask; *listen* is "" without an admin listener, *certificate_file* is "" without TLS."""
 
     socket: Path
@@ -47,29 +49,24 @@ class Places:
 
 @click.command()
 @config_option
-@click.option("--ready", is_flag=True, help="Whether requests can be served, not only whether the process lives.")
+@click.option("--ready", is_flag=True, help="Ask whether requests can be served, not only whether the process runs.")
 @json_option
 def health(config_path: Path | None, *, ready: bool, as_json: bool) -> int:
-    """Ask the running instance whether it lives; exit 0 if so, else 1.
+    """Ask the running instance whether it is alive; exit 0 if so, else 1.
 
     It asks over admin.sock in the data directory, else over the admin listener.
     """
-    given = given_socket()
-    places = (
-        Places(socket=given, listen="", certificate_file="")
-        if given is not None
-        else find_places(config_path, environ=os.environ, cwd=Path.cwd())
-    )
-    status, answer = ask(places, "/readyz" if ready else "/livez")
-    human = "\n".join(
-        f"{check['name']} {check['verdict']}{': ' if check['reason'] else ''}{check['reason']}"
-        for check in answer["checks"]
-    )
-    emit(answer, as_json=as_json, human=human)
+    if (given := given_socket()) is not None:
+        endpoints = AdminEndpoints(socket=given, listen="", certificate_file="")
+    else:
+        endpoints = find_endpoints(config_path, environ=os.environ, cwd=Path.cwd())
+    status, answer = ask(endpoints, "/readyz" if ready else "/livez")
+    checks = ((f"{check['name']} {check['verdict']}", check["reason"]) for check in answer["checks"])
+    emit(answer, as_json=as_json, human="\n".join(f"{text}: {why}" if why else text for text, why in checks))
     return ExitCode.OK if status == 200 else ExitCode.FAILED
 
 
-def find_places(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> Places:
+def find_endpoints(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> AdminEndpoints:
     """Return where to ask, by the same rules as `serve`; of a file that is invalid TOML, use what can be read."""
     found = path or (Path(environ["PAYPROXY_CONFIG"]) if environ.get("PAYPROXY_CONFIG") else None)
     if found is None:
@@ -86,7 +83,7 @@ def find_places(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> 
     if broken:
         note(f"{found} can't be read as TOML; the instance is looked for in {directory}")
     certificate = environ.get("PAYPROXY_ADMIN__CERTIFICATE_FILE", str(admin.get("certificate_file", "")))
-    return Places(
+    return AdminEndpoints(
         socket=directory / SOCKET_NAME,
         listen=environ.get("PAYPROXY_ADMIN__LISTEN", str(admin.get("listen", LISTEN))),
         certificate_file=str(base / certificate) if certificate else "",
@@ -106,9 +103,9 @@ def _read(file: Path) -> tuple[dict[str, Any], bool]:
         return salvaged(text), True
 
 
-def ask(places: Places, page: str) -> tuple[int, dict[str, Any]]:
+def ask(endpoints: AdminEndpoints, page: str) -> tuple[int, dict[str, Any]]:
     """Return status and JSON of *page* from the first address that answers; Failure if none does or it is invalid."""
-    for connection in _connections(places):
+    for connection in _connections(endpoints):
         try:
             connection.request("GET", page, headers={"Host": "localhost", "Accept": "application/json"})
             answer = connection.getresponse()
@@ -118,48 +115,40 @@ def ask(places: Places, page: str) -> tuple[int, dict[str, Any]]:
         finally:
             connection.close()
         return status, _checks(body)
-    raise Failure(f"no instance answers on {places.socket}{f' or {places.listen}' if places.listen else ''}")
+    raise Failure(f"no instance answers on {endpoints.socket}{f' or {endpoints.listen}' if endpoints.listen else ''}")
 
 
-def _connections(places: Places) -> list[http.client.HTTPConnection]:
-    connections: list[http.client.HTTPConnection] = [UnixConnection(str(places.socket))]
-    if not places.listen:
-        return connections
-    try:
-        address = listen_address(places.listen)
-    except ValueError:
-        # The running instance was started with another value; its socket still has the same path.
-        return connections
-    match address:
-        case UnixAddress():
-            connections.append(UnixConnection(address.path))
-        case TcpAddress() if places.certificate_file:
-            context = trusting(places.certificate_file)
-            if context is not None:
-                host = reachable(address.host)
-                https = http.client.HTTPSConnection(host, address.port, timeout=TIMEOUT_SECONDS, context=context)
-                connections.append(https)
-        case TcpAddress():
-            plain = http.client.HTTPConnection(reachable(address.host), address.port, timeout=TIMEOUT_SECONDS)
-            connections.append(plain)
+def _connections(endpoints: AdminEndpoints) -> list[http.client.HTTPConnection]:
+    connections: list[http.client.HTTPConnection] = [UnixConnection(str(endpoints.socket))]
+    # An invalid value is a change that the running instance does not have; its socket still has the same path.
+    with contextlib.suppress(ValueError):
+        if endpoints.listen:
+            address = listen_address(endpoints.listen)
+            connections.append(listener_connection(address, certificate_file=endpoints.certificate_file))
     return connections
 
 
-def trusting(certificate_file: str) -> ssl.SSLContext | None:
-    """Return a context that trusts only the listener's own certificate, whatever names it has."""
+def listener_connection(
+    address: TcpAddress | UnixAddress, *, certificate_file: str, timeout: float = TIMEOUT_SECONDS
+) -> http.client.HTTPConnection:
+    """Return a connection, not open yet, to the listener on *address*; with TLS if it has a certificate.
+
+    Only that certificate is trusted, whatever names it has; if it can't be read, the system's authorities are.
+    """
+    if isinstance(address, UnixAddress):
+        return UnixConnection(address.path, timeout=timeout)
+    # A listener on all addresses is reached on loopback.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104 - nothing is bound here
+    if not certificate_file:
+        return http.client.HTTPConnection(host, address.port, timeout=timeout)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
         context.load_verify_locations(certificate_file)
     except OSError:
-        return None
-    return context
-
-
-def reachable(host: str) -> str:
-    """Return the host to connect to for a listener on *host*: loopback if it listens on all addresses."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing is bound here
+        context = client_context()
+    return http.client.HTTPSConnection(host, address.port, timeout=timeout, context=context)
 
 
 def _checks(body: bytes) -> dict[str, Any]:
@@ -168,4 +157,4 @@ def _checks(body: bytes) -> dict[str, Any]:
         checks = [{name: str(check[name]) for name in ("name", "verdict", "reason")} for check in answer["checks"]]
         return {"passed": bool(answer["passed"]), "checks": checks}
     except (ValueError, TypeError, KeyError):
-        raise Failure("what answers there is no payproxy") from None
+        raise Failure("what answers there is not payproxy") from None

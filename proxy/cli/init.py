@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from proxy.cli.config_template import FLAVORS, SECRET_FILE, ConfigTemplate, TemplateInvalid
+from proxy.cli.config_template import FLAVORS, SECRET_FILE, filled_template, guessed_flavor
 from proxy.cli.files import NewFile, write_new
 from proxy.cli.options import file_option
-from proxy.cli.output import Failure, emit, json_option, note
+from proxy.cli.output import emit, json_option, note
 
 
 @click.command()
@@ -23,22 +23,19 @@ def init(flavor: str | None, config_path: Path | None, *, as_json: bool) -> None
     """
     cwd = Path.cwd()
     path = cwd / (config_path or os.environ.get("PAYPROXY_CONFIG") or "payproxy.toml")
-    try:
-        starter = ConfigTemplate.from_environment(flavor, os.environ, cwd=cwd, folder=path.parent)
-    except TemplateInvalid as error:
-        raise Failure(str(error)) from None
-    files = [NewFile(path=path, data=starter.text().encode())]
-    secret = os.environ.get("JPM_CLIENT_SECRET", "") if starter.flavor == "basic" else ""
+    flavor = flavor or guessed_flavor(os.environ)
+    text, points = filled_template(flavor, os.environ, cwd=cwd, folder=path.parent)
+    files = [NewFile(path=path, data=text.encode())]
+    secret = os.environ.get("JPM_CLIENT_SECRET", "") if flavor == "basic" else ""
     if secret:
         files.append(NewFile(path=path.parent / SECRET_FILE, data=secret.encode() + b"\n", secret=True))
     write_new(files)
     emit(
-        {"flavor": starter.flavor, "files": [str(file.path) for file in files], "open": starter.open_points()},
+        {"flavor": flavor, "files": [str(file.path) for file in files], "open": points},
         as_json=as_json,
         human="\n".join(str(file.path) for file in files),
     )
-    points = list(starter.open_points())
-    if starter.flavor == "basic" and not secret:
+    if flavor == "basic" and not secret:
         points.append(f"the client secret, in {path.parent / SECRET_FILE} (chmod 600)")
-    note(f"Flavor {starter.flavor}." + (f" Still to be filled in: {', '.join(points)}." if points else ""))
+    note(f"Flavor {flavor}." + (f" Still to be filled in: {', '.join(points)}." if points else ""))
     note("Then: payproxy check")

@@ -7,26 +7,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from proxy.cli.output import ExitCode, Failure
 from proxy.private_file import open_regular
 from proxy.settings.salvage import data_directories as named_in
+from proxy.settings.toml_bounds import MAX_FILE_BYTES
 
 # A copy of the name in keeper/admin_server.py: importing the keeper would take longer than the call.
 SOCKET_NAME = "admin.sock"
-CONFIGURATION_PATH = "/api/configuration"
+CONFIGURATION = "/api/configuration"
+STATUS = "/api/status"
 # A copy of the name in proxy/settings/sources.py: that import would take `health` longer than all the rest.
 DATA_DIRECTORY = "payproxy-data"
-# More than a configuration may have (proxy/settings/toml_bounds.py).
-_MOST_BYTES = 4 * 1024 * 1024
 
 # A healthy instance answers sooner.
 TIMEOUT_SECONDS = 5.0
 
 
-class NotRunning(Exception):
+class NotRunning(Failure):
     """No instance answers in this data directory."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code=ExitCode.UNAVAILABLE)
 
-class Denied(Exception):
+
+class Denied(Failure):
     """The instance refuses; the message says why."""
 
 
@@ -51,7 +55,7 @@ def data_directories(file: Path, *, first: Sequence[str] = (), environ: Mapping[
     """
     try:
         with open_regular(file) as stream:
-            text = stream.read(_MOST_BYTES).decode("utf-8-sig", errors="replace")
+            text = stream.read(MAX_FILE_BYTES).decode("utf-8-sig", errors="replace")
     except OSError:
         text = ""
     state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
@@ -75,31 +79,22 @@ def ask(data_directory: Path, path: str, values: dict[str, Any] | None = None) -
 
     Raises NotRunning, or Denied with the reason.
     """
-    connection = UnixConnection(str(data_directory / SOCKET_NAME))
+    socket_path = data_directory / SOCKET_NAME
+    connection = UnixConnection(str(socket_path))
+    headers = {"Host": "localhost", "Content-Type": "application/json"}
     try:
         if values is None:
-            connection.request("GET", path, headers={"Host": "localhost"})
+            connection.request("GET", path, headers=headers)
         else:
-            headers = {"Host": "localhost", "Content-Type": "application/json"}
             connection.request("POST", path, json.dumps(values), headers)
         answer = connection.getresponse()
         body = json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError):
-        raise NotRunning(
-            f"no instance answers on {data_directory / SOCKET_NAME}; is `payproxy serve` running?"
-        ) from None
+        raise NotRunning(f"no instance answers on {socket_path}; is `payproxy serve` running?") from None
     finally:
         connection.close()
     if not isinstance(body, dict):
-        raise NotRunning(f"what answers on {data_directory / SOCKET_NAME} is no payproxy")
+        raise NotRunning(f"what answers on {socket_path} is not payproxy")
     if answer.status != 200:
         raise Denied(str(body.get("detail", f"the instance answered {answer.status}")))
     return body
-
-
-def act(data_directory: Path, path: str, values: dict[str, Any]) -> dict[str, Any] | None:
-    """Send the POST to the instance in *data_directory* and return its answer; None if none runs or it refuses."""
-    try:
-        return ask(data_directory, path, values)
-    except (NotRunning, Denied):
-        return None

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from proxy.cli.files import NewFile, write_new
-from proxy.cli.output import ExitCode, emit, facts, json_option, note, paint, printable
-from proxy.cli.passphrase import passphrase_option, read_passphrase
+from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note, paint, printable
 from proxy.clock import SystemClock, timestamp
+from proxy.credentials.credential import CredentialUnusable, read_secret_file
 from proxy.credentials.csr import (
     EXAMPLE_SUBJECT,
     Subject,
@@ -25,6 +25,7 @@ from proxy.credentials.inspection import inspect as inspect_file
 from proxy.credentials.keys import THUMBPRINT_FORMS, belong_together
 from proxy.credentials.recognition import Recognised, recognise
 from proxy.entropy import SystemEntropy
+from proxy.secret import Secret
 
 UPLOAD_CERTIFICATE = """
 Upload {certificate}, never the key: Payments Developer Portal, page Security, the tab of your environment, Request,
@@ -36,6 +37,13 @@ UPLOAD_REQUEST = """
 Send {request}, never the key: to your certificate authority, or for legacy OAuth to your J.P. Morgan Developer project.
 Every environment needs a request of its own with another CN. Thumbprints exist once the certificate has come back:
 `payproxy keys inspect {key} CERTIFICATE`."""
+
+
+passphrase_option = click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path),
+    help="File (mode 0600) with the passphrase of an encrypted key; one trailing newline is dropped.",
+)
 
 
 @click.group()
@@ -55,20 +63,15 @@ def new(out: Path, subject_text: str, *, csr: bool, as_json: bool) -> None:
     except SubjectInvalid as error:
         raise click.BadParameter(str(error), param_hint="--subject") from None
     key = new_key()
-    public = out / ("oauth.csr" if csr else "oauth.crt")
-    made = (
-        signing_request(key, subject)
-        if csr
-        else self_signed(key, subject, now=SystemClock().now(), entropy=SystemEntropy())
-    )
-    write_new(
-        [
-            NewFile(path=out / "oauth.key", data=key_pem(key), secret=True),
-            NewFile(path=public, data=public_pem(made)),
-        ]
-    )
+    if csr:
+        public, pem = out / "oauth.csr", public_pem(signing_request(key, subject))
+    else:
+        certificate = self_signed(key, subject, now=SystemClock().now(), entropy=SystemEntropy())
+        public, pem = out / "oauth.crt", public_pem(certificate)
+    private = NewFile(path=out / "oauth.key", data=key_pem(key), secret=True)
+    write_new([private, NewFile(path=public, data=pem)])
     found = [inspect_file(path) for path in (out / "oauth.key", public)]
-    emit([_as_dict(each) for each in found], as_json=as_json, human=_human(found))
+    emit([_as_dict(each) for each in found], as_json=as_json, human="\n\n".join(map(_block, found)))
     text = UPLOAD_REQUEST if csr else UPLOAD_CERTIFICATE
     note(text.format(certificate=public, request=public, key=out / "oauth.key"))
 
@@ -79,25 +82,24 @@ def new(out: Path, subject_text: str, *, csr: bool, as_json: bool) -> None:
 @passphrase_option
 @json_option
 def inspect(files: Sequence[Path], expect: str | None, passphrase_file: Path | None, *, as_json: bool) -> None:
-    """Say what FILES hold, their thumbprints and expiry, and whether key and certificate belong together.
+    """Show what FILES contain, their thumbprints and expiry, and whether key and certificate belong together.
 
-    Ends with 1 if a file can't be used, files don't belong together, or the expected thumbprint is none of theirs.
+    Ends with 1 if a file can't be used, files don't belong together, or the expected thumbprint is not one of theirs.
     """
     passphrase = read_passphrase(passphrase_file)
     found = [inspect_file(path, passphrase=passphrase) for path in files]
-    expected = (
-        recognise(expect, {str(each.path): each.certificate for each in found if each.certificate}) if expect else None
-    )
+    certificates = {str(each.path): each.certificate for each in found if each.certificate}
+    expected = recognise(expect, certificates) if expect else None
     together = _together(found)
     value: dict[str, Any] = {"files": [_as_dict(each) for each in found], "belong_together": together}
     if expected:
         value["expected"] = {"file": expected.name, "key_id_format": expected.form, "exact": expected.exact}
-    emit(value, as_json=as_json, human=_human(found))
+    emit(value, as_json=as_json, human="\n\n".join(map(_block, found)))
     errors = [each.problem for each in found if each.problem]
     if together is False:
         errors.append("these files don't belong together: they hold different keys")
     if expected and not expected.form:
-        errors.append(f"{expected.text} is no thumbprint of these files; is another certificate uploaded?")
+        errors.append(f"{expected.text} is not a thumbprint of these files; is another certificate uploaded?")
     for text in errors:
         note(f"{paint('error', 'red', err=True)}: {printable(text)}")
     for text in _remarks(found, together=together, expected=expected):
@@ -132,20 +134,13 @@ def _remarks(found: Sequence[Inspection], *, together: bool | None, expected: Re
 
 def _as_dict(each: Inspection) -> dict[str, Any]:
     value: dict[str, Any] = {"file": str(each.path), "kind": each.kind, "problem": each.problem}
-    if each.bits:
-        value["bits"] = each.bits
-    if each.subject:
-        value["subject"] = each.subject
+    value |= {name: known for name, known in (("bits", each.bits), ("subject", each.subject)) if known}
     if each.certificate:
         value["issuer"] = each.certificate.issuer.rfc4514_string()
         value["valid_from"] = timestamp(each.certificate.not_valid_before_utc.timestamp())
         value["expires"] = timestamp(each.certificate.not_valid_after_utc.timestamp())
         value["thumbprints"] = each.thumbprints
     return value
-
-
-def _human(found: Sequence[Inspection]) -> str:
-    return "\n\n".join(_block(each) for each in found)
 
 
 def _block(each: Inspection) -> str:
@@ -156,3 +151,11 @@ def _block(each: Inspection) -> str:
         rows.append(("expires", each.certificate.not_valid_after_utc.strftime("%Y-%m-%d %H:%M UTC")))
     rows += list(each.thumbprints.items())
     return f"{printable(str(each.path))}\n{facts(rows, indent='  ')}"
+
+
+def read_passphrase(path: Path | None) -> Secret | None:
+    """Return the secret in *path*, None without a path; raises Failure if the file can't be used."""
+    try:
+        return None if path is None else read_secret_file(path)
+    except CredentialUnusable as error:
+        raise Failure(str(error)) from None

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from proxy.cli.output import paint, printable
+from proxy.cli.record_table import shortened
 from proxy.cli.record_text import cell, left, summary
 from proxy.records.sinks.row import decode
 
@@ -43,7 +44,8 @@ def _request(values: Mapping[str, Any]) -> str:
         after += [*filter(None, [cell(values["code"]), cell(values["note"])]), f"sent {sent}"]
     # The id leads to the details (`payproxy logs show ID`), which nobody needs for a success.
     tail = "  ".join(["", *after, *([cell(values["id"])] if failed else [])])
-    path = _fitted(cell(values["path"]), shutil.get_terminal_size().columns - len("09:30:04 ") - len(front) - len(tail))
+    room = shutil.get_terminal_size().columns - len("09:30:04 ") - len(front) - len(tail)
+    path = shortened(cell(values["path"]), max(room, _ROOM_FOR_PATH))
     line = _line(values, f"{front}{path}{tail}")
     colour = "yellow" if sent == "unknown" else "red" if status >= 500 or not status else ""
     return paint(line, colour) if colour else line
@@ -52,11 +54,3 @@ def _request(values: Mapping[str, Any]) -> str:
 def _line(values: Mapping[str, Any], text: str) -> str:
     at = datetime.fromisoformat(values["time"]).timestamp()
     return f"{clock_time(at)} {printable(text).replace(chr(10), ' ')}"
-
-
-def _fitted(path: str, room: int) -> str:
-    room = max(room, _ROOM_FOR_PATH)
-    if len(path) <= room:
-        return path
-    begin = (room - 1) // 2
-    return f"{path[:begin]}…{path[begin - room + 1 :]}"

@@ -1,13 +1,18 @@
 """Open the request log's database for the commands of `payproxy logs`."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
 from proxy.cli.output import ExitCode, Failure
+from proxy.records.anchor import object_in
 from proxy.records.archives.sqlite import SqliteArchive
+from proxy.records.archives.stream_spool import Spool
+from proxy.records.copies import lines_of, record_in
 from proxy.records.mask import Mask
 from proxy.records.masking_key import read_masking_keys
 from proxy.records.query import Archive, ArchiveUnusable
@@ -67,7 +72,27 @@ def masks_of(settings: Settings) -> list[Mask]:
         raise Failure(f"{error.filename or directory}: {error.strerror}") from None
 
 
-def id_bytes(text: str) -> bytes:
+async def record_of(settings: Settings, database_file: Path | None, id_: str, *, search_file: bool) -> dict[str, Any]:
+    """Return the record *id_* from the database, the spool or, if *search_file*, the log file; raises Failure."""
+    database, record_id = configured_database(settings, database_file), _id_bytes(id_)
+    text = None
+    if database is not None:
+        async with opened(database) as archive:
+            text = await archive.by_id(record_id)
+    if text is None:
+        text = await Spool(Path(settings.data_directory)).by_id(record_id)
+    log = Path(settings.request_log.file)
+    if text is None and search_file and settings.request_log.file and await asyncio.to_thread(log.exists):
+        text = await asyncio.to_thread(lambda: record_in(lines_of([log]), record_id))
+    if text is None:
+        raise Failure(f"there is no record {id_}")
+    record = object_in(text)
+    if str(record.get("id", "")).replace("-", "") != record_id.hex():
+        raise Failure(f"under that id there is another record, {record.get('id')}; run `payproxy logs verify`")
+    return record
+
+
+def _id_bytes(text: str) -> bytes:
     """Return the 16 bytes of the record id *text*; raises a usage error."""
     try:
         found = bytes.fromhex(text.replace("-", ""))

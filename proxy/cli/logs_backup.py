@@ -7,27 +7,16 @@ import click
 
 from proxy.cli.configuration import load_configuration
 from proxy.cli.log_database import configured_database
-from proxy.cli.logs_copies import (
-    DATABASE,
-    Copy,
-    Known,
-    delivered_to,
-    left_stones,
-    own_chain_of,
-    public_key_of,
-    runs,
-    verdict_of,
-)
-from proxy.cli.logs_verify import as_dict, told
+from proxy.cli.logs_copies import DATABASE, Copy, delivered_to, expected_of, public_key_of
+from proxy.cli.logs_verify import as_dict, report
 from proxy.cli.options import config_option
 from proxy.cli.output import ExitCode, Failure, emit, json_option
 from proxy.records.backup import back_up
 from proxy.records.copies import CopyUnreadable, database_lines
-from proxy.records.sinks.sqlite_file import month_file, month_files
-from proxy.records.sinks.target import file_target
-from proxy.records.verdict import Outcome, Verdict
+from proxy.records.sinks.sink import file_target
+from proxy.records.sinks.sqlite_file import month_file, month_files, named_month
+from proxy.records.verify import Outcome
 from proxy.settings.database import SqliteDatabase
-from proxy.settings.model import Settings
 
 
 @click.command()
@@ -47,21 +36,25 @@ def backup(file: Path, config_path: Path | None, *, as_json: bool) -> None:
     if not isinstance(database, SqliteDatabase):
         what = "is turned off" if database is None else "is a PostgreSQL: pg_dump copies it"
         raise Failure(f"request_log.database {what}; there is nothing to copy here")
+    if month := named_month(file):
+        # One of the files that this command makes: take it for all of them.
+        file = file.with_name(f"{file.stem.removesuffix(f'-{month}')}{file.suffix}")
     if file.absolute().parent == database.path.absolute().parent and file.name == database.path.name:
         raise Failure(f"{file} is the database itself: name a place elsewhere, on another disk")
     # Before the copy: everything that the sink has confirmed by now must be in it.
     must_have = delivered_to(Path(settings.data_directory), DATABASE, file_target(database.path))
     copied = _copied(database.path, file)
+    key = public_key_of(settings)
     try:
-        found = _verified(settings, Copy(name="", lines=database_lines(file), delivered=must_have))
+        copy = Copy(name="", lines=database_lines(file), delivered=must_have, database=True)
+        found = copy.verdict(expected_of(settings, key))
     except CopyUnreadable as error:
         raise Failure(str(error)) from None
-    key = public_key_of(settings)
     lines = [f"{path}  {records} records" for path, records in copied.items()] or ["the database has no months yet"]
     emit(
         {"files": [{"file": str(path), "records": n} for path, n in copied.items()], **as_dict(str(file), found)},
         as_json=as_json,
-        human="\n".join([*lines, told("", found, key=key, trusted={key})]),
+        human="\n".join([*lines, report("", found, key=key, trusted={key})]),
     )
     if found.outcome is not Outcome.HOLDS:
         raise click.exceptions.Exit(ExitCode.FAILED)
@@ -81,15 +74,3 @@ def _copied(database: Path, file: Path) -> dict[Path, int]:
     except OSError as error:
         raise Failure(f"{error.filename or target}: {error.strerror}") from None
     return copied
-
-
-def _verified(settings: Settings, copy: Copy) -> Verdict:
-    key = public_key_of(settings)
-    known = Known(
-        trusted=frozenset({key} if key else ()),
-        own_chain=own_chain_of(settings),
-        anchors=(),
-        running=runs(settings),
-    )
-    stream = Verdict(stones=left_stones(Path(settings.data_directory)))
-    return verdict_of(copy, known=known, stream=stream, database=True)

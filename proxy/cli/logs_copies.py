@@ -2,8 +2,8 @@
 
 import contextlib
 import socket
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from proxy.cli.instance import SOCKET_NAME
@@ -13,12 +13,11 @@ from proxy.records.anchor import Anchor, object_in
 from proxy.records.chain_id import read_chain_id
 from proxy.records.checkpoint_key import KEY_FILE, read_checkpoint_key
 from proxy.records.copies import Line, database_lines, lines_of
-from proxy.records.delivered import Delivered, delivered
-from proxy.records.pruned_range import PrunedRange, signer_of, tombstones_in
+from proxy.records.pruned_range import PrunedRange, ranges_in, signer_of
 from proxy.records.segment import JOURNALS, STREAM, segment_path, segments
-from proxy.records.sinks.target import file_target, postgres_target
-from proxy.records.verdict import Verdict
-from proxy.records.verify import Verifier
+from proxy.records.sink_positions import Delivered, delivered
+from proxy.records.sinks.sink import file_target, postgres_target
+from proxy.records.verify import Expected, Verdict, verify
 from proxy.settings.database import PostgresDatabase, SqliteDatabase
 from proxy.settings.model import Settings
 
@@ -37,6 +36,7 @@ class Copy:
     name: str
     lines: Iterator[Line]
     delivered: Delivered | None = None
+    database: bool = False
     shared: bool = False
 
     @property
@@ -44,39 +44,25 @@ class Copy:
         """Return whether it is certain that nothing was written to it."""
         return self.delivered is not None and self.delivered.nothing
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What copies are compared with."""
-
-    trusted: frozenset[str]
-    own_chain: str
-    anchors: Sequence[Anchor]
-    running: bool
+    def verdict(self, expected: Expected) -> Verdict:
+        """Return the verdict on it; *expected* is what all copies are compared with."""
+        own = replace(expected, delivered=self.delivered, database=self.database, shared=self.shared)
+        return verify(self.lines, own)
 
 
-def verdict_of(copy: Copy, *, known: Known, stream: Verdict, database: bool = False) -> Verdict:
-    """Return the verdict on *copy*; *stream* is the verdict on the keeper's stream, or on what commands have left."""
-    verifier = Verifier(
-        trusted=known.trusted,
-        shared=copy.shared,
-        own_chain=known.own_chain,
-        anchors=known.anchors,
-        running=known.running,
-        database=database or copy.name == DATABASE,
-        stream=stream,
-        delivered=copy.delivered,
-    )
-    for line in copy.lines:
-        if line.differs:
-            verifier.differs(line.text, line.place, line.differs)
-        if not line.text and line.differs:
-            continue
-        if line.whole:
-            verifier.take(line.text, line.place)
-        else:
-            verifier.cut(line.place)
-    return verifier.finish()
+def expected_of(
+    settings: Settings, key: str, *, trusted: Iterable[str] = (), anchors: Iterable[Anchor] = ()
+) -> Expected:
+    """Return what all copies are compared with; *key* is this data directory's, "" before there is one."""
+    directory = Path(settings.data_directory)
+    with _failures():
+        return Expected(
+            trusted=frozenset(filter(None, [key, *trusted])),
+            own_chain=read_chain_id(directory),
+            anchors=tuple(anchors),
+            running=_runs(directory),
+            stream=Verdict(pruned=_pruned_by_commands(directory)),
+        )
 
 
 def copies_of(settings: Settings, database_file: Path | None) -> list[Copy]:
@@ -87,7 +73,8 @@ def copies_of(settings: Settings, database_file: Path | None) -> list[Copy]:
         shared = isinstance(database, PostgresDatabase)
         target = file_target(database.path) if isinstance(database, SqliteDatabase) else postgres_target(database.url)
         must_have = delivered_to(directory, DATABASE, target)
-        copies.append(Copy(name=DATABASE, lines=_database_lines(database), delivered=must_have, shared=shared))
+        lines = _database_lines(database)
+        copies.append(Copy(name=DATABASE, lines=lines, delivered=must_have, database=True, shared=shared))
     if log.file:
         path = Path(log.file)
         must_have = delivered_to(directory, "file", file_target(path))
@@ -98,28 +85,28 @@ def copies_of(settings: Settings, database_file: Path | None) -> list[Copy]:
     return copies
 
 
-def left_stones(data_directory: Path) -> dict[PrunedRange, frozenset[str]]:
+def _pruned_by_commands(data_directory: Path) -> dict[PrunedRange, frozenset[str]]:
     """Return what commands have pruned whose record is not in the stream yet, and who signed it.
 
     The keeper takes such a record when it starts.
     """
-    stones: dict[PrunedRange, frozenset[str]] = {}
+    pruned: dict[PrunedRange, frozenset[str]] = {}
     journals = data_directory / JOURNALS
     for name, number in segments(journals):
         if name.startswith(_COMMAND):
             with contextlib.suppress(FileNotFoundError):  # taken by now
                 record = object_in(segment_path(journals, name, number).read_bytes())
-                found = tuple(tombstones_in(record))
-                signer = signer_of(record, found)
-                stones |= dict.fromkeys(found, frozenset({signer} if signer else ()))
-    return stones
+                ranges = tuple(ranges_in(record))
+                signer = signer_of(record, ranges)
+                pruned |= dict.fromkeys(ranges, frozenset({signer} if signer else ()))
+    return pruned
 
 
 def _database_lines(database: SqliteDatabase | PostgresDatabase) -> Iterator[Line]:
     if isinstance(database, SqliteDatabase):
         return database_lines(database.path)
     # The extra is installed only where PostgreSQL is used.
-    from proxy.records.archives.postgres_chain import postgres_lines  # noqa: PLC0415
+    from proxy.records.archives.postgres import postgres_lines  # noqa: PLC0415
 
     return postgres_lines(database.url)
 
@@ -127,33 +114,30 @@ def _database_lines(database: SqliteDatabase | PostgresDatabase) -> Iterator[Lin
 def public_key_of(settings: Settings) -> str:
     """Return the public key of the data directory's checkpoints, "" before there are any."""
     path = Path(settings.data_directory) / KEY_FILE
-    try:
+    with _failures():
         return read_checkpoint_key(path).public if path.exists() else ""
-    except OSError as error:
-        raise Failure(f"{path}: {error.strerror}") from None
-
-
-def own_chain_of(settings: Settings) -> str:
-    """Return the id of the data directory's chain, "" before there is any."""
-    try:
-        return read_chain_id(Path(settings.data_directory))
-    except OSError as error:
-        raise Failure(f"{error.filename}: {error.strerror}") from None
 
 
 def delivered_to(data_directory: Path, sink: str, target: str) -> Delivered | None:
     """Return what *sink* at *target* has received by the keeper's notes, None if unknown."""
-    try:
+    with _failures():
         return delivered(data_directory, sink, target=target)
+
+
+@contextlib.contextmanager
+def _failures() -> Iterator[None]:
+    """Raise an OSError of a file in the data directory as Failure."""
+    try:
+        yield
     except OSError as error:
         raise Failure(f"{error.filename}: {error.strerror}") from None
 
 
-def runs(settings: Settings) -> bool:
+def _runs(data_directory: Path) -> bool:
     """Return whether an instance answers: then its log has no end yet."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
-            probe.connect(str(Path(settings.data_directory) / SOCKET_NAME))
+            probe.connect(str(data_directory / SOCKET_NAME))
         except OSError:
             return False
     return True

@@ -1,15 +1,20 @@
-"""The filter options of `logs search` and `logs tail`."""
+"""The filter options of `logs search` and `logs tail`, and which of them can't match.
 
-from collections.abc import Callable, Sequence
+Contradictions are refused at once, unknown names are reported if nothing was found.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 
-from proxy.cli.logs_unmatched import local_times, refuse_contradictions
 from proxy.cli.output import note
+from proxy.cli.times import has_zone, local
 from proxy.clock import Clock
 from proxy.records.mask import Mask
-from proxy.records.query import Query, indexed, parse_status, parse_time
+from proxy.records.query import Query, header_word, indexed, parse_status, parse_time
+from proxy.settings.findings import did_you_mean
+from proxy.settings.model import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -39,7 +44,9 @@ _OPTIONS = (
     ),
 )
 wide_option = click.option("--wide", is_flag=True, help="Whole lines, whatever the terminal's width.")
-_NAMED = (("merchant", "merchant-id"), ("request_id", "request-id"), ("idempotency_key", "idempotency-key"))
+# Filters of members that only records of requests have.
+_OF_REQUESTS = ("route", "status", "merchant", "request_id", "idempotency_key", "index", "side", "origin", "sent")
+_HEADERS = {"merchant": "merchant-id", "request_id": "request-id", "idempotency_key": "Idempotency-Key"}
 
 
 def filter_options(command: Command) -> Command:
@@ -56,14 +63,14 @@ def query_of(filters: dict[str, Any], *, masks: Sequence[Mask], clock: Clock) ->
     which a message states.
     """
     query = _query(filters, masks=masks, clock=clock)
-    refuse_contradictions(filters, query)
-    for line in local_times(filters, query):
+    _refuse_contradictions(filters, query)
+    for line in _local_times(filters, query):
         note(line)
     return query
 
 
 def _query(filters: dict[str, Any], *, masks: Sequence[Mask], clock: Clock) -> Query:
-    values = [(header, filters[name]) for name, header in _NAMED if filters[name]]
+    values = [(header, filters[name]) for name, header in _HEADERS.items() if filters[name]]
     for pair in filters["index"]:
         name, equals, value = pair.partition("=")
         if not (name and equals and value):
@@ -93,3 +100,45 @@ def _parsed(option: str, text: str, parse: Callable[[str], Parsed]) -> Parsed | 
         return parse(text)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint=option) from None
+
+
+def _refuse_contradictions(filters: Mapping[str, Any], query: Query) -> None:
+    """Raise a usage error if no record at all can match."""
+    if query.since is not None and query.until is not None and query.since >= query.until:
+        raise click.BadParameter(
+            f"the window is empty: it ends at {local(query.until)}, before it begins at {local(query.since)}",
+            param_hint="--until",
+        )
+    asked = [name for name in _OF_REQUESTS if filters[name]]
+    if asked and query.kind not in {"", "exchange"}:
+        option = f"--{asked[0].replace('_', '-')}"
+        raise click.BadParameter(f"records of kind {query.kind} have nothing to compare it with", param_hint=option)
+
+
+def _local_times(filters: Mapping[str, Any], query: Query) -> Iterator[str]:
+    """Yield how times without a zone were interpreted."""
+    for option, at in (("since", query.since), ("until", query.until)):
+        if at is not None and not has_zone(filters[option]):
+            yield f"--{option} {filters[option]} is taken as local time: {local(at)}"
+
+
+def unlikely(filters: Mapping[str, Any], query: Query, settings: Settings, *, now: float) -> Iterator[str]:
+    """Yield filters with values that this configuration does not have, or with times in the future.
+
+    Older records may match all the same, and so may those of a machine whose clock is ahead.
+    """
+    if query.since is not None and query.since > now:
+        yield f"--since: {local(query.since)} is still to come"
+    for option, names in (("caller", settings.callers), ("route", [route.name for route in settings.routes])):
+        if filters[option] and filters[option] not in names:
+            yield f'--{option}: no {option} is called "{filters[option]}"; {did_you_mean(filters[option], names)}'
+    if filters["side"] and not settings.migrations:
+        yield "--side: there is no migration, and no sides without"
+    log = settings.request_log
+    kept = (*log.index_headers, *log.index_answer_headers)
+    words = {header_word(name) for name in kept}
+    asked = [(f"--{name.replace('_', '-')}", header) for name, header in _HEADERS.items() if filters[name]]
+    asked += [("--index", pair.partition("=")[0]) for pair in filters["index"]]
+    for option, header in asked:
+        if header_word(header) not in words:
+            yield f"{option}: records keep no header {header}; by request_log.index_headers {', '.join(kept) or 'none'}"

@@ -3,19 +3,15 @@
 import asyncio
 import hmac
 from pathlib import Path
-from typing import Any
 
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.log_database import configured_database, database_option, id_bytes, opened
+from proxy.cli.log_database import database_option, record_of
 from proxy.cli.options import config_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option
-from proxy.records.anchor import object_in
-from proxy.records.archives.stream_spool import Spool
 from proxy.records.body_hmac import body_digest, read_body_key
-from proxy.records.copies import CopyUnreadable, lines_of, record_in
-from proxy.settings.model import Settings
+from proxy.records.copies import CopyUnreadable
 
 _PIECE_BYTES = 1024 * 1024
 
@@ -37,7 +33,7 @@ def prove(id_: str, file: Path, database_file: Path | None, config_path: Path | 
         with file.open("rb") as stream:
             while piece := stream.read(_PIECE_BYTES):
                 digest.update(piece)
-        record = asyncio.run(_record(configuration.settings, database_file, id_))
+        record = asyncio.run(record_of(configuration.settings, database_file, id_, search_file=True))
     except OSError as error:
         raise Failure(f"{error.filename or file}: {error.strerror or error}") from None
     except CopyUnreadable as error:
@@ -55,23 +51,3 @@ def prove(id_: str, file: Path, database_file: Path | None, config_path: Path | 
     emit(value, as_json=as_json, human=f"{what}\n{facts(rows)}")
     if not same:
         raise click.exceptions.Exit(ExitCode.FAILED)
-
-
-async def _record(settings: Settings, database_file: Path | None, id_: str) -> dict[str, Any]:
-    """Return the record with that id from the database, the spool or the log file."""
-    database, record_id = configured_database(settings, database_file), id_bytes(id_)
-    text = None
-    if database is not None:
-        async with opened(database) as archive:
-            text = await archive.by_id(record_id)
-    if text is None:
-        text = await Spool(Path(settings.data_directory)).by_id(record_id)
-    log = settings.request_log.file
-    if text is None and log and await asyncio.to_thread(Path(log).exists):
-        text = await asyncio.to_thread(lambda: record_in(lines_of([Path(log)]), record_id))
-    if text is None:
-        raise Failure(f"there is no record {id_}")
-    value = object_in(text)
-    if str(value.get("id", "")).replace("-", "") != record_id.hex():
-        raise Failure(f"what stands under that id is another record, {value.get('id')}; run `payproxy logs verify`")
-    return value

@@ -1,14 +1,13 @@
 """`payproxy logs prune`: delete whole months, and write a record of what was deleted."""
 
 import asyncio
-import os
-import pwd
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
 
+from proxy.cli.audit_record import current_user, write_audit_record
 from proxy.cli.configuration import load_configuration
 from proxy.cli.log_database import configured_database, database_option, opened
 from proxy.cli.options import config_option
@@ -16,20 +15,13 @@ from proxy.cli.output import ExitCode, Failure, emit, json_option, note
 from proxy.clock import Clock, SystemClock
 from proxy.entropy import Entropy, SystemEntropy
 from proxy.records.anchor import object_in
-from proxy.records.archives.pruned_ranges import joined
-from proxy.records.chain_id import chain_id
+from proxy.records.audit_records import Operation
 from proxy.records.checkpoint_key import CheckpointKey, checkpoint_key
-from proxy.records.command_record import write_command_record
-from proxy.records.keeper_records import KeeperRecords, Operation
-from proxy.records.mask import Mask
-from proxy.records.masking_key import masking_key
 from proxy.records.months import Month, month_at, parse_month
-from proxy.records.pruned_range import PrunedRange, signed_bytes, signer_of, tombstones_in
+from proxy.records.pruned_range import PrunedRange, joined, ranges_in, signed_bytes, signer_of
 from proxy.records.query import parse_time
-from proxy.records.record import RecordContext
 from proxy.settings.database import Database
 from proxy.settings.model import Settings
-from proxy.settings.values import digest, instance_name
 
 
 @click.command()
@@ -39,7 +31,7 @@ from proxy.settings.values import digest, instance_name
     metavar="TIME",
     help="Months (in UTC) that ended by then: 2026-01, 2026-01-31, or 365d for so long ago.",
 )
-@click.option("--reason", default="", help="Why; it stands in the record.")
+@click.option("--reason", default="", help="Why; it is shown in the record.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @database_option
 @config_option
@@ -60,10 +52,10 @@ def prune(
     configuration = load_configuration(config_path)
     if configuration.guessed:
         raise Failure("nothing is deleted by a configuration with errors: correct it", code=ExitCode.CONFIGURATION)
-    settings, clock = configuration.settings, SystemClock()
-    end = _month(before, clock=clock)
+    settings = configuration.settings
+    end = _month(before, clock=SystemClock())
     database = configured_database(settings, database_file)
-    pruned = asyncio.run(_prune(database, settings, end, reason=reason, yes=yes, clock=clock, entropy=SystemEntropy()))
+    pruned = asyncio.run(_prune(database, settings, end, reason=reason, yes=yes, entropy=SystemEntropy()))
     emit(
         [{"month": str(month), "records": records} for month, records in pruned.items()],
         as_json=as_json,
@@ -79,7 +71,6 @@ async def _prune(
     *,
     reason: str,
     yes: bool,
-    clock: Clock,
     entropy: Entropy,
 ) -> dict[Month, int]:
     """Delete the months before *end* and return the number of records of each."""
@@ -88,81 +79,55 @@ async def _prune(
         if not months:
             return {}
         if not yes:
-            _ask({month: (await archive.stones(month))[0] for month in months})
+            _ask({month: (await archive.ranges(month))[0] for month in months})
+        key = _key(Path(settings.data_directory), entropy=entropy)
         pruned: dict[Month, int] = {}
-        stones: list[PrunedRange] = []
+        ranges: list[PrunedRange] = []
         # Only now: records may have come while the user was asked.
         for month in months:
-            pruned[month], found = await archive.stones(month)
-            stones += found
-            stones += _signed_before(await archive.prunes(month), settings, entropy=entropy)
-        pruned_stones = tuple(joined(stones))
+            pruned[month], found = await archive.ranges(month)
+            ranges += found
+            ranges += _signed_before(await archive.prune_records(month), key)
+        all_ranges = tuple(joined(ranges))
         operation = Operation(
-            who=_user(),
+            who=current_user(),
             proof="operating-system user",
             what="logs prune",
             reason=reason,
             values=tuple((str(month), f"{records} records") for month, records in pruned.items()),
-            pruned=pruned_stones,
-            pruned_by=_signed(pruned_stones, settings, entropy=entropy),
+            pruned=all_ranges,
+            # Without a signature they don't count.
+            pruned_by=(key.public, key.sign_bytes(signed_bytes(all_ranges))),
         )
         # Write the record first: then nothing is ever missing without one.
-        _put_on_record(operation, settings, clock=clock, entropy=entropy)
+        try:
+            write_audit_record(settings, lambda records: records.operation(operation))
+        except OSError as error:
+            directory = settings.data_directory
+            raise Failure(f"it can't be recorded, so nothing was deleted: {directory}: {error.strerror}") from None
         for month, records in pruned.items():
             await archive.forget(month, records=records)
         return pruned
 
 
-def _signed_before(records: Iterable[bytes], settings: Settings, *, entropy: Entropy) -> Iterator[PrunedRange]:
-    """Yield the earlier prunes in *records*, which are deleted now, if this data directory's key has signed them."""
-    own = _key(settings, entropy=entropy).public
+def _signed_before(records: Iterable[bytes], key: CheckpointKey) -> Iterator[PrunedRange]:
+    """Yield the earlier prunes in *records*, which are deleted now, if this data directory's *key* has signed them."""
     for record in map(object_in, records):
-        stones = tuple(tombstones_in(record))
-        if signer_of(record, stones) == own:
-            yield from stones
+        ranges = tuple(ranges_in(record))
+        if signer_of(record, ranges) == key.public:
+            yield from ranges
 
 
-def _signed(stones: Sequence[PrunedRange], settings: Settings, *, entropy: Entropy) -> tuple[str, str]:
-    """Return the proxy's public key and its signature over *stones*: without it they don't count."""
-    key = _key(settings, entropy=entropy)
-    return key.public, key.sign_bytes(signed_bytes(stones))
-
-
-def _key(settings: Settings, *, entropy: Entropy) -> CheckpointKey:
-    directory = Path(settings.data_directory)
+def _key(directory: Path, *, entropy: Entropy) -> CheckpointKey:
     try:
         return checkpoint_key(directory, entropy=entropy)
     except OSError as error:
         raise Failure(f"it can't be signed, so nothing was deleted: {directory}: {error.strerror}") from None
 
 
-def _put_on_record(operation: Operation, settings: Settings, *, clock: Clock, entropy: Entropy) -> None:
-    directory = Path(settings.data_directory)
-    try:
-        context = RecordContext(
-            environment=settings.environment,
-            instance=instance_name(settings),
-            config_digest=digest(settings),
-            chain=chain_id(directory, entropy=entropy),
-        )
-        mask = Mask(masking_key(directory, entropy=entropy))
-        record = KeeperRecords(context, mask=mask, clock=clock, entropy=entropy).operation(operation)
-        write_command_record(directory, record, entropy=entropy)
-    except OSError as error:
-        raise Failure(f"it can't be put on record, so nothing was deleted: {directory}: {error.strerror}") from None
-
-
-def _user() -> str:
-    """Return the user who runs this command; not from the environment, which anyone can set."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
-
-
 def _ask(pruned: Mapping[Month, int]) -> None:
     if not sys.stdin.isatty():
-        raise click.UsageError("there is nobody to ask: give --yes")
+        raise click.UsageError("no terminal to ask the question on: give --yes")
     note(f"{sum(pruned.values())} records of {', '.join(map(str, pruned))} are deleted for good.")
     click.confirm("Delete them?", abort=True, err=True)
 

@@ -9,16 +9,13 @@ import click
 from proxy.cli.configuration import load_configuration
 from proxy.cli.log_database import configured_database, masks_of, opened
 from proxy.cli.log_database import database_option as of_database
-from proxy.cli.logs_filters import filter_options, query_of, wide_option
-from proxy.cli.logs_unmatched import unlikely
+from proxy.cli.logs_filters import filter_options, query_of, unlikely, wide_option
 from proxy.cli.options import config_option
-from proxy.cli.output import emit_record, json_option, note
-from proxy.cli.record_table import RecordTable
-from proxy.cli.record_text import CSV_COLUMNS, csv_record, csv_row
+from proxy.cli.output import json_option, note
+from proxy.cli.record_table import RecordPrinter
 from proxy.cli.times import local
 from proxy.clock import SystemClock
 from proxy.records.query import Query
-from proxy.records.sinks.row import decode
 from proxy.settings.database import Database
 
 _PAGE = 500
@@ -52,51 +49,26 @@ def search(
     configuration = load_configuration(config_path)
     settings, clock = configuration.settings, SystemClock()
     query = query_of(filters, masks=masks_of(settings), clock=clock)
-    printer = _Printer(as_csv=as_csv, as_json=as_json, wide=wide)
-    found, oldest = asyncio.run(_print(configured_database(settings, database_file), query, printer, limit=limit))
-    if found > limit:
+    printer = RecordPrinter(as_csv=as_csv, as_json=as_json, wide=wide)
+    more, oldest = asyncio.run(_print(configured_database(settings, database_file), query, printer, limit=limit))
+    if more:
         note(f"There are more than {limit}; see --limit and --until.")
-    elif not found:
+    elif not printer.printed:
         if not configuration.guessed and (why := list(unlikely(filters, query, settings, now=clock.now()))):
             raise click.UsageError(f"nothing was found, and nothing could be. {'. '.join(why)}")
         note("Nothing was found." + (f" The log begins at {local(oldest)}." if oldest is not None else ""))
 
 
-class _Printer:
-    def __init__(self, *, as_csv: bool, as_json: bool, wide: bool) -> None:
-        self._as_csv = as_csv
-        self._as_json = as_json
-        self._table = RecordTable(wide=wide)
-
-    def head(self) -> None:
-        if self._as_csv:
-            click.echo(csv_row([*CSV_COLUMNS, "index"]))
-        elif not self._as_json:
-            click.echo(self._table.head())
-
-    def print(self, record: bytes) -> None:
-        if self._as_json:
-            emit_record(record)
-        elif self._as_csv:
-            click.echo(csv_record(decode(record)))
-        else:
-            click.echo(self._table.row(decode(record)))
-
-
-async def _print(database: Database, query: Query, printer: _Printer, *, limit: int) -> tuple[int, float | None]:
-    """Print at most *limit* records; return the number found, at most *limit* + 1, and, if none, the log's start."""
+async def _print(database: Database, query: Query, printer: RecordPrinter, *, limit: int) -> tuple[bool, float | None]:
+    """Print at most *limit* records; return whether there are more and, if there are none, the log's start."""
     async with opened(database) as archive:
-        found = 0
         before: bytes | None = None
         while True:
-            page = await archive.page(query, before=before, size=min(_PAGE, limit - found + 1))
+            page = await archive.page(query, before=before, size=min(_PAGE, limit - printer.printed + 1))
             for record in page.records:
-                found += 1
-                if found > limit:
-                    return found, None
-                if found == 1:
-                    printer.head()
+                if printer.printed == limit:
+                    return True, None
                 printer.print(record)
             before = page.before
             if before is None:
-                return found, None if found else await archive.oldest()
+                return False, None if printer.printed else await archive.oldest()

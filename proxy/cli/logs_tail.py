@@ -2,29 +2,22 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import click
 
 from proxy.cli.configuration import load_configuration
 from proxy.cli.log_database import configured_database, database_option, masks_of, opened
-from proxy.cli.logs_filters import filter_options, query_of, wide_option
-from proxy.cli.logs_unmatched import unlikely
+from proxy.cli.logs_filters import filter_options, query_of, unlikely, wide_option
 from proxy.cli.options import config_option
-from proxy.cli.output import emit_record, json_option, note
-from proxy.cli.record_table import RecordTable
+from proxy.cli.output import json_option, note
+from proxy.cli.record_table import RecordPrinter
 from proxy.clock import Clock, SystemClock
-from proxy.records.archives.fitting import fitting
 from proxy.records.archives.stream_spool import Spool
-from proxy.records.query import Query
+from proxy.records.query import Archive, Query, fitting
 from proxy.settings.database import Database
 
 _POLL_SECONDS = 0.3
-
-
-class _Source(Protocol):
-    async def news(self) -> list[bytes]:
-        """Return the records that came since the last call."""
 
 
 @click.command()
@@ -58,9 +51,9 @@ def tail(
     database = configured_database(settings, database_file)
     directory = Path(settings.data_directory)
     why = [] if configuration.guessed else list(unlikely(filters, query, settings, now=clock.now()))
-    printer = _Printer(query, as_json=as_json, wide=wide, doubts=why)
-    asyncio.run(_tail(database, directory, query, printer, follow=follow, number=number, clock=clock))
-    if not printer.begun and number:
+    printer = RecordPrinter(as_json=as_json, wide=wide)
+    asyncio.run(_tail(database, directory, query, printer, follow=follow, number=number, doubts=why, clock=clock))
+    if not printer.printed and number:
         if why:
             raise click.UsageError(f"nothing was found, and nothing could be. {'. '.join(why)}")
         note("Nothing was found.")
@@ -70,17 +63,18 @@ async def _tail(
     database: Database,
     directory: Path,
     query: Query,
-    printer: "_Printer",
+    printer: RecordPrinter,
     *,
     follow: bool,
     number: int,
+    doubts: list[str],
     clock: Clock,
 ) -> None:
     if database is None:
         spool = Spool(directory)
         await spool.news()
-        printer.print(await spool.newest(number, query))
-        await _follow(spool, printer, clock=clock) if follow else None
+        _print(await spool.newest(number, query), query, printer)
+        await _follow(spool, query, printer, doubts=doubts, clock=clock) if follow else None
         return
     async with opened(database) as archive:
         await archive.news()
@@ -92,40 +86,22 @@ async def _tail(
             before = page.before
             if before is None:
                 break
-        printer.print(newest[::-1])
-        if follow:
-            await _follow(archive, printer, clock=clock)
+        _print(newest[::-1], query, printer)
+        await _follow(archive, query, printer, doubts=doubts, clock=clock) if follow else None
 
 
-async def _follow(source: _Source, printer: "_Printer", *, clock: Clock) -> None:
-    printer.doubt()
+async def _follow(
+    source: Archive | Spool, query: Query, printer: RecordPrinter, *, doubts: list[str], clock: Clock
+) -> None:
+    """Print new records until interrupted; *doubts* tell why nothing may ever match, if nothing has so far."""
+    for line in [] if printer.printed else doubts:
+        note(f"warning: {line}")
     while True:
-        printer.print(await source.news())
+        _print(await source.news(), query, printer)
         await clock.sleep(_POLL_SECONDS)
 
 
-class _Printer:
-    def __init__(self, query: Query, *, as_json: bool, wide: bool, doubts: list[str]) -> None:
-        self.begun = False
-        self._query = query
-        self._as_json = as_json
-        self._table = RecordTable(wide=wide)
-        self._doubts = doubts
-
-    def doubt(self) -> None:
-        """Print why nothing may ever match, if nothing has so far."""
-        for line in [] if self.begun else self._doubts:
-            note(f"warning: {line}")
-
-    def print(self, records: list[bytes]) -> None:
-        for record in records:
-            values = fitting(self._query, record)
-            if values is None:
-                continue
-            if self._as_json:
-                emit_record(record)
-            else:
-                if not self.begun:
-                    click.echo(self._table.head())
-                click.echo(self._table.row(values))
-            self.begun = True
+def _print(records: list[bytes], query: Query, printer: RecordPrinter) -> None:
+    for record in records:
+        if fitting(query, record) is not None:
+            printer.print(record)

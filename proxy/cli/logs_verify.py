@@ -1,6 +1,7 @@
 """`payproxy logs verify`: check that the log is what the proxy wrote."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +9,19 @@ import click
 
 from proxy.cli.configuration import load_configuration
 from proxy.cli.log_database import database_option
-from proxy.cli.logs_copies import (
-    DATABASE,
-    Copy,
-    Known,
-    copies_of,
-    left_stones,
-    own_chain_of,
-    public_key_of,
-    runs,
-    verdict_of,
-)
+from proxy.cli.logs_copies import DATABASE, Copy, copies_of, expected_of, public_key_of
 from proxy.cli.options import config_option, given_socket
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, paint, printable
 from proxy.records.anchor import anchors_in
+from proxy.records.chain_check import ChainCheck
 from proxy.records.checkpoint_key import fingerprint, read_public_key
 from proxy.records.copies import CopyUnreadable, is_family, lines_of
-from proxy.records.log_finding import Flaw, Severity
+from proxy.records.log_finding import LogFinding, Severity
 from proxy.records.segment import STREAM
-from proxy.records.verdict import Instance, Outcome, Verdict
+from proxy.records.verify import Expected, Outcome, Verdict
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
 _MOST_PRINTED = 50
-_NOTHING = Verdict()
 
 
 @click.command()
@@ -47,7 +38,7 @@ _NOTHING = Verdict()
     "key_files",
     multiple=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Public key that checkpoints may be signed with, beside this data directory's: PEM, or as this prints it.",
+    help="Public key that checkpoints may be signed with, besides this data directory's: PEM, or as this prints it.",
 )
 @database_option
 @config_option
@@ -72,59 +63,60 @@ def verify(
             raise click.BadParameter(f"{path} does not exist, nor months of it", param_hint="FILES")
     configuration = load_configuration(config_path) if config_path or given_socket() or not files else None
     key = public_key_of(configuration.settings) if configuration else ""
-    trusted = frozenset(filter(None, [key, *map(_key_in, key_files)]))
-    own_chain = ""
+    trusted = list(map(_key_in, key_files))
     try:
-        anchors, flaws = anchors_in(_texts(anchor_files))
-        running, stream = False, _NOTHING
+        anchors, anchor_findings = anchors_in(_texts(anchor_files))
         if files or configuration is None:
             copies = [Copy(name="", lines=lines_of(files))]
+            expected = Expected(trusted=frozenset(filter(None, [key, *trusted])), anchors=anchors)
         else:
-            own_chain = own_chain_of(configuration.settings)
             copies = copies_of(configuration.settings, database_file)
-            running = runs(configuration.settings)
-            stream = Verdict(stones=left_stones(Path(configuration.settings.data_directory)))
-        known = Known(trusted=trusted, own_chain=own_chain, anchors=anchors, running=running)
-        verdicts: list[tuple[str, Verdict]] = []
-        # The stream first: its records go to the others.
-        for copy in reversed(copies):
-            found = verdict_of(copy, known=known, stream=stream)
-            stream = found if copy.name == STREAM else stream
-            if not found.instances and (copy.may_be_empty or copy.name != DATABASE):
-                # A new sink has nothing yet, and a file may just have been rotated, which no anchor can know.
-                found = Verdict(flaws=tuple(flaw for flaw in found.flaws if flaw.severity is Severity.WARNING))
-            verdicts.insert(0, (copy.name, found))
+            expected = expected_of(configuration.settings, key, trusted=trusted, anchors=anchors)
+        verdicts = _verdicts(copies, expected)
     except CopyUnreadable as error:
         raise Failure(str(error)) from None
     if not verdicts:
         raise Failure("the configuration knows of no copy of the log; name FILES")
-    outcomes = {verdict.outcome for _, verdict in verdicts}
+    outcomes = {verdict.outcome for verdict in verdicts.values()}
     # An empty database without explanation may have been emptied.
     unexplained = any(
-        copy.name == DATABASE and not copy.may_be_empty and verdict.outcome is Outcome.EMPTY
-        for copy, (_, verdict) in zip(copies, verdicts, strict=True)
+        copy.database and not copy.may_be_empty and verdicts[copy.name].outcome is Outcome.EMPTY for copy in copies
     )
-    sound = not (flaws or unexplained) and Outcome.BROKEN not in outcomes and Outcome.HOLDS in outcomes
+    sound = not (anchor_findings or unexplained) and Outcome.BROKEN not in outcomes and Outcome.HOLDS in outcomes
     emit(
         {
             "holds": sound,
             "public_key": key,
             "fingerprint": fingerprint(key) if key else "",
-            "trusted_keys": sorted(trusted),
+            "trusted_keys": sorted(expected.trusted),
             "anchors": len(anchors),
-            "anchor_flaws": [flaw.as_dict() for flaw in flaws],
-            "copies": [as_dict(name, verdict) for name, verdict in verdicts],
+            "anchor_flaws": [finding.as_dict() for finding in anchor_findings],
+            "copies": [as_dict(name, verdict) for name, verdict in verdicts.items()],
         },
         as_json=as_json,
         human="\n\n".join(
             [
-                *(["\n".join(map(_in_colour, flaws))] if flaws else []),
-                *(told(*pair, key=key, trusted=trusted) for pair in verdicts),
+                *(["\n".join(map(_in_colour, anchor_findings))] if anchor_findings else []),
+                *(report(name, verdict, key=key, trusted=expected.trusted) for name, verdict in verdicts.items()),
             ]
         ),
     )
     if not sound:
         raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+def _verdicts(copies: Sequence[Copy], expected: Expected) -> dict[str, Verdict]:
+    """Return the verdict on each copy, by name; the stream is verified first: its records go to the others."""
+    verdicts: dict[str, Verdict] = {}
+    for copy in reversed(copies):
+        found = verdicts[copy.name] = copy.verdict(expected)
+        if copy.name == STREAM:
+            expected = replace(expected, stream=found)
+        if not found.chains and (copy.may_be_empty or copy.name != DATABASE):
+            # A new sink has nothing yet, and a file may just have been rotated, which no anchor can know.
+            warnings = tuple(finding for finding in found.findings if finding.severity is Severity.WARNING)
+            verdicts[copy.name] = Verdict(findings=warnings)
+    return dict(reversed(verdicts.items()))
 
 
 def _key_in(path: Path) -> str:
@@ -138,20 +130,19 @@ def _texts(paths: Iterable[Path]) -> Iterator[tuple[bytes, str]]:
     return ((line.text, line.place) for path in paths for line in lines_of([path]))
 
 
-def told(name: str, verdict: Verdict, *, key: str, trusted: Collection[str]) -> str:
+def report(name: str, verdict: Verdict, *, key: str, trusted: Collection[str]) -> str:
     """Return *verdict* on the copy *name* as text; *key* is this data directory's."""
     blocks = [paint(f"{name}:", "cyan")] if name else []
-    blocks += [_in_colour(flaw) for flaw in verdict.flaws[:_MOST_PRINTED]]
-    if len(verdict.flaws) > _MOST_PRINTED:
-        blocks.append(f"and {len(verdict.flaws) - _MOST_PRINTED} more")
-    for _, known in sorted(verdict.instances.items()):
-        check = known.check
-        signed = sum(one.checkpoints for one in known.keys.values())
+    blocks += [_in_colour(finding) for finding in verdict.findings[:_MOST_PRINTED]]
+    if len(verdict.findings) > _MOST_PRINTED:
+        blocks.append(f"and {len(verdict.findings) - _MOST_PRINTED} more")
+    for _, chain in sorted(verdict.chains.items()):
+        signed = _checkpoints(chain)
         rows = [
-            ("instance", ", then ".join(known.names)),
-            ("records", f"{check.records}, {check.first} to {check.last}"),
-            ("signed", f"{signed} checkpoints, up to record {known.vouched}" if signed else "no checkpoints"),
-            *(("public key", f"{public}, {_whose(public, key=key, trusted=trusted)}") for public in known.keys),
+            ("instance", ", then ".join(chain.names)),
+            ("records", f"{chain.records}, {chain.first} to {chain.last}"),
+            ("signed", f"{signed} checkpoints, up to record {chain.signed_up_to}" if signed else "no checkpoints"),
+            *(("public key", f"{public}, {_whose(public, key=key, trusted=trusted)}") for public in chain.keys),
         ]
         blocks.append(facts(rows))
     match verdict.outcome:
@@ -161,7 +152,7 @@ def told(name: str, verdict: Verdict, *, key: str, trusted: Collection[str]) -> 
             blocks.append("no records: nothing was checked")
         case Outcome.HOLDS:
             blocks.append("the chain holds")
-            blocks += [f"{one.name} is {_by_whom(one)}" for one in verdict.instances.values() if not one.trusted]
+            blocks += [f"{one.name} is {_by_whom(one)}" for one in verdict.chains.values() if not one.trusted]
     return "\n".join(blocks)
 
 
@@ -173,10 +164,14 @@ def _whose(public: str, *, key: str, trusted: Collection[str]) -> str:
     return f"{name} (named by --key)" if public in trusted else name
 
 
-def _by_whom(known: Instance) -> str:
-    if not known.keys:
+def _by_whom(chain: ChainCheck) -> str:
+    if not chain.keys:
         return "not signed yet"
-    return f"verified by its own key, fingerprint {', '.join(map(fingerprint, known.keys))}"
+    return f"verified by its own key, fingerprint {', '.join(map(fingerprint, chain.keys))}"
+
+
+def _checkpoints(chain: ChainCheck) -> int:
+    return sum(use.checkpoints for use in chain.keys.values())
 
 
 def as_dict(name: str, verdict: Verdict) -> dict[str, Any]:
@@ -185,27 +180,27 @@ def as_dict(name: str, verdict: Verdict) -> dict[str, Any]:
         "copy": name,
         "holds": verdict.holds,
         "outcome": verdict.outcome.value,
-        "flaws": [flaw.as_dict() for flaw in verdict.flaws],
+        "flaws": [finding.as_dict() for finding in verdict.findings],
         "instances": {
             instance: {
-                "names": list(known.names),
-                "chain": next(iter(known.ids), ""),
-                "records": known.check.records,
-                "first": known.check.first,
-                "last": known.check.last,
-                "repeated": known.check.repeated,
-                "checkpoints": sum(one.checkpoints for one in known.keys.values()),
-                "signed_up_to": known.vouched,
-                "public_keys": list(known.keys),
-                "fingerprints": [fingerprint(public) for public in known.keys],
-                "trusted": known.trusted,
-                "stopped": known.stopped,
+                "names": list(chain.names),
+                "chain": next(iter(chain.ids), ""),
+                "records": chain.records,
+                "first": chain.first,
+                "last": chain.last,
+                "repeated": chain.repeated,
+                "checkpoints": _checkpoints(chain),
+                "signed_up_to": chain.signed_up_to,
+                "public_keys": list(chain.keys),
+                "fingerprints": [fingerprint(public) for public in chain.keys],
+                "trusted": chain.trusted,
+                "stopped": chain.stopped,
             }
-            for instance, known in verdict.instances.items()
+            for instance, chain in verdict.chains.items()
         },
     }
 
 
-def _in_colour(flaw: Flaw) -> str:
-    word = flaw.severity.value
-    return printable(str(flaw)).replace(f": {word}: ", f": {paint(word, _COLOURS[flaw.severity])}: ", 1)
+def _in_colour(finding: LogFinding) -> str:
+    word = finding.severity.value
+    return printable(str(finding)).replace(f": {word}: ", f": {paint(word, _COLOURS[finding.severity])}: ", 1)

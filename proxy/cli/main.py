@@ -3,8 +3,8 @@
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
+from typing import NamedTuple
 
 import click
 from click.shell_completion import CompletionItem
@@ -14,8 +14,7 @@ from proxy.hot_path import built
 from proxy.memory_protection import protect_memory
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class LazyCommand(NamedTuple):
     """Where a command is defined, as module:attribute, and its line in `payproxy --help`."""
 
     target: str
@@ -23,60 +22,59 @@ class Place:
 
 
 # Modules are imported when their command runs: help and completion must not wait for cryptography or aiohttp.
-COMMANDS: Mapping[str, Place] = {
-    "demo": Place("proxy.cli.demo:demo", "Run simulator and proxy together and walk through what they do."),
-    "init": Place("proxy.cli.init:init", "Write a commented payproxy.toml."),
-    "check": Place("proxy.cli.check:check", "Look for faults in a configuration, all at once."),
-    "explain": Place("proxy.cli.explain:explain", "Show what a request would get, and why; sends nothing."),
-    "token": Place("proxy.cli.token:token", "Mint and print an access token for a route."),
-    "serve": Place("proxy.cli.serve:serve", "Run the proxy until SIGTERM."),
-    "request": Place("proxy.cli.request:request", "Make one call through the running proxy and time it."),
-    "logs": Place("proxy.cli.logs:logs", "Find, follow, check, copy and prune the records of requests."),
-    "migration": Place("proxy.cli.migration:migration", "Move routes off the legacy token endpoint, and back."),
-    "health": Place("proxy.cli.health:health", "Ask the running instance whether it is well."),
-    "simulate": Place("proxy.cli.simulate:simulate", "Run the stand-in for the bank, for tests of your own."),
-    "assertion": Place("proxy.cli.assertion:assertion", "Print a signed client assertion."),
-    "keys": Place("proxy.cli.keys:keys", "Make and inspect keys, certificates and signing requests."),
-    "callers": Place("proxy.cli.callers:callers", "Make keys for callers."),
-    "config": Place("proxy.cli.config:config", "Show the effective configuration and its schema."),
+COMMANDS: Mapping[str, LazyCommand] = {
+    "demo": LazyCommand("proxy.cli.demo:demo", "Run simulator and proxy together and walk through what they do."),
+    "init": LazyCommand("proxy.cli.init:init", "Write a commented payproxy.toml."),
+    "check": LazyCommand("proxy.cli.check:check", "Look for faults in a configuration, all at once."),
+    "explain": LazyCommand("proxy.cli.explain:explain", "Show what a request would get, and why; sends nothing."),
+    "token": LazyCommand("proxy.cli.token:token", "Mint and print an access token for a route."),
+    "serve": LazyCommand("proxy.cli.serve:serve", "Run the proxy until SIGTERM."),
+    "request": LazyCommand("proxy.cli.request:request", "Make one call through the running proxy and time it."),
+    "logs": LazyCommand("proxy.cli.logs:logs", "Find, follow, check, copy and prune the records of requests."),
+    "migration": LazyCommand("proxy.cli.migration:migration", "Move routes off the legacy token endpoint, and back."),
+    "health": LazyCommand("proxy.cli.health:health", "Ask the running instance whether it is alive or ready."),
+    "simulate": LazyCommand("proxy.cli.simulate:simulate", "Run the bank's simulator, for your own tests."),
+    "assertion": LazyCommand("proxy.cli.assertion:assertion", "Print a signed client assertion."),
+    "keys": LazyCommand("proxy.cli.keys:keys", "Make and inspect keys, certificates and signing requests."),
+    "callers": LazyCommand("proxy.cli.callers:callers", "Make keys for callers."),
+    "config": LazyCommand("proxy.cli.config:config", "Show the effective configuration and its schema."),
 }
 
 
 class LazyGroup(click.Group):
     """A group that lists its commands from a table and imports only the one that runs."""
 
-    def __init__(self, *arguments: object, places: Mapping[str, Place] = COMMANDS, **options: object) -> None:
+    def __init__(
+        self, *arguments: object, lazy_commands: Mapping[str, LazyCommand] = COMMANDS, **options: object
+    ) -> None:
         super().__init__(*arguments, **options)  # type: ignore[arg-type]  # passed to click unchanged
-        self.places = places
+        self.lazy_commands = lazy_commands
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names in table order, which is the order in which a new user needs them."""
-        return list(self.places)
+        return list(self.lazy_commands)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         """Import and return the command of that name."""
-        place = self.places.get(cmd_name)
-        if place is None:
+        lazy = self.lazy_commands.get(cmd_name)
+        if lazy is None:
             return None
-        module, _, attribute = place.target.partition(":")
+        module, _, attribute = lazy.target.partition(":")
         command = getattr(import_module(module), attribute)
         if not isinstance(command, click.Command):
-            raise TypeError(f"{place.target} is no command")
+            raise TypeError(f"{lazy.target} is no command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """Write the list of commands from the table, without importing any."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, place.summary) for name, place in self.places.items()])
+            formatter.write_dl([(name, command.summary) for name, command in self.lazy_commands.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete command names from the table; click completes options."""
-        names = [
-            CompletionItem(name, help=place.summary)
-            for name, place in self.places.items()
-            if name.startswith(incomplete)
-        ]
-        return names + click.Command.shell_complete(self, ctx, incomplete)
+        names = [name for name in self.lazy_commands if name.startswith(incomplete)]
+        items = [CompletionItem(name, help=self.lazy_commands[name].summary) for name in names]
+        return items + click.Command.shell_complete(self, ctx, incomplete)
 
 
 @click.group(

@@ -1,26 +1,24 @@
 """`payproxy migration finish`: what to delete and change in the file once all callers are on their final side."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.migration_running import (
+from proxy.cli.migration_status import (
     FINISH,
-    change,
+    ask_instance,
     in_words,
     reason_option,
     running_migration,
-    say_what_is_open,
+    warn_of_unsettled,
 )
 from proxy.cli.options import config_option
 from proxy.cli.output import emit, json_option
-from proxy.settings.findings import Key
+from proxy.settings.findings import Complaint, Key
 from proxy.settings.load import Loaded
 from proxy.settings.model import Settings
-from proxy.settings.toml_positions import line_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,23 +45,17 @@ def finish(name: str, config_path: Path | None, reason: str, *, force: bool, as_
     """
     found = load_configuration(config_path)
     before = running_migration(found.settings, name)
-    after = change(found.settings, FINISH, {"name": name, "reason": reason, "force": force})
+    after = ask_instance(found.settings, FINISH, {"name": name, "reason": reason, "force": force})
     side = "modern" if after["weight"] >= 50 else "legacy"
     edits = edits_for(found.settings, found.loaded, name, side=side)
-    lines = [f"{edit.place}  {edit.what}" for edit in edits] or ["its table is not in the file any more"]
+    lines = [f"{edit.place}  {edit.what}" for edit in edits] or ["its table is no longer in the file"]
+    words = [f"{name}: {in_words(after)}", f"So that its routes stay on {side}:", *lines]
     emit(
-        after | {"side": side, "edits": [{"place": e.place, "what": e.what, "text": e.text} for e in edits]},
+        after | {"side": side, "edits": [asdict(edit) for edit in edits]},
         as_json=as_json,
-        human="\n".join(
-            [
-                f"{name}: {in_words(after)}",
-                f"So that its routes stay on {side}:",
-                *lines,
-                "Then `payproxy check`, and SIGHUP.",
-            ]
-        ),
+        human="\n".join([*words, "Then `payproxy check`, and SIGHUP."]),
     )
-    say_what_is_open(after, before=before)
+    warn_of_unsettled(after, before=before)
 
 
 def edits_for(settings: Settings, loaded: Loaded, name: str, *, side: str) -> list[Edit]:
@@ -88,22 +80,15 @@ def edits_for(settings: Settings, loaded: Loaded, name: str, *, side: str) -> li
         for key, value in values.items():
             now = getattr(route, key)
             if now != value:
-                place = _place(loaded, ("routes", number, key))
+                place = _position(loaded, ("routes", number, key))
                 text = f'{key} = "{value}"' if value else ""
                 todo = f"write {text}" if value else f"delete {key}"
-                edits.append(Edit(place=place, what=f"[[routes]] {route.name}: {todo} ({_now(now)})", text=text))
-    edits.append(Edit(place=_place(loaded, ("migrations", name)), what=f"delete [migrations.{name}]", text=""))
+                current = f'it is "{now}"' if now else "it has none"
+                edits.append(Edit(place=place, what=f"[[routes]] {route.name}: {todo} ({current})", text=text))
+    edits.append(Edit(place=_position(loaded, ("migrations", name)), what=f"delete [migrations.{name}]", text=""))
     return edits
 
 
-def _now(value: Any) -> str:
-    return f'it is "{value}"' if value else "it has none"
-
-
-def _place(loaded: Loaded, key: Key) -> str:
-    places = loaded.places
-    for end in range(len(key), 0, -1):
-        if key[:end] in places.origins:
-            return places.origins[key[:end]]
-    line = line_of(key, places.lines)
-    return f"{places.file}:{line}" if line else places.file
+def _position(loaded: Loaded, key: Key) -> str:
+    found = loaded.places.finding(Complaint(key=key, what="", fix=""))
+    return f"{found.file}:{found.line}" if found.line else found.file

@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from proxy.migration.side import Policy, Side, choose_side
 from proxy.routing.compile import policy_of
 from proxy.settings.worker_values import MigrationValues
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Moves:
     """The effect of a change: *to_modern* and *to_legacy* are callers, *before* and *after* shares of requests, 0 to 1.
 
@@ -25,6 +26,16 @@ class Moves:
     def nobody(self) -> bool:
         """Return whether the change has no effect."""
         return not (self.to_modern or self.to_legacy or (self.spread and self.before != self.after))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the effect as JSON values."""
+        return {
+            "to_modern": list(self.to_modern),
+            "to_legacy": list(self.to_legacy),
+            "modern_share_before": round(self.before, 4),
+            "modern_share_after": round(self.after, 4),
+            "spread": self.spread,
+        }
 
 
 def moves(
@@ -59,18 +70,8 @@ def moves(
         after += part * is_
         if was != is_ and not 0 < max(was, is_) - min(was, is_) < 1:
             (to_modern if is_ > was else to_legacy).append(caller)
-    spread = ""
-    if divided:
-        spread = (
-            f"values of {policy.sticky_header}" if policy.sticky_header else f"{', '.join(values.methods)} requests"
-        )
-    return Moves(
-        to_modern=tuple(to_modern),
-        to_legacy=tuple(to_legacy),
-        before=before,
-        after=after,
-        spread=spread,
-    )
+    spread = f"values of {policy.sticky_header}" if policy.sticky_header else f"{', '.join(values.methods)} requests"
+    return Moves(tuple(to_modern), tuple(to_legacy), before=before, after=after, spread=spread if divided else "")
 
 
 def _modern_share(policy: Policy, caller: str, *, weight: int, held: bool, divided: bool) -> float:

@@ -2,25 +2,22 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import click
 
 from proxy.cli.configuration import load_configuration
 from proxy.cli.log_database import configured_database, database_option, opened
-from proxy.cli.migration_running import callers_in, configured
+from proxy.cli.migration_log import all_records
+from proxy.cli.migration_status import callers_in, configured
 from proxy.cli.options import config_option
 from proxy.cli.output import emit, facts, json_option
 from proxy.clock import Clock, SystemClock
 from proxy.records.migration_report import CallerUse, Change, Report, SideTotals, report_of
-from proxy.records.query import Archive, Query
+from proxy.records.query import Query
 from proxy.records.sides import LEGACY_DAYS, SEEN_DAYS
-from proxy.records.sinks.row import decode
 from proxy.records.tally import DAY_SECONDS
 from proxy.settings.database import Database
 from proxy.settings.worker_values import MigrationValues
-
-_PAGE = 500
 
 
 @click.command()
@@ -29,7 +26,7 @@ _PAGE = 500
 @config_option
 @json_option
 def report(name: str, config_path: Path | None, database_file: Path | None, *, as_json: bool) -> None:
-    """Show who changed the migration NAME, when and why; what came of both sides' requests; who still uses legacy.
+    """Show who changed the migration NAME, when and why; the results of both sides' requests; who still uses legacy.
 
     Legacy is no longer used if nobody was on it for 35 days, in which there is a month's end, and every caller of the
     last 400 days has been on modern. All by the request log; the proxy need not run.
@@ -48,22 +45,11 @@ async def _report(database: Database, values: MigrationValues, callers: set[str]
             values,
             lately=await archive.tallies(values.routes, since=now - LEGACY_DAYS * DAY_SECONDS),
             long=await archive.tallies(values.routes, since=now - SEEN_DAYS * DAY_SECONDS),
-            operations=await _operations(archive),
+            operations=[one async for one in all_records(archive, Query(kind="operation"))],
             callers=callers,
             oldest=await archive.oldest(),
             now=now,
         )
-
-
-async def _operations(archive: Archive) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    before: bytes | None = None
-    while True:
-        page = await archive.page(Query(kind="operation"), before=before, size=_PAGE)
-        found += [decode(record) for record in page.records]
-        before = page.before
-        if before is None:
-            return found
 
 
 def in_words(report: Report) -> str:
@@ -88,10 +74,8 @@ def _change(change: Change) -> str:
 
 
 def _side(side: SideTotals) -> str:
-    return (
-        f"{side.requests} requests, {side.failed} failed ({side.failure_ratio:.2%}), "
-        f"{side.client_errors} client errors ({side.client_error_ratio:.2%})"
-    )
+    failed = f"{side.failed} failed ({side.failure_ratio:.2%})"
+    return f"{side.requests} requests, {failed}, {side.client_errors} client errors ({side.client_error_ratio:.2%})"
 
 
 def _caller(use: CallerUse) -> str:

@@ -1,28 +1,27 @@
 """`payproxy migration set` and `rollback`: change a weight, and report which callers move."""
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import click
 
 from proxy.cli.configuration import load_configuration
 from proxy.cli.log_database import configured_database
-from proxy.cli.migration_earlier import earlier_payments, in_flight_before
+from proxy.cli.migration_log import earlier_payments, in_flight_before, requests_of
 from proxy.cli.migration_moves import Moves, moves
-from proxy.cli.migration_running import (
+from proxy.cli.migration_status import (
     ROLLBACK,
     SET,
-    change,
+    ask_instance,
     configured,
     in_words,
     migration_in,
     reason_option,
-    running,
     running_migration,
-    say_what_is_open,
+    warn_of_unsettled,
 )
-from proxy.cli.migration_traffic import requests_of
 from proxy.cli.options import config_option
 from proxy.cli.output import Failure, emit, json_option, note
 from proxy.clock import SystemClock
@@ -32,15 +31,17 @@ from proxy.settings.worker_values import MigrationValues
 
 _ANONYMOUS = "anonymous callers"
 
+_T = TypeVar("_T")
+
 
 @click.command("set")
 @click.argument("name")
 @click.argument("weight", type=click.IntRange(0, 100))
 @reason_option
-@click.option("--release", multiple=True, metavar="CALLER", help="Also let this caller go, which the guard holds.")
 @click.option(
-    "--force", is_flag=True, help="Even if nobody moves, without replicas that are lost, whatever has no pin."
+    "--release", multiple=True, metavar="CALLER", help="Also release this caller, which the guard keeps on legacy."
 )
+@click.option("--force", is_flag=True, help="Even if nobody moves, replicas are lost, or requests have no retry pin.")
 @config_option
 @json_option
 def set_weight(
@@ -59,42 +60,36 @@ def set_weight(
     """
     settings = load_configuration(config_path).settings
     values = configured(settings, name)
-    status = running(settings)
+    status = ask_instance(settings)
     before = migration_in(status, name)
-    strangers = sorted(set(release) - set(before["guard_pinned"]))
-    if strangers:
-        raise Failure(f"the guard does not hold {', '.join(strangers)}")
-    requests = asyncio.run(_requests(settings, values))
-    what = moves(
-        values,
-        old=before["weight"],
-        new=weight,
-        held=before["guard_pinned"],
-        released=release,
-        requests=requests,
-        callers=settings.callers or [""],
-    )
+    held = before["guard_pinned"]
+    if unknown := sorted(set(release) - set(held)):
+        raise Failure(f"the guard does not keep on legacy: {', '.join(unknown)}")
+    what, moved = _effect(settings, values, old=before["weight"], new=weight, held=held, released=release)
     if what.nobody and not force:
         raise Failure(
             f"{name} stays at {before['weight']}: with {weight} nobody moves; `payproxy migration plan {name}` shows "
-            "at which weights somebody does, --force sets it all the same"
+            "at which weights somebody does, --force sets it anyway"
         )
     if weight > before["weight"] and not force:
-        unpinned = in_flight_before(before, status["workers"]) or asyncio.run(_earlier(settings, values))
+        unpinned = in_flight_before(before, status["workers"]) or _earlier(settings, values)
         if unpinned:
             raise Failure(f"{name} stays at {before['weight']}: {unpinned}. Wait, or --force it")
     asked = {"name": name, "weight": weight, "reason": reason, "version": before["version"], "force": force}
-    after = change(settings, SET, asked | ({"release": list(release)} if release else {}))
-    emit(_data(after, what), as_json=as_json, human=f"{name}: {in_words(after)}\n{_told(what, requests)}")
-    _warn(after, weight=weight)
-    say_what_is_open(after, before=before)
+    after = ask_instance(settings, SET, asked | ({"release": list(release)} if release else {}))
+    emit(after | what.as_dict(), as_json=as_json, human=f"{name}: {in_words(after)}\n{moved}")
+    if weight and not after["modern_token_at_hand"]:
+        note("warning: no modern token is available; `payproxy migration status` says why")
+    if weight < 100 and not after["legacy_token_at_hand"]:
+        note("warning: no legacy token is available")
+    warn_of_unsettled(after, before=before)
 
 
 @click.command()
 @click.argument("name")
 @reason_option
 @click.option("--to", type=click.IntRange(0, 99), help="A weight; default: the last one without a breach.")
-@click.option("--force", is_flag=True, help="Without waiting for replicas that are lost, whatever they had in flight.")
+@click.option("--force", is_flag=True, help="Do not wait for lost replicas, whose requests may be in flight.")
 @config_option
 @json_option
 def rollback(name: str, config_path: Path | None, reason: str, to: int | None, *, force: bool, as_json: bool) -> None:
@@ -105,59 +100,44 @@ def rollback(name: str, config_path: Path | None, reason: str, to: int | None, *
     settings = load_configuration(config_path).settings
     before = running_migration(settings, name)
     asked = {"name": name, "reason": reason, "force": force} | ({"to": to} if to is not None else {})
-    after = change(settings, ROLLBACK, asked)
-    at_hand = "a legacy token is at hand" if after["legacy_token_at_hand"] else "NO legacy token is at hand"
-    if name not in settings.migrations:  # a rollback needs no table in the file
-        emit(after, as_json=as_json, human=f"{name}: {in_words(after)}\n{at_hand}")
-        say_what_is_open(after, before=before)
-        return
-    values = configured(settings, name)
-    requests = asyncio.run(_requests(settings, values))
-    what = moves(
-        values,
-        old=before["weight"],
-        new=after["weight"],
-        held=after["guard_pinned"],
-        released=(),
-        requests=requests,
-        callers=settings.callers or [""],
-    )
-    human = f"{name}: {in_words(after)}\n{_told(what, requests)}\n{at_hand}"
-    emit(_data(after, what), as_json=as_json, human=human)
-    say_what_is_open(after, before=before)
+    after = ask_instance(settings, ROLLBACK, asked)
+    data, words = after, [f"{name}: {in_words(after)}"]
+    if name in settings.migrations:  # a rollback needs no table in the file
+        weights = {"old": before["weight"], "new": after["weight"]}
+        what, moved = _effect(settings, configured(settings, name), **weights, held=after["guard_pinned"])
+        data, words = after | what.as_dict(), [*words, moved]
+    words.append(f"{'a' if after['legacy_token_at_hand'] else 'NO'} legacy token is available")
+    emit(data, as_json=as_json, human="\n".join(words))
+    warn_of_unsettled(after, before=before)
 
 
-async def _earlier(settings: Settings, values: MigrationValues) -> str:
-    database = configured_database(settings, None)
+def _effect(
+    settings: Settings, values: MigrationValues, *, old: int, new: int, held: list[str], released: tuple[str, ...] = ()
+) -> tuple[Moves, str]:
+    """Return who moves, also in words; without a log the callers of the file count alike: a rollback must not fail."""
+    asked = requests_of(configured_database(settings, None), values)
+    requests = _from_log(asked, failed="the log can't tell how much moves") or {}
+    callers = settings.callers or [""]
+    what = moves(values, old=old, new=new, held=held, released=released, requests=requests, callers=callers)
+    return what, _in_words(what, requests)
+
+
+def _earlier(settings: Settings, values: MigrationValues) -> str:
+    asked = earlier_payments(configured_database(settings, None), values, now=SystemClock().now())
+    failed = "warning: the log can't tell whether retries of earlier requests have no pin"
+    return _from_log(asked, failed=failed) or ""
+
+
+def _from_log(asked: Coroutine[None, None, _T], *, failed: str) -> _T | None:
+    """Return what the log answers, None with a message if it can't be read."""
     try:
-        return await earlier_payments(database, values, now=SystemClock().now())
+        return asyncio.run(asked)
     except Failure as error:
-        note(f"warning: the log can't tell whether retries of earlier requests have no pin: {error.message}")
-        return ""
+        note(f"{failed}: {error.message}")
+        return None
 
 
-async def _requests(settings: Settings, values: MigrationValues) -> dict[str, int]:
-    """Return the recent number of requests per caller on the migration's routes; {} if the log can't be read."""
-    database = configured_database(settings, None)
-    try:
-        return await requests_of(database, values)
-    except Failure as error:
-        # An unreadable log must not prevent a rollback.
-        note(f"the log can't tell how much moves: {error.message}")
-        return {}
-
-
-def _data(after: dict[str, Any], what: Moves) -> dict[str, Any]:
-    return after | {
-        "to_modern": list(what.to_modern),
-        "to_legacy": list(what.to_legacy),
-        "modern_share_before": round(what.before, 4),
-        "modern_share_after": round(what.after, 4),
-        "spread": what.spread,
-    }
-
-
-def _told(what: Moves, requests: dict[str, int]) -> str:
+def _in_words(what: Moves, requests: dict[str, int]) -> str:
     total = sum(requests.values())
     lines = [
         f"to {side}: {', '.join(_caller(one, requests) for one in callers)}"
@@ -165,7 +145,7 @@ def _told(what: Moves, requests: dict[str, int]) -> str:
         if callers
     ]
     if not lines:
-        lines = [f"{what.spread} are divided anew" if what.spread else "nobody moves"]
+        lines = [f"{what.spread} are distributed again" if what.spread else "nobody moves"]
     of = f"of {total} requests in {LEGACY_DAYS} days" if total else "of the known callers: the log has no request"
     return "\n".join([*lines, f"on modern: {what.before:.0%} before, {what.after:.0%} now, {of}"])
 
@@ -173,10 +153,3 @@ def _told(what: Moves, requests: dict[str, int]) -> str:
 def _caller(name: str, requests: dict[str, int]) -> str:
     count = requests.get(name, 0)
     return f"{name or _ANONYMOUS} ({count or 'no'} request{'' if count == 1 else 's'})"
-
-
-def _warn(after: dict[str, Any], *, weight: int) -> None:
-    if weight and not after["modern_token_at_hand"]:
-        note("warning: no modern token is at hand; `payproxy migration status` says why")
-    if weight < 100 and not after["legacy_token_at_hand"]:
-        note("warning: no legacy token is at hand")

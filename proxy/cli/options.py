@@ -28,7 +28,7 @@ _socket_option = click.option(
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     expose_value=False,
     callback=_keep_socket,
-    help="admin.sock of the running instance: what it has in force is taken, whatever the file says.",
+    help="admin.sock of the running instance: its configuration in force is used instead of the file's.",
 )
 
 

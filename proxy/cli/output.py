@@ -103,17 +103,8 @@ def wrapped(text: str, *, width: int, indent: str = "", first: str = "") -> str:
         return f"{first}{text}"
     # Text in backticks is for copying: it stays on one line.
     kept = re.sub("`[^`]*`", lambda found: found[0].replace(" ", _NO_BREAK), text)
-    return "\n".join(
-        line.replace(_NO_BREAK, " ")
-        for line in textwrap.wrap(
-            kept,
-            width,
-            initial_indent=first,
-            subsequent_indent=indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    )
+    wrap = textwrap.TextWrapper(width, first, indent, break_long_words=False, break_on_hyphens=False)
+    return wrap.fill(kept).replace(_NO_BREAK, " ")
 
 
 def printable(text: str) -> str:

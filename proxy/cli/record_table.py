@@ -4,9 +4,12 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from proxy.cli.output import paint, printable
-from proxy.cli.record_text import cell, left, summary
+import click
+
+from proxy.cli.output import emit_record, paint, printable
+from proxy.cli.record_text import CSV_COLUMNS, cell, csv_record, csv_row, left, summary
 from proxy.cli.times import local_text
+from proxy.records.sinks.row import decode
 
 Record = Mapping[str, Any]
 
@@ -68,7 +71,7 @@ class RecordTable:
         marks = "".join(f"  {mark}" for mark in _marks(record))
         notes = "".join(f"  {note}" for note in _notes(record))
         # Two more, for where the notes are cut off.
-        asked = _shortened(_asked(record), self._width - len(front) - len(marks) - 2)
+        asked = shortened(_asked(record), self._width - len(front) - len(marks) - 2)
         return self._cut(f"{front}{asked}{marks}{notes}")
 
     def _two_lines(self, record: Record, sent: str) -> str:
@@ -80,7 +83,7 @@ class RecordTable:
         for note in [*_marks(record), *_notes(record), f"{cell(record.get('duration_ms'))} ms"]:
             if len(below) + 2 + len(note) <= self._width:
                 below += f"  {note}"
-        return self._cut(f"{front}{_shortened(_asked(record), self._width - len(front))}\n{below}")
+        return self._cut(f"{front}{shortened(_asked(record), self._width - len(front))}\n{below}")
 
     @staticmethod
     def _front(time: str) -> str:
@@ -88,7 +91,7 @@ class RecordTable:
 
     @staticmethod
     def _middle(caller: str, status: str, sent: str) -> str:
-        return f"{_shortened(caller, _CALLER):<{_CALLER}} {status:<6} {sent:<7} "
+        return f"{shortened(caller, _CALLER):<{_CALLER}} {status:<6} {sent:<7} "
 
     def _cut(self, text: str) -> str:
         lines = [printable(line).rstrip() for line in text.split("\n")]
@@ -119,9 +122,33 @@ def _notes(record: Record) -> list[str]:
     return list(filter(None, (cell(record.get(name)) for name in ("code", "note", "side", "route"))))
 
 
-def _shortened(text: str, room: int) -> str:
+def shortened(text: str, room: int) -> str:
     """Return *text* in at most *room* characters, its start and its end: a path's end is its most specific part."""
     if len(text) <= room or room < 3:
         return text
     begin = (room - 1) // 2
     return f"{text[:begin]}…{text[begin - room + 1 :]}"
+
+
+class RecordPrinter:
+    """Prints records: as they are stored (*as_json*), as CSV, or as a table with a header."""
+
+    def __init__(self, *, as_json: bool = False, as_csv: bool = False, wide: bool = False) -> None:
+        self.printed = 0
+        self._as_json = as_json
+        self._as_csv = as_csv
+        self._table = RecordTable(wide=wide)
+
+    def print(self, record: bytes) -> None:
+        """Print *record*, before the first one the header."""
+        if self._as_json:
+            emit_record(record)
+        elif self._as_csv:
+            if not self.printed:
+                click.echo(csv_row([*CSV_COLUMNS, "index"]))
+            click.echo(csv_record(decode(record)))
+        else:
+            if not self.printed:
+                click.echo(self._table.head())
+            click.echo(self._table.row(decode(record)))
+        self.printed += 1

@@ -75,7 +75,7 @@ def timeline(record: Record) -> str:
     rows = [(name, cell(record.get(name))) for name in _FACTS if record.get(name) not in {None, "", False}]
     rows += _index(record)
     if record.get("kind") == "intent":
-        sent = "unknown: there is an intent and no record yet; it is in flight, or its worker has just died"
+        sent = "unknown: there is an intent and no record yet; it is in flight, or its worker has just crashed"
         return f"{_title(record)}\n{facts(rows)}\n\nsent_upstream  {paint(sent, 'yellow')}"
     sent = cell(record.get("sent_upstream"))
     return "\n".join(

@@ -1,22 +1,19 @@
 """`payproxy request METHOD PATH`: send one request through the running proxy, and show its times."""
 
 import http.client
-import ssl
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.health import reachable, trusting
-from proxy.cli.instance import UnixConnection
+from proxy.cli.health import listener_connection
 from proxy.cli.options import config_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
-from proxy.clock import Clock, SystemClock
-from proxy.settings.addresses import UnixAddress, listen_address
+from proxy.clock import SystemClock
+from proxy.settings.addresses import listen_address
 from proxy.settings.model import ServerSection
 
 # The proxy gives up after exchange_timeout and then answers with an error; wait for that answer.
@@ -25,15 +22,6 @@ _PIECE_BYTES = 65536
 _FROM_FILE = "@"
 
 Headers = Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Times:
-    """Times of the events, in milliseconds from the start."""
-
-    connected: float
-    first_byte: float
-    total: float
 
 
 @click.command()
@@ -55,8 +43,7 @@ def request(
     for a status of 400 and above, with 69 if the proxy can't be reached.
     """
     server = load_configuration(config_path).settings.server
-    body = _body(data)
-    fields = _fields(headers)
+    body, fields = _body(data), _fields(headers)
     names = {name.lower() for name, _ in fields}
     if "host" not in names:
         # A listener with hosts accepts no other name; one without accepts at least loopback names.
@@ -66,37 +53,33 @@ def request(
         if "content-type" not in names:
             fields.append(("Content-Type", "application/json"))
     clock = SystemClock()
-    began = clock.monotonic()
+    started = clock.monotonic()
     connection = _connected(server)
-    connected = clock.monotonic()
+    events = [clock.monotonic()]
     try:
         answer = _sent(connection, method.upper(), path, fields, body)
-        first_byte = clock.monotonic()
-        shown = _body_of(answer, sys.stdout.buffer if not as_json else None)
-        times = _milliseconds(began, connected, first_byte, clock)
+        events.append(clock.monotonic())
+        shown = answer.read() if as_json else _print_body(answer, sys.stdout.buffer)
+        events.append(clock.monotonic())
     except (OSError, http.client.HTTPException):
         raise Failure(
             "the connection to the proxy broke before its answer ended; the request log knows whether it was sent"
         ) from None
     finally:
         connection.close()
-    _report(answer, shown, times, as_json=as_json)
+    milliseconds = [round((event - started) * 1000, 3) for event in events]
+    _report(answer, shown, dict(zip(("connect", "first_byte", "total"), milliseconds, strict=True)), as_json=as_json)
     if answer.status >= 400:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
-def _report(answer: http.client.HTTPResponse, body: bytes, times: Times, *, as_json: bool) -> None:
-    request_id = answer.getheader("Payproxy-Request-Id", "")
-    proxy_status = answer.getheader("Proxy-Status", "")
+def _report(answer: http.client.HTTPResponse, body: bytes, milliseconds: dict[str, float], *, as_json: bool) -> None:
+    request_id, proxy_status = answer.getheader("Payproxy-Request-Id", ""), answer.getheader("Proxy-Status", "")
     value: dict[str, Any] = {
         "status": answer.status,
         "request_id": request_id,
         "proxy_status": proxy_status,
-        "milliseconds": {
-            "connect": times.connected,
-            "first_byte": times.first_byte,
-            "total": times.total,
-        },
+        "milliseconds": milliseconds,
         "headers": [list(header) for header in answer.getheaders()],
         "body": body.decode(errors="replace"),
     }
@@ -107,27 +90,18 @@ def _report(answer: http.client.HTTPResponse, body: bytes, times: Times, *, as_j
         ("content-type", answer.getheader("Content-Type", "")),
         ("payproxy-request-id", request_id),
         ("proxy-status", proxy_status),
-        ("connect", f"{times.connected:.1f} ms"),
-        ("first byte", f"{times.first_byte:.1f} ms"),
-        ("total", f"{times.total:.1f} ms"),
+        *((name.replace("_", " "), f"{number:.1f} ms") for name, number in milliseconds.items()),
     ]
     note(facts([row for row in rows if row[1]]))
 
 
 def _connected(server: ServerSection) -> http.client.HTTPConnection:
     """Return a connection to the traffic listener; raises Failure if it can't connect."""
-    address = listen_address(server.listen)
-    timeout = server.exchange_timeout + _BEYOND_EXCHANGE_SECONDS
-    connection: http.client.HTTPConnection
-    if isinstance(address, UnixAddress):
-        connection = UnixConnection(address.path, timeout=timeout)
-    elif server.certificate_file:
-        context = trusting(server.certificate_file) or ssl.create_default_context()
-        connection = http.client.HTTPSConnection(
-            reachable(address.host), address.port, timeout=timeout, context=context
-        )
-    else:
-        connection = http.client.HTTPConnection(reachable(address.host), address.port, timeout=timeout)
+    connection = listener_connection(
+        listen_address(server.listen),
+        certificate_file=server.certificate_file,
+        timeout=server.exchange_timeout + _BEYOND_EXCHANGE_SECONDS,
+    )
     try:
         connection.connect()
     except OSError as error:
@@ -158,23 +132,12 @@ def _sent(
     return connection.getresponse()
 
 
-def _body_of(answer: http.client.HTTPResponse, out: BinaryIO | None) -> bytes:
-    """Write the body to *out* as it arrives, or return it whole if there is no *out*."""
-    if out is None:
-        return answer.read()
+def _print_body(answer: http.client.HTTPResponse, out: BinaryIO) -> bytes:
+    """Write the body to *out* as it arrives."""
     while piece := answer.read(_PIECE_BYTES):
         out.write(piece)
     out.flush()
     return b""
-
-
-def _milliseconds(began: float, connected: float, first_byte: float, clock: Clock) -> Times:
-    end = clock.monotonic()
-    return Times(
-        connected=round((connected - began) * 1000, 3),
-        first_byte=round((first_byte - began) * 1000, 3),
-        total=round((end - began) * 1000, 3),
-    )
 
 
 def _body(data: str | None) -> bytes | None:

@@ -61,10 +61,15 @@ def serve(config_path: Path | None, *, as_json: bool) -> None:
             raise Failure(f"{fault.what}; {fault.fix}", code=ExitCode.CONFIGURATION)
         with locked(directory):
             _serve(settings, loaded.path, clock, as_json=as_json)
+    except (AdminListenFailed, DataDirectoryInUse, ListenFailed) as error:
+        raise Failure(str(error)) from None
+    except (CredentialUnusable, SharedStateUnusable, ConfigurationObjected) as error:
+        raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
+    except UrlUnusable as error:
+        where = settings.request_log.database_file or "request_log.database"
+        raise Failure(f"{where}: {error}", code=ExitCode.CONFIGURATION) from None
     except OSError as error:
         raise Failure(f"{error.filename or directory}: {error.strerror or error}") from None
-    except DataDirectoryInUse as error:
-        raise Failure(str(error)) from None
 
 
 def _take_all_descriptors() -> None:
@@ -79,17 +84,11 @@ def _take_all_descriptors() -> None:
 
 def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool) -> None:
     base = Path(settings.data_directory)
-    try:
-        credentials = {
-            name: Credential.load(section, name=name, base=base) for name, section in settings.credentials.items()
-        }
-    except CredentialUnusable as error:
-        raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
-    try:
-        workers = settings.server.workers or os.cpu_count() or 1
-        sockets = Sockets(listen_address(settings.server.listen), workers=workers)
-    except ListenFailed as error:
-        raise Failure(str(error)) from None
+    credentials = {
+        name: Credential.load(section, name=name, base=base) for name, section in settings.credentials.items()
+    }
+    workers = settings.server.workers or os.cpu_count() or 1
+    sockets = Sockets(listen_address(settings.server.listen), workers=workers)
 
     async def run() -> bool:
         keeper = Keeper(
@@ -114,13 +113,6 @@ def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool)
     try:
         if not asyncio.run(run()):
             raise Failure("the stop was not in order: look for `unknown` in the request log, and ask the bank")
-    except (AdminListenFailed, DataDirectoryInUse, ListenFailed) as error:
-        raise Failure(str(error)) from None
-    except (SharedStateUnusable, ConfigurationObjected) as error:
-        raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
-    except UrlUnusable as error:
-        where = settings.request_log.database_file or "request_log.database"
-        raise Failure(f"{where}: {error}", code=ExitCode.CONFIGURATION) from None
     finally:
         sockets.close()
 

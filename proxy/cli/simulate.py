@@ -19,7 +19,7 @@ _certificate = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--jwt-certificate", type=_certificate, help="Register the Client Testing client with this certificate.")
 @click.option("--adfs-certificate", type=_certificate, help="Register the ADFS client with this certificate.")
 def simulate(listen: str, jwt_certificate: Path | None, adfs_certificate: Path | None) -> None:
-    """Run the stand-in for the bank: three token endpoints and the APIs, for tests of your own. It moves no money."""
+    """Run the bank's simulator, three token endpoints and the APIs, for your own tests. It moves no money."""
     address = _loopback(listen)
     try:
         asyncio.run(
@@ -28,7 +28,7 @@ def simulate(listen: str, jwt_certificate: Path | None, adfs_certificate: Path |
                 address.port,
                 clock=SystemClock(),
                 entropy=SystemEntropy(),
-                started=_say_hello,
+                started=_started,
                 jwt_certificate=jwt_certificate.read_bytes() if jwt_certificate else b"",
                 adfs_certificate=adfs_certificate.read_bytes() if adfs_certificate else b"",
             )
@@ -43,13 +43,12 @@ def _loopback(listen: str) -> TcpAddress:
     except ValueError as error:
         raise Failure(f"--listen: {error}", code=ExitCode.USAGE) from None
     if not isinstance(address, TcpAddress) or not address.loopback:
-        raise Failure(
-            "--listen: the simulator takes anybody's word, so it listens on loopback only", code=ExitCode.USAGE
-        )
+        text = "--listen: the simulator trusts every client, so it listens on loopback only"
+        raise Failure(text, code=ExitCode.USAGE)
     return address
 
 
-def _say_hello(bank: Bank) -> None:
+def _started(bank: Bank) -> None:
     note(f"the simulator stands in for the bank on {bank.url}; report files on {bank.files_url}")
     for client in bank.world.clients:
         note(f"  {client.flavor}: client_id {client.client_id}")

@@ -1,37 +1,32 @@
 """`payproxy token ROUTE`: mint an access token for use by hand, and show facts about it."""
 
 import asyncio
-import base64
-import json
-import os
-import pwd
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import click
+import jwt
 
+from proxy.cli.audit_record import current_user, write_audit_record
 from proxy.cli.configuration import Configuration, valid_configuration
-from proxy.cli.instance import act
+from proxy.cli.instance import STATUS, Denied, NotRunning, ask
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
-from proxy.cli.weight import weight_of
 from proxy.clock import SystemClock
 from proxy.credentials.credential import Credential, CredentialUnusable
 from proxy.credentials.token_key import TokenKey
 from proxy.entropy import SystemEntropy
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import ClockSkewMeasured, Event
-from proxy.records.chain_id import chain_id
-from proxy.records.command_record import write_command_record
-from proxy.records.keeper_records import KeeperRecords, PrintedToken
-from proxy.records.mask import Mask
-from proxy.records.masking_key import masking_key
-from proxy.records.record import RecordContext
+from proxy.migration.state import StateUnusable
+from proxy.migration.stores.file import FileStore
+from proxy.records.audit_records import PrintedToken
 from proxy.routing.compile import route_table
 from proxy.settings.findings import did_you_mean
 from proxy.settings.model import Settings
-from proxy.settings.values import digest, instance_name, snapshot_of
-from proxy.telemetry.meaning import meaning
+from proxy.settings.values import snapshot_of
+from proxy.telemetry.status import meaning
 from proxy.tokens.endpoint import TokenEndpoint
 from proxy.tokens.response import Minted, printable
 from proxy.tokens.token import fingerprint
@@ -71,41 +66,29 @@ def token(route: str, config_path: Path | None, *, side: str | None, as_json: bo
     value = minted.value.reveal()
     known = chosen | token_facts(minted, key)
     emit({"access_token": value, **known}, as_json=as_json, human=value)
-    rows = [(name.replace("_", " "), str(fact)) for name, fact in known.items() if fact != ""]
-    note(facts([(name, f"{text} s" if name == "lifetime" else text) for name, text in rows]))
+    rows = [(name, f"{fact} s" if name == "lifetime" else str(fact)) for name, fact in known.items() if fact != ""]
+    note(facts([(name.replace("_", " "), text) for name, text in rows]))
     if abs(skew) > SKEW_WORTH_SAYING_SECONDS:
         note(f"this machine's clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} the token endpoint's")
     place = Path(configuration.settings.data_directory)
-    if act(place, RETRY_PATH, {"credential": key.credential, "audience": key.audience}):
-        note("the running instance tries again at once where it held back")
+    with contextlib.suppress(NotRunning, Denied):
+        ask(place, RETRY_PATH, {"credential": key.credential, "audience": key.audience})
+        note("the running instance tries again at once instead of waiting")
 
 
 def _record(settings: Settings, minted: Minted, key: TokenKey) -> None:
     """Record the user who got the token; skipped with a message if there is no data directory yet."""
-    directory, clock, entropy = Path(settings.data_directory), SystemClock(), SystemEntropy()
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        user = str(os.getuid())
     printed = PrintedToken(
-        who=user,
+        who=current_user(),
         credential=key.credential,
         audience=key.audience,
         fingerprint=fingerprint(minted.value.reveal()),
         lifetime=minted.lifetime,
     )
     try:
-        context = RecordContext(
-            environment=settings.environment,
-            instance=instance_name(settings),
-            config_digest=digest(settings),
-            chain=chain_id(directory, entropy=entropy),
-        )
-        mask = Mask(masking_key(directory, entropy=entropy))
-        records = KeeperRecords(context, mask=mask, clock=clock, entropy=entropy)
-        write_command_record(directory, records.printed(printed), entropy=entropy)
+        write_audit_record(settings, lambda records: records.printed(printed))
     except OSError as error:
-        note(f"it is not on record: {directory}: {error.strerror}")
+        note(f"it is not recorded: {settings.data_directory}: {error.strerror}")
 
 
 def token_facts(minted: Minted, key: TokenKey) -> dict[str, Any]:
@@ -127,16 +110,11 @@ def token_facts(minted: Minted, key: TokenKey) -> dict[str, Any]:
 
 def jwt_header(value: str) -> dict[str, str]:
     """Return alg and kid of a JWT (RFC 7515 4.1), made printable; {} if *value* is no JWT."""
-    parts = value.split(".")
-    if len(parts) != 3:
-        return {}
     try:
-        header = json.loads(base64.urlsafe_b64decode(parts[0] + "=" * (-len(parts[0]) % 4)))
-    except (ValueError, RecursionError):
+        header = jwt.get_unverified_header(value)
+    except (jwt.InvalidTokenError, RecursionError):
         return {}
-    if not isinstance(header, dict) or "alg" not in header:
-        return {}
-    return {name: printable(str(header[name])) for name in ("alg", "kid") if name in header}
+    return {name: printable(str(header[name])) for name in ("alg", "kid") if "alg" in header and name in header}
 
 
 def _key(configuration: Configuration, name: str, side: str | None) -> tuple[TokenKey, dict[str, Any]]:
@@ -152,13 +130,31 @@ def _key(configuration: Configuration, name: str, side: str | None) -> tuple[Tok
         if side is not None:
             raise click.BadParameter(f"no migration moves {name}, so it has no sides", param_hint="--side")
         return route.own.token_key, {}
-    weight, source = weight_of(Path(settings.data_directory), migration.policy.name)
+    weight, source = _weight(Path(settings.data_directory), migration.policy.name)
     chosen = side or ("modern" if weight >= _HALF else "legacy")
     way = migration.modern if chosen == "modern" else migration.legacy
     why = "--side" if side else f"weight {weight}, {source}"
     if not side and 0 < weight < 2 * _HALF:
         why += f"; other callers are on {'legacy' if chosen == 'modern' else 'modern'}: see --side"
     return way.token_key, {"side": chosen, "weight": weight, "why": why}
+
+
+def _weight(data_directory: Path, migration: str) -> tuple[int, str]:
+    """Return the weight of *migration*, and its source in words; 0 if unknown."""
+    try:
+        known: list[dict[str, Any]] = ask(data_directory, STATUS)["migrations"]
+    except (NotRunning, Denied, KeyError):
+        try:
+            state = FileStore(data_directory).load().states.get(migration)
+        except StateUnusable as error:
+            return 0, f"no instance runs, and {error}"
+        return (state.weight, "as the last instance left it") if state is not None else (0, "it was never changed")
+    weights = [int(one["weight"]) for one in known if one["name"] == migration]
+    return (
+        (weights[0], "in the running instance")
+        if weights
+        else (0, "the running instance does not know the migration yet")
+    )
 
 
 async def _mint(credential: Credential, key: TokenKey) -> tuple[Minted, float]:

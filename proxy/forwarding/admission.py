@@ -83,7 +83,8 @@ class Admission:
 
     def admit(self, caller: Caller) -> Share:
         """Return the caller's share, to be held in a `with`; raises Draining, Overloaded or RateLimited."""
-        self._refuse_closed()
+        if self.closed:
+            raise _draining()
         share = self._shares.get(caller.name)
         if share is None:
             share = self._share(caller.name)
@@ -100,7 +101,8 @@ class Admission:
 
     def admit_unknown(self, address: str) -> UnknownPlace:
         """Return a slot for a request from *address* whose caller is not known yet; raises Draining or Overloaded."""
-        self._refuse_closed()
+        if self.closed:
+            raise _draining()
         if sum(self.unknown.values()) >= self._max_unknown or self.unknown.get(address, 0) >= self._max_unknown // 2:
             raise Overloaded("Too many requests are in flight whose caller is not known yet.")
         return UnknownPlace(self, address)
@@ -137,12 +139,6 @@ class Admission:
             raise RateLimited("The caller exceeds its max_requests_per_second.", retry_after=seconds)
         self._buckets[caller.name] = (level - 1, now)
 
-    def _refuse_closed(self) -> None:
-        if self.closed:
-            raise Draining(
-                "The proxy is stopping; send this request to another instance or in a moment.", retry_after=2
-            )
-
     def _share(self, name: str) -> Share:
         share = self._shares[name] = Share(self)
         return share
@@ -159,3 +155,7 @@ class Admission:
         return (
             f"<Admission {self.in_flight}/{self._max_requests} requests, {self.held_bytes}/{self._body_memory} bytes>"
         )
+
+
+def _draining() -> Draining:
+    return Draining("The proxy is stopping; send this request to another instance or in a moment.", retry_after=2)

@@ -1,7 +1,5 @@
 """The request body: held completely up to a limit, so that it can be replayed exactly, or streamed and sent once."""
 
-from collections.abc import Awaitable
-
 from proxy.errors import BadRequest, BodyTooLarge
 from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
@@ -9,27 +7,37 @@ from proxy.forwarding.gateway import BodyDigest, Gateway
 from proxy.routing.request_head import RequestHead
 
 
-class Payload:
+class RequestBody:
     """A request body: *held* bytes, or None and a stream that can be read once."""
 
-    __slots__ = ("_begun", "_digest", "_exchange", "_gateway", "_holder", "_reserved", "_side", "_within", "held")
+    __slots__ = (
+        "_digest",
+        "_exchange",
+        "_first_pieces",
+        "_gateway",
+        "_holder",
+        "_reserved",
+        "_side",
+        "_within",
+        "held",
+    )
 
-    def __init__(self, exchange: Exchange, side: CallerSide, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, side: CallerSide, exchange: Exchange) -> None:
         self._exchange = exchange
         self._side = side
         self._gateway = gateway
-        self._begun: list[bytes] = []
+        self._first_pieces: list[bytes] = []
         self._digest: BodyDigest | None = None
         self._reserved = 0
         self._holder = ""  # the caller charged for the memory: the exchange's caller may change meanwhile
         self._within = gateway.exchange_timeout
         self.held: bytes | None = b""
 
-    def take(self, head: RequestHead, *, replay_limit: int, within: float = 0.0) -> Awaitable[None] | None:
+    async def take(self, head: RequestHead, *, replay_limit: int, within: float = 0.0) -> None:
         """Read the whole body if it is at most *replay_limit* bytes, else only its beginning.
 
-        The body must arrive *within* seconds, 0 for exchange_timeout. Return an awaitable that ends then, None if done
-        already. Either raises BodyTooLarge, Overloaded, CallerLeft, BadRequest (400, 408).
+        The body must arrive *within* seconds, 0 for exchange_timeout. Raises BodyTooLarge, Overloaded, CallerLeft,
+        BadRequest (400, 408).
         """
         if within:
             self._within = within
@@ -41,39 +49,40 @@ class Payload:
             raise BodyTooLarge(f"The body has {length} bytes, the limit is {limit}.")
         if length > replay_limit:
             self.held = None
-            return self._take(head, replay_limit)
-        self._reserve(length)
-        whole = self._side.whole_body()
-        if whole is None:
-            return self._take(head, replay_limit)
-        self._count(whole)
-        self.held = whole
-        self._has_all()
-        return None
-
-    async def _take(self, head: RequestHead, replay_limit: int) -> None:
-        if head.expects_continue and not self._side.body_begun():
-            self._side.say_continue()
+        else:
+            self._reserve(length)
+            whole = self._side.whole_body()
+            if whole is not None:
+                self._count(whole)
+                self.held = whole
+                self._finish_digest()
+                return
+        if head.expects_continue and not self._side.body_started():
+            self._side.send_continue()
         if self.held is None:
             # It is sent with the head: connecting before it arrives would let the token expire and the connection idle.
             began = self._gateway.monotonic()
             piece = await self._read()
             self._exchange.waited += self._gateway.monotonic() - began
             self._count(piece)
-            self._begun.append(piece)
-            return
+            self._first_pieces.append(piece)
+        else:
+            await self._collect(head, replay_limit)
+
+    async def _collect(self, head: RequestHead, replay_limit: int) -> None:
+        """Hold the pieces of the body, unless they turn out to be more than *replay_limit* bytes."""
         size = 0
         while size <= replay_limit:
             piece = await self._read()
             if not piece:
-                self.held = self._begun[0] if len(self._begun) == 1 else b"".join(self._begun)
-                self._begun.clear()
-                self._has_all()
+                self.held = b"".join(self._first_pieces)
+                self._first_pieces.clear()
+                self._finish_digest()
                 return
             if head.chunked:
                 self._reserve(len(piece))
             self._count(piece)
-            self._begun.append(piece)
+            self._first_pieces.append(piece)
             size += len(piece)
         self.held = None
 
@@ -83,14 +92,14 @@ class Payload:
 
     async def next_piece(self) -> bytes:
         """Return the next piece of a body that is not held, b"" at its end."""
-        if self._begun:
-            return self._begun.pop(0)
+        if self._first_pieces:
+            return self._first_pieces.pop(0)
         self.release()
         piece = await self._read()
         if piece:
             self._count(piece)
         else:
-            self._has_all()
+            self._finish_digest()
         return piece
 
     async def _read(self) -> bytes:
@@ -112,7 +121,7 @@ class Payload:
         self._gateway.admission.hold(self._holder, size)
         self._reserved += size
 
-    def _has_all(self) -> None:
+    def _finish_digest(self) -> None:
         """Store the digest of the body, which is complete now."""
         if self._digest is not None:
             self._exchange.body_hmac = self._digest.hexdigest()
@@ -126,14 +135,14 @@ class Payload:
 class BodyStream:
     """Iterates over a body once."""
 
-    def __init__(self, payload: Payload) -> None:
-        self._payload = payload
+    def __init__(self, body: RequestBody) -> None:
+        self._body = body
 
     def __aiter__(self) -> "BodyStream":
         return self
 
     async def __anext__(self) -> bytes:
-        piece = await self._payload.next_piece()
+        piece = await self._body.next_piece()
         if not piece:
             raise StopAsyncIteration
         return piece

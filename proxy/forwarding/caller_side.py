@@ -16,23 +16,22 @@ class CallerSide(ABC):
 
     *raw* is the parsed head; *peer* the address of the connection's other end, "unix" for a Unix socket;
     *certificate_subject* that of the caller's certificate (RFC 4514), or "". `left`: the caller has disconnected; if
-    `account` and `monotonic` are set, `account` gets the time. `begun`: a response was started. An abstract class, not
-    a protocol, because the compiled data path then reads its attributes at no cost.
+    `summary` and `monotonic` are set, `summary` gets the time. `started`: a response was started. An abstract class and
+    no protocol, because the compiled data path then reads its attributes at no cost.
     """
 
-    __slots__ = ("account", "begun", "certificate_subject", "left", "monotonic", "peer", "raw")
+    __slots__ = ("certificate_subject", "left", "monotonic", "peer", "raw", "started", "summary")
 
-    def __init__(self, raw: RawHead, *, peer: str, certificate_subject: str, left: bool) -> None:
-        self.raw = raw
-        self.peer = peer
-        self.certificate_subject = certificate_subject
-        self.left = left
-        self.begun = False
-        self.account: RequestSummary | None = None
-        self.monotonic: Callable[[], float] | None = None
+    raw: RawHead
+    peer: str
+    certificate_subject: str
+    left: bool
+    started: bool
+    summary: RequestSummary | None
+    monotonic: Callable[[], float] | None
 
     @abstractmethod
-    def body_begun(self) -> bool:
+    def body_started(self) -> bool:
         """Return whether a part of the body has arrived; then the caller does not wait for 100 Continue."""
 
     @abstractmethod
@@ -48,15 +47,15 @@ class CallerSide(ABC):
         """
 
     @abstractmethod
-    def cut_off_when_left(self, abort: Callable[[], None]) -> None:
+    def call_when_left(self, abort: Callable[[], None]) -> None:
         """From now on, call *abort* immediately if the caller disconnects."""
 
     @abstractmethod
-    def cut_off_no_more(self) -> None:
+    def call_nothing_when_left(self) -> None:
         """From now on, call nothing if the caller disconnects."""
 
     @abstractmethod
-    def say_continue(self) -> None:
+    def send_continue(self) -> None:
         """Send 100 Continue (RFC 9110 15.2.1)."""
 
     @abstractmethod
@@ -72,7 +71,7 @@ class CallerSide(ABC):
         """Send *data* without waiting; do nothing if the caller has disconnected."""
 
     @abstractmethod
-    def clogged(self) -> bool:
+    def write_would_block(self) -> bool:
         """Return whether `drain` would wait or raise; if not, the caller of this method may skip it."""
 
     @abstractmethod

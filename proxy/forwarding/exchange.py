@@ -31,20 +31,20 @@ class Exchange(RequestSummary):
         self.key: KeyInFlight | None = None
         self.retryable = False
 
-    def asks(self, head: RequestHead) -> RequestHead:
+    def set_head(self, head: RequestHead) -> RequestHead:
         """Store the request *head*, and return it."""
         self.head = head
         self.path = head.target.path
         self.query = head.target.query
         return head
 
-    def comes_from(self, caller: Caller) -> Caller:
+    def set_caller(self, caller: Caller) -> Caller:
         """Store the caller, and return it."""
         self.caller = caller.name
         self.caller_proof = caller.proof
         return caller
 
-    def follows(self, plan: Plan) -> Plan:
+    def set_plan(self, plan: Plan) -> Plan:
         """Store the plan that is executed from now on, and return it."""
         self.plan = plan
         self.chosen = plan.chosen

@@ -6,7 +6,7 @@ from typing import Final
 from proxy.callers.facade import Facade, TokenRequest, TokenRequestRefused
 from proxy.callers.form import MOST_BYTES
 from proxy.errors import MethodNotAllowed
-from proxy.forwarding.body import Payload
+from proxy.forwarding.body import RequestBody
 from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.gateway import Gateway
@@ -26,7 +26,7 @@ def is_token_request(facade: Facade, head: RequestHead) -> bool:
 
 
 async def issue_token(
-    gateway: Gateway, facade: Facade, *, side: CallerSide, exchange: Exchange, payload: Payload, head: RequestHead
+    gateway: Gateway, facade: Facade, *, side: CallerSide, exchange: Exchange, head: RequestHead
 ) -> None:
     """Send the caller a token of ours, or an OAuth error (RFC 6749 5).
 
@@ -37,18 +37,20 @@ async def issue_token(
     if head.method != "POST":
         raise MethodNotAllowed("Tokens are asked for with POST (RFC 6749 3.2).", allowed=("POST",))
     with gateway.admission.admit_unknown(exchange.client_address):
-        if head.has_body:
-            reading = payload.take(head, replay_limit=MOST_BYTES, within=_FORM_SECONDS)
-            if reading is not None:
-                await reading
+        body = RequestBody(gateway, side, exchange)
         try:
-            if payload.held is None:
+            if head.has_body:
+                await body.take(head, replay_limit=MOST_BYTES, within=_FORM_SECONDS)
+        finally:
+            body.release()
+        try:
+            if body.held is None:
                 raise TokenRequestRefused("invalid_request", cause=f"the form is larger than {MOST_BYTES} bytes")
             granted = facade.grant(
                 TokenRequest(
                     content_type=_content_type(head),
                     authorization=head.named.get(b"authorization", b""),
-                    body=payload.held,
+                    body=body.held,
                     proofs=proofs,
                 )
             )
@@ -57,7 +59,7 @@ async def issue_token(
             challenge = b'WWW-Authenticate: Basic realm="payproxy"\r\n' if refused.challenge else b""
             _answer(side, exchange, refused.status, {"error": refused.error}, more=challenge)
             return
-        exchange.comes_from(granted.caller)
+        exchange.set_caller(granted.caller)
         exchange.cause = granted.remark
         gateway.admission.take_rate(granted.caller)
         # RFC 6749 5.1; token_type in lower case, as ADFS writes it.

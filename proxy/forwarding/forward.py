@@ -1,7 +1,7 @@
 """The life of a request."""
 
 from proxy.errors import InternalError, ProxyError
-from proxy.forwarding.body import Payload
+from proxy.forwarding.body import RequestBody
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.facade import is_token_request, issue_token
 from proxy.forwarding.gateway import Gateway
@@ -9,42 +9,37 @@ from proxy.forwarding.migration import decided, decided_soon, enter, kept, migra
 from proxy.forwarding.relay import refuse, relay
 from proxy.forwarding.replay import after_refusal, is_refusal
 from proxy.forwarding.send import Send, cut_off, token_for
+from proxy.routing.request_head import RequestHead
 
 
 async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PLR0912 - one step per line
-    """Serve one request from its head to its record: one step per line, and no step sends twice.
-
-    Steps that usually finish at once return None, else an awaitable: this saves a coroutine per step.
-    """
+    """Serve one request from its head to its record: one step per line, and no step sends twice."""
     exchange = gateway.exchanges.begin(side)
-    payload = Payload(exchange, side, gateway)
+    body: RequestBody | None = None
     failure: ProxyError | None = None
     try:
         try:
-            head = exchange.asks(gateway.identifier.read(side))
+            head = exchange.set_head(RequestHead.of(side.raw, gateway.head_limits))
             if gateway.facade is not None and is_token_request(gateway.facade, head):
-                await issue_token(gateway, gateway.facade, side=side, exchange=exchange, payload=payload, head=head)
+                await issue_token(gateway, gateway.facade, side=side, exchange=exchange, head=head)
                 return
-            caller = exchange.comes_from(gateway.identifier.identify(side, exchange, head))
-            plan = decided(gateway, exchange, head, caller)
-            if plan is None:
-                plan = await decided_soon(gateway, exchange, head, caller)
-            if (pinning := enter(gateway, exchange, exchange.follows(plan))) is not None:
-                await pinning
+            caller = exchange.set_caller(gateway.identifier.identify(side, exchange, head))
+            plan = decided(gateway, exchange, head, caller) or await decided_soon(gateway, exchange, head, caller)
+            if exchange.set_plan(plan).keyed is not None:
+                await enter(gateway, exchange, plan)
             with gateway.admission.admit(caller):
-                if head.has_body and (reading := payload.take(head, replay_limit=plan.route.replay_limit)) is not None:
-                    await reading
+                if head.has_body:
+                    body = RequestBody(gateway, side, exchange)
+                    await body.take(head, replay_limit=plan.route.replay_limit)
                 token = gateway.tokens.get(plan.token_key)
                 if token is None:
                     plan, token = await token_for(gateway, exchange, plan)
-                send = Send(gateway, side, exchange, payload=payload, head=head, plan=plan, token=token)
-                if (preparing := send.prepare()) is not None:
-                    await preparing
-                answer = await send.once()
-                if (answer.status == 401 or plan.route.remint_on) and await is_refusal(answer, plan.route.remint_on):
-                    send, answer = await after_refusal(send, answer)
-                if (relaying := relay(send, answer)) is not None:
-                    await relaying
+                send = Send(gateway, side, exchange, body=body, head=head, plan=plan, token=token)
+                await send.prepare()
+                response = await send.once()
+                if (response.status == 401 or plan.route.remint_on) and await is_refusal(response, plan.route):
+                    send, response = await after_refusal(send, response)
+                await relay(send, response)
         except CallerLeft:
             exchange.caller_left = True
         except ProxyError as error:
@@ -56,7 +51,8 @@ async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PL
             await pin_retry(gateway, exchange)
             refuse(side, exchange, failure)
     finally:
-        payload.release()
+        if body is not None:
+            body.release()
         exchange.caller_left |= side.left
         gateway.exchanges.finish(exchange)
         if exchange.plan is not None and exchange.plan.route.migration is not None:

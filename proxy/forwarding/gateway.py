@@ -1,10 +1,11 @@
 """The collaborators of `forward` in one worker under one configuration."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 from proxy.callers.facade import Facade
+from proxy.clock import Clock
 from proxy.forwarding.admission import Admission
 from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
@@ -13,8 +14,11 @@ from proxy.migration.outcome import ExchangeOutcome
 from proxy.migration.pin import RetryPin
 from proxy.migration.side_cache import SideCache
 from proxy.request_summary import Attempt
+from proxy.routing.request_head import HeadLimits
 from proxy.routing.table import RouteTable
+from proxy.settings.worker_values import UpstreamValues
 from proxy.tokens.token_cache import TokenCache
+from proxy.upstream.opener import Upstream
 from proxy.upstream.pool import Pool
 
 
@@ -77,6 +81,7 @@ class Gateway:
     """
 
     exchanges: Exchanges
+    head_limits: HeadLimits
     identifier: Identifier
     table: RouteTable
     admission: Admission
@@ -91,3 +96,12 @@ class Gateway:
     max_body: int
     body_digest: Callable[[], BodyDigest] | None = None
     facade: Facade | None = None
+
+
+def make_pools(upstreams: Iterable[UpstreamValues], *, clock: Clock) -> dict[str, Pool]:
+    """Return a pool for each of *upstreams*, by name; raises TlsUnusable if a certificate file can't be used."""
+    names = [field.name for field in fields(Upstream)]
+    return {
+        values.name: Pool(Upstream(**{name: getattr(values, name) for name in names}), clock=clock)
+        for values in upstreams
+    }

@@ -6,7 +6,7 @@ from proxy.forwarding.exchange import Exchange
 from proxy.routing.plan import Plan
 from proxy.routing.request_head import RequestHead
 from proxy.tokens.token import AccessToken
-from proxy.upstream.response_head import AnswerHead
+from proxy.upstream.response_head import ResponseHead
 
 REDACTED: Final = b"***"
 _END: Final = b"\r\n"
@@ -24,7 +24,7 @@ def outbound_head(head: RequestHead, plan: Plan, token: AccessToken, *, held: in
     *held* is the number of body bytes if the whole body is held, None if it is streamed as the caller frames it.
     """
     lines = [plan.start, *[line.raw for line in head.passed]]
-    lines.append(b"Authorization: Bearer " + token.value.encoded())
+    lines.append(b"Authorization: Bearer " + token.value.encoded)
     if held is not None:
         if held or head.content_length is not None or head.chunked:
             lines.append(b"Content-Length: " + str(held).encode("ascii"))
@@ -36,9 +36,9 @@ def outbound_head(head: RequestHead, plan: Plan, token: AccessToken, *, held: in
     return b"\r\n".join(lines)
 
 
-def relayed_head(head: AnswerHead, token: AccessToken) -> bytes:
+def relayed_head(head: ResponseHead, token: AccessToken) -> bytes:
     """Return the bank's status line and headers to relay, unchanged except that the token is redacted."""
-    return b"\r\n".join([head.start, *head.passed, b""]).replace(token.value.encoded(), REDACTED)
+    return b"\r\n".join([head.start, *head.passed, b""]).replace(token.value.encoded, REDACTED)
 
 
 def added_headers(exchange: Exchange, proxy_status: str) -> bytes:

@@ -1,7 +1,7 @@
 """What the data path does for migrated routes: settle the side, pin retries, report the outcome of each side."""
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from proxy.callers.caller import Caller
@@ -71,23 +71,21 @@ async def decided_soon(gateway: Gateway, exchange: Exchange, head: RequestHead, 
     return decide(head, caller, gateway.table, gateway.migrations, request_id=exchange.id, now=exchange.began_wall)
 
 
-def enter(gateway: Gateway, exchange: Exchange, plan: Plan) -> Awaitable[None] | None:
-    """Register the key of *exchange* as in flight; call this in the loop iteration in which its side was decided.
+async def enter(gateway: Gateway, exchange: Exchange, plan: Plan) -> None:
+    """Register the key of *exchange* as in flight; await this in the loop iteration in which its side was decided.
 
-    Return an awaitable if an earlier try decided by a pin that soon ends: nothing may be sent before it is longer.
+    If an earlier try decided by a pin that soon ends, pin first for longer: raises SideUnknown if that is not possible.
     """
     keyed, migration = plan.keyed, plan.route.migration
     if keyed is None or migration is None:
-        return None
+        return
     now = exchange.began_wall
     key = exchange.key = gateway.migrations.enter(
         keyed, migration.policy, side=Side(plan.side), upstream=plan.way.upstream, now=now
     )
-    return _pin_first(gateway, plan, keyed.digest) if gateway.migrations.too_short(key, now) else None
-
-
-async def _pin_first(gateway: Gateway, plan: Plan, digest: str) -> None:
-    if not await gateway.reporter.keep(digest, _pin(gateway, plan, Reason.UNKNOWN)):
+    if gateway.migrations.too_short(key, now) and not await gateway.reporter.keep(
+        keyed.digest, _pin(gateway, plan, Reason.UNKNOWN)
+    ):
         raise SideUnknown(
             "The side of an earlier try of this request can't be kept for long enough now; nothing was sent.",
             cause="its retry pin ends soon, and a longer one could not be stored",

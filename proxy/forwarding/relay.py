@@ -1,6 +1,5 @@
 """Sends the response to the caller: the bank's unchanged, or the proxy's own."""
 
-from collections.abc import Awaitable
 from typing import Final
 
 from proxy.errors import BadRequest, HeadersTooLarge, ProxyError, TargetTooLong
@@ -8,10 +7,10 @@ from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.headers import CLOSES, STAYS_OPEN, added_headers, relayed_head
 from proxy.forwarding.migration import pin_retry
-from proxy.forwarding.problem import error_status, problem_document, problem_headers, relay_status
+from proxy.forwarding.problem import error_status, problem_document, problem_headers
 from proxy.forwarding.send import Send, cut_off
 from proxy.settings.methods import SAFE_METHODS
-from proxy.upstream.response import Answer
+from proxy.upstream.response import UpstreamResponse
 
 # If the caller has disconnected, up to this much of the response is read, so that the record shows how it ended.
 _UNHEARD_BYTES: Final = 1048576
@@ -22,40 +21,39 @@ _GATHERED_BYTES: Final = 65536
 _GATHERED_SECONDS: Final = 0.5
 
 
-def relay(send: Send, answer: Answer) -> Awaitable[None] | None:
-    """Send *answer* to the caller, then the body as it arrives; return an awaitable, None if done already.
+async def relay(send: Send, response: UpstreamResponse) -> None:
+    """Send *response* to the caller, its body as it arrives.
 
     A body that the bank truncates is truncated for the caller too, so that it can't pass for a complete one; a small
-    one is not started. Either raises UpstreamReset, UpstreamBadResponse or UpstreamTimedOut in that case.
+    one is not started: raises UpstreamReset, UpstreamBadResponse or UpstreamTimedOut in that case.
     """
     side, exchange = send.side, send.exchange
-    exchange.origin, exchange.status, exchange.answer_headers = "bank", answer.status, answer.headers
-    if side.left or not answer.complete or answer.status >= 500:
-        return _relay(send, answer)
-    _hand_over(send, answer)
-    return _drained(send) if side.clogged() else None
-
-
-async def _relay(send: Send, answer: Answer) -> None:
-    side, exchange = send.side, send.exchange
-    if answer.status >= 500:
+    exchange.origin, exchange.status, exchange.answer_lines = "bank", response.status, response.head.lines
+    if response.status >= 500:
         await pin_retry(send.gateway, exchange)
     if side.left:
         exchange.caller_left = True
-        await answer.drain(_UNHEARD_BYTES)
+        await response.drain(_UNHEARD_BYTES)
         return
-    if not answer.complete and (answer.content_length is None or answer.content_length <= _GATHERED_BYTES):
-        await _gather(send, answer)
-    if answer.complete:
-        _hand_over(send, answer)
-        await _drained(send)
-        return
-    head = _answer_head(send, answer)
+    if not response.complete and (response.content_length is None or response.content_length <= _GATHERED_BYTES):
+        await _gather(send, response)
+    if response.complete:
+        _hand_over(send, response)
+        if side.write_would_block():
+            await _drained(send)
+    else:
+        await _stream(send, response)
+
+
+async def _stream(send: Send, response: UpstreamResponse) -> None:
+    """Relay the body as it arrives."""
+    side, exchange = send.side, send.exchange
+    head = _response_head(send, response)
     cut: ProxyError | None = None
     try:
         try:
             side.write(head)
-            await _relay_body(send, answer)
+            await _relay_body(send, response)
         except CallerLeft:
             exchange.caller_left = True
         except ProxyError as error:
@@ -68,21 +66,21 @@ async def _relay(send: Send, answer: Answer) -> None:
             await pin_retry(send.gateway, exchange)
             side.abort()
         elif exchange.caller_left:
-            await answer.drain(0 if send.attempt.refused else _UNHEARD_BYTES)
+            await response.drain(0 if send.attempt.refused else _UNHEARD_BYTES)
     finally:
-        answer.release()
+        response.release()
 
 
-def _hand_over(send: Send, answer: Answer) -> None:
-    """Write a complete *answer* to the caller and release its connection."""
+def _hand_over(send: Send, response: UpstreamResponse) -> None:
+    """Write a complete *response* to the caller and release its connection."""
     side, exchange = send.side, send.exchange
     try:
-        exchange.response_bytes = len(answer.body)
-        side.write(_answer_head(send, answer) + answer.body)
+        exchange.response_bytes = len(response.body)
+        side.write(_response_head(send, response) + response.body)
     finally:
         if exchange.method in SAFE_METHODS:
-            side.cut_off_no_more()  # the connection may serve another request from here on
-        answer.release()
+            side.call_nothing_when_left()  # the connection may serve another request from here on
+        response.release()
 
 
 async def _drained(send: Send) -> None:
@@ -93,24 +91,24 @@ async def _drained(send: Send) -> None:
         send.exchange.caller_left = True
 
 
-async def _gather(send: Send, answer: Answer) -> None:
+async def _gather(send: Send, response: UpstreamResponse) -> None:
     """Buffer the whole body (a chunked one only for a short time), and leave it to be read."""
     began = send.gateway.monotonic()
     try:
-        if answer.content_length is None:
-            await answer.gather(_GATHERED_BYTES, until=began + _GATHERED_SECONDS)
+        if response.content_length is None:
+            await response.gather(_GATHERED_BYTES, until=began + _GATHERED_SECONDS)
         else:
-            await answer.peek(_GATHERED_BYTES)
+            await response.peek(_GATHERED_BYTES)
     finally:
         send.exchange.waited += send.gateway.monotonic() - began
 
 
-async def _relay_body(send: Send, answer: Answer) -> None:
+async def _relay_body(send: Send, response: UpstreamResponse) -> None:
     side, exchange, monotonic = send.side, send.exchange, send.gateway.monotonic
-    chunked = not send.head.http_1_0 and answer.content_length is None
+    chunked = not send.head.http_1_0 and response.content_length is None
     while True:
         began = monotonic()
-        piece = await answer.read()
+        piece = await response.read()
         if not piece:
             break
         exchange.response_bytes += len(piece)
@@ -122,12 +120,15 @@ async def _relay_body(send: Send, answer: Answer) -> None:
     await side.drain()
 
 
-def _answer_head(send: Send, answer: Answer) -> bytes:
+def _response_head(send: Send, response: UpstreamResponse) -> bytes:
     side, exchange = send.side, send.exchange
-    head = relayed_head(answer.head, send.token) + added_headers(exchange, relay_status(exchange))
-    if answer.content_length is None and not answer.bodiless:
-        if answer.complete:
-            head += b"Content-Length: " + str(len(answer.body)).encode("ascii") + b"\r\n"
+    status = f"received-status={exchange.status}"
+    if exchange.note or exchange.replayed:  # the note says how a refused token was handled
+        status += f'; details="{exchange.note or "replayed"}"'
+    head = relayed_head(response.head, send.token) + added_headers(exchange, status)
+    if response.content_length is None and not response.bodiless:
+        if response.complete:
+            head += b"Content-Length: " + str(len(response.body)).encode("ascii") + b"\r\n"
         elif send.head.http_1_0:
             side.close_after()
         else:
@@ -137,7 +138,7 @@ def _answer_head(send: Send, answer: Answer) -> bytes:
 
 def refuse(side: CallerSide, exchange: Exchange, error: ProxyError) -> None:
     """Send *error* as a problem document (only the head for HEAD); if a response was started, abort the connection."""
-    if side.begun:
+    if side.started:
         side.abort()
         return
     if isinstance(error, (BadRequest, HeadersTooLarge, TargetTooLong)):

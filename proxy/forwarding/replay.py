@@ -7,9 +7,9 @@ from proxy.errors import ProxyError, Sent
 from proxy.forwarding.migration import may_fall_back
 from proxy.forwarding.send import Send, wait_for_token
 from proxy.routing.plan import Plan
-from proxy.settings.worker_values import RemintValues
+from proxy.routing.table import Route
 from proxy.tokens.token import AccessToken
-from proxy.upstream.response import Answer
+from proxy.upstream.response import UpstreamResponse
 
 # RFC 6750 3.1; error_description may contain any text.
 _INSUFFICIENT_SCOPE: Final = re.compile(rb'(?:^|[\s,])error\s*=\s*"?insufficient_scope"?(?:$|[\s,])', re.IGNORECASE)
@@ -17,56 +17,57 @@ _INSUFFICIENT_SCOPE: Final = re.compile(rb'(?:^|[\s,])error\s*=\s*"?insufficient
 PEEK_BYTES: Final = 4096
 
 
-async def is_refusal(answer: Answer, remint_on: tuple[RemintValues, ...]) -> bool:
+async def is_refusal(response: UpstreamResponse, route: Route) -> bool:
     """Return whether the bank refused the token: 401 (RFC 6750 3.1) but not insufficient_scope, or remint_on."""
-    if answer.status == 401:
+    if response.status == 401:
         return not any(
-            name.lower() == b"www-authenticate" and _INSUFFICIENT_SCOPE.search(value) for name, value in answer.headers
+            name.lower() == b"www-authenticate" and _INSUFFICIENT_SCOPE.search(value)
+            for name, value in response.headers
         )
-    for rule in remint_on:
-        if rule.status == answer.status and (not rule.body or rule.body.encode() in await answer.peek(PEEK_BYTES)):
+    for rule in route.remint_on:
+        if rule.status == response.status and (not rule.body or rule.body.encode() in await response.peek(PEEK_BYTES)):
             return True
     return False
 
 
-async def after_refusal(first: Send, answer: Answer) -> tuple[Send, Answer]:
-    """Return the send and the response for the caller, after *answer* refused the token of *first*.
+async def after_refusal(first: Send, response: UpstreamResponse) -> tuple[Send, UpstreamResponse]:
+    """Return the send and the response for the caller, after *response* refused the token of *first*.
 
     The response is kept until token, connection and intent of the second send are ready; if one of them can't be had,
     the caller gets the bank's response. Raises only errors of the second send itself.
     """
     exchange, route, board = first.exchange, first.plan.route, first.gateway.tokens
     first.attempt.refused = True
-    if first.payload.held is None:
+    if first.body is not None and first.body.held is None:
         board.refuse(first.token, route.name)
         exchange.note = "body_not_held"
-        return first, answer
-    if answer.complete:
+        return first, response
+    if response.complete:
         # Its connection serves others meanwhile, this second send too, so that a hundred simultaneous refusals don't
         # exhaust the pool. From here on, a disconnect of the caller must not abort it.
-        first.side.cut_off_no_more()
-        answer.release()
+        first.side.call_nothing_when_left()
+        response.release()
     plan, token = await _another_token(first)
     if token is None:
         exchange.note = "no_newer_token"
     if token is None or first.side.left:
-        return first, answer
+        return first, response
     try:
         second = await first.again(plan, token)
     except ProxyError as error:
         exchange.note = error.code
-        return first, answer
-    answer.release()  # closes the connection if the body is incomplete
+        return first, response
+    response.release()  # closes the connection if the body is incomplete
     fell_back = second.plan is not first.plan  # also if the newer token has expired meanwhile
     if fell_back:
         exchange.note = "fell_back"
     try:
-        answer = await second.once()
+        response = await second.once()
     finally:
         exchange.replayed = second.attempt.sent is not Sent.NO
-    second.attempt.refused = await is_refusal(answer, route.remint_on)
+    second.attempt.refused = await is_refusal(response, route)
     _judge(second, fell_back=fell_back)
-    return second, answer
+    return second, response
 
 
 def _judge(second: Send, *, fell_back: bool) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 from typing import Final
 
 from proxy.errors import InternalError, ProxyError, Sent, SideUnknown, TokenUnavailable, UpstreamReset
-from proxy.forwarding.body import Payload
+from proxy.forwarding.body import RequestBody
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.gateway import Gateway
@@ -17,8 +17,9 @@ from proxy.routing.request_head import RequestHead
 from proxy.settings.methods import SAFE_METHODS
 from proxy.tokens.token import AccessToken
 from proxy.upstream.connection import Connection
-from proxy.upstream.response import Answer
+from proxy.upstream.response import UpstreamResponse
 from proxy.upstream.upload import PIECE_BYTES
+from proxy.upstream.upload import send as upload
 
 # Looking up an enum member in its class costs a call each time.
 _NO: Final = Sent.NO
@@ -29,7 +30,7 @@ _UNKNOWN: Final = Sent.UNKNOWN
 class Send:
     """A send of a request by *plan* with *token*: call `prepare`, then `once`."""
 
-    __slots__ = ("attempt", "connection", "exchange", "gateway", "head", "payload", "plan", "side", "token")
+    __slots__ = ("attempt", "body", "connection", "exchange", "gateway", "head", "plan", "side", "token")
 
     connection: Connection
     attempt: Attempt
@@ -40,7 +41,7 @@ class Send:
         side: CallerSide,
         exchange: Exchange,
         *,
-        payload: Payload,
+        body: RequestBody | None,
         head: RequestHead,
         plan: Plan,
         token: AccessToken,
@@ -48,34 +49,37 @@ class Send:
         self.gateway = gateway
         self.side = side
         self.exchange = exchange
-        self.payload = payload
+        self.body = body
         self.head = head
         self.plan = plan
         self.token = token
 
-    def prepare(self) -> Awaitable[None] | None:
-        """Get a live connection and write the intent; return an awaitable, None if all of it is done.
+    async def prepare(self) -> None:
+        """Get a live connection and write the intent.
 
-        Either raises UpstreamUnreachable, Overloaded or LogUnavailable; nothing was sent then.
+        Raises UpstreamUnreachable, Overloaded or LogUnavailable; nothing was sent then.
         """
-        connection = self.gateway.pools[self.plan.way.upstream].idle()
+        gateway, pool = self.gateway, self.gateway.pools[self.plan.way.upstream]
+        connection = pool.idle()
         if connection is None:
-            return self._connect()
+            began = gateway.monotonic()
+            connection = await pool.connect()
+            self.exchange.waited += gateway.monotonic() - began
         intent = self._intend(connection)
         if intent is not None:
-            return self._intended(intent)
-        return self._prepare_again() if self._came_too_late() else None
-
-    async def _connect(self) -> None:
-        gateway = self.gateway
-        began = gateway.monotonic()
-        connection = await gateway.pools[self.plan.way.upstream].connect()
-        self.exchange.waited += gateway.monotonic() - began
-        intent = self._intend(connection)
-        if intent is not None:
-            await self._intended(intent)
-        elif self._came_too_late():
-            await self._prepare_again()
+            try:
+                await intent
+            except BaseException:
+                connection.release()
+                raise
+            if connection.closed:
+                # Closed while the intent was being written; nothing was sent on it, so another one may be used.
+                self.connection = await pool.connect()
+        if self.plan.fallback is not None and gateway.monotonic() >= self.token.expires:
+            # The token expired meanwhile, and there is a fallback.
+            self.connection.release()
+            self.plan, self.token = await token_for(gateway, self.exchange, self.plan)
+            await self.prepare()
 
     def _intend(self, connection: Connection) -> Awaitable[None] | None:
         gateway, exchange, token = self.gateway, self.exchange, self.token
@@ -94,36 +98,14 @@ class Send:
             connection.release()
             raise
 
-    async def _intended(self, intent: Awaitable[None]) -> None:
-        try:
-            await intent
-        except BaseException:
-            self.connection.release()
-            raise
-        if self.connection.closed:
-            # Closed while the intent was being written; nothing was sent on it, so another one may be used.
-            self.connection = await self.gateway.pools[self.plan.way.upstream].connect()
-        if self._came_too_late():
-            await self._prepare_again()
-
-    def _came_too_late(self) -> bool:
-        """Return whether the token expired during connect and intent, and there is a fallback."""
-        return self.plan.fallback is not None and self.gateway.monotonic() >= self.token.expires
-
-    async def _prepare_again(self) -> None:
-        self.connection.release()
-        self.plan, self.token = await token_for(self.gateway, self.exchange, self.plan)
-        waiting = self.prepare()
-        if waiting is not None:
-            await waiting
-
-    async def once(self) -> Answer:
+    async def once(self) -> UpstreamResponse:
         """Send; return the response's head; raises UpstreamReset, UpstreamBadResponse, UpstreamTimedOut, CallerLeft.
 
         `attempt.sent` tells afterwards, on success and on error, whether the bank may have the request.
         """
         gateway, exchange, connection, attempt = self.gateway, self.exchange, self.connection, self.attempt
-        monotonic, held = gateway.monotonic, self.payload.held
+        monotonic, request_body = gateway.monotonic, self.body
+        held = b"" if request_body is None else request_body.held
         began = monotonic()
         try:
             self._check(began)
@@ -132,19 +114,25 @@ class Send:
             connection.release()
             raise
         if exchange.method in SAFE_METHODS:
-            self.side.cut_off_when_left(connection.abort)
+            self.side.call_when_left(connection.abort)
         elif self.plan.keyed is not None:
-            self.side.cut_off_when_left(self._hold_side)
+            self.side.call_when_left(self._hold_side)
         attempt.sent = _UNKNOWN
         try:
             deadline = exchange.began + gateway.exchange_timeout
             if held is not None and len(held) <= PIECE_BYTES:  # no coroutine: the case of nearly every request
                 to_head = exchange.method == "HEAD"
-                answer = await connection.send_whole(head + held, to_head=to_head, now=began, deadline=deadline)
+                response = await connection.send_whole(head + held, to_head=to_head, now=began, deadline=deadline)
             else:
-                body = self.payload.stream() if held is None else held
-                answer = await connection.send(
-                    head, body, method=exchange.method, chunked=self.head.chunked, deadline=deadline
+                body = request_body.stream() if held is None and request_body is not None else held or b""
+                response = await upload(
+                    connection,
+                    head,
+                    body,
+                    method=exchange.method,
+                    chunked=self.head.chunked,
+                    now=began,
+                    deadline=deadline,
                 )
         except asyncio.CancelledError:
             connection.abort()
@@ -156,8 +144,8 @@ class Send:
             if not connection.sent:
                 attempt.sent = _NO
         attempt.sent = _YES
-        attempt.status = answer.status
-        return answer
+        attempt.status = response.status
+        return response
 
     def _check(self, now: float) -> None:
         """Check before the first byte, at monotonic *now*: the token fits and is not expired, the caller is there."""
@@ -180,15 +168,13 @@ class Send:
         exchange = self.exchange
         given_up = exchange.given_up
         if plan is not self.plan:
-            exchange.follows(plan)
+            exchange.set_plan(plan)
             exchange.given_up = self.plan
-        second = Send(self.gateway, self.side, exchange, payload=self.payload, head=self.head, plan=plan, token=token)
+        second = Send(self.gateway, self.side, exchange, body=self.body, head=self.head, plan=plan, token=token)
         try:
-            waiting = second.prepare()
-            if waiting is not None:
-                await waiting
+            await second.prepare()
         except ProxyError:
-            exchange.follows(self.plan)
+            exchange.set_plan(self.plan)
             exchange.given_up = given_up
             raise
         return second
@@ -217,7 +203,7 @@ async def token_for(gateway: Gateway, exchange: Exchange, plan: Plan) -> tuple[P
             )
         exchange.note = "modern_token_missing"
         exchange.given_up = None if awaited else plan
-        plan = exchange.follows(plan.fallback)
+        plan = exchange.set_plan(plan.fallback)
     return plan, await wait_for_token(gateway, exchange, plan)
 
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from proxy.errors import LogUnavailable
 from proxy.keeper.operator import operation_of
-from proxy.records.keeper_records import Operation
+from proxy.records.audit_records import Operation
 from proxy.telemetry import health
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status
@@ -122,7 +122,7 @@ class AdminApp:
             return answer
         except web.HTTPException as error:
             if error.status == 404:
-                return problem(404, code="no_route", detail="There is nothing here; GET / lists what there is.")
+                return problem(404, code="no_route", detail="There is no such path; GET / lists all.")
             return problem(error.status, code="bad_request", detail="This can't be answered.")
         except Exception:  # noqa: BLE001 - last resort: aiohttp's own answer would reveal the server software
             _log.exception("the admin listener failed")
@@ -171,7 +171,7 @@ class AdminApp:
                 if self._operated is not None:
                     await self._operated(operation)
             except LogUnavailable as error:
-                raise Refused(error.status, error.code, "It can't be put on record, so it is not done.") from None
+                raise Refused(error.status, error.code, "It can't be recorded, so it was not done.") from None
             return _json(action.act(values) if action.act is not None else {})
 
         return answer

@@ -116,7 +116,7 @@ class AdminServer:
         if taken:
             if path == self.socket_path:
                 raise DataDirectoryInUse(self._directory)
-            raise ListenFailed(f"somebody else listens on {path}")
+            raise ListenFailed(f"another process listens on {path}")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             path.unlink(missing_ok=True)

@@ -6,14 +6,12 @@ from typing import Any
 from proxy.clock import Clock
 from proxy.entropy import Entropy
 from proxy.events import Event, MintFailed, TokenMinted
+from proxy.records.audit_records import AuditRecords, Operation, SignedCheckpoints
 from proxy.records.checkpoint_key import checkpoint_key
-from proxy.records.checkpoints import Checkpoints
 from proxy.records.journal import Journal
-from proxy.records.keeper_records import KeeperRecords, Operation
 from proxy.records.mask import Mask
 from proxy.records.masking_key import masking_key
 from proxy.records.record import RecordContext
-from proxy.records.signed_checkpoints import SignedCheckpoints
 
 # Room for some thousand token records, which come every few minutes. Each segment is allocated before its first one.
 _RESERVE_BYTES = 1024 * 1024
@@ -38,8 +36,8 @@ class AuditLog:
         self._digest = ""
         self.journal_name = f"keeper-{entropy.token_bytes(6).hex()}"
         mask = Mask(masking_key(data_directory, entropy=entropy))
-        self._records = KeeperRecords(context, mask=mask, clock=clock, entropy=entropy)
-        self.landmarks: Checkpoints = SignedCheckpoints(
+        self._records = AuditRecords(context, mask=mask, clock=clock, entropy=entropy)
+        self.checkpoints = SignedCheckpoints(
             self._records, key=checkpoint_key(data_directory, entropy=entropy), version=version, clock=clock
         )
         self._journal = Journal(

@@ -28,6 +28,6 @@ class ExitTimer:
     def _exit(self) -> None:
         self._say(
             f"stopped without having closed all files: the disk under {self._data_directory} does not answer. "
-            "What the journals have is handed on after the next start"
+            "What is in the journals goes to the sinks after the next start"
         )
         os._exit(1)

@@ -93,7 +93,7 @@ class Generation:
         try:
             self._obey(worker, message)
         except (KeyError, TypeError, ValueError) as error:
-            self._say(f"worker {worker.index} sent what is no message: {type(error).__name__}")
+            self._say(f"worker {worker.index} sent an invalid message: {type(error).__name__}")
 
     def _obey(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
         match message["type"]:

@@ -10,7 +10,7 @@ from proxy.keeper.generation import Generation
 # Time limit for new workers: they start in half a second, but the machine may be busy.
 _READY_SECONDS = 20.0
 _POLL_SECONDS = 0.02
-_NOT_SERVED = "its workers did not come to serve; what they said of it stands above"
+_NOT_SERVED = "its workers did not start to serve; their messages are above"
 # Grace time for workers beyond exchange_timeout, before they are killed.
 KILL_AFTER_SECONDS = 5.0
 

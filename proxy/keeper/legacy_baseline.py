@@ -77,7 +77,9 @@ class LegacyBaseline:
         try:
             await self._read_log(values)
         except (ArchiveUnusable, UrlUnusable) as error:
-            self._say(values, f"the log can't be read, so it goes by what it has seen of legacy since: {error}")
+            self._say(
+                values, f"the log can't be read, so it compares with what it has counted on legacy since: {error}"
+            )
             return RETRY_SECONDS
         except Exception as error:  # noqa: BLE001 - a defect in the guard must not end a serving keeper
             self._say(values, f"the log can't be read: a defect of the proxy: {type(error).__name__}")

@@ -83,7 +83,7 @@ class Keeper:
         self._unread_journals: set[str] = set()
         self._in_order = True  # every request received was answered and recorded
         self._log = EventLog(clock=clock, write=_stderr_line, stamp=stamp)
-        self._exit_timer = ExitTimer(Path(snapshot.data_directory), say=self._log.say)
+        self._exit_timer = ExitTimer(Path(snapshot.data_directory), say=self._log.write_line)
         self._metrics = Metrics(status=self.status)
         context = RecordContext(
             environment=snapshot.environment,
@@ -110,7 +110,7 @@ class Keeper:
             broadcast=self._broadcast,
             tokens=self._tokens,
             recovered=lambda: self._shipper.caught_up,
-            say=self._log.say,
+            say=self._log.write_line,
             kill=lambda worker: self._generations.kill_worker(worker),  # noqa: PLW0108 - created later
         )
         self._migrations.share = share_of(
@@ -124,10 +124,10 @@ class Keeper:
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
         self._shipper = Shipper(
             Path(snapshot.data_directory),
-            sinks=sinks_of(settings, environ=os.environ, clock=clock, say=self._log.say, render=render),
+            sinks=sinks_of(settings, environ=os.environ, clock=clock, say=self._log.write_line, render=render),
             clock=clock,
             observe=observe,
-            landmarks=self._notary.landmarks,
+            checkpoints=self._notary.checkpoints,
             uncertain=self._migrations.pins.keep_uncertain,
         )
         self._generations = Generations(self._generation(settings, credentials), clock=clock)
@@ -203,13 +203,15 @@ class Keeper:
             await self._shipper.worker_ended(self._notary.journal_name)
             await self._shipper.close()
         everything = "every request that came in was answered and recorded"
-        self._log.say(f"payproxy has stopped: {everything if self._in_order else f'not {everything}, see above'}")
+        self._log.write_line(
+            f"payproxy has stopped: {everything if self._in_order else f'not {everything}, see above'}"
+        )
         return self._in_order
 
     async def _announce(self, server: AdminServer) -> None:
         """Log the listening addresses as soon as the first worker can serve."""
         await self._sockets.opened.wait()
-        self._log.say(
+        self._log.write_line(
             f"payproxy {version('payproxy')} ({self._generations.current.snapshot.environment}, {built()}) serves "
             f"callers on {', '.join(self._sockets.addresses)}; admin on {server.places}"
         )
@@ -263,7 +265,7 @@ class Keeper:
             clock=self._clock,
             entropy=self._entropy,
             observe=self._observe,
-            say=self._log.say,
+            say=self._log.write_line,
             ended=self._worker_ended,
             migrations=self._migrations,
             migrated=self._migrated,
@@ -322,7 +324,7 @@ class Keeper:
             raise Refused(400, "bad_request", "credential and audience are names.")
         retried = self._generations.current.mints.retry(credential, audience)
         if retried:
-            self._log.say(f"back-off cleared on request: {credential}, {retried} tokens")
+            self._log.write_line(f"back-off cleared on request: {credential}, {retried} tokens")
         return {"retried": retried}
 
     async def _reload_on_signal(self) -> None:
@@ -343,7 +345,7 @@ class Keeper:
         server = self._generations.current.snapshot.server
         grace = 0.0 if server.loopback else _GRACE_SECONDS
         self._draining = True
-        self._log.say(f"stopping: the listener closes in {grace:.0f} s, then what is in flight ends")
+        self._log.write_line(f"stopping: the listener closes in {grace:.0f} s, then what is in flight ends")
         most = server.exchange_timeout + KILL_AFTER_SECONDS
         self._exit_timer.start(grace + most + CLOSING_SECONDS)
         self._generations.stop(grace=grace)

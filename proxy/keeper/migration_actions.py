@@ -6,7 +6,7 @@ from typing import Any
 
 from proxy.keeper.admin import Action, Perform, Refused
 from proxy.keeper.migrations import MigrationRefused, Migrations
-from proxy.records.keeper_records import Operation
+from proxy.records.audit_records import Operation
 from proxy.telemetry.status import MigrationStatus
 
 SET = "/api/migrations/set"

@@ -90,7 +90,7 @@ class MigrationTables:
             if taken:
                 open_pins = f"; there are {pins_in_words(pins)}" if pins else ""
                 return (
-                    f"migrations.{name} moves payments between two sides, and {taken}, which is none of its rules"
+                    f"migrations.{name} moves payments between two sides, and {taken}, which is not one of its rules"
                     f"{open_pins}. Put that rule into the table, or run `payproxy migration finish {name} --reason "
                     "...` first (--force with open retry pins)"
                 )

@@ -20,7 +20,7 @@ from proxy.migration.removal import pins_in_words
 from proxy.migration.state import FULL, Phase, Rule, State
 from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import PinFile
-from proxy.records.keeper_records import Operation
+from proxy.records.audit_records import Operation
 from proxy.settings.worker_values import MigrationValues, RouteValues, Snapshot
 from proxy.telemetry.status import MigrationStatus, TokenStatus
 
@@ -116,7 +116,7 @@ class Migrations:
                         0,
                         who="payproxy",
                         when=self._clock.now(),
-                        reason="this table is there again after the migration was finished"
+                        reason="this table was added again after the migration was finished"
                         if name in again
                         else "this table moves between other credentials than the one before it",
                     )
@@ -240,7 +240,7 @@ class Migrations:
             before = self._checked(name, reason)
             weight = before.last_good if to is None else to
             if not 0 <= weight < before.weight:
-                raise MigrationRefused(f"{name} has the weight {before.weight}: {weight} is no way back.")
+                raise MigrationRefused(f"{name} has the weight {before.weight}: {weight} is not lower.")
             after = before.at(weight, who=who, when=self._clock.now(), reason=reason)
             if force:
                 await self._give_up_lost(name, before, after, proof=proof)
@@ -252,7 +252,9 @@ class Migrations:
         async with self.weights.lock:
             before = self._checked(name, reason)
             if before.phase is Phase.RAMP and not force:
-                raise MigrationRefused(f"{name} has the weight {before.weight}: it is over at 0 or {FULL}.")
+                raise MigrationRefused(
+                    f"{name} has the weight {before.weight}: it can be finished only at 0 or {FULL}."
+                )
             pins = pins_in_words(self.pins.open_pins(name))
             if pins and not force:
                 raise MigrationRefused(
@@ -328,7 +330,7 @@ class Migrations:
             placed = await self.share.put(name, after, before=before)
         except ReplicasUnreachable as away:
             raise MigrationRefused(
-                f"{name} stays at {before.weight}: a weight can't grow while other replicas can't be told ({away})."
+                f"{name} stays at {before.weight}: it can't grow while other replicas can't be informed ({away})."
             ) from None
         if not placed:
             raise MigrationRefused(f"{name} was changed by another replica meanwhile. Look again, then decide.")
@@ -345,7 +347,7 @@ class Migrations:
         if not reason.strip():
             raise MigrationRefused("Every change needs a reason.")
         if self.weights.unread:
-            raise MigrationRefused(f"{self.weights.unread}. Restore it, or move it away to begin at weight 0.")
+            raise MigrationRefused(f"{self.weights.unread}. Restore it, or move it away to start at weight 0.")
         return self.weights.state(name)
 
     async def _settled_status(self, name: str) -> MigrationStatus:
@@ -383,7 +385,7 @@ class Migrations:
         problem = self.problem
         if problem != self._said and self._settled:
             self._said = problem
-            self._say(f"migrations: {problem or 'state and retry pins can be read and kept again'}")
+            self._say(f"migrations: {problem or 'state and retry pins can be read and written again'}")
 
     def __repr__(self) -> str:
         return f"<Migrations {len(self._tables.values)} tables, {self.weights!r}>"

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from proxy.records.keeper_records import Operation
+from proxy.records.audit_records import Operation
 
 # struct ucred of unix(7): pid, uid, gid.
 _CREDENTIALS = struct.Struct("3i")

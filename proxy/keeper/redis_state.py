@@ -28,7 +28,7 @@ def replicas_of(
     except OSError as error:
         raise SharedStateUnusable(f"state.encryption_key_files: {error.filename}: {error.strerror}") from None
     if url is None or not keys:
-        raise SharedStateUnusable("[state] names no Redis, or no key to seal with")
+        raise SharedStateUnusable("[state] names no Redis, or no encryption key")
 
     async def opened() -> RedisStore:
         # Read again each time: a file may have been replaced.

@@ -30,8 +30,8 @@ _TRIES = 3
 _FORCED_SECONDS = 10.0
 # After an outage other replicas may hold unpublished pins; they need as long to reconnect.
 _SETTLING_SECONDS = 1.0
-_BACK = "it is back, and other replicas may have more to tell"
-_LOST = "it has lost what was there"
+_BACK = "it is back, and other replicas may have newer values"
+_LOST = "it has lost its data"
 
 # Opens the store; raises StoreAway.
 Open = Callable[[], Awaitable[RedisStore]]
@@ -55,7 +55,7 @@ class Replicas:
         self._clock = clock
         self._entropy = entropy
         self._store: RedisStore | None = None
-        self._away = "it was not asked yet"
+        self._away = "it was not queried yet"
         self._was_away = False
         self._settled_at = 0.0
         self._taken: Place = START
@@ -166,7 +166,7 @@ class Replicas:
             if lost and self._forced in states.values() and self._clock.monotonic() < self._forced_until:
                 with _mapped():
                     await _take_off(store, lost)
-                self._weights.say(f"migrations: goes on without replica {', '.join(sorted(lost))}, as was asked for")
+                self._weights.say(f"migrations: goes on without replica {', '.join(sorted(lost))}, as requested")
                 continue
             if not late and not lost:
                 return True
@@ -241,7 +241,7 @@ class Replicas:
         store = await self._open()
         try:
             for one in await store.repair():
-                self._weights.say(f"migrations: {one}: it is written again by what this replica knows")
+                self._weights.say(f"migrations: {one}: it is written again from what this replica knows")
             with contextlib.suppress(ValueBroken):
                 await store.states()  # a replica that can't read the states must not write there
             there: Pins = {}
@@ -354,7 +354,7 @@ class Replicas:
             if not to_tell and not broken and not (self._store is None and await store.is_stale(before)):
                 return
             if broken:
-                self._weights.say(f"migrations: {broken}: it is written again by what this replica knows")
+                self._weights.say(f"migrations: {broken}: it is written again from what this replica knows")
             if await store.swap(before, {**theirs, **to_tell}):
                 await self._weights.shared(to_tell)
                 return
@@ -448,10 +448,10 @@ async def _take_off(store: RedisStore, lost: Iterable[str]) -> None:
 def _missing(late: list[str], lost: Mapping[str, float]) -> str:
     """Return which replicas a change waits for."""
     if not lost:
-        return f"replica {', '.join(late)} has not said yet what it has in flight"
+        return f"replica {', '.join(late)} has not reported yet what it has in flight"
     gone = ", ".join(f"{name} (since {timestamp(at)[:19]}Z)" for name, at in sorted(lost.items()))
     return (
-        f"replica {gone} went without stopping in order, and what it had in flight is known only when it is back with "
+        f"replica {gone} ended without a clean stop, and what it had in flight is known only when it is back with "
         "its data directory; --force with `set` or `rollback` goes on without it"
     )
 

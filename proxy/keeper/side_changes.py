@@ -109,7 +109,7 @@ class SideChanges:
         self._began = self._clock.monotonic()
         while former := self._weights.unsettled:
             states = {name: self._weights.state(name).identity for name in former}
-            self.waiting_for = self.waiting_for or "not every worker has said yet what it has in flight"
+            self.waiting_for = self.waiting_for or "not every worker has reported yet what it has in flight"
             await self.ask_workers()
             try:
                 if not await self._share().settled(states):

@@ -16,7 +16,7 @@ def listened_on(path: Path) -> bool:
     except FileNotFoundError:
         return False
     if not stat.S_ISSOCK(mode):
-        raise FileExistsError(errno.EEXIST, "it is in the way and no socket: move it elsewhere", str(path))
+        raise FileExistsError(errno.EEXIST, "it exists and is not a socket: move it elsewhere", str(path))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(0)
         try:

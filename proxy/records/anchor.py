@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.records.chain_id import chain_in
-from proxy.records.checkpoint_key import Checkpoint, vouches
-from proxy.records.log_finding import Fault, Flaw, Severity
+from proxy.records.checkpoint_key import Checkpoint
+from proxy.records.log_finding import FaultKind, Findings, LogFinding, Place
 
 _HASH = re.compile("[0-9a-f]{64}")
 
@@ -38,33 +38,24 @@ def checkpoint_in(record: dict[str, Any]) -> tuple[Checkpoint, str, str]:
     return claim, str(signed.get("public_key", "")), str(signed.get("signature", ""))
 
 
-def anchors_in(lines: Iterable[tuple[bytes, str]]) -> tuple[list[Anchor], list[Flaw]]:
-    """Return an anchor for each validly signed checkpoint in *lines* (text and place), and a flaw for each other one.
+def anchors_in(lines: Iterable[tuple[bytes, str]]) -> tuple[list[Anchor], tuple[LogFinding, ...]]:
+    """Return an anchor for each validly signed checkpoint in *lines* (text and place), and a finding for each other.
 
     Records of other kinds are ignored, so a whole log can serve as a list of anchors.
     """
-    anchors, flaws = [], []
-    for text, place in lines:
+    anchors, findings = [], Findings()
+    for number, (text, place) in enumerate(lines):
         record = object_in(text)
         if record.get("kind") != "lifecycle" or record.get("event") != "checkpoint":
             continue
         claim, key, signature = checkpoint_in(record)
-        if vouches(key, signature, claim) and _HASH.fullmatch(claim.hash):
+        if claim.is_signed(key, signature) and _HASH.fullmatch(claim.hash):
             config_digest = str(record.get("config_digest", ""))
             anchors.append(Anchor(claim=claim, public_key=key, config_digest=config_digest, place=place))
         else:
             what = "this anchor's signature was not made by the key that it names"
-            flaws.append(
-                Flaw(
-                    fault=Fault.FORGED,
-                    severity=Severity.ERROR,
-                    place=place,
-                    instance=claim.instance,
-                    sequence=claim.sequence,
-                    what=what,
-                )
-            )
-    return anchors, flaws
+            findings.error(FaultKind.FORGED, Place(number, place), claim.instance, claim.sequence, what)
+    return anchors, findings.causes_first()
 
 
 def object_in(line: bytes) -> dict[str, Any]:

@@ -7,24 +7,14 @@ may hold it.
 import hmac
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from proxy.private_file import read_key
 
 _FEWEST_BYTES: Final = 16
 
 
-class Digest(Protocol):
-    """A hash object that takes a body piece by piece."""
-
-    def update(self, data: bytes, /) -> None:
-        """Add the next piece."""
-
-    def hexdigest(self) -> str:
-        """Return the HMAC of all pieces in hex."""
-
-
-def body_digest(key: bytes) -> Callable[[], Digest]:
+def body_digest(key: bytes) -> Callable[[], hmac.HMAC]:
     """Return a function that starts an HMAC-SHA256 with *key* (RFC 2104); 2.3 us for a body of 1 KB."""
     # Copying a keyed HMAC is 1 us faster than keying a new one.
     return hmac.new(key, digestmod="sha256").copy

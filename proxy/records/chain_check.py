@@ -1,14 +1,11 @@
-"""Check that the records of one instance form a chain: unchanged, complete and in order."""
+"""One chain in a copy of the log: whether its records are unchanged, complete and in order, and what they state."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from proxy.records.chain import GENESIS, Link
-from proxy.records.log_finding import Fault, Place, Severity
+from proxy.records.log_finding import FaultKind, Findings, Place
 from proxy.records.pruned_range import PrunedRange, cover
-
-# Reports a flaw: fault, severity, place, sequence number, text.
-Tell = Callable[[Fault, Severity, Place, int, str], None]
 
 # Bytes kept of each hash: 16 MB for a million records.
 _KEPT = 16
@@ -18,6 +15,15 @@ _UNSURE = b"\xff" * _KEPT
 # A larger jump is a forged number, not a gap; storing such a gap would take gigabytes.
 _LARGEST_GAP = 50_000_000
 _NO_RUN = (0, 0, Place(0, ""))
+
+
+@dataclass(slots=True)
+class KeyUse:
+    """The first checkpoint signed with a key, and the number of checkpoints."""
+
+    place: Place
+    sequence: int
+    checkpoints: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,21 +40,29 @@ class _Gap:
 
 
 class ChainCheck:
-    """Checks the links of one instance in file order; calls *tell* once for each flaw.
+    """Checks the links of one chain in file order, and holds what its records state; *name* is the first instance name.
 
-    `tombstones` state what was pruned; `finish` applies them, since they come after the records that they cover.
-    `refused` are those without a valid signer. `breaks` counts the places where the chain is broken.
+    `ids` are those of its data directory, absent in records before 2026-11-28. `keys` signed its checkpoints; its
+    starts and the anchors name the `declared` ones. `own`: it is this data directory's. `trusted`: all its keys are.
+    `breaks` counts the places where the chain is broken.
     """
 
-    def __init__(self, tell: Tell) -> None:
-        self.tombstones: list[PrunedRange] = []
-        self.refused: list[PrunedRange] = []
-        self.breaks = 0
-        self.records = 0
-        self.first = 0
-        self.last = 0
-        self.repeated = 0
-        self._tell = tell
+    def __init__(self, name: str, findings: Findings) -> None:
+        self.name = name
+        self.names: dict[str, None] = {}
+        self.ids: dict[str, None] = {}
+        self.keys: dict[str, KeyUse] = {}
+        self.declared: set[str] = set()
+        self.config_digest = ""  # that of the first signed checkpoint
+        self.signed_up_to = 0
+        self.stopped = self.own = self.trusted = False
+        # Pruned ranges not followed by a checkpoint yet, each with the number of breaks before it.
+        self.unsigned: dict[PrunedRange, int] = {}
+        self.place = Place(0, "")
+        self.records = self.first = self.last = self.repeated = self.breaks = 0
+        self._pruned: Sequence[PrunedRange] = ()
+        self._refused: Sequence[PrunedRange] = ()
+        self._findings = findings
         self._late: _Gap | None = None
         self._hash = ""
         self._known = bytearray()
@@ -56,7 +70,7 @@ class ChainCheck:
         self._repeat = _NO_RUN
 
     def __repr__(self) -> str:
-        return f"<ChainCheck {self.records} records, {self.first} to {self.last}>"
+        return f"<ChainCheck {self.name} {self.records} records, {self.first} to {self.last}>"
 
     def take(self, link: Link, place: Place) -> bool:
         """Check the next record; return whether it is new and intact, so that its content counts."""
@@ -82,10 +96,10 @@ class ChainCheck:
         """Return whether *link* continues this chain; an unknown last hash matches any."""
         return link.sequence == self.last + 1 and self._hash in {"", link.previous_hash}
 
-    def borders(self, stone: PrunedRange) -> bool:
-        """Return whether *stone* ends where a gap ends, with the hash that the record after the gap names."""
+    def borders(self, pruned: PrunedRange) -> bool:
+        """Return whether *pruned* ends where a gap ends, with the hash that the record after the gap names."""
         gaps = self._gaps if self._late is None else [*self._gaps, self._late]
-        return any((gap.last, gap.before) == (stone.last, stone.hash) for gap in gaps)
+        return any((gap.last, gap.before) == (pruned.last, pruned.hash) for gap in gaps)
 
     def started(self) -> None:
         """Mark the gap before the start record just taken: a sink that was removed and added again continues so."""
@@ -103,32 +117,44 @@ class ChainCheck:
         kept = self._kept(sequence)
         return None if kept in {_ABSENT, _UNSURE} else kept == bytes.fromhex(hash_)[:_KEPT]
 
-    def finish(self) -> None:
-        """Report the flaws that show only at the end: numbers that never came, and numbers that came late."""
+    def finish(self, *, pruned: Sequence[PrunedRange], refused: Sequence[PrunedRange]) -> None:
+        """Report the faults that show only at the end: numbers that never came, and numbers that came late.
+
+        *pruned* are the ranges that count, *refused* those without a valid signer.
+        """
+        self._pruned, self._refused = pruned, refused
         self._end_repeat()
         late, self._late = self._late, None
-        if late is not None and not cover(self.tombstones, late.first, late.last, hash_=late.before):
+        if late is not None and not cover(pruned, late.first, late.last, hash_=late.before):
             what = f"the first record here is {late.last + 1}: what came before is not in these files"
-            self._tell(Fault.BEGINS_LATE, Severity.WARNING, late.place, late.last + 1, what)
+            self.warning(FaultKind.BEGINS_LATE, late.place, late.last + 1, what)
         for gap in self._gaps:
             if gap.found:
                 what = f"{_numbers(gap.first, gap.last)} should come before this one, and comes at {gap.found_at}"
-                self._tell(Fault.REORDERED, Severity.ERROR, gap.place, gap.first, what)
+                self.error(FaultKind.REORDERED, gap.place, gap.first, what)
             for first, last in self._missing(gap):
-                if not cover(self.tombstones, first, last, hash_=gap.before if last == gap.last else ""):
+                if not cover(pruned, first, last, hash_=gap.before if last == gap.last else ""):
                     what = f"{_numbers(first, last)} {'is' if first == last else 'are'} missing"
                     if gap.before_start:
                         what += ", up to a start: removed, or this sink was not configured then and other copies have "
                         what += "it" if first == last else "them"
                     what += self.pruned_by_nobody(first, last)
-                    self._tell(Fault.MISSING, Severity.ERROR, gap.place, first, what)
+                    self.error(FaultKind.MISSING, gap.place, first, what)
         self._gaps.clear()
 
     def pruned_by_nobody(self, first: int, last: int) -> str:
-        """Return text to add for missing records *first* to *last* if a tombstone without valid signer covers them."""
-        if cover([*self.tombstones, *self.refused], first, last, hash_=""):
+        """Return text to add for missing records *first* to *last* if only a range without valid signer covers them."""
+        if cover([*self._pruned, *self._refused], first, last, hash_=""):
             return "; a record says that they were pruned, but no key of that chain, or that is trusted, signed it"
         return ""
+
+    def error(self, kind: FaultKind, place: Place, sequence: int, what: str) -> None:
+        """Report an error about record *sequence* of this chain."""
+        self._findings.error(kind, place, self.name, sequence, what)
+
+    def warning(self, kind: FaultKind, place: Place, sequence: int, what: str) -> None:
+        """Report a warning about record *sequence* of this chain."""
+        self._findings.warning(kind, place, self.name, sequence, what)
 
     def _missing(self, gap: _Gap) -> Iterator[tuple[int, int]]:
         """Yield first and last number of each range of *gap* that never came."""
@@ -155,12 +181,10 @@ class ChainCheck:
         self.breaks += 1
         if link.sequence - self.last > _LARGEST_GAP:
             what = f"record {link.sequence} comes where {self.last + 1} is due"
-            self._tell(Fault.MISSING, Severity.ERROR, place, self.last + 1, what)
+            self.error(FaultKind.MISSING, place, self.last + 1, what)
             self._restart(link.sequence)
             return
-        self._gaps.append(
-            _Gap(first=self.last + 1, last=link.sequence - 1, place=place, before=link.previous_hash),
-        )
+        self._gaps.append(_Gap(first=self.last + 1, last=link.sequence - 1, place=place, before=link.previous_hash))
 
     def _go_back(self, link: Link, place: Place) -> bool:
         """Take a record whose number is not after the last one; return whether it is new."""
@@ -168,7 +192,7 @@ class ChainCheck:
         kept = self._kept(sequence)
         if sequence < self.first:
             what = f"record {sequence} comes after {self.last}"
-            self._tell(Fault.REORDERED, Severity.ERROR, place, sequence, what)
+            self.error(FaultKind.REORDERED, place, sequence, what)
             return False
         if kept == _ABSENT:
             self.breaks += 1
@@ -180,12 +204,12 @@ class ChainCheck:
         self.breaks += 1
         if link.previous_hash == GENESIS:
             what = f"the chain begins anew after record {self.last}: was the data directory removed?"
-            self._tell(Fault.BEGUN_ANEW, Severity.ERROR, place, sequence, what)
-            self.finish()
+            self.error(FaultKind.BEGUN_ANEW, place, sequence, what)
+            self.finish(pruned=(), refused=())
             self._restart(1)
         else:
             what = f"this is another record {sequence} than the one before"
-            self._tell(Fault.FORKED, Severity.ERROR, place, sequence, what)
+            self.error(FaultKind.FORKED, place, sequence, what)
             del self._known[(sequence - self.first) * _KEPT :]
         self._keep(sequence, link.hash)
         return True
@@ -236,19 +260,19 @@ class ChainCheck:
         first, last, place = self._repeat
         if first:
             what = f"{_numbers(first, last)} {'comes' if first == last else 'come'} again, with the same bytes"
-            self._tell(Fault.DUPLICATED, Severity.WARNING, place, first, what)
+            self.warning(FaultKind.DUPLICATED, place, first, what)
             self._repeat = _NO_RUN
 
     def _changed(self, sequence: int, place: Place) -> None:
         self.breaks += 1
         what = f"record {sequence} was changed: its bytes don't give its hash"
-        self._tell(Fault.CHANGED, Severity.ERROR, place, sequence, what)
+        self.error(FaultKind.CHANGED, place, sequence, what)
 
     def _replaced(self, sequence: int, place: Place) -> None:
         self.breaks += 1
         before = f"record {sequence - 1}" if sequence > 1 else "the beginning"
         what = f"record {sequence} does not follow {before}: one of the two was replaced"
-        self._tell(Fault.REPLACED, Severity.ERROR, place, sequence, what)
+        self.error(FaultKind.REPLACED, place, sequence, what)
 
 
 def _numbers(first: int, last: int) -> str:

@@ -41,10 +41,13 @@ class Checkpoint:
 
     def signed_bytes(self) -> bytes:
         """Return the bytes that are signed."""
-        if self.chain:
-            whose = f"{self.chain}\n{self.instance}"
-            return f"payproxy checkpoint 2\n{whose}\n{self.sequence}\n{self.hash}\n{self.time}\n".encode()
-        return f"payproxy checkpoint 1\n{self.instance}\n{self.sequence}\n{self.hash}\n{self.time}\n".encode()
+        lines = [self.instance, str(self.sequence), self.hash, self.time, ""]
+        lines = ["payproxy checkpoint 2", self.chain, *lines] if self.chain else ["payproxy checkpoint 1", *lines]
+        return "\n".join(lines).encode()
+
+    def is_signed(self, public_key: Any, signature: Any) -> bool:
+        """Return whether *signature* of this claim is valid for *public_key*, both in base64."""
+        return is_signed(self.signed_bytes(), public_key=public_key, signature=signature)
 
 
 class CheckpointKey:
@@ -65,11 +68,6 @@ class CheckpointKey:
     def sign_bytes(self, data: bytes) -> str:
         """Return the signature of *data* in base64; the first line of *data* names its type."""
         return base64.b64encode(self._key.sign(data)).decode("ascii")
-
-
-def vouches(public_key: Any, signature: Any, checkpoint: Checkpoint) -> bool:
-    """Return whether *signature* of *checkpoint* is valid for *public_key*, both in base64."""
-    return is_signed(checkpoint.signed_bytes(), public_key=public_key, signature=signature)
 
 
 def is_signed(data: bytes, *, public_key: Any, signature: Any) -> bool:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from proxy.records.chain import link_of
-from proxy.records.months import Month
+from proxy.records.months import Month, id_member
 from proxy.records.searched import COLUMNS, SealCheck, TallyCheck, damage, differences, group_of, same_id
-from proxy.records.segment import SUFFIX, segment_path, segments
-from proxy.records.sinks.sqlite_file import month_files, named_month, open_for_reading
-from proxy.records.stream import MARK, NAME
+from proxy.records.segment import SUFFIX, segment_path
+from proxy.records.sinks.sqlite_file import month_files, named_month, snapshot
+from proxy.records.stream import MARK, NAME, stream_segments
 
 _SQLITE = b"SQLite format 3\0"
 
@@ -66,8 +66,7 @@ def is_family(path: Path) -> bool:
 
 def record_in(lines: Iterable[Line], record_id: bytes) -> bytes | None:
     """Return the record with this id of 16 bytes among *lines*, None if there is none."""
-    text = record_id.hex()
-    wanted = f'"id":"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"'.encode()
+    wanted = id_member(record_id)
     return next((line.text for line in lines if wanted in line.text[:128]), None)
 
 
@@ -81,29 +80,26 @@ def _opened(path: Path) -> Iterator[Line]:
             head = file.read(len(_SQLITE))
     except OSError as error:
         raise CopyUnreadable(f"{path}: {error.strerror}") from None
-    return _rows(path) if head == _SQLITE else _json_lines(path, name=str(path))
+    return _rows(path) if head == _SQLITE else _json_lines(path)
 
 
-def _json_lines(path: Path, *, name: str) -> Iterator[Line]:
+def _json_lines(path: Path) -> Iterator[Line]:
     try:
         with path.open("rb") as file:
-            yield from _lines_in(file, name=name)
+            yield from _lines_in(file, name=str(path))
     except OSError as error:
         raise CopyUnreadable(f"{path}: {error.strerror}") from None
 
 
 def _lines_in(file: BinaryIO, *, name: str) -> Iterator[Line]:
     for number, text in enumerate(file, start=1):
-        place = f"{name}:{number}"
-        if text.endswith(b"\n"):
-            yield Line(text[:-1], place)
-        else:
-            yield Line(text, place, whole=False)
+        whole = text.endswith(b"\n")
+        yield Line(text[:-1] if whole else text, f"{name}:{number}", whole=whole)
 
 
 def _stream(directory: Path) -> Iterator[Line]:
     """Yield the stream's records without the keeper's progress marks between them."""
-    numbers = sorted(number for name, number in segments(directory) if name == NAME)
+    numbers = stream_segments(directory)
     if not numbers and not any(directory.glob(f"*{SUFFIX}")):
         raise CopyUnreadable(f"{directory}: there is no stream in this directory")
     with ExitStack() as held:
@@ -134,16 +130,8 @@ def _opened_together(paths: Sequence[Path], held: ExitStack) -> list[tuple[str, 
 
 def _rows(path: Path) -> Iterator[Line]:
     """Yield the rows of an SQLite month in insertion order."""
-    try:
-        connection = open_for_reading(path)
-        try:
-            # One snapshot, so that rows sealed meanwhile are neither missed nor expected.
-            connection.execute("BEGIN")
-            yield from _checked_rows(connection, path.name, named=named_month(path))
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise CopyUnreadable(f"{path}: {error}") from None
+    with snapshot(path, CopyUnreadable) as connection:
+        yield from _checked_rows(connection, path.name, named=named_month(path))
 
 
 def _checked_rows(connection: sqlite3.Connection, name: str, *, named: Month | None) -> Iterator[Line]:

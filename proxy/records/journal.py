@@ -60,7 +60,7 @@ class Journal:
         self._flush_set = False
         self._intents: list[bytes] = []
         self._waiters: list[Waiter] = []
-        self._began: list[float] = []
+        self._started_at: list[float] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
         self._writer = JournalWriter(
@@ -72,10 +72,10 @@ class Journal:
             prepare=self._prepare,
             loss=self._loss,
             settle=self._settle,
-            told=lambda: self._on_loop(self._news.set),
+            changed=lambda: self._on_loop(self._news.set),
         )
         self._watchdog = Watchdog(
-            self._writer, exchange_timeout=exchange_timeout, clock=clock, refuse=_answer, hung=self._news.set
+            self._writer, exchange_timeout=exchange_timeout, clock=clock, refuse=_settle_waiters, hung=self._news.set
         )
 
     def __repr__(self) -> str:
@@ -115,7 +115,7 @@ class Journal:
             return None
         waiter: Waiter = self._loop.create_future()
         self._waiters.append(waiter)
-        self._began.append(exchange.began)
+        self._started_at.append(exchange.began)
         return waiter
 
     async def write(self, record: bytes) -> None:
@@ -173,9 +173,9 @@ class Journal:
         if self._intents:
             lines, self._intents = self._intents, []
             waiters, self._waiters = self._waiters, []
-            began, self._began = self._began, []
+            started_at, self._started_at = self._started_at, []
             self._writer.put((b"".join(lines), waiters))
-            self._watchdog.expect(waiters, began)
+            self._watchdog.expect(waiters, started_at)
 
     def _flush(self) -> None:
         # The intents come first: a record must not come before the intent of its exchange.
@@ -218,7 +218,7 @@ class Journal:
 
     def _settled(self, waiters: Sequence[Waiter], cause: str) -> None:
         self._watchdog.settled += len(waiters)
-        _answer(waiters, cause)
+        _settle_waiters(waiters, cause)
 
     def _on_loop(self, call: Callable[..., None], *arguments: object) -> None:
         # RuntimeError: the loop is closed, so nothing waits.
@@ -227,7 +227,7 @@ class Journal:
                 self._loop.call_soon_threadsafe(call, *arguments)
 
 
-def _answer(waiters: Sequence[Waiter], cause: str) -> None:
+def _settle_waiters(waiters: Sequence[Waiter], cause: str) -> None:
     for waiter in waiters:
         if waiter.done():
             continue

@@ -25,20 +25,23 @@ _LAST_MEMBER_AT = -len(_LAST_MEMBER) - 16 - len('"}\n')
 
 
 class JournalTail:
-    """Reads a worker's segments in order, from the keeper's position; takes kinds and ids by slices, parses nothing."""
+    """Reads a worker's segments in order, from the keeper's position; takes kinds and ids by slices, parses nothing.
+
+    `positions` are the bytes read of each segment, by file name.
+    """
 
     def __init__(self, directory: Path, worker: str, *, positions: dict[str, int], carried: list[str]) -> None:
         self.worker = worker
         self.ended = False
         self._directory = directory
-        self._positions = {name: at for name, at in positions.items() if name.rpartition("-")[0] == worker}
+        self.positions = {name: at for name, at in positions.items() if name.rpartition("-")[0] == worker}
         self._open: dict[bytes, list[bytes]] = {}
         self._carried: set[bytes] = set()
         self._numbers: list[int] = []
         self._done: list[int] = []
         self._uncertain: list[dict[str, Any]] = []
         self._recent: deque[dict[str, Any]] = deque()
-        self._recalled = False
+        self._has_read_again = False
         for intent in carried:
             self._take(intent.encode() + b"\n", [])
         self._carried.update(self._open)
@@ -47,28 +50,18 @@ class JournalTail:
         return f"<JournalTail {self.worker} {len(self._open)} open{' ended' if self.ended else ''}>"
 
     @property
-    def positions(self) -> dict[str, int]:
-        """Return the number of bytes read of each segment, by file name."""
-        return self._positions
-
-    @property
     def carried(self) -> list[str]:
         """Return the open intents whose segment will be removed: the stream has to store them."""
         return [intent[:-1].decode(errors="replace") for id_ in self._carried for intent in self._open.get(id_, ())]
 
-    @property
-    def open(self) -> int:
-        """Return the number of exchanges with an intent and no record."""
-        return len(self._open)
-
-    def _recall(self, numbers: list[int]) -> None:
+    def _read_again(self, numbers: list[int]) -> None:
         """Read what the stream already has of segments *numbers* again, only to find the open intents."""
         for number in numbers:
-            end = self._positions.get(self._name(number), 0)
+            end = self.positions.get(self._name(number), 0)
             at = 0
             while at < end and (size := self._read(number, at, min(READ_BYTES, end - at), [])):
                 at += size
-        self._recalled = True
+        self._has_read_again = True
 
     def read(self, numbers: list[int]) -> tuple[list[bytes], bool]:
         """Return new records of the segments *numbers*, in order, and whether everything was read.
@@ -76,32 +69,32 @@ class JournalTail:
         List *numbers* beforehand: a segment followed by a later one, and an ended worker's last one, get no more lines.
         Raises OSError; then make a new tail, which reads the same records again.
         """
-        if not self._recalled:
-            self._recall(numbers)
+        if not self._has_read_again:
+            self._read_again(numbers)
         self._numbers = numbers
         self._done = []
         records: list[bytes] = []
         left = MOST_BYTES_AT_ONCE
         for number in numbers:
             name = self._name(number)
-            at = self._positions.setdefault(name, 0)
+            at = self.positions.setdefault(name, 0)
             size = FIRST_READ_BYTES
             while size := self._read(number, at, size, records):
                 at += size
                 left -= size
-                self._positions[name] = at
+                self.positions[name] = at
                 if left <= 0:
                     return records, False
                 size = READ_BYTES
             if number != numbers[-1] or self.ended:
                 self._done.append(number)
-        if len(self._positions) > len(numbers):
+        if len(self.positions) > len(numbers):
             # The worker has removed a segment that it could not write.
             names = {self._name(number) for number in numbers}
-            self._positions = {name: at for name, at in self._positions.items() if name in names}
+            self.positions = {name: at for name, at in self.positions.items() if name in names}
         return records, True
 
-    def unknown(self) -> list[bytes]:
+    def unanswered(self) -> list[bytes]:
         """Return records with outcome "unknown" for all open intents; call it after the worker has ended."""
         self._uncertain += self.in_flight()
         records = [record for intents in self._open.values() for record in unanswered_records(intents)]
@@ -121,25 +114,25 @@ class JournalTail:
         found, self._uncertain = self._uncertain, []
         return found
 
-    def retire(self) -> bool:
+    def mark_removable(self) -> bool:
         """Prepare fully read segments for removal; return whether there are any."""
         if self._done:
             self._carried.update(self._open)
         return bool(self._done)
 
     def remove(self) -> bool:
-        """Remove the segments that `retire` prepared; return whether nothing is left of this journal."""
+        """Remove the segments that `mark_removable` prepared; return whether nothing is left of this journal."""
         for number in self._done:
             path = segment_path(self._directory, self.worker, number)
             path.unlink(missing_ok=True)
-            self._positions.pop(path.name, None)
+            self.positions.pop(path.name, None)
         gone = self.ended and len(self._done) == len(self._numbers)
         if gone:
             (self._directory / f"{self.worker}{LOCK_SUFFIX}").unlink(missing_ok=True)
         self._done = []
         return gone
 
-    def worker_lives(self) -> bool:
+    def worker_runs(self) -> bool:
         """Return whether a process holds this journal's lock."""
         try:
             lock = os.open(self._directory / f"{self.worker}{LOCK_SUFFIX}", os.O_RDWR | os.O_CLOEXEC)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from proxy.clock import Clock
-from proxy.records.priority import Courtesy
 from proxy.records.segment import JOURNALS, LOCK_SUFFIX, Segment, segment_path, segments, spool_size
 
 Waiter = asyncio.Future[None]
@@ -27,7 +26,7 @@ LARGEST_SEGMENT: Final = 64 * 1024 * 1024
 # Entries per write: joining a backlog of megabytes would hold the GIL and block the loop.
 MOST_ENTRIES: Final = 256
 # Lines of finished exchanges held while the journal can't be written: some 5000 records. More are only counted.
-MOST_HELD_BYTES: Final = 4 * 1024 * 1024
+MOST_KEPT_BYTES: Final = 4 * 1024 * 1024
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 1.0
 # A host crash loses at most this many seconds of finished records when no intent causes a sync.
@@ -46,7 +45,7 @@ class JournalWriter:
     """Owns segments and queue of one worker's journal; everything but `put` and `join` runs in its thread.
 
     *prepare* must succeed before a segment is opened; *loss* builds a line from a count and a cause; the thread calls
-    *told* after it has set `opened` or `ended`.
+    *changed* after it has set `opened` or `ended`.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class JournalWriter:
         prepare: Callable[[], None],
         loss: Callable[[int, str], bytes],
         settle: Settle,
-        told: Callable[[], None],
+        changed: Callable[[], None],
     ) -> None:
         self.cause = "the journal is not open"
         self.lost = 0
@@ -70,7 +69,7 @@ class JournalWriter:
         self.ended = False
         self._put_bytes = 0
         self._taken_bytes = 0
-        self._dropped_told = 0
+        self._dropped_reported = 0
         self._data_directory = data_directory
         self._directory = data_directory / JOURNALS
         self._worker = worker
@@ -80,7 +79,7 @@ class JournalWriter:
         self._prepare = prepare
         self._loss = loss
         self._settle = settle
-        self._told = told
+        self._changed = changed
         self._inbox: queue.SimpleQueue[Entry] = queue.SimpleQueue()
         self._writing = threading.Thread(target=self._run, name=f"journal {worker}", daemon=True)
         self._segment: Segment | None = None
@@ -88,9 +87,8 @@ class JournalWriter:
         self._unsynced = False
         self._sync_at = 0.0
         self._number = 0
-        self._courtesy = Courtesy()
-        self._held: list[bytes] = []
-        self._held_bytes = 0
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
         self._pause = FIRST_PAUSE_SECONDS
         self._probe_at = 0.0
 
@@ -132,24 +130,24 @@ class JournalWriter:
             finally:
                 self.turns += 1
                 self.opened = True
-                self._told()
-            self._write_until_told_to_end()
+                self._changed()
+            self._write_until_ended()
         finally:
             self.cause = "the journal is closed"
             self.turns |= 1
             self._end()
             self.turns += 1
             self.ended = True
-            self._told()
+            self._changed()
 
-    def _write_until_told_to_end(self) -> None:
+    def _write_until_ended(self) -> None:
         while True:
             entries = self._next()
             self.turns += 1
             last = None in entries
             batch = [entry for entry in entries if entry is not None]
             if self.cause:
-                self._hold(batch)
+                self._keep(batch)
                 if last or self._clock.monotonic() >= self._probe_at:
                     self._probe()
             elif batch:
@@ -180,18 +178,17 @@ class JournalWriter:
         waiters = [waiter for _, waiting in batch for waiter in waiting]
         lines = [data for data, _ in batch]
         dropped = self.dropped
-        if dropped != self._dropped_told:
-            lines.append(self._loss(dropped - self._dropped_told, "the disk did not take them in time"))
+        if dropped != self._dropped_reported:
+            lines.append(self._loss(dropped - self._dropped_reported, "the disk did not take them in time"))
         try:
             self._append(b"".join(lines), sync=bool(waiters))
         except OSError as error:
             self._break(error)
-            self._hold(batch)
+            self._keep(batch)
         else:
-            self._dropped_told = dropped
+            self._dropped_reported = dropped
             if waiters:
                 self._settle(waiters, "")
-                self._courtesy.did(len(waiters), now=self._clock.monotonic())
 
     def _append(self, data: bytes, *, sync: bool) -> None:
         segment = self._segment
@@ -239,15 +236,15 @@ class JournalWriter:
             self._segment.abandon()
             self._segment = None
 
-    def _hold(self, batch: list[Lines]) -> None:
+    def _keep(self, batch: list[Lines]) -> None:
         """Refuse the intents of *batch*; hold finished records until the journal can be written again."""
         waiters: list[Waiter] = []
         for data, waiting in batch:
             if waiting:
                 waiters += waiting
-            elif self._held_bytes + len(data) <= MOST_HELD_BYTES:
-                self._held.append(data)
-                self._held_bytes += len(data)
+            elif self._kept_bytes + len(data) <= MOST_KEPT_BYTES:
+                self._kept.append(data)
+                self._kept_bytes += len(data)
             else:
                 self.lost += data.count(b"\n")
         if waiters:
@@ -261,8 +258,8 @@ class JournalWriter:
             self._prepare()
             segment = self._open_segment()
             lost, dropped = self.lost, self.dropped
-            missing = lost + dropped - self._dropped_told
-            data = b"".join(self._held) + (self._loss(missing, self.cause) if missing else b"")
+            missing = lost + dropped - self._dropped_reported
+            data = b"".join(self._kept) + (self._loss(missing, self.cause) if missing else b"")
             segment.append(data)
             segment.sync()
         except OSError as error:
@@ -273,10 +270,10 @@ class JournalWriter:
                 with contextlib.suppress(OSError):
                     opened.path.unlink()
             return
-        self._held.clear()
-        self._held_bytes = 0
+        self._kept.clear()
+        self._kept_bytes = 0
         self.lost -= lost
-        self._dropped_told = dropped
+        self._dropped_reported = dropped
         self._pause = FIRST_PAUSE_SECONDS
         self.cause = ""
 

@@ -1,4 +1,4 @@
-"""Findings of a chain check."""
+"""What verifying a copy of the log finds, and the order in which it is reported."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,7 +22,7 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
-class Fault(StrEnum):
+class FaultKind(StrEnum):
     """Kinds of faults."""
 
     CHANGED = "changed"  # the bytes of a record don't match its hash
@@ -43,13 +43,17 @@ class Fault(StrEnum):
     ANCHOR = "anchor"  # an anchor that can't be compared
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flaw:
+# Warnings that an error elsewhere explains: where there is one, they come after all that can be its cause.
+_CONSEQUENCES = frozenset({FaultKind.UNCLEAN, FaultKind.BEGINS_LATE, FaultKind.ANCHOR})
+
+
+@dataclass(frozen=True, slots=True)
+class LogFinding:
     """One finding at *place* (a line of a file, a row), about record *sequence* of *instance*."""
 
-    fault: Fault
+    kind: FaultKind
     severity: Severity
-    place: str
+    place: Place
     instance: str
     sequence: int
     what: str
@@ -59,12 +63,42 @@ class Flaw:
         return f"{self.place}: {self.severity}: {self.what}{whose}"
 
     def as_dict(self) -> dict[str, str | int]:
-        """Return the flaw as JSON values."""
+        """Return the finding as JSON values."""
         return {
-            "fault": self.fault.value,
+            "fault": self.kind.value,
             "severity": self.severity.value,
-            "place": self.place,
+            "place": self.place.name,
             "instance": self.instance,
             "sequence": self.sequence,
             "what": self.what,
         }
+
+
+class Findings:
+    """Collects what is found in one copy."""
+
+    def __init__(self) -> None:
+        self._found: list[LogFinding] = []
+
+    def error(self, kind: FaultKind, place: Place, instance: str, sequence: int, what: str) -> None:
+        """Add an error about record *sequence* of *instance* ("" and 0: about no record)."""
+        self._found.append(LogFinding(kind, Severity.ERROR, place, instance, sequence, what))
+
+    def warning(self, kind: FaultKind, place: Place, instance: str, sequence: int, what: str) -> None:
+        """Add a warning."""
+        self._found.append(LogFinding(kind, Severity.WARNING, place, instance, sequence, what))
+
+    def causes_first(self) -> tuple[LogFinding, ...]:
+        """Return all findings by place, but consequences after causes.
+
+        Of a changed record, its search columns come after its bytes. What is wrong with a file as a whole, such as its
+        tallies, comes after all faults of records.
+        """
+        errors = {one.kind for one in self._found if one.severity is Severity.ERROR}
+
+        def order(one: LogFinding) -> tuple[int, int, bool]:
+            searched = one.kind is FaultKind.SEARCHED
+            rank = 2 if errors and one.kind in _CONSEQUENCES else 1 if searched and not one.sequence else 0
+            return rank, one.place.order, searched
+
+        return tuple(sorted(self._found, key=order))

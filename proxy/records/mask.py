@@ -4,17 +4,14 @@ import hmac
 
 from proxy.records.mask_rules import (
     Found,
-    Lengths,
     Steps,
     TooCostly,
-    any_lengths,
-    behind_escapes,
     found_in,
+    found_in_escapes,
     is_lettered_uuid,
-    issued_lengths,
-    luhn,
-    may_hide_one,
+    may_need_mask,
 )
+from proxy.records.payment_numbers import Lengths, any_lengths, issued_lengths, luhn
 
 
 class Mask:
@@ -36,7 +33,7 @@ class Mask:
 
         A text that takes more than *steps* is masked as a whole, so that no caller can block the loop for the others.
         """
-        if may_hide_one(text):
+        if may_need_mask(text):
             return self._masked(text, any_lengths, steps)
         return text
 
@@ -51,7 +48,7 @@ class Mask:
         if value.isdecimal() and value.isascii():
             is_one = 13 <= len(value) <= 19 and len(value) in issued_lengths(value[:4]) and luhn(value)
             return self._replace(value, [(0, len(value), value)]) if is_one else value
-        if may_hide_one(value):
+        if may_need_mask(value):
             return self._masked(value, issued_lengths, steps)
         return value
 
@@ -61,7 +58,7 @@ class Mask:
             steps.take(2)
             found = found_in(text, lengths, steps)
             if "%" in text:
-                found += behind_escapes(text, lengths, steps)
+                found += found_in_escapes(text, lengths, steps)
             steps.take(2 * len(found))
         except TooCostly:
             found = [(0, len(text), text)]

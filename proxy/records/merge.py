@@ -75,8 +75,8 @@ class Merger:
             uncertain = [one for tail in self._tails.values() for one in tail.take_uncertain()]
             if uncertain:
                 self._uncertain(uncertain)
-            retiring = [tail for tail in self._tails.values() if tail.retire()]
-            if records or (retiring and self._current() != self._progress):
+            removable = [tail for tail in self._tails.values() if tail.mark_removable()]
+            if records or (removable and self._current() != self._progress):
                 progress = self._current()
                 self._stream.append(records, progress)
                 self._progress = progress
@@ -84,8 +84,8 @@ class Merger:
             # The tails are ahead of the stream now: drop them, and resume from the stream's progress mark.
             self._tails.clear()
             raise
-        if retiring and self._may_remove():
-            for tail in retiring:
+        if removable and self._may_remove():
+            for tail in removable:
                 if tail.remove():
                     self._drop(tail.worker)
             self._progress = self._current()
@@ -98,7 +98,7 @@ class Merger:
         found = [one for tail in self._tails.values() for one in tail.in_flight()]
         if found:
             self._uncertain(found)
-        return any(tail.worker_lives() for tail in self._tails.values() if not tail.ended)
+        return any(tail.worker_runs() for tail in self._tails.values() if not tail.ended)
 
     def _read(self, listed: dict[str, list[int]]) -> tuple[list[bytes], bool]:
         """Return new records of all readable journals, and whether the journals are read to their ends."""
@@ -110,11 +110,11 @@ class Merger:
                 found, read = tail.read(sorted(listed.get(worker, [])))
             except OSError as error:
                 self.trouble = error
-                self._tails[worker] = self._begun(worker)
+                self._tails[worker] = self._new_tail(worker)
                 continue
             records += found
             if read and tail.ended:
-                records += tail.unknown()
+                records += tail.unanswered()
             complete = complete and read
         return records, complete
 
@@ -126,13 +126,13 @@ class Merger:
         carried = self._progress.carried if self._progress else {}
         for worker in listed.keys() | carried.keys():
             if worker not in self._tails:
-                self._tails[worker] = self._begun(worker)
+                self._tails[worker] = self._new_tail(worker)
         now = self._clock.monotonic()
         look = now >= self._liveness_at
         if look:
             self._liveness_at = now + LIVENESS_SECONDS
         for worker, tail in self._tails.items():
-            if not tail.ended and (worker in self._ended or (look and not tail.worker_lives())):
+            if not tail.ended and (worker in self._ended or (look and not tail.worker_runs())):
                 tail.ended = True
         if any(tail.ended for tail in self._tails.values()):
             # List again: an ended worker's last lines may be in a segment opened since.
@@ -141,7 +141,7 @@ class Merger:
                 listed[worker].append(number)
         return listed
 
-    def _begun(self, worker: str) -> JournalTail:
+    def _new_tail(self, worker: str) -> JournalTail:
         """Return a tail that continues where the stream's progress is."""
         progress = self._progress or Progress()
         carried = progress.carried.get(worker, [])

@@ -97,7 +97,7 @@ def report_of(
     since = now - LEGACY_DAYS * DAY_SECONDS
     still = tuple(caller for caller in known if legacy.get(caller, 0.0) >= since)
     not_on_modern = tuple(caller for caller in known if caller not in modern)
-    told = oldest is not None and oldest <= since
+    covered = oldest is not None and oldest <= since
     return Report(
         migration=values.name,
         changes=changes_of(values.name, operations),
@@ -117,8 +117,8 @@ def report_of(
         not_on_modern=not_on_modern,
         not_seen=tuple(sorted(set(callers).difference(known))),
         log_begins=_time(oldest),
-        no_longer_used=told and bool(known) and not still and not not_on_modern,
-        verdict=_verdict(still=still, not_on_modern=not_on_modern, known=known, told=told),
+        no_longer_used=covered and bool(known) and not still and not not_on_modern,
+        verdict=_verdict(still=still, not_on_modern=not_on_modern, known=known, covered=covered),
     )
 
 
@@ -131,13 +131,9 @@ def changes_of(name: str, operations: Iterable[Mapping[str, Any]]) -> tuple[Chan
             continue
         found.append(
             Change(
-                time=str(record.get("time", "")),
-                who=str(record.get("who", "")),
-                proof=str(record.get("proof", "")),
+                **{name: str(record.get(name, "")) for name in ("time", "who", "proof", "reason")},
+                **{name: str(values.get(name, "")) for name in ("old_weight", "weight")},
                 what=what.removeprefix(_CHANGE),
-                reason=str(record.get("reason", "")),
-                old_weight=str(values.get("old_weight", "")),
-                weight=str(values.get("weight", "")),
             )
         )
     return tuple(sorted(found, key=lambda change: change.time))
@@ -172,10 +168,10 @@ def _time(seconds: float | None) -> str:
     return timestamp(seconds) if seconds is not None else ""
 
 
-def _verdict(*, still: tuple[str, ...], not_on_modern: tuple[str, ...], known: list[str], told: bool) -> str:
+def _verdict(*, still: tuple[str, ...], not_on_modern: tuple[str, ...], known: list[str], covered: bool) -> str:
     if still:
         return f"legacy is used: by {_names(still)} in the last {LEGACY_DAYS} days"
-    if not told:
+    if not covered:
         return f"not known: the log does not reach back {LEGACY_DAYS} days, over a month's end"
     if not known:
         return f"not known: nobody has called in the last {SEEN_DAYS} days"

@@ -74,3 +74,9 @@ def id_floor(seconds: float) -> bytes:
     """Return the lower bound of all ids from epoch *seconds* on, to the millisecond."""
     milliseconds = min(max(int(seconds * 1000 + 0.0005), 0), _LAST_MILLISECOND)
     return milliseconds.to_bytes(6, "big") + bytes(10)
+
+
+def id_member(record_id: bytes) -> bytes:
+    """Return the member of a record with that id, as it is in the record's first bytes."""
+    text = record_id.hex()
+    return f'"id":"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"'.encode()

@@ -1,12 +1,12 @@
 """Pruned ranges of the chain, as a record states them: each with the hash of its last record."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from proxy.records.chain import link_of
 from proxy.records.chain_id import chain_in
-from proxy.records.checkpoint_key import is_signed
+from proxy.records.checkpoint_key import Checkpoint, is_signed
 from proxy.records.sinks.row import decode
 
 
@@ -28,60 +28,73 @@ class PrunedRange:
         chain = {"chain": self.chain} if self.chain else {}
         return {"instance": self.instance, **chain, "first": self.first, "last": self.last, "hash": self.hash}
 
+    def contains(self, claim: Checkpoint) -> bool:
+        """Return whether the record of *claim* is in it, and has its instance or (after a rename) its hash."""
+        return self.first <= claim.sequence <= self.last and (
+            self.instance == claim.instance or self.hash == claim.hash
+        )
 
-def tombstones_of(lines: Iterable[bytes]) -> list[PrunedRange]:
-    """Return the tombstones for *lines*, the records about to be deleted, in any order."""
-    places: dict[tuple[str, str], list[tuple[int, str]]] = {}
+
+def ranges_of(lines: Iterable[bytes]) -> list[PrunedRange]:
+    """Return the ranges that *lines*, the records about to be deleted, cover; they may be in any order."""
+    ranges = []
     for line in lines:
-        link = link_of(line)
-        if link is not None:
-            places.setdefault(_whose(line), []).append((link.sequence, link.hash))
-    return [stone for whose, found in places.items() for stone in _stretches(*whose, sorted(found))]
+        if link := link_of(line):
+            instance, chain = _whose(line)
+            number = link.sequence
+            ranges.append(PrunedRange(instance=instance, chain=chain, first=number, last=number, hash=link.hash))
+    return joined(ranges)
 
 
-def signed_bytes(stones: Iterable[PrunedRange]) -> bytes:
-    """Return the bytes that the signature over the pruned *stones* covers."""
-    rows = [f"{stone.chain}\n{stone.instance}\n{stone.first}\n{stone.last}\n{stone.hash}\n" for stone in stones]
+def joined(ranges: Iterable[PrunedRange]) -> list[PrunedRange]:
+    """Return *ranges* with adjacent ones of the same chain joined, and without duplicates."""
+    made: list[PrunedRange] = []
+    for one in sorted(set(ranges), key=lambda one: (one.chain, one.instance, one.first)):
+        if (
+            made
+            and (last := made[-1]).last + 1 == one.first
+            and (last.chain, last.instance) == (one.chain, one.instance)
+        ):
+            made[-1] = replace(one, first=last.first)
+        else:
+            made.append(one)
+    return made
+
+
+def signed_bytes(ranges: Iterable[PrunedRange]) -> bytes:
+    """Return the bytes that the signature over the pruned *ranges* covers."""
+    rows = [f"{one.chain}\n{one.instance}\n{one.first}\n{one.last}\n{one.hash}\n" for one in ranges]
     return "".join(["payproxy pruned 1\n", *rows]).encode(errors="backslashreplace")
 
 
-def tombstones_in(record: dict[str, Any]) -> Iterator[PrunedRange]:
+def ranges_in(record: dict[str, Any]) -> Iterator[PrunedRange]:
     """Yield the pruned ranges that *record* states; malformed ones are skipped."""
-    stones = record.get("pruned") if record.get("kind") == "operation" else None
-    for stone in stones if isinstance(stones, list) else ():
-        if not isinstance(stone, dict):
+    ranges = record.get("pruned") if record.get("kind") == "operation" else None
+    for one in ranges if isinstance(ranges, list) else ():
+        if not isinstance(one, dict):
             continue
-        instance, first, last, hash_ = (stone.get(name) for name in ("instance", "first", "last", "hash"))
+        instance, first, last, hash_ = (one.get(name) for name in ("instance", "first", "last", "hash"))
         if isinstance(instance, str) and isinstance(first, int) and isinstance(last, int) and isinstance(hash_, str):
-            chain = chain_in(stone.get("chain"))
-            yield PrunedRange(instance=instance, chain=chain, first=first, last=last, hash=hash_)
+            yield PrunedRange(instance=instance, chain=chain_in(one.get("chain")), first=first, last=last, hash=hash_)
 
 
-def signer_of(record: dict[str, Any], stones: Iterable[PrunedRange]) -> str:
-    """Return the public key that validly signed *stones* in their *record*, "" if none did."""
+def signer_of(record: dict[str, Any], ranges: Iterable[PrunedRange]) -> str:
+    """Return the public key that validly signed *ranges* in their *record*, "" if none did."""
     by = record.get("pruned_by")
     by = by if isinstance(by, dict) else {}
     key, signature = by.get("public_key"), by.get("signature")
-    return str(key) if key and is_signed(signed_bytes(stones), public_key=key, signature=signature) else ""
+    return str(key) if key and is_signed(signed_bytes(ranges), public_key=key, signature=signature) else ""
 
 
-def cover(stones: Sequence[PrunedRange], first: int, last: int, *, hash_: str) -> bool:
-    """Return whether *stones* together cover records *first* to *last*; *hash_* is that of the last one ("": any)."""
+def cover(ranges: Sequence[PrunedRange], first: int, last: int, *, hash_: str) -> bool:
+    """Return whether *ranges* together cover records *first* to *last*; *hash_* is that of the last one ("": any)."""
     at = first
-    for stone in sorted(stones, key=lambda stone: stone.first):
-        if stone.first <= at <= stone.last:
-            if stone.last == last and stone.hash and hash_ and stone.hash != hash_:
+    for one in sorted(ranges, key=lambda one: one.first):
+        if one.first <= at <= one.last:
+            if one.last == last and one.hash and hash_ and one.hash != hash_:
                 continue
-            at = stone.last + 1
+            at = one.last + 1
     return at > last
-
-
-def buried(stones: Iterable[PrunedRange], *, instance: str, sequence: int, hash_: str) -> bool:
-    """Return whether one of *stones* covers record *sequence*, and has its *instance* or (after a rename) *hash_*."""
-    return any(
-        stone.first <= sequence <= stone.last and (stone.instance == instance or stone.hash == hash_)
-        for stone in stones
-    )
 
 
 def _whose(line: bytes) -> tuple[str, str]:
@@ -91,14 +104,3 @@ def _whose(line: bytes) -> tuple[str, str]:
         return str(record["instance"]), chain_in(record.get("chain"))
     except (ValueError, KeyError, TypeError, AttributeError):
         return "", ""
-
-
-def _stretches(instance: str, chain: str, places: list[tuple[int, str]]) -> Iterator[PrunedRange]:
-    first = previous = places[0][0]
-    hash_ = places[0][1]
-    for sequence, own in places[1:]:
-        if sequence > previous + 1:
-            yield PrunedRange(instance=instance, chain=chain, first=first, last=previous, hash=hash_)
-            first = sequence
-        previous, hash_ = sequence, own
-    yield PrunedRange(instance=instance, chain=chain, first=first, last=previous, hash=hash_)

@@ -10,6 +10,7 @@ from proxy.records.mask import Mask
 from proxy.records.months import Month, id_floor
 from proxy.records.pruned_range import PrunedRange
 from proxy.records.record import LONGEST_TEXT, cut
+from proxy.records.sinks.row import decode
 from proxy.records.tally import Tally
 
 _AGO = re.compile(r"([0-9]{1,9})([smhdw])")
@@ -128,10 +129,10 @@ class Archive(Protocol):
     async def months(self) -> list[Month]:
         """Return the months that exist, the oldest first."""
 
-    async def stones(self, month: Month) -> tuple[int, list[PrunedRange]]:
+    async def ranges(self, month: Month) -> tuple[int, list[PrunedRange]]:
         """Return the number of records of *month*, and the ranges of each instance's chain that they cover."""
 
-    async def prunes(self, month: Month) -> list[bytes]:
+    async def prune_records(self, month: Month) -> list[bytes]:
         """Return the signed records in *month* that state what was pruned earlier: they are deleted with the month."""
 
     async def forget(self, month: Month, *, records: int) -> None:
@@ -150,6 +151,24 @@ class MonthGrew(ArchiveUnusable):
 
     def __init__(self, month: Month) -> None:
         super().__init__(f"more records of {month} have just come, so that it was not deleted; try again")
+
+
+def fitting(query: Query, line: bytes) -> dict[str, Any] | None:
+    """Return the members of the record *line* if *query* matches it, else None, also if it can't be parsed."""
+    try:
+        record = decode(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and query.matches(record) and _in_time(query, record) else None
+
+
+def _in_time(query: Query, record: Mapping[str, Any]) -> bool:
+    if query.since is None and query.until is None:
+        return True
+    try:
+        return query.first_id <= bytes.fromhex(record["id"].replace("-", "")) < query.end_id
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return False
 
 
 def header_word(name: str) -> str:

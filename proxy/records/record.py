@@ -1,7 +1,7 @@
 """The format of intents and exchanges in the request log; strings are masked here, once, when a line is built."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from proxy.clock import timestamp
 from proxy.records.json_line import line, quoted
@@ -36,6 +36,12 @@ class RecordContext:
     instance: str
     config_digest: str
     chain: str = ""
+
+    def line(self, kind: str, facts: dict[str, Any], *, id: str, now: float) -> bytes:  # noqa: A002
+        """Return a record of *kind* with *facts* as a line; *now* in epoch seconds."""
+        members = {"kind": kind, "id": id, "version": VERSION, "time": timestamp(now), "environment": self.environment}
+        chain = {"chain": self.chain} if self.chain else {}
+        return line(members | {"instance": self.instance} | chain | facts | {"config_digest": self.config_digest})
 
 
 # Caller and route repeat over many exchanges, so they are rendered once. Callers choose addresses, methods and paths,
@@ -252,18 +258,5 @@ def cut(text: str, longest: int = LONGEST_TEXT) -> str:
 
 def lost_records(context: RecordContext, *, id: str, now: float, count: int, cause: str) -> bytes:  # noqa: A002
     """Return the record that *count* records were lost while the journal could not be written."""
-    return line(
-        {
-            "kind": "lifecycle",
-            "id": id,
-            "version": VERSION,
-            "time": timestamp(now),
-            "environment": context.environment,
-            "instance": context.instance,
-            **({"chain": context.chain} if context.chain else {}),
-            "event": "records_lost",
-            "count": count,
-            "cause": cause,
-            "config_digest": context.config_digest,
-        }
-    )
+    facts = {"event": "records_lost", "count": count, "cause": cause}
+    return context.line("lifecycle", facts, id=id, now=now)

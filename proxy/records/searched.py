@@ -18,12 +18,12 @@ def group_of(line: bytes) -> Group:
 
 def differences(names: Sequence[str], found: Sequence[object], own: Sequence[object]) -> str:
     """Return in words how the columns *found* differ from the record's content, "" if they don't."""
-    told = [
+    found_and_own = zip(names, found, own, strict=True)
+    return ", ".join(
         f"{name} is {_shown(value)} in the table and {_shown(right)} in the record"
-        for name, value, right in zip(names, found, own, strict=True)
+        for name, value, right in found_and_own
         if value != right
-    ]
-    return ", ".join(told)
+    )
 
 
 def same_id(found: bytes, row: Row) -> bytes:
@@ -40,9 +40,6 @@ class SealCheck:
             "SELECT seal, last_row FROM seals ORDER BY last_row, seal"
         ).fetchall()
         self._needed: set[bytes] = set()
-
-    def __repr__(self) -> str:
-        return f"<SealCheck {len(self._seals)} seals to go>"
 
     def take(self, row: int, entries: Sequence[bytes]) -> Iterator[str]:
         """Take the *entries* of row number *row*; yield the faults of seals that end before it."""
@@ -83,14 +80,11 @@ class TallyCheck:
         self._connection = connection
         self._own: dict[TallyKey, Counts] = {}
 
-    def __repr__(self) -> str:
-        return f"<TallyCheck {len(self._own)} tallies>"
-
     def take(self, tallies: Mapping[TallyKey, Counts]) -> None:
         """Add the counts of a record."""
         for key, counts in tallies.items():
             own = self._own.setdefault(key, Counts())
-            own.came = [one + more for one, more in zip(own.came, counts.came, strict=True)]
+            own.results = [one + more for one, more in zip(own.results, counts.results, strict=True)]
             own.last_id = max(own.last_id, counts.last_id)
 
     def finish(self) -> Iterator[str]:
@@ -107,15 +101,15 @@ class TallyCheck:
             right = own.pop((route, side, credential, caller, day), None)
             if right != tuple(counts):
                 wrong += 1
-                first = first or f"of {caller!r} on {route!r} {_came(counts)}, by the records {_came(right)}"
+                first = first or f"of {caller!r} on {route!r} {_counted(counts)}, by the records {_counted(right)}"
         for (route, _, _, caller, _), right in own.items():
             wrong += 1
-            first = first or f"of {caller!r} on {route!r} nothing, by the records {_came(right)}"
+            first = first or f"of {caller!r} on {route!r} nothing, by the records {_counted(right)}"
         if wrong:
             yield f"tallies differ from the records in {wrong} rows, so that plan and report are wrong: {first}"
 
 
-def _came(counts: Sequence[object] | None) -> str:
+def _counted(counts: Sequence[object] | None) -> str:
     if counts is None:
         return "nothing"
     requests, _, held_back, failed, client_errors, fine, _ = counts
@@ -132,9 +126,9 @@ def damage(connection: sqlite3.Connection) -> Iterator[str]:
         if wanted.get(name) != found.get(name) and not (name == "table tallies" and name not in found):
             what = "is missing" if name not in found else "is not the proxy's"
             yield f"{name} {what}: what is searched for may not be found"
-    for (told,) in connection.execute(f"PRAGMA integrity_check({_MOST_FAULTS})"):
-        if told != "ok":
-            yield f"the file is damaged: {told}"
+    for (damage_text,) in connection.execute(f"PRAGMA integrity_check({_MOST_FAULTS})"):
+        if damage_text != "ok":
+            yield f"the file is damaged: {damage_text}"
 
 
 def _shown(value: object) -> str:

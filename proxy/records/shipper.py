@@ -10,11 +10,10 @@ from typing import TypeVar
 
 from proxy.clock import Clock
 from proxy.events import Observer, SinkFailed, SinkRecovered, StreamFailed, StreamRecovered
-from proxy.records.checkpoint import Checkpoint
-from proxy.records.checkpoints import Checkpoints, NoCheckpoints
+from proxy.records.audit_records import SignedCheckpoints
 from proxy.records.merge import Merger, Uncertain
-from proxy.records.priority import give_way
 from proxy.records.segment import STREAM
+from proxy.records.sink_positions import SinkPositions
 from proxy.records.sinks.sink import Sink
 from proxy.records.stream import Position, Stream
 
@@ -31,9 +30,9 @@ ORPHAN_SECONDS = 1.0
 MOST_AT_ONCE = 4
 LONGEST_PAUSE_SECONDS = 5.0
 # Records that a killed keeper delivered since the last saved positions come again, with the same ids.
-CHECKPOINT_SECONDS = 1.0
+SAVE_SECONDS = 1.0
 # At most this much of the chain's end is unsigned.
-LANDMARK_SECONDS = 60.0
+CHECKPOINT_SECONDS = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,28 +60,28 @@ class Shipper:
         sinks: Sequence[Sink],
         clock: Clock,
         observe: Observer,
-        landmarks: Checkpoints | None = None,
+        checkpoints: SignedCheckpoints | None = None,
         uncertain: Uncertain = lambda _: None,
     ) -> None:
-        self._landmarks = landmarks or NoCheckpoints()
+        self._checkpoints = checkpoints
         self._outlets = [_Outlet(sink=sink) for sink in sinks]
         self._clock = clock
         self._observe = observe
         self._stream = Stream(data_directory / STREAM)
-        self._checkpoint = Checkpoint(
+        self._positions = SinkPositions(
             data_directory / STREAM, targets={sink.name: str(getattr(sink, "target", "")) for sink in sinks}
         )
         self._merger = Merger(data_directory, self._stream, clock=clock, delivered=self._delivered, uncertain=uncertain)
-        self._checkpoint_at = 0.0
+        self._save_at = 0.0
         self._loaded = False
         self._started = False
         self._failed = False
-        self._vouched = 0
-        self._vouch_at = clock.monotonic() + LANDMARK_SECONDS
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="shipper", initializer=give_way)
+        self._signed = 0
+        self._sign_at = clock.monotonic() + CHECKPOINT_SECONDS
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="shipper")
         self._closing = False
         self._read_all = False
-        self._patience = 0.0
+        self._closing_seconds = 0.0
         self._running = False
         self.caught_up = False
         self._stopped = asyncio.Event()
@@ -116,9 +115,9 @@ class Shipper:
                 ]
                 await self._follow()
                 self._read_all = True
-                self._tell_outlets()
+                self._wake_feeds()
                 if feeds:
-                    _, late = await asyncio.wait(feeds, timeout=self._patience)
+                    _, late = await asyncio.wait(feeds, timeout=self._closing_seconds)
                     for feed in late:
                         feed.cancel()
         finally:
@@ -140,9 +139,9 @@ class Shipper:
         self._merger.end(worker)
         return await self._pump() and self._merger.trouble is None
 
-    async def close(self, *, patience: float = 2.0) -> None:
-        """Ship what there is, give sinks *patience* seconds, and let `run` return; the rest is kept for later."""
-        self._patience = patience
+    async def close(self, *, seconds: float = 2.0) -> None:
+        """Ship what there is, give sinks *seconds*, and let `run` return; the rest is kept for later."""
+        self._closing_seconds = seconds
         self._closing = True
         if self._running:
             await self._stopped.wait()
@@ -158,26 +157,29 @@ class Shipper:
             pause = POLL_SECONDS if moved else min(IDLE_POLL_SECONDS, pause * 1.5)
             await self._clock.sleep(pause if fine else FAILED_POLL_SECONDS)
         if await self._pump():
-            await self._leave_in_order()
+            try:
+                await self._in_thread(self._end_chain)
+            except OSError as error:
+                self._report(error)
 
     async def _pump(self) -> bool:
         """Move everything in the journals into the stream; return whether that succeeded."""
         try:
             while not await self._in_thread(self._pump_once):
-                self._tell_outlets()
+                self._wake_feeds()
         except OSError as error:
-            self._tell(error)
+            self._report(error)
             return False
         else:
             # Records that could not be synced still go to the sinks, and so do the journals that can be read.
-            self._tell(self._stream.trouble or self._merger.trouble)
+            self._report(self._stream.trouble or self._merger.trouble)
             self.caught_up = True
             return True
         finally:
             # What is in the stream goes to the sinks, even if a later step (positions, removal) failed.
-            self._tell_outlets()
+            self._wake_feeds()
 
-    def _tell(self, error: OSError | None) -> None:
+    def _report(self, error: OSError | None) -> None:
         """Report that the keeper's files started to fail with *error*, or that they recovered."""
         if error is not None and not self._failed:
             cause = error.strerror or type(error).__name__
@@ -190,61 +192,53 @@ class Shipper:
         """Do one round of file work, in the thread; return whether the journals are read to their ends."""
         if not self._merger.opened:
             self._merger.open()
-            positions = self._checkpoint.load([outlet.sink.name for outlet in self._outlets], self._stream)
+            positions = self._positions.load([outlet.sink.name for outlet in self._outlets], self._stream)
             for outlet in self._outlets:
                 outlet.position = positions[outlet.sink.name]
             self._loaded = True
             self._save_positions()
         if not self._started:
-            self._put(self._landmarks.start())
+            if self._checkpoints is not None:
+                self._merger.append([self._checkpoints.start()])
             self._started = True
         now = self._clock.monotonic()
         try:
             complete = any(self._merger.pump() for _ in range(MOST_AT_ONCE))
-            if now >= self._vouch_at:
-                self._vouch_at = now + LANDMARK_SECONDS
+            if now >= self._sign_at:
+                self._sign_at = now + CHECKPOINT_SECONDS
                 self._sign_checkpoint()
         finally:
             self._stream.sync()
-            if now >= self._checkpoint_at:
-                self._checkpoint_at = now + CHECKPOINT_SECONDS
+            if now >= self._save_at:
+                self._save_at = now + SAVE_SECONDS
                 # First delete what every sink has, whatever failed: on a full disk that frees the space for the rest.
                 # Positions older than the oldest kept record make a sink start there.
                 self._stream.forget(self._delivered().segment)
                 self._save_positions()
         return complete
 
-    async def _leave_in_order(self) -> None:
-        """End the chain with a stop record and a signed checkpoint."""
-        try:
-            await self._in_thread(self._put_last)
-        except OSError as error:
-            self._tell(error)
-
-    def _put_last(self) -> None:
-        self._put(self._landmarks.stop())
-        self._sign_checkpoint()
-        self._stream.sync()
+    def _end_chain(self) -> None:
+        """Append a stop record and a signed checkpoint."""
+        if self._checkpoints is not None:
+            self._merger.append([self._checkpoints.stop()])
+            self._sign_checkpoint()
+            self._stream.sync()
 
     def _sign_checkpoint(self) -> None:
         """Append a signed checkpoint if records were added since the last one."""
         end = self._stream.end.sequence
-        if end > self._vouched:
-            self._put(self._landmarks.checkpoint(end, self._stream.hash))
-            self._vouched = self._stream.end.sequence
-
-    def _put(self, record: bytes) -> None:
-        if record:
-            self._merger.append([record])
+        if self._checkpoints is not None and end > self._signed:
+            self._merger.append([self._checkpoints.checkpoint(end, self._stream.hash)])
+            self._signed = self._stream.end.sequence
 
     def _save_positions(self) -> None:
-        self._checkpoint.save({outlet.sink.name: outlet.position for outlet in self._outlets})
+        self._positions.save({outlet.sink.name: outlet.position for outlet in self._outlets})
 
     def _delivered(self) -> Position:
         """Return the position that every sink has reached."""
         return min((outlet.position for outlet in self._outlets), default=self._stream.end)
 
-    def _tell_outlets(self) -> None:
+    def _wake_feeds(self) -> None:
         for outlet in self._outlets:
             outlet.news.set()
 

@@ -72,7 +72,7 @@ class Stream:
     def open(self) -> Progress:
         """Truncate the stream after the last progress mark, and return that progress."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for number in sorted(self._numbers(), reverse=True):
+        for number in reversed(self._numbers()):
             path = self._path(number)
             # After a host crash, a page that did not reach the disk may be zeros.
             data = path.read_bytes().partition(b"\0")[0]
@@ -239,10 +239,15 @@ class Stream:
             os.close(descriptor)
 
     def _numbers(self) -> list[int]:
-        return [number for name, number in segments(self._directory) if name == NAME]
+        return stream_segments(self._directory)
 
     def _path(self, number: int) -> Path:
         return segment_path(self._directory, NAME, number)
+
+
+def stream_segments(directory: Path) -> list[int]:
+    """Return the numbers of the segments of the stream in *directory*, in order."""
+    return sorted(number for name, number in segments(directory) if name == NAME)
 
 
 def _mark_of(text: bytes) -> dict[str, Any] | None:

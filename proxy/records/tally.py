@@ -13,9 +13,10 @@ BEYOND_THE_PROXY = (
     *("token_refused", "token_unavailable"),
     *("upstream_unreachable", "upstream_reset", "upstream_bad_response", "upstream_timeout"),
 )
+_COUNTS = ("requests", "held_back", "failed", "client_errors", "fine")
 
 
-class Came(IntEnum):
+class Result(IntEnum):
     """Outcome of a request. FINE: 2xx; FAILED: the side's fault; OTHER: a redirect, or no answer."""
 
     OTHER = 0
@@ -25,7 +26,7 @@ class Came(IntEnum):
     FINE = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Tally:
     """The number of requests of a caller on *route*, by outcome; *last* is in epoch seconds.
 
@@ -50,17 +51,17 @@ class Tally:
         return self.requests - self.held_back
 
 
-def came_of(record: Mapping[str, Any]) -> Came:
+def result_of(record: Mapping[str, Any]) -> Result:
     """Return the outcome of the exchange in *record*."""
     status: int = record["status"]
     bank = record["origin"] == "bank"
     if not bank and record["code"] and record["code"] not in BEYOND_THE_PROXY:
-        return Came.HELD_BACK
+        return Result.HELD_BACK
     if status >= 500 or (bank and status == 401):
-        return Came.FAILED
+        return Result.FAILED
     if status >= 400:
-        return Came.CLIENT_ERROR
-    return Came.FINE if 200 <= status < 300 else Came.OTHER
+        return Result.CLIENT_ERROR
+    return Result.FINE if 200 <= status < 300 else Result.OTHER
 
 
 def summed(tallies: Iterable[Tally]) -> list[Tally]:
@@ -68,18 +69,10 @@ def summed(tallies: Iterable[Tally]) -> list[Tally]:
     sums: dict[tuple[str, str, str, str], Tally] = {}
     for one in tallies:
         key = (one.route, one.side, one.credential, one.caller)
-        before = sums.get(key)
-        sums[key] = one if before is None else _sum(before, one)
+        sums[key] = _sum(sums[key], one) if key in sums else one
     return list(sums.values())
 
 
 def _sum(first: Tally, second: Tally) -> Tally:
-    return replace(
-        first,
-        requests=first.requests + second.requests,
-        held_back=first.held_back + second.held_back,
-        failed=first.failed + second.failed,
-        client_errors=first.client_errors + second.client_errors,
-        fine=first.fine + second.fine,
-        last=max(first.last, second.last),
-    )
+    added = {name: getattr(first, name) + getattr(second, name) for name in _COUNTS}
+    return replace(first, **added, last=max(first.last, second.last))

@@ -84,16 +84,16 @@ def uncertain(text: bytes) -> dict[str, Any] | None:
     if RETRY not in text:
         return None
     try:
-        told: dict[str, Any] = json.loads(text)
-        sent = told["sent_upstream"] if told["kind"] == "exchange" else None
-        if "retry" not in told or sent == Sent.NO:  # without it a header of that name is in its index
+        record: dict[str, Any] = json.loads(text)
+        sent = record["sent_upstream"] if record["kind"] == "exchange" else None
+        if "retry" not in record or sent == Sent.NO:  # without it a header of that name is in its index
             return None
-        found = {name: told[name] for name in ("retry", "side", "upstream", "time", "route")}
-        if sent == Sent.YES and not is_uncertain(told):
-            began = datetime.fromisoformat(told["time"]).timestamp()
-            return found | {"reason": "in_flight", "ended": began + told["duration_ms"] / 1000}
+        found = {name: record[name] for name in ("retry", "side", "upstream", "time", "route")}
+        if sent == Sent.YES and not is_uncertain(record):
+            began = datetime.fromisoformat(record["time"]).timestamp()
+            return found | {"reason": "in_flight", "ended": began + record["duration_ms"] / 1000}
         # Otherwise it is an intent alone, or a response cut short or not delivered: the bank may have acted on it.
-        answered = sent == Sent.YES and not (told["caller_left"] or told["code"])
+        answered = sent == Sent.YES and not (record["caller_left"] or record["code"])
         return found | {"reason": "answered" if answered else "unknown"}
     except (ValueError, KeyError, TypeError):
         return None
@@ -103,23 +103,7 @@ def uncertain(text: bytes) -> dict[str, Any] | None:
 RETRY = b',"retry":"'
 
 _FROM_FIRST = (
-    "version",
-    "time",
-    "environment",
-    "instance",
-    "caller",
-    "caller_proof",
-    "client_address",
-    "method",
-    "route",
-    "path",
-    "query_keys",
+    *("version", "time", "environment", "instance", "caller", "caller_proof", "client_address", "method", "route"),
+    *("path", "query_keys"),
 )
-_FROM_LAST = (
-    "upstream",
-    "credential",
-    "audience",
-    "side",
-    "why",
-    "index",
-)
+_FROM_LAST = ("upstream", "credential", "audience", "side", "why", "index")

@@ -3,28 +3,16 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from proxy.clock import Clock
-
-Waiter = asyncio.Future[None]
+from proxy.records.journal_writer import JournalWriter, Waiter
 
 # A disk call longer than this puts the journal out of service until it returns: callers give up after some 30 s.
 HUNG_SECONDS: Final = 10.0
 # Records of finished exchanges, some 16,000: above it no request is sent until the disk has caught up.
 MOST_QUEUED_BYTES: Final = 16 * 1024 * 1024
 LOOK_SECONDS: Final = 0.25
-
-
-class Watched(Protocol):
-    """The writer: its thread counts `turns`, which is odd while it works, until it has `ended`."""
-
-    turns: int
-    ended: bool
-
-    @property
-    def queued(self) -> int:
-        """Return the number of bytes that wait to be written."""
 
 
 class Watchdog:
@@ -36,7 +24,7 @@ class Watchdog:
 
     def __init__(
         self,
-        writer: Watched,
+        writer: JournalWriter,
         *,
         exchange_timeout: float,
         clock: Clock,
@@ -66,9 +54,9 @@ class Watchdog:
         self._loop = asyncio.get_running_loop()
         self.watch()
 
-    def expect(self, waiters: Sequence[Waiter], began: Sequence[float]) -> None:
+    def expect(self, waiters: Sequence[Waiter], started_at: Sequence[float]) -> None:
         """Add *waiters*, in the order in which the thread gets them, and the monotonic start of each one's exchange."""
-        self._expected.append((waiters, began))
+        self._expected.append((waiters, started_at))
         if not self._looking:
             self.watch()
 
@@ -106,11 +94,11 @@ class Watchdog:
             self.settled -= len(expected.popleft()[0])
 
     def _refuse_late(self, now: float) -> None:
-        for waiters, began in self._expected:
+        for waiters, started_at in self._expected:
             if self.is_hung:
                 self._refuse(waiters, self.trouble)
                 continue
-            begun_before = now - self._exchange_timeout
-            late = [waiter for waiter, since in zip(waiters, began, strict=True) if since <= begun_before]
+            started_by = now - self._exchange_timeout
+            late = [waiter for waiter, since in zip(waiters, started_at, strict=True) if since <= started_by]
             if late:
                 self._refuse(late, "the disk did not answer within exchange_timeout")

@@ -6,14 +6,16 @@ from typing import Final
 
 from proxy.callers.caller import key_in_basic
 from proxy.errors import BadRequest, BrowserRefused, HeadersTooLarge, ProxyError
-from proxy.routing.header import HeaderLine, HeaderLines, alike
+from proxy.http1.headers import CONTROLS, Header, HeaderLine, alike
 from proxy.routing.target import HIGHEST_PORT, Target, parse_target
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _HOST: Final = re.compile(r"(?P<name>[A-Za-z0-9\-._]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
 _METHOD: Final = re.compile(r"[A-Z][A-Z0-9\-]{0,31}")
 _MAX_HEADERS: Final = 1000
+# List headers, whose lines are joined (RFC 9110 5.3); any other header that we read must not be repeated.
+LISTS: Final = frozenset({b"connection", b"forwarded", b"x-forwarded-for"})
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 # Cache of accepted values: callers choose them, so it is bounded, and targets with a query are not cached.
 _REMEMBERED: Final = 1024
@@ -24,55 +26,79 @@ _LONGEST_REMEMBERED: Final = 256
 class HeadLimits:
     """The limits for a head; *hosts* are lower-case names without port, empty for any.
 
-    *lines*, *targets* and *accepted_hosts* cache what these limits accepted.
+    *targets* and *accepted_hosts* cache what these limits accepted.
     """
 
     max_header_bytes: int
     hosts: frozenset[str]
     allow_browsers: bool
-    lines: HeaderLines = field(default_factory=HeaderLines, compare=False)
     targets: dict[str, Target] = field(default_factory=dict, compare=False)
     accepted_hosts: set[bytes] = field(default_factory=set, compare=False)
 
 
 class RawHead:
-    """A head as parsed, or the *fault* that the parser found.
+    """A head as parsed, its headers sorted; *fault* is what the parser found, *header_fault* what is wrong with those.
 
-    *content_length* (None without one) and *chunked*: the body's framing; *closes*: the caller asks to close the
-    connection. *sorted_size* is at least the size of all headers in bytes if the parser has filled *passed* and *named*
-    as `RequestHead` needs them, else 0: then `RequestHead.of` sorts the headers and checks them.
+    *passed*: the headers to relay; *named*: the values that the proxy itself uses, by lower-case name; *size*: of all
+    headers, in bytes. The parser sets *content_length* (None without one), *chunked*, and *closes*: the caller asks to
+    close the connection.
     """
 
     __slots__ = (
-        "chunked", "closes", "content_length", "fault", "headers", "method", "named", "passed", "sorted_size", "target",
-        "version",
+        "chunked", "closes", "content_length", "fault", "header_fault", "headers", "method", "named", "passed", "size",
+        "target", "version",
     )  # fmt: skip
 
-    def __init__(  # noqa: PLR0917 - by position: once per request
-        self,
-        method: str,
-        target: str,
-        version: tuple[int, int],
-        headers: list[HeaderLine],
-        content_length: int | None = None,
-        chunked: bool = False,  # noqa: FBT001, FBT002
-        closes: bool = False,  # noqa: FBT001, FBT002
+    def __init__(
+        self, method: str, target: str, version: tuple[int, int], headers: list[HeaderLine],
         fault: ProxyError | None = None,
-        passed: list[HeaderLine] | None = None,
-        named: dict[bytes, bytes] | None = None,
-        sorted_size: int = 0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.method = method
         self.target = target
         self.version = version
         self.headers = headers
-        self.content_length = content_length
-        self.chunked = chunked
-        self.closes = closes
+        self.content_length: int | None = None
+        self.chunked = False
+        self.closes = False
         self.fault = fault
-        self.passed = passed if passed is not None else []
-        self.named = named if named is not None else {}
-        self.sorted_size = sorted_size
+        self.header_fault: ProxyError | None = None
+        passed: list[HeaderLine] = []
+        named: dict[bytes, bytes] = {}
+        size = 0
+        for line in headers:
+            size += line.size
+            header = line.header
+            if header is None:
+                header = self._unparsed(line)
+                if header is None:
+                    continue
+            read = header.read
+            if read is not None:
+                if read not in named:
+                    named[read] = line.value
+                elif read in LISTS:
+                    named[read] += b", " + line.value
+                elif read in _FRAMING:
+                    self.fault = BadRequest(f"{read.decode()} comes twice.")
+                elif self.header_fault is None:
+                    self.header_fault = BadRequest(f"The header {read.decode()} comes twice.")
+            if not header.removed:
+                passed.append(line)
+        self.passed = passed
+        self.named = named
+        self.size = size
+
+    def _unparsed(self, line: HeaderLine) -> Header | None:
+        """Return the properties of a *line* that was not parsed, or whose name is invalid: then set the fault."""
+        fault: BadRequest | None = None
+        try:
+            if len(line.value.translate(None, CONTROLS)) != len(line.value):
+                raise BadRequest("A header value has a control character (RFC 9110 5.5).")
+            return Header(line.name)
+        except BadRequest as error:
+            fault = error
+        self.header_fault = self.header_fault or fault
+        return None
 
     def __repr__(self) -> str:
         return f"<RawHead {self.method}, {len(self.headers)} headers>"
@@ -86,7 +112,7 @@ class RequestHead:
     """
 
     __slots__ = (
-        "chunked", "content_length", "expects_continue", "http_1_0", "method", "named", "passed", "target",
+        "chunked", "content_length", "expects_continue", "has_body", "http_1_0", "method", "named", "passed", "target",
     )  # fmt: skip
 
     def __init__(self, raw: RawHead, target: Target, *, http_1_0: bool) -> None:
@@ -96,6 +122,7 @@ class RequestHead:
         self.passed = raw.passed
         self.content_length = raw.content_length
         self.chunked = raw.chunked
+        self.has_body = raw.chunked or bool(raw.content_length)
         self.expects_continue = False
         self.named = raw.named
 
@@ -115,8 +142,10 @@ class RequestHead:
             _check_method(raw.method)
         target = limits.targets.get(raw.target) or _target(raw.target, limits)
         head = RequestHead(raw, target, http_1_0=http_1_0)
-        if raw.sorted_size <= 0 or raw.sorted_size > limits.max_header_bytes or len(raw.headers) > _MAX_HEADERS:
-            head.passed, head.named = _sort(raw.headers, limits)
+        if raw.header_fault is not None:
+            raise raw.header_fault
+        if raw.size > limits.max_header_bytes or len(raw.headers) > _MAX_HEADERS:
+            raise HeadersTooLarge(f"The headers exceed {limits.max_header_bytes} bytes or {_MAX_HEADERS} lines.")
         named = head.named
         host = named.get(b"host")
         if host is None or host not in limits.accepted_hosts:
@@ -143,47 +172,11 @@ class RequestHead:
                 found.append(password)
         return tuple(found)
 
-    @property
-    def has_body(self) -> bool:
-        """Return whether the request has a body."""
-        return self.chunked or bool(self.content_length)
-
 
 _ORDINARY_OPTIONS: Final = frozenset({b"", b"close", b"keep-alive", b"upgrade", b"http2-settings", b"te"})
 
 
 _ORDINARY_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-# List headers, whose lines are joined (RFC 9110 5.3); any other header that we read must not be repeated.
-LISTS: Final = frozenset({b"connection", b"forwarded", b"x-forwarded-for"})
-
-
-def _sort(headers: list[HeaderLine], limits: HeadLimits) -> tuple[list[HeaderLine], dict[bytes, bytes]]:
-    """Return the headers to relay and the values that the proxy uses."""
-    passed: list[HeaderLine] = []
-    named: dict[bytes, bytes] = {}
-    size = 0
-    for given in headers:
-        line, value = given, given.value
-        size += len(line.name) + len(value) + 4
-        if _BAD_VALUE.search(value):
-            raise BadRequest("A header value has a control character (RFC 9110 5.5).")
-        header = line.header
-        if header is None:
-            header = limits.lines.header(line.name)
-            line = HeaderLine(line.name, value, header)
-        if header.read is not None:
-            if header.read in named:
-                if header.read not in LISTS:
-                    raise BadRequest(f"The header {header.read.decode()} comes twice.")
-                named[header.read] += b", " + value
-            else:
-                named[header.read] = value
-        if not header.removed:
-            passed.append(line)
-    if size > limits.max_header_bytes or len(headers) > _MAX_HEADERS:
-        raise HeadersTooLarge(f"The headers exceed {limits.max_header_bytes} bytes or {_MAX_HEADERS} lines.")
-    return passed, named
 
 
 def _without_named(passed: list[HeaderLine], connection: bytes) -> list[HeaderLine]:

@@ -79,7 +79,7 @@ class CredentialSection(Section):
     extra_parameters: dict[RequiredText, Text] = Field(
         {}, description="further form fields of the token request; reserved ones are refused"
     )
-    default_lifetime: Count = Field(300, description="seconds a token lives if the answer has no expires_in")
+    default_lifetime: Count = Field(300, description="lifetime of a token in seconds if the answer has no expires_in")
     ca_file: PathText = Field("", description="private CA of the token endpoint; verification can't be turned off")
     client_certificate_file: PathText = Field(
         "", description="TLS client certificate for the token endpoint; with client_key_file"

@@ -41,7 +41,7 @@ class DatabaseUrl(MaskedUrl):
             name = Path(text.removeprefix(SQLITE)).name
             return "the URL names no file" if text and name in {"", "..", "."} else ""
         if not text.startswith(POSTGRES):
-            return "the URL is none of a database that can be used"
+            return "the URL is not that of a supported database"
         try:
             split = urlsplit(text)
         except ValueError:

@@ -98,7 +98,7 @@ class _Drafting:
         return draft, complaints
 
     def _unknown_section(self, name: str, *, suggest: bool) -> Complaint:
-        fix = _suggestion(name, ()) if suggest else "correct it or take it out"
+        fix = _suggestion(name, ()) if suggest else "correct it or remove it"
         return Complaint(key=(name,), what="unknown key", fix=fix)
 
     def _take_out(self, faults: list[ErrorDetails]) -> None:
@@ -153,7 +153,7 @@ def _complaint(fault: ErrorDetails) -> Complaint:
     elif kind == "extra_forbidden":
         what, fix = "unknown key", _suggestion(str(key[-1]), key[:-1])
     elif kind == "literal_error":
-        what, fix = "is none of the values it can have", f"write {context['expected']}".replace("'", '"')
+        what, fix = "is not one of the allowed values", f"write {context['expected']}".replace("'", '"')
     elif kind == "unacceptable":
         what, fix = str(context["what"]), str(context["fix"])
     elif kind == "string_pattern_mismatch":
@@ -188,4 +188,4 @@ def _suggestion(name: str, section: Key) -> str:
         return " ".join(meant)
     field = field_at(section) if section else None
     known = ", ".join(names_in(section)) if field is None or kind_of(field) is Kind.SECTION else ""
-    return f"take it out; known are {known}" if known else "take it out"
+    return f"remove it; known are {known}" if known else "remove it"

@@ -17,7 +17,7 @@ def facade(draft: Draft) -> Iterator[Complaint]:
     """Check that the facade's paths are its own, and that each client is one caller with a proof."""
     paths = draft.settings.facade.paths
     for path in sorted({path for path in paths if paths.count(path) > 1}):
-        yield Complaint(key=("facade", "paths"), what=f"{path} is listed twice", fix="take one out")
+        yield Complaint(key=("facade", "paths"), what=f"{path} is listed twice", fix="remove one")
     for path in dict.fromkeys(paths):
         # A rule for "/" matches only what nothing else matches, and the facade's paths come first.
         takers = (route for route in draft.routes.values() if segments(route.path) and covers(route.path, path))
@@ -50,7 +50,7 @@ def _own_url(draft: Draft) -> Iterator[Complaint]:
     if any(one.assertion_certificate_files for one in settings.callers.values()) and not own_hosts(settings.server):
         yield Complaint(
             key=("server", "hosts"),
-            what="the facade has no URL of its own, so no audience of an assertion could be known as ours",
+            what="the facade has no URL of its own, so it is not known which audiences of assertions are its own",
             fix="list the names by which callers reach this proxy, or whole URLs in "
             "facade.accepted_assertion_audiences",
         )
@@ -79,14 +79,14 @@ def _clients(draft: Draft) -> Iterator[Complaint]:
             yield Complaint(
                 key=key,
                 what="there is no facade where it could get a token",
-                fix="add [facade] with paths, or take it out",
+                fix="add [facade] with paths, or remove it",
             )
         broken = {one[2] for one in draft.broken if one[:2] == ("callers", name) and len(one) > 2}
         proofs = {"assertion_certificate_files", "api_key_sha256"}
         if not (caller.assertion_certificate_files or caller.api_key_sha256 or broken & proofs):
             yield Complaint(
                 key=key,
-                what="the client has nothing to prove itself with",
+                what="the client has no way to authenticate",
                 fix="add assertion_certificate_files, or api_key_sha256 for a key that it sends as client_secret",
             )
 
@@ -95,12 +95,10 @@ def state(draft: Draft) -> Iterator[Complaint]:
     """Check that only one Redis is named, and that encryption keys are set."""
     section = draft.settings.state
     if section.url and section.url_file:
-        yield Complaint(
-            key=("state", "url_file"), what="there is a url beside it", fix="name the Redis in one of the two"
-        )
+        yield Complaint(key=("state", "url_file"), what="there is a url too", fix="name the Redis in one of the two")
     if section.shared and not section.encryption_key_files and ("state", "encryption_key_files") not in draft.broken:
         yield Complaint(
             key=("state", "encryption_key_files"),
-            what="what is kept in a Redis must be sealed",
+            what="what is stored in a Redis must be encrypted",
             fix="make a key with `openssl rand -hex 32` in a file of mode 0600, the same for all replicas, and name it",
         )

@@ -125,12 +125,12 @@ def _egress_proxy(text: str) -> str:
         raise unacceptable("the egress proxy has no scheme", f"write http:// before it, {_LIKE_A_PROXY}")
     if scheme.lower() != "http":
         raise unacceptable(
-            "the egress proxy is asked in plain HTTP (CONNECT); the TLS to the bank goes through it to the end",
+            "payproxy speaks plain HTTP with the egress proxy (CONNECT); TLS to the bank goes through it end to end",
             f"write http:// as its scheme, {_LIKE_A_PROXY}",
         )
     if "@" in authority:
         raise unacceptable(
-            "a proxy that wants a user and a password is not supported",
+            "a proxy that requires a user and a password is not supported",
             "have it admit this machine by its address, or name a proxy on this machine that adds the password; and "
             "change the password if others have seen it here",
         )
@@ -175,7 +175,7 @@ def _method(text: str) -> str:
     if not _TOKEN.fullmatch(text) or text != text.upper():
         raise unacceptable("a method is not written in capital letters", 'write it like "POST"')
     if text in REFUSED_METHODS:
-        raise unacceptable("CONNECT and TRACE are always refused", "take it out of the list")
+        raise unacceptable("CONNECT and TRACE are always refused", "remove it from the list")
     return text
 
 

@@ -136,7 +136,9 @@ def _understood(
     complaints += [one for check in _CHECKS for one in check(draft)]
     found = in_order([*findings, *(here.finding(complaint) for complaint in complaints[:_MOST_FINDINGS])])
     if len(complaints) > _MOST_FINDINGS:
-        more = Complaint(key=(), what=f"there are {len(complaints) - _MOST_FINDINGS} more", fix="mend the others first")
+        more = Complaint(
+            key=(), what=f"there are {len(complaints) - _MOST_FINDINGS} more", fix="correct the others first"
+        )
         found = (*found, here.finding(more))
     failed = any(finding.severity is Severity.ERROR for finding in found)
     return Loaded(
@@ -212,21 +214,21 @@ def _secrets_in_file(values: Mapping[str, Any]) -> Iterable[Complaint]:
         if key == ("request_log", "database") and isinstance(value, str) and DatabaseUrl(value).has_password:
             yield Complaint(
                 key=key,
-                what="a password does not belong into this file",
+                what="a password must not be in this file",
                 fix="name a file with the URL in database_file, or set PAYPROXY_REQUEST_LOG__DATABASE; and give the "
                 "role another password if others have seen this one",
             )
         if key == ("state", "url") and isinstance(value, str) and MaskedUrl(value).has_password:
             yield Complaint(
                 key=key,
-                what="a password does not belong into this file",
+                what="a password must not be in this file",
                 fix="name a file with the URL in url_file, or set PAYPROXY_STATE__URL; and change the password if "
                 "others have seen this one",
             )
         if len(key) == 3 and key[0] == "credentials" and key[2] == "client_secret":
             yield Complaint(
                 key=key,
-                what="a secret does not belong into this file",
+                what="a secret must not be in this file",
                 fix=f"use client_secret_file, or PAYPROXY_CREDENTIALS__{str(key[1]).upper()}__CLIENT_SECRET, or a file "
                 f"credentials__{key[1]}__client_secret in the secrets directory; and have the bank replace this one if "
                 "others have seen it",

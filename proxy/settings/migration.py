@@ -20,10 +20,10 @@ def _sticky(text: str) -> str:
         return text
     name = text.removeprefix(STICKY_HEADER)
     if name == text or not is_token(name):
-        raise unacceptable("it is no key to spread by", 'write "caller", "request" or "header:NAME"')
+        raise unacceptable("it is not a key to spread by", 'write "caller", "request" or "header:NAME"')
     if name.lower() in _NOT_STICKY:
         raise unacceptable(
-            "this header is not for spreading by", "name one by which the callers' requests belong together"
+            "callers can't be spread by this header", "name one by which the callers' requests belong together"
         )
     return text
 
@@ -58,12 +58,14 @@ class MigrationSection(Section):
     sticky: Annotated[str, AfterValidator(_sticky)] = Field(
         "caller", description="what moves as one: caller, header:NAME, or request for the methods in `methods`"
     )
-    methods: Methods = Field(("GET",), description='for sticky = "request": methods whose requests are spread singly')
+    methods: Methods = Field(
+        ("GET",), description='for sticky = "request": methods whose requests are spread one by one'
+    )
     pin: PinSection = Field(
-        PinSection(), description="{legacy = [], modern = []}: callers that have a side whatever the weight"
+        PinSection(), description="{legacy = [], modern = []}: callers that have a fixed side at every weight"
     )
     fallback: bool = Field(
-        default=True, description="legacy serves where the modern token is not at hand, or was refused"
+        default=True, description="legacy serves where the modern token is not available, or was refused"
     )
     max_failure_ratio: Ratio = Field(
         0.05, description="share of failures among the last 50 modern requests above which the weight goes back"

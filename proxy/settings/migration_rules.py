@@ -42,7 +42,7 @@ def _pins(draft: Draft, key: Key, migration: MigrationSection) -> Iterator[Compl
         yield Complaint(
             key=(*key, "pin", "modern"),
             what=f'caller "{caller}" is pinned to both sides',
-            fix="take it out of one list",
+            fix="remove it from one list",
         )
 
 
@@ -55,7 +55,7 @@ def _single_requests(key: Key, migration: MigrationSection) -> Iterator[Complain
                 key=(*key, "methods"),
                 what=f"{method} can't be spread by single requests: a second try could go to the other side, and be "
                 "done twice",
-                fix='take it out, or set sticky = "caller"',
+                fix='remove it, or set sticky = "caller"',
             )
 
 

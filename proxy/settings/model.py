@@ -46,7 +46,7 @@ class ServerSection(Section):
 
     listen: Listen = Field("127.0.0.1:8080", description="host:port, [v6]:port or unix:/path")
     workers: Annotated[int, Field(ge=0, le=256)] = Field(
-        1, description="worker processes beside the keeper; 0 = one per core"
+        1, description="worker processes, besides the keeper; 0 = one per core"
     )
     hosts: HostNames = Field(
         (), description="accepted Host names (else 421); empty: any with callers, loopback names without"
@@ -84,7 +84,7 @@ class AdminSection(Section):
     hosts: HostNames = Field((), description="accepted Host names beyond loopback")
     certificate_file: PathText = Field("", description="TLS certificate; with key_file")
     key_file: PathText = Field("", description="key of the TLS certificate, mode 0600")
-    ready_requires: Names = Field((), description="credentials without which the instance shall not be ready")
+    ready_requires: Names = Field((), description="credentials without which the instance is not ready")
     operators: dict[RequiredText, ScryptHash] = Field(
         {},
         description="NAME = scrypt hash, no password; for a console on a non-loopback listener and for actions in it",
@@ -196,7 +196,7 @@ class Settings(BaseSettings):
     environment: Environment = Field(description="mock, client-testing or production; shown on every page and record")
     instance: InstanceName = Field("", description="name in records and shared stores; default: the host name")
     data_directory: PathText = Field(
-        "payproxy-data", description="journal, state and own keys; default: $STATE_DIRECTORY, else beside the file"
+        "payproxy-data", description="journal, state and own keys; default: $STATE_DIRECTORY, else next to the file"
     )
     server: ServerSection = Field(ServerSection(), description="the traffic listener")
     admin: AdminSection = Field(AdminSection(), description="health, metrics and console")
@@ -207,7 +207,9 @@ class Settings(BaseSettings):
     request_log: RequestLogSection = Field(RequestLogSection(), description="where records go")
     state: StateSection = Field(StateSection(), description="what replicas share")
     migrations: dict[Name, MigrationSection] = Field({}, description="rules that move to another credential")
-    facade: FacadeSection = Field(FacadeSection(), description="the token endpoint for callers that mint by themselves")
+    facade: FacadeSection = Field(
+        FacadeSection(), description="the token endpoint for callers that request tokens themselves"
+    )
 
     @classmethod
     def settings_customise_sources(

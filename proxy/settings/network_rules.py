@@ -86,7 +86,7 @@ def _without_tls(section: str, values: ServerSection | AdminSection) -> Iterator
         yield Complaint(
             key=(section, "listen"),
             what="other machines reach this listener without TLS",
-            fix="set certificate_file and key_file, or let something in front of it speak TLS",
+            fix="set certificate_file and key_file, or terminate TLS in front of it",
             severity=Severity.WARNING,
         )
 

@@ -65,7 +65,7 @@ def _covered(draft: Draft) -> Iterator[Complaint]:
             yield Complaint(
                 key=("routes", number, "path"),
                 what=f"no request can reach this rule: {names} before it takes the same path and methods",
-                fix="put the narrower rule first, or take one out",
+                fix="put the narrower rule first, or remove one",
             )
         earlier.append(route)
 
@@ -86,7 +86,7 @@ def callers(draft: Draft) -> Iterator[Complaint]:
         if not (unread or caller.networks or caller.certificate_subject or _keyed(caller)):
             yield Complaint(
                 key=("callers", name),
-                what="the caller has no proof, so that everyone would be it",
+                what="the caller has no proof, so that everyone would match it",
                 fix="add networks, api_key_sha256 or certificate_subject",
             )
         if caller.certificate_subject and not draft.settings.server.client_ca_file:
@@ -110,7 +110,7 @@ def callers(draft: Draft) -> Iterator[Complaint]:
         elif same := {proofs[proof] for proof in proved if proof in proofs}:
             yield Complaint(
                 key=("callers", name, "networks" if caller.networks else "certificate_subject"),
-                what=f'nothing tells this caller from caller "{min(same)}"',
+                what=f'nothing distinguishes this caller from caller "{min(same)}"',
                 fix="give them different networks, or keys of their own",
             )
         for value in hashes:
@@ -144,14 +144,14 @@ def credentials(draft: Draft) -> Iterator[Complaint]:
             yield Complaint(
                 key=(*key, "extra_parameters", parameter),
                 what="the proxy sets this form field itself",
-                fix="take it out of extra_parameters",
+                fix="remove it from extra_parameters",
             )
 
 
 def _missing(key: Key, credential: CredentialSection) -> Iterator[tuple[set[str], Complaint]]:
     method = credential.auth_method
     if not credential.token_url:
-        fix = "write the token URL that the bank handed out with the client id"
+        fix = "write the token URL that the bank gave you with the client id"
         yield {"token_url"}, Complaint(key=(*key, "token_url"), what="is missing", fix=fix)
     secret = credential.client_secret is not None or credential.client_secret_file
     if method in {"client_secret_basic", "client_secret_post"} and not secret:
@@ -192,7 +192,7 @@ def database(draft: Draft) -> Iterator[Complaint]:
     if log.database_file and log.database and "database" in log.model_fields_set:
         yield Complaint(
             key=("request_log", "database_file"),
-            what="there is a database beside it",
+            what="there is a database too",
             fix="name the database in one of the two",
         )
     if not log.database_file:

@@ -18,7 +18,7 @@ def not_a_secret(text: str) -> tuple[str, str] | None:
             "save it as UTF-8 without BOM (PowerShell 7: Out-File -Encoding utf8NoBOM)",
         )
     if is_placeholder(text):
-        return "a placeholder was left in", "write the secret that the bank handed out"
+        return "a placeholder was left in", "write the secret that the bank gave you"
     if "\n" in text or "\r" in text:
         return "has more than one line", "write the secret alone into it"
     return None
@@ -30,7 +30,7 @@ def doubtful(text: str) -> tuple[str, str] | None:
         return "has white space or quotes around it", "write the secret alone into the file"
     if _is_encoded(text):
         return (
-            "reads as base64 of another text, and is sent as it stands",
+            "is base64 of another text, and is sent as it is",
             "write the decoded one (`base64 -d`); in a Kubernetes Secret `data:` wants one base64, `stringData:` none",
         )
     return None

@@ -189,7 +189,7 @@ def copied(values: Any) -> Any:
 
 
 def _unknown(key: Key, noun: str, spell: Callable[[str], str]) -> Complaint:
-    fix = f"correct the name of the {noun} or take it away"
+    fix = f"correct the name of the {noun} or remove it"
     for depth, part in enumerate(key):
         names = names_in(key[:depth])
         if names and part not in names:

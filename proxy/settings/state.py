@@ -43,7 +43,7 @@ class StateUrl(MaskedUrl):
         clear = split.scheme == "redis" and not is_loopback(host)
         more = bool(split.query or split.fragment or (database and not database.isdecimal()))
         faults = (
-            (split.scheme not in _SCHEMES, "the URL is none of a Redis"),
+            (split.scheme not in _SCHEMES, "the URL is not that of a Redis"),
             (not is_host(host) or port == 0, "the URL names no server"),
             (clear, "the password and the state's changes would go over the network in the clear"),
             (more, "the URL has more than a server and the number of a database"),
@@ -57,7 +57,7 @@ def _sentinel_fault(text: str) -> str:
     except ValueError as error:
         return f"the URL has {error}"
     if url is None:
-        return "the URL is none of a Redis"
+        return "the URL is not that of a Redis"
     if not all(is_host(host) for host, _ in url.addresses):
         return "the URL names no server"
     if not url.tls and not all(is_loopback(host) for host, _ in url.addresses):
@@ -80,7 +80,7 @@ class StateSection(Section):
     url_file: PathText = Field("", description="file with the URL, mode 0600: for one with a password")
     ca_file: PathText = Field("", description="private CA of the Redis; verification can't be turned off")
     encryption_key_files: PathTexts = Field(
-        (), description="keys, mode 0600, new first; required with a Redis: every value there is sealed"
+        (), description="keys, mode 0600, new first; required with a Redis: every value there is encrypted"
     )
 
     @property

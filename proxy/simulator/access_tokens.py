@@ -1,9 +1,9 @@
 """The access tokens that the simulator has handed out.
 
-A token lives by the monotonic clock; its claims carry the simulator's wall clock, which may be wrong on purpose.
+A token expires by the monotonic clock; its claims carry the simulator's wall clock, which may be wrong on purpose.
 Modern tokens are ES512 with an `aud` that differs from the audience asked for, as the bank's do
 (`jpm:uri:prod:payments` gives `jpmc:uri:prod:payments:commerce`); ADFS tokens are RS256 with `aud` = resource; Mock
-tokens are opaque or, if the client says so, RS256.
+tokens are opaque or, if the client is set so, RS256.
 """
 
 import base64

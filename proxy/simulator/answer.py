@@ -1,4 +1,4 @@
-"""What an endpoint of the simulator says back, before anybody thinks of sockets."""
+"""The response of an endpoint of the simulator, independent of the connection."""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -6,7 +6,7 @@
 - `/api/v2/payments...`: Online Payments; its wallet answer is the invalid JSON that the bank is known to send.
 - `GET /api/v1/reports/ID`, `GET /api/v1/report-files/ID?size=BYTES[&chunked=1]`: a CSV, also on the second port.
 - `POST /documents`: multipart upload, its parts checked.
-- `/echo...`: any method; tells what arrived, with the token's fingerprint in place of the token.
+- `/echo...`: any method; returns what arrived, with the token's fingerprint in place of the token.
 """
 
 import hashlib

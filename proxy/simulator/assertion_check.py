@@ -96,7 +96,7 @@ def claimed_client(assertion: str) -> str:
 
 def _segment(text: str, what: str) -> dict[str, Any]:
     try:
-        value = json.loads(_decode(text), object_pairs_hook=_no_name_twice)
+        value = json.loads(_decode(text), object_pairs_hook=_unique_names)
     except (ValueError, RecursionError):
         raise AssertionRefused(f"the {what} are not a JSON object") from None
     if not isinstance(value, dict):
@@ -111,7 +111,7 @@ def _decode(text: str) -> bytes:
         raise AssertionRefused("a segment is not base64url") from None
 
 
-def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a name stands twice")

@@ -14,7 +14,7 @@ _JSON = {"Content-Type": "application/json"}
 _PAGE = "<!DOCTYPE html><html><head><title>Access blocked</title></head><body>Your IT department says no.</body></html>"
 
 
-def instead(fault: Fault, call: Call, world: World) -> Answer:
+def fault_answer(fault: Fault, call: Call, world: World) -> Answer:
     """Return the answer of a fault of the group "instead"."""
     match fault.kind:
         case FaultKind.REFUSE:

@@ -22,7 +22,7 @@ class FaultKind(StrEnum):
     RESET_BEFORE = "reset_before"  # TCP reset before the body is read, nothing executed
     UNREAD = "unread"  # the body is not read for `seconds`
     REFUSE = "refuse"  # token or client refused in the endpoint's words; there with `error`, `description`, `status`
-    STATUS = "status"  # `status` in the API family's shape, or with `body`; 503 has Retry-After: 600 if not told else
+    STATUS = "status"  # `status` in the API family's shape, or with `body`; 503 has Retry-After: 600 unless set
     HTML = "html"  # 200 and a page, as a corporate proxy gives
     EMPTY = "empty"  # 200 and nothing
     BROKEN_JSON = "broken_json"  # 200 and JSON that breaks off
@@ -33,10 +33,10 @@ class FaultKind(StrEnum):
     CLOSE = "close"  # executed, then closed without an answer
     TRUNCATED = "truncated"  # executed, then half of the answer's body
     STALLED = "stalled"  # executed, then half of the answer's body and silence for `seconds`
-    HANG_UP = "hang_up"  # answered, then closed without having said so
-    LIFETIME = "lifetime"  # the token lives `seconds` and expires_in says so
+    HANG_UP = "hang_up"  # answered, then closed without Connection: close
+    LIFETIME = "lifetime"  # the token is valid for `seconds`, as expires_in says
     FIELDS = "fields"  # the token answer has these `fields` and lacks those in `without`
-    REPEAT = "repeat"  # the client's last token is handed out again, dead or alive
+    REPEAT = "repeat"  # the client's last token is returned again, valid or not
 
 
 GROUPS = {

@@ -98,7 +98,7 @@ class RequestLog:
         path = received.path
         self.by_path[path if path in self.by_path or len(self.by_path) < _MANY_PATHS else "(others)"] += 1
 
-    def witness(self, received: Received) -> None:
+    def append_to_journal(self, received: Received) -> None:
         """Append the request to the journal file: the operating system has it when this returns, also after kill -9."""
         if self._journal >= 0:
             os.write(self._journal, json.dumps(received.as_dict(), separators=(",", ":")).encode() + b"\n")

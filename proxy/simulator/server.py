@@ -22,7 +22,7 @@ from proxy.simulator.call import Call
 from proxy.simulator.clients import ADFS_CLIENT_ID, JWT_CLIENT_ID
 from proxy.simulator.control import PREFIX, control
 from proxy.simulator.delivery import close, deliver, reset
-from proxy.simulator.fault_answers import instead
+from proxy.simulator.fault_answers import fault_answer
 from proxy.simulator.faults import AFTER_THE_BODY, BEFORE_THE_BODY, Fault, FaultKind
 from proxy.simulator.received import Received, bearer, without_credentials
 from proxy.simulator.token_endpoints import TOKEN_PREFIXES, client_named, token_endpoint
@@ -91,7 +91,7 @@ class Bank:
         self.world.origin, self.world.files_origin = self.url, self.files_url
         self.world.origins = frozenset(f"{self._scheme}://{each}:{ports[0]}" for each in hosts)
 
-    def deaf(self) -> None:
+    def stop_listening(self) -> None:
         """Stop listening: new connections are refused, those that stand go on. `listen_again` undoes it."""
         for listener in self._listeners:
             listener.close()
@@ -104,7 +104,7 @@ class Bank:
 
     async def stop(self) -> None:
         """Close listeners and connections, cutting off handlers that a fault keeps busy."""
-        self.deaf()
+        self.stop_listening()
         self._server.pre_shutdown()
         await self._server.shutdown(_GRACE)
         self.world.log.close()
@@ -126,14 +126,14 @@ class Bank:
         if "reading" in early:
             await world.clock.sleep(early["reading"].seconds)
         if "early" in early:
-            world.log.witness(call.received)
+            world.log.append_to_journal(call.received)
             return await self._early(request, call, early["early"])
         call.received.complete = await _read_body(request, call)
-        world.log.witness(call.received)
+        world.log.append_to_journal(call.received)
         if not call.received.complete:
             return close(request)
         met = self._met(call)
-        answer = instead(met["instead"], call, world) if "instead" in met else self._answer(call)
+        answer = fault_answer(met["instead"], call, world) if "instead" in met else self._answer(call)
         if "delay" in met:
             await world.clock.sleep(met["delay"].seconds)
         broken = met.get("break")
@@ -198,7 +198,7 @@ class Bank:
             return close(request)
         if fault.kind is FaultKind.RESET_BEFORE:
             return reset(request)
-        answer = instead(fault, call, self.world)
+        answer = fault_answer(fault, call, self.world)
         call.received.status = answer.status
         response = await deliver(request, answer, broken=None, world=self.world)
         response.force_close()

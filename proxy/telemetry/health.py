@@ -86,7 +86,7 @@ def _workers(status: Status) -> Check:
     few = f"{serving} of {status.workers_wanted} workers serve"
     silent = [str(worker.worker) for worker in status.workers if worker.state is WorkerState.UNRESPONSIVE]
     if silent:
-        few += f"; worker {', '.join(silent)} is not heard, and is replaced if that lasts"
+        few += f"; worker {', '.join(silent)} does not respond, and is replaced if that lasts"
     if not serving:
         # The "draining" check reports this; that workers leave then is no second fault.
         return _verdict("workers", failed="" if status.draining else few)

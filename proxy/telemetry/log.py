@@ -44,19 +44,19 @@ class EventLog:
         """Write *event* if it has a log text."""
         text = _text(event)
         if text:
-            self.say(text)
+            self.write_line(text)
 
-    def say(self, text: str) -> None:
+    def write_line(self, text: str) -> None:
         """Write one line."""
         self._write(f"{self._stamp(self._clock.now())} {text}")
 
 
-def _text(event: Event) -> str:
+def _text(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for each event
     match event:
         case TokenMinted():
             return (
                 f"token minted: {event.credential} {event.audience or '-'}, fingerprint {event.fingerprint}, "
-                f"lives {event.lifetime:.0f} s, took {event.seconds * 1000:.0f} ms"
+                f"valid for {event.lifetime:.0f} s, took {event.seconds * 1000:.0f} ms"
             )
         case MintFailed():
             return (
@@ -65,30 +65,18 @@ def _text(event: Event) -> str:
             )
         case ClockSkewMeasured() if abs(event.seconds) > _SKEW_WORTH_SAYING_SECONDS:
             return f"clock: {event.credential}'s token endpoint is {event.seconds:+.0f} s from this machine's clock"
-        case _:
-            return _worker(event)
-
-
-def _worker(event: Event) -> str:
-    match event:
         case WorkerStarted():
             return f"worker {event.worker} started as process {event.pid}"
         case WorkerEnded():
-            how = "ended" if event.expected else "died; what it had in flight is recorded as unknown"
+            how = "ended" if event.expected else "ended unexpectedly; what it had in flight is recorded as unknown"
             return f"worker {event.worker} (process {event.pid}) {how}, exit code {event.exit_code}"
         case WorkerNotStarted():
             return f"worker {event.worker} can't be started: {event.cause}; next try in {event.retry_in:.1f} s"
         case WorkerHangs():
             then = "killed, another takes its place" if event.killed else "it counts as not ready"
-            return f"worker {event.worker} (process {event.pid}) was not heard for {event.seconds:.0f} s: {then}"
+            return f"worker {event.worker} (process {event.pid}) did not respond for {event.seconds:.0f} s: {then}"
         case WorkerRecovered():
-            return f"worker {event.worker} (process {event.pid}) is heard again"
-        case _:
-            return _change(event)
-
-
-def _change(event: Event) -> str:
-    match event:
+            return f"worker {event.worker} (process {event.pid}) responds again"
         case CredentialReplaced():
             return f"credential {event.credential} replaced: key or secret {event.fingerprint}, proven by a mint"
         case ReplacementRefused():
@@ -99,30 +87,18 @@ def _change(event: Event) -> str:
             return f"configuration {event.digest} is in force{wait}"
         case ConfigurationRefused():
             return f"configuration refused, the old one stays in force: {event.cause}"
-        case _:
-            return _guard(event)
-
-
-def _guard(event: Event) -> str:
-    match event:
         case MigrationRolledBack():
             return (
                 f"guard: migration {event.migration} went back from weight {event.weight_before} to {event.weight}: "
-                f"{event.reason}; {_at_hand(event.legacy_token_at_hand)}"
+                f"{event.reason}; {_legacy_token(event)}"
             )
         case CallerHeld():
             return (
                 f"guard: migration {event.migration} keeps {event.caller or 'the anonymous caller'} on legacy: "
-                f"{event.reason}; {_at_hand(event.legacy_token_at_hand)}"
+                f"{event.reason}; {_legacy_token(event)}"
             )
         case GuardHindered():
             return f"guard: migration {event.migration}: {event.cause}"
-        case _:
-            return _request_log(event)
-
-
-def _request_log(event: Event) -> str:
-    match event:
         case SinkFailed():
             return f"request log: {event.sink} takes no records, they are kept meanwhile: {event.cause}"
         case SinkRecovered():
@@ -135,5 +111,6 @@ def _request_log(event: Event) -> str:
             return ""
 
 
-def _at_hand(legacy_token: bool) -> str:  # noqa: FBT001 - one question, one answer
-    return "a legacy token is at hand" if legacy_token else "NO legacy token is at hand: look at that credential now"
+def _legacy_token(event: MigrationRolledBack | CallerHeld) -> str:
+    known = event.legacy_token_at_hand
+    return "a legacy token is available" if known else "NO legacy token is available: look at that credential now"

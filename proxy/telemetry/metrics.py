@@ -1,5 +1,6 @@
 """The keeper's metrics: its own events, its status and the workers' counters, in a registry of their own."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -14,8 +15,7 @@ from proxy.events import ClockSkewMeasured, Event, MintFailed, TokenMinted
 from proxy.migration.outcome import OUTCOMES
 from proxy.migration.side import Side
 from proxy.telemetry.counters import DURATION_BOUNDS, OTHER, OVERHEAD_BOUNDS, REPLAY_OUTCOMES, Row, rows
-from proxy.telemetry.families import Key, counter, gauge, histogram
-from proxy.telemetry.gauges import gauges
+from proxy.telemetry.gauges import Key, counter, gauge, gauges, histogram
 from proxy.telemetry.status import Status, WorkerStatus
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -27,33 +27,33 @@ MAX_ROWS = 10_000
 _MINT_OUTCOMES = ("minted", "token_refused", "token_unavailable")
 # The codes of the facade's token endpoint are OAuth's (RFC 6749 5.2).
 _FACADE_CODES = ("invalid_client", "invalid_request", "unsupported_grant_type")
+# What a worker's delta has of each kind: labels, and numbers in a row.
+_DELTA = (
+    ("server", 5, len(DURATION_BOUNDS) + 2),
+    ("client", 2, len(DURATION_BOUNDS) + 2),
+    ("overhead", 1, len(OVERHEAD_BOUNDS) + 2),
+    ("replays", 2, 1),
+)
 
 
-class Metrics:
+class Metrics(Collector):
     """All metrics of /metrics; each scrape calls *status*, so no gauge outlives its subject."""
 
     def __init__(self, *, status: Callable[[], Status]) -> None:
         self._status = status
-        self._server: dict[Key, Row] = {}
-        self._client: dict[Key, Row] = {}
-        self._overhead: dict[Key, Row] = {}
-        self._exchanges: dict[Key, Row] = {}
-        self._errors: dict[Key, Row] = {}
-        self._replays: dict[Key, Row] = {}
-        self._mints: dict[Key, Row] = {}
-        self._migrated: dict[Key, Row] = {}
+        self._tables: defaultdict[str, dict[Key, Row]] = defaultdict(dict)
         self._skews: dict[str, float] = {}
         self._processes = ProcessReader()
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Scrape(self._collect))
+        self._registry.register(self)
 
     def observe(self, event: Event) -> None:
         """Count *event*, from the keeper."""
         match event:
             case TokenMinted():
-                _add(self._mints, (event.credential, "minted"), [1])
+                self._add("mints", (event.credential, "minted"), [1])
             case MintFailed():
-                _add(self._mints, (event.credential, event.code), [1])
+                self._add("mints", (event.credential, event.code), [1])
             case ClockSkewMeasured():
                 self._skews[event.credential] = event.seconds
 
@@ -62,27 +62,22 @@ class Metrics:
 
         Raises DeltaUnusable if it is malformed: then nothing of it is counted.
         """
-        duration = len(DURATION_BOUNDS) + 2
-        server = list(rows(delta, "server", labels=5, width=duration))
-        client = list(rows(delta, "client", labels=2, width=duration))
-        overhead = list(rows(delta, "overhead", labels=1, width=len(OVERHEAD_BOUNDS) + 2))
-        replays = list(rows(delta, "replays", labels=2, width=1))
-        for (method, route, status, sent, code), row in server:
+        found = {kind: list(rows(delta, kind, labels=labels, width=width)) for kind, labels, width in _DELTA}
+        for (method, route, status, sent, code), row in found["server"]:
             count = [sum(row[:-1])]
-            _add(self._server, (method, route, _status_label(status)), row)
-            _add(self._exchanges, (route, sent), count)
+            self._add("server", (method, route, _status_label(status)), row)
+            self._add("exchanges", (route, sent), count)
             if code:
-                _add(self._errors, (code,), count)
-        for (address, status), row in client:
-            _add(self._client, (address, _status_label(status)), row)
-        for (route,), row in overhead:
-            _add(self._overhead, (route,), row)
-        for (credential, outcome), row in replays:
-            _add(self._replays, (credential, outcome), row)
+                self._add("errors", (code,), count)
+        for (address, status), row in found["client"]:
+            self._add("client", (address, _status_label(status)), row)
+        for kind in ("overhead", "replays"):
+            for key, row in found[kind]:
+                self._add(kind, tuple(key), row)
 
     def migrated(self, migration: str, side: str, outcome: str) -> None:
         """Count an attempt on a migrated route."""
-        _add(self._migrated, (migration, side, outcome), [1])
+        self._add("migrated", (migration, side, outcome), [1])
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """Return content type and text: OpenMetrics if the header *accept* names it, else Prometheus' text format."""
@@ -91,85 +86,77 @@ class Metrics:
             return OPENMETRICS, bytes(openmetrics.generate_latest(self._registry))  # type: ignore[no-untyped-call] # it has none
         return TEXT, exposition.generate_latest(self._registry)
 
-    def _collect(self) -> Iterator[Metric]:
-        status = self._status()
+    def collect(self) -> Iterator[Metric]:
+        """Yield all families, for the registry."""
+        status, tables = self._status(), self._tables
+        credentials = sorted({token.credential for token in status.tokens})
         yield histogram(
             "http_server_request_duration_seconds",
             "Seconds from a request's head to the end of its answer, towards callers.",
             ("http_request_method", "http_route", "http_response_status_code"),
-            self._server,
+            tables["server"],
             DURATION_BOUNDS,
         )
         yield histogram(
             "http_client_request_duration_seconds",
             "Seconds from the last byte of a request to the head of the bank's answer, per send.",
             ("server_address", "http_response_status_code"),
-            self._client,
+            tables["client"],
             DURATION_BOUNDS,
         )
-        yield histogram(
-            "payproxy_overhead_seconds",
-            "Seconds of an exchange that were neither the caller's nor the bank's.",
-            ("http_route",),
-            self._overhead,
-            OVERHEAD_BOUNDS,
-        )
+        text = "Seconds of an exchange that were neither the caller's nor the bank's."
+        yield histogram("payproxy_overhead_seconds", text, ("http_route",), tables["overhead"], OVERHEAD_BOUNDS)
         yield counter(
             "payproxy_exchanges",
             "Finished exchanges by whether the bank may have the request.",
             ("http_route", "sent_upstream"),
             # Requests that match no rule were never sent.
-            _zeros(status.routes, Sent) | _zeros([""], [Sent.NO]) | self._exchanges,
+            _zeros(status.routes, Sent) | _zeros([""], [Sent.NO]) | tables["exchanges"],
         )
-        yield counter(
-            "payproxy_errors",
-            "Answers made by the proxy itself, by code.",
-            ("code",),
-            _zeros([*_codes(ProxyError), *(_FACADE_CODES if status.facade else ())]) | self._errors,
-        )
+        codes = [*_codes(ProxyError), *(_FACADE_CODES if status.facade else ())]
+        text = "Answers made by the proxy itself, by code."
+        yield counter("payproxy_errors", text, ("code",), _zeros(codes) | tables["errors"])
         yield counter(
             "payproxy_replays",
             "Refused tokens by what came of them: succeeded, refused, failed; not sent again: body_not_held, "
             "no_newer_token, prevented.",
             ("credential", "outcome"),
-            _zeros(_credentials(status), REPLAY_OUTCOMES) | self._replays,
+            _zeros(credentials, REPLAY_OUTCOMES) | tables["replays"],
         )
-        yield from self._tokens(status)
-        yield counter(
-            "payproxy_migration_requests",
-            "What came of requests on migrated routes, by side: ok, client_error, forbidden, refused, failed, none.",
-            ("migration", "side", "outcome"),
-            _zeros([one.name for one in status.migrations], Side, sorted(OUTCOMES)) | self._migrated,
-        )
-        yield from gauges(status)
-        yield from self._processes.read(status.workers)
-
-    def _tokens(self, status: Status) -> Iterator[Metric]:
-        credentials = _credentials(status)
         yield counter(
             "payproxy_token_mint",
             "Calls of a token endpoint: minted, token_refused, token_unavailable.",
             ("credential", "outcome"),
-            _zeros(credentials, _MINT_OUTCOMES) | self._mints,
+            _zeros(credentials, _MINT_OUTCOMES) | tables["mints"],
         )
-        expiries: dict[Key, float] = {}
-        for token in status.tokens:
-            if token.expires:
-                # Two routes may use one audience with different scopes: the earliest expiry counts.
-                key = (token.credential, token.audience)
-                expiries[key] = min(token.expires, expiries.get(key, token.expires))
-        yield gauge(
-            "payproxy_token_expiry_timestamp_seconds",
-            "When the access token in use ends, epoch seconds.",
-            ("credential", "audience"),
-            expiries.items(),
+        # Two routes may use one audience with different scopes: the earliest expiry counts.
+        tokens = sorted(status.tokens, key=lambda token: -token.expires)
+        expiries: dict[Key, float] = {
+            (token.credential, token.audience): token.expires for token in tokens if token.expires
+        }
+        text = "When the access token in use ends, epoch seconds."
+        yield gauge("payproxy_token_expiry_timestamp_seconds", text, ("credential", "audience"), expiries)
+        skews: dict[Key, float] = {(name,): self._skews[name] for name in credentials if name in self._skews}
+        yield gauge("payproxy_clock_skew_seconds", "The token endpoint's clock minus ours.", ("credential",), skews)
+        yield counter(
+            "payproxy_migration_requests",
+            "What came of requests on migrated routes, by side: ok, client_error, forbidden, refused, failed, none.",
+            ("migration", "side", "outcome"),
+            _zeros([one.name for one in status.migrations], Side, sorted(OUTCOMES)) | tables["migrated"],
         )
-        yield gauge(
-            "payproxy_clock_skew_seconds",
-            "The token endpoint's clock minus ours.",
-            ("credential",),
-            (((name,), self._skews[name]) for name in credentials if name in self._skews),
-        )
+        yield from gauges(status)
+        yield from self._processes.read(status.workers)
+
+    def _add(self, kind: str, key: Key, row: Sequence[float]) -> None:
+        table = self._tables[kind]
+        if key not in table and len(table) >= MAX_ROWS:
+            key = (OTHER,) * len(key)
+        known = table.get(key)
+        if known is None:
+            table[key] = list(row)
+            return
+        for index, amount in enumerate(row):
+            known[index] += amount
 
 
 class ProcessReader:
@@ -199,16 +186,6 @@ class ProcessReader:
         return self._collector.collect()
 
 
-class _Scrape(Collector):
-    """The collector in the registry."""
-
-    def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
-        self._collect = collect
-
-    def collect(self) -> Iterator[Metric]:
-        return self._collect()
-
-
 def _zeros(*labels: Iterable[str]) -> dict[Key, Row]:
     """Return a row of 0 for each combination: a counter that starts at 0 lets rate() see its first step."""
     return {tuple(map(str, key)): [0.0] for key in product(*labels)}
@@ -216,22 +193,6 @@ def _zeros(*labels: Iterable[str]) -> dict[Key, Row]:
 
 def _codes(kind: type[ProxyError]) -> list[str]:
     return sorted({kind.code, *(code for each in kind.__subclasses__() for code in _codes(each))})
-
-
-def _credentials(status: Status) -> list[str]:
-    return sorted({token.credential for token in status.tokens})
-
-
-def _add(table: dict[Key, Row], key: Key, row: Sequence[float]) -> None:
-    known = table.get(key)
-    if known is None and len(table) >= MAX_ROWS:
-        key = (OTHER,) * len(key)
-        known = table.get(key)
-    if known is None:
-        table[key] = list(row)
-        return
-    for index, amount in enumerate(row):
-        known[index] += amount
 
 
 def _status_label(status: int) -> str:

@@ -24,6 +24,7 @@ from proxy.tokens.response import (
     parse_token_response,
     printable,
 )
+from proxy.upstream.tls import TlsUnusable, client_context
 
 # Date has whole seconds, and the answer took some time: a smaller difference may be no skew.
 IGNORED_SKEW_SECONDS = 2.0
@@ -185,23 +186,13 @@ class TokenEndpoint:
 
 def _tls_context(credential: Credential) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=credential.ca_file or None)
-    except OSError as error:
-        raise CredentialUnusable(
-            f"credential {credential.name}: {credential.ca_file} holds no usable CA certificate: {error.strerror}"
-        ) from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if not credential.client_certificate_file:
-        return context
-    try:
-        # A password is given only so that OpenSSL does not prompt on the terminal.
-        context.load_cert_chain(credential.client_certificate_file, credential.client_key_file, password=lambda: "")
-    except OSError:
-        raise CredentialUnusable(
-            f"credential {credential.name}: {credential.client_certificate_file} and {credential.client_key_file} are "
-            "not a certificate and its unencrypted key in PEM"
-        ) from None
-    return context
+        return client_context(
+            ca_file=credential.ca_file,
+            certificate_file=credential.client_certificate_file,
+            key_file=credential.client_key_file,
+        )
+    except TlsUnusable as error:
+        raise CredentialUnusable(f"credential {credential.name}: {error}") from None
 
 
 def _clock_words(skew: float) -> str:

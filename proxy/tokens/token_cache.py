@@ -31,7 +31,7 @@ class TokenCache:
         self._keys = {key.digest: key for key in keys}
         self._monotonic = clock.monotonic
         self._send = send
-        self._tokens: dict[TokenKey, AccessToken] = {}
+        self._tokens: dict[str, AccessToken] = {}  # by digest
         self._shortages: dict[TokenKey, Shortage] = {}
         self._changes: dict[TokenKey, asyncio.Future[str]] = {}
         self._asked = 0
@@ -42,7 +42,7 @@ class TokenCache:
 
     def get(self, key: TokenKey) -> AccessToken | None:
         """Return the unexpired token for *key*, if any."""
-        token = self._tokens.get(key)
+        token = self._tokens.get(key.digest)
         return token if token is not None and self._monotonic() < token.expires else None
 
     async def wait(self, key: TokenKey, *, until: float) -> AccessToken:
@@ -101,7 +101,7 @@ class TokenCache:
 
     def is_awaited(self, key: TokenKey) -> bool:
         """Return whether a mint for *key* is in progress, the first or after a refusal, and has not failed."""
-        return key not in self._tokens and key not in self._shortages
+        return key.digest not in self._tokens and key not in self._shortages
 
     def proven(self, key: TokenKey, route: str, caller: str) -> bool:
         """Return whether the bank has accepted the current token from *caller* on *route*."""
@@ -138,9 +138,9 @@ class TokenCache:
             return
         token = message["token"]
         if token is None:
-            self._tokens.pop(key, None)
+            self._tokens.pop(key.digest, None)
         else:
-            self._tokens[key] = AccessToken(
+            self._tokens[key.digest] = AccessToken(
                 key=key,
                 mint=token["mint"],
                 value=Secret(token["value"]),

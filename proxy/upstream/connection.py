@@ -3,25 +3,20 @@
 import asyncio
 import select
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
 from proxy.clock import Clock
-from proxy.errors import (
-    ProxyError,
-    UpstreamBadResponse,
-    UpstreamFault,
-    UpstreamTimedOut,
-)
+from proxy.errors import ProxyError, UpstreamBadResponse, UpstreamFault, UpstreamTimedOut
+from proxy.http1.inline_future import InlineFuture
+from proxy.http1.notifier import Notifier
+from proxy.http1.timer import NEVER, Timer
 from proxy.upstream.errors import broken, given_up, unsent
-from proxy.upstream.inline_future import InlineFuture
-from proxy.upstream.notifier import Notifier
-from proxy.upstream.response import Answer
-from proxy.upstream.response_parser import BODILESS, AnswerParser, whole_answer
-from proxy.upstream.timer import NEVER, Timer
+from proxy.upstream.response import UpstreamResponse, whole_response
+from proxy.upstream.response_head import BODILESS
+from proxy.upstream.response_parser import ResponseParser
 from proxy.upstream.tls_transport import TlsTransport
-from proxy.upstream.upload import PIECE_BYTES, send_pieces, send_stream
 
 WRITE_HIGH_BYTES: Final = 131072  # unsent request bytes above which the sender waits
 CALLER_FIRST_SECONDS: Final = 1.0
@@ -33,7 +28,7 @@ class State(Enum):
 
     IDLE = auto()  # in the pool
     TAKEN = auto()  # taken from the pool, nothing sent yet
-    BUSY = auto()  # from `send` until the response is released
+    BUSY = auto()  # from `begin` until the response is released
     CLOSED = auto()
 
 
@@ -71,33 +66,11 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_answer",
-        "_bounded",
-        "_deadline",
-        "_failure",
-        "_home",
-        "_idle_since",
-        "_idle_timeout",
-        "_loop",
-        "_monotonic",
-        "_news",
-        "_parser",
-        "_poll",
-        "_reading_paused",
-        "_reply",
-        "_request_complete",
-        "_response_timeout",
-        "_room",
-        "_state",
-        "_timer",
-        "_tls",
-        "_to_head",
-        "_transport",
-        "_writing_paused",
-        "connect_ms",
-        "reused",
-        "sent",
-    )
+        "_arrived", "_bounded", "_deadline", "_failure", "_home", "_idle_since", "_idle_timeout", "_loop",
+        "_monotonic", "_parser", "_poll", "_reading_paused", "_reply", "_request_complete", "_response",
+        "_response_timeout", "_room", "_state", "_timer", "_tls", "_to_head", "_transport", "_writing_paused",
+        "connect_ms", "reused", "sent",
+    )  # fmt: skip
 
     _transport: asyncio.Transport
 
@@ -111,17 +84,17 @@ class Connection(asyncio.Protocol):
         self._home = home
         self._state = _TAKEN
         self._poll = select.poll()
-        self._timer = Timer(self._expired, clock=clock)
+        self._timer = Timer(self._expired, monotonic=clock.monotonic)
         self._loop = asyncio.get_running_loop()
-        self._reply: InlineFuture[Answer] | None = None  # the future that `send` awaits
-        self._news = Notifier()  # for the response's body, and for uploads
+        self._reply: InlineFuture[UpstreamResponse] | None = None  # the future that `send` awaits
+        self._arrived = Notifier()  # for the response's body, and for uploads
         self._room = Notifier()  # for room to write
         self._deadline = NEVER
         self._idle_since = 0.0
         self._to_head = False
         self._tls: TlsTransport | None = None
-        self._parser: AnswerParser | None = None  # for a response that did not arrive in one piece
-        self._answer: Answer | None = None
+        self._parser: ResponseParser | None = None  # for a response that did not arrive in one piece
+        self._response: UpstreamResponse | None = None
         self._failure: ProxyError | None = None
         self._request_complete = False
         self._writing_paused = False
@@ -138,56 +111,33 @@ class Connection(asyncio.Protocol):
         """Return whether this connection is closed."""
         return self._state is _CLOSED
 
-    def send_whole(self, message: bytes, *, to_head: bool, now: float, deadline: float) -> InlineFuture[Answer]:
+    def send_whole(
+        self, message: bytes, *, to_head: bool, now: float, deadline: float
+    ) -> InlineFuture[UpstreamResponse]:
         """Send a whole small request at monotonic *now*; the future ends with the response once its head is there.
 
-        Like `send`, but without a coroutine, for requests sent in one write. Call `abort` to stop waiting. The future
-        raises what `send` raises; this method raises UpstreamUnreachable, and nothing was sent then.
+        Like `upload.send`, but without a coroutine, for requests sent in one write. Call `abort` to stop waiting. The
+        future raises what `send` raises; this method raises UpstreamUnreachable, and nothing was sent then.
         """
-        self._begin(to_head=to_head, now=now, deadline=deadline)
+        self.begin(to_head=to_head, now=now, deadline=deadline)
         self.sent = self._request_complete = True
-        reply = self._reply = InlineFuture[Answer](self._loop)
+        reply = self._reply = InlineFuture[UpstreamResponse](self._loop)
         self._transport.write(message)
         self._timer.set(min(now + self._response_timeout, deadline))
         return reply
 
-    async def send(
-        self, head: bytes, body: bytes | AsyncIterator[bytes], *, method: str, chunked: bool = False, deadline: float
-    ) -> Answer:
-        """Send one request and return its response as soon as the response's head is there.
-
-        *head* ends in CRLF CRLF and says how *body* is framed; an iterator's pieces are chunk-encoded if *chunked*.
-        *deadline* (monotonic) ends the whole exchange, and no single wait for the bank exceeds the response time-out.
-        If the bank answers early, the rest of the body is not sent. If the iterator raises, the connection is aborted,
-        so that the bank never sees a complete request, and the exception propagates.
-
-        Raises UpstreamUnreachable while `sent` is false, else UpstreamReset, UpstreamBadResponse or UpstreamTimedOut.
-        """
-        now, to_head = self._monotonic(), method == "HEAD"
-        if isinstance(body, bytes) and len(body) <= PIECE_BYTES:
-            reply = self.send_whole(head + body, to_head=to_head, now=now, deadline=deadline)
-        else:
-            self._begin(to_head=to_head, now=now, deadline=deadline)
-            reply = None
-        try:
-            if reply is not None:
-                return await reply
-            if isinstance(body, bytes):
-                self._request_complete = await send_pieces(self, head, body)
-            else:
-                self._request_complete = await send_stream(self, head, body, chunked=chunked)
-            if self._answer is None and self._state is _BUSY:
-                reply = self._reply = InlineFuture[Answer](self._loop)
-                self._timer.set(min(self._monotonic() + self._response_timeout, deadline))
-                return await reply
-        except BaseException:
-            self.abort()
-            raise
-        if self._answer is None:
+    async def response(self, *, complete: bool) -> UpstreamResponse:
+        """Return the response to a request written by `write`, whole or not; raises as `upload.send`."""
+        self._request_complete = complete
+        if self._response is None and self._state is _BUSY:
+            reply = self._reply = InlineFuture[UpstreamResponse](self._loop)
+            self._timer.set(min(self._monotonic() + self._response_timeout, self._deadline))
+            return await reply
+        if self._response is None:
             raise self._failure or broken(None)
-        return self._answer
+        return self._response
 
-    def _begin(self, *, to_head: bool, now: float, deadline: float) -> None:
+    def begin(self, *, to_head: bool, now: float, deadline: float) -> None:
         """Start a request on this connection; raises UpstreamUnreachable if that is not possible."""
         if self._state is not _TAKEN:
             raise unsent("the connection was not free")
@@ -208,7 +158,7 @@ class Connection(asyncio.Protocol):
             return False
         self._state = _TAKEN
         self._timer.expires = NEVER
-        self._answer = self._parser = None
+        self._response = self._parser = None
         self._request_complete = self.sent = False
         self.reused = True
         self.connect_ms = 0.0
@@ -239,7 +189,7 @@ class Connection(asyncio.Protocol):
         bounded = self._bounded = until < expires
         self._timer.set(until if bounded else expires)
         try:
-            await self._news.wait()
+            await self._arrived.wait()
         except BaseException:
             self.abort()
             raise
@@ -260,13 +210,18 @@ class Connection(asyncio.Protocol):
         """End the exchange: return the connection to the pool if the next request can rely on it, else close it."""
         if self._state is not _BUSY:
             return
-        answer = self._answer
-        if answer is None or not (self._request_complete and self._whole()) or self._transport.get_write_buffer_size():
+        response = self._response
+        if (
+            response is None
+            or not (self._request_complete and self._whole())
+            or self._transport.get_write_buffer_size()
+        ):
             self.abort()
-        elif not answer.head.persistent:
+        elif not response.head.persistent:
             self.close()
         else:
-            self.resume_reading()
+            if self._reading_paused:
+                self.resume_reading()
             self._rest()
 
     # Called by the transport.
@@ -293,19 +248,21 @@ class Connection(asyncio.Protocol):
             return
         try:
             if self._parser is None:
-                if self._answer is not None:
+                if self._response is not None:
                     self.abort()  # the response is complete; this data must not be taken for another one
                     return
-                found = whole_answer(data, to_head=self._to_head)
+                found = whole_response(data, to_head=self._to_head)
                 if found is not None:
                     head, body = found
                     self._timer.expires = NEVER
-                    answer = self._answer = Answer(self, head, body, bodiless=self._to_head or head.status in BODILESS)
+                    response = self._response = UpstreamResponse(
+                        self, head, body, bodiless=self._to_head or head.status in BODILESS
+                    )
                     if self._tls is not None and self._tls.unfinished:
                         self.abort()  # the response is complete; data that follows must not be taken for another one
-                    self._tell(answer)
+                    self._deliver(response)
                     return
-                self._parser = AnswerParser(to_head=self._to_head)
+                self._parser = ResponseParser(to_head=self._to_head)
             self._feed(self._parser, data)
         except UpstreamBadResponse as error:
             self._fail(error)
@@ -318,40 +275,40 @@ class Connection(asyncio.Protocol):
         if self._state is _IDLE or (self._state is _TAKEN and self.reused) or self._whole():
             self.abort()
 
-    def _feed(self, parser: AnswerParser, data: bytes) -> None:
+    def _feed(self, parser: ResponseParser, data: bytes) -> None:
         """Parse bytes of a response that arrives in pieces."""
         parser.feed(data)
         if parser.head is None:
             return
-        answer = self._answer
-        if answer is None and parser.complete:
-            answer = Answer(self, parser.head, parser.take(), bodiless=parser.bodiless)
-        elif answer is None:
-            answer = Answer(self, parser.head, b"", bodiless=parser.bodiless, parser=parser)
+        response = self._response
+        if response is None and parser.complete:
+            response = UpstreamResponse(self, parser.head, parser.take(), bodiless=parser.bodiless)
+        elif response is None:
+            response = UpstreamResponse(self, parser.head, b"", bodiless=parser.bodiless, parser=parser)
             self._timer.expires = self._deadline  # until `more` is called: the reader may come late
-        self._answer = answer
+        self._response = response
         if parser.surplus or (parser.complete and self._tls is not None and self._tls.unfinished):
             self.abort()  # the response is complete; the rest must not be taken for another one
         elif parser.complete:
             self._timer.expires = NEVER
-        elif parser.buffered > READ_HIGH_BYTES and not self._news.waiting and not self._reading_paused:
+        elif parser.buffered > READ_HIGH_BYTES and not self._arrived.waiting and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
-        self._tell(answer)
+        self._deliver(response)
 
-    def _tell(self, answer: Answer) -> None:
-        """Wake the coroutine that waits for *answer*, for more of it, or for room to write."""
+    def _deliver(self, response: UpstreamResponse) -> None:
+        """Wake the coroutine that waits for *response*, for more of it, or for room to write."""
         reply = self._reply
         if reply is None:
             self.wake()
         else:
             self._reply = None
-            reply.set_result(answer)  # resumes the request immediately: no statement may follow
+            reply.set_result(response)  # resumes the request immediately: no statement may follow
 
     def _whole(self) -> bool:
         """Return whether the response is complete."""
-        return self._answer is not None and (
-            self._answer.complete or (self._parser is not None and self._parser.complete)
+        return self._response is not None and (
+            self._response.complete or (self._parser is not None and self._parser.complete)
         )
 
     def eof_received(self) -> None:
@@ -373,11 +330,11 @@ class Connection(asyncio.Protocol):
         self._writing_paused = False
         self._room.wake()
 
-    # Called by uploads.
+    # Called by `upload.send`.
 
     def settled(self) -> bool:
         """Return whether the response's head or an error is there; then nothing more is sent."""
-        return self._answer is not None or self._state is not _BUSY
+        return self._response is not None or self._state is not _BUSY
 
     async def write(self, pieces: Sequence[bytes | memoryview]) -> bool:
         """Write *pieces* once there is room; return False, and write nothing, if the exchange is settled before."""
@@ -407,11 +364,11 @@ class Connection(asyncio.Protocol):
 
     async def wait(self) -> None:
         """Wait until the bank sends something, the exchange fails or `wake` is called."""
-        await self._news.wait()
+        await self._arrived.wait()
 
     def wake(self) -> None:
         """Wake the coroutines that wait for the response or for room to write."""
-        self._news.wake()
+        self._arrived.wake()
         self._room.wake()
 
     # End of an exchange or of the connection.
@@ -428,12 +385,12 @@ class Connection(asyncio.Protocol):
             self.close()
         elif self._bounded:
             self._bounded = False
-            self._news.wake()
+            self._arrived.wake()
         elif self._state is _BUSY:
             self._fail(self._timed_out())
 
     def _timed_out(self) -> UpstreamFault:
-        if self._answer is not None:
+        if self._response is not None:
             return UpstreamTimedOut("The bank stopped in the middle of its answer")
         if self._request_complete:
             return UpstreamTimedOut("The bank did not answer in time")

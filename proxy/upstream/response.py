@@ -3,9 +3,25 @@
 from typing import Protocol
 
 from proxy.errors import UpstreamFault, UpstreamReset
-from proxy.upstream.response_head import AnswerHead
-from proxy.upstream.response_parser import AnswerParser
-from proxy.upstream.timer import NEVER
+from proxy.http1.timer import NEVER
+from proxy.upstream.response_head import BODILESS, HEAD_LIMIT, ResponseHead, read_head
+from proxy.upstream.response_parser import ResponseParser
+
+
+def whole_response(data: bytes, *, to_head: bool) -> tuple[ResponseHead, bytes] | None:
+    """Return head and body if *data* is exactly one complete response, else None: use a ResponseParser then.
+
+    This is the case of nearly every small response, which then needs no parser. *to_head*: the request was HEAD. Raises
+    UpstreamBadResponse.
+    """
+    end = data.find(b"\r\n\r\n")
+    if end < 0 or end > HEAD_LIMIT - 4:
+        return None
+    head = read_head(data[:end])
+    size = 0 if to_head or head.status in BODILESS else head.content_length
+    if size is None or head.status < 200 or len(data) != end + 4 + size:
+        return None
+    return head, data[end + 4 :]
 
 
 class Source(Protocol):
@@ -24,7 +40,7 @@ class Source(Protocol):
         """End the exchange."""
 
 
-class Answer:
+class UpstreamResponse:
     """A validated head, and the body as it arrives.
 
     `complete`: the whole body came with the head, or was gathered, and is in `body`; then there is no *parser*.
@@ -34,7 +50,7 @@ class Answer:
     __slots__ = ("_parser", "_ready", "_source", "bodiless", "body", "complete", "content_length", "head", "status")
 
     def __init__(
-        self, source: Source, head: AnswerHead, body: bytes, *, bodiless: bool, parser: AnswerParser | None = None
+        self, source: Source, head: ResponseHead, body: bytes, *, bodiless: bool, parser: ResponseParser | None = None
     ) -> None:
         self._source: Source | None = source
         self._parser = parser
@@ -47,7 +63,7 @@ class Answer:
         self._ready = body
 
     def __repr__(self) -> str:
-        return f"<Answer [{self.status}, {'complete' if self.complete else 'body to come'}]>"
+        return f"<UpstreamResponse [{self.status}, {'complete' if self.complete else 'body to come'}]>"
 
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:

@@ -4,14 +4,12 @@ Heads are parsed by `response_head.py`, chunks by llhttp (from httptools, import
 rejects what a proxy must not relay: bare LF, spaces around sizes, framing headers among the trailers.
 """
 
-from typing import Final, NoReturn
+from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from proxy.errors import UpstreamBadResponse
-from proxy.upstream.response_head import AnswerHead, HeadRefused, check_unfinished, read_head
+from proxy.upstream.response_head import BODILESS, HEAD_LIMIT, ResponseHead, check_unfinished, malformed, read_head
 
-HEAD_LIMIT: Final = 65536  # bytes of one head: a usual limit of servers for request heads, far above any response's
 INFORMATIONAL_LIMIT: Final = 16  # 1xx heads before the response: one or two are usual (100, 103), a flood is a fault
 FRAMING_LIMIT: Final = 65536  # bytes of chunk sizes, extensions and trailers in a row without a byte of body
 
@@ -20,30 +18,10 @@ FRAMING_LIMIT: Final = 65536  # bytes of chunk sizes, extensions and trailers in
 _PIECE_OVERHEAD: Final = 64
 
 _HEAD_END: Final = b"\r\n\r\n"
-BODILESS: Final = frozenset({204, 304})
 _CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-def whole_answer(data: bytes, *, to_head: bool) -> tuple[AnswerHead, bytes] | None:
-    """Return head and body if *data* is exactly one complete response, else None: use an AnswerParser then.
-
-    This is the case of nearly every small response, which then needs no parser. *to_head*: the request was HEAD. Raises
-    UpstreamBadResponse.
-    """
-    end = data.find(_HEAD_END)
-    if end < 0 or end > HEAD_LIMIT - 4:
-        return None
-    try:
-        head = read_head(data[:end])
-    except HeadRefused as error:
-        refuse(str(error))
-    size = 0 if to_head or head.status in BODILESS else head.content_length
-    if size is None or head.status < 200 or len(data) != end + 4 + size:
-        return None
-    return head, data[end + 4 :]
-
-
-class AnswerParser:
+class ResponseParser:
     """Parses one response, given to `feed` in any split.
 
     *to_head* is true if the request was HEAD: then no body follows, whatever the framing headers say (RFC 9112 6.3).
@@ -51,7 +29,7 @@ class AnswerParser:
     """
 
     def __init__(self, *, to_head: bool = False) -> None:
-        self.head: AnswerHead | None = None
+        self.head: ResponseHead | None = None
         self.bodiless = False
         self.complete = False
         self.surplus = False
@@ -95,17 +73,14 @@ class AnswerParser:
         """Parse the part of *data* that belongs to the head; return the rest."""
         seen = self._seen
         known = len(seen)
-        try:
-            seen += data
-            size = seen.find(_HEAD_END, max(known - 3, 0)) + 4  # 3: not found
-            if size > HEAD_LIMIT or (size == 3 and len(seen) > HEAD_LIMIT):
-                raise HeadRefused("the head is too large")
-            if size == 3:
-                check_unfinished(bytes(seen[:9]), bytes(seen[max(known - 1, 0) :]))
-                return b""
-            head = read_head(bytes(seen[: size - 4]))
-        except HeadRefused as error:
-            refuse(str(error))
+        seen += data
+        size = seen.find(_HEAD_END, max(known - 3, 0)) + 4  # 3: not found
+        if size > HEAD_LIMIT or (size == 3 and len(seen) > HEAD_LIMIT):
+            raise malformed("the head is too large")
+        if size == 3:
+            check_unfinished(bytes(seen[:9]), bytes(seen[max(known - 1, 0) :]))
+            return b""
+        head = read_head(bytes(seen[: size - 4]))
         self._seen = bytearray()
         if head.status < 200:
             self._skip_informational(head.status)
@@ -113,7 +88,7 @@ class AnswerParser:
             self._begin(head)
         return data[size - known :]
 
-    def _begin(self, head: AnswerHead) -> None:
+    def _begin(self, head: ResponseHead) -> None:
         """Determine where the body ends."""
         self.head = head
         length = head.content_length
@@ -126,15 +101,15 @@ class AnswerParser:
             self._llhttp = HttpResponseParser(self)
             self._llhttp.feed_data(_CHUNKED_HEAD)
         else:
-            refuse("the body's end can't be told: neither Content-Length nor chunked")
+            raise malformed("the body's end can't be told: neither Content-Length nor chunked")
 
     def _skip_informational(self, status: int) -> None:
         """Skip a 1xx head (RFC 9110 15.2); 101 would start another protocol, which was not requested."""
         if status == 101:
-            refuse("the status is not in 200 to 599")
+            raise malformed("the status is not in 200 to 599")
         self._informational += 1
         if self._informational > INFORMATIONAL_LIMIT:
-            refuse("too many informational answers")
+            raise malformed("too many informational answers")
 
     def _feed_counted(self, data: bytes) -> None:
         """Add *data* to a body of known length."""
@@ -156,7 +131,7 @@ class AnswerParser:
         except (HttpParserError, HttpParserUpgrade) as error:  # the latter: a 101 follows the last chunk
             if not self.complete:
                 # llhttp's texts are constants: they name the rule, never the bytes.
-                refuse(str(error))
+                raise malformed(str(error)) from None
             self.surplus = True
         self._tail = (self._tail + data)[-5:] if len(data) < 5 else data[-5:]
         if self.complete:
@@ -170,7 +145,7 @@ class AnswerParser:
         else:
             self._without_body += len(data)
             if self._without_body > FRAMING_LIMIT and not self.complete:
-                refuse("chunk extensions or trailers without end")
+                raise malformed("chunk extensions or trailers without end")
 
     def _merge(self, already: int) -> None:
         """Join the pieces that one call of `feed` added."""
@@ -195,8 +170,3 @@ class AnswerParser:
     def on_message_complete(self) -> None:
         """Note the end of a chunked body."""
         self.complete = True
-
-
-def refuse(cause: str) -> NoReturn:
-    """Raise UpstreamBadResponse with *cause*, which contains no byte of the response."""
-    raise UpstreamBadResponse("The bank's answer is not acceptable HTTP/1.1", cause=cause) from None

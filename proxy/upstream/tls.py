@@ -1,4 +1,4 @@
-"""The TLS context for connections to the bank; verification of the host name can't be turned off."""
+"""The TLS context for connections to APIs and token endpoints; verification of the host name can't be turned off."""
 
 import ssl
 from pathlib import Path
@@ -12,7 +12,8 @@ def client_context(*, ca_file: str = "", certificate_file: str = "", key_file: s
     """Return a context for TLS 1.2 and later that verifies chain and host name (RFC 9110 4.3.4).
 
     *ca_file* replaces the system's authorities. *certificate_file* with *key_file* is our client certificate. Raises
-    TlsUnusable. `ssl.create_default_context` is not used: it writes session keys to $SSLKEYLOGFILE.
+    TlsUnusable. `ssl.create_default_context` is not used: it writes session keys to $SSLKEYLOGFILE, and from Python
+    3.13 on it refuses certificates without key identifiers, as private CAs make them.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and host name by default
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.upstream.write_coalescer import WriteCoalescer
+from proxy.http1.write_coalescer import WriteCoalescer
 
 # Bytes of one socket read; and the size of a TLS record (RFC 8446 5.1), so that one read takes one record.
 _READ_BYTES: Final = 131072
@@ -19,10 +19,10 @@ _RECORD_BYTES: Final = 16384
 
 
 class Shared:
-    """Shared by the connections of one loop: the *outbox*, and the read buffers, which each read empties completely."""
+    """Shared by the connections of one loop: the *coalescer*, and read buffers, which each read empties completely."""
 
     def __init__(self) -> None:
-        self.outbox = WriteCoalescer()
+        self.coalescer = WriteCoalescer()
         self.raw = memoryview(bytearray(_READ_BYTES))
         self.plain = memoryview(bytearray(_RECORD_BYTES))
 
@@ -115,7 +115,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         except ssl.SSLError as error:
             self._break(error)
             return
-        self._shared.outbox.put(self)
+        self._shared.coalescer.put(self)
 
     def writelines(self, pieces: Iterable[bytes | memoryview]) -> None:
         """Encrypt all *pieces* and send now, after what `write` has encrypted."""

@@ -5,9 +5,9 @@ from typing import Protocol
 
 from proxy.errors import BadRequest
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
+from proxy.http1.write_coalescer import CoalescedWriter
 from proxy.routing.request_head import RawHead
 from proxy.worker.request_parser import Payload, WholeBody
-from proxy.worker.response_writer import Outgoing
 
 
 class ConnectionOfCaller(Protocol):
@@ -15,11 +15,8 @@ class ConnectionOfCaller(Protocol):
 
     peer: str
     certificate_subject: str
-    outgoing: Outgoing | None
-
-    @property
-    def clogged(self) -> bool:
-        """Return whether the transport's write buffer is full."""
+    writer: CoalescedWriter | None
+    write_would_block: bool
 
     def wait_for_body(self, within: float, on_deadline: Callable[[float], None]) -> None:
         """Call *on_deadline* with the seconds waited if the next piece of the body is late; `disarm` cancels this."""
@@ -27,7 +24,7 @@ class ConnectionOfCaller(Protocol):
     def disarm(self) -> None:
         """Cancel the current deadline."""
 
-    async def taken(self) -> None:
+    async def wait_for_room(self) -> None:
         """Wait until the transport's write buffer has room; raises ConnectionError."""
 
     def reset(self) -> None:
@@ -46,21 +43,25 @@ class Life:
 class CallerRequest(CallerSide):
     """One request with the head *raw* and the body *payload*."""
 
-    __slots__ = ("_abort_when_left", "_connection", "_life", "_outgoing", "closing", "payload")
+    __slots__ = ("_abort_when_left", "_connection", "_life", "_writer", "closing", "payload")
 
     def __init__(self, connection: ConnectionOfCaller, raw: RawHead, payload: Payload, life: Life) -> None:
-        outgoing = connection.outgoing
-        super().__init__(
-            raw, peer=connection.peer, certificate_subject=connection.certificate_subject, left=outgoing is None
-        )
+        writer = connection.writer
+        self.raw = raw
+        self.peer = connection.peer
+        self.certificate_subject = connection.certificate_subject
+        self.left = writer is None
+        self.started = False
+        self.summary = None
+        self.monotonic = None
         self._connection = connection
-        self._outgoing = outgoing
+        self._writer = writer
         self._life = life
         self._abort_when_left: Callable[[], None] | None = None
         self.payload = payload
         self.closing = raw.closes or raw.fault is not None
 
-    def body_begun(self) -> bool:
+    def body_started(self) -> bool:
         """Return whether a part of the body has arrived."""
         return self.payload.total_bytes > 0 or self.payload.is_eof()
 
@@ -84,18 +85,18 @@ class CallerRequest(CallerSide):
         finally:
             self._connection.disarm()
 
-    def cut_off_when_left(self, abort: Callable[[], None]) -> None:
+    def call_when_left(self, abort: Callable[[], None]) -> None:
         """From now on, call *abort* immediately if the caller disconnects."""
         self._abort_when_left = abort
 
-    def cut_off_no_more(self) -> None:
+    def call_nothing_when_left(self) -> None:
         """From now on, call nothing if the caller disconnects."""
         self._abort_when_left = None
 
-    def say_continue(self) -> None:
+    def send_continue(self) -> None:
         """Send 100 Continue (RFC 9110 15.2.1)."""
-        if self._outgoing is not None and not self.left:
-            self._outgoing.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._writer is not None and not self.left:
+            self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def will_close(self) -> bool:
         """Return whether the connection closes after this response; once True, it stays True."""
@@ -110,19 +111,19 @@ class CallerRequest(CallerSide):
 
     def write(self, data: bytes) -> None:
         """Send *data* without waiting; do nothing if the caller has disconnected."""
-        self.begun = True
-        if self._outgoing is not None and not self.left:
-            self._outgoing.write(data)
+        self.started = True
+        if self._writer is not None and not self.left:
+            self._writer.write(data)
 
-    def clogged(self) -> bool:
+    def write_would_block(self) -> bool:
         """Return whether `drain` would wait or raise."""
-        return self.left or self._connection.clogged
+        return self.left or self._connection.write_would_block
 
     async def drain(self) -> None:
         """Wait until the write buffer has room; raises CallerLeft, also if the caller read nothing for too long."""
         if not self.left:
             try:
-                await self._connection.taken()
+                await self._connection.wait_for_room()
             except ConnectionError:
                 raise CallerLeft from None
         if self.left:
@@ -136,11 +137,11 @@ class CallerRequest(CallerSide):
     def _body_is_late(self, seconds: float) -> None:
         self.payload.set_exception(BadRequest(f"No byte of the body came for {seconds:.3g} s.", status=408))
 
-    def _cancel(self, _error: BaseException) -> None:
-        """Handle the caller's disconnect; aiohttp's connection_lost calls this."""
+    def caller_left(self) -> None:
+        """Handle the caller's disconnect."""
         self.left = True
-        if self.account is not None and self.monotonic is not None:
-            self.account.left_at = self.monotonic()
+        if self.summary is not None and self.monotonic is not None:
+            self.summary.left_at = self.monotonic()
         if not self.payload.is_eof():
             self.payload.set_exception(CallerLeft())
         if self._abort_when_left is not None:

@@ -44,7 +44,7 @@ class ExchangeLog:
             client_address=side.peer,
             method=side.raw.method,
         )
-        side.account, side.monotonic = exchange, self._monotonic
+        side.summary, side.monotonic = exchange, self._monotonic
         return exchange
 
     def write(self, exchange: Exchange, attempt: Attempt) -> Awaitable[None] | None:
@@ -64,8 +64,8 @@ class ExchangeLog:
         exchange.finished = self._monotonic()
         if not exchange.index:
             exchange.index = self._index(exchange)
-        if exchange.answer_headers and self._answer_headers:
-            exchange.answer_index = self._answer_index(exchange.answer_headers)
+        if self._answer_headers and exchange.answer_lines:
+            exchange.answer_index = self._answer_index(exchange.answer_lines)
         self._counters.finished(exchange)
         self._journal.finish(exchange)
 
@@ -82,18 +82,19 @@ class ExchangeLog:
                     break
         return tuple(found) if found else ()
 
-    def _answer_index(self, headers: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[str, str], ...]:
-        """Return those of the bank's *headers* that the record keeps; the decision is cached per spelling of a name."""
+    def _answer_index(self, lines: list[bytes]) -> tuple[tuple[str, str], ...]:
+        """Return those of the bank's header *lines* that the record keeps; cached per spelling of a name."""
         names = self._answer_names
         found: list[tuple[str, str]] = []
-        for name, value in headers:
+        for line in lines:
+            name, _, value = line.partition(b":")
             kept = names.get(name)
             if kept is None:
                 if len(names) >= _MOST_NAMES:
                     names.clear()
                 kept = names[name] = name.decode("latin-1") if name.lower() in self._answer_headers else ""
             if kept:
-                found.append((kept, _text(value)))
+                found.append((kept, _text(value.strip(b" \t"))))
                 if len(found) > MOST_INDEX_VALUES:
                     break
         return tuple(found)

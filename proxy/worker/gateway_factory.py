@@ -13,17 +13,15 @@ from proxy.callers.forwarded import TrustedProxies
 from proxy.clock import Clock
 from proxy.entropy import SystemEntropy
 from proxy.forwarding.admission import Admission
-from proxy.forwarding.gateway import Gateway, Reporter
+from proxy.forwarding.gateway import Gateway, Reporter, make_pools
 from proxy.forwarding.identify import Identifier
 from proxy.migration.side_cache import SideCache
 from proxy.private_file import read_key
 from proxy.records.body_hmac import body_digest, read_body_key
 from proxy.routing.compile import policy_of, route_table
 from proxy.routing.request_head import LOOPBACK_NAMES, HeadLimits
-from proxy.settings.worker_values import ServerValues, Snapshot, UpstreamValues
+from proxy.settings.worker_values import ServerValues, Snapshot
 from proxy.tokens.token_cache import TokenCache
-from proxy.upstream.opener import Upstream
-from proxy.upstream.pool import Pool
 from proxy.worker.exchange_log import ExchangeLog
 from proxy.worker.migration_reporter import MigrationReporter
 
@@ -52,12 +50,8 @@ def make_gateway(
     facade = _facade(snapshot, callers, clock=clock)
     return Gateway(
         exchanges=exchanges,
-        identifier=Identifier(
-            limits=head_limits(snapshot),
-            callers=callers,
-            trusted_proxies=TrustedProxies(server.trusted_proxies),
-            facade=facade,
-        ),
+        head_limits=head_limits(snapshot),
+        identifier=Identifier(callers=callers, trusted_proxies=TrustedProxies(server.trusted_proxies), facade=facade),
         table=table,
         admission=Admission(
             max_requests=server.max_requests,
@@ -68,7 +62,7 @@ def make_gateway(
         migrations=SideCache({one.name: policy_of(one) for one in snapshot.migrations}),
         reporter=reporter or MigrationReporter(send=send),
         tokens=TokenCache(table.origins(), clock=clock, send=send),
-        pools={values.name: Pool(_upstream(values), clock=clock) for values in snapshot.upstreams},
+        pools=make_pools(snapshot.upstreams, clock=clock),
         intents=exchanges,
         now=clock.now,
         monotonic=clock.monotonic,
@@ -109,19 +103,3 @@ def caller_tls(server: ServerValues) -> ssl.SSLContext | None:
         context.load_verify_locations(server.client_ca_file)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
-
-
-def _upstream(values: UpstreamValues) -> Upstream:
-    return Upstream(
-        scheme=values.scheme,
-        host=values.host,
-        port=values.port,
-        connect_timeout=values.connect_timeout,
-        response_timeout=values.response_timeout,
-        idle_timeout=values.idle_timeout,
-        ca_file=values.ca_file,
-        client_certificate_file=values.client_certificate_file,
-        client_key_file=values.client_key_file,
-        egress_proxy=values.egress_proxy,
-        max_connections=values.max_connections,
-    )

@@ -1,13 +1,9 @@
-"""Connections in lingering close: answered before the whole request was read; the rest is read and dropped."""
+"""The lingering close of connections that were answered before the whole request was read: the rest is dropped."""
 
-from typing import Protocol
+import asyncio
 
-
-class LingeringConnection(Protocol):
-    """A connection that reads and drops data until `end_linger`."""
-
-    def end_linger(self) -> None:
-        """Stop reading and close the connection."""
+from proxy.http1.timer import Timer
+from proxy.worker.timeouts import CallerTimeouts
 
 
 class Lingering:
@@ -15,25 +11,49 @@ class Lingering:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._connections: dict[LingeringConnection, None] = {}  # ordered by the time of their last bytes
+        self._closes: dict[LingeringClose, None] = {}  # ordered by the time of their last bytes
 
     def __len__(self) -> int:
-        return len(self._connections)
+        return len(self._closes)
 
-    def heard(self, connection: LingeringConnection) -> None:
-        """Register *connection*, which has just received bytes; above the limit, end the one that was idle longest.
+    def received(self, close: "LingeringClose") -> None:
+        """Register *close*, whose connection has just received bytes; above the limit, end the one idle longest.
 
         That one has most likely sent everything.
         """
-        connections = self._connections
-        connections.pop(connection, None)
-        connections[connection] = None
-        if len(connections) > self._most:
-            next(iter(connections)).end_linger()
+        self._closes.pop(close, None)
+        self._closes[close] = None
+        if len(self._closes) > self._most:
+            next(iter(self._closes)).end()
 
-    def discard(self, connection: LingeringConnection) -> None:
-        """Remove *connection*."""
-        self._connections.pop(connection, None)
+    def discard(self, close: "LingeringClose") -> None:
+        """Remove *close*."""
+        self._closes.pop(close, None)
 
     def __repr__(self) -> str:
-        return f"<Lingering {len(self._connections)}/{self._most}>"
+        return f"<Lingering {len(self._closes)}/{self._most}>"
+
+
+class LingeringClose:
+    """One connection's: `ended` once nothing came for a while, or it took too long in all."""
+
+    def __init__(self, lingering: Lingering, *, timer: Timer, timeouts: CallerTimeouts) -> None:
+        self._lingering = lingering
+        self._timer = timer
+        self._gap = timeouts.linger_gap
+        self._loop = asyncio.get_running_loop()
+        self._latest = self._loop.time() + timeouts.linger
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self.received()
+
+    def received(self) -> None:
+        """Extend the deadline: bytes came, and were dropped."""
+        if not self.ended.done():
+            self._timer.start(min(self._gap, self._latest - self._loop.time()), self.end)
+            self._lingering.received(self)
+
+    def end(self) -> None:
+        """Stop reading: the connection is closed then."""
+        self._lingering.discard(self)
+        if not self.ended.done():
+            self.ended.set_result(None)

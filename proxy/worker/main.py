@@ -6,6 +6,7 @@ import importlib
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class Worker:
         )
         await journal.open()
         server = CallerServer(
-            lambda side: forward(side, gateway),
+            partial(forward, gateway=gateway),
             max_header_bytes=snapshot.server.max_header_bytes,
             max_body_bytes=snapshot.server.max_body_bytes,
             timeouts=CALLER_TIMEOUTS,

@@ -9,8 +9,8 @@ import re
 from typing import Final
 
 from proxy.errors import BadRequest, HeadersTooLarge, TargetTooLong
-from proxy.routing.header import CONTROLS, HeaderLine, HeaderLines, control_fault
-from proxy.routing.request_head import LISTS, RawHead
+from proxy.http1.headers import CONTROLS, HeaderLines, control_fault
+from proxy.routing.request_head import RawHead
 from proxy.routing.target import MAX_TARGET_BYTES
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -19,7 +19,6 @@ _VERSIONS: Final = {b"%d.%d" % (major, minor): (major, minor) for major in range
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t\x20-\x7e\x80-\xff]+)?")
 _TRAILER: Final = re.compile(rb"%b:[\t\x20-\x7e\x80-\xff]*" % _TOKEN)
 _MOST_DIGITS: Final = 18
-_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 # Cached request lines: a known one needs no match. Lines with a query are not cached, since they rarely repeat.
 _LINES: Final = 1024
 _LONGEST_LINE: Final = 256
@@ -50,34 +49,18 @@ class HeadParser:
         lines = head.split(b"\r\n")
         known = self._lines.get(lines[0])
         method, target, version = known if known is not None else self._request_line(lines[0])
-        headers: list[HeaderLine] = []
-        passed: list[HeaderLine] = []
-        named: dict[bytes, bytes] = {}
-        sorted_size = len(head) + len(lines)  # a line is name, colon, value; a limit counts two bytes more
-        understood = self._headers
-        for index in range(1, len(lines)):
-            line = understood.read(lines[index])
-            headers.append(line)
-            header = line.header
-            if header is None:
-                sorted_size = 0
-                continue
-            read = header.read
-            if read is not None:
-                if read in named:
-                    if not _comes_again(named, read, line.value):
-                        sorted_size = 0
-                else:
-                    named[read] = line.value
-            if not header.removed:
-                passed.append(line)
-        length, chunked, closes = None, False, version[0] < 1 or version == (1, 0)
+        read = self._headers.read
+        raw = RawHead(method, target, version, [read(lines[index]) for index in range(1, len(lines))])
+        if raw.fault is not None:
+            raise raw.fault
+        named = raw.named
+        raw.closes = version[0] < 1 or version == (1, 0)
         if len(named) > 1 or b"host" not in named:
-            length, chunked = _framing(named.get(b"content-length"), named.get(b"transfer-encoding"), version)
+            _frame(raw, named.get(b"content-length"), named.get(b"transfer-encoding"))
             if b"connection" in named:
                 options = named[b"connection"].lower()
-                closes = b"close" in options or (closes and b"keep-alive" not in options)
-        return RawHead(method, target, version, headers, length, chunked, closes, None, passed, named, sorted_size)
+                raw.closes = b"close" in options or (raw.closes and b"keep-alive" not in options)
+        return raw
 
     def _request_line(self, line: bytes) -> tuple[str, str, tuple[int, int]]:
         match = _REQUEST_LINE.fullmatch(line)
@@ -93,31 +76,20 @@ class HeadParser:
         return found
 
 
-def _comes_again(named: dict[bytes, bytes], name: bytes, value: bytes) -> bool:
-    """Append *value* to a list header; return False if `RequestHead.of` must refuse the repeated header."""
-    if name in LISTS:
-        named[name] += b", " + value
-        return True
-    if name in _FRAMING:
-        raise BadRequest(f"{name.decode()} comes twice.")
-    return False
-
-
-def _framing(length: bytes | None, coding: bytes | None, version: tuple[int, int]) -> tuple[int | None, bool]:
-    """Return body length and whether it is chunked; raises BadRequest if the framing is ambiguous (RFC 9112 6)."""
+def _frame(raw: RawHead, length: bytes | None, coding: bytes | None) -> None:
+    """Set the body's length or that it is chunked; raises BadRequest if the framing is ambiguous (RFC 9112 6)."""
     if coding is not None:
         if length is not None:
             raise BadRequest("Content-Length and Transfer-Encoding exclude each other.")
-        if version == (1, 0):
+        if raw.version == (1, 0):
             raise BadRequest("HTTP/1.0 has no Transfer-Encoding.")
         if coding.lower() != b"chunked":
             raise BadRequest("The only Transfer-Encoding served is chunked.", status=501)
-        return None, True
-    if length is None:
-        return None, False
-    if not length.isdigit() or len(length) > _MOST_DIGITS:
-        raise BadRequest("Content-Length is not a number of bytes.")
-    return int(length), False
+        raw.chunked = True
+    elif length is not None:
+        if not length.isdigit() or len(length) > _MOST_DIGITS:
+            raise BadRequest("Content-Length is not a number of bytes.")
+        raw.content_length = int(length)
 
 
 def refused(fault: BadRequest | HeadersTooLarge | TargetTooLong) -> RawHead:

@@ -1,13 +1,9 @@
-"""Timeouts for callers, and the timer of a caller connection."""
+"""Timeouts for callers."""
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from proxy.forwarding.headers import KEEP_ALIVE_SECONDS
-
-_NEVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,55 +27,3 @@ class CallerTimeouts:
 
 
 CALLER_TIMEOUTS: Final = CallerTimeouts()
-
-
-class Deadline:
-    """A timer that is cheap to re-arm for every wait: the loop's timer handle is moved lazily."""
-
-    __slots__ = ("_due", "_fires", "_loop", "_on_due", "_over", "_timer")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._due = _NEVER
-        self._fires = _NEVER
-        self._on_due: Callable[[], None] = self.disarm
-        self._timer: asyncio.TimerHandle | None = None
-        self._over = False
-
-    def arm(self, seconds: float, on_due: Callable[[], None]) -> None:
-        """Call *on_due* after *seconds*, unless `arm` or `disarm` is called first; do nothing after `cancel`."""
-        if self._over:
-            return
-        self._due = self._loop.time() + seconds
-        self._on_due = on_due
-        if self._timer is None:
-            self._set()
-        elif self._fires > self._due:
-            self._timer.cancel()
-            self._set()
-
-    def disarm(self) -> None:
-        """Cancel the current deadline."""
-        self._due = _NEVER
-
-    def cancel(self) -> None:
-        """Cancel for good and leave no timer in the loop: the connection is gone."""
-        self._over = True
-        self._due = _NEVER
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _set(self) -> None:
-        self._fires = self._due
-        self._timer = self._loop.call_at(self._due, self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        if self._due == _NEVER:
-            return
-        if self._loop.time() < self._due - 0.001:
-            self._set()
-            return
-        self._due = _NEVER
-        self._on_due()

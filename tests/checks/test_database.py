@@ -13,7 +13,7 @@ LOG = '[request_log]\ndatabase_file = "database.url"\n'
     [
         (b"postgresql://writer:hunter2@db.example/log", 0o640, "group or others", Severity.ERROR),
         (b"postgresql://writer:hunter2@db.example/log", 0o600, "does not have to prove", Severity.WARNING),
-        (b"hunter2", 0o600, "none of a database", Severity.ERROR),
+        (b"hunter2", 0o600, "not that of a supported database", Severity.ERROR),
         (b"", 0o600, "is empty", Severity.ERROR),
     ],
 )

@@ -167,5 +167,5 @@ def test_an_unknown_clock_is_a_suspect_like_others(mine: Identity) -> None:
     """Without a Date nothing is known of the clock, so it is named, unconfirmed."""
     found = replace(evidence(skew=None), certificate=mine.certificate)
     text = diagnose(Refusal(error="invalid_client", cause="401 invalid_client"), found).what
-    assert "the answer did not tell the endpoint's time" in text
+    assert "the answer did not have the endpoint's time" in text
     assert "confirms" not in text

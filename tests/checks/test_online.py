@@ -16,7 +16,13 @@ async def test_nothing_is_wrong(place: Site) -> None:
 
     assert found.findings == []
     text = "\n".join(found.notes)
-    for words in ["login: 127.0.0.1:", "bank: 127.0.0.1:", "token minted, lives 28800 s", "clock is", "payments: 200"]:
+    for words in [
+        "login: 127.0.0.1:",
+        "bank: 127.0.0.1:",
+        "token minted, valid for 28800 s",
+        "clock is",
+        "payments: 200",
+    ]:
         assert words in text
     assert place.bank.world.mint_count() == 1
     [called] = place.bank.world.seen("/payment")
@@ -42,7 +48,7 @@ async def test_kid_form(place: Site, spelling: str) -> None:
     assert key == "credentials.login.key_id"
     assert "1. key_id is" in text
     assert "the configuration confirms it" in text
-    assert "take key_id away" in text
+    assert "remove key_id" in text
 
 
 async def test_kid_format(place: Site) -> None:
@@ -77,7 +83,7 @@ async def test_key_of_another_certificate(place: Site) -> None:
     found = await asked(place)
 
     assert found.findings == []
-    assert "login: nothing was asked, its files can't be used" in found.notes
+    assert "login: nothing was sent, its files can't be used" in found.notes
     assert place.bank.world.seen("/oauth2") + place.bank.world.seen("/adfs") == []
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
-from proxy.records.keeper_records import KeeperRecords, Operation
+from proxy.records.audit_records import AuditRecords, Operation
 from proxy.records.sinks.sqlite import SqliteSink
 from tests.keeper.guarded import config
 from tests.records.kept import MASK, kept, record
@@ -23,7 +23,7 @@ def sent(caller: str, side: str, number: int, *, days: float, status: int = 200)
 
 def changed(weight: int, *, before: int, reason: str, who: str = "anna", what: str = "set") -> bytes:
     """Return the record of a change, as the keeper makes it."""
-    records = KeeperRecords(CONTEXT, mask=MASK, clock=SystemClock(), entropy=SystemEntropy())
+    records = AuditRecords(CONTEXT, mask=MASK, clock=SystemClock(), entropy=SystemEntropy())
     values = (("migration", "payments"), ("old_weight", str(before)), ("weight", str(weight)))
     operation = Operation(who=who, proof="unix socket", what=f"migration {what}", reason=reason, values=values)
     return records.operation(operation)[:-1]

@@ -207,7 +207,7 @@ def test_a_state_that_cannot_be_read_is_said(folder: Path) -> None:
     (folder / "payproxy-data" / "migrations.json").write_text("{")
     done = asked("GET", "/payment", "--caller", "erp")
     assert done.exit_code == 0
-    assert "weights are taken for 0" in done.stderr
+    assert "weights are taken as 0" in done.stderr
 
     refused = asked("POST", "/payment", "--caller", "erp", "--header", "request-id=1")
     assert refused.exit_code == 1

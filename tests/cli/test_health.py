@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from proxy.cli.health import FILE_NAME, SYSTEM_FILE, Places, find_places, health
+from proxy.cli.health import FILE_NAME, SYSTEM_FILE, AdminEndpoints, find_endpoints, health
 from proxy.cli.instance import DATA_DIRECTORY
 from proxy.cli.output import Failure
 from proxy.keeper.admin_server import server_tls
@@ -140,7 +140,7 @@ async def test_something_else_there(tmp_path: Path) -> None:
         result = await run(configuration(tmp_path))
 
     assert isinstance(result.exception, Failure)
-    assert str(result.exception) == "what answers there is no payproxy"
+    assert str(result.exception) == "what answers there is not payproxy"
 
 
 async def test_a_faulty_configuration_does_not_hide_a_healthy_instance(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_it_looks_where_serve_listens(tmp_path: Path, text: str, environ: Mappin
     draft = load(path, environ=environ, cwd=tmp_path, secrets_directory=tmp_path).draft
 
     assert draft is not None
-    assert find_places(path, environ=environ, cwd=tmp_path) == Places(
+    assert find_endpoints(path, environ=environ, cwd=tmp_path) == AdminEndpoints(
         socket=Path(draft.data_directory) / "admin.sock",
         listen=draft.admin.listen,
         certificate_file=draft.admin.certificate_file,
@@ -208,8 +208,8 @@ def test_the_configuration_is_found_like_everywhere(tmp_path: Path) -> None:
     (tmp_path / "payproxy.toml").write_text('data_directory = "here"')
     (tmp_path / "other.toml").write_text('data_directory = "there"')
 
-    assert find_places(None, environ={}, cwd=tmp_path).socket == tmp_path / "here/admin.sock"
-    named = find_places(None, environ={"PAYPROXY_CONFIG": "other.toml"}, cwd=tmp_path)
+    assert find_endpoints(None, environ={}, cwd=tmp_path).socket == tmp_path / "here/admin.sock"
+    named = find_endpoints(None, environ={"PAYPROXY_CONFIG": "other.toml"}, cwd=tmp_path)
     assert named.socket == tmp_path / "there/admin.sock"
 
 

@@ -121,7 +121,7 @@ def test_inspect_recognises_the_form(made: Path) -> None:
 
     code, _, messages = invoke(certificate, "--expect", "0" * 40)
     assert code == 1
-    assert "no thumbprint of these files" in messages
+    assert "not a thumbprint of these files" in messages
 
 
 def test_inspect_pairs_request_and_pkcs12(made: Path, tmp_path: Path) -> None:

@@ -108,3 +108,19 @@ def test_a_postgresql_and_the_database_itself_are_refused(tmp_path: Path) -> Non
     assert "is the database itself" in str(itself.exception) + itself.output
     assert "no months yet" in empty.output
     assert "pg_dump" in str(postgres.exception) + postgres.output
+
+
+def test_the_name_of_a_month_names_all_months(tmp_path: Path) -> None:
+    """FILE may be one that the command itself makes: no month is doubled, and the database's own months are refused."""
+    data = installed(tmp_path)
+    asyncio.run(stored(data / "requests.db", whole(data)))
+    config = ["--config", str(tmp_path / "payproxy.toml")]
+    [month, *_] = sorted(path.name for path in data.glob("requests-*.db"))
+
+    done = CliRunner().invoke(backup, [str(tmp_path / "copies" / month), *config])
+    itself = CliRunner().invoke(backup, [str(data / month), *config])
+
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in (tmp_path / "copies").iterdir()} == {path.name for path in data.glob("requests-*.db")}
+    assert itself.exit_code == 1
+    assert "is the database itself" in str(itself.exception) + itself.output

@@ -8,7 +8,7 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.errors import Sent
 from tests.cli.logs import DATA, make_log
-from tests.cli.support import run
+from tests.cli.support import run, run_process
 from tests.records.kept import operation, record
 from tests.records.support import NOW
 
@@ -131,7 +131,7 @@ def test_a_time_without_a_zone_is_local_and_that_is_said(tmp_path: Path) -> None
     """Half past nine in Berlin is half past eight in UTC; the table has the offset too."""
     make_log(tmp_path, [record(NOW, path="/before"), record(NOW + 1800, path="/after")])
     berlin = {"TZ": "CET-1CEST,M3.5.0,M10.5.0/3"}
-    done = run("logs", "search", "--since", "2027-01-15T09:30", cwd=tmp_path, env=berlin)
+    done = run_process("logs", "search", "--since", "2027-01-15T09:30", cwd=tmp_path, env=berlin)
 
     assert "--since 2027-01-15T09:30 is taken as local time: 2027-01-15 09:30:00+01:00" in done.stderr
     assert ("/after" in done.stdout, "/before" in done.stdout) == (True, False)

@@ -17,7 +17,7 @@ from proxy.cli.logs_verify import verify
 from proxy.cli.output import Failure
 from proxy.entropy import SystemEntropy
 from proxy.records.command_record import write_command_record
-from proxy.records.pruned_range import tombstones_of
+from proxy.records.pruned_range import ranges_of
 from tests.records.chains import Writer, renamed, whole
 from tests.records.support import an_exchange
 from tests.records.test_copies import jsonl, stored
@@ -157,7 +157,7 @@ def test_what_is_on_its_way_to_the_database_is_no_error(config: Path, tmp_path: 
 
     asyncio.run(stored(tmp_path / "data" / "log" / "requests.db", lines[16:]))
     assert run(verify, "--config", config, "--anchor", anchor).exit_code == 1
-    left = Writer(tmp_path / "data").operation(tuple(tombstones_of(lines[:12])), signed=True).lines[0] + b"\n"
+    left = Writer(tmp_path / "data").operation(tuple(ranges_of(lines[:12])), signed=True).lines[0] + b"\n"
     write_command_record(tmp_path / "data", left, entropy=SystemEntropy())
 
     code, value = as_json(verify, "--config", config, "--anchor", anchor)

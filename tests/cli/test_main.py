@@ -10,10 +10,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from proxy.cli.main import COMMANDS, LazyGroup, Place, payproxy, run
+from proxy.cli.main import COMMANDS, LazyCommand, LazyGroup, payproxy, run
 from proxy.cli.output import ExitCode, Failure
+from proxy.credentials.csr import EXAMPLE_SUBJECT
 from tests.cli.support import PAYPROXY, environment
-from tests.cli.support import run as command
+from tests.cli.support import run_process as command
 
 
 @click.command()
@@ -32,13 +33,13 @@ def ends(ending: str) -> None:
 
 
 @pytest.fixture
-def places(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_more_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table with one more command: the one above."""
     assert isinstance(payproxy, LazyGroup)
-    monkeypatch.setattr(payproxy, "places", {**COMMANDS, "ends": Place(f"{__name__}:ends", "End.")})
+    monkeypatch.setattr(payproxy, "lazy_commands", {**COMMANDS, "ends": LazyCommand(f"{__name__}:ends", "End.")})
 
 
-@pytest.mark.usefixtures("places")
+@pytest.mark.usefixtures("one_more_command")
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -88,6 +89,20 @@ def test_help_lists_all_commands_and_imports_none(tmp_path: Path) -> None:
     for name, place in COMMANDS.items():
         assert f"  {name} " in done.stdout
         assert place.summary in done.stdout
+
+
+def test_first_steps_as_processes(tmp_path: Path) -> None:
+    """Data on stdout, messages on stderr and exit codes are what a shell sees; other tests run commands in process."""
+    arguments = ("keys", "new", "--out", ".", "--subject", EXAMPLE_SUBJECT)
+    assert [command(*arguments, cwd=tmp_path).returncode for _ in range(2)] == [0, 1]
+    assert command("init", cwd=tmp_path, env={"JPM_CLIENT_ID": "client-1"}).returncode == 0
+    assert command("check", cwd=tmp_path).stdout == "no findings\n"
+    assertion = command("assertion", "login", cwd=tmp_path)
+    assert (assertion.stdout.count("."), assertion.stderr) == (2, "")
+    assert "payments" in command("explain", "GET", "/payment/v2", cwd=tmp_path).stdout
+    assert command("callers", "new", "erp", cwd=tmp_path).stdout.startswith("key: ")
+    broken = command("config", "show", "--config", "missing.toml", cwd=tmp_path)
+    assert (broken.returncode, broken.stdout, "error:" in broken.stderr) == (78, "", True)
 
 
 def test_version_by_either_name(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from proxy.cli.migration_plan import Step, steps_of
+from proxy.cli.migration_plan import CallerMove, caller_moves
 from proxy.migration.side import point
 from proxy.settings.worker_values import MigrationValues
 from tests.cli.migration_log import migrated, sent
@@ -20,9 +20,9 @@ def plan(folder: Path) -> dict[str, Any]:
     return found
 
 
-def of(values: MigrationValues, *callers: str, held: tuple[str, ...] = ()) -> dict[str, Step]:
+def of(values: MigrationValues, *callers: str, held: tuple[str, ...] = ()) -> dict[str, CallerMove]:
     """Return the steps of *callers* by name, each with one request."""
-    return {one.caller: one for one in steps_of(values, callers=[], requests=dict.fromkeys(callers, 1), held=held)}
+    return {one.caller: one for one in caller_moves(values, callers=[], requests=dict.fromkeys(callers, 1), held=held)}
 
 
 def test_callers_stand_in_the_order_in_which_they_move(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_migration_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_held_callers_never_move() -> None:
     """Whatever their cohort, or pin."""
     found = of(PAYMENTS, "erp", "crm", held=("erp",))
-    assert (found["erp"].moves_at, found["erp"].why) == (None, "the guard holds it on legacy")
+    assert (found["erp"].moves_at, found["erp"].why) == (None, "the guard keeps it on legacy")
     assert found["crm"].moves_at is not None
 
 

@@ -3,16 +3,26 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.cli.serving import Site, command, serving, site
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Site]:
-    """A running proxy in front of the simulator."""
-    async with site(tmp_path) as made, serving(made):
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def instance(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    """A running proxy in front of the simulator, started once: the tests only send requests."""
+    async with site(tmp_path_factory.mktemp("site")) as made, serving(made):
         await made.ready()
         yield made
+
+
+@pytest.fixture
+def place(instance: Site) -> Site:
+    """The running proxy, and a simulator that has seen nothing yet."""
+    instance.bank.world.log.clear()
+    return instance
 
 
 async def test_a_call_and_where_its_time_went(place: Site) -> None:

@@ -52,7 +52,7 @@ async def test_an_outage_ends_with_69(tmp_path: Path) -> None:
     async with site(tmp_path) as place:
         place.bank.world.faults.set("status", "/oauth2/token", status=500)
         broken = await command("token", "payments", "--config", place.config)
-        place.bank.deaf()
+        place.bank.stop_listening()
         away = await command("token", "payments", "--config", place.config)
 
     assert (broken.exit_code, broken.stdout) == (69, "")
@@ -169,9 +169,9 @@ async def test_a_printed_token_is_on_record(tmp_path: Path) -> None:
         (tmp_path / "payproxy-data").mkdir()
         done = await command("token", "payments", "--config", place.config)
 
-    assert "it is not on record" in unrecorded.stderr
+    assert "it is not recorded" in unrecorded.stderr
     assert done.exit_code == 0
-    assert "not on record" not in done.stderr
+    assert "not recorded" not in done.stderr
     [path] = (tmp_path / "payproxy-data" / "journal").glob("*.jsonl")
     record = json.loads(path.read_text())
     value = done.stdout.strip()

@@ -1,4 +1,4 @@
-"""Fallback before the first send: legacy serves where no modern token is at hand."""
+"""Fallback before the first send: legacy serves where no modern token is available."""
 
 import asyncio
 from pathlib import Path

@@ -272,7 +272,7 @@ async def test_who_does_not_read_and_is_gone_cuts_off_nobody_else(end: str, tmp_
         connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         await deaf.send(request() * 50)
         pool = it.gateway.pools["bank"]
-        await eventually(lambda: connection.clogged and repr(pool).endswith("[0 in use, 1 idle, 0 waiting]>"))
+        await eventually(lambda: connection.write_would_block and repr(pool).endswith("[0 in use, 1 idle, 0 waiting]>"))
         async with wire(it.port) as other:
             await other.send(request(b"POST", body=b"pay"))
             await eventually(lambda: it.last.head.startswith(b"POST"))

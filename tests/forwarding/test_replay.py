@@ -90,7 +90,7 @@ async def test_a_mint_that_returns_the_same_string_is_a_new_token(tmp_path: Path
         def same_string(_: str) -> None:
             old = board.get(key)
             assert old is not None
-            board._tokens[key] = AccessToken(
+            board._tokens[key.digest] = AccessToken(
                 key=key,
                 mint=old.mint + 1,
                 value=Secret(old.value.reveal()),

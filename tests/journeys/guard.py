@@ -48,10 +48,10 @@ async def goes_on(told: list[Told]) -> None:
 
 
 def check_told(instance: Instance, directory: Path) -> None:
-    """Check that the operator was told, and whether a legacy token is at hand."""
+    """Check that the operator was told, and whether a legacy token is available."""
     assert of_the_guard(directory)
     assert "guard: migration payments" in instance.stderr.read_text()
-    assert "a legacy token is at hand" in instance.stderr.read_text()
+    assert "a legacy token is available" in instance.stderr.read_text()
 
 
 def of_the_guard(directory: Path) -> list[Record]:

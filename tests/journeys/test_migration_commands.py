@@ -32,7 +32,7 @@ async def test_an_operator_moves_callers_and_goes_back(tmp_path: Path, bank: Ban
     weight = int(point("payments", LOWEST) * 100) + 1
 
     code, text = await said(tmp_path, configuration, "status")
-    assert (code, "never changed" in text, "at hand" in text) == (0, True, True)
+    assert (code, "never changed" in text, "available" in text) == (0, True, True)
     code, text = await said(tmp_path, configuration, "set", "payments", "0", "--reason", "x")
     assert (code, "nobody moves" in text) == (1, True)
 
@@ -58,11 +58,11 @@ async def test_an_operator_moves_callers_and_goes_back(tmp_path: Path, bank: Ban
     assert f"weight {weight} (ramp)" in text
     assert "to legacy: " in text
     assert HIGHEST in text.partition("to legacy: ")[2].partition("\n")[0]
-    assert "a legacy token is at hand" in text
+    assert "a legacy token is available" in text
     code, text = await said(tmp_path, configuration, "rollback", "payments", "--to", "99", "--reason", "x")
-    assert (code, "no way back" in text) == (1, True)
+    assert (code, "is not lower" in text) == (1, True)
     code, text = await said(tmp_path, configuration, "set", "payments", "50", "--release", LOWEST, "--reason", "x")
-    assert (code, "does not hold" in text) == (1, True)
+    assert (code, "does not keep on legacy" in text) == (1, True)
     code, text = await said(tmp_path, configuration, "finish", "payments", "--force", "--reason", "x")
     assert code == 0, text
     assert "delete [migrations.payments]" in text

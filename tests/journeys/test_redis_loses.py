@@ -26,7 +26,7 @@ from tests.journeys.waiting import until
 from tests.support.redis import RedisServer, redis_server
 
 # What `_join` and `_look_for_losses` say, and what a value that can't be read makes them say.
-LOST, OVERWRITTEN = "it has lost what was there", f"{MIGRATIONS} was overwritten"
+LOST, OVERWRITTEN = "it has lost its data", f"{MIGRATIONS} was overwritten"
 
 Fault = Callable[[RedisServer], Awaitable[object]]
 

@@ -37,10 +37,10 @@ async def test_a_worker_that_hangs_is_not_ready_and_then_replaced(tmp_path: Path
     told = await until(lambda: [each for each in records(tmp_path) if each["method"] == "POST"], otherwise="no record")
     assert [(each["sent_upstream"], each["note"]) for each in told] == [("unknown", "worker_ended")]
     log = instance.stderr.read_text()
-    assert f"(process {victim}) was not heard for 5 s: it counts as not ready" in log
-    assert f"(process {victim}) was not heard for 15 s: killed, another takes its place" in log
+    assert f"(process {victim}) did not respond for 5 s: it counts as not ready" in log
+    assert f"(process {victim}) did not respond for 15 s: killed, another takes its place" in log
 
 
 async def _unready(instance: Instance) -> bool:
     answer = await get(instance.admin, "/readyz")
-    return answer.status == 503 and b"worker 0 is not heard" in answer.body
+    return answer.status == 503 and b"worker 0 does not respond" in answer.body

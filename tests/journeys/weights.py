@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.cli.instance import ask
-from proxy.cli.migration_running import ROLLBACK, SET
+from proxy.cli.migration_status import ROLLBACK, SET
 
 
 async def set_weight(directory: Path, weight: int, *, release: Iterable[str] = ()) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from proxy.clock import Clock, SystemClock
 from proxy.errors import LogUnavailable
 from proxy.keeper.migrations import Migrations
-from proxy.records.keeper_records import Operation
+from proxy.records.audit_records import Operation
 from proxy.settings.worker_values import MigrationValues, RouteValues, SideValues, Snapshot
 from proxy.telemetry.status import TokenStatus
 from tests.worker.values import snapshot

@@ -5,7 +5,7 @@ import pytest
 from proxy.errors import LogUnavailable
 from proxy.keeper.admin import Action, AdminApp, Refused
 from proxy.keeper.admin_server import AdminServer
-from proxy.records.keeper_records import Operation
+from proxy.records.audit_records import Operation
 from tests.keeper.support import LOOPBACK, Keeper, get, send
 from tests.keeper.test_admin import is_problem
 

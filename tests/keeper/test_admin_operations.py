@@ -6,7 +6,7 @@ from typing import Any
 from proxy.errors import LogUnavailable
 from proxy.keeper.admin import Action, AdminApp
 from proxy.keeper.admin_server import AdminServer
-from proxy.records.keeper_records import Operation
+from proxy.records.audit_records import Operation
 from tests.keeper.support import LOOPBACK, Keeper, send
 from tests.keeper.test_admin import is_problem
 from tests.keeper.test_admin_actions import post

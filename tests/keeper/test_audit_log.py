@@ -10,7 +10,7 @@ from proxy.entropy import SystemEntropy
 from proxy.errors import LogUnavailable
 from proxy.events import MintFailed, TokenMinted, WorkerStarted
 from proxy.keeper.audit_log import AuditLog
-from proxy.records.keeper_records import Operation
+from proxy.records.audit_records import Operation
 from tests.records.support import CONTEXT, SPOOL_BYTES, MemorySink, journal_lines, running_shipper, until
 
 MINTED = TokenMinted(credential="c", audience="a", mint=1, fingerprint="f", seconds=0.1, lifetime=9.0, expires=1.8e9)
@@ -130,4 +130,4 @@ async def test_keys_are_made_once(tmp_path: Path, notary: AuditLog) -> None:
 
     assert set(before) == {"masking.key", "checkpoint.key"}
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.key")} == before  # noqa: ASYNC240 - the test's own
-    assert json.loads(second.landmarks.start())["public_key"] == json.loads(notary.landmarks.start())["public_key"]
+    assert json.loads(second.checkpoints.start())["public_key"] == json.loads(notary.checkpoints.start())["public_key"]

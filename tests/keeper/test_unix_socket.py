@@ -26,9 +26,9 @@ def test_what_is_no_socket_is_named(tmp_path: Path) -> None:
     """It is never removed."""
     path = tmp_path / "admin.sock"
     path.touch()
-    with pytest.raises(FileExistsError, match="no socket: move it elsewhere"):
+    with pytest.raises(FileExistsError, match="not a socket: move it elsewhere"):
         listened_on(path)
-    with pytest.raises(ListenFailed, match="no socket: move it elsewhere"):
+    with pytest.raises(ListenFailed, match="not a socket: move it elsewhere"):
         Sockets(UnixAddress(path=str(path)), workers=1)
     assert path.is_file()
 

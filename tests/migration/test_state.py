@@ -44,7 +44,7 @@ def test_what_is_written_is_read_again(states: dict[str, State], unshared: froze
     [((), 0), ((10,), 0), ((10, 50), 10), ((10, 50, 100), 50), ((10, 50, 10), 0), ((10, 50, 30), 10), ((50, 50), 0)],
 )
 def test_a_rollback_goes_to_the_last_lower_weight(weights: tuple[int, ...], last_good: int) -> None:
-    """What lies above the weight in force is no way back, and neither is the weight itself."""
+    """What lies above the weight in force is not lower, and neither is the weight itself."""
     assert at(State(), *weights).last_good == last_good
 
 

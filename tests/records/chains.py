@@ -4,15 +4,14 @@ from pathlib import Path
 
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
+from proxy.records.audit_records import AuditRecords, Operation, SignedCheckpoints
 from proxy.records.chain import GENESIS, chained
 from proxy.records.checkpoint_key import CheckpointKey, checkpoint_key
-from proxy.records.keeper_records import KeeperRecords, Operation
+from proxy.records.copies import Line
 from proxy.records.mask import Mask
 from proxy.records.pruned_range import PrunedRange, signed_bytes
 from proxy.records.record import RecordBuilder, RecordContext
-from proxy.records.signed_checkpoints import SignedCheckpoints
-from proxy.records.verdict import Verdict
-from proxy.records.verify import Verifier
+from proxy.records.verify import Expected, Verdict, verify
 from tests.records.support import CONTEXT, an_exchange
 
 MASK = Mask(b"0" * 32)
@@ -32,8 +31,8 @@ class Writer:
     def called(self, instance: str, *, config_digest: str = "0" * 16) -> "Writer":
         """Let what follows be written by a host called *instance*, under another configuration."""
         context = RecordContext(environment="mock", instance=instance, config_digest=config_digest, chain=self.chain)
-        self._records = KeeperRecords(context, mask=MASK, clock=SystemClock(), entropy=SystemEntropy())
-        self.landmarks = SignedCheckpoints(self._records, key=self.key, version="0.1", clock=SystemClock())
+        self._records = AuditRecords(context, mask=MASK, clock=SystemClock(), entropy=SystemEntropy())
+        self.checkpoints = SignedCheckpoints(self._records, key=self.key, version="0.1", clock=SystemClock())
         self._builder = RecordBuilder(context, MASK)
         return self
 
@@ -51,12 +50,12 @@ class Writer:
 
     def start(self) -> "Writer":
         """Append a start."""
-        self.put(self.landmarks.start())
+        self.put(self.checkpoints.start())
         return self
 
     def checkpoint(self) -> "Writer":
         """Append a checkpoint."""
-        self.put(self.landmarks.checkpoint(self.sequence, self.hash))
+        self.put(self.checkpoints.checkpoint(self.sequence, self.hash))
         return self
 
     def operation(self, pruned: tuple[PrunedRange, ...], *, signed: bool = False) -> "Writer":
@@ -68,7 +67,7 @@ class Writer:
 
     def stop(self) -> "Writer":
         """Append a stop and the checkpoint over it."""
-        self.put(self.landmarks.stop())
+        self.put(self.checkpoints.stop())
         return self.checkpoint()
 
 
@@ -84,14 +83,12 @@ def renamed(directory: Path) -> list[bytes]:
     return writer.called("pod-a").exchanges(2).checkpoint().exchanges(1).stop().lines
 
 
-def verdict(lines: list[bytes], verifier: Verifier | None = None) -> Verdict:
+def verdict(lines: list[bytes], expected: Expected | None = None) -> Verdict:
     """Return what verifying *lines* says; places are their numbers, from 1."""
-    verifier = verifier or Verifier()
-    for number, line in enumerate(lines, start=1):
-        verifier.take(line, str(number))
-    return verifier.finish()
+    numbered = (Line(line, str(number)) for number, line in enumerate(lines, start=1))
+    return verify(numbered, expected or Expected())
 
 
 def told(found: Verdict) -> list[tuple[str, str, int]]:
-    """Return fault, place and record of each flaw."""
-    return [(flaw.fault.value, flaw.place, flaw.sequence) for flaw in found.flaws]
+    """Return kind, place and record of each finding."""
+    return [(finding.kind.value, finding.place.name, finding.sequence) for finding in found.findings]

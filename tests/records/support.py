@@ -186,7 +186,7 @@ class MemorySink:
 
 @contextlib.asynccontextmanager
 async def running_shipper(
-    directory: Path, *sinks: Sink, events: list[Event] | None = None, patience: float = 5.0
+    directory: Path, *sinks: Sink, events: list[Event] | None = None, seconds: float = 5.0
 ) -> AsyncIterator[Shipper]:
     """Yield a shipper that runs, and close it."""
     seen = [] if events is None else events
@@ -197,4 +197,4 @@ async def running_shipper(
         try:
             yield shipper
         finally:
-            await shipper.close(patience=patience)
+            await shipper.close(seconds=seconds)

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from proxy.entropy import SystemEntropy
-from proxy.records.checkpoint_key import KEY_FILE, Checkpoint, checkpoint_key, read_checkpoint_key, vouches
+from proxy.records.checkpoint_key import KEY_FILE, Checkpoint, checkpoint_key, read_checkpoint_key
 
 CLAIM = Checkpoint(instance="host-1", sequence=7, hash="ab" * 32, time="2027-01-15T08:00:00.000000Z")
 
@@ -23,27 +23,27 @@ def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
     assert first.public in repr(first)
 
 
-def test_a_signature_vouches_for_its_claim_only(tmp_path: Path) -> None:
+def test_a_signature_is_valid_for_its_claim_only(tmp_path: Path) -> None:
     """Any other number, hash, time or instance, and any other key, is refused."""
     (tmp_path / "other").mkdir()
     key = checkpoint_key(tmp_path, entropy=SystemEntropy())
     other = checkpoint_key(tmp_path / "other", entropy=SystemEntropy())
     signature = key.sign(CLAIM)
 
-    assert vouches(key.public, signature, CLAIM)
-    assert not vouches(other.public, signature, CLAIM)
+    assert CLAIM.is_signed(key.public, signature)
+    assert not CLAIM.is_signed(other.public, signature)
     for change in ({"instance": "host-2"}, {"sequence": 8}, {"hash": "cd" * 32}, {"time": ""}):
         values = {"instance": CLAIM.instance, "sequence": 7, "hash": CLAIM.hash, "time": CLAIM.time, **change}
-        assert not vouches(key.public, signature, Checkpoint(**values))  # type: ignore[arg-type]
+        assert not Checkpoint(**values).is_signed(key.public, signature)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("nonsense", ["", "x", "ä", None, 7, base64.b64encode(b"short").decode(), "A" * 44])
-def test_nonsense_vouches_for_nothing(tmp_path: Path, nonsense: object) -> None:
+def test_malformed_keys_and_signatures_are_valid_for_nothing(tmp_path: Path, nonsense: object) -> None:
     """Whatever stands where key or signature should."""
     key = checkpoint_key(tmp_path, entropy=SystemEntropy())
 
-    assert not vouches(nonsense, key.sign(CLAIM), CLAIM)
-    assert not vouches(key.public, nonsense, CLAIM)
+    assert not CLAIM.is_signed(nonsense, key.sign(CLAIM))
+    assert not CLAIM.is_signed(key.public, nonsense)
 
 
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:

@@ -7,11 +7,10 @@ from typing import Any
 
 from proxy.clock import timestamp
 from proxy.entropy import SystemEntropy, Uuid7s
+from proxy.records.audit_records import AuditRecords, SignedCheckpoints
 from proxy.records.checkpoint_key import checkpoint_key
 from proxy.records.journal import Journal
-from proxy.records.keeper_records import KeeperRecords
-from proxy.records.shipper import LANDMARK_SECONDS, Shipper
-from proxy.records.signed_checkpoints import SignedCheckpoints
+from proxy.records.shipper import CHECKPOINT_SECONDS, Shipper
 from proxy.request_summary import RequestSummary
 from tests.records.chains import MASK, told, verdict
 from tests.records.support import CONTEXT, SPOOL_BYTES, an_attempt, an_exchange, complete, intend
@@ -46,7 +45,7 @@ async def test_order_and_chain_hold_when_the_clock_is_set_back(tmp_path: Path) -
     made += await pay()
     # A signature is due after so long by the clock for how long, whatever the time of day is.
     signed = len(sink.signed)
-    await clock.advance(LANDMARK_SECONDS)
+    await clock.advance(CHECKPOINT_SECONDS)
     await _passes(clock, lambda: len(sink.signed) > signed)
     clock.set_wall(began + HOUR)
     made += await pay()
@@ -60,7 +59,7 @@ async def test_order_and_chain_hold_when_the_clock_is_set_back(tmp_path: Path) -
     found = verdict(sink.lines)
     assert told(found) == []
     assert found.holds
-    assert found.instances[CONTEXT.instance].stopped
+    assert found.chains[CONTEXT.instance].stopped
 
 
 async def test_what_was_in_flight_is_told_although_the_clock_was_set_back(tmp_path: Path) -> None:
@@ -88,7 +87,7 @@ async def test_what_was_in_flight_is_told_although_the_clock_was_set_back(tmp_pa
 
 
 class _Sink(KeptSink):
-    """Knows exchanges from landmarks."""
+    """Knows exchanges from checkpoints."""
 
     @property
     def exchanges(self) -> list[dict[str, Any]]:
@@ -120,10 +119,10 @@ def _journal(directory: Path, clock: ManualClock) -> Journal:
 
 def _shipper(directory: Path, clock: ManualClock, sink: _Sink) -> Shipper:
     entropy = SystemEntropy()
-    records = KeeperRecords(CONTEXT, mask=MASK, clock=clock, entropy=entropy)
+    records = AuditRecords(CONTEXT, mask=MASK, clock=clock, entropy=entropy)
     key = checkpoint_key(directory, entropy=entropy)
-    landmarks = SignedCheckpoints(records, key=key, version="0.1", clock=clock)
-    return Shipper(directory, sinks=[sink], clock=clock, observe=lambda _: None, landmarks=landmarks)
+    checkpoints = SignedCheckpoints(records, key=key, version="0.1", clock=clock)
+    return Shipper(directory, sinks=[sink], clock=clock, observe=lambda _: None, checkpoints=checkpoints)
 
 
 async def _passes(clock: ManualClock, condition: Callable[[], bool]) -> None:

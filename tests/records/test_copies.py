@@ -104,7 +104,7 @@ def test_a_database_gives_the_bytes_that_were_written(tmp_path: Path) -> None:
 
     assert sorted(line.text for path in months for line in lines_of([path])) == sorted(lines)
     assert [line.text for line in database_lines(tmp_path / "requests.db")] == lines
-    assert len(months) == 2  # landmarks are of now, exchanges of the tests' own time
+    assert len(months) == 2  # checkpoints are of now, exchanges of the tests' own time
     assert told(verdict([line.text for line in database_lines(tmp_path / "requests.db")])) == []
 
 

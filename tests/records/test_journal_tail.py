@@ -45,7 +45,7 @@ def test_records_come_once_and_in_order(tmp_path: Path) -> None:
     second, _ = tail.read([1, 2])
 
     assert ids(first + second) == [exchange.id for exchange in exchanges]
-    assert tail.open == 0
+    assert len(tail._open) == 0
 
 
 def test_only_records_with_a_retry_are_parsed(tmp_path: Path) -> None:
@@ -81,12 +81,12 @@ def test_an_open_intent_becomes_unknown(tmp_path: Path) -> None:
     tail = tail_of(tmp_path)
     tail.read([1])
 
-    (record,) = [json.loads(line) for line in tail.unknown()]
+    (record,) = [json.loads(line) for line in tail.unanswered()]
 
     assert record["id"] == flying.id
     assert record["sent_upstream"] == "unknown"
     assert len(record["attempts"]) == 2
-    assert tail.unknown() == []
+    assert tail.unanswered() == []
 
 
 def test_open_intents_are_remembered_by_reading_again(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_open_intents_are_remembered_by_reading_again(tmp_path: Path) -> None:
 
     after = tail_of(tmp_path, positions=before.positions)
     assert after.read([1])[0] == []
-    assert ids(after.unknown()) == [flying.id]
+    assert ids(after.unanswered()) == [flying.id]
 
 
 def test_an_intent_that_is_carried_and_read_again_is_one(tmp_path: Path) -> None:
@@ -108,12 +108,12 @@ def test_an_intent_that_is_carried_and_read_again_is_one(tmp_path: Path) -> None
     write(tmp_path, 2, intent(flying))
     before = tail_of(tmp_path)
     before.read([1, 2])
-    assert before.retire()
+    assert before.mark_removable()
 
     after = tail_of(tmp_path, positions=before.positions, carried=before.carried)
     after.read([1, 2])
 
-    [record] = [json.loads(record) for record in after.unknown()]
+    [record] = [json.loads(record) for record in after.unanswered()]
     assert (record["id"], record["replayed"], len(record["attempts"])) == (flying.id, False, 1)
 
 
@@ -142,10 +142,10 @@ def test_an_intent_that_a_disk_has_changed_is_passed_on_as_it_is(tmp_path: Path,
     write(tmp_path, 2, b"")
     tail = tail_of(tmp_path)
     tail.read([1, 2])
-    assert tail.retire()
+    assert tail.mark_removable()
 
     assert flying.id in tail.carried[0]
-    assert tail.unknown() == [broken[:-1]]
+    assert tail.unanswered() == [broken[:-1]]
 
 
 def test_an_intent_outlives_its_segment(tmp_path: Path) -> None:
@@ -155,18 +155,18 @@ def test_an_intent_outlives_its_segment(tmp_path: Path) -> None:
     write(tmp_path, 2, b"")
     tail = tail_of(tmp_path)
     tail.read([1, 2])
-    assert tail.retire()
+    assert tail.mark_removable()
     carried = tail.carried
     assert not tail.remove()
     assert not segment_path(tmp_path, "w1", 1).exists()
 
     after = tail_of(tmp_path, positions=tail.positions, carried=carried)
-    assert after.open == 1
+    assert len(after._open) == 1
     write(tmp_path, 2, BUILDER.exchange(slow))
 
     assert ids(after.read([2])[0]) == [slow.id]
     assert after.carried == []
-    assert after.open == 0
+    assert len(after._open) == 0
 
 
 def test_the_segment_in_use_stays(tmp_path: Path) -> None:
@@ -175,12 +175,12 @@ def test_the_segment_in_use_stays(tmp_path: Path) -> None:
     (tmp_path / "w1.lock").touch()
     tail = tail_of(tmp_path)
     tail.read([1])
-    assert not tail.retire()
+    assert not tail.mark_removable()
 
     tail.ended = True
     tail.read([1])
 
-    assert tail.retire()
+    assert tail.mark_removable()
     assert tail.remove()
     assert not list(tmp_path.iterdir())
 
@@ -204,6 +204,6 @@ async def test_a_living_worker_is_known_by_its_lock(tmp_path: Path) -> None:
     """The kernel gives the lock back when the process dies, however it dies."""
     tail = tail_of(tmp_path / "journal")
     async with open_journal(tmp_path):
-        assert tail.worker_lives()
+        assert tail.worker_runs()
 
-    assert not tail.worker_lives()
+    assert not tail.worker_runs()

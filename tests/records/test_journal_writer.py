@@ -194,7 +194,7 @@ async def test_a_journal_that_cannot_be_opened_serves_once_it_can(tmp_path: Path
 
 async def test_what_cannot_be_held_is_counted_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Finished exchanges are held while the journal is broken; beyond the bound their number is recorded."""
-    attempts = [an_attempt()] * 160  # 320 such records are more than MOST_HELD_BYTES
+    attempts = [an_attempt()] * 160  # 320 such records are more than MOST_KEPT_BYTES
     async with open_journal(tmp_path) as journal:
         disk = SlowDisk(monkeypatch)
         disk.error = OSError(5, "Input/output error")

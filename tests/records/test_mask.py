@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.records.mask import Mask
-from proxy.records.mask_rules import IBAN_LENGTHS, iban_checks, is_lettered_uuid, luhn
+from proxy.records.mask_rules import is_lettered_uuid
+from proxy.records.payment_numbers import IBAN_LENGTHS, iban_checks, luhn
 
 KEY = bytes(range(32))
 MASK = Mask(KEY)

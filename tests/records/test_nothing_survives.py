@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.events import MintFailed
+from proxy.records.audit_records import AuditRecords, Operation
 from proxy.records.command_record import write_command_record
-from proxy.records.keeper_records import KeeperRecords, Operation
-from proxy.records.mask_rules import IBAN_LENGTHS, luhn
+from proxy.records.payment_numbers import IBAN_LENGTHS, luhn
 from proxy.records.sinks.file import FileSink
 from proxy.records.sinks.otlp import otlp_sinks
 from proxy.records.sinks.otlp_target import targets
@@ -114,7 +114,7 @@ def _has_issued_card(value: str) -> bool:
 async def _through_every_sink(directory: Path, texts: list[str]) -> dict[str, str]:
     """Return what each sink keeps of records that have *texts* wherever callers and the bank can put some."""
     clock, entropy = SystemClock(), SystemEntropy()
-    records = KeeperRecords(CONTEXT, mask=MASK, clock=clock, entropy=entropy)
+    records = AuditRecords(CONTEXT, mask=MASK, clock=clock, entropy=entropy)
     reader, writer = os.pipe()
     pipe = _Pipe(reader)
     number = 0

@@ -180,7 +180,7 @@ async def test_what_a_sink_did_not_take_is_kept_over_a_restart(tmp_path: Path) -
     sink = MemorySink()
     sink.available = False
     async with open_journal(tmp_path) as journal:
-        async with running_shipper(tmp_path, sink, patience=0.1):
+        async with running_shipper(tmp_path, sink, seconds=0.1):
             await complete(journal, an_exchange())
             await until(lambda: len(journal_lines(tmp_path)) == 2)
         sink.available = True
@@ -198,7 +198,7 @@ async def test_a_sink_that_is_away_lets_the_spool_grow_to_its_bound_and_no_furth
     exchanges = []
     async with (
         open_journal(tmp_path, spool_bytes=spool_bytes, durable=False) as journal,
-        running_shipper(tmp_path, sink, patience=20) as shipper,
+        running_shipper(tmp_path, sink, seconds=20) as shipper,
     ):
         with contextlib.suppress(LogUnavailable):
             while True:
@@ -431,7 +431,7 @@ async def test_a_defect_of_one_sink_is_no_end_for_keeper_and_others(tmp_path: Pa
     """It is told without a record's text; the sinks after it are closed, and `run` returns."""
     bad, good = DefectiveSink("bad"), MemorySink("good")
     events: list[Event] = []
-    async with running_shipper(tmp_path, bad, good, events=events, patience=0), open_journal(tmp_path) as journal:
+    async with running_shipper(tmp_path, bad, good, events=events, seconds=0), open_journal(tmp_path) as journal:
         await complete(journal, an_exchange())
         await until(lambda: good.records)
         await until(lambda: events == [SinkFailed(sink="bad", cause="a defect of the proxy: KeyError")])

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from proxy.clock import SystemClock
 from proxy.records.anchor import checkpoint_in
-from proxy.records.checkpoint_key import vouches
-from proxy.records.shipper import LANDMARK_SECONDS, Shipper
+from proxy.records.shipper import CHECKPOINT_SECONDS, Shipper
 from proxy.records.stream import Stream
 from tests.records.chains import Writer, told, verdict
 from tests.records.support import CONTEXT, MemorySink, an_exchange, complete, open_journal, until
@@ -26,13 +25,13 @@ class KeptSink(MemorySink):
 
 
 def shipper(directory: Path, sink: MemorySink) -> Shipper:
-    """Return a shipper with landmarks, not running."""
+    """Return a shipper with checkpoints, not running."""
     return Shipper(
         directory,
         sinks=[sink],
         clock=SystemClock(),
         observe=lambda _: None,
-        landmarks=Writer(directory).landmarks,
+        checkpoints=Writer(directory).checkpoints,
     )
 
 
@@ -62,7 +61,7 @@ async def test_start_stop_and_signature_frame_the_records(tmp_path: Path) -> Non
     events = [record.get("event", "exchange") for record in sink.records]
     assert events == ["start", *["exchange"] * 5, "stop", "checkpoint"]
     claim, key, signature = checkpoint_in(sink.records[-1])
-    assert vouches(key, signature, claim)
+    assert claim.is_signed(key, signature)
     assert claim.hash == sink.records[-2]["hash"]
     assert told(verdict(sink.lines)) == []
 
@@ -76,7 +75,7 @@ async def test_restarts_after_clean_stops_leave_one_chain_without_a_flaw(tmp_pat
 
     found = verdict(sink.lines)
     assert told(found) == []
-    assert found.instances[CONTEXT.instance].check.last == len(sink.lines) == 3 * (4 + 3)
+    assert found.chains[CONTEXT.instance].last == len(sink.lines) == 3 * (4 + 3)
 
 
 async def test_a_killed_keeper_leaves_a_warning_and_an_unbroken_chain(tmp_path: Path) -> None:
@@ -116,7 +115,7 @@ async def test_a_checkpoint_comes_every_minute_but_not_on_top_of_another(tmp_pat
         sinks=[sink],
         clock=clock,
         observe=lambda _: None,
-        landmarks=Writer(tmp_path).landmarks,
+        checkpoints=Writer(tmp_path).checkpoints,
     )
 
     def checkpoints() -> int:
@@ -130,16 +129,16 @@ async def test_a_checkpoint_comes_every_minute_but_not_on_top_of_another(tmp_pat
     running = asyncio.ensure_future(one.run())
     try:
         await until(lambda: len(sink.records) == 1)
-        await pass_time(LANDMARK_SECONDS - 1)
+        await pass_time(CHECKPOINT_SECONDS - 1)
         assert checkpoints() == 0
         await pass_time(2)
         assert checkpoints() == 1
-        await pass_time(10 * LANDMARK_SECONDS)
+        await pass_time(10 * CHECKPOINT_SECONDS)
         assert checkpoints() == 1
         async with open_journal(tmp_path) as journal:
             await complete(journal, an_exchange())
         await one.worker_ended("w1")
-        await pass_time(LANDMARK_SECONDS + 1)
+        await pass_time(CHECKPOINT_SECONDS + 1)
         assert checkpoints() == 2
     finally:
         running.cancel()
@@ -160,8 +159,3 @@ async def test_the_chain_is_remembered_when_all_records_are_delivered_and_gone(t
     await run(tmp_path, sink, exchanges=4, worker="w2")
 
     assert told(verdict(sink.lines)) == []
-
-
-def test_the_builders_names_say_what_they_are(tmp_path: Path) -> None:
-    """For the log."""
-    assert "CheckpointKey" in repr(Writer(tmp_path).landmarks)

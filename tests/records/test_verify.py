@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.records.chain import chained, link_of
+from proxy.records.copies import Line
 from proxy.records.log_finding import Severity
-from proxy.records.pruned_range import PrunedRange, tombstones_of
-from proxy.records.verify import Verifier
+from proxy.records.pruned_range import PrunedRange, ranges_of
+from proxy.records.sink_positions import Delivered
+from proxy.records.verify import Expected, verify
 from tests.records.chains import Writer, renamed, told, verdict, whole
 from tests.records.support import CONTEXT
 
@@ -21,9 +23,9 @@ def test_a_whole_chain_has_no_flaw(tmp_path: Path) -> None:
 
     assert told(found) == []
     assert found.holds
-    known = found.instances[CONTEXT.instance]
-    assert (known.check.first, known.check.last, known.check.records) == (1, 19, 19)
-    assert known.vouched == 18
+    known = found.chains[CONTEXT.instance]
+    assert (known.first, known.last, known.records) == (1, 19, 19)
+    assert known.signed_up_to == 18
     assert {key: signed.checkpoints for key, signed in known.keys.items()} == {Writer(tmp_path).key.public: 2}
 
 
@@ -42,7 +44,7 @@ def test_a_start_without_a_stop_is_a_warning(tmp_path: Path) -> None:
 
     assert told(found) == [("unclean", "4", 4)]
     assert found.holds
-    assert found.flaws[0].severity is Severity.WARNING
+    assert found.findings[0].severity is Severity.WARNING
 
 
 @pytest.mark.parametrize("ends", [0, 1, 3])
@@ -51,7 +53,7 @@ def test_an_end_without_a_stop_is_a_warning(tmp_path: Path, ends: int) -> None:
     lines = Writer(tmp_path).start().exchanges(ends).lines
 
     assert told(verdict(lines)) == [("unclean", str(ends + 1), ends + 1)]
-    assert told(verdict(lines, Verifier(running=True))) == []
+    assert told(verdict(lines, Expected(running=True))) == []
 
 
 @settings(max_examples=60)
@@ -67,9 +69,9 @@ def test_a_flipped_bit_is_named(tmp_path_factory: pytest.TempPathFactory, at: in
     found = verdict(lines)
 
     assert not found.holds
-    assert found.flaws[0].place == str(at + 1)
-    assert found.flaws[0].fault in {"changed", "unreadable"}
-    errors = [flaw for flaw in found.flaws if flaw.severity is Severity.ERROR]
+    assert found.findings[0].place.name == str(at + 1)
+    assert found.findings[0].kind in {"changed", "unreadable"}
+    errors = [flaw for flaw in found.findings if flaw.severity is Severity.ERROR]
     assert len(errors) == 1
 
 
@@ -93,7 +95,7 @@ def test_several_dropped_records_are_one_flaw(tmp_path: Path) -> None:
     found = verdict(lines)
 
     assert told(found) == [("missing", "4", 4)]
-    assert "records 4 to 8 are missing" in str(found.flaws[0])
+    assert "records 4 to 8 are missing" in str(found.findings[0])
 
 
 @pytest.mark.parametrize("at", range(1, 17))
@@ -105,7 +107,7 @@ def test_swapped_records_are_reordered(tmp_path: Path, at: int) -> None:
     found = verdict(lines)
 
     assert told(found)[0] == ("reordered", str(at + 1), at + 1)
-    assert f"comes at {at + 2}" in str(found.flaws[0])
+    assert f"comes at {at + 2}" in str(found.findings[0])
     assert not found.holds
 
 
@@ -129,19 +131,16 @@ def test_what_a_killed_keeper_delivered_again_is_one_warning(tmp_path: Path) -> 
     found = verdict(delivered)
 
     assert told(found) == [("duplicated", "11", 5), ("unclean", "17", 11)]
-    assert "records 5 to 10 come again" in str(found.flaws[0])
+    assert "records 5 to 10 come again" in str(found.findings[0])
     assert found.holds
 
 
 def test_a_line_cut_in_the_middle_is_named(tmp_path: Path) -> None:
     """It may be one that is being written."""
     lines = whole(tmp_path)
-    verifier = Verifier()
-    for number, line in enumerate(lines[:5]):
-        verifier.take(line, str(number))
-    verifier.cut("6")
+    written = [Line(line, str(number)) for number, line in enumerate(lines[:5])]
 
-    assert ("cut", "6", 0) in told(verifier.finish())
+    assert ("cut", "6", 0) in told(verify([*written, Line(lines[5][:40], "6", whole=False)], Expected()))
 
 
 def test_a_record_that_was_replaced_whole_is_named(tmp_path: Path) -> None:
@@ -194,7 +193,7 @@ def test_what_was_pruned_is_no_flaw_where_a_record_says_so(tmp_path: Path) -> No
     """At the beginning and in the middle, in one tombstone or several; one with another hash covers nothing."""
     writer = Writer(tmp_path).start().exchanges(10)
     old = list(writer.lines)
-    stones = tombstones_of([*old[:3], *old[4:7]])
+    stones = ranges_of([*old[:3], *old[4:7]])
 
     def pruned(rest: list[bytes], *stones: PrunedRange) -> list[tuple[str, str, int]]:
         branch = Writer(tmp_path)
@@ -207,11 +206,11 @@ def test_what_was_pruned_is_no_flaw_where_a_record_says_so(tmp_path: Path) -> No
     assert pruned([old[3], *old[7:]], *stones[:1]) == [("missing", "2", 5)]
     assert pruned([old[3], *old[7:]], *stones[1:]) == [("begins_late", "1", 4)]
     assert pruned([old[3], *old[7:]], stones[0], replace(stones[1], hash="0" * 64)) == [("missing", "2", 5)]
-    assert pruned(old[7:], *stones, *tombstones_of(old[3:4])) == []
-    assert pruned(old[8:], *stones, *tombstones_of(old[3:4])) == [("begins_late", "1", 9)]
+    assert pruned(old[7:], *stones, *ranges_of(old[3:4])) == []
+    assert pruned(old[8:], *stones, *ranges_of(old[3:4])) == [("begins_late", "1", 9)]
     assert pruned([old[3], *old[7:]], *(replace(stone, instance="host-2", hash="") for stone in stones)) == [
-        ("begins_late", "1", 4),
         ("missing", "2", 5),
+        ("begins_late", "1", 4),
     ]
     # The host had another name then; the hash tells whose they were.
     assert pruned([old[3], *old[7:]], *(replace(stone, instance="host-2") for stone in stones)) == []
@@ -231,9 +230,9 @@ def test_instances_have_chains_of_their_own(tmp_path: Path) -> None:
     assert told(verdict(mixed)) == []
 
     del mixed[3]
-    [flaw] = verdict(mixed).flaws
+    [flaw] = verdict(mixed).findings
 
-    assert (flaw.fault, flaw.instance, flaw.sequence) == ("missing", "host-2", 2)
+    assert (flaw.kind, flaw.instance, flaw.sequence) == ("missing", "host-2", 2)
 
 
 def test_a_chain_goes_on_under_another_name(tmp_path: Path) -> None:
@@ -243,8 +242,8 @@ def test_a_chain_goes_on_under_another_name(tmp_path: Path) -> None:
     found = verdict(lines)
 
     assert told(found) == [("unclean", "5", 5)]
-    [known] = found.instances.values()
-    assert (known.check.records, known.vouched) == (len(lines), len(lines) - 1)
+    [known] = found.chains.values()
+    assert (known.records, known.signed_up_to) == (len(lines), len(lines) - 1)
     assert list(known.names) == ["pod-b", "pod-a"]
 
 
@@ -254,9 +253,9 @@ def test_a_record_dropped_from_a_chain_with_two_names_is_missing(tmp_path: Path,
     lines = renamed(tmp_path)
     del lines[at]
 
-    errors = [flaw for flaw in verdict(lines).flaws if flaw.severity is Severity.ERROR]
+    errors = [flaw for flaw in verdict(lines).findings if flaw.severity is Severity.ERROR]
 
-    assert (errors[0].fault, errors[0].sequence) == ("missing", at + 1)
+    assert (errors[0].kind, errors[0].sequence) == ("missing", at + 1)
 
 
 def test_a_record_of_another_host_is_in_the_chain(tmp_path: Path) -> None:
@@ -268,7 +267,7 @@ def test_a_record_of_another_host_is_in_the_chain(tmp_path: Path) -> None:
     for gone in (slice(3, 4), slice(2, 4)):
         rest = list(lines)
         del rest[gone]
-        assert ("missing", Severity.ERROR) in {(flaw.fault.value, flaw.severity) for flaw in verdict(rest).flaws}
+        assert ("missing", Severity.ERROR) in {(flaw.kind.value, flaw.severity) for flaw in verdict(rest).findings}
 
 
 def test_hosts_that_swap_their_names_have_chains_of_their_own(tmp_path: Path) -> None:
@@ -283,7 +282,7 @@ def test_hosts_that_swap_their_names_have_chains_of_their_own(tmp_path: Path) ->
     found = verdict(mixed)
 
     assert told(found) == []
-    assert {name: known.check.last for name, known in found.instances.items()} == {
+    assert {name: known.last for name, known in found.chains.items()} == {
         "host-1": len(one.lines),
         "host-2": len(two.lines),
     }
@@ -292,11 +291,11 @@ def test_hosts_that_swap_their_names_have_chains_of_their_own(tmp_path: Path) ->
 def test_a_gap_up_to_a_start_may_be_a_sink_that_was_not_configured(tmp_path: Path) -> None:
     """An error, since the same could have been removed, but the words say how to tell."""
     lines = Writer(tmp_path).start().exchanges(2).stop().start().exchanges(2).stop().start().exchanges(2).stop().lines
-    [flaw] = [flaw for flaw in verdict(lines[:5] + lines[10:]).flaws if flaw.severity is Severity.ERROR]
+    [flaw] = [flaw for flaw in verdict(lines[:5] + lines[10:]).findings if flaw.severity is Severity.ERROR]
 
     assert flaw.what.startswith("records 6 to 10 are missing, up to a start: ")
     assert "this sink was not configured then" in flaw.what
-    assert "configured" not in verdict(lines[:5] + lines[9:]).flaws[0].what
+    assert "configured" not in verdict(lines[:5] + lines[9:]).findings[0].what
 
 
 def test_foreign_lines_are_unreadable(tmp_path: Path) -> None:
@@ -312,6 +311,27 @@ def test_an_absurd_number_takes_no_memory(tmp_path: Path) -> None:
     far, _ = chained([b'{"kind":"exchange","instance":"host-1"}'], sequence=10**15, previous_hash="0" * 64)
 
     assert told(verdict([*lines[:5], *far]))[0] == ("missing", "6", 6)
+
+
+def test_causes_come_before_their_consequences(tmp_path: Path) -> None:
+    """A changed record before what its columns say otherwise, missing ones before warnings that they explain."""
+    lines = whole(tmp_path)
+    changed = lines[4].replace(b'"status":200', b'"status":201')
+    copy = [Line(line, str(number)) for number, line in enumerate(lines[2:16], start=3)]
+    copy[2] = Line(changed, "5", differs="status is 200 in the table and 201 in the record")
+    copy[5] = Line(b"", "month", differs="tallies differ from the records")
+
+    found = verify(copy, Expected(database=True, delivered=Delivered(chain="", after=0, last=19)))
+
+    assert told(found) == [
+        ("changed", "5", 5),
+        ("searched", "5", 5),
+        ("missing", "9", 8),
+        ("missing", "the keeper's positions", 19),
+        ("searched", "month", 0),
+        ("begins_late", "3", 3),
+        ("unclean", "16", 16),
+    ]
 
 
 def _rewritten(lines: list[bytes], *, change: int) -> list[bytes]:

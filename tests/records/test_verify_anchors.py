@@ -5,9 +5,8 @@ import pytest
 
 from proxy.records.anchor import anchors_in
 from proxy.records.checkpoint_key import checkpoint_key
-from proxy.records.pruned_range import tombstones_of
-from proxy.records.verdict import Verdict
-from proxy.records.verify import Verifier
+from proxy.records.pruned_range import ranges_of
+from proxy.records.verify import Expected, Verdict
 from tests.records.chains import Writer, told, verdict, whole
 from tests.records.support import CONTEXT
 
@@ -24,12 +23,12 @@ def test_a_cut_end_is_a_warning_and_with_an_anchor_an_error(tmp_path: Path, left
     anchors, flaws = anchors_in(numbered(lines[-1:]))
 
     alone = verdict(lines[:left])
-    anchored = verdict(lines[:left], Verifier(anchors=anchors))
+    anchored = verdict(lines[:left], Expected(anchors=anchors))
 
     assert not flaws
     assert told(alone) == [("unclean", str(left), left)]
     assert ("missing", "anchor:1", 18) in told(anchored)
-    assert f"{left + 1} to 18 are missing" in str(anchored.flaws[-1])
+    assert f"{left + 1} to 18 are missing" in str(anchored.findings[0])
     assert not anchored.holds
 
 
@@ -41,8 +40,8 @@ def test_a_chain_with_another_key_is_found_by_anchor_and_by_key(tmp_path: Path) 
     anchors, _ = anchors_in(numbered(lines))
     his = whole(tmp_path / "his")
 
-    by_anchor = verdict(his, Verifier(anchors=anchors))
-    by_key = verdict(his, Verifier(trusted=[Writer(tmp_path / "own").key.public]))
+    by_anchor = verdict(his, Expected(anchors=anchors))
+    by_key = verdict(his, Expected(trusted=frozenset({Writer(tmp_path / "own").key.public})))
 
     assert [fault for fault, *_ in told(by_anchor)] == ["rewritten", "key", "rewritten", "key"]
     assert told(by_key) == [("key", "12", 12)]
@@ -57,7 +56,7 @@ def test_a_log_kept_elsewhere_is_an_anchor(tmp_path: Path) -> None:
 
     assert [anchor.claim.sequence for anchor in anchors] == [11, 18]
     assert not flaws
-    assert told(verdict(lines, Verifier(anchors=anchors))) == []
+    assert told(verdict(lines, Expected(anchors=anchors))) == []
 
 
 def test_a_forged_anchor_is_no_anchor(tmp_path: Path) -> None:
@@ -68,14 +67,14 @@ def test_a_forged_anchor_is_no_anchor(tmp_path: Path) -> None:
     anchors, flaws = anchors_in([(json.dumps(record).encode(), "anchor:1")])
 
     assert not anchors
-    assert [(flaw.fault.value, flaw.place) for flaw in flaws] == [("forged", "anchor:1")]
+    assert [(flaw.kind.value, str(flaw.place)) for flaw in flaws] == [("forged", "anchor:1")]
 
 
 def test_an_anchor_of_a_log_that_is_gone_is_an_error(tmp_path: Path) -> None:
     """Nothing at all is left of what it saw."""
     anchors, _ = anchors_in(numbered(whole(tmp_path)[-1:]))
 
-    assert told(verdict([], Verifier(anchors=anchors))) == [("missing", "anchor:1", 18)]
+    assert told(verdict([], Expected(anchors=anchors))) == [("missing", "anchor:1", 18)]
 
 
 def test_an_anchor_before_the_first_record_is_a_warning(tmp_path: Path) -> None:
@@ -83,7 +82,7 @@ def test_an_anchor_before_the_first_record_is_a_warning(tmp_path: Path) -> None:
     lines = whole(tmp_path)
     anchors, _ = anchors_in(numbered(lines[11:12]))
 
-    found = verdict(lines[12:], Verifier(anchors=anchors))
+    found = verdict(lines[12:], Expected(anchors=anchors))
 
     assert told(found) == [("begins_late", "1", 13), ("anchor", "anchor:1", 11)]
     assert found.holds
@@ -94,12 +93,12 @@ def test_what_a_database_must_have_had_is_missing(tmp_path: Path) -> None:
     lines = Writer(tmp_path).start().exchanges(3).checkpoint().exchanges(3).checkpoint().exchanges(1).stop().lines
     anchors, _ = anchors_in(numbered(lines[4:5]))
 
-    found = verdict(lines[6:], Verifier(anchors=anchors, database=True))
+    found = verdict(lines[6:], Expected(anchors=anchors, database=True))
 
-    assert told(found) == [("begins_late", "1", 7), ("missing", "anchor:1", 4)]
-    assert "records 4 to 6 are missing" in found.flaws[1].what
+    assert told(found) == [("missing", "anchor:1", 4), ("begins_late", "1", 7)]
+    assert "records 4 to 6 are missing" in found.findings[0].what
     assert not found.holds
-    assert verdict(lines[6:], Verifier(anchors=anchors)).holds
+    assert verdict(lines[6:], Expected(anchors=anchors)).holds
 
 
 def test_a_database_that_was_switched_on_later_lacks_nothing(tmp_path: Path) -> None:
@@ -108,7 +107,7 @@ def test_a_database_that_was_switched_on_later_lacks_nothing(tmp_path: Path) -> 
     anchors, _ = anchors_in(numbered(writer.lines[4:5]))
     lines = writer.called(CONTEXT.instance, config_digest="1" * 16).start().exchanges(2).stop().lines
 
-    found = verdict(lines[6:], Verifier(anchors=anchors, database=True))
+    found = verdict(lines[6:], Expected(anchors=anchors, database=True))
 
     assert told(found) == [("begins_late", "1", 7), ("unclean", "2", 8), ("anchor", "anchor:1", 4)]
     assert found.holds
@@ -119,12 +118,12 @@ def test_what_was_pruned_was_not_removed(tmp_path: Path, name: str) -> None:
     """A record says so, whether it is in the log already or still on its way; also of a host that has a new name."""
     writer = Writer(tmp_path).start().exchanges(3).checkpoint().called(name).start().exchanges(3).checkpoint()
     anchors, _ = anchors_in(numbered(writer.lines[4:5]))
-    left, stones = writer.lines[7:], tuple(tombstones_of(writer.lines[:7]))
+    left, stones = writer.lines[7:], tuple(ranges_of(writer.lines[:7]))
 
     def anchored(lines: list[bytes], stream: Verdict) -> list[tuple[str, str, int]]:
-        return told(verdict(lines, Verifier(anchors=anchors, database=True, running=True, stream=stream)))
+        return told(verdict(lines, Expected(anchors=anchors, database=True, running=True, stream=stream)))
 
-    waiting = anchored(left, Verdict(stones=dict.fromkeys(stones, frozenset({writer.key.public}))))
+    waiting = anchored(left, Verdict(pruned=dict.fromkeys(stones, frozenset({writer.key.public}))))
     writer.operation(stones).checkpoint()
 
     assert anchored([*left, *writer.lines[-2:]], Verdict()) == waiting
@@ -139,10 +138,10 @@ def test_what_the_stream_still_has_is_on_its_way(tmp_path: Path) -> None:
     anchors, _ = anchors_in(numbered(lines[-1:]))
 
     def lagging(stream: list[bytes]) -> Verdict:
-        return verdict(lines[:9], Verifier(anchors=anchors, running=True, stream=verdict(stream)))
+        return verdict(lines[:9], Expected(anchors=anchors, running=True, stream=verdict(stream)))
 
     assert told(lagging(lines[5:])) == told(lagging(lines[9:])) == [("anchor", "anchor:1", 18)]
-    assert "records 10 to 18 have not come here yet" in str(lagging(lines).flaws[0])
+    assert "records 10 to 18 have not come here yet" in str(lagging(lines).findings[0])
     for stream in ([], lines[10:], lines[:17], whole(tmp_path / "other")):
         assert told(lagging(stream)) == [("missing", "anchor:1", 18)]
 
@@ -152,4 +151,4 @@ def test_the_key_is_the_data_directorys(tmp_path: Path) -> None:
     lines = whole(tmp_path)
     key = checkpoint_key(tmp_path, entropy=None).public  # type: ignore[arg-type]  # it is there already
 
-    assert told(verdict(lines, Verifier(trusted=[key]))) == []
+    assert told(verdict(lines, Expected(trusted=frozenset({key})))) == []

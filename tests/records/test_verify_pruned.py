@@ -6,8 +6,8 @@ import pytest
 
 from proxy.records.anchor import anchors_in
 from proxy.records.chain import GENESIS, chained
-from proxy.records.pruned_range import PrunedRange, tombstones_of
-from proxy.records.verify import Verifier
+from proxy.records.pruned_range import PrunedRange, ranges_of
+from proxy.records.verify import Expected
 from tests.records.chains import Writer, told, verdict, whole
 from tests.records.test_verify_anchors import numbered
 
@@ -27,18 +27,18 @@ def test_an_invented_tombstone_covers_nothing(tmp_path: Path, chain: str, at: in
     """Anyone can make a record whose hash is right: without a signature it removes nothing."""
     lines = whole(tmp_path)
     anchors, _ = anchors_in(numbered([lines[11], lines[18]]))
-    [stone] = tombstones_of(lines[at : at + 1])
+    [stone] = ranges_of(lines[at : at + 1])
     members = {"chain": chain} if chain else {}
     del lines[at]
 
-    for trusted in ([], [Writer(tmp_path).key.public]):
-        found = verdict([*lines, a_lie(stone, **members)], Verifier(anchors=anchors, trusted=trusted, database=True))
+    for trusted in (frozenset[str](), frozenset({Writer(tmp_path).key.public})):
+        found = verdict([*lines, a_lie(stone, **members)], Expected(anchors=anchors, trusted=trusted, database=True))
         faults = {(fault, sequence) for fault, _, sequence in told(found)}
         assert ("missing" if at else "begins_late", at + 1 if at else 2) in faults
         assert not found.holds or not (at or trusted)
         assert (("forged", 1) in faults) == bool(trusted)
     if at:
-        assert "a record says that they were pruned, but no key of that chain" in str(found.flaws[0])
+        assert "a record says that they were pruned, but no key of that chain" in str(found.findings[0])
 
 
 def test_a_tombstone_by_a_strangers_key_covers_nothing(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_tombstone_by_a_strangers_key_covers_nothing(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "his").mkdir()
     lines = whole(tmp_path / "own")
-    stones = tuple(tombstones_of(lines[5:6]))
+    stones = tuple(ranges_of(lines[5:6]))
     his = Writer(tmp_path / "his", instance="host-9", chain=INVENTED)
     apart = his.start().operation(stones, signed=True).checkpoint().lines
     behind = Writer(tmp_path / "his")
@@ -55,15 +55,15 @@ def test_a_tombstone_by_a_strangers_key_covers_nothing(tmp_path: Path) -> None:
     del lines[5]
 
     for more in (apart, behind.lines):
-        for trusted in ([], [Writer(tmp_path / "own").key.public]):
-            found = verdict([*lines, *more], Verifier(trusted=trusted, shared=True))
+        for trusted in (frozenset[str](), frozenset({Writer(tmp_path / "own").key.public})):
+            found = verdict([*lines, *more], Expected(trusted=trusted, shared=True))
             assert ("missing", "6", 6) in told(found)
 
 
 def test_a_tombstone_does_not_cover_its_own_insertion(tmp_path: Path) -> None:
     """In place of a record, with what follows removed up to where the chain goes on, it is signed by the next one."""
     lines = whole(tmp_path)
-    [stone] = tombstones_of(lines[5:8])
+    [stone] = ranges_of(lines[5:8])
     before = json.loads(lines[3])
     record = {"kind": "operation", "instance": before["instance"], "pruned": [stone.as_dict()]}
     made, _ = chained([json.dumps(record).encode()], sequence=4, previous_hash=before["hash"])
@@ -79,16 +79,18 @@ def test_a_signed_tombstone_counts_wherever_it_stands(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     ours = Writer(tmp_path / "a", chain="a" * 16).start().exchanges(3)
     theirs = Writer(tmp_path / "b", instance="host-2", chain="b" * 16).start().exchanges(3).checkpoint()
-    stones = tuple(tombstones_of([ours.lines[1], *theirs.lines[1:3]]))
+    stones = tuple(ranges_of([ours.lines[1], *theirs.lines[1:3]]))
     assert [stone.chain for stone in stones] == ["a" * 16, "b" * 16]
     ours.operation(stones, signed=True)
     theirs.stop()
     kept = [ours.lines[0], *ours.lines[2:], theirs.lines[0], *theirs.lines[3:]]
     key = ours.key.public
 
-    assert told(verdict(kept, Verifier(running=True, shared=True, trusted=[key], own_chain="a" * 16))) == []
-    alone = verdict(kept, Verifier(running=True, shared=True, trusted=[theirs.key.public], own_chain="b" * 16))
-    assert [(flaw.fault, flaw.sequence, flaw.instance) for flaw in alone.flaws] == [("missing", 2, "host-2")]
+    assert told(verdict(kept, Expected(running=True, shared=True, trusted=frozenset({key}), own_chain="a" * 16))) == []
+    alone = verdict(
+        kept, Expected(running=True, shared=True, trusted=frozenset({theirs.key.public}), own_chain="b" * 16)
+    )
+    assert [(flaw.kind, flaw.sequence, flaw.instance) for flaw in alone.findings] == [("missing", 2, "host-2")]
     forged = (replace(stones[0], first=1), *stones[1:])
     lie = a_lie(stones[0], pruned=[one.as_dict() for one in forged], pruned_by={"public_key": key, "signature": "AA=="})
     assert ("missing", 2) in {

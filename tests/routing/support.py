@@ -3,7 +3,7 @@
 from typing import Any
 
 from proxy.credentials.token_key import TokenKey
-from proxy.routing.header import HeaderLine, HeaderLines
+from proxy.http1.headers import HeaderLine
 from proxy.routing.request_head import HeadLimits, RawHead, RequestHead
 from proxy.routing.table import Route, RouteSide
 
@@ -60,7 +60,6 @@ def limits(**changes: Any) -> HeadLimits:
         "max_header_bytes": 65536,
         "hosts": frozenset(),
         "allow_browsers": False,
-        "lines": HeaderLines(),
     }
     return HeadLimits(**{**values, **changes})
 
@@ -69,8 +68,12 @@ def raw(*headers: tuple[bytes, bytes], host: bool = True, **changes: Any) -> Raw
     """Return a head with *headers* behind a Host."""
     pairs = ((b"Host", b"localhost"), *headers) if host else headers
     lines = [HeaderLine(name, value, None) for name, value in pairs]
+    framing = {name: changes.pop(name) for name in ("content_length", "chunked", "closes") if name in changes}
     values: dict[str, Any] = {"method": "GET", "target": "/a", "version": (1, 1), "headers": lines}
-    return RawHead(**{**values, **changes})
+    found = RawHead(**{**values, **changes})
+    for name, value in framing.items():
+        setattr(found, name, value)
+    return found
 
 
 def pairs(lines: list[HeaderLine]) -> list[tuple[bytes, bytes]]:

@@ -213,7 +213,7 @@ def test_the_file_with_the_url(tmp_path: Path) -> None:
         (b"\xff", 0o600, "UTF-8"),
         (b"postgresql://a/" + b"b" * 9000, 0o600, "larger than"),
         (f"hunter2 {WITH_PASSWORD}".encode(), 0o600, "blank"),
-        (b"hunter2", 0o600, "none of a database"),
+        (b"hunter2", 0o600, "not that of a supported database"),
     ],
 )
 def test_a_file_that_is_not_right_is_refused(tmp_path: Path, content: bytes, mode: int, what: str) -> None:

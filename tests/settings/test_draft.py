@@ -20,7 +20,7 @@ from tests.settings.support import PLAIN, load_text, one_finding, plain
     [
         ("[server]", "[sever]", "sever", "unknown key", 'did you mean "server"?'),
         ('listen = "127.0.0.1:8080"', "workrs = 2", "server.workrs", "unknown key", 'did you mean "workers"?'),
-        ('environment = "', '_secrets_dir = "x"\nenvironment = "', "_secrets_dir", "unknown key", "take it out"),
+        ('environment = "', '_secrets_dir = "x"\nenvironment = "', "_secrets_dir", "unknown key", "remove it"),
         (
             'flavor = "basic"',
             'flavor = "basic"\naudience = "a"',
@@ -43,7 +43,7 @@ from tests.settings.support import PLAIN, load_text, one_finding, plain
             "client-testing",
             "test",
             "environment",
-            "is none of the values",
+            "is not one of the allowed values",
             'write "mock", "client-testing" or "production"',
         ),
         ("[server]", "[server]\nworkers = true", "server.workers", "is not an integer", "without quotes"),
@@ -131,7 +131,13 @@ from tests.settings.support import PLAIN, load_text, one_finding, plain
         ("url =", "max_connections = 0\nurl =", "upstreams.payments.max_connections", "is too small", "at least 1"),
         ('"my-client"', '""', "credentials.login.client_id", "is empty", "write its value"),
         ('"my-client"', '"a\\nb"', "credentials.login.client_id", "line break", "one line"),
-        ('"basic"', '"oauth"', "credentials.login.flavor", "is none of the values", '"basic", "jwt" or "adfs"'),
+        (
+            '"basic"',
+            '"oauth"',
+            "credentials.login.flavor",
+            "is not one of the allowed values",
+            '"basic", "jwt" or "adfs"',
+        ),
         (
             '"basic"',
             '"basic"\nassertion_lifetime = 301',
@@ -150,7 +156,7 @@ from tests.settings.support import PLAIN, load_text, one_finding, plain
             '[[routes]]\nmethods = ["CONNECT"]',
             "routes.payments.methods[0]",
             "always refused",
-            "out of the list",
+            "from the list",
         ),
         (
             "[[routes]]",
@@ -177,7 +183,7 @@ from tests.settings.support import PLAIN, load_text, one_finding, plain
             "[server]",
             '[request_log]\ndurability = "none"\n[server]',
             "request_log.durability",
-            "is none of",
+            "is not one of",
             '"intent" or "async"',
         ),
         (

@@ -61,7 +61,7 @@ def test_a_rule_for_all_paths_leaves_the_facade_its_own(tmp_path: Path) -> None:
             'assertion_certificate_files = ["old.crt", "/etc/new.crt"]',
             "",
             "callers.old.facade_client_id",
-            "nothing to prove itself with",
+            "no way to authenticate",
         ),
         (
             'facade_client_id = "CC-1"',

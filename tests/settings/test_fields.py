@@ -76,7 +76,7 @@ def test_segments(path: str, expected: tuple[str, ...] | None) -> None:
     ("proxy", "what", "fix"),
     [
         ("proxy.corp:3128", "has no scheme", "write http:// before it"),
-        ("https://proxy.corp:3128", "is asked in plain HTTP", "write http:// as its scheme"),
+        ("https://proxy.corp:3128", "speaks plain HTTP", "write http:// as its scheme"),
         (
             "http://user:canary@proxy.corp:3128",
             "a user and a password is not supported",

@@ -143,7 +143,7 @@ KEY = "ab" * 32
     ("one", "other", "what"),
     [
         (f'api_key_sha256 = ["{KEY}"]', f'api_key_sha256 = ["{"cd" * 32}", "{KEY.upper()}"]', "has the same key"),
-        ('networks = ["10.0.0.0/8"]', 'networks = ["::1/128", "10.0.0.0/8"]', "nothing tells this caller from"),
+        ('networks = ["10.0.0.0/8"]', 'networks = ["::1/128", "10.0.0.0/8"]', "nothing distinguishes this caller from"),
         ('networks = ["10.0.0.0/8"]', 'networks = ["10.1.0.0/16"]', ""),
         ('networks = ["10.0.0.0/8"]', f'networks = ["10.0.0.0/8"]\napi_key_sha256 = ["{KEY}"]', ""),
         (

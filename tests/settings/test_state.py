@@ -35,16 +35,16 @@ def test_without_a_url_the_state_is_this_machines(tmp_path: Path) -> None:
     ("old", "new", "key", "what"),
     [
         ("rediss://redis.example:6380/2", "redis://redis.example:6380/2", "state.url", "in the clear"),
-        ("rediss://redis.example:6380/2", "https://redis.example", "state.url", "none of a Redis"),
-        ("rediss://redis.example:6380/2", "redis.example:6380", "state.url", "none of a Redis"),
+        ("rediss://redis.example:6380/2", "https://redis.example", "state.url", "not that of a Redis"),
+        ("rediss://redis.example:6380/2", "redis.example:6380", "state.url", "not that of a Redis"),
         ("rediss://redis.example:6380/2", "rediss://:6380/2", "state.url", "names no server"),
         ("rediss://redis.example:6380/2", "rediss://redis.example:0", "state.url", "names no server"),
         ("rediss://redis.example:6380/2", "rediss://redis.example:x", "state.url", "can't be understood"),
         ("rediss://redis.example:6380/2", "rediss://redis.example/a", "state.url", "has more than"),
         ("rediss://redis.example:6380/2", "rediss://redis.example/?ssl_cert_reqs=none", "state.url", "has more than"),
         ("rediss://redis.example:6380/2", "rediss://redis .example", "state.url", "a blank"),
-        ('encryption_key_files = ["state.key"]', "", "state.encryption_key_files", "must be sealed"),
-        ("[state]", '[state]\nurl_file = "u"', "state.url_file", "there is a url beside it"),
+        ('encryption_key_files = ["state.key"]', "", "state.encryption_key_files", "must be encrypted"),
+        ("[state]", '[state]\nurl_file = "u"', "state.url_file", "there is a url too"),
     ],
 )
 def test_one_fault_of_the_state(tmp_path: Path, old: str, new: str, key: str, what: str) -> None:
@@ -70,7 +70,7 @@ def test_a_password_does_not_belong_into_the_file(tmp_path: Path) -> None:
     url = "rediss://user:canary@redis.example"
     finding = one_finding(load_text(tmp_path, plain(more=STATE.replace("rediss://redis.example:6380/2", url))))
     assert finding.key == "state.url"
-    assert "a password does not belong" in finding.what
+    assert "a password must not be" in finding.what
     assert "canary" not in str(finding)
 
     loaded = load_text(tmp_path, plain(more=STATE), environ={"PAYPROXY_STATE__URL": url})
@@ -103,7 +103,7 @@ def test_a_url_from_a_file(tmp_path: Path) -> None:
     [
         (b"rediss://:canary@h", 0o640, "group or others may read it"),
         (b"redis://:canary@redis.example", 0o600, "in the clear"),
-        (b"canary", 0o600, "none of a Redis"),
+        (b"canary", 0o600, "not that of a Redis"),
         (b"", 0o600, "is empty"),
         (b"rediss://\xff", 0o600, "not UTF-8"),
         (b"rediss://" + b"h" * 9000, 0o600, "larger than"),

@@ -30,7 +30,7 @@ def test_the_journal_holds_a_request_at_once(tmp_path: Path) -> None:
     path = tmp_path / "witness.jsonl"
     for number in range(2):
         log = RequestLog(journal=path)
-        log.witness(request(f"/{number}"))
+        log.append_to_journal(request(f"/{number}"))
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         assert lines[-1]["target"] == f"/{number}"
         log.close()
@@ -41,7 +41,7 @@ def test_the_journal_holds_a_request_at_once(tmp_path: Path) -> None:
 def test_a_log_without_journal_witnesses_nothing() -> None:
     """Without a file nothing is written and closing is no error."""
     log = RequestLog()
-    log.witness(request())
+    log.append_to_journal(request())
     log.close()
 
 

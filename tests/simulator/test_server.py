@@ -144,7 +144,7 @@ async def test_it_speaks_tls(tmp_path: Path, who: Identity) -> None:
 async def test_it_can_stop_listening_and_come_back(bank: Bank) -> None:
     """Connections are refused meanwhile; afterwards the same port serves again."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
-        bank.deaf()
+        bank.stop_listening()
         with pytest.raises(aiohttp.ClientConnectorError):
             await mock_token(session, bank)
         await bank.listen_again()

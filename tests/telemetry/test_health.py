@@ -72,7 +72,7 @@ def test_without_a_serving_worker_it_is_not_ready() -> None:
 def test_a_worker_that_is_not_heard_serves_nobody() -> None:
     """Alone it makes the instance unready; beside one that serves it degrades it, as a dead one does."""
     silent = worker(state=WorkerState.UNRESPONSIVE)
-    reason = "worker 1 is not heard, and is replaced if that lasts"
+    reason = "worker 1 does not respond, and is replaced if that lasts"
 
     alone = check(status(workers=(silent,)), "workers")
     assert (alone.verdict, alone.reason) == (Verdict.FAILED, f"0 of 1 workers serve; {reason}")

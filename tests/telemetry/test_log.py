@@ -16,17 +16,17 @@ def test_what_the_guard_does_is_told_with_whether_legacy_can_serve() -> None:
     log.observe(GuardHindered(migration="payments", cause="the log can't be read"))
 
     assert [line.partition(" ")[2] for line in lines] == [
-        "guard: migration payments went back from weight 50 to 10: 3 of 9 failed; a legacy token is at hand",
+        "guard: migration payments went back from weight 50 to 10: 3 of 9 failed; a legacy token is available",
         (
             "guard: migration payments keeps erp on legacy: 3 of 9 failed; "
-            "NO legacy token is at hand: look at that credential now"
+            "NO legacy token is available: look at that credential now"
         ),
         "guard: migration payments: the log can't be read",
     ]
 
 
 def test_what_is_wrong_with_a_worker_is_told() -> None:
-    """That it can't be started, is not heard, and was killed for it."""
+    """That it can't be started, does not respond, and was killed for it."""
     lines: list[str] = []
     log = EventLog(clock=ManualClock(), write=lines.append)
     log.observe(WorkerNotStarted(worker=1, cause="Too many open files", retry_in=0.4))
@@ -37,14 +37,14 @@ def test_what_is_wrong_with_a_worker_is_told() -> None:
 
     assert [line.partition(" ")[2] for line in lines] == [
         "worker 1 can't be started: Too many open files; next try in 0.4 s",
-        "worker 1 (process 7) was not heard for 5 s: it counts as not ready",
-        "worker 1 (process 7) was not heard for 15 s: killed, another takes its place",
-        "worker 1 (process 7) is heard again",
+        "worker 1 (process 7) did not respond for 5 s: it counts as not ready",
+        "worker 1 (process 7) did not respond for 15 s: killed, another takes its place",
+        "worker 1 (process 7) responds again",
     ]
 
 
 def test_at_a_terminal_an_event_has_the_time_of_day() -> None:
     """As whoever asks for it writes it."""
     lines: list[str] = []
-    EventLog(clock=ManualClock(), write=lines.append, stamp=lambda _: "09:30:04").say("token minted")
+    EventLog(clock=ManualClock(), write=lines.append, stamp=lambda _: "09:30:04").write_line("token minted")
     assert lines == ["09:30:04 token minted"]

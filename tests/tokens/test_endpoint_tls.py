@@ -49,10 +49,21 @@ async def test_an_unknown_ca_gets_no_request(tls: tuple[Path, Identity, Identity
     assert error.cause.startswith("its certificate is not accepted: ")
 
 
-async def test_a_private_ca_is_believed(tls: tuple[Path, Identity, Identity]) -> None:
-    """ca_file makes the endpoint trusted."""
+async def test_a_private_ca_without_key_identifiers_is_believed(tls: tuple[Path, Identity, Identity]) -> None:
+    """ca_file makes the endpoint trusted, on Python 3.13 too, whose default context refuses such a CA."""
     async with token_endpoint(tls=server_context(tls)) as bank:
         assert await mint(credential(bank.url, ca_file=str(tls[0]))) == "abc.DEF-123"
+
+
+async def test_a_token_endpoints_session_keys_are_not_written_down(
+    tls: tuple[Path, Identity, Identity], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSLKEYLOGFILE in the environment does not let anybody decrypt a recording with a client secret in it."""
+    async with token_endpoint(tls=server_context(tls)) as bank:
+        monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys.log"))
+        await mint(credential(bank.url, ca_file=str(tls[0])))
+
+    assert not (tmp_path / "keys.log").exists()
 
 
 async def test_tls_client_auth_shows_its_certificate(tls: tuple[Path, Identity, Identity]) -> None:

@@ -12,7 +12,8 @@ from proxy.clock import SystemClock
 from proxy.upstream.connection import Connection
 from proxy.upstream.opener import Upstream
 from proxy.upstream.pool import Pool
-from proxy.upstream.response import Answer
+from proxy.upstream.response import UpstreamResponse
+from proxy.upstream.upload import send
 
 CLOCK = SystemClock()
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -213,12 +214,12 @@ def soon(seconds: float = 10.0) -> float:
     return CLOCK.monotonic() + seconds
 
 
-async def ask(connection: Connection, head: bytes = GET, body: bytes = b"", *, method: str = "GET") -> Answer:
+async def ask(connection: Connection, head: bytes = GET, body: bytes = b"", *, method: str = "GET") -> UpstreamResponse:
     """Send one request."""
-    return await connection.send(head, body, method=method, deadline=soon())
+    return await send(connection, head, body, method=method, now=soon(0), deadline=soon())
 
 
-async def whole(answer: Answer) -> bytes:
+async def whole(answer: UpstreamResponse) -> bytes:
     """Read the rest of *answer*."""
     pieces = []
     while piece := await answer.read():

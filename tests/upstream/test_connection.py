@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from proxy.errors import ProxyError, Sent, UpstreamBadResponse, UpstreamReset, UpstreamTimedOut, UpstreamUnreachable
+from proxy.upstream.upload import send
 from tests.upstream.support import (
     GET,
     HEAD,
@@ -247,7 +248,7 @@ async def test_the_deadline_ends_an_exchange_before_the_response_time_out() -> N
     async with bank(says_nothing) as it, pool_of(it.port) as pool:
         connection = await pool.connect()
         with pytest.raises(UpstreamTimedOut, match="did not answer"):
-            await asyncio.wait_for(connection.send(GET, b"", method="GET", deadline=soon(0.05)), 1)
+            await asyncio.wait_for(send(connection, GET, b"", method="GET", now=soon(0), deadline=soon(0.05)), 1)
 
 
 async def test_a_slow_flow_of_informational_answers_does_not_extend_the_wait() -> None:
@@ -268,7 +269,7 @@ async def test_nothing_is_sent_after_the_deadline() -> None:
     async with bank() as it, pool_of(it.port) as pool:
         connection = await pool.connect()
         with pytest.raises(UpstreamUnreachable) as refusal:
-            await connection.send(GET, b"", method="GET", deadline=soon(-1))
+            await send(connection, GET, b"", method="GET", now=soon(0), deadline=soon(-1))
 
         assert (connection.sent, refusal.value.sent) == (False, Sent.NO)
         assert await call(pool) == (200, b"ok", True)

@@ -50,7 +50,7 @@ async def test_a_body_that_comes_later_is_read_in_pieces(first: bytes, second: b
     async with bank(in_two_packets(first, second), says(OK)) as it, pool_of(it.port) as pool:
         answer = await ask(await pool.connect())
         assert (answer.complete, answer.body, answer.head.chunked) == (False, b"", b"chunked" in first)
-        assert repr(answer) == "<Answer [200, body to come]>"
+        assert repr(answer) == "<UpstreamResponse [200, body to come]>"
         assert await whole(answer) == b"hello world"
         assert await answer.read() == b""
         answer.release()

@@ -5,22 +5,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import UpstreamBadResponse
-from proxy.upstream.response_head import HEADERS_LIMIT, AnswerHead
-from proxy.upstream.response_parser import FRAMING_LIMIT, HEAD_LIMIT, AnswerParser, whole_answer
+from proxy.upstream.response import whole_response
+from proxy.upstream.response_head import HEAD_LIMIT, HEADERS_LIMIT, ResponseHead
+from proxy.upstream.response_parser import FRAMING_LIMIT, ResponseParser
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
-def parsed(*pieces: bytes, head: bool = False) -> AnswerParser:
+def parsed(*pieces: bytes, head: bool = False) -> ResponseParser:
     """Feed *pieces* to a new parser."""
-    parser = AnswerParser(to_head=head)
+    parser = ResponseParser(to_head=head)
     for piece in pieces:
         parser.feed(piece)
     return parser
 
 
-def head_of(*pieces: bytes) -> AnswerHead:
+def head_of(*pieces: bytes) -> ResponseHead:
     """Return the head that *pieces* have."""
     head = parsed(*pieces).head
     assert head is not None
@@ -444,7 +445,7 @@ def test_the_short_way_says_what_the_parser_says(answer: bytes, junk: bytes, at:
     """An answer that came whole is the same without a parser; what it leaves open, the parser tells."""
     data = answer[:at] + junk + answer[at + len(junk) :]
     try:
-        found = whole_answer(data, to_head=False)
+        found = whole_response(data, to_head=False)
     except UpstreamBadResponse:
         with pytest.raises(UpstreamBadResponse):
             parsed(data)
@@ -460,7 +461,7 @@ def test_the_short_way_says_what_the_parser_says(answer: bytes, junk: bytes, at:
 def test_damaged_answers_are_refused_or_well_formed(junk: bytes, answer: bytes, at: int, size: int) -> None:
     """Random damage ends in a refusal or in an answer that can be written down again safely; never in another error."""
     damaged = answer[:at] + junk[:size] + answer[at + size :]
-    parser = AnswerParser()
+    parser = ResponseParser()
     try:
         parser.feed(damaged)
     except UpstreamBadResponse:

@@ -7,7 +7,7 @@ import pytest
 
 from proxy.errors import Sent, UpstreamReset, UpstreamTimedOut, UpstreamUnreachable
 from proxy.upstream.connection import Connection
-from proxy.upstream.upload import PIECE_BYTES
+from proxy.upstream.upload import PIECE_BYTES, send
 from tests.upstream.support import (
     CHUNKED_POST,
     OK,
@@ -42,7 +42,7 @@ async def pieces(*given: bytes) -> AsyncIterator[bytes]:
 
 async def stream(connection: Connection, head: bytes, body: AsyncIterator[bytes], *, chunked: bool) -> bytes:
     """Send *body* and return the whole answer."""
-    answer = await connection.send(head, body, method="POST", chunked=chunked, deadline=soon())
+    answer = await send(connection, head, body, method="POST", chunked=chunked, now=soon(0), deadline=soon())
     try:
         return await whole(answer)
     finally:
@@ -173,7 +173,9 @@ async def test_an_early_answer_stops_the_body(step: object, status: int, kind: s
     head = CHUNKED_POST if kind == "chunked stream" else post(size)
     async with bank(step, early=True) as it, pool_of(it.port) as pool:  # type: ignore[arg-type]
         connection = await pool.connect()
-        answer = await connection.send(head, body, method="POST", chunked=kind == "chunked stream", deadline=soon())
+        answer = await send(
+            connection, head, body, method="POST", chunked=kind == "chunked stream", now=soon(0), deadline=soon()
+        )
         assert answer.status == status
         assert await whole(answer) in {b"big", b"ok"}
         answer.release()
@@ -200,7 +202,7 @@ async def test_an_early_answer_is_read_before_a_write_fails_for_the_reset_behind
 
         async with pool_of(server.getsockname()[1]) as pool:
             connection = await pool.connect()
-            answer = await connection.send(post(3000), body(), method="POST", deadline=soon())
+            answer = await send(connection, post(3000), body(), method="POST", now=soon(0), deadline=soon())
             assert (answer.status, await whole(answer)) == (413, b"big")
             answer.release()
             assert connection.closed
@@ -219,7 +221,9 @@ async def test_an_early_answer_ends_a_body_that_waits_for_its_caller() -> None:
             ended = True
 
     async with bank(says(REFUSAL), early=True) as it, pool_of(it.port) as pool:
-        answer = await (await pool.connect()).send(CHUNKED_POST, stuck(), method="POST", chunked=True, deadline=soon())
+        answer = await send(
+            await pool.connect(), CHUNKED_POST, stuck(), method="POST", chunked=True, now=soon(0), deadline=soon()
+        )
         assert (answer.status, ended) == (413, True)
         answer.release()
         assert pool.idle() is None
@@ -242,7 +246,9 @@ async def test_an_early_answer_ends_a_body_that_waits_for_room() -> None:
         await peer.send(REFUSAL)
 
     async with bank(late, early=True) as it, pool_of(it.port) as pool:
-        answer = await (await pool.connect()).send(CHUNKED_POST, fast(), method="POST", chunked=True, deadline=soon())
+        answer = await send(
+            await pool.connect(), CHUNKED_POST, fast(), method="POST", chunked=True, now=soon(0), deadline=soon()
+        )
         assert (answer.status, ended) == (413, True)
         answer.release()
 
@@ -262,7 +268,7 @@ async def test_a_bank_that_reads_no_more_is_given_up(*, streamed: bool) -> None:
         connection = await pool.connect()
         body = endless() if streamed else bytes(50_000_000)
         with pytest.raises(UpstreamTimedOut) as refusal:
-            await connection.send(post(50_000_000), body, method="POST", deadline=soon())
+            await send(connection, post(50_000_000), body, method="POST", now=soon(0), deadline=soon())
         assert "handed to the bank" in refusal.value.detail
 
 
@@ -289,7 +295,7 @@ async def test_the_deadline_ends_a_body_that_never_comes() -> None:
     async with bank() as it, pool_of(it.port) as pool:
         connection = await pool.connect()
         with pytest.raises(UpstreamTimedOut):
-            await connection.send(post(11), stuck(), method="POST", deadline=soon(0.05))
+            await send(connection, post(11), stuck(), method="POST", now=soon(0), deadline=soon(0.05))
         assert it.requests == []
 
 
@@ -311,7 +317,7 @@ async def test_back_pressure_reaches_the_iterator() -> None:
         it.script = [deaf]
         connection = await pool.connect()
         request = asyncio.ensure_future(
-            connection.send(CHUNKED_POST, counted(), method="POST", chunked=True, deadline=soon())
+            send(connection, CHUNKED_POST, counted(), method="POST", chunked=True, now=soon(0), deadline=soon())
         )
         before = -1
         while before != asked:
@@ -335,7 +341,7 @@ async def test_a_connection_that_breaks_during_the_body_is_a_reset(step: object)
     async with bank(step, early=True) as it, pool_of(it.port) as pool:  # type: ignore[arg-type]
         connection = await pool.connect()
         with pytest.raises(UpstreamReset):
-            await connection.send(CHUNKED_POST, endless(), method="POST", chunked=True, deadline=soon())
+            await send(connection, CHUNKED_POST, endless(), method="POST", chunked=True, now=soon(0), deadline=soon())
         assert connection.sent
         assert it.heads == 1
 

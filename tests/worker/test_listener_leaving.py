@@ -148,7 +148,7 @@ async def test_a_read_cut_off_in_the_middle_of_its_answer_is_not_the_banks_fault
             await caller.send(request(b"GET"))
             await gate.asked.wait()
             (connection,) = it.gateway.pools["bank"]._open
-            await eventually(lambda: connection._answer is not None)
+            await eventually(lambda: connection._response is not None)
             caller.leave()
             exchange = await it.ended()
         assert (exchange.caller_left, exchange.code, exchange.attempts[0].status) == (True, "", int(begun[9:12]))
@@ -209,7 +209,7 @@ async def test_what_was_answered_is_sent_before_an_end_is_heeded(tmp_path: Path)
     tls = server_context(authority.identity("proxy"))
     tls.num_tickets = 0  # whatever comes is the answer, and 24 bytes of close_notify
     async with proxy(tmp_path) as it:
-        it.server.outbox._usual = 1000
+        it.server.coalescer._usual = 1000
         server = await asyncio.get_running_loop().create_server(it.server, "127.0.0.1", 0, ssl=tls)
         with contextlib.closing(server):
             size = await asyncio.to_thread(_encrypted, server.sockets[0].getsockname()[1], str(authority.own.file))

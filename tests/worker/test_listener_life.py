@@ -7,7 +7,7 @@ import pytest
 from aiohttp.base_protocol import BaseProtocol
 
 from proxy.errors import Sent
-from proxy.worker.listener import check_seam
+from proxy.worker.listener import CallerConnection, check_seam
 from tests.upstream.support import Peer, eventually, says_nothing
 from tests.worker.support import proxy
 from tests.worker.wire import ask, chunked, request, wire
@@ -77,7 +77,8 @@ async def test_ten_thousand_pipelined_requests_take_no_memory_ahead(tmp_path: Pa
         for _ in range(10_000):
             assert (await caller.answer()).status == 404
             (connection,) = it.server.connections
-            most = max(most, len(connection._messages))
+            assert isinstance(connection, CallerConnection)
+            most = max(most, len(connection._queue))
         await sending
         assert most <= 64
 
@@ -186,6 +187,6 @@ async def test_a_cancelled_connection_ends_its_request_with_a_record(tmp_path: P
 def test_the_seam_to_aiohttp_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """A version without a name that the listener leans on is refused at start."""
     check_seam()
-    monkeypatch.delattr(BaseProtocol, "_drain_helper")
-    with pytest.raises(RuntimeError, match="_drain_helper"):
+    monkeypatch.delattr(BaseProtocol, "_resume_reading_for_buffer")
+    with pytest.raises(RuntimeError, match="_resume_reading_for_buffer"):
         check_seam()

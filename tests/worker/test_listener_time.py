@@ -176,10 +176,10 @@ async def test_a_caller_that_is_gone_leaves_no_timer(tmp_path: Path) -> None:
     async with proxy(tmp_path, says(BIG)) as it, wire(it.port, receive_buffer=8192) as caller:
         connection = await _takes_little(it)
         await caller.send(request(b"POST"))
-        await eventually(lambda: connection.clogged)
+        await eventually(lambda: connection.write_would_block)
         caller.reset()
         await it.ended()
-        assert connection._deadline._timer is None
+        assert connection._timer._handle is None
 
 
 async def _takes_little(it: Proxy) -> CallerConnection:

@@ -47,7 +47,7 @@ def _seen(head: RawHead, payload: Payload) -> Seen:
     body = b"" if broken else payload.read_nowait()
     says = (
         head.method, head.target, head.version, pairs(head.headers), head.content_length, head.chunked, head.closes,
-        repr(head.fault), pairs(head.passed), head.named, head.sorted_size,
+        repr(head.fault), pairs(head.passed), head.named, head.size,
     )  # fmt: skip
     return Seen(head, says, body, payload.is_eof(), broken)
 

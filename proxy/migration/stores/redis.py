@@ -303,7 +303,12 @@ def _client(url: str, *, ca_file: str) -> tuple[Any, list[Any]]:
         # No retries in the client: the outcome of the first attempt would be unknown.
         "retry": Retry(NoBackoff(), 0),
     }
-    tls: dict[str, Any] = {"ssl_check_hostname": True, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
+    tls: dict[str, Any] = {
+        "ssl_check_hostname": True,
+        "ssl_min_version": ssl.TLSVersion.TLSv1_2,
+        # As for the bank: the same certificates on every Python (docs/decisions/0018-private-authorities.md).
+        "ssl_exclude_verify_flags": [ssl.VERIFY_X509_STRICT],
+    }
     if ca_file:
         tls["ssl_ca_certs"] = ca_file
     sentinel = SentinelUrl.of(url)

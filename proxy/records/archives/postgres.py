@@ -1,26 +1,29 @@
 """Read the central PostgreSQL database, which holds the records of all instances, with a read-only role."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
 
-from proxy.records.archives.fitting import fitting
 from proxy.records.chain import link_of
+from proxy.records.copies import CopyUnreadable, Line
 from proxy.records.months import Month, id_floor, parse_month, time_of
 from proxy.records.pruned_range import PrunedRange
-from proxy.records.query import ArchiveUnusable, MonthGrew, Page, Query
-from proxy.records.sinks.postgres import connect, told
+from proxy.records.query import ArchiveUnusable, MonthGrew, Page, Query, fitting
+from proxy.records.searched import differences, group_of
+from proxy.records.sinks.postgres import COLUMNS, ERRORS, columns_of, connect, error_text
 from proxy.records.sinks.postgres_schema import partitions
-from proxy.records.sinks.row import value_key
+from proxy.records.sinks.row import KEY_BYTES, UNREADABLE, value_key
 from proxy.records.tally import BEYOND_THE_PROXY, DAY_SECONDS, Tally, summed
 from proxy.secret import Secret
 
 CONNECT_SECONDS = 5.0
 QUERY_SECONDS = 60.0
+_SORT_SECONDS = 3600.0
+_ROWS = 5000
 # A transaction that starts up to this long before another may commit after it, with an earlier `received`.
 _LATE = timedelta(seconds=30)
 # Tells apart two instances of one name. Quotes in values are escaped, so that this matches the member only.
@@ -35,9 +38,6 @@ class PostgresArchive:
         self._connection: asyncpg.Connection | None = None
         self._received: datetime | None = None
         self._seen: set[str] = set()
-
-    def __repr__(self) -> str:
-        return "<PostgresArchive>"
 
     async def page(self, query: Query, *, before: bytes | None, size: int) -> Page:
         """Return at most *size* records that match *query* with ids before *before*, the newest first."""
@@ -113,7 +113,7 @@ class PostgresArchive:
         found = [parse_month(row["name"].removeprefix("records_").replace("_", "-")) for row in rows]
         return sorted(month for month in found if month is not None)
 
-    async def stones(self, month: Month) -> tuple[int, list[PrunedRange]]:
+    async def ranges(self, month: Month) -> tuple[int, list[PrunedRange]]:
         """Return the number of records of *month*, and the ranges of each instance's chain that they cover."""
         table, _ = partitions(month)
         (counted,) = await self._fetch(f"SELECT count(*) AS records FROM {table}")  # noqa: S608 - a name of our own
@@ -127,18 +127,11 @@ class PostgresArchive:
             f" ON r.instance = i.instance AND r.sequence = i.last AND {_CHAIN.replace('record', 'r.record')} = i.chain"
             " ORDER BY i.instance, i.chain, i.first"
         )
-        return counted["records"], [
-            PrunedRange(
-                instance=row["instance"],
-                chain=row["chain"],
-                first=row["first"],
-                last=row["last"],
-                hash=_hash_in(row["record"]),
-            )
-            for row in rows
-        ]
+        names = ("instance", "chain", "first", "last")
+        ranges = [PrunedRange(**{name: row[name] for name in names}, hash=_hash_in(row["record"])) for row in rows]
+        return counted["records"], ranges
 
-    async def prunes(self, month: Month) -> list[bytes]:
+    async def prune_records(self, month: Month) -> list[bytes]:
         """Return the signed records in *month* that state what was pruned earlier."""
         table, _ = partitions(month)
         rows = await self._fetch(
@@ -182,16 +175,74 @@ class PostgresArchive:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
+        with _errors_as(ArchiveUnusable):
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS + QUERY_SECONDS):
+                    if self._connection is None:
+                        self._connection = await connect(self._url, seconds=CONNECT_SECONDS)
+                    yield self._connection
+            except ERRORS:
+                await self.close()
+                raise
+
+
+def postgres_lines(url: Secret) -> Iterator[Line]:
+    """Yield all records in the database at *url*, for verification; raises CopyUnreadable.
+
+    The sequence number orders each chain. They are not ordered by instance: a chain continues under another name if its
+    host was renamed. This runs its own loop: none may be running.
+    """
+    with asyncio.Runner() as runner, _errors_as(CopyUnreadable):
+        connection = runner.run(connect(url, seconds=CONNECT_SECONDS))
         try:
-            async with asyncio.timeout(CONNECT_SECONDS + QUERY_SECONDS):
-                if self._connection is None:
-                    self._connection = await connect(self._url, seconds=CONNECT_SECONDS)
-                yield self._connection
-        except (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError):
-            raise ArchiveUnusable("the database has no records yet, or not in a schema called payproxy") from None
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-            await self.close()
-            raise ArchiveUnusable(told(error)) from None
+            # One snapshot, sorted once by the server.
+            runner.run(connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+            cursor = runner.run(_cursor(connection))
+            while rows := runner.run(cursor.fetch(_ROWS, timeout=_SORT_SECONDS)):
+                unfound = runner.run(_without_lookup(connection, rows))
+                for row in rows:
+                    yield Line(row["record"].encode(), f"database row {row['id']}", differs=_differences(row, unfound))
+        finally:
+            connection.terminate()
+
+
+async def _cursor(connection: asyncpg.Connection) -> asyncpg.cursor.Cursor:
+    return await connection.cursor(
+        f"SELECT {', '.join(COLUMNS)} FROM payproxy.records ORDER BY sequence, instance",  # noqa: S608 - names of our own
+        timeout=_SORT_SECONDS,
+    )
+
+
+def _differences(row: asyncpg.Record, unfound: frozenset[bytes]) -> str:
+    """Return how columns and lookups of *row* differ from its record; *unfound* are ids without a lookup."""
+    own = columns_of(group_of(row["record"].encode()).rows[0])
+    found = [own[0] if own[2] == UNREADABLE else row["id"].bytes, *(row[name] for name in COLUMNS[1:])]
+    lookups = "lookups lack what finds it by its index values" if row["id"].bytes in unfound else ""
+    return ", ".join(filter(None, [differences(COLUMNS, found, own), lookups]))
+
+
+async def _without_lookup(connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> frozenset[bytes]:
+    """Return the ids of those *rows* for which a lookup of an index value is missing."""
+    entries = [entry for row in rows for entry in group_of(row["record"].encode()).entries]
+    found = await connection.fetch(
+        "SELECT given.id FROM unnest($1::bytea[], $2::bytea[]) AS given (key, id) LEFT JOIN payproxy.lookups AS l"
+        " ON l.key = given.key AND l.id = encode(given.id, 'hex')::uuid WHERE l.id IS NULL",
+        [entry[:KEY_BYTES] for entry in entries],
+        [entry[KEY_BYTES:] for entry in entries],
+        timeout=_SORT_SECONDS,
+    )
+    return frozenset(row["id"] for row in found)
+
+
+@contextmanager
+def _errors_as(unusable: type[Exception]) -> Iterator[None]:
+    """Raise errors of the database as *unusable*, with a text that is safe to show."""
+    try:
+        yield
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError):
+        raise unusable("the database has no records yet, or not in a schema called payproxy") from None
+    except ERRORS as error:
+        raise unusable(error_text(error)) from None
 
 
 class _Terms:

@@ -3,17 +3,15 @@
 import heapq
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
-from itertools import islice
+from contextlib import closing, contextmanager
+from itertools import groupby, islice
 from pathlib import Path
 
-from proxy.records.archives.fitting import fitting
-from proxy.records.archives.pruned_ranges import joined
 from proxy.records.json_line import quoted
-from proxy.records.pruned_range import PrunedRange, tombstones_of
-from proxy.records.query import ArchiveUnusable, Query
+from proxy.records.pruned_range import PrunedRange, joined, ranges_of
+from proxy.records.query import ArchiveUnusable, Query, fitting
 from proxy.records.sinks.row import ENTRY_BYTES, KEY_BYTES, value_key
-from proxy.records.sinks.sqlite_file import open_for_reading
+from proxy.records.sinks.sqlite_file import snapshot
 from proxy.records.tally import Tally
 
 # SQLite allows at most 32766 parameters in a statement.
@@ -21,25 +19,11 @@ _IDS_AT_ONCE = 200
 _SUMMED_AT_ONCE = 50_000
 
 
-class opened_month:  # noqa: N801 - it is used like a function: `with opened_month(path) as file`
+@contextmanager
+def opened_month(path: Path) -> Iterator["MonthReader"]:
     """Open a file for reading, as one snapshot, and close it at exit; sqlite3.Error is raised as ArchiveUnusable."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> "MonthReader":
-        try:
-            self._connection = open_for_reading(self._path)
-        except sqlite3.Error as error:
-            raise ArchiveUnusable(f"{self._path}: {error}") from None
-        # One snapshot: a seal written between two statements would hide its rows from both.
-        self._connection.execute("BEGIN")
-        return MonthReader(self._connection)
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise ArchiveUnusable(f"{self._path}: {error}") from None
+    with snapshot(path, ArchiveUnusable) as connection:
+        yield MonthReader(connection)
 
 
 class MonthReader:
@@ -81,41 +65,27 @@ class MonthReader:
         names = ", ".join("?" * len(routes))
         rows = self._connection.execute(
             "SELECT route, side, credential, caller, sum(requests), sum(held_back), sum(failed), sum(client_errors),"  # noqa: S608
-            f" sum(fine), max(last) FROM tallies WHERE route IN ({names}) AND day >= ? GROUP BY 1, 2, 3, 4",
+            f" sum(fine), max(last) / 1000.0 FROM tallies WHERE route IN ({names}) AND day >= ? GROUP BY 1, 2, 3, 4",
             (*routes, day),
         )
-        return [
-            Tally(
-                route=route,
-                side=side,
-                credential=credential,
-                caller=caller,
-                requests=requests,
-                held_back=held_back,
-                failed=failed,
-                client_errors=client_errors,
-                fine=fine,
-                last=last / 1000,
-            )
-            for route, side, credential, caller, requests, held_back, failed, client_errors, fine, last in rows
-        ]
+        return [Tally(*row) for row in rows]
 
     def count(self) -> int:
         """Return the number of records."""
         (records,) = self._connection.execute("SELECT count(*) FROM records").fetchone()
         return records  # type: ignore[no-any-return]  # an integer
 
-    def stones(self) -> tuple[int, list[PrunedRange]]:
+    def ranges(self) -> tuple[int, list[PrunedRange]]:
         """Return the number of records, and the ranges of the chain that they cover."""
         rows = self._connection.execute("SELECT record FROM records ORDER BY rowid")
         records = 0
-        stones: list[PrunedRange] = []
+        ranges: list[PrunedRange] = []
         while some := [record for (record,) in rows.fetchmany(_SUMMED_AT_ONCE)]:
             records += len(some)
-            stones = joined([*stones, *tombstones_of(some)])
-        return records, stones
+            ranges = joined([*ranges, *ranges_of(some)])
+        return records, ranges
 
-    def prunes(self) -> list[bytes]:
+    def prune_records(self) -> list[bytes]:
         """Return the signed records that state what was pruned."""
         rows = self._connection.execute(
             "SELECT record FROM records WHERE kind <> 'exchange' AND kind = 'operation' AND instr(record, ?) > 0",
@@ -164,23 +134,14 @@ class MonthReader:
             )
 
     def _having_any(self, values: Iterable[str], first: bytes, end: bytes) -> Iterator[bytes]:
-        """Yield the ids that have any of *values*, descending, without duplicates."""
-        previous = b""
-        for record_id in heapq.merge(*(self._having(value, first, end) for value in values), reverse=True):
-            if record_id != previous:
-                yield record_id
-                previous = record_id
-
-    def _having(self, value: str, first: bytes, end: bytes) -> Iterator[bytes]:
-        """Yield the ids in [*first*, *end*) that have an index value with the key of *value*, descending."""
-        key = value_key(value.encode(errors="replace"))
+        """Yield the ids in [*first*, *end*) that have any of the index *values* by its key, descending, each once."""
         seals = [seal for (seal,) in self._connection.execute("SELECT seal FROM seals")]
-        streams = [self._in_seal(seal, low=key + first, high=key + end) for seal in seals]
-        previous = b""
-        for record_id in heapq.merge(*streams, self._unsealed(value, first, end), reverse=True):
-            if record_id != previous:
-                yield record_id
-                previous = record_id
+        streams: list[Iterator[bytes]] = []
+        for value in values:
+            key = value_key(value.encode(errors="replace"))
+            streams += [self._in_seal(seal, low=key + first, high=key + end) for seal in seals]
+            streams.append(self._unsealed(value, first, end))
+        return (record_id for record_id, _ in groupby(heapq.merge(*streams, reverse=True)))
 
     def _in_seal(self, seal: int, *, low: bytes, high: bytes) -> Iterator[bytes]:
         pieces = self._connection.execute(

@@ -1,17 +1,17 @@
 """Read the records still on this host, from the files of the workers' journals and the keeper's stream."""
 
-import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from proxy.records.archives.fitting import fitting
-from proxy.records.query import Query
+from proxy.records.archives.in_thread import in_thread
+from proxy.records.months import id_member
+from proxy.records.query import Query, fitting
 from proxy.records.segment import JOURNALS, STREAM, segment_path, segments
 from proxy.records.sinks.row import decode
-from proxy.records.stream import MARK, NAME
+from proxy.records.stream import MARK, NAME, stream_segments
 
 
 class Spool:
@@ -22,34 +22,17 @@ class Spool:
         self._stream = data_directory / STREAM
         self._at: tuple[int, int] | None = None
 
-    def __repr__(self) -> str:
-        return f"<Spool {self._stream.parent}>"
-
-    async def newest(self, number: int, query: Query) -> list[bytes]:
+    @in_thread
+    def newest(self, number: int, query: Query) -> list[bytes]:
         """Return the last *number* records of the stream that match *query*, the oldest first."""
-        return await asyncio.to_thread(lambda: list(islice(self._newest(query), number))[::-1])
+        newest_first = (record for path in reversed(self._segments()) for record in reversed(_records(_lines(path))))
+        found = (record for record in newest_first if fitting(query, record) is not None)
+        return list(islice(found, number))[::-1]
 
-    async def by_id(self, record_id: bytes) -> bytes | None:
+    @in_thread
+    def by_id(self, record_id: bytes) -> bytes | None:
         """Return the record of that id, or else its latest intent."""
-        return await asyncio.to_thread(self._by_id, record_id)
-
-    async def news(self) -> list[bytes]:
-        """Return the records appended to the stream since the last call; the first call returns none."""
-        return await asyncio.to_thread(self._news)
-
-    async def close(self) -> None:
-        """Do nothing: no file stays open."""
-
-    def _newest(self, query: Query) -> Iterator[bytes]:
-        """Yield the records of the stream that match *query*, the newest first."""
-        for path in reversed(self._segments()):
-            for record in reversed(_records(_lines(path))):
-                if fitting(query, record) is not None:
-                    yield record
-
-    def _by_id(self, record_id: bytes) -> bytes | None:
-        text = record_id.hex()
-        wanted = f'"id":"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"'.encode()
+        wanted = id_member(record_id)
         # Read the journals first: records that leave them meanwhile are then found in the stream.
         found = None
         for worker, number in sorted(segments(self._journals)):
@@ -65,8 +48,10 @@ class Spool:
                     return line
         return found or next((intent for intent in _carried(mark) if wanted in intent[:96]), None)
 
-    def _news(self) -> list[bytes]:
-        numbers = sorted(number for name, number in segments(self._stream) if name == NAME)
+    @in_thread
+    def news(self) -> list[bytes]:
+        """Return the records appended to the stream since the last call; the first call returns none."""
+        numbers = stream_segments(self._stream)
         if not numbers:
             return []
         if self._at is None:
@@ -83,8 +68,7 @@ class Spool:
         return found
 
     def _segments(self) -> list[Path]:
-        numbers = sorted(number for name, number in segments(self._stream) if name == NAME)
-        return [segment_path(self._stream, NAME, number) for number in numbers]
+        return [segment_path(self._stream, NAME, number) for number in stream_segments(self._stream)]
 
 
 def _carried(mark: bytes) -> Iterator[bytes]:

@@ -7,9 +7,7 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from proxy.records.priority import give_way
-from proxy.records.sinks.sink import SinkUnavailable
-from proxy.records.sinks.target import file_target
+from proxy.records.sinks.sink import SinkUnavailable, file_target
 
 # No record is longer: its texts are bounded when it is built.
 _LONGEST_LINE = 1048576
@@ -24,7 +22,7 @@ class FileSink:
         self._path = path
         self.target = file_target(path)
         self._descriptor = -1
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="file sink", initializer=give_way)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="file sink")
 
     def __repr__(self) -> str:
         return f"<FileSink {self._path}>"

@@ -10,9 +10,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from proxy.clock import Clock
-from proxy.records.sinks.otlp_message import logs_request, traces_request
+from proxy.records.sinks.otlp_message import encoded
 from proxy.records.sinks.otlp_target import Signal, Target
 from proxy.records.sinks.sink import Sink, SinkUnavailable
+from proxy.upstream.tls import client_context
 
 _ANSWER_BYTES = 65536
 # A longer Retry-After is cut to this: meanwhile the spool fills.
@@ -41,7 +42,7 @@ class OtlpSink:
         if wait > 0:
             raise SinkUnavailable(f"{self._target.host} asked to wait {wait:.0f} s more")
         # Not on the loop: some 100 us a record.
-        number, data = await asyncio.to_thread(_encoded, self._target.signal, batch)
+        number, data = await asyncio.to_thread(encoded, self._target.signal, batch)
         if number:
             await self._post(number, data)
 
@@ -55,7 +56,9 @@ class OtlpSink:
         target = self._target
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=target.timeout)
+                connector=aiohttp.TCPConnector(ssl=client_context()),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=target.timeout),
             )
         headers = {name: value.reveal() for name, value in target.headers}
         headers["Content-Type"] = "application/x-protobuf"
@@ -85,17 +88,6 @@ class OtlpSink:
 def otlp_sinks(targets: tuple[Target, ...], *, clock: Clock) -> list[Sink]:
     """Return a sink for each of *targets*."""
     return [OtlpSink(target, clock=clock) for target in targets]
-
-
-def _encoded(signal: Signal, batch: list[bytes]) -> tuple[int, bytes]:
-    """Return the number of items in *batch* for *signal*, and the request with them."""
-    if signal is Signal.LOGS:
-        logs = logs_request(batch)
-        number = sum(len(scope.log_records) for resource in logs.resource_logs for scope in resource.scope_logs)
-        return number, logs.SerializeToString()
-    traces = traces_request(batch)
-    number = sum(len(scope.spans) for resource in traces.resource_spans for scope in resource.scope_spans)
-    return number, traces.SerializeToString()
 
 
 def _rejected(signal: Signal, body: bytes) -> int:

@@ -14,6 +14,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeL
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
+from proxy.records.sinks.otlp_target import Signal
 from proxy.records.sinks.row import decode
 
 Record = dict[str, Any]
@@ -41,32 +42,36 @@ _OWN = (
 )  # fmt: skip
 
 
-def logs_request(batch: Iterable[bytes]) -> ExportLogsServiceRequest:
-    """Return *batch* as log records; each body is the exact bytes of the record, so that its chain can be checked."""
-    grouped: dict[tuple[str, str], list[LogRecord]] = defaultdict(list)
+def encoded(signal: Signal, batch: Iterable[bytes]) -> tuple[int, bytes]:
+    """Return the number of items in *batch* for *signal*, and the request with them.
+
+    The body of a log record is the exact bytes of the record, so that its chain can be checked. Exchanges are spans.
+    """
+    grouped: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for line, record in _readable(batch):
-        grouped[_whose(record)].append(_log_record(line, record))
-    return ExportLogsServiceRequest(
-        resource_logs=[
-            ResourceLogs(resource=_resource(*whose), scope_logs=[ScopeLogs(scope=_SCOPE, log_records=records)])
-            for whose, records in grouped.items()
-        ]
-    )
-
-
-def traces_request(batch: Iterable[bytes]) -> ExportTraceServiceRequest:
-    """Return the exchanges in *batch* as spans."""
-    grouped: dict[tuple[str, str], list[Span]] = defaultdict(list)
-    for _, record in _readable(batch):
-        if record.get("kind") == "exchange":
+        items = grouped[str(record.get("instance", "")), str(record.get("environment", ""))]
+        if signal is Signal.LOGS:
+            items.append(_log_record(line, record))
+        elif record.get("kind") == "exchange":
             with contextlib.suppress(*_BROKEN):
-                grouped[_whose(record)] += list(_spans(record))
-    return ExportTraceServiceRequest(
-        resource_spans=[
-            ResourceSpans(resource=_resource(*whose), scope_spans=[ScopeSpans(scope=_SCOPE, spans=spans)])
-            for whose, spans in grouped.items()
-        ]
-    )
+                items += list(_spans(record))
+    resources = [(_resource(*whose), items) for whose, items in grouped.items() if items]
+    request: ExportLogsServiceRequest | ExportTraceServiceRequest
+    if signal is Signal.LOGS:
+        request = ExportLogsServiceRequest(
+            resource_logs=[
+                ResourceLogs(resource=resource, scope_logs=[ScopeLogs(scope=_SCOPE, log_records=items)])
+                for resource, items in resources
+            ]
+        )
+    else:
+        request = ExportTraceServiceRequest(
+            resource_spans=[
+                ResourceSpans(resource=resource, scope_spans=[ScopeSpans(scope=_SCOPE, spans=items)])
+                for resource, items in resources
+            ]
+        )
+    return sum(len(items) for _, items in resources), request.SerializeToString()
 
 
 def trace_id(record_id: str) -> bytes:
@@ -175,10 +180,6 @@ def _pair(name: str, value: Any) -> KeyValue:
     if isinstance(value, float):
         return KeyValue(key=name, value=AnyValue(double_value=value))
     return KeyValue(key=name, value=AnyValue(string_value=str(value)))
-
-
-def _whose(record: Record) -> tuple[str, str]:
-    return str(record.get("instance", "")), str(record.get("environment", ""))
 
 
 def _resource(instance: str, environment: str) -> Resource:

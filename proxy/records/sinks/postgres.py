@@ -9,9 +9,8 @@ import asyncpg
 
 from proxy.records.months import Month
 from proxy.records.sinks.postgres_schema import INSERT_LOOKUPS, INSERT_RECORDS, SCHEMA
-from proxy.records.sinks.row import KEY_BYTES, Group, Row, decode, groups
-from proxy.records.sinks.sink import SinkUnavailable
-from proxy.records.sinks.target import postgres_target
+from proxy.records.sinks.row import KEY_BYTES, Row, decode, groups
+from proxy.records.sinks.sink import SinkUnavailable, postgres_target
 from proxy.secret import Secret
 
 CONNECT_SECONDS = 5.0
@@ -20,8 +19,8 @@ BATCH_SECONDS = 20.0
 CLOSE_SECONDS = 2.0
 APPLICATION = "payproxy"
 
-# Client-side errors: a URL that can't be parsed, a malformed response.
-_CLIENT_ERRORS = (asyncpg.InternalClientError, ValueError, EOFError)
+# What a connection raises; the last three for a URL that can't be parsed, or a malformed response.
+ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError, EOFError)
 
 # As in INSERT_RECORDS.
 COLUMNS = (
@@ -57,8 +56,8 @@ class PostgresSink:
                 await self._write(made)
         except SinkUnavailable:
             raise
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, *_CLIENT_ERRORS) as error:
-            raise SinkUnavailable(None, told(error)) from None
+        except ERRORS as error:
+            raise SinkUnavailable(None, error_text(error)) from None
 
     async def close(self) -> None:
         """Close the connection."""
@@ -82,7 +81,7 @@ class PostgresSink:
             await execute("BEGIN", timeout=seconds)
             for month, records, lookups in made:
                 if month not in self._months:
-                    await execute("SELECT payproxy.add_month($1)", _first_day(month), timeout=seconds)
+                    await execute("SELECT payproxy.add_month($1)", date(month.year, month.number, 1), timeout=seconds)
                 await execute(INSERT_RECORDS, *records, timeout=seconds)
                 if lookups:
                     await execute(INSERT_LOOKUPS, *lookups, timeout=seconds)
@@ -101,13 +100,13 @@ class PostgresSink:
 
 
 async def connect(url: Secret, *, seconds: float) -> asyncpg.Connection:
-    """Return a connection to *url*; raises OSError, ValueError and asyncpg's errors, for `told`."""
+    """Return a connection to *url*; raises ERRORS."""
     return await asyncpg.connect(
         url.reveal(), timeout=seconds, command_timeout=seconds, server_settings={"application_name": APPLICATION}
     )
 
 
-def told(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Return a text for *error* that is safe to show: no data and no part of the URL."""
     for kind, words in _WORDS:
         if isinstance(error, kind):
@@ -148,26 +147,14 @@ async def _make_tables(connection: asyncpg.Connection) -> None:
         ) from None
 
 
-def _first_day(month: Month) -> date:
-    return date(month.year, month.number, 1)
-
-
 def _prepared(batch: list[bytes]) -> list[tuple[Month, list[Any], list[Any]]]:
-    """Return for each month of *batch* the columns of `records` and of `lookups`."""
-    return [
-        (
-            group.month,
-            [list(column) for column in zip(*(columns_of(row) for row in group.rows), strict=True)],
-            _lookups(group),
-        )
-        for group in groups(batch)
-    ]
-
-
-def _lookups(group: Group) -> list[Any]:
-    if not group.entries:
-        return []
-    return [[entry[:KEY_BYTES] for entry in group.entries], [entry[KEY_BYTES:] for entry in group.entries]]
+    """Return for each month of *batch* the columns of `records` and, if there are index values, of `lookups`."""
+    made = []
+    for group in groups(batch):
+        records = [list(column) for column in zip(*map(columns_of, group.rows), strict=True)]
+        lookups = [[entry[:KEY_BYTES] for entry in group.entries], [entry[KEY_BYTES:] for entry in group.entries]]
+        made.append((group.month, records, lookups if group.entries else []))
+    return made
 
 
 def columns_of(row: Row) -> Record:

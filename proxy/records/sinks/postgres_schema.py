@@ -1,4 +1,6 @@
-"""The tables of the central database; config/postgres.sql has the same, with the roles, for their owner to run."""
+"""The tables of the central database, and statements that write to them."""
+
+from importlib.resources import files
 
 from proxy.records.months import Month
 
@@ -10,98 +12,9 @@ from proxy.records.months import Month
 # `tallies` counts outcomes, for nearly all requests from the index `records_side` alone. It reads a record only for
 # what the columns lack: the code of the few errors made by the proxy, and the credential of requests sent before there
 # was a migration. It gives counts to a role that may not read the records.
-SCHEMA = """\
-CREATE SCHEMA IF NOT EXISTS payproxy;
-
-CREATE TABLE IF NOT EXISTS payproxy.records (
-  id uuid PRIMARY KEY,
-  time timestamptz NOT NULL,
-  kind text NOT NULL,
-  instance text NOT NULL,
-  sequence bigint NOT NULL,
-  caller text NOT NULL,
-  route text NOT NULL,
-  status integer NOT NULL,
-  side text NOT NULL,
-  origin text NOT NULL,
-  sent_upstream text NOT NULL,
-  record text NOT NULL,
-  received timestamptz NOT NULL DEFAULT now()
-) PARTITION BY RANGE (id);
-CREATE INDEX IF NOT EXISTS records_caller ON payproxy.records (caller, id);
-CREATE INDEX IF NOT EXISTS records_rare ON payproxy.records (id)
-  WHERE sent_upstream = 'unknown' OR status >= 500 OR kind <> 'exchange';
-CREATE INDEX IF NOT EXISTS records_side ON payproxy.records (route, side, origin, id) INCLUDE (caller, status, time);
-CREATE INDEX IF NOT EXISTS records_received ON payproxy.records USING brin (received);
-
-CREATE TABLE IF NOT EXISTS payproxy.lookups (
-  key bytea NOT NULL,
-  id uuid NOT NULL,
-  PRIMARY KEY (key, id)
-) PARTITION BY RANGE (id);
-
-CREATE OR REPLACE FUNCTION payproxy.first_id(at timestamptz) RETURNS uuid
-LANGUAGE sql IMMUTABLE STRICT AS $$
-  SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
-$$;
-
-CREATE OR REPLACE FUNCTION payproxy.add_month(month date) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-  first date := date_trunc('month', month)::date;
-  low uuid := payproxy.first_id(first::timestamp AT TIME ZONE 'UTC');
-  high uuid := payproxy.first_id((first + interval '1 month')::timestamp AT TIME ZONE 'UTC');
-  parent text;
-  part text;
-BEGIN
-  PERFORM pg_advisory_xact_lock(hashtext('payproxy.add_month'));
-  FOREACH parent IN ARRAY ARRAY['records', 'lookups'] LOOP
-    part := parent || to_char(first, '_YYYY_MM');
-    IF to_regclass('payproxy.' || part) IS NULL THEN
-      EXECUTE format('CREATE TABLE payproxy.%I (LIKE payproxy.%I INCLUDING ALL)', part, parent);
-      EXECUTE format(
-        'ALTER TABLE payproxy.%I ATTACH PARTITION payproxy.%I FOR VALUES FROM (%L) TO (%L)', parent, part, low, high);
-    END IF;
-  END LOOP;
-END
-$$;
-REVOKE ALL ON FUNCTION payproxy.add_month(date) FROM PUBLIC;
-
-CREATE OR REPLACE FUNCTION payproxy.tallies(routes text[], first uuid, beyond text[])
-RETURNS TABLE (
-  route text, side text, credential text, caller text, requests bigint, held_back bigint, failed bigint,
-  client_errors bigint, fine bigint, last timestamptz
-)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  WITH taken (route, side, credential, caller, status, bank, code, time) AS (
-    SELECT r.route, r.side, '', r.caller, r.status, true, '', r.time FROM payproxy.records AS r
-    WHERE r.route = ANY (routes) AND r.side = ANY (ARRAY['legacy', 'modern'])
-      AND r.origin = ANY (ARRAY['bank']) AND r.id >= first
-    UNION ALL
-    SELECT r.route, r.side, '', r.caller, r.status, false, r.record::json->>'code', r.time FROM payproxy.records AS r
-    WHERE r.route = ANY (routes) AND r.side = ANY (ARRAY['legacy', 'modern'])
-      AND r.origin = ANY (ARRAY['proxy']) AND r.id >= first
-    UNION ALL
-    SELECT r.route, r.side, r.record::json->>'credential', r.caller, r.status, r.origin = 'bank',
-      CASE WHEN r.origin = 'bank' THEN '' ELSE r.record::json->>'code' END, r.time
-    FROM payproxy.records AS r
-    WHERE r.route = ANY (routes) AND r.side = ANY (ARRAY['']) AND r.id >= first
-  ), judged AS (
-    SELECT t.*, t.code <> '' AND NOT t.code = ANY (beyond) AS held,
-      t.status >= 500 OR t.bank AND t.status = 401 AS bad
-    FROM taken AS t
-  )
-  SELECT j.route, j.side, j.credential, j.caller, count(*),
-    count(*) FILTER (WHERE j.held),
-    count(*) FILTER (WHERE NOT j.held AND j.bad),
-    count(*) FILTER (WHERE NOT j.held AND NOT j.bad AND j.status >= 400),
-    count(*) FILTER (WHERE NOT j.held AND j.status BETWEEN 200 AND 299),
-    max(j.time)
-  FROM judged AS j
-  GROUP BY j.route, j.side, j.credential, j.caller
-$$;
-REVOKE ALL ON FUNCTION payproxy.tallies(text[], uuid, text[]) FROM PUBLIC;
-"""
+# The same file as config/postgres.sql, which their owner runs: only an owner can grant what comes after this line.
+_ROLES = "\n-- What the proxy logs in as"
+SCHEMA = files("proxy.records.sinks").joinpath("postgres.sql").read_text().partition(_ROLES)[0]
 
 INSERT_RECORDS = """
 INSERT INTO payproxy.records

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from proxy.records.json_line import EXCHANGE, EXCHANGE_ID
 from proxy.records.months import ID_BYTES, Month, id_floor, month_of
-from proxy.records.tally import DAY_SECONDS, Came, came_of
+from proxy.records.tally import DAY_SECONDS, Result, result_of
 
 KEY_BYTES: Final = 8
 ENTRY_BYTES: Final = KEY_BYTES + ID_BYTES
@@ -26,15 +26,15 @@ _DAY_MILLISECONDS: Final = DAY_SECONDS * 1000
 
 @dataclass(slots=True)
 class Counts:
-    """Numbers of requests by outcome (`Came`), and the id of the last one."""
+    """Numbers of requests by outcome (`Result`), and the id of the last one."""
 
-    came: list[int] = field(default_factory=lambda: [0] * len(Came))
+    results: list[int] = field(default_factory=lambda: [0] * len(Result))
     last_id: bytes = b""
 
     @property
     def columns(self) -> tuple[int, ...]:
         """Return the number of requests, the number per outcome, and the time of the last one in epoch milliseconds."""
-        return (sum(self.came), *self.came, _milliseconds(self.last_id))
+        return (sum(self.results), *self.results, _milliseconds(self.last_id))
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class Group:
 class _Facts:
     """Values that many records of a batch share, and the counts for those of *day*."""
 
-    __slots__ = ("caller", "came", "counts", "credential", "day", "kind", "route", "sent", "side", "status")
+    __slots__ = ("caller", "counts", "credential", "day", "kind", "result", "route", "sent", "side", "status")
 
     def __init__(self, kind: str, caller: str) -> None:
         self.kind = kind
@@ -61,7 +61,7 @@ class _Facts:
         self.route = ""
         self.side = ""
         self.credential = ""
-        self.came = 0
+        self.result = 0
         self.day = -1
         self.counts = _NOT_COUNTED
 
@@ -70,7 +70,7 @@ _NOT_COUNTED: Final = Counts()
 # The members of an exchange's record about caller, choice and outcome, as texts.
 _Members = tuple[str, str, str]
 # A record's id, its shared facts, and its index values by name.
-_Told = tuple[bytes, _Facts, Mapping[str, str]]
+_Found = tuple[bytes, _Facts, Mapping[str, str]]
 
 
 def _decoder() -> Callable[[bytes], Any]:
@@ -99,7 +99,7 @@ def groups(batch: Iterable[bytes]) -> list[Group]:
     for line in batch:
         try:
             if line.startswith(EXCHANGE):
-                record_id, facts, index = _told(line, seen)
+                record_id, facts, index = _facts_of(line, seen)
             else:
                 record_id, facts, index = _other(line)
             if not first <= record_id < end or record_id[6] >> 4 != 7:
@@ -113,7 +113,7 @@ def groups(batch: Iterable[bytes]) -> list[Group]:
                 if facts.day != day:
                     facts.day, facts.counts = day, _counts(group, facts, day)
                 counts = facts.counts
-                counts.came[facts.came] += 1
+                counts.results[facts.result] += 1
                 counts.last_id = max(counts.last_id, record_id)
             add((record_id, facts.kind, facts.caller, facts.status, facts.sent, line))
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):
@@ -124,7 +124,7 @@ def groups(batch: Iterable[bytes]) -> list[Group]:
     return made
 
 
-def _told(line: bytes, seen: dict[_Members, _Facts]) -> _Told:
+def _facts_of(line: bytes, seen: dict[_Members, _Facts]) -> _Found:
     """Return id, facts and index values of an exchange's record, without parsing it whole.
 
     Its members are in the order in which `RecordBuilder` writes them, and a quoted name can't occur in a value, where
@@ -166,7 +166,7 @@ def _told(line: bytes, seen: dict[_Members, _Facts]) -> _Told:
     return unhexlify(text[_ID_AT:_ID_END].replace("-", "")), facts, values
 
 
-def _parsed(line: bytes) -> _Told:
+def _parsed(line: bytes) -> _Found:
     """Return the same for an exchange's record with other members, or in another order."""
     record = decode(line)
     values = record.get("index") or _NONE
@@ -175,7 +175,7 @@ def _parsed(line: bytes) -> _Told:
     return unhexlify(record["id"].replace("-", "")), _facts(record, record, record), values
 
 
-def _other(line: bytes) -> _Told:
+def _other(line: bytes) -> _Found:
     """Return the same for a record that is not of an exchange."""
     record = decode(line)
     facts = _Facts(str(record["kind"]), str(record.get("caller", "")))
@@ -200,7 +200,7 @@ def _facts(asked: dict[str, Any], chosen: dict[str, Any], outcome: dict[str, Any
     facts.credential = "" if facts.side else chosen["credential"]
     facts.status = outcome["status"]
     facts.sent = outcome["sent_upstream"]
-    facts.came = came_of(outcome)
+    facts.result = result_of(outcome)
     return facts
 
 

@@ -1,6 +1,10 @@
-"""The interface of a sink, as the shipper uses it."""
+"""The interface of a sink, as the shipper uses it, and the places that sinks write to: texts without secrets."""
 
+from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
+
+from proxy.secret import Secret
 
 
 class SinkUnavailable(OSError):
@@ -17,3 +21,17 @@ class Sink(Protocol):
 
     async def close(self) -> None:
         """Release all resources; a `write` in progress ends soon."""
+
+
+def file_target(path: Path) -> str:
+    """Return the target of a file, or of a set of month files."""
+    return f"file:{path.absolute()}"
+
+
+def postgres_target(url: Secret) -> str:
+    """Return server and database of *url*: role and password may change."""
+    try:
+        split = urlsplit(url.reveal())
+    except ValueError:
+        return "postgresql:"
+    return f"postgresql://{split.netloc.rpartition('@')[2]}{split.path}"

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from proxy.records.months import Month, parse_month
@@ -110,22 +110,25 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Return a read-only connection to the file *path*; raises sqlite3.Error.
+@contextmanager
+def snapshot(path: Path, unusable: type[Exception]) -> Iterator[sqlite3.Connection]:
+    """Yield a read-only connection to the file *path*; sqlite3.Error is raised as *unusable*.
 
     A file without tables reads like one without records: the disk was full when they were to be created.
     """
-    connection = open_as_it_is(path)
     try:
-        connection.execute("PRAGMA query_only = ON")
-        if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
-            connection.close()
-            connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-            connection.executescript(_SCHEMA)
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
+        with ExitStack() as stack:
+            connection = stack.enter_context(closing(open_as_it_is(path)))
+            connection.execute("PRAGMA query_only = ON")
+            if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+                empty = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+                connection = stack.enter_context(closing(empty))
+                connection.executescript(_SCHEMA)
+            # One snapshot: a seal written between two statements would hide its rows from both.
+            connection.execute("BEGIN")
+            yield connection
+    except sqlite3.Error as error:
+        raise unusable(f"{path}: {error}") from None
 
 
 def objects(connection: sqlite3.Connection) -> dict[str, str]:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from proxy.records.priority import give_way
 from proxy.records.sinks.sink import SinkUnavailable
 
 # A pipe that poll() reports writable takes this much whole, without blocking (POSIX: PIPE_BUF).
@@ -30,7 +29,7 @@ class StdoutSink:
         self._render = render
         self._descriptor = descriptor
         self._closing = threading.Event()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="stdout sink", initializer=give_way)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="stdout sink")
         self._rest = b""
 
     def __repr__(self) -> str:

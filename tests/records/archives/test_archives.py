@@ -166,7 +166,7 @@ async def test_months_are_told_and_forgotten(filled: Filled) -> None:
     january, february = Month(2027, 1), Month(2027, 2)
     async with closing(opened()) as archive:
         assert await archive.months() == [january, february]
-        records, stones = await archive.stones(january)
+        records, stones = await archive.ranges(january)
         assert (records, [(one.instance, one.first, one.last) for one in stones]) == (45, [("host-1", 1, 45)])
         assert stones[0].hash == json.loads(lines[44])["hash"]
         await archive.forget(january, records=45)
@@ -187,7 +187,7 @@ async def test_a_month_that_grew_is_not_forgotten(filled: Filled) -> None:
         await sink.write(late[:1])
         with pytest.raises(ArchiveUnusable, match=r"more records of 2027-01 .* not deleted"):
             await archive.forget(january, records=45)
-        assert (await archive.stones(january))[0] == 46
+        assert (await archive.ranges(january))[0] == 46
 
         await archive.forget(january, records=46)
         await _again(sink, late[1:])

@@ -156,7 +156,7 @@ async def test_a_file_without_tables_is_one_without_records(tmp_path: Path) -> N
     assert await archive.oldest() is not None
     assert await archive.tallies(["reports"], since=0) == []
     assert await archive.news() == []
-    assert await archive.stones(Month(2027, 2)) == (0, [])
+    assert await archive.ranges(Month(2027, 2)) == (0, [])
     await archive.forget(Month(2027, 2), records=0)
     assert list(modes_in(tmp_path)) == [JANUARY]
 
@@ -176,7 +176,7 @@ async def test_a_renamed_month_is_searched_and_pruned_by_what_is_in_it(tmp_path:
     assert [*first.records, *second.records] == lines[::-1]
     assert [await archive.by_id(id_of(line)) for line in lines] == lines
     assert await archive.months() == [Month(2027, 1)]
-    records, _ = await archive.stones(Month(2027, 1))
+    records, _ = await archive.ranges(Month(2027, 1))
     assert records == 4
     differs = [line.differs for line in lines_of([tmp_path / "requests-2020-05.db"]) if line.differs]
     assert differs == ["2 records are not of the month that the file is named after: was it renamed?"]

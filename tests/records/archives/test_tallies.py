@@ -12,7 +12,7 @@ from proxy.records.query import Archive, ArchiveUnusable, Query
 from proxy.records.sinks.postgres import PostgresSink
 from proxy.records.sinks.sink import Sink
 from proxy.records.sinks.sqlite import SqliteSink
-from proxy.records.tally import DAY_SECONDS, Came, Tally, came_of
+from proxy.records.tally import DAY_SECONDS, Result, Tally, result_of
 from tests.records.kept import kept, operation, record
 from tests.records.postgres import PASSWORD, Postgres, execute
 
@@ -71,9 +71,9 @@ def by_hand(lines: list[bytes], *, since: float) -> dict[tuple[str, str, str, st
         key = (one["route"], one["side"], "" if one["side"] else one["credential"], one["caller"])
         found = counts.setdefault(key, [0] * 5)
         found[0] += 1
-        came = came_of(one)
-        if came is not Came.OTHER:
-            found[came] += 1
+        result = result_of(one)
+        if result is not Result.OTHER:
+            found[result] += 1
     return {key: tuple(found) for key, found in counts.items()}
 
 

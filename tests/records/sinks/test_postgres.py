@@ -248,7 +248,7 @@ async def test_a_server_killed_under_load_and_back_misses_nothing(empty: Postgre
 
     async with (
         open_journal(tmp_path, spool_bytes=spool_bytes) as journal,
-        running_shipper(tmp_path, sink, events=events, patience=20) as shipper,
+        running_shipper(tmp_path, sink, events=events, seconds=20) as shipper,
     ):
         loading = asyncio.ensure_future(load())
         largest = 0
@@ -286,7 +286,7 @@ async def test_at_the_bound_of_the_spool_requests_are_refused_and_nothing_is_mis
     try:
         async with (
             open_journal(tmp_path, spool_bytes=spool_bytes) as journal,
-            running_shipper(tmp_path, sink, patience=20) as shipper,
+            running_shipper(tmp_path, sink, seconds=20) as shipper,
         ):
             async with asyncio.timeout(60):
                 while journal.usable():

@@ -2,12 +2,13 @@ import asyncio
 import os
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from proxy.records.sinks.sink import SinkUnavailable
-from proxy.records.sinks.sqlite import SqliteSink
+from proxy.records.sinks.sqlite import SqliteSink, _step_back
 from proxy.records.sinks.sqlite_file import month_files
 from tests.records.faults import largest_file
 from tests.records.kept import id_of, kept, record
@@ -97,14 +98,21 @@ async def test_index_values_are_sealed_also_over_a_restart(tmp_path: Path) -> No
 
 
 async def test_the_writer_steps_back(tmp_path: Path) -> None:
-    """One thread of lower priority than keeper and workers."""
+    """One thread of lower priority than keeper and workers, unless these have a lower one already."""
     sink = SqliteSink(tmp_path / "requests.db")
     await sink.write([record()])
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("sqlite sink")]
     nice = [os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) for thread in threads]
     await sink.close()
 
-    assert nice == [max(os.getpriority(os.PRIO_PROCESS, 0), 10)]
+    def stepped_back_from(before: int) -> int:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), before)
+        _step_back()
+        return os.getpriority(os.PRIO_PROCESS, 0)
+
+    assert nice == [max(10, os.getpriority(os.PRIO_PROCESS, 0))]
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(stepped_back_from, 19).result() == 19
 
 
 async def test_a_full_disk_makes_it_unavailable_until_there_is_room(tmp_path: Path) -> None:

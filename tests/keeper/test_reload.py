@@ -173,7 +173,7 @@ def test_every_sink_stays_until_a_restart() -> None:
 async def test_a_request_in_flight_ends_and_its_connection_closes(place: Site) -> None:
     """The old worker answers what it has; a kept-alive connection closes with the next answer or when it is idle."""
     head = b"GET /payment/helloworld HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    place.bank.world.faults.set("slow", "/payment", seconds=2.5, times=1)
+    place.bank.world.faults.set("slow", "/payment", seconds=6, times=1)
     async with connection(("127.0.0.1", place.port)) as (reader, writer):
         writer.write(head)
         await eventually(lambda: bool(place.bank.world.seen("/payment")))
@@ -182,7 +182,7 @@ async def test_a_request_in_flight_ends_and_its_connection_closes(place: Site) -
         both = await place.until(lambda now: len(now["workers"]) == 2)
         assert {worker["state"] for worker in both["workers"]} == {"serving", "draining"}
 
-        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
 
         assert answer.startswith(b"HTTP/1.1 200")
         assert b"connection: close" in answer.lower()

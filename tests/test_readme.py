@@ -10,7 +10,7 @@ import pytest
 from proxy import errors
 from proxy.cli.main import COMMANDS
 from proxy.settings.load import load
-from proxy.settings.reference import settings_tables
+from proxy.settings.schema import settings_tables
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status
 

@@ -65,7 +65,7 @@ class _Client:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
+class _UrlParts:
     """Address and path of a URL; *default_port* is its scheme's."""
 
     address: tuple[str, int]
@@ -199,7 +199,7 @@ class Facade:
         """
         if audience in self._audiences:
             return True
-        named = _place(audience)
+        named = _url_parts(audience)
         if named is None or named.address in self._bank:
             return False
         host, port = named.address
@@ -237,7 +237,7 @@ def _client(values: CallerValues) -> _Client:
     )
 
 
-def _place(url: str) -> _Place | None:
+def _url_parts(url: str) -> _UrlParts | None:
     """Return address and path of an http or https *url*, or None."""
     try:
         parts = urlsplit(url)
@@ -247,7 +247,7 @@ def _place(url: str) -> _Place | None:
         return None
     if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
         return None
-    return _Place(address=(parts.hostname, port), default_port=default, path=parts.path)
+    return _UrlParts(address=(parts.hostname, port), default_port=default, path=parts.path)
 
 
 def _form_encoded_pair(authorization: bytes) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """One harmless call of the bank's API, sent directly to the upstream, to test whether it accepts the token."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from proxy.clock import Clock
 from proxy.errors import MethodNotAllowed, NoRoute, Overloaded, UpstreamFault
@@ -33,7 +33,7 @@ class Called:
     note: str = ""
 
 
-def takes_it(route: Route) -> bool:
+def takes_test_call(route: Route) -> bool:
     """Return whether *route* alone would match the test call."""
     try:
         RouteTable([route]).match(METHOD, route.strip_prefix + PATH)
@@ -43,9 +43,9 @@ def takes_it(route: Route) -> bool:
 
 
 async def call(
-    route: Route, side: RouteSide, upstream: UpstreamValues, token: Secret, *, place: Key, clock: Clock
+    route: Route, side: RouteSide, upstream: UpstreamValues, token: Secret, *, key: Key, clock: Clock
 ) -> Called:
-    """Send the test call through *route* on *side*, configured at the key *place*, within 15 s."""
+    """Send the test call through *route* on *side*, configured at *key*, within 15 s."""
     target = outbound_target(
         parse_target(route.strip_prefix + PATH), strip_prefix=route.strip_prefix, prefix=side.prefix
     )
@@ -72,30 +72,30 @@ async def call(
     finally:
         await pool.close()
     kind = next((value for name, value in answer.headers if name.lower() == b"content-type"), b"")
-    said = f"{METHOD} {target} with {side.token_key.credential} through route {route.name}: {answer.status}"
+    summary = f"{METHOD} {target} with {side.token_key.credential} through route {route.name}: {answer.status}"
     if answer.status < 300 and not _is_page(kind, body):
-        return Called(note=said)
-    return Called(complaint=_complaint(answer.status, said, place=place, at_url=at_url, page=_is_page(kind, body)))
+        return Called(note=summary)
+    return Called(complaint=_complaint(answer.status, summary, key=key, at_url=at_url, page=_is_page(kind, body)))
 
 
-def _complaint(status: int, said: str, *, place: Key, at_url: Key, page: bool) -> Complaint:
-    at_audience: Key = (*place, "audience")
+def _complaint(status: int, summary: str, *, key: Key, at_url: Key, page: bool) -> Complaint:
+    at_audience: Key = (*key, "audience")
     if page:
-        what = f"{said}, an HTML page: a corporate proxy answered for the bank"
+        what = f"{summary}, an HTML page: a corporate proxy answered for the bank"
         return Complaint(key=at_url, what=what, fix="get the bank's host allowed there, or set egress_proxy")
     if status == 401:
-        what = f"{said}: the API refuses a token that was minted a moment ago"
+        what = f"{summary}: the API refuses a token that was minted a moment ago"
         fix = "check that audience and upstream belong to the same product and environment"
         return Complaint(key=at_audience, what=what, fix=fix)
     if status == 403:
-        what = f"{said}: the client is not entitled to this API"
+        what = f"{summary}: the client is not entitled to this API"
         return Complaint(key=at_audience, what=what, fix="ask your representative at the bank to entitle this client")
     if status == 404:
-        what = f"{said}: this host has no such path"
+        what = f"{summary}: this host has no such path"
         return Complaint(key=at_url, what=what, fix="look at url and strip_prefix; not every product has this path")
     if status >= 500 or status == 429:
-        return Complaint(key=at_url, what=f"{said}: the bank's side has a fault or is busy", fix="try again later")
-    return Complaint(key=at_url, what=f"{said}, which is not expected", fix="look at url")
+        return Complaint(key=at_url, what=f"{summary}: the bank's side has a fault or is busy", fix="try again later")
+    return Complaint(key=at_url, what=f"{summary}, which is not expected", fix="look at url")
 
 
 def _is_page(kind: bytes, body: bytes) -> bool:
@@ -109,16 +109,6 @@ def _is_page(kind: bytes, body: bytes) -> bool:
 
 
 def _upstream(values: UpstreamValues) -> Upstream:
-    return Upstream(
-        scheme=values.scheme,
-        host=values.host,
-        port=values.port,
-        connect_timeout=min(values.connect_timeout, SECONDS),
-        response_timeout=min(values.response_timeout, SECONDS),
-        idle_timeout=values.idle_timeout,
-        ca_file=values.ca_file,
-        client_certificate_file=values.client_certificate_file,
-        client_key_file=values.client_key_file,
-        egress_proxy=values.egress_proxy,
-        max_connections=1,
-    )
+    same = {field.name: getattr(values, field.name) for field in fields(Upstream)}
+    timeouts = {name: min(same[name], SECONDS) for name in ("connect_timeout", "response_timeout")}
+    return Upstream(**{**same, **timeouts, "max_connections": 1})

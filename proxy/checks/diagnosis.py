@@ -7,7 +7,7 @@ from enum import Enum
 from urllib.parse import urlsplit
 
 from proxy.checks import likely_causes
-from proxy.checks.likely_causes import Evidence, LikelyCause, Verdict
+from proxy.checks.likely_causes import Evidence, LikelyCause
 from proxy.settings.credential import PRESETS
 from proxy.settings.findings import Complaint, Key, Severity
 
@@ -15,12 +15,12 @@ from proxy.settings.findings import Complaint, Key, Severity
 SKEW_WORTH_SAYING_SECONDS = 5.0
 
 # More would not be read; the first is right in every case that could be distinguished.
-_MOST_SUSPECTS = 4
+_MOST_CAUSES = 4
 
 _STATUS = re.compile(r"\d{3}\b")
 
 
-class Kind(Enum):
+class RefusalKind(Enum):
     """The subject of an answer, or of a missing one."""
 
     CLIENT_ID = "the endpoint does not know the client id"
@@ -30,34 +30,46 @@ class Kind(Enum):
     ENTITLEMENT = "the client may not have this token: the bank has to grant it"
     REQUEST = "the endpoint does not accept the request"
     ADDRESS = "there is no token endpoint at this address"
-    STRANGER = "something other than the token endpoint answered, most likely a corporate proxy"
+    INTERMEDIARY = "something other than the token endpoint answered, most likely a corporate proxy"
     BUSY = "the endpoint asks for fewer requests"
     OUTAGE = "the endpoint has a fault of its own"
     SLOW = "the endpoint did not answer in time"
-    NONSENSE = "the endpoint's answer can't be used"
+    MALFORMED = "the endpoint's answer can't be used"
 
 
 # Kinds that concern the whole client: other audiences would fail too, and the bank sees every failed attempt.
-OF_THE_CLIENT = frozenset(Kind) - {Kind.AUDIENCE, Kind.SCOPE, Kind.ENTITLEMENT, Kind.REQUEST}
+OF_THE_CLIENT = frozenset(RefusalKind) - {
+    RefusalKind.AUDIENCE,
+    RefusalKind.SCOPE,
+    RefusalKind.ENTITLEMENT,
+    RefusalKind.REQUEST,
+}
 
 # Microsoft's error numbers are more precise than the RFC's codes.
 _NUMBERS = {
-    "MSIS9607": Kind.CLIENT_ID,
-    "MSIS9622": Kind.PROOF,
-    "MSIS9344": Kind.PROOF,
-    "MSIS9602": Kind.AUDIENCE,
-    "MSIS9321": Kind.ENTITLEMENT,
+    "MSIS9607": RefusalKind.CLIENT_ID,
+    "MSIS9622": RefusalKind.PROOF,
+    "MSIS9344": RefusalKind.PROOF,
+    "MSIS9602": RefusalKind.AUDIENCE,
+    "MSIS9321": RefusalKind.ENTITLEMENT,
 }
 _ERRORS = {
-    "invalid_client": Kind.PROOF,
-    "invalid_grant": Kind.PROOF,
-    "invalid_resource": Kind.AUDIENCE,
-    "invalid_target": Kind.AUDIENCE,
-    "invalid_scope": Kind.SCOPE,
-    "unauthorized_client": Kind.ENTITLEMENT,
-    "access_denied": Kind.ENTITLEMENT,
-    "invalid_request": Kind.REQUEST,
-    "unsupported_grant_type": Kind.ADDRESS,
+    "invalid_client": RefusalKind.PROOF,
+    "invalid_grant": RefusalKind.PROOF,
+    "invalid_resource": RefusalKind.AUDIENCE,
+    "invalid_target": RefusalKind.AUDIENCE,
+    "invalid_scope": RefusalKind.SCOPE,
+    "unauthorized_client": RefusalKind.ENTITLEMENT,
+    "access_denied": RefusalKind.ENTITLEMENT,
+    "invalid_request": RefusalKind.REQUEST,
+    "unsupported_grant_type": RefusalKind.ADDRESS,
+}
+_STATUSES = {
+    200: RefusalKind.MALFORMED,
+    400: RefusalKind.REQUEST,
+    401: RefusalKind.ENTITLEMENT,
+    403: RefusalKind.ENTITLEMENT,
+    429: RefusalKind.BUSY,
 }
 
 
@@ -65,17 +77,17 @@ _ERRORS = {
 class Refusal:
     """A failed mint: *error* is the endpoint's error code or "", *cause* the text for the operator.
 
-    *place* is the key of the rule, or of a migration's side, that requires *audience* and *scope*.
+    *required_by* is the key of the rule, or of a migration's side, that requires *audience* and *scope*.
     """
 
     error: str
     cause: str
     audience: str = ""
     scope: str = ""
-    place: Key = ("routes", 0)
+    required_by: Key = ("routes", 0)
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> RefusalKind:
         """Return the kind of the refusal."""
         status = _STATUS.match(self.cause)
         return _kind(self.error, self.cause, int(status[0]) if status else 0)
@@ -84,7 +96,7 @@ class Refusal:
 def diagnose(refusal: Refusal, evidence: Evidence, *, proxy_variable: str = "") -> Complaint:
     """Return *refusal* with explanation; *proxy_variable* is a set variable such as HTTPS_PROXY, "" if none is."""
     kind = refusal.kind
-    ranked = sorted(_suspects(kind, refusal, evidence, proxy_variable), key=lambda one: one.verdict)[:_MOST_SUSPECTS]
+    ranked = sorted(_causes(kind, refusal, evidence, proxy_variable), key=lambda one: not one.confirmed)[:_MOST_CAUSES]
     asked = refusal.audience or refusal.scope
     what = f"no token{f' for {asked}' if asked else ''}: {kind.value} ({refusal.cause})"
     if not ranked:
@@ -93,7 +105,7 @@ def diagnose(refusal: Refusal, evidence: Evidence, *, proxy_variable: str = "") 
         )
     number = [f"{at}. " if len(ranked) > 1 else "" for at in range(1, len(ranked) + 1)]
     causes = "; ".join(
-        f"{place}{one.what}{' (the configuration confirms it)' if one.verdict is Verdict.CONFIRMED else ''}"
+        f"{place}{one.what}{' (the configuration confirms it)' if one.confirmed else ''}"
         for place, one in zip(number, ranked, strict=True)
     )
     return Complaint(key=ranked[0].key, what=f"{what}; likely: {causes}", fix=ranked[0].fix)
@@ -111,51 +123,45 @@ def clock_off(name: str, skew: float | None) -> Complaint | None:
     )
 
 
-def _kind(error: str, cause: str, status: int) -> Kind:
+def _kind(error: str, cause: str, status: int) -> RefusalKind:
     if "instead of JSON" in cause or 300 <= status < 400:
-        return Kind.STRANGER
+        return RefusalKind.INTERMEDIARY
     for number, kind in _NUMBERS.items():
         if number in cause:
             return kind
     if error in _ERRORS:
         return _ERRORS[error]
-    by_status = {400: Kind.REQUEST, 401: Kind.ENTITLEMENT, 403: Kind.ENTITLEMENT, 429: Kind.BUSY, 200: Kind.NONSENSE}
-    if status in by_status:
-        return by_status[status]
+    if status in _STATUSES:
+        return _STATUSES[status]
     if status:
-        return Kind.OUTAGE if status >= 500 else Kind.ADDRESS
-    return Kind.SLOW if "no complete answer within" in cause else Kind.OUTAGE
+        return RefusalKind.OUTAGE if status >= 500 else RefusalKind.ADDRESS
+    return RefusalKind.SLOW if "no complete answer within" in cause else RefusalKind.OUTAGE
 
 
-def _suspects(kind: Kind, refusal: Refusal, evidence: Evidence, proxy_variable: str) -> Iterator[LikelyCause]:
-    audience_at: Key = (*refusal.place, "audience")
+def _causes(kind: RefusalKind, refusal: Refusal, evidence: Evidence, proxy_variable: str) -> Iterator[LikelyCause]:
+    audience_at: Key = (*refusal.required_by, "audience")
     match kind:
-        case Kind.CLIENT_ID:
+        case RefusalKind.CLIENT_ID:
             yield from likely_causes.client_id(evidence)
-        case Kind.PROOF:
+        case RefusalKind.PROOF:
             yield from _proof(refusal, evidence)
-        case Kind.AUDIENCE:
+        case RefusalKind.AUDIENCE:
             yield from likely_causes.audience(evidence, asked=refusal.audience, at=audience_at)
-        case Kind.SCOPE:
+        case RefusalKind.SCOPE:
             yield _scope(refusal)
-        case Kind.ENTITLEMENT:
+        case RefusalKind.ENTITLEMENT:
             yield from _confirmed(likely_causes.client_id(evidence))
-            yield LikelyCause(
-                key=audience_at,
-                what="the client is not entitled to this audience, or this machine's address is not on the bank's list",
-                fix="ask your representative at the bank to entitle this client",
-            )
-        case Kind.REQUEST:
+            what = "the client is not entitled to this audience, or this machine's address is not on the bank's list"
+            yield LikelyCause(audience_at, what, "ask your representative at the bank to entitle this client")
+        case RefusalKind.REQUEST:
             yield from _request(refusal, evidence, audience_at)
-        case Kind.ADDRESS | Kind.NONSENSE:
+        case RefusalKind.ADDRESS | RefusalKind.MALFORMED:
             yield _address(evidence)
-        case Kind.STRANGER:
-            yield from _stranger(evidence, proxy_variable)
-        case Kind.SLOW:
+        case RefusalKind.INTERMEDIARY:
+            yield from _intermediary(evidence, proxy_variable)
+        case RefusalKind.SLOW:
             what = "the connection is established, but no answer arrives: the endpoint or a proxy in between is slow"
-            yield LikelyCause(
-                key=evidence.at("timeout"), what=what, fix="try again; then ask who operates the network in between"
-            )
+            yield LikelyCause(evidence.at("timeout"), what, "try again; then ask who operates the network in between")
 
 
 def _proof(refusal: Refusal, evidence: Evidence) -> Iterator[LikelyCause]:
@@ -185,44 +191,36 @@ def _request(refusal: Refusal, evidence: Evidence, audience_at: Key) -> Iterator
     yield from _confirmed(likely_causes.audience(evidence, asked=refusal.audience, at=audience_at))
     if evidence.section.extra_parameters:
         what = "extra_parameters has fields that this endpoint does not accept"
-        yield LikelyCause(key=evidence.at("extra_parameters"), what=what, fix="remove them one by one")
+        yield LikelyCause(evidence.at("extra_parameters"), what, "remove them one by one")
     yield _address(evidence)
 
 
 def _scope(refusal: Refusal) -> LikelyCause:
-    at: Key = (*refusal.place, "scope")
+    at: Key = (*refusal.required_by, "scope")
     if not refusal.scope:
-        return LikelyCause(key=at, what="the route names no scope, and this client has no default one", fix="set scope")
-    return LikelyCause(
-        key=at,
-        what=f'the bank does not know the scope "{refusal.scope}", or has not granted it to this client',
-        fix="correct it, or remove scope if the bank named none",
-    )
+        return LikelyCause(at, "the route names no scope, and this client has no default one", "set scope")
+    what = f'the bank does not know the scope "{refusal.scope}", or has not granted it to this client'
+    return LikelyCause(at, what, "correct it, or remove scope if the bank named none")
 
 
 def _address(evidence: Evidence) -> LikelyCause:
     usual = str(PRESETS[evidence.section.flavor].get("token_url", ""))
     other_path = bool(usual) and urlsplit(usual).path != urlsplit(evidence.section.token_url).path.rstrip("/")
-    return LikelyCause(
-        key=evidence.at("token_url"),
-        what=f"token_url has another path than the bank's {usual}" if other_path else "token_url is not right",
-        fix="remove token_url: the flavor sets it" if other_path else "copy it from what the bank gave you",
-        verdict=Verdict.CONFIRMED if other_path else Verdict.POSSIBLE,
-    )
+    what = f"token_url has another path than the bank's {usual}" if other_path else "token_url is not right"
+    fix = "remove token_url: the flavor sets it" if other_path else "copy it from what the bank gave you"
+    return LikelyCause(evidence.at("token_url"), what, fix, confirmed=other_path)
 
 
-def _stranger(evidence: Evidence, proxy_variable: str) -> Iterator[LikelyCause]:
+def _intermediary(evidence: Evidence, proxy_variable: str) -> Iterator[LikelyCause]:
     proxied = bool(evidence.section.egress_proxy)
     what = "egress_proxy answered itself" if proxied else "a proxy or portal in between answered for the bank"
     fix = "get the bank's host allowed there" if proxied else "get this machine's access to the bank allowed there"
     if proxy_variable and not proxied:
         what = f"{what}; {proxy_variable} is set here, which payproxy does not read"
         fix = "set egress_proxy to that proxy"
-    confirmed = proxied or bool(proxy_variable)
-    verdict = Verdict.CONFIRMED if confirmed else Verdict.POSSIBLE
-    yield LikelyCause(key=evidence.at("egress_proxy"), what=what, fix=fix, verdict=verdict)
+    yield LikelyCause(evidence.at("egress_proxy"), what, fix, confirmed=proxied or bool(proxy_variable))
     yield _address(evidence)
 
 
 def _confirmed(found: Iterable[LikelyCause]) -> Iterator[LikelyCause]:
-    return (one for one in found if one.verdict is Verdict.CONFIRMED)
+    return (one for one in found if one.confirmed)

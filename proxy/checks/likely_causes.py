@@ -8,12 +8,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import IntEnum
 
 from cryptography import x509
 
+from proxy.credentials.inspection import recognise
 from proxy.credentials.keys import thumbprint
-from proxy.credentials.recognition import recognise
 from proxy.settings.credential import PRESETS, CredentialSection
 from proxy.settings.findings import Key
 from proxy.tokens.endpoint import MAX_CORRECTION_SECONDS
@@ -28,21 +27,21 @@ _LEGACY_RESOURCE = "JPMC:URI:"
 _MODERN_AUDIENCE = "jpm:uri:"
 
 
-class Verdict(IntEnum):
-    """What the configuration says of a possible cause; excluded causes are not reported."""
-
-    CONFIRMED = 0
-    POSSIBLE = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class LikelyCause:
-    """A possible cause: *key* is the setting, *what* the problem, *fix* the solution."""
+    """A possible cause: *key* is the setting, *what* the problem, *fix* the solution.
+
+    *confirmed*: the configuration shows that it is one.
+    """
 
     key: Key
     what: str
     fix: str
-    verdict: Verdict = Verdict.POSSIBLE
+    confirmed: bool = False
+
+
+def _certain(key: Key, what: str, fix: str) -> LikelyCause:
+    return LikelyCause(key, what, fix, confirmed=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,18 +86,14 @@ def key_id(evidence: Evidence) -> Iterator[LikelyCause]:
     if not section.key_id:
         if section.key_id_format != _USUAL_FORM:
             what = f'key_id_format = "{section.key_id_format}" makes a kid that the bank\'s samples do not use'
-            yield LikelyCause(
-                key=evidence.at("key_id_format"),
-                what=what,
-                fix=f'set key_id_format = "{_USUAL_FORM}", or compare with the Thumbprint on the bank\'s Security page',
-                verdict=Verdict.CONFIRMED,
-            )
+            fix = f'set key_id_format = "{_USUAL_FORM}", or compare with the Thumbprint on the bank\'s Security page'
+            yield _certain(evidence.at("key_id_format"), what, fix)
         return
     if certificate is not None:
         found = recognise(section.key_id, {"certificate": certificate})
         if not found.form:
             what = "key_id is no thumbprint of certificate_file in any form, so it names another certificate"
-            yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+            yield _certain(at, what, fix)
             return
         form, exact = found.form, found.exact
     else:
@@ -108,10 +103,10 @@ def key_id(evidence: Evidence) -> Iterator[LikelyCause]:
     if form != _USUAL_FORM:
         shown = f"the {form} thumbprint" if form else "no SHA-1 thumbprint of 40 hexadecimal digits"
         what = f"key_id is {shown}, and the bank's samples use SHA-1 in hexadecimal"
-        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+        yield _certain(at, what, fix)
     elif not exact:
         what = "key_id is the SHA-1 thumbprint in another spelling: the bank writes capitals without colons or spaces"
-        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+        yield _certain(at, what, fix)
 
 
 def assertion_audience(evidence: Evidence) -> Iterator[LikelyCause]:
@@ -123,12 +118,8 @@ def assertion_audience(evidence: Evidence) -> Iterator[LikelyCause]:
     what = "assertion_audience differs from token_url by the slash at its end" if slash else (
         "assertion_audience is another address than token_url, and endpoints demand their own"
     )  # fmt: skip
-    yield LikelyCause(
-        key=evidence.at("assertion_audience"),
-        what=what,
-        fix="remove assertion_audience: it is token_url by default",
-        verdict=Verdict.POSSIBLE if slash else Verdict.CONFIRMED,
-    )
+    fix = "remove assertion_audience: it is token_url by default"
+    yield LikelyCause(evidence.at("assertion_audience"), what, fix, confirmed=not slash)
 
 
 def validity(evidence: Evidence) -> Iterator[LikelyCause]:
@@ -140,10 +131,10 @@ def validity(evidence: Evidence) -> Iterator[LikelyCause]:
     if evidence.moments[0] >= certificate.not_valid_after_utc:
         what = f"the certificate expired on {certificate.not_valid_after_utc.strftime(day)}"
         fix = "make a new one (`payproxy keys new`) and register it at the bank"
-        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+        yield _certain(at, what, fix)
     else:
         what = f"the certificate is not valid before {certificate.not_valid_before_utc.strftime(day)}"
-        yield LikelyCause(key=at, what=what, fix="wait, or look at this machine's clock", verdict=Verdict.CONFIRMED)
+        yield _certain(at, what, "wait, or look at this machine's clock")
 
 
 def clock(evidence: Evidence) -> Iterator[LikelyCause]:
@@ -153,23 +144,21 @@ def clock(evidence: Evidence) -> Iterator[LikelyCause]:
     certificate = evidence.certificate
     if evidence.skew is None:
         what = "this machine's clock may be off; the answer did not have the endpoint's time"
-        yield LikelyCause(key=at, what=what, fix=fix)
+        yield LikelyCause(at, what, fix)
     elif abs(evidence.skew) > MAX_CORRECTION_SECONDS:
         what = f"{clock_words(evidence.skew)}, too far to be corrected for"
-        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+        yield _certain(at, what, fix)
     elif certificate is not None and [_is_valid(certificate, moment) for moment in evidence.moments] == [True, False]:
         what = f"{clock_words(evidence.skew)}, by which the certificate is not valid yet or no longer"
-        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+        yield _certain(at, what, fix)
 
 
 def unproven_key(evidence: Evidence) -> Iterator[LikelyCause]:
     """Yield a cause if nothing proves that the key belongs to the registered certificate."""
     if evidence.certificate is None:
-        yield LikelyCause(
-            key=evidence.at("private_key_file"),
-            what="private_key_file may be the key of another certificate than the one that key_id names",
-            fix="set certificate_file: `payproxy check` then says whether the two belong together",
-        )
+        what = "private_key_file may be the key of another certificate than the one that key_id names"
+        fix = "set certificate_file: `payproxy check` then says whether the two belong together"
+        yield LikelyCause(evidence.at("private_key_file"), what, fix)
 
 
 def client_id(evidence: Evidence) -> Iterator[LikelyCause]:
@@ -179,16 +168,16 @@ def client_id(evidence: Evidence) -> Iterator[LikelyCause]:
     fix = "copy the client id from the bank's page of this environment"
     if given != given.strip():
         what = "client_id has white space around it"
-        yield LikelyCause(key=at, what=what, fix="remove the white space", verdict=Verdict.CONFIRMED)
+        yield _certain(at, what, "remove the white space")
     elif flavor == "jwt" and given.startswith(_LEGACY_CLIENT):
         what = "client_id is one of the legacy ADFS endpoint's (CC-...)"
-        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+        yield _certain(at, what, fix)
     elif flavor == "adfs" and _UUID.fullmatch(given):
         what = "client_id is a UUID, as the modern endpoint has them; those of ADFS begin with CC-"
-        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+        yield _certain(at, what, fix)
     else:
         what = "the bank does not know client_id, or knows it in another environment only"
-        yield LikelyCause(key=at, what=what, fix=fix)
+        yield LikelyCause(at, what, fix)
 
 
 def usual_client_id(evidence: Evidence) -> bool:
@@ -216,19 +205,17 @@ def secret(evidence: Evidence) -> Iterator[LikelyCause]:
     at = evidence.at("client_secret_file")
     if evidence.secret_doubt is not None:
         what, fix = evidence.secret_doubt
-        yield LikelyCause(key=at, what=f"the client secret {what}", fix=fix, verdict=Verdict.CONFIRMED)
+        yield _certain(at, f"the client secret {what}", fix)
     else:
         what = "the client secret is not, or no longer, that of this client"
-        yield LikelyCause(key=at, what=what, fix="copy it again from the bank's page of this environment")
+        yield LikelyCause(at, what, "copy it again from the bank's page of this environment")
 
 
 def tls_identity(evidence: Evidence) -> Iterator[LikelyCause]:
     """Yield a cause if mutual TLS is used: the client certificate may not be the registered one."""
     if evidence.section.client_certificate_file or evidence.section.auth_method == "tls_client_auth":
         what = "the TLS client certificate is not registered for this client"
-        yield LikelyCause(
-            key=evidence.at("client_certificate_file"), what=what, fix="register it, or name the right one"
-        )
+        yield LikelyCause(evidence.at("client_certificate_file"), what, "register it, or name the right one")
 
 
 def audience(evidence: Evidence, *, asked: str, at: Key) -> Iterator[LikelyCause]:
@@ -237,27 +224,22 @@ def audience(evidence: Evidence, *, asked: str, at: Key) -> Iterator[LikelyCause
     preset = PRESETS[flavor].get("audience_parameter")
     if evidence.section.audience_parameter != preset and flavor != "basic":
         what = f'audience_parameter is not "{preset}", the field that this kind of endpoint reads'
-        yield LikelyCause(
-            key=evidence.at("audience_parameter"),
-            what=what,
-            fix="remove audience_parameter",
-            verdict=Verdict.CONFIRMED,
-        )
+        yield _certain(evidence.at("audience_parameter"), what, "remove audience_parameter")
     if not asked:
         what = "the route has no audience, and this endpoint wants one"
-        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+        yield _certain(at, what, fix)
     elif asked != asked.strip():
         what = "the audience has white space around it"
-        yield LikelyCause(key=at, what=what, fix="remove the white space", verdict=Verdict.CONFIRMED)
+        yield _certain(at, what, "remove the white space")
     elif flavor == "jwt" and asked.upper().startswith(_LEGACY_RESOURCE):
         what = "the audience is a resource id of the legacy ADFS endpoint"
-        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+        yield _certain(at, what, fix)
     elif flavor == "adfs" and asked.startswith(_MODERN_AUDIENCE):
         what = "the audience is one of the modern endpoint; ADFS has resource ids (JPMC:URI:RS-...)"
-        yield LikelyCause(key=at, what=what, fix=fix, verdict=Verdict.CONFIRMED)
+        yield _certain(at, what, fix)
     else:
         what = f'the bank does not know the audience "{asked}", or has not granted it to this client'
-        yield LikelyCause(key=at, what=what, fix=fix)
+        yield LikelyCause(at, what, fix)
 
 
 def _is_valid(certificate: x509.Certificate, moment: datetime) -> bool:

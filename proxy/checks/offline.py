@@ -4,8 +4,8 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Self
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from proxy.checks.files import CheckedFiles, check_settings_files
@@ -19,6 +19,25 @@ class _Environment:
     loaded: Loaded
     files: CheckedFiles
 
+    @classmethod
+    def of(cls, loaded: Loaded, *, now: float) -> Self:
+        readable = loaded.readable
+        return cls(loaded=loaded, files=check_settings_files(readable, now=now) if readable else CheckedFiles())
+
+    def findings(self) -> list[Finding]:
+        return [*self.loaded.findings, *map(self.loaded.positions.finding, self.files.complaints)]
+
+    def identities(self) -> Iterator[tuple[str, Hashable, Key]]:
+        """Yield what the bank wants to be unique for each environment, with its kind and key."""
+        form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        for key, private in self.files.keys.items():
+            yield "key", private.public_key().public_bytes(*form), key
+        for key, certificate in self.files.certificates.items():
+            yield "certificate", certificate.fingerprint(hashes.SHA256()), key
+        for name, credential in self.loaded.readable.credentials.items() if self.loaded.readable else ():
+            if not is_placeholder(credential.client_id):
+                yield "client id", credential.client_id, ("credentials", name, "client_id")
+
 
 def check_files(paths: Sequence[Path] | None, *, environ: Mapping[str, str], cwd: Path, now: float) -> list[Finding]:
     """Return all findings of the configurations in *paths*, or of the one that `serve` would use.
@@ -26,9 +45,8 @@ def check_files(paths: Sequence[Path] | None, *, environ: Mapping[str, str], cwd
     For several files also what two environments share but the bank requires to be unique. *now* is in epoch seconds.
     """
     asked: Sequence[Path | None] = paths or [None]
-    loaded = [load(path, environ=environ, cwd=cwd) for path in asked]
-    checked = [_Environment(loaded=one, files=_files(one, now=now)) for one in loaded]
-    findings = [finding for one in checked for finding in _findings(one)]
+    checked = [_Environment.of(load(path, environ=environ, cwd=cwd), now=now) for path in asked]
+    findings = [finding for one in checked for finding in one.findings()]
     for first, second in combinations(checked, 2):
         findings += _shared(first, second)
     return list(in_order(findings))
@@ -36,58 +54,17 @@ def check_files(paths: Sequence[Path] | None, *, environ: Mapping[str, str], cwd
 
 def check_loaded(loaded: Loaded, *, now: float) -> list[Finding]:
     """Return the findings of *loaded* and of the files that it names; *now* is in epoch seconds."""
-    return list(in_order(_findings(_Environment(loaded=loaded, files=_files(loaded, now=now)))))
-
-
-def _files(loaded: Loaded, *, now: float) -> CheckedFiles:
-    return check_settings_files(loaded.draft, now=now) if loaded.draft is not None else CheckedFiles()
-
-
-def _findings(one: _Environment) -> Iterator[Finding]:
-    yield from one.loaded.findings
-    for complaint in one.files.complaints:
-        yield one.loaded.places.finding(complaint)
+    return list(in_order(_Environment.of(loaded, now=now).findings()))
 
 
 def _shared(first: _Environment, second: _Environment) -> Iterator[Finding]:
     one, other = first.loaded, second.loaded
-    if one.draft is None or other.draft is None or one.draft.environment == other.draft.environment:
+    if one.readable is None or other.readable is None or one.readable.environment == other.readable.environment:
         return
-    for what, mine, theirs in (
-        ("key", _keys(first), _keys(second)),
-        ("certificate", _certificates(first), _certificates(second)),
-        ("client id", _client_ids(first), _client_ids(second)),
-    ):
-        for identity, key in theirs.items():
-            if identity in mine:
-                there = one.places.finding(Complaint(key=mine[identity], what="", fix=""))
-                complaint = Complaint(
-                    key=key,
-                    what=f"{one.draft.environment} uses the same {what} ({there.file}:{there.line}, {there.key})",
-                    fix="use a separate one for each environment: the bank requires it",
-                )
-                yield other.places.finding(complaint)
-
-
-def _keys(one: _Environment) -> dict[Hashable, Key]:
-    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    return {value.public_key().public_bytes(*form): key for key, value in one.files.keys.items()}
-
-
-def _certificates(one: _Environment) -> dict[Hashable, Key]:
-    return {_fingerprint(value): key for key, value in one.files.certificates.items()}
-
-
-def _fingerprint(certificate: x509.Certificate) -> bytes:
-    return certificate.fingerprint(hashes.SHA256())
-
-
-def _client_ids(one: _Environment) -> dict[Hashable, Key]:
-    settings = one.loaded.draft
-    if settings is None:
-        return {}
-    return {
-        value.client_id: ("credentials", name, "client_id")
-        for name, value in settings.credentials.items()
-        if not is_placeholder(value.client_id)
-    }
+    mine, theirs = ({(kind, identity): key for kind, identity, key in each.identities()} for each in (first, second))
+    for (kind, identity), key in theirs.items():
+        if (kind, identity) in mine:
+            there = one.positions.finding(Complaint(key=mine[kind, identity], what="", fix=""))
+            what = f"{one.readable.environment} uses the same {kind} ({there.file}:{there.line}, {there.key})"
+            fix = "use a separate one for each environment: the bank requires it"
+            yield other.positions.finding(Complaint(key=key, what=what, fix=fix))

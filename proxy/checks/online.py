@@ -3,15 +3,14 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from cryptography import x509
 
-from proxy.checks.call import METHOD, PATH, call, takes_it
-from proxy.checks.connect_error import Place, obstacle, passage
+from proxy.checks.call import METHOD, PATH, call, takes_test_call
+from proxy.checks.connect_error import Probed, connect_error, connected_line
 from proxy.checks.diagnosis import OF_THE_CLIENT, Refusal, clock_off, diagnose
 from proxy.checks.files import check_settings_files
-from proxy.checks.likely_causes import Evidence, Verdict, clock
+from proxy.checks.likely_causes import Evidence, clock
 from proxy.checks.probe import Destination, probe
 from proxy.clock import Clock
 from proxy.credentials.credential import Credential, CredentialUnusable
@@ -23,10 +22,11 @@ from proxy.events import ClockSkewMeasured, Event
 from proxy.migration.side import Side
 from proxy.routing.compile import route_table
 from proxy.routing.table import Route, RouteSide
+from proxy.settings.credential import CredentialSection
 from proxy.settings.fields import url_parts
 from proxy.settings.findings import Complaint, Finding, Key, in_order
 from proxy.settings.load import Loaded
-from proxy.settings.model import Settings
+from proxy.settings.model import Settings, UpstreamSection
 from proxy.settings.secret_text import doubtful
 from proxy.settings.values import snapshot_of
 from proxy.settings.worker_values import Snapshot
@@ -62,7 +62,7 @@ async def check_online(
         return Online(notes=["nothing was sent: the configuration has errors"])
     check = _Check(loaded.settings, clock=clock, entropy=entropy, environ=environ)
     await check.run(call_too=call_too)
-    findings = in_order(loaded.places.finding(complaint) for complaint in check.complaints)
+    findings = in_order(loaded.positions.finding(complaint) for complaint in check.complaints)
     return Online(findings=list(findings), notes=check.notes)
 
 
@@ -79,21 +79,46 @@ class _Check:
         self._minted: dict[TokenKey, Minted] = {}
 
     async def run(self, *, call_too: bool) -> None:
-        ways = _ways(route_table(self._snapshot).routes)
-        credentials = dict.fromkeys(way.side.token_key.credential for way in ways)
-        upstreams = dict.fromkeys(way.side.upstream for way in ways)
+        uses = _uses(route_table(self._snapshot).routes)
+        credentials = dict.fromkeys(use.side.token_key.credential for use in uses)
+        upstreams = dict.fromkeys(use.side.upstream for use in uses)
         async with asyncio.TaskGroup() as tasks:
             for name in credentials:
-                tasks.create_task(self._credential(name, ways), name=f"credential {name}")
+                tasks.create_task(self._credential(name, uses), name=f"credential {name}")
             probes = [tasks.create_task(self._upstream(name), name=f"upstream {name}") for name in upstreams]
         reached = {name for name, probed in zip(upstreams, probes, strict=True) if probed.result()}
-        self._bound_tokens(ways)
+        self._bound_tokens(uses)
         if call_too:
-            await self._call([way for way in ways if way.side.upstream in reached])
+            await self._call([use for use in uses if use.side.upstream in reached])
 
-    async def _credential(self, name: str, ways: Sequence["_Way"]) -> None:
+    async def _credential(self, name: str, uses: Sequence["_Use"]) -> None:
         section = self._settings.credentials[name]
-        url = url_parts(section.token_url)
+        skews: list[float] = []
+
+        def observe(event: Event) -> None:
+            if isinstance(event, ClockSkewMeasured):
+                skews.append(event.seconds)
+
+        try:
+            loaded = Credential.load(section, name=name)
+            credential = replace(loaded, timeout=min(loaded.timeout, STEP_SECONDS))
+            endpoint = TokenEndpoint(credential, clock=self._clock, entropy=self._entropy, observe=observe)
+        except CredentialUnusable as error:
+            self._unusable(("credentials", name), str(error))
+            return
+        try:
+            if await self._reachable(("credentials", name), "token_url", section):
+                refusals = await self._mint(endpoint, _wanted(name, uses))
+                self._explain(name, refusals, skew=skews[-1] if skews else None, credential=credential)
+        finally:
+            await endpoint.close()
+
+    async def _upstream(self, name: str) -> bool:
+        return await self._reachable(("upstreams", name), "url", self._settings.upstreams[name])
+
+    async def _reachable(self, table: Key, url_key: str, section: CredentialSection | UpstreamSection) -> bool:
+        """Return whether the server at the URL *url_key* of *section*, the table *table*, can be reached."""
+        url = url_parts(getattr(section, url_key))
         destination = Destination(
             scheme=url.scheme,
             host=url.host,
@@ -103,50 +128,16 @@ class _Check:
             client_key_file=section.client_key_file,
             egress_proxy=section.egress_proxy,
         )
-        skews: list[float] = []
-
-        def observe(event: Event) -> None:
-            if isinstance(event, ClockSkewMeasured):
-                skews.append(event.seconds)
-
         try:
-            loaded = Credential.load(section, name=name, base=Path(self._settings.data_directory))
-            credential = replace(loaded, timeout=min(loaded.timeout, STEP_SECONDS))
-            endpoint = TokenEndpoint(credential, clock=self._clock, entropy=self._entropy, observe=observe)
-        except CredentialUnusable as error:
-            self._unusable(("credentials", name), str(error))
-            return
-        try:
-            if await self._arrives(destination, Place(key=("credentials", name), url="token_url")):
-                refusals = await self._mint(endpoint, _wanted(name, ways))
-                self._explain(name, refusals, skew=skews[-1] if skews else None, credential=credential)
-        finally:
-            await endpoint.close()
-
-    async def _upstream(self, name: str) -> bool:
-        values = next(one for one in self._snapshot.upstreams if one.name == name)
-        destination = Destination(
-            scheme=values.scheme,
-            host=values.host,
-            port=values.port,
-            ca_file=values.ca_file,
-            client_certificate_file=values.client_certificate_file,
-            client_key_file=values.client_key_file,
-            egress_proxy=values.egress_proxy,
-        )
-        return await self._arrives(destination, Place(key=("upstreams", name), url="url"))
-
-    async def _arrives(self, destination: Destination, place: Place) -> bool:
-        try:
-            way = await probe(destination, clock=self._clock, seconds=STEP_SECONDS)
+            result = await probe(destination, clock=self._clock, seconds=STEP_SECONDS)
         except TlsUnusable as error:
-            self._unusable(place.key, str(error))
+            self._unusable(table, str(error))
             return False
-        complaint = obstacle(way, replace(place, proxy_variable=self._variable))
+        complaint = connect_error(result, Probed(table=table, url_key=url_key, proxy_variable=self._variable))
         if complaint is not None:
             self.complaints.append(complaint)
             return False
-        self.notes.append(f"{place.key[1]}: {passage(way)}")
+        self.notes.append(f"{table[1]}: {connected_line(result)}")
         return True
 
     async def _mint(self, endpoint: TokenEndpoint, wanted: Mapping[TokenKey, Key]) -> list[Refusal]:
@@ -161,12 +152,14 @@ class _Check:
             refused += await asyncio.gather(*(self._mint_one(endpoint, key, wanted[key]) for key in keys[1:]))
         return [refusal for refusal in refused if refusal is not None]
 
-    async def _mint_one(self, endpoint: TokenEndpoint, key: TokenKey, place: Key) -> Refusal | None:
+    async def _mint_one(self, endpoint: TokenEndpoint, key: TokenKey, required_by: Key) -> Refusal | None:
         try:
             minted = await endpoint.mint(audience=key.audience, scope=key.scope)
         except (TokenRefused, TokenUnavailable) as error:
             word = error.error if isinstance(error, MintRefused) else ""
-            return Refusal(error=word, cause=error.cause, audience=key.audience, scope=key.scope, place=place)
+            return Refusal(
+                error=word, cause=error.cause, audience=key.audience, scope=key.scope, required_by=required_by
+            )
         self._minted[key] = minted
         about = " ".join(part for part in (key.credential, key.audience, key.scope) if part)
         mark = fingerprint(minted.value.reveal())
@@ -185,8 +178,8 @@ class _Check:
         )
         refusals = list(refusals)
         self.complaints += [diagnose(refusal, evidence, proxy_variable=self._variable) for refusal in refusals]
-        beyond_repair = any(one.verdict is Verdict.CONFIRMED for one in clock(evidence))
-        off = None if refusals and beyond_repair else clock_off(name, skew)
+        not_correctable = any(one.confirmed for one in clock(evidence))
+        off = None if refusals and not_correctable else clock_off(name, skew)
         if off is not None:
             self.complaints.append(off)
         elif skew is not None:
@@ -195,36 +188,36 @@ class _Check:
     def _certificate(self, name: str) -> x509.Certificate | None:
         return self._files.certificates.get(("credentials", name, "certificate_file"))
 
-    def _bound_tokens(self, ways: Iterable["_Way"]) -> None:
+    def _bound_tokens(self, uses: Iterable["_Use"]) -> None:
         """Report tokens bound to a TLS client certificate (RFC 8705 3) that their upstream does not use."""
-        for way in ways:
-            minted = self._minted.get(way.side.token_key)
+        for use in uses:
+            minted = self._minted.get(use.side.token_key)
             if minted is None or not minted.certificate_thumbprint:
                 continue
-            shown = self._files.certificates.get(("upstreams", way.side.upstream, "client_certificate_file"))
+            shown = self._files.certificates.get(("upstreams", use.side.upstream, "client_certificate_file"))
             if shown is None or thumbprint(shown, "x5t#S256") != minted.certificate_thumbprint:
                 complaint = Complaint(
-                    key=(*way.place, "upstream"),
+                    key=(*use.key, "upstream"),
                     what="its tokens are bound to a TLS client certificate (cnf) that this upstream does not present",
                     fix="set client_certificate_file and client_key_file of the upstream as in the credential",
                 )
                 self.complaints.append(complaint)
 
-    async def _call(self, ways: Iterable["_Way"]) -> None:
+    async def _call(self, uses: Iterable["_Use"]) -> None:
         upstreams = {one.name: one for one in self._snapshot.upstreams}
-        greeting = [way for way in ways if takes_it(way.route) and way.side.token_key in self._minted]
-        if not greeting:
+        testable = [use for use in uses if takes_test_call(use.route) and use.side.token_key in self._minted]
+        if not testable:
             self.notes.append(f"no route with a token and a way to its upstream takes {METHOD} {PATH}")
         calls = (
             call(
-                way.route,
-                way.side,
-                upstreams[way.side.upstream],
-                self._minted[way.side.token_key].value,
-                place=way.place,
+                use.route,
+                use.side,
+                upstreams[use.side.upstream],
+                self._minted[use.side.token_key].value,
+                key=use.key,
                 clock=self._clock,
             )
-            for way in greeting
+            for use in testable
         )
         for done in await asyncio.gather(*calls):
             self.complaints += [done.complaint] if done.complaint is not None else []
@@ -239,31 +232,31 @@ class _Check:
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class _Use:
     """A side that requests of *route* may use, and the configuration key that defines it."""
 
-    place: Key
+    key: Key
     route: Route
     side: RouteSide
 
 
-def _ways(routes: Iterable[Route]) -> list[_Way]:
+def _uses(routes: Iterable[Route]) -> list[_Use]:
     """Return each rule's own side, and the other side of a migrated one."""
-    ways = []
+    uses = []
     for position, route in enumerate(routes):
-        ways.append(_Way(("routes", position), route, route.own))
+        uses.append(_Use(("routes", position), route, route.own))
         migration = route.migration
         if migration is not None:
             table = ("migrations", migration.policy.name)
             sides = ((Side.LEGACY, migration.legacy), (Side.MODERN, migration.modern))
-            ways += [_Way((*table, str(name)), route, side) for name, side in sides if side != route.own]
-    return ways
+            uses += [_Use((*table, str(name)), route, side) for name, side in sides if side != route.own]
+    return uses
 
 
-def _wanted(credential: str, ways: Iterable[_Way]) -> dict[TokenKey, Key]:
-    """Return the tokens of *credential* that *ways* need, each with the first key that names it."""
+def _wanted(credential: str, uses: Iterable[_Use]) -> dict[TokenKey, Key]:
+    """Return the tokens of *credential* that *uses* need, each with the first key that names it."""
     wanted: dict[TokenKey, Key] = {}
-    for way in ways:
-        if way.side.token_key.credential == credential:
-            wanted.setdefault(way.side.token_key, way.place)
+    for use in uses:
+        if use.side.token_key.credential == credential:
+            wanted.setdefault(use.side.token_key, use.key)
     return wanted

@@ -1,6 +1,7 @@
 """Tests the connection to a server step by step: name, TCP, egress proxy, TLS; sends no request."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -44,8 +45,8 @@ class Destination:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+@dataclass(slots=True)
+class ProbeResult:
     """The result of a probe: *step* is the one that failed, or ARRIVED.
 
     *reason* is the system's or OpenSSL's message, *verify_code* OpenSSL's number for a rejected certificate.
@@ -53,14 +54,14 @@ class Way:
     """
 
     destination: Destination
-    step: Step
+    step: Step = Step.NAME
     reason: str = ""
     verify_code: int = 0
     tls_version: str = ""
     certificate: x509.Certificate | None = None
 
 
-async def probe(destination: Destination, *, clock: Clock, seconds: float) -> Way:
+async def probe(destination: Destination, *, clock: Clock, seconds: float) -> ProbeResult:
     """Connect to *destination* within *seconds* and return how far it went; raise TlsUnusable for our own files."""
     context = None
     if destination.scheme == "https":
@@ -69,65 +70,39 @@ async def probe(destination: Destination, *, clock: Clock, seconds: float) -> Wa
             certificate_file=destination.client_certificate_file,
             key_file=destination.client_key_file,
         )
-    walk = _Walk(destination, clock)
+    result = ProbeResult(destination)
     try:
         async with asyncio.timeout(seconds):
-            return await walk.go(context)
+            await _walk(result, context, clock)
     except TimeoutError:
-        return walk.ended(f"no answer within {seconds:g} s")
+        result.reason = f"no answer within {seconds:g} s"
     except ssl.SSLCertVerificationError as error:
-        walk.step = Step.CERTIFICATE
-        shown = await _shown(destination, clock=clock, seconds=seconds)
-        return walk.ended(error.verify_message, verify_code=error.verify_code, certificate=shown)
+        result.step, result.reason, result.verify_code = Step.CERTIFICATE, error.verify_message, error.verify_code
+        result.certificate = await _shown(destination, clock=clock, seconds=seconds)
     except TunnelRefused as error:
-        walk.step = Step.TUNNEL
-        return walk.ended(str(error))
+        result.step, result.reason = Step.TUNNEL, str(error)
     except OSError as error:
-        return walk.ended(_words(error))
+        result.reason = _words(error)
+    return result
 
 
-class _Walk:
-    def __init__(self, destination: Destination, clock: Clock) -> None:
-        self.step = Step.NAME
-        self._destination = destination
-        self._clock = clock
-
-    async def go(self, context: ssl.SSLContext | None) -> Way:
-        there = self._destination
-        egress = Egress.of(there.egress_proxy)
-        host, port = (egress.host, egress.port) if egress else (there.host, there.port)
-        addresses = await Resolver(host, port, clock=self._clock).addresses()
-        self.step = Step.CONNECTION
-        connected = await _dialled(addresses, tunnel_to=there.authority if egress and context else "")
-        if context is None:
-            connected.close()
-            self.step = Step.ARRIVED
-            return self.ended()
-        self.step = Step.HANDSHAKE
+async def _walk(result: ProbeResult, context: ssl.SSLContext | None, clock: Clock) -> None:
+    """Connect, and note in *result* the step that is being taken."""
+    there = result.destination
+    egress = Egress.of(there.egress_proxy)
+    host, port = (egress.host, egress.port) if egress else (there.host, there.port)
+    addresses = await Resolver(host, port, clock=clock).addresses()
+    result.step = Step.CONNECTION
+    connected = await _dialled(addresses, tunnel_to=there.authority if egress and context else "")
+    if context is None:
+        connected.close()
+    else:
+        result.step = Step.HANDSHAKE
         _, writer = await asyncio.open_connection(sock=connected, ssl=context, server_hostname=there.host)
         tls = writer.get_extra_info("ssl_object")
-        try:
-            self.step = Step.ARRIVED
-            return self.ended(tls_version=tls.version() or "", certificate=_parsed(tls.getpeercert(binary_form=True)))
-        finally:
-            writer.transport.abort()
-
-    def ended(
-        self,
-        reason: str = "",
-        *,
-        verify_code: int = 0,
-        tls_version: str = "",
-        certificate: x509.Certificate | None = None,
-    ) -> Way:
-        return Way(
-            destination=self._destination,
-            step=self.step,
-            reason=reason,
-            verify_code=verify_code,
-            tls_version=tls_version,
-            certificate=certificate,
-        )
+        result.tls_version, result.certificate = tls.version() or "", _parsed(tls.getpeercert(binary_form=True))
+        writer.transport.abort()
+    result.step = Step.ARRIVED
 
 
 async def _shown(destination: Destination, *, clock: Clock, seconds: float) -> x509.Certificate | None:
@@ -135,11 +110,11 @@ async def _shown(destination: Destination, *, clock: Clock, seconds: float) -> x
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    try:
+    result = ProbeResult(destination)
+    with contextlib.suppress(OSError):  # includes TimeoutError
         async with asyncio.timeout(seconds):
-            return (await _Walk(destination, clock).go(context)).certificate
-    except OSError:  # includes TimeoutError
-        return None
+            await _walk(result, context, clock)
+    return result.certificate
 
 
 async def _dialled(addresses: tuple[Address, ...], *, tunnel_to: str) -> socket.socket:

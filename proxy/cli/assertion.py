@@ -116,7 +116,7 @@ def _configured(name: str, config_path: Path | None) -> _Client:
     if section.auth_method != PRIVATE_KEY_JWT:
         raise Failure(f"credential {name} signs no assertion: its auth_method is {section.auth_method}")
     try:
-        loaded = Credential.load(section, name=name, base=configuration.loaded.path.parent)
+        loaded = Credential.load(section, name=name)
     except CredentialUnusable as error:
         raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
     if loaded.signer is None:  # private_key_jwt always has one

@@ -10,7 +10,7 @@ from proxy.cli.config_template import toml_string
 from proxy.cli.configuration import valid_configuration
 from proxy.cli.options import file_option
 from proxy.cli.output import emit, json_option, printable
-from proxy.settings.reference import json_schema
+from proxy.settings.schema import json_schema
 from proxy.settings.values import masked
 
 # The column where the comments of --sources start, if the values are not longer.

@@ -59,7 +59,7 @@ def load_configuration(path: Path | None) -> Configuration:
         return Configuration(settings=loaded.settings, loaded=loaded)
     note(finding_text(next(one for one in loaded.findings if one.severity is Severity.ERROR), err=True))
     problem = f"the configuration has {count_errors(loaded.findings)}"
-    named = [loaded.draft.data_directory] if loaded.draft and loaded.places.source(("data_directory",)) else []
+    named = [loaded.readable.data_directory] if loaded.readable and loaded.positions.source(("data_directory",)) else []
     directories = data_directories(loaded.path, first=named, environ=os.environ)
     answering = [directory for directory in directories if answers(directory)]
     for directory in answering:
@@ -67,12 +67,12 @@ def load_configuration(path: Path | None) -> Configuration:
             settings = _in_force(directory / SOCKET_NAME)
             note(f"{problem}; going on with what the instance on {directory / SOCKET_NAME} has in force")
             return Configuration(settings=settings, loaded=loaded)
-    draft = loaded.draft or load(path, environ=os.environ, cwd=Path.cwd(), salvage=True).draft
-    if draft is None or not (answering or loaded.path.exists()):
+    readable = loaded.readable or load(path, environ=os.environ, cwd=Path.cwd(), salvage=True).readable
+    if readable is None or not (answering or loaded.path.exists()):
         raise Failure(f"{problem}; `--socket PATH` names a running instance", code=ExitCode.CONFIGURATION)
     directory = next(iter([*answering, *filter(Path.is_dir, directories), *directories]))
     note(f"{problem} and no instance runs that has its own; going on with what can be read and the data in {directory}")
-    settings = draft.model_copy(update={"data_directory": str(directory)})
+    settings = readable.model_copy(update={"data_directory": str(directory)})
     return Configuration(settings=settings, loaded=loaded, guessed=True)
 
 

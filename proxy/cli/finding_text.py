@@ -9,7 +9,7 @@ from pathlib import Path
 
 from proxy.cli.output import paint, printable, terminal_width, wrapped
 from proxy.settings.findings import Finding, Severity
-from proxy.settings.toml_bounds import MAX_FILE_BYTES
+from proxy.settings.toml_text import MAX_FILE_BYTES
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
 # For output that is no terminal: a number may have thousands of digits.

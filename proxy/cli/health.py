@@ -29,7 +29,7 @@ from proxy.cli.output import ExitCode, Failure, emit, json_option, note
 from proxy.private_file import open_regular
 from proxy.settings.addresses import TcpAddress, UnixAddress, listen_address
 from proxy.settings.salvage import salvaged
-from proxy.settings.toml_bounds import parse_toml
+from proxy.settings.toml_text import parse_toml
 from proxy.upstream.tls import client_context
 
 # Copies of names in proxy.settings.sources: that import would take longer than all the rest. A test compares them.

@@ -10,7 +10,7 @@ from typing import Any
 from proxy.cli.output import ExitCode, Failure
 from proxy.private_file import open_regular
 from proxy.settings.salvage import data_directories as named_in
-from proxy.settings.toml_bounds import MAX_FILE_BYTES
+from proxy.settings.toml_text import MAX_FILE_BYTES
 
 # A copy of the name in keeper/admin_server.py: importing the keeper would take longer than the call.
 SOCKET_NAME = "admin.sock"

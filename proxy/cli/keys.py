@@ -20,10 +20,9 @@ from proxy.credentials.csr import (
     self_signed,
     signing_request,
 )
-from proxy.credentials.inspection import Inspection
+from proxy.credentials.inspection import Inspection, Recognised, recognise
 from proxy.credentials.inspection import inspect as inspect_file
 from proxy.credentials.keys import THUMBPRINT_FORMS, belong_together
-from proxy.credentials.recognition import Recognised, recognise
 from proxy.entropy import SystemEntropy
 from proxy.secret import Secret
 

@@ -16,9 +16,8 @@ from proxy.records.copies import lines_of, record_in
 from proxy.records.mask import Mask
 from proxy.records.masking_key import read_masking_keys
 from proxy.records.query import Archive, ArchiveUnusable
-from proxy.settings.database import Database, DatabaseUrl, PostgresDatabase, database_of
-from proxy.settings.masked_url import UrlUnusable
 from proxy.settings.model import Settings
+from proxy.settings.stores import Database, PostgresDatabase, StoreUrl, UrlUnusable, database_of
 
 database_option = click.option(
     "--database-file",
@@ -30,7 +29,7 @@ database_option = click.option(
 def configured_database(settings: Settings, database_file: Path | None) -> Database:
     """Return the database for the commands, None if it is turned off; raises Failure."""
     log = settings.request_log
-    url, file = (DatabaseUrl(""), str(database_file)) if database_file else (log.database, log.database_file)
+    url, file = (StoreUrl(""), str(database_file)) if database_file else (log.database, log.database_file)
     if "***" in url.reveal():
         raise Failure(
             "the running instance does not tell the database's password: name a file with the URL, by --database-file"

@@ -16,7 +16,7 @@ from proxy.records.copies import CopyUnreadable, database_lines
 from proxy.records.sinks.sink import file_target
 from proxy.records.sinks.sqlite_file import month_file, month_files, named_month
 from proxy.records.verify import Outcome
-from proxy.settings.database import SqliteDatabase
+from proxy.settings.stores import SqliteDatabase
 
 
 @click.command()

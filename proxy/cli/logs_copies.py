@@ -18,8 +18,8 @@ from proxy.records.segment import JOURNALS, STREAM, segment_path, segments
 from proxy.records.sink_positions import Delivered, delivered
 from proxy.records.sinks.sink import file_target, postgres_target
 from proxy.records.verify import Expected, Verdict, verify
-from proxy.settings.database import PostgresDatabase, SqliteDatabase
 from proxy.settings.model import Settings
+from proxy.settings.stores import PostgresDatabase, SqliteDatabase
 
 DATABASE = "database"
 # Journals written by commands (proxy/records/command_record.py).

@@ -20,8 +20,8 @@ from proxy.records.checkpoint_key import CheckpointKey, checkpoint_key
 from proxy.records.months import Month, month_at, parse_month
 from proxy.records.pruned_range import PrunedRange, joined, ranges_in, signed_bytes, signer_of
 from proxy.records.query import parse_time
-from proxy.settings.database import Database
 from proxy.settings.model import Settings
+from proxy.settings.stores import Database
 
 
 @click.command()

@@ -16,7 +16,7 @@ from proxy.cli.record_table import RecordPrinter
 from proxy.cli.times import local
 from proxy.clock import SystemClock
 from proxy.records.query import Query
-from proxy.settings.database import Database
+from proxy.settings.stores import Database
 
 _PAGE = 500
 

@@ -15,7 +15,7 @@ from proxy.cli.record_table import RecordPrinter
 from proxy.clock import Clock, SystemClock
 from proxy.records.archives.stream_spool import Spool
 from proxy.records.query import Archive, Query, fitting
-from proxy.settings.database import Database
+from proxy.settings.stores import Database
 
 _POLL_SECONDS = 0.3
 

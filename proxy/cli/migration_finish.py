@@ -16,7 +16,6 @@ from proxy.cli.migration_status import (
 )
 from proxy.cli.options import config_option
 from proxy.cli.output import emit, json_option
-from proxy.settings.findings import Complaint, Key
 from proxy.settings.load import Loaded
 from proxy.settings.model import Settings
 
@@ -80,15 +79,10 @@ def edits_for(settings: Settings, loaded: Loaded, name: str, *, side: str) -> li
         for key, value in values.items():
             now = getattr(route, key)
             if now != value:
-                place = _position(loaded, ("routes", number, key))
+                place = loaded.positions.where(("routes", number, key))
                 text = f'{key} = "{value}"' if value else ""
                 todo = f"write {text}" if value else f"delete {key}"
                 current = f'it is "{now}"' if now else "it has none"
                 edits.append(Edit(place=place, what=f"[[routes]] {route.name}: {todo} ({current})", text=text))
-    edits.append(Edit(place=_position(loaded, ("migrations", name)), what=f"delete [migrations.{name}]", text=""))
+    edits.append(Edit(place=loaded.positions.where(("migrations", name)), what=f"delete [migrations.{name}]", text=""))
     return edits
-
-
-def _position(loaded: Loaded, key: Key) -> str:
-    found = loaded.places.finding(Complaint(key=key, what="", fix=""))
-    return f"{found.file}:{found.line}" if found.line else found.file

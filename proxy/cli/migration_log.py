@@ -14,8 +14,8 @@ from proxy.records.sides import LEGACY_DAYS
 from proxy.records.sinks.row import decode
 from proxy.records.tally import DAY_SECONDS
 from proxy.records.unanswered import is_uncertain
-from proxy.settings.database import Database
 from proxy.settings.methods import SAFE_METHODS
+from proxy.settings.stores import Database
 from proxy.settings.worker_values import MigrationValues
 from proxy.telemetry.status import WorkerState
 

@@ -16,7 +16,7 @@ from proxy.records.migration_report import CallerUse, Change, Report, SideTotals
 from proxy.records.query import Query
 from proxy.records.sides import LEGACY_DAYS, SEEN_DAYS
 from proxy.records.tally import DAY_SECONDS
-from proxy.settings.database import Database
+from proxy.settings.stores import Database
 from proxy.settings.worker_values import MigrationValues
 
 

@@ -29,8 +29,8 @@ from proxy.private_file import directory_exposed
 from proxy.settings.addresses import listen_address
 from proxy.settings.findings import Severity
 from proxy.settings.load import load
-from proxy.settings.masked_url import UrlUnusable
 from proxy.settings.model import Settings
+from proxy.settings.stores import UrlUnusable
 from proxy.settings.values import instance_name
 
 
@@ -83,10 +83,7 @@ def _take_all_descriptors() -> None:
 
 
 def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool) -> None:
-    base = Path(settings.data_directory)
-    credentials = {
-        name: Credential.load(section, name=name, base=base) for name, section in settings.credentials.items()
-    }
+    credentials = {name: Credential.load(section, name=name) for name, section in settings.credentials.items()}
     workers = settings.server.workers or os.cpu_count() or 1
     sockets = Sockets(listen_address(settings.server.listen), workers=workers)
 

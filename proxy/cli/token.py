@@ -54,7 +54,7 @@ def token(route: str, config_path: Path | None, *, side: str | None, as_json: bo
     key, chosen = _key(configuration, route, side)
     try:
         section = configuration.settings.credentials[key.credential]
-        credential = Credential.load(section, name=key.credential, base=configuration.loaded.path.parent)
+        credential = Credential.load(section, name=key.credential)
         minted, skew = asyncio.run(_mint(credential, key))
     except CredentialUnusable as error:
         raise Failure(str(error), code=ExitCode.CONFIGURATION) from None

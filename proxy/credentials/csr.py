@@ -1,7 +1,7 @@
 """Creates a key with a self-signed certificate or a certificate signing request, as the bank requires."""
 
 import re
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -21,23 +21,15 @@ VALID_DAYS = 365
 BACKDATED = timedelta(minutes=5)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Field:
-    """A field of the subject with its maximum length in characters (RFC 5280 appendix A.1)."""
-
-    short: str
-    oid: x509.ObjectIdentifier
-    longest: int
-
-
-_FIELDS = (
-    _Field(short="C", oid=NameOID.COUNTRY_NAME, longest=2),
-    _Field(short="ST", oid=NameOID.STATE_OR_PROVINCE_NAME, longest=128),
-    _Field(short="L", oid=NameOID.LOCALITY_NAME, longest=128),
-    _Field(short="O", oid=NameOID.ORGANIZATION_NAME, longest=64),
-    _Field(short="OU", oid=NameOID.ORGANIZATIONAL_UNIT_NAME, longest=64),
-    _Field(short="CN", oid=NameOID.COMMON_NAME, longest=64),
-)
+# The fields of a subject in their order, each with its maximum length in characters (RFC 5280 appendix A.1).
+_FIELDS = {
+    "C": (NameOID.COUNTRY_NAME, 2),
+    "ST": (NameOID.STATE_OR_PROVINCE_NAME, 128),
+    "L": (NameOID.LOCALITY_NAME, 128),
+    "O": (NameOID.ORGANIZATION_NAME, 64),
+    "OU": (NameOID.ORGANIZATIONAL_UNIT_NAME, 64),
+    "CN": (NameOID.COMMON_NAME, 64),
+}
 
 EXAMPLE_SUBJECT = "C=US, ST=New York, L=New York, O=Example Inc, OU=Treasury, CN=payproxy-client-testing"
 
@@ -58,13 +50,13 @@ class Subject:
     common_name: str
 
     def __post_init__(self) -> None:
-        for field, value in zip(_FIELDS, astuple(self), strict=True):
+        for (short, (_, longest)), value in zip(_FIELDS.items(), astuple(self), strict=True):
             if not value.strip():
-                raise SubjectInvalid(f"{field.short} is missing or empty; the bank wants all of C, ST, L, O, OU and CN")
-            if len(value) > field.longest:
-                raise SubjectInvalid(f"{field.short} is longer than {field.longest} characters")
+                raise SubjectInvalid(f"{short} is missing or empty; the bank wants all of C, ST, L, O, OU and CN")
+            if len(value) > longest:
+                raise SubjectInvalid(f"{short} is longer than {longest} characters")
             if not value.isprintable():
-                raise SubjectInvalid(f"{field.short} holds a control character")
+                raise SubjectInvalid(f"{short} holds a control character")
         if not re.fullmatch("[A-Z]{2}", self.country):
             raise SubjectInvalid("C is the two upper-case letters of the country, such as US (ISO 3166)")
 
@@ -79,27 +71,19 @@ class Subject:
         for part in re.split(rf"(?<!\\){separator}", text.removeprefix("/")):
             name, equals, value = part.partition("=")
             short = name.strip().upper()
-            if not equals or short not in {field.short for field in _FIELDS}:
+            if not equals or short not in _FIELDS:
                 raise SubjectInvalid(
                     f"{part.strip()!r} is none of C=, ST=, L=, O=, OU=, CN=; write {EXAMPLE_SUBJECT!r}"
                 )
             if short in values:
                 raise SubjectInvalid(f"{short} is given twice")
             values[short] = re.sub(r"\\(.)", r"\1", value.strip())
-        country, state, locality, organization, unit, common_name = (values.get(field.short, "") for field in _FIELDS)
-        return cls(
-            country=country,
-            state=state,
-            locality=locality,
-            organization=organization,
-            unit=unit,
-            common_name=common_name,
-        )
+        return cls(**{field.name: values.get(short, "") for field, short in zip(fields(cls), _FIELDS, strict=True)})
 
     def name(self) -> x509.Name:
         """Return the distinguished name, fields in the order C, ST, L, O, OU, CN."""
         return x509.Name(
-            [x509.NameAttribute(field.oid, value) for field, value in zip(_FIELDS, astuple(self), strict=True)]
+            [x509.NameAttribute(oid, value) for (oid, _), value in zip(_FIELDS.values(), astuple(self), strict=True)]
         )
 
 

@@ -1,6 +1,7 @@
-"""Reads a file of unknown kind: key, certificate, both, or a certificate signing request."""
+"""Reads a file of unknown kind (key, certificate, both, or a request); finds the certificate of a thumbprint."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -77,6 +78,16 @@ class Inspection:
             return None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recognised:
+    """A thumbprint and its certificate's *name*; *form* is "" if none matches, *exact* if spelled as in the form."""
+
+    text: str
+    name: str = ""
+    form: str = ""
+    exact: bool = False
+
+
 def inspect(path: Path, *, passphrase: Secret | None = None) -> Inspection:
     """Return what *path* holds; never raise for its content."""
     data = _beginning(path)
@@ -116,3 +127,27 @@ def _request(path: Path, data: bytes) -> Inspection:
     if request is None or not valid:
         return Inspection(path=path, problem=f"{path}: the request is damaged or half written; make it again")
     return Inspection(path=path, request=request)
+
+
+def recognise(text: str, certificates: Mapping[str, x509.Certificate]) -> Recognised:
+    """Return which of the named *certificates* has the thumbprint *text*, also in another spelling."""
+    wanted = text.strip()
+    prints = [
+        (name, form, thumbprint(certificate, form))
+        for name, certificate in certificates.items()
+        for form in THUMBPRINT_FORMS
+    ]
+    for name, form, value in prints:
+        if value == wanted:
+            return Recognised(text=wanted, name=name, form=form, exact=True)
+    for name, form, value in prints:
+        if _plain(wanted, form=form) == _plain(value, form=form):
+            return Recognised(text=wanted, name=name, form=form)
+    return Recognised(text=wanted)
+
+
+def _plain(text: str, *, form: str) -> str:
+    """Return *text* without the parts in which spellings of the same digest differ."""
+    if form.endswith("-hex"):
+        return re.sub(r"[\s:.-]", "", text).upper().removeprefix("0X")
+    return text.rstrip("=").replace("+", "-").replace("/", "_")

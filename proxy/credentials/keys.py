@@ -1,6 +1,5 @@
 """Loads private keys and certificates from files; checks each on the open descriptor, with clear error messages."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -16,37 +15,13 @@ from proxy.text import base64url
 # NIST SP 800-131A; the bank's own documents all name RSA 2048.
 MIN_KEY_BITS = 2048
 
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
+
 THUMBPRINT_FORMS = ("sha1-hex", "x5t", "x5t#S256", "sha256-hex")
 
 
 class KeyUnusable(ValueError):
     """A key or certificate can't be used; the message says why, which file and how to fix it, never key material."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _File:
-    """The content of one opened file."""
-
-    opened: OpenedFile
-
-    @property
-    def data(self) -> bytes:
-        return self.opened.data
-
-    def refusal(self, what: str) -> KeyUnusable:
-        return KeyUnusable(f"{self.opened.path}: {what}")
-
-    @property
-    def is_pem(self) -> bool:
-        return b"-----BEGIN " in self.data
-
-    @property
-    def holds_private_key(self) -> bool:
-        return b"PRIVATE KEY-----" in self.data
-
-    @property
-    def holds_certificate(self) -> bool:
-        return b"-----BEGIN CERTIFICATE-----" in self.data
 
 
 def load_private_key(path: Path, *, passphrase: Secret | None = None) -> RSAPrivateKey:
@@ -57,14 +32,14 @@ def load_private_key(path: Path, *, passphrase: Secret | None = None) -> RSAPriv
     """
     file = _read(path)
     _refuse_exposed(file)
-    key = _pem_key(file, passphrase) if file.is_pem else _pkcs12_key(file, passphrase)
+    key = _pem_key(file, passphrase) if _is_pem(file) else _pkcs12_key(file, passphrase)
     if not isinstance(key, RSAPrivateKey):
-        raise file.refusal(
-            "the key is not RSA, and the bank's assertions are RS256 only; make one with `payproxy keys new`"
+        raise _unusable(
+            file, "the key is not RSA, and the bank's assertions are RS256 only; make one with `payproxy keys new`"
         )
     if key.key_size < MIN_KEY_BITS:
-        raise file.refusal(
-            f"the key has {key.key_size} bits, fewer than {MIN_KEY_BITS}; make a new one with `payproxy keys new`"
+        raise _unusable(
+            file, f"the key has {key.key_size} bits, fewer than {MIN_KEY_BITS}; make a new one with `payproxy keys new`"
         )
     return key
 
@@ -75,25 +50,25 @@ def load_certificate(path: Path, *, passphrase: Secret | None = None) -> x509.Ce
     Raises KeyUnusable, also if the file holds a private key that group or others may read.
     """
     file = _read(path)
-    if file.holds_private_key:
+    if _holds_private_key(file):
         _refuse_exposed(file)
-    if not file.is_pem:
+    if not _is_pem(file):
         return _binary_certificate(file, passphrase)
-    if not file.holds_certificate:
-        held = "a private key" if file.holds_private_key else _pem_label(file)
-        raise file.refusal(f"holds {held}, not a certificate; name the .crt or .pem that belongs to the key")
+    if _CERTIFICATE not in file.data:
+        held = "a private key" if _holds_private_key(file) else _held(file)
+        raise _unusable(file, f"holds {held}, not a certificate; name the .crt or .pem that belongs to the key")
     try:
         return x509.load_pem_x509_certificates(file.data)[0]
     except ValueError:
-        raise file.refusal("the certificate is damaged or half written; copy the file again") from None
+        raise _unusable(file, "the certificate is damaged or half written; copy the file again") from None
 
 
 def holds_no_key(path: Path) -> str:
     """Return what the PEM file *path* holds instead of a key, "" if it has a key or is no PEM; raise KeyUnusable."""
     file = _read(path)
-    if not file.is_pem or file.holds_private_key:
+    if not _is_pem(file) or _holds_private_key(file):
         return ""
-    return "a certificate" if file.holds_certificate else _pem_label(file)
+    return _held(file)
 
 
 def belong_together(key: RSAPrivateKey, certificate: x509.Certificate) -> bool:
@@ -111,69 +86,79 @@ def thumbprint(certificate: x509.Certificate, form: str) -> str:
     x5t and x5t#S256 are base64url without padding (RFC 7515 4.1.7, 4.1.8); sha256-hex is upper case like sha1-hex.
     Raises ValueError for another form.
     """
+    if form not in THUMBPRINT_FORMS:
+        raise ValueError(f"{form!r} is none of {', '.join(THUMBPRINT_FORMS)}")
     # SHA-1 only identifies a certificate here, as the bank's portal does; no security depends on it.
-    sha1 = certificate.fingerprint(hashes.SHA1())  # noqa: S303 - see above
-    sha256 = certificate.fingerprint(hashes.SHA256())
-    match form:
-        case "sha1-hex":
-            return sha1.hex().upper()
-        case "x5t":
-            return base64url(sha1).decode()
-        case "x5t#S256":
-            return base64url(sha256).decode()
-        case "sha256-hex":
-            return sha256.hex().upper()
-    raise ValueError(f"{form!r} is none of {', '.join(THUMBPRINT_FORMS)}")
+    algorithm = hashes.SHA1() if form in {"sha1-hex", "x5t"} else hashes.SHA256()  # noqa: S303 - see above
+    digest = certificate.fingerprint(algorithm)
+    return digest.hex().upper() if form.endswith("-hex") else base64url(digest).decode()
 
 
-def _read(path: Path) -> _File:
+def _read(path: Path) -> OpenedFile:
     try:
-        file = _File(opened=read_file(path))
+        file = read_file(path)
     except FileUnusable as error:
         raise KeyUnusable(str(error)) from None
     if not file.data:
-        raise file.refusal("is empty; copy the file again")
+        raise _unusable(file, "is empty; copy the file again")
     return file
 
 
-def _refuse_exposed(file: _File) -> None:
-    if file.opened.exposed is not None:
-        raise file.refusal(f"holds a private key: {file.opened.exposed.strerror}")
+def _unusable(file: OpenedFile, what: str) -> KeyUnusable:
+    return KeyUnusable(f"{file.path}: {what}")
 
 
-def _pem_label(file: _File) -> str:
+def _is_pem(file: OpenedFile) -> bool:
+    return b"-----BEGIN " in file.data
+
+
+def _holds_private_key(file: OpenedFile) -> bool:
+    return b"PRIVATE KEY-----" in file.data
+
+
+def _held(file: OpenedFile) -> str:
+    """Return what a PEM file without a private key holds."""
     label = file.data.partition(b"-----BEGIN ")[2].partition(b"-----")[0]
     known = {b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST", b"PUBLIC KEY", b"RSA PUBLIC KEY", b"PKCS7"}
+    if _CERTIFICATE in file.data:
+        return "a certificate"
     return f"a {label.decode().lower()}" if label in known else "something else"
 
 
-def _pem_key(file: _File, passphrase: Secret | None) -> object:
-    if not file.holds_private_key:
-        held = "a certificate" if file.holds_certificate else _pem_label(file)
-        raise file.refusal(f"holds {held}, not a private key; name the .key file that belongs to the certificate")
+def _refuse_exposed(file: OpenedFile) -> None:
+    if file.exposed is not None:
+        raise _unusable(file, f"holds a private key: {file.exposed.strerror}")
+
+
+def _pem_key(file: OpenedFile, passphrase: Secret | None) -> object:
+    if not _holds_private_key(file):
+        raise _unusable(
+            file, f"holds {_held(file)}, not a private key; name the .key file that belongs to the certificate"
+        )
     encrypted = b"ENCRYPTED" in file.data  # `BEGIN ENCRYPTED PRIVATE KEY`, or `Proc-Type: 4,ENCRYPTED` of PKCS#1
     if encrypted and passphrase is None:
-        raise file.refusal("is encrypted; set private_key_passphrase_file")
+        raise _unusable(file, "is encrypted; set private_key_passphrase_file")
     password = passphrase.reveal().encode() if passphrase is not None and encrypted else None
     try:
         return serialization.load_pem_private_key(file.data, password)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # Drop the library's message: it may quote what it could not parse.
         if b"BEGIN OPENSSH " in file.data:
-            raise file.refusal(
-                f"is an OpenSSH key; copy it and convert the copy with `ssh-keygen -p -m PEM -f {file.opened.path}`"
+            raise _unusable(
+                file, f"is an OpenSSH key; copy it and convert the copy with `ssh-keygen -p -m PEM -f {file.path}`"
             ) from None
         if encrypted:
-            raise file.refusal(
+            raise _unusable(
+                file,
                 "can't be decrypted: the passphrase is wrong, the file is damaged or its cipher is not supported; "
-                "correct private_key_passphrase_file or copy the file again"
+                "correct private_key_passphrase_file or copy the file again",
             ) from None
-        raise file.refusal("the private key is damaged or half written; copy the file again") from None
+        raise _unusable(file, "the private key is damaged or half written; copy the file again") from None
 
 
-def _pkcs12(file: _File, passphrase: Secret | None) -> pkcs12.PKCS12KeyAndCertificates:
+def _pkcs12(file: OpenedFile, passphrase: Secret | None) -> pkcs12.PKCS12KeyAndCertificates:
     if not file.data.startswith(b"\x30"):  # PKCS#12 and DER files start with an ASN.1 SEQUENCE
-        raise file.refusal("is neither PEM nor PKCS#12, or half written; copy the file again or correct the path")
+        raise _unusable(file, "is neither PEM nor PKCS#12, or half written; copy the file again or correct the path")
     # RFC 7292 B.1: no password and an empty one differ; tools write either one for "no passphrase".
     passwords = [None, b""] if passphrase is None else [passphrase.reveal().encode()]
     for password in passwords:
@@ -182,21 +167,22 @@ def _pkcs12(file: _File, passphrase: Secret | None) -> pkcs12.PKCS12KeyAndCertif
         except (ValueError, TypeError, UnsupportedAlgorithm):
             continue
     if passphrase is None:
-        raise file.refusal("can't be read as PKCS#12: it needs private_key_passphrase_file, or it is damaged")
-    raise file.refusal(
+        raise _unusable(file, "can't be read as PKCS#12: it needs private_key_passphrase_file, or it is damaged")
+    raise _unusable(
+        file,
         "can't be read as PKCS#12: the passphrase is wrong, the file is damaged or its cipher is too old; correct "
-        "private_key_passphrase_file or export it again with `openssl pkcs12 -export`"
+        "private_key_passphrase_file or export it again with `openssl pkcs12 -export`",
     )
 
 
-def _pkcs12_key(file: _File, passphrase: Secret | None) -> object:
+def _pkcs12_key(file: OpenedFile, passphrase: Secret | None) -> object:
     key = _pkcs12(file, passphrase).key
     if key is None:
-        raise file.refusal("holds no private key; export it again together with the key")
+        raise _unusable(file, "holds no private key; export it again together with the key")
     return key
 
 
-def _binary_certificate(file: _File, passphrase: Secret | None) -> x509.Certificate:
+def _binary_certificate(file: OpenedFile, passphrase: Secret | None) -> x509.Certificate:
     try:
         return x509.load_der_x509_certificate(file.data)
     except ValueError:
@@ -208,4 +194,4 @@ def _binary_certificate(file: _File, passphrase: Secret | None) -> x509.Certific
         return store.cert.certificate
     if store.additional_certs:
         return store.additional_certs[0].certificate
-    raise file.refusal("holds no certificate; export it again together with the certificate")
+    raise _unusable(file, "holds no certificate; export it again together with the certificate")

@@ -7,7 +7,7 @@ from proxy.clock import Clock
 from proxy.errors import Draining, Overloaded, RateLimited
 
 # A caller counts as active for this long after its last request, even if that was refused.
-_WANTS_SECONDS: Final = 60.0
+_ACTIVE_SECONDS: Final = 60.0
 # One caller leaves this fraction (1/8) of requests and memory free even while no other caller is active, so that
 # another caller's first request is served although the held ones may last as long as exchange_timeout.
 _KEPT_FREE: Final = 8
@@ -19,13 +19,13 @@ _FEWEST_UNKNOWN: Final = 4
 class Share:
     """What one caller holds; as a context manager it counts one request in flight. One object per caller."""
 
-    __slots__ = ("_admission", "asked", "held_bytes", "in_flight")
+    __slots__ = ("_admission", "held_bytes", "in_flight", "last_request")
 
     def __init__(self, admission: "Admission") -> None:
         self._admission = admission
         self.in_flight = 0
         self.held_bytes = 0
-        self.asked = 0.0
+        self.last_request = 0.0
 
     def __enter__(self) -> None:
         self.in_flight += 1
@@ -88,7 +88,7 @@ class Admission:
         share = self._shares.get(caller.name)
         if share is None:
             share = self._share(caller.name)
-        share.asked = self._clock.monotonic()
+        share.last_request = self._clock.monotonic()
         if self.in_flight >= self._max_requests:
             raise Overloaded(f"{self._max_requests} requests are in flight already (server.max_requests).")
         if self._shared and share.in_flight >= self._half_requests:
@@ -120,7 +120,7 @@ class Admission:
         share.held_bytes = held
         self.held_bytes += size
 
-    def let_go(self, caller: str, size: int) -> None:
+    def release_memory(self, caller: str, size: int) -> None:
         """Release what `hold` reserved."""
         self._shares[caller].held_bytes -= size
         self.held_bytes -= size
@@ -145,9 +145,9 @@ class Admission:
 
     def _most(self, mine: Share, whole: int, half: int) -> int:
         """Return how much of *whole* the caller of *mine* may hold: *half* while another caller is active."""
-        since = self._clock.monotonic() - _WANTS_SECONDS
+        since = self._clock.monotonic() - _ACTIVE_SECONDS
         for share in self._shares.values():
-            if share is not mine and (share.in_flight or share.asked > since):
+            if share is not mine and (share.in_flight or share.last_request > since):
                 return half
         return whole - whole // _KEPT_FREE
 

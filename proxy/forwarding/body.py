@@ -112,7 +112,7 @@ class RequestBody:
     def release(self) -> None:
         """Release the reserved memory."""
         if self._reserved:
-            self._gateway.admission.let_go(self._holder, self._reserved)
+            self._gateway.admission.release_memory(self._holder, self._reserved)
             self._reserved = 0
 
     def _reserve(self, size: int) -> None:

@@ -16,18 +16,18 @@ _NO: Final = Sent.NO
 class Exchange(RequestSummary):
     """What is known about a request in flight: its summary, and what else the data path needs.
 
-    *given_up* is the plan for the modern side after *plan* became its fallback, *keeping* the task that pins retries to
-    a side, *key* the entry in the table of idempotency keys in flight.
+    *abandoned* is the plan for the modern side after *plan* became its fallback, *pinning* the task that pins retries
+    to a side, *key* the entry in the table of idempotency keys in flight.
     """
 
-    __slots__ = ("given_up", "head", "keeping", "key", "plan", "retryable")
+    __slots__ = ("abandoned", "head", "key", "pinning", "plan", "retryable")
 
     def __init__(self, request_id: str, *, began: float, began_wall: float, client_address: str, method: str) -> None:
         super().__init__(request_id, began=began, began_wall=began_wall, client_address=client_address, method=method)
         self.head: RequestHead | None = None
         self.plan: Plan | None = None
-        self.given_up: Plan | None = None
-        self.keeping: asyncio.Task[bool] | None = None
+        self.abandoned: Plan | None = None
+        self.pinning: asyncio.Task[bool] | None = None
         self.key: KeyInFlight | None = None
         self.retryable = False
 

@@ -5,10 +5,10 @@ from proxy.forwarding.body import RequestBody
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.facade import is_token_request, issue_token
 from proxy.forwarding.gateway import Gateway
-from proxy.forwarding.migration import decided, decided_soon, enter, kept, migrated, pin_retry
+from proxy.forwarding.migration import decided, decided_soon, enter, pin_retry, report_outcomes, wait_until_pinned
 from proxy.forwarding.relay import refuse, relay
 from proxy.forwarding.replay import after_refusal, is_refusal
-from proxy.forwarding.send import Send, cut_off, token_for
+from proxy.forwarding.send import Send, aborted_by_caller, token_for
 from proxy.routing.request_head import RequestHead
 
 
@@ -43,7 +43,7 @@ async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PL
         except CallerLeft:
             exchange.caller_left = True
         except ProxyError as error:
-            failure = None if cut_off(side, exchange, error) else error
+            failure = None if aborted_by_caller(side, exchange, error) else error
         except Exception as error:  # noqa: BLE001  whatever breaks, the caller gets an answer and the log a record
             failure = InternalError.of(error)
         if failure is not None:
@@ -56,6 +56,6 @@ async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PL
         exchange.caller_left |= side.left
         gateway.exchanges.finish(exchange)
         if exchange.plan is not None and exchange.plan.route.migration is not None:
-            migrated(gateway, exchange)
-    if exchange.keeping is not None:
-        await kept(exchange)
+            report_outcomes(gateway, exchange)
+    if exchange.pinning is not None:
+        await wait_until_pinned(exchange)

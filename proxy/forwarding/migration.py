@@ -31,10 +31,10 @@ _SOON_SECONDS: Final = 1.0
 def pin_retry_now(gateway: Gateway, exchange: Exchange) -> None:
     """Start pinning retries of *exchange* to its current side, without waiting."""
     plan = exchange.plan
-    if plan is not None and plan.keyed is not None and exchange.keeping is None:
+    if plan is not None and plan.keyed is not None and exchange.pinning is None:
         answered = exchange.status >= 500 and not exchange.code
         pin = _pin(gateway, plan, Reason.ANSWERED if answered else Reason.UNKNOWN)
-        exchange.keeping = asyncio.get_running_loop().create_task(
+        exchange.pinning = asyncio.get_running_loop().create_task(
             gateway.reporter.keep(plan.keyed.digest, pin), name="pin retries to a side"
         )
 
@@ -118,7 +118,7 @@ async def pin_retry(gateway: Gateway, exchange: Exchange) -> None:
     """
     if exchange.retry and _is_uncertain(exchange):
         pin_retry_now(gateway, exchange)
-        await kept(exchange)
+        await wait_until_pinned(exchange)
 
 
 def _is_uncertain(exchange: Exchange) -> bool:
@@ -127,7 +127,7 @@ def _is_uncertain(exchange: Exchange) -> bool:
     return bool(uncertain) and exchange.sent_upstream is not Sent.NO
 
 
-def migrated(gateway: Gateway, exchange: Exchange) -> None:
+def report_outcomes(gateway: Gateway, exchange: Exchange) -> None:
     """Report the outcome of a finished exchange on a migrated route; never waits."""
     if exchange.key is not None:
         sent = exchange.sent_upstream is not Sent.NO
@@ -145,7 +145,7 @@ def migrated(gateway: Gateway, exchange: Exchange) -> None:
 
 def outcomes(exchange: Exchange) -> Iterator[ExchangeOutcome]:
     """Yield a row for each side that was tried: two if modern had no usable token and legacy served."""
-    plan, first = exchange.plan, exchange.given_up
+    plan, first = exchange.plan, exchange.abandoned
     if first is not None:
         refused = any(attempt.refused for attempt in exchange.attempts if attempt.chosen.side == first.side)
         status = exchange.attempts[0].status if refused else 0
@@ -160,10 +160,10 @@ def _last(exchange: Exchange, plan: Plan) -> ExchangeOutcome:
         attempt for attempt in exchange.attempts if attempt.chosen.side == plan.side and attempt.sent is not Sent.NO
     ]
     status = made[-1].status if made else 0
-    cut_off = exchange.caller_left and exchange.method in SAFE_METHODS  # by the proxy, whatever the error looks like
+    aborted = exchange.caller_left and exchange.method in SAFE_METHODS  # by the proxy, whatever the error looks like
     if made and made[-1].refused:
         outcome = "refused"
-    elif exchange.code in _FAILURES and not cut_off:
+    elif exchange.code in _FAILURES and not aborted:
         outcome = "failed"
     elif exchange.code or not status:  # refused by the proxy, or the caller left before a response
         outcome = "none"
@@ -190,7 +190,7 @@ def _row(exchange: Exchange, plan: Plan, outcome: str, *, status: int, refused: 
     )
 
 
-async def kept(exchange: Exchange) -> None:
+async def wait_until_pinned(exchange: Exchange) -> None:
     """Wait until retries are pinned, if pinning was started."""
-    if exchange.keeping is not None:
-        await asyncio.wait((exchange.keeping,))
+    if exchange.pinning is not None:
+        await asyncio.wait((exchange.pinning,))

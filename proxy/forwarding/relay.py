@@ -8,12 +8,12 @@ from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.headers import CLOSES, STAYS_OPEN, added_headers, relayed_head
 from proxy.forwarding.migration import pin_retry
 from proxy.forwarding.problem import error_status, problem_document, problem_headers
-from proxy.forwarding.send import Send, cut_off
+from proxy.forwarding.send import Send, aborted_by_caller
 from proxy.settings.methods import SAFE_METHODS
 from proxy.upstream.response import UpstreamResponse
 
 # If the caller has disconnected, up to this much of the response is read, so that the record shows how it ended.
-_UNHEARD_BYTES: Final = 1048576
+_DISCARDED_BYTES: Final = 1048576
 # A response up to this size is buffered before its head is sent: if it is truncated, the caller gets 502. wget and
 # urllib3 retry by themselves if a started response is cut, and PHP's streams take the beginning for the whole.
 _GATHERED_BYTES: Final = 65536
@@ -33,7 +33,7 @@ async def relay(send: Send, response: UpstreamResponse) -> None:
         await pin_retry(send.gateway, exchange)
     if side.left:
         exchange.caller_left = True
-        await response.drain(_UNHEARD_BYTES)
+        await response.drain(_DISCARDED_BYTES)
         return
     if not response.complete and (response.content_length is None or response.content_length <= _GATHERED_BYTES):
         await _gather(send, response)
@@ -57,7 +57,7 @@ async def _stream(send: Send, response: UpstreamResponse) -> None:
         except CallerLeft:
             exchange.caller_left = True
         except ProxyError as error:
-            if cut_off(side, exchange, error):
+            if aborted_by_caller(side, exchange, error):
                 exchange.caller_left = True
             else:
                 cut = error
@@ -66,7 +66,7 @@ async def _stream(send: Send, response: UpstreamResponse) -> None:
             await pin_retry(send.gateway, exchange)
             side.abort()
         elif exchange.caller_left:
-            await response.drain(0 if send.attempt.refused else _UNHEARD_BYTES)
+            await response.drain(0 if send.attempt.refused else _DISCARDED_BYTES)
     finally:
         response.release()
 

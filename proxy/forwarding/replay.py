@@ -36,10 +36,10 @@ async def after_refusal(first: Send, response: UpstreamResponse) -> tuple[Send, 
     The response is kept until token, connection and intent of the second send are ready; if one of them can't be had,
     the caller gets the bank's response. Raises only errors of the second send itself.
     """
-    exchange, route, board = first.exchange, first.plan.route, first.gateway.tokens
+    exchange, route, tokens = first.exchange, first.plan.route, first.gateway.tokens
     first.attempt.refused = True
     if first.body is not None and first.body.held is None:
-        board.refuse(first.token, route.name)
+        tokens.refuse(first.token, route.name)
         exchange.note = "body_not_held"
         return first, response
     if response.complete:
@@ -58,32 +58,32 @@ async def after_refusal(first: Send, response: UpstreamResponse) -> tuple[Send, 
         exchange.note = error.code
         return first, response
     response.release()  # closes the connection if the body is incomplete
-    fell_back = second.plan is not first.plan  # also if the newer token has expired meanwhile
-    if fell_back:
+    fallback_used = second.plan is not first.plan  # also if the newer token has expired meanwhile
+    if fallback_used:
         exchange.note = "fell_back"
     try:
         response = await second.once()
     finally:
         exchange.replayed = second.attempt.sent is not Sent.NO
     second.attempt.refused = await is_refusal(response, route)
-    _judge(second, fell_back=fell_back)
+    _report_replay(second, fallback_used=fallback_used)
     return second, response
 
 
-def _judge(second: Send, *, fell_back: bool) -> None:
+def _report_replay(second: Send, *, fallback_used: bool) -> None:
     """Report the result of *second* to the keeper: a newer token is judged by it, a cached legacy token is not.
 
     A legacy token is refused for the first time here, and replaced for the next request.
     """
-    board, route, refused = second.gateway.tokens, second.plan.route.name, second.attempt.refused
-    if not fell_back:
-        board.replayed(second.token.key, route, refused_again=refused)
+    tokens, route, refused = second.gateway.tokens, second.plan.route.name, second.attempt.refused
+    if not fallback_used:
+        tokens.replayed(second.token.key, route, refused_again=refused)
         if refused and second.plan.fallback is not None:
-            board.refuse_behind(second.token, route)
+            tokens.refuse_behind(second.token, route)
     elif refused:
-        board.refuse(second.token, route)
+        tokens.refuse(second.token, route)
     if refused:
-        second.exchange.note = "legacy_token_refused" if fell_back else "fresh_token_refused"
+        second.exchange.note = "legacy_token_refused" if fallback_used else "fresh_token_refused"
 
 
 async def _another_token(refused: Send) -> tuple[Plan, AccessToken | None]:

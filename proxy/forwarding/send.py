@@ -116,7 +116,7 @@ class Send:
         if exchange.method in SAFE_METHODS:
             self.side.call_when_left(connection.abort)
         elif self.plan.keyed is not None:
-            self.side.call_when_left(self._hold_side)
+            self.side.call_when_left(self._pin_retry_now)
         attempt.sent = _UNKNOWN
         try:
             deadline = exchange.began + gateway.exchange_timeout
@@ -158,7 +158,7 @@ class Send:
         if self.plan.keyed is not None and self.gateway.migrations.is_too_late(now):
             raise SideUnknown("This instance is stopping, and a retry could go to another side.", retry_after=1)
 
-    def _hold_side(self) -> None:
+    def _pin_retry_now(self) -> None:
         """Pin retries now: a caller that disconnected may retry long before the bank has answered."""
         if not self.attempt.refused:
             pin_retry_now(self.gateway, self.exchange)
@@ -166,21 +166,21 @@ class Send:
     async def again(self, plan: Plan, token: AccessToken) -> "Send":
         """Return a prepared second send of the same request by *plan* with *token*; raises as `prepare`."""
         exchange = self.exchange
-        given_up = exchange.given_up
+        abandoned = exchange.abandoned
         if plan is not self.plan:
             exchange.set_plan(plan)
-            exchange.given_up = self.plan
+            exchange.abandoned = self.plan
         second = Send(self.gateway, self.side, exchange, body=self.body, head=self.head, plan=plan, token=token)
         try:
             await second.prepare()
         except ProxyError:
             exchange.set_plan(self.plan)
-            exchange.given_up = given_up
+            exchange.abandoned = abandoned
             raise
         return second
 
 
-def cut_off(side: CallerSide, exchange: Exchange, error: ProxyError) -> bool:
+def aborted_by_caller(side: CallerSide, exchange: Exchange, error: ProxyError) -> bool:
     """Return whether *error* is our own doing: a safe request is aborted at the bank when its caller disconnects."""
     return side.left and exchange.method in SAFE_METHODS and isinstance(error, UpstreamReset)
 
@@ -202,7 +202,7 @@ async def token_for(gateway: Gateway, exchange: Exchange, plan: Plan) -> tuple[P
                 retry_after=1,
             )
         exchange.note = "modern_token_missing"
-        exchange.given_up = None if awaited else plan
+        exchange.abandoned = None if awaited else plan
         plan = exchange.set_plan(plan.fallback)
     return plan, await wait_for_token(gateway, exchange, plan)
 

@@ -12,7 +12,7 @@ from proxy.migration.side import Side
 from proxy.records.query import Archive, ArchiveUnusable
 from proxy.records.sides import LEGACY_DAYS, on_side
 from proxy.records.tally import DAY_SECONDS, Tally
-from proxy.settings.masked_url import UrlUnusable
+from proxy.settings.stores import UrlUnusable
 from proxy.settings.worker_values import MigrationValues
 
 READ_SECONDS = 3600.0

@@ -12,9 +12,9 @@ from proxy.records.sinks.otlp_target import TargetUnusable, targets
 from proxy.records.sinks.sink import Sink
 from proxy.records.sinks.sqlite import SqliteSink
 from proxy.records.sinks.stdout import Render, StdoutSink
-from proxy.settings.database import Database, PostgresDatabase, database_of
 from proxy.settings.extras import installation
 from proxy.settings.model import Settings
+from proxy.settings.stores import Database, PostgresDatabase, database_of
 
 
 def sinks_of(

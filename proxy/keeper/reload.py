@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from proxy.checks.files import check_settings_files
@@ -123,12 +122,12 @@ class Reloader:
 
     async def _credentials(self, settings: Settings) -> dict[str, Credential]:
         """Return the credentials of *settings*; test those that are new or changed by minting a token."""
-        mints, base = self._generations.current.token_manager, Path(settings.data_directory)
+        mints = self._generations.current.token_manager
         keys = list(route_table(snapshot_of(settings, instance="")).origins())
         credentials = {}
         for name, section in settings.credentials.items():
             try:
-                credential = await asyncio.to_thread(Credential.load, section, name=name, base=base)
+                credential = await asyncio.to_thread(Credential.load, section, name=name)
                 if not _same(credential, mints.credential(name)):
                     await self._prover.prove(credential, [key for key in keys if key.credential == name])
             except CredentialUnusable as error:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from pathlib import Path
 
 from proxy.clock import Clock
 from proxy.credentials.credential import Credential, CredentialUnusable
@@ -76,7 +75,6 @@ class Rotation:
         self._observe = observe
         self._prover = Prover(clock=clock, entropy=entropy, observe=observe)
         self._sections: Mapping[str, CredentialSection] = {}
-        self._base = Path()
         self._watch = FileWatch({})
         self._failures: dict[str, int] = {}
         self._again: dict[str, float] = {}
@@ -86,7 +84,6 @@ class Rotation:
         """Watch the files of *settings* and forget earlier refusals; it reads the files, so call it in a thread."""
         self._watch = FileWatch(_groups(settings))
         self._sections = settings.credentials
-        self._base = Path(settings.data_directory)
         self.problems = {}
         self._failures = {}
         self._again = {}
@@ -153,7 +150,7 @@ class Rotation:
     async def _loaded(self, name: str) -> Credential | CredentialUnusable:
         section = self._sections[name]
         try:
-            return await asyncio.to_thread(Credential.load, section, name=name, base=self._base)
+            return await asyncio.to_thread(Credential.load, section, name=name)
         except CredentialUnusable as error:
             return error
 

@@ -11,8 +11,8 @@ from proxy.keeper.weights import Weights
 from proxy.migration.stores.encryption import Seal, read_key
 from proxy.records.masking_key import share_masking_key
 from proxy.settings.extras import installation
-from proxy.settings.masked_url import UrlUnusable
 from proxy.settings.model import Settings
+from proxy.settings.stores import UrlUnusable
 
 
 def replication_of(

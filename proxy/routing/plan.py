@@ -103,7 +103,7 @@ class _Ways:
 
 
 def plan(
-    head: RequestHead, caller: Caller, table: RouteTable, board: SideCache, *, request_id: str, now: float
+    head: RequestHead, caller: Caller, table: RouteTable, side_cache: SideCache, *, request_id: str, now: float
 ) -> Plan:
     """Return the plan for the request *request_id*, which was received at *now*, in epoch seconds.
 
@@ -120,12 +120,12 @@ def plan(
             return known
         both: _Ways | None = table.remembered_sides.get(key)
         if both is not None:
-            return _of_side(both, head, caller, board, request_id=request_id, now=now)
+            return _of_side(both, head, caller, side_cache, request_id=request_id, now=now)
         found = _found(head.method, target, caller, table)
         remember(table.remembered if isinstance(found, Plan) else table.remembered_sides, key, found)
     if isinstance(found, Plan):
         return found
-    return _of_side(found, head, caller, board, request_id=request_id, now=now)
+    return _of_side(found, head, caller, side_cache, request_id=request_id, now=now)
 
 
 def outbound_target(target: Target, *, strip_prefix: str, prefix: str) -> str:
@@ -171,7 +171,9 @@ def _way(method: str, target: Target, route: Route, side: RouteSide) -> _Way:
     return _Way(side, outbound, start_of(method, outbound, side.host_header))
 
 
-def _of_side(both: _Ways, head: RequestHead, caller: Caller, board: SideCache, *, request_id: str, now: float) -> Plan:
+def _of_side(
+    both: _Ways, head: RequestHead, caller: Caller, side_cache: SideCache, *, request_id: str, now: float
+) -> Plan:
     policy = both.migration.policy
     header = _sticky_value(policy, head.passed)
     keyed: Keyed | None = None
@@ -181,8 +183,8 @@ def _of_side(both: _Ways, head: RequestHead, caller: Caller, board: SideCache, *
         if named:
             digest = retry_digest(policy.name, caller.name, named)
             keyed = Keyed(digest=digest, caller=caller.name, method=head.method, header=header)
-            pinned = _earlier_side(both, board, digest, now)
-    state = (board.weight(policy.name), board.guard_pinned(policy.name, caller.name))
+            pinned = _earlier_side(both, side_cache, digest, now)
+    state = (side_cache.weight(policy.name), side_cache.guard_pinned(policy.name, caller.name))
     # If only the caller decides, the choice is valid until weight or guard change; making it costs 2 us.
     choice = both.known if pinned is None and state == both.state else None
     if choice is None:
@@ -200,7 +202,7 @@ def _of_side(both: _Ways, head: RequestHead, caller: Caller, board: SideCache, *
         if pinned is None and policy.sticky == "caller":
             both.state, both.known = state, choice
     if keyed is not None:
-        _check_side(board, policy, keyed, choice.side, now, pinned=pinned is not None)
+        _check_side(side_cache, policy, keyed, choice.side, now, pinned=pinned is not None)
     fallback = None
     if choice.side is _MODERN and policy.fallback and pinned is None:
         # Not if an earlier try may be known under modern's client id: legacy could execute it a second time.
@@ -209,9 +211,9 @@ def _of_side(both: _Ways, head: RequestHead, caller: Caller, board: SideCache, *
     return both.plan(choice.side, choice.why, fallback=fallback, keyed=keyed)
 
 
-def _earlier_side(both: _Ways, board: SideCache, digest: str, now: float) -> Side | None:
+def _earlier_side(both: _Ways, side_cache: SideCache, digest: str, now: float) -> Side | None:
     """Return the side of an earlier try of the request *digest*, None if none is known; raises SideUnknown."""
-    earlier = board.earlier_try(digest, now)
+    earlier = side_cache.earlier_try(digest, now)
     if earlier is None:
         return None
     pinned, upstream = earlier
@@ -225,9 +227,9 @@ def _earlier_side(both: _Ways, board: SideCache, digest: str, now: float) -> Sid
     return pinned
 
 
-def _check_side(board: SideCache, policy: Policy, keyed: Keyed, side: Side, now: float, *, pinned: bool) -> None:
+def _check_side(side_cache: SideCache, policy: Policy, keyed: Keyed, side: Side, now: float, *, pinned: bool) -> None:
     """Raise SideUnknown if an earlier try may have gone to another side than *side*; *pinned*: its side is known."""
-    doubt = board.claim_doubt(keyed.digest, now) if pinned else board.doubt(policy, keyed, side=side, now=now)
+    doubt = side_cache.claim_doubt(keyed.digest, now) if pinned else side_cache.doubt(policy, keyed, side=side, now=now)
     if doubt:
         error = SideUnknown(
             "Whether an earlier try of this request went to another side can't be told now; nothing was sent.",

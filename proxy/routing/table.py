@@ -132,9 +132,9 @@ class RouteTable:
         return f"<RouteTable of {len(self.routes)} rules>"
 
 
-def remember(kept: dict[tuple[str, str, str], Any], key: tuple[str, str, str], plan: object) -> None:
-    """Cache *plan* in *kept* for the next request with the same *key*."""
+def remember(cache: dict[tuple[str, str, str], Any], key: tuple[str, str, str], plan: object) -> None:
+    """Cache *plan* in *cache* for the next request with the same *key*."""
     if sum(map(len, key)) <= _LONGEST_REMEMBERED:
-        if len(kept) >= _REMEMBERED:
-            kept.clear()
-        kept[key] = plan
+        if len(cache) >= _REMEMBERED:
+            cache.clear()
+        cache[key] = plan

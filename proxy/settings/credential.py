@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from proxy.settings.fields import Count, EgressProxy, PathText, RequiredText, Seconds, SecretText, Text, Url
-from proxy.settings.section import Section
+from proxy.settings.fields import Count, EgressProxy, PathText, RequiredText, Seconds, SecretText, Section, Text, Url
 
 Flavor = Literal["basic", "jwt", "adfs"]
 AuthMethod = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth"]

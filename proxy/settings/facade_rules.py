@@ -3,24 +3,24 @@
 from collections.abc import Iterator
 
 from proxy.settings.addresses import TcpAddress, listen_address
-from proxy.settings.draft import Draft
 from proxy.settings.fields import segments
 from proxy.settings.findings import Complaint
 from proxy.settings.model import ServerSection
 from proxy.settings.route_rules import covers
+from proxy.settings.validation import Valid
 
 _EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - not addresses of this machine
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-def facade(draft: Draft) -> Iterator[Complaint]:
+def facade(valid: Valid) -> Iterator[Complaint]:
     """Check that the facade's paths are its own, and that each client is one caller with a proof."""
-    paths = draft.settings.facade.paths
+    paths = valid.settings.facade.paths
     for path in sorted({path for path in paths if paths.count(path) > 1}):
         yield Complaint(key=("facade", "paths"), what=f"{path} is listed twice", fix="remove one")
     for path in dict.fromkeys(paths):
         # A rule for "/" matches only what nothing else matches, and the facade's paths come first.
-        takers = (route for route in draft.routes.values() if segments(route.path) and covers(route.path, path))
+        takers = (route for route in valid.routes.values() if segments(route.path) and covers(route.path, path))
         taker = next(takers, None)
         if taker is not None and segments(path):
             yield Complaint(
@@ -28,8 +28,8 @@ def facade(draft: Draft) -> Iterator[Complaint]:
                 what=f'rule "{taker.name}" takes {path} too',
                 fix="choose a path that no rule takes, or make the rule narrower",
             )
-    yield from _clients(draft)
-    yield from _own_url(draft)
+    yield from _clients(valid)
+    yield from _own_url(valid)
 
 
 def own_hosts(server: ServerSection) -> tuple[str, ...]:
@@ -42,10 +42,9 @@ def own_hosts(server: ServerSection) -> tuple[str, ...]:
     return _LOOPBACK if address.loopback else (address.host.lower(),)
 
 
-def _own_url(draft: Draft) -> Iterator[Complaint]:
-    settings = draft.settings
-    unread = {("server",), ("server", "hosts"), ("server", "listen")} & draft.broken
-    if unread or not settings.facade.paths or settings.facade.accepted_assertion_audiences:
+def _own_url(valid: Valid) -> Iterator[Complaint]:
+    settings = valid.settings
+    if not settings.facade.paths or settings.facade.accepted_assertion_audiences:
         return
     if any(one.assertion_certificate_files for one in settings.callers.values()) and not own_hosts(settings.server):
         yield Complaint(
@@ -56,14 +55,13 @@ def _own_url(draft: Draft) -> Iterator[Complaint]:
         )
 
 
-def _clients(draft: Draft) -> Iterator[Complaint]:
+def _clients(valid: Valid) -> Iterator[Complaint]:
     known: dict[str, str] = {}
-    unread = ("facade",) in draft.broken or ("facade", "paths") in draft.broken
-    for name, caller in draft.settings.callers.items():
+    for name, caller in valid.settings.callers.items():
         key = ("callers", name, "facade_client_id")
         client = caller.facade_client_id
         if not client:
-            if caller.assertion_certificate_files and key not in draft.broken:
+            if caller.assertion_certificate_files:
                 yield Complaint(
                     key=("callers", name, "assertion_certificate_files"),
                     what="they verify assertions of a client that has no id",
@@ -75,15 +73,13 @@ def _clients(draft: Draft) -> Iterator[Complaint]:
                 key=key, what=f'caller "{known[client]}" has the same client id', fix="give each caller its own"
             )
         known.setdefault(client, name)
-        if not draft.settings.facade.paths and not unread:
+        if not valid.settings.facade.paths:
             yield Complaint(
                 key=key,
                 what="there is no facade where it could get a token",
                 fix="add [facade] with paths, or remove it",
             )
-        broken = {one[2] for one in draft.broken if one[:2] == ("callers", name) and len(one) > 2}
-        proofs = {"assertion_certificate_files", "api_key_sha256"}
-        if not (caller.assertion_certificate_files or caller.api_key_sha256 or broken & proofs):
+        if not (caller.assertion_certificate_files or caller.api_key_sha256):
             yield Complaint(
                 key=key,
                 what="the client has no way to authenticate",
@@ -91,12 +87,12 @@ def _clients(draft: Draft) -> Iterator[Complaint]:
             )
 
 
-def state(draft: Draft) -> Iterator[Complaint]:
+def state(valid: Valid) -> Iterator[Complaint]:
     """Check that only one Redis is named, and that encryption keys are set."""
-    section = draft.settings.state
+    section = valid.settings.state
     if section.url and section.url_file:
         yield Complaint(key=("state", "url_file"), what="there is a url too", fix="name the Redis in one of the two")
-    if section.shared and not section.encryption_key_files and ("state", "encryption_key_files") not in draft.broken:
+    if section.shared and not section.encryption_key_files:
         yield Complaint(
             key=("state", "encryption_key_files"),
             what="what is stored in a Redis must be encrypted",

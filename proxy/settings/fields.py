@@ -1,13 +1,26 @@
 """Types of settings' values; validation errors say what is wrong and how to fix it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, Strict, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    Strict,
+    StringConstraints,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 from proxy.secret import Secret
@@ -30,9 +43,15 @@ _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 
 
+class Section(BaseModel):
+    """A table of the configuration: strict types, no unknown keys, immutable."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
 @dataclass(frozen=True, slots=True)
 class FilePath:
-    """Marks a string as a path: relative ones are read relative to the configuration file."""
+    """Marks a string as a path; a relative one becomes absolute in `relative_to`."""
 
 
 class UrlParts(NamedTuple):
@@ -42,6 +61,20 @@ class UrlParts(NamedTuple):
     host: str
     port: int
     path: str
+
+
+# BaseSettings passes no context on to validators.
+_base: ContextVar[Path | None] = ContextVar("base", default=None)
+
+
+@contextmanager
+def relative_to(base: Path) -> Iterator[None]:
+    """Make relative paths that are validated inside absolute, from *base*."""
+    token = _base.set(base)
+    try:
+        yield
+    finally:
+        _base.reset(token)
 
 
 def unacceptable(what: str, fix: str) -> PydanticCustomError:
@@ -186,7 +219,8 @@ def _path(text: str) -> str:
         )
     if not text.isprintable():
         raise unacceptable("has a line break or a control character", "write the path of a file")
-    return text
+    base = _base.get()
+    return str(base / text) if text and base is not None else text
 
 
 def _subject(text: str) -> str:

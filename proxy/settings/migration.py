@@ -4,8 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from proxy.settings.fields import Methods, Names, RequiredText, Text, is_token, unacceptable
-from proxy.settings.section import Section
+from proxy.settings.fields import Methods, Names, RequiredText, Section, Text, is_token, unacceptable
 
 STICKY_HEADER = "header:"
 

@@ -1,13 +1,13 @@
 """The configuration as types; attribute names are the keys of payproxy.toml."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from proxy.secret import Secret
 from proxy.settings.credential import CredentialSection
-from proxy.settings.database import DatabaseText
-from proxy.settings.facade import FacadeSection
 from proxy.settings.fields import (
     BaseUrl,
     Bytes,
@@ -25,18 +25,19 @@ from proxy.settings.fields import (
     OptionalListen,
     PathText,
     PathTexts,
+    PlainPath,
     RequiredText,
     RouteName,
     RoutePath,
     ScryptHash,
     Seconds,
+    Section,
     StripPrefix,
     Subject,
     Text,
 )
 from proxy.settings.migration import MigrationSection
-from proxy.settings.section import Section
-from proxy.settings.state import StateSection
+from proxy.settings.stores import REDIS, DatabaseUrl, RedisUrl
 
 Environment = Literal["mock", "client-testing", "production"]
 
@@ -160,7 +161,7 @@ class RequestLogSection(Section):
 
     stdout: bool = Field(default=True, description="one JSON line per record on stdout")
     file: PathText = Field("", description="file of JSON lines; reopened when moved away")
-    database: DatabaseText = Field(
+    database: DatabaseUrl = Field(
         "sqlite:requests.db",
         validate_default=True,
         description='sqlite:FILE, relative to data_directory, or postgresql://...; "" turns it off',
@@ -183,6 +184,52 @@ class RequestLogSection(Section):
     )
     spool_bytes: Count = Field(
         1073741824, description="journal kept while a sink is away; at the bound requests are refused (log_unavailable)"
+    )
+
+
+class StateSection(Section):
+    """[state]: what replicas share; without a URL it is kept in data_directory, for this machine's workers."""
+
+    url: RedisUrl = Field(
+        "",
+        validate_default=True,
+        description="rediss://HOST:PORT/N or rediss+sentinel://HOST:PORT,HOST:PORT/SERVICE/N, shared by replicas; "
+        'redis:// and redis+sentinel:// on loopback only; "" = this machine only',
+    )
+    url_file: PathText = Field("", description="file with the URL, mode 0600: for one with a password")
+    ca_file: PathText = Field("", description="private CA of the Redis; verification can't be turned off")
+    encryption_key_files: PathTexts = Field(
+        (), description="keys, mode 0600, new first; required with a Redis: every value there is encrypted"
+    )
+
+    @property
+    def shared(self) -> bool:
+        """Return whether the state is kept in a Redis."""
+        return bool(self.url or self.url_file)
+
+    def redis(self) -> Secret | None:
+        """Return the whole URL of the Redis, None without one; raise UrlUnusable."""
+        url = REDIS.read(Path(self.url_file)) if self.url_file else self.url
+        return Secret(url.reveal()) if url else None
+
+
+class FacadeSection(Section):
+    """[facade]: a token endpoint for callers; without paths it is off."""
+
+    paths: Annotated[tuple[PlainPath, ...], Strict(strict=False)] = Field(
+        (),
+        description="token endpoints for callers that request tokens themselves, like /adfs/oauth2/token; empty: none",
+    )
+    token_lifetime: Annotated[int, Field(ge=60, le=86400)] = Field(
+        3600, description="lifetime of the facade's tokens in seconds, 60 to 86400"
+    )
+    signing_key_files: PathTexts = Field(
+        (),
+        description="HMAC keys of the tokens, new first, mode 0600, the same on all replicas; empty: a generated one",
+    )
+    accepted_assertion_audiences: Annotated[tuple[RequiredText, ...], Strict(strict=False)] = Field(
+        (),
+        description="aud of callers' assertions besides our own URL: the bank's, where an old client has it hard-coded",
     )
 
 

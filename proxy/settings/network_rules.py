@@ -4,11 +4,10 @@ import re
 from collections.abc import Iterator
 
 from proxy.settings.addresses import UnixAddress, is_loopback, listen_address
-from proxy.settings.draft import Draft
-from proxy.settings.fields import url_parts
+from proxy.settings.fields import Section, url_parts
 from proxy.settings.findings import Complaint, Key, Severity
 from proxy.settings.model import AdminSection, ServerSection
-from proxy.settings.section import Section
+from proxy.settings.validation import Valid
 
 BANK_DOMAINS = ("jpmorgan.com", "jpmorganchase.com", "jpmchase.com", "jpmchase.net")
 
@@ -22,15 +21,13 @@ _MOCK_HOSTS = frozenset({"id.payments.jpmorgan.com"})
 BANK_TRANSACTION_SECONDS = 70
 
 
-def listeners(draft: Draft) -> Iterator[Complaint]:
+def listeners(valid: Valid) -> Iterator[Complaint]:
     """Check that anonymous callers can't pay, the console is not on a network, and TLS is complete or absent."""
-    settings = draft.settings
+    settings = valid.settings
     server, admin = settings.server, settings.admin
     local = listen_address(server.listen).loopback
     production = settings.environment == "production"
-    if not (draft.names("callers") or server.allow_anonymous or ("callers",) in draft.broken) and (
-        production or not local
-    ):
+    if not (valid.names("callers") or server.allow_anonymous) and (production or not local):
         reason = "in production" if production else "on a listener that other machines reach"
         yield Complaint(
             key=("server", "allow_anonymous"),
@@ -43,20 +40,20 @@ def listeners(draft: Draft) -> Iterator[Complaint]:
             what="mutual TLS needs TLS",
             fix="set certificate_file and key_file too",
         )
-    yield from _any_host(draft, server)
-    yield from _console(draft, admin)
+    yield from _any_host(valid, server)
+    yield from _console(admin)
     for section, values in (("server", server), ("admin", admin)):
         yield from _without_tls(section, values)
 
 
-def _any_host(draft: Draft, server: ServerSection) -> Iterator[Complaint]:
+def _any_host(valid: Valid, server: ServerSection) -> Iterator[Complaint]:
     """Warn if a web page could call through its own name that resolves to this address (DNS rebinding).
 
     Browsers send no Origin with a plain GET, and no Sec-Fetch-Site to http://, so only the Host reveals it.
     """
-    if server.hosts or ("server", "hosts") in draft.broken or isinstance(listen_address(server.listen), UnixAddress):
+    if server.hosts or isinstance(listen_address(server.listen), UnixAddress):
         return
-    for name, caller in draft.settings.callers.items():
+    for name, caller in valid.settings.callers.items():
         if caller.networks and not (caller.api_key_sha256 or caller.certificate_subject or caller.facade_client_id):
             yield Complaint(
                 key=("server", "hosts"),
@@ -68,11 +65,10 @@ def _any_host(draft: Draft, server: ServerSection) -> Iterator[Complaint]:
             return
 
 
-def _console(draft: Draft, admin: AdminSection) -> Iterator[Complaint]:
+def _console(admin: AdminSection) -> Iterator[Complaint]:
     if not admin.console or not admin.listen or listen_address(admin.listen).loopback:
         return
-    unread = ("admin", "operators") in {key[:2] for key in draft.broken}
-    if not (admin.operators or unread) or not admin.certificate_file:
+    if not admin.operators or not admin.certificate_file:
         # Operators and TLS alone would not help: there is no console to log in to yet.
         yield Complaint(
             key=("admin", "console"),
@@ -91,10 +87,10 @@ def _without_tls(section: str, values: ServerSection | AdminSection) -> Iterator
         )
 
 
-def hosts(draft: Draft) -> Iterator[Complaint]:
+def hosts(valid: Valid) -> Iterator[Complaint]:
     """Check that requests and tokens go to the bank, encrypted, and production's not to a test system."""
-    production = draft.settings.environment == "production"
-    for name, upstream in draft.settings.upstreams.items():
+    production = valid.settings.environment == "production"
+    for name, upstream in valid.settings.upstreams.items():
         yield from _host(("upstreams", name, "url"), upstream.url, foreign=upstream.foreign_host, production=production)
         if upstream.response_timeout <= BANK_TRANSACTION_SECONDS:
             yield Complaint(
@@ -103,7 +99,7 @@ def hosts(draft: Draft) -> Iterator[Complaint]:
                 fix="wait longer, 90 is the default; giving up earlier leaves payments with an unknown outcome",
                 severity=Severity.WARNING,
             )
-    for name, credential in draft.settings.credentials.items():
+    for name, credential in valid.settings.credentials.items():
         if credential.token_url:
             key: Key = ("credentials", name, "token_url")
             yield from _host(key, credential.token_url, foreign=credential.foreign_host, production=production)
@@ -115,7 +111,7 @@ def _host(key: Key, url: str, *, foreign: bool, production: bool) -> Iterator[Co
         return
     if scheme != "https":
         yield Complaint(key=key, what="http is for loopback only", fix="write https://")
-    if not foreign and not _of_the_bank(host):
+    if not foreign and not is_of_the_bank(host):
         yield Complaint(
             key=key,
             what="the host is not one of the bank's, and the token or the client's proof would go there",
@@ -130,7 +126,8 @@ def _host(key: Key, url: str, *, foreign: bool, production: bool) -> Iterator[Co
         )
 
 
-def _of_the_bank(host: str) -> bool:
+def is_of_the_bank(host: str) -> bool:
+    """Return whether *host* is in one of the bank's domains."""
     return any(host == domain or host.endswith(f".{domain}") for domain in BANK_DOMAINS)
 
 
@@ -140,22 +137,21 @@ def is_test_host(host: str) -> bool:
     return host.lower() in _MOCK_HOSTS or any(_TEST_WORD.fullmatch(word) for word in words)
 
 
-def pairs(draft: Draft) -> Iterator[Complaint]:
+def pairs(valid: Valid) -> Iterator[Complaint]:
     """Check that a certificate and its key are configured together or not at all."""
-    settings = draft.settings
+    settings = valid.settings
     for listener in ("server", "admin"):
-        yield from _pair(draft, (listener,), getattr(settings, listener), "")
+        yield from _pair((listener,), getattr(settings, listener), "")
     for name, upstream in settings.upstreams.items():
-        yield from _pair(draft, ("upstreams", name), upstream, "client_")
+        yield from _pair(("upstreams", name), upstream, "client_")
     for name, credential in settings.credentials.items():
-        yield from _pair(draft, ("credentials", name), credential, "client_")
+        yield from _pair(("credentials", name), credential, "client_")
 
 
-def _pair(draft: Draft, key: Key, section: Section, prefix: str) -> Iterator[Complaint]:
+def _pair(key: Key, section: Section, prefix: str) -> Iterator[Complaint]:
     names = (f"{prefix}certificate_file", f"{prefix}key_file")
     there = [name for name in names if getattr(section, name)]
     if len(there) != 1:
         return
     missing = names[0] if there == [names[1]] else names[1]
-    if (*key, missing) not in draft.broken:
-        yield Complaint(key=(*key, missing), what=f"is missing beside {there[0]}", fix="set both, or none of them")
+    yield Complaint(key=(*key, missing), what=f"is missing beside {there[0]}", fix="set both, or none of them")

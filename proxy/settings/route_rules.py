@@ -3,41 +3,41 @@
 from collections.abc import Iterable, Iterator
 
 from proxy.settings.credential import CredentialSection
-from proxy.settings.database import EXTRA, DatabaseUrl, extra_installed, trusts_the_network
-from proxy.settings.draft import Draft
 from proxy.settings.extras import installation
 from proxy.settings.fields import segments
 from proxy.settings.findings import Complaint, Key, Severity, did_you_mean
 from proxy.settings.model import CallerSection, RouteSection
 from proxy.settings.placeholder import is_placeholder
+from proxy.settings.stores import EXTRA, StoreUrl, extra_installed, trusts_the_network
+from proxy.settings.validation import Valid
 
 _NOUNS = {"upstreams": "upstream", "credentials": "credential", "callers": "caller"}
 
 
-def references(draft: Draft) -> Iterator[Complaint]:
+def references(valid: Valid) -> Iterator[Complaint]:
     """Check that every name of an upstream, credential or caller is the name of a table."""
-    for number, route in draft.routes.items():
+    for number, route in valid.routes.items():
         key: Key = ("routes", number)
-        yield from unknown_names(draft, "upstreams", [route.upstream], (*key, "upstream"))
-        yield from unknown_names(draft, "credentials", [route.credential], (*key, "credential"))
-        yield from unknown_names(draft, "callers", route.callers, (*key, "callers"))
-    yield from unknown_names(draft, "credentials", draft.settings.admin.ready_requires, ("admin", "ready_requires"))
+        yield from unknown_names(valid, "upstreams", [route.upstream], (*key, "upstream"))
+        yield from unknown_names(valid, "credentials", [route.credential], (*key, "credential"))
+        yield from unknown_names(valid, "callers", route.callers, (*key, "callers"))
+    yield from unknown_names(valid, "credentials", valid.settings.admin.ready_requires, ("admin", "ready_requires"))
 
 
-def unknown_names(draft: Draft, section: str, names: Iterable[str], key: Key) -> Iterator[Complaint]:
+def unknown_names(valid: Valid, section: str, names: Iterable[str], key: Key) -> Iterator[Complaint]:
     """Report each of *names* that is not a table of *section*."""
-    if (section,) in draft.broken:
+    if (section,) in valid.faulty:
         return
-    known = draft.names(section)
+    known = valid.names(section)
     for name in names:
         if name not in known and not is_placeholder(name):
             yield Complaint(key=key, what=f'no {_NOUNS[section]} is called "{name}"', fix=did_you_mean(name, known))
 
 
-def rules(draft: Draft) -> Iterator[Complaint]:
+def rules(valid: Valid) -> Iterator[Complaint]:
     """Check that names are unique, a stripped prefix starts the path, and every rule can be reached."""
     seen: dict[str, int] = {}
-    for number, route in draft.routes.items():
+    for number, route in valid.routes.items():
         if route.name in seen:
             yield Complaint(
                 key=("routes", number, "name"), what="another rule has the same name", fix="give each rule its own name"
@@ -50,12 +50,12 @@ def rules(draft: Draft) -> Iterator[Complaint]:
                 what="the prefix is not a beginning of the rule's path, in whole segments",
                 fix="strip what `path` begins with",
             )
-    yield from _covered(draft)
+    yield from _covered(valid)
 
 
-def _covered(draft: Draft) -> Iterator[Complaint]:
+def _covered(valid: Valid) -> Iterator[Complaint]:
     earlier: list[RouteSection] = []
-    for number, route in draft.routes.items():
+    for number, route in valid.routes.items():
         wider = [other for other in earlier if covers(other.path, route.path)]
         takers = [other for other in wider if not other.methods or set(other.methods) & set(route.methods)]
         taken_all = any(not other.methods for other in takers)
@@ -78,18 +78,17 @@ def covers(wide: str, narrow: str) -> bool:
     return all(one in {"*", other} for one, other in zip(wide_parts, narrow_parts, strict=False))
 
 
-def callers(draft: Draft) -> Iterator[Complaint]:
+def callers(valid: Valid) -> Iterator[Complaint]:
     """Check that every caller has a proof, no two share one, and subjects are used with mutual TLS only."""
-    named = draft.settings.callers
+    named = valid.settings.callers
     for name, caller in named.items():
-        unread = any(one[:2] == ("callers", name) for one in draft.broken)
-        if not (unread or caller.networks or caller.certificate_subject or _keyed(caller)):
+        if not (caller.networks or caller.certificate_subject or _keyed(caller)):
             yield Complaint(
                 key=("callers", name),
                 what="the caller has no proof, so that everyone would match it",
                 fix="add networks, api_key_sha256 or certificate_subject",
             )
-        if caller.certificate_subject and not draft.settings.server.client_ca_file:
+        if caller.certificate_subject and not valid.settings.server.client_ca_file:
             yield Complaint(
                 key=("callers", name, "certificate_subject"),
                 what="no caller can prove a subject without mutual TLS",
@@ -132,14 +131,11 @@ def _proofs(caller: CallerSection) -> list[tuple[str, str]]:
     return [(network, subject) for network in caller.networks or ("",)]
 
 
-def credentials(draft: Draft) -> Iterator[Complaint]:
+def credentials(valid: Valid) -> Iterator[Complaint]:
     """Check that each auth method has its settings, and that extra form fields are none that the proxy sets."""
-    for name, credential in draft.settings.credentials.items():
+    for name, credential in valid.settings.credentials.items():
         key: Key = ("credentials", name)
-        broken = {str(one[2]) for one in draft.broken if one[:2] == key and len(one) > 2}
-        for missing, complaint in _missing(key, credential):
-            if not broken & missing:
-                yield complaint
+        yield from _missing(key, credential)
         for parameter in sorted(credential.reserved_parameters & set(credential.extra_parameters)):
             yield Complaint(
                 key=(*key, "extra_parameters", parameter),
@@ -148,47 +144,30 @@ def credentials(draft: Draft) -> Iterator[Complaint]:
             )
 
 
-def _missing(key: Key, credential: CredentialSection) -> Iterator[tuple[set[str], Complaint]]:
+def _missing(key: Key, credential: CredentialSection) -> Iterator[Complaint]:
     method = credential.auth_method
     if not credential.token_url:
         fix = "write the token URL that the bank gave you with the client id"
-        yield {"token_url"}, Complaint(key=(*key, "token_url"), what="is missing", fix=fix)
+        yield Complaint(key=(*key, "token_url"), what="is missing", fix=fix)
     secret = credential.client_secret is not None or credential.client_secret_file
     if method in {"client_secret_basic", "client_secret_post"} and not secret:
         variable = f"PAYPROXY_CREDENTIALS__{str(key[1]).upper()}__CLIENT_SECRET"
-        yield (
-            {"client_secret", "client_secret_file"},
-            Complaint(
-                key=(*key, "client_secret_file"),
-                what=f"{method} needs a client secret",
-                fix=f"name its file here, or set {variable}, or put it into the secrets directory",
-            ),
-        )
+        fix = f"name its file here, or set {variable}, or put it into the secrets directory"
+        yield Complaint(key=(*key, "client_secret_file"), what=f"{method} needs a client secret", fix=fix)
     if method == "private_key_jwt" and not credential.private_key_file:
         fix = "name the file of the RSA key that belongs to the certificate at the bank"
-        yield (
-            {"private_key_file"},
-            Complaint(key=(*key, "private_key_file"), what="private_key_jwt needs a private key", fix=fix),
-        )
+        yield Complaint(key=(*key, "private_key_file"), what="private_key_jwt needs a private key", fix=fix)
     if method == "private_key_jwt" and not (credential.certificate_file or credential.key_id):
         fix = "name the key's certificate (the kid is its thumbprint), or set key_id"
-        yield (
-            {"certificate_file", "key_id"},
-            Complaint(key=(*key, "certificate_file"), what="the assertion would have no kid", fix=fix),
-        )
+        yield Complaint(key=(*key, "certificate_file"), what="the assertion would have no kid", fix=fix)
     if method == "tls_client_auth" and not credential.client_certificate_file:
-        fix = "set client_certificate_file and client_key_file"
-        yield (
-            {"client_certificate_file", "client_key_file"},
-            Complaint(
-                key=(*key, "client_certificate_file"), what="tls_client_auth needs a client certificate", fix=fix
-            ),
-        )
+        what, fix = "tls_client_auth needs a client certificate", "set client_certificate_file and client_key_file"
+        yield Complaint(key=(*key, "client_certificate_file"), what=what, fix=fix)
 
 
-def database(draft: Draft) -> Iterator[Complaint]:
+def database(valid: Valid) -> Iterator[Complaint]:
     """Check that the request log has one usable database, on a server whose identity is verified."""
-    log = draft.settings.request_log
+    log = valid.settings.request_log
     if log.database_file and log.database and "database" in log.model_fields_set:
         yield Complaint(
             key=("request_log", "database_file"),
@@ -199,7 +178,7 @@ def database(draft: Draft) -> Iterator[Complaint]:
         yield from database_server(("request_log", "database"), log.database)
 
 
-def database_server(key: Key, url: DatabaseUrl) -> Iterator[Complaint]:
+def database_server(key: Key, url: StoreUrl) -> Iterator[Complaint]:
     """Return what is wrong with the server in *url*, set at *key*; nothing for a local file."""
     if not url.postgres:
         return

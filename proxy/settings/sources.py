@@ -11,8 +11,8 @@ from typing import Any
 
 from proxy.private_file import read_file
 from proxy.secret import Secret
-from proxy.settings.findings import Complaint, Key, nearest
-from proxy.settings.shape import Kind, field_at, holds_paths, kind_of, names_in, text_kind, value_of
+from proxy.settings.findings import Complaint, Finding, Key, nearest
+from proxy.settings.schema import ValueKind, field_at, names_in, text_kind, value_of
 
 PREFIX = "PAYPROXY_"
 DELIMITER = "__"
@@ -26,21 +26,12 @@ DEFAULT_DATA_DIRECTORY = "payproxy-data"
 MAX_SECRET_FILE_BYTES = 65536
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """A value for a key, with its origin in words."""
-
-    key: Key
-    value: Any
-    where: str
-
-
 @dataclass(slots=True, kw_only=True)
 class Layer:
-    """The settings and complaints of one source; a complaint about a name carries its origin, since it has no key."""
+    """The values of one source by key, each with its origin in words; the findings about names have no line."""
 
-    settings: list[Setting] = field(default_factory=list)
-    complaints: list[tuple[str, Complaint]] = field(default_factory=list)
+    values: dict[Key, tuple[Any, str]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
 
 
 def find_file(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> Path | None:
@@ -59,7 +50,7 @@ def flag_layer(flags: Mapping[str, str]) -> Layer:
     layer = Layer()
     for dotted, text in flags.items():
         key: Key = tuple(dotted.split("."))
-        _add(layer, key, text, kind=text_kind(key) or Kind.TEXT, where=f"flag for {dotted}")
+        _add(layer, key, text, kind=text_kind(key) or ValueKind.TEXT, where=f"flag for {dotted}")
     return layer
 
 
@@ -76,7 +67,7 @@ def environment_layer(environ: Mapping[str, str]) -> Layer:
         where = f"environment variable {variable}"
         kind = text_kind(key)
         if kind is None:
-            layer.complaints.append((where, _unknown(key, "variable", lambda near: PREFIX + near.upper())))
+            layer.findings.append(_unknown(key, "variable", lambda near: PREFIX + near.upper()).at(where))
         else:
             _add(layer, key, text, kind=kind, where=where)
     return layer
@@ -95,7 +86,7 @@ def secrets_layer(directories: Sequence[Path]) -> Layer:
             kind = text_kind(key)
             if kind is None:
                 if nearest(str(key[0]), names_in(()), likeness=0.8) is not None:
-                    layer.complaints.append((where, _unknown(key, "file", lambda near: near)))
+                    layer.findings.append(_unknown(key, "file", lambda near: near).at(where))
                 continue
             try:
                 text = read_secret(path)
@@ -105,7 +96,7 @@ def secrets_layer(directories: Sequence[Path]) -> Layer:
                     what=f"the file can't be read as UTF-8 text of at most {MAX_SECRET_FILE_BYTES} bytes",
                     fix="check its owner, mode and content",
                 )
-                layer.complaints.append((where, complaint))
+                layer.findings.append(complaint.at(where))
             else:
                 _add(layer, key, text, kind=kind, where=where)
     return layer
@@ -127,17 +118,17 @@ def merge(values: dict[str, Any], layers: Sequence[Layer]) -> tuple[dict[str, An
     merged = copied(values)
     origins: dict[Key, str] = {}
     for layer in layers:
-        for setting in layer.settings:
+        for key, (value, where) in layer.values.items():
             table = merged
-            for part in setting.key[:-1]:
+            for part in key[:-1]:
                 inner = table.get(str(part))
                 if not isinstance(inner, dict):
                     inner = table[str(part)] = {}
                 table = inner
-            table[str(setting.key[-1])] = setting.value
-            for below in [key for key in origins if key[: len(setting.key)] == setting.key]:
+            table[str(key[-1])] = value
+            for below in [one for one in origins if one[: len(key)] == key]:
                 del origins[below]
-            origins[setting.key] = setting.where
+            origins[key] = where
     return merged, origins
 
 
@@ -157,26 +148,6 @@ def leaves(values: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
             yield from leaves(value, (*key, number))
     elif key:
         yield key, values
-
-
-def with_absolute_paths(values: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Return *values* with all non-empty paths made absolute, relative ones from *base*."""
-    absolute: dict[str, Any] = copied(values)
-    for key, value in leaves(values):
-        field = field_at(key)
-        if field is None:
-            continue
-        made: Any = None
-        if isinstance(value, str) and value and kind_of(field) is Kind.PATH:
-            made = str(base / value)
-        elif isinstance(value, list) and holds_paths(field):
-            made = [str(base / one) if isinstance(one, str) and one else one for one in value]
-        if made is not None:
-            table: Any = absolute
-            for part in key[:-1]:
-                table = table[part]
-            table[key[-1]] = made
-    return absolute
 
 
 def copied(values: Any) -> Any:
@@ -205,16 +176,15 @@ def _unknown(key: Key, noun: str, spell: Callable[[str], str]) -> Complaint:
     return Complaint(key=key, what=f"the {noun} sets an unknown key", fix=fix)
 
 
-def _add(layer: Layer, key: Key, text: str, *, kind: Kind, where: str) -> None:
+def _add(layer: Layer, key: Key, text: str, *, kind: ValueKind, where: str) -> None:
     try:
         value = value_of(text, kind)
     except ValueError:
         complaint = Complaint(key=key, what="the value is not JSON", fix='write lists like ["a", "b"] or a,b')
-        layer.complaints.append((where, complaint))
+        layer.findings.append(complaint.at(where))
     else:
-        layer.settings.append(
-            Setting(key=key, value=Secret(value) if kind is Kind.SECRET and value else value, where=where)
-        )
+        layer.values.pop(key, None)  # behind what a weaker directory set below it
+        layer.values[key] = (Secret(value) if kind is ValueKind.SECRET and value else value, where)
 
 
 def _files_in(directory: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from proxy.clock import Clock
 from proxy.credentials.token_key import TokenKey
@@ -12,25 +12,12 @@ from proxy.events import MintFailed, Observer, TokenMinted
 from proxy.tokens.rate_limit import RateLimit
 from proxy.tokens.response import Minted, MintRefused
 from proxy.tokens.schedule import lifespan, outage_delay, refusal_delay
-from proxy.tokens.token import AccessToken, Freshness
+from proxy.tokens.token import AccessToken, Freshness, MintFailure
 
 REPLACED, KEPT, FAILED = "replaced", "kept", "failed"
 
 # Lower limit between mints, whatever lifetimes the endpoint returns and however slow it is.
 _MIN_SECONDS_BETWEEN_MINTS = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why there is no new token: *code* and *detail* may go to callers, *cause* to the operator only.
-
-    *until* is the monotonic second of the next attempt.
-    """
-
-    code: str
-    detail: str
-    cause: str
-    until: float
 
 
 class Slot:
@@ -54,7 +41,7 @@ class Slot:
     ) -> None:
         self.key = key
         self.current: AccessToken | None = None
-        self.failure: Failure | None = None
+        self.failure: MintFailure | None = None
         self._origins = origins
         self._mint = mint
         self._clock = clock
@@ -67,7 +54,7 @@ class Slot:
         self._minting = False
         self._timer: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
-        self._budgets: dict[str, RateLimit] = {}
+        self._limits: dict[str, RateLimit] = {}
 
     def adopt(self, token: AccessToken) -> None:
         """Start with *token*, minted by a slot with the same key and credential fingerprint; call it before `run`."""
@@ -93,7 +80,7 @@ class Slot:
         if self._newer_than(mint):
             return REPLACED
         if self.current is not None and not self._expired():
-            if mint != self.current.mint or not self._budget(route).spend(now=self._clock.monotonic()):
+            if mint != self.current.mint or not self._limit(route).spend(now=self._clock.monotonic()):
                 return KEPT
             self._give_up()
         if self._backing_off():
@@ -107,11 +94,11 @@ class Slot:
 
     def refused_fresh(self, route: str) -> None:
         """Slow down the rate limit of *route*: its replay with a new token was refused too."""
-        self._budget(route).refused_fresh(now=self._clock.monotonic())
+        self._limit(route).refused_fresh(now=self._clock.monotonic())
 
     def replay_succeeded(self, route: str) -> None:
         """Restore the normal rate limit of *route*."""
-        self._budget(route).replay_succeeded(now=self._clock.monotonic())
+        self._limit(route).replay_succeeded(now=self._clock.monotonic())
 
     def retry_now(self) -> None:
         """Clear the back-off because something changed: a reload, a rotation or an operator's request."""
@@ -183,7 +170,7 @@ class Slot:
         """Keep a token that is still valid, and schedule the next attempt."""
         delay = self._delay_after(error)
         self._due = self._clock.monotonic() + delay
-        self.failure = Failure(code=error.code, detail=error.detail, cause=error.cause, until=self._due)
+        self.failure = MintFailure(code=error.code, detail=error.detail, cause=error.cause, until=self._due)
         if self._expired():
             self.current = None
         self._observe(
@@ -223,10 +210,10 @@ class Slot:
     def _backing_off(self) -> bool:
         return self.failure is not None and not self._minting and self._due > self._clock.monotonic()
 
-    def _budget(self, route: str) -> RateLimit:
-        if route not in self._budgets:
-            self._budgets[route] = RateLimit(now=self._clock.monotonic())
-        return self._budgets[route]
+    def _limit(self, route: str) -> RateLimit:
+        if route not in self._limits:
+            self._limits[route] = RateLimit(now=self._clock.monotonic())
+        return self._limits[route]
 
     def __repr__(self) -> str:
         now = self._clock.monotonic()

@@ -48,13 +48,13 @@ _CLOSED: Final = State.CLOSED
 class Home(Protocol):
     """Where a connection returns to: the pool."""
 
-    def take_back(self, connection: "Connection") -> None:
+    def put_back(self, connection: "Connection") -> None:
         """Keep *connection* for the next request."""
 
-    def let_go(self, connection: "Connection") -> None:
+    def free_slot_of(self, connection: "Connection") -> None:
         """Stop counting *connection*: it will not carry another request."""
 
-    def gone(self, connection: "Connection") -> None:
+    def socket_closed(self, connection: "Connection") -> None:
         """Note that the socket of *connection* is closed."""
 
 
@@ -167,7 +167,7 @@ class Connection(asyncio.Protocol):
     def release(self) -> None:
         """Return an unused connection to the pool; a used one is released by its response."""
         if self._state is _TAKEN:
-            self._rest()
+            self._return_to_pool()
 
     def abort(self) -> None:
         """Close immediately in any state; waiting coroutines get UpstreamReset. Idempotent."""
@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close gracefully: over TLS with a close_notify, without waiting for the bank's."""
         if self._state is not _CLOSED:
-            self._leave(None)
+            self._mark_closed(None)
             self._transport.close()
 
     # Called by the response.
@@ -222,7 +222,7 @@ class Connection(asyncio.Protocol):
         else:
             if self._reading_paused:
                 self.resume_reading()
-            self._rest()
+            self._return_to_pool()
 
     # Called by the transport.
 
@@ -318,8 +318,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Handle the end of the socket."""
         if self._state is not _CLOSED:
-            self._leave(broken(exc))
-        self._home.gone(self)
+            self._mark_closed(broken(exc))
+        self._home.socket_closed(self)
 
     def pause_writing(self) -> None:
         """Stop sending until the transport's write buffer has drained."""
@@ -373,12 +373,12 @@ class Connection(asyncio.Protocol):
 
     # End of an exchange or of the connection.
 
-    def _rest(self) -> None:
+    def _return_to_pool(self) -> None:
         """Return to the pool."""
         self._state = _IDLE
         self._idle_since = self._monotonic()
         self._timer.set(self._idle_since + self._idle_timeout)
-        self._home.take_back(self)
+        self._home.put_back(self)
 
     def _expired(self) -> None:
         if self._state is _IDLE:
@@ -398,10 +398,10 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, error: UpstreamFault | None) -> None:
         if self._state is not _CLOSED:
-            self._leave(error)
+            self._mark_closed(error)
             self._transport.abort()
 
-    def _leave(self, error: UpstreamFault | None) -> None:
+    def _mark_closed(self, error: UpstreamFault | None) -> None:
         """Mark the connection closed; *error* is raised in an unfinished exchange."""
         if self._state is _BUSY and not self._whole():
             self._failure = error or broken(None)
@@ -412,5 +412,5 @@ class Connection(asyncio.Protocol):
                 reply.set_exception(self._failure)
         self._state = _CLOSED
         self._timer.cancel()
-        self._home.let_go(self)
+        self._home.free_slot_of(self)
         self.wake()

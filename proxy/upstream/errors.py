@@ -18,11 +18,11 @@ def unreachable(error: Exception, *, where: str) -> UpstreamUnreachable:
     elif isinstance(error, ssl.SSLCertVerificationError):
         detail, cause = "The bank's certificate is not acceptable", error.verify_message
     elif isinstance(error, ssl.SSLError | HandshakeBroken):
-        detail, cause = "TLS with the bank failed", _said(error)
+        detail, cause = "TLS with the bank failed", _text_of(error)
     elif isinstance(error, socket.gaierror):
         detail, cause = "The bank's name can't be resolved", error.strerror or "no address"
     else:
-        detail, cause = "The bank can't be reached", _said(error)
+        detail, cause = "The bank can't be reached", _text_of(error)
     return UpstreamUnreachable(detail, cause=f"{where}: {cause}")
 
 
@@ -31,9 +31,9 @@ def broken(error: Exception | None) -> UpstreamReset:
     if error is None:
         cause = "closed by the bank"
     elif isinstance(error, ssl.SSLError):
-        cause = f"TLS: {_said(error)}"  # e.g. the bank's alert about our client certificate
+        cause = f"TLS: {_text_of(error)}"  # e.g. the bank's alert about our client certificate
     else:
-        cause = _said(error)
+        cause = _text_of(error)
     return UpstreamReset("The connection to the bank broke before its answer was complete", cause=cause)
 
 
@@ -47,7 +47,7 @@ def unsent(cause: str) -> UpstreamUnreachable:
     return UpstreamUnreachable("The connection to the bank ended before anything was sent", cause=cause)
 
 
-def _said(error: Exception) -> str:
+def _text_of(error: Exception) -> str:
     """Return OpenSSL's or the system's text for *error*, without the addresses that asyncio adds."""
     if isinstance(error, ssl.SSLError):
         return getattr(error, "reason", None) or "failed"

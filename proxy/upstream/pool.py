@@ -76,7 +76,7 @@ class Pool:
         if self._slots < self._upstream.max_connections:
             self._slots += 1
         else:
-            connection = await self._turn()
+            connection = await self._wait_for_slot()
             if connection is not None:
                 return connection
         try:
@@ -98,7 +98,7 @@ class Pool:
 
     # Called by connections.
 
-    def take_back(self, connection: Connection) -> None:
+    def put_back(self, connection: Connection) -> None:
         """Keep *connection*, or pass it to the longest waiter."""
         if self._closed:
             connection.close()
@@ -107,14 +107,14 @@ class Pool:
         elif connection.take(self._monotonic()) and not self._hand_over(connection):
             connection.release()
 
-    def let_go(self, connection: Connection) -> None:
+    def free_slot_of(self, connection: Connection) -> None:
         """Free the slot of *connection*."""
         if connection in self._open:
             with contextlib.suppress(ValueError):
                 self._idle.remove(connection)
             self._free_slot()
 
-    def gone(self, connection: Connection) -> None:
+    def socket_closed(self, connection: Connection) -> None:
         """Remove *connection*, whose socket is closed."""
         self._open.discard(connection)
         if self._emptied is not None and not self._open and not self._emptied.done():
@@ -122,7 +122,7 @@ class Pool:
 
     # Slots.
 
-    async def _turn(self) -> Connection | None:
+    async def _wait_for_slot(self) -> Connection | None:
         """Wait for a connection, or for a free slot to open one (None)."""
         waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)

@@ -1,7 +1,8 @@
 """The TLS context for connections to APIs and token endpoints; verification of the host name can't be turned off."""
 
+import os
 import ssl
-from pathlib import Path
+import stat
 
 
 class TlsUnusable(ValueError):
@@ -29,21 +30,28 @@ def client_context(*, ca_file: str = "", certificate_file: str = "", key_file: s
 
 
 def _load_authorities(context: ssl.SSLContext, ca_file: str) -> None:
+    _open_once(ca_file)
     try:
         context.load_verify_locations(cafile=ca_file)
-    except ssl.SSLError:
+    except OSError:  # also an SSLError
         raise TlsUnusable(f"{ca_file}: holds no certificate in PEM form") from None
+
+
+def _open_once(file: str) -> None:
+    """Raise TlsUnusable if *file* can't be opened, which OpenSSL does not say of which file, or would block OpenSSL."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise TlsUnusable(f"{ca_file}: {error.strerror or 'holds no certificate in PEM form'}") from None
+        raise TlsUnusable(f"{file or 'client certificate'}: {error.strerror}") from None
+    regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    os.close(descriptor)
+    if not regular:
+        raise TlsUnusable(f"{file}: is not a regular file")
 
 
 def _load_identity(context: ssl.SSLContext, certificate_file: str, key_file: str) -> None:
     for file in (certificate_file, key_file or certificate_file):
-        try:
-            with Path(file).open("rb"):
-                pass
-        except OSError as error:  # load_cert_chain does not say which of the two could not be opened
-            raise TlsUnusable(f"{file or 'client certificate'}: {error.strerror}") from None
+        _open_once(file)
     try:
         context.load_cert_chain(certificate_file, key_file or None, password=_no_passphrase)
     except _PassphraseNeeded:

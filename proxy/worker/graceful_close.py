@@ -45,7 +45,7 @@ async def close_gracefully(acceptors: Sequence[Closable], listeners: Sequence[so
     waiting = select.poll()
     for listener in listeners:
         waiting.register(listener.fileno(), select.POLLIN)
-    while (passed := clock.monotonic() - began) < LAST_HANDSHAKES_SECONDS or _somebody(waiting):
+    while (passed := clock.monotonic() - began) < LAST_HANDSHAKES_SECONDS or _is_queued(waiting):
         if passed > _LONGEST_SECONDS:
             break
         await clock.sleep(0.02)
@@ -53,7 +53,7 @@ async def close_gracefully(acceptors: Sequence[Closable], listeners: Sequence[so
         acceptor.close()
 
 
-def _somebody(waiting: select.poll) -> bool:
+def _is_queued(waiting: select.poll) -> bool:
     # POLLHUP is ignored: a socket that never listened (instance stopped during start) reports it permanently.
     return any(event & select.POLLIN for _, event in waiting.poll(0))
 

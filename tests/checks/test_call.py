@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.checks.call import takes_it
+from proxy.checks.call import takes_test_call
 from proxy.routing.compile import route_table
 from proxy.settings.load import load
 from proxy.settings.values import snapshot_of
@@ -75,7 +75,7 @@ async def test_who_takes_it(bank: Site, path: str, rest: str, *, takes: bool) ->
     settings = load(bank.config, environ={}, cwd=bank.folder).settings
     assert settings is not None
     [route] = route_table(snapshot_of(settings, instance="test")).routes
-    assert takes_it(route) == takes
+    assert takes_test_call(route) == takes
     found = await asked(bank, call_too=True)
     assert len(bank.bank.world.seen("/payment/helloworld")) == takes
     assert any("takes GET /payment/helloworld" in note for note in found.notes) != takes

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from proxy.checks.diagnosis import Kind, Refusal, clock_off, diagnose
+from proxy.checks.diagnosis import Refusal, RefusalKind, clock_off, diagnose
 from proxy.checks.likely_causes import Evidence
 from proxy.settings.credential import CredentialSection
 from proxy.settings.findings import Severity
@@ -26,30 +26,30 @@ def evidence(flavor: str = "jwt", *, skew: float | None = 0.0, **changes: Any) -
 @pytest.mark.parametrize(
     ("error", "cause", "kind"),
     [
-        ("invalid_client", MSIS % "9607", Kind.CLIENT_ID),
-        ("invalid_client", MSIS % "9622", Kind.PROOF),
-        ("invalid_grant", "400 invalid_grant: no", Kind.PROOF),
-        ("invalid_client", "401 invalid_client", Kind.PROOF),
-        ("invalid_resource", "400 invalid_resource: MSIS9602: no", Kind.AUDIENCE),
-        ("invalid_target", "400 invalid_target", Kind.AUDIENCE),
-        ("invalid_scope", "400 invalid_scope", Kind.SCOPE),
-        ("unauthorized_client", "403 unauthorized_client: MSIS9321: no", Kind.ENTITLEMENT),
-        ("", "401, an empty body", Kind.ENTITLEMENT),
-        ("", "403, no error code", Kind.ENTITLEMENT),
-        ("", "403, text/html instead of JSON; did a proxy in between answer?", Kind.STRANGER),
-        ("", "200, but text/html instead of JSON; did a proxy in between answer?", Kind.STRANGER),
-        ("", "302: redirects are not followed, a secret must not go to another host", Kind.STRANGER),
-        ("", "404, an empty body", Kind.ADDRESS),
-        ("", "405, an empty body", Kind.ADDRESS),
-        ("invalid_request", "400 invalid_request: audience is missing", Kind.REQUEST),
-        ("", "429, an empty body", Kind.BUSY),
-        ("", "503, an empty body", Kind.OUTAGE),
-        ("", "200, but access_token is missing, empty or no string", Kind.NONSENSE),
-        ("", "no complete answer within 10 s", Kind.SLOW),
-        ("", "the connection was closed without an answer", Kind.OUTAGE),
+        ("invalid_client", MSIS % "9607", RefusalKind.CLIENT_ID),
+        ("invalid_client", MSIS % "9622", RefusalKind.PROOF),
+        ("invalid_grant", "400 invalid_grant: no", RefusalKind.PROOF),
+        ("invalid_client", "401 invalid_client", RefusalKind.PROOF),
+        ("invalid_resource", "400 invalid_resource: MSIS9602: no", RefusalKind.AUDIENCE),
+        ("invalid_target", "400 invalid_target", RefusalKind.AUDIENCE),
+        ("invalid_scope", "400 invalid_scope", RefusalKind.SCOPE),
+        ("unauthorized_client", "403 unauthorized_client: MSIS9321: no", RefusalKind.ENTITLEMENT),
+        ("", "401, an empty body", RefusalKind.ENTITLEMENT),
+        ("", "403, no error code", RefusalKind.ENTITLEMENT),
+        ("", "403, text/html instead of JSON; did a proxy in between answer?", RefusalKind.INTERMEDIARY),
+        ("", "200, but text/html instead of JSON; did a proxy in between answer?", RefusalKind.INTERMEDIARY),
+        ("", "302: redirects are not followed, a secret must not go to another host", RefusalKind.INTERMEDIARY),
+        ("", "404, an empty body", RefusalKind.ADDRESS),
+        ("", "405, an empty body", RefusalKind.ADDRESS),
+        ("invalid_request", "400 invalid_request: audience is missing", RefusalKind.REQUEST),
+        ("", "429, an empty body", RefusalKind.BUSY),
+        ("", "503, an empty body", RefusalKind.OUTAGE),
+        ("", "200, but access_token is missing, empty or no string", RefusalKind.MALFORMED),
+        ("", "no complete answer within 10 s", RefusalKind.SLOW),
+        ("", "the connection was closed without an answer", RefusalKind.OUTAGE),
     ],
 )
-def test_what_an_answer_is_about(error: str, cause: str, kind: Kind) -> None:
+def test_what_an_answer_is_about(error: str, cause: str, kind: RefusalKind) -> None:
     """Microsoft's numbers come first, then the RFC's words, then the status; a page is never the endpoint's."""
     refusal = Refusal(error=error, cause=cause)
     assert refusal.kind is kind
@@ -131,14 +131,16 @@ def test_a_tls_client() -> None:
 def test_a_scope(scope: str) -> None:
     """The rule's scope is named, or that it has none."""
     complaint = diagnose(
-        Refusal(error="invalid_scope", cause="400 invalid_scope", scope=scope, place=("routes", 2)), evidence()
+        Refusal(error="invalid_scope", cause="400 invalid_scope", scope=scope, required_by=("routes", 2)), evidence()
     )
     assert complaint.key == ("routes", 2, "scope")
 
 
 def test_a_route_without_an_audience() -> None:
     """invalid_request with no audience in the rule is confirmed by the rule."""
-    refusal = Refusal(error="invalid_request", cause="400 invalid_request: audience is missing", place=("routes", 1))
+    refusal = Refusal(
+        error="invalid_request", cause="400 invalid_request: audience is missing", required_by=("routes", 1)
+    )
     complaint = diagnose(refusal, evidence())
     assert complaint.key == ("routes", 1, "audience")
     assert "confirms" in complaint.what

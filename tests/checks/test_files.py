@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -268,3 +269,68 @@ def test_a_certificate_in_place_of_a_key(folder: Path, mine: Identity) -> None:
     assert own.what.endswith("holds a certificate, not a private key")
     assert (listener.key, listener.what) == ("server.key_file", "holds a certificate, not a private key")
     assert "the key that belongs to certificate_file" in listener.fix
+
+
+EVERY_FILE = """\
+environment = "client-testing"
+[server]
+listen = "127.0.0.1:8080"
+certificate_file = "pipe"
+key_file = "pipe"
+client_ca_file = "pipe"
+[admin]
+certificate_file = "pipe"
+key_file = "pipe"
+[upstreams.payments]
+url = "https://api.payments.jpmorgan.com"
+ca_file = "pipe"
+client_certificate_file = "pipe"
+client_key_file = "pipe"
+[credentials.login]
+flavor = "jwt"
+client_id = "my-client"
+private_key_file = "pipe"
+certificate_file = "pipe"
+ca_file = "pipe"
+client_certificate_file = "pipe"
+client_key_file = "pipe"
+[credentials.locked]
+flavor = "jwt"
+client_id = "other"
+private_key_file = "oauth.key"
+private_key_passphrase_file = "pipe"
+certificate_file = "oauth.crt"
+[credentials.basic]
+flavor = "basic"
+client_id = "third"
+client_secret_file = "pipe"
+[[routes]]
+name = "payments"
+path = "/payment"
+upstream = "payments"
+credential = "login"
+[callers.erp]
+networks = ["10.0.0.0/8"]
+facade_client_id = "erp"
+assertion_certificate_files = ["pipe"]
+[facade]
+paths = ["/oauth2/token"]
+signing_key_files = ["pipe"]
+[request_log]
+body_hmac_key_file = "pipe"
+database_file = "pipe"
+[state]
+url_file = "pipe"
+ca_file = "pipe"
+encryption_key_files = ["pipe"]
+"""
+
+
+def test_a_pipe_in_place_of_any_file_is_refused_at_once(folder: Path) -> None:
+    """Whichever key names it, `check` and the start wait for no writer, and each finding has its own line."""
+    os.mkfifo(folder / "pipe", 0o600)
+    findings = [one for one in found(folder, EVERY_FILE) if one.severity is Severity.ERROR]
+
+    lines = [at for at, line in enumerate(EVERY_FILE.splitlines(), 1) if '"pipe"' in line]
+    assert [one.line for one in findings] == lines
+    assert all("is not a regular file" in one.what for one in findings)

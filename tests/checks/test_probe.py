@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from proxy.checks.connect_error import Place, obstacle, passage
-from proxy.checks.probe import Destination, Step, Way, probe
+from proxy.checks.connect_error import Probed, connect_error, connected_line
+from proxy.checks.probe import Destination, ProbeResult, Step, probe
 from proxy.clock import SystemClock
 from proxy.settings.findings import Complaint
 from proxy.upstream.tls import TlsUnusable
 from tests.cli.serving import free_port
 from tests.tokens.support import Identity, make_tls
 
-PLACE = Place(key=("credentials", "login"), url="token_url")
+PROBED = Probed(table=("credentials", "login"), url_key="token_url")
 
 
 @pytest.fixture(scope="module")
@@ -56,49 +56,49 @@ def https(port: int, **changes: Any) -> Destination:
     return replace(Destination(scheme="https", host="127.0.0.1", port=port), **changes)
 
 
-async def walked(destination: Destination, seconds: float = 5) -> Way:
+async def walked(destination: Destination, seconds: float = 5) -> ProbeResult:
     """Return what came of a probe."""
     return await probe(destination, clock=SystemClock(), seconds=seconds)
 
 
-def complained(way: Way, place: Place = PLACE) -> Complaint:
-    """Return what is said of a way that was stopped."""
-    complaint = obstacle(way, place)
+def complained(result: ProbeResult, probed: Probed = PROBED) -> Complaint:
+    """Return the complaint about a failed probe."""
+    complaint = connect_error(result, probed)
     assert complaint is not None
     return complaint
 
 
 async def test_a_trusted_server(tls: tuple[Path, Identity, Identity]) -> None:
-    """The way arrives and tells TLS version and issuer."""
+    """The connection is made; TLS version and issuer are reported."""
     async with server(tls[1]) as port:
-        way = await walked(https(port, ca_file=str(tls[0])))
+        result = await walked(https(port, ca_file=str(tls[0])))
 
-    assert way.step is Step.ARRIVED
-    assert obstacle(way, PLACE) is None
-    assert "TLSv1.3, certificate issued by CN=a private CA, ends 20" in passage(way)
+    assert result.step is Step.ARRIVED
+    assert connect_error(result, PROBED) is None
+    assert "TLSv1.3, certificate issued by CN=a private CA, ends 20" in connected_line(result)
 
 
 async def test_an_issuer_that_is_not_trusted(tls: tuple[Path, Identity, Identity]) -> None:
     """The complaint names who issued the certificate, which shows a proxy that inspects TLS."""
     async with server(tls[1]) as port:
-        way = await walked(https(port))
+        result = await walked(https(port))
 
-    complaint = complained(way)
-    assert way.step is Step.CERTIFICATE
+    complaint = complained(result)
+    assert result.step is Step.CERTIFICATE
     assert complaint.key == ("credentials", "login", "ca_file")
     assert "issued by CN=a private CA, is not accepted" in complaint.what
-    bank = replace(way, destination=replace(way.destination, host="login.jpmorgan.com"))
+    bank = replace(result, destination=replace(result.destination, host="login.jpmorgan.com"))
     assert "a proxy that inspects TLS most likely answered" in complained(bank).what
-    pinned = replace(way, destination=replace(way.destination, ca_file="/ca.crt"))
+    pinned = replace(result, destination=replace(result.destination, ca_file="/ca.crt"))
     assert "replaces the system's authorities" in complained(pinned).fix
 
 
 async def test_a_certificate_for_another_name(tls: tuple[Path, Identity, Identity]) -> None:
     """The names that it is for are shown."""
     async with server(tls[1]) as port:
-        way = await walked(https(port, ca_file=str(tls[0]), host="localhost"))
+        result = await walked(https(port, ca_file=str(tls[0]), host="localhost"))
 
-    complaint = complained(way)
+    complaint = complained(result)
     assert complaint.key == ("credentials", "login", "token_url")
     assert "it is for 127.0.0.1" in complaint.fix
 
@@ -106,31 +106,31 @@ async def test_a_certificate_for_another_name(tls: tuple[Path, Identity, Identit
 async def test_an_expired_certificate(tls: tuple[Path, Identity, Identity]) -> None:
     """This machine's clock is looked at first."""
     async with server(tls[1]) as port:
-        way = await walked(https(port))
-    assert "clock first" in complained(replace(way, verify_code=10)).fix
+        result = await walked(https(port))
+    assert "clock first" in complained(replace(result, verify_code=10)).fix
 
 
 async def test_no_tls_at_the_other_end() -> None:
     """A server that answers TLS with nonsense is told apart from one that is away."""
     async with server(says=b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
-        way = await walked(https(port), seconds=2)
-    assert way.step is Step.HANDSHAKE
-    assert "no TLS connection" in complained(way).what
+        result = await walked(https(port), seconds=2)
+    assert result.step is Step.HANDSHAKE
+    assert "no TLS connection" in complained(result).what
 
 
 async def test_a_server_that_says_nothing() -> None:
     """The probe ends in its time and says so."""
     async with server() as port:
-        way = await walked(https(port), seconds=0.2)
-    assert (way.step, way.reason) == (Step.HANDSHAKE, "no answer within 0.2 s")
+        result = await walked(https(port), seconds=0.2)
+    assert (result.step, result.reason) == (Step.HANDSHAKE, "no answer within 0.2 s")
 
 
 async def test_nobody_listens() -> None:
     """A refused connection is one; with HTTPS_PROXY set, the missing egress_proxy is the first suspect."""
-    way = await walked(https(free_port()))
-    assert (way.step, way.reason) == (Step.CONNECTION, "connection refused")
-    assert complained(way).key == ("credentials", "login", "token_url")
-    proxied = complained(way, replace(PLACE, proxy_variable="HTTPS_PROXY"))
+    result = await walked(https(free_port()))
+    assert (result.step, result.reason) == (Step.CONNECTION, "connection refused")
+    assert complained(result).key == ("credentials", "login", "token_url")
+    proxied = complained(result, replace(PROBED, proxy_variable="HTTPS_PROXY"))
     assert proxied.key == ("credentials", "login", "egress_proxy")
     assert "HTTPS_PROXY is set here" in proxied.what
 
@@ -141,38 +141,38 @@ async def test_a_name_that_does_not_exist(*, through_proxy: bool) -> None:
     destination = https(443, egress_proxy="http://nothing.invalid:3128") if through_proxy else https(
         443, host="nothing.invalid"
     )  # fmt: skip
-    way = await walked(destination, seconds=20)
-    assert way.step is Step.NAME
-    assert complained(way).key[2] == ("egress_proxy" if through_proxy else "token_url")
+    result = await walked(destination, seconds=20)
+    assert result.step is Step.NAME
+    assert complained(result).key[2] == ("egress_proxy" if through_proxy else "token_url")
 
 
 @pytest.mark.parametrize(("status", "word"), [(407, "without a password"), (403, "have it allow CONNECT")])
 async def test_an_egress_proxy_that_refuses(status: int, word: str) -> None:
     """Its status is shown; a proxy that wants a password gets none."""
     async with server(says=f"HTTP/1.1 {status} No\r\n\r\n".encode()) as port:
-        way = await walked(https(443, host="login.jpmorgan.com", egress_proxy=f"http://127.0.0.1:{port}"))
-    complaint = complained(way)
-    assert way.step is Step.TUNNEL
+        result = await walked(https(443, host="login.jpmorgan.com", egress_proxy=f"http://127.0.0.1:{port}"))
+    complaint = complained(result)
+    assert result.step is Step.TUNNEL
     assert str(status) in complaint.what
     assert word in complaint.fix
 
 
 async def test_an_egress_proxy_that_is_away() -> None:
     """It is named with its address."""
-    way = await walked(https(443, host="login.jpmorgan.com", egress_proxy=f"http://127.0.0.1:{free_port()}"))
-    complaint = complained(way)
+    result = await walked(https(443, host="login.jpmorgan.com", egress_proxy=f"http://127.0.0.1:{free_port()}"))
+    complaint = complained(result)
     assert complaint.key == ("credentials", "login", "egress_proxy")
     assert "can't be reached (connection refused)" in complaint.what
 
 
 async def test_plain_http() -> None:
-    """Without TLS the way ends with the connection."""
+    """Without TLS the probe ends with the connection."""
     async with server() as port:
-        way = await walked(Destination(scheme="http", host="127.0.0.1", port=port))
-    assert passage(way) == f"127.0.0.1:{port} answers"
+        result = await walked(Destination(scheme="http", host="127.0.0.1", port=port))
+    assert connected_line(result) == f"127.0.0.1:{port} answers"
 
 
 async def test_files_of_our_own(tmp_path: Path) -> None:
-    """A CA file that can't be used is no property of the way."""
+    """A CA file that can't be used is no property of the network."""
     with pytest.raises(TlsUnusable):
         await walked(https(443, ca_file=str(tmp_path / "missing")))

@@ -26,7 +26,7 @@ FLAVORS: Mapping[str, Mapping[str, str]] = {
     "jwt": {"client_id": JWT_CLIENT_ID, "path": "/oauth2/token", "audience": AUDIENCES["payments"]},
     "adfs": {"client_id": ADFS_CLIENT_ID, "path": "/adfs/oauth2/token", "audience": RESOURCES["payments"]},
 }
-_SOON = 15.0
+_SOON = 90.0
 
 
 @dataclass(kw_only=True)
@@ -75,7 +75,7 @@ class Site:
         return await self.until(lambda status: bool(status["ready"]))
 
     async def until(self, holds: Any) -> dict[str, Any]:
-        """Return the instance's status once *holds* of it, waiting at most 15 s."""
+        """Return the instance's status once *holds* of it."""
         async with asyncio.timeout(_SOON):
             while True:
                 with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -88,7 +88,7 @@ class Site:
                 await asyncio.sleep(0.03)
 
     async def logged(self, words: str) -> str:
-        """Return the first line of the instance's log that has *words*, waiting at most 15 s."""
+        """Return the first line of the instance's log that has *words*."""
         async with asyncio.timeout(_SOON):
             while True:
                 for line in self.log:

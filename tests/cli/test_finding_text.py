@@ -5,7 +5,7 @@ import pytest
 from proxy.cli.finding_text import PLAIN_KEYS, finding_text
 from proxy.settings.findings import Finding, Severity
 from proxy.settings.load import load
-from proxy.settings.shape import Kind, field_at, kind_of, names_in
+from proxy.settings.schema import ValueKind, field_at, kind_of, names_in
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ def test_no_key_with_a_secret_is_taken_for_a_plain_one() -> None:
         key[-1]
         for key in keys
         if (field := field_at(key)) is not None
-        and (kind_of(field) is Kind.SECRET or "passphrase" in key[-1] or "secret" in key[-1])
+        and (kind_of(field) is ValueKind.SECRET or "passphrase" in key[-1] or "secret" in key[-1])
     }
     assert {"client_secret", "client_secret_file", "private_key_passphrase_file"} <= secret
     assert not secret & PLAIN_KEYS

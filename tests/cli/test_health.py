@@ -187,13 +187,13 @@ def test_it_looks_where_serve_listens(tmp_path: Path, text: str, environ: Mappin
     path = directory / "payproxy.toml"
     path.write_text(text)
 
-    draft = load(path, environ=environ, cwd=tmp_path, secrets_directory=tmp_path).draft
+    readable = load(path, environ=environ, cwd=tmp_path, secrets_directory=tmp_path).readable
 
-    assert draft is not None
+    assert readable is not None
     assert find_endpoints(path, environ=environ, cwd=tmp_path) == AdminEndpoints(
-        socket=Path(draft.data_directory) / "admin.sock",
-        listen=draft.admin.listen,
-        certificate_file=draft.admin.certificate_file,
+        socket=Path(readable.data_directory) / "admin.sock",
+        listen=readable.admin.listen,
+        certificate_file=readable.admin.certificate_file,
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from proxy.cli.migration_log import earlier_payments, in_flight_before
 from proxy.errors import Sent
 from proxy.records.sinks.sqlite import SqliteSink
-from proxy.settings.database import SqliteDatabase
+from proxy.settings.stores import SqliteDatabase
 from tests.keeper.migrating import PAYMENTS
 from tests.records.kept import kept, record
 

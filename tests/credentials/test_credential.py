@@ -1,44 +1,42 @@
 """Credentials from their section of the configuration."""
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from proxy.credentials.client_assertion import AssertionSigner
-from proxy.credentials.credential import Credential, CredentialUnusable, read_private_file, read_secret_file
+from proxy.credentials.credential import (
+    Credential,
+    CredentialUnusable,
+    read_private_file,
+    read_secret_file,
+)
 from proxy.credentials.keys import load_certificate, thumbprint
 from proxy.secret import Secret
+from proxy.settings.credential import CredentialSection
 from tests.credentials.support_keys import make_pair, openssl
 
+FILES = (
+    "client_secret_file",
+    "private_key_file",
+    "private_key_passphrase_file",
+    "certificate_file",
+    "ca_file",
+    "client_certificate_file",
+    "client_key_file",
+)
 
-@dataclass
-class Section:
-    """`[credentials.NAME]` with the defaults of contract.md."""
 
-    client_id: str = "client"
-    client_secret: str | Secret | SecretStr | None = None
-    client_secret_file: str = ""
-    private_key_file: str = ""
-    private_key_passphrase_file: str = ""
-    certificate_file: str = ""
-    key_id: str = ""
-    key_id_format: str = "sha1-hex"
-    token_url: str = "https://login.test/oauth2/token"
-    auth_method: str = "client_secret_basic"
-    assertion_audience: str = ""
-    assertion_lifetime: int = 60
-    audience_parameter: str = ""
-    send_client_id: bool = False
-    extra_parameters: dict[str, str] = field(default_factory=dict)
-    default_lifetime: int = 300
-    ca_file: str = ""
-    client_certificate_file: str = ""
-    client_key_file: str = ""
-    egress_proxy: str = ""
-    timeout: float = 10
+def section_of(**changes: Any) -> CredentialSection:
+    """Return `[credentials.NAME]` with *changes*."""
+    usual = {
+        "client_id": "client",
+        "token_url": "https://login.test/oauth2/token",
+        "auth_method": "client_secret_basic",
+    }
+    return CredentialSection(**{"flavor": "basic", **usual, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +48,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def load(section: Section, base: Path) -> Credential:
-    """Load *section* as the credential `login`."""
-    return Credential.load(section, name="login", base=base)
+def load(section: CredentialSection, base: Path) -> Credential:
+    """Load *section* as the credential `login`, its files absolute, as the settings make them, from *base*."""
+    files = {name: str(base / file) for name in FILES if (file := getattr(section, name))}
+    return Credential.load(section.model_copy(update=files), name="login")
 
 
 def secret_file(base: Path, text: str | bytes, *, mode: int = 0o600) -> str:
@@ -67,8 +66,8 @@ def secret_file(base: Path, text: str | bytes, *, mode: int = 0o600) -> str:
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
 def test_a_secret_from_a_file(tmp_path: Path, method: str) -> None:
-    """A relative name is beside the configuration; the secret is carried, never shown."""
-    credential = load(Section(auth_method=method, client_secret_file=secret_file(tmp_path, "s3cr3t\n")), tmp_path)
+    """The secret is carried, never shown."""
+    credential = load(section_of(auth_method=method, client_secret_file=secret_file(tmp_path, "s3cr3t\n")), tmp_path)
 
     assert credential.client_secret == Secret("s3cr3t")
     assert credential.signer is None
@@ -85,17 +84,16 @@ def test_one_trailing_newline_is_dropped(tmp_path: Path, text: str, secret: str)
     assert read_secret_file(tmp_path / secret_file(tmp_path, text)).reveal() == secret
 
 
-@pytest.mark.parametrize("given_secret", ["s3cr3t", Secret("s3cr3t"), SecretStr("s3cr3t")])
-def test_a_secret_from_the_environment(tmp_path: Path, given_secret: str | Secret | SecretStr) -> None:
-    """However the settings carry it, it becomes a Secret, and no file is needed."""
-    assert load(Section(client_secret=given_secret), tmp_path).client_secret == Secret("s3cr3t")
+def test_a_secret_from_the_environment(tmp_path: Path) -> None:
+    """No file is needed."""
+    assert load(section_of(client_secret=Secret("s3cr3t")), tmp_path).client_secret == Secret("s3cr3t")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o610, 0o601])
 def test_an_open_secret_file_is_refused(tmp_path: Path, mode: int) -> None:
     """Group and others have no business with it; the message says what to run."""
     with pytest.raises(CredentialUnusable, match="chmod 600") as caught:
-        load(Section(client_secret_file=secret_file(tmp_path, "s3cr3t", mode=mode)), tmp_path)
+        load(section_of(client_secret_file=secret_file(tmp_path, "s3cr3t", mode=mode)), tmp_path)
 
     assert "s3cr3t" not in str(caught.value)
     assert str(caught.value).startswith("credential login: ")
@@ -107,7 +105,7 @@ def test_an_open_secret_file_is_refused(tmp_path: Path, mode: int) -> None:
 def test_a_secret_file_that_holds_no_secret(tmp_path: Path, text: str | bytes, words: str) -> None:
     """What can't be a secret is named without being quoted."""
     with pytest.raises(CredentialUnusable, match=words):
-        load(Section(client_secret_file=secret_file(tmp_path, text)), tmp_path)
+        load(section_of(client_secret_file=secret_file(tmp_path, text)), tmp_path)
 
 
 def test_a_path_that_is_no_file(tmp_path: Path) -> None:
@@ -129,17 +127,16 @@ def test_a_symbolic_link_is_judged_by_its_target(tmp_path: Path) -> None:
 
 def test_without_any_secret(tmp_path: Path) -> None:
     """The message names both settings."""
-    for empty in (None, "", SecretStr("")):
-        with pytest.raises(CredentialUnusable, match="client_secret_file or client_secret"):
-            load(Section(client_secret=empty), tmp_path)
+    with pytest.raises(CredentialUnusable, match="client_secret_file or client_secret"):
+        load(section_of(), tmp_path)
 
 
 def test_the_fingerprint_follows_the_secret(tmp_path: Path) -> None:
     """Same secret, same fingerprint on each replica; another secret or client, another one."""
-    one = load(Section(client_secret="a"), tmp_path).fingerprint
-    again = load(Section(client_secret="a"), tmp_path).fingerprint
-    other = load(Section(client_secret="b"), tmp_path).fingerprint
-    stranger = load(Section(client_secret="a", client_id="other"), tmp_path).fingerprint
+    one = load(section_of(client_secret="a"), tmp_path).fingerprint
+    again = load(section_of(client_secret="a"), tmp_path).fingerprint
+    other = load(section_of(client_secret="b"), tmp_path).fingerprint
+    stranger = load(section_of(client_secret="a", client_id="other"), tmp_path).fingerprint
 
     assert one == again
     assert len({one, other, stranger}) == 3
@@ -152,25 +149,25 @@ def test_the_fingerprint_follows_the_secret(tmp_path: Path) -> None:
 def test_the_kid_is_the_certificates_thumbprint(folder: Path) -> None:
     """In the configured form, unless key_id says otherwise."""
     certificate = load_certificate(folder / "oauth.crt")
-    section = Section(auth_method="private_key_jwt", private_key_file="oauth.key", certificate_file="oauth.crt")
+    section = section_of(auth_method="private_key_jwt", private_key_file="oauth.key", certificate_file="oauth.crt")
 
     credential = load(section, folder)
     assert isinstance(credential.signer, AssertionSigner)
     assert credential.key_id == thumbprint(certificate, "sha1-hex")
-    section.key_id_format = "x5t#S256"
+    section = section.model_copy(update={"key_id_format": "x5t#S256"})
     assert load(section, folder).key_id == thumbprint(certificate, "x5t#S256")
-    section.key_id = "mine"
+    section = section.model_copy(update={"key_id": "mine"})
     assert load(section, folder).key_id == "mine"
-    section.certificate_file = ""
+    section = section.model_copy(update={"certificate_file": ""})
     assert load(section, folder).key_id == "mine"
 
 
 def test_the_audience_of_assertions_is_the_token_url(folder: Path) -> None:
     """Exactly as it is posted to, unless it is set (RFC 7523 3)."""
-    section = Section(auth_method="private_key_jwt", private_key_file="oauth.key", key_id="K")
+    section = section_of(auth_method="private_key_jwt", private_key_file="oauth.key", key_id="K")
 
     assert load(section, folder).assertion_audience == "https://login.test/oauth2/token"
-    section.assertion_audience = "https://login.test/other"
+    section = section.model_copy(update={"assertion_audience": "https://login.test/other"})
     assert load(section, folder).assertion_audience == "https://login.test/other"
 
 
@@ -180,14 +177,14 @@ def test_an_encrypted_key_takes_its_passphrase_from_a_file(folder: Path) -> None
     (folder / "locked.key").chmod(0o600)
     (folder / "passphrase").write_text("open\n")
     (folder / "passphrase").chmod(0o600)
-    section = Section(
+    section = section_of(
         auth_method="private_key_jwt",
         private_key_file="locked.key",
         private_key_passphrase_file="passphrase",
         certificate_file="oauth.crt",
     )
 
-    plain = Section(auth_method="private_key_jwt", private_key_file="oauth.key", certificate_file="oauth.crt")
+    plain = section_of(auth_method="private_key_jwt", private_key_file="oauth.key", certificate_file="oauth.crt")
     assert load(section, folder).fingerprint == load(plain, folder).fingerprint
     (folder / "passphrase").chmod(0o640)
     with pytest.raises(CredentialUnusable, match="chmod 600"):
@@ -196,7 +193,7 @@ def test_an_encrypted_key_takes_its_passphrase_from_a_file(folder: Path) -> None
 
 def test_a_certificate_of_another_key_is_refused(folder: Path) -> None:
     """The bank would refuse every assertion."""
-    section = Section(auth_method="private_key_jwt", private_key_file="oauth.key", certificate_file="other.crt")
+    section = section_of(auth_method="private_key_jwt", private_key_file="oauth.key", certificate_file="other.crt")
 
     with pytest.raises(CredentialUnusable, match=r"other\.crt belongs to another key"):
         load(section, folder)
@@ -205,10 +202,10 @@ def test_a_certificate_of_another_key_is_refused(folder: Path) -> None:
 def test_what_private_key_jwt_needs(folder: Path) -> None:
     """A key, and a certificate or a kid; what keys.py finds comes out as the same error."""
     for section, words in (
-        (Section(auth_method="private_key_jwt", key_id="K"), "needs private_key_file"),
-        (Section(auth_method="private_key_jwt", private_key_file="oauth.key"), "needs certificate_file"),
+        (section_of(auth_method="private_key_jwt", key_id="K"), "needs private_key_file"),
+        (section_of(auth_method="private_key_jwt", private_key_file="oauth.key"), "needs certificate_file"),
         (
-            Section(auth_method="private_key_jwt", private_key_file="none.key", key_id="K"),
+            section_of(auth_method="private_key_jwt", private_key_file="none.key", key_id="K"),
             "credential login: .*none.key",
         ),
     ):
@@ -221,7 +218,9 @@ def test_what_private_key_jwt_needs(folder: Path) -> None:
 
 def test_tls_client_auth_is_known_by_its_certificate(folder: Path) -> None:
     """It needs certificate and key, and its fingerprint is the certificate's."""
-    section = Section(auth_method="tls_client_auth", client_certificate_file="oauth.crt", client_key_file="oauth.key")
+    section = section_of(
+        auth_method="tls_client_auth", client_certificate_file="oauth.crt", client_key_file="oauth.key"
+    )
 
     credential = load(section, folder)
     assert (credential.client_certificate_file, credential.client_key_file) == (
@@ -230,18 +229,18 @@ def test_tls_client_auth_is_known_by_its_certificate(folder: Path) -> None:
     )
     assert thumbprint(load_certificate(folder / "oauth.crt"), "sha256-hex").lower().startswith(credential.fingerprint)
     with pytest.raises(CredentialUnusable, match="needs client_certificate_file"):
-        load(Section(auth_method="tls_client_auth"), folder)
+        load(section_of(auth_method="tls_client_auth"), folder)
 
 
 def test_a_transport_certificate_goes_with_any_method(folder: Path) -> None:
     """Mutual TLS beside a secret is possible, half of it is not, and its key is as private as others."""
-    section = Section(client_secret="s", client_certificate_file="oauth.crt", client_key_file="other.key")
+    section = section_of(client_secret="s", client_certificate_file="oauth.crt", client_key_file="other.key")
     assert load(section, folder).client_key_file
     (folder / "other.key").chmod(0o644)
     with pytest.raises(CredentialUnusable, match="chmod 600"):
         load(section, folder)
     (folder / "other.key").chmod(0o600)
-    section.client_key_file = ""
+    section = section.model_copy(update={"client_key_file": ""})
     with pytest.raises(CredentialUnusable, match="go together"):
         load(section, folder)
 
@@ -249,7 +248,7 @@ def test_a_transport_certificate_goes_with_any_method(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["grant_type", "scope", "client_id", "client_assertion", "client_secret", "resource"])
 def test_reserved_parameters_are_refused(tmp_path: Path, name: str) -> None:
     """A second value would make the request ambiguous."""
-    section = Section(client_secret="s", audience_parameter="resource", extra_parameters={"a": "b", name: "x"})
+    section = section_of(client_secret="s", audience_parameter="resource", extra_parameters={"a": "b", name: "x"})
 
     with pytest.raises(CredentialUnusable, match=name):
         load(section, tmp_path)
@@ -257,8 +256,12 @@ def test_reserved_parameters_are_refused(tmp_path: Path, name: str) -> None:
 
 def test_everything_else_is_taken_over(tmp_path: Path) -> None:
     """Values as they are, files absolute, the empty name stays empty."""
-    section = Section(
-        client_secret="s", extra_parameters={"b": "1", "a": "2"}, ca_file="ca.pem", egress_proxy="http://p:1", timeout=3
+    section = section_of(
+        client_secret="s",
+        extra_parameters={"b": "1", "a": "2"},
+        ca_file="ca.pem",
+        egress_proxy="http://p:1",
+        timeout=3.0,
     )
     credential = load(section, tmp_path)
 
@@ -266,9 +269,3 @@ def test_everything_else_is_taken_over(tmp_path: Path) -> None:
     assert credential.ca_file == str(tmp_path / "ca.pem")
     assert (credential.egress_proxy, credential.timeout, credential.default_lifetime) == ("http://p:1", 3, 300)
     assert credential.client_certificate_file == ""
-
-
-def test_an_unknown_method(tmp_path: Path) -> None:
-    """The message lists those that exist."""
-    with pytest.raises(CredentialUnusable, match="tls_client_auth"):
-        load(Section(auth_method="none"), tmp_path)

@@ -33,7 +33,9 @@ async def test_all_faults_are_told_at_once_and_no_secret(tmp_path: Path, bank: B
     configuration = configured(tmp_path, bank.url, secret=CANARY + "file")
     os.chmod(tmp_path / "mock.secret", 0o644)  # noqa: PTH101 - as an administrator does
     text = configuration.read_text()
-    text = text.replace('[server]\nlisten = "127.0.0.1:0"', f'[server]\nlisten = "0.0.0.0:0"\nworkerz = "{CANARY}key"')
+    text = text.replace('[server]\nlisten = "127.0.0.1:0"', '[server]\nlisten = "0.0.0.0:0"')
+    # A fault of its own in [server] would leave what rules find of it to the next run.
+    text = text.replace("[request_log]\n", f'[request_log]\nstdoud = "{CANARY}key"\n')
     text = text.replace('client_id = "mock-client"', 'client_id = "..."')
     text = text.replace(
         'upstream = "simulator"\ncredential = "mock"\n\n\n', 'upstream = "simulatr"\ncredential = "mok"\n\n\n'
@@ -47,7 +49,7 @@ async def test_all_faults_are_told_at_once_and_no_secret(tmp_path: Path, bank: B
     assert CANARY not in output
     for key, told in (
         ("server.allow_anonymous", "callers"),
-        ("server.workerz", '"workers"'),
+        ("request_log.stdoud", '"stdout"'),
         ("upstreams.simulator.url", "foreign_host"),
         ("credentials.mock.client_id", "placeholder"),
         ("credentials.mock.client_secret_file", "chmod 600"),
@@ -57,7 +59,7 @@ async def test_all_faults_are_told_at_once_and_no_secret(tmp_path: Path, bank: B
     ):
         assert any(key in line and told in line for line in output.splitlines()), (key, output)
     assert "8 errors: not started" in output
-    number = text.splitlines().index(f'workerz = "{CANARY}key"') + 1
+    number = text.splitlines().index(f'stdoud = "{CANARY}key"') + 1
     assert f"payproxy.toml:{number}" in output
     assert not (tmp_path / "data").exists()
 

@@ -75,7 +75,7 @@ async def connection(
 
 async def send(place: tuple[str, int] | Path, request: bytes, *, tls: ssl.SSLContext | None = None) -> Answer:
     """Send *request* and read the one answer until the connection closes, at most 5 s."""
-    async with asyncio.timeout(5), connection(place, tls=tls) as (reader, writer):
+    async with asyncio.timeout(60), connection(place, tls=tls) as (reader, writer):
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")

@@ -10,8 +10,8 @@ from proxy.keeper.log_sinks import sinks_of
 from proxy.records.sinks.postgres import PostgresSink
 from proxy.records.sinks.sink import Sink
 from proxy.records.sinks.sqlite import SqliteSink
-from proxy.settings.masked_url import UrlUnusable
 from proxy.settings.model import RequestLogSection, Settings
+from proxy.settings.stores import UrlUnusable
 from tests.records.kept import record
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}

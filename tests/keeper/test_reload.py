@@ -182,7 +182,7 @@ async def test_a_request_in_flight_ends_and_its_connection_closes(place: Site) -
         both = await place.until(lambda now: len(now["workers"]) == 2)
         assert {worker["state"] for worker in both["workers"]} == {"serving", "draining"}
 
-        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
 
         assert answer.startswith(b"HTTP/1.1 200")
         assert b"connection: close" in answer.lower()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.records.postgres import Postgres, binaries, running_postgres
+from tests.records.postgres import Postgres, binaries, execute, run_now, running_postgres
 
 
 @pytest.fixture
@@ -21,11 +21,28 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["/bin/umount", "-l", str(disk)], check=True)
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    """Yield a PostgreSQL server that runs."""
+_EMPTY = """
+DROP SCHEMA IF EXISTS payproxy CASCADE;
+DO $$ DECLARE one text; BEGIN
+  FOR one IN SELECT rolname FROM pg_roles WHERE NOT rolsuper AND rolname NOT LIKE 'pg\\_%' LOOP
+    EXECUTE format('DROP OWNED BY %I CASCADE; DROP ROLE %I', one, one);
+  END LOOP;
+END $$
+"""
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """Yield the PostgreSQL server of this process."""
     found = binaries()
     if found is None:
         pytest.skip("PostgreSQL's server is not installed (Debian: postgresql-15)")
     with running_postgres(found) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def postgres(postgres_server: Postgres) -> Postgres:
+    """Return a PostgreSQL server that runs, without what other modules left in it."""
+    run_now(execute(postgres_server.url(), _EMPTY))
+    return postgres_server

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time  # noqa: TID251 - waiting for a process of another program
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -166,5 +167,6 @@ async def execute(url: Secret, statements: str) -> None:
 
 
 def run_now(coroutine: Any) -> Any:
-    """Return what *coroutine* comes to, outside of a loop."""
-    return asyncio.run(coroutine)
+    """Return what *coroutine* comes to, on a loop of its own."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()

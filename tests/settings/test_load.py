@@ -6,7 +6,7 @@ import pytest
 
 from proxy.settings.findings import Severity
 from proxy.settings.load import load
-from proxy.settings.toml_bounds import MAX_FILE_BYTES
+from proxy.settings.toml_text import MAX_FILE_BYTES
 from proxy.settings.values import masked
 from tests.settings.support import CALLER, PLAIN, load_text, one_finding, plain
 
@@ -194,8 +194,13 @@ client_secret = ["canary-twelve"]
     shown = [*map(str, broken.findings), json.dumps([one.as_dict() for one in broken.findings]), repr(broken)]
 
     assert len(broken.errors) >= 9
-    assert broken.draft is not None
-    shown += [json.dumps(masked(broken.draft)), str(broken.draft), broken.draft.model_dump_json(), str(broken.sources)]
+    assert broken.readable is not None
+    shown += [
+        json.dumps(masked(broken.readable)),
+        str(broken.readable),
+        broken.readable.model_dump_json(),
+        str(broken.sources),
+    ]
     whole = load_text(tmp_path, plain(more=CALLER), environ={"PAYPROXY_CREDENTIALS__LOGIN__CLIENT_SECRET": "canary"})
     shown += [repr(whole), json.dumps(masked(whole.settings)) if whole.settings else "", str(whole.sources)]
     assert "canary" not in "".join(shown)
@@ -215,3 +220,24 @@ def test_of_many_findings_the_first_are_told(tmp_path: Path) -> None:
     loaded = load(path, environ={}, cwd=tmp_path)
     assert len(loaded.findings) == 201
     assert loaded.findings[-1].what == "there are 2800 more"
+
+
+def test_rules_across_a_faulty_section_come_in_the_next_run(tmp_path: Path) -> None:
+    """Nothing is said of others because of a value that will be another one."""
+    text = plain(('"127.0.0.1:8080"', '"0.0.0.0:8080"\nworkers = "x"'))
+
+    assert [one.key for one in load_text(tmp_path, text).errors] == ["server.workers"]
+    mended = load_text(tmp_path, text.replace('workers = "x"', "workers = 1"))
+    assert [one.key for one in mended.errors] == ["server.allow_anonymous"]
+
+
+def test_the_valid_keys_of_a_faulty_section_can_be_read(tmp_path: Path) -> None:
+    """Commands find the log and its database by them; to run with there is nothing."""
+    more = '\n[request_log]\nfile = "requests.jsonl"\nindex_headers = 7\n[callers.erp]\nnetworks = ["x"]\n'
+    loaded = load_text(tmp_path, plain(("url =", "ulr ="), more=more))
+
+    assert loaded.settings is None
+    assert loaded.readable is not None
+    assert loaded.readable.request_log.file == str(tmp_path / "requests.jsonl")
+    assert loaded.readable.callers["erp"].networks == ()
+    assert loaded.readable.upstreams == {}

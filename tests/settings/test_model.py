@@ -1,11 +1,13 @@
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
+from proxy.settings.fields import FilePath
 from proxy.settings.model import Settings
-from proxy.settings.shape import Kind, holds_paths, kind_of, sections
+from proxy.settings.schema import ValueKind, kind_of, sections
 
 CONTRACT_NOT_YET = {
     "private_key_uri",
@@ -51,9 +53,9 @@ def test_every_file_key_is_read_as_a_path() -> None:
     for title, model in sections():
         for key, field in model.model_fields.items():
             if re.search(r"(_|^)(file|directory)$", key):
-                assert kind_of(field) is Kind.PATH, f"{title} {key}"
+                assert kind_of(field) is ValueKind.PATH, f"{title} {key}"
             if key.endswith("_files"):
-                assert holds_paths(field), f"{title} {key}"
+                assert FilePath() in get_args(get_args(field.annotation)[0]), f"{title} {key}"
 
 
 def test_examples_exist() -> None:

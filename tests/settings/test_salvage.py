@@ -25,9 +25,9 @@ def test_of_a_whole_file_all_is_read(tmp_path: Path) -> None:
     plain = load(None, environ={}, cwd=tmp_path)
     found = load(None, environ={}, cwd=tmp_path, salvage=True)
 
-    assert (plain.draft, found.settings) == (None, None)
-    assert found.draft is not None
-    assert found.draft.routes[0].name == "payments"
+    assert (plain.readable, found.settings) == (None, None)
+    assert found.readable is not None
+    assert found.readable.routes[0].name == "payments"
 
 
 @pytest.mark.parametrize(

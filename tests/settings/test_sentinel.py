@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.settings.sentinel import SentinelUrl
-from proxy.settings.state import StateUrl
+from proxy.settings.stores import REDIS
 
 
 def test_a_url_with_all_there_is() -> None:
@@ -43,12 +43,12 @@ def test_a_url_with_all_there_is() -> None:
 )
 def test_what_is_none_is_said_without_showing_it(text: str) -> None:
     """Also one without TLS that leaves this machine."""
-    fault = StateUrl.fault(text)
+    fault = REDIS.fault(text)
     assert fault
     assert "a.example" not in fault
 
 
 def test_no_password_is_shown() -> None:
     """Neither that of the Redis nor that of the sentinels."""
-    url = StateUrl.of("rediss+sentinel://me:open-sesame@a.example/main/0?sentinel_password=hush")
+    url = REDIS.validate("rediss+sentinel://me:open-sesame@a.example/main/0?sentinel_password=hush")
     assert str(url) == "rediss+sentinel://me:***@a.example/main/0?sentinel_password=***"

@@ -153,4 +153,4 @@ def tls_client(folder: Path, *, with_certificate: bool = False) -> aiohttp.Clien
     context = ssl.create_default_context(cafile=str(folder / "server.pem"))
     if with_certificate:
         context.load_cert_chain(folder / "client.pem", folder / "client.key")
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), timeout=aiohttp.ClientTimeout(total=10))
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), timeout=aiohttp.ClientTimeout(total=60))

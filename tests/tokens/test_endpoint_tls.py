@@ -32,7 +32,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Identity, Ident
 def server_context(tls: tuple[Path, Identity, Identity], *, client_certificate: bool = False) -> ssl.SSLContext:
     """Return the endpoint's TLS side."""
     ca, server, _ = tls
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(server.certificate, server.key)
     if client_certificate:
         context.verify_mode = ssl.CERT_REQUIRED

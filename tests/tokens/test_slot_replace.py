@@ -175,4 +175,4 @@ async def test_a_refusal_of_an_expired_token_costs_no_budget() -> None:
         world.bank.gate.set()
 
         assert await waiter == "replaced"
-        assert repr(world.slot._budgets) == "{}"
+        assert repr(world.slot._limits) == "{}"

@@ -1,5 +1,6 @@
 import asyncio
 import datetime as dt
+import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -169,10 +170,12 @@ def test_session_keys_are_not_written_down(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_unusable_files_are_named(authority: Authority, tmp_path: Path) -> None:
-    """Missing, not PEM, without key, the key of another, encrypted: the text names the file and holds no key."""
+    """Missing, a pipe, not PEM, without key, the key of another, encrypted: names the file, holds no key."""
     own, other = authority.identity("us"), authority.identity("other")
     nothing, text = tmp_path / "nothing.pem", tmp_path / "text.pem"
     text.write_text("CANARY")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
     certificate, encrypted, key = tmp_path / "certificate.pem", tmp_path / "encrypted.pem", tmp_path / "key.pem"
     certificate.write_bytes(own.certificate.public_bytes(serialization.Encoding.PEM))
     pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
@@ -182,6 +185,8 @@ def test_unusable_files_are_named(authority: Authority, tmp_path: Path) -> None:
         ({"ca_file": str(nothing)}, "nothing.pem: No such file"),
         ({"ca_file": str(text)}, "text.pem: holds no certificate"),
         ({"ca_file": str(tmp_path)}, str(tmp_path)),
+        ({"ca_file": str(pipe)}, "pipe: is not a regular file"),
+        ({"certificate_file": str(certificate), "key_file": str(pipe)}, "pipe: is not a regular file"),
         ({"certificate_file": str(nothing), "key_file": str(key)}, "nothing.pem: No such file"),
         ({"certificate_file": str(certificate), "key_file": str(nothing)}, "nothing.pem: No such file"),
         ({"certificate_file": str(certificate)}, "certificate.pem"),

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from proxy.settings.reference import json_schema, settings_tables
-from proxy.settings.shape import sections
+from proxy.settings.schema import json_schema, sections, settings_tables
 
 CONFIG = Path(__file__).parents[2] / "config"
 

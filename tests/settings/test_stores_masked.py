@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.settings.masked_url import MaskedUrl, UrlUnusable, read_url_file
+from proxy.settings.stores import DATABASE, StoreUrl, UrlUnusable
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from proxy.settings.masked_url import MaskedUrl, UrlUnusable, read_url_file
 )
 def test_a_password_is_not_shown(text: str, shown: str) -> None:
     """Neither as text nor in a repr; only `reveal` gives it."""
-    url = MaskedUrl(text)
+    url = StoreUrl(text)
 
     assert (str(url), repr(url), f"{url}") == (shown, repr(shown), shown)
     assert url.reveal() == text
@@ -25,19 +25,19 @@ def test_a_password_is_not_shown(text: str, shown: str) -> None:
 
 def test_urls_are_compared_whole() -> None:
     """Two that look alike may have different passwords."""
-    one, other = MaskedUrl("rediss://:a@h"), MaskedUrl("rediss://:b@h")
+    one, other = StoreUrl("rediss://:a@h"), StoreUrl("rediss://:b@h")
 
     assert str(one) == str(other)
     assert one != other
-    assert one == MaskedUrl("rediss://:a@h")
-    assert len({one, other, MaskedUrl("rediss://:a@h")}) == 2
+    assert one == StoreUrl("rediss://:a@h")
+    assert len({one, other, StoreUrl("rediss://:a@h")}) == 2
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     """A folder, a device or a missing file is said, with its cause."""
     with pytest.raises(UrlUnusable, match="not a regular file"):
-        read_url_file(tmp_path)
+        DATABASE.read(tmp_path)
     with pytest.raises(UrlUnusable, match="not a regular file"):
-        read_url_file(Path("/dev/null"))
+        DATABASE.read(Path("/dev/null"))
     with pytest.raises(UrlUnusable, match="no such file"):
-        read_url_file(tmp_path / "none")
+        DATABASE.read(tmp_path / "none")

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy.credentials.inspection import Recognised, recognise
 from proxy.credentials.keys import THUMBPRINT_FORMS, load_certificate, thumbprint
-from proxy.credentials.recognition import Recognised, recognise
 from tests.credentials.support_keys import make_pair
 
 

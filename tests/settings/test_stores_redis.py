@@ -2,8 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.settings.masked_url import UrlUnusable
-from proxy.settings.state import StateUrl
+from proxy.settings.stores import REDIS, UrlUnusable
 from proxy.settings.values import masked
 from tests.settings.support import load_text, one_finding, plain
 
@@ -95,7 +94,7 @@ def test_a_url_from_a_file(tmp_path: Path) -> None:
     assert loaded.settings.state.shared
     assert redis is not None
     assert redis.reveal() == "rediss://:canary@redis.example/1"
-    assert "canary" not in str(StateUrl.read(path))
+    assert "canary" not in str(REDIS.read(path))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +114,7 @@ def test_a_file_without_a_usable_url(tmp_path: Path, content: bytes, mode: int, 
     path.write_bytes(content)
     path.chmod(mode)
     with pytest.raises(UrlUnusable, match=what) as caught:
-        StateUrl.read(path)
+        REDIS.read(path)
 
     assert "; " in str(caught.value)
     assert "canary" not in str(caught.value)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.settings.toml_bounds import MAX_LEVELS, TomlUnusable, parse_toml, too_deep
+from proxy.settings.toml_text import MAX_LEVELS, TomlUnusable, parse_toml, too_deep
 
 PIECES = ["a", ".", "=", "[", "]", "{", "}", ",", "\n", '"', "'", '"""', "'''", "#", "1", " ", "\\", "[[", "a.b=1\n"]
 

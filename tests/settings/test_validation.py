@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.settings.draft import draft_of
 from proxy.settings.findings import Severity
-from proxy.settings.load import _CHECKS
+from proxy.settings.load import across_sections
 from proxy.settings.model import Settings
-from proxy.settings.shape import sections
+from proxy.settings.schema import sections
+from proxy.settings.validation import validate
 from tests.settings.support import PLAIN, load_text, one_finding, plain
 
 
@@ -269,7 +269,7 @@ ANYTHING = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.
 
 @given(st.lists(st.tuples(st.lists(NAMES, min_size=1, max_size=3), ANYTHING), max_size=4))
 def test_any_nonsense_is_survived(changes: list[tuple[list[str], Any]]) -> None:
-    """Whatever stands where, there is a draft of the rest, and complaints if anything is not as it should be."""
+    """Whatever stands where, the rest can be read, and there are complaints if anything is not as it should be."""
     values: dict[str, Any] = tomllib.loads(PLAIN)
     for key, value in changes:
         table = values
@@ -278,10 +278,10 @@ def test_any_nonsense_is_survived(changes: list[tuple[list[str], Any]]) -> None:
             inner = inner[0] if isinstance(inner, list) and inner else inner
             table = inner if isinstance(inner, dict) else table.setdefault(part + "_", {})
         table[key[-1]] = value
-    draft, complaints = draft_of(values)
+    valid, readable, complaints = validate(values)
 
-    complaints += [one for check in _CHECKS for one in check(draft)]
-    assert len(draft.routes) == len(draft.settings.routes)
+    complaints += across_sections(valid)
+    assert len(valid.routes) == len(valid.settings.routes)
     assert all(one.what and one.fix and one.key for one in complaints)
     if not complaints:
-        assert Settings(**values) == draft.settings
+        assert Settings(**values) == readable == valid.settings

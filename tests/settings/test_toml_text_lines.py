@@ -3,8 +3,8 @@ import tomllib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.settings.findings import Key
-from proxy.settings.toml_positions import key_lines, line_of
+from proxy.settings.findings import Key, line_of
+from proxy.settings.toml_text import key_lines
 
 DOCUMENT = '''\
 # a comment = 1

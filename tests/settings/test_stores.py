@@ -3,16 +3,17 @@ from pathlib import Path
 import pytest
 
 from proxy.secret import Secret
-from proxy.settings.database import (
-    DatabaseUrl,
+from proxy.settings.findings import Finding, Severity
+from proxy.settings.load import Loaded
+from proxy.settings.stores import (
+    DATABASE,
     PostgresDatabase,
     SqliteDatabase,
+    StoreUrl,
+    UrlUnusable,
     database_of,
     trusts_the_network,
 )
-from proxy.settings.findings import Finding, Severity
-from proxy.settings.load import Loaded
-from proxy.settings.masked_url import UrlUnusable
 from proxy.settings.values import digest, masked
 from tests.settings.support import load_text, one_finding, plain
 
@@ -27,9 +28,9 @@ def with_log(*lines: str) -> str:
 
 def all_of(loaded: Loaded) -> str:
     """Return everything that may be printed of *loaded*."""
-    assert loaded.draft is not None
-    texts = [*map(str, loaded.findings), repr(loaded.draft), str(masked(loaded.draft)), repr(loaded.sources)]
-    return "\n".join([*texts, loaded.draft.model_dump_json()])
+    assert loaded.readable is not None
+    texts = [*map(str, loaded.findings), repr(loaded.readable), str(masked(loaded.readable)), repr(loaded.sources)]
+    return "\n".join([*texts, loaded.readable.model_dump_json()])
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def all_of(loaded: Loaded) -> str:
 )
 def test_a_url_shows_all_but_its_password(url: str, shown: str) -> None:
     """However it is printed."""
-    made = DatabaseUrl(url)
+    made = StoreUrl(url)
 
     assert str(made) == f"{made}" == shown
     assert repr(made) == repr(shown)
@@ -57,10 +58,10 @@ def test_a_url_shows_all_but_its_password(url: str, shown: str) -> None:
 
 def test_urls_with_other_passwords_are_others() -> None:
     """A new password is a change."""
-    one, other = (DatabaseUrl(f"postgresql://a:{password}@b/c") for password in ("x", "y"))
+    one, other = (StoreUrl(f"postgresql://a:{password}@b/c") for password in ("x", "y"))
 
     assert one != other
-    assert one == DatabaseUrl("postgresql://a:x@b/c")
+    assert one == StoreUrl("postgresql://a:x@b/c")
     assert hash(one) != hash(other)
 
 
@@ -84,7 +85,7 @@ def test_urls_with_other_passwords_are_others() -> None:
 def test_what_is_no_database_is_refused_without_quoting_it(tmp_path: Path, bad: object) -> None:
     """In the file and anywhere else."""
     with pytest.raises(Exception, match=r"URL|string") as raised:
-        DatabaseUrl.of(bad)
+        DATABASE.validate(bad)
     assert "mysql" not in str(raised.value)
     if isinstance(bad, str) and "\n" not in bad:
         found = one_finding(load_text(tmp_path, with_log(f'database = "{bad}"')))
@@ -98,11 +99,11 @@ def test_the_default_lies_in_the_data_directory(tmp_path: Path) -> None:
     assert loaded.settings is not None
     log, directory = loaded.settings.request_log, tmp_path / "payproxy-data"
 
-    assert isinstance(log.database, DatabaseUrl)
+    assert isinstance(log.database, StoreUrl)
     assert database_of(log.database, log.database_file, data_directory=directory) == SqliteDatabase(
         path=directory / "requests.db"
     )
-    absolute = database_of(DatabaseUrl("sqlite:/var/lib/log.db"), "", data_directory=directory)
+    absolute = database_of(StoreUrl("sqlite:/var/lib/log.db"), "", data_directory=directory)
     assert absolute == SqliteDatabase(path=Path("/var/lib/log.db"))
 
 
@@ -169,7 +170,7 @@ def test_a_server_that_need_not_prove_itself_is_a_warning(tmp_path: Path) -> Non
 )
 def test_whether_the_network_is_trusted(url: str, trusted: bool) -> None:  # noqa: FBT001 - parametrized
     """On this machine it may be."""
-    assert trusts_the_network(DatabaseUrl(url)) == trusted
+    assert trusts_the_network(StoreUrl(url)) == trusted
 
 
 def test_two_places_are_one_too_many(tmp_path: Path) -> None:
@@ -182,12 +183,12 @@ def test_two_places_are_one_too_many(tmp_path: Path) -> None:
 def test_without_the_extra_postgres_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said how to install it."""
     monkeypatch.setattr("proxy.settings.route_rules.extra_installed", lambda: False)
-    monkeypatch.setattr("proxy.settings.database.extra_installed", lambda: False)
+    monkeypatch.setattr("proxy.settings.stores.extra_installed", lambda: False)
     loaded = load_text(tmp_path, with_log('database = "postgresql://127.0.0.1/log"'))
 
     assert "-m pip install 'asyncpg>=" in one_finding(loaded).fix
     with pytest.raises(UrlUnusable, match="-m pip install 'asyncpg>="):
-        database_of(DatabaseUrl("postgresql://127.0.0.1/log"), "", data_directory=tmp_path)
+        database_of(StoreUrl("postgresql://127.0.0.1/log"), "", data_directory=tmp_path)
 
 
 def test_the_file_with_the_url(tmp_path: Path) -> None:
@@ -222,13 +223,13 @@ def test_a_file_that_is_not_right_is_refused(tmp_path: Path, content: bytes, mod
     path.write_bytes(content)
     path.chmod(mode)
     with pytest.raises(UrlUnusable, match=what) as raised:
-        DatabaseUrl.read(path)
+        DATABASE.read(path)
     assert "hunter2" not in str(raised.value)
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     """A directory, or nothing at all."""
     with pytest.raises(UrlUnusable, match=r"not a regular file|is a directory"):
-        DatabaseUrl.read(tmp_path)
+        DATABASE.read(tmp_path)
     with pytest.raises(UrlUnusable, match="no such file"):
-        DatabaseUrl.read(tmp_path / "absent")
+        DATABASE.read(tmp_path / "absent")

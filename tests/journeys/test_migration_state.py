@@ -140,7 +140,7 @@ async def test_a_table_on_the_ramp_stays(tmp_path: Path, bank: Bank, start: Star
     configuration.write_text(whole)
     code, said = await migration(tmp_path, configuration, "finish", "payments", "--reason", "over")
     assert code == 1
-    assert "over at 0 or 100" in said
+    assert "finished only at 0 or 100" in said
     await set_weight(tmp_path, configuration, 100)
     code, state = await migration(tmp_path, configuration, "finish", "payments", "--reason", "over")
     assert code == 0

@@ -61,6 +61,6 @@ async def test_every_slow_caller_is_cut_off_in_time_and_nobody_waits_with_them(t
         assert answered_meanwhile >= 5
         await eventually(lambda: it.server.open_connections == 0)
         admission = it.gateway.admission
-        assert (admission.in_flight, admission.held_bytes) == (0, 0)
+        await eventually(lambda: (admission.in_flight, admission.held_bytes) == (0, 0))
         assert sum(exchange.caller_left for exchange in it.ledger.ended) == len(deaf)
         assert {one.head.split(b" ")[0] for one in it.bank.requests} == {b"GET"}

@@ -67,7 +67,7 @@ def _measure(effort: Effort, cases: tuple[str, ...]) -> str:
     if changed := outdated():
         raise Unfit(f"not as compiled: {', '.join(changed)}: install payproxy again")
     prepare()
-    began = CLOCK.monotonic()
+    started = CLOCK.monotonic()
     reports = []
     with (
         tempfile.TemporaryDirectory(prefix="payproxy-bench-") as folder,
@@ -85,9 +85,9 @@ def _measure(effort: Effort, cases: tuple[str, ...]) -> str:
             stack=stack,
         )
         for case in cases:
-            click.echo(f"{CLOCK.monotonic() - began:4.0f} s  {case}", err=True)
+            click.echo(f"{CLOCK.monotonic() - started:4.0f} s  {case}", err=True)
             reports += _CASES[case](bed)
-    return f"{_circumstances(effort, commands, CLOCK.monotonic() - began)}\n\n{document(reports)}"
+    return f"{_circumstances(effort, commands, CLOCK.monotonic() - started)}\n\n{document(reports)}"
 
 
 def _commands() -> dict[str, Command]:

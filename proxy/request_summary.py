@@ -73,8 +73,8 @@ class Attempt:
 class RequestSummary:
     """The data of one request for records and metrics.
 
-    *began* and *finished* are monotonic seconds, *began_wall* epoch seconds; *waited* counts the seconds that the proxy
-    waited for caller and bank, so that finished - began - waited is its own overhead. *path* is raw and without
+    *started* and *finished* are monotonic seconds, *started_wall* epoch seconds; *waited* counts the seconds that the
+    proxy waited for caller and bank, so that finished - started - waited is its own overhead. *path* is raw, without
     *query*; *retry* identifies a retry on a migrated route, "" if it needs no pin; *body_hmac* is empty if no key is
     set, there was no body, or it did not arrive completely. *answer_lines* are the bank's header lines, *answer_index*
     those that the record keeps. *rendered* and *rendered_for* are for the record writer. *left_at* is when the caller
@@ -82,17 +82,19 @@ class RequestSummary:
     """
 
     __slots__ = (
-        "answer_index", "answer_lines", "attempts", "began", "began_wall", "body_hmac", "caller", "caller_left",
+        "answer_index", "answer_lines", "attempts", "body_hmac", "caller", "caller_left",
         "caller_proof", "cause", "chosen", "client_address", "code", "finished", "id", "index", "left_at", "method",
         "note", "origin", "path", "query", "rendered", "rendered_for", "replayed", "request_bytes",
-        "response_bytes", "retry", "status", "waited",
+        "response_bytes", "retry", "started", "started_wall", "status", "waited",
     )  # fmt: skip
 
-    def __init__(self, request_id: str, *, began: float, began_wall: float, client_address: str, method: str) -> None:
+    def __init__(
+        self, request_id: str, *, started: float, started_wall: float, client_address: str, method: str
+    ) -> None:
         self.id = request_id
-        self.began = began
-        self.began_wall = began_wall
-        self.finished = began
+        self.started = started
+        self.started_wall = started_wall
+        self.finished = started
         self.waited = 0.0
         self.client_address = client_address
         self.method = method

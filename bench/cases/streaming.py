@@ -94,9 +94,9 @@ def _timed(transfer: Callable[[Candidate, Bed, Watch], None], candidate: Candida
         nonlocal most
         most = max(most, resident_bytes(pids))
 
-    began = CLOCK.monotonic()
+    started = CLOCK.monotonic()
     transfer(candidate, bed, watch)
-    return CLOCK.monotonic() - began, (most - before) / _MIB
+    return CLOCK.monotonic() - started, (most - before) / _MIB
 
 
 def _download(candidate: Candidate, bed: Bed, watch: Watch) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
-from proxy.checks.probe import ProbeResult, Step
+from proxy.checks.probe import ProbeResult, ProbeStep
 from proxy.settings.findings import Complaint, Key
 from proxy.settings.network_rules import is_of_the_bank
 from proxy.text import printable
@@ -112,12 +112,12 @@ def _bad_certificate(result: ProbeResult, probed: Probed) -> Complaint:
     return probed.complaint("ca_file", what, fix)
 
 
-_STEPS: dict[Step, Callable[[ProbeResult, Probed], Complaint]] = {
-    Step.NAME: _no_name,
-    Step.CONNECTION: _no_connection,
-    Step.TUNNEL: _no_tunnel,
-    Step.HANDSHAKE: _no_handshake,
-    Step.CERTIFICATE: _bad_certificate,
+_STEPS: dict[ProbeStep, Callable[[ProbeResult, Probed], Complaint]] = {
+    ProbeStep.NAME: _no_name,
+    ProbeStep.CONNECTION: _no_connection,
+    ProbeStep.TUNNEL: _no_tunnel,
+    ProbeStep.HANDSHAKE: _no_handshake,
+    ProbeStep.CERTIFICATE: _bad_certificate,
 }
 
 

@@ -16,7 +16,7 @@ from proxy.upstream.resolver import Address, Resolver
 from proxy.upstream.tls import client_context
 
 
-class Step(Enum):
+class ProbeStep(Enum):
     """The step that a probe reached; ARRIVED is the last."""
 
     NAME = "name"
@@ -54,7 +54,7 @@ class ProbeResult:
     """
 
     destination: Destination
-    step: Step = Step.NAME
+    step: ProbeStep = ProbeStep.NAME
     reason: str = ""
     verify_code: int = 0
     tls_version: str = ""
@@ -77,10 +77,10 @@ async def probe(destination: Destination, *, clock: Clock, seconds: float) -> Pr
     except TimeoutError:
         result.reason = f"no answer within {seconds:g} s"
     except ssl.SSLCertVerificationError as error:
-        result.step, result.reason, result.verify_code = Step.CERTIFICATE, error.verify_message, error.verify_code
+        result.step, result.reason, result.verify_code = ProbeStep.CERTIFICATE, error.verify_message, error.verify_code
         result.certificate = await _shown(destination, clock=clock, seconds=seconds)
     except TunnelRefused as error:
-        result.step, result.reason = Step.TUNNEL, str(error)
+        result.step, result.reason = ProbeStep.TUNNEL, str(error)
     except OSError as error:
         result.reason = _words(error)
     return result
@@ -92,17 +92,17 @@ async def _walk(result: ProbeResult, context: ssl.SSLContext | None, clock: Cloc
     egress = Egress.of(there.egress_proxy)
     host, port = (egress.host, egress.port) if egress else (there.host, there.port)
     addresses = await Resolver(host, port, clock=clock).addresses()
-    result.step = Step.CONNECTION
+    result.step = ProbeStep.CONNECTION
     connected = await _dialled(addresses, tunnel_to=there.authority if egress and context else "")
     if context is None:
         connected.close()
     else:
-        result.step = Step.HANDSHAKE
+        result.step = ProbeStep.HANDSHAKE
         _, writer = await asyncio.open_connection(sock=connected, ssl=context, server_hostname=there.host)
         tls = writer.get_extra_info("ssl_object")
         result.tls_version, result.certificate = tls.version() or "", _parsed(tls.getpeercert(binary_form=True))
         writer.transport.abort()
-    result.step = Step.ARRIVED
+    result.step = ProbeStep.ARRIVED
 
 
 async def _shown(destination: Destination, *, clock: Clock, seconds: float) -> x509.Certificate | None:

@@ -17,7 +17,7 @@ from proxy.records.pruned_range import PrunedRange, ranges_in, signer_of
 from proxy.records.segment import JOURNALS, STREAM, segment_path, segments
 from proxy.records.sink_positions import Delivered, delivered
 from proxy.records.sinks.sink import file_target, postgres_target
-from proxy.records.verify import Expected, Verdict, verify
+from proxy.records.verify import Expected, VerifyResult, verify
 from proxy.settings.model import Settings
 from proxy.settings.stores import PostgresDatabase, SqliteDatabase
 
@@ -44,7 +44,7 @@ class Copy:
         """Return whether it is certain that nothing was written to it."""
         return self.delivered is not None and self.delivered.nothing
 
-    def verdict(self, expected: Expected) -> Verdict:
+    def verdict(self, expected: Expected) -> VerifyResult:
         """Return the verdict on it; *expected* is what all copies are compared with."""
         own = replace(expected, delivered=self.delivered, database=self.database, shared=self.shared)
         return verify(self.lines, own)
@@ -61,7 +61,7 @@ def expected_of(
             own_chain=read_chain_id(directory),
             anchors=tuple(anchors),
             running=_runs(directory),
-            stream=Verdict(pruned=_pruned_by_commands(directory)),
+            stream=VerifyResult(pruned=_pruned_by_commands(directory)),
         )
 
 

@@ -72,12 +72,12 @@ async def _tail(
 ) -> None:
     if database is None:
         spool = Spool(directory)
-        await spool.news()
+        await spool.new_records()
         _print(await spool.newest(number, query), query, printer)
         await _follow(spool, query, printer, doubts=doubts, clock=clock) if follow else None
         return
     async with opened(database) as archive:
-        await archive.news()
+        await archive.new_records()
         newest: list[bytes] = []
         before: bytes | None = None
         while len(newest) < number:
@@ -97,7 +97,7 @@ async def _follow(
     for line in [] if printer.printed else doubts:
         note(f"warning: {line}")
     while True:
-        _print(await source.news(), query, printer)
+        _print(await source.new_records(), query, printer)
         await clock.sleep(_POLL_SECONDS)
 
 

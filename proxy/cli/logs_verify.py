@@ -18,7 +18,7 @@ from proxy.records.checkpoint_key import fingerprint, read_public_key
 from proxy.records.copies import CopyUnreadable, is_family, lines_of
 from proxy.records.log_finding import LogFinding, Severity
 from proxy.records.segment import STREAM
-from proxy.records.verify import Expected, Outcome, Verdict
+from proxy.records.verify import Expected, Outcome, VerifyResult
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
 _MOST_PRINTED = 50
@@ -105,9 +105,9 @@ def verify(
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
-def _verdicts(copies: Sequence[Copy], expected: Expected) -> dict[str, Verdict]:
+def _verdicts(copies: Sequence[Copy], expected: Expected) -> dict[str, VerifyResult]:
     """Return the verdict on each copy, by name; the stream is verified first: its records go to the others."""
-    verdicts: dict[str, Verdict] = {}
+    verdicts: dict[str, VerifyResult] = {}
     for copy in reversed(copies):
         found = verdicts[copy.name] = copy.verdict(expected)
         if copy.name == STREAM:
@@ -115,7 +115,7 @@ def _verdicts(copies: Sequence[Copy], expected: Expected) -> dict[str, Verdict]:
         if not found.chains and (copy.may_be_empty or copy.name != DATABASE):
             # A new sink has nothing yet, and a file may just have been rotated, which no anchor can know.
             warnings = tuple(finding for finding in found.findings if finding.severity is Severity.WARNING)
-            verdicts[copy.name] = Verdict(findings=warnings)
+            verdicts[copy.name] = VerifyResult(findings=warnings)
     return dict(reversed(verdicts.items()))
 
 
@@ -130,7 +130,7 @@ def _texts(paths: Iterable[Path]) -> Iterator[tuple[bytes, str]]:
     return ((line.text, line.place) for path in paths for line in lines_of([path]))
 
 
-def report(name: str, verdict: Verdict, *, key: str, trusted: Collection[str]) -> str:
+def report(name: str, verdict: VerifyResult, *, key: str, trusted: Collection[str]) -> str:
     """Return *verdict* on the copy *name* as text; *key* is this data directory's."""
     blocks = [paint(f"{name}:", "cyan")] if name else []
     blocks += [_in_colour(finding) for finding in verdict.findings[:_MOST_PRINTED]]
@@ -174,7 +174,7 @@ def _checkpoints(chain: ChainCheck) -> int:
     return sum(use.checkpoints for use in chain.keys.values())
 
 
-def as_dict(name: str, verdict: Verdict) -> dict[str, Any]:
+def as_dict(name: str, verdict: VerifyResult) -> dict[str, Any]:
     """Return *verdict* on the copy *name* as JSON values."""
     return {
         "copy": name,

@@ -103,12 +103,12 @@ def _title(record: Record) -> str:
 
 
 def _happened(record: Record) -> list[tuple[str, str]]:
-    began = _seconds(record.get("time"))
+    started = _seconds(record.get("time"))
     rows = [("0.0 ms", f"{cell(record.get('client_address')) or 'the caller'} asked")]
     attempts = record.get("attempts")
     for number, attempt in enumerate(attempts if isinstance(attempts, list) else [], start=1):
-        started = _seconds(attempt.get("started"))
-        after = f"{(started - began) * 1000:.1f} ms" if began and started else ""
+        sent_at = _seconds(attempt.get("started"))
+        after = f"{(sent_at - started) * 1000:.1f} ms" if started and sent_at else ""
         status = f"answered {attempt['status']}" if attempt.get("status") else "no answer"
         connect, wait = cell(attempt.get("connect_ms")), cell(attempt.get("wait_ms"))
         what = f"attempt {number}: connect {connect} ms, wait {wait} ms, {status}, sent {cell(attempt.get('sent'))}"

@@ -39,7 +39,7 @@ class Share:
         return f"<Share {self.in_flight} requests, {self.held_bytes} bytes>"
 
 
-class UnknownPlace:
+class UnknownCallerSlot:
     """Context manager that counts a request in flight whose caller is not known yet."""
 
     __slots__ = ("_address", "_admission")
@@ -99,13 +99,13 @@ class Admission:
             self.take_rate(caller)
         return share
 
-    def admit_unknown(self, address: str) -> UnknownPlace:
+    def admit_unknown(self, address: str) -> UnknownCallerSlot:
         """Return a slot for a request from *address* whose caller is not known yet; raises Draining or Overloaded."""
         if self.closed:
             raise _draining()
         if sum(self.unknown.values()) >= self._max_unknown or self.unknown.get(address, 0) >= self._max_unknown // 2:
             raise Overloaded("Too many requests are in flight whose caller is not known yet.")
-        return UnknownPlace(self, address)
+        return UnknownCallerSlot(self, address)
 
     def hold(self, caller: str, size: int) -> None:
         """Reserve *size* bytes for a body of *caller*; raises Overloaded if body_memory_bytes would be exceeded."""

@@ -61,9 +61,9 @@ class RequestBody:
             self._side.send_continue()
         if self.held is None:
             # It is sent with the head: connecting before it arrives would let the token expire and the connection idle.
-            began = self._gateway.monotonic()
+            started = self._gateway.monotonic()
             piece = await self._read()
-            self._exchange.waited += self._gateway.monotonic() - began
+            self._exchange.waited += self._gateway.monotonic() - started
             self._count(piece)
             self._first_pieces.append(piece)
         else:
@@ -104,7 +104,7 @@ class RequestBody:
 
     async def _read(self) -> bytes:
         limit = self._within
-        left = self._exchange.began + limit - self._gateway.monotonic()
+        left = self._exchange.started + limit - self._gateway.monotonic()
         if left <= 0:
             raise BadRequest(f"The body did not arrive within {limit:g} s.", status=408)
         return await self._side.read_body(left)

@@ -22,8 +22,12 @@ class Exchange(RequestSummary):
 
     __slots__ = ("abandoned", "head", "key", "pinning", "plan", "retryable")
 
-    def __init__(self, request_id: str, *, began: float, began_wall: float, client_address: str, method: str) -> None:
-        super().__init__(request_id, began=began, began_wall=began_wall, client_address=client_address, method=method)
+    def __init__(
+        self, request_id: str, *, started: float, started_wall: float, client_address: str, method: str
+    ) -> None:
+        super().__init__(
+            request_id, started=started, started_wall=started_wall, client_address=client_address, method=method
+        )
         self.head: RequestHead | None = None
         self.plan: Plan | None = None
         self.abandoned: Plan | None = None

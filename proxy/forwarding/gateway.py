@@ -51,7 +51,7 @@ class Reporter(Protocol):
     async def claim(self, digest: str, pin: RetryPin) -> bool:
         """Return True once every process sends requests with this digest only where *pin* says; False if one can't."""
 
-    async def news(self, seconds: float) -> None:
+    async def wait_for_change(self, seconds: float) -> None:
         """Return once the keeper has sent a message about migrations, or after *seconds*."""
 
     def release(self, digest: str, pin: RetryPin) -> None:

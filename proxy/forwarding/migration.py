@@ -48,7 +48,9 @@ def _pin(gateway: Gateway, plan: Plan, reason: Reason) -> RetryPin:
 def decided(gateway: Gateway, exchange: Exchange, head: RequestHead, caller: Caller) -> Plan | None:
     """Return the plan for *exchange*, None if its side will be known in a moment; raises as `plan`."""
     try:
-        return decide(head, caller, gateway.table, gateway.migrations, request_id=exchange.id, now=exchange.began_wall)
+        return decide(
+            head, caller, gateway.table, gateway.migrations, request_id=exchange.id, now=exchange.started_wall
+        )
     except SideUnknown as error:
         if not error.soon:
             raise
@@ -62,13 +64,13 @@ async def decided_soon(gateway: Gateway, exchange: Exchange, head: RequestHead, 
     """
     end = gateway.monotonic() + _SOON_SECONDS
     while (left := end - gateway.monotonic()) > 0:
-        began = gateway.monotonic()
-        await gateway.reporter.news(left)
-        exchange.waited += gateway.monotonic() - began
+        started = gateway.monotonic()
+        await gateway.reporter.wait_for_change(left)
+        exchange.waited += gateway.monotonic() - started
         found = decided(gateway, exchange, head, caller)
         if found is not None:
             return found
-    return decide(head, caller, gateway.table, gateway.migrations, request_id=exchange.id, now=exchange.began_wall)
+    return decide(head, caller, gateway.table, gateway.migrations, request_id=exchange.id, now=exchange.started_wall)
 
 
 async def enter(gateway: Gateway, exchange: Exchange, plan: Plan) -> None:
@@ -79,7 +81,7 @@ async def enter(gateway: Gateway, exchange: Exchange, plan: Plan) -> None:
     keyed, migration = plan.keyed, plan.route.migration
     if keyed is None or migration is None:
         return
-    now = exchange.began_wall
+    now = exchange.started_wall
     key = exchange.key = gateway.migrations.enter(
         keyed, migration.policy, side=Side(plan.side), upstream=plan.way.upstream, now=now
     )

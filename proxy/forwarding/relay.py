@@ -93,28 +93,28 @@ async def _drained(send: Send) -> None:
 
 async def _gather(send: Send, response: UpstreamResponse) -> None:
     """Buffer the whole body (a chunked one only for a short time), and leave it to be read."""
-    began = send.gateway.monotonic()
+    started = send.gateway.monotonic()
     try:
         if response.content_length is None:
-            await response.gather(_GATHERED_BYTES, until=began + _GATHERED_SECONDS)
+            await response.gather(_GATHERED_BYTES, until=started + _GATHERED_SECONDS)
         else:
             await response.peek(_GATHERED_BYTES)
     finally:
-        send.exchange.waited += send.gateway.monotonic() - began
+        send.exchange.waited += send.gateway.monotonic() - started
 
 
 async def _relay_body(send: Send, response: UpstreamResponse) -> None:
     side, exchange, monotonic = send.side, send.exchange, send.gateway.monotonic
     chunked = not send.head.http_1_0 and response.content_length is None
     while True:
-        began = monotonic()
+        started = monotonic()
         piece = await response.read()
         if not piece:
             break
         exchange.response_bytes += len(piece)
         side.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
         await side.drain()
-        exchange.waited += monotonic() - began
+        exchange.waited += monotonic() - started
     if chunked:
         side.write(b"0\r\n\r\n")
     await side.drain()

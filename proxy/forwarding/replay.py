@@ -95,10 +95,10 @@ async def _another_token(refused: Send) -> tuple[Plan, AccessToken | None]:
     """
     exchange, gateway, plan = refused.exchange, refused.gateway, refused.plan
     if plan.fallback is None:
-        began = gateway.monotonic()
-        until = exchange.began + gateway.exchange_timeout
+        started = gateway.monotonic()
+        until = exchange.started + gateway.exchange_timeout
         token = await gateway.tokens.replace(refused.token, plan.route.name, until=until)
-        exchange.waited += gateway.monotonic() - began
+        exchange.waited += gateway.monotonic() - started
         return plan, token
     newer = gateway.tokens.newer(refused.token)
     if newer is not None and gateway.tokens.proven(plan.token_key, plan.route.name, exchange.caller):

@@ -62,9 +62,9 @@ class Send:
         gateway, pool = self.gateway, self.gateway.pools[self.plan.way.upstream]
         connection = pool.idle()
         if connection is None:
-            began = gateway.monotonic()
+            started = gateway.monotonic()
             connection = await pool.connect()
-            self.exchange.waited += gateway.monotonic() - began
+            self.exchange.waited += gateway.monotonic() - started
         intent = self._intend(connection)
         if intent is not None:
             try:
@@ -106,9 +106,9 @@ class Send:
         gateway, exchange, connection, attempt = self.gateway, self.exchange, self.connection, self.attempt
         monotonic, request_body = gateway.monotonic, self.body
         held = b"" if request_body is None else request_body.held
-        began = monotonic()
+        started = monotonic()
         try:
-            self._check(began)
+            self._check(started)
             head = outbound_head(self.head, self.plan, self.token, held=None if held is None else len(held))
         except BaseException:
             connection.release()
@@ -119,10 +119,10 @@ class Send:
             self.side.call_when_left(self._pin_retry_now)
         attempt.sent = _UNKNOWN
         try:
-            deadline = exchange.began + gateway.exchange_timeout
+            deadline = exchange.started + gateway.exchange_timeout
             if held is not None and len(held) <= PIECE_BYTES:  # no coroutine: the case of nearly every request
                 to_head = exchange.method == "HEAD"
-                response = await connection.send_whole(head + held, to_head=to_head, now=began, deadline=deadline)
+                response = await connection.send_whole(head + held, to_head=to_head, now=started, deadline=deadline)
             else:
                 body = request_body.stream() if held is None and request_body is not None else held or b""
                 response = await upload(
@@ -131,14 +131,14 @@ class Send:
                     body,
                     method=exchange.method,
                     chunked=self.head.chunked,
-                    now=began,
+                    now=started,
                     deadline=deadline,
                 )
         except asyncio.CancelledError:
             connection.abort()
             raise
         finally:
-            waited = monotonic() - began
+            waited = monotonic() - started
             exchange.waited += waited
             attempt.wait_ms = waited * 1000
             if not connection.sent:
@@ -209,8 +209,8 @@ async def token_for(gateway: Gateway, exchange: Exchange, plan: Plan) -> tuple[P
 
 async def wait_for_token(gateway: Gateway, exchange: Exchange, plan: Plan) -> AccessToken:
     """Wait for the token of *plan*; raises TokenRefused or TokenUnavailable."""
-    began = gateway.monotonic()
+    started = gateway.monotonic()
     try:
-        return await gateway.tokens.wait(plan.token_key, until=exchange.began + gateway.exchange_timeout)
+        return await gateway.tokens.wait(plan.token_key, until=exchange.started + gateway.exchange_timeout)
     finally:
-        exchange.waited += gateway.monotonic() - began
+        exchange.waited += gateway.monotonic() - started

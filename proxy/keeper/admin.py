@@ -42,7 +42,7 @@ _HEADERS = {
 _log = logging.getLogger(__name__)
 
 
-class Refused(Exception):
+class ActionRefused(Exception):
     """A request that the admin listener refuses; *detail* is a fixed text that repeats nothing of the request."""
 
     def __init__(self, status: int, code: str, detail: str) -> None:
@@ -114,7 +114,7 @@ class AdminApp:
             if request.path in {*self._actions, CONFIGURATION_PATH} and _came_over_tcp(request):
                 raise web.HTTPNotFound
             return await handler(request)
-        except Refused as refused:
+        except ActionRefused as refused:
             return problem(refused.status, code=refused.code, detail=refused.detail)
         except web.HTTPMethodNotAllowed as error:
             answer = problem(405, code="method_not_allowed", detail="This path has no such method.")
@@ -163,7 +163,7 @@ class AdminApp:
             except (ValueError, RecursionError):
                 values = None
             if not isinstance(values, dict):
-                raise Refused(400, "bad_request", "A JSON object is needed as body.")
+                raise ActionRefused(400, "bad_request", "A JSON object is needed as body.")
             operation = operation_of(request, values)
             try:
                 if action.perform is not None:
@@ -171,7 +171,7 @@ class AdminApp:
                 if self._operated is not None:
                     await self._operated(operation)
             except LogUnavailable as error:
-                raise Refused(error.status, error.code, "It can't be recorded, so it was not done.") from None
+                raise ActionRefused(error.status, error.code, "It can't be recorded, so it was not done.") from None
             return _json(action.act(values) if action.act is not None else {})
 
         return answer
@@ -208,15 +208,15 @@ def refuse_strangers(request: web.BaseRequest, *, hosts: Collection[str]) -> Non
     names = request.headers.getall("Host", [])
     host = names[0] if len(names) == 1 else ""
     if not request.raw_path.startswith("/"):
-        raise Refused(400, "bad_request", "Only a path is accepted as request target.")
+        raise ActionRefused(400, "bad_request", "Only a path is accepted as request target.")
     if _came_over_tcp(request):
         if len(names) > 1 or (not names and request.version >= (1, 1)):
-            raise Refused(400, "bad_request", "Exactly one Host is needed (RFC 9112 3.2).")
+            raise ActionRefused(400, "bad_request", "Exactly one Host is needed (RFC 9112 3.2).")
         if names and not _is_ours(_host_name(host), hosts, local=_local_address(request)):
-            raise Refused(421, "bad_request", "This Host is not among [admin] hosts.")
+            raise ActionRefused(421, "bad_request", "This Host is not among [admin] hosts.")
     origins = request.headers.getall("Origin", [])
     if any(origin.lower() != f"{request.scheme}://{host.lower()}" for origin in origins):
-        raise Refused(403, "browser_refused", "Requests from other sites' pages are refused.")
+        raise ActionRefused(403, "browser_refused", "Requests from other sites' pages are refused.")
 
 
 async def _finish_headers(_request: web.Request, response: web.StreamResponse) -> None:

@@ -10,14 +10,14 @@ CLOSING_SECONDS = 20.0
 
 
 class ExitTimer:
-    """Exits this process a time after `start` unless it has ended before; *say* logs the reason.
+    """Exits this process a time after `start` unless it has ended before; *write_line* logs the reason.
 
     Runs in a thread, because the event loop itself may be blocked by the disk under *data_directory*.
     """
 
-    def __init__(self, data_directory: Path, *, say: Callable[[str], None]) -> None:
+    def __init__(self, data_directory: Path, *, write_line: Callable[[str], None]) -> None:
         self._data_directory = data_directory
-        self._say = say
+        self._write_line = write_line
 
     def start(self, seconds: float = CLOSING_SECONDS) -> None:
         """Exit this process in *seconds* at the latest; of several timers the first to expire counts."""
@@ -26,7 +26,7 @@ class ExitTimer:
         timer.start()
 
     def _exit(self) -> None:
-        self._say(
+        self._write_line(
             f"stopped without having closed all files: the disk under {self._data_directory} does not answer. "
             "What is in the journals goes to the sinks after the next start"
         )

@@ -52,7 +52,7 @@ class Generation:
         clock: Clock,
         entropy: Entropy,
         observe: Observer,
-        say: Callable[[str], None],
+        write_line: Callable[[str], None],
         ended: Callable[[str], Awaitable[None]],
         migrations: Migrations,
         migrated: Callable[[Iterable[ExchangeOutcome]], None],
@@ -63,7 +63,7 @@ class Generation:
         self._migrations = migrations
         self._migrated = migrated
         self._metrics = metrics
-        self._say = say
+        self._write_line = write_line
         self._tasks: set[asyncio.Task[None]] = set()
         self.token_manager = TokenManager(
             route_table(snapshot),
@@ -83,7 +83,7 @@ class Generation:
             on_message=self._on_message,
             first_messages=lambda: [*migrations.messages(snapshot.migrations), *self.token_manager.messages()],
             ended=ended,
-            say=say,
+            write_line=write_line,
         )
 
     async def run(self) -> None:
@@ -109,7 +109,7 @@ class Generation:
                 try:
                     self._metrics.add(message.delta)
                 except DeltaUnusable as error:
-                    self._say(f"worker {worker.index}: {error}")
+                    self._write_line(f"worker {worker.index}: {error}")
             case Outcomes(rows):
                 self._migrated(rows)
             case PinRequest(ask, digest, pin):

@@ -20,7 +20,7 @@ class Generations:
 
     def __init__(self, first: Generation, *, clock: Clock) -> None:
         self.current = first
-        self.living = [first]
+        self.alive = [first]
         self._clock = clock
         self._tasks: asyncio.TaskGroup | None = None
         self._stopping = asyncio.Event()
@@ -41,7 +41,7 @@ class Generations:
         if self._tasks is None or self._stopping.is_set():
             await new.token_manager.close()
             return _NOT_SERVED
-        self.living.append(new)
+        self.alive.append(new)
         life = self._tasks.create_task(self._run_one(new), name=repr(new))
         objection = _NOT_SERVED
         if await self._wait_for(new.workers.all_ready, life=life) and not (objection := await hand_over()):
@@ -57,26 +57,26 @@ class Generations:
 
     def broadcast(self, message: ToWorker) -> list[str]:
         """Send *message* to every serving worker of all generations, and return their names."""
-        return [worker for one in self.living for worker in one.workers.broadcast(message)]
+        return [worker for one in self.alive for worker in one.workers.broadcast(message)]
 
     def stop(self, *, grace: float) -> None:
         """Tell all workers to stop listening in *grace* seconds, finish what is in flight and exit."""
         self._stopping.set()
-        for one in self.living:
+        for one in self.alive:
             one.workers.drain(grace=grace)
 
     def have_workers(self) -> bool:
         """Return whether a worker of any generation is running."""
-        return any(one.workers.statuses() for one in self.living)
+        return any(one.workers.statuses() for one in self.alive)
 
     def kill(self) -> None:
         """Kill all workers."""
-        for one in self.living:
+        for one in self.alive:
             one.workers.kill()
 
     def kill_worker(self, name: str) -> None:
         """Kill the worker *name*; it is replaced."""
-        for one in self.living:
+        for one in self.alive:
             one.workers.kill_worker(name)
 
     async def _wait_for(self, what: Callable[[], bool], *, life: asyncio.Task[None]) -> bool:
@@ -96,7 +96,7 @@ class Generations:
             if generation is self.current:
                 raise
         finally:
-            self.living.remove(generation)
+            self.alive.remove(generation)
 
     async def _drain(self, old: Generation) -> None:
         old.workers.drain(grace=0, handed_over=True)
@@ -108,4 +108,4 @@ class Generations:
             await self._clock.sleep(_POLL_SECONDS)
 
     def __repr__(self) -> str:
-        return f"<Generations {self.living!r}>"
+        return f"<Generations {self.alive!r}>"

@@ -77,12 +77,12 @@ class LegacyBaseline:
         try:
             await self._read_log(values)
         except (ArchiveUnusable, UrlUnusable) as error:
-            self._say(
+            self._write_line(
                 values, f"the log can't be read, so it compares with what it has counted on legacy since: {error}"
             )
             return RETRY_SECONDS
         except Exception as error:  # noqa: BLE001 - a defect in the guard must not end a serving keeper
-            self._say(values, f"the log can't be read: a defect of the proxy: {type(error).__name__}")
+            self._write_line(values, f"the log can't be read: a defect of the proxy: {type(error).__name__}")
             return RETRY_SECONDS
         self._said = ""
         return READ_SECONDS
@@ -100,7 +100,7 @@ class LegacyBaseline:
         finally:
             await archive.close()
 
-    def _say(self, values: tuple[MigrationValues, ...], cause: str) -> None:
+    def _write_line(self, values: tuple[MigrationValues, ...], cause: str) -> None:
         if cause != self._said:
             self._said = cause
             for one in values:

@@ -22,7 +22,7 @@ def sinks_of(
     *,
     environ: Mapping[str, str],
     clock: Clock,
-    say: Callable[[str], None],
+    write_line: Callable[[str], None],
     render: Render | None = None,
 ) -> Iterator[Sink]:
     """Yield the sinks of *settings* and *environ*; *render* formats stdout's lines. Raise UrlUnusable."""
@@ -39,7 +39,7 @@ def sinks_of(
         yield PostgresSink(database.url)
     elif database is not None:
         yield SqliteSink(database.path)
-    yield from _collectors(environ, clock=clock, say=say)
+    yield from _collectors(environ, clock=clock, write_line=write_line)
 
 
 def archive_of(settings: Settings) -> Archive | None:
@@ -57,7 +57,7 @@ def _database(settings: Settings) -> Database:
     return database_of(log.database, log.database_file, data_directory=Path(settings.data_directory))
 
 
-def _collectors(environ: Mapping[str, str], *, clock: Clock, say: Callable[[str], None]) -> list[Sink]:
+def _collectors(environ: Mapping[str, str], *, clock: Clock, write_line: Callable[[str], None]) -> list[Sink]:
     """Return a sink for each OpenTelemetry endpoint that *environ* names.
 
     Platforms set these variables for every process, so problems are logged and do not prevent the start.
@@ -69,9 +69,9 @@ def _collectors(environ: Mapping[str, str], *, clock: Clock, say: Callable[[str]
         # protobuf and its messages are in the [otel] extra.
         sinks: list[Sink] = import_module("proxy.records.sinks.otlp").otlp_sinks(wanted, clock=clock)
     except TargetUnusable as error:
-        say(f"no OpenTelemetry: {error}")
+        write_line(f"no OpenTelemetry: {error}")
     except ImportError:
-        say(
+        write_line(
             "no OpenTelemetry: OTEL_EXPORTER_OTLP_* names an endpoint, and what it needs is not installed; "
             f"{installation('otel')}"
         )

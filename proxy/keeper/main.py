@@ -15,7 +15,7 @@ from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
 from proxy.events import Event, WorkerEnded, fan_out
 from proxy.hot_path import built
-from proxy.keeper.admin import Action, AdminApp, Refused
+from proxy.keeper.admin import Action, ActionRefused, AdminApp
 from proxy.keeper.admin_server import AdminServer, server_tls
 from proxy.keeper.audit_log import AuditLog
 from proxy.keeper.certificates import certificates_in_use
@@ -82,7 +82,7 @@ class Keeper:
         self._unread_journals: set[str] = set()
         self._in_order = True  # every request received was answered and recorded
         self._log = EventLog(clock=clock, write=_stderr_line, stamp=stamp)
-        self._exit_timer = ExitTimer(Path(snapshot.data_directory), say=self._log.write_line)
+        self._exit_timer = ExitTimer(Path(snapshot.data_directory), write_line=self._log.write_line)
         self._metrics = Metrics(status=self.status)
         context = RecordContext(
             environment=snapshot.environment,
@@ -109,7 +109,7 @@ class Keeper:
             broadcast=lambda message: self._generations.broadcast(message),  # noqa: PLW0108 - created later
             tokens=self._tokens,
             recovered=lambda: self._shipper.caught_up,
-            say=self._log.write_line,
+            write_line=self._log.write_line,
             kill=lambda worker: self._generations.kill_worker(worker),  # noqa: PLW0108 - created later
         )
         self._migrations.replication = replication_of(
@@ -123,7 +123,9 @@ class Keeper:
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
         self._shipper = Shipper(
             Path(snapshot.data_directory),
-            sinks=[*sinks_of(settings, environ=os.environ, clock=clock, say=self._log.write_line, render=render)],
+            sinks=[
+                *sinks_of(settings, environ=os.environ, clock=clock, write_line=self._log.write_line, render=render)
+            ],
             clock=clock,
             observe=observe,
             checkpoints=self._audit_log.checkpoints,
@@ -224,7 +226,7 @@ class Keeper:
 
     def status(self) -> Status:
         """Return the current state of the instance for health, metrics and pages."""
-        current, living = self._generations.current, self._generations.living
+        current, alive = self._generations.current, self._generations.alive
         return Status(
             environment=current.snapshot.environment,
             instance=self._instance,
@@ -232,10 +234,10 @@ class Keeper:
             config_digest=current.snapshot.digest,
             uptime=self._clock.monotonic() - self._started,
             draining=self._draining,
-            journal_problem=next(filter(None, (one.workers.journal_problem for one in living)), ""),
+            journal_problem=next(filter(None, (one.workers.journal_problem for one in alive)), ""),
             reload_problem="; ".join(filter(None, [self._reloader.problem, *self._rotation.problems.values()])),
             workers_wanted=current.workers.number,
-            workers=tuple(worker for one in living for worker in one.workers.statuses()),
+            workers=tuple(worker for one in alive for worker in one.workers.statuses()),
             tokens=current.token_manager.statuses(),
             ready_requires=current.settings.admin.ready_requires,
             certificates=self._certificates,
@@ -261,7 +263,7 @@ class Keeper:
             clock=self._clock,
             entropy=self._entropy,
             observe=self._observe,
-            say=self._log.write_line,
+            write_line=self._log.write_line,
             ended=self._worker_ended,
             migrations=self._migrations,
             migrated=self._migrated,
@@ -317,7 +319,7 @@ class Keeper:
     def _retry_tokens(self, values: dict[str, Any]) -> dict[str, Any]:
         credential, audience = values.get("credential"), values.get("audience")
         if not isinstance(credential, str) or not isinstance(audience, str | None):
-            raise Refused(400, "bad_request", "credential and audience are names.")
+            raise ActionRefused(400, "bad_request", "credential and audience are names.")
         retried = self._generations.current.token_manager.retry(credential, audience)
         if retried:
             self._log.write_line(f"back-off cleared on request: {credential}, {retried} tokens")

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from proxy.keeper.admin import Action, Perform, Refused
+from proxy.keeper.admin import Action, ActionRefused, Perform
 from proxy.keeper.migrations import MigrationRefused, Migrations
 from proxy.records.audit_records import Operation
 from proxy.telemetry.status import MigrationStatus
@@ -62,7 +62,7 @@ def _performing(make: Make) -> Perform:
         try:
             return dataclasses.asdict(await make(values, by))
         except MigrationRefused as refused:
-            raise Refused(409, "bad_request", str(refused)) from None
+            raise ActionRefused(409, "bad_request", str(refused)) from None
 
     return perform
 
@@ -82,5 +82,5 @@ def _number(values: dict[str, Any], key: str) -> int:
     return value
 
 
-def _unfit(detail: str) -> Refused:
-    return Refused(400, "bad_request", detail)
+def _unfit(detail: str) -> ActionRefused:
+    return ActionRefused(400, "bad_request", detail)

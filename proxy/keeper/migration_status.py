@@ -1,11 +1,11 @@
 """Build a migration's status for display."""
 
-from proxy.migration.state import State
+from proxy.migration.state import MigrationState
 from proxy.settings.worker_values import MigrationValues, SideValues
 from proxy.telemetry.status import MigrationStatus, TokenStatus
 
 
-def status_of(values: MigrationValues, state: State, tokens: tuple[TokenStatus, ...]) -> MigrationStatus:
+def status_of(values: MigrationValues, state: MigrationState, tokens: tuple[TokenStatus, ...]) -> MigrationStatus:
     """Return the status of the migration *values*, with the usability of its sides' tokens from *tokens*."""
     legacy, modern = tokens_of(values.legacy, tokens), tokens_of(values.modern, tokens)
     return MigrationStatus(

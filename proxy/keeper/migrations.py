@@ -17,7 +17,7 @@ from proxy.keeper.weights import Weights, in_words
 from proxy.keeper.worker_answers import Broadcast, WorkerAnswers
 from proxy.link.messages import MigrationStates, ToWorker
 from proxy.migration.removal import pins_in_words
-from proxy.migration.state import FULL, Phase, Rule, State
+from proxy.migration.state import FULL, MigrationState, Phase, Rule
 from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import PinFile
 from proxy.records.audit_records import Operation
@@ -39,7 +39,7 @@ class ConfigurationObjected(Exception):
 class Migrations:
     """The state of every migration. *operated* returns once an operation is on record, or raises LogUnavailable.
 
-    *tokens* returns the token status, *say* logs a line for the operator, *kill* ends a worker by its name.
+    *tokens* returns the token status, *write_line* logs a line for the operator, *kill* ends a worker by its name.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Migrations:
         broadcast: Broadcast,
         tokens: Callable[[], Iterable[TokenStatus]],
         recovered: Callable[[], bool],
-        say: Callable[[str], None],
+        write_line: Callable[[str], None],
         kill: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.answers = WorkerAnswers(broadcast)
@@ -63,7 +63,7 @@ class Migrations:
             migration_of=lambda route: self._tables.migration_of(route),  # noqa: PLW0108 - created later
         )
         self.replication = Replication()
-        self.weights = Weights(FileStore(data_directory), clock=clock, changed=self._changed, say=say)
+        self.weights = Weights(FileStore(data_directory), clock=clock, changed=self._changed, write_line=write_line)
         self._tables = MigrationTables(weights=self.weights, pins=self.pins)
         self.changes = SideChanges(
             weights=self.weights,
@@ -72,7 +72,7 @@ class Migrations:
             message=self._message,
             replication=lambda: self.replication,
             kill=kill,
-            say=say,
+            write_line=write_line,
             clock=clock,
         )
         self._clock = clock
@@ -80,7 +80,7 @@ class Migrations:
         self._broadcast = broadcast
         self._tokens = tokens
         self._recovered = recovered
-        self._say = say
+        self._write_line = write_line
         self._said = ""
         self._settled = False
         self._sent: MigrationStates | None = None
@@ -112,7 +112,7 @@ class Migrations:
             for name, one in tables.items():
                 if name in again or self._tables.is_another(one):
                     before = self.weights.state(name)
-                    after = State(version=before.version).at(
+                    after = MigrationState(version=before.version).at(
                         0,
                         who="payproxy",
                         when=self._clock.now(),
@@ -124,7 +124,7 @@ class Migrations:
                     with contextlib.suppress(LogUnavailable):
                         await self._put_on_record(name, before, after, what="begin", proof="configuration")
                     await self._lower(name, replace(after, sides=sides_of(one)))
-                    self._say(f"migration {name}: {in_words(after)}")
+                    self._write_line(f"migration {name}: {in_words(after)}")
         self._changed()
 
     async def run(self) -> None:
@@ -279,20 +279,20 @@ class Migrations:
             await self._change(name, before, after, what=f"hold {caller}", proof=GUARD)
         return await self._settled_status(name)
 
-    async def _give_up_lost(self, name: str, before: State, after: State, *, proof: str) -> None:
+    async def _give_up_lost(self, name: str, before: MigrationState, after: MigrationState, *, proof: str) -> None:
         """Let the change to *after* skip replicas that vanished without leaving, and record their names."""
         identity = self._of_its_table(name, after).identity
         with contextlib.suppress(ReplicasUnreachable):
             for replica in await self.replication.give_up_lost(identity):
                 gone = f"goes on without replica {replica}, whatever it had in flight"
-                self._say(f"migrations: {after.who} {gone}: {after.reason}")
+                self._write_line(f"migrations: {after.who} {gone}: {after.reason}")
                 unchanged = replace(before, who=after.who, reason=after.reason)
                 await self._put_on_record(name, before, unchanged, what=f"without replica {replica}", proof=proof)
 
-    def _of_its_table(self, name: str, state: State) -> State:
+    def _of_its_table(self, name: str, state: MigrationState) -> MigrationState:
         return replace(state, sides=sides_of(self._tables.values[name]))
 
-    async def _change(self, name: str, before: State, after: State, *, what: str, proof: str) -> None:
+    async def _change(self, name: str, before: MigrationState, after: MigrationState, *, what: str, proof: str) -> None:
         """Record the change, then apply it: a decrease here first, an increase in all replicas first."""
         after = self._of_its_table(name, after)
         await self._put_on_record(name, before, after, what=what, proof=proof)
@@ -307,9 +307,11 @@ class Migrations:
                 raise
         else:
             await self._lower(name, after)
-        self._say(f"migration {name}: {in_words(after)}")
+        self._write_line(f"migration {name}: {in_words(after)}")
 
-    async def _put_on_record(self, name: str, before: State, after: State, *, what: str, proof: str) -> None:
+    async def _put_on_record(
+        self, name: str, before: MigrationState, after: MigrationState, *, what: str, proof: str
+    ) -> None:
         await self._operated(
             Operation(
                 who=after.who,
@@ -326,7 +328,7 @@ class Migrations:
             )
         )
 
-    async def _raise(self, name: str, before: State, after: State) -> None:
+    async def _raise(self, name: str, before: MigrationState, after: MigrationState) -> None:
         try:
             placed = await self.replication.put(name, after, before=before)
         except ReplicasUnreachable as away:
@@ -338,11 +340,11 @@ class Migrations:
         if not await self.weights.raise_(name, after, shared=not self.replication.alone):
             raise MigrationRefused(f"{name} stays at {before.weight}: {self.weights.unsaved}.")
 
-    async def _lower(self, name: str, after: State) -> None:
+    async def _lower(self, name: str, after: MigrationState) -> None:
         await self.weights.lower(name, after, share=not self.replication.alone)
         self.replication.publish_now()
 
-    def _checked(self, name: str, reason: str) -> State:
+    def _checked(self, name: str, reason: str) -> MigrationState:
         if name not in self._tables.values:
             raise MigrationRefused(f"There is no [migrations.{name}] in the configuration in force.")
         if not reason.strip():
@@ -385,7 +387,7 @@ class Migrations:
         problem = self.problem
         if problem != self._said and self._settled:
             self._said = problem
-            self._say(f"migrations: {problem or 'state and retry pins can be read and written again'}")
+            self._write_line(f"migrations: {problem or 'state and retry pins can be read and written again'}")
 
     def __repr__(self) -> str:
         return f"<Migrations {len(self._tables.values)} tables, {self.weights!r}>"

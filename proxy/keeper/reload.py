@@ -35,7 +35,7 @@ _AT_RESTART: Mapping[str, tuple[str, ...]] = {
 Make = Callable[[Settings, Mapping[str, Credential]], Generation]
 
 
-class Refused(ValueError):
+class ReloadRefused(ValueError):
     """The configuration is rejected; the message gives the reason, without a secret."""
 
 
@@ -80,7 +80,7 @@ class Reloader:
                 settings, at_restart = await self._judged()
                 credentials = await self._credentials(settings)
                 await self._succeed(settings, credentials, at_restart=at_restart)
-            except Refused as refused:
+            except ReloadRefused as refused:
                 self.problem = f"the last reload was refused: {refused}"
                 self._observe(ConfigurationRefused(cause=str(refused)))
             else:
@@ -99,7 +99,7 @@ class Reloader:
             if one.severity is Severity.ERROR and one.key[0] in {"server", "upstreams", "facade", "callers"}
         ]
         if faults:
-            raise Refused("; ".join(faults[:_MOST_FAULTS]))
+            raise ReloadRefused("; ".join(faults[:_MOST_FAULTS]))
         mints = self._generations.current.token_manager
         credentials = {name: one for name in settings.credentials if (one := mints.credential(name)) is not None}
         await self._succeed(settings, credentials)
@@ -110,14 +110,14 @@ class Reloader:
             loaded = await asyncio.to_thread(self._read)
             findings = await asyncio.to_thread(check_loaded, loaded, now=self._clock.now())
         except Exception as error:  # noqa: BLE001 - an unforeseen file must not end a running proxy
-            raise Refused(f"it can't be read: {type(error).__name__}; run `payproxy check`") from None
+            raise ReloadRefused(f"it can't be read: {type(error).__name__}; run `payproxy check`") from None
         errors = [str(finding) for finding in findings if finding.severity is Severity.ERROR]
         if loaded.settings is None or errors:
             more = f" (and {len(errors) - _MOST_FAULTS} more)" if len(errors) > _MOST_FAULTS else ""
-            raise Refused(" | ".join(errors[:_MOST_FAULTS]) + more)
+            raise ReloadRefused(" | ".join(errors[:_MOST_FAULTS]) + more)
         settings, at_restart = as_at_start(loaded.settings, self._generations.current.settings)
         if objection := self._objection(settings):
-            raise Refused(objection)
+            raise ReloadRefused(objection)
         return settings, at_restart
 
     async def _credentials(self, settings: Settings) -> dict[str, Credential]:
@@ -131,9 +131,11 @@ class Reloader:
                 if not _same(credential, mints.credential(name)):
                     await self._prover.prove(credential, [key for key in keys if key.credential == name])
             except CredentialUnusable as error:
-                raise Refused(str(error)) from None
+                raise ReloadRefused(str(error)) from None
             except (TokenRefused, TokenUnavailable) as error:
-                raise Refused(f"credential {name}, which is new or changed: {error.detail} {error.cause}") from None
+                raise ReloadRefused(
+                    f"credential {name}, which is new or changed: {error.detail} {error.cause}"
+                ) from None
             credentials[name] = credential
         return credentials
 
@@ -143,12 +145,12 @@ class Reloader:
         try:
             new = self._make(settings, credentials)
         except (CredentialUnusable, KeyUnusable, OSError) as error:
-            raise Refused(str(error)) from None
+            raise ReloadRefused(str(error)) from None
         old = self._generations.current
         new.token_manager.adopt(old.token_manager)
         if objection := await self._generations.succeed(new, hand_over=lambda: self._hand_over(settings)):
             await self._hand_over(old.settings)
-            raise Refused(objection)
+            raise ReloadRefused(objection)
         await self._taken(new)
         self._observe(ConfigurationReplaced(digest=new.snapshot.digest, at_restart=at_restart))
 

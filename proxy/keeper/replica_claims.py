@@ -29,10 +29,10 @@ class ReplicaClaims:
         number = self._entropy.token_bytes(8).hex()
         answers = self._answers[number] = {}
         try:
-            living, lost = await store.replicas()
+            alive, lost = await store.replicas()
             if lost:
                 return False  # what a lost replica had in flight is unknown
-            others = living.keys() - {me}
+            others = alive.keys() - {me}
             if not others:
                 return True
             await store.add_claim(ReplicaClaim(number=number, sender=me, digest=digest, pin=pin))

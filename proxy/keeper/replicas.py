@@ -14,7 +14,7 @@ from proxy.keeper.weights import Weights
 from proxy.migration.pin import RetryPin, merge, merged
 from proxy.migration.pin_rows import Pins
 from proxy.migration.side import Policy
-from proxy.migration.state import NEW, State
+from proxy.migration.state import NEW, MigrationState
 from proxy.migration.stores.redis import START, Beat, EntryId, RedisStore, StoreAway, ValueBroken
 
 # A change reaches all replicas within two seconds: this, Redis and the links together take less than one.
@@ -118,7 +118,7 @@ class Replicas(Replication):
                 await self._weights.save_replica(self._name, left=False)
         await self._leave("this replica has left")
 
-    async def put(self, name: str, state: State, *, before: State) -> bool:
+    async def put(self, name: str, state: MigrationState, *, before: MigrationState) -> bool:
         """Replace *before* by *state*; return False if the current state differs. Raise ReplicasUnreachable."""
         if self._store is None:
             raise ReplicasUnreachable(self.problem)
@@ -151,10 +151,10 @@ class Replicas(Replication):
             if store is None:
                 raise ReplicasUnreachable(self.problem)
             with _mapped():
-                living, lost = await store.replicas()
+                alive, lost = await store.replicas()
             late = [
                 name
-                for name, beat in living.items()
+                for name, beat in alive.items()
                 if name != self._name and any(beat.prepared.get(one) != state for one, state in states.items())
             ]
             if any(self._weights.state(name).identity != state for name, state in states.items()):
@@ -162,7 +162,7 @@ class Replicas(Replication):
             if lost and self._forced in states.values() and self._clock.monotonic() < self._forced_until:
                 with _mapped():
                     await _remove(store, lost)
-                self._weights.say(f"migrations: goes on without replica {', '.join(sorted(lost))}, as requested")
+                self._weights.write_line(f"migrations: goes on without replica {', '.join(sorted(lost))}, as requested")
                 continue
             if not late and not lost:
                 return True
@@ -188,9 +188,9 @@ class Replicas(Replication):
         return self._others
 
     async def _fetch_policies(self, store: RedisStore) -> None:
-        living, _ = await store.replicas()
+        alive, _ = await store.replicas()
         others: dict[str, list[Policy]] = {}
-        for replica, beat in sorted(living.items()):
+        for replica, beat in sorted(alive.items()):
             for name, policies in beat.policies.items():
                 known = others.setdefault(name, [])
                 if replica != self._name:
@@ -234,7 +234,7 @@ class Replicas(Replication):
         store = await self._open()
         try:
             for one in await store.repair():
-                self._weights.say(f"migrations: {one}: it is written again from what this replica knows")
+                self._weights.write_line(f"migrations: {one}: it is written again from what this replica knows")
             with contextlib.suppress(ValueBroken):
                 await store.states()  # a replica that can't read the states must not write there
             there: Pins = {}
@@ -242,7 +242,7 @@ class Replicas(Replication):
             in_use = await store.keys_in_use()
             self._seen = SeenEntries()
             taken = START
-            while (found := await store.news(taken, wait=False)).place != taken:
+            while (found := await store.new_entries(taken, wait=False)).place != taken:
                 # With only the first key, as in the last step of a key change, a replica could not read these.
                 stale |= {place: pins for place, (key, pins) in found.stale.items() if key not in in_use}
                 merge(there, found.pins)
@@ -281,12 +281,12 @@ class Replicas(Replication):
     async def _is_complete(self, store: RedisStore) -> bool:
         """Return whether no living replica has seen more entries of the stream than there are."""
         entries, _ = await store.entries()
-        living, _ = await store.replicas()
-        return all(beat.entries <= entries for beat in living.values())
+        alive, _ = await store.replicas()
+        return all(beat.entries <= entries for beat in alive.values())
 
     async def _take(self, store: RedisStore, *, wait: bool) -> bool:
         """Adopt new entries after our position in the stream; return whether there were any."""
-        found = await store.news(self._taken, wait=wait)
+        found = await store.new_entries(self._taken, wait=wait)
         if found.place == self._taken:
             return False
         self._seen.read(found.places)
@@ -347,7 +347,7 @@ class Replicas(Replication):
             if not newer and not broken and not (self._store is None and await store.is_stale(before)):
                 return
             if broken:
-                self._weights.say(f"migrations: {broken}: it is written again from what this replica knows")
+                self._weights.write_line(f"migrations: {broken}: it is written again from what this replica knows")
             if await store.swap(before, {**theirs, **newer}):
                 await self._weights.shared(newer)
                 return
@@ -369,13 +369,13 @@ class Replicas(Replication):
             pins: Pins = {}
             for more, _ in batch:
                 merge(pins, more)
-            told = False
+            confirmed = False
             try:
                 places = await store.add_pins(pins)
                 self._seen.wrote(places)
-                told = not places or await self._taken_by_all(store, places[-1])
+                confirmed = not places or await self._taken_by_all(store, places[-1])
             finally:
-                _settle(batch, told=told)
+                _settle(batch, confirmed=confirmed)
 
     async def _taken_by_all(self, store: RedisStore, place: EntryId) -> bool:
         """Wait until every other replica has read up to *place*; return False on timeout."""
@@ -411,7 +411,7 @@ class Replicas(Replication):
         self._away = cause
         self._was_away = True
         batch, self._queue = self._queue, []
-        _settle(batch, told=False)
+        _settle(batch, confirmed=False)
         self._weights.report_change()
         if store is not None:
             with contextlib.suppress(StoreAway):
@@ -454,7 +454,7 @@ def _raise_if_cancelled() -> None:
         raise asyncio.CancelledError
 
 
-def _settle(batch: list[tuple[Pins, asyncio.Future[bool]]], *, told: bool) -> None:
+def _settle(batch: list[tuple[Pins, asyncio.Future[bool]]], *, confirmed: bool) -> None:
     for _, answer in batch:
         if not answer.done():
-            answer.set_result(told)
+            answer.set_result(confirmed)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from proxy.migration.side import Policy
-from proxy.migration.state import State
+from proxy.migration.state import MigrationState
 
 
 class ReplicasUnreachable(Exception):
@@ -32,7 +32,7 @@ class Replication:
         """Stay connected, until cancelled."""
         await asyncio.Event().wait()
 
-    async def put(self, name: str, state: State, *, before: State) -> bool:  # noqa: ARG002 - there is no other replica
+    async def put(self, name: str, state: MigrationState, *, before: MigrationState) -> bool:  # noqa: ARG002 - there is no other replica
         """Replace *before* by *state*; False if the current state is another one. Raise ReplicasUnreachable."""
         return True
 

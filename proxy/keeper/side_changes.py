@@ -36,7 +36,7 @@ class SideChanges:
         message: Callable[[], MigrationStates],
         replication: Callable[[], Replication],
         kill: Callable[[str], None],
-        say: Callable[[str], None],
+        write_line: Callable[[str], None],
         clock: Clock,
     ) -> None:
         self.waiting_for = ""
@@ -46,7 +46,7 @@ class SideChanges:
         self._message = message
         self._replication = replication
         self._kill = kill
-        self._say = say
+        self._write_line = write_line
         self._clock = clock
         self._settling: asyncio.Task[None] | None = None
         self._done = asyncio.Event()  # an attempt to settle has ended, successfully or not

@@ -8,7 +8,7 @@ from proxy.clock import Clock
 from proxy.migration.former import ANY_WEIGHT, FormerSetting, left
 from proxy.migration.reconcile import reconciled
 from proxy.migration.side_settings import SideSettings
-from proxy.migration.state import NEW, Document, Rule, State, StateUnusable
+from proxy.migration.state import NEW, Document, MigrationState, Rule, StateUnusable
 from proxy.migration.stores.file import FileStore
 
 # For an unreadable file: any weight may have been in force, without end.
@@ -16,13 +16,14 @@ _UNREAD = (FormerSetting(ANY_WEIGHT, "", 1e11, settled=False),)
 
 
 class Weights:
-    """The active states. *changed* is called after every change of a state or a problem; *say* logs for the operator.
+    """The active states. *changed* is called after each change of a state or problem.
 
-    Hold `lock` for every change. `unread` and `unsaved` say why the file can't be read or written, "" if it can.
+    *write_line* logs for the operator. Hold `lock` for every change. `unread` and `unsaved` say why the file can't be
+    read or written, "" if it can.
     """
 
     def __init__(
-        self, store: FileStore, *, clock: Clock, changed: Callable[[], None], say: Callable[[str], None]
+        self, store: FileStore, *, clock: Clock, changed: Callable[[], None], write_line: Callable[[str], None]
     ) -> None:
         self.lock = asyncio.Lock()
         self.unread = f"{store.path} is not read yet"
@@ -32,7 +33,7 @@ class Weights:
         self._store = store
         self._clock = clock
         self._changed = changed
-        self.say = say
+        self.write_line = write_line
         self._document = Document()
 
     @property
@@ -48,7 +49,7 @@ class Weights:
         }
         return {name: former for name, former in found.items() if former}
 
-    def state(self, name: str) -> State:
+    def state(self, name: str) -> MigrationState:
         """Return the state of the migration *name*; the initial state (legacy) if there is none."""
         state = self._document.states.get(name)
         if state is None:
@@ -89,13 +90,13 @@ class Weights:
                 else:
                     await self._save(self._document)
 
-    async def lower(self, name: str, state: State, *, share: bool) -> None:
+    async def lower(self, name: str, state: MigrationState, *, share: bool) -> None:
         """Apply *state* at once; a failed write is retried later. *replicate*: it is to be sent to other replicas."""
         self._document = self._with(name, state, unshared=share)
         self._changed()
         await self._save(self._document)
 
-    async def raise_(self, name: str, state: State, *, shared: bool) -> bool:
+    async def raise_(self, name: str, state: MigrationState, *, shared: bool) -> bool:
         """Write *state* to disk, then apply it; return False, with nothing changed, if the write fails.
 
         *shared*: all replicas have it already, so it is applied in any case.
@@ -108,24 +109,26 @@ class Weights:
         self._changed()
         return True
 
-    async def merge(self, theirs: Mapping[str, State]) -> dict[str, State]:
+    async def merge(self, theirs: Mapping[str, MigrationState]) -> dict[str, MigrationState]:
         """Merge the states shared by all replicas into ours; return those that are newer here."""
         async with self.lock:
             # The content of an unreadable file is not known to be older.
-            agreed, newer = (dict(theirs), dict[str, State]()) if self.unread else reconciled(self._document, theirs)
+            agreed, newer = (
+                (dict(theirs), dict[str, MigrationState]()) if self.unread else reconciled(self._document, theirs)
+            )
             unshared = frozenset(newer)
             if agreed != self._document.states or unshared != self._document.unshared:
                 former = dict(self._document.former)
                 for name, state in agreed.items():
                     if state != self.state(name):
-                        self.say(f"migration {name}: {in_words(state)}")
+                        self.write_line(f"migration {name}: {in_words(state)}")
                         former[name] = self._left(name, state)
                 self._document = replace(self._document, states=agreed, unshared=unshared, former=former)
                 self._changed()
                 await self._save(self._document)
             return newer
 
-    async def shared(self, states: Mapping[str, State]) -> None:
+    async def shared(self, states: Mapping[str, MigrationState]) -> None:
         """Mark *states* as known to the other replicas."""
         async with self.lock:
             known = {name for name, state in states.items() if self._document.states.get(name) == state}
@@ -189,7 +192,7 @@ class Weights:
             for name, state in ((name, self.state(name)) for name in {*self._document.states, *names})
         }
 
-    def _with(self, name: str, state: State, *, unshared: bool) -> Document:
+    def _with(self, name: str, state: MigrationState, *, unshared: bool) -> Document:
         others = self._document.unshared - {name}
         return replace(
             self._document,
@@ -198,7 +201,7 @@ class Weights:
             former={**self._document.former, name: self._left(name, state)},
         )
 
-    def _left(self, name: str, state: State) -> tuple[FormerSetting, ...]:
+    def _left(self, name: str, state: MigrationState) -> tuple[FormerSetting, ...]:
         """Return the former settings of the migration *name* once *state* is in force."""
         before, now = self.state(name), self._clock.now()
         new = [FormerSetting(0, caller, now, settled=False) for caller in {*before.held} ^ {*state.held}]
@@ -222,6 +225,6 @@ class Weights:
         return f"<Weights {weights or 'none'}>"
 
 
-def in_words(state: State) -> str:
+def in_words(state: MigrationState) -> str:
     """Return *state* in words."""
     return f"weight {state.weight}, version {state.version}, by {state.who or 'nobody'}: {state.reason or 'no reason'}"

@@ -33,7 +33,7 @@ class Workers:
         on_message: OnMessage,
         first_messages: Callable[[], Iterable[ToWorker]],
         ended: Callable[[str], Awaitable[None]],
-        say: Callable[[str], None],
+        write_line: Callable[[str], None],
     ) -> None:
         self.number = number
         self._snapshot = snapshot
@@ -42,7 +42,7 @@ class Workers:
         self._observe = observe
         self._on_message = on_message
         self._first_messages = first_messages
-        self._say = say
+        self._write_line = write_line
         self._ended = ended
         self._alive: dict[int, WorkerProcess] = {}
         self._admitted = asyncio.Event()
@@ -194,7 +194,7 @@ class Workers:
                 message = await receive(reader)
             except MessageInvalid as error:
                 self._on_heartbeat(worker)
-                self._say(f"worker {worker.index} sent {error}; it is ignored")
+                self._write_line(f"worker {worker.index} sent {error}; it is ignored")
                 continue
             except ValueError:
                 worker.process.kill()

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from proxy.migration.state import Document, State
+from proxy.migration.state import Document, MigrationState
 
-States = dict[str, State]
+States = dict[str, MigrationState]
 
 
-def reconciled(mine: Document, theirs: Mapping[str, State]) -> tuple[States, States]:
+def reconciled(mine: Document, theirs: Mapping[str, MigrationState]) -> tuple[States, States]:
     """Return the merged states, and those among them that the other replicas do not have yet.
 
     *theirs* is what all replicas share. A change made while that was unreachable (*mine.unshared*) gets a version above
@@ -19,17 +19,17 @@ def reconciled(mine: Document, theirs: Mapping[str, State]) -> tuple[States, Sta
     for name in mine.states.keys() | theirs.keys():
         own, shared = mine.states.get(name), theirs.get(name)
         if shared is None or own is None:
-            agreed[name] = shared or own or State()
-            news = shared is None
+            agreed[name] = shared or own or MigrationState()
+            changed = shared is None
         else:
             agreed[name] = _agreed(own, shared, unshared=name in mine.unshared)
-            news = agreed[name] != shared
-        if news and agreed[name].version:
+            changed = agreed[name] != shared
+        if changed and agreed[name].version:
             newer[name] = agreed[name]
     return agreed, newer
 
 
-def _agreed(own: State, shared: State, *, unshared: bool) -> State:
+def _agreed(own: MigrationState, shared: MigrationState, *, unshared: bool) -> MigrationState:
     if own == shared:
         return shared
     if shared.version < own.version:

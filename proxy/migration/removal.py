@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proxy.clock import timestamp
-from proxy.migration.state import FULL, State
+from proxy.migration.state import FULL, MigrationState
 
 _MODERN = "modern"
 
@@ -21,7 +21,7 @@ class Table:
     pins: bool = False
 
 
-def modern_stays(state: State) -> bool:
+def modern_stays(state: MigrationState) -> bool:
     """Return whether the routes of a finished migration should keep the modern credential."""
     return 2 * state.weight >= FULL
 
@@ -41,7 +41,7 @@ def pins_in_words(pins: OpenPins) -> str:
 
 def objection(
     name: str,
-    state: State,
+    state: MigrationState,
     *,
     before: Table,
     after: Table | None,

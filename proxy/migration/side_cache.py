@@ -48,13 +48,13 @@ _AT_FIRST: Final = _Settings(0, frozenset())
 class SideCache:
     """The migrations' state; before the keeper's first message every weight is 0 and *readable* is false.
 
-    *readable*: retry pins are known and can be kept. *heard*: the keeper has sent the state. *policies* are those of
+    *readable*: retry pins are known and can be kept. *received*: the keeper has sent the state. *policies* are those of
     this worker's tables, by migration.
     """
 
     def __init__(self, policies: Mapping[str, Policy] | None = None) -> None:
         self.readable = False
-        self.heard = False
+        self.received = False
         self._policies: dict[str, Policy] = dict(policies or {})
         self._states: dict[str, _Settings] = {}
         self._pins = PinTable()
@@ -89,7 +89,7 @@ class SideCache:
         state = self._states.get(policy.name, _AT_FIRST)
         if self.readable and not state.unsettled and not state.others:
             return ""
-        if not self.heard:
+        if not self.received:
             return "the keeper has not told the state yet"
         held = keyed.caller in state.guard_pinned
         former = state.unsettled if self.readable else state.former
@@ -174,7 +174,7 @@ class SideCache:
         """Replace the settings of all migrations by *states*."""
         self._states = {name: self._settings(name, state) for name, state in states.items()}
         self.readable = readable and not self._orphan_at
-        self.heard = True
+        self.received = True
 
     def add_pins(self, pins: Mapping[str, RetryPin], now: float) -> None:
         """Store *pins*, which the keeper has, at epoch second *now*."""

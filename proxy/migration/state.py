@@ -30,7 +30,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class MigrationState:
     """One migration at one version: *weight* percent of callers are on modern; *when* is in epoch seconds.
 
     *steps* are the lower weights on the way here, ascending; a weight with a breach would not be among them. *held* are
@@ -63,25 +63,25 @@ class State:
         """Return the target of a rollback: the last weight without a breach, 0 if there is none."""
         return self.steps[-1] if self.steps else 0
 
-    def at(self, weight: int, *, who: str, when: float, reason: str) -> "State":
+    def at(self, weight: int, *, who: str, when: float, reason: str) -> "MigrationState":
         """Return the next state, with *weight* set by *who*; steps at or above *weight* are removed."""
         steps = tuple(sorted({step for step in (*self.steps, self.weight) if 0 < step < weight}))
         return replace(self._next(who=who, when=when, reason=reason), weight=weight, steps=steps)
 
-    def holding(self, caller: str, *, who: str, when: float, reason: str) -> "State":
+    def holding(self, caller: str, *, who: str, when: float, reason: str) -> "MigrationState":
         """Return the next state, with *caller* kept on legacy."""
         held = tuple(sorted({*self.held, caller}))
         return replace(self._next(who=who, when=when, reason=reason), held=held, finished=self.finished)
 
-    def ended(self, *, who: str, when: float, reason: str) -> "State":
+    def ended(self, *, who: str, when: float, reason: str) -> "MigrationState":
         """Return the next state, finished by *who*."""
         return replace(self._next(who=who, when=when, reason=reason), finished=True)
 
-    def _next(self, *, who: str, when: float, reason: str) -> "State":
+    def _next(self, *, who: str, when: float, reason: str) -> "MigrationState":
         return replace(self, version=self.version + 1, who=who, when=when, reason=reason, finished=False)
 
 
-NEW = State()
+NEW = MigrationState()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Document:
     and no replica has waited for it since.
     """
 
-    states: Mapping[str, State] = field(default_factory=dict)
+    states: Mapping[str, MigrationState] = field(default_factory=dict)
     unshared: frozenset[str] = frozenset()
     former: Mapping[str, tuple[FormerSetting, ...]] = field(default_factory=dict)
     routes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -167,7 +167,7 @@ def decode(data: bytes) -> Document:
         raise StateUnusable("it is not what payproxy writes: its former settings can't be understood") from None
 
 
-def _plain(state: State) -> dict[str, Any]:
+def _plain(state: MigrationState) -> dict[str, Any]:
     return {
         "weight": state.weight,
         "version": state.version,
@@ -181,7 +181,7 @@ def _plain(state: State) -> dict[str, Any]:
     }
 
 
-def _state(name: str, value: Any) -> State:
+def _state(name: str, value: Any) -> MigrationState:
     fault = StateUnusable(f"it is not what payproxy writes: migration {name[:64]!r} can't be understood")
     if not isinstance(value, dict) or value.keys() != _plain(NEW).keys():
         raise fault
@@ -201,7 +201,7 @@ def _state(name: str, value: Any) -> State:
     )
     if not sound:
         raise fault
-    return State(**(value | {"steps": tuple(steps), "held": tuple(held), "when": float(when)}))
+    return MigrationState(**(value | {"steps": tuple(steps), "held": tuple(held), "when": float(when)}))
 
 
 def _is_weight(value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from proxy.records.chain_id import chain_in
 from proxy.records.checkpoint_key import Checkpoint
-from proxy.records.log_finding import FaultKind, Findings, LogFinding, Place
+from proxy.records.log_finding import FaultKind, Findings, Location, LogFinding
 
 _HASH = re.compile("[0-9a-f]{64}")
 
@@ -54,7 +54,7 @@ def anchors_in(lines: Iterable[tuple[bytes, str]]) -> tuple[list[Anchor], tuple[
             anchors.append(Anchor(claim=claim, public_key=key, config_digest=config_digest, place=place))
         else:
             what = "this anchor's signature was not made by the key that it names"
-            findings.error(FaultKind.FORGED, Place(number, place), claim.instance, claim.sequence, what)
+            findings.error(FaultKind.FORGED, Location(number, place), claim.instance, claim.sequence, what)
     return anchors, findings.causes_first()
 
 

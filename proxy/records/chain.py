@@ -14,7 +14,7 @@ _TAIL = re.compile(rb',"sequence":([1-9][0-9]{0,17}),"previous_hash":"([0-9a-f]{
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class ChainLink:
     """A record's sequence number and hashes, from its last bytes; *intact*: its hash matches its bytes."""
 
     sequence: int
@@ -42,11 +42,11 @@ def chained(records: list[bytes], *, sequence: int, previous_hash: str) -> tuple
     return links, previous.decode("ascii")
 
 
-def link_of(record: bytes) -> Link | None:
+def link_of(record: bytes) -> ChainLink | None:
     """Return the chain members of *record*, a line without line feed; None if it has none."""
     tail = _TAIL.search(record, max(0, len(record) - 256))
     if tail is None:
         return None
     sequence, previous_hash, own = tail.groups()
     intact = sha256(record[:-_HASH_BYTES]).hexdigest().encode("ascii") == own
-    return Link(int(sequence), previous_hash.decode("ascii"), own.decode("ascii"), intact)
+    return ChainLink(int(sequence), previous_hash.decode("ascii"), own.decode("ascii"), intact)

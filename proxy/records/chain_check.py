@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from proxy.records.chain import GENESIS, Link
-from proxy.records.log_finding import FaultKind, Findings, Place
+from proxy.records.chain import GENESIS, ChainLink
+from proxy.records.log_finding import FaultKind, Findings, Location
 from proxy.records.pruned_range import PrunedRange, cover
 
 # Bytes kept of each hash: 16 MB for a million records.
@@ -14,14 +14,14 @@ _ABSENT = bytes(_KEPT)
 _UNSURE = b"\xff" * _KEPT
 # A larger jump is a forged number, not a gap; storing such a gap would take gigabytes.
 _LARGEST_GAP = 50_000_000
-_NO_RUN = (0, 0, Place(0, ""))
+_NO_RUN = (0, 0, Location(0, ""))
 
 
 @dataclass(slots=True)
 class KeyUse:
     """The first checkpoint signed with a key, and the number of checkpoints."""
 
-    place: Place
+    place: Location
     sequence: int
     checkpoints: int = 0
 
@@ -32,10 +32,10 @@ class _Gap:
 
     first: int
     last: int
-    place: Place
+    place: Location
     before: str
     found: int = 0
-    found_at: Place | None = None
+    found_at: Location | None = None
     before_start: bool = False
 
 
@@ -58,7 +58,7 @@ class ChainCheck:
         self.stopped = self.own = self.trusted = False
         # Pruned ranges not followed by a checkpoint yet, each with the number of breaks before it.
         self.unsigned: dict[PrunedRange, int] = {}
-        self.place = Place(0, "")
+        self.place = Location(0, "")
         self.records = self.first = self.last = self.repeated = self.breaks = 0
         self._pruned: Sequence[PrunedRange] = ()
         self._refused: Sequence[PrunedRange] = ()
@@ -72,7 +72,7 @@ class ChainCheck:
     def __repr__(self) -> str:
         return f"<ChainCheck {self.name} {self.records} records, {self.first} to {self.last}>"
 
-    def take(self, link: Link, place: Place) -> bool:
+    def take(self, link: ChainLink, place: Location) -> bool:
         """Check the next record; return whether it is new and intact, so that its content counts."""
         if not link.intact:
             if self.first <= link.sequence <= self.last and self._kept(link.sequence) != _ABSENT:
@@ -92,7 +92,7 @@ class ChainCheck:
         self._keep(link.sequence, link.hash)
         return True
 
-    def precedes(self, link: Link) -> bool:
+    def precedes(self, link: ChainLink) -> bool:
         """Return whether *link* continues this chain; an unknown last hash matches any."""
         return link.sequence == self.last + 1 and self._hash in {"", link.previous_hash}
 
@@ -106,7 +106,7 @@ class ChainCheck:
         if self._gaps and self._gaps[-1].last == self.last - 1:
             self._gaps[-1].before_start = True
 
-    def spoiled(self, place: Place) -> None:
+    def spoiled(self, place: Location) -> None:
         """Count an unreadable line as the next record."""
         number = self.last + 1
         self._changed(number, place)
@@ -148,11 +148,11 @@ class ChainCheck:
             return "; a record says that they were pruned, but no key of that chain, or that is trusted, signed it"
         return ""
 
-    def error(self, kind: FaultKind, place: Place, sequence: int, what: str) -> None:
+    def error(self, kind: FaultKind, place: Location, sequence: int, what: str) -> None:
         """Report an error about record *sequence* of this chain."""
         self._findings.error(kind, place, self.name, sequence, what)
 
-    def warning(self, kind: FaultKind, place: Place, sequence: int, what: str) -> None:
+    def warning(self, kind: FaultKind, place: Location, sequence: int, what: str) -> None:
         """Report a warning about record *sequence* of this chain."""
         self._findings.warning(kind, place, self.name, sequence, what)
 
@@ -170,14 +170,14 @@ class ChainCheck:
                 yield first, number - 1
                 first = 0
 
-    def _begin(self, link: Link, place: Place) -> None:
+    def _begin(self, link: ChainLink, place: Location) -> None:
         self.first = link.sequence
         if link.sequence > 1:
             self._late = _Gap(first=1, last=link.sequence - 1, place=place, before=link.previous_hash)
         elif link.previous_hash != GENESIS:
             self._replaced(1, place)
 
-    def _jump(self, link: Link, place: Place) -> None:
+    def _jump(self, link: ChainLink, place: Location) -> None:
         self.breaks += 1
         if link.sequence - self.last > _LARGEST_GAP:
             what = f"record {link.sequence} comes where {self.last + 1} is due"
@@ -186,7 +186,7 @@ class ChainCheck:
             return
         self._gaps.append(_Gap(first=self.last + 1, last=link.sequence - 1, place=place, before=link.previous_hash))
 
-    def _go_back(self, link: Link, place: Place) -> bool:
+    def _go_back(self, link: ChainLink, place: Location) -> bool:
         """Take a record whose number is not after the last one; return whether it is new."""
         sequence = link.sequence
         kept = self._kept(sequence)
@@ -214,7 +214,7 @@ class ChainCheck:
         self._keep(sequence, link.hash)
         return True
 
-    def _fill(self, link: Link, place: Place) -> None:
+    def _fill(self, link: ChainLink, place: Location) -> None:
         gap = next(gap for gap in self._gaps if gap.first <= link.sequence <= gap.last)
         gap.found += 1
         gap.found_at = gap.found_at or place
@@ -246,7 +246,7 @@ class ChainCheck:
         self._gaps.clear()
         self._hash = ""
 
-    def _repeated(self, sequence: int, place: Place) -> None:
+    def _repeated(self, sequence: int, place: Location) -> None:
         self.repeated += 1
         first, last, where = self._repeat
         if first and sequence == last + 1:
@@ -263,12 +263,12 @@ class ChainCheck:
             self.warning(FaultKind.DUPLICATED, place, first, what)
             self._repeat = _NO_RUN
 
-    def _changed(self, sequence: int, place: Place) -> None:
+    def _changed(self, sequence: int, place: Location) -> None:
         self.breaks += 1
         what = f"record {sequence} was changed: its bytes don't give its hash"
         self.error(FaultKind.CHANGED, place, sequence, what)
 
-    def _replaced(self, sequence: int, place: Place) -> None:
+    def _replaced(self, sequence: int, place: Location) -> None:
         self.breaks += 1
         before = f"record {sequence - 1}" if sequence > 1 else "the beginning"
         what = f"record {sequence} does not follow {before}: one of the two was replaced"

@@ -3,12 +3,12 @@
 from typing import Any
 
 from proxy.records.anchor import checkpoint_in, object_in
-from proxy.records.chain import Link, link_of
+from proxy.records.chain import ChainLink, link_of
 from proxy.records.chain_check import ChainCheck, KeyUse
 from proxy.records.chain_id import chain_in
 from proxy.records.checkpoint_key import Checkpoint
 from proxy.records.copies import Line
-from proxy.records.log_finding import FaultKind, Findings, Place
+from proxy.records.log_finding import FaultKind, Findings, Location
 from proxy.records.pruned_range import PrunedRange, ranges_in, signer_of
 from proxy.records.sink_positions import Delivered
 
@@ -30,7 +30,7 @@ class Chains:
     def take(self, line: Line) -> None:
         """Check the next *line*."""
         self.lines += 1
-        place = Place(self.lines, line.place)
+        place = Location(self.lines, line.place)
         link, record = link_of(line.text), object_in(line.text)
         name, chain_id = str(record.get("instance", "")), chain_in(record.get("chain"))
         if line.differs:
@@ -80,7 +80,7 @@ class Chains:
         own = [one for one in self.by_name.values() if not one.ids and (one.own or not shared)]
         return own[0] if len(own) == 1 else None
 
-    def _chain_of(self, link: Link, name: str, chain_id: str) -> ChainCheck | None:
+    def _chain_of(self, link: ChainLink, name: str, chain_id: str) -> ChainCheck | None:
         """Return the chain that *link* continues, else the chain of the last record named *name*.
 
         Ids, and hashes where there is no id yet, take precedence over names: a host may come back under another name,
@@ -99,7 +99,7 @@ class Chains:
             return None
         return named
 
-    def _begin(self, name: str, chain_id: str, place: Place) -> ChainCheck:
+    def _begin(self, name: str, chain_id: str, place: Location) -> ChainCheck:
         key = name
         if name in self.by_name:
             key = f"{name} {chain_id}"
@@ -108,7 +108,7 @@ class Chains:
         chain = self.by_name[key] = ChainCheck(key, self.findings)
         return chain
 
-    def _unreadable(self, place: Place) -> None:
+    def _unreadable(self, place: Location) -> None:
         """Count a line without chain members as the next record if there is only one chain here."""
         if len(self.by_name) == 1:
             next(iter(self.by_name.values())).spoiled(place)
@@ -116,7 +116,7 @@ class Chains:
             what = "this is no record, or one that was changed in its first or last bytes"
             self.findings.error(FaultKind.UNREADABLE, place, "", 0, what)
 
-    def _read(self, chain: ChainCheck, record: dict[str, Any], link: Link, *, is_first: bool) -> None:
+    def _read(self, chain: ChainCheck, record: dict[str, Any], link: ChainLink, *, is_first: bool) -> None:
         """Process what an intact record states about the chain itself."""
         event = record.get("event") if record.get("kind") == "lifecycle" else ""
         if event == "checkpoint":
@@ -139,7 +139,7 @@ class Chains:
             self._attest(pruned, signer)
             chain.unsigned[pruned] = chain.breaks
 
-    def _check_signature(self, chain: ChainCheck, record: dict[str, Any], link: Link) -> None:
+    def _check_signature(self, chain: ChainCheck, record: dict[str, Any], link: ChainLink) -> None:
         """Check a checkpoint: its signature, and that it attests the record before it."""
         claim, key, signature = checkpoint_in(record)
         what = ""

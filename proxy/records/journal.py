@@ -115,7 +115,7 @@ class Journal:
             return None
         waiter: Waiter = self._loop.create_future()
         self._waiters.append(waiter)
-        self._started_at.append(exchange.began)
+        self._started_at.append(exchange.started)
         return waiter
 
     async def write(self, record: bytes) -> None:

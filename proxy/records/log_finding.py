@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """A location, a line of a file or a row, and its number among all lines checked."""
 
     order: int
@@ -53,7 +53,7 @@ class LogFinding:
 
     kind: FaultKind
     severity: Severity
-    place: Place
+    place: Location
     instance: str
     sequence: int
     what: str
@@ -80,11 +80,11 @@ class Findings:
     def __init__(self) -> None:
         self._found: list[LogFinding] = []
 
-    def error(self, kind: FaultKind, place: Place, instance: str, sequence: int, what: str) -> None:
+    def error(self, kind: FaultKind, place: Location, instance: str, sequence: int, what: str) -> None:
         """Add an error about record *sequence* of *instance* ("" and 0: about no record)."""
         self._found.append(LogFinding(kind, Severity.ERROR, place, instance, sequence, what))
 
-    def warning(self, kind: FaultKind, place: Place, instance: str, sequence: int, what: str) -> None:
+    def warning(self, kind: FaultKind, place: Location, instance: str, sequence: int, what: str) -> None:
         """Add a warning."""
         self._found.append(LogFinding(kind, Severity.WARNING, place, instance, sequence, what))
 

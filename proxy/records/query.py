@@ -117,7 +117,7 @@ class Archive(Protocol):
     async def by_id(self, record_id: bytes) -> bytes | None:
         """Return the record of that id, if there is one."""
 
-    async def news(self) -> list[bytes]:
+    async def new_records(self) -> list[bytes]:
         """Return the records that came since the last call, in order of arrival; the first call returns none."""
 
     async def tallies(self, routes: Sequence[str], *, since: float) -> list[Tally]:

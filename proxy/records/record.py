@@ -92,11 +92,11 @@ class RecordBuilder:
         known = self._known(account)
         if account.cause:
             self._steps.left = _STEPS_UNSERVED
-        seconds = account.finished - account.began
+        seconds = account.finished - account.started
         attempts = account.attempts
         left = ""
         if account.caller_left:
-            left = f'"caller_left_ms":{_milliseconds(account.left_at - account.began)},' if account.left_at else ""
+            left = f'"caller_left_ms":{_milliseconds(account.left_at - account.started)},' if account.left_at else ""
         sends = self._send(attempts[0]) if len(attempts) == 1 else ",".join([self._send(each) for each in attempts])
         text = (
             f'{{"kind":"exchange",{known},'
@@ -154,7 +154,7 @@ class RecordBuilder:
         index = self._values(account.index, longest) if account.index else "{}"
         query_keys = self._query_keys(account.query, min(longest, _LONGEST_KEYS)) if account.query else "[]"
         return (
-            f'"id":"{account.id}","version":{VERSION},"time":"{self._time(account.began_wall)}",{self._place},{asked},'
+            f'"id":"{account.id}","version":{VERSION},"time":"{self._time(account.started_wall)}",{self._place},{asked},'
             f'"path":{path},"query_keys":{query_keys},{chosen.rendered},"index":{index}'
         )
 

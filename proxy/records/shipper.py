@@ -42,7 +42,7 @@ class _Outlet:
     sink: Sink
     position: Position = field(default_factory=lambda: Position(1, 0, 0))
     failed: bool = False
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    delivered: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Shipper:
@@ -240,13 +240,13 @@ class Shipper:
 
     def _wake_feeds(self) -> None:
         for outlet in self._outlets:
-            outlet.news.set()
+            outlet.delivered.set()
 
     async def _feed(self, outlet: _Outlet) -> None:
         """Deliver the stream to one sink, batch by batch, as fast as it takes them."""
         pause = POLL_SECONDS
         while True:
-            outlet.news.clear()
+            outlet.delivered.clear()
             last = self._read_all
             try:
                 found = self._stream.fresh(outlet.position)
@@ -266,7 +266,7 @@ class Shipper:
             if not batch:
                 if last:
                     return
-                await outlet.news.wait()
+                await outlet.delivered.wait()
                 continue
             pause = POLL_SECONDS
             if outlet.failed:

@@ -90,8 +90,8 @@ def uncertain(text: bytes) -> dict[str, Any] | None:
             return None
         found = {name: record[name] for name in ("retry", "side", "upstream", "time", "route")}
         if sent == Sent.YES and not is_uncertain(record):
-            began = datetime.fromisoformat(record["time"]).timestamp()
-            return found | {"reason": "in_flight", "ended": began + record["duration_ms"] / 1000}
+            started = datetime.fromisoformat(record["time"]).timestamp()
+            return found | {"reason": "in_flight", "ended": started + record["duration_ms"] / 1000}
         # Otherwise it is an intent alone, or a response cut short or not delivered: the bank may have acted on it.
         answered = sent == Sent.YES and not (record["caller_left"] or record["code"])
         return found | {"reason": "answered" if answered else "unknown"}

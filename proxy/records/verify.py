@@ -12,7 +12,7 @@ from proxy.records.chain_check import ChainCheck
 from proxy.records.chains import Chains
 from proxy.records.checkpoint_key import Checkpoint, fingerprint
 from proxy.records.copies import Line
-from proxy.records.log_finding import FaultKind, LogFinding, Place, Severity
+from proxy.records.log_finding import FaultKind, Location, LogFinding, Severity
 from proxy.records.pruned_range import PrunedRange, cover
 from proxy.records.sink_positions import Delivered
 
@@ -26,7 +26,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class VerifyResult:
     """The result: all *findings*, causes before consequences, the chains by instance, and what was pruned.
 
     Each pruned range has the public keys that attest it.
@@ -65,11 +65,11 @@ class Expected:
     running: bool = False
     shared: bool = False
     database: bool = False
-    stream: Verdict = field(default_factory=Verdict)
+    stream: VerifyResult = field(default_factory=VerifyResult)
     delivered: Delivered | None = None
 
 
-def verify(lines: Iterable[Line], expected: Expected) -> Verdict:
+def verify(lines: Iterable[Line], expected: Expected) -> VerifyResult:
     """Return the verdict on *lines*, in file order."""
     chains = Chains(dict(expected.stream.pruned))
     for line in lines:
@@ -85,7 +85,7 @@ def verify(lines: Iterable[Line], expected: Expected) -> Verdict:
     for anchor in expected.anchors:
         _compare_anchor(anchor, chains, expected)
     _compare_delivered(chains, expected)
-    return Verdict(findings=chains.findings.causes_first(), chains=chains.by_name, pruned=chains.pruned)
+    return VerifyResult(findings=chains.findings.causes_first(), chains=chains.by_name, pruned=chains.pruned)
 
 
 def _check_keys(chain: ChainCheck, expected: Expected) -> None:
@@ -147,7 +147,7 @@ def _is_about(pruned: PrunedRange, chain: ChainCheck) -> bool:
 def _compare_anchor(anchor: Anchor, chains: Chains, expected: Expected) -> None:
     """Compare the chain with what *anchor* attests."""
     claim, findings = anchor.claim, chains.findings
-    about = (Place(chains.lines + 1, anchor.place), claim.instance, claim.sequence)
+    about = (Location(chains.lines + 1, anchor.place), claim.instance, claim.sequence)
     chain = chains.attested(claim)
     pruned = _pruned(chains, chain, expected, anchor.public_key)
     is_pruned = any(one.contains(claim) for one in pruned)
@@ -203,7 +203,7 @@ def _same_sinks(anchor: Anchor, chain: ChainCheck) -> bool:
 def _compare_delivered(chains: Chains, expected: Expected) -> None:
     """Compare the chain with what the keeper knows this copy has received."""
     claim, findings = expected.delivered, chains.findings
-    place = Place(chains.lines + 2, "the keeper's positions")
+    place = Location(chains.lines + 2, "the keeper's positions")
     if claim is None:
         if expected.shared and not any(chain.own for chain in chains.by_name.values()):
             what = "no chain here is this data directory's, and whether there was one is not known"

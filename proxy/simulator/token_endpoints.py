@@ -52,7 +52,7 @@ _LONGEST_MODERN = 300.0
 _LONGEST_ADFS = 366 * 86400.0
 
 
-class TokenRefused(Exception):
+class GrantRefused(Exception):
     """The token request fails with *error* (RFC 6749 5.2); *note* is the true reason, for tests only."""
 
     def __init__(self, error: str, description: str, *, status: int = 400, note: str = "", basic: bool = False) -> None:
@@ -81,7 +81,7 @@ def token_endpoint(call: Call, world: World) -> Answer:
         form = _form(call)
         if form.get("grant_type") != "client_credentials":
             error = "unsupported_grant_type" if "grant_type" in form else "invalid_request"
-            raise TokenRefused(error, "grant_type must be client_credentials")
+            raise GrantRefused(error, "grant_type must be client_credentials")
         match flavor:
             case Flavor.MOCK:
                 return _mock(call, form, world)
@@ -89,7 +89,7 @@ def token_endpoint(call: Call, world: World) -> Answer:
                 return _modern(call, form, world)
             case Flavor.ADFS:
                 return _adfs(call, form, world)
-    except TokenRefused as refused:
+    except GrantRefused as refused:
         call.received.note = refused.note
         world.refusals[call.received.client_id, refused.error] += 1
         return refused.answer()
@@ -102,7 +102,7 @@ def client_named(call: Call) -> str:
         return unquote_plus(credentials[0])
     try:
         form = _form(call)
-    except TokenRefused:
+    except GrantRefused:
         return ""
     return form.get("client_id") or claimed_client(form.get("client_assertion", ""))
 
@@ -113,7 +113,7 @@ def refuse(flavor: Flavor, *, error: str = "", description: str = "", status: in
         refused = _adfs_refusal("MSIS9622")
     else:
         usual = 401 if error in ("", "invalid_client") else 400
-        refused = TokenRefused(error or "invalid_client", description or "Client authentication failed", status=usual)
+        refused = GrantRefused(error or "invalid_client", description or "Client authentication failed", status=usual)
     if status:
         refused.status = status
     return refused.answer()
@@ -123,9 +123,9 @@ def _form(call: Call) -> dict[str, str]:
     """Return the form; parameters without a value count as omitted, none may stand twice (RFC 6749 3.2)."""
     kind = (call.header("Content-Type") or "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
-        raise TokenRefused("invalid_request", "Content-Type must be application/x-www-form-urlencoded")
+        raise GrantRefused("invalid_request", "Content-Type must be application/x-www-form-urlencoded")
     if len(call.body) != call.size:
-        raise TokenRefused("invalid_request", "the request is too large", status=413)
+        raise GrantRefused("invalid_request", "the request is too large", status=413)
     try:
         pairs = (
             parse_qsl(call.body.decode(), keep_blank_values=True, strict_parsing=True, errors="strict")
@@ -133,10 +133,10 @@ def _form(call: Call) -> dict[str, str]:
             else []
         )
     except ValueError:
-        raise TokenRefused("invalid_request", "the form can't be read") from None
+        raise GrantRefused("invalid_request", "the form can't be read") from None
     form = {name: value for name, value in pairs if value}
     if len({name for name, _ in pairs}) != len(pairs):
-        raise TokenRefused("invalid_request", "a parameter stands twice")
+        raise GrantRefused("invalid_request", "a parameter stands twice")
     return form
 
 
@@ -144,7 +144,7 @@ def _one_method(call: Call, form: Mapping[str, str]) -> None:
     """Refuse two ways of client authentication in one request (RFC 6749 2.3)."""
     used = [call.header("Authorization") is not None, "client_secret" in form, "client_assertion" in form]
     if sum(used) > 1:
-        raise TokenRefused("invalid_request", "more than one client authentication method")
+        raise GrantRefused("invalid_request", "more than one client authentication method")
 
 
 def _mock(call: Call, form: Mapping[str, str], world: World) -> Answer:
@@ -159,7 +159,7 @@ def _mock(call: Call, form: Mapping[str, str], world: World) -> Answer:
     client = world.clients.get(Flavor.MOCK, client_id)
     if client is None or not secret or (with_header and credentials is None) or client.secret != secret:
         note = "client unknown" if client is None else "secret wrong or missing"
-        raise TokenRefused("invalid_client", "Client authentication failed", status=401, note=note, basic=with_header)
+        raise GrantRefused("invalid_client", "Client authentication failed", status=401, note=note, basic=with_header)
     scope = _scope(client, form.get("scope", ""))
     return _minted(call, client, world, audience="", scope=scope)
 
@@ -169,11 +169,11 @@ def _modern(call: Call, form: Mapping[str, str], world: World) -> Answer:
     client = _authenticated(call, form, world, flavor=Flavor.MODERN, longest=_LONGEST_MODERN, single_use=True)
     audience = form.get("audience", "")
     if not audience:
-        raise TokenRefused("invalid_request", "audience is missing")
+        raise GrantRefused("invalid_request", "audience is missing")
     if not world.clients.knows_audience(Flavor.MODERN, audience):
-        raise TokenRefused("invalid_target", "audience is not known")  # RFC 8707 2
+        raise GrantRefused("invalid_target", "audience is not known")  # RFC 8707 2
     if audience not in client.audiences:
-        raise TokenRefused("unauthorized_client", "the client may not have this audience")
+        raise GrantRefused("unauthorized_client", "the client may not have this audience")
     scope = _scope(client, form.get("scope", ""))
     return _minted(call, client, world, audience=audience, scope=scope)
 
@@ -186,7 +186,7 @@ def _adfs(call: Call, form: Mapping[str, str], world: World) -> Answer:
         raise _adfs_refusal("MSIS9607")
     try:
         client = _authenticated(call, form, world, flavor=Flavor.ADFS, longest=_LONGEST_ADFS, single_use=False)
-    except TokenRefused as refused:
+    except GrantRefused as refused:
         raise _adfs_refusal("MSIS9622", note=refused.note) from None
     if client.tls_thumbprint not in ("", call.peer):
         raise _adfs_refusal("MSIS9622", note="TLS client certificate missing or not the registered one")
@@ -195,13 +195,13 @@ def _adfs(call: Call, form: Mapping[str, str], world: World) -> Answer:
         raise _adfs_refusal("MSIS9602")
     if resource not in client.audiences:
         text = f"The client '{client_id}' is forbidden to access the resource '{resource}'."
-        raise TokenRefused("unauthorized_client", f"MSIS9321: Received invalid OAuth request. {text}", status=403)
+        raise GrantRefused("unauthorized_client", f"MSIS9321: Received invalid OAuth request. {text}", status=403)
     return _minted(call, client, world, audience=resource, scope="")
 
 
-def _adfs_refusal(number: str, *, note: str = "") -> TokenRefused:
+def _adfs_refusal(number: str, *, note: str = "") -> GrantRefused:
     error, text = _MSIS[number]
-    return TokenRefused(error, f"{number}: {text}", note=note)
+    return GrantRefused(error, f"{number}: {text}", note=note)
 
 
 def _authenticated(
@@ -214,10 +214,10 @@ def _authenticated(
     if not assertion:
         client = world.clients.get(flavor, named)
         if flavor is not Flavor.MODERN or client is None or not call.peer or client.tls_thumbprint != call.peer:
-            raise TokenRefused("invalid_client", "Client authentication failed", status=401, note="no client proof")
+            raise GrantRefused("invalid_client", "Client authentication failed", status=401, note="no client proof")
         return client
     if form.get("client_assertion_type") != ASSERTION_TYPE:
-        raise TokenRefused("invalid_request", "client_assertion_type is wrong or missing")
+        raise GrantRefused("invalid_request", "client_assertion_type is wrong or missing")
     path = call.path.rstrip("/")
     rules = Rules(
         audiences=frozenset(origin + each for origin in world.origins for each in (path, path + "/")),
@@ -236,7 +236,7 @@ def _authenticated(
         if named not in ("", client.client_id):
             raise AssertionRefused("client_id is not the client of the assertion")  # RFC 7521 4.2
     except AssertionRefused as refused:
-        raise TokenRefused("invalid_client", "Client authentication failed", status=401, note=str(refused)) from None
+        raise GrantRefused("invalid_client", "Client authentication failed", status=401, note=str(refused)) from None
     return client
 
 
@@ -245,7 +245,7 @@ def _scope(client: Client, asked: str) -> str:
     if not asked:
         return client.scopes[0] if client.scopes else ""
     if any(scope not in client.scopes for scope in asked.split(" ")):
-        raise TokenRefused("invalid_scope", "the client may not have this scope")
+        raise GrantRefused("invalid_scope", "the client may not have this scope")
     return asked
 
 

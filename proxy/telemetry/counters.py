@@ -64,7 +64,7 @@ class Counters:
 
     def finished(self, exchange: RequestSummary) -> None:
         """Count *exchange*; hot path: plain dictionaries and lists, nothing allocated but keys."""
-        seconds = exchange.finished - exchange.began
+        seconds = exchange.finished - exchange.started
         method = exchange.method
         key = (
             method if method in METHODS else OTHER,

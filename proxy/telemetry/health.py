@@ -11,7 +11,7 @@ from proxy.text import printable
 FIRST_MINT_SECONDS = 15.0
 
 
-class Verdict(StrEnum):
+class CheckStatus(StrEnum):
     """DEGRADED is shown and counted but never makes an instance unready."""
 
     OK = "ok"
@@ -24,7 +24,7 @@ class Check:
     """One named check and its verdict; *reason* is "" if the verdict is OK."""
 
     name: str
-    verdict: Verdict = Verdict.OK
+    verdict: CheckStatus = CheckStatus.OK
     reason: str = ""
 
 
@@ -59,13 +59,13 @@ def ready(status: Status) -> tuple[Check, ...]:
 
 def holds(checks: Iterable[Check]) -> bool:
     """Return whether none of *checks* failed."""
-    return all(check.verdict is not Verdict.FAILED for check in checks)
+    return all(check.verdict is not CheckStatus.FAILED for check in checks)
 
 
 def lines(checks: Iterable[Check], *, title: str) -> str:
     """Return the text of ?verbose: `[+]name ok`, `[!]name degraded: reason`, `[-]name failed: reason`, the result."""
     checks = tuple(checks)
-    marks = {Verdict.OK: "[+]", Verdict.DEGRADED: "[!]", Verdict.FAILED: "[-]"}
+    marks = {CheckStatus.OK: "[+]", CheckStatus.DEGRADED: "[!]", CheckStatus.FAILED: "[-]"}
     text = "".join(
         f"{marks[check.verdict]}{check.name} {check.verdict}{': ' if check.reason else ''}{_reason(check)}\n"
         for check in checks
@@ -137,9 +137,9 @@ def _why(token: TokenStatus) -> str:
 
 def _verdict(name: str, *, failed: str = "", degraded: str = "") -> Check:
     if failed:
-        return Check(name=name, verdict=Verdict.FAILED, reason=failed)
+        return Check(name=name, verdict=CheckStatus.FAILED, reason=failed)
     if degraded:
-        return Check(name=name, verdict=Verdict.DEGRADED, reason=degraded)
+        return Check(name=name, verdict=CheckStatus.DEGRADED, reason=degraded)
     return Check(name=name)
 
 

@@ -103,13 +103,13 @@ class TokenEndpoint:
     async def _attempt(self, audience: str, scope: str) -> Minted:
         assertion = await self._assertion()
         headers, form = token_request(self._credential, audience=audience, scope=scope, assertion=assertion)
-        began, began_wall = self._clock.monotonic(), self._clock.now()
+        started, started_wall = self._clock.monotonic(), self._clock.now()
         status, answer_headers, body = await self._post(headers, form)
-        took = self._clock.monotonic() - began
+        took = self._clock.monotonic() - started
         skew = 0.0
         # An intermediate proxy's error page has that proxy's time, so only a JSON answer counts.
         if json_object(answer_headers, body) is not None:
-            skew = self._measure(answer_headers.get("date", ""), midpoint=began_wall + took / 2, took=took)
+            skew = self._measure(answer_headers.get("date", ""), midpoint=started_wall + took / 2, took=took)
         try:
             return parse_token_response(
                 status,

@@ -122,7 +122,7 @@ class Slot:
             self._timer.cancel()
 
     async def _attempt(self) -> None:
-        began = self._clock.monotonic()
+        started = self._clock.monotonic()
         self._minting = True
         try:
             minted = await self._mint()
@@ -132,23 +132,23 @@ class Slot:
             detail = f"No token can be had for credential {self.key.credential}."
             self._failed(TokenUnavailable(detail, cause=f"a defect of the proxy: {type(error).__name__}"))
         else:
-            self._succeeded(minted, began=began)
+            self._succeeded(minted, started=started)
         finally:
             self._minting = False
         self._publish(self)
         self._settled.set()
         self._settled = asyncio.Event()
 
-    def _succeeded(self, minted: Minted, *, began: float) -> None:
+    def _succeeded(self, minted: Minted, *, started: float) -> None:
         now = self._clock.monotonic()
         # Counted from the start of the call, since the endpoint may count from there.
-        span = lifespan(minted=began, lifetime=minted.lifetime, jitter=self._entropy.uniform(0, 1))
+        span = lifespan(minted=started, lifetime=minted.lifetime, jitter=self._entropy.uniform(0, 1))
         token = AccessToken(
             key=self.key,
             mint=self._serial(),
             value=minted.value,
             origins=self._origins,
-            minted=began,
+            minted=started,
             stale_at=span.stale_at,
             expires=span.expires,
         )
@@ -160,7 +160,7 @@ class Slot:
                 audience=self.key.audience,
                 mint=token.mint,
                 fingerprint=token.fingerprint,
-                seconds=now - began,
+                seconds=now - started,
                 lifetime=minted.lifetime,
                 expires=self._clock.now() + span.expires - now,
             )

@@ -23,7 +23,7 @@ CALLER_FIRST_SECONDS: Final = 1.0
 READ_HIGH_BYTES: Final = 131072  # unread response bytes above which reading from the socket pauses
 
 
-class State(Enum):
+class ConnectionState(Enum):
     """The state of a connection."""
 
     IDLE = auto()  # in the pool
@@ -39,10 +39,10 @@ _WRITELINES_PAUSES: Final = not (
 )
 
 # Looking up an enum member in its class costs a call each time.
-_IDLE: Final = State.IDLE
-_TAKEN: Final = State.TAKEN
-_BUSY: Final = State.BUSY
-_CLOSED: Final = State.CLOSED
+_IDLE: Final = ConnectionState.IDLE
+_TAKEN: Final = ConnectionState.TAKEN
+_BUSY: Final = ConnectionState.BUSY
+_CLOSED: Final = ConnectionState.CLOSED
 
 
 class Home(Protocol):

@@ -161,11 +161,11 @@ class Pool:
         """Open a connection in a slot that is already counted."""
         if self._closed:
             raise unsent("the pool is closed")
-        began = self._monotonic()
+        started = self._monotonic()
         connection = await self._opener.open()
         if self._closed or connection.closed:
             connection.abort()
             raise unsent("closed as soon as it was open")
-        connection.connect_ms = (self._monotonic() - began) * 1000
+        connection.connect_ms = (self._monotonic() - started) * 1000
         self._open.add(connection)
         return connection

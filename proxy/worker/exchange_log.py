@@ -39,8 +39,8 @@ class ExchangeLog:
         now = self._now()
         exchange = Exchange(
             self._ids.next(now),
-            began=self._monotonic(),
-            began_wall=now,
+            started=self._monotonic(),
+            started_wall=now,
             client_address=side.peer,
             method=side.raw.method,
         )

@@ -41,11 +41,11 @@ async def close_gracefully(acceptors: Sequence[Closable], listeners: Sequence[so
     """
     for listener in listeners:
         _drop_new_connections(listener)
-    began = clock.monotonic()
+    started = clock.monotonic()
     waiting = select.poll()
     for listener in listeners:
         waiting.register(listener.fileno(), select.POLLIN)
-    while (passed := clock.monotonic() - began) < LAST_HANDSHAKES_SECONDS or _is_queued(waiting):
+    while (passed := clock.monotonic() - started) < LAST_HANDSHAKES_SECONDS or _is_queued(waiting):
         if passed > _LONGEST_SECONDS:
             break
         await clock.sleep(0.02)

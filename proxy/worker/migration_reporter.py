@@ -43,7 +43,7 @@ class MigrationReporter:
         """Return whether every process has agreed that requests with this digest go where *pin* says."""
         return await self._ask(ClaimRequest, digest, pin, CLAIM_SECONDS)
 
-    async def news(self, seconds: float) -> None:
+    async def wait_for_change(self, seconds: float) -> None:
         """Return once `changed` is called, or after *seconds*."""
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[bool] = loop.create_future()
@@ -55,7 +55,7 @@ class MigrationReporter:
             timer.cancel()
 
     def changed(self) -> None:
-        """Wake all waiters of `news`: the keeper has sent a message about migrations."""
+        """Wake all waiters of `wait_for_change`: the keeper has sent a message about migrations."""
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             _give_up(one)

@@ -58,7 +58,7 @@ Payload = StreamReader | WholeBody
 Message = tuple[RawHead, Payload]
 
 
-class State(Enum):
+class ParserState(Enum):
     """What the next byte belongs to."""
 
     HEAD = auto()
@@ -71,13 +71,13 @@ class State(Enum):
 
 
 # Looking up an enum member in its class costs a call each time.
-_HEAD: Final[State] = State.HEAD
-_LENGTH: Final[State] = State.LENGTH
-_SIZE: Final[State] = State.SIZE
-_CHUNK: Final[State] = State.CHUNK
-_CHUNK_END: Final[State] = State.CHUNK_END
-_TRAILERS: Final[State] = State.TRAILERS
-_DEAD: Final[State] = State.DEAD
+_HEAD: Final[ParserState] = ParserState.HEAD
+_LENGTH: Final[ParserState] = ParserState.LENGTH
+_SIZE: Final[ParserState] = ParserState.SIZE
+_CHUNK: Final[ParserState] = ParserState.CHUNK
+_CHUNK_END: Final[ParserState] = ParserState.CHUNK_END
+_TRAILERS: Final[ParserState] = ParserState.TRAILERS
+_DEAD: Final[ParserState] = ParserState.DEAD
 
 
 class RequestParser:
@@ -209,7 +209,7 @@ class RequestParser:
         messages.append((raw, payload))
         return position
 
-    def _begin_stream(self, state: State) -> StreamReader:
+    def _begin_stream(self, state: ParserState) -> StreamReader:
         self._state = state
         self._stream = StreamReader(self._protocol, self._read_buffer, loop=self._loop)
         return self._stream

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proxy.checks.connect_error import Probed, connect_error, connected_line
-from proxy.checks.probe import Destination, ProbeResult, Step, probe
+from proxy.checks.probe import Destination, ProbeResult, ProbeStep, probe
 from proxy.clock import SystemClock
 from proxy.settings.findings import Complaint
 from proxy.upstream.tls import TlsUnusable
@@ -73,7 +73,7 @@ async def test_a_trusted_server(tls: tuple[Path, Identity, Identity]) -> None:
     async with server(tls[1]) as port:
         result = await walked(https(port, ca_file=str(tls[0])))
 
-    assert result.step is Step.ARRIVED
+    assert result.step is ProbeStep.ARRIVED
     assert connect_error(result, PROBED) is None
     assert "TLSv1.3, certificate issued by CN=a private CA, ends 20" in connected_line(result)
 
@@ -84,7 +84,7 @@ async def test_an_issuer_that_is_not_trusted(tls: tuple[Path, Identity, Identity
         result = await walked(https(port))
 
     complaint = complained(result)
-    assert result.step is Step.CERTIFICATE
+    assert result.step is ProbeStep.CERTIFICATE
     assert complaint.key == ("credentials", "login", "ca_file")
     assert "issued by CN=a private CA, is not accepted" in complaint.what
     bank = replace(result, destination=replace(result.destination, host="login.jpmorgan.com"))
@@ -114,7 +114,7 @@ async def test_no_tls_at_the_other_end() -> None:
     """A server that answers TLS with nonsense is told apart from one that is away."""
     async with server(says=b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         result = await walked(https(port), seconds=2)
-    assert result.step is Step.HANDSHAKE
+    assert result.step is ProbeStep.HANDSHAKE
     assert "no TLS connection" in complained(result).what
 
 
@@ -122,13 +122,13 @@ async def test_a_server_that_says_nothing() -> None:
     """The probe ends in its time and says so."""
     async with server() as port:
         result = await walked(https(port), seconds=0.2)
-    assert (result.step, result.reason) == (Step.HANDSHAKE, "no answer within 0.2 s")
+    assert (result.step, result.reason) == (ProbeStep.HANDSHAKE, "no answer within 0.2 s")
 
 
 async def test_nobody_listens() -> None:
     """A refused connection is one; with HTTPS_PROXY set, the missing egress_proxy is the first suspect."""
     result = await walked(https(free_port()))
-    assert (result.step, result.reason) == (Step.CONNECTION, "connection refused")
+    assert (result.step, result.reason) == (ProbeStep.CONNECTION, "connection refused")
     assert complained(result).key == ("credentials", "login", "token_url")
     proxied = complained(result, replace(PROBED, proxy_variable="HTTPS_PROXY"))
     assert proxied.key == ("credentials", "login", "egress_proxy")
@@ -142,7 +142,7 @@ async def test_a_name_that_does_not_exist(*, through_proxy: bool) -> None:
         443, host="nothing.invalid"
     )  # fmt: skip
     result = await walked(destination, seconds=20)
-    assert result.step is Step.NAME
+    assert result.step is ProbeStep.NAME
     assert complained(result).key[2] == ("egress_proxy" if through_proxy else "token_url")
 
 
@@ -152,7 +152,7 @@ async def test_an_egress_proxy_that_refuses(status: int, word: str) -> None:
     async with server(says=f"HTTP/1.1 {status} No\r\n\r\n".encode()) as port:
         result = await walked(https(443, host="login.jpmorgan.com", egress_proxy=f"http://127.0.0.1:{port}"))
     complaint = complained(result)
-    assert result.step is Step.TUNNEL
+    assert result.step is ProbeStep.TUNNEL
     assert str(status) in complaint.what
     assert word in complaint.fix
 

@@ -123,7 +123,7 @@ async def ship(folder: Path, times: list[float]) -> None:
     async with open_journal(folder / DATA) as journal, running_shipper(folder / DATA, sink) as shipper:
         before = shipper._stream.end.sequence
         for at in times:
-            await complete(journal, an_exchange(id=uuid7(SystemEntropy(), at), began_wall=at))
+            await complete(journal, an_exchange(id=uuid7(SystemEntropy(), at), started_wall=at))
         wanted = before + len(times) + (not times)
         await until(lambda: shipper._stream.end.sequence >= wanted and shipper.backlog_records == 0)
 

@@ -50,10 +50,10 @@ async def test_a_keeper_that_never_answers_does_not_hold_the_exchange_beyond_its
     """After exchange_timeout the caller gets the bank's 401."""
     async with proxy(tmp_path, says(REFUSED), server={"exchange_timeout": 0.5}) as it:
         it.keeper.answer = ""
-        began = asyncio.get_running_loop().time()
+        started = asyncio.get_running_loop().time()
         reply = await ask(it.port, post())
 
-        assert asyncio.get_running_loop().time() - began > 0.4
+        assert asyncio.get_running_loop().time() - started > 0.4
         _is_the_banks_own(reply, "no_newer_token")
         assert len(it.bank.requests) == 1
 

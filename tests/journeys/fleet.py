@@ -89,7 +89,7 @@ class Told:
     """A request, who sent it when (the loop's seconds), and what came back."""
 
     system: str
-    began: float
+    started: float
     request: Request
     answer: Answer
 
@@ -122,9 +122,9 @@ class Fleet:
             return [await self._ask(connection, system, each) for each in requests]
 
     async def _ask(self, connection: Connection, system: str, request: Request) -> Told:
-        began = asyncio.get_running_loop().time()
+        started = asyncio.get_running_loop().time()
         made = self.request(system, request)
-        return Told(system=system, began=began, request=made, answer=await connection.ask(made))
+        return Told(system=system, started=started, request=made, answer=await connection.ask(made))
 
     @contextlib.asynccontextmanager
     async def at_work(self) -> AsyncIterator[list[Told]]:

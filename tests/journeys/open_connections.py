@@ -89,9 +89,9 @@ class Calm:
         """Ask without end, *gap* seconds after each answer."""
         loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
+            started = loop.time()
             self.statuses.add((await connection.ask(self._request)).status)
-            self.took.append(loop.time() - began)
+            self.took.append(loop.time() - started)
             await asyncio.sleep(gap)
 
 

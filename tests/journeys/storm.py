@@ -32,7 +32,7 @@ class Try:
 
     key: str
     number: str
-    began: float
+    started: float
     ended: float = 0.0
     answer: Answer | None = None
     outcome: str = "left"
@@ -88,7 +88,7 @@ class Storm:
 
     def next_try(self, key: str) -> Try:
         """Return a new try of *key*, on the list."""
-        one = Try(key=key, number=f"try-{next(self._numbers)}", began=asyncio.get_running_loop().time())
+        one = Try(key=key, number=f"try-{next(self._numbers)}", started=asyncio.get_running_loop().time())
         (self.tries if key else self.reads).append(one)
         return one
 
@@ -162,7 +162,7 @@ class _Caller:
         try:
             async with asyncio.timeout(within):
                 connection = await self._connection()
-                one.began = loop.time()
+                one.started = loop.time()
                 connection.send(request)
                 one.answer = await connection.answer()
         except ConnectionRefusedError:

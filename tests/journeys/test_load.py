@@ -122,9 +122,9 @@ async def test_a_slow_bank_has_a_bounded_queue_before_it(tmp_path: Path, bank: B
     memory = resident(worker)
     bank.world.faults.set("slow", path="/payment/helloworld", seconds=seconds)
 
-    began = asyncio.get_running_loop().time()
+    started = asyncio.get_running_loop().time()
     answers = await asyncio.gather(*(get(instance.address, "/payment/helloworld") for _ in range(places * 10)))
-    took = asyncio.get_running_loop().time() - began
+    took = asyncio.get_running_loop().time() - started
 
     served = [answer for answer in answers if answer.status == 200]
     refused = [answer for answer in answers if answer.status != 200]
@@ -154,10 +154,10 @@ async def test_a_hot_caller_does_not_starve_another(tmp_path: Path, bank: Bank, 
     hot, other = (Request(headers={"X-Payproxy-Key": name}) for name in ("hot", "other"))
 
     async with Load(instance.address, lambda _: hot, connections=20) as load, calm(instance.address, other) as calmly:
-        began = asyncio.get_running_loop().time()
+        started = asyncio.get_running_loop().time()
         await until(lambda: len(calmly.took) >= 200, otherwise="the other caller did not get on")
         await load.stop()
-        passed = asyncio.get_running_loop().time() - began
+        passed = asyncio.get_running_loop().time() - started
 
     assert (calmly.statuses, calmly.p50 < HURRY) == ({200}, True)
     assert load.failures == []

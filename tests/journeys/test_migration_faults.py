@@ -79,7 +79,7 @@ async def test_when_all_tokens_are_revoked_nothing_is_sent_a_third_time(
     refused = [one for one in told if one.answer.status == 401]
     assert set(statuses(told)) <= GOOD | {401}
     assert {one.system for one in refused} <= on_modern(HALF)
-    assert all(one.began - revoked < PROMISED_SECONDS for one in refused)
+    assert all(one.started - revoked < PROMISED_SECONDS for one in refused)
     assert all(len(received(bank)[one.number]) == 2 for one in refused)
     check_never_twice(bank)
 
@@ -214,6 +214,6 @@ async def _modern_now(instance: Instance, bank: Bank) -> set[str]:
 
 def _check_first_only(told: list[Told], status: int) -> None:
     """Check that only *status* went wrong, and ended within the promised time after the third, which is a breach."""
-    wrong = sorted(one.began for one in told if one.answer.status not in GOOD)
+    wrong = sorted(one.started for one in told if one.answer.status not in GOOD)
     assert set(statuses(told)) - GOOD == {status}
     assert wrong[-1] - wrong[2] < PROMISED_SECONDS

@@ -42,9 +42,9 @@ async def test_a_change_of_weight_reaches_all_in_time_and_costs_no_request(
             await until(partial(_later, told, due), otherwise="the systems' work does not go on")
 
     assert set(statuses(told)) == GOOD
-    ends = [began for began, _ in changes[1:]] + [loop.time()]
-    for (began, weight), end in zip(changes, ends, strict=True):
-        settled = [one for one in told if began + PROMISED_SECONDS <= one.began < end]
+    ends = [started for started, _ in changes[1:]] + [loop.time()]
+    for (started, weight), end in zip(changes, ends, strict=True):
+        settled = [one for one in told if started + PROMISED_SECONDS <= one.started < end]
         assert len(settled) >= LATER / 2
         assert _modern(settled, bank) == on_modern(weight), f"at weight {weight}"
     assert {len(sends) for sends in received(bank).values()} == {1}
@@ -52,7 +52,7 @@ async def test_a_change_of_weight_reaches_all_in_time_and_costs_no_request(
 
 
 def _later(told: list[Told], due: float) -> bool:
-    return len(told) > LATER and told[-LATER].began > due
+    return len(told) > LATER and told[-LATER].started > due
 
 
 def _modern(told: list[Told], bank: Bank) -> set[str]:

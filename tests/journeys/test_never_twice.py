@@ -169,11 +169,11 @@ async def _round(
     async with contextlib.AsyncExitStack() as stack:
         payments = await _in_flight(running, before, keys, stack)
         before.decide = answers
-        began, changed = asyncio.Event(), asyncio.Event()
+        started, changed = asyncio.Event(), asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             for one in payments:
-                tasks.create_task(_again(one, running, began, changed, stays=stays))
-            began.set()
+                tasks.create_task(_again(one, running, started, changed, stays=stays))
+            started.set()
             await change()
             changed.set()
         # What hung is answered: to those who still wait, with the payment's answer.
@@ -206,13 +206,15 @@ async def _in_flight(
     return payments
 
 
-async def _again(one: Payment, running: Proxies, began: asyncio.Event, changed: asyncio.Event, *, stays: bool) -> None:
+async def _again(
+    one: Payment, running: Proxies, started: asyncio.Event, changed: asyncio.Event, *, stays: bool
+) -> None:
     """Send a payment again until it is answered otherwise than by side_unknown."""
     request = pays(one.key, caller=one.caller)
     if one.meanwhile is None:
         await changed.wait()
     else:
-        await began.wait()
+        await started.wait()
         await asyncio.sleep(one.meanwhile)
     if not stays:
         one.first.leave()

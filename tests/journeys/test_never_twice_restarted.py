@@ -24,7 +24,7 @@ async def test_a_retry_after_a_restart_goes_where_the_first_try_went(tmp_path: P
         site = await moved(tmp_path, banks, start, weight=0)
         for number in range(_TRIES):
             key = f"unread-{number}"
-            began = CLOCK.monotonic()
+            started = CLOCK.monotonic()
             assert (await site.pay(key)).status == 201
             if how == "killed":
                 await site.instance.kill_all()
@@ -33,7 +33,7 @@ async def test_a_retry_after_a_restart_goes_where_the_first_try_went(tmp_path: P
                 await site.restart()
             await set_weight(tmp_path, 100)
             status = (await site.pay(key)).status
-            if CLOCK.monotonic() - began < LINGER_SECONDS:
+            if CLOCK.monotonic() - started < LINGER_SECONDS:
                 assert (status, banks.at(key)) == (200, "legacy")
                 return
             await site.roll_back()  # the machine was too slow for ten seconds

@@ -72,8 +72,8 @@ class Scene:
 
     def finished(self, record: Record) -> float:
         """Return when the exchange of *record* ended, by the loop's clock."""
-        began = datetime.fromisoformat(record["time"]).timestamp()
-        ended = began + float(record["duration_ms"]) / 1000
+        started = datetime.fromisoformat(record["time"]).timestamp()
+        ended = started + float(record["duration_ms"]) / 1000
         return ended - SystemClock().now() + asyncio.get_running_loop().time()
 
     async def change_weights(self, chance: Random) -> None:
@@ -112,11 +112,11 @@ class Scene:
 
     async def _kill(self, what: str, how: Callable[[], Awaitable[None]]) -> None:
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        started = loop.time()
         # Until it is over nothing is held against anyone.
-        self.kills.append((began, float("inf"), what))
+        self.kills.append((started, float("inf"), what))
         await how()
-        self.kills[-1] = (began, loop.time() + AFTER_KILL_SECONDS, what)
+        self.kills[-1] = (started, loop.time() + AFTER_KILL_SECONDS, what)
 
     async def _kill_worker(self) -> None:
         [victim, *_] = await until(self.instance.serving, otherwise="no worker serves")
@@ -128,7 +128,7 @@ class Scene:
 
     def excused(self, one: Try) -> bool:
         """Return whether *one* fell into the two seconds after a kill, counted from when all was there again."""
-        return any(began <= one.ended and one.began <= ended for began, ended, _ in self.kills)
+        return any(started <= one.ended and one.started <= ended for started, ended, _ in self.kills)
 
 
 @pytest.mark.timeout(SECONDS + 120)
@@ -248,8 +248,8 @@ def _summary(scene: Scene, storm: Storm) -> str:
 
 
 def _by_second(banks: TwoBanks) -> str:
-    began = min(side.events[0][0] for side in banks.sides if side.events)
-    legacy, modern = (Counter(int(at - began) for at, *_ in side.events) for side in banks.sides)
+    started = min(side.events[0][0] for side in banks.sides if side.events)
+    legacy, modern = (Counter(int(at - started) for at, *_ in side.events) for side in banks.sides)
     return " ".join(f"{legacy[second]}/{modern[second]}" for second in range(max(legacy | modern) + 1))
 
 
@@ -266,11 +266,11 @@ def _was_answered_in_between(scene: Scene, storm: Storm, key: str) -> bool:
 def _history(scene: Scene, storm: Storm, key: str) -> str:
     """Return all that happened to *key*, in order, with the weights and kills around it."""
     tries = [one for one in storm.tries if one.key == key]
-    first, last = min(one.began for one in tries), max(one.ended for one in tries)
+    first, last = min(one.started for one in tries), max(one.ended for one in tries)
     lines = [(at, f"weight {said}") for at, said in scene.weights if first - 1 < at < last + 1]
     lines += [(at, f"kill {what}") for at, _, what in scene.kills if first - 1 < at < last + 1]
     for one in (each for each in tries if each.outcome != NO_CONNECTION):
-        lines += [(one.began, f"{one.number} sent"), (one.ended, f"{one.number} ended: {one}")]
+        lines += [(one.started, f"{one.number} sent"), (one.ended, f"{one.number} ended: {one}")]
     for one in tries:
         if (found := scene.records.get(one.number)) is not None:
             left = ", the caller had left" if found["caller_left"] else ""

@@ -25,9 +25,9 @@ async def test_tokens_of_five_seconds_cost_one_mint_in_three_and_no_wait(
 
     async def call_until_enough() -> None:
         while bank.world.mint_count() < MINTS:
-            began = loop.time()
+            started = loop.time()
             answer = await get(instance.address, "/payment/helloworld")
-            took.append(loop.time() - began)
+            took.append(loop.time() - started)
             assert answer.status == 200
 
     async with asyncio.timeout(60):

@@ -70,7 +70,7 @@ class Migrating:
             broadcast=self._send,
             tokens=lambda: self.tokens,
             recovered=lambda: self.recovered,
-            say=self.said.append,
+            write_line=self.said.append,
         )
 
     async def open(self, values: Iterable[MigrationValues] = (PAYMENTS,)) -> Migrations:

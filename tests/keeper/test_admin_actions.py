@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import LogUnavailable
-from proxy.keeper.admin import Action, AdminApp, Refused
+from proxy.keeper.admin import Action, ActionRefused, AdminApp
 from proxy.keeper.admin_server import AdminServer
 from proxy.records.audit_records import Operation
 from tests.keeper.support import LOOPBACK, Keeper, get, send
@@ -21,7 +21,7 @@ def acting(keeper: Keeper, directory: Path) -> AdminServer:
 
     def act(values: dict[str, object]) -> dict[str, object]:
         if "bad" in values:
-            raise Refused(400, "bad_request", "This is bad.")
+            raise ActionRefused(400, "bad_request", "This is bad.")
         return {"done": values}
 
     app = AdminApp(status=lambda: keeper.status, metrics=keeper.metrics, actions={"/api/do": Action(what="x", act=act)})
@@ -63,14 +63,14 @@ async def test_what_no_action_can_take_is_refused(keeper: Keeper, tmp_path: Path
 
 async def test_an_action_that_puts_itself_on_record(keeper: Keeper, tmp_path: Path) -> None:
     """It hears who asks and why, and may refuse; a log that can't be written is said as for any other."""
-    heard: list[Operation] = []
+    received: list[Operation] = []
 
     async def perform(values: dict[str, object], by: Operation) -> dict[str, object]:
         if "unwritten" in values:
             raise LogUnavailable("The request log can't be written.")
         if "bad" in values:
-            raise Refused(409, "bad_request", "This is bad.")
-        heard.append(by)
+            raise ActionRefused(409, "bad_request", "This is bad.")
+        received.append(by)
         return {"done": values}
 
     app = AdminApp(
@@ -84,7 +84,7 @@ async def test_an_action_that_puts_itself_on_record(keeper: Keeper, tmp_path: Pa
         assert is_problem(unwritten, status=503, code="log_unavailable")
         assert is_problem(await send(server.addresses[0], post(b"{}")), status=404, code="no_route")
 
-    assert [(one.reason, one.proof, bool(one.who)) for one in heard] == [("why", "unix socket", True)]
+    assert [(one.reason, one.proof, bool(one.who)) for one in received] == [("why", "unix socket", True)]
 
 
 async def test_the_configuration_is_for_the_unix_socket(keeper: Keeper, tmp_path: Path) -> None:

@@ -28,13 +28,13 @@ def settings(folder: Path, **log: str) -> Settings:
 
 def database_sinks(settings: Settings) -> list[Sink]:
     """Return the sinks of a configuration without collectors."""
-    return [*sinks_of(settings, environ={}, clock=SystemClock(), say=lambda _: None)]
+    return [*sinks_of(settings, environ={}, clock=SystemClock(), write_line=lambda _: None)]
 
 
 def collectors(environ: dict[str, str]) -> tuple[list[str], list[str]]:
     """Return the names of the sinks of a configuration without a database, and what was said."""
     said: list[str] = []
-    made = sinks_of(settings(Path(), database=""), environ=environ, clock=SystemClock(), say=said.append)
+    made = sinks_of(settings(Path(), database=""), environ=environ, clock=SystemClock(), write_line=said.append)
     return [sink.name for sink in made], said
 
 

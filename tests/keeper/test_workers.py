@@ -44,7 +44,7 @@ def _workers(
         on_message=on_message,
         first_messages=list,
         ended=ended,
-        say=said.append if said is not None else lambda _: None,
+        write_line=said.append if said is not None else lambda _: None,
     )
     if admitted:
         workers.admit()

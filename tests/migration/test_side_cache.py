@@ -33,7 +33,7 @@ def keyed(number: int = 1, *, caller: str = "erp") -> Keyed:
     return Keyed(digest=f"{number:016x}", caller=caller, method="POST", header=None)
 
 
-def heard(weight: int, **more: Any) -> SideCache:
+def received(weight: int, **more: Any) -> SideCache:
     """Return a board that has heard of *weight*."""
     board = SideCache({"payments": POLICY})
     tell(board, weight, **more)
@@ -61,8 +61,8 @@ def test_before_anything_is_heard() -> None:
 
 def test_the_state_is_what_was_heard_last() -> None:
     """A message has all there is: what it no longer names is gone."""
-    board = heard(30, guard_pinned=("erp",))
-    assert (board.weight("payments"), board.readable, board.heard) == (30, True, True)
+    board = received(30, guard_pinned=("erp",))
+    assert (board.weight("payments"), board.readable, board.received) == (30, True, True)
     assert board.guard_pinned("payments", "erp")
     assert not board.guard_pinned("payments", "other")
     assert board.weight("balances") == 0
@@ -100,7 +100,7 @@ def test_what_has_ended_is_forgotten() -> None:
 
 def test_a_key_in_flight_is_followed() -> None:
     """Until its request has ended and its caller knows how, and for as long as the answer may be on its way."""
-    board = heard(0)
+    board = received(0)
     first, second = enter(board), enter(board)
     assert first is second
     board.leave(first, sent=True, uncertain=False, now=NOW)
@@ -112,7 +112,7 @@ def test_a_key_in_flight_is_followed() -> None:
 
 def test_a_key_of_which_nothing_was_sent_is_forgotten() -> None:
     """A retry goes by the weight."""
-    board = heard(0)
+    board = received(0)
     board.leave(enter(board), sent=False, uncertain=False, now=NOW)
     assert board.earlier_try(keyed().digest, NOW) is None
     assert not len(board._keys)
@@ -121,7 +121,7 @@ def test_a_key_of_which_nothing_was_sent_is_forgotten() -> None:
 @pytest.mark.parametrize("pinned_first", [True, False])
 def test_an_uncertain_end_is_kept_until_there_is_a_pin(*, pinned_first: bool) -> None:
     """However late that is; then it takes no memory of its own any more."""
-    board = heard(0)
+    board = received(0)
     key = enter(board)
     message = pins((1, "modern", NOW + PIN_SECONDS))
     if pinned_first:
@@ -135,7 +135,7 @@ def test_an_uncertain_end_is_kept_until_there_is_a_pin(*, pinned_first: bool) ->
 
 def test_lingering_keys_take_no_memory_for_long() -> None:
     """Each request that comes forgets those whose time is over; one that was used again meanwhile stays."""
-    board = heard(0)
+    board = received(0)
     for number in range(100):
         board.leave(enter(board, number), sent=True, uncertain=False, now=NOW)
     again = board.enter(keyed(7), POLICY, side=Side.MODERN, upstream="bank", now=NOW + 5)
@@ -145,7 +145,7 @@ def test_lingering_keys_take_no_memory_for_long() -> None:
 
 def test_a_change_tells_which_keys_it_moves() -> None:
     """Those in flight, ended a moment ago or uncertain, once each; what has a pin already is known."""
-    board = heard(100)
+    board = received(100)
     enter(board, 1)
     board.leave(enter(board, 2), sent=True, uncertain=False, now=NOW)
     board.leave(enter(board, 3), sent=True, uncertain=True, now=NOW)
@@ -165,17 +165,17 @@ def test_a_change_tells_which_keys_it_moves() -> None:
 
 def test_until_a_change_is_settled_a_request_that_it_moves_waits() -> None:
     """All others are served; once all processes have told what they have in flight, so is that one."""
-    board = heard(0, former=[[100, "", NOW, False]])
+    board = received(0, former=[[100, "", NOW, False]])
     assert "changes at this moment" in doubt(board)
     assert doubt(board, number=2, caller="other")
-    assert not heard(0, former=[[0, "", NOW, False]]).doubt(POLICY, keyed(), side=Side.LEGACY, now=NOW)
+    assert not received(0, former=[[0, "", NOW, False]]).doubt(POLICY, keyed(), side=Side.LEGACY, now=NOW)
     tell(board, 0, former=[[100, "", NOW, True]])
     assert not doubt(board)
 
 
 def test_a_hold_of_the_guard_concerns_its_caller_only() -> None:
     """The others keep their side."""
-    board = heard(100, guard_pinned=("erp",), former=[[0, "erp", NOW, False]])
+    board = received(100, guard_pinned=("erp",), former=[[0, "erp", NOW, False]])
     assert doubt(board)
     assert not doubt(board, Side.MODERN, caller="other")
 
@@ -195,7 +195,7 @@ def test_a_hold_of_the_guard_concerns_its_caller_only() -> None:
 )
 def test_without_pins_only_what_may_have_moved_is_refused(former: list[Any], why: str) -> None:
     """A keeper or a Redis that is away is no outage where no side has changed within a day."""
-    board = heard(0, former=former)
+    board = received(0, former=former)
     assert not doubt(board)
     tell(board, 0, former=former, readable=False)
     assert why in doubt(board)
@@ -204,14 +204,14 @@ def test_without_pins_only_what_may_have_moved_is_refused(former: list[Any], why
 
 def test_a_worker_without_keeper_can_not_read_pins_and_soon_sends_nothing_with_a_key() -> None:
     """A new keeper reads its journal once: what is sent later would be known to nobody."""
-    board = heard(0, former=[[100, "", NOW, True]])
+    board = received(0, former=[[100, "", NOW, True]])
     assert not doubt(board)
     board.orphaned(50.0)
     assert doubt(board)
     tell(board, 0, former=[[100, "", NOW, True]])
     assert doubt(board)
     assert [board.is_too_late(at) for at in (50.1, 50.4, 50.6, 99.0)] == [False, False, True, True]
-    assert not heard(0).is_too_late(99.0)
+    assert not received(0).is_too_late(99.0)
 
 
 def test_a_table_that_replaces_this_one_moves_whom_it_moves() -> None:
@@ -224,7 +224,7 @@ def test_a_table_that_replaces_this_one_moves_whom_it_moves() -> None:
         fallback=True,
         sides="a@ to b@",
     )
-    board = heard(0, policies=(POLICY,))
+    board = received(0, policies=(POLICY,))
     enter(board, 1, Side.LEGACY)
     assert not doubt(board, number=2)
     tell(board, 0, policies=(POLICY, successor))
@@ -239,7 +239,7 @@ def test_a_table_that_replaces_this_one_moves_whom_it_moves() -> None:
 
 def test_a_fallback_needs_to_be_alone() -> None:
     """A second request with its key, a retry that may be done already, or a claim under way speak against it."""
-    board = heard(100)
+    board = received(100)
     key = enter(board)
     assert board.begin_claim(key)
     assert not board.begin_claim(key)
@@ -254,7 +254,7 @@ def test_a_fallback_needs_to_be_alone() -> None:
 
 def test_a_claim_of_another_worker_is_refused_where_its_key_is_in_flight() -> None:
     """Else nobody sends a request with the key until there is a pin, or nothing has come of it."""
-    board = heard(100)
+    board = received(100)
     pin = (keyed().digest, RetryPin(Side.LEGACY, "bank", NOW + PIN_SECONDS, "payments"))
     enter(board)
     assert not board.answer_claim(*pin, NOW)
@@ -274,12 +274,12 @@ def test_a_pin_that_a_change_made_is_no_objection_to_a_fallback() -> None:
     """It is that of the try which is to move; who has sent one itself objects, also when that has ended just now."""
     legacy = (keyed().digest, RetryPin(Side.LEGACY, "old", NOW + PIN_SECONDS, "payments", Reason.FALLBACK))
     moved = pins((1, "modern", NOW + PIN_SECONDS), reason=Reason.IN_FLIGHT)
-    board = heard(0)
+    board = received(0)
     board.add_pins(moved, NOW)
     assert board.earlier_try(keyed().digest, NOW) == (Side.MODERN, "bank")
     assert board.answer_claim(*legacy, NOW)
 
-    sender = heard(0)
+    sender = received(0)
     sender.leave(enter(sender), sent=True, uncertain=False, now=NOW)
     sender.add_pins(moved, NOW)
     assert not sender.answer_claim(*legacy, NOW)
@@ -288,7 +288,7 @@ def test_a_pin_that_a_change_made_is_no_objection_to_a_fallback() -> None:
 
 def test_an_uncertain_end_is_not_forgotten_for_a_pin_that_ends_soon() -> None:
     """The pin of its own is on its way."""
-    board = heard(0)
+    board = received(0)
     key = enter(board)
     moved = pins((1, "modern", NOW + PIN_SECONDS), reason=Reason.IN_FLIGHT)
     board.add_pins(moved, NOW)
@@ -301,7 +301,7 @@ def test_an_uncertain_end_is_not_forgotten_for_a_pin_that_ends_soon() -> None:
 
 def test_the_pin_of_a_fallback_ends_with_it() -> None:
     """With the reason that it has: a lighter one would change nothing."""
-    board = heard(100)
+    board = received(100)
     key = enter(board)
     tell(board, 0)
     assert len(board.moving(NOW)) == 1
@@ -313,7 +313,7 @@ def test_the_pin_of_a_fallback_ends_with_it() -> None:
 
 def test_a_fallback_that_was_not_agreed_on_sends_nothing_more_with_its_key() -> None:
     """The answer may only have been late, and the others hold the pin: who comes while the request ends is refused."""
-    board = heard(100)
+    board = received(100)
     key = enter(board)
     assert board.begin_claim(key)
     assert board.claim_doubt(keyed().digest, NOW)
@@ -324,7 +324,7 @@ def test_a_fallback_that_was_not_agreed_on_sends_nothing_more_with_its_key() -> 
 
 def test_a_pin_that_another_process_shortened_is_asked_for_again() -> None:
     """Its request has ended, ours has not: a third one must still find where both went."""
-    board = heard(100)
+    board = received(100)
     key = enter(board, side=Side.LEGACY)
     short = pins((1, "legacy", NOW + LINGER_SECONDS), reason=Reason.IN_FLIGHT)
     elsewhere = pins((1, "modern", NOW + LINGER_SECONDS), reason=Reason.IN_FLIGHT)
@@ -341,7 +341,7 @@ def test_a_pin_that_another_process_shortened_is_asked_for_again() -> None:
 
 def test_a_pin_of_a_passing_reason_is_too_short() -> None:
     """So is any that ends before a request may."""
-    board = heard(100)
+    board = received(100)
     key = enter(board, side=Side.LEGACY)
     assert not board.too_short(key, NOW)
     for reason, until, short in (

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.migration.state import Document, Phase, State, StateUnusable, decode, encode
+from proxy.migration.state import Document, MigrationState, Phase, StateUnusable, decode, encode
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 WEIGHTS = st.integers(0, 100)
 STATES = st.builds(
-    State,
+    MigrationState,
     weight=WEIGHTS,
     version=st.integers(0, 10**9),
     who=TEXTS,
@@ -24,7 +24,7 @@ STATES = st.builds(
 )
 
 
-def at(state: State, *weights: int) -> State:
+def at(state: MigrationState, *weights: int) -> MigrationState:
     """Return what becomes of *state* when these weights are set one after the other."""
     for weight in weights:
         state = state.at(weight, who="op", when=1.0, reason="r")
@@ -32,7 +32,7 @@ def at(state: State, *weights: int) -> State:
 
 
 @given(st.dictionaries(TEXTS, STATES, max_size=4), st.frozensets(TEXTS, max_size=3))
-def test_what_is_written_is_read_again(states: dict[str, State], unshared: frozenset[str]) -> None:
+def test_what_is_written_is_read_again(states: dict[str, MigrationState], unshared: frozenset[str]) -> None:
     """Whatever names and reasons people choose."""
     document = Document(states=states, unshared=unshared)
 
@@ -45,13 +45,13 @@ def test_what_is_written_is_read_again(states: dict[str, State], unshared: froze
 )
 def test_a_rollback_goes_to_the_last_lower_weight(weights: tuple[int, ...], last_good: int) -> None:
     """What lies above the weight in force is not lower, and neither is the weight itself."""
-    assert at(State(), *weights).last_good == last_good
+    assert at(MigrationState(), *weights).last_good == last_good
 
 
 @given(st.lists(WEIGHTS, max_size=30))
 def test_rollbacks_always_lead_down_to_zero(weights: list[int]) -> None:
     """Each goes lower, and versions only grow."""
-    state = at(State(), *weights)
+    state = at(MigrationState(), *weights)
     assert state.version == len(weights)
     while state.weight:
         lower = at(state, state.last_good)
@@ -62,7 +62,7 @@ def test_rollbacks_always_lead_down_to_zero(weights: list[int]) -> None:
 
 def test_the_names_of_weights() -> None:
     """0 is legacy, 100 is modern, everything between them is the ramp."""
-    assert [State(weight=weight).phase for weight in (0, 1, 99, 100)] == [
+    assert [MigrationState(weight=weight).phase for weight in (0, 1, 99, 100)] == [
         Phase.LEGACY,
         Phase.RAMP,
         Phase.RAMP,
@@ -72,7 +72,7 @@ def test_the_names_of_weights() -> None:
 
 def test_callers_are_held() -> None:
     """Each is a version of its own; the weight and the steps to it stay."""
-    state = at(State(), 10, 50)
+    state = at(MigrationState(), 10, 50)
     held = state.holding("erp", who="guard", when=2.0, reason="403").holding("crm", who="guard", when=2.0, reason="403")
 
     assert held.held == ("crm", "erp")
@@ -81,7 +81,7 @@ def test_callers_are_held() -> None:
 
 def test_a_weight_set_anew_is_not_finished() -> None:
     """Whoever goes on with a migration has not finished it."""
-    ended = at(State(), 50).ended(who="op", when=2.0, reason="r")
+    ended = at(MigrationState(), 50).ended(who="op", when=2.0, reason="r")
 
     assert ended.finished
     assert not at(ended, 60).finished
@@ -111,7 +111,7 @@ def test_a_weight_set_anew_is_not_finished() -> None:
 )
 def test_what_payproxy_does_not_write_is_refused(change: dict[str, Any]) -> None:
     """A weight that somebody mistyped must not be taken for one."""
-    value = json.loads(encode(Document(states={"payments": State()})))
+    value = json.loads(encode(Document(states={"payments": MigrationState()})))
     value["migrations"]["payments"] |= change
 
     with pytest.raises(StateUnusable, match="payments"):
@@ -149,7 +149,7 @@ def test_a_newer_format_is_refused_by_its_number() -> None:
 
 def test_changes_leave_the_old_state_alone() -> None:
     """States are values."""
-    state = State(weight=10)
+    state = MigrationState(weight=10)
     at(state, 50)
     assert state == replace(state)
     assert state.weight == 10

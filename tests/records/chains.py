@@ -11,7 +11,7 @@ from proxy.records.copies import Line
 from proxy.records.mask import Mask
 from proxy.records.pruned_range import PrunedRange, signed_bytes
 from proxy.records.record import RecordBuilder, RecordContext
-from proxy.records.verify import Expected, Verdict, verify
+from proxy.records.verify import Expected, VerifyResult, verify
 from tests.records.support import CONTEXT, an_exchange
 
 MASK = Mask(b"0" * 32)
@@ -83,12 +83,12 @@ def renamed(directory: Path) -> list[bytes]:
     return writer.called("pod-a").exchanges(2).checkpoint().exchanges(1).stop().lines
 
 
-def verdict(lines: list[bytes], expected: Expected | None = None) -> Verdict:
+def verdict(lines: list[bytes], expected: Expected | None = None) -> VerifyResult:
     """Return what verifying *lines* says; places are their numbers, from 1."""
     numbered = (Line(line, str(number)) for number, line in enumerate(lines, start=1))
     return verify(numbered, expected or Expected())
 
 
-def told(found: Verdict) -> list[tuple[str, str, int]]:
+def told(found: VerifyResult) -> list[tuple[str, str, int]]:
     """Return kind, place and record of each finding."""
     return [(finding.kind.value, finding.place.name, finding.sequence) for finding in found.findings]

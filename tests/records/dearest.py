@@ -63,9 +63,9 @@ class Candidate:
             account.rendered_for = None
             builder._paths.clear()
             builder._asked.clear()
-            began = time.thread_time()
+            started = time.thread_time()
             builder.exchange(account)
-            costs.append(time.thread_time() - began)
+            costs.append(time.thread_time() - started)
         self.cost = min(costs)
         return self
 

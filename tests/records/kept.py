@@ -17,7 +17,7 @@ MASK = Mask(b"k" * 32)
 
 def record(at: float = NOW, **values: Any) -> bytes:
     """Return the record of an exchange that began *at* epoch seconds, not yet in a chain."""
-    exchange = an_exchange(**{"id": uuid7(SystemEntropy(), at), "began_wall": at, **values})
+    exchange = an_exchange(**{"id": uuid7(SystemEntropy(), at), "started_wall": at, **values})
     return RecordBuilder(CONTEXT, MASK).exchange(exchange)[:-1]
 
 

@@ -55,8 +55,8 @@ def an_exchange(*, sent: Sent = Sent.YES, **changes: Any) -> RequestSummary:
     choice = a_choice(**{name: changes.pop(name) for name in CHOICE if name in changes})
     account = RequestSummary(
         changes.pop("id", None) or uuid7(SystemEntropy(), NOW),
-        began=100.0,
-        began_wall=NOW,
+        started=100.0,
+        started_wall=NOW,
         client_address="10.20.1.2",
         method="POST",
     )
@@ -165,14 +165,14 @@ class MemorySink:
         self.available = True
         self.closed = False
         self.records: list[dict[str, Any]] = []
-        self.news = asyncio.Event()
+        self.new_records = asyncio.Event()
 
     async def write(self, batch: list[bytes]) -> None:
         """Keep *batch*."""
         if not self.available:
             raise SinkUnavailable("switched off")
         self.records += [json.loads(line) for line in batch]
-        self.news.set()
+        self.new_records.set()
 
     async def close(self) -> None:
         """Note it."""

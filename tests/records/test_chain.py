@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.records.chain import GENESIS, Link, chained, link_of
+from proxy.records.chain import GENESIS, ChainLink, chained, link_of
 
 RECORDS = [b'{"kind":"exchange","id":"%d"}' % number for number in range(4)]
 
@@ -47,7 +47,7 @@ def test_a_link_is_read_from_the_last_bytes() -> None:
     record = b'{"path":"%b"}' % b',\\"sequence\\":9,\\"previous_hash\\":\\"\\",\\"hash\\":\\"\\"}'
     [line], last = chained([record], sequence=6, previous_hash="cd" * 32)
 
-    assert link_of(line) == Link(7, "cd" * 32, last, intact=True)
+    assert link_of(line) == ChainLink(7, "cd" * 32, last, intact=True)
 
 
 @pytest.mark.parametrize("line", [b"", b"{}", b'{"sequence":1}', RECORDS[0], b"x" * 10_000])

@@ -24,7 +24,7 @@ EACH = 20
 async def test_order_and_chain_hold_when_the_clock_is_set_back(tmp_path: Path) -> None:
     """Each record comes once, in the order made, with the time that the clock had; signatures go on, nothing waits."""
     clock = ManualClock()
-    began = clock.now()
+    started = clock.now()
     ids = Uuid7s(SystemEntropy())
     sink = _Sink()
     journal = _journal(tmp_path, clock)
@@ -41,13 +41,13 @@ async def test_order_and_chain_hold_when_the_clock_is_set_back(tmp_path: Path) -
         return [exchange.id for exchange in exchanges]
 
     made = await pay()
-    clock.set_wall(began - HOUR)
+    clock.set_wall(started - HOUR)
     made += await pay()
     # A signature is due after so long by the clock for how long, whatever the time of day is.
     signed = len(sink.signed)
     await clock.advance(CHECKPOINT_SECONDS)
     await _passes(clock, lambda: len(sink.signed) > signed)
-    clock.set_wall(began + HOUR)
+    clock.set_wall(started + HOUR)
     made += await pay()
     await journal.close()
     await _ended(clock, shipper, running)
@@ -55,7 +55,7 @@ async def test_order_and_chain_hold_when_the_clock_is_set_back(tmp_path: Path) -
     assert [record["id"] for record in sink.exchanges] == made
     assert [record["sequence"] for record in sink.records] == list(range(1, len(sink.records) + 1))
     hours = [record["time"][:13] for record in sink.exchanges]
-    assert hours == [timestamp(began + step * HOUR)[:13] for step in (0, -1, 1) for _ in range(EACH)]
+    assert hours == [timestamp(started + step * HOUR)[:13] for step in (0, -1, 1) for _ in range(EACH)]
     found = verdict(sink.lines)
     assert told(found) == []
     assert found.holds
@@ -81,7 +81,7 @@ async def test_what_was_in_flight_is_told_although_the_clock_was_set_back(tmp_pa
     await _ended(clock, shipper, running)
 
     assert [(record["id"], record["sent_upstream"], record["time"]) for record in sink.exchanges] == [
-        (exchange.id, "unknown", timestamp(exchange.began_wall)) for exchange in (open_before, open_after)
+        (exchange.id, "unknown", timestamp(exchange.started_wall)) for exchange in (open_before, open_after)
     ]
     assert told(verdict(sink.lines)) == []
 
@@ -102,7 +102,7 @@ class _Sink(KeptSink):
 
 def _exchange(ids: Uuid7s, clock: ManualClock) -> RequestSummary:
     now = clock.now()
-    return an_exchange(id=ids.next(now), began_wall=now, attempts=[an_attempt(started_wall=now)])
+    return an_exchange(id=ids.next(now), started_wall=now, attempts=[an_attempt(started_wall=now)])
 
 
 def _journal(directory: Path, clock: ManualClock) -> Journal:

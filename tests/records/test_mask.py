@@ -263,9 +263,9 @@ def test_the_time_grows_with_the_length_and_no_faster(text: str) -> None:
     def processor_time(length: int) -> float:
         times = []
         for _ in range(3):
-            began = time.thread_time()
+            started = time.thread_time()
             MASK.text((text * length)[:length])
-            times.append(time.thread_time() - began)
+            times.append(time.thread_time() - started)
         return min(times)
 
     assert processor_time(20_000) < 40 * processor_time(2_000)  # quadratic: 100 times

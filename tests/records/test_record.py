@@ -153,7 +153,7 @@ def readable(value: Any) -> Any:
 @given(st.floats(0, 300), st.floats(0, 300))
 def test_milliseconds_have_three_decimals_and_are_never_negative(seconds: float, waited: float) -> None:
     """Rounded to the microsecond; what was waited for may be measured as a little more than the whole."""
-    exchange = an_exchange(began=0.0, finished=seconds, waited=waited, attempts=[an_attempt(wait_ms=waited * 1000)])
+    exchange = an_exchange(started=0.0, finished=seconds, waited=waited, attempts=[an_attempt(wait_ms=waited * 1000)])
     written = re.findall(rb'"(\w+_ms)":([0-9]+\.[0-9]{3})[,}]', BUILDER.exchange(exchange))
 
     assert [name for name, _ in written] == [b"connect_ms", b"wait_ms", b"duration_ms", b"overhead_ms"]
@@ -195,7 +195,7 @@ def test_an_index_header_given_twice_has_both_values() -> None:
 @given(st.floats(1_000_000_000, 4_000_000_000))
 def test_times_are_written_as_the_clock_writes_them(seconds: float) -> None:
     """The cached second changes nothing, but for the rounding of half a microsecond."""
-    written = record_of(an_exchange(began_wall=seconds))["time"]
+    written = record_of(an_exchange(started_wall=seconds))["time"]
 
     assert written in {timestamp(seconds), timestamp(seconds + 5e-7), timestamp(seconds - 5e-7)}
 

@@ -142,8 +142,8 @@ async def test_a_killed_shipper_loses_nothing(tmp_path: Path) -> None:
             if exchange.id in {other.id for other in exchanges[::60]}:
                 shipper = Shipper(tmp_path, sinks=[sink], clock=SystemClock(), observe=lambda _: None)
                 running = asyncio.ensure_future(shipper.run())
-                sink.news.clear()
-                await sink.news.wait()
+                sink.new_records.clear()
+                await sink.new_records.wait()
                 running.cancel()
                 await asyncio.wait([running])
     async with running_shipper(tmp_path, sink):

@@ -100,7 +100,7 @@ def test_a_certain_end_is_not(changes: dict[str, Any]) -> None:
 def test_what_has_just_ended_is_told_with_the_end_of_its_worker(tmp_path: Path) -> None:
     """Its own list of keys in flight ends with its process; a response of the last ten seconds may be unread."""
     reader = Reader(tmp_path)
-    ended = [retried(began_wall=NOW + seconds) for seconds in (0, 1, 10.5)]
+    ended = [retried(started_wall=NOW + seconds) for seconds in (0, 1, 10.5)]
     reader.journal(*(BUILDER.exchange(one) for one in ended))
 
     assert reader.merger.pump()

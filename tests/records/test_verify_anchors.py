@@ -6,7 +6,7 @@ import pytest
 from proxy.records.anchor import anchors_in
 from proxy.records.checkpoint_key import checkpoint_key
 from proxy.records.pruned_range import ranges_of
-from proxy.records.verify import Expected, Verdict
+from proxy.records.verify import Expected, VerifyResult
 from tests.records.chains import Writer, told, verdict, whole
 from tests.records.support import CONTEXT
 
@@ -120,15 +120,15 @@ def test_what_was_pruned_was_not_removed(tmp_path: Path, name: str) -> None:
     anchors, _ = anchors_in(numbered(writer.lines[4:5]))
     left, stones = writer.lines[7:], tuple(ranges_of(writer.lines[:7]))
 
-    def anchored(lines: list[bytes], stream: Verdict) -> list[tuple[str, str, int]]:
+    def anchored(lines: list[bytes], stream: VerifyResult) -> list[tuple[str, str, int]]:
         return told(verdict(lines, Expected(anchors=anchors, database=True, running=True, stream=stream)))
 
-    waiting = anchored(left, Verdict(pruned=dict.fromkeys(stones, frozenset({writer.key.public}))))
+    waiting = anchored(left, VerifyResult(pruned=dict.fromkeys(stones, frozenset({writer.key.public}))))
     writer.operation(stones).checkpoint()
 
-    assert anchored([*left, *writer.lines[-2:]], Verdict()) == waiting
+    assert anchored([*left, *writer.lines[-2:]], VerifyResult()) == waiting
     assert waiting[-1] == ("anchor", "anchor:1", 4)
-    assert ("missing", "anchor:1", 4) in anchored(left, Verdict())
+    assert ("missing", "anchor:1", 4) in anchored(left, VerifyResult())
 
 
 def test_what_the_stream_still_has_is_on_its_way(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_what_the_stream_still_has_is_on_its_way(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     anchors, _ = anchors_in(numbered(lines[-1:]))
 
-    def lagging(stream: list[bytes]) -> Verdict:
+    def lagging(stream: list[bytes]) -> VerifyResult:
         return verdict(lines[:9], Expected(anchors=anchors, running=True, stream=verdict(stream)))
 
     assert told(lagging(lines[5:])) == told(lagging(lines[9:])) == [("anchor", "anchor:1", 18)]

@@ -137,4 +137,4 @@ async def test_what_waits_for_a_disk_that_hangs_is_bounded(tmp_path: Path, monke
 
 
 def _just_begun(*, before: float = 0.0) -> RequestSummary:
-    return an_exchange(began=SystemClock().monotonic() - before)
+    return an_exchange(started=SystemClock().monotonic() - before)

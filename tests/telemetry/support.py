@@ -26,7 +26,7 @@ def an_exchange(*, route: str = "payments", sent: Sent = Sent.YES, **changes: An
     chosen = Chosen(
         route=route, upstream=changes.pop("upstream", "bank"), credential=changes.pop("credential", "login")
     )
-    account = RequestSummary("id", began=100.0, began_wall=0.0, client_address="127.0.0.1", method="GET")
+    account = RequestSummary("id", started=100.0, started_wall=0.0, client_address="127.0.0.1", method="GET")
     values: dict[str, Any] = {
         "finished": 100.03, "waited": 0.029, "status": 200, "origin": "bank", "attempts": [an_attempt(sent=sent)],
         "chosen": chosen,

@@ -47,7 +47,7 @@ def test_an_exchange_is_counted_under_its_labels() -> None:
 def test_a_bound_belongs_to_its_bucket() -> None:
     """A value that equals a bound falls into the bucket of that bound: le means less or equal."""
     counted = counters()
-    counted.finished(an_exchange(began=0.0, finished=DURATION_BOUNDS[0], waited=0.0))
+    counted.finished(an_exchange(started=0.0, finished=DURATION_BOUNDS[0], waited=0.0))
 
     assert counted.delta()["server"][0][-1][0] == 1
 
@@ -55,7 +55,7 @@ def test_a_bound_belongs_to_its_bucket() -> None:
 def test_a_value_above_all_bounds_is_counted() -> None:
     """What took longer than the last bound stands in the bucket without one."""
     counted = counters()
-    counted.finished(an_exchange(began=0.0, finished=1000.0))
+    counted.finished(an_exchange(started=0.0, finished=1000.0))
 
     assert counted.delta()["server"][0][-1][len(DURATION_BOUNDS)] == 1
 
@@ -74,7 +74,7 @@ def test_overhead_is_what_nobody_was_waited_for() -> None:
 def test_overhead_is_never_negative() -> None:
     """Rounding of the waits can't make a sum go down."""
     counted = counters()
-    counted.finished(an_exchange(began=0.0, finished=1.0, waited=1.1))
+    counted.finished(an_exchange(started=0.0, finished=1.0, waited=1.1))
 
     row = counted.delta()["overhead"][0][-1]
     assert row[0] == 1
@@ -234,7 +234,7 @@ def test_the_worker_pays_for_no_library() -> None:
 def test_the_data_paths_exchange_can_be_counted() -> None:
     """What the data path leaves has all that is counted, also when it ended before there was a plan."""
     counted = counters()
-    exchange = ForwardedExchange("id", began=1.0, began_wall=2.0, client_address="127.0.0.1", method="GET")
+    exchange = ForwardedExchange("id", started=1.0, started_wall=2.0, client_address="127.0.0.1", method="GET")
     exchange.failed(BadRequest("no", status=400))
     exchange.finished = 1.5
     counted.finished(exchange)

@@ -1,6 +1,6 @@
 import pytest
 
-from proxy.telemetry.health import FIRST_MINT_SECONDS, Check, Verdict, holds, lines, live, ready, started
+from proxy.telemetry.health import FIRST_MINT_SECONDS, Check, CheckStatus, holds, lines, live, ready, started
 from proxy.telemetry.status import Status, TokenState, WorkerState
 from tests.telemetry.support import no_token, status, token, worker
 
@@ -14,7 +14,7 @@ def test_an_instance_in_order_is_live_started_and_ready() -> None:
     """With everything in order all checks are ok."""
     checks = [*live(status()), *started(status()), *ready(status())]
 
-    assert {each.verdict for each in checks} == {Verdict.OK}
+    assert {each.verdict for each in checks} == {CheckStatus.OK}
     assert holds(checks)
 
 
@@ -22,7 +22,7 @@ def test_without_a_configuration_in_force_it_is_not_ready() -> None:
     """No configuration in force: not ready, not started."""
     given = status(config_digest="")
 
-    assert check(given, "configuration").verdict is Verdict.FAILED
+    assert check(given, "configuration").verdict is CheckStatus.FAILED
     assert not holds(ready(given))
     assert not holds(started(given))
 
@@ -40,7 +40,7 @@ def test_with_a_broken_journal_it_is_not_ready() -> None:
     """A journal that can't be written: not ready, since requests would be refused."""
     given = status(journal_problem="no space left on device")
 
-    assert check(given, "journal").verdict is Verdict.FAILED
+    assert check(given, "journal").verdict is CheckStatus.FAILED
     assert not holds(ready(given))
 
 
@@ -57,7 +57,7 @@ def test_while_draining_it_is_not_ready() -> None:
     given = status(draining=True, workers=())
 
     assert not holds(ready(given))
-    assert check(given, "workers").verdict is Verdict.OK
+    assert check(given, "workers").verdict is CheckStatus.OK
 
 
 def test_without_a_serving_worker_it_is_not_ready() -> None:
@@ -75,16 +75,16 @@ def test_a_worker_that_is_not_heard_serves_nobody() -> None:
     reason = "worker 1 does not respond, and is replaced if that lasts"
 
     alone = check(status(workers=(silent,)), "workers")
-    assert (alone.verdict, alone.reason) == (Verdict.FAILED, f"0 of 1 workers serve; {reason}")
+    assert (alone.verdict, alone.reason) == (CheckStatus.FAILED, f"0 of 1 workers serve; {reason}")
     beside = check(status(workers=(silent, worker(2)), workers_wanted=2), "workers")
-    assert (beside.verdict, beside.reason) == (Verdict.DEGRADED, f"1 of 2 workers serve; {reason}")
+    assert (beside.verdict, beside.reason) == (CheckStatus.DEGRADED, f"1 of 2 workers serve; {reason}")
 
 
 def test_with_fewer_workers_than_wanted_it_is_degraded() -> None:
     """While a dead worker is replaced the others serve."""
     given = status(workers_wanted=2)
 
-    assert check(given, "workers").verdict is Verdict.DEGRADED
+    assert check(given, "workers").verdict is CheckStatus.DEGRADED
     assert holds(ready(given))
 
 
@@ -92,7 +92,7 @@ def test_a_worker_that_is_full_degrades_with_the_way_out() -> None:
     """Those who are connected are served: unready would send their next requests away, too."""
     given = status(workers=(worker(1), worker(2, full=True)), workers_wanted=2)
 
-    assert check(given, "callers").verdict is Verdict.DEGRADED
+    assert check(given, "callers").verdict is CheckStatus.DEGRADED
     assert check(given, "callers").reason.startswith("worker 2 is out of file descriptors")
     assert holds(ready(given))
 
@@ -110,7 +110,7 @@ def test_after_fifteen_seconds_it_is_ready_without_a_first_mint() -> None:
     """One token endpoint that is silent does not keep the other routes from being served."""
     given = status(uptime=15.0, tokens=(token(), no_token(credential="adfs", tried=False)))
 
-    assert check(given, "first_mints").verdict is Verdict.DEGRADED
+    assert check(given, "first_mints").verdict is CheckStatus.DEGRADED
     assert holds(ready(given))
     assert holds(started(given))
 
@@ -121,7 +121,7 @@ def test_a_first_mint_that_failed_was_tried() -> None:
     given = status(uptime=1.0, tokens=(failed,))
 
     found = check(given, "credential/login")
-    assert found.verdict is Verdict.DEGRADED
+    assert found.verdict is CheckStatus.DEGRADED
     assert found.reason.startswith("jpm:uri:prod:payments: no usable token: token_refused, the client is not known")
     assert found.reason.endswith("next try in 30 s")
     assert holds(ready(given))
@@ -139,7 +139,7 @@ def test_an_expired_token_does_not_make_it_unready() -> None:
     """An outage of one token endpoint takes no replica away."""
     given = status(tokens=(token(state=TokenState.EXPIRED, error_code="token_unavailable"),))
 
-    assert check(given, "credential/login").verdict is Verdict.DEGRADED
+    assert check(given, "credential/login").verdict is CheckStatus.DEGRADED
     assert holds(ready(given))
 
 
@@ -148,7 +148,7 @@ def test_a_required_credential_without_a_usable_token_is_not_ready(state: TokenS
     """ready_requires asks for exactly this: no usable token of that credential, not ready."""
     given = status(tokens=(token(state=state),), ready_requires=("login",))
 
-    assert check(given, "credential/login").verdict is Verdict.FAILED
+    assert check(given, "credential/login").verdict is CheckStatus.FAILED
     assert not holds(ready(given))
 
 
@@ -163,7 +163,7 @@ def test_a_required_credential_stays_ready_while_its_token_lasts() -> None:
     """A failed renewal of a required credential is degraded as long as requests can be served."""
     given = status(tokens=(token(state=TokenState.STALE, error_code="token_unavailable"),), ready_requires=("login",))
 
-    assert check(given, "credential/login").verdict is Verdict.DEGRADED
+    assert check(given, "credential/login").verdict is CheckStatus.DEGRADED
     assert holds(ready(given))
 
 
@@ -171,14 +171,14 @@ def test_a_required_credential_that_no_route_uses_is_not_ready() -> None:
     """A requirement that nothing can fulfil is not passed over in silence."""
     given = status(ready_requires=("adfs",))
 
-    assert check(given, "credential/adfs").verdict is Verdict.FAILED
+    assert check(given, "credential/adfs").verdict is CheckStatus.FAILED
 
 
 def test_a_refused_reload_is_degraded() -> None:
     """The old configuration serves on."""
     given = status(reload_problem="2 errors in payproxy.toml")
 
-    assert check(given, "reload").verdict is Verdict.DEGRADED
+    assert check(given, "reload").verdict is CheckStatus.DEGRADED
     assert holds(ready(given))
 
 
@@ -186,8 +186,8 @@ def test_verbose_lines_say_each_verdict() -> None:
     """One line a check, its mark first, and the outcome last."""
     checks = [
         Check(name="a"),
-        Check(name="b", verdict=Verdict.DEGRADED, reason="slow"),
-        Check(name="c", verdict=Verdict.FAILED, reason="gone"),
+        Check(name="b", verdict=CheckStatus.DEGRADED, reason="slow"),
+        Check(name="c", verdict=CheckStatus.FAILED, reason="gone"),
     ]
 
     assert lines(checks, title="readyz") == ("[+]a ok\n[!]b degraded: slow\n[-]c failed: gone\nreadyz check failed\n")

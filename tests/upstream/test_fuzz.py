@@ -59,12 +59,12 @@ class Lane:
         self.pieces, self.end = cut(data, self.random), self.random.choice(ENDS)
         before = len(it.requests)
         self.said.clear()
-        began = CLOCK.monotonic()
+        started = CLOCK.monotonic()
         try:
             status, body, _ = await call(pool)
         except UpstreamFault:
             status, body = 0, b""
-        assert CLOCK.monotonic() - began < HANG
+        assert CLOCK.monotonic() - started < HANG
         assert len(it.requests) == it.heads == before + 1, "sent twice, or not at all"
         if status:
             _check(status, body, data)

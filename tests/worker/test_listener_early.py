@@ -97,12 +97,12 @@ async def test_who_goes_on_sending_is_read_until_the_time_is_over(tmp_path: Path
     async with proxy(tmp_path, timeouts=timeouts(linger=0.5, linger_gap=0.3)) as it, wire(it.port) as caller:
         await caller.send(REFUSED)
         assert (await caller.answer()).status == 404
-        began, sent = CLOCK.monotonic(), 0
+        started, sent = CLOCK.monotonic(), 0
         while it.server.connections:
             await caller.send(b"a" * 100_000)
             sent += 100_000
             await asyncio.sleep(0.01)
-        assert CLOCK.monotonic() - began > 0.4
+        assert CLOCK.monotonic() - started > 0.4
         assert sent > 1_000_000
 
 

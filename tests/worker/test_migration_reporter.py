@@ -53,11 +53,11 @@ async def test_a_pin_is_asked_for_and_answered() -> None:
 async def test_a_keeper_that_does_not_answer_is_waited_for_one_second() -> None:
     """The caller gets its answer then; an answer that comes later is for nobody."""
     worker, sent = shift()
-    began = CLOCK.monotonic()
+    started = CLOCK.monotonic()
 
     assert not await worker.keep(DIGEST, PIN)
 
-    assert CLOCK.monotonic() - began > 0.9
+    assert CLOCK.monotonic() - started > 0.9
     worker.on_answer(sent[0].ask, kept=True)
 
 

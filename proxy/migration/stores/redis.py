@@ -31,7 +31,7 @@ from proxy.migration.pin import PIN_SECONDS, RetryPin, merge
 from proxy.migration.pin_rows import Pins, pin_row, pins_of
 from proxy.migration.side import Policy
 from proxy.migration.side_settings import policy_from, policy_row
-from proxy.migration.state import Document, State, StateUnusable, decode, encode
+from proxy.migration.state import Document, MigrationState, StateUnusable, decode, encode
 from proxy.migration.stores.encryption import Seal, SealBroken
 from proxy.secret import Secret
 from proxy.settings.sentinel import SentinelUrl
@@ -90,7 +90,7 @@ class ReplicaClaim:
 
 
 @dataclass(slots=True)
-class News:
+class NewEntries:
     """New stream entries: *place* is the position of the last one, *places* are those of all.
 
     *stale* has, by position, entries encrypted with another key than the first: the key's id and the pins.
@@ -147,7 +147,7 @@ class RedisStore:
                     )
         return removed
 
-    async def states(self) -> tuple[bytes, dict[str, State]]:
+    async def states(self) -> tuple[bytes, dict[str, MigrationState]]:
         """Return the encrypted value, for `swap`, and the shared states; raise ValueBroken if it can't be read."""
         with _mapped():
             sealed: bytes = await self._redis.get(self._prefix + "migrations") or b""
@@ -168,7 +168,7 @@ class RedisStore:
             return False
         return self._seal.key_of(sealed) not in await self.keys_in_use()
 
-    async def swap(self, before: bytes, states: Mapping[str, State]) -> bool:
+    async def swap(self, before: bytes, states: Mapping[str, MigrationState]) -> bool:
         """Store *states* if the value is still *before*; return whether it was."""
         sealed = self._seal.close("migrations", encode(Document(states=states)))
         with _mapped():
@@ -195,9 +195,9 @@ class RedisStore:
                 await self._redis.xadd(self._prefix + "pins", {kind: sealed}, minid=f"{oldest}-0", approximate=False)
             )
 
-    async def news(self, after: EntryId, *, wait: bool) -> News:
+    async def new_entries(self, after: EntryId, *, wait: bool) -> NewEntries:
         """Return the entries after the position *after*; with *wait*, block shortly if there are none."""
-        found = News(after)
+        found = NewEntries(after)
         with _mapped():
             streams = await self._redis.xread(
                 {self._prefix + "pins": f"{after[0]}-{after[1]}"},
@@ -261,12 +261,12 @@ class RedisStore:
         """
         with _mapped():
             beats = await self._beats()
-            living = {
+            alive = {
                 name: _beat(json.loads(self._seal.open(f"replica:{name}", value)))
                 for name, value in beats.items()
                 if value is not None
             }
-            missing = [name for name in beats if name not in living]
+            missing = [name for name in beats if name not in alive]
             lost: dict[str, float] = {}
             if missing:
                 seconds, _ = await self._redis.time()
@@ -277,7 +277,7 @@ class RedisStore:
                 for name in [name for name, at in lost.items() if at + PIN_SECONDS < seconds]:
                     await self.leave(name)
                     del lost[name]
-        return living, lost
+        return alive, lost
 
     async def keys_in_use(self) -> set[bytes]:
         """Return the ids of the keys that living replicas encrypt with, except our own first key."""

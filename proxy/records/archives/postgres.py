@@ -73,7 +73,7 @@ class PostgresArchive:
         rows = await self._fetch("SELECT record FROM payproxy.records WHERE id = $1", _hex(record_id))
         return rows[0]["record"].encode() if rows else None
 
-    async def news(self) -> list[bytes]:
+    async def new_records(self) -> list[bytes]:
         """Return the records of any instance that were committed since the last call."""
         if self._received is None:
             self._received = (await self._fetch("SELECT now() AS now"))[0]["now"]

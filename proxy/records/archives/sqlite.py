@@ -71,14 +71,14 @@ class SqliteArchive:
         return None
 
     @in_thread
-    def news(self) -> list[bytes]:
+    def new_records(self) -> list[bytes]:
         """Return records that were written since the last call."""
         seen, first = self._seen or {}, self._seen is None
         records: list[bytes] = []
         now: dict[Month, int] = {}
         for month, path in sorted(self._files())[-_FILES_FOLLOWED:]:
             with opened_month(path) as reader:
-                now[month], found = reader.news(None if first else seen.get(month, 0))
+                now[month], found = reader.new_records(None if first else seen.get(month, 0))
                 records += found
         self._seen = now
         return records

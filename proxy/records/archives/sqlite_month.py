@@ -50,7 +50,7 @@ class MonthReader:
         (last,) = self._connection.execute("SELECT max(id) FROM records").fetchone()
         return None if first is None else (first, last)
 
-    def news(self, after: int | None) -> tuple[int, list[bytes]]:
+    def new_records(self, after: int | None) -> tuple[int, list[bytes]]:
         """Return the number of the last row and the records after row *after*; no records if *after* is None."""
         (last,) = self._connection.execute("SELECT coalesce(max(rowid), 0) FROM records").fetchone()
         if after is None:

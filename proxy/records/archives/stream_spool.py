@@ -49,7 +49,7 @@ class Spool:
         return found or next((intent for intent in _carried(mark) if wanted in intent[:96]), None)
 
     @in_thread
-    def news(self) -> list[bytes]:
+    def new_records(self) -> list[bytes]:
         """Return the records appended to the stream since the last call; the first call returns none."""
         numbers = stream_segments(self._stream)
         if not numbers:

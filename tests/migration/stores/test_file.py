@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.migration.state import Document, State, StateUnusable
+from proxy.migration.state import Document, MigrationState, StateUnusable
 from proxy.migration.stores.file import FileStore
 
-DOCUMENT = Document(states={"payments": State(weight=50, version=3, who="op", reason="week two")})
+DOCUMENT = Document(states={"payments": MigrationState(weight=50, version=3, who="op", reason="week two")})
 
 
 def test_it_is_there_again_and_for_its_owner_only(tmp_path: Path) -> None:

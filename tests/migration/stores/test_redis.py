@@ -9,9 +9,9 @@ from proxy.entropy import SystemEntropy
 from proxy.migration.pin import PIN_SECONDS, RetryPin
 from proxy.migration.pin_rows import Pins
 from proxy.migration.side import Side
-from proxy.migration.state import State
+from proxy.migration.state import MigrationState
 from proxy.migration.stores.encryption import Seal
-from proxy.migration.stores.redis import START, Beat, News, RedisStore, ReplicaClaim, StoreAway, ValueBroken
+from proxy.migration.stores.redis import START, Beat, NewEntries, RedisStore, ReplicaClaim, StoreAway, ValueBroken
 from proxy.secret import Secret
 from tests.support.redis import RedisServer, redis_server
 from tests.upstream.certificates import Authority
@@ -51,12 +51,12 @@ async def test_a_value_is_put_in_place_of_the_one_that_was_read(one: RedisStore)
     before, states = await one.states()
     assert (before, states) == (b"", {})
 
-    assert await one.swap(before, {"payments": State(weight=10, version=1)})
-    assert not await one.swap(before, {"payments": State(weight=20, version=1)})
+    assert await one.swap(before, {"payments": MigrationState(weight=10, version=1)})
+    assert not await one.swap(before, {"payments": MigrationState(weight=20, version=1)})
 
     now, states = await one.states()
-    assert states == {"payments": State(weight=10, version=1)}
-    assert await one.swap(now, {"payments": State(weight=20, version=2)})
+    assert states == {"payments": MigrationState(weight=10, version=1)}
+    assert await one.swap(now, {"payments": MigrationState(weight=20, version=2)})
 
 
 async def test_pins_are_read_from_where_one_was(one: RedisStore) -> None:
@@ -65,16 +65,16 @@ async def test_pins_are_read_from_where_one_was(one: RedisStore) -> None:
     found: Pins = {}
     place = START
     while place != first:
-        news = await one.news(place, wait=False)
-        found |= news.pins
-        place = news.place
+        new_entries = await one.new_entries(place, wait=False)
+        found |= new_entries.pins
+        place = new_entries.place
     assert found == pins(*range(1200))
 
-    assert await one.news(place, wait=True) == News(place)
+    assert await one.new_entries(place, wait=True) == NewEntries(place)
     [second] = await one.add_pins(pins(7000))
     assert second > first
-    news = await one.news(place, wait=True)
-    assert (news.pins, news.place, len(news.places)) == (pins(7000), second, 1)
+    new_entries = await one.new_entries(place, wait=True)
+    assert (new_entries.pins, new_entries.place, len(new_entries.places)) == (pins(7000), second, 1)
     assert (await one.entries())[0] == 4
 
 
@@ -87,8 +87,8 @@ async def test_a_claim_and_its_answer_travel_with_the_pins(one: RedisStore) -> N
     await one.add_claim(asked)
     await one.add_claim(answered)
 
-    news = await one.news(START, wait=False)
-    assert (news.claims, news.pins) == ([asked, answered], {})
+    new_entries = await one.new_entries(START, wait=False)
+    assert (new_entries.claims, new_entries.pins) == ([asked, answered], {})
 
 
 async def test_replicas_are_known_while_they_live(one: RedisStore) -> None:
@@ -111,8 +111,8 @@ async def test_a_replica_that_says_nothing_more_is_lost_until_it_is_back(redis: 
         await one.beat(name, Beat(taken=START))
         await redis.command("DEL", f"payproxy:production:replica:{name}")
 
-    living, lost = await one.replicas()
-    assert (living, set(lost)) == ({}, {"a", "b"})
+    alive, lost = await one.replicas()
+    assert (alive, set(lost)) == ({}, {"a", "b"})
     assert (await one.replicas())[1] == lost
     assert await one.beat("a", Beat(taken=START))
     await one.leave("b")
@@ -132,7 +132,7 @@ async def test_what_an_earlier_payproxy_says_of_itself_is_understood(redis: Redi
 
 async def test_environments_do_not_see_each_other(redis: RedisServer, one: RedisStore) -> None:
     """One Redis may serve both, by mistake or not."""
-    await one.swap(b"", {"payments": State(weight=10, version=1)})
+    await one.swap(b"", {"payments": MigrationState(weight=10, version=1)})
     other = store(redis.url, environment="client-testing")
     try:
         assert await other.states() == (b"", {})
@@ -164,7 +164,7 @@ async def test_a_value_under_a_key_that_another_replica_has_is_left_alone(redis:
     newer = Seal([b"n" * 32], environment="production", entropy=SystemEntropy())
     other = RedisStore(Secret(redis.url), ca_file="", environment="production", seal=newer)
     try:
-        await other.swap(b"", {"payments": State(weight=10, version=1)})
+        await other.swap(b"", {"payments": MigrationState(weight=10, version=1)})
         with pytest.raises(ValueBroken):
             await one.states()
         await other.beat("b", Beat(taken=START))

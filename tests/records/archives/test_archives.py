@@ -153,11 +153,11 @@ async def test_news_come_once_and_in_order(filled: Filled) -> None:
     opened, sink, lines = filled
     more = kept([*lines, *(record(FEBRUARY - number * 60) for number in range(1, 9))])[90:]
     async with closing(opened()) as archive:
-        assert await archive.news() == []
+        assert await archive.new_records() == []
         await sink.write(more[:5])
         await sink.write(more[5:])
-        assert await archive.news() == more
-        assert await archive.news() == []
+        assert await archive.new_records() == more
+        assert await archive.new_records() == []
 
 
 async def test_months_are_told_and_forgotten(filled: Filled) -> None:

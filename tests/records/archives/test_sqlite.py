@@ -48,7 +48,7 @@ async def test_a_database_that_is_not_there_yet_is_empty(tmp_path: Path) -> None
         archive = SqliteArchive(database)
         assert (await archive.page(Query(), before=None, size=10)).records == []
         assert await archive.months() == []
-        assert await archive.news() == []
+        assert await archive.new_records() == []
 
 
 async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ async def test_a_file_without_tables_is_one_without_records(tmp_path: Path) -> N
     assert (await archive.page(Query(indexed=(indexed("a", "b", None),)), before=None, size=10)).records == []
     assert await archive.oldest() is not None
     assert await archive.tallies(["reports"], since=0) == []
-    assert await archive.news() == []
+    assert await archive.new_records() == []
     assert await archive.ranges(Month(2027, 2)) == (0, [])
     await archive.forget(Month(2027, 2), records=0)
     assert list(modes_in(tmp_path)) == [JANUARY]

@@ -45,25 +45,25 @@ async def test_news_are_followed_into_new_segments(tmp_path: Path) -> None:
     """Each record once; a line that is being written is waited for."""
     stream = stream_of(tmp_path, [[record()]])
     spool = Spool(tmp_path)
-    assert await spool.news() == []
+    assert await spool.new_records() == []
     seen = []
     for batch in range(10):
         stream.append([record(path=f"/{batch}")], Progress())
-        seen += [json.loads(line)["path"] for line in await spool.news()]
+        seen += [json.loads(line)["path"] for line in await spool.new_records()]
     assert seen == [f"/{batch}" for batch in range(10)]
 
     stream.close()
     last = max((tmp_path / STREAM).iterdir(), key=lambda path: int(path.stem.rpartition("-")[2]))
     with last.open("ab") as file:
         file.write(b'{"kind":"exch')
-    assert await spool.news() == []
+    assert await spool.new_records() == []
 
 
 async def test_a_data_directory_without_a_stream_is_empty(tmp_path: Path) -> None:
     """Before the first start."""
     spool = Spool(tmp_path)
     assert await spool.newest(10, Query()) == []
-    assert await spool.news() == []
+    assert await spool.new_records() == []
     assert await spool.by_id(bytes(16)) is None
 
 

@@ -7,7 +7,8 @@ from proxy.clock import Clock
 from proxy.entropy import Entropy
 from proxy.keeper.retry_pins import RetryPins
 from proxy.migration.pin import RetryPin
-from proxy.migration.stores.redis import RedisStore, ReplicaClaim, StoreAway
+from proxy.migration.stores.redis import RedisStore, ReplicaClaim
+from proxy.migration.stores.redis_client import StoreAway
 
 _LOOK_SECONDS = 0.01
 # Another replica waits for its workers for two seconds; the worker that asks waits for five.

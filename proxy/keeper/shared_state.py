@@ -24,7 +24,8 @@ def replication_of(
         return Replication()
     try:
         from proxy.keeper.replicas import Replicas  # noqa: PLC0415 - both import the client of the [redis] extra
-        from proxy.migration.stores.redis import RedisStore, StoreAway  # noqa: PLC0415
+        from proxy.migration.stores.redis import RedisStore  # noqa: PLC0415
+        from proxy.migration.stores.redis_client import StoreAway  # noqa: PLC0415
     except ModuleNotFoundError as missing:
         if missing.name != "redis":
             raise

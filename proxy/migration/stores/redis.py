@@ -7,25 +7,9 @@ when replicas are gone that did not leave.
 
 import contextlib
 import json
-import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-)
 
 from proxy.migration.pin import PIN_SECONDS, RetryPin, merge
 from proxy.migration.pin_rows import Pins, pin_row, pins_of
@@ -33,11 +17,9 @@ from proxy.migration.side import Policy
 from proxy.migration.side_settings import policy_from, policy_row
 from proxy.migration.state import Document, MigrationState, StateUnusable, decode, encode
 from proxy.migration.stores.encryption import Seal, SealBroken
+from proxy.migration.stores.redis_client import StoreAway, ValueBroken, connect, mapped_errors
 from proxy.secret import Secret
-from proxy.settings.sentinel import SentinelUrl
 
-# Timeout per operation: a slower Redis is no help to a waiting caller.
-OPERATION_SECONDS = 0.5
 # How long a replica counts as alive after its last heartbeat.
 LEASE_SECONDS = 2.0
 _WAIT_MILLISECONDS = 200
@@ -54,28 +36,9 @@ redis.call('SET', KEYS[1], ARGV[2])
 return 1
 """
 
-# The Redis client strips the error code from the texts of these errors.
-_REFUSALS = {
-    ReadOnlyError: "it is a read-only replica (READONLY): name the master, or its sentinels",
-    OutOfMemoryError: "its memory is full (OOM): raise maxmemory",
-    BusyLoadingError: "it is loading its data (LOADING)",
-}
-
 # Id of a stream entry: milliseconds and number, assigned by Redis.
 EntryId = tuple[int, int]
 START: EntryId = (0, 0)
-
-
-class StoreAway(Exception):
-    """Redis can't be reached, is too slow, or holds unreadable data; the message says which."""
-
-
-class ValueBroken(StoreAway):
-    """The shared value can't be read and was not written by a serving replica; *value* is its content."""
-
-    def __init__(self, message: str, value: bytes) -> None:
-        super().__init__(message)
-        self.value = value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,11 +86,11 @@ class RedisStore:
     def __init__(self, url: Secret, *, ca_file: str, environment: str, seal: Seal) -> None:
         self._seal = seal
         self._prefix = f"payproxy:{environment}:"
-        self._redis, self._sentinels = _client(url.reveal(), ca_file=ca_file)
+        self._redis, self._sentinels = connect(url.reveal(), ca_file=ca_file)
 
     async def close(self) -> None:
         """Close all connections."""
-        with _mapped():
+        with mapped_errors():
             for client in (self._redis, *self._sentinels):
                 await client.aclose()
 
@@ -138,7 +101,7 @@ class RedisStore:
         """
         removed = []
         for name, kind in (("migrations", b"string"), ("pins", b"stream"), ("replicas", b"set"), ("lost", b"hash")):
-            with _mapped():
+            with mapped_errors():
                 found: bytes = await self._redis.type(self._prefix + name)
                 if found not in (b"none", kind):
                     await self._redis.delete(self._prefix + name)
@@ -149,7 +112,7 @@ class RedisStore:
 
     async def states(self) -> tuple[bytes, dict[str, MigrationState]]:
         """Return the encrypted value, for `swap`, and the shared states; raise ValueBroken if it can't be read."""
-        with _mapped():
+        with mapped_errors():
             sealed: bytes = await self._redis.get(self._prefix + "migrations") or b""
         try:
             document = decode(self._seal.open("migrations", sealed)) if sealed else Document()
@@ -171,7 +134,7 @@ class RedisStore:
     async def swap(self, before: bytes, states: Mapping[str, MigrationState]) -> bool:
         """Store *states* if the value is still *before*; return whether it was."""
         sealed = self._seal.close("migrations", encode(Document(states=states)))
-        with _mapped():
+        with mapped_errors():
             done = await self._redis.eval(_SWAP, 1, self._prefix + "migrations", before, sealed)
         return bool(done)
 
@@ -187,7 +150,7 @@ class RedisStore:
 
     async def _add(self, kind: str, value: Any) -> EntryId:
         sealed = self._seal.close("pins", json.dumps(value).encode())
-        with _mapped():
+        with mapped_errors():
             seconds, _ = await self._redis.time()
             oldest = max(0, seconds // 60 - _STREAM_MINUTES) * _MINUTE_MILLISECONDS
             # Trim exactly to a minute: replicas count entries per minute to detect losses.
@@ -198,7 +161,7 @@ class RedisStore:
     async def new_entries(self, after: EntryId, *, wait: bool) -> NewEntries:
         """Return the entries after the position *after*; with *wait*, block shortly if there are none."""
         found = NewEntries(after)
-        with _mapped():
+        with mapped_errors():
             streams = await self._redis.xread(
                 {self._prefix + "pins": f"{after[0]}-{after[1]}"},
                 count=_AT_ONCE,
@@ -223,12 +186,12 @@ class RedisStore:
         """Delete entries whose pins were added again."""
         for at in range(0, len(places), _AT_ONCE):
             names = [f"{milliseconds}-{number}" for milliseconds, number in places[at : at + _AT_ONCE]]
-            with _mapped():
+            with mapped_errors():
                 await self._redis.xdel(self._prefix + "pins", *names)
 
     async def entries(self) -> tuple[int, int]:
         """Return the number of entries, and the oldest minute that is still complete (epoch minutes)."""
-        with _mapped():
+        with mapped_errors():
             length = await self._redis.xlen(self._prefix + "pins")
             seconds, _ = await self._redis.time()
         return length, seconds // 60 - _STREAM_MINUTES + 1
@@ -238,7 +201,7 @@ class RedisStore:
         more: dict[str, Any] = {"entries": beat.entries, "prepared": dict(beat.prepared)}
         more["policies"] = {name: [policy_row(one) for one in some] for name, some in beat.policies.items()}
         sealed = self._seal.close(f"replica:{replica}", json.dumps([*beat.taken, more]).encode())
-        with _mapped():
+        with mapped_errors():
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.sadd(self._prefix + "replicas", replica)
                 pipeline.set(f"{self._prefix}replica:{replica}", sealed, px=int(LEASE_SECONDS * 1000))
@@ -248,7 +211,7 @@ class RedisStore:
 
     async def leave(self, replica: str) -> None:
         """Remove *replica* from the list, so that no one waits for it."""
-        with _mapped():
+        with mapped_errors():
             await self._redis.delete(f"{self._prefix}replica:{replica}")
             await self._redis.srem(self._prefix + "replicas", replica)
             await self._redis.hdel(self._prefix + "lost", replica)
@@ -259,7 +222,7 @@ class RedisStore:
         What such a replica had in flight is unknown until it returns with its data directory; after a day no retry of
         it can arrive any more.
         """
-        with _mapped():
+        with mapped_errors():
             beats = await self._beats()
             alive = {
                 name: _beat(json.loads(self._seal.open(f"replica:{name}", value)))
@@ -281,7 +244,7 @@ class RedisStore:
 
     async def keys_in_use(self) -> set[bytes]:
         """Return the ids of the keys that living replicas encrypt with, except our own first key."""
-        with _mapped():
+        with mapped_errors():
             values = (await self._beats()).values()
         return {self._seal.key_of(value) for value in values if value is not None and not self._seal.is_current(value)}
 
@@ -293,57 +256,6 @@ class RedisStore:
 
     def __repr__(self) -> str:
         return f"<RedisStore {self._prefix}>"
-
-
-def _client(url: str, *, ca_file: str) -> tuple[Any, list[Any]]:
-    """Return a client, and the clients of the sentinels that watch it.
-
-    The library's types do not fix sync or async, bytes or text: here it is async, with bytes.
-    """
-    options: dict[str, Any] = {
-        "protocol": 2,
-        "socket_timeout": OPERATION_SECONDS,
-        "socket_connect_timeout": OPERATION_SECONDS,
-        # No retries in the client: the outcome of the first attempt would be unknown.
-        "retry": Retry(NoBackoff(), 0),
-    }
-    tls: dict[str, Any] = {
-        "ssl_check_hostname": True,
-        "ssl_min_version": ssl.TLSVersion.TLSv1_2,
-        # As for the bank: the same certificates on every Python (docs/decisions/0018-private-authorities.md).
-        "ssl_exclude_verify_flags": [ssl.VERIFY_X509_STRICT],
-    }
-    if ca_file:
-        tls["ssl_ca_certs"] = ca_file
-    sentinel = SentinelUrl.of(url)
-    if sentinel is None:
-        return redis.asyncio.from_url(url, **options, **(tls if url.startswith("rediss:") else {})), []
-    if sentinel.tls:
-        options |= tls | {"ssl": True}
-    login = {"username": sentinel.username or None, "password": sentinel.password or None}
-    asking = options | {"password": sentinel.sentinel_password or None}
-    watching: Any = Sentinel(list(sentinel.addresses), sentinel_kwargs=asking, **options, **login)  # type: ignore[no-untyped-call]
-    return watching.master_for(sentinel.service, db=sentinel.database), watching.sentinels
-
-
-@contextlib.contextmanager
-def _mapped() -> Iterator[None]:
-    """Map every error to StoreAway, without its original text: that of Redis or its client may quote values."""
-    try:
-        yield
-    except SealBroken as error:
-        raise StoreAway(str(error)) from None
-    except (StateUnusable, ValueError, TypeError, LookupError, AttributeError, UnicodeError):
-        raise StoreAway("what is kept there is not what this payproxy writes") from None
-    except (AuthenticationError, AuthorizationError, NoPermissionError):
-        raise StoreAway("it refused our user or password, or what they may do") from None
-    except (redis.exceptions.TimeoutError, TimeoutError):
-        raise StoreAway("it did not answer in time") from None
-    except ResponseError as error:
-        known = next((words for kind, words in _REFUSALS.items() if isinstance(error, kind)), "")
-        raise StoreAway(known or f"it refused a command ({str(error).partition(' ')[0][:32]})") from None
-    except (RedisError, OSError) as error:
-        raise StoreAway(f"it can't be reached ({type(error).__name__})") from None
 
 
 def minute_of(milliseconds: int) -> int:

@@ -11,7 +11,8 @@ from proxy.migration.pin_rows import Pins
 from proxy.migration.side import Side
 from proxy.migration.state import MigrationState
 from proxy.migration.stores.encryption import Seal
-from proxy.migration.stores.redis import START, Beat, NewEntries, RedisStore, ReplicaClaim, StoreAway, ValueBroken
+from proxy.migration.stores.redis import START, Beat, NewEntries, RedisStore, ReplicaClaim
+from proxy.migration.stores.redis_client import StoreAway, ValueBroken
 from proxy.secret import Secret
 from tests.support.redis import RedisServer, redis_server
 from tests.upstream.certificates import Authority

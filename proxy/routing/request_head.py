@@ -90,15 +90,13 @@ class RawHead:
 
     def _unparsed(self, line: HeaderLine) -> Header | None:
         """Return the properties of a *line* that was not parsed, or whose name is invalid: then set the fault."""
-        fault: BadRequest | None = None
         try:
             if len(line.value.translate(None, CONTROLS)) != len(line.value):
                 raise BadRequest("A header value has a control character (RFC 9110 5.5).")
-            return Header(line.name)
+            line.header = Header(line.name)
         except BadRequest as error:
-            fault = error
-        self.header_fault = self.header_fault or fault
-        return None
+            self.header_fault = self.header_fault or error
+        return line.header
 
     def __repr__(self) -> str:
         return f"<RawHead {self.method}, {len(self.headers)} headers>"
@@ -185,7 +183,7 @@ def _without_named(passed: list[HeaderLine], connection: bytes) -> list[HeaderLi
     if not options - _ORDINARY_OPTIONS:
         return passed
     gone = {alike(option) for option in options}
-    return [line for line in passed if line.header is None or line.header.alike not in gone]
+    return [line for line in passed if line.header is not None and line.header.alike not in gone]
 
 
 def _target(raw: str, limits: HeadLimits) -> Target:

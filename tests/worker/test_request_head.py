@@ -1,7 +1,7 @@
 """Heads read in one pass: sorted by the parser or by `RequestHead.of`, they mean the same."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.errors import ProxyError
@@ -38,6 +38,7 @@ def unparsed(raw: RawHead) -> RawHead:
     return found
 
 
+@example([(b"Host", b"localhost"), (b"X-A", b"a"), (b"Connection", b"close, X-A")], b"1.1", 200)
 @given(lines, st.sampled_from([b"1.1", b"1.0"]), st.integers(1, 200))
 def test_headers_that_were_not_parsed_are_read_as_strictly(
     headers: list[tuple[bytes, bytes]], version: bytes, size: int

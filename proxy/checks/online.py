@@ -22,8 +22,8 @@ from proxy.events import ClockSkewMeasured, Event
 from proxy.migration.side import Side
 from proxy.routing.compile import route_table
 from proxy.routing.table import Route, RouteSide
+from proxy.settings.addresses import url_parts
 from proxy.settings.credential import CredentialSection
-from proxy.settings.fields import url_parts
 from proxy.settings.findings import Complaint, Finding, Key, in_order
 from proxy.settings.load import Loaded
 from proxy.settings.model import Settings, UpstreamSection

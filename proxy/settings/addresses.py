@@ -1,14 +1,19 @@
-"""Listener addresses, and which names and addresses mean this machine only."""
+"""Addresses of listeners, URLs and paths of rules, and which names and addresses mean this machine only."""
 
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 # RFC 1123 2.1 and RFC 5890: labels of letters, digits and hyphens; Docker's service names also use underscores.
 _HOST_NAME = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
 )
 _HOST_AND_PORT = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]/]+):(?P<port>[0-9]{1,5})")
+
+# RFC 3986 unreserved and sub-delims characters without ";": all servers read such a segment alike.
+_SEGMENT = re.compile(r"[A-Za-z0-9\-._~!$&'()+,=:@]+")
 
 MAX_PORT = 65535
 
@@ -91,3 +96,46 @@ def is_loopback(host: str) -> bool:
         return (getattr(address, "ipv4_mapped", None) or address).is_loopback
     name = host.lower().removesuffix(".")
     return name == "localhost" or name.endswith(".localhost")
+
+
+class UrlParts(NamedTuple):
+    """An http or https URL: *host* lower-case without brackets, *port* always given, *path* without a final slash."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+
+def url_parts(url: str) -> UrlParts:
+    """Return the parts of *url*; raise ValueError with the reason if it is no plain http or https URL."""
+    if not url.isascii() or any(character <= " " or character in '\x7f\\"<>^`{|}' for character in url):
+        raise ValueError("has a character that a URL can't have")
+    try:
+        split = urlsplit(url)
+        port = split.port
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if split.scheme not in {"http", "https"} or not split.hostname:
+        raise ValueError("is not a URL that starts with https://HOST")
+    if "@" in split.netloc:
+        raise ValueError("has a user name or password in it")
+    if not is_host(split.hostname):
+        raise ValueError("has no valid host name")
+    if "?" in url or "#" in url:
+        raise ValueError("has a query or a fragment")
+    if (port is not None and not 1 <= port <= MAX_PORT) or split.netloc.endswith(":"):
+        raise ValueError("has no valid port")
+    default_port = 443 if split.scheme == "https" else 80
+    return UrlParts(split.scheme, split.hostname.lower(), port or default_port, split.path.rstrip("/"))
+
+
+def segments(path: str) -> tuple[str, ...] | None:
+    """Return the segments of *path* ("/" has none), or None if it is not made of whole, safe segments."""
+    if path == "/":
+        return ()
+    if not path.startswith("/"):
+        return None
+    parts = tuple(path[1:].split("/"))
+    safe = all(part == "*" or (_SEGMENT.fullmatch(part) and part not in {".", ".."}) for part in parts)
+    return parts if safe else None

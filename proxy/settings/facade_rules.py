@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from proxy.settings.addresses import TcpAddress, listen_address
-from proxy.settings.fields import segments
+from proxy.settings.addresses import TcpAddress, listen_address, segments
 from proxy.settings.findings import Complaint
 from proxy.settings.model import ServerSection
 from proxy.settings.route_rules import covers

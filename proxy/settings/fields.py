@@ -7,8 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -24,13 +23,11 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from proxy.secret import Secret
-from proxy.settings.addresses import MAX_PORT, is_host, listen_address
+from proxy.settings.addresses import is_host, listen_address, segments, url_parts
 from proxy.settings.distinguished_name import canonical
 
 NAME_PATTERN = r"^[a-z][a-z0-9_-]*$"
 
-# RFC 3986 unreserved and sub-delims characters without ";": all servers read such a segment alike.
-_SEGMENT = re.compile(r"[A-Za-z0-9\-._~!$&'()+,=:@]+")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 # The string format of the Password Hashing Competition, as passlib and others write it.
@@ -54,15 +51,6 @@ class FilePath:
     """Marks a string as a path; a relative one becomes absolute in `relative_to`."""
 
 
-class UrlParts(NamedTuple):
-    """An http or https URL: *host* lower-case without brackets, *port* always given, *path* without a final slash."""
-
-    scheme: str
-    host: str
-    port: int
-    path: str
-
-
 # BaseSettings passes no context on to validators.
 _base: ContextVar[Path | None] = ContextVar("base", default=None)
 
@@ -82,43 +70,9 @@ def unacceptable(what: str, fix: str) -> PydanticCustomError:
     return PydanticCustomError("unacceptable", "{what}; {fix}", {"what": what, "fix": fix})
 
 
-def url_parts(url: str) -> UrlParts:
-    """Return the parts of *url*; raise ValueError with the reason if it is no plain http or https URL."""
-    if not url.isascii() or any(character <= " " or character in '\x7f\\"<>^`{|}' for character in url):
-        raise ValueError("has a character that a URL can't have")
-    try:
-        split = urlsplit(url)
-        port = split.port
-    except ValueError:
-        raise ValueError("is not a URL") from None
-    if split.scheme not in {"http", "https"} or not split.hostname:
-        raise ValueError("is not a URL that starts with https://HOST")
-    if "@" in split.netloc:
-        raise ValueError("has a user name or password in it")
-    if not is_host(split.hostname):
-        raise ValueError("has no valid host name")
-    if "?" in url or "#" in url:
-        raise ValueError("has a query or a fragment")
-    if (port is not None and not 1 <= port <= MAX_PORT) or split.netloc.endswith(":"):
-        raise ValueError("has no valid port")
-    default_port = 443 if split.scheme == "https" else 80
-    return UrlParts(split.scheme, split.hostname.lower(), port or default_port, split.path.rstrip("/"))
-
-
 def is_token(text: str) -> bool:
     """Return whether *text* can be the name of a header or of a method (RFC 9110 5.6.2)."""
     return _TOKEN.fullmatch(text) is not None
-
-
-def segments(path: str) -> tuple[str, ...] | None:
-    """Return the segments of *path* ("/" has none), or None if it is not made of whole, safe segments."""
-    if path == "/":
-        return ()
-    if not path.startswith("/"):
-        return None
-    parts = tuple(path[1:].split("/"))
-    safe = all(part == "*" or (_SEGMENT.fullmatch(part) and part not in {".", ".."}) for part in parts)
-    return parts if safe else None
 
 
 def _checked(holds: Callable[[str], object], what: str, fix: str) -> AfterValidator:

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from proxy.settings.addresses import UnixAddress, is_loopback, listen_address
-from proxy.settings.fields import Section, url_parts
+from proxy.settings.addresses import UnixAddress, is_loopback, listen_address, url_parts
+from proxy.settings.fields import Section
 from proxy.settings.findings import Complaint, Key, Severity
 from proxy.settings.model import AdminSection, ServerSection
 from proxy.settings.validation import Valid

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
+from proxy.settings.addresses import segments
 from proxy.settings.credential import CredentialSection
 from proxy.settings.extras import installation
-from proxy.settings.fields import segments
 from proxy.settings.findings import Complaint, Key, Severity, did_you_mean
 from proxy.settings.model import CallerSection, RouteSection
 from proxy.settings.placeholder import is_placeholder

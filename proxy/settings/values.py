@@ -8,9 +8,9 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from proxy.settings.addresses import listen_address
+from proxy.settings.addresses import listen_address, url_parts
 from proxy.settings.facade_rules import own_hosts
-from proxy.settings.fields import Section, url_parts
+from proxy.settings.fields import Section
 from proxy.settings.migration import SideSection
 from proxy.settings.model import RouteSection, Settings, UpstreamSection
 from proxy.settings.worker_values import (

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.settings.fields import UrlParts, segments, url_parts
+from proxy.settings.addresses import UrlParts, segments, url_parts
 from tests.settings.support import load_text, one_finding, plain
 
 

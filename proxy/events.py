@@ -52,12 +52,13 @@ class WorkerStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerEnded(Event):
-    """A worker process ended; *expected*: the keeper had stopped it."""
+    """A worker process ended; *expected*: the keeper had stopped it; *served*: it may have taken requests."""
 
     worker: int
     pid: int
     exit_code: int
     expected: bool
+    served: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

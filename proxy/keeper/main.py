@@ -283,7 +283,7 @@ class Keeper:
 
     def _note_exit(self, event: Event) -> None:
         """Note that, while stopping, a worker was killed or could not write its journal."""
-        if isinstance(event, WorkerEnded) and self._draining and event.exit_code:
+        if isinstance(event, WorkerEnded) and self._draining and event.exit_code and event.served:
             self._in_order = False
 
     async def _worker_ended(self, worker: str) -> None:

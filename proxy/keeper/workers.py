@@ -184,7 +184,9 @@ class Workers:
             worker.close()
             del self._alive[worker.index]
         expected = self._draining is not None
-        self._observe(WorkerEnded(worker=worker.index, pid=process.pid, exit_code=code, expected=expected))
+        self._observe(
+            WorkerEnded(worker=worker.index, pid=process.pid, exit_code=code, expected=expected, served=worker.ready)
+        )
         await self._ended(worker.name)
 
     async def _receive(self, worker: WorkerProcess, reader: asyncio.StreamReader) -> None:

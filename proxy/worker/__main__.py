@@ -1,7 +1,13 @@
 """Entry point `python -m proxy.worker FD`: the keeper starts it with one end of a socket pair as file descriptor FD."""
 
+import signal
 import sys
 
-from proxy.worker.main import main
+# Before the imports, which take most of the start: systemd and Ctrl-C send these signals to every process, and only the
+# keeper decides when a worker stops.
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+
+from proxy.worker.main import main  # noqa: E402
 
 main(int(sys.argv[1]))

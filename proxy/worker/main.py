@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import importlib
-import signal
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -221,12 +220,6 @@ def _freeze() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def _leave_signals_to_the_keeper() -> None:
-    """Ignore the signals that systemd and Ctrl-C send to every process: only the keeper decides when a worker stops."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-
-
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """Return uvloop's loop factory if the [speed] extra is installed, else asyncio's."""
     try:
@@ -245,7 +238,6 @@ async def _run(descriptor: int) -> bool:
 
 def main(descriptor: int) -> None:
     """Run a worker; *descriptor* is its end of the socket pair to the keeper."""
-    _leave_signals_to_the_keeper()
     protect_memory()
     check_seam()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

@@ -9,6 +9,7 @@ from proxy.simulator.server import Bank
 from tests.journeys.caller import Load, Request, ask, payment
 from tests.journeys.conftest import Start
 from tests.journeys.evidence import record, records
+from tests.journeys.process import children
 from tests.journeys.support import configured
 from tests.journeys.waiting import until
 
@@ -46,6 +47,19 @@ async def test_no_request_fails_when_it_is_told_to_stop_under_load(
     assert len(told) == len(load.answers) + 1
     assert {answer.request_id: answer.status for answer in load.answers}.items() <= told.items()
     assert bank.world.accepted.total() == load.statuses[201]
+
+
+async def test_a_worker_that_is_told_to_stop_while_it_starts_leaves_nothing_unanswered(
+    tmp_path: Path, bank: Bank, start: Start
+) -> None:
+    """Systemd's SIGTERM to all processes, as soon as the first worker can serve: the stop is in order."""
+    instance = await start(configured(tmp_path, bank.url, server="workers = 6"), ready=False)
+    pids = children(instance.pid)
+    instance.terminate()
+    for pid in pids:
+        os.kill(pid, signal.SIGTERM)
+
+    assert await instance.exit_code() == 0, instance.output
 
 
 async def test_a_request_in_flight_is_finished_though_the_keeper_was_killed(

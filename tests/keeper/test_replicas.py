@@ -6,6 +6,7 @@ import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -212,16 +213,19 @@ async def test_a_replica_that_died_is_not_waited_for_long(
 ) -> None:
     """One that went without a word counts for two seconds; one that left in order not at all."""
     first, _ = two
-    async with running(tmp_path / "c", redis):
-        assert await first.migrations.pins.keep(pin(1))
-    assert await first.migrations.pins.keep(pin(2))
-    async with begun(tmp_path / "d", redis):
-        assert not await first.migrations.pins.keep(pin(3))
+    numbers = count(1)
 
+    async def kept_at_last() -> None:
         async with asyncio.timeout(60):
-            number = 4
-            while not await first.migrations.pins.keep(pin(number)):
-                number += 1
+            while not await first.migrations.pins.keep(pin(next(numbers))):
+                pass
+
+    async with running(tmp_path / "c", redis):
+        await kept_at_last()
+    assert await first.migrations.pins.keep(pin(next(numbers)))
+    async with begun(tmp_path / "d", redis):
+        assert not await first.migrations.pins.keep(pin(next(numbers)))
+        await kept_at_last()
         assert first.message.readable
 
 

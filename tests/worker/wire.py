@@ -53,6 +53,8 @@ class Wire:
     async def send(self, *pieces: bytes) -> None:
         """Send each of *pieces* as a segment of its own; a proxy that has closed is no fault here."""
         for number, piece in enumerate(pieces):
+            if self.writer.is_closing():  # uvloop raises RuntimeError for a write then, asyncio nothing
+                return
             with contextlib.suppress(ConnectionError):
                 self.writer.write(piece)
                 await self.writer.drain()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.clock import Clock
+from proxy.records.batch_scheduling import BatchScheduling
 from proxy.records.segment import JOURNALS, LOCK_SUFFIX, Segment, segment_path, segments, spool_size
 
 Waiter = asyncio.Future[None]
@@ -82,6 +83,7 @@ class JournalWriter:
         self._changed = changed
         self._inbox: queue.SimpleQueue[Entry] = queue.SimpleQueue()
         self._writing = threading.Thread(target=self._run, name=f"journal {worker}", daemon=True)
+        self._scheduling = BatchScheduling()
         self._segment: Segment | None = None
         self._lock = -1
         self._unsynced = False
@@ -189,6 +191,7 @@ class JournalWriter:
             self._dropped_reported = dropped
             if waiters:
                 self._settle(waiters, "")
+                self._scheduling.count(len(waiters), now=self._clock.monotonic())
 
     def _append(self, data: bytes, *, sync: bool) -> None:
         segment = self._segment

@@ -9,7 +9,7 @@ from proxy.credentials.credential import Credential
 from proxy.credentials.token_key import TokenKey
 from proxy.entropy import Entropy
 from proxy.events import Observer
-from proxy.link.messages import TokenFailure, TokenUpdate, TokenValue
+from proxy.link.messages import TokenUpdate, TokenValue
 from proxy.routing.table import RouteTable
 from proxy.telemetry.status import TokenState, TokenStatus
 from proxy.tokens.endpoint import TokenEndpoint
@@ -192,11 +192,11 @@ class _Outlet:
 
 def token_update(slot: Slot) -> TokenUpdate:
     """Return a slot's state as a message: the only place where a token is sent to another process."""
-    token, failure = slot.current, slot.failure
+    token = slot.current
     return TokenUpdate(
         slot.key.digest,
         None
         if token is None
         else TokenValue(token.mint, token.value, tuple(token.origins), token.minted, token.stale_at, token.expires),
-        None if failure is None else TokenFailure(failure.code, failure.detail, failure.cause, failure.until),
+        slot.failure,
     )

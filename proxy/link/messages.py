@@ -95,7 +95,10 @@ class TokenValue(NamedTuple):
 
 
 class TokenFailure(NamedTuple):
-    """Why there is no token: *code* token_refused or token_unavailable; *until*: monotonic time of the next attempt."""
+    """Why there is no token: *code* token_refused or token_unavailable; *until*: monotonic time of the next attempt.
+
+    *code* and *detail* may go to callers, *cause* to the operator only.
+    """
 
     code: str
     detail: str

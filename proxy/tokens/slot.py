@@ -9,10 +9,11 @@ from proxy.credentials.token_key import TokenKey
 from proxy.entropy import Entropy
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import MintFailed, Observer, TokenMinted
+from proxy.link.messages import TokenFailure
 from proxy.tokens.rate_limit import RateLimit
 from proxy.tokens.response import Minted, MintRefused
 from proxy.tokens.schedule import lifespan, outage_delay, refusal_delay
-from proxy.tokens.token import AccessToken, Freshness, MintFailure
+from proxy.tokens.token import AccessToken, Freshness
 
 REPLACED, KEPT, FAILED = "replaced", "kept", "failed"
 
@@ -41,7 +42,7 @@ class Slot:
     ) -> None:
         self.key = key
         self.current: AccessToken | None = None
-        self.failure: MintFailure | None = None
+        self.failure: TokenFailure | None = None
         self._origins = origins
         self._mint = mint
         self._clock = clock
@@ -170,7 +171,7 @@ class Slot:
         """Keep a token that is still valid, and schedule the next attempt."""
         delay = self._delay_after(error)
         self._due = self._clock.monotonic() + delay
-        self.failure = MintFailure(code=error.code, detail=error.detail, cause=error.cause, until=self._due)
+        self.failure = TokenFailure(error.code, error.detail, error.cause, until=self._due)
         if self._expired():
             self.current = None
         self._observe(

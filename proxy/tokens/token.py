@@ -44,20 +44,6 @@ class AccessToken:
         return Freshness.STALE if now >= self.stale_at else Freshness.FRESH
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MintFailure:
-    """Why there is no new token: token_refused or token_unavailable as *code*.
-
-    *code* and *detail* may go to callers, *cause* to the operator only; *until* is the monotonic second of the next
-    attempt.
-    """
-
-    code: str
-    detail: str
-    cause: str
-    until: float
-
-
 def fingerprint(value: str) -> str:
     """Return the first 16 hex digits of the SHA-256 of *value*."""
     return hashlib.sha256(value.encode()).hexdigest()[:16]

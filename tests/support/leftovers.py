@@ -26,12 +26,13 @@ def begin_run(*, in_child_processes: bool) -> None:
     os.environ[_RUN] = str(os.getpid())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if in_child_processes:  # else orphans stay with init: there is nobody to take their exit codes
-        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _become_parent_of_orphans()
         threading.Thread(target=_take_exit_codes, daemon=True).start()
 
 
 def end_run(folder: Path) -> None:
     """Kill what is still running, unmount what is mounted in *folder*, and remove PostgreSQL's folders."""
+    _become_parent_of_orphans()  # init may leave a killed one as a zombie for a while
     given_up = time.monotonic() + _KILLED_SECONDS
     while (left := _descendants(os.getpid())) and time.monotonic() < given_up:
         for pid in left:
@@ -49,6 +50,10 @@ def end_run(folder: Path) -> None:
 def folder_prefix(kind: str) -> str:
     """Return how the name of a folder outside of pytest's own begins, by which the end of the run finds it."""
     return f"payproxy-{kind}-{os.environ.get(_RUN, 'alone')}-"
+
+
+def _become_parent_of_orphans() -> None:
+    ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _take_exit_codes() -> None:

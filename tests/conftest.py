@@ -45,10 +45,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what takes long, unless everything is to run or files were named."""
     if ALL or config.args != ["tests"]:
         return
-    left_out = [item for item in items if is_thorough(item.path)]
+    left_out = {item for item in items if is_thorough(item.path) or item.get_closest_marker("thorough")}
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not is_thorough(item.path)]
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(wrapper=True)

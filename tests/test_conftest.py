@@ -61,7 +61,7 @@ def _pytest(project: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("processes", ["0", "2"])
+@pytest.mark.parametrize("processes", ["0", pytest.param("2", marks=pytest.mark.thorough)])
 def test_an_interrupted_run_leaves_no_process(number: signal.Signals, processes: str, tmp_path: Path) -> None:
     """Also those whose parent has ended, which with xdist is the process that ran the test."""
     project = small_project(tmp_path / "small")

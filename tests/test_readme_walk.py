@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).parent.parent / "docs"
 SECONDS = 90
 
@@ -42,6 +44,7 @@ def test_the_walk_ends_in_a_call_by_a_signed_jwt(tmp_path: Path) -> None:
     assert '"' in printed.splitlines()[-1], printed
 
 
+@pytest.mark.thorough
 def test_the_afternoon_ends_without_adfs(tmp_path: Path) -> None:
     """Everybody has moved, one came back for a while, and the lines to change are named."""
     printed = run(block("migration.md", "migrate"), tmp_path)

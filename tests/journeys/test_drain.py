@@ -19,7 +19,9 @@ def _mixed(number: int) -> Request:
 
 
 @pytest.mark.parametrize("alive", [True, False], ids=["kept-alive", "new-connections"])
-@pytest.mark.parametrize("to_all", [False, True], ids=["to-keeper", "to-all-processes"])
+@pytest.mark.parametrize(
+    "to_all", [False, pytest.param(True, marks=pytest.mark.thorough)], ids=["to-keeper", "to-all-processes"]
+)
 async def test_no_request_fails_when_it_is_told_to_stop_under_load(
     tmp_path: Path, bank: Bank, start: Start, *, to_all: bool, alive: bool
 ) -> None:
@@ -62,6 +64,7 @@ async def test_a_worker_that_is_told_to_stop_while_it_starts_leaves_nothing_unan
     assert await instance.exit_code() == 0, instance.output
 
 
+@pytest.mark.thorough
 async def test_a_request_in_flight_is_finished_though_the_keeper_was_killed(
     tmp_path: Path, bank: Bank, start: Start
 ) -> None:
@@ -86,6 +89,7 @@ async def test_a_request_in_flight_is_finished_though_the_keeper_was_killed(
     assert (logged["status"], logged["sent_upstream"], logged["note"]) == (201, "yes", "")
 
 
+@pytest.mark.thorough
 async def test_a_payment_whose_caller_has_left_is_finished_before_it_stops(
     tmp_path: Path, bank: Bank, start: Start
 ) -> None:

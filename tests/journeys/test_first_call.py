@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from proxy.simulator.server import Bank
 from tests.journeys.caller import Request, ask, get, payment
 from tests.journeys.conftest import Start
@@ -179,6 +181,7 @@ def _printed(stdout: Path, id_: str) -> dict[str, Any]:
     return next((found for line in lines if (found := json.loads(line))["id"] == id_), {})
 
 
+@pytest.mark.thorough
 async def test_what_is_in_flight_is_measured(tmp_path: Path, bank: Bank, start: Start) -> None:
     """A payment that the bank takes its time for is a request in flight and a connection, until it is answered."""
     instance = await start(configured(tmp_path, bank.url))

@@ -19,6 +19,8 @@ from tests.journeys.waiting import until
 READS = "read,recvfrom"
 WRITES = "write,writev,sendto,sendmsg"
 
+_THOROUGH = pytest.mark.thorough
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
@@ -63,7 +65,13 @@ AGAIN = {
 }
 
 
-@pytest.mark.parametrize("name", [*POINTS, *AGAIN])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in {"between sync and send", "between send and answer"} else _THOROUGH)
+        for name in (*POINTS, *AGAIN)
+    ],
+)
 async def test_a_worker_is_killed_at(tmp_path: Path, bank: Bank, start: Start, name: str) -> None:
     """What was sent or may have been is found as unknown, it alone; nothing is sent again, and service goes on."""
     point = (POINTS | AGAIN)[name]

@@ -17,7 +17,7 @@ CLOCK = SystemClock()
 _TRIES = 5
 
 
-@pytest.mark.parametrize("how", ["killed", "stopped"])
+@pytest.mark.parametrize("how", ["killed", pytest.param("stopped", marks=pytest.mark.thorough)])
 async def test_a_retry_after_a_restart_goes_where_the_first_try_went(tmp_path: Path, start: Start, how: str) -> None:
     """The keys in flight of a worker end with its process; its journal tells of them."""
     async with two_banks() as banks:
@@ -40,6 +40,7 @@ async def test_a_retry_after_a_restart_goes_where_the_first_try_went(tmp_path: P
         pytest.fail("a restart never took less than ten seconds")
 
 
+@pytest.mark.thorough
 async def test_a_retry_that_hangs_for_longer_than_its_pin_is_followed(tmp_path: Path, start: Start) -> None:
     """Every further try, at whichever worker, goes where the two before went."""
     async with two_banks() as banks:

@@ -156,6 +156,7 @@ async def test_a_new_secret(tmp_path: Path) -> None:
         assert "canary" not in "".join(place.log)
 
 
+@pytest.mark.thorough
 async def test_a_ca_file(tmp_path: Path) -> None:
     """CA files are read anew, and a broken one is refused."""
     async with site(tmp_path) as place:
@@ -170,6 +171,7 @@ async def test_a_ca_file(tmp_path: Path) -> None:
             await place.logged("credential login replaced")
 
 
+@pytest.mark.thorough
 async def test_tls_files_of_the_workers(tmp_path: Path) -> None:
     """What only workers read makes new workers; a broken one is refused, and the workers stay."""
     async with site(tmp_path) as place:

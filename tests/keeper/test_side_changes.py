@@ -104,6 +104,7 @@ async def test_what_is_in_flight_is_pinned_in_all_workers_before_the_change_is_c
         assert (tmp_path / "retry-pins.jsonl").read_text().count(DIGEST) == 1
 
 
+@pytest.mark.thorough
 async def test_a_worker_that_does_not_answer_is_killed_and_its_journal_waited_for(tmp_path: Path) -> None:
     """The command says after two seconds what is waited for; the weight holds meanwhile, and others are told."""
     async with serving(tmp_path, "a", "b") as keeper:
@@ -144,6 +145,7 @@ async def test_a_hold_of_the_guard_is_a_change_too(tmp_path: Path) -> None:
         assert keeper.migrations.pins.get(DIGEST) is not None
 
 
+@pytest.mark.thorough
 async def test_a_fallback_is_agreed_on_by_all_other_workers(tmp_path: Path) -> None:
     """One that has the key in flight says no, and so does one that says nothing; else there is a pin everywhere."""
     async with serving(tmp_path, "a", "b", "c") as keeper:

@@ -382,6 +382,7 @@ async def test_a_torn_last_line_of_a_dead_worker_is_cut(tmp_path: Path, torn: by
     assert all(json.loads(line) for line in (tmp_path / "stream" / "records-1.jsonl").read_bytes().splitlines())
 
 
+@pytest.mark.thorough
 async def test_what_every_sink_has_goes_though_positions_cannot_be_saved(tmp_path: Path) -> None:
     """On a full disk just that makes the room to save them."""
     sink = MemorySink()

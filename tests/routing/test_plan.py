@@ -88,6 +88,7 @@ def test_a_remembered_plan_is_each_callers_own() -> None:
     assert plan("GET", "/a?x", erp, table).target == "/a?x"
 
 
+@pytest.mark.thorough
 def test_plans_are_remembered_in_bounds() -> None:
     """Callers choose paths: neither their number nor their length may fill the memory."""
     table = RouteTable([rule("/")])

@@ -65,7 +65,7 @@ def header() -> str:
     extent = (
         "everything: some 20 minutes on two cores"
         if ALL
-        else "less than ten minutes on two cores; PAYPROXY_TESTS=all runs both event loops, all examples, the fuzzers "
+        else "some four minutes on two cores; PAYPROXY_TESTS=all runs both event loops, all examples, the fuzzers "
         "and the long journeys too"
     )
     return f"payproxy: {extent}\nnot installed, so skipped where needed: {', '.join(missing) or 'nothing'}"

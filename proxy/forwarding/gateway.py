@@ -1,6 +1,6 @@
 """The collaborators of `forward` in one worker under one configuration."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -25,11 +25,8 @@ from proxy.upstream.pool import Pool
 class Intents(Protocol):
     """Writes an intent before each send; the worker's `ExchangeLog` implements it with the journal."""
 
-    def write(self, exchange: Exchange, attempt: Attempt) -> Awaitable[None] | None:
-        """Return an awaitable that ends once the send may start, None if it may start at once.
-
-        Either raises LogUnavailable; then nothing may be sent.
-        """
+    async def write(self, exchange: Exchange, attempt: Attempt) -> None:
+        """Return once the send may start; raises LogUnavailable: then nothing may be sent."""
 
 
 class Exchanges(Protocol):

@@ -1,7 +1,6 @@
 """One send to the bank: prepared completely, then executed once."""
 
 import asyncio
-from collections.abc import Awaitable
 from typing import Final
 
 from proxy.errors import InternalError, ProxyError, Sent, SideUnknown, TokenUnavailable, UpstreamReset
@@ -65,38 +64,33 @@ class Send:
             started = gateway.monotonic()
             connection = await pool.connect()
             self.exchange.waited += gateway.monotonic() - started
-        intent = self._intend(connection)
-        if intent is not None:
-            try:
-                await intent
-            except BaseException:
-                connection.release()
-                raise
-            if connection.closed:
-                # Closed while the intent was being written; nothing was sent on it, so another one may be used.
-                self.connection = await pool.connect()
+        self.connection = connection
+        attempt = self._begin_attempt(connection)
+        try:
+            await gateway.intents.write(self.exchange, attempt)
+        except BaseException:
+            connection.release()
+            raise
+        if connection.closed:
+            # Closed while the intent was being written; nothing was sent on it, so another one may be used.
+            self.connection = await pool.connect()
         if self.plan.fallback is not None and gateway.monotonic() >= self.token.expires:
             # The token expired meanwhile, and there is a fallback.
             self.connection.release()
             self.plan, self.token = await token_for(gateway, self.exchange, self.plan)
             await self.prepare()
 
-    def _intend(self, connection: Connection) -> Awaitable[None] | None:
-        gateway, exchange, token = self.gateway, self.exchange, self.token
-        self.connection = connection
+    def _begin_attempt(self, connection: Connection) -> Attempt:
+        attempts = self.exchange.attempts
         attempt = self.attempt = Attempt(
-            len(exchange.attempts) + 1,
+            len(attempts) + 1,
             chosen=self.plan.chosen,
-            started_wall=gateway.now(),
-            token_fingerprint=token.fingerprint,
+            started_wall=self.gateway.now(),
+            token_fingerprint=self.token.fingerprint,
             connect_ms=0.0 if connection.reused else connection.connect_ms,
         )
-        exchange.attempts.append(attempt)
-        try:
-            return gateway.intents.write(exchange, attempt)
-        except BaseException:
-            connection.release()
-            raise
+        attempts.append(attempt)
+        return attempt
 
     async def once(self) -> UpstreamResponse:
         """Send; return the response's head; raises UpstreamReset, UpstreamBadResponse, UpstreamTimedOut, CallerLeft.

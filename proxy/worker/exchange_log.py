@@ -1,6 +1,5 @@
 """Starts and finishes exchanges and writes their intents: connects `forward` to the journal and the counters."""
 
-from collections.abc import Awaitable
 from typing import Final
 
 from proxy.clock import Clock
@@ -47,17 +46,18 @@ class ExchangeLog:
         side.summary, side.monotonic = exchange, self._monotonic
         return exchange
 
-    def write(self, exchange: Exchange, attempt: Attempt) -> Awaitable[None] | None:
-        """Write the intent; return what ends once it is on disk, None if the method needs none and the journal works.
+    async def write(self, exchange: Exchange, attempt: Attempt) -> None:
+        """Return once the intent is on disk, or at once if the method needs none and the journal works.
 
         Raises LogUnavailable, for reads too: a request that can't be recorded is not sent.
         """
         if exchange.method not in self._without_intent:
             exchange.index = self._index(exchange)
-            return self._journal.intend(exchange, attempt)
-        if not self._journal.usable():
+            on_disk = self._journal.intend(exchange, attempt)
+            if on_disk is not None:
+                await on_disk
+        elif not self._journal.usable():
             raise LogUnavailable("The journal can't be written, so nothing is sent.", retry_after=1)
-        return None
 
     def finish(self, exchange: Exchange) -> None:
         """Count a finished exchange and pass it to the journal; never waits."""

@@ -150,6 +150,13 @@ class GuardHindered(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeUnknown(Event):
+    """A worker ended with a request of *route* in flight, whose record says "unknown"."""
+
+    route: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SinkFailed(Event):
     """A sink of the request log does not accept records; they are kept."""
 

@@ -1,6 +1,6 @@
 """Move records from the workers' journals into the keeper's stream; all calls run in the shipper's thread."""
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from proxy.clock import Clock
 from proxy.records.journal_tail import JournalTail
 from proxy.records.segment import JOURNALS, segments
 from proxy.records.stream import Position, Progress, Stream
+from proxy.records.unanswered import route_of
 
 # The lock file shows that a worker is dead even if no one reports it: after a kill of the keeper itself.
 LIVENESS_SECONDS = 1.0
@@ -43,6 +44,8 @@ class Merger:
         self._ended: set[str] = set()
         self._liveness_at = 0.0
         self.trouble: OSError | None = None
+        # The routes of exchanges that an ended worker had in flight: the event loop's thread takes from it.
+        self.unanswered: deque[str] = deque()
 
     def __repr__(self) -> str:
         return f"<Merger {len(self._tails)} journals>"
@@ -70,7 +73,7 @@ class Merger:
         An unreadable journal does not block the others: `trouble` has the error, and the next call tries again.
         """
         listed = self._listed()
-        records, complete = self._read(listed)
+        records, unanswered, complete = self._read(listed)
         try:
             uncertain = [one for tail in self._tails.values() for one in tail.take_uncertain()]
             if uncertain:
@@ -80,6 +83,7 @@ class Merger:
                 progress = self._current()
                 self._stream.append(records, progress)
                 self._progress = progress
+            self.unanswered.extend(map(route_of, unanswered))
         except OSError:
             # The tails are ahead of the stream now: drop them, and resume from the stream's progress mark.
             self._tails.clear()
@@ -100,9 +104,10 @@ class Merger:
             self._uncertain(found)
         return any(tail.worker_runs() for tail in self._tails.values() if not tail.ended)
 
-    def _read(self, listed: dict[str, list[int]]) -> tuple[list[bytes], bool]:
-        """Return new records of all readable journals, and whether the journals are read to their ends."""
+    def _read(self, listed: dict[str, list[int]]) -> tuple[list[bytes], list[bytes], bool]:
+        """Return new records of all readable journals, which of them nobody answered, and whether those were all."""
         records: list[bytes] = []
+        unanswered: list[bytes] = []
         complete = True
         self.trouble = None
         for worker, tail in list(self._tails.items()):
@@ -114,9 +119,11 @@ class Merger:
                 continue
             records += found
             if read and tail.ended:
-                records += tail.unanswered()
+                found = tail.unanswered()
+                records += found
+                unanswered += found
             complete = complete and read
-        return records, complete
+        return records, unanswered, complete
 
     def _listed(self) -> dict[str, list[int]]:
         """Return the segments of each worker; creates tails for new workers and marks ended ones."""

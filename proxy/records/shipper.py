@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from proxy.clock import Clock
-from proxy.events import Observer, SinkFailed, SinkRecovered, StreamFailed, StreamRecovered
+from proxy.events import Observer, OutcomeUnknown, SinkFailed, SinkRecovered, StreamFailed, StreamRecovered
 from proxy.records.audit_records import SignedCheckpoints
 from proxy.records.merge import Merger, Uncertain
 from proxy.records.segment import STREAM
@@ -153,8 +153,7 @@ class Shipper:
         while not self._closing:
             before = self._stream.end
             fine = await self._pump()
-            moved = self._stream.end != before
-            pause = POLL_SECONDS if moved else min(IDLE_POLL_SECONDS, pause * 1.5)
+            pause = POLL_SECONDS if self._stream.end != before else min(IDLE_POLL_SECONDS, pause * 1.5)
             await self._clock.sleep(pause if fine else FAILED_POLL_SECONDS)
         if await self._pump():
             try:
@@ -173,6 +172,8 @@ class Shipper:
         else:
             # Records that could not be synced still go to the sinks, and so do the journals that can be read.
             self._report(self._stream.trouble or self._merger.trouble)
+            while self._merger.unanswered:
+                self._observe(OutcomeUnknown(route=self._merger.unanswered.popleft()))
             self.caught_up = True
             return True
         finally:
@@ -249,10 +250,9 @@ class Shipper:
             outlet.delivered.clear()
             last = self._read_all
             try:
-                found = self._stream.fresh(outlet.position)
-                if found is None:
-                    found = await self._in_thread(lambda: self._stream.read(outlet.position))
-                batch, position = found
+                batch, position = self._stream.fresh(outlet.position) or await self._in_thread(
+                    lambda: self._stream.read(outlet.position)
+                )
                 if batch:
                     await outlet.sink.write(batch)
             except Exception as error:  # noqa: BLE001 - a sink's defect must not stop the keeper and the other sinks

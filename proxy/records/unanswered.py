@@ -24,6 +24,14 @@ def unanswered_records(intents: Sequence[bytes]) -> list[bytes]:
         return [intent.rstrip(b"\n") for intent in intents]
 
 
+def route_of(record: bytes) -> str:
+    """Return the route in the line *record*, "" if a failing disk has changed it."""
+    try:
+        return str(json.loads(record)["route"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
 def unanswered_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
     """Return the record of an exchange whose worker ended: whether the bank acted on the last attempt is unknown."""
     first, last = intents[0], intents[-1]

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from proxy.errors import ProxyError, Sent
-from proxy.events import ClockSkewMeasured, Event, MintFailed, TokenMinted
+from proxy.events import ClockSkewMeasured, Event, MintFailed, OutcomeUnknown, TokenMinted
 from proxy.migration.outcome import OUTCOMES
 from proxy.migration.side import Side
 from proxy.telemetry.counters import DURATION_BOUNDS, OTHER, OVERHEAD_BOUNDS, REPLAY_OUTCOMES, Row, rows
@@ -56,6 +56,8 @@ class Metrics(Collector):
                 self._add("mints", (event.credential, event.code), [1])
             case ClockSkewMeasured():
                 self._skews[event.credential] = event.seconds
+            case OutcomeUnknown():
+                self._add("exchanges", (event.route, Sent.UNKNOWN.value), [1])
 
     def add(self, delta: Mapping[str, Any]) -> None:
         """Add the counters in a worker's *delta*; they stay after the worker ends.
@@ -136,6 +138,14 @@ class Metrics(Collector):
         }
         text = "When the access token in use ends, epoch seconds."
         yield gauge("payproxy_token_expiry_timestamp_seconds", text, ("credential", "audience"), expiries)
+        # The last one that failed counts: a refused scope is not hidden by another one that is granted.
+        minted: dict[Key, float] = {
+            (token.credential, token.audience): int(not token.error_code)
+            for token in sorted(status.tokens, key=lambda token: not token.error_code, reverse=True)
+            if token.tried
+        }
+        text = "1 if the last call of the token endpoint gave a token, else 0."
+        yield gauge("payproxy_token_last_mint_successful", text, ("credential", "audience"), minted)
         skews: dict[Key, float] = {(name,): self._skews[name] for name in credentials if name in self._skews}
         yield gauge("payproxy_clock_skew_seconds", "The token endpoint's clock minus ours.", ("credential",), skews)
         yield counter(

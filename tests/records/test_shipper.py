@@ -9,7 +9,7 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.errors import LogUnavailable
-from proxy.events import Event, SinkFailed, SinkRecovered, StreamFailed, StreamRecovered
+from proxy.events import Event, OutcomeUnknown, SinkFailed, SinkRecovered, StreamFailed, StreamRecovered
 from proxy.records.command_record import write_command_record
 from proxy.records.segment import spool_size
 from proxy.records.shipper import Shipper
@@ -62,7 +62,8 @@ async def test_workers_share_one_stream(tmp_path: Path) -> None:
 async def test_what_a_dead_worker_had_in_flight_is_unknown(tmp_path: Path) -> None:
     """A worker killed with -9: each intent that was promised has a record, and it says unknown."""
     sink = MemorySink()
-    async with running_shipper(tmp_path, sink) as shipper:
+    observed: list[Event] = []
+    async with running_shipper(tmp_path, sink, events=observed) as shipper:
         promised = await promised_until_killed(tmp_path, "w1", intents=200)
 
         await shipper.worker_ended("w1")
@@ -70,6 +71,10 @@ async def test_what_a_dead_worker_had_in_flight_is_unknown(tmp_path: Path) -> No
 
     assert promised <= set(sink.ids)
     assert {(record["sent_upstream"], record["note"]) for record in sink.records} == {("unknown", "worker_ended")}
+    # Each is told, so that an alert sees it: the worker that counts them is dead.
+    assert [one for one in observed if isinstance(one, OutcomeUnknown)] == [
+        OutcomeUnknown(route=record["route"]) for record in sink.records
+    ]
     assert not list((tmp_path / "journal").iterdir())
 
 

@@ -12,7 +12,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 
 from proxy import errors
 from proxy.errors import Sent
-from proxy.events import ClockSkewMeasured, MintFailed, TokenMinted
+from proxy.events import ClockSkewMeasured, MintFailed, OutcomeUnknown, TokenMinted
 from proxy.request_summary import RequestSummary
 from proxy.telemetry.counters import REPLAY_OUTCOMES, Counters, DeltaUnusable, replay_outcome
 from proxy.telemetry.metrics import MAX_ROWS, OPENMETRICS, TEXT, Metrics
@@ -215,6 +215,28 @@ def test_the_expiry_of_a_token_is_that_of_the_one_in_use() -> None:
 
     expiries = {labels: value for (name, labels), value in found.items() if "token_expiry" in name}
     assert expiries == {(("audience", "jpm:uri:prod:payments"), ("credential", "login")): 100.0}
+
+
+def test_a_mint_that_failed_last_is_seen() -> None:
+    """Until the next one succeeds, however long that takes; of two scopes of one audience the failing one counts."""
+    failed = no_token(error_code="token_refused", scope="x")
+    found = samples(metrics(status(tokens=(failed, token(), no_token(audience="reports", tried=False)))))
+
+    last = {labels: value for (name, labels), value in found.items() if name == "payproxy_token_last_mint_successful"}
+    assert last == {(("audience", "jpm:uri:prod:payments"), ("credential", "login")): 0}
+    again = samples(metrics(status()))
+    assert again["payproxy_token_last_mint_successful", next(iter(last))] == 1
+
+
+def test_what_a_killed_worker_had_in_flight_is_counted() -> None:
+    """It could not count it itself."""
+    counted = metrics(status(routes=("payments",)))
+    name = ("payproxy_exchanges_total", (("http_route", "payments"), ("sent_upstream", "unknown")))
+    assert samples(counted)[name] == 0
+
+    counted.observe(OutcomeUnknown(route="payments"))
+
+    assert samples(counted)[name] == 1
 
 
 def test_the_skew_of_a_credential_that_is_gone_is_gone() -> None:

@@ -250,9 +250,10 @@ class Shipper:
             outlet.delivered.clear()
             last = self._read_all
             try:
-                batch, position = self._stream.fresh(outlet.position) or await self._in_thread(
-                    lambda: self._stream.read(outlet.position)
-                )
+                found = self._stream.fresh(outlet.position)
+                if found is None:
+                    found = await self._in_thread(lambda: self._stream.read(outlet.position))
+                batch, position = found
                 if batch:
                     await outlet.sink.write(batch)
             except Exception as error:  # noqa: BLE001 - a sink's defect must not stop the keeper and the other sinks

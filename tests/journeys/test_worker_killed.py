@@ -64,6 +64,9 @@ async def test_a_killed_worker_is_replaced_and_what_it_had_in_flight_reads_unkno
     told = await until(lambda: _all_told(tmp_path), otherwise="not every payment has a record")
     for key, (sent, status, note) in told.items():
         assert (sent, status, note) == (("unknown", 0, "worker_ended") if key in cut else ("yes", 201, ""))
+    # An alert has to see them too, and sees counters.
+    counted = f'payproxy_exchanges_total{{http_route="payments",sent_upstream="unknown"}} {len(cut)}.0'
+    assert counted in (await instance.metrics()).body.decode()
 
 
 async def test_a_worker_that_dies_with_a_refused_token_in_hand_tells_both_sends(

@@ -1,0 +1,30 @@
+"""Settings from the examples in config/, and Prometheus' own tool."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from proxy.settings.load import load
+from proxy.settings.model import Settings
+
+ROOT = Path(__file__).parents[2]
+# Has everything that an alert or a panel may be for.
+MIGRATING = "adfs-migration"
+
+
+def example(name: str, **changes: object) -> Settings:
+    """Return the settings of config/*name*.toml, placeholders included, with whole sections changed."""
+    loaded = load(ROOT / "config" / f"{name}.toml", environ={}, cwd=ROOT)
+    assert loaded.readable is not None
+    return loaded.readable.model_copy(update=changes)
+
+
+def promtool(*arguments: str, text: str = "") -> str:
+    """Run promtool and return what it says; it must find nothing wrong."""
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed")
+    done = subprocess.run(["promtool", *arguments], input=text, capture_output=True, text=True, check=False)  # noqa: S607
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr

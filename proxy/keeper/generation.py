@@ -30,8 +30,7 @@ from proxy.migration.outcome import ExchangeOutcome
 from proxy.routing.compile import route_table
 from proxy.settings.model import Settings
 from proxy.settings.worker_values import Snapshot
-from proxy.telemetry.counters import DeltaUnusable
-from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.metrics import CountsUnusable, Metrics
 from proxy.telemetry.status import WorkerState
 
 
@@ -107,8 +106,8 @@ class Generation:
             case WorkerReport():
                 worker.on_report(message)
                 try:
-                    self._metrics.add(message.delta)
-                except DeltaUnusable as error:
+                    self._metrics.add(message.counts)
+                except CountsUnusable as error:
                     self._write_line(f"worker {worker.index}: {error}")
             case Outcomes(rows):
                 self._migrated(rows)

@@ -11,7 +11,8 @@ from pathlib import Path
 from proxy.clock import Clock
 from proxy.keeper.heartbeat import Heartbeat
 from proxy.link.channel import LIMIT
-from proxy.link.messages import Serve, ToWorker, WorkerReport, encode
+from proxy.link.codec import encode
+from proxy.link.messages import Serve, ToWorker, WorkerReport
 from proxy.settings.worker_values import Snapshot
 from proxy.telemetry.status import WorkerState
 

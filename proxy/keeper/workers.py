@@ -9,7 +9,8 @@ from proxy.keeper.heartbeat import CHECK_SECONDS, DEAD_SECONDS, STARTED_SECONDS,
 from proxy.keeper.sockets import Sockets
 from proxy.keeper.worker_process import WorkerProcess, start_worker
 from proxy.link.channel import receive
-from proxy.link.messages import Accept, Drain, Message, MessageInvalid, Ready, ToWorker
+from proxy.link.codec import MessageInvalid
+from proxy.link.messages import Accept, Drain, Message, Ready, ToWorker
 from proxy.settings.worker_values import Snapshot
 from proxy.telemetry.status import WorkerState, WorkerStatus
 

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from proxy.link.messages import Message, decode, encode
+from proxy.link.codec import decode, encode
+from proxy.link.messages import Message
 
 # Of a line from a worker.
 LIMIT = 1048576

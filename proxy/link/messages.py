@@ -1,22 +1,15 @@
-"""Every message between keeper and worker, and its form on the link: a JSON array of its name and its fields."""
+"""Every message between keeper and worker."""
 
-import dataclasses
-import json
-import types
-import typing
-from collections.abc import Callable
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, NamedTuple
 
-from proxy.migration.former import FormerSetting, former_of
-from proxy.migration.outcome import ExchangeOutcome, outcome_of
+from proxy.link.counts import Counts
+from proxy.migration.outcome import ExchangeOutcome
 from proxy.migration.pin import RetryPin
-from proxy.migration.pin_rows import Pins, digest_of, pin_of, pin_row
-from proxy.migration.side import Policy
-from proxy.migration.side_settings import SideSettings, policy_from, policy_row
+from proxy.migration.pin_rows import Pins
+from proxy.migration.side_settings import SideSettings
 from proxy.secret import Secret
 from proxy.settings.worker_values import Snapshot
 
-Reader = Callable[[Any], Any]
 Digest = Annotated[str, "16 hex digits"]
 
 
@@ -129,9 +122,9 @@ class Ready(NamedTuple):
 
 
 class WorkerReport(NamedTuple):
-    """Counters since the last report (`telemetry.counters`) and the worker's state; each second, as heartbeat too."""
+    """What was counted since the last report, and the worker's state; each second, as heartbeat too."""
 
-    delta: dict[str, list[Any]]
+    counts: Counts
     journal_problem: str = ""
     full: bool = False
     in_flight: int = 0
@@ -198,114 +191,3 @@ ToKeeper = (
     Ready | WorkerReport | TokenRefusal | Replayed | Outcomes | PinRequest | PinRelease | ClaimRequest | Acknowledged
 )
 Message = ToWorker | ToKeeper
-
-
-class MessageInvalid(ValueError):
-    """A message of a kind that is unknown here, or malformed; the text quotes nothing of it."""
-
-
-def encode(message: Message) -> bytes:
-    """Return *message* as a line."""
-    return json.dumps([type(message).__name__, *message], separators=(",", ":"), default=_plain).encode() + b"\n"
-
-
-def decode(line: bytes) -> Message:
-    """Return the message of *line*; raise MessageInvalid, another ValueError if it is no list with a name."""
-    try:
-        value = _list(json.loads(line))
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    kind = _KINDS.get(str(value[0]) if value else "")
-    if kind is None:
-        raise MessageInvalid("a message of an unknown kind")
-    try:
-        return typing.cast("Message", _reader(kind)(value[1:]))
-    except (ValueError, TypeError, LookupError, AttributeError):
-        raise MessageInvalid(f"a malformed {value[0]}") from None
-
-
-def _plain(value: Any) -> Any:
-    """Return *value* in types that json knows; tuples it knows itself."""
-    match value:
-        case RetryPin():
-            return pin_row("", value)[1:]
-        case FormerSetting():
-            return value.row()
-        case Policy():
-            return policy_row(value)
-        case Secret():
-            return value.reveal()
-        case frozenset():
-            return sorted(value)
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-
-
-def _number(value: Any) -> float:
-    # No number of the link is negative. The comparison is also false for NaN and infinity, which json.loads accepts.
-    if type(value) not in (int, float) or not 0 <= value < 1e15:
-        raise TypeError("no number")
-    return float(value)
-
-
-def _exact(kind: type) -> Reader:
-    def read(value: Any) -> Any:
-        # type() and not isinstance(): True is an int too.
-        if type(value) is not kind:
-            raise TypeError(f"no {kind.__name__}")
-        return value
-
-    return read
-
-
-# By kind of value, what makes one from JSON, or raises ValueError, TypeError, LookupError or AttributeError. Types of
-# compiled modules are here, since their annotations can't be read.
-_READERS: dict[Any, Reader] = {
-    Any: lambda value: value,
-    bool: _exact(bool),
-    str: _exact(str),
-    int: _exact(int),
-    float: _number,
-    Secret: lambda value: Secret(_exact(str)(value)),
-    Digest: digest_of,
-    RetryPin: pin_of,
-    Pins: lambda value: {digest_of(digest): pin_of(row) for digest, row in value.items()},
-    Policy: policy_from,
-    tuple[FormerSetting, ...]: former_of,
-    ExchangeOutcome: outcome_of,
-}
-
-
-def _reader(kind: Any) -> Reader:
-    """Return what makes a *kind* from a JSON value."""
-    if kind not in _READERS:
-        origin, of = typing.get_origin(kind), typing.get_args(kind)
-        _READERS[kind] = _container(origin, of) if origin else _record(kind)
-    return _READERS[kind]
-
-
-def _container(origin: Any, of: tuple[Any, ...]) -> Reader:
-    first, *others = [_reader(one) for one in of if one not in (Ellipsis, types.NoneType)]
-    if origin is types.UnionType:  # with None
-        return lambda value: None if value is None else first(value)
-    if origin is dict:
-        return lambda value: {first(key): others[0](one) for key, one in value.items()}
-    if origin is tuple and others:
-        return lambda value: tuple(read(one) for read, one in zip((first, *others), _list(value), strict=True))
-    return lambda value: origin(map(first, _list(value)))
-
-
-def _record(kind: Any) -> Reader:
-    """Return what makes a NamedTuple from a list, or a dataclass from an object."""
-    fields = {name: _reader(one) for name, one in typing.get_type_hints(kind, include_extras=True).items()}
-    if dataclasses.is_dataclass(kind):
-        return lambda value: typing.cast("Any", kind)(**{name: fields[name](one) for name, one in value.items()})
-    return lambda value: kind(*(read(one) for read, one in zip(fields.values(), _list(value), strict=True)))
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError("no list")  # noqa: TRY004 - the peer's data, not ours
-    return value
-
-
-_KINDS: Final = {kind.__name__: kind for kind in typing.get_args(Message)}

@@ -1,9 +1,10 @@
 """Counters of a worker's exchanges: cheap to update per request, sent to the keeper once a second."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 from proxy.errors import Sent
+from proxy.link.counts import Counts, OverheadCount, ReplayCount, RequestCount, SendCount
 from proxy.request_summary import RequestSummary, word
 
 # Upper bounds in seconds. OpenTelemetry's advice for HTTP up to 10 s; above it, the timeouts that matter here: the bank
@@ -60,7 +61,7 @@ class Counters:
         self._server: dict[tuple[str, str, int, str, str], tuple[Row, Row]] = {}
         self._client: dict[tuple[str, int], Row] = {}
         self._overhead: dict[str, Row] = {}
-        self._replays: dict[tuple[str, str], Row] = {}
+        self._replays: dict[tuple[str, str], float] = {}
 
     def finished(self, exchange: RequestSummary) -> None:
         """Count *exchange*; hot path: plain dictionaries and lists, nothing allocated but keys."""
@@ -91,19 +92,18 @@ class Counters:
         if exchange.replayed or exchange.note:
             self._replay(exchange)
 
-    def delta(self) -> dict[str, list[Any]]:
-        """Return the sums since the last call as lists for JSON, {} if there are none, and reset them."""
+    def delta(self) -> Counts:
+        """Return the sums since the last call, and reset them."""
         server, self._server = self._server, {}
         client, self._client = self._client, {}
         overhead, self._overhead = self._overhead, {}
         replays, self._replays = self._replays, {}
-        kinds: dict[str, list[Any]] = {
-            "server": [[*key, row] for key, (row, _) in server.items()],
-            "client": [[*key, row] for key, row in client.items()],
-            "overhead": [[route, row] for route, row in overhead.items()],
-            "replays": [[*key, row] for key, row in replays.items()],
-        }
-        return {kind: rows for kind, rows in kinds.items() if rows}
+        return Counts(
+            tuple([RequestCount(*key, row) for key, (row, _) in server.items()]),
+            tuple([SendCount(*key, row) for key, row in client.items()]),
+            tuple([OverheadCount(route, row) for route, row in overhead.items()]),
+            tuple([ReplayCount(*key, count) for key, count in replays.items()]),
+        )
 
     def _begin(self, key: tuple[str, str, int, str, str]) -> tuple[Row, Row]:
         route = key[1]
@@ -124,8 +124,8 @@ class Counters:
     def _replay(self, exchange: RequestSummary) -> None:
         outcome = replay_outcome(exchange)
         if outcome:
-            row = self._replays.setdefault((exchange.attempts[0].chosen.credential, outcome), [0.0])
-            row[0] += 1.0
+            key = (exchange.attempts[0].chosen.credential, outcome)
+            self._replays[key] = self._replays.get(key, 0.0) + 1.0
 
 
 def _bucket(bounds: list[float], seconds: float) -> int:
@@ -156,39 +156,3 @@ def replay_outcome(exchange: RequestSummary) -> str:
         return exchange.note
     # Any other note is the code of the error that prevented it.
     return "prevented"
-
-
-class DeltaUnusable(ValueError):
-    """A worker sent malformed counters; none of them were counted."""
-
-
-def rows(delta: Mapping[str, Any], kind: str, *, labels: int, width: int) -> Iterator[tuple[list[Any], Row]]:
-    """Yield the labels and the row of each entry of *kind* in a `delta`.
-
-    A worker parses untrusted bytes, so the keeper checks every shape: raises DeltaUnusable unless an entry has *labels*
-    short strings or small integers and a row of *width* non-negative numbers.
-    """
-    entries = delta.get(kind, [])
-    if not isinstance(entries, list):
-        raise DeltaUnusable(f"the worker's {kind} counters are no list")
-    for entry in entries:
-        if not isinstance(entry, list) or len(entry) != labels + 1:
-            raise DeltaUnusable(f"an entry of the worker's {kind} counters has the wrong length")
-        *names, row = entry
-        if not all(_is_label(name) for name in names):
-            raise DeltaUnusable(f"an entry of the worker's {kind} counters has a label that is none")
-        if not isinstance(row, list) or len(row) != width or not all(_is_amount(amount) for amount in row):
-            raise DeltaUnusable(f"an entry of the worker's {kind} counters has a row that is none")
-        yield names, row
-
-
-def _is_label(value: object) -> bool:
-    # type() and not isinstance(): True is an int too.
-    if type(value) is int:
-        return 0 <= value <= 999
-    return isinstance(value, str) and len(value) <= 300
-
-
-def _is_amount(value: object) -> bool:
-    # The chained comparison is also false for NaN and infinity, which json.loads accepts.
-    return type(value) in (int, float) and 0 <= value < 1e15  # type: ignore[operator] # the type was just looked at

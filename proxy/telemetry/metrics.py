@@ -1,9 +1,8 @@
 """The keeper's metrics: its own events, its status and the workers' counters, in a registry of their own."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
-from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, exposition
 from prometheus_client.core import Metric
@@ -12,9 +11,10 @@ from prometheus_client.registry import Collector
 
 from proxy.errors import ProxyError, Sent
 from proxy.events import ClockSkewMeasured, Event, MintFailed, OutcomeUnknown, TokenMinted
+from proxy.link.counts import Counts
 from proxy.migration.outcome import OUTCOMES
 from proxy.migration.side import Side
-from proxy.telemetry.counters import DURATION_BOUNDS, OTHER, OVERHEAD_BOUNDS, REPLAY_OUTCOMES, Row, rows
+from proxy.telemetry.counters import DURATION_BOUNDS, OTHER, OVERHEAD_BOUNDS, REPLAY_OUTCOMES, Row
 from proxy.telemetry.gauges import Key, counter, gauge, gauges, histogram
 from proxy.telemetry.status import Status, WorkerStatus
 
@@ -27,13 +27,10 @@ MAX_ROWS = 10_000
 _MINT_OUTCOMES = ("minted", "token_refused", "token_unavailable")
 # The codes of the facade's token endpoint are OAuth's (RFC 6749 5.2).
 _FACADE_CODES = ("invalid_client", "invalid_request", "unsupported_grant_type")
-# What a worker's delta has of each kind: labels, and numbers in a row.
-_DELTA = (
-    ("server", 5, len(DURATION_BOUNDS) + 2),
-    ("client", 2, len(DURATION_BOUNDS) + 2),
-    ("overhead", 1, len(OVERHEAD_BOUNDS) + 2),
-    ("replays", 2, 1),
-)
+
+
+class CountsUnusable(ValueError):
+    """A worker sent histograms with other buckets; nothing was counted."""
 
 
 class Metrics(Collector):
@@ -59,23 +56,27 @@ class Metrics(Collector):
             case OutcomeUnknown():
                 self._add("exchanges", (event.route, Sent.UNKNOWN.value), [1])
 
-    def add(self, delta: Mapping[str, Any]) -> None:
-        """Add the counters in a worker's *delta*; they stay after the worker ends.
+    def add(self, counts: Counts) -> None:
+        """Add what a worker counted; it stays after the worker ends.
 
-        Raises DeltaUnusable if it is malformed: then nothing of it is counted.
+        A worker parses untrusted bytes: raises CountsUnusable if a histogram has a wrong length, before any is counted.
         """
-        found = {kind: list(rows(delta, kind, labels=labels, width=width)) for kind, labels, width in _DELTA}
-        for (method, route, status, sent, code), row in found["server"]:
+        durations = (*(one.row for one in counts.requests), *(one.row for one in counts.sends))
+        overheads = (one.row for one in counts.overhead)
+        if {*map(len, durations)} - {len(DURATION_BOUNDS) + 2} or {*map(len, overheads)} - {len(OVERHEAD_BOUNDS) + 2}:
+            raise CountsUnusable("the worker's histograms have other buckets than the keeper's")
+        for method, route, status, sent, code, row in counts.requests:
             count = [sum(row[:-1])]
             self._add("server", (method, route, _status_label(status)), row)
             self._add("exchanges", (route, sent), count)
             if code:
                 self._add("errors", (code,), count)
-        for (address, status), row in found["client"]:
+        for address, status, row in counts.sends:
             self._add("client", (address, _status_label(status)), row)
-        for kind in ("overhead", "replays"):
-            for key, row in found[kind]:
-                self._add(kind, tuple(key), row)
+        for route, row in counts.overhead:
+            self._add("overhead", (route,), row)
+        for credential, outcome, amount in counts.replays:
+            self._add("replays", (credential, outcome), [amount])
 
     def migrated(self, migration: str, side: str, outcome: str) -> None:
         """Count an attempt on a migrated route."""

@@ -11,6 +11,7 @@ import pytest
 from proxy.keeper import admin_connections
 from proxy.keeper.admin_connections import MOST_CONNECTIONS, Phase
 from proxy.keeper.admin_server import AdminServer, server_tls
+from proxy.link.counts import Counts, ReplayCount
 from tests.keeper.support import Keeper, connection, get
 from tests.keeper.test_admin_server import write_certificate
 from tests.upstream.support import eventually
@@ -80,7 +81,8 @@ async def test_an_idle_connection_has_no_deadline(tmp_path: Path) -> None:
 async def test_an_answer_that_is_not_taken_is_given_up(tmp_path: Path) -> None:
     """By TCP; a command on the socket may take its time, since it could do anything that we can."""
     keeper = Keeper()
-    keeper.metrics.add({"replays": [[f"{number:0300d}", "succeeded", [1]] for number in range(9000)]})
+    replays = (ReplayCount(f"{number:0300d}", "succeeded", 1.0) for number in range(9000))
+    keeper.metrics.add(Counts(replays=tuple(replays)))
     async with keeper.server(tmp_path) as server:
         with _slow(server.addresses[0]) as stranger, _slow(server.socket_path) as command:
             for one in (stranger, command):

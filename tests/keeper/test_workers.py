@@ -13,7 +13,9 @@ from proxy.keeper.heartbeat import Heartbeat
 from proxy.keeper.sockets import Sockets
 from proxy.keeper.worker_process import WorkerProcess
 from proxy.keeper.workers import OnMessage, Workers
-from proxy.link.messages import Accept, Replayed, WorkerReport, encode
+from proxy.link.codec import encode
+from proxy.link.counts import Counts
+from proxy.link.messages import Accept, Replayed, WorkerReport
 from proxy.settings.addresses import TcpAddress
 from proxy.telemetry.status import WorkerState
 from tests.upstream.support import eventually
@@ -148,7 +150,7 @@ async def test_no_number_of_a_worker_spoils_the_metrics(number: int) -> None:
     await process.wait()
     worker = WorkerProcess(0, name="w", process=process, started=0.0, heartbeat=Heartbeat(SystemClock()))
 
-    worker.on_report(WorkerReport({}, in_flight=number, connections=number))
+    worker.on_report(WorkerReport(Counts(), in_flight=number, connections=number))
 
     assert 0 <= worker.in_flight <= 10**9
     assert worker.connections == worker.in_flight

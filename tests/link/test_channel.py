@@ -3,7 +3,8 @@
 import asyncio
 
 from proxy.link.channel import WorkerChannel, receive
-from proxy.link.messages import Accept, ClaimDropped, Message, Ready, encode
+from proxy.link.codec import encode
+from proxy.link.messages import Accept, ClaimDropped, Message, Ready
 
 ONE, OTHER = ClaimDropped(f"{1:016x}"), ClaimDropped(f"{2:016x}")
 

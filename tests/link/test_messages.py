@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.link.codec import MessageInvalid, decode, encode
+from proxy.link.counts import Counts, OverheadCount, ReplayCount, RequestCount, SendCount
 from proxy.link.messages import (
     Accept,
     Acknowledged,
@@ -17,7 +19,6 @@ from proxy.link.messages import (
     ClaimRequest,
     Drain,
     Message,
-    MessageInvalid,
     MigrationStates,
     NewPins,
     Outcomes,
@@ -33,8 +34,6 @@ from proxy.link.messages import (
     TokenUpdate,
     TokenValue,
     WorkerReport,
-    decode,
-    encode,
 )
 from proxy.migration.former import FormerSetting
 from proxy.migration.outcome import ExchangeOutcome
@@ -61,6 +60,12 @@ SNAPSHOT = dataclasses.replace(
     snapshot(Path("/data"), 1),
     facade=FacadeValues(paths=("/token",), token_lifetime=60, signing_key_files=(), accepted_assertion_audiences=()),
 )
+COUNTS = Counts(
+    (RequestCount("GET", "pay", 200, "yes", "", [1.0, 0.5]),),
+    (SendCount("bank", 0, [1.0, 0.5]),),
+    (OverheadCount("pay", [1.0, 0.5]),),
+    (ReplayCount("login", "succeeded", 1.0),),
+)
 ALL: list[Message] = [
     Serve(SNAPSHOT, "w0-1-1", 2, (3, 4)),
     Accept(),
@@ -74,7 +79,7 @@ ALL: list[Message] = [
     TokenUpdate("key", None, TokenFailure("token_refused", "no", "because", 1.0)),
     RefusalAnswer(1, "kept"),
     Ready(),
-    WorkerReport({"server": [["GET", "pay", 200, "yes", "", [1.0, 0.5]]]}, "", full=False, in_flight=1, connections=2),
+    WorkerReport(COUNTS, "", full=False, in_flight=1, connections=2),
     TokenRefusal(1, "key", 7, "pay"),
     Replayed("key", "pay", refused_again=True),
     Outcomes((OUTCOME,)),
@@ -134,7 +139,30 @@ def test_a_token_does_not_show_itself() -> None:
         b'["TokenUpdate","key",[1,7,[],1,2,3],null]',
         b'["Outcomes","x"]',
         b'["Outcomes",[["payments"]]]',
+        *(
+            b'["WorkerReport",[[],[],[],%b],"",false,0,0]' % replays
+            for replays in (
+                b'{"a":1}',
+                b'["a"]',
+                b'[["a"]]',
+                b'[["a","b","c",1]]',
+                b'[["%b","b",1]]' % (b"a" * 301),
+                b'[[null,"b",1]]',
+                b'[[1,"b",1]]',
+                b'[["a","b",[]]]',
+                b'[["a","b","1"]]',
+                b'[["a","b",-1]]',
+                b'[["a","b",true]]',
+                b'[["a","b",NaN]]',
+                b'[["a","b",Infinity]]',
+            )
+        ),
+        b'["WorkerReport",[[],[["bank",1000,[1]]],[],[]],"",false,0,0]',
+        b'["WorkerReport",[[],[["bank",true,[1]]],[],[]],"",false,0,0]',
+        b'["WorkerReport",[[],[["bank",200,[-1]]],[],[]],"",false,0,0]',
+        b'["WorkerReport",[[],[["bank",200,1]],[],[]],"",false,0,0]',
         b'["WorkerReport",[],"",false,0,0]',
+        b'["WorkerReport",{},"",false,0,0]',
     ],
     ids=repr,
 )

@@ -1,6 +1,7 @@
 from pathlib import Path
 
-from proxy.link.messages import Serve, decode, encode
+from proxy.link.codec import decode, encode
+from proxy.link.messages import Serve
 from proxy.settings.load import load
 from proxy.settings.model import Settings
 from proxy.settings.values import digest, masked, snapshot_of

@@ -1,4 +1,3 @@
-import json
 import os
 import platform
 import signal
@@ -13,9 +12,12 @@ from prometheus_client.openmetrics import parser as openmetrics
 from proxy import errors
 from proxy.errors import Sent
 from proxy.events import ClockSkewMeasured, MintFailed, OutcomeUnknown, TokenMinted
+from proxy.link.codec import decode, encode
+from proxy.link.counts import Counts, OverheadCount, ReplayCount, RequestCount, SendCount
+from proxy.link.messages import WorkerReport
 from proxy.request_summary import RequestSummary
-from proxy.telemetry.counters import REPLAY_OUTCOMES, Counters, DeltaUnusable, replay_outcome
-from proxy.telemetry.metrics import MAX_ROWS, OPENMETRICS, TEXT, Metrics
+from proxy.telemetry.counters import REPLAY_OUTCOMES, Counters, replay_outcome
+from proxy.telemetry.metrics import MAX_ROWS, OPENMETRICS, TEXT, CountsUnusable, Metrics
 from proxy.telemetry.status import CertificateStatus, MigrationStatus, Status, WorkerState
 from tests.telemetry.support import an_attempt, an_exchange, no_token, samples, status, token, worker
 
@@ -39,13 +41,14 @@ def metrics(given: Status | None = None) -> Metrics:
     return Metrics(status=lambda: known)
 
 
-def delta(*exchanges: RequestSummary) -> dict[str, Any]:
+def delta(*exchanges: RequestSummary) -> Counts:
     """Return what a worker would send after *exchanges*, as the link delivers it."""
     counters = Counters(server_addresses={"bank": "api.payments.jpmorgan.com"})
     for exchange in exchanges:
         counters.finished(exchange)
-    parsed: dict[str, Any] = json.loads(json.dumps(counters.delta()))
-    return parsed
+    report = decode(encode(WorkerReport(counters.delta())))
+    assert isinstance(report, WorkerReport)
+    return report.counts
 
 
 def test_histograms_of_requests_parse_back() -> None:
@@ -106,13 +109,21 @@ def test_workers_are_merged_and_a_dead_one_stays_counted() -> None:
     assert samples(counted)["payproxy_exchanges_total", labels] == 3
 
 
-def test_an_unreadable_delta_counts_nothing() -> None:
-    """Half of a delta is never counted."""
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"requests": (RequestCount("GET", "payments", 200, "yes", "", [1.0]),)},
+        {"sends": (SendCount("bank", 200, []),)},
+        {"overhead": (OverheadCount("payments", [1.0] * 30),)},
+    ],
+    ids=lambda broken: next(iter(broken)),
+)
+def test_histograms_of_another_length_count_nothing(broken: dict[str, Any]) -> None:
+    """Half of a report is never counted."""
     counted = metrics()
-    broken = delta(an_exchange()) | {"replays": [["login", "succeeded", [-1]]]}
 
-    with pytest.raises(DeltaUnusable):
-        counted.add(broken)
+    with pytest.raises(CountsUnusable):
+        counted.add(delta(an_exchange())._replace(**broken))
 
     assert not any(value for (name, _), value in samples(counted).items() if name.startswith("payproxy_exchanges"))
 
@@ -120,8 +131,8 @@ def test_an_unreadable_delta_counts_nothing() -> None:
 def test_a_worker_can_not_fill_the_keepers_memory() -> None:
     """Above a bound new label values share one row, and nothing is lost."""
     counted = metrics()
-    rows = [[f"credential-{number}", "succeeded", [1]] for number in range(MAX_ROWS + 500)]
-    counted.add({"replays": rows})
+    replays = (ReplayCount(f"credential-{number}", "succeeded", 1.0) for number in range(MAX_ROWS + 500))
+    counted.add(Counts(replays=tuple(replays)))
 
     found = {labels: value for (name, labels), value in samples(counted).items() if name == "payproxy_replays_total"}
     assert len([value for value in found.values() if value]) == MAX_ROWS + 1

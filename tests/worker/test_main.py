@@ -10,7 +10,8 @@ from typing import TypeVar
 
 import pytest
 
-from proxy.link.messages import Accept, Acknowledged, Message, NewPins, Ready, Serve, decode, encode
+from proxy.link.codec import decode, encode
+from proxy.link.messages import Accept, Acknowledged, Message, NewPins, Ready, Serve
 from proxy.migration.pin import RetryPin
 from proxy.migration.side import Side
 from tests.worker.values import snapshot

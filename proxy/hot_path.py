@@ -23,7 +23,8 @@ HOT_PATH = (
     "proxy/callers/caller.py",
     # Selects rule, credential and URL.
     "proxy/routing/request_head.py",
-    "proxy/http1/headers.py",
+    "proxy/http1/syntax.py",
+    "proxy/routing/headers.py",
     "proxy/routing/plan.py",
     "proxy/routing/table.py",
     "proxy/routing/target.py",

@@ -13,7 +13,6 @@ from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
 from proxy.clock import SystemClock
 from proxy.errors import ProxyError
-from proxy.http1.headers import HeaderLine
 from proxy.migration.former import ANY_WEIGHT, FormerSetting
 from proxy.migration.pin_rows import Pins
 from proxy.migration.side_cache import SideCache
@@ -23,6 +22,7 @@ from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import NAME as PINS
 from proxy.migration.stores.pins import read_pins
 from proxy.routing.compile import route_table
+from proxy.routing.headers import HeaderLine
 from proxy.routing.plan import Plan, plan
 from proxy.routing.request_head import HeadLimits, RawHead, RequestHead
 from proxy.settings.model import Settings

@@ -5,12 +5,12 @@ from typing import Final
 
 from proxy.callers.caller import Caller
 from proxy.errors import BadRequest, CallerNotAllowed, NoRoute, ProxyError, SideUnknown
-from proxy.http1.headers import HeaderLine
 from proxy.migration.former import Keyed
 from proxy.migration.pin import retry_digest, retry_key
 from proxy.migration.side import Choice, Policy, Side, choose_side
 from proxy.migration.side_cache import SOON_OVER, SideCache
 from proxy.request_summary import Chosen
+from proxy.routing.headers import HeaderLine
 from proxy.routing.request_head import RequestHead
 from proxy.routing.table import Route, RouteMigration, RouteSide, RouteTable, remember
 from proxy.routing.target import Target

@@ -6,7 +6,8 @@ from typing import Final
 
 from proxy.callers.caller import key_in_basic
 from proxy.errors import BadRequest, BrowserRefused, HeadersTooLarge, ProxyError
-from proxy.http1.headers import CONTROLS, Header, HeaderLine, alike
+from proxy.http1.syntax import CONTROLS
+from proxy.routing.headers import Header, HeaderLine, alike
 from proxy.routing.target import HIGHEST_PORT, Target, parse_target
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})

@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 from proxy.errors import UpstreamBadResponse
-from proxy.http1.headers import CONTROLS, TOKEN
+from proxy.http1.syntax import CONTROLS, TOKEN
 
 HEAD_LIMIT: Final = 65536  # bytes of one head: a usual limit of servers for request heads, far above any response's
 HEADERS_LIMIT: Final = 200  # aiohttp's limit is 128, nginx has none; the bank sends about 20

@@ -9,7 +9,8 @@ import re
 from typing import Final
 
 from proxy.errors import BadRequest, HeadersTooLarge, TargetTooLong
-from proxy.http1.headers import CONTROLS, HeaderLines, control_fault
+from proxy.http1.syntax import CONTROLS, control_fault
+from proxy.routing.headers import HeaderLines
 from proxy.routing.request_head import RawHead
 from proxy.routing.target import MAX_TARGET_BYTES
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from proxy.credentials.token_key import TokenKey
-from proxy.http1.headers import HeaderLine
+from proxy.routing.headers import HeaderLine
 from proxy.routing.request_head import HeadLimits, RawHead, RequestHead
 from proxy.routing.table import Route, RouteSide
 

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.errors import ProxyError
-from proxy.http1.headers import HeaderLine
+from proxy.routing.headers import HeaderLine
 from proxy.routing.request_head import RawHead, RequestHead
 from proxy.worker.request_head import HeadParser
 from tests.routing.support import limits, pairs

@@ -1,6 +1,6 @@
 import pytest
 
-from proxy.http1.headers import HeaderLines
+from proxy.routing.headers import HeaderLines
 
 
 def test_names_are_remembered_in_bounds() -> None:

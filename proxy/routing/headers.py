@@ -1,11 +1,9 @@
-"""A header line: the properties of its name for a proxy, computed once, and the line to relay (RFC 9110 5)."""
+"""A caller's header line: what its name means to payproxy, computed once, and the line to relay (RFC 9110 5)."""
 
-import re
 from typing import Final
 
 from proxy.errors import BadRequest
-
-TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+from proxy.http1.syntax import CONTROLS, TOKEN, control_fault
 
 # Never relayed: hop-by-hop (RFC 9110 7.6.1), headers reserved to proxies, headers that reroute inside other servers.
 _REMOVED: Final = frozenset(
@@ -23,7 +21,6 @@ _READ: Final = frozenset(
 )
 # A header whose name contains one of these may hold a secret, so its line is not cached.
 _SECRET: Final = (b"auth", b"cookie", b"key", b"password", b"secret", b"signature", b"token")
-CONTROLS: Final = bytes({*range(0x20), 0x7F} - {0x09})  # CR and LF too
 _SPACE: Final = 32
 _MOST_LINES: Final = 1024
 _LONGEST_LINE: Final = 128
@@ -111,10 +108,3 @@ class HeaderLines:
                 self._lines.clear()
             self._lines[line] = found
         return found
-
-
-def control_fault(text: bytes) -> BadRequest:
-    """Return the error for *text*, a line of a head that has a control character."""
-    if b"\n" in text or b"\r" in text:
-        return BadRequest("A line of the head ends in something else than CRLF (RFC 9112 2.2).")
-    return BadRequest("The head has a control character (RFC 9110 5.5).")

@@ -215,6 +215,14 @@ def _of_the_log(settings: Settings, ours: str) -> Iterator[Alert]:
         description=f"{_INSTANCE} keeps {_COUNT} records that a sink has not taken.",
     )
     yield Alert(
+        name="PayproxyLogSinkAway",
+        severity="warning",
+        expr=f"payproxy_log_sink_available == 0 {ours}",
+        seconds=600,
+        summary="A sink of the request log takes no records",
+        description=f"{_INSTANCE}: the sink {{{{ $labels.sink }}}} has taken no records for 10 minutes. They are kept.",
+    )
+    yield Alert(
         name="PayproxyLogDropped",
         severity="warning",
         expr=f"sum by (job, instance, sink) (increase(payproxy_log_dropped_total[15m])) > 0 {ours}",

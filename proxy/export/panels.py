@@ -208,6 +208,13 @@ _LOG = (
         ((f"payproxy_journal_backlog_records{{{HERE}}}", "{{instance}}"),),
     ),
     Panel(
+        "Sinks",
+        "Whether each sink takes records.",
+        "bool_yes_no",
+        ((f"min by (sink) (payproxy_log_sink_available{{{HERE}}})", "{{sink}}"),),
+        kind="stat",
+    ),
+    Panel(
         "Dropped records",
         "Records that a sink refused for good.",
         "short",

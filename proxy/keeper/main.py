@@ -243,6 +243,7 @@ class Keeper:
             certificates=self._certificates,
             journal_backlog=self._shipper.backlog_records,
             log_dropped=tuple(self._shipper.dropped.items()),
+            sinks_away=self._shipper.away,
             migrations=self._migrations.states(),
             migration_problem=self._migrations.problem,
             routes=tuple(route.name for route in current.snapshot.routes),

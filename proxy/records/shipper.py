@@ -14,7 +14,7 @@ from proxy.records.audit_records import SignedCheckpoints
 from proxy.records.merge import Merger, Uncertain
 from proxy.records.segment import STREAM
 from proxy.records.sink_positions import SinkPositions
-from proxy.records.sinks.sink import Sink
+from proxy.records.sinks.sink import Sink, cause_of
 from proxy.records.stream import Position, Stream
 
 Result = TypeVar("Result")
@@ -99,6 +99,11 @@ class Shipper:
     def dropped(self) -> dict[str, int]:
         """Return the number of records that each sink refused for good."""
         return {outlet.sink.name: getattr(outlet.sink, "dropped", 0) for outlet in self._outlets}
+
+    @property
+    def away(self) -> tuple[str, ...]:
+        """Return the sinks that did not take what they were offered last."""
+        return tuple(outlet.sink.name for outlet in self._outlets if outlet.failed)
 
     async def run(self) -> None:
         """Ship until `close` is called."""
@@ -259,7 +264,7 @@ class Shipper:
             except Exception as error:  # noqa: BLE001 - a sink's defect must not stop the keeper and the other sinks
                 if not outlet.failed:
                     outlet.failed = True
-                    self._observe(SinkFailed(sink=outlet.sink.name, cause=_cause(error)))
+                    self._observe(SinkFailed(sink=outlet.sink.name, cause=cause_of(error)))
                 await self._clock.sleep(pause)
                 pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
                 continue
@@ -291,10 +296,3 @@ class Shipper:
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
-
-
-def _cause(error: Exception) -> str:
-    """Return why a sink could not take a batch; anything but an OSError is a defect, reported without its text."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return f"a defect of the proxy: {type(error).__name__}"

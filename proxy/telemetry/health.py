@@ -49,6 +49,7 @@ def ready(status: Status) -> tuple[Check, ...]:
         _workers(status),
         _callers(status),
         _verdict("journal", failed=status.journal_problem),
+        _request_log(status),
         _verdict("draining", failed="the instance is stopping" if status.draining else ""),
         _first_mints(status),
         _verdict("reload", degraded=status.reload_problem),
@@ -97,6 +98,11 @@ def _callers(status: Status) -> Check:
     full = [str(worker.worker) for worker in status.workers if worker.full]
     reason = f"worker {', '.join(full)} is out of file descriptors, so new callers wait: raise its limit (LimitNOFILE)"
     return _verdict("callers", degraded=reason if full else "")
+
+
+def _request_log(status: Status) -> Check:
+    away = f"{', '.join(status.sinks_away)} takes no records; they are kept meanwhile"
+    return _verdict("request_log", degraded=away if status.sinks_away else "")
 
 
 def _first_mints(status: Status) -> Check:

@@ -141,6 +141,7 @@ class Status:
 
     *config_digest* is "" until a configuration is in force. *uptime* is in seconds. A problem is a sentence for the
     operator, "" if there is none; *reload_problem* is that of the last reload. *log_dropped* counts records by sink.
+    *sinks_away* are those of the sinks that take no records now.
     *routes* are the names of the rules; *facade*: there is a token endpoint for callers.
     """
 
@@ -160,6 +161,7 @@ class Status:
     certificates: tuple[CertificateStatus, ...] = ()
     journal_backlog: int = 0
     log_dropped: tuple[tuple[str, int], ...] = ()
+    sinks_away: tuple[str, ...] = ()
     migrations: tuple[MigrationStatus, ...] = ()
     migration_problem: str = ""
     routes: tuple[str, ...] = ()

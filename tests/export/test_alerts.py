@@ -244,6 +244,16 @@ CASES = [
         description="a:9901 keeps 20000 records that a sink has not taken.",
     ),
     Case(
+        alert="PayproxyLogSinkAway",
+        severity="warning",
+        at="11m",
+        series={f'payproxy_log_sink_available{{{A},sink="database"}}': "0+0x80"},
+        quiet=({f'payproxy_log_sink_available{{{A},sink="database"}}': "0+0x30 1+0x80"},),
+        labels=HERE | {"sink": "database"},
+        summary="A sink of the request log takes no records",
+        description="a:9901: the sink database has taken no records for 10 minutes. They are kept.",
+    ),
+    Case(
         alert="PayproxyLogDropped",
         severity="warning",
         series={f'payproxy_log_dropped_total{{{A},sink="otlp"}}': "0+0x4 3+0x80"},

@@ -70,6 +70,7 @@ def test_only_alerts_whose_metrics_exist() -> None:
     assert names(example("production")) - names(example("demo", request_log=silent)) == {
         "PayproxyCertificateExpires",
         "PayproxyLogBehind",
+        "PayproxyLogSinkAway",
         "PayproxyLogDropped",
     }
 

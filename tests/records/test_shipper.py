@@ -171,9 +171,11 @@ async def test_a_sink_that_is_away_holds_up_no_other(tmp_path: Path) -> None:
         await until(lambda: len(well.records) == 100)
         assert away.records == []
         assert shipper.backlog_records == 100
+        await until(lambda: shipper.away == ("away",))
 
         away.available = True
         await until(lambda: len(away.records) == 100)
+        await until(lambda: shipper.away == ())
         await until(lambda: shipper.backlog_records == 0)
 
     assert away.records == well.records

@@ -19,18 +19,8 @@ _SHORT = (
 
 # What the tests meet as real peers; without one its tests are skipped.
 _PEERS = (
-    "gcc",
-    "openssl",
-    "curl",
-    "wget",
-    "node",
-    "javac",
-    "nginx",
-    "wrk",
-    "strace",
-    "redis-server",
-    "prometheus",
-    "promtool",
+    *("gcc", "openssl", "curl", "wget", "node", "javac", "nginx", "wrk", "strace", "redis-server"),
+    *("prometheus", "promtool"),
 )
 _POSTGRESQL = "usr/lib/postgresql/*/bin/initdb"
 

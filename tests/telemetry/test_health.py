@@ -52,6 +52,18 @@ def test_a_broken_journal_does_not_ask_for_a_restart() -> None:
     assert holds(started(given))
 
 
+def test_a_sink_that_takes_no_records_degrades() -> None:
+    """They are kept: an instance that others would take over from could do no better."""
+    given = status(sinks_away=("database",))
+
+    assert check(given, "request_log") == Check(
+        name="request_log",
+        verdict=CheckStatus.DEGRADED,
+        reason="database takes no records; they are kept meanwhile",
+    )
+    assert holds(ready(given))
+
+
 def test_while_draining_it_is_not_ready() -> None:
     """A stopping instance is not ready at once, for load balancers; its leaving workers are no second fault."""
     given = status(draining=True, workers=())

@@ -272,7 +272,8 @@ def test_status_becomes_gauges() -> None:
         workers=(),
         certificates=certificates,
         journal_backlog=17,
-        log_dropped=(("stdout", 3),),
+        log_dropped=(("stdout", 3), ("database", 0)),
+        sinks_away=("database",),
         reload_problem="refused",
     )
 
@@ -282,6 +283,8 @@ def test_status_becomes_gauges() -> None:
     assert found[name, (("name", "login"), ("use", "credential"))] == 200.0
     assert found["payproxy_journal_backlog_records", ()] == 17
     assert found["payproxy_log_dropped_total", (("sink", "stdout"),)] == 3
+    assert found["payproxy_log_sink_available", (("sink", "stdout"),)] == 1
+    assert found["payproxy_log_sink_available", (("sink", "database"),)] == 0
     assert found["payproxy_config_last_reload_successful", ()] == 0
     build = {"python": platform.python_version(), "version": "1.2.3", "environment": "production", "instance": "host-1"}
     assert found["payproxy_build_info", tuple(sorted(build.items()))] == 1

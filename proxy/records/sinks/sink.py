@@ -23,6 +23,13 @@ class Sink(Protocol):
         """Release all resources; a `write` in progress ends soon."""
 
 
+def cause_of(error: Exception) -> str:
+    """Return why a sink could not take a batch; anything but an OSError is a defect, reported without its text."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"a defect of the proxy: {type(error).__name__}"
+
+
 def file_target(path: Path) -> str:
     """Return the target of a file, or of a set of month files."""
     return f"file:{path.absolute()}"

@@ -19,6 +19,7 @@ from proxy.request_summary import RequestSummary
 from proxy.telemetry.counters import REPLAY_OUTCOMES, Counters, replay_outcome
 from proxy.telemetry.metrics import MAX_ROWS, OPENMETRICS, TEXT, CountsUnusable, Metrics
 from proxy.telemetry.status import CertificateStatus, MigrationStatus, Status, WorkerState
+from tests.export.support import promtool
 from tests.telemetry.support import an_attempt, an_exchange, no_token, samples, status, token, worker
 
 MINTED = TokenMinted(
@@ -360,6 +361,19 @@ def test_every_name_of_the_contract_that_works_now_is_there() -> None:
         "payproxy_build_info",
         "process_resident_memory_bytes",
     }
+
+
+def test_prometheus_own_tool_finds_nothing_to_object_to() -> None:
+    """Names, units, types and help texts are as Prometheus wants them, with each family filled."""
+    ramp = MigrationStatus(name="adfs", weight=10, version=1, who="w", when=0.0, reason="r", phase="ramp", last_good=0)
+    certificate = CertificateStatus(name="login", use="credential", subject="CN=x", expires=300.0)
+    counted = metrics(
+        status(certificates=(certificate,), migrations=(ramp,), log_dropped=(("stdout", 0),), routes=("payments",))
+    )
+    counted.add(delta(an_exchange(code="overloaded"), an_exchange(replayed=True)))
+    counted.observe(ClockSkewMeasured(credential="login", seconds=0.0))
+
+    assert promtool("check", "metrics", text=counted.render("")[1].decode()) == ""
 
 
 def test_openmetrics_is_given_to_who_asks_for_it() -> None:

@@ -80,7 +80,6 @@ NoNewPrivileges=yes
 ProtectSystem=strict
 ProtectHome=yes
 ProtectProc=invisible
-ProcSubset=pid
 ProtectClock=yes
 ProtectControlGroups=yes
 ProtectHostname=yes
@@ -101,8 +100,8 @@ SystemCallArchitectures=native
 SystemCallErrorNumber=EPERM
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
-# The thread that writes the journal is scheduled in batches.
-SystemCallFilter=sched_setscheduler
+# The thread that writes the journal is scheduled in batches, the one that writes to SQLite has a lower priority.
+SystemCallFilter=sched_setscheduler setpriority
 
 [Install]
 WantedBy=multi-user.target
@@ -196,7 +195,7 @@ def _credential_lines(settings: Settings, *, base: Path) -> Iterator[str]:
         yield f"LoadCredential={one.name}:{one.source}"
     places = {one.source: f"%d/{one.name}" for one in credentials}
     for key, files in _files(settings):
-        if any(_CREDENTIALS in Path(file).parents for file in files):
+        if all(_CREDENTIALS in Path(file).parents for file in files):
             continue  # the configuration names the copy
         sources = [_placed(Path(file), base) for file in files]
         if not any(source in places for source in sources):

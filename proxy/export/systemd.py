@@ -49,7 +49,7 @@ After=network-online.target
 StartLimitIntervalSec=0
 
 [Service]
-# systemd 253 has Type=notify-reload, with which `systemctl reload` waits until the configuration is in force.
+# From systemd 253 on, Type=notify-reload makes `systemctl reload` wait in any case.
 Type=notify
 ExecStart={program} serve --config {configuration}
 ExecReload=/bin/kill -HUP $MAINPID

@@ -52,7 +52,16 @@ def test_the_units_in_deploy_are_those_of_the_production_example(name: str, argu
 
     assert done.exit_code == 0
     assert done.stdout == (UNITS / name).read_text()
-    assert "a placeholder was left in" in done.stderr
+    assert "a placeholder was left in" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("kind", ["service", "socket"])
+def test_the_page_has_the_units_as_they_are(kind: str) -> None:
+    """docs/operations.md shows what the command prints."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    found = re.search(rf"<!-- systemd {kind} -->\n```ini\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    assert found[1] == (UNITS / f"payproxy.{kind}").read_text()
 
 
 def test_every_setting_that_names_a_file_is_private_or_public() -> None:

@@ -120,6 +120,7 @@ class Chains:
         """Process what an intact record states about the chain itself."""
         event = record.get("event") if record.get("kind") == "lifecycle" else ""
         if event == "checkpoint":
+            chain.checkpoints_in_row += 1
             self._check_signature(chain, record, link)
             return
         if event == "start":
@@ -127,11 +128,8 @@ class Chains:
             if isinstance(key := record.get("public_key"), str):
                 chain.declared.add(key)
             if not (is_first or chain.stopped):
-                what = (
-                    f"the instance started before record {link.sequence} without a clean stop: it was killed, or what "
-                    "it recorded last is missing"
-                )
-                chain.warning(FaultKind.UNCLEAN, chain.place, link.sequence, what)
+                chain.unclean(link.sequence)
+        chain.checkpoints_in_row = 0
         chain.stopped = event == "stop"
         ranges = tuple(ranges_in(record))
         signer = signer_of(record, ranges)

@@ -120,7 +120,7 @@ class Chains:
         """Process what an intact record states about the chain itself."""
         event = record.get("event") if record.get("kind") == "lifecycle" else ""
         if event == "checkpoint":
-            chain.checkpoints_in_row += 1
+            chain.after_stop += 1
             self._check_signature(chain, record, link)
             return
         if event == "start":
@@ -129,8 +129,10 @@ class Chains:
                 chain.declared.add(key)
             if not (is_first or chain.stopped):
                 chain.unclean(link.sequence)
-        chain.checkpoints_in_row = 0
-        chain.stopped = event == "stop"
+        # A command, such as `logs prune`, records what it does also while no instance runs.
+        operated = record.get("kind") == "operation"
+        chain.stopped = event == "stop" or (operated and chain.stopped)
+        chain.after_stop = chain.after_stop + 1 if operated else 0
         ranges = tuple(ranges_in(record))
         signer = signer_of(record, ranges)
         for pruned in ranges:

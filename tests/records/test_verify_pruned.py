@@ -122,3 +122,15 @@ def test_a_kill_is_told_though_records_were_pruned(tmp_path: Path, gone: slice) 
     lines = writer.start().operation(stones, signed=True).stop().lines
 
     assert ("unclean", str(place), 6) in told(verdict(lines))
+
+
+@pytest.mark.parametrize("number", [3, 7], ids=["others-pruned", "stop-pruned"])
+def test_a_prune_between_stop_and_start_is_no_kill(tmp_path: Path, number: int) -> None:
+    """The command records what it did, behind the stop; an instance need not run for that."""
+    writer = Writer(tmp_path).start().exchanges(4).stop()
+    stones = tuple(ranges_of(writer.lines[:number]))
+    del writer.lines[:number]
+    trusting = Expected(trusted=frozenset({writer.key.public}))
+
+    assert told(verdict(writer.operation(stones, signed=True).lines, trusting)) == []
+    assert told(verdict(writer.start().exchanges(1).stop().lines)) == []

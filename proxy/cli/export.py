@@ -1,4 +1,4 @@
-"""`payproxy export`: files that fit a configuration."""
+"""`payproxy export`: files that fit a configuration, for the platform that runs or watches payproxy."""
 
 import os
 from pathlib import Path
@@ -9,14 +9,58 @@ from proxy.cli.configuration import count_errors
 from proxy.cli.finding_text import finding_text
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, note
-from proxy.settings.load import load
+from proxy.settings.load import Loaded, load
 from proxy.settings.model import Settings
 from proxy.settings.placeholder import LEFT_IN
+from proxy.settings.stores import DATABASE, REDIS, StoreUrl, UrlForm, UrlUnusable
 
 
 @click.group()
 def export() -> None:
     """Print files that fit this configuration; placeholders that are still in it don't matter."""
+
+
+@export.command()
+@click.option("--socket", "as_socket", is_flag=True, help="Print payproxy.socket instead of payproxy.service.")
+@file_option
+def systemd(config_path: Path | None, *, as_socket: bool) -> None:
+    """Print the unit payproxy.service: its directories, credentials, time limits and restrictions.
+
+    It expects the configuration as /etc/payproxy/payproxy.toml, with the files that are beside it here.
+    """
+    from proxy.export import systemd as target  # noqa: PLC0415 - imported when it runs
+
+    loaded, settings = exported(config_path)
+    try:
+        text = target.socket(settings) if as_socket else target.service(settings, base=loaded.path.parent)
+    except target.NotForSystemd as error:
+        raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
+    click.echo(text, nl=False)
+
+
+@export.command()
+@file_option
+def kubernetes(config_path: Path | None) -> int:
+    """Print values for the Helm chart in deploy/helm/payproxy, with the commands that make the Secrets as comments.
+
+    Exit code 1 if something in the configuration does not work in a pod; the first lines say what.
+    """
+    from proxy.export import kubernetes as target  # noqa: PLC0415 - imported when it runs
+    from proxy.export.destinations import destinations  # noqa: PLC0415
+
+    loaded, settings = exported(config_path)
+    redis = _store(settings.state.url, settings.state.url_file, REDIS)
+    database = _store(settings.request_log.database, settings.request_log.database_file, DATABASE)
+    hosts = destinations(settings, redis=redis, database=database)
+    folder = loaded.path.parent
+    text = loaded.path.read_text("utf-8-sig")
+    click.echo(target.kubernetes(settings, text=text, folder=folder, destinations=hosts), nl=False)
+    for variable in sorted({source for source in loaded.sources.values() if source.startswith("environment variable")}):
+        note(f"{variable} is not in the output: write the setting in the file, or, if it is a secret, in a Secret")
+    found = target.problems(settings, text=text, folder=folder)
+    for problem in found:
+        note(f"does not work in a pod: {problem}")
+    return ExitCode.FAILED if found else ExitCode.OK
 
 
 @export.command()
@@ -46,13 +90,13 @@ def grafana(config_path: Path | None) -> None:
 
 def scraped_settings(path: Path | None) -> Settings:
     """Return the settings in *path*; raise Failure if Prometheus could not read an instance's metrics."""
-    settings = exported_settings(path)
+    _, settings = exported(path)
     if not settings.admin.listen:
         raise Failure('admin.listen is "", so there is no /metrics for Prometheus; set admin.listen')
     return settings
 
 
-def exported_settings(path: Path | None) -> Settings:
+def exported(path: Path | None) -> tuple[Loaded, Settings]:
     """Return the settings in *path* (default: where `serve` looks), of which placeholders may not be filled in yet.
 
     Prints the findings to stderr; raises Failure with exit code 78 if there are other errors.
@@ -63,4 +107,14 @@ def exported_settings(path: Path | None) -> Settings:
     errors = [finding for finding in loaded.errors if finding.what != LEFT_IN]
     if loaded.readable is None or errors:
         raise Failure(f"the configuration has {count_errors(errors)}", code=ExitCode.CONFIGURATION)
-    return loaded.readable
+    return loaded, loaded.readable
+
+
+def _store(url: StoreUrl, file: str, form: UrlForm) -> StoreUrl | None:
+    """Return the URL of a store, None if it is in a file that can't be read on this machine."""
+    if not file:
+        return url
+    try:
+        return form.read(Path(file))
+    except UrlUnusable:
+        return None

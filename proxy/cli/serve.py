@@ -23,6 +23,7 @@ from proxy.keeper.data_directory_lock import DataDirectoryInUse, locked
 from proxy.keeper.main import Keeper
 from proxy.keeper.malloc import return_large_blocks
 from proxy.keeper.migrations import ConfigurationObjected
+from proxy.keeper.passed_sockets import PassedSockets, PassedSocketUnfit
 from proxy.keeper.replication import SharedStateUnusable
 from proxy.keeper.sockets import ListenFailed, Sockets
 from proxy.private_file import directory_exposed
@@ -63,7 +64,7 @@ def serve(config_path: Path | None, *, as_json: bool) -> None:
             _serve(settings, loaded.path, clock, as_json=as_json)
     except (AdminListenFailed, DataDirectoryInUse, ListenFailed) as error:
         raise Failure(str(error)) from None
-    except (CredentialUnusable, SharedStateUnusable, ConfigurationObjected) as error:
+    except (CredentialUnusable, PassedSocketUnfit, SharedStateUnusable, ConfigurationObjected) as error:
         raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
     except UrlUnusable as error:
         where = settings.request_log.database_file or "request_log.database"
@@ -85,16 +86,23 @@ def _take_all_descriptors() -> None:
 def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool) -> None:
     credentials = {name: Credential.load(section, name=name) for name, section in settings.credentials.items()}
     workers = settings.server.workers or os.cpu_count() or 1
-    sockets = Sockets(listen_address(settings.server.listen), workers=workers)
+    address, admin = listen_address(settings.server.listen), settings.admin.listen
+    passed = PassedSockets.of(os.environ, pid=os.getpid())
+    traffic_sockets = passed.take("traffic", address)
+    admin_sockets = passed.take("admin", listen_address(admin) if admin else None)
+    passed.refuse_rest()
+    sockets = Sockets(address, workers=workers, passed=traffic_sockets)
 
     async def run() -> bool:
         keeper = Keeper(
             settings,
             instance=instance_name(settings),
             sockets=sockets,
+            admin_sockets=admin_sockets,
             credentials=credentials,
             # The file found at the start, even if the process changes its working directory.
             read=lambda: load(path, environ=os.environ, cwd=path.parent),
+            environ=os.environ,
             clock=clock,
             entropy=SystemEntropy(),
             render=live_line if sys.stdout.isatty() and not as_json else None,

@@ -4,17 +4,19 @@ import contextlib
 import os
 import socket
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
 
-from proxy.keeper.admin import problem
+from proxy.keeper.admin import AdminApp, problem
 from proxy.keeper.admin_connections import AdminListener, nameless
 from proxy.keeper.data_directory_lock import DataDirectoryInUse
 from proxy.keeper.sockets import bound, listened_on
-from proxy.settings.addresses import MAX_UNIX_PATH_BYTES, TcpAddress, UnixAddress
+from proxy.settings.addresses import MAX_UNIX_PATH_BYTES, TcpAddress, UnixAddress, listen_address
+from proxy.settings.model import Settings
 
 SOCKET_NAME = "admin.sock"
 
@@ -27,7 +29,10 @@ class ListenFailed(OSError):
 
 
 class AdminServer:
-    """Serves *application* on *listen* (None: no TCP; TLS with *tls*) and always on *directory*/admin.sock."""
+    """Serves *application* on *listen* (None: no TCP; TLS with *tls*) and always on *directory*/admin.sock.
+
+    *passed* are sockets at *listen* that listen already (socket activation).
+    """
 
     def __init__(
         self,
@@ -36,9 +41,11 @@ class AdminServer:
         directory: Path,
         listen: TcpAddress | UnixAddress | None,
         tls: ssl.SSLContext | None = None,
+        passed: Sequence[socket.socket] = (),
     ) -> None:
         self._directory = directory
         self._listen = listen
+        self._passed = passed
         self._tls = tls
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         self._listeners: list[AdminListener] = []
@@ -67,6 +74,8 @@ class AdminServer:
         try:
             self._open_unix(self.socket_path)
             match self._listen:
+                case _ if self._passed:
+                    self._start(*self._passed, tls=None if isinstance(self._listen, UnixAddress) else self._tls)
                 case TcpAddress():
                     self._open_tcp(self._listen)
                 case UnixAddress():
@@ -154,6 +163,18 @@ class AdminServer:
                     path.unlink()
         self._inodes.clear()
         await self._runner.cleanup()
+
+
+def admin_server(app: AdminApp, settings: Settings, *, passed: Sequence[socket.socket] = ()) -> AdminServer:
+    """Return the server of *app* at the addresses of *settings*; raise ListenFailed if its certificate is unusable."""
+    section = settings.admin
+    return AdminServer(
+        app.application(),
+        directory=Path(settings.data_directory),
+        listen=listen_address(section.listen) if section.listen else None,
+        tls=server_tls(Path(section.certificate_file), Path(section.key_file)) if section.certificate_file else None,
+        passed=passed,
+    )
 
 
 def server_tls(certificate_file: Path, key_file: Path) -> ssl.SSLContext:

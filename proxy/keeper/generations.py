@@ -59,11 +59,14 @@ class Generations:
         """Send *message* to every serving worker of all generations, and return their names."""
         return [worker for one in self.alive for worker in one.workers.broadcast(message)]
 
-    def stop(self, *, grace: float) -> None:
-        """Tell all workers to stop listening in *grace* seconds, finish what is in flight and exit."""
+    def stop(self, *, grace: float, handed_over: bool) -> None:
+        """Tell all workers to stop listening in *grace* seconds, finish what is in flight and exit.
+
+        *handed_over*: the listening sockets stay open for the next instance.
+        """
         self._stopping.set()
         for one in self.alive:
-            one.workers.drain(grace=grace)
+            one.workers.drain(grace=grace, handed_over=handed_over)
 
     def have_workers(self) -> bool:
         """Return whether a worker of any generation is running."""

@@ -2,58 +2,55 @@
 
 import asyncio
 import os
-import signal
-import sys
-from collections.abc import Callable, Iterable, Mapping
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from proxy.clock import Clock, timestamp
 from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
-from proxy.events import Event, WorkerEnded, fan_out
+from proxy.events import fan_out
 from proxy.hot_path import built
-from proxy.keeper.admin import Action, ActionRefused, AdminApp
-from proxy.keeper.admin_server import AdminServer, server_tls
+from proxy.keeper.admin import AdminApp
+from proxy.keeper.admin_server import AdminServer, admin_server
 from proxy.keeper.audit_log import AuditLog
 from proxy.keeper.certificates import certificates_in_use
-from proxy.keeper.exit_timer import CLOSING_SECONDS, ExitTimer
+from proxy.keeper.exit_timer import ExitTimer
 from proxy.keeper.facade_keys import assertion_keys, make_signing_key
 from proxy.keeper.generation import Generation
-from proxy.keeper.generations import KILL_AFTER_SECONDS, Generations
+from proxy.keeper.generations import Generations
+from proxy.keeper.graceful_stop import GracefulStop
 from proxy.keeper.guard_task import MigrationGuard
 from proxy.keeper.log_sinks import sinks_of
+from proxy.keeper.lost_journals import LostJournals
 from proxy.keeper.migration_actions import migration_actions
 from proxy.keeper.migrations import ConfigurationObjected, Migrations
-from proxy.keeper.reload import Reloader
+from proxy.keeper.reload import Reloader, on_signal
 from proxy.keeper.rotation import Prover, Rotation
+from proxy.keeper.service_manager import ServiceManager
 from proxy.keeper.shared_state import mask_alike, replication_of
 from proxy.keeper.sockets import Sockets
+from proxy.keeper.token_actions import token_actions
 from proxy.migration.outcome import ExchangeOutcome
 from proxy.records.chain_id import chain_id
 from proxy.records.record import RecordContext
 from proxy.records.shipper import Shipper
 from proxy.records.sinks.stdout import Render
-from proxy.settings.addresses import listen_address
 from proxy.settings.load import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.values import masked, snapshot_of
-from proxy.telemetry.log import EventLog
+from proxy.telemetry.log import EventLog, write_stderr
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status, TokenStatus
-
-# Time for load balancers to see that the instance is not ready; not used if the server listens on loopback.
-_GRACE_SECONDS = 5.0
-_AGAIN_SECONDS = 1.0
-_LOOK_SECONDS = 0.1
 
 
 class Keeper:
     """One running instance with the name *instance*; *sockets* are already open, *credentials* already loaded.
 
-    *read* reads the configuration again.
+    *admin_sockets* were passed for the admin listener. *read* reads the configuration again. *environ* is what the
+    service manager has set.
     """
 
     def __init__(
@@ -62,8 +59,10 @@ class Keeper:
         *,
         instance: str,
         sockets: Sockets,
+        admin_sockets: Sequence[socket.socket] = (),
         credentials: Mapping[str, Credential],
         read: Callable[[], Loaded],
+        environ: Mapping[str, str],
         clock: Clock,
         entropy: Entropy,
         render: Render | None = None,
@@ -73,16 +72,25 @@ class Keeper:
         self._instance = instance
         self._chain = chain_id(Path(snapshot.data_directory), entropy=entropy)
         self._sockets = sockets
+        self._admin_sockets = admin_sockets
         self._certificates = certificates_in_use(settings)
         self._clock = clock
         self._entropy = entropy
         self._serial = count(1)
         self._started = clock.monotonic()
-        self._draining = False
-        self._unread_journals: set[str] = set()
-        self._in_order = True  # every request received was answered and recorded
-        self._log = EventLog(clock=clock, write=_stderr_line, stamp=stamp)
+        self._log = EventLog(clock=clock, write=write_stderr, stamp=stamp)
         self._exit_timer = ExitTimer(Path(snapshot.data_directory), write_line=self._log.write_line)
+        self._manager = ServiceManager(
+            environ,
+            pid=os.getpid(),
+            status=self.status,
+            addresses=lambda: sockets.addresses,
+            clock=clock,
+            write_line=self._log.write_line,
+        )
+        self._stop = GracefulStop(
+            sockets=sockets, manager=self._manager, exit_timer=self._exit_timer, clock=clock, log=self._log
+        )
         self._metrics = Metrics(status=self.status)
         context = RecordContext(
             environment=snapshot.environment,
@@ -100,7 +108,7 @@ class Keeper:
             entropy=entropy,
         )
         observe = self._observe = fan_out(
-            self._metrics.observe, self._log.observe, self._audit_log.observe, self._note_exit
+            self._metrics.observe, self._log.observe, self._audit_log.observe, self._stop.observe
         )
         self._migrations = Migrations(
             Path(snapshot.data_directory),
@@ -123,14 +131,13 @@ class Keeper:
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
         self._shipper = Shipper(
             Path(snapshot.data_directory),
-            sinks=[
-                *sinks_of(settings, environ=os.environ, clock=clock, write_line=self._log.write_line, render=render)
-            ],
+            sinks=[*sinks_of(settings, environ=environ, clock=clock, write_line=self._log.write_line, render=render)],
             clock=clock,
             observe=observe,
             checkpoints=self._audit_log.checkpoints,
             uncertain=self._migrations.pins.keep_uncertain,
         )
+        self._lost_journals = LostJournals(shipper=self._shipper, answers=self._migrations.answers, clock=clock)
         self._generations = Generations(self._generation(settings, credentials), clock=clock)
         lock = asyncio.Lock()  # one generation change at a time
         self._reloader = Reloader(
@@ -157,24 +164,22 @@ class Keeper:
         self._rotation.follow(settings)
 
     async def run(self) -> bool:
-        """Serve until SIGTERM or SIGINT, drain, and return whether every request was recorded.
-
-        Raises what the listeners raise.
-        """
+        """Serve until SIGTERM or SIGINT, drain, return whether every request was recorded; raise ListenFailed."""
         settings, snapshot = self._generations.current.settings, self._generations.current.snapshot
-        admin = settings.admin
-        server = AdminServer(
+        server = admin_server(
             AdminApp(
                 status=self.status,
                 metrics=self._metrics,
-                hosts=admin.hosts,
-                actions=self._actions(),
+                hosts=settings.admin.hosts,
+                actions={
+                    **migration_actions(self._migrations),
+                    **token_actions(lambda: self._generations.current.token_manager, write_line=self._log.write_line),
+                },
                 operated=self._audit_log.operated,
                 configuration=lambda: masked(self._generations.current.settings),
-            ).application(),
-            directory=Path(snapshot.data_directory),
-            listen=listen_address(admin.listen) if admin.listen else None,
-            tls=server_tls(Path(admin.certificate_file), Path(admin.key_file)) if admin.certificate_file else None,
+            ),
+            settings,
+            passed=self._admin_sockets,
         )
         await self._audit_log.open()
         await self._migrations.open()
@@ -188,34 +193,35 @@ class Keeper:
             # Read journals of a crashed run first: their unanswered requests give retry pins needed before serving.
             await self._shipper.begin()
             tasks.create_task(self._shipper.run(), name="shipper")
-            recovering = tasks.create_task(self._read_journals_again(), name="journals of lost workers")
-            looking = tasks.create_task(self._migrations.run(), name="migrations")
-            sharing = tasks.create_task(self._migrations.replication.run(), name="replicas")
-            guarding = tasks.create_task(self._guard.run(), name="guard")
-            rotating = tasks.create_task(self._rotation.run(), name="rotation")
-            reloading = tasks.create_task(self._reload_on_signal(), name="reload on signal")
-            stopping = tasks.create_task(self._stop_on_signal(), name="stop on signal")
-            announcing = tasks.create_task(self._announce(server), name="announcement")
+            helpers = [
+                tasks.create_task(self._lost_journals.run(), name="journals of lost workers"),
+                tasks.create_task(self._migrations.run(), name="migrations"),
+                tasks.create_task(self._migrations.replication.run(), name="replicas"),
+                tasks.create_task(self._guard.run(), name="guard"),
+                tasks.create_task(self._rotation.run(), name="rotation"),
+                tasks.create_task(on_signal(self._reload), name="reload on signal"),
+                tasks.create_task(self._stop.run(self._generations), name="stop on signal"),
+                tasks.create_task(self._announce(server), name="announcement"),
+                tasks.create_task(self._manager.watch(), name="watchdog"),
+            ]
             await self._generations.run()
             self._exit_timer.start()
-            for task in (announcing, stopping, reloading, rotating, looking, guarding, sharing, recovering):
+            for task in helpers:
                 task.cancel()
-            self._in_order &= await self._audit_log.close()
+            self._stop.in_order &= await self._audit_log.close()
             await self._shipper.worker_ended(self._audit_log.journal_name)
             await self._shipper.close()
-        everything = "every request that came in was answered and recorded"
-        self._log.write_line(
-            f"payproxy has stopped: {everything if self._in_order else f'not {everything}, see above'}"
-        )
-        return self._in_order
+        return self._stop.log_end()
 
     async def _announce(self, server: AdminServer) -> None:
-        """Log the listening addresses as soon as the first worker can serve."""
+        """Log the listening addresses as soon as the first worker can serve, and report to the service manager."""
         await self._sockets.opened.wait()
         self._log.write_line(
             f"payproxy {version('payproxy')} ({self._generations.current.snapshot.environment}, {built()}) serves "
             f"callers on {', '.join(self._sockets.addresses)}; admin on {server.places}"
         )
+        self._manager.ready()
+        await self._manager.follow()
 
     async def close(self) -> None:
         """Close everything that was opened, however far `run` came."""
@@ -233,7 +239,7 @@ class Keeper:
             version=version("payproxy"),
             config_digest=current.snapshot.digest,
             uptime=self._clock.monotonic() - self._started,
-            draining=self._draining,
+            draining=self._stop.draining,
             journal_problem=next(filter(None, (one.workers.journal_problem for one in alive)), ""),
             reload_problem="; ".join(filter(None, [self._reloader.problem, *self._rotation.problems.values()])),
             workers_wanted=current.workers.number,
@@ -265,7 +271,7 @@ class Keeper:
             entropy=self._entropy,
             observe=self._observe,
             write_line=self._log.write_line,
-            ended=self._worker_ended,
+            ended=self._lost_journals.ended,
             migrations=self._migrations,
             migrated=self._migrated,
             serial=self._serial,
@@ -282,81 +288,12 @@ class Keeper:
     async def _read_certificates(self) -> None:
         self._certificates = await asyncio.to_thread(certificates_in_use, self._generations.current.settings)
 
-    def _note_exit(self, event: Event) -> None:
-        """Note that, while stopping, a worker was killed or could not write its journal."""
-        if isinstance(event, WorkerEnded) and self._draining and event.exit_code and event.served:
-            self._in_order = False
-
-    async def _worker_ended(self, worker: str) -> None:
-        self._migrations.answers.ended(worker)
-        if await self._shipper.worker_ended(worker):
-            self._migrations.answers.recovered(worker)
-        else:
-            self._unread_journals.add(worker)
-
-    async def _read_journals_again(self) -> None:
-        """Retry journals that could not be read when their worker ended: only they show what it had in flight."""
-        while True:
-            await self._clock.sleep(_AGAIN_SECONDS)
-            for worker in tuple(self._unread_journals):
-                if await self._shipper.worker_ended(worker):
-                    self._unread_journals.discard(worker)
-                    self._migrations.answers.recovered(worker)
-
     def _migrated(self, rows: Iterable[ExchangeOutcome]) -> None:
         self._guard.migrated(rows)
         for row in rows:
             self._metrics.migrated(row.migration, row.side.value, row.outcome)
 
-    def _actions(self) -> dict[str, Action]:
-        return {
-            **migration_actions(self._migrations),
-            "/api/tokens/retry": Action(
-                what='try to mint at once, as after `payproxy token`: {"credential": NAME, "audience": AUDIENCE}',
-                act=self._retry_tokens,
-            ),
-        }
-
-    def _retry_tokens(self, values: dict[str, Any]) -> dict[str, Any]:
-        credential, audience = values.get("credential"), values.get("audience")
-        if not isinstance(credential, str) or not isinstance(audience, str | None):
-            raise ActionRefused(400, "bad_request", "credential and audience are names.")
-        retried = self._generations.current.token_manager.retry(credential, audience)
-        if retried:
-            self._log.write_line(f"back-off cleared on request: {credential}, {retried} tokens")
-        return {"retried": retried}
-
-    async def _reload_on_signal(self) -> None:
-        asked = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
-        while True:
-            await asked.wait()
-            asked.clear()
-            if not self._draining:
+    async def _reload(self) -> None:
+        if not self._stop.draining:
+            with self._manager.reloading():
                 await self._reloader.reload()
-
-    async def _stop_on_signal(self) -> None:
-        loop = asyncio.get_running_loop()
-        asked = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, asked.set)
-        await asked.wait()
-        server = self._generations.current.snapshot.server
-        grace = 0.0 if server.loopback else _GRACE_SECONDS
-        self._draining = True
-        self._log.write_line(f"stopping: the listener closes in {grace:.0f} s, then what is in flight ends")
-        most = server.exchange_timeout + KILL_AFTER_SECONDS
-        self._exit_timer.start(grace + most + CLOSING_SECONDS)
-        self._generations.stop(grace=grace)
-        await self._clock.sleep(grace)
-        self._sockets.close()
-        end = self._clock.monotonic() + most
-        while self._generations.have_workers() and self._clock.monotonic() < end:
-            await self._clock.sleep(_LOOK_SECONDS)
-        self._generations.kill()
-        self._exit_timer.start()
-
-
-def _stderr_line(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()

@@ -1,6 +1,7 @@
 """Reload on SIGHUP: read, check and test the configuration, then switch to new workers; on failure keep the old one."""
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -153,6 +154,16 @@ class Reloader:
             raise ReloadRefused(objection)
         await self._taken(new)
         self._observe(ConfigurationReplaced(digest=new.snapshot.digest, at_restart=at_restart))
+
+
+async def on_signal(reload: Callable[[], Awaitable[None]]) -> None:
+    """Await *reload* for each SIGHUP, one after the other; several that come meanwhile count as one."""
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+    while True:
+        await asked.wait()
+        asked.clear()
+        await reload()
 
 
 def _same(one: Credential, other: Credential | None) -> bool:

@@ -6,8 +6,10 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
+from proxy.keeper.passed_sockets import address_of
 from proxy.settings.addresses import TcpAddress, UnixAddress
 
 _BACKLOG = 1024
@@ -23,19 +25,27 @@ class Sockets:
 
     They are bound at start, so that an address in use is found at once. They listen only when their worker can serve:
     until then connections are refused and clients go to another instance instead of waiting in a queue.
+
+    With *passed*, which listen already, all workers accept from these, and they stay open for the next instance when
+    this one ends (socket activation): no connection is refused, it waits in the queue.
     """
 
-    def __init__(self, address: TcpAddress | UnixAddress, *, workers: int) -> None:
+    def __init__(
+        self, address: TcpAddress | UnixAddress, *, workers: int, passed: Sequence[socket.socket] = ()
+    ) -> None:
         self.number = workers
         self.opened = asyncio.Event()
+        self.outlive_us = bool(passed)
         self._address = address
-        self._unix = address.path if isinstance(address, UnixAddress) else ""
+        self._unix = address.path if isinstance(address, UnixAddress) and not passed else ""
+        self._shared = isinstance(address, UnixAddress) or self.outlive_us
         self._listening: set[int] = set()
         self._closed = False
         try:
-            if isinstance(address, UnixAddress):
-                shared = [_unix_socket(address.path)]
-                self._sets = [shared] * workers
+            if passed:
+                self._sets = [list(passed)] * workers
+            elif isinstance(address, UnixAddress):
+                self._sets = [[_unix_socket(address.path)]] * workers
             else:
                 self._sets = _tcp_sets(address, workers=workers)
         except OSError as error:
@@ -54,27 +64,26 @@ class Sockets:
         if self._closed or worker in self._listening:
             return
         try:
-            for one in self._sets[worker]:
-                if not self._unix and self._listening:
+            for one in () if self.outlive_us else self._sets[worker]:
+                if not self._shared and self._listening:
                     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 self._listen(one)
-                if not self._unix and self.number > 1:
+                if not self._shared and self.number > 1:
                     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         except OSError as error:
             raise self._failed(error) from None
-        self._listening |= set(range(self.number)) if self._unix else {worker}
+        self._listening |= set(range(self.number)) if self._shared else {worker}
         self.opened.set()
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """Return the addresses for callers: host:port, [v6]:port or unix:/path."""
-        if self._unix:
+        if self._unix:  # bound only when it listens
             return (f"unix:{self._unix}",)
-        names = [one.getsockname() for one in self._sets[0]]
-        return tuple(f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}" for name in names)
+        return tuple(map(address_of, self._sets[0]))
 
     def close(self) -> None:
-        """Close the keeper's descriptors; listening workers still accept the queued connections."""
+        """Close the keeper's descriptors; listening workers, or the next instance, still accept queued connections."""
         if self._unix and self._listening and not self._closed:
             with contextlib.suppress(FileNotFoundError):
                 Path(self._unix).unlink()

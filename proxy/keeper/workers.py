@@ -70,7 +70,7 @@ class Workers:
     def drain(self, *, grace: float, handed_over: bool = False) -> None:
         """Tell all workers to stop listening in *grace* seconds, finish what is in flight and exit.
 
-        *handed_over*: other workers listen on the same sockets, so these must stay open.
+        *handed_over*: other workers, or the next instance, listen on the same sockets, so these must stay open.
         """
         self._draining = grace
         self._admitted.set()

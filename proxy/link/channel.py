@@ -22,10 +22,20 @@ async def receive(reader: asyncio.StreamReader) -> Message | None:
 
 
 class WorkerChannel(asyncio.Protocol):
-    """The worker's end: passes messages to *on_message*, and calls *on_lost* when the keeper is gone."""
+    """The worker's end: passes messages to *on_message*, and calls *on_lost* when the keeper is gone.
 
-    def __init__(self, *, on_message: Callable[[Message], None], on_lost: Callable[[], None]) -> None:
+    A message that can't be read ends the link; *on_invalid* gets the reason before.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_message: Callable[[Message], None],
+        on_invalid: Callable[[str], None],
+        on_lost: Callable[[], None],
+    ) -> None:
         self._on_message = on_message
+        self._on_invalid = on_invalid
         self._on_lost = on_lost
         self._transport: asyncio.WriteTransport | None = None
         self._rest = b""
@@ -38,7 +48,13 @@ class WorkerChannel(asyncio.Protocol):
         """Parse and pass on each complete line."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            self._on_message(decode(line))
+            try:
+                message = decode(line)
+            except ValueError as error:
+                self._on_invalid(str(error))
+                self.close()
+                return
+            self._on_message(message)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Report that the keeper is gone."""

@@ -1,6 +1,6 @@
 """One chain in a copy of the log: whether its records are unchanged, complete and in order, and what they state."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from proxy.records.chain import GENESIS, ChainLink
@@ -56,6 +56,8 @@ class ChainCheck:
         self.config_digest = ""  # that of the first signed checkpoint
         self.signed_up_to = 0
         self.stopped = self.own = self.trusted = False
+        self._unclean: list[tuple[int, Location, range]] = []
+        self.after_stop = 0  # up to the last record: how many in a row may follow a stop
         # Pruned ranges not followed by a checkpoint yet, each with the number of breaks before it.
         self.unsigned: dict[PrunedRange, int] = {}
         self.place = Location(0, "")
@@ -106,6 +108,10 @@ class ChainCheck:
         if self._gaps and self._gaps[-1].last == self.last - 1:
             self._gaps[-1].before_start = True
 
+    def unclean(self, start: int) -> None:
+        """Note that the record *start*, just taken, follows no stop; `finish` reports it unless that was pruned."""
+        self._unclean.append((start, self.place, range(start - 1 - self.after_stop, start)))
+
     def spoiled(self, place: Location) -> None:
         """Count an unreadable line as the next record."""
         number = self.last + 1
@@ -141,6 +147,15 @@ class ChainCheck:
                     what += self.pruned_by_nobody(first, last)
                     self.error(FaultKind.MISSING, gap.place, first, what)
         self._gaps.clear()
+        for start, place, stops in self._unclean:
+            if not self.pruned_in(stops):
+                what = f"the instance started before record {start} without a clean stop: it was killed, or what it"
+                self.warning(FaultKind.UNCLEAN, place, start, f"{what} recorded last is missing")
+        self._unclean.clear()
+
+    def pruned_in(self, numbers: Iterable[int]) -> bool:
+        """Return whether one of the records *numbers* was pruned; call it after `finish`."""
+        return any(cover(self._pruned, number, number, hash_="") for number in numbers)
 
     def pruned_by_nobody(self, first: int, last: int) -> str:
         """Return text to add for missing records *first* to *last* if only a range without valid signer covers them."""

@@ -120,6 +120,7 @@ class Chains:
         """Process what an intact record states about the chain itself."""
         event = record.get("event") if record.get("kind") == "lifecycle" else ""
         if event == "checkpoint":
+            chain.after_stop += 1
             self._check_signature(chain, record, link)
             return
         if event == "start":
@@ -127,12 +128,11 @@ class Chains:
             if isinstance(key := record.get("public_key"), str):
                 chain.declared.add(key)
             if not (is_first or chain.stopped):
-                what = (
-                    f"the instance started before record {link.sequence} without a clean stop: it was killed, or what "
-                    "it recorded last is missing"
-                )
-                chain.warning(FaultKind.UNCLEAN, chain.place, link.sequence, what)
-        chain.stopped = event == "stop"
+                chain.unclean(link.sequence)
+        # A command, such as `logs prune`, records what it does also while no instance runs.
+        operated = record.get("kind") == "operation"
+        chain.stopped = event == "stop" or (operated and chain.stopped)
+        chain.after_stop = chain.after_stop + 1 if operated else 0
         ranges = tuple(ranges_in(record))
         signer = signer_of(record, ranges)
         for pruned in ranges:

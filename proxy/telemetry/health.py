@@ -9,6 +9,8 @@ from proxy.text import printable
 
 # An unresponsive token endpoint must not block the start forever: routes with other credentials can serve.
 FIRST_MINT_SECONDS = 15.0
+# The checks whose reason stays the same while the state does.
+_STEADY = frozenset({"configuration", "keys", "workers", "callers", "draining", "first_mints", "reload"})
 
 
 class CheckStatus(StrEnum):
@@ -72,6 +74,18 @@ def lines(checks: Iterable[Check], *, title: str) -> str:
         for check in checks
     )
     return f"{text}{title} check {'passed' if holds(checks) else 'failed'}\n"
+
+
+def summary(checks: Iterable[Check], *, title: str) -> str:
+    """Return one line: *title* if none of *checks* failed, and the other checks with what is wrong.
+
+    Reasons that count seconds are left out, so that the line changes only with the state.
+    """
+    checks = tuple(checks)
+    troubled = [check for check in checks if check.verdict is not CheckStatus.OK]
+    head = title if holds(checks) else "not ready"
+    told = [f"{check.name}: {_reason(check)}" if check.name in _STEADY else check.name for check in troubled]
+    return "; ".join([head[:1].upper() + head[1:], *told])
 
 
 def _configuration(status: Status) -> Check:

@@ -1,5 +1,6 @@
 """The keeper's own log: one line on stderr for each event, for people and journald."""
 
+import sys
 from collections.abc import Callable
 
 from proxy.clock import Clock, timestamp
@@ -49,6 +50,12 @@ class EventLog:
     def write_line(self, text: str) -> None:
         """Write one line."""
         self._write(f"{self._stamp(self._clock.now())} {text}")
+
+
+def write_stderr(text: str) -> None:
+    """Write the line *text* to stderr at once."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 def _text(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for each event

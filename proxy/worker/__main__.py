@@ -3,9 +3,9 @@
 import signal
 import sys
 
-# Before the imports, which take most of the start: systemd and Ctrl-C send these signals to every process, and only the
-# keeper decides when a worker stops.
-for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+# Before the imports, which take most of the start: systemd and Ctrl-C send these signals to every process (SIGABRT by
+# systemd's watchdog), and only the keeper decides when a worker stops.
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGABRT):
     signal.signal(number, signal.SIG_IGN)
 
 from proxy.worker.main import main  # noqa: E402

@@ -48,6 +48,7 @@ _COUNTERS_SECONDS = 1.0
 _IDLE_GRACE_SECONDS = 1.0
 # Listening sockets, link, journal, threads and loop use some 20; the rest is a margin.
 _OWN_DESCRIPTORS = 64
+_NOT_WRITTEN = "payproxy: the disk of the journal does not answer; the last requests have no record in the log"
 
 
 class Worker:
@@ -60,7 +61,10 @@ class Worker:
         self._accepting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._handed_over = False
         self._gateway: Gateway | None = None
-        self.link = WorkerChannel(on_message=self._on_message, on_lost=self._keeper_is_gone)
+        self.unreadable = ""  # what the keeper sent that could not be read
+        self.link = WorkerChannel(
+            on_message=self._on_message, on_invalid=self._not_understood, on_lost=self._keeper_is_gone
+        )
         self._reporter = MigrationReporter(send=self.link.send)
 
     async def run(self) -> bool:
@@ -172,6 +176,10 @@ class Worker:
                 return
         self._reporter.changed()
 
+    def _not_understood(self, reason: str) -> None:
+        """Note *reason*: without a message that can't be read, a weight or a pin may be missing, so the link ends."""
+        self.unreadable = self.unreadable or reason
+
     def _keeper_is_gone(self) -> None:
         """Stop and finish requests in flight: without a keeper nobody renews tokens or ships the journal."""
         self._stop(0.0)
@@ -228,12 +236,17 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
         return asyncio.new_event_loop
 
 
-async def _run(descriptor: int) -> bool:
+async def _run(descriptor: int) -> str:
+    """Run a worker and return what went wrong, "" if nothing."""
     worker = Worker(clock=SystemClock())
     end = socket.socket(fileno=descriptor)
     end.settimeout(0)
     await asyncio.get_running_loop().create_unix_connection(lambda: worker.link, sock=end)
-    return await worker.run()
+    written = await worker.run()
+    if worker.unreadable:
+        why = f"its keeper sent {worker.unreadable}. The package was replaced while this instance ran"
+        return f"payproxy: a worker ends, because {why}: restart payproxy"
+    return "" if written else _NOT_WRITTEN
 
 
 def main(descriptor: int) -> None:
@@ -241,8 +254,6 @@ def main(descriptor: int) -> None:
     protect_memory()
     check_seam()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        written = runner.run(_run(descriptor))
-    if not written:
-        raise SystemExit(
-            "payproxy: the disk of the journal does not answer; the last requests have no record in the log"
-        )
+        problem = runner.run(_run(descriptor))
+    if problem:
+        raise SystemExit(problem)

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,7 +28,9 @@ class Process:
         self.stderr = stderr
 
     @classmethod
-    async def run(cls, directory: Path, *arguments: str, env: Mapping[str, str] = _NOTHING) -> Self:
+    async def run(
+        cls, directory: Path, *arguments: str, env: Mapping[str, str] = _NOTHING, pass_fds: Sequence[int] = ()
+    ) -> Self:
         """Start python with *arguments*, with *directory* for its output and nothing of our environment but PATH."""
         paths = _new_outputs(directory)
         with paths[0].open("wb") as stdout, paths[1].open("wb") as stderr:
@@ -40,6 +42,7 @@ class Process:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
+                pass_fds=pass_fds,
             )
         return cls(process, *paths)
 

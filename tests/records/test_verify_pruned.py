@@ -96,3 +96,41 @@ def test_a_signed_tombstone_counts_wherever_it_stands(tmp_path: Path) -> None:
     assert ("missing", 2) in {
         (fault, at) for fault, _, at in told(verdict([*theirs.lines[:1], *theirs.lines[3:], lie]))
     }
+
+
+@pytest.mark.parametrize("gone", [slice(1, 7), slice(1, 6)], ids=["stop-and-checkpoint", "stop"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_stop_that_was_pruned_was_a_stop(tmp_path: Path, gone: slice, first: int) -> None:
+    """The start after it follows what is not here any more: whether it was clean can't be said, so nothing is."""
+    writer = Writer(tmp_path).start().exchanges(4).stop()  # 1, 2 to 5, stop 6, checkpoint 7
+    stones = tuple(ranges_of(writer.lines[gone if first else slice(gone.stop)]))
+    del writer.lines[gone if first else slice(gone.stop)]
+
+    lines = writer.start().exchanges(1).operation(stones, signed=True).stop().lines
+
+    assert told(verdict(lines)) == []
+
+
+@pytest.mark.parametrize("gone", [slice(1, 4), slice(4, 5)], ids=["others-pruned", "missing"])
+def test_a_kill_is_told_though_records_were_pruned(tmp_path: Path, gone: slice) -> None:
+    """The record before the start is here and is no stop, or it is missing and no record accounts for it."""
+    writer = Writer(tmp_path).start().exchanges(4)
+    stones = tuple(ranges_of(writer.lines[1:4]))
+    del writer.lines[gone]
+    place = len(writer.lines) + 1
+
+    lines = writer.start().operation(stones, signed=True).stop().lines
+
+    assert ("unclean", str(place), 6) in told(verdict(lines))
+
+
+@pytest.mark.parametrize("number", [3, 7], ids=["others-pruned", "stop-pruned"])
+def test_a_prune_between_stop_and_start_is_no_kill(tmp_path: Path, number: int) -> None:
+    """The command records what it did, behind the stop; an instance need not run for that."""
+    writer = Writer(tmp_path).start().exchanges(4).stop()
+    stones = tuple(ranges_of(writer.lines[:number]))
+    del writer.lines[:number]
+    trusting = Expected(trusted=frozenset({writer.key.public}))
+
+    assert told(verdict(writer.operation(stones, signed=True).lines, trusting)) == []
+    assert told(verdict(writer.start().exchanges(1).stop().lines)) == []

@@ -25,6 +25,7 @@ class Linked:
     """A worker that was told to serve on *port*, and its link."""
 
     port: int
+    stderr: Path
     process: asyncio.subprocess.Process
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -47,15 +48,16 @@ async def linked(tmp_path: Path) -> AsyncIterator[Linked]:
     """Start a worker and tell it to serve."""
     ours, theirs = socket.socketpair()
     ours.settimeout(0)
-    with socket.create_server(("127.0.0.1", 0)) as door:
+    said = tmp_path / "stderr"
+    with socket.create_server(("127.0.0.1", 0)) as door, said.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "proxy.worker", str(theirs.fileno()),
             pass_fds=(theirs.fileno(), door.fileno()), stdin=asyncio.subprocess.DEVNULL,
-            cwd=Path(__file__).parents[2],
+            stderr=stderr, cwd=Path(__file__).parents[2],
         )  # fmt: skip
         theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours)
-        worker = Linked(port=door.getsockname()[1], process=process, reader=reader, writer=writer)
+        worker = Linked(port=door.getsockname()[1], stderr=said, process=process, reader=reader, writer=writer)
         worker.send(Serve(snapshot(tmp_path, 1), "w0-1-1", 1, (door.fileno(),)))
         yield worker
         writer.close()
@@ -106,3 +108,20 @@ async def test_without_a_keeper_it_serves_nobody(linked: Linked) -> None:
 
     async with asyncio.timeout(_SOON):
         assert await linked.process.wait() == 0
+
+
+@pytest.mark.parametrize("serves", [False, True])
+async def test_a_keeper_of_another_version_is_one_line_in_words(linked: Linked, *, serves: bool) -> None:
+    """The package was replaced under a running instance: what it says can't be read, so it may not serve."""
+    await linked.next(Ready)
+    if serves:
+        linked.send(Accept())
+
+    linked.writer.write(b'["Accept","with a field of tomorrow"]\n')
+
+    async with asyncio.timeout(_SOON):
+        assert await linked.process.wait() == 1
+    assert linked.stderr.read_text() == (
+        "payproxy: a worker ends, because its keeper sent a malformed Accept. The package was replaced while this "
+        "instance ran: restart payproxy\n"
+    )

@@ -1,6 +1,7 @@
 """Sink to SQLite, the embedded database: one file a month, written by one low-priority thread."""
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import threading
@@ -157,9 +158,10 @@ class _MonthFile:
 def _step_back() -> None:
     """Let this thread, 6 to 11 us a record, run only when keeper and workers don't need the processor.
 
-    On Linux each thread has a nice value of its own.
+    On Linux each thread has a nice value of its own. Where a seccomp filter refuses the call, it stays as it is.
     """
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), max(_NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), max(_NICE, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def _insert(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 import sqlite3
 import threading
@@ -113,6 +114,23 @@ async def test_the_writer_steps_back(tmp_path: Path) -> None:
     assert nice == [max(10, os.getpriority(os.PRIO_PROCESS, 0))]
     with ThreadPoolExecutor(1) as thread:
         assert thread.submit(stepped_back_from, 19).result() == 19
+
+
+async def test_a_writer_that_may_not_step_back_writes_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A seccomp filter, as of a systemd unit without @resources, refuses it: the database took no record at all."""
+
+    def refused(*_: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "setpriority", refused)
+    sink = SqliteSink(tmp_path / "requests.db")
+    lines = kept([record()])
+    await sink.write(lines)
+    await sink.close()
+
+    assert stored(tmp_path / JANUARY) == lines
 
 
 async def test_a_full_disk_makes_it_unavailable_until_there_is_room(tmp_path: Path) -> None:

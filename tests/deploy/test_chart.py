@@ -241,9 +241,9 @@ def test_who_may_come_in() -> None:
         for rule in (traffic, admin)
     ]
     assert namespaces == [["erp"], ["monitoring"]]
-    assert {rule["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for rule in (traffic, admin)} == {
-        "test"
-    }
+    assert {
+        rule["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for rule in (traffic, admin)
+    } == {"test"}
 
 
 def test_a_service_never_sends_callers_to_the_test() -> None:

@@ -52,7 +52,12 @@ _SHARED = '[request_log]\ndatabase_file = "database-url"\n\n[state]\nurl_file = 
         ("[server]\n", "[server]\nworkers = 0\n", (), "server.workers"),
         ("[server]\n", "[server\n", (), "not TOML"),
         ('environment = "mock"\n', 'environment = "mock"\ndata_directory = "data"\n', (), "data_directory"),
-        ('environment = "mock"\n', 'environment = "mock"\ndata_directory = "/var/lib/payproxy2"\n', (), "data_directory"),
+        (
+            'environment = "mock"\n',
+            'environment = "mock"\ndata_directory = "/var/lib/payproxy2"\n',
+            (),
+            "data_directory",
+        ),
         ("[callers.erp]", '[request_log]\nfile = "/var/log/requests.jsonl"\n[callers.erp]', (), "request_log.file"),
         ("[callers.erp]", '[request_log]\nfile = "requests.jsonl"\n[callers.erp]', (), "request_log.file"),
         ("", "", ("serviceMonitor.enabled=true",), "admin.listen"),

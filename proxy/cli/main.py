@@ -38,6 +38,10 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "keys": LazyCommand("proxy.cli.keys:keys", "Make and inspect keys, certificates and signing requests."),
     "callers": LazyCommand("proxy.cli.callers:callers", "Make keys for callers."),
     "config": LazyCommand("proxy.cli.config:config", "Show the effective configuration and its schema."),
+    "export": LazyCommand(
+        "proxy.cli.export:export",
+        "Print files that fit this configuration, for systemd, Kubernetes, Prometheus and Grafana.",
+    ),
 }
 
 

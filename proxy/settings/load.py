@@ -10,7 +10,7 @@ from proxy.settings import facade_rules, migration_rules, network_rules, route_r
 from proxy.settings.fields import relative_to
 from proxy.settings.findings import Complaint, Finding, Key, Positions, Severity, in_order, positions_of
 from proxy.settings.model import Settings
-from proxy.settings.placeholder import has_placeholder
+from proxy.settings.placeholder import LEFT_IN, has_placeholder
 from proxy.settings.salvage import salvaged
 from proxy.settings.sources import (
     FILE_NAME,
@@ -142,7 +142,7 @@ def _validated(merged: Mapping[str, Any]) -> tuple[Settings, list[Complaint]]:
     """Return what can be read of *merged*, and all complaints; of a placeholder only that it is one."""
     valid, readable, complaints = validate(merged)
     placeholders = [
-        Complaint(key=key, what="a placeholder was left in", fix="write the value that belongs here")
+        Complaint(key=key, what=LEFT_IN, fix="write the value that belongs here")
         for key, value in leaves(merged)
         if has_placeholder(key, value)
     ]

@@ -6,6 +6,8 @@ from typing import Any
 from proxy.settings.findings import Key
 
 PLACEHOLDER = "..."
+# What a finding says of one.
+LEFT_IN = "a placeholder was left in"
 
 # <YOUR CLIENT ID>, {{ client_id }}, ${CLIENT_ID}: unfilled template values.
 _TEMPLATE = re.compile(r"<[A-Za-z][^<>]*>|\{\{.*\}\}|\$\{.*\}")

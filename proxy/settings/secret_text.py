@@ -3,7 +3,7 @@
 import base64
 import binascii
 
-from proxy.settings.placeholder import is_placeholder
+from proxy.settings.placeholder import LEFT_IN, is_placeholder
 
 _BYTE_ORDER_MARK = "\ufeff"
 # Random bytes of this length are ASCII text by chance once in 300,000 times.
@@ -18,7 +18,7 @@ def not_a_secret(text: str) -> tuple[str, str] | None:
             "save it as UTF-8 without BOM (PowerShell 7: Out-File -Encoding utf8NoBOM)",
         )
     if is_placeholder(text):
-        return "a placeholder was left in", "write the secret that the bank gave you"
+        return LEFT_IN, "write the secret that the bank gave you"
     if "\n" in text or "\r" in text:
         return "has more than one line", "write the secret alone into it"
     return None

@@ -219,7 +219,7 @@ def _paths(page: Path) -> Iterator[tuple[str, Path]]:
             if name.endswith(".py"):
                 yield (
                     name,
-                    ROOT / "proxy" / room[1] if room else page.parent if page.parent in ROOMS else ROOT / "proxy",
+                    ROOT / "proxy" / room[1] if room else page.parent if page.name == "README.md" else ROOT / "proxy",
                 )
             elif re.match(r"(proxy|tests|config|docs|bench|deploy|\.ci)/.", name):
                 yield name, ROOT

@@ -6,8 +6,9 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
+import yaml
 
-from tests.deploy.support import CHART, VALUE_SETS, config, container, helm, only, pod, render, value_files
+from tests.deploy.support import CHART, ROOT, VALUE_SETS, config, container, helm, only, pod, render, value_files
 
 each_set = pytest.mark.parametrize("values", VALUE_SETS)
 
@@ -270,6 +271,25 @@ def test_prometheus_finds_a_replica_that_is_not_ready() -> None:
 
     assert found["spec"]["publishNotReadyAddresses"]
     assert found["metadata"]["name"] == only(manifests, "StatefulSet")["spec"]["serviceName"]
+
+
+def test_alerts_and_dashboard_are_the_exported_ones() -> None:
+    """What the chart has is what deploy/ has, byte for byte; other ones can be passed."""
+    for copy, source in (
+        ("alerts.yaml", "prometheus/payproxy-alerts.yaml"),
+        ("dashboard.json", "grafana/payproxy.json"),
+    ):
+        if (ROOT / "deploy" / source).exists():
+            assert (CHART / "files" / copy).read_text() == (ROOT / "deploy" / source).read_text()
+    manifests = render(values="everything")
+    rules = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+    shown = only(manifests, "ConfigMap", "pay-payproxy-dashboard")["data"]["payproxy.json"]
+
+    assert only(manifests, "PrometheusRule")["spec"] == rules
+    assert shown == (CHART / "files" / "dashboard.json").read_text()
+    other = "groups: [{name: other, rules: [{alert: A, expr: vector(1)}]}]"
+    manifests = render("--set-literal", f"prometheusRule.alerts={other}", values="everything")
+    assert only(manifests, "PrometheusRule")["spec"] == yaml.safe_load(other)
 
 
 def test_replicas_come_and_go_slowly_by_themselves() -> None:

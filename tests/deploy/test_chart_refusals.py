@@ -76,7 +76,6 @@ _SHARED = '[request_log]\ndatabase_file = "database-url"\n\n[state]\nurl_file = 
             ("replicas=2", "networkPolicy.enabled=false"),
             "instance",
         ),
-        ("", "", ("dashboard.enabled=true",), "payproxy export grafana"),
     ],
 )
 def test_a_configuration_that_can_not_run_is_refused(old: str, new: str, options: tuple[str, ...], words: str) -> None:

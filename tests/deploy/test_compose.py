@@ -12,12 +12,14 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import jsonschema
 import pytest
 import redis.asyncio
 import yaml
+from cryptography import x509
 
 from tests.deploy.pod import USER, as_user
 from tests.deploy.support import ROOT
@@ -153,6 +155,17 @@ def test_the_secrets_are_made_once(made: Path) -> None:
 
     assert "already" in _make(made)
     assert {path: path.read_bytes() for path in made.rglob("*") if path.is_file()} == files
+
+
+@pytest.mark.parametrize(("service", "url"), [("redis", "redis-url"), ("postgres", "database-url")])
+def test_a_certificate_names_the_host_of_the_url(made: Path, service: str, url: str) -> None:
+    """Which is the service's name in Docker's DNS."""
+    certificate = x509.load_pem_x509_certificate((made / service / "tls.crt").read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+
+    assert service in _services()
+    assert urlsplit((made / "payproxy" / url).read_text()).hostname == service
+    assert service in names.get_values_for_type(x509.DNSName)
 
 
 def test_the_configuration_has_no_error(made: Path) -> None:

@@ -85,7 +85,6 @@ capabilities: {drop: [ALL]}
   "tls" (ternary true false (not (empty (dig "server" "certificate_file" "" $toml))))
   "adminPort" ($adminPort | int)
   "adminScheme" (ternary "HTTP" "HTTPS" (empty (dig "admin" "certificate_file" "" $toml)))
-  "stateDirectory" (ternary "" $directory (hasKey $toml "data_directory"))
   "grace" (add $drain 30 (int $values.preStopSleepSeconds))
   "environment" (dig "environment" "" $toml)
   | toJson }}

@@ -138,6 +138,14 @@ def test_pods_are_restricted(values: str) -> None:
             }
 
 
+def test_the_platform_may_choose_the_user() -> None:
+    """As OpenShift does: the chart names none, and the image's is not root."""
+    security = pod(render("--set", "userId=null"))["securityContext"]
+
+    assert security["runAsNonRoot"]
+    assert not {"runAsUser", "runAsGroup", "fsGroup"} & set(security)
+
+
 def test_each_replica_has_a_volume_of_its_own_that_stays() -> None:
     """Two pods never get one data directory, and a replica's journal is there when it comes back."""
     specification = only(render(), "StatefulSet")["spec"]
@@ -290,6 +298,24 @@ def test_alerts_and_dashboard_are_the_exported_ones() -> None:
     other = "groups: [{name: other, rules: [{alert: A, expr: vector(1)}]}]"
     manifests = render("--set-literal", f"prometheusRule.alerts={other}", values="everything")
     assert only(manifests, "PrometheusRule")["spec"] == yaml.safe_load(other)
+
+
+def test_the_notes_say_what_is_left_to_do() -> None:
+    """The address for callers, how long a stop takes, and what of the configuration has consequences here."""
+    text = config().replace("[server]", '[server]\nhosts = ["payproxy.example"]')
+    done = helm(
+        *("install", "pay", CHART, "--dry-run=client", "--namespace", "payments"),
+        *value_files("minimal"),
+        *("--set-literal", f"config={text}"),
+    )
+    assert done.returncode == 0, done.stderr
+    notes = done.stdout.partition("NOTES:")[2]
+
+    assert "http://pay-payproxy.payments.svc:8080" in notes
+    assert "up to 230 s" in notes
+    assert "server.hosts is payproxy.example" in notes
+    assert "The listener has no TLS" in notes
+    assert "admin.listen is on loopback" in notes
 
 
 def test_replicas_come_and_go_slowly_by_themselves() -> None:

@@ -86,6 +86,7 @@ capabilities: {drop: [ALL]}
   "adminPort" ($adminPort | int)
   "adminScheme" (ternary "HTTP" "HTTPS" (empty (dig "admin" "certificate_file" "" $toml)))
   "grace" (add $drain 30 (int $values.preStopSleepSeconds))
+  "hosts" (dig "server" "hosts" list $toml)
   "environment" (dig "environment" "" $toml)
   | toJson }}
 {{- end }}

@@ -20,6 +20,7 @@ DOCS = ROOT / "docs"
 ROOMS = sorted(path.parent for path in (ROOT / "proxy").glob("*/__init__.py"))
 PAGES = [README, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted(DOCS.rglob("*.md"))]
 PAGES += [room / "README.md" for room in ROOMS]
+PAGES += sorted((ROOT / "deploy").rglob("README.md"))
 HTML_ANCHOR = re.compile(r'<a id="([^"]+)"></a>')
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -218,7 +219,7 @@ def _paths(page: Path) -> Iterator[tuple[str, Path]]:
             if name.endswith(".py"):
                 yield (
                     name,
-                    ROOT / "proxy" / room[1] if room else page.parent if page.parent in ROOMS else ROOT / "proxy",
+                    ROOT / "proxy" / room[1] if room else page.parent if page.name == "README.md" else ROOT / "proxy",
                 )
             elif re.match(r"(proxy|tests|config|deploy|docs|bench|\.ci)/.", name):
                 yield name, ROOT

@@ -26,6 +26,7 @@ from proxy.keeper.migrations import ConfigurationObjected
 from proxy.keeper.replication import SharedStateUnusable
 from proxy.keeper.sockets import ListenFailed, Sockets
 from proxy.private_file import directory_exposed
+from proxy.records.generated_key import close_own_files
 from proxy.settings.addresses import listen_address
 from proxy.settings.findings import Severity
 from proxy.settings.load import load
@@ -60,6 +61,8 @@ def serve(config_path: Path | None, *, as_json: bool) -> None:
         if (fault := directory_exposed(directory, us=os.geteuid())) is not None:
             raise Failure(f"{fault.what}; {fault.fix}", code=ExitCode.CONFIGURATION)
         with locked(directory):
+            for path in close_own_files(directory):
+                note(f"{path}: group could read it, as in Kubernetes with an fsGroup; its mode is 0600 again")
             _serve(settings, loaded.path, clock, as_json=as_json)
     except (AdminListenFailed, DataDirectoryInUse, ListenFailed) as error:
         raise Failure(str(error)) from None

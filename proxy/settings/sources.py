@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from proxy.private_file import FileUnusable, read_file
+from proxy.private_file import FileUnusable, OpenedFile, read_file
 from proxy.secret import Secret
 from proxy.settings.findings import Complaint, Finding, Key, Severity, nearest
 from proxy.settings.schema import ValueKind, field_at, names_in, text_kind, value_of
@@ -101,28 +101,29 @@ def secrets_layer(directories: Sequence[Path]) -> Layer:
                     layer.findings.append(_unknown(key, "file", lambda near: near).at(where))
                 continue
             try:
-                text = read_secret(path, private=kind is ValueKind.SECRET)
+                opened = read_file(path, most=MAX_SECRET_FILE_BYTES)
+                text = secret_text(opened)
             except FileUnusable as error:
-                layer.findings.append(Complaint(key=key, what=error.what, fix=error.fix).at(where))
-            else:
-                _add(layer, key, text, kind=kind, where=where)
+                layer.findings.append(_unusable(key, error).at(where))
+                continue
+            _add(layer, key, text, kind=kind, where=where)
+            # What is no secret may have any mode.
+            if opened.exposed is not None and (kind is ValueKind.SECRET or StoreUrl(text).has_password):
+                layer.findings.append(_unusable(key, opened.exposed).at(where))
     return layer
 
 
-def read_secret(path: Path, *, private: bool) -> str:
-    """Return the text of a secrets file without one trailing newline; raise FileUnusable.
-
-    A *private* one has to be for us alone, as every private file, or is a URL with a password. Other values may have
-    any mode.
-    """
-    opened = read_file(path, most=MAX_SECRET_FILE_BYTES)
+def secret_text(opened: OpenedFile) -> str:
+    """Return the text of a secrets file without one trailing newline; raise FileUnusable."""
     try:
         text = opened.data.decode()
     except UnicodeDecodeError:
-        raise FileUnusable(path, "is not UTF-8", "write the value alone into it, as UTF-8 text") from None
-    if opened.exposed is not None and (private or StoreUrl(text).has_password):
-        raise opened.exposed
+        raise FileUnusable(opened.path, "is not UTF-8", "write the value alone into it, as UTF-8 text") from None
     return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+
+
+def _unusable(key: Key, error: FileUnusable) -> Complaint:
+    return Complaint(key=key, what=error.what, fix=error.fix)
 
 
 def merge(values: dict[str, Any], layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[Key, str]]:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.private_file import read_file
 from proxy.secret import Secret
 from proxy.settings.load import load
-from proxy.settings.sources import environment_layer, find_file, merge, read_secret
+from proxy.settings.sources import environment_layer, find_file, merge, secret_text
 from proxy.settings.values import masked
 from tests.journeys.support import private
 from tests.settings.support import PLAIN, load_text, one_finding, plain
@@ -164,7 +165,7 @@ def test_a_whole_table_from_the_environment(tmp_path: Path) -> None:
 )
 def test_one_trailing_newline_is_dropped(tmp_path: Path, content: str, secret: str) -> None:
     """`echo secret > file` works, and a secret may end in white space."""
-    assert read_secret(private(tmp_path / "secret", content), private=True) == secret
+    assert secret_text(read_file(private(tmp_path / "secret", content))) == secret
 
 
 def test_secrets_directories(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 import sys
 
+from proxy.memory_protection import protect_memory
+
 
 def main() -> None:
     """Run the process's command line and exit with a code of `ExitCode`."""
+    protect_memory()  # for every command: most read a key or a secret, and one of them is the keeper
     if sys.argv[1:2] == ["health"]:
         from proxy.cli.quick_health import quick_health  # noqa: PLC0415 - each command imports only what it needs
 

@@ -3,8 +3,7 @@
 So it imports no click, TOML parser, HTTP client or JSON, no other module of payproxy, and _socket instead of socket,
 whose enumerations alone take half as long as Python's start. It answers only what needs none of them: the options of a
 probe, a configuration whose data directory is one plain line or not in it, and an instance that answers over
-admin.sock. Whatever else there is, `health.py` does from the beginning; tests compare the two. It reads no key and no
-secret, so its memory is not protected.
+admin.sock. Whatever else there is, `health.py` does from the beginning; tests compare the two.
 """
 
 import _socket as socket

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from proxy.checks.container import in_container
 from proxy.checks.offline import check_loaded
 from proxy.cli.configuration import count_errors
 from proxy.cli.finding_text import finding_text
@@ -48,7 +49,7 @@ def serve(config_path: Path | None, *, as_json: bool) -> None:
     _take_all_descriptors()
     clock = SystemClock()
     loaded = load(config_path, environ=os.environ, cwd=Path.cwd())
-    findings = check_loaded(loaded, now=clock.now())
+    findings = check_loaded(loaded, now=clock.now(), container=in_container(os.environ))
     for finding in findings:
         note(finding_text(finding, err=True))
     settings = loaded.settings

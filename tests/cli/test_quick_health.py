@@ -1,4 +1,5 @@
 import asyncio
+import resource
 import signal
 import socket
 import subprocess
@@ -179,7 +180,7 @@ def test_the_names_are_the_same_everywhere() -> None:
 
 
 async def test_a_probe_imports_next_to_nothing(tmp_path: Path) -> None:
-    """Every few seconds, for years: beside what Python itself starts with, two modules of ours and the sockets."""
+    """Every few seconds, for years: beside Python's own start, three modules of ours, sockets and prctl."""
     code = (
         "import sys; before = {*sys.modules}; import atexit; from proxy.cli.entry import main\n"
         "atexit.register(lambda: print(*sorted({*sys.modules} - before - {'atexit'})))\n"
@@ -192,7 +193,16 @@ async def test_a_probe_imports_next_to_nothing(tmp_path: Path) -> None:
     *answer, loaded = probe.stdout.splitlines()
     assert probe.returncode == 0
     assert "workers ok" in answer
-    assert {*loaded.split()} - {"_socket"} == {"proxy", "proxy.cli", "proxy.cli.entry", "proxy.cli.quick_health"}
+    ours = {"proxy", "proxy.cli", "proxy.cli.entry", "proxy.cli.quick_health", "proxy.memory_protection"}
+    assert {*loaded.split()} - ours <= {
+        "_socket",
+        "ctypes",
+        "ctypes._endian",
+        "_ctypes",
+        "_struct",
+        "struct",
+        "resource",
+    }
 
 
 def test_the_entry_point_is_the_quick_one() -> None:
@@ -204,7 +214,7 @@ def test_the_entry_point_is_the_quick_one() -> None:
 
 
 def test_an_interrupted_probe(tmp_path: Path) -> None:
-    """Ctrl-C while it waits for the answer is exit code 130, as everywhere."""
+    """Ctrl-C while it waits for the answer is exit code 130, as everywhere; its memory is protected meanwhile."""
     path = str(tmp_path / "admin.sock")
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(path)
@@ -214,6 +224,7 @@ def test_an_interrupted_probe(tmp_path: Path) -> None:
         asked, _ = silent.accept()
         with asked:
             assert asked.recv(3) == b"GET"
+            assert resource.prlimit(probe.pid, resource.RLIMIT_CORE) == (0, 0)
             probe.send_signal(signal.SIGINT)
             _, errors = probe.communicate()
 

@@ -1,6 +1,6 @@
 """Entry point: `python -m proxy` is `payproxy`."""
 
-from proxy.cli.main import main
+from proxy.cli.entry import main
 
 if __name__ == "__main__":
     main()

@@ -69,7 +69,7 @@ def read_file(path: Path, *, most: int = MAX_FILE_BYTES) -> OpenedFile:
         ) from None
     except PermissionError:
         raise FileUnusable(
-            path, "this user may not read it", "chown it to the user payproxy runs as", number=errno.EACCES
+            path, "this user may not read it", _give(path, us=os.geteuid()), number=errno.EACCES
         ) from None
     except (OSError, ValueError) as error:
         raise FileUnusable(path, f"can't be opened ({_reason(error)})", "correct the path") from None
@@ -122,19 +122,25 @@ def exposed(path: Path, status: os.stat_result, *, us: int) -> FileUnusable | No
     secrets to a user that is not root.
     """
     mode = stat.S_IMODE(status.st_mode)
-    if status.st_uid == us:
-        if not mode & 0o077:
-            return None
-        fix = f"run `chmod 600 {path}`"
-    elif status.st_uid == _ROOT:
-        if not mode & 0o037:
-            return None
-        fix = f"run `chmod 640 {path}` (in Kubernetes: defaultMode 0440)"
-    else:
-        owner, our = user_name(status.st_uid), user_name(us)
-        what = f"belongs to {owner}, and payproxy runs as {our}"
-        return FileUnusable(path, what, f"run `chown {our} {path}`, or run payproxy as {owner}", number=errno.EPERM)
+    if status.st_uid not in {us, _ROOT}:
+        what = f"belongs to {user_name(status.st_uid)}, and payproxy runs as {user_name(us)}"
+        return FileUnusable(path, what, _give(path, us=us), number=errno.EPERM)
+    if not mode & (0o077 if status.st_uid == us else 0o037):
+        return None
+    fix = f"run `chmod 600 {path}`{'' if us else _mounted(us)}" if status.st_uid == us else _give(path, us=us)
     return FileUnusable(path, f"group or others may read it (mode {mode:04o})", fix, number=errno.EPERM)
+
+
+def _give(path: Path, *, us: int) -> str:
+    """Return how a file comes to be for the user *us* alone, in its place or where a platform mounts it."""
+    return f"run as root `chown {_account(us)} {path} && chmod 600 {path}`{_mounted(us)}"
+
+
+def _mounted(us: int) -> str:
+    kubernetes, docker = (
+        ("defaultMode 0440 and the pod's fsGroup", f"uid {us} and ") if us else ("defaultMode 0400", "")
+    )
+    return f" (in Kubernetes: {kubernetes}; in Docker: {docker}mode 0400 of the secret, in Compose of its source file)"
 
 
 def directory_exposed(path: Path, *, us: int) -> FileUnusable | None:
@@ -148,22 +154,50 @@ def directory_exposed(path: Path, *, us: int) -> FileUnusable | None:
         return None
     mode = stat.S_IMODE(status.st_mode)
     if status.st_uid not in {us, _ROOT}:
-        owner, our = user_name(status.st_uid), user_name(us)
-        what = f"{path} belongs to {owner}, and payproxy runs as {our}"
-        return FileUnusable(path, what, f"run payproxy as {owner}, or `chown -R {our} {path}`", number=errno.EPERM)
+        what = f"{path} belongs to {user_name(status.st_uid)}, and payproxy runs as {user_name(us)}"
+        fix = f"run as root `chown -R {_account(us)} {path}`, or run payproxy as {user_name(status.st_uid)}"
+        return FileUnusable(path, what, fix, number=errno.EPERM)
     if mode & (0o022 if status.st_uid == us else 0o002):
         what = f"others may write in {path} (mode {mode:04o})"
-        fix = f"run `chmod 700 {path}`, or name a new directory in it: it is made with mode 0700"
+        fix = (
+            f"run `chmod 700 {path}`, or name a new directory in it: it is made with mode 0700 (Kubernetes changes the "
+            "modes at each start of a pod with an fsGroup, unless fsGroupChangePolicy is OnRootMismatch)"
+        )
         return FileUnusable(path, what, fix, number=errno.EPERM)
     return None
 
 
+def directory_unusable(path: Path) -> FileUnusable | None:
+    """Return why this process can't write in the directory *path*, or can't make it; None if it can."""
+    there = next(one for one in (path, *path.parents) if one.exists())
+    if not there.is_dir():
+        return FileUnusable(path, f"{there} is not a directory", "name another one, or remove it", number=errno.ENOTDIR)
+    if os.access(there, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+        return None
+    account = _account(os.geteuid())
+    if there != path:
+        fix = f"make it as root: `install -d -o {account} -m 700 {path}`"
+        return FileUnusable(path, f"{user_name(os.geteuid())} may not make {path}", fix, number=errno.EACCES)
+    what = f"{user_name(os.geteuid())} may not write in {path}, which belongs to {user_name(path.stat().st_uid)}"
+    fix = (
+        f"run as root `chown -R {account} {path}`, for a mounted directory where it is mounted from (in Kubernetes: "
+        "the pod's fsGroup), and mount it for reading and writing"
+    )
+    return FileUnusable(path, what, fix, number=errno.EACCES)
+
+
 def user_name(number: int) -> str:
-    """Return the name of the user *number*, or the number if it has none."""
+    """Return the name of the user *number* for a sentence, or `user NUMBER` if it has none."""
+    account = _account(number)
+    return f"user {account}" if account.isdecimal() else account
+
+
+def _account(number: int) -> str:
+    """Return what chown takes for the user *number*: the name, or the number if it has none."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
-        return f"user {number}"
+        return str(number)
 
 
 def _private_of(path: Path, owner: int) -> bool:

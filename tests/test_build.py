@@ -37,6 +37,23 @@ def test_a_wheel_has_machine_code_and_its_source(project: Path) -> None:
 
 
 @needs_compiler
+def test_a_wheel_is_the_same_each_time(tmp_path: Path) -> None:
+    """The same bytes, machine code included, from another folder, later, and in another order of Python's sets."""
+    wheels = []
+    for number, name in enumerate(["here", "there/and/deeper"]):
+        project = small_project(tmp_path / name)
+        for path in project.rglob("*"):
+            os.utime(path, (number * 10**8, number * 10**8))
+        run = _hook(
+            project, "build_wheel", PAYPROXY_COMPILE="1", SOURCE_DATE_EPOCH="1764288000", PYTHONHASHSEED=str(number)
+        )
+        assert run.returncode == 0, run.stderr
+        wheels.append(_wheel(project).read_bytes())
+
+    assert wheels[0] == wheels[1]
+
+
+@needs_compiler
 def test_an_editable_installation_has_machine_code_beside_its_source_until_it_is_left_out(project: Path) -> None:
     """What is imported from the tree is the binary; installed again with PAYPROXY_COMPILE=0, the source."""
     small = "import proxy.small; print(proxy.small.__file__, proxy.small.double(21))"

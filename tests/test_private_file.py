@@ -6,7 +6,8 @@ import pytest
 
 from proxy.private_file import FileUnusable, directory_exposed, exposed, read_key, read_private_file
 
-US, ROOT, OTHER = 1000, 0, 1001
+# Numbers that have no name on any machine.
+US, ROOT, OTHER = 54321, 0, 54322
 
 
 def status(mode: int, owner: int) -> os.stat_result:
@@ -23,10 +24,13 @@ def status(mode: int, owner: int) -> os.stat_result:
         (0o604, US, US, "chmod 600"),
         (0o440, ROOT, US, ""),
         (0o640, ROOT, US, ""),
-        (0o660, ROOT, US, "chmod 640"),
+        (0o660, ROOT, US, "fsGroup"),
         (0o444, ROOT, US, "defaultMode 0440"),
+        (0o444, ROOT, US, "uid 54321 and mode 0400 of the secret"),
+        (0o444, ROOT, ROOT, "mode 0400 of the secret"),
         (0o440, ROOT, ROOT, "chmod 600"),
-        (0o600, OTHER, US, "belongs to"),
+        (0o600, OTHER, US, "belongs to user 54322, and payproxy runs as"),
+        (0o600, OTHER, US, "`chown 54321 oauth.key && chmod 600 oauth.key`"),
         (0o600, OTHER, ROOT, "belongs to"),
     ],
 )

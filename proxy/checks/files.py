@@ -17,7 +17,14 @@ from proxy.checks.caller_keys import assertion_key
 from proxy.credentials.credential import SecretUnusable, secret_of
 from proxy.credentials.keys import KeyUnusable, belong_together, holds_no_key, load_certificate, load_private_key
 from proxy.migration.stores import encryption
-from proxy.private_file import FileUnusable, directory_exposed, read_file, read_key, read_private_file
+from proxy.private_file import (
+    FileUnusable,
+    directory_exposed,
+    directory_unusable,
+    read_file,
+    read_key,
+    read_private_file,
+)
 from proxy.records.body_hmac import read_body_key
 from proxy.secret import Secret
 from proxy.settings.credential import CredentialSection
@@ -58,8 +65,7 @@ class _Files:
         self._checked = CheckedFiles()
 
     def check(self, settings: Settings) -> CheckedFiles:
-        if (exposed := directory_exposed(Path(settings.data_directory), us=os.geteuid())) is not None:
-            self._complain(("data_directory",), exposed.what, exposed.fix)
+        self._data_directory(Path(settings.data_directory))
         self._tls_pair(("server",), settings.server, "", own=True)
         self._tls_pair(("admin",), settings.admin, "", own=True)
         self._authorities(("server", "client_ca_file"), settings.server.client_ca_file)
@@ -85,6 +91,13 @@ class _Files:
         self._read(("state", "url_file"), settings.state.url_file, REDIS.read)
         self._authorities(("state", "ca_file"), settings.state.ca_file)
         return self._checked
+
+    def _data_directory(self, path: Path) -> None:
+        fault = directory_exposed(path, us=os.geteuid()) or directory_unusable(path)
+        if fault is not None:
+            # A directory that does not exist yet may be made by systemd, for its service only.
+            severity = Severity.ERROR if path.exists() else Severity.WARNING
+            self._complain(("data_directory",), fault.what, fault.fix, severity)
 
     def _read(self, key: Key, file: str, read: Callable[[Path], _Content], *, name_it: bool = False) -> _Content | None:
         """Return what *read* returns for the *file* named at *key*; None if none is named or it can't be used."""

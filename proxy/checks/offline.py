@@ -8,6 +8,7 @@ from typing import Self
 
 from cryptography.hazmat.primitives import hashes, serialization
 
+from proxy.checks.container import container_complaints
 from proxy.checks.files import CheckedFiles, check_settings_files
 from proxy.settings.findings import Complaint, Finding, Key, in_order
 from proxy.settings.load import Loaded, load
@@ -20,9 +21,12 @@ class _Environment:
     files: CheckedFiles
 
     @classmethod
-    def of(cls, loaded: Loaded, *, now: float) -> Self:
+    def of(cls, loaded: Loaded, *, now: float, container: bool) -> Self:
         readable = loaded.readable
-        return cls(loaded=loaded, files=check_settings_files(readable, now=now) if readable else CheckedFiles())
+        files = check_settings_files(readable, now=now) if readable else CheckedFiles()
+        if readable and container:
+            files.complaints += container_complaints(readable)
+        return cls(loaded=loaded, files=files)
 
     def findings(self) -> list[Finding]:
         return [*self.loaded.findings, *map(self.loaded.positions.finding, self.files.complaints)]
@@ -39,22 +43,25 @@ class _Environment:
                 yield "client id", credential.client_id, ("credentials", name, "client_id")
 
 
-def check_files(paths: Sequence[Path] | None, *, environ: Mapping[str, str], cwd: Path, now: float) -> list[Finding]:
+def check_files(
+    paths: Sequence[Path] | None, *, environ: Mapping[str, str], cwd: Path, now: float, container: bool = False
+) -> list[Finding]:
     """Return all findings of the configurations in *paths*, or of the one that `serve` would use.
 
-    For several files also what two environments share but the bank requires to be unique. *now* is in epoch seconds.
+    For several files also what two environments share but the bank requires to be unique. *now* is in epoch seconds,
+    *container* says whether it is for use in a container.
     """
     asked: Sequence[Path | None] = paths or [None]
-    checked = [_Environment.of(load(path, environ=environ, cwd=cwd), now=now) for path in asked]
+    checked = [_Environment.of(load(path, environ=environ, cwd=cwd), now=now, container=container) for path in asked]
     findings = [finding for one in checked for finding in one.findings()]
     for first, second in combinations(checked, 2):
         findings += _shared(first, second)
     return list(in_order(findings))
 
 
-def check_loaded(loaded: Loaded, *, now: float) -> list[Finding]:
-    """Return the findings of *loaded* and of the files that it names; *now* is in epoch seconds."""
-    return list(in_order(_Environment.of(loaded, now=now).findings()))
+def check_loaded(loaded: Loaded, *, now: float, container: bool = False) -> list[Finding]:
+    """Return the findings of *loaded* and of the files that it names; *now* and *container* as in `check_files`."""
+    return list(in_order(_Environment.of(loaded, now=now, container=container).findings()))
 
 
 def _shared(first: _Environment, second: _Environment) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from proxy.checks.container import in_container
 from proxy.checks.offline import check_files
 from proxy.checks.online import Online, check_online
 from proxy.cli.configuration import count_errors
@@ -40,7 +41,9 @@ def check(files: Sequence[Path], config_path: Path | None, *, online: bool, call
         raise click.UsageError("name the files or --config, not both")
     cwd = Path.cwd()
     asked = list(files) or ([config_path] if config_path else [])
-    offline = check_files(asked or None, environ=os.environ, cwd=cwd, now=SystemClock().now())
+    offline = check_files(
+        asked or None, environ=os.environ, cwd=cwd, now=SystemClock().now(), container=in_container(os.environ)
+    )
     found = _ask(asked or [None], cwd=cwd, call=call) if online or call else []
     findings = in_order([*offline, *(finding for one in found for finding in one.findings)])
     emit(

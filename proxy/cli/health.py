@@ -1,7 +1,7 @@
-"""`payproxy health`: ask the running instance for its health; a container's HEALTHCHECK runs it every few seconds.
+"""`payproxy health`: ask the running instance for its health; a probe's usual case is in `quick_health.py`.
 
-So it starts fast (no pydantic, no aiohttp) and reads only two keys of the configuration: a file that is being edited
-may have faults or be invalid TOML, while the instance runs on with the old one.
+It reads only two keys of the configuration: a file that is being edited may have faults or be invalid TOML, while the
+instance runs on with the old one. It imports neither pydantic nor aiohttp, for probes that `quick_health.py` leaves.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ from proxy.private_file import open_regular
 from proxy.settings.addresses import TcpAddress, UnixAddress, listen_address
 from proxy.settings.salvage import salvaged
 from proxy.settings.toml_text import parse_toml
+from proxy.text import printable
 from proxy.upstream.tls import client_context
 
 # Copies of names in proxy.settings.sources: that import would take longer than all the rest. A test compares them.
@@ -61,7 +62,7 @@ def health(config_path: Path | None, *, ready: bool, as_json: bool) -> int:
     else:
         endpoints = find_endpoints(config_path, environ=os.environ, cwd=Path.cwd())
     status, answer = ask(endpoints, "/readyz" if ready else "/livez")
-    checks = ((f"{check['name']} {check['verdict']}", check["reason"]) for check in answer["checks"])
+    checks = ((f"{one['name']} {one['verdict']}", printable(one["reason"], 500)) for one in answer["checks"])
     emit(answer, as_json=as_json, human="\n".join(f"{text}: {why}" if why else text for text, why in checks))
     return ExitCode.OK if status == 200 else ExitCode.FAILED
 

@@ -11,7 +11,6 @@ from click.shell_completion import CompletionItem
 
 from proxy.cli.output import ExitCode, note
 from proxy.hot_path import built
-from proxy.memory_protection import protect_memory
 
 
 class LazyCommand(NamedTuple):
@@ -93,7 +92,6 @@ def payproxy() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line *arguments* (default: the process's own) and exit with a code of `ExitCode`."""
-    protect_memory()  # for every command: most read a key or a secret, and one of them is the keeper
     sys.exit(run(arguments))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from proxy.checks.container import in_container
 from proxy.checks.offline import check_loaded
 from proxy.cli.configuration import count_errors
 from proxy.cli.finding_text import finding_text
@@ -27,6 +28,7 @@ from proxy.keeper.passed_sockets import PassedSockets, PassedSocketUnfit
 from proxy.keeper.replication import SharedStateUnusable
 from proxy.keeper.sockets import ListenFailed, Sockets
 from proxy.private_file import directory_exposed
+from proxy.records.generated_key import close_own_files
 from proxy.settings.addresses import listen_address
 from proxy.settings.findings import Severity
 from proxy.settings.load import load
@@ -48,7 +50,7 @@ def serve(config_path: Path | None, *, as_json: bool) -> None:
     _take_all_descriptors()
     clock = SystemClock()
     loaded = load(config_path, environ=os.environ, cwd=Path.cwd())
-    findings = check_loaded(loaded, now=clock.now())
+    findings = check_loaded(loaded, now=clock.now(), container=in_container(os.environ))
     for finding in findings:
         note(finding_text(finding, err=True))
     settings = loaded.settings
@@ -61,6 +63,8 @@ def serve(config_path: Path | None, *, as_json: bool) -> None:
         if (fault := directory_exposed(directory, us=os.geteuid())) is not None:
             raise Failure(f"{fault.what}; {fault.fix}", code=ExitCode.CONFIGURATION)
         with locked(directory):
+            for path in close_own_files(directory):
+                note(f"{path}: group could read it, as in Kubernetes with an fsGroup; its mode is 0600 again")
             _serve(settings, loaded.path, clock, as_json=as_json)
     except (AdminListenFailed, DataDirectoryInUse, ListenFailed) as error:
         raise Failure(str(error)) from None

@@ -4,15 +4,17 @@ pydantic-settings' own sources read os.environ themselves, ignore unknown names 
 value, which they quote. These keep every value's origin, report all faults at once, and never quote a value.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from proxy.private_file import read_file
+from proxy.private_file import FileUnusable, OpenedFile, read_file
 from proxy.secret import Secret
-from proxy.settings.findings import Complaint, Finding, Key, nearest
+from proxy.settings.findings import Complaint, Finding, Key, Severity, nearest
 from proxy.settings.schema import ValueKind, field_at, names_in, text_kind, value_of
+from proxy.settings.stores import StoreUrl
 
 PREFIX = "PAYPROXY_"
 DELIMITER = "__"
@@ -80,7 +82,17 @@ def secrets_layer(directories: Sequence[Path]) -> Layer:
     """
     layer = Layer()
     for directory in directories:
-        for path in _files_in(directory):
+        try:
+            paths = _files_in(directory)
+        except PermissionError:
+            what, fix = (
+                "this user may not list the directory",
+                "run as the user that it was made for, or change its mode",
+            )
+            complaint = Complaint(key=(), what=what, fix=fix, severity=Severity.WARNING)
+            layer.findings.append(complaint.at(f"secrets directory {directory}"))
+            continue
+        for path in paths:
             key: Key = tuple(path.name.lower().split(DELIMITER))
             where = f"secrets file {path}"
             kind = text_kind(key)
@@ -89,28 +101,29 @@ def secrets_layer(directories: Sequence[Path]) -> Layer:
                     layer.findings.append(_unknown(key, "file", lambda near: near).at(where))
                 continue
             try:
-                text = read_secret(path)
-            except (OSError, ValueError):
-                complaint = Complaint(
-                    key=key,
-                    what=f"the file can't be read as UTF-8 text of at most {MAX_SECRET_FILE_BYTES} bytes",
-                    fix="check its owner, mode and content",
-                )
-                layer.findings.append(complaint.at(where))
-            else:
-                _add(layer, key, text, kind=kind, where=where)
+                opened = read_file(path, most=MAX_SECRET_FILE_BYTES)
+                text = secret_text(opened)
+            except FileUnusable as error:
+                layer.findings.append(_unusable(key, error).at(where))
+                continue
+            _add(layer, key, text, kind=kind, where=where)
+            # What is no secret may have any mode.
+            if opened.exposed is not None and (kind is ValueKind.SECRET or StoreUrl(text).has_password):
+                layer.findings.append(_unusable(key, opened.exposed).at(where))
     return layer
 
 
-def read_secret(path: Path) -> str:
-    """Return the text of a secrets file without one trailing newline; raise OSError or ValueError."""
-    # The platform sets its mode (Docker mounts 0444) and controls access to the directory.
-    data = read_file(path, most=MAX_SECRET_FILE_BYTES).data
+def secret_text(opened: OpenedFile) -> str:
+    """Return the text of a secrets file without one trailing newline; raise FileUnusable."""
     try:
-        text = data.decode()
+        text = opened.data.decode()
     except UnicodeDecodeError:
-        raise ValueError("not UTF-8") from None
+        raise FileUnusable(opened.path, "is not UTF-8", "write the value alone into it, as UTF-8 text") from None
     return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+
+
+def _unusable(key: Key, error: FileUnusable) -> Complaint:
+    return Complaint(key=key, what=error.what, fix=error.fix)
 
 
 def merge(values: dict[str, Any], layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[Key, str]]:
@@ -188,11 +201,11 @@ def _add(layer: Layer, key: Key, text: str, *, kind: ValueKind, where: str) -> N
 
 
 def _files_in(directory: Path) -> list[Path]:
+    """Return the files that may be settings, none if there is no such directory; raise PermissionError."""
     try:
-        return [
-            path
-            for path in sorted(directory.iterdir())
-            if DELIMITER in path.name and not path.name.startswith(".") and path.is_file()
-        ]
-    except OSError:
+        names = sorted(os.listdir(directory))  # noqa: PTH208 - iterdir does not say whether it may
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    named = (directory / name for name in names if DELIMITER in name and not name.startswith("."))
+    # Of a link to what this user may not reach, read_secret says so.
+    return [path for path in named if not path.is_dir()]

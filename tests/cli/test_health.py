@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from proxy.cli.health import FILE_NAME, SYSTEM_FILE, AdminEndpoints, find_endpoints, health
-from proxy.cli.instance import DATA_DIRECTORY
+from proxy.cli.health import AdminEndpoints, find_endpoints, health
 from proxy.cli.output import Failure
 from proxy.keeper.admin_server import server_tls
-from proxy.settings import sources
 from proxy.settings.addresses import TcpAddress, UnixAddress
 from proxy.settings.load import load
 from tests.keeper.support import Keeper
@@ -195,12 +193,6 @@ def test_it_looks_where_serve_listens(tmp_path: Path, text: str, environ: Mappin
         listen=readable.admin.listen,
         certificate_file=readable.admin.certificate_file,
     )
-
-
-def test_it_knows_the_names_that_serve_knows() -> None:
-    """The names that are written twice, for the sake of a fast start, are the same."""
-    assert (FILE_NAME, SYSTEM_FILE) == (sources.FILE_NAME, sources.SYSTEM_FILE)
-    assert DATA_DIRECTORY == sources.DEFAULT_DATA_DIRECTORY
 
 
 def test_the_configuration_is_found_like_everywhere(tmp_path: Path) -> None:

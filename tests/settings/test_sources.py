@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.private_file import read_file
 from proxy.secret import Secret
 from proxy.settings.load import load
-from proxy.settings.sources import environment_layer, find_file, merge, read_secret
+from proxy.settings.sources import environment_layer, find_file, merge, secret_text
 from proxy.settings.values import masked
+from tests.journeys.support import private
 from tests.settings.support import PLAIN, load_text, one_finding, plain
 
 SOURCES = ("flag", "environment variable", "secrets file", "payproxy.toml:", "default")
@@ -61,7 +63,7 @@ def test_precedence(key: str, given_by: set[str], picks: list[int], as_json: boo
         folder = Path(name_of_folder)
         (folder / "run-secrets").mkdir()
         if "secrets file" in given_by:
-            (folder / "run-secrets" / spelled).write_text(written(values["secrets file"], as_json=as_json) + "\n")
+            private(folder / "run-secrets" / spelled, written(values["secrets file"], as_json=as_json) + "\n")
         environ = {f"PAYPROXY_{spelled.upper()}": written(values["environment variable"], as_json=as_json)}
         loaded = load_text(
             folder,
@@ -163,9 +165,7 @@ def test_a_whole_table_from_the_environment(tmp_path: Path) -> None:
 )
 def test_one_trailing_newline_is_dropped(tmp_path: Path, content: str, secret: str) -> None:
     """`echo secret > file` works, and a secret may end in white space."""
-    (tmp_path / "secret").write_bytes(content.encode())
-
-    assert read_secret(tmp_path / "secret") == secret
+    assert secret_text(read_file(private(tmp_path / "secret", content))) == secret
 
 
 def test_secrets_directories(tmp_path: Path) -> None:
@@ -173,13 +173,13 @@ def test_secrets_directories(tmp_path: Path) -> None:
     docker, systemd = tmp_path / "run-secrets", tmp_path / "systemd"
     docker.mkdir()
     systemd.mkdir()
-    (docker / "credentials__login__client_secret").write_text("one\n")
+    private(docker / "credentials__login__client_secret", "one\n")
     (docker / "credentials__login__client_id").write_text("from docker\n")
     (docker / "postgres__password").write_text("x")
     (docker / "server").write_text("x")
     (docker / ".server__x").write_text("x")
     (docker / "server__directory").mkdir()
-    (systemd / "credentials__login__client_secret").write_text("two\n")
+    private(systemd / "credentials__login__client_secret", "two\n")
     loaded = load_text(tmp_path, PLAIN, environ={"CREDENTIALS_DIRECTORY": str(systemd)})
 
     assert loaded.findings == ()
@@ -195,20 +195,40 @@ def test_secrets_directories(tmp_path: Path) -> None:
     [
         ("credentials__login__client_secrt", b"canary", "sets an unknown key"),
         ("credential__login__client_secret", b"canary", "sets an unknown key"),
-        ("credentials__login__client_secret", b"canary\xff", "can't be read as UTF-8"),
-        ("credentials__login__client_secret", b"canary" * 20000, "can't be read as UTF-8"),
+        ("credentials__login__client_secret", b"canary\xff", "is not UTF-8"),
+        ("credentials__login__client_secret", b"canary" * 20000, "is larger than 65536 bytes"),
         ("credentials__login__client_secret", b"", "must be a string that is not empty"),
     ],
 )
 def test_wrong_secret_files(tmp_path: Path, name: str, content: bytes, what: str) -> None:
     """A file that nearly has one of our names, or no usable text in it, is an error."""
     (tmp_path / "run-secrets").mkdir()
+    (tmp_path / "run-secrets" / name).touch(mode=0o600)
     (tmp_path / "run-secrets" / name).write_bytes(content)
     finding = one_finding(load_text(tmp_path, PLAIN))
 
     assert what in finding.what
     assert finding.file == f"secrets file {tmp_path}/run-secrets/{name}"
     assert "canary" not in str(finding)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "refused"),
+    [
+        ("credentials__login__client_secret", "canary", True),
+        ("state__url", "redis://:canary@127.0.0.1/0", True),
+        ("state__url", "redis://127.0.0.1/0", False),
+        ("credentials__login__client_id", "my-client", False),
+    ],
+)
+def test_a_secret_that_others_may_read(tmp_path: Path, name: str, content: str, *, refused: bool) -> None:
+    """A secret in a secrets directory is a private file like any other; what is no secret may have any mode."""
+    (tmp_path / "run-secrets").mkdir()
+    private(tmp_path / "run-secrets" / name, content).chmod(0o444)
+    findings = [one for one in load_text(tmp_path, PLAIN).findings if "run-secrets" in one.file]
+
+    assert [one.what for one in findings] == ["group or others may read it (mode 0444)"] * refused
+    assert "canary" not in str(findings)
 
 
 def test_where_a_file_is_looked_for(tmp_path: Path) -> None:

@@ -28,12 +28,14 @@ class Process:
         self.stderr = stderr
 
     @classmethod
-    async def run(cls, directory: Path, *arguments: str, env: Mapping[str, str] = _NOTHING) -> Self:
-        """Start python with *arguments*, with *directory* for its output and nothing of our environment but PATH."""
+    async def run(
+        cls, directory: Path, *arguments: str, env: Mapping[str, str] = _NOTHING, python: str = sys.executable
+    ) -> Self:
+        """Start *python* with *arguments*, with *directory* for its output and nothing of our environment but PATH."""
         paths = _new_outputs(directory)
         with paths[0].open("wb") as stdout, paths[1].open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
+                python,
                 *arguments,
                 cwd=Path(__file__).parents[2],
                 env={"PATH": os.environ["PATH"], **env},

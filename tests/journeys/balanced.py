@@ -5,13 +5,12 @@ data directory, a name and a configuration of its own; they share keys, callers,
 """
 
 import asyncio
-import contextlib
 import hashlib
-import json
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,15 @@ import pytest
 from proxy.simulator.clients import ADFS_CLIENT_ID, AUDIENCES, JWT_CLIENT_ID, RESOURCES
 from proxy.simulator.server import Bank
 from tests.cli.serving import make_pair
+from tests.journeys.caller import get
 from tests.journeys.conftest import Start
 from tests.journeys.counting import Callers
 from tests.journeys.fleet import ADFS, MODERN, NUMBER, SYSTEMS
 from tests.journeys.process import Instance
 from tests.journeys.support import private
+from tests.journeys.two_banks import QUIET_GUARD
 from tests.journeys.waiting import until
-from tests.journeys.weights import set_weight
+from tests.journeys.weights import roll_back, set_weight
 from tests.records.postgres import Postgres, binaries, running_postgres
 from tests.support.haproxy import HAProxy
 from tests.support.ports import lasting_port
@@ -90,6 +91,7 @@ audience = "{resource}"
 routes = ["payments"]
 legacy = {{ credential = "adfs", audience = "{resource}" }}
 modern = {{ credential = "login", audience = "{audience}", upstream = "after" }}
+{guard}
 """
 
 
@@ -130,11 +132,34 @@ class Replica:
         state = await self.state()
         return bool(state["weight"] == weight and not state["unsettled"])
 
+    async def is_degraded(self) -> None:
+        """Return once `/readyz?verbose` says that its migrations are."""
+        await self._shows("[!]migrations degraded")
+
+    async def is_well(self) -> None:
+        """Return once `/readyz?verbose` has nothing to say against its migrations."""
+        await self._shows("[+]migrations ok")
+
+    async def _shows(self, words: str) -> None:
+        async def shown() -> bool:
+            return words in (await get(self.instance.admin, "/readyz?verbose")).body.decode()
+
+        await until(shown, otherwise=f"replica {self.name} does not show {words}")
+
     async def says(self, words: str) -> None:
         """Return once it has written *words* to stderr."""
         await until(
             lambda: words in self.instance.stderr.read_text(), otherwise=f"replica {self.name} does not say {words}"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollback:
+    """When it *began* by the loop's clock, after how many *seconds* each replica was at 0, and when load had gone on."""
+
+    began: float
+    seconds: dict[str, float]
+    over: float
 
 
 @dataclass(kw_only=True)
@@ -164,10 +189,28 @@ class ReplicaFleet:
         await set_weight(self.replicas[0].directory, weight)
         await self.all_at(weight)
 
+    async def rolls_back(self, *, by: str = "a") -> Rollback:
+        """Roll back to 0 at the replica *by*, and return once the load has gone on with that."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        async def arrives(one: Replica) -> float:
+            async def arrived() -> bool:
+                return bool((await one.state())["weight"] == 0)
+
+            await until(arrived, otherwise=f"the rollback did not come to replica {one.name}")
+            return loop.time() - began
+
+        [place] = [one.directory for one in self.replicas if one.name == by]
+        *seconds, _ = await asyncio.gather(*map(arrives, self.replicas), roll_back(place))
+        await self.all_at(0)
+        await self.callers.goes_on()
+        return Rollback(began=began, seconds=dict(zip(NAMES, seconds, strict=True)), over=loop.time())
+
     async def all_at(self, weight: int) -> None:
-        """Return once all replicas have the weight."""
+        """Return once all replicas have the weight, and it is certain there."""
         for one in self.replicas:
-            await until(lambda: one.is_at(weight), otherwise=f"replica {one.name} did not get to {weight}")  # noqa: B023 - awaited here
+            await until(partial(one.is_at, weight), otherwise=f"replica {one.name} did not get to {weight}")
 
 
 @asynccontextmanager
@@ -238,10 +281,12 @@ def _replica(
         name=name, listen=listen, port=one.port, admin=one.admin, number=NUMBER, redis=redis, keys=directory,
         before=bank.url, after=bank.files_url, adfs=ADFS, modern=MODERN, adfs_client=ADFS_CLIENT_ID,
         jwt_client=JWT_CLIENT_ID, resource=RESOURCES["payments"], audience=AUDIENCES["payments"],
+        guard=QUIET_GUARD,
     )  # fmt: skip
-    one.configuration.write_text(text + "".join(map(_caller, BUSY)))
+    one.configuration.write_text(text + "".join(map(caller_lines, BUSY)))
     return one
 
 
-def _caller(system: str) -> str:
+def caller_lines(system: str) -> str:
+    """Return the configuration of *system* as a caller."""
     return f'[callers.{system}]\napi_key_sha256 = ["{hashlib.sha256(system.encode()).hexdigest()}"]\n'

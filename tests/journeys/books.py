@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from proxy.simulator.received import Received
@@ -27,11 +26,18 @@ class Books:
     records: dict[str, list[Record]]
 
     def check(self, *, allowed: frozenset[Outcome] = frozenset()) -> None:
-        """Check that no try failed, other than as *allowed*, and that nothing is doubled, on both sides, or missing."""
+        """Check that no try failed, other than as *allowed*, and that nothing is doubled, on both sides, or missing.
+
+        What the bank has refused with 401, executing nothing, may be there a second time.
+        """
         self._check_callers(allowed)
         self._check_sends()
         self._check_sides()
         self._check_records()
+
+    def of(self, replica: str) -> list[Record]:
+        """Return the exchanges of *replica*."""
+        return [one for found in self.records.values() for one in found if one["instance"] == replica]
 
     def _check_callers(self, allowed: frozenset[Outcome]) -> None:
         callers = self.fleet.callers
@@ -43,7 +49,7 @@ class Books:
     def _check_sends(self) -> None:
         log = self.fleet.bank.world.log
         assert log.total == len(log.requests), "the bank's books have forgotten something"
-        times = Counter({number: len(sends) for number, sends in self.sends.items()})
+        times = Counter({number: sum(one.status != 401 for one in sends) for number, sends in self.sends.items()})
         assert {number: count for number, count in times.items() if count > 1} == {}, "sent twice"
         for one in self.fleet.callers.tries:
             if one.outcome is Outcome.SERVED:
@@ -93,7 +99,7 @@ async def books(fleet: ReplicaFleet) -> Books:
     return Books(fleet, sends, await _exchanges(fleet))
 
 
-async def check_chains(fleet: ReplicaFleet, directory: Path, *, killed: frozenset[str] = frozenset()) -> None:
+async def check_chains(fleet: ReplicaFleet, *, killed: frozenset[str] = frozenset()) -> None:
     """Check that each stopped replica finds its log whole, in its own copy and in the database, and numbers nothing twice.
 
     A replica that was *killed* has a start without a clean stop before it, which is said; nothing else may be.

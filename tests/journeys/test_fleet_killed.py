@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from proxy.simulator.server import Bank
 from tests.journeys.balanced import fleet_with_redis
 from tests.journeys.books import books, check_chains
@@ -29,4 +27,4 @@ async def test_a_killed_replica_costs_what_it_had_in_flight_and_nothing_else(
         found = await books(fleet)
 
         found.check(allowed=frozenset({Outcome.UNKNOWN, Outcome.NO_SERVER}))
-        await check_chains(fleet, tmp_path, killed=frozenset({"b"}))
+        await check_chains(fleet, killed=frozenset({"b"}))

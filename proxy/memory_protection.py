@@ -13,9 +13,9 @@ _KEY_LOG = "SSLKEYLOGFILE"
 def protect_memory() -> None:
     """Exclude this process from core dumps, and hide its memory and environment from the user's other processes.
 
-    $SSLKEYLOGFILE is forgotten too: session keys of TLS connections stay in memory. Call this before the first secret is
-    read. A process that is not dumpable can't be traced, and its /proc/PID/mem and environ belong to root; no core goes
-    to a handler like systemd-coredump, which RLIMIT_CORE alone would not prevent.
+    $SSLKEYLOGFILE is forgotten too: session keys of TLS connections stay in memory. Call this before the first secret
+    is read. A process that is not dumpable can't be traced, and its /proc/PID/mem and environ belong to root; no core
+    goes to a handler like systemd-coredump, which RLIMIT_CORE alone would not prevent.
     execve makes a child dumpable again: workers call this themselves.
     """
     os.environ.pop(_KEY_LOG, None)

@@ -155,7 +155,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollback:
-    """When it *began* by the loop's clock, after how many *seconds* each replica was at 0, and when load had gone on."""
+    """When it *began* by the loop's clock, after how many *seconds* each replica was at 0, when load had gone on."""
 
     began: float
     seconds: dict[str, float]
@@ -202,7 +202,9 @@ class ReplicaFleet:
             return loop.time() - began
 
         [place] = [one.directory for one in self.replicas if one.name == by]
-        *seconds, _ = await asyncio.gather(*map(arrives, self.replicas), roll_back(place))
+        arrivals = asyncio.gather(*map(arrives, self.replicas))
+        await roll_back(place)
+        seconds = await arrivals
         await self.all_at(0)
         await self.callers.goes_on()
         return Rollback(began=began, seconds=dict(zip(NAMES, seconds, strict=True)), over=loop.time())

@@ -69,14 +69,20 @@ class Books:
         assert {key: accepted[key] for key in paid if accepted[key] != 1} == {}, "not executed once"
 
     def _check_records(self) -> None:
-        ids = {one.number: one.answer.request_id for one in self.fleet.callers.of(Outcome.SERVED, Outcome.REFUSED) if one.answer}
+        ids = {
+            one.number: one.answer.request_id
+            for one in self.fleet.callers.of(Outcome.SERVED, Outcome.REFUSED)
+            if one.answer
+        }
         for number in {*self.sends, *ids}:
             found = self.records.get(number, [])
             assert len(found) == 1, f"{number} has {len(found)} records"
             [record] = found
             assert record["id"] == ids.get(number, record["id"])
             assert len(record["attempts"]) == len(self.sends.get(number, ())), record
-            assert record["sent_upstream"] in ({"yes", "unknown"} if number in self.sends else {"no", "unknown"}), record
+            assert record["sent_upstream"] in ({"yes", "unknown"} if number in self.sends else {"no", "unknown"}), (
+                record
+            )
 
 
 async def books(fleet: ReplicaFleet) -> Books:
@@ -100,7 +106,7 @@ async def books(fleet: ReplicaFleet) -> Books:
 
 
 async def check_chains(fleet: ReplicaFleet, *, killed: frozenset[str] = frozenset()) -> None:
-    """Check that each stopped replica finds its log whole, in its own copy and in the database, and numbers nothing twice.
+    """Check that each stopped replica finds its log whole, in all copies, and has numbered nothing twice.
 
     A replica that was *killed* has a start without a clean stop before it, which is said; nothing else may be.
     """

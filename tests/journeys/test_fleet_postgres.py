@@ -3,11 +3,14 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from proxy.simulator.server import Bank
 from tests.journeys.balanced import fleet_with_redis
 from tests.journeys.books import books, check_chains
 from tests.journeys.conftest import Start
 
+pytestmark = pytest.mark.timeout(300)
 FAILS = "request log: database takes no records"
 RECOVERS = "request log: database takes records again"
 

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+import pytest
 
 from proxy.simulator.server import Bank
-from tests.journeys.balanced import fleet_with_redis, running_fleet
+from tests.journeys.balanced import running_fleet
 from tests.journeys.books import books, check_chains
 from tests.journeys.conftest import Start
 from tests.journeys.counting import Outcome
 from tests.journeys.waiting import until
 from tests.support.redis import redis_server, sentinel
 
+pytestmark = pytest.mark.timeout(300)
 REFUSED = frozenset({Outcome.REFUSED})
 
 

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from proxy.simulator.server import Bank
 from tests.journeys.balanced import NAMES, Replica, caller_lines, fleet_with_redis
 from tests.journeys.books import books, check_chains
 from tests.journeys.caller import Request, get
 from tests.journeys.conftest import Start
 
+pytestmark = pytest.mark.timeout(300)
 # A system that only the new configuration knows.
 NEWCOMER = "newcomer"
 
@@ -17,7 +20,7 @@ async def test_a_rolling_restart_with_a_new_configuration_costs_no_request(
 ) -> None:
     """Each drains for as long as HAProxy takes to notice; no try fails, though HAProxy sends nothing twice."""
     # Where the listener is on loopback alone it closes at once; load balancers are given 5 seconds anywhere else.
-    async with fleet_with_redis(tmp_path, bank, start, listen="0.0.0.0") as fleet:  # noqa: S104
+    async with fleet_with_redis(tmp_path, bank, start, listen="0.0.0.0") as fleet:
         await fleet.moves_to(50)
         async with fleet.callers.at_work():
             await fleet.callers.goes_on()

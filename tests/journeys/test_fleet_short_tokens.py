@@ -19,7 +19,7 @@ RENEWALS = 2
 REPLICAS = 3
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_no_request_waits_for_a_mint_while_a_token_is_valid(tmp_path: Path, bank: Bank, start: Start) -> None:
     """Each token that a request was sent with was there when the request came, though each mint takes two seconds."""
     for path in (ADFS, MODERN):

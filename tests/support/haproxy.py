@@ -50,9 +50,7 @@ class HAProxy:
         self.log = directory / "haproxy.log"
         self._socket = directory / "haproxy.sock"
         self._configuration = directory / "haproxy.cfg"
-        lines = [
-            f"    server {name} 127.0.0.1:{traffic} port {admin}\n" for name, (traffic, admin) in servers.items()
-        ]
+        lines = [f"    server {name} 127.0.0.1:{traffic} port {admin}\n" for name, (traffic, admin) in servers.items()]
         self._configuration.write_text(_CONFIGURATION.format(directory=directory, port=self.port) + "".join(lines))
 
     async def up(self) -> set[str]:

@@ -18,7 +18,10 @@ _SHORT = (
 )
 
 # What the tests meet as real peers; without one its tests are skipped.
-_PEERS = ("gcc", "openssl", "curl", "wget", "node", "javac", "nginx", "wrk", "strace", "redis-server")
+_PEERS = (
+    *("gcc", "openssl", "curl", "wget", "node", "javac", "nginx", "wrk", "strace", "redis-server"),
+    *("haproxy", "faketime"),
+)
 _POSTGRESQL = "usr/lib/postgresql/*/bin/initdb"
 
 

@@ -55,15 +55,21 @@ class HAProxy:
 
     async def up(self) -> set[str]:
         """Return the names of the servers that get requests."""
+        return {name for name, row in (await self._servers()).items() if row["status"].startswith("UP")}
+
+    async def in_flight(self, name: str) -> int:
+        """Return how many requests the server *name* has now."""
+        return int((await self._servers())[name]["scur"])
+
+    async def _servers(self) -> dict[str, dict[str, str]]:
         reader, writer = await asyncio.open_unix_connection(str(self._socket))
         try:
             writer.write(b"show stat\n")
             text = (await reader.read()).decode().removeprefix("# ")
         finally:
             writer.close()
-        rows = csv.DictReader(text.splitlines())
-        found = {row["svname"] for row in rows if row["pxname"] == "payproxy" and row["status"].startswith("UP")}
-        return found - {"BACKEND"}
+        rows = {row["svname"]: row for row in csv.DictReader(text.splitlines()) if row["pxname"] == "payproxy"}
+        return {name: row for name, row in rows.items() if name != "BACKEND"}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["HAProxy"]:

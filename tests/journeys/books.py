@@ -8,13 +8,16 @@ from typing import Any
 
 from proxy.simulator.received import Received
 from tests.journeys.balanced import ReplicaFleet
-from tests.journeys.counting import Outcome
+from tests.journeys.counting import Outcome, Try
 from tests.journeys.fleet import NUMBER, received, side_of
 from tests.journeys.logs import verified
 from tests.journeys.waiting import until
 from tests.records.postgres import fetch
 
 Record = dict[str, Any]
+# What a GET takes at most on a machine that is not busy; it is some 0.01 s.
+BUSY_SECONDS = 0.25
+PINS_UNREADABLE = "migration payments: its retry pins can't be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,18 @@ class Books:
 
     def _check_callers(self, allowed: frozenset[Outcome]) -> None:
         callers = self.fleet.callers
-        failed = [str(one) for one in callers.tries if one.outcome not in {Outcome.SERVED, *allowed}]
-        assert failed == [], f"{len(failed)} of {len(callers.tries)} tries failed"
+        failed = [one for one in callers.tries if one.outcome not in {Outcome.SERVED, *allowed}]
+        failed = [one for one in failed if not self._was_redis_too_late(one)]
+        shown = "\n".join(map(str, failed[:10]))
+        assert not failed, f"{len(failed)} of {len(callers.tries)} tries failed:\n{shown}"
         assert callers.unserved == []
         assert len(callers.of(Outcome.SERVED)) > 100, "there was hardly any load"
+
+    def _was_redis_too_late(self, one: Try) -> bool:
+        """Return whether the machine was so busy that the Redis took half a second, after which it counts as away."""
+        slowest = max(each.seconds for each in self.fleet.callers.of(Outcome.SERVED) if not each.key)
+        causes = [record["cause"] for record in self.records.get(one.number, ())]
+        return slowest > BUSY_SECONDS and one.outcome is Outcome.REFUSED and causes == [PINS_UNREADABLE]
 
     def _check_sends(self) -> None:
         log = self.fleet.bank.world.log

@@ -1,5 +1,6 @@
 """The simulator in the test's process, and a starter of instances that ends what it started."""
 
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -26,8 +27,12 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Return a function that starts `payproxy serve` with a configuration, and waits until it is ready."""
     instances: list[Instance] = []
 
-    async def started(configuration: Path, *, env: Mapping[str, str] = _NOTHING, ready: bool = True) -> Instance:
-        instance = await Instance.run(tmp_path, "-m", "proxy", "serve", "--config", str(configuration), env=env)
+    async def started(
+        configuration: Path, *, env: Mapping[str, str] = _NOTHING, ready: bool = True, python: str = sys.executable
+    ) -> Instance:
+        instance = await Instance.run(
+            tmp_path, "-m", "proxy", "serve", "--config", str(configuration), env=env, python=python
+        )
         instances.append(instance)
         await instance.started(ready=ready)
         return instance

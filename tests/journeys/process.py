@@ -29,13 +29,18 @@ class Process:
 
     @classmethod
     async def run(
-        cls, directory: Path, *arguments: str, env: Mapping[str, str] = _NOTHING, pass_fds: Sequence[int] = ()
+        cls,
+        directory: Path,
+        *arguments: str,
+        env: Mapping[str, str] = _NOTHING,
+        python: str = sys.executable,
+        pass_fds: Sequence[int] = (),
     ) -> Self:
-        """Start python with *arguments*, with *directory* for its output and nothing of our environment but PATH."""
+        """Start *python* with *arguments*, with *directory* for its output and nothing of our environment but PATH."""
         paths = _new_outputs(directory)
         with paths[0].open("wb") as stdout, paths[1].open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
+                python,
                 *arguments,
                 cwd=Path(__file__).parents[2],
                 env={"PATH": os.environ["PATH"], **env},

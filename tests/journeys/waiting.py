@@ -8,7 +8,7 @@ from typing import TypeVar, overload
 Result = TypeVar("Result")
 
 # Other tests share the cores: a condition may take long to come true, and is looked at often.
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 _LOOK_SECONDS = 0.02
 
 

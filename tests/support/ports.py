@@ -1,0 +1,36 @@
+"""Ports of loopback for servers that are started again on the port that they had."""
+
+import os
+import socket
+from contextlib import closing
+
+# Below the range from which Linux takes the ports of outgoing connections: one that is free now stays free, apart from
+# other servers. Each process of the tests begins elsewhere.
+_FIRST, _LAST = 12_000, 32_000
+_STEP = 101
+
+
+class _Ports:
+    def __init__(self) -> None:
+        self._next = os.getpid() * _STEP
+
+    def take(self) -> int:
+        """Return a port that nobody listens on, and that was not returned before."""
+        for _ in range(_FIRST, _LAST):
+            self._next += 1
+            port = _FIRST + self._next % (_LAST - _FIRST)
+            if _is_free(port):
+                return port
+        raise AssertionError("no port is free")
+
+
+def _is_free(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+lasting_port = _Ports().take

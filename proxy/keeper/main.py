@@ -29,7 +29,7 @@ from proxy.keeper.migration_actions import migration_actions
 from proxy.keeper.migrations import ConfigurationObjected, Migrations
 from proxy.keeper.reload import Reloader
 from proxy.keeper.rotation import Prover, Rotation
-from proxy.keeper.shared_state import mask_alike, replication_of
+from proxy.keeper.shared_state import mask_alike, replication_of, token_sharing_of
 from proxy.keeper.sockets import Sockets
 from proxy.migration.outcome import ExchangeOutcome
 from proxy.records.chain_id import chain_id
@@ -120,6 +120,7 @@ class Keeper:
             clock=clock,
             entropy=entropy,
         )
+        self._token_sharing = token_sharing_of(settings, host=instance, clock=clock, entropy=entropy, observe=observe)
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
         self._shipper = Shipper(
             Path(snapshot.data_directory),
@@ -245,6 +246,8 @@ class Keeper:
             log_dropped=tuple(self._shipper.dropped.items()),
             migrations=self._migrations.states(),
             migration_problem=self._migrations.problem,
+            shares_tokens=current.token_manager.sharing.active,
+            sharing_problem=current.token_manager.sharing.problem,
             routes=tuple(route.name for route in current.snapshot.routes),
             facade=current.snapshot.facade is not None,
         )
@@ -268,6 +271,7 @@ class Keeper:
             migrations=self._migrations,
             migrated=self._migrated,
             serial=self._serial,
+            sharing=self._token_sharing(),
         )
 
     async def _taken(self, generation: Generation) -> None:

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from proxy.errors import ProxyError, Sent
-from proxy.events import ClockSkewMeasured, Event, MintFailed, TokenMinted
+from proxy.events import ClockSkewMeasured, Event, MintFailed, TokenAdopted, TokenMinted
 from proxy.migration.outcome import OUTCOMES
 from proxy.migration.side import Side
 from proxy.telemetry.counters import DURATION_BOUNDS, OTHER, OVERHEAD_BOUNDS, REPLAY_OUTCOMES, Row, rows
@@ -52,6 +52,8 @@ class Metrics(Collector):
         match event:
             case TokenMinted():
                 self._add("mints", (event.credential, "minted"), [1])
+            case TokenAdopted():
+                self._add("adoptions", (event.credential,), [1])
             case MintFailed():
                 self._add("mints", (event.credential, event.code), [1])
             case ClockSkewMeasured():
@@ -129,6 +131,13 @@ class Metrics(Collector):
             ("credential", "outcome"),
             _zeros(credentials, _MINT_OUTCOMES) | tables["mints"],
         )
+        if status.shares_tokens:
+            yield counter(
+                "payproxy_token_adoptions",
+                "Tokens taken over from other replicas, which had minted them.",
+                ("credential",),
+                _zeros(credentials) | tables["adoptions"],
+            )
         # Two routes may use one audience with different scopes: the earliest expiry counts.
         tokens = sorted(status.tokens, key=lambda token: -token.expires)
         expiries: dict[Key, float] = {

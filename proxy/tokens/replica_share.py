@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections import deque
 from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
@@ -42,10 +43,15 @@ class Sharing(Protocol):
 
 @dataclass(slots=True)
 class _Memory:
-    """What a share has learned: the token in use with its lifetime in seconds, and the fingerprints of refused ones."""
+    """What a share has learned.
+
+    The token in use with its lifetime in seconds; the fingerprints of refused tokens, and when the newest of these was
+    minted (monotonic): what is older is not adopted.
+    """
 
     held: AccessToken | None = None
     lifetime: float = 0.0
+    refused_minted: float = -math.inf
     refused: deque[str] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_REFUSALS))
 
 
@@ -70,6 +76,7 @@ class ReplicaShare(TokenShare):
         self._clock = sharing.clock
         self._offer: Offer | None = None
         self._lease: _Lease | None = None
+        self._sealed_again = ""  # the fingerprint of the token that was encrypted again with the first key
         self._doubtful = ""  # the fingerprint of another replica's token that was refused and never worked here
 
     @property
@@ -112,7 +119,7 @@ class ReplicaShare(TokenShare):
             if self.binding.suspected:
                 return None
             found = self._here(seen, offset=offset)
-            if next_step(found, current=current, refused=self.memory.refused, now=self._clock.monotonic()) is Step.ADOPT:
+            if self._next_step(found, current) is Step.ADOPT:
                 return found
             claim = await self._claimed(seen, nonce, until=until)
             if claim is not Claim.CHANGED:
@@ -172,16 +179,26 @@ class ReplicaShare(TokenShare):
         if held is not None and held.freshness(now) is Freshness.EXPIRED:
             held = None
         found = self._here(seen, offset=offset)
-        if next_step(found, current=held, refused=self.memory.refused, now=now) is Step.ADOPT:
+        if self._next_step(found, held) is Step.ADOPT:
             if found is not None and self._offer is not None:
                 self._offer(found)
-        elif seen.token is None and held is not None and held.freshness(now) is Freshness.FRESH:
+        elif held is not None and held.freshness(now) is Freshness.FRESH and self._is_to_restore(seen, held):
             until = self._sharing.redis_time(held.expires)
             await store.restore(self.name, self._shared(held), until=until, seen=seen.sealed)
+
+    def _is_to_restore(self, seen: Seen, held: AccessToken) -> bool:
+        if seen.token is None:
+            return True
+        # Once for each token: in the middle of a change of keys, other replicas still prefer the old one.
+        again = seen.by_old_key and held.fingerprint == seen.token.fingerprint != self._sealed_again
+        if again:
+            self._sealed_again = held.fingerprint
+        return again
 
     def refused(self, token: AccessToken, *, worked: bool) -> None:
         """Never adopt *token* again; if it is another replica's, find out whether it is refused here only."""
         self.memory.refused.append(token.fingerprint)
+        self.memory.refused_minted = max(self.memory.refused_minted, token.minted)
         self.memory.held = None
         if not self._is_foreign(token):
             self.binding.own_refused()
@@ -211,6 +228,12 @@ class ReplicaShare(TokenShare):
         doubtful, self._doubtful = self._doubtful, ""
         if doubtful and seen.token is not None and seen.token.fingerprint == doubtful:
             self.binding.foreign_refused(now=self._clock.monotonic())
+
+    def _next_step(self, found: Obtained | None, current: AccessToken | None) -> Step:
+        memory = self.memory
+        if found is not None and found.minted <= memory.refused_minted:
+            return Step.MINT  # it is the refused one, or one from a restored copy of Redis
+        return next_step(found, current=current, refused=memory.refused, now=self._clock.monotonic())
 
     def _here(self, seen: Seen, *, offset: float) -> Obtained | None:
         """Return the shared token by our clock; *offset* leads from Redis' time to monotonic time."""

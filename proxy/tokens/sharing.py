@@ -100,6 +100,10 @@ class ReplicaSharing(TokenSharing):
 
     def lost(self, away: StoreAway) -> None:
         """Mint without Redis from now on, and open the store anew at the next look."""
+        if not self._away:  # else what fails now is a consequence
+            self._leave(away)
+
+    def _leave(self, away: StoreAway) -> None:
         self._away = str(away)
         if self._store is not None:
             self._closing.append(self._store)
@@ -114,7 +118,7 @@ class ReplicaSharing(TokenSharing):
         try:
             await self._visit()
         except StoreAway as away:
-            self.lost(away)
+            self._leave(away)
             await self.close()
 
     async def _visit(self) -> None:

@@ -77,10 +77,14 @@ class Claim(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A value as read: *sealed* is b"" if there is none; *flaw* says why it is no token, "" if it is one or absent."""
+    """A value as read: *sealed* is b"" if there is none; *flaw* says why it is no token, "" if it is one or absent.
+
+    *by_old_key*: it was encrypted with another key than the first.
+    """
 
     sealed: bytes = b""
     token: SharedToken | None = None
+    by_old_key: bool = False
     flaw: str = ""
 
 
@@ -143,7 +147,7 @@ class RedisTokenStore:
         await self._eval(_PUBLISH, (self._token(name), self._lease(name)), nonce, sealed, int(until * 1000))
 
     async def restore(self, name: str, token: SharedToken, *, until: float, seen: bytes) -> None:
-        """Store *token* again where the value is still *seen* (lost, or no token), and no replica mints."""
+        """Store *token* again if the value is still *seen* (lost, no token, an old key), and no replica mints."""
         sealed = self._seal.close(f"token:{name}", encode(token))
         await self._eval(_RESTORE, (self._token(name), self._lease(name)), seen, sealed, int(until * 1000))
 
@@ -153,7 +157,8 @@ class RedisTokenStore:
         if not isinstance(value, bytes):
             return Seen(flaw="it is no string")
         try:
-            return Seen(sealed=value, token=decode(self._seal.open(f"token:{name}", value)))
+            token = decode(self._seal.open(f"token:{name}", value))
+            return Seen(sealed=value, token=token, by_old_key=not self._seal.is_current(value))
         except (SealBroken, SharedTokenUnusable) as error:
             return Seen(sealed=value, flaw=str(error))
 
@@ -178,6 +183,8 @@ class RedisTokenStore:
             task.cancel()
         if not done:
             raise StoreAway("it did not answer in time")
+        if task.cancelled():  # by `close`, not by who waits
+            raise StoreAway("its connection was given up")
         return task.result()
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:

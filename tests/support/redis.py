@@ -60,12 +60,13 @@ class RedisServer:
         """Let it go on."""
         self._send(signal.SIGCONT)
 
-    async def command(self, *words: str) -> bytes:
+    async def command(self, *words: str | bytes) -> bytes:
         """Return the first piece of its raw answer to a command."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            lines = [f"*{len(words)}", *(part for word in words for part in (f"${len(word.encode())}", word))]
-            writer.write(("\r\n".join(lines) + "\r\n").encode())
+            parts = [word if isinstance(word, bytes) else word.encode() for word in words]
+            lines = [b"*%d" % len(parts), *(line for part in parts for line in (b"$%d" % len(part), part)), b""]
+            writer.write(b"\r\n".join(lines))
             return await asyncio.wait_for(reader.read(1 << 20), 5)
         finally:
             writer.close()

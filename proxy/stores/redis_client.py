@@ -47,6 +47,8 @@ _REFUSALS = {
     "BUSY": "it is busy with a script (BUSY)",
 }
 _REFUSAL = re.compile(rf"\b({'|'.join(_REFUSALS)})\b")
+# Redis 7.0, and Redis 7.2 and Valkey.
+_FORBIDDEN_IN_SCRIPT = re.compile("The user executing the script can't|ACL failure in script")
 # The client strips the code from the texts of these errors.
 _CODES: tuple[tuple[type[RedisError], str], ...] = (
     (ReadOnlyError, "READONLY"),
@@ -127,6 +129,8 @@ def _in_words(error: RedisError | OSError) -> str:
     if isinstance(error, (AuthenticationError, AuthorizationError)):
         return _REFUSALS["NOAUTH" if "Authentication required" in text else "WRONGPASS"]
     code = next((code for kind, code in _CODES if isinstance(error, kind)), "")
+    if _FORBIDDEN_IN_SCRIPT.search(text):
+        code = "NOPERM"
     # A pipeline or a script puts its own words before the code.
     if not code and isinstance(error, RedisError) and (found := _REFUSAL.search(text)):
         code = found[1]

@@ -131,13 +131,12 @@ class Metrics(Collector):
             ("credential", "outcome"),
             _zeros(credentials, _MINT_OUTCOMES) | tables["mints"],
         )
-        if status.shares_tokens:
-            yield counter(
-                "payproxy_token_adoptions",
-                "Tokens taken over from other replicas, which had minted them.",
-                ("credential",),
-                _zeros(credentials) | tables["adoptions"],
-            )
+        yield counter(
+            "payproxy_token_adoptions",
+            "Tokens taken over from other replicas, which had minted them.",
+            ("credential",),
+            _zeros(credentials) | tables["adoptions"],
+        )
         # Two routes may use one audience with different scopes: the earliest expiry counts.
         tokens = sorted(status.tokens, key=lambda token: -token.expires)
         expiries: dict[Key, float] = {

@@ -14,10 +14,11 @@ from proxy.tokens.token import AccessToken, fingerprint
 
 # Clocks of replicas may differ by this much; then the end by Redis' clock decides alone.
 SKEW_SECONDS = 10.0
-# Without a token, requests wait for another replica's mint no longer than this.
+# Who mints extends its lease while its call lasts, so it is alive; its way to the endpoint may be broken. Requests that
+# have no token wait for it this long.
 _PATIENCE_SECONDS = 5.0
-# With a token, this long before it is no longer sent.
-_SPARE_SECONDS = 1.0
+# While there is a token, our own mint begins this long before its end: the default timeout of a call.
+_SPARE_SECONDS = 10.0
 
 _REFUSALS = 2
 _WITHIN_SECONDS = 3600.0
@@ -110,12 +111,10 @@ def next_step(found: Obtained | None, *, current: AccessToken | None, refused: C
 def patience(current: AccessToken | None, *, now: float) -> float:
     """Return how many seconds to wait for the mint of another replica, before minting beside it.
 
-    While *current* is usable no request waits, so the mint can; without it requests do.
+    While *current* is usable no request waits, so the mint can.
     """
-    if current is None:
-        return _PATIENCE_SECONDS
-    left = max(current.expires - now, 0.0)
-    return max(left - _SPARE_SECONDS, left / 2)
+    left = 0.0 if current is None else current.expires - now
+    return max(left - _SPARE_SECONDS, _PATIENCE_SECONDS)
 
 
 class AddressBinding:

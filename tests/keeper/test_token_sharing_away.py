@@ -338,3 +338,18 @@ async def test_values_are_sealed_and_end_before_the_token(tmp_path: Path, bank: 
             everything = (await redis.command("KEYS", "*")).decode().split("\r\n")
             for key in [line for line in everything if line.startswith("payproxy:")]:
                 assert int((await redis.command("PTTL", key))[1:-2]) != -1, key
+
+
+async def test_a_lease_that_somebody_holds_for_ever_is_taken(tmp_path: Path, bank: Bank) -> None:
+    """One of ours ends after two seconds: what has no end, or another type, was put there by somebody else."""
+    async with redis_server(tmp_path) as redis:
+        first = made(tmp_path / "a", bank, redis.url)
+        async with running(first):
+            await each_has_one(first)
+            [name] = await names(redis)
+            lease = name.replace(":token:", ":lease:")
+            for command in (("SET", lease, "x"), ("RPUSH", lease, "x")):
+                await redis.command("DEL", lease)
+                await redis.command(*command)
+                await replaced_in_time(first)
+        assert bank.world.mint_count() == 3

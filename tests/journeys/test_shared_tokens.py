@@ -1,6 +1,7 @@
 """Three replicas as processes, two workers each, share one token through a Redis: one mint whatever happens."""
 
 import asyncio
+import functools
 from itertools import pairwise
 from pathlib import Path
 
@@ -111,7 +112,7 @@ async def test_without_redis_each_serves_and_says_so(tmp_path: Path, bank: Bank,
 
         await redis.start()
         for one in instances:
-            await until(lambda one=one: _is_well(one), otherwise="it stays degraded")
+            await until(functools.partial(_is_well, one), otherwise="it stays degraded")
         bank.world.tokens.revoke()
         assert set(await storm(instances, 5)) == {200}
         assert bank.world.mint_count() == 4

@@ -13,7 +13,7 @@ from proxy.events import TokenAdopted, TokenMinted, TokenSharingFailed, TokenSha
 from proxy.simulator.server import Bank, simulator
 from tests.journeys.support import TOKEN_PATH
 from tests.keeper.sharing import Replica, SkewedClock, all_have_one, each_has_one, made, running
-from tests.support.redis import RedisServer, redis_server, sentinel
+from tests.support.redis import REDIS, VALKEY, RedisServer, redis_server, sentinel
 from tests.upstream.support import eventually
 
 NAMES = ("a", "b", "c")
@@ -26,10 +26,10 @@ async def bank() -> AsyncIterator[Bank]:
         yield running_bank
 
 
-@pytest.fixture
-async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    """Run a Redis."""
-    async with redis_server(tmp_path) as server:
+@pytest.fixture(params=[REDIS, VALKEY])
+async def redis(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[RedisServer]:
+    """Run a Redis or a Valkey."""
+    async with redis_server(tmp_path, program=request.param) as server:
         yield server
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from proxy.stores.redis_client import StoreAway, connect, mapped_errors
-from tests.support.redis import redis_server
+from tests.support.redis import REDIS, VALKEY, redis_server
 
 
 async def write(client: Any, how: str) -> None:
@@ -36,10 +36,13 @@ async def write(client: Any, how: str) -> None:
     ],
     ids=["full", "read-only", "no replicas", "forbidden", "password", "type"],
 )
+@pytest.mark.parametrize("program", [REDIS, VALKEY])
 @pytest.mark.parametrize("how", ["command", "transaction", "pipeline", "script"])
-async def test_what_redis_refuses_is_named(tmp_path: Path, setup: tuple[str, ...], words: str, how: str) -> None:
+async def test_what_redis_refuses_is_named(
+    tmp_path: Path, *, setup: tuple[str, ...], words: str, how: str, program: str
+) -> None:
     """By its code and what to do, whether one command was refused, or one in a pipeline, a transaction or a script."""
-    async with redis_server(tmp_path) as server:
+    async with redis_server(tmp_path, program=program) as server:
         await server.command(*setup)
         client, _ = connect(server.url, ca_file="")
         try:

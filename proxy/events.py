@@ -23,6 +23,38 @@ class TokenMinted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenAdopted(Event):
+    """A token that the replica *minter* had minted is in use here as *mint*; *expires* in epoch seconds."""
+
+    credential: str
+    audience: str
+    mint: int
+    fingerprint: str
+    minter: str
+    expires: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSharingFailed(Event):
+    """Tokens can't be shared with other replicas: each mints for itself meanwhile."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSharingRecovered(Event):
+    """Tokens are shared with other replicas again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSharingStopped(Event):
+    """Tokens that other replicas mint are refused here, ours are not: this one is not shared any more."""
+
+    credential: str
+    audience: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MintFailed(Event):
     """A token endpoint issued no token; *code* is token_refused or token_unavailable, *error* the endpoint's error."""
 

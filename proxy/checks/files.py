@@ -16,7 +16,6 @@ from proxy.callers.bearer import FEWEST_KEY_BYTES
 from proxy.checks.caller_keys import assertion_key
 from proxy.credentials.credential import SecretUnusable, secret_of
 from proxy.credentials.keys import KeyUnusable, belong_together, holds_no_key, load_certificate, load_private_key
-from proxy.migration.stores import encryption
 from proxy.private_file import (
     FileUnusable,
     directory_exposed,
@@ -35,6 +34,7 @@ from proxy.settings.placeholder import is_placeholder
 from proxy.settings.route_rules import database_server
 from proxy.settings.secret_text import doubtful, not_a_secret
 from proxy.settings.stores import DATABASE, REDIS, UrlUnusable
+from proxy.stores import encryption
 
 # The bank needs the next certificate before this one expires, and its approval takes days.
 EXPIRY_WARNING_SECONDS = 30 * 86400

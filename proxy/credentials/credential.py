@@ -36,6 +36,7 @@ _SAME = (
     "client_key_file",
     "egress_proxy",
     "timeout",
+    "share_tokens",
 )
 
 
@@ -72,6 +73,7 @@ class Credential:
     client_key_file: str = ""
     egress_proxy: str = ""
     timeout: float = 10
+    share_tokens: bool = True
     fingerprint: str
 
     @classmethod

@@ -139,6 +139,8 @@ class Send:
                 attempt.sent = _NO
         attempt.sent = _YES
         attempt.status = response.status
+        if response.status < 400:
+            gateway.tokens.worked(self.token)
         return response
 
     def _check(self, now: float) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from proxy.clock import Clock
 from proxy.entropy import Entropy
-from proxy.events import Event, MintFailed, TokenMinted
+from proxy.events import Event, MintFailed, TokenAdopted, TokenMinted
 from proxy.records.audit_records import AuditRecords, Operation, SignedCheckpoints
 from proxy.records.checkpoint_key import checkpoint_key
 from proxy.records.journal import Journal
@@ -67,6 +67,8 @@ class AuditLog:
         match event:
             case TokenMinted():
                 self._journal.note(self._records.minted(event))
+            case TokenAdopted():
+                self._journal.note(self._records.adopted(event))
             case MintFailed():
                 self._journal.note(self._records.mint_failed(event))
 

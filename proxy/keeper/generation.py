@@ -32,6 +32,7 @@ from proxy.settings.model import Settings
 from proxy.settings.worker_values import Snapshot
 from proxy.telemetry.metrics import CountsUnusable, Metrics
 from proxy.telemetry.status import WorkerState
+from proxy.tokens.share import TokenSharing
 
 
 class Generation:
@@ -56,6 +57,7 @@ class Generation:
         migrations: Migrations,
         migrated: Callable[[Iterable[ExchangeOutcome]], None],
         serial: Iterator[int],
+        sharing: TokenSharing,
     ) -> None:
         self.settings = settings
         self.snapshot = snapshot
@@ -72,6 +74,7 @@ class Generation:
             observe=observe,
             broadcast=lambda message: self.workers.broadcast(message),  # noqa: PLW0108 - created later
             serial=serial,
+            sharing=sharing,
         )
         self.workers = Workers(
             sockets.number,
@@ -99,8 +102,9 @@ class Generation:
 
     def _on_message(self, worker: WorkerProcess, message: Message) -> None:
         match message:
-            case TokenRefusal(ask, key, mint, route):
-                self._start(self._answer_refusal(worker, ask, self.token_manager.replace(key, mint, route)))
+            case TokenRefusal(ask, key, mint, route, worked):
+                replaced = self.token_manager.replace(key, mint, route, worked=worked)
+                self._start(self._answer_refusal(worker, ask, replaced))
             case Replayed(key, route, refused_again):
                 self.token_manager.replayed(key, route, refused_again=refused_again)
             case WorkerReport():

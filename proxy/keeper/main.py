@@ -30,7 +30,7 @@ from proxy.keeper.migrations import ConfigurationObjected, Migrations
 from proxy.keeper.reload import Reloader, on_signal
 from proxy.keeper.rotation import Prover, Rotation
 from proxy.keeper.service_manager import ServiceManager
-from proxy.keeper.shared_state import mask_alike, replication_of
+from proxy.keeper.shared_state import mask_alike, replication_of, token_sharing_of
 from proxy.keeper.sockets import Sockets
 from proxy.keeper.token_actions import token_actions
 from proxy.migration.outcome import ExchangeOutcome
@@ -128,6 +128,7 @@ class Keeper:
             clock=clock,
             entropy=entropy,
         )
+        self._token_sharing = token_sharing_of(settings, host=instance, clock=clock, entropy=entropy, observe=observe)
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
         self._shipper = Shipper(
             Path(snapshot.data_directory),
@@ -252,6 +253,8 @@ class Keeper:
             sinks_away=self._shipper.away,
             migrations=self._migrations.states(),
             migration_problem=self._migrations.problem,
+            shares_tokens=current.token_manager.sharing.active,
+            sharing_problem=current.token_manager.sharing.problem,
             routes=tuple(route.name for route in current.snapshot.routes),
             facade=current.snapshot.facade is not None,
         )
@@ -275,6 +278,7 @@ class Keeper:
             migrations=self._migrations,
             migrated=self._migrated,
             serial=self._serial,
+            sharing=self._token_sharing(),
         )
 
     async def _taken(self, generation: Generation) -> None:

@@ -8,7 +8,7 @@ from proxy.entropy import Entropy
 from proxy.keeper.retry_pins import RetryPins
 from proxy.migration.pin import RetryPin
 from proxy.migration.stores.redis import RedisStore, ReplicaClaim
-from proxy.migration.stores.redis_client import StoreAway
+from proxy.stores.redis_client import StoreAway
 
 _LOOK_SECONDS = 0.01
 # Another replica waits for its workers for two seconds; the worker that asks waits for five.

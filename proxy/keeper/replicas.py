@@ -16,7 +16,7 @@ from proxy.migration.pin_rows import Pins
 from proxy.migration.side import Policy
 from proxy.migration.state import NEW, MigrationState
 from proxy.migration.stores.redis import START, Beat, EntryId, RedisStore
-from proxy.migration.stores.redis_client import StoreAway, ValueBroken
+from proxy.stores.redis_client import StoreAway, ValueBroken
 
 # A change reaches all replicas within two seconds: this, Redis and the links together take less than one.
 _TOUCH_SECONDS = 0.25

@@ -14,6 +14,7 @@ from proxy.routing.table import RouteTable
 from proxy.telemetry.status import TokenState, TokenStatus
 from proxy.tokens.endpoint import TokenEndpoint
 from proxy.tokens.response import Minted
+from proxy.tokens.share import TokenShare, TokenSharing
 from proxy.tokens.slot import Slot
 from proxy.tokens.token import AccessToken, Freshness
 
@@ -21,7 +22,10 @@ Broadcast = Callable[[TokenUpdate], object]
 
 
 class TokenManager:
-    """All slots of one configuration; *broadcast* sends a message to every worker, *serial* numbers the mints."""
+    """All slots of one configuration; *broadcast* sends a message to every worker, *serial* numbers the tokens.
+
+    *sharing* shares them with other replicas.
+    """
 
     def __init__(
         self,
@@ -33,11 +37,13 @@ class TokenManager:
         observe: Observer,
         broadcast: Broadcast,
         serial: Iterator[int],
+        sharing: TokenSharing | None = None,
     ) -> None:
         self._clock = clock
         self._entropy = entropy
         self._observe = observe
         self._broadcast = broadcast
+        self.sharing = sharing or TokenSharing()
         self._credentials = dict(credentials)
         self._outlets = {name: self._outlet(credential) for name, credential in credentials.items()}
         self._slots = {
@@ -50,6 +56,7 @@ class TokenManager:
                 observe=observe,
                 publish=self._publish,
                 serial=lambda: next(serial),
+                share=self._share(key),
             )
             for key, origins in table.origins().items()
         }
@@ -58,13 +65,15 @@ class TokenManager:
         """Run every slot until cancelled; then close the endpoints."""
         try:
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.sharing.run(), name="shared tokens")
                 for slot in self._slots.values():
                     tasks.create_task(slot.run(), name=repr(slot.key))
         finally:
             await self.close()
 
     async def close(self) -> None:
-        """Close the endpoints; also if `run` was never called."""
+        """Close the endpoints and the connections to other replicas; also if `run` was never called."""
+        await self.sharing.close()
         for outlet in self._outlets.values():
             await outlet.close()
 
@@ -77,6 +86,11 @@ class TokenManager:
             before = previous.credential(token.key.credential)
             if before is not None and before.fingerprint == self._credentials[slot.key.credential].fingerprint:
                 slot.adopt(token)
+                slot.share.take_over(previous.share(digest))
+
+    def share(self, digest: str) -> TokenShare:
+        """Return the share of the slot *digest*."""
+        return self._slots[digest].share
 
     def live_token(self, digest: str) -> AccessToken | None:
         """Return the token of the slot *digest* if it has not expired."""
@@ -97,6 +111,9 @@ class TokenManager:
         """Mint with *credential* from now on; keep current tokens, end back-offs. Raise CredentialUnusable."""
         old, self._outlets[name] = self._outlets[name], self._outlet(credential)
         self._credentials[name] = credential
+        for slot in self._slots.values():
+            if slot.key.credential == name:
+                slot.share_by(self._share(slot.key))
         self.retry(name)
         await old.retire()
 
@@ -104,10 +121,10 @@ class TokenManager:
         """Return the messages for a worker that has just started."""
         return [token_update(slot) for slot in self._slots.values()]
 
-    async def replace(self, digest: str, mint: int, route: str) -> str:
+    async def replace(self, digest: str, mint: int, route: str, *, worked: bool = False) -> str:
         """Handle the refusal of the token with serial *mint*; return "replaced", "kept" or "failed"."""
         slot = self._slots.get(digest)
-        return "failed" if slot is None else await slot.replace(mint, route)
+        return "failed" if slot is None else await slot.replace(mint, route, worked=worked)
 
     def replayed(self, digest: str, route: str, *, refused_again: bool) -> None:
         """Record the outcome of a replay."""
@@ -137,6 +154,10 @@ class TokenManager:
     def _minter(self, key: TokenKey) -> Any:
         return lambda: self._outlets[key.credential].mint(key)
 
+    def _share(self, key: TokenKey) -> TokenShare:
+        credential = self._credentials[key.credential]
+        return self.sharing.share(key, fingerprint=credential.fingerprint) if credential.share_tokens else TokenShare()
+
     def _outlet(self, credential: Credential) -> "_Outlet":
         return _Outlet(TokenEndpoint(credential, clock=self._clock, entropy=self._entropy, observe=self._observe))
 
@@ -153,6 +174,7 @@ class TokenManager:
             state=TokenState(token.freshness(now).value) if token else TokenState.NONE,
             tried=token is not None or failure is not None,
             fingerprint=token.fingerprint if token else "",
+            minter=token.minter if token else "",
             seconds_left=max(0.0, token.expires - now) if token else 0.0,
             minted=token.minted + offset if token else 0.0,
             expires=token.expires + offset if token else 0.0,

@@ -132,12 +132,16 @@ class WorkerReport(NamedTuple):
 
 
 class TokenRefusal(NamedTuple):
-    """The upstream refused on *route* the token with serial *mint* of the token key *key*."""
+    """The upstream refused on *route* the token with serial *mint* of the token key *key*.
+
+    *worked*: it had accepted it from this worker before.
+    """
 
     ask: int
     key: str
     mint: int
     route: str
+    worked: bool = False
 
 
 class Replayed(NamedTuple):

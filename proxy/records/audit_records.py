@@ -5,7 +5,7 @@ from typing import Any
 
 from proxy.clock import Clock, timestamp
 from proxy.entropy import Entropy, uuid7
-from proxy.events import MintFailed, TokenMinted
+from proxy.events import MintFailed, TokenAdopted, TokenMinted
 from proxy.records.checkpoint_key import Checkpoint, CheckpointKey
 from proxy.records.mask import Mask
 from proxy.records.pruned_range import PrunedRange
@@ -83,6 +83,21 @@ class AuditRecords:
                 "lifetime_s": round(event.lifetime),
                 "expires": timestamp(event.expires),
                 "duration_ms": round(event.seconds * 1000, 3),
+            },
+        )
+
+    def adopted(self, event: TokenAdopted) -> bytes:
+        """Return the record of a token that another replica had minted: that replica has the record of its mint."""
+        return self._line(
+            "token",
+            {
+                "event": "adopted",
+                "credential": event.credential,
+                "audience": event.audience,
+                "mint": event.mint,
+                "token_fingerprint": event.fingerprint,
+                "minter": self._text(event.minter),
+                "expires": timestamp(event.expires),
             },
         )
 

@@ -79,6 +79,11 @@ class CredentialSection(Section):
         {}, description="further form fields of the token request; reserved ones are refused"
     )
     default_lifetime: Count = Field(300, description="lifetime of a token in seconds if the answer has no expires_in")
+    share_tokens: bool = Field(
+        default=True,
+        description="share tokens with other replicas, through the Redis of `[state]`; false if the bank binds them to "
+        "an address",
+    )
     ca_file: PathText = Field("", description="private CA of the token endpoint; verification can't be turned off")
     client_certificate_file: PathText = Field(
         "", description="TLS client certificate for the token endpoint; with client_key_file"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from proxy.settings.addresses import TcpAddress, listen_address, segments
-from proxy.settings.findings import Complaint
+from proxy.settings.findings import Complaint, Severity
 from proxy.settings.model import ServerSection
 from proxy.settings.route_rules import covers
 from proxy.settings.validation import Valid
@@ -97,3 +97,12 @@ def state(valid: Valid) -> Iterator[Complaint]:
             what="what is stored in a Redis must be encrypted",
             fix="make a key with `openssl rand -hex 32` in a file of mode 0600, the same for all replicas, and name it",
         )
+    if not section.shared:
+        for name, credential in valid.settings.credentials.items():
+            if credential.share_tokens and "share_tokens" in credential.model_fields_set:
+                yield Complaint(
+                    severity=Severity.WARNING,
+                    key=("credentials", name, "share_tokens"),
+                    what="[state] names no Redis, so each replica mints for itself",
+                    fix="name one in state.url_file, or remove this line",
+                )

@@ -56,6 +56,7 @@ def ready(status: Status) -> tuple[Check, ...]:
         _first_mints(status),
         _verdict("reload", degraded=status.reload_problem),
         *_migrations(status),
+        *_token_sharing(status),
         *_credentials(status),
     )
 
@@ -147,6 +148,11 @@ def _credentials(status: Status) -> Iterator[Check]:
 def _migrations(status: Status) -> Iterator[Check]:
     if status.migrations or status.migration_problem:
         yield _verdict("migrations", degraded=status.migration_problem)
+
+
+def _token_sharing(status: Status) -> Iterator[Check]:
+    if status.shares_tokens:
+        yield _verdict("token_sharing", degraded=status.sharing_problem)
 
 
 def _why(token: TokenStatus) -> str:

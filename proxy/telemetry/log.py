@@ -19,7 +19,11 @@ from proxy.events import (
     SinkRecovered,
     StreamFailed,
     StreamRecovered,
+    TokenAdopted,
     TokenMinted,
+    TokenSharingFailed,
+    TokenSharingRecovered,
+    TokenSharingStopped,
     WorkerEnded,
     WorkerHangs,
     WorkerNotStarted,
@@ -64,6 +68,21 @@ def _text(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for e
             return (
                 f"token minted: {event.credential} {event.audience or '-'}, fingerprint {event.fingerprint}, "
                 f"valid for {event.lifetime:.0f} s, took {event.seconds * 1000:.0f} ms"
+            )
+        case TokenAdopted():
+            return (
+                f"token adopted: {event.credential} {event.audience or '-'}, fingerprint {event.fingerprint}, "
+                f"minted by replica {event.minter}"
+            )
+        case TokenSharingFailed():
+            return f"tokens are not shared: {event.cause}"
+        case TokenSharingRecovered():
+            return "tokens are shared with other replicas again"
+        case TokenSharingStopped():
+            return (
+                f"tokens of {event.credential} {event.audience or '-'} are not shared any more: those of other "
+                "replicas were refused here, ours are accepted, so they are bound to an address; set share_tokens = "
+                "false"
             )
         case MintFailed():
             return (

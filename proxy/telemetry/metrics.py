@@ -10,7 +10,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from proxy.errors import ProxyError, Sent
-from proxy.events import ClockSkewMeasured, Event, MintFailed, OutcomeUnknown, TokenMinted
+from proxy.events import ClockSkewMeasured, Event, MintFailed, OutcomeUnknown, TokenAdopted, TokenMinted
 from proxy.link.counts import Counts
 from proxy.migration.outcome import OUTCOMES
 from proxy.migration.side import Side
@@ -49,6 +49,8 @@ class Metrics(Collector):
         match event:
             case TokenMinted():
                 self._add("mints", (event.credential, "minted"), [1])
+            case TokenAdopted():
+                self._add("adoptions", (event.credential,), [1])
             case MintFailed():
                 self._add("mints", (event.credential, event.code), [1])
             case ClockSkewMeasured():
@@ -131,6 +133,12 @@ class Metrics(Collector):
             "Calls of a token endpoint: minted, token_refused, token_unavailable.",
             ("credential", "outcome"),
             _zeros(credentials, _MINT_OUTCOMES) | tables["mints"],
+        )
+        yield counter(
+            "payproxy_token_adoptions",
+            "Tokens taken over from other replicas, which had minted them.",
+            ("credential",),
+            _zeros(credentials) | tables["adoptions"],
         )
         # Two routes may use one audience with different scopes: the earliest expiry counts.
         tokens = sorted(status.tokens, key=lambda token: -token.expires)

@@ -50,7 +50,8 @@ class WorkerState(StrEnum):
 class TokenStatus:
     """One token slot in displayable form, never the token.
 
-    *tried*: its first mint has ended, successfully or not. *minted* and *expires* are epoch seconds, 0 without a token.
+    *tried*: its first mint has ended, successfully or not. *minter* is the replica that minted the token, "" for this
+    one. *minted* and *expires* are epoch seconds, 0 without a token.
     *error_code* is "" after a successful mint, else token_refused or token_unavailable; *error* is the endpoint's text,
     for the operator; *retry_in* is in seconds.
     """
@@ -61,6 +62,7 @@ class TokenStatus:
     state: TokenState
     tried: bool
     fingerprint: str = ""
+    minter: str = ""
     seconds_left: float = 0.0
     minted: float = 0.0
     expires: float = 0.0
@@ -140,8 +142,8 @@ class Status:
     """The keeper at one instant.
 
     *config_digest* is "" until a configuration is in force. *uptime* is in seconds. A problem is a sentence for the
-    operator, "" if there is none; *reload_problem* is that of the last reload. *log_dropped* counts records by sink.
-    *sinks_away* are those of the sinks that take no records now.
+    operator, "" if there is none; *reload_problem* is that of the last reload. *shares_tokens*: with other replicas.
+    *log_dropped* counts records by sink. *sinks_away* are those of the sinks that take no records now.
     *routes* are the names of the rules; *facade*: there is a token endpoint for callers.
     """
 
@@ -164,6 +166,8 @@ class Status:
     sinks_away: tuple[str, ...] = ()
     migrations: tuple[MigrationStatus, ...] = ()
     migration_problem: str = ""
+    shares_tokens: bool = False
+    sharing_problem: str = ""
     routes: tuple[str, ...] = ()
     facade: bool = False
 

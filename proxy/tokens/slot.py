@@ -1,4 +1,4 @@
-"""The keeper's slot for one token: minted at start, renewed before requests must wait, replaced when refused."""
+"""The keeper's slot for one token: there from the start, renewed before requests must wait, replaced when refused."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,11 +8,12 @@ from proxy.clock import Clock
 from proxy.credentials.token_key import TokenKey
 from proxy.entropy import Entropy
 from proxy.errors import TokenRefused, TokenUnavailable
-from proxy.events import MintFailed, Observer, TokenMinted
+from proxy.events import MintFailed, Observer, TokenAdopted, TokenMinted
 from proxy.link.messages import TokenFailure
 from proxy.tokens.rate_limit import RateLimit
 from proxy.tokens.response import Minted, MintRefused
 from proxy.tokens.schedule import lifespan, outage_delay, refusal_delay
+from proxy.tokens.share import Obtained, TokenShare
 from proxy.tokens.token import AccessToken, Freshness
 
 REPLACED, KEPT, FAILED = "replaced", "kept", "failed"
@@ -25,7 +26,8 @@ class Slot:
     """One key, one task: mints are single-flight, and all waiters share the next outcome, good or bad.
 
     *mint* makes one attempt, with its own timeout, and raises TokenRefused or TokenUnavailable. *publish* is called
-    after every change of `current` or `failure`, before the waiters continue. *serial* numbers the mints.
+    after every change of `current` or `failure`, before the waiters continue. *serial* numbers the tokens. *share* gets
+    them from other replicas and gives ours to them.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Slot:
         observe: Observer,
         publish: Callable[["Slot"], None],
         serial: Callable[[], int],
+        share: TokenShare | None = None,
     ) -> None:
         self.key = key
         self.current: AccessToken | None = None
@@ -56,6 +59,12 @@ class Slot:
         self._timer: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
         self._limits: dict[str, RateLimit] = {}
+        self.share_by(share or TokenShare())
+
+    def share_by(self, share: TokenShare) -> None:
+        """Share tokens by *share* from now on: that of the credential that mints them."""
+        self.share = share
+        share.attach(self._offered)
 
     def adopt(self, token: AccessToken) -> None:
         """Start with *token*, minted by a slot with the same key and credential fingerprint; call it before `run`."""
@@ -71,19 +80,19 @@ class Slot:
         finally:
             self._settled.set()
 
-    async def replace(self, mint: int, route: str) -> str:
+    async def replace(self, mint: int, route: str, *, worked: bool = False) -> str:
         """Handle the refusal of the token with serial *mint*: return `replaced`, `kept` (rate limit) or `failed`.
 
         If the token was replaced meanwhile, no mint is spent. Else exactly that token, never a newer one, is discarded
         at once, even if no new one can be minted; all reports of the same token share one mint. During the back-off
-        after a failed mint the result is `failed` at once.
+        after a failed mint the result is `failed` at once. *worked*: the bank had accepted that token here before.
         """
         if self._newer_than(mint):
             return REPLACED
         if self.current is not None and not self._expired():
             if mint != self.current.mint or not self._limit(route).spend(now=self._clock.monotonic()):
                 return KEPT
-            self._give_up()
+            self._give_up(self.current, worked=worked)
         if self._backing_off():
             return FAILED
         await self.outcome()
@@ -96,10 +105,14 @@ class Slot:
     def refused_fresh(self, route: str) -> None:
         """Slow down the rate limit of *route*: its replay with a new token was refused too."""
         self._limit(route).refused_fresh(now=self._clock.monotonic())
+        if self.current is not None:
+            self.share.replayed(self.current, refused_again=True)
 
     def replay_succeeded(self, route: str) -> None:
         """Restore the normal rate limit of *route*."""
         self._limit(route).replay_succeeded(now=self._clock.monotonic())
+        if self.current is not None:
+            self.share.replayed(self.current, refused_again=False)
 
     def retry_now(self) -> None:
         """Clear the back-off because something changed: a reload, a rotation or an operator's request."""
@@ -109,7 +122,7 @@ class Slot:
 
     async def _until_due(self) -> None:
         while (left := self._due - self._clock.monotonic()) > 0:
-            # The wait ends when the timer expires, or when _mint_now cancels it.
+            # The wait ends when the timer expires, or when _wake cancels it because _due has changed.
             self._timer = asyncio.ensure_future(self._clock.sleep(left))
             try:
                 await asyncio.wait([self._timer])
@@ -119,51 +132,89 @@ class Slot:
 
     def _mint_now(self) -> None:
         self._due = self._clock.monotonic()
+        self._wake()
+
+    def _wake(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
     async def _attempt(self) -> None:
-        started = self._clock.monotonic()
-        self._minting = True
+        share, self._minting = self.share, True
         try:
-            minted = await self._mint()
+            obtained = await share.obtain(self._mint_here, current=None if self._expired() else self.current)
         except (TokenRefused, TokenUnavailable) as error:
             self._failed(error)
         except Exception as error:  # noqa: BLE001 - a defect must not end a keeper with other valid tokens
             detail = f"No token can be had for credential {self.key.credential}."
             self._failed(TokenUnavailable(detail, cause=f"a defect of the proxy: {type(error).__name__}"))
         else:
-            self._succeeded(minted, started=started)
+            self._succeeded(obtained, by=share)
         finally:
             self._minting = False
+        self._settle()
+        if share is self.share:  # else the credential was replaced meanwhile, and this token is the old one's
+            await share.publish()
+
+    async def _mint_here(self) -> Obtained:
+        # The lifetime is counted from the start of the call, since the endpoint may count from there.
+        started = self._clock.monotonic()
+        minted = await self._mint()
+        return Obtained(value=minted.value, lifetime=minted.lifetime, minted=started)
+
+    def _offered(self, obtained: Obtained) -> None:
+        """Use a token that another replica has minted, unless an attempt is under way, which finds it by itself."""
+        if not self._minting:
+            self._succeeded(obtained, by=self.share)
+            self._wake()
+            self._settle()
+
+    def _settle(self) -> None:
         self._publish(self)
         self._settled.set()
         self._settled = asyncio.Event()
 
-    def _succeeded(self, minted: Minted, *, started: float) -> None:
+    def _succeeded(self, obtained: Obtained, *, by: TokenShare) -> None:
         now = self._clock.monotonic()
-        # Counted from the start of the call, since the endpoint may count from there.
-        span = lifespan(minted=started, lifetime=minted.lifetime, jitter=self._entropy.uniform(0, 1))
+        span = lifespan(minted=obtained.minted, lifetime=obtained.lifetime, jitter=self._entropy.uniform(0, 1))
         token = AccessToken(
             key=self.key,
             mint=self._serial(),
-            value=minted.value,
+            value=obtained.value,
             origins=self._origins,
-            minted=started,
+            minted=obtained.minted,
             stale_at=span.stale_at,
             expires=span.expires,
+            minter=obtained.minter,
         )
         self.current, self.failure = token, None
-        self._due = max(span.stale_at, now + _MIN_SECONDS_BETWEEN_MINTS)
+        self._due = span.stale_at if token.minter else max(span.stale_at, now + _MIN_SECONDS_BETWEEN_MINTS)
+        by.hold(token, lifetime=obtained.lifetime)
+        self._report(token, lifetime=obtained.lifetime)
+
+    def _report(self, token: AccessToken, *, lifetime: float) -> None:
+        now = self._clock.monotonic()
+        expires = self._clock.now() + token.expires - now
+        if token.minter:
+            self._observe(
+                TokenAdopted(
+                    credential=self.key.credential,
+                    audience=self.key.audience,
+                    mint=token.mint,
+                    fingerprint=token.fingerprint,
+                    minter=token.minter,
+                    expires=expires,
+                )
+            )
+            return
         self._observe(
             TokenMinted(
                 credential=self.key.credential,
                 audience=self.key.audience,
                 mint=token.mint,
                 fingerprint=token.fingerprint,
-                seconds=now - started,
-                lifetime=minted.lifetime,
-                expires=self._clock.now() + span.expires - now,
+                seconds=now - token.minted,
+                lifetime=lifetime,
+                expires=expires,
             )
         )
 
@@ -195,9 +246,10 @@ class Slot:
             return float(error.retry_after)
         return outage_delay(self._failures, jitter=self._entropy.uniform(0, 1))
 
-    def _give_up(self) -> None:
-        """Discard the current token, and mint the next one unless a back-off forbids it."""
+    def _give_up(self, refused: AccessToken, *, worked: bool) -> None:
+        """Discard the current token, and get the next one unless a back-off forbids it."""
         self.current = None
+        self.share.refused(refused, worked=worked)
         if not self._minting and not self._backing_off():
             self._mint_now()
         self._publish(self)

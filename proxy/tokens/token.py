@@ -21,8 +21,8 @@ class AccessToken:
     """A token, identified by the keeper's serial number *mint*: a mint that returns the same string is a new token.
 
     *origins* (scheme://host:port, lower case, port always given) are the only destinations allowed. *minted*,
-    *stale_at* and *expires* are monotonic seconds, comparable in all processes of this machine. *fingerprint* is for
-    display.
+    *stale_at* and *expires* are monotonic seconds, comparable in all processes of this machine. *minter* names the
+    replica that minted it, "" for this one. *fingerprint* is for display.
     """
 
     key: TokenKey
@@ -32,6 +32,7 @@ class AccessToken:
     minted: float
     stale_at: float
     expires: float
+    minter: str = ""
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:

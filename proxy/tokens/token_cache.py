@@ -26,6 +26,7 @@ class TokenCache:
         self._answers: dict[int, asyncio.Future[str]] = {}
         self._behind: dict[tuple[TokenKey, str], int] = {}
         self._taken: dict[tuple[TokenKey, str, str], int] = {}
+        self._worked: dict[str, int] = {}  # by digest, the last mint that the bank accepted here
         self._abandoned = False
 
     def get(self, key: TokenKey) -> AccessToken | None:
@@ -70,8 +71,13 @@ class TokenCache:
             answer.set_result("failed")
             return answer
         self._answers[self._asked] = answer
-        self._send(TokenRefusal(self._asked, refused.key.digest, refused.mint, route))
+        worked = self._worked.get(refused.key.digest) == refused.mint
+        self._send(TokenRefusal(self._asked, refused.key.digest, refused.mint, route, worked))
         return answer
+
+    def worked(self, token: AccessToken) -> None:
+        """Record that the bank accepted *token* from this worker; called for every request."""
+        self._worked[token.key.digest] = token.mint
 
     def refuse_behind(self, refused: AccessToken, route: str) -> None:
         """Report *refused* for a request that does not wait, since it continues with another token.

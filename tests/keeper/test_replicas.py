@@ -20,9 +20,9 @@ from proxy.link.messages import MigrationStates, NewPins
 from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin
 from proxy.migration.pin_rows import Pins
 from proxy.migration.side import Side
-from proxy.migration.stores.encryption import Seal
 from proxy.migration.stores.redis import RedisStore
 from proxy.secret import Secret
+from proxy.stores.encryption import Seal
 from tests.keeper.migrating import BY, PAYMENTS, Migrating
 from tests.support.redis import RedisServer, redis_server, sentinel
 from tests.upstream.support import eventually

@@ -11,7 +11,6 @@ from proxy.settings.schema import ValueKind, kind_of, sections
 
 CONTRACT_NOT_YET = {
     "private_key_uri",
-    "share_tokens",
     "signature",
 }
 

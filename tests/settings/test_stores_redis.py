@@ -30,6 +30,16 @@ def test_without_a_url_the_state_is_this_machines(tmp_path: Path) -> None:
     assert not settings.state.shared
 
 
+@pytest.mark.parametrize(("value", "there"), [("true", 1), ("false", 0)])
+def test_tokens_that_shall_be_shared_need_a_redis(tmp_path: Path, value: str, there: int) -> None:
+    """A warning, only where the key was written: it is the default."""
+    asked = plain().replace("[credentials.login]", f"[credentials.login]\nshare_tokens = {value}")
+    findings = load_text(tmp_path, asked).findings
+
+    assert [(one.key, one.severity) for one in findings] == [("credentials.login.share_tokens", "warning")] * there
+    assert load_text(tmp_path, asked + STATE).findings == ()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "key", "what"),
     [

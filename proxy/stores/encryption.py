@@ -1,4 +1,4 @@
-"""Encryption of the state in Redis: it can't be read, changed or moved to another key there."""
+"""Encryption of what replicas share in Redis: it can't be read, changed or moved to another key there."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from proxy import private_file
 from proxy.entropy import Entropy
-from proxy.migration.state import FORMAT
 
+# Format of everything that is encrypted here; a later one has another meaning, and can't be opened.
+_FORMAT = 1
 _FEWEST_BYTES = 16
 _NONCE_BYTES = 12
 # The nonce starts with two bytes that identify the key; the other ten are random.
@@ -55,7 +56,7 @@ class Seal:
         return self.key_of(sealed) == self._key
 
     def _place(self, name: str) -> bytes:
-        return f"payproxy\0{FORMAT}\0{self._environment}\0{name}".encode()
+        return f"payproxy\0{_FORMAT}\0{self._environment}\0{name}".encode()
 
     def __repr__(self) -> str:
         return f"<Seal of {self._environment}, {len(self._ciphers)} keys>"

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.entropy import SystemEntropy
-from proxy.migration.stores.encryption import Seal, SealBroken, read_key
+from proxy.stores.encryption import Seal, SealBroken, read_key
 
 OLD, NEW = b"0" * 32, b"1" * 32
 

@@ -1,6 +1,7 @@
 """A client for Redis or Valkey, alone or watched by sentinels, and its errors in words for operators."""
 
 import contextlib
+import re
 import ssl
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,9 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -20,19 +24,41 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from proxy.migration.state import StateUnusable
-from proxy.migration.stores.encryption import SealBroken
 from proxy.settings.sentinel import SentinelUrl
+from proxy.stores.encryption import SealBroken
 
 # Timeout per operation: a slower Redis is no help to a waiting caller.
 OPERATION_SECONDS = 0.5
 
-# The Redis client strips the error code from the texts of these errors.
+# What the error codes of Redis (the first word of an error) mean here, and what to do.
 _REFUSALS = {
-    ReadOnlyError: "it is a read-only replica (READONLY): name the master, or its sentinels",
-    OutOfMemoryError: "its memory is full (OOM): raise maxmemory",
-    BusyLoadingError: "it is loading its data (LOADING)",
+    "READONLY": "it is a read-only replica (READONLY): name the master, or its sentinels",
+    "OOM": "its memory is full (OOM): raise maxmemory",
+    "LOADING": "it is loading its data (LOADING)",
+    "NOAUTH": "it requires a password (NOAUTH): the URL has none",
+    "WRONGPASS": "it refused our user or password (WRONGPASS)",
+    "NOPERM": "its user may not do this (NOPERM): allow it all commands on the keys payproxy:*",
+    "MISCONF": "it can't save its data, and takes no writes (MISCONF): look at its disk",
+    "NOREPLICAS": "it takes no writes without enough replicas of its own (NOREPLICAS)",
+    "MASTERDOWN": "it is a replica that has lost its master (MASTERDOWN)",
+    "MOVED": "it is a cluster (MOVED): name a single server, or its sentinels",
+    "CLUSTERDOWN": "it is a cluster (CLUSTERDOWN): name a single server, or its sentinels",
+    "WRONGTYPE": "one of the keys payproxy:* was overwritten with another type (WRONGTYPE)",
+    "BUSY": "it is busy with a script (BUSY)",
 }
+_REFUSAL = re.compile(rf"\b({'|'.join(_REFUSALS)})\b")
+# Redis 7.0, and Redis 7.2 and Valkey.
+_FORBIDDEN_IN_SCRIPT = re.compile("The user executing the script can't|ACL failure in script")
+# The client strips the code from the texts of these errors.
+_CODES: tuple[tuple[type[RedisError], str], ...] = (
+    (ReadOnlyError, "READONLY"),
+    (OutOfMemoryError, "OOM"),
+    (BusyLoadingError, "LOADING"),
+    (NoPermissionError, "NOPERM"),
+    (MasterDownError, "MASTERDOWN"),
+    (ClusterDownError, "CLUSTERDOWN"),
+    (MovedError, "MOVED"),
+)
 
 
 class StoreAway(Exception):
@@ -85,14 +111,33 @@ def mapped_errors() -> Iterator[None]:
         yield
     except SealBroken as error:
         raise StoreAway(str(error)) from None
-    except (StateUnusable, ValueError, TypeError, LookupError, AttributeError, UnicodeError):
+    except (ValueError, TypeError, LookupError, AttributeError, UnicodeError):
         raise StoreAway("what is kept there is not what this payproxy writes") from None
-    except (AuthenticationError, AuthorizationError, NoPermissionError):
-        raise StoreAway("it refused our user or password, or what they may do") from None
     except (redis.exceptions.TimeoutError, TimeoutError):
         raise StoreAway("it did not answer in time") from None
-    except ResponseError as error:
-        known = next((words for kind, words in _REFUSALS.items() if isinstance(error, kind)), "")
-        raise StoreAway(known or f"it refused a command ({str(error).partition(' ')[0][:32]})") from None
     except (RedisError, OSError) as error:
-        raise StoreAway(f"it can't be reached ({type(error).__name__})") from None
+        raise StoreAway(_in_words(error)) from None
+
+
+def is_wrong_type(error: object) -> bool:
+    """Return whether *error* is the answer to a command on a key of another type."""
+    return isinstance(error, ResponseError) and str(error).startswith("WRONGTYPE")
+
+
+def _in_words(error: RedisError | OSError) -> str:
+    text = str(error)
+    if isinstance(error, (AuthenticationError, AuthorizationError)):
+        return _REFUSALS["NOAUTH" if "Authentication required" in text else "WRONGPASS"]
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), "")
+    if _FORBIDDEN_IN_SCRIPT.search(text):
+        code = "NOPERM"
+    # A pipeline or a script puts its own words before the code.
+    if not code and isinstance(error, RedisError) and (found := _REFUSAL.search(text)):
+        code = found[1]
+    if code:
+        return _REFUSALS[code]
+    if isinstance(error, ResponseError):
+        return f"it refused a command ({text.partition(' ')[0][:32]})"
+    if "max number of clients reached" in text:
+        return "it has no connection left for us (maxclients)"
+    return f"it can't be reached ({type(error).__name__})"

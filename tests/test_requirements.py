@@ -1,4 +1,4 @@
-"""The locks of deploy/requirements/: what image and CI install is what pyproject.toml asks for, and nothing without a hash."""
+"""The locks: what image and CI install is what pyproject.toml asks for, and nothing without a hash."""
 
 import re
 import tomllib

@@ -131,6 +131,15 @@ def test_every_error_code_has_its_section_and_no_other() -> None:
         assert parts == ["Meaning", "Cause", "Next step"], code
 
 
+def test_every_member_of_the_status_is_named_and_no_other() -> None:
+    """Console and scripts read /api/status: the page has what it serves, and what AdminApp adds to it."""
+    rows = re.findall(r"^\| (`[^|]*`) \|", _section("docs/operations.md", "Status"), re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    served = Status(environment="", instance="", version="", config_digest="", uptime=0.0, workers_wanted=1).as_dict()
+
+    assert named == {*served, "ready", "checks"}
+
+
 def test_every_metric_is_named_and_no_other() -> None:
     """The page's metrics are those that /metrics shows."""
     named = set(re.findall(r"^\| `((?:http|payproxy)_[a-z_]+)`", _text("docs/metrics.md"), re.MULTILINE))

@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "request": LazyCommand("proxy.cli.request:request", "Make one call through the running proxy and time it."),
     "logs": LazyCommand("proxy.cli.logs:logs", "Find, follow, check, copy and prune the records of requests."),
     "migration": LazyCommand("proxy.cli.migration:migration", "Move routes off the legacy token endpoint, and back."),
+    "status": LazyCommand("proxy.cli.status:status", "Show the running instance on one screen."),
     "health": LazyCommand("proxy.cli.health:health", "Ask the running instance whether it is alive or ready."),
     "simulate": LazyCommand("proxy.cli.simulate:simulate", "Run the bank's simulator, for your own tests."),
     "assertion": LazyCommand("proxy.cli.assertion:assertion", "Print a signed client assertion."),

@@ -27,6 +27,7 @@ from proxy.keeper.guard_task import MigrationGuard
 from proxy.keeper.log_sinks import sinks_of
 from proxy.keeper.migration_actions import migration_actions
 from proxy.keeper.migrations import ConfigurationObjected, Migrations
+from proxy.keeper.recent_exchanges import RecentExchanges
 from proxy.keeper.reload import Reloader
 from proxy.keeper.rotation import Prover, Rotation
 from proxy.keeper.shared_state import mask_alike, replication_of
@@ -42,7 +43,7 @@ from proxy.settings.model import Settings
 from proxy.settings.values import masked, snapshot_of
 from proxy.telemetry.log import EventLog
 from proxy.telemetry.metrics import Metrics
-from proxy.telemetry.status import Status, TokenStatus
+from proxy.telemetry.status import SinkStatus, Status, TokenStatus
 
 # Time for load balancers to see that the instance is not ready; not used if the server listens on loopback.
 _GRACE_SECONDS = 5.0
@@ -121,6 +122,7 @@ class Keeper:
             entropy=entropy,
         )
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
+        self._recent = RecentExchanges(clock=clock)
         self._shipper = Shipper(
             Path(snapshot.data_directory),
             sinks=[
@@ -130,6 +132,7 @@ class Keeper:
             observe=observe,
             checkpoints=self._audit_log.checkpoints,
             uncertain=self._migrations.pins.keep_uncertain,
+            recorded=self._recent.add,
         )
         self._generations = Generations(self._generation(settings, credentials), clock=clock)
         lock = asyncio.Lock()  # one generation change at a time
@@ -227,6 +230,7 @@ class Keeper:
     def status(self) -> Status:
         """Return the current state of the instance for health, metrics and pages."""
         current, alive = self._generations.current, self._generations.alive
+        sinks = tuple(SinkStatus(**sink._asdict()) for sink in self._shipper.sinks)
         return Status(
             environment=current.snapshot.environment,
             instance=self._instance,
@@ -241,12 +245,18 @@ class Keeper:
             tokens=current.token_manager.statuses(),
             ready_requires=current.settings.admin.ready_requires,
             certificates=self._certificates,
-            journal_backlog=self._shipper.backlog_records,
-            log_dropped=tuple(self._shipper.dropped.items()),
+            journal_backlog=max((sink.backlog for sink in sinks), default=0),
+            log_dropped=tuple((sink.name, sink.dropped) for sink in sinks),
+            sinks=sinks,
             migrations=self._migrations.states(),
             migration_problem=self._migrations.problem,
             routes=tuple(route.name for route in current.snapshot.routes),
             facade=current.snapshot.facade is not None,
+            time=self._clock.now(),
+            callers=self._recent.callers(),
+            errors=self._recent.errors(),
+            shared=not self._migrations.replication.alone,
+            replicas=self._migrations.replication.others,
         )
 
     def _tokens(self) -> Iterable[TokenStatus]:

@@ -52,6 +52,7 @@ def ready(status: Status) -> tuple[Check, ...]:
         _verdict("draining", failed="the instance is stopping" if status.draining else ""),
         _first_mints(status),
         _verdict("reload", degraded=status.reload_problem),
+        *_sinks(status),
         *_migrations(status),
         *_credentials(status),
     )
@@ -122,6 +123,13 @@ def _credentials(status: Status) -> Iterator[Check]:
         else:
             troubled = [token for token in tokens if token.tried and (token.error_code or not token.usable)]
             yield _verdict(f"credential/{name}", degraded="; ".join(_why(token) for token in troubled))
+
+
+def _sinks(status: Status) -> Iterator[Check]:
+    for sink in status.sinks:
+        yield _verdict(
+            f"sink/{sink.name}", degraded=f"{sink.failing}; {sink.backlog} records wait" if sink.failing else ""
+        )
 
 
 def _migrations(status: Status) -> Iterator[Check]:

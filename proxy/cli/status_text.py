@@ -101,7 +101,7 @@ def _errors(errors: Sequence[Values], now: float, width: int) -> Iterator[str]:
         yield f"{_INDENT}none"
     for one in errors[:_MOST_ROWS]:
         name = one["code"] or (f"{one['status']} from the bank" if one["status"] else "no answer")
-        when = f"{one['count']} times, last {duration(now - one['last'])} ago"
+        when = f"{_times(one['count'])}, last {duration(now - one['last'])} ago"
         who = f"route {one['route'] or '-'}, caller {one['caller'] or '-'}, sent {one['sent_upstream']}"
         line = ", ".join(filter(None, [f"{name}, {when}: {who}", one["cause"], one["id"]]))
         yield paint(wrapped(_clean(line), width=width, first=_INDENT, indent=_INDENT * 2), "yellow")
@@ -133,6 +133,10 @@ def _migrations(migrations: Sequence[Values]) -> Iterator[str]:
 def _replicas(status: Values) -> Iterator[str]:
     if status["shared"]:
         yield f"{_INDENT}{_clean(', '.join(status['replicas'])) or 'no other one is known to be alive'}"
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
 
 
 def _rest(rows: Sequence[Values]) -> Iterator[str]:

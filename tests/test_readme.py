@@ -11,6 +11,7 @@ from proxy import errors
 from proxy.cli.main import COMMANDS
 from proxy.settings.load import load
 from proxy.settings.schema import settings_tables
+from proxy.simulator.scenario import NAMED
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status
 
@@ -138,6 +139,13 @@ def test_every_member_of_the_status_is_named_and_no_other() -> None:
     served = Status(environment="", instance="", version="", config_digest="", uptime=0.0, workers_wanted=1).as_dict()
 
     assert named == {*served, "ready", "checks"}
+
+
+def test_every_trigger_is_named_and_no_other() -> None:
+    """The page's faults as commands are those of `payproxy trigger`."""
+    rows = re.findall(r"^\| `([a-z]+)` \|", _section("docs/simulator.md", "Faults as commands"), re.MULTILINE)
+
+    assert sorted(rows) == sorted(NAMED)
 
 
 def test_every_metric_is_named_and_no_other() -> None:

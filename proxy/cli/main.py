@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "status": LazyCommand("proxy.cli.status:status", "Show the running instance on one screen."),
     "health": LazyCommand("proxy.cli.health:health", "Ask the running instance whether it is alive or ready."),
     "simulate": LazyCommand("proxy.cli.simulate:simulate", "Run the bank's simulator, for your own tests."),
+    "trigger": LazyCommand("proxy.cli.trigger:trigger", "Make the running simulator misbehave."),
     "assertion": LazyCommand("proxy.cli.assertion:assertion", "Print a signed client assertion."),
     "keys": LazyCommand("proxy.cli.keys:keys", "Make and inspect keys, certificates and signing requests."),
     "callers": LazyCommand("proxy.cli.callers:callers", "Make keys for callers."),

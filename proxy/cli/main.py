@@ -44,6 +44,10 @@ COMMANDS: Mapping[str, LazyCommand] = {
 }
 
 
+# Groups whose commands are looked through for a mistyped one: they import nothing else.
+_GROUPS = ("logs", "migration")
+
+
 class LazyGroup(click.Group):
     """A group that lists its commands from a table and imports only the one that runs."""
 
@@ -67,6 +71,27 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{lazy.target} is no command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that *args* name; a mistyped one is answered with those that are meant, perhaps."""
+        name = args[0]
+        if name not in self.lazy_commands and not name.startswith("-"):
+            meant = " or ".join(f"'{one}'" for one in self._similar(name))
+            ctx.fail(f"No such command '{name}'.{f' Did you mean {meant}?' if meant else ''}")
+        return super().resolve_command(ctx, args)
+
+    def _similar(self, name: str) -> list[str]:
+        """Return commands that are spelt similarly, and those of that name in `logs` and `migration`."""
+        from difflib import get_close_matches  # noqa: PLC0415 - help and completion do without
+
+        inside = []
+        for group in (group for group in _GROUPS if group in self.lazy_commands):
+            found = self.get_command(click.Context(self), group)
+            if isinstance(found, LazyGroup) and name in found.lazy_commands:
+                inside.append(f"{group} {name}")
+        return [*inside, *get_close_matches(name, list(self.lazy_commands), n=2)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """Write the list of commands from the table, without importing any."""

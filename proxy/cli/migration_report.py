@@ -10,6 +10,7 @@ from proxy.cli.log_database import configured_database, database_option, opened
 from proxy.cli.migration_log import all_records
 from proxy.cli.migration_report_html import report_page, statement_text
 from proxy.cli.migration_status import callers_in, configured
+from proxy.cli.names import names_of
 from proxy.cli.options import config_option
 from proxy.cli.output import emit, facts, json_option
 from proxy.cli.statements import signing_key, statement_facts
@@ -25,7 +26,7 @@ from proxy.settings.worker_values import MigrationValues
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=names_of("migrations"))
 @click.option("--html", "as_html", is_flag=True, help="Print a signed page of HTML, for an auditor's file.")
 @database_option
 @config_option

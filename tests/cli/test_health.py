@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from proxy.cli.health import FILE_NAME, SYSTEM_FILE, AdminEndpoints, find_endpoints, health
+from proxy.cli.health import AdminEndpoints, find_endpoints, health
 from proxy.cli.instance import DATA_DIRECTORY
+from proxy.cli.names import FILE_NAME, SYSTEM_FILE
 from proxy.cli.output import Failure
 from proxy.keeper.admin_server import server_tls
 from proxy.settings import sources

@@ -1,6 +1,7 @@
 """What callers did within the last hour: requests by caller, and errors by kind; in memory of bounded size."""
 
 import threading
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,11 +15,12 @@ from proxy.records.sinks.row import decode
 from proxy.records.tally import Result, result_of
 from proxy.telemetry.status import RECENT_SECONDS, CallerStatus, ErrorStatus
 
-_BUCKET_SECONDS: Final = 60
-# Callers, and kinds of errors, that are kept: real ones are fewer.
+_BUCKET_SECONDS: Final = 300
+# Callers, and kinds of errors, that are kept: real ones are fewer. So many of each take 6 MB.
 MOST_KEPT: Final = 1000
 # One more than the results: requests whose `sent_upstream` is unknown, which are also counted under their result.
 _UNKNOWN: Final = len(Result)
+_NOTHING: Final = (0,) * (_UNKNOWN + 1)
 
 Key = TypeVar("Key")
 # The members of a record from "caller" to "route", and from "status" to "sent_upstream", as they are in its line.
@@ -29,12 +31,12 @@ _Members = tuple[bytes, bytes]
 class _Kept:
     """Counts by bucket, and facts of the last request."""
 
-    buckets: dict[int, list[int]] = field(default_factory=dict)
+    buckets: "dict[int, array[int]]" = field(default_factory=dict)
     last: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
 
     def add(self, at: float, counts: Iterable[int]) -> None:
-        bucket = self.buckets.setdefault(int(at) // _BUCKET_SECONDS, [0] * (_UNKNOWN + 1))
+        bucket = self.buckets.setdefault(int(at) // _BUCKET_SECONDS, array("Q", _NOTHING))
         for place, number in enumerate(counts):
             bucket[place] += number
         self.last = max(self.last, at)

@@ -11,6 +11,7 @@ from proxy import errors
 from proxy.cli.main import COMMANDS
 from proxy.settings.load import load
 from proxy.settings.schema import settings_tables
+from proxy.simulator.scenario import NAMED
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status
 
@@ -130,6 +131,22 @@ def test_every_error_code_has_its_section_and_no_other() -> None:
     for code in sections:
         parts = re.findall(r"^- \*\*(.*?)\.\*\*", _section("docs/errors.md", code), re.MULTILINE)
         assert parts == ["Meaning", "Cause", "Next step"], code
+
+
+def test_every_member_of_the_status_is_named_and_no_other() -> None:
+    """Console and scripts read /api/status: the page has what it serves, and what AdminApp adds to it."""
+    rows = re.findall(r"^\| (`[^|]*`) \|", _section("docs/operations.md", "Status"), re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    served = Status(environment="", instance="", version="", config_digest="", uptime=0.0, workers_wanted=1).as_dict()
+
+    assert named == {*served, "ready", "checks"}
+
+
+def test_every_trigger_is_named_and_no_other() -> None:
+    """The page's faults as commands are those of `payproxy trigger`."""
+    rows = re.findall(r"^\| `([a-z]+)` \|", _section("docs/simulator.md", "Faults as commands"), re.MULTILINE)
+
+    assert sorted(rows) == sorted(NAMED)
 
 
 def test_every_metric_is_named_and_no_other() -> None:

@@ -8,6 +8,7 @@ import click
 
 from proxy.cli.configuration import valid_configuration
 from proxy.cli.keys import passphrase_option, read_passphrase
+from proxy.cli.names import names_of
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, json_option
 from proxy.clock import SystemClock
@@ -39,7 +40,7 @@ class _Client(NamedTuple):
 
 
 @click.command()
-@click.argument("credential", required=False)
+@click.argument("credential", required=False, shell_complete=names_of("credentials"))
 @click.option(
     "--private-key-file",
     "--private_key_file",

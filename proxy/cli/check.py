@@ -14,6 +14,7 @@ from proxy.cli.configuration import count_errors
 from proxy.cli.finding_text import finding_text
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, emit, json_option, note, printable
+from proxy.cli.progress import progress
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.settings.findings import Finding, Severity, in_order
@@ -44,7 +45,8 @@ def check(files: Sequence[Path], config_path: Path | None, *, online: bool, call
     offline = check_files(
         asked or None, environ=os.environ, cwd=cwd, now=SystemClock().now(), container=in_container(os.environ)
     )
-    found = _ask(asked or [None], cwd=cwd, call=call) if online or call else []
+    with progress("asking DNS, token endpoints and the bank"):
+        found = _ask(asked or [None], cwd=cwd, call=call) if online or call else []
     findings = in_order([*offline, *(finding for one in found for finding in one.findings)])
     emit(
         [finding.as_dict() for finding in findings],

@@ -36,7 +36,8 @@ _MORE = """\
 It keeps running until Ctrl-C. Try:
   curl -i {url}/payment/helloworld
   curl -i {url}/payment/v2/payments -H 'Idempotency-Key: mine' -d '{{"amount": 1}}'
-  curl -X POST {bank}/_sim/revoke -d '{{"all": true}}'   # then call again
+  payproxy trigger revoked --at {bank}   # then call again; also timeout, reset, slow, night, off
+  payproxy status --config {configuration}
   tail -f {records}
 Admin: http://127.0.0.1:{admin_port}/ (health, metrics, status)"""
 
@@ -68,8 +69,8 @@ async def _demo(clock: Clock, *, once: bool) -> bool:
                 )
                 if once or not good:
                     return good
-                records = directory / "requests.jsonl"
-                click.echo(_MORE.format(url=url, bank=bank.url, records=records, admin_port=admin_port))
+                places = {"records": directory / "requests.jsonl", "configuration": configuration}
+                click.echo(_MORE.format(url=url, bank=bank.url, admin_port=admin_port, **places))
                 await asyncio.Event().wait()
     return True
 

@@ -9,6 +9,7 @@ import click
 
 from proxy.callers.caller import ANONYMOUS, Caller
 from proxy.cli.configuration import valid_configuration
+from proxy.cli.names import names_of
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
 from proxy.clock import SystemClock
@@ -39,7 +40,13 @@ _EVER = 1e11
 @click.command()
 @click.argument("method")
 @click.argument("path")
-@click.option("--caller", "caller_name", default="", help="The caller's table name; default: an anonymous one.")
+@click.option(
+    "--caller",
+    "caller_name",
+    default="",
+    shell_complete=names_of("callers"),
+    help="The caller's table name; default: an anonymous one.",
+)
 @click.option("--header", "-H", "headers", multiple=True, metavar="NAME=VALUE", help="A header of the request.")
 @file_option
 @json_option

@@ -24,18 +24,13 @@ from proxy.cli.instance import (
     answers,
     data_directories,
 )
+from proxy.cli.names import found_file, values_in
 from proxy.cli.options import config_option, given_socket
 from proxy.cli.output import ExitCode, Failure, emit, json_option, note
-from proxy.private_file import open_regular
 from proxy.settings.addresses import TcpAddress, UnixAddress, listen_address
-from proxy.settings.salvage import salvaged
-from proxy.settings.toml_text import parse_toml
 from proxy.text import printable
 from proxy.upstream.tls import client_context
 
-# Copies of names in proxy.settings.sources: that import would take longer than all the rest. A test compares them.
-FILE_NAME = "payproxy.toml"
-SYSTEM_FILE = Path("/etc/payproxy/payproxy.toml")
 LISTEN = "127.0.0.1:9901"
 
 
@@ -69,10 +64,8 @@ def health(config_path: Path | None, *, ready: bool, as_json: bool) -> int:
 
 def find_endpoints(path: Path | None, *, environ: Mapping[str, str], cwd: Path) -> AdminEndpoints:
     """Return where to ask, by the same rules as `serve`; of a file that is invalid TOML, use what can be read."""
-    found = path or (Path(environ["PAYPROXY_CONFIG"]) if environ.get("PAYPROXY_CONFIG") else None)
-    if found is None:
-        found = next((each for each in (cwd / FILE_NAME, SYSTEM_FILE) if each.exists()), None)
-    values, broken = _read(cwd / found) if found is not None else ({}, False)
+    found = found_file(path, environ=environ, cwd=cwd)
+    values, broken = values_in(cwd / found) if found is not None else ({}, False)
     base = (cwd / found).parent if found is not None else cwd
     admin = values.get("admin")
     admin = admin if isinstance(admin, dict) else {}
@@ -89,19 +82,6 @@ def find_endpoints(path: Path | None, *, environ: Mapping[str, str], cwd: Path) 
         listen=environ.get("PAYPROXY_ADMIN__LISTEN", str(admin.get("listen", LISTEN))),
         certificate_file=str(base / certificate) if certificate else "",
     )
-
-
-def _read(file: Path) -> tuple[dict[str, Any], bool]:
-    """Return the values in *file*, and whether they are incomplete because of errors."""
-    try:
-        with open_regular(file) as opened:
-            text = opened.read().decode("utf-8-sig", errors="replace")
-    except OSError:
-        return {}, True
-    try:
-        return parse_toml(text), False
-    except ValueError:
-        return salvaged(text), True
 
 
 def ask(endpoints: AdminEndpoints, page: str) -> tuple[int, dict[str, Any]]:

@@ -19,6 +19,11 @@ from proxy.records.query import Archive, ArchiveUnusable
 from proxy.settings.model import Settings
 from proxy.settings.stores import Database, PostgresDatabase, StoreUrl, UrlUnusable, database_of
 
+
+class NoRecord(Failure):
+    """The log has no record of that id."""
+
+
 database_option = click.option(
     "--database-file",
     type=click.Path(path_type=Path),
@@ -84,7 +89,7 @@ async def record_of(settings: Settings, database_file: Path | None, id_: str, *,
     if text is None and search_file and settings.request_log.file and await asyncio.to_thread(log.exists):
         text = await asyncio.to_thread(lambda: record_in(lines_of([log]), record_id))
     if text is None:
-        raise Failure(f"there is no record {id_}")
+        raise NoRecord(f"there is no record {id_}")
     record = object_in(text)
     if str(record.get("id", "")).replace("-", "") != record_id.hex():
         raise Failure(f"under that id there is another record, {record.get('id')}; run `payproxy logs verify`")

@@ -11,6 +11,7 @@ from proxy.cli.logs_copies import DATABASE, Copy, delivered_to, expected_of, pub
 from proxy.cli.logs_verify import as_dict, report
 from proxy.cli.options import config_option
 from proxy.cli.output import ExitCode, Failure, emit, json_option
+from proxy.cli.progress import Progress, progress
 from proxy.records.backup import back_up
 from proxy.records.copies import CopyUnreadable, database_lines
 from proxy.records.sinks.sink import file_target
@@ -43,31 +44,34 @@ def backup(file: Path, config_path: Path | None, *, as_json: bool) -> None:
         raise Failure(f"{file} is the database itself: name a place elsewhere, on another disk")
     # Before the copy: everything that the sink has confirmed by now must be in it.
     must_have = delivered_to(Path(settings.data_directory), DATABASE, file_target(database.path))
-    copied = _copied(database.path, file)
+    with progress("copying") as shown:
+        copied = _copied(database.path, file, shown)
     key = public_key_of(settings)
     try:
-        copy = Copy(name="", lines=database_lines(file), delivered=must_have, database=True)
-        found = copy.verdict(expected_of(settings, key))
+        with progress("verifying the copy") as shown:
+            lines = shown.counted(database_lines(file))
+            copy = Copy(name="", lines=lines, delivered=must_have, database=True)
+            found = copy.verdict(expected_of(settings, key))
     except CopyUnreadable as error:
         raise Failure(str(error)) from None
-    lines = [f"{path}  {records} records" for path, records in copied.items()] or ["the database has no months yet"]
+    files = [f"{path}  {records} records" for path, records in copied.items()] or ["the database has no months yet"]
     emit(
         {"files": [{"file": str(path), "records": n} for path, n in copied.items()], **as_dict(str(file), found)},
         as_json=as_json,
-        human="\n".join([*lines, report("", found, key=key, trusted={key})]),
+        human="\n".join([*files, report("", found, key=key, trusted={key})]),
     )
     if found.outcome is not Outcome.HOLDS:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
-def _copied(database: Path, file: Path) -> dict[Path, int]:
+def _copied(database: Path, file: Path, shown: Progress) -> dict[Path, int]:
     """Copy each month; return the number of records of each copy."""
     copied = {}
     target = file
     try:
         file.absolute().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for month, path in month_files(database):
-            target = month_file(file, month)
+            target, shown.what = month_file(file, month), f"copying {month}"
             copied[target] = back_up(path, target)
     except sqlite3.Error as error:
         raise Failure(f"{target}: {error}") from None

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from proxy.cli.names import names_of
 from proxy.cli.output import note
 from proxy.cli.times import has_zone, local
 from proxy.clock import Clock
@@ -19,8 +20,8 @@ from proxy.settings.model import Settings
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (
-    click.option("--caller", default="", help="Name of the caller."),
-    click.option("--route", default="", help="Name of the rule."),
+    click.option("--caller", default="", shell_complete=names_of("callers"), help="Name of the caller."),
+    click.option("--route", default="", shell_complete=names_of("routes"), help="Name of the rule."),
     click.option("--status", default="", metavar="404|5xx", help="Status of the answer to the caller."),
     click.option("--since", default="", metavar="TIME", help="2h, 7d, 2026-11-24T09:30 (local) or 2026-11-24T09:30Z."),
     click.option("--until", default="", metavar="TIME", help="Not from this time on; as --since."),

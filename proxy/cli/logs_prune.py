@@ -12,6 +12,7 @@ from proxy.cli.configuration import load_configuration
 from proxy.cli.log_database import configured_database, database_option, opened
 from proxy.cli.options import config_option
 from proxy.cli.output import ExitCode, Failure, emit, json_option, note
+from proxy.cli.progress import progress
 from proxy.clock import Clock, SystemClock
 from proxy.entropy import Entropy, SystemEntropy
 from proxy.records.anchor import object_in
@@ -84,10 +85,12 @@ async def _prune(
         pruned: dict[Month, int] = {}
         ranges: list[PrunedRange] = []
         # Only now: records may have come while the user was asked.
-        for month in months:
-            pruned[month], found = await archive.ranges(month)
-            ranges += found
-            ranges += _signed_before(await archive.prune_records(month), key)
+        with progress("looking through the months") as shown:
+            for month in months:
+                shown.what = f"looking through {month}"
+                pruned[month], found = await archive.ranges(month)
+                ranges += found
+                ranges += _signed_before(await archive.prune_records(month), key)
         all_ranges = tuple(joined(ranges))
         operation = Operation(
             who=current_user(),
@@ -105,8 +108,10 @@ async def _prune(
         except OSError as error:
             directory = settings.data_directory
             raise Failure(f"it can't be recorded, so nothing was deleted: {directory}: {error.strerror}") from None
-        for month, records in pruned.items():
-            await archive.forget(month, records=records)
+        with progress("deleting") as shown:
+            for month, records in pruned.items():
+                shown.what = f"deleting {month}"
+                await archive.forget(month, records=records)
         return pruned
 
 

@@ -12,6 +12,7 @@ from proxy.cli.log_database import database_option
 from proxy.cli.logs_copies import DATABASE, Copy, copies_of, expected_of, public_key_of
 from proxy.cli.options import config_option, given_socket
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, paint, printable
+from proxy.cli.progress import progress
 from proxy.records.anchor import anchors_in
 from proxy.records.chain_check import ChainCheck
 from proxy.records.checkpoint_key import fingerprint, read_public_key
@@ -72,7 +73,8 @@ def verify(
         else:
             copies = copies_of(configuration.settings, database_file)
             expected = expected_of(configuration.settings, key, trusted=trusted, anchors=anchors)
-        verdicts = _verdicts(copies, expected)
+        with progress("verifying") as shown:
+            verdicts = _verdicts([replace(copy, lines=shown.counted(copy.lines)) for copy in copies], expected)
     except CopyUnreadable as error:
         raise Failure(str(error)) from None
     if not verdicts:

@@ -30,9 +30,12 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "serve": LazyCommand("proxy.cli.serve:serve", "Run the proxy until SIGTERM."),
     "request": LazyCommand("proxy.cli.request:request", "Make one call through the running proxy and time it."),
     "logs": LazyCommand("proxy.cli.logs:logs", "Find, follow, check, copy and prune the records of requests."),
+    "why": LazyCommand("proxy.cli.why:why", "Say what happened to a request, in words for an auditor."),
     "migration": LazyCommand("proxy.cli.migration:migration", "Move routes off the legacy token endpoint, and back."),
+    "status": LazyCommand("proxy.cli.status:status", "Show the running instance on one screen."),
     "health": LazyCommand("proxy.cli.health:health", "Ask the running instance whether it is alive or ready."),
     "simulate": LazyCommand("proxy.cli.simulate:simulate", "Run the bank's simulator, for your own tests."),
+    "trigger": LazyCommand("proxy.cli.trigger:trigger", "Make the running simulator misbehave."),
     "assertion": LazyCommand("proxy.cli.assertion:assertion", "Print a signed client assertion."),
     "keys": LazyCommand("proxy.cli.keys:keys", "Make and inspect keys, certificates and signing requests."),
     "callers": LazyCommand("proxy.cli.callers:callers", "Make keys for callers."),
@@ -42,6 +45,10 @@ COMMANDS: Mapping[str, LazyCommand] = {
         "Print files that fit this configuration, for systemd, Kubernetes, Prometheus and Grafana.",
     ),
 }
+
+
+# Groups whose commands are looked through for a mistyped one: they import nothing else.
+_GROUPS = ("logs", "migration")
 
 
 class LazyGroup(click.Group):
@@ -67,6 +74,27 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{lazy.target} is no command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that *args* name; a mistyped one is answered with those that are meant, perhaps."""
+        name = args[0]
+        if name not in self.lazy_commands and not name.startswith("-"):
+            meant = " or ".join(f"'{one}'" for one in self._similar(name))
+            ctx.fail(f"No such command '{name}'.{f' Did you mean {meant}?' if meant else ''}")
+        return super().resolve_command(ctx, args)
+
+    def _similar(self, name: str) -> list[str]:
+        """Return commands that are spelt similarly, and those of that name in `logs` and `migration`."""
+        from difflib import get_close_matches  # noqa: PLC0415 - help and completion do without
+
+        inside = []
+        for group in (group for group in _GROUPS if group in self.lazy_commands):
+            found = self.get_command(click.Context(self), group)
+            if isinstance(found, LazyGroup) and name in found.lazy_commands:
+                inside.append(f"{group} {name}")
+        return [*inside, *get_close_matches(name, list(self.lazy_commands), n=2)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """Write the list of commands from the table, without importing any."""

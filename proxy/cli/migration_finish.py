@@ -14,6 +14,7 @@ from proxy.cli.migration_status import (
     running_migration,
     warn_of_unsettled,
 )
+from proxy.cli.names import names_of
 from proxy.cli.options import config_option
 from proxy.cli.output import emit, json_option
 from proxy.settings.load import Loaded
@@ -30,7 +31,7 @@ class Edit:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=names_of("migrations"))
 @reason_option
 @click.option(
     "--force", is_flag=True, help="Even with open retry pins, or at a weight of 1 to 99: then the greater side stays."

@@ -13,6 +13,7 @@ from proxy.cli.log_database import configured_database, database_option
 from proxy.cli.migration_log import requests_of
 from proxy.cli.migration_moves import side_at
 from proxy.cli.migration_status import ask_instance, callers_in, configured, migration_in
+from proxy.cli.names import names_of
 from proxy.cli.options import config_option
 from proxy.cli.output import Failure, emit, json_option, note, printable
 from proxy.migration.side import Policy, Side, point
@@ -39,7 +40,7 @@ class CallerMove:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=names_of("migrations"))
 @database_option
 @config_option
 @json_option

@@ -8,34 +8,52 @@ import click
 from proxy.cli.configuration import load_configuration
 from proxy.cli.log_database import configured_database, database_option, opened
 from proxy.cli.migration_log import all_records
+from proxy.cli.migration_report_html import report_page, statement_text
 from proxy.cli.migration_status import callers_in, configured
+from proxy.cli.names import names_of
 from proxy.cli.options import config_option
 from proxy.cli.output import emit, facts, json_option
+from proxy.cli.statements import signing_key, statement_facts
 from proxy.clock import Clock, SystemClock
 from proxy.records.migration_report import CallerUse, Change, Report, SideTotals, report_of
 from proxy.records.query import Query
 from proxy.records.sides import LEGACY_DAYS, SEEN_DAYS
+from proxy.records.statement import signed_page
 from proxy.records.tally import DAY_SECONDS
+from proxy.settings.model import Settings
 from proxy.settings.stores import Database
 from proxy.settings.worker_values import MigrationValues
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=names_of("migrations"))
+@click.option("--html", "as_html", is_flag=True, help="Print a signed page of HTML, for an auditor's file.")
 @database_option
 @config_option
 @json_option
-def report(name: str, config_path: Path | None, database_file: Path | None, *, as_json: bool) -> None:
+def report(name: str, config_path: Path | None, database_file: Path | None, *, as_html: bool, as_json: bool) -> None:
     """Show who changed the migration NAME, when and why; the results of both sides' requests; who still uses legacy.
 
     Legacy is no longer used if nobody was on it for 35 days, in which there is a month's end, and every caller of the
     last 400 days has been on modern. All by the request log; the proxy need not run.
+
+    --html is signed with the key of the log's checkpoints: `payproxy why --verify FILE` checks it.
     """
+    if as_html and as_json:
+        raise click.UsageError("choose --html or --json")
     settings = load_configuration(config_path).settings
     values = configured(settings, name)
     database = configured_database(settings, database_file)
     made = asyncio.run(_report(database, values, callers_in(settings, values), clock=SystemClock()))
+    if as_html:
+        click.echo(_page(settings, made), nl=False)
+        return
     emit(made.as_dict(), as_json=as_json, human=in_words(made))
+
+
+def _page(settings: Settings, made: Report) -> str:
+    facts, values = statement_facts(settings, f"migration report {made.migration}"), made.as_dict()
+    return signed_page(report_page(values, facts), statement_text(values), facts=facts, key=signing_key(settings))
 
 
 async def _report(database: Database, values: MigrationValues, callers: set[str], *, clock: Clock) -> Report:

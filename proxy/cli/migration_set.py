@@ -22,6 +22,7 @@ from proxy.cli.migration_status import (
     running_migration,
     warn_of_unsettled,
 )
+from proxy.cli.names import names_of
 from proxy.cli.options import config_option
 from proxy.cli.output import Failure, emit, json_option, note
 from proxy.clock import SystemClock
@@ -35,11 +36,15 @@ _T = TypeVar("_T")
 
 
 @click.command("set")
-@click.argument("name")
+@click.argument("name", shell_complete=names_of("migrations"))
 @click.argument("weight", type=click.IntRange(0, 100))
 @reason_option
 @click.option(
-    "--release", multiple=True, metavar="CALLER", help="Also release this caller, which the guard keeps on legacy."
+    "--release",
+    multiple=True,
+    metavar="CALLER",
+    shell_complete=names_of("callers"),
+    help="Also release this caller, which the guard keeps on legacy.",
 )
 @click.option("--force", is_flag=True, help="Even if nobody moves, replicas are lost, or requests have no retry pin.")
 @config_option
@@ -86,7 +91,7 @@ def set_weight(
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=names_of("migrations"))
 @reason_option
 @click.option("--to", type=click.IntRange(0, 99), help="A weight; default: the last one without a breach.")
 @click.option("--force", is_flag=True, help="Do not wait for lost replicas, whose requests may be in flight.")

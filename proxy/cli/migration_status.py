@@ -7,6 +7,7 @@ import click
 
 from proxy.cli.configuration import load_configuration
 from proxy.cli.instance import STATUS, ask
+from proxy.cli.names import names_of
 from proxy.cli.options import config_option
 from proxy.cli.output import Failure, emit, facts, json_option, note
 from proxy.clock import timestamp
@@ -26,7 +27,7 @@ reason_option = click.option(
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=names_of("migrations"))
 @config_option
 @json_option
 def status(name: str | None, config_path: Path | None, *, as_json: bool) -> None:

@@ -17,6 +17,14 @@ def local_text(text: object, *, precise: bool = False) -> str:
     return at.isoformat(sep=" ", timespec="milliseconds" if precise else "seconds")
 
 
+def duration(seconds: float) -> str:
+    """Return *seconds* in the largest unit and the next: 45 s, 3 min 5 s, 1 h, 8 d 4 h; a negative one is 0 s."""
+    left = max(0, int(seconds))
+    units = ((left // 86400, "d"), (left // 3600 % 24, "h"), (left // 60 % 60, "min"), (left % 60, "s"))
+    first = next((place for place, (number, _) in enumerate(units) if number), len(units) - 1)
+    return " ".join(f"{number} {unit}" for number, unit in units[first : first + 2] if number) or "0 s"
+
+
 def has_zone(text: str) -> bool:
     """Return whether *text* needs no zone to be a definite time: anything but an ISO time without offset."""
     try:

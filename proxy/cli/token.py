@@ -11,6 +11,7 @@ import jwt
 from proxy.cli.audit_record import current_user, write_audit_record
 from proxy.cli.configuration import Configuration, valid_configuration
 from proxy.cli.instance import STATUS, Denied, NotRunning, ask
+from proxy.cli.names import names_of
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
 from proxy.clock import SystemClock
@@ -39,7 +40,7 @@ SKEW_WORTH_SAYING_SECONDS = 5.0
 
 
 @click.command()
-@click.argument("route")
+@click.argument("route", shell_complete=names_of("routes"))
 @click.option("--side", type=click.Choice(["legacy", "modern"]), help="Of a migrated rule; default: by the weight.")
 @file_option
 @json_option

@@ -91,7 +91,10 @@ class AdminApp:
             "/readyz": ("200 while requests can be served, else 503 and why; ?verbose", self._health(health.ready)),
             "/startupz": ("200 once started; ?verbose", self._health(health.started)),
             "/metrics": ("for Prometheus, in its text format or as OpenMetrics", self._show_metrics),
-            "/api/status": ("the instance, its workers, tokens and certificates, as JSON", self._show_status),
+            "/api/status": (
+                "readiness, workers, tokens, certificates, callers, errors and sinks, as JSON",
+                self._show_status,
+            ),
         }
 
     def application(self) -> web.Application:
@@ -182,7 +185,8 @@ class AdminApp:
     async def _show_status(self, _request: web.Request) -> web.Response:
         status = self._status()
         checks = health.ready(status)
-        return _json(status.as_dict() | {"ready": health.holds(checks)})
+        shown = [{"name": one.name, "verdict": one.verdict, "reason": one.reason} for one in checks]
+        return _json(status.as_dict() | {"ready": health.holds(checks), "checks": shown})
 
 
 def problem(status: int, *, code: str, detail: str) -> web.Response:

@@ -27,6 +27,7 @@ from proxy.keeper.log_sinks import sinks_of
 from proxy.keeper.lost_journals import LostJournals
 from proxy.keeper.migration_actions import migration_actions
 from proxy.keeper.migrations import ConfigurationObjected, Migrations
+from proxy.keeper.recent_exchanges import RecentExchanges
 from proxy.keeper.reload import Reloader, on_signal
 from proxy.keeper.rotation import Prover, Rotation
 from proxy.keeper.service_manager import ServiceManager
@@ -43,7 +44,7 @@ from proxy.settings.model import Settings
 from proxy.settings.values import masked, snapshot_of
 from proxy.telemetry.log import EventLog, write_stderr
 from proxy.telemetry.metrics import Metrics
-from proxy.telemetry.status import Status, TokenStatus
+from proxy.telemetry.status import SinkStatus, Status, TokenStatus
 
 
 class Keeper:
@@ -130,6 +131,7 @@ class Keeper:
         )
         self._token_sharing = token_sharing_of(settings, host=instance, clock=clock, entropy=entropy, observe=observe)
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
+        self._recent = RecentExchanges(clock=clock)
         self._shipper = Shipper(
             Path(snapshot.data_directory),
             sinks=[*sinks_of(settings, environ=environ, clock=clock, write_line=self._log.write_line, render=render)],
@@ -137,6 +139,7 @@ class Keeper:
             observe=observe,
             checkpoints=self._audit_log.checkpoints,
             uncertain=self._migrations.pins.keep_uncertain,
+            recorded=self._recent.add,
         )
         self._lost_journals = LostJournals(shipper=self._shipper, answers=self._migrations.answers, clock=clock)
         self._generations = Generations(self._generation(settings, credentials), clock=clock)
@@ -234,6 +237,7 @@ class Keeper:
     def status(self) -> Status:
         """Return the current state of the instance for health, metrics and pages."""
         current, alive = self._generations.current, self._generations.alive
+        sinks = tuple(SinkStatus(**sink._asdict()) for sink in self._shipper.sinks)
         return Status(
             environment=current.snapshot.environment,
             instance=self._instance,
@@ -248,15 +252,20 @@ class Keeper:
             tokens=current.token_manager.statuses(),
             ready_requires=current.settings.admin.ready_requires,
             certificates=self._certificates,
-            journal_backlog=self._shipper.backlog_records,
-            log_dropped=tuple(self._shipper.dropped.items()),
-            sinks_away=self._shipper.away,
+            journal_backlog=max((sink.backlog for sink in sinks), default=0),
+            log_dropped=tuple((sink.name, sink.dropped) for sink in sinks),
+            sinks=sinks,
             migrations=self._migrations.states(),
             migration_problem=self._migrations.problem,
             shares_tokens=current.token_manager.sharing.active,
             sharing_problem=current.token_manager.sharing.problem,
             routes=tuple(route.name for route in current.snapshot.routes),
             facade=current.snapshot.facade is not None,
+            time=self._clock.now(),
+            callers=self._recent.callers(),
+            errors=self._recent.errors(),
+            shared=not self._migrations.replication.alone,
+            replicas=self._migrations.replication.others,
         )
 
     def _tokens(self) -> Iterable[TokenStatus]:

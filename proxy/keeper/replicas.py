@@ -66,6 +66,7 @@ class Replicas(Replication):
         self._forced_until = 0.0
         self._policies: dict[str, list[Policy]] = {}
         self._others: dict[str, list[Policy]] = {}
+        self._alive: tuple[str, ...] = ()
         self._claims = ReplicaClaims(pins, clock=clock, entropy=entropy)
         self._publish_asked = asyncio.Event()
         self._queue: list[tuple[Pins, asyncio.Future[bool]]] = []
@@ -79,6 +80,11 @@ class Replicas(Replication):
     def problem(self) -> str:
         """Return why Redis is unreliable, "" if it is reliable."""
         return f"the Redis of [state]: {self._away}" if self._away else ""
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Return the names of the other replicas that were alive when last asked, a quarter of a second ago."""
+        return self._alive
 
     async def begin(self) -> None:
         """Load the shared state before serving; if unreachable, the last known state stays in force."""
@@ -190,6 +196,7 @@ class Replicas(Replication):
 
     async def _fetch_policies(self, store: RedisStore) -> None:
         alive, _ = await store.replicas()
+        self._alive = tuple(sorted(alive.keys() - {self._name}))
         others: dict[str, list[Policy]] = {}
         for replica, beat in sorted(alive.items()):
             for name, policies in beat.policies.items():
@@ -409,6 +416,7 @@ class Replicas(Replication):
 
     async def _leave(self, cause: str) -> None:
         store, self._store = self._store, None
+        self._alive = ()
         self._away = cause
         self._was_away = True
         batch, self._queue = self._queue, []

@@ -25,6 +25,11 @@ class Replication:
         """Return why the shared state is unreliable, "" if it is reliable."""
         return ""
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Return the names of the other replicas that were alive when last asked."""
+        return ()
+
     async def begin(self) -> None:
         """Load the shared state before serving, if it is reachable now."""
 

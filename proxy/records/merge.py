@@ -16,13 +16,15 @@ LIVENESS_SECONDS = 1.0
 
 # Takes for each the members retry, side, upstream and time (records/unanswered.py).
 Uncertain = Callable[[list[dict[str, Any]]], None]
+# Takes records that are in the stream now.
+Recorded = Callable[[list[bytes]], None]
 
 
 class Merger:
     """Reads all journals below *data_directory* and removes from them what is on disk in the stream.
 
     *delivered* returns the position that all sinks have reached. *uncertain* gets the exchanges whose retry must go to
-    the same side, before they are in the stream; it must not raise.
+    the same side, before they are in the stream, *recorded* all new records after that; both must not raise.
     """
 
     def __init__(
@@ -33,12 +35,14 @@ class Merger:
         clock: Clock,
         delivered: Callable[[], Position],
         uncertain: Uncertain = lambda _: None,
+        recorded: Recorded = lambda _: None,
     ) -> None:
         self._directory = data_directory / JOURNALS
         self._stream = stream
         self._clock = clock
         self._delivered = delivered
         self._uncertain = uncertain
+        self._recorded = recorded
         self._progress: Progress | None = None
         self._tails: dict[str, JournalTail] = {}
         self._ended: set[str] = set()
@@ -83,6 +87,7 @@ class Merger:
                 progress = self._current()
                 self._stream.append(records, progress)
                 self._progress = progress
+                self._recorded(records)
             self.unanswered.extend(map(route_of, unanswered))
         except OSError:
             # The tails are ahead of the stream now: drop them, and resume from the stream's progress mark.

@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from proxy.clock import Clock
 from proxy.events import Observer, OutcomeUnknown, SinkFailed, SinkRecovered, StreamFailed, StreamRecovered
 from proxy.records.audit_records import SignedCheckpoints
-from proxy.records.merge import Merger, Uncertain
+from proxy.records.merge import Merger, Recorded, Uncertain
+from proxy.records.outlet import Outlet, SinkState
 from proxy.records.segment import STREAM
 from proxy.records.sink_positions import SinkPositions
 from proxy.records.sinks.sink import Sink, cause_of
@@ -35,22 +35,12 @@ SAVE_SECONDS = 1.0
 CHECKPOINT_SECONDS = 60.0
 
 
-@dataclass(slots=True, kw_only=True)
-class _Outlet:
-    """A sink and its position in the stream."""
-
-    sink: Sink
-    position: Position = field(default_factory=lambda: Position(1, 0, 0))
-    failed: bool = False
-    delivered: asyncio.Event = field(default_factory=asyncio.Event)
-
-
 class Shipper:
     """Moves records from the journals below *data_directory* into one stream, and from there to each sink separately.
 
     Delivery is at least once: after a crash a record may come twice, with the same id. An unavailable sink delays only
-    the deletion of files. All file work runs in one thread, so that nothing blocks the keeper's loop; *uncertain* is
-    called in that thread.
+    the deletion of files. All file work runs in one thread, so that nothing blocks the keeper's loop; *uncertain* and
+    *recorded* (see `Merger`) are called in that thread.
     """
 
     def __init__(
@@ -62,16 +52,24 @@ class Shipper:
         observe: Observer,
         checkpoints: SignedCheckpoints | None = None,
         uncertain: Uncertain = lambda _: None,
+        recorded: Recorded = lambda _: None,
     ) -> None:
         self._checkpoints = checkpoints
-        self._outlets = [_Outlet(sink=sink) for sink in sinks]
+        self._outlets = [Outlet(sink=sink) for sink in sinks]
         self._clock = clock
         self._observe = observe
         self._stream = Stream(data_directory / STREAM)
         self._positions = SinkPositions(
             data_directory / STREAM, targets={sink.name: str(getattr(sink, "target", "")) for sink in sinks}
         )
-        self._merger = Merger(data_directory, self._stream, clock=clock, delivered=self._delivered, uncertain=uncertain)
+        self._merger = Merger(
+            data_directory,
+            self._stream,
+            clock=clock,
+            delivered=self._delivered,
+            uncertain=uncertain,
+            recorded=recorded,
+        )
         self._save_at = 0.0
         self._loaded = False
         self._started = False
@@ -92,18 +90,12 @@ class Shipper:
     @property
     def backlog_records(self) -> int:
         """Return the number of stream records that the slowest sink has not taken yet."""
-        end = self._stream.end.sequence
-        return max((max(0, end - outlet.position.sequence) for outlet in self._outlets), default=0)
+        return max((one.backlog for one in self.sinks), default=0)
 
     @property
-    def dropped(self) -> dict[str, int]:
-        """Return the number of records that each sink refused for good."""
-        return {outlet.sink.name: getattr(outlet.sink, "dropped", 0) for outlet in self._outlets}
-
-    @property
-    def away(self) -> tuple[str, ...]:
-        """Return the sinks that did not take what they were offered last."""
-        return tuple(outlet.sink.name for outlet in self._outlets if outlet.failed)
+    def sinks(self) -> list[SinkState]:
+        """Return the state of each sink."""
+        return [outlet.state(self._stream.end) for outlet in self._outlets]
 
     async def run(self) -> None:
         """Ship until `close` is called."""
@@ -248,7 +240,7 @@ class Shipper:
         for outlet in self._outlets:
             outlet.delivered.set()
 
-    async def _feed(self, outlet: _Outlet) -> None:
+    async def _feed(self, outlet: Outlet) -> None:
         """Deliver the stream to one sink, batch by batch, as fast as it takes them."""
         pause = POLL_SECONDS
         while True:
@@ -262,9 +254,9 @@ class Shipper:
                 if batch:
                     await outlet.sink.write(batch)
             except Exception as error:  # noqa: BLE001 - a sink's defect must not stop the keeper and the other sinks
-                if not outlet.failed:
-                    outlet.failed = True
+                if not outlet.failing:
                     self._observe(SinkFailed(sink=outlet.sink.name, cause=cause_of(error)))
+                outlet.failing = cause_of(error)
                 await self._clock.sleep(pause)
                 pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
                 continue
@@ -275,8 +267,8 @@ class Shipper:
                 await outlet.delivered.wait()
                 continue
             pause = POLL_SECONDS
-            if outlet.failed:
-                outlet.failed = False
+            if outlet.failing:
+                outlet.failing = ""
                 self._observe(SinkRecovered(sink=outlet.sink.name))
 
     async def _end(self) -> None:

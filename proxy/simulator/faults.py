@@ -9,7 +9,7 @@ the body names.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -166,6 +166,11 @@ class Faults:
     def set(self, kind: str, path: str = "", **how: Any) -> None:
         """Set a fault of *kind* (a `FaultKind` or its value) on *path*; the rest by keyword as in `Fault`."""
         self.add(Fault(kind=FaultKind(kind), path=path, **how))
+
+    def remove(self, faults: Iterable[Fault]) -> None:
+        """Take *faults* away, those that were set with `add`."""
+        gone = {id(fault) for fault in faults}
+        self._armed = [armed for armed in self._armed if id(armed.fault) not in gone]
 
     def clear(self) -> None:
         """Take all faults away."""

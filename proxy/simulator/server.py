@@ -7,7 +7,7 @@ import asyncio
 import base64
 import hashlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from proxy.simulator.delivery import close, deliver, reset
 from proxy.simulator.fault_answers import fault_answer
 from proxy.simulator.faults import AFTER_THE_BODY, BEFORE_THE_BODY, Fault, FaultKind
 from proxy.simulator.received import Received, bearer, without_credentials
+from proxy.simulator.scenario import Step, play
 from proxy.simulator.token_endpoints import TOKEN_PREFIXES, client_named, token_endpoint
 from proxy.simulator.world import World
 
@@ -248,8 +249,13 @@ async def serve(
     journal: Path | None = None,
     jwt_certificate: bytes = b"",
     adfs_certificate: bytes = b"",
+    steps: Sequence[Step] = (),
+    tell: Callable[[str], None] = print,
 ) -> None:
-    """Run the simulator until cancelled, calling *started* once it listens; the rest as in `simulator`."""
+    """Run the simulator until cancelled, calling *started* once it listens; the rest as in `simulator`.
+
+    Then the *steps* of a scenario are played; *tell* gets a line for each.
+    """
     async with simulator(
         clock=clock,
         entropy=entropy,
@@ -262,6 +268,7 @@ async def serve(
         adfs_certificate=adfs_certificate,
     ) as bank:
         started(bank)
+        await play(steps, bank.world.faults, revoke=bank.world.tokens.revoke, clock=clock, tell=tell)
         await asyncio.Event().wait()
 
 

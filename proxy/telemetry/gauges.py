@@ -74,7 +74,7 @@ def gauges(status: Status) -> Iterator[Metric]:
     yield gauge("payproxy_journal_backlog_records", text, (), {(): status.journal_backlog})
     dropped: dict[Key, Row] = {(sink,): [count] for sink, count in status.log_dropped}
     yield counter("payproxy_log_dropped", "Records that a sink never got.", ("sink",), dropped)
-    taking: dict[Key, float] = {(sink,): int(sink not in status.sinks_away) for sink, _ in status.log_dropped}
+    taking: dict[Key, float] = {(sink.name,): int(not sink.failing) for sink in status.sinks}
     text = "1 if a sink takes records, 0 if it refused those that it was offered last."
     yield gauge("payproxy_log_sink_available", text, ("sink",), taking)
     text = "Retry pins that hold: requests whose outcome is not certain, which a retry follows to its side."

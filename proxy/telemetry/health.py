@@ -51,10 +51,10 @@ def ready(status: Status) -> tuple[Check, ...]:
         _workers(status),
         _callers(status),
         _verdict("journal", failed=status.journal_problem),
-        _request_log(status),
         _verdict("draining", failed="the instance is stopping" if status.draining else ""),
         _first_mints(status),
         _verdict("reload", degraded=status.reload_problem),
+        *_sinks(status),
         *_migrations(status),
         *_token_sharing(status),
         *_credentials(status),
@@ -115,11 +115,6 @@ def _callers(status: Status) -> Check:
     return _verdict("callers", degraded=reason if full else "")
 
 
-def _request_log(status: Status) -> Check:
-    away = f"{', '.join(status.sinks_away)} takes no records; they are kept meanwhile"
-    return _verdict("request_log", degraded=away if status.sinks_away else "")
-
-
 def _first_mints(status: Status) -> Check:
     untried = sorted({token.credential for token in status.tokens if not token.tried})
     if not untried:
@@ -143,6 +138,13 @@ def _credentials(status: Status) -> Iterator[Check]:
         else:
             troubled = [token for token in tokens if token.tried and (token.error_code or not token.usable)]
             yield _verdict(f"credential/{name}", degraded="; ".join(_why(token) for token in troubled))
+
+
+def _sinks(status: Status) -> Iterator[Check]:
+    for sink in status.sinks:
+        yield _verdict(
+            f"sink/{sink.name}", degraded=f"{sink.failing}; {sink.backlog} records wait" if sink.failing else ""
+        )
 
 
 def _migrations(status: Status) -> Iterator[Check]:

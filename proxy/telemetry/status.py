@@ -4,7 +4,9 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
+
+from proxy.telemetry.error_meanings import meaning_of, next_step_of
 
 # RFC 6749 5.2, and invalid_resource (RFC 8707 calls it invalid_target), which the legacy ADFS endpoint sends.
 _OAUTH = {
@@ -19,6 +21,9 @@ _OAUTH = {
     "invalid_resource": "the resource is unknown or not granted to this client: look at the route's audience",
     "invalid_target": "the audience is unknown or not granted to this client: look at the route's audience",
 }
+
+# How far back `callers` and `errors` go.
+RECENT_SECONDS: Final = 3600
 
 _WORD = re.compile("[a-z_]+")
 
@@ -138,13 +143,71 @@ class MigrationStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallerStatus:
+    """Numbers of requests of the caller *name* ("" if anonymous) within RECENT_SECONDS; *last* in epoch seconds.
+
+    *failed*: the bank, a token endpoint or the way there failed; *held_back*: the proxy refused them. *sent_unknown*
+    are also counted among the others.
+    """
+
+    name: str
+    requests: int
+    fine: int
+    client_errors: int
+    failed: int
+    held_back: int
+    other: int
+    sent_unknown: int
+    last: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorStatus:
+    """One kind of error within RECENT_SECONDS: by code and route, or by status of the bank's answer (*code* is "").
+
+    *caller*, *id*, *cause* and *sent_upstream* are those of the last request; *last* is its time in epoch seconds.
+    """
+
+    code: str
+    status: int
+    route: str
+    count: int
+    last: float
+    caller: str
+    id: str
+    cause: str
+    sent_upstream: str
+
+    @property
+    def meaning(self) -> str:
+        """Return what happened, in words."""
+        return meaning_of(self.code, self.status)
+
+    @property
+    def next_step(self) -> str:
+        """Return what to do, in words."""
+        return next_step_of(self.code, self.sent_upstream)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkStatus:
+    """A sink of the request log: records it has not taken yet, those it refused for good, why it fails now or ""."""
+
+    name: str
+    backlog: int
+    dropped: int
+    failing: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """The keeper at one instant.
 
     *config_digest* is "" until a configuration is in force. *uptime* is in seconds. A problem is a sentence for the
     operator, "" if there is none; *reload_problem* is that of the last reload. *shares_tokens*: with other replicas.
-    *log_dropped* counts records by sink. *sinks_away* are those of the sinks that take no records now.
-    *routes* are the names of the rules; *facade*: there is a token endpoint for callers.
+    *log_dropped* counts records by sink. *routes* are the names of the rules; *facade*: there is a token endpoint for
+    callers. *time* is when, in epoch seconds. *callers* and *errors* are those of the last RECENT_SECONDS. *replicas*
+    are the other ones that are alive; *shared*: there is a [state] to share with them.
     """
 
     environment: str
@@ -163,18 +226,31 @@ class Status:
     certificates: tuple[CertificateStatus, ...] = ()
     journal_backlog: int = 0
     log_dropped: tuple[tuple[str, int], ...] = ()
-    sinks_away: tuple[str, ...] = ()
     migrations: tuple[MigrationStatus, ...] = ()
     migration_problem: str = ""
     shares_tokens: bool = False
     sharing_problem: str = ""
     routes: tuple[str, ...] = ()
     facade: bool = False
+    time: float = 0.0
+    callers: tuple[CallerStatus, ...] = ()
+    errors: tuple[ErrorStatus, ...] = ()
+    sinks: tuple[SinkStatus, ...] = ()
+    shared: bool = False
+    replicas: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the status as JSON values, each token with the meaning of its last error."""
+        """Return the status as JSON values, each error with its meaning, and what is left of each certificate."""
         values = dataclasses.asdict(self)
         values["tokens"] = [dataclasses.asdict(token) | {"meaning": token.meaning} for token in self.tokens]
+        values["certificates"] = [
+            dataclasses.asdict(one) | {"seconds_left": one.expires - self.time} for one in self.certificates
+        ]
+        values["errors"] = [
+            dataclasses.asdict(error) | {"meaning": error.meaning, "next_step": error.next_step}
+            for error in self.errors
+        ]
+        values["recent_seconds"] = RECENT_SECONDS
         values["log_dropped"] = dict(self.log_dropped)
         return values
 

@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.cli import health as whole
-from proxy.cli import instance
+from proxy.cli import instance, names
 from proxy.cli import quick_health as quick
 from proxy.cli.quick_health import data_directory_of, options_of, quick_health, socket_path
 from proxy.settings import sources
@@ -173,8 +173,8 @@ def test_a_probe_looks_where_the_whole_command_looks(
 
 def test_the_names_are_the_same_everywhere() -> None:
     """The names that are written more than once, for the sake of a fast start, are the same."""
-    assert quick.FILE_NAME == whole.FILE_NAME == sources.FILE_NAME
-    assert Path(quick.SYSTEM_FILE) == whole.SYSTEM_FILE == sources.SYSTEM_FILE
+    assert quick.FILE_NAME == names.FILE_NAME == sources.FILE_NAME
+    assert Path(quick.SYSTEM_FILE) == names.SYSTEM_FILE == sources.SYSTEM_FILE
     assert quick.DATA_DIRECTORY == instance.DATA_DIRECTORY == sources.DEFAULT_DATA_DIRECTORY
     assert quick.SOCKET_NAME == instance.SOCKET_NAME
 

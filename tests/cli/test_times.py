@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from proxy.cli.times import has_zone, local_text
+from proxy.cli.times import duration, has_zone, local_text
 
 CODE = """
 from proxy.cli.times import local, local_text
@@ -37,3 +37,20 @@ def test_what_is_no_time_is_shown_as_it_is() -> None:
 def test_which_times_need_a_zone(text: str, *, known: bool) -> None:
     """How long ago is the same everywhere."""
     assert has_zone(text) is known
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-3, "0 s"),
+        (0.4, "0 s"),
+        (45, "45 s"),
+        (185, "3 min 5 s"),
+        (3600, "1 h"),
+        (3660, "1 h 1 min"),
+        (8.2 * 86400, "8 d 4 h"),
+    ],
+)
+def test_a_duration_has_its_two_largest_units(seconds: float, text: str) -> None:
+    """A unit that is 0 is left out."""
+    assert duration(seconds) == text

@@ -12,9 +12,9 @@ from proxy.errors import Sent
 from proxy.keeper.admin import AdminApp
 from proxy.keeper.admin_server import AdminServer
 from proxy.telemetry.counters import Counters
-from proxy.telemetry.status import CertificateStatus, Status, TokenState
+from proxy.telemetry.status import CertificateStatus, SinkStatus, Status, TokenState
 from tests.keeper.support import LOOPBACK, Answer, Keeper, get, send
-from tests.telemetry.support import an_exchange, no_token, status, token
+from tests.telemetry.support import an_exchange, error_status, no_token, status, token
 
 SECURITY_HEADERS = {
     "cache-control": "no-store",
@@ -143,6 +143,10 @@ async def test_the_status_page_shows_the_whole_instance(place: tuple[str, int] |
     keeper.status = status(
         tokens=(token(state=TokenState.STALE, error_code="token_refused", error="invalid_client"),),
         certificates=(CertificateStatus(name="login", use="credential", subject="CN=x", expires=5.0),),
+        time=2.0,
+        draining=True,
+        errors=(error_status(),),
+        sinks=(SinkStatus(name="file", backlog=3, dropped=0, failing="No space left on device"),),
     )
 
     found = (await get(place, "/api/status")).json
@@ -150,12 +154,18 @@ async def test_the_status_page_shows_the_whole_instance(place: tuple[str, int] |
     assert (found["environment"], found["instance"], found["version"]) == ("production", "host-1", "1.2.3")
     assert found["config_digest"] == "00112233445566aa"
     assert found["workers"][0]["pid"] == 1
-    assert found["ready"] is True
+    assert found["ready"] is False
+    assert {"name": "draining", "verdict": "failed", "reason": "the instance is stopping"} in found["checks"]
     (shown,) = found["tokens"]
     assert (shown["state"], shown["fingerprint"], shown["seconds_left"]) == ("stale", "0123456789abcdef", 250.0)
     assert (shown["error_code"], shown["error"]) == ("token_refused", "invalid_client")
     assert "registered at the bank's portal" in shown["meaning"]
-    assert found["certificates"] == [{"name": "login", "use": "credential", "subject": "CN=x", "expires": 5.0}]
+    named = {"name": "login", "use": "credential", "subject": "CN=x"}
+    assert found["certificates"] == [named | {"expires": 5.0, "seconds_left": 3.0}]
+    assert found["sinks"] == [{"name": "file", "backlog": 3, "dropped": 0, "failing": "No space left on device"}]
+    (error,) = found["errors"]
+    assert (error["code"], error["count"]) == ("upstream_timeout", 3)
+    assert error["next_step"].startswith("Ask the bank")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])

@@ -143,6 +143,21 @@ async def test_a_change_reaches_the_other_replica(two: tuple[Migrating, Migratin
     assert first.message.readable
 
 
+async def test_each_knows_who_else_is_alive(
+    tmp_path: Path, redis: RedisServer, two: tuple[Migrating, Migrating]
+) -> None:
+    """For display: one that comes is there, one that leaves in order is not, and without Redis nobody knows."""
+    first, second = (keeper.migrations.replication for keeper in two)
+
+    await soon(lambda: len(first.others) == len(second.others) == 1)
+    assert first.others != second.others
+    async with running(tmp_path / "c", redis):
+        await soon(lambda: len(first.others) == 2)
+    await soon(lambda: len(first.others) == 1)
+    await redis.end()
+    await soon(lambda: first.others == ())
+
+
 async def test_of_two_changes_at_once_one_is_made(two: tuple[Migrating, Migrating]) -> None:
     """The other is refused, and both replicas agree."""
     first, second = two

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy.errors import Sent
 from proxy.request_summary import Attempt, Chosen, RequestSummary
 from proxy.telemetry.metrics import Metrics
-from proxy.telemetry.status import Status, TokenState, TokenStatus, WorkerState, WorkerStatus
+from proxy.telemetry.status import CallerStatus, ErrorStatus, Status, TokenState, TokenStatus, WorkerState, WorkerStatus
 
 
 def an_attempt(*, upstream: str = "bank", credential: str = "login", **changes: Any) -> Attempt:
@@ -82,6 +82,24 @@ def status(**changes: Any) -> Status:
         "tokens": (token(),),
     }
     return Status(**(values | changes))
+
+
+def error_status(**changes: Any) -> ErrorStatus:
+    """Return an error of the last hour, with *changes*."""
+    values: dict[str, Any] = {
+        "code": "upstream_timeout", "status": 0, "route": "payments", "count": 3, "last": 1_800_000_000.0,
+        "caller": "erp", "id": "01a22238-4f7c-7e9a-ae97-e7b2631be206", "cause": "", "sent_upstream": "unknown",
+    }  # fmt: skip
+    return ErrorStatus(**(values | changes))
+
+
+def caller_status(name: str = "erp", **changes: Any) -> CallerStatus:
+    """Return a caller of the last hour, with *changes*."""
+    values: dict[str, Any] = {
+        "requests": 0, "fine": 0, "client_errors": 0, "failed": 0, "held_back": 0, "other": 0, "sent_unknown": 0,
+        "last": 1_800_000_000.0,
+    }  # fmt: skip
+    return CallerStatus(name=name, **(values | changes))
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

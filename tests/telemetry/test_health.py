@@ -1,7 +1,7 @@
 import pytest
 
 from proxy.telemetry.health import FIRST_MINT_SECONDS, Check, CheckStatus, holds, lines, live, ready, started
-from proxy.telemetry.status import Status, TokenState, WorkerState
+from proxy.telemetry.status import SinkStatus, Status, TokenState, WorkerState
 from tests.telemetry.support import no_token, status, token, worker
 
 
@@ -50,18 +50,6 @@ def test_a_broken_journal_does_not_ask_for_a_restart() -> None:
 
     assert holds(live(given))
     assert holds(started(given))
-
-
-def test_a_sink_that_takes_no_records_degrades() -> None:
-    """They are kept: an instance that others would take over from could do no better."""
-    given = status(sinks_away=("database",))
-
-    assert check(given, "request_log") == Check(
-        name="request_log",
-        verdict=CheckStatus.DEGRADED,
-        reason="database takes no records; they are kept meanwhile",
-    )
-    assert holds(ready(given))
 
 
 def test_while_draining_it_is_not_ready() -> None:
@@ -214,3 +202,14 @@ def test_a_reason_can_not_write_lines() -> None:
     assert "\n[+]journal ok" not in text
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) < 600
+
+
+def test_a_sink_that_is_away_degrades() -> None:
+    """Its records wait on the disk; the others get theirs, and requests are served."""
+    away = SinkStatus(name="database", backlog=7, dropped=0, failing="disk I/O error")
+    given = status(sinks=(SinkStatus(name="stdout", backlog=0, dropped=0, failing=""), away))
+
+    assert check(given, "sink/stdout").verdict is CheckStatus.OK
+    assert check(given, "sink/database").verdict is CheckStatus.DEGRADED
+    assert check(given, "sink/database").reason == "disk I/O error; 7 records wait"
+    assert holds(ready(given))

@@ -18,7 +18,7 @@ from proxy.link.messages import WorkerReport
 from proxy.request_summary import RequestSummary
 from proxy.telemetry.counters import REPLAY_OUTCOMES, Counters, replay_outcome
 from proxy.telemetry.metrics import MAX_ROWS, OPENMETRICS, TEXT, CountsUnusable, Metrics
-from proxy.telemetry.status import CertificateStatus, MigrationStatus, Status, WorkerState
+from proxy.telemetry.status import CertificateStatus, MigrationStatus, SinkStatus, Status, WorkerState
 from tests.export.support import promtool
 from tests.telemetry.support import an_attempt, an_exchange, no_token, samples, status, token, worker
 
@@ -274,7 +274,10 @@ def test_status_becomes_gauges() -> None:
         certificates=certificates,
         journal_backlog=17,
         log_dropped=(("stdout", 3), ("database", 0)),
-        sinks_away=("database",),
+        sinks=(
+            SinkStatus(name="stdout", backlog=0, dropped=3, failing=""),
+            SinkStatus(name="database", backlog=17, dropped=0, failing="disk I/O error"),
+        ),
         reload_problem="refused",
     )
 

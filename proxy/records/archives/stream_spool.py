@@ -2,11 +2,12 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 from proxy.records.archives.in_thread import in_thread
+from proxy.records.json_line import EXCHANGE, EXCHANGE_ID, INTENT, INTENT_ID
 from proxy.records.months import id_member
 from proxy.records.query import Query, fitting
 from proxy.records.segment import JOURNALS, STREAM, segment_path, segments
@@ -49,6 +50,21 @@ class Spool:
         return found or next((intent for intent in _carried(mark) if wanted in intent[:96]), None)
 
     @in_thread
+    def matching(self, queries: Sequence[Query]) -> list[bytes]:
+        """Return the exchanges that match one of *queries*, and the latest intent of those that have no record yet."""
+        found: dict[bytes, bytes] = {}
+        mark = b""
+        for path in [segment_path(self._journals, *one) for one in sorted(segments(self._journals))] + self._segments():
+            for line in _lines(path):
+                if line.startswith(MARK):
+                    mark = line
+                else:
+                    _take(line, queries, found)
+        for intent in reversed(list(_carried(mark))):
+            _take(intent, queries, found)
+        return list(found.values())
+
+    @in_thread
     def new_records(self) -> list[bytes]:
         """Return the records appended to the stream since the last call; the first call returns none."""
         numbers = stream_segments(self._stream)
@@ -69,6 +85,18 @@ class Spool:
 
     def _segments(self) -> list[Path]:
         return [segment_path(self._stream, NAME, number) for number in stream_segments(self._stream)]
+
+
+def _take(line: bytes, queries: Sequence[Query], found: dict[bytes, bytes]) -> None:
+    """Put *line* into *found*, by its id, if it matches; no intent replaces its exchange."""
+    if line.startswith(EXCHANGE):
+        record_id = line[EXCHANGE_ID]
+    elif line.startswith(INTENT) and not found.get(line[INTENT_ID], b"").startswith(EXCHANGE):
+        record_id = line[INTENT_ID]
+    else:
+        return
+    if any(fitting(query, line) is not None for query in queries):
+        found[record_id] = line
 
 
 def _carried(mark: bytes) -> Iterator[bytes]:

@@ -26,7 +26,7 @@ class Sink(Protocol):
 def cause_of(error: Exception) -> str:
     """Return why a sink could not take a batch; anything but an OSError is a defect, reported without its text."""
     if isinstance(error, OSError):
-        return error.strerror or str(error)
+        return error.strerror or str(error) or type(error).__name__
     return f"a defect of the proxy: {type(error).__name__}"
 
 

@@ -1,0 +1,187 @@
+"""A record of the request log in words, for an auditor: one paragraph an exchange."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from proxy.cli.output import printable
+from proxy.cli.record_text import cell, left
+from proxy.cli.times import duration, local_text
+from proxy.telemetry.error_meanings import meaning_of, next_step_of
+
+Record = Mapping[str, Any]
+
+_NUMBERS = ("", "once", "twice", "three times")
+_BANK_HAS_IT = {
+    "yes": "The bank has it: it answered.",
+    "no": "The bank does not have it: nothing of it was sent.",
+    "unknown": "It is not known whether the bank has it: it was handed to a connection that gave no whole answer.",
+}
+_ASK = "ask the bank whether it has the request before it is sent again"
+
+
+def is_open(record: Record) -> bool:
+    """Return whether *record* is an intent: there is no record of the exchange's end."""
+    return record.get("kind") == "intent"
+
+
+def bank_has_it(record: Record) -> str:
+    """Return "yes", "no" or "unknown"."""
+    return "unknown" if is_open(record) else cell(record.get("sent_upstream"))
+
+
+def sends(record: Record) -> list[Record]:
+    """Return the attempts of *record* that were handed to a connection, or are about to be."""
+    if is_open(record):
+        before = record.get("previous")
+        this = {
+            "started": record.get("started"),
+            "token_fingerprint": record.get("token_fingerprint"),
+            "sent": "unknown",
+        }
+        return [*([before] if isinstance(before, dict) else []), this]
+    attempts = record.get("attempts")
+    return [one for one in attempts if one.get("sent") != "no"] if isinstance(attempts, list) else []
+
+
+def paragraph(record: Record) -> str:
+    """Return in one paragraph who asked for what, by which rule, how often it was sent, and whether the bank has it."""
+    sentences = (*_asked(record), *_decided(record), *_sent(record), *_answered(record))
+    return _clean(" ".join([*sentences, conclusion(record), f"What to do: {next_step(record)}", _evidence(record)]))
+
+
+def conclusion(record: Record) -> str:
+    """Return in a sentence whether the bank has the request."""
+    if is_open(record):
+        return "It is not known whether the bank has it: it has no end yet; it is in flight, or its worker crashed."
+    return _BANK_HAS_IT.get(bank_has_it(record), _BANK_HAS_IT["unknown"])
+
+
+def next_step(record: Record) -> str:
+    """Return in a sentence what to do now."""
+    if is_open(record):
+        return f"ask again when `exchange_timeout` has passed; if it is the same then, {_ASK}."
+    if bank_has_it(record) == "unknown":
+        return f"{_ASK}, by request id or Idempotency-Key."
+    code = cell(record.get("code"))
+    if code:
+        return _lower(next_step_of(code, bank_has_it(record)))
+    return _after_answer(record)
+
+
+def _after_answer(record: Record) -> str:
+    status = record.get("status")
+    if isinstance(status, int) and status >= 500:
+        return f"{_ASK}: an answer of {status} does not say that nothing was done."
+    if status in {401, 403}:
+        return "look at the credential, its audience, and what the bank has granted: the bank refused the token."
+    if isinstance(status, int) and status >= 400:
+        return "the caller has to correct the request: the bank refused it."
+    if record.get("caller_left") is True:
+        return "tell the caller, who left before the answer: it must not send it again without asking."
+    return "nothing."
+
+
+def is_retry(record: Record, first: Record) -> bool:
+    """Return whether *record*, which came after *first* with the same value, is a retry of it."""
+    return record is not first and all(record.get(name) == first.get(name) for name in ("caller", "method", "path"))
+
+
+def summary(records: Sequence[Record]) -> str:
+    """Return in a sentence how many of *records*, of one value and in time order, the bank has."""
+    counts = {word: sum(bank_has_it(one) == word for one in records) for word in ("yes", "unknown", "no")}
+    sums = f"the bank has {counts['yes']}, it is not known of {counts['unknown']}, {counts['no']} were not sent"
+    return f"{len(records)} requests have this value: {sums}."
+
+
+def relation(record: Record, first: Record, number: int) -> str:
+    """Return the heading of *record*, the one with that *number* (from 1) among those with a value."""
+    if number == 1:
+        return "Request 1, the first:"
+    after = duration(_seconds(record) - _seconds(first))
+    what = "a retry: the same caller, method and path" if is_retry(record, first) else "another caller, method or path"
+    return f"Request {number}, {after} after the first, {what}:"
+
+
+def _asked(record: Record) -> Iterator[str]:
+    caller = f'the caller "{record["caller"]}"' if record.get("caller") else "a caller without a name"
+    proof = f"proved by {record['caller_proof']}, " if record.get("caller_proof") else ""
+    address = cell(record.get("client_address"))
+    yield (
+        f"On {local_text(record.get('time'), precise=True)} {caller} ({proof}address {address}) asked payproxy "
+        f"({cell(record.get('environment'))}, instance {cell(record.get('instance'))}) for "
+        f"{cell(record.get('method'))} {cell(record.get('path'))}."
+    )
+    index = record.get("index")
+    if isinstance(index, dict) and index:
+        yield f"It had {_pairs(index)}."
+
+
+def _decided(record: Record) -> Iterator[str]:
+    if not record.get("route"):
+        yield "No rule applied to it."
+        return
+    side = f"side {record['side']}, " if record.get("side") else ""
+    audience = f" for {record['audience']}" if record.get("audience") else ""
+    yield (
+        f'Rule "{record["route"]}" applied: upstream {cell(record.get("upstream"))}, {side}a token of the credential '
+        f'"{cell(record.get("credential"))}"{audience} ({cell(record.get("why"))}).'
+    )
+
+
+def _sent(record: Record) -> Iterator[str]:
+    found = sends(record)
+    if not found:
+        yield "It was not sent."
+        return
+    often = _NUMBERS[len(found)] if len(found) < len(_NUMBERS) else f"{len(found)} times"
+    yield f"It was {'to be ' if is_open(record) else ''}sent {often}: {'; then '.join(map(_send, found))}."
+
+
+def _send(attempt: Record) -> str:
+    side = f" on side {attempt['side']}" if attempt.get("side") else ""
+    token = cell(attempt.get("token_fingerprint"))
+    what = f"at {local_text(attempt.get('started'), precise=True)[11:]} with token {token}"
+    status = attempt.get("status")
+    answer = f", which the bank answered with {status} after {cell(attempt.get('wait_ms'))} ms" if status else ""
+    return f"{what}{side}{answer or ('' if 'status' not in attempt else ', without an answer')}"
+
+
+def _answered(record: Record) -> Iterator[str]:
+    if is_open(record):
+        return
+    code, status = cell(record.get("code")), record.get("status")
+    if not status:
+        yield "The caller got no answer."
+    elif record.get("origin") == "bank":
+        yield f"The caller got the bank's answer, {status}, after {cell(record.get('duration_ms'))} ms."
+    else:
+        cause = f" Cause: {record['cause']}." if record.get("cause") else ""
+        yield f"The caller got {status} {code} from the proxy. {meaning_of(code)}{cause}"
+    if record.get("caller_left") is True:
+        yield f"The {left(record)}."
+    answered = record.get("answer_index")
+    if isinstance(answered, dict) and answered:
+        yield f"The bank's answer had {_pairs(answered)}."
+
+
+def _evidence(record: Record) -> str:
+    number = f", number {record['sequence']} of its chain, hash {record['hash']}" if record.get("hash") else ""
+    return f"{'Intent' if is_open(record) else 'Record'} {cell(record.get('id'))}{number}."
+
+
+def _pairs(index: Mapping[str, Any]) -> str:
+    return ", ".join(f'{name} "{value}"' for name, value in index.items())
+
+
+def _seconds(record: Record) -> float:
+    return datetime.fromisoformat(str(record["time"])).timestamp()
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _clean(text: str) -> str:
+    """Return *text* on one line and without control characters."""
+    return " ".join(printable(text).split())

@@ -1,0 +1,149 @@
+"""What callers did within the last hour: requests by caller, and errors by kind; in memory of bounded size."""
+
+import threading
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+
+from proxy.clock import Clock
+from proxy.records.json_line import EXCHANGE
+from proxy.records.sinks.row import decode
+from proxy.records.tally import Result, result_of
+from proxy.telemetry.status import RECENT_SECONDS, CallerStatus, ErrorStatus
+
+_BUCKET_SECONDS: Final = 300
+# Callers, and kinds of errors, that are kept: real ones are fewer. So many of each take 6 MB.
+MOST_KEPT: Final = 1000
+# One more than the results: requests whose `sent_upstream` is unknown, which are also counted under their result.
+_UNKNOWN: Final = len(Result)
+_NOTHING: Final = (0,) * (_UNKNOWN + 1)
+
+Key = TypeVar("Key")
+# The members of a record from "caller" to "route", and from "status" to "sent_upstream", as they are in its line.
+_Members = tuple[bytes, bytes]
+
+
+@dataclass(slots=True)
+class _Kept:
+    """Counts by bucket, and facts of the last request."""
+
+    buckets: "dict[int, array[int]]" = field(default_factory=dict)
+    last: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, at: float, counts: Iterable[int]) -> None:
+        bucket = self.buckets.setdefault(int(at) // _BUCKET_SECONDS, array("Q", _NOTHING))
+        for place, number in enumerate(counts):
+            bucket[place] += number
+        self.last = max(self.last, at)
+
+    def sums(self, now: float) -> list[int]:
+        """Forget the buckets that are too old at *now*, and return the sums of the others."""
+        first = int(now - RECENT_SECONDS) // _BUCKET_SECONDS + 1
+        for number in [number for number in self.buckets if number < first]:
+            del self.buckets[number]
+        return [sum(column) for column in zip(*self.buckets.values(), strict=True)] or [0] * (_UNKNOWN + 1)
+
+
+class RecentExchanges:
+    """Counts the exchanges in new records. `add` is called in the shipper's thread, the rest in the keeper's loop."""
+
+    def __init__(self, *, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._callers: dict[str, _Kept] = {}
+        self._errors: dict[tuple[str, int, str], _Kept] = {}
+
+    def add(self, records: Iterable[bytes]) -> None:
+        """Count the exchanges among *records*, lines in the order in which they were written."""
+        counts: Counter[_Members] = Counter()
+        lines: dict[_Members, bytes] = {}
+        for line in records:
+            if line.startswith(EXCHANGE) and (members := _members(line)):
+                counts[members] += 1
+                lines[members] = line
+        with self._lock:  # not held for longer than the few kinds of requests in a batch need
+            for members, number in counts.items():
+                self._count(members, number, lines[members])
+
+    def callers(self) -> tuple[CallerStatus, ...]:
+        """Return the callers of the last hour, the busiest first."""
+        found = []
+        for name, last, sums in self._recent(self._callers):
+            other, held_back, failed, client_errors, fine, unknown = sums
+            found.append(
+                CallerStatus(
+                    name=name, requests=sum(sums[:_UNKNOWN]), fine=fine, client_errors=client_errors, failed=failed,
+                    held_back=held_back, other=other, sent_unknown=unknown, last=last.last,
+                )
+            )  # fmt: skip
+        return tuple(sorted(found, key=lambda one: -one.requests))
+
+    def errors(self) -> tuple[ErrorStatus, ...]:
+        """Return the errors of the last hour, the latest first."""
+        found = [
+            ErrorStatus(code=code, status=status, route=route, count=sum(sums[:_UNKNOWN]), last=kept.last, **kept.facts)
+            for (code, status, route), kept, sums in self._recent(self._errors)
+        ]
+        return tuple(sorted(found, key=lambda one: -one.last))
+
+    def _count(self, members: _Members, number: int, line: bytes) -> None:
+        try:
+            asked, outcome, record = _values(members[0]), _values(members[1]), decode(line)
+            at = datetime.fromisoformat(record["time"]).timestamp()
+            result, unknown = result_of(outcome), outcome["sent_upstream"] == "unknown"
+            caller, route = str(asked["caller"]), str(asked["route"])
+        except (ValueError, KeyError, TypeError):  # no record of this version
+            return
+        counts = [0] * (_UNKNOWN + 1)
+        counts[result], counts[_UNKNOWN] = number, number * unknown
+        _kept(self._callers, caller).add(at, counts)
+        if result in (Result.FAILED, Result.HELD_BACK) or outcome["code"] or unknown:
+            code = str(outcome["code"])
+            kept = _kept(self._errors, (code, 0 if code else int(outcome["status"]), route))
+            if at >= kept.last:
+                facts = {"id": record["id"], "cause": outcome["cause"], "sent_upstream": outcome["sent_upstream"]}
+                kept.facts = {"caller": caller} | {name: str(value) for name, value in facts.items()}
+            kept.add(at, counts)
+
+    def _recent(self, table: dict[Key, _Kept]) -> Iterator[tuple[Key, _Kept, list[int]]]:
+        now = self._clock.now()
+        with self._lock:
+            found = [(key, kept, kept.sums(now)) for key, kept in table.items()]
+            for key, kept, _ in found:
+                if not kept.buckets:
+                    del table[key]
+        yield from (one for one in found if one[1].buckets)
+
+
+def _kept(table: dict[Key, _Kept], key: Key) -> _Kept:
+    kept = table.get(key)
+    if kept is None:
+        if len(table) >= MOST_KEPT:
+            del table[min(table, key=lambda one: table[one].last)]
+        kept = table[key] = _Kept()
+    return kept
+
+
+def _members(line: bytes) -> _Members | None:
+    """Return the members of an exchange's *line* that are counted by, unparsed; None if they are in another order.
+
+    A quoted name can't occur in a value, where quotes are escaped.
+    """
+    caller = line.find(b',"caller":')
+    path = line.find(b',"path":', caller)
+    outcome = line.find(b'],"status":', path)
+    replayed = line.find(b',"replayed":', outcome)
+    if not 0 < caller < path < outcome < replayed:
+        return None
+    return line[caller + 1 : path], line[outcome + 2 : replayed]
+
+
+@lru_cache(maxsize=1024)
+def _values(members: bytes) -> Mapping[str, Any]:
+    values: dict[str, Any] = decode(b"{%b}" % members)
+    return values

@@ -1,0 +1,242 @@
+import asyncio
+import contextlib
+import json
+import os
+import pty
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from proxy.cli.output import ExitCode
+from proxy.cli.status_text import status_text
+from proxy.telemetry.status import CertificateStatus, MigrationStatus, SinkStatus, Status
+from tests.cli.serving import command
+from tests.cli.support import PAYPROXY, environment
+from tests.keeper.support import Keeper, get
+from tests.settings.support import PLAIN
+from tests.telemetry.support import caller_status, error_status, no_token, status, token
+
+NOW = 1_800_000_000.0
+DAY = 86400.0
+SOON = 60.0
+FULL = status(
+    time=NOW,
+    uptime=7260.0,
+    tokens=(
+        token(),
+        no_token(credential="adfs", error_code="token_refused", error="invalid_client", retry_in=12.0),
+    ),
+    certificates=(
+        CertificateStatus(name="tls", use="server", subject="CN=b", expires=NOW + 400 * DAY),
+        CertificateStatus(name="login", use="credential", subject="CN=a", expires=NOW + 20 * DAY),
+        CertificateStatus(name="old", use="upstream", subject="CN=c", expires=NOW - DAY),
+    ),
+    callers=(caller_status("erp", requests=12, failed=2, sent_unknown=1, last=NOW - 3), caller_status("", requests=1)),
+    errors=(error_status(last=NOW - 65), error_status(code="", status=503, sent_upstream="yes")),
+    sinks=(
+        SinkStatus(name="stdout", backlog=0, dropped=0, failing=""),
+        SinkStatus(name="database", backlog=17, dropped=2, failing="disk I/O error"),
+    ),
+    migrations=(
+        MigrationStatus(
+            name="move", weight=25, version=3, who="anna", when=NOW, reason="first share", phase="ramp", last_good=10
+        ),
+    ),
+    shared=True,
+    replicas=("host-2",),
+)
+
+
+@asynccontextmanager
+async def answering(folder: Path, given: Status = FULL) -> AsyncIterator[Keeper]:
+    """Serve *given* on the admin.sock of the configuration in *folder*."""
+    (folder / "payproxy.toml").write_text(f"{PLAIN}\n")
+    (folder / "secret").write_text("s")
+    (folder / "secret").chmod(0o600)
+    data = folder / "payproxy-data"
+    data.mkdir(mode=0o700, exist_ok=True)
+    keeper = Keeper(status=given)
+    async with keeper.server(data, listen=None):
+        yield keeper
+
+
+async def shown(folder: Path, given: Status = FULL) -> str:
+    """Return what `payproxy status` prints of *given*."""
+    async with answering(folder, given):
+        result = await command("status", "--config", folder / "payproxy.toml")
+    assert result.exit_code == 0, result.output
+    return str(result.stdout)
+
+
+async def test_one_screen_says_how_it_is(tmp_path: Path) -> None:
+    """Readiness, tokens, certificates by expiry, callers, errors in words, sinks, migrations and replicas."""
+    text = await shown(tmp_path)
+
+    assert "host-1 (production)  payproxy 1.2.3  up 2 h 1 min  1 of 1 workers  0 in flight" in text
+    assert "READY, degraded\n  sink/database degraded: disk I/O error; 17 records wait" in text
+    assert "  login  jpm:uri:prod:payments  fresh  250 s left  0123456789abcdef" in text
+    assert "token_refused: the client is not known" in text
+    assert "next try in 12 s. It said: invalid_client" in text
+    days = [line.split()[0] for line in text.split("Certificates\n")[1].split("\n\n")[0].splitlines()]
+    assert days == ["old", "login", "tls"]
+    assert "EXPIRED" in text
+    assert "20 days left" in text
+    assert "  erp          12        2       0          0              1             3 s ago" in text
+    assert "(anonymous)" in text
+    words = " ".join(text.split())
+    assert "upstream_timeout, 3 times, last 1 min 5 s ago: route payments, caller erp, sent unknown" in words
+    assert "Ask the bank whether it has the request" in words
+    assert "503 from the bank, 3 times" in text
+    assert "database  17 records behind  2 dropped  failing: disk I/O error" in text
+    assert "move  weight 25  25 % on modern  by anna" in text
+    assert "Replicas\n  host-2" in text
+
+
+async def test_not_ready_says_why(tmp_path: Path) -> None:
+    """The first thing to see."""
+    text = await shown(tmp_path, status(time=NOW, draining=True))
+
+    assert "\nNOT READY\n  draining failed: the instance is stopping\n" in text
+
+
+async def test_json_is_what_the_instance_serves(tmp_path: Path) -> None:
+    """The same as /api/status, for scripts."""
+    async with answering(tmp_path):
+        result = await command("status", "--json", "--config", tmp_path / "payproxy.toml")
+        served = (await get(tmp_path / "payproxy-data" / "admin.sock", "/api/status")).json
+
+    assert json.loads(result.stdout) == served
+
+
+async def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    """Causes come from peers, reasons from operators."""
+    text = await shown(tmp_path, status(time=NOW, errors=(error_status(cause="\x1b[2Jx\ny"),)))
+
+    assert "\x1b" not in text
+    assert "x y" in text
+
+
+async def test_a_long_list_is_cut_and_says_so(tmp_path: Path) -> None:
+    """One screen."""
+    text = await shown(tmp_path, status(time=NOW, callers=tuple(caller_status(f"c{n}") for n in range(15))))
+
+    assert "  c9  " in text
+    assert "  c10  " not in text
+    assert "and 5 more: --json has all" in text
+
+
+def test_sentences_are_wrapped() -> None:
+    """At the terminal's width."""
+    served = FULL.as_dict() | {"ready": True, "checks": []}
+
+    errors = status_text(served, width=60).split("Errors, last 1 h\n")[1].split("\n\n")[0]
+
+    assert max(map(len, errors.split("\n"))) <= 60
+
+
+async def test_a_broken_file_is_no_obstacle(tmp_path: Path) -> None:
+    """The instance on the socket beside it is asked."""
+    async with answering(tmp_path):
+        (tmp_path / "payproxy.toml").write_text("environment = [\n")
+        result = await command("status", "--config", tmp_path / "payproxy.toml")
+
+    assert result.exit_code == 0
+    assert "host-1 (production)" in result.stdout
+    assert "going on" in result.stderr
+
+
+async def test_without_an_instance_it_ends_with_69(tmp_path: Path) -> None:
+    """And says where none answers."""
+    async with answering(tmp_path):
+        pass
+
+    result = await command("status", "--config", tmp_path / "payproxy.toml")
+
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert "no instance answers" in result.output
+
+
+class Watch:
+    """`payproxy status --watch` as a process; *output* is what it has printed so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader) -> None:
+        self.process = process
+        self.output = ""
+        self._reader = reader
+
+    async def until(self, words: str) -> str:
+        """Read until *words* were printed, and return and forget what was read."""
+        async with asyncio.timeout(SOON):
+            while words not in self.output:
+                data = await self._reader.read(65536)
+                assert data, self.output
+                self.output += data.decode()
+        found, self.output = self.output, ""
+        return found
+
+
+@asynccontextmanager
+async def watching(folder: Path, *options: str, terminal: bool) -> AsyncIterator[Watch]:
+    """Run `payproxy status --watch`, on a terminal of 24 lines or a pipe."""
+    far, near = pty.openpty() if terminal else os.pipe()
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader),
+        os.fdopen(far, "rb", buffering=0),
+    )
+    process = await asyncio.create_subprocess_exec(
+        PAYPROXY, "status", "--watch", "--config", folder / "payproxy.toml", *options,
+        stdin=asyncio.subprocess.DEVNULL, stdout=near, stderr=asyncio.subprocess.PIPE,
+        env=environment(LINES="24", COLUMNS="100", NO_COLOR="1"),
+    )  # fmt: skip
+    os.close(near)
+    try:
+        yield Watch(process, reader)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        transport.close()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+async def test_watch_goes_on_over_a_restart_until_interrupted(tmp_path: Path, terminal: bool) -> None:  # noqa: FBT001
+    """It waits for an instance that is away, shows the new one, and Ctrl-C ends it with 130."""
+    async with contextlib.AsyncExitStack() as first:
+        await first.enter_async_context(answering(tmp_path))
+        async with watching(tmp_path, terminal=terminal) as watch:
+            await watch.until("READY, degraded")
+            await first.aclose()
+            await watch.until("no instance answers")
+            async with answering(tmp_path, status(time=NOW, draining=True)):
+                await watch.until("the instance is stopping")
+            watch.process.send_signal(signal.SIGINT)
+            assert await watch.process.wait() == ExitCode.INTERRUPTED
+            assert watch.process.stderr is not None
+            assert (await watch.process.stderr.read()).strip() == b"interrupted"
+
+
+async def test_a_terminal_is_drawn_anew(tmp_path: Path) -> None:
+    """From its upper left corner, and no more lines than it has."""
+    given = status(time=NOW, callers=tuple(caller_status(f"c{n}") for n in range(15)), errors=FULL.errors)
+    async with answering(tmp_path, given), watching(tmp_path, terminal=True) as watch:
+        await watch.until("\x1b[H\x1b[J")
+        screen = (await watch.until("\x1b[H\x1b[J")).replace("\r\n", "\n").partition("\x1b[?7h")[0]
+
+    assert screen.count("\n") < 24
+    assert screen.endswith("more lines")
+
+
+async def test_a_pipe_gets_one_status_after_the_other(tmp_path: Path) -> None:
+    """Plain text with a blank line between; as JSON a line each."""
+    async with answering(tmp_path):
+        async with watching(tmp_path, terminal=False) as watch:
+            text = await watch.until("host-2\n\nhost-1 (production)")
+        async with watching(tmp_path, "--json", terminal=False) as watch:
+            first = await watch.until("\n{")
+
+    assert "\x1b" not in text
+    assert json.loads(first.splitlines()[0])["instance"] == "host-1"

@@ -1,0 +1,95 @@
+from typing import Any
+
+import pytest
+
+from proxy.errors import Sent
+from proxy.keeper import recent_exchanges
+from proxy.keeper.recent_exchanges import RecentExchanges
+from proxy.telemetry.status import RECENT_SECONDS
+from tests.records.kept import operation, record
+from tests.records.support import NOW, an_attempt
+from tests.support.clock import ManualClock
+
+FAILED: dict[str, Any] = {"status": 504, "origin": "proxy", "code": "upstream_timeout", "sent": Sent.UNKNOWN}
+
+
+def recent(*records: bytes, at: float = NOW) -> RecentExchanges:
+    """Return what was counted of *records*, asked *at* epoch seconds."""
+    found = RecentExchanges(clock=ManualClock(at))
+    found.add(records)
+    return found
+
+
+def test_requests_are_counted_by_caller() -> None:
+    """Each with how many succeeded, failed, were refused by the proxy, or may be at the bank."""
+    found = recent(
+        record(caller="erp"),
+        record(caller="erp", status=404),
+        record(caller="erp", **FAILED),
+        record(caller="batch", status=429, origin="proxy", code="rate_limited", sent=Sent.NO),
+        operation(),
+    )
+
+    erp, batch = found.callers()
+
+    assert (erp.name, erp.requests, erp.fine, erp.client_errors, erp.failed, erp.sent_unknown) == ("erp", 3, 1, 1, 1, 1)
+    assert (batch.name, batch.requests, batch.held_back, batch.failed) == ("batch", 1, 1, 0)
+    assert erp.last == pytest.approx(NOW, abs=0.001)
+
+
+def test_an_error_is_one_row_with_its_last_request() -> None:
+    """However often it happened; the latest kind is the first."""
+    found = recent(
+        record(at=NOW - 9, caller="erp", **FAILED, cause="first"),
+        record(at=NOW - 8, caller="batch", **FAILED, cause="second"),
+        record(at=NOW - 1, status=503, attempts=[an_attempt(status=503)]),
+    )
+
+    bank, timeout = found.errors()
+
+    assert (bank.code, bank.status, bank.count) == ("", 503, 1)
+    assert bank.meaning == "The bank answered 503."
+    assert (timeout.code, timeout.count, timeout.caller, timeout.cause) == ("upstream_timeout", 2, "batch", "second")
+    assert timeout.sent_upstream == "unknown"
+    assert timeout.next_step.startswith("Ask the bank")
+
+
+def test_what_went_well_is_no_error() -> None:
+    """Nor is the bank's no to a caller's request."""
+    assert recent(record(), record(status=404)).errors() == ()
+
+
+def test_after_an_hour_it_is_forgotten() -> None:
+    """A caller that is silent takes no memory and no line."""
+    given = [record(caller="erp", **FAILED)]
+
+    assert recent(*given, at=NOW + RECENT_SECONDS - 600).callers()
+    late = recent(*given, at=NOW + RECENT_SECONDS + 300)
+    assert (late.callers(), late.errors()) == ((), ())
+
+
+def test_its_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound the caller that was silent longest goes."""
+    monkeypatch.setattr(recent_exchanges, "MOST_KEPT", 3)
+
+    found = recent(*(record(at=NOW + number, caller=f"c{number}") for number in range(5)))
+
+    assert sorted(one.name for one in found.callers()) == ["c2", "c3", "c4"]
+
+
+def test_a_foreign_line_is_passed_over() -> None:
+    """A record that another version wrote must not stop the log."""
+    good = record(caller="erp")
+
+    found = recent(
+        b"", b"{", good.replace(b',"caller":', b',"called":'), good.replace(b'"status":200', b'"status":x'), good
+    )
+
+    assert [(one.name, one.requests) for one in found.callers()] == [("erp", 1)]
+
+
+def test_a_value_that_looks_like_a_member_is_a_value() -> None:
+    """Quotes are escaped in values, so none is taken for a name."""
+    (caller,) = recent(record(caller="erp", cause='],"status":500,"replayed":', path='/x","caller":"mallory')).callers()
+
+    assert (caller.name, caller.fine) == ("erp", 1)

@@ -18,7 +18,7 @@ _SHORT = (
 )
 
 # What the tests meet as real peers; without one its tests are skipped.
-_PEERS = ("gcc", "openssl", "curl", "wget", "node", "javac", "nginx", "wrk", "strace", "redis-server")
+_PEERS = ("gcc", "openssl", "curl", "wget", "node", "javac", "nginx", "wrk", "strace", "redis-server", "softhsm2-util")
 _POSTGRESQL = "usr/lib/postgresql/*/bin/initdb"
 
 

@@ -29,9 +29,7 @@ from proxy.settings.placeholder import is_placeholder
 from proxy.settings.route_rules import database_server
 from proxy.settings.secret_text import doubtful, not_a_secret
 from proxy.settings.stores import DATABASE, REDIS, UrlUnusable
-
-# The bank needs the next certificate before this one expires, and its approval takes days.
-EXPIRY_WARNING_SECONDS = 30 * 86400
+from proxy.telemetry.expiry import WARNING_SECONDS
 
 # The public web's CA bundle has 0.2 MB.
 _MAX_AUTHORITIES_BYTES = 4 * 1024 * 1024
@@ -171,7 +169,7 @@ class _Files:
         when = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%d")
         if self._now >= end:
             self._complain(key, f"the certificate expired on {when}", "replace it", Severity.WARNING)
-        elif end - self._now < EXPIRY_WARNING_SECONDS:
+        elif end - self._now < WARNING_SECONDS:
             what = f"the certificate expires on {when}, in {int((end - self._now) // 86400)} days"
             renew = "make a new one and give it to those who check it, before this one expires"
             self._complain(key, what, renew, Severity.WARNING)

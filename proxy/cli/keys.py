@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from proxy.cli.files import NewFile, refuse_existing, write_new
 from proxy.cli.key_in_token import key_in_token
+from proxy.cli.keys_renew import renew
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note, paint, printable
 from proxy.clock import SystemClock, timestamp
 from proxy.credentials.credential import CredentialUnusable, read_secret_file
@@ -56,6 +57,9 @@ pin_option = click.option(
 @click.group()
 def keys() -> None:
     """Make and inspect keys, certificates and signing requests."""
+
+
+keys.add_command(renew)
 
 
 @keys.command()

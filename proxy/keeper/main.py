@@ -18,6 +18,7 @@ from proxy.hot_path import built
 from proxy.keeper.admin import Action, ActionRefused, AdminApp
 from proxy.keeper.admin_server import AdminServer, server_tls
 from proxy.keeper.audit_log import AuditLog
+from proxy.keeper.certificate_expiry import CertificateExpiry
 from proxy.keeper.certificates import certificates_in_use
 from proxy.keeper.exit_timer import CLOSING_SECONDS, ExitTimer
 from proxy.keeper.facade_keys import assertion_keys, make_signing_key
@@ -155,6 +156,7 @@ class Keeper:
             observe=observe,
         )
         self._rotation.follow(settings)
+        self._expiry = CertificateExpiry(lambda: self._certificates, clock=clock, observe=observe)
 
     async def run(self) -> bool:
         """Serve until SIGTERM or SIGINT, drain, and return whether every request was recorded.
@@ -193,12 +195,13 @@ class Keeper:
             sharing = tasks.create_task(self._migrations.replication.run(), name="replicas")
             guarding = tasks.create_task(self._guard.run(), name="guard")
             rotating = tasks.create_task(self._rotation.run(), name="rotation")
+            expiring = tasks.create_task(self._expiry.run(), name="expiry of certificates")
             reloading = tasks.create_task(self._reload_on_signal(), name="reload on signal")
             stopping = tasks.create_task(self._stop_on_signal(), name="stop on signal")
             announcing = tasks.create_task(self._announce(server), name="announcement")
             await self._generations.run()
             self._exit_timer.start()
-            for task in (announcing, stopping, reloading, rotating, looking, guarding, sharing, recovering):
+            for task in (announcing, stopping, reloading, rotating, expiring, looking, guarding, sharing, recovering):
                 task.cancel()
             self._in_order &= await self._audit_log.close()
             await self._shipper.worker_ended(self._audit_log.journal_name)
@@ -240,7 +243,7 @@ class Keeper:
             workers=tuple(worker for one in alive for worker in one.workers.statuses()),
             tokens=current.token_manager.statuses(),
             ready_requires=current.settings.admin.ready_requires,
-            certificates=self._certificates,
+            certificates=tuple(one.at(self._clock.now()) for one in self._certificates),
             journal_backlog=self._shipper.backlog_records,
             log_dropped=tuple(self._shipper.dropped.items()),
             migrations=self._migrations.states(),
@@ -280,6 +283,7 @@ class Keeper:
 
     async def _read_certificates(self) -> None:
         self._certificates = await asyncio.to_thread(certificates_in_use, self._generations.current.settings)
+        self._expiry.look()
 
     def _note_exit(self, event: Event) -> None:
         """Note that, while stopping, a worker was killed or could not write its journal."""

@@ -10,7 +10,7 @@ WORKDIR /src
 COPY pyproject.toml setup.py README.md ./
 COPY proxy ./proxy
 # 1: an image whose hot path can't be compiled is not built; without, it would be slower and nobody would know.
-RUN python -m venv /opt/payproxy && PAYPROXY_COMPILE=1 /opt/payproxy/bin/pip install --no-cache-dir '.[speed,postgres,redis,otel]'
+RUN python -m venv /opt/payproxy && PAYPROXY_COMPILE=1 /opt/payproxy/bin/pip install --no-cache-dir '.[speed,postgres,redis,otel,pkcs11]'
 
 FROM python:3.11-slim-bookworm
 RUN groupadd --gid 10001 payproxy \

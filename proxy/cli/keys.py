@@ -8,9 +8,9 @@ import click
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from proxy.cli.files import NewFile, refuse_existing, write_new
-from proxy.cli.key_in_token import key_in_token
 from proxy.cli.keys_renew import renew
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note, paint, printable
+from proxy.cli.remote_keys import key_behind_program, key_in_token
 from proxy.clock import SystemClock, timestamp
 from proxy.credentials.credential import CredentialUnusable, read_secret_file
 from proxy.credentials.csr import (
@@ -25,7 +25,7 @@ from proxy.credentials.csr import (
 )
 from proxy.credentials.inspection import Inspection, Recognised, recognise
 from proxy.credentials.inspection import inspect as inspect_file
-from proxy.credentials.keys import THUMBPRINT_FORMS, belong_together
+from proxy.credentials.keys import THUMBPRINT_FORMS, KeyUnusable, belong_together
 from proxy.credentials.remote_key import RemoteKey
 from proxy.entropy import SystemEntropy
 from proxy.secret import Secret
@@ -69,36 +69,51 @@ keys.add_command(renew)
 @click.option(
     "--pkcs11", "uri", metavar="URI", help="Make the key in a token, which it can't leave: pkcs11:token=T;object=O?..."
 )
+@click.option("--signer-command", "program", metavar="PROGRAM", help="Use the key of a program that signs.")
+@click.option("--public-key", type=click.Path(path_type=Path), help="With --signer-command: its public key as PEM.")
 @pin_option
 @json_option
-def new(out: Path, subject_text: str, uri: str | None, pin_file: Path | None, *, csr: bool, as_json: bool) -> None:
+def new(out: Path, subject_text: str, *, csr: bool, as_json: bool, **where: Any) -> None:
     """Make an RSA key (oauth.key, mode 0600) with a self-signed certificate (oauth.crt) or a CSR (oauth.csr).
 
-    With --pkcs11 the key is made in the token and there is no oauth.key.
+    With --pkcs11 the key is made in the token, and with --signer-command it exists already: there is no oauth.key.
     """
     try:
         subject = Subject.parse(subject_text)
     except SubjectInvalid as error:
         raise click.BadParameter(str(error), param_hint="--subject") from None
     public = out / ("oauth.csr" if csr else "oauth.crt")
-    if uri is None:
-        key: RSAPrivateKey = new_key()
-        private = [NewFile(path=out / "oauth.key", data=key_pem(key), secret=True)]
-    else:
-        refuse_existing([public])  # a key in a token is not taken back
-        key, private = key_in_token(uri, pin_file, make=True), []
-    if csr:
-        pem = public_pem(signing_request(key, subject))
-    else:
-        pem = public_pem(self_signed(key, subject, now=SystemClock().now(), entropy=SystemEntropy()))
+    refuse_existing([public])  # before a key is made in a token, where it would stay
+    key = _new_key(**where)
+    remote = isinstance(key, RemoteKey)
+    private = [] if remote else [NewFile(path=out / "oauth.key", data=key_pem(key), secret=True)]
+    try:
+        if csr:
+            pem = public_pem(signing_request(key, subject))
+        else:
+            pem = public_pem(self_signed(key, subject, now=SystemClock().now(), entropy=SystemEntropy()))
+    except KeyUnusable as error:
+        raise Failure(str(error)) from None
+    finally:
+        if isinstance(key, RemoteKey):
+            key.close()
     write_new([*private, NewFile(path=public, data=pem)])
     found = [inspect_file(file.path) for file in private] + [inspect_file(public)]
     emit([_as_dict(each) for each in found], as_json=as_json, human="\n\n".join(map(_block, found)))
     text = UPLOAD_REQUEST if csr else UPLOAD_CERTIFICATE
-    note(text.format(certificate=public, request=public, key=f"'{uri}'" if uri else out / "oauth.key"))
-    if isinstance(key, RemoteKey):
-        key.close()
+    note(text.format(certificate=public, request=public, key=f"'{where['uri']}'" if remote else out / "oauth.key"))
+    if uri := where["uri"]:
         note(f'In the configuration: private_key_uri = "{uri}"')
+
+
+def _new_key(*, uri: str | None, pin_file: Path | None, program: str | None, public_key: Path | None) -> RSAPrivateKey:
+    if (program is None) != (public_key is None):
+        raise click.UsageError("--signer-command and --public-key go together")
+    if uri is not None and program is not None:
+        raise click.UsageError("give --pkcs11 or --signer-command, not both")
+    if program is not None and public_key is not None:
+        return key_behind_program(program, public_key)
+    return new_key() if uri is None else key_in_token(uri, pin_file, make=True)
 
 
 @keys.command()

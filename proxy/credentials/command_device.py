@@ -86,6 +86,8 @@ def check_program(path: Path) -> None:
 def _signature(printed: bytes, program: str) -> bytes:
     """Return the signature in the base64 or base64url that was *printed*."""
     text = printed.strip().translate(bytes.maketrans(b"-_", b"+/"))
+    if not text:
+        raise KeyUnavailable(f"signer_command {program} printed nothing; run it by hand to see why")
     try:
         return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):

@@ -4,22 +4,22 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from proxy.settings.fields import (
     Count,
     EgressProxy,
     Names,
     PathText,
-    Pkcs11UriText,
     RequiredText,
     Seconds,
     SecretText,
     Section,
     Text,
     Url,
+    unacceptable,
 )
-from proxy.settings.pkcs11_uri import Pkcs11Uri
+from proxy.settings.pkcs11_uri import Pkcs11Uri, Pkcs11UriInvalid
 
 Flavor = Literal["basic", "jwt", "adfs"]
 AuthMethod = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth"]
@@ -52,6 +52,15 @@ RESERVED_PARAMETERS = frozenset(
 )
 
 
+def _pkcs11_uri(text: str) -> str:
+    if text:
+        try:
+            Pkcs11Uri.parse(text)
+        except Pkcs11UriInvalid as error:
+            raise unacceptable(str(error), error.fix) from None
+    return text
+
+
 class CredentialSection(Section):
     """[credentials.NAME]: a client; the flavor's presets are applied when it is built, so all values are effective."""
 
@@ -64,7 +73,7 @@ class CredentialSection(Section):
     private_key_file: PathText = Field(
         "", description="RSA key: PEM (PKCS#1 or PKCS#8, also encrypted) or .p12, mode 0600"
     )
-    private_key_uri: Pkcs11UriText = Field(
+    private_key_uri: Annotated[Text, AfterValidator(_pkcs11_uri)] = Field(
         "", description="pkcs11: URI (RFC 7512) of an RSA key in a token, instead of a file; see hsm.md"
     )
     private_key_pin: SecretText | None = Field(

@@ -25,7 +25,6 @@ from pydantic_core import PydanticCustomError
 from proxy.secret import Secret
 from proxy.settings.addresses import is_host, listen_address, segments, url_parts
 from proxy.settings.distinguished_name import canonical
-from proxy.settings.pkcs11_uri import Pkcs11Uri, Pkcs11UriInvalid
 
 NAME_PATTERN = r"^[a-z][a-z0-9_-]*$"
 
@@ -209,15 +208,6 @@ def _scrypt_hash(value: Any) -> Secret:
     return secret
 
 
-def _pkcs11_uri(text: str) -> str:
-    if text:
-        try:
-            Pkcs11Uri.parse(text)
-        except Pkcs11UriInvalid as error:
-            raise unacceptable(str(error), error.fix) from None
-    return text
-
-
 def _masked(_: Secret) -> str:
     return "***"
 
@@ -237,7 +227,6 @@ RouteName = Annotated[
 ]
 Subject = Annotated[Text, AfterValidator(_subject)]
 PathText = Annotated[str, FilePath(), AfterValidator(_path)]
-Pkcs11UriText = Annotated[Text, AfterValidator(_pkcs11_uri)]
 Url = Annotated[str, AfterValidator(_url)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 EgressProxy = Annotated[str, AfterValidator(_egress_proxy)]

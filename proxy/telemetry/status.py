@@ -26,7 +26,8 @@ _WORD = re.compile("[a-z_]+")
 
 _CODES = {
     "token_refused": "the token endpoint refused the credential",
-    "token_unavailable": "the token endpoint could not be reached, was too busy, or its answer made no sense",
+    "token_unavailable": "the token endpoint could not be reached, was too busy, or its answer made no sense; or "
+    "the key's token or program could not sign",
 }
 
 

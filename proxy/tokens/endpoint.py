@@ -51,6 +51,10 @@ _TROUBLES: tuple[tuple[type[Exception], str, str], ...] = (
 )
 
 
+class NotSigned(TokenUnavailable):
+    """The client assertion could not be signed, so the token endpoint was not asked."""
+
+
 class TokenEndpoint:
     """Mints tokens with one credential; create it on the running loop and close it after use.
 
@@ -151,7 +155,7 @@ class TokenEndpoint:
         except KeyUnusable as error:
             cause = str(error)
         detail = f"The key of credential {credential.name} can't sign: no token was requested."
-        raise TokenUnavailable(detail, cause=cause)
+        raise NotSigned(detail, cause=cause)
 
     async def _post(self, headers: Mapping[str, str], form: bytes) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers (names in lower case) and the body up to one byte beyond the limit."""

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from proxy.credentials.csr import EXAMPLE_SUBJECT
+from tests.cli.serving import command, site
 from tests.cli.support import run
-from tests.credentials.support_keys import openssl
+from tests.credentials.support_keys import make_pair, openssl
 from tests.support.softhsm import PIN, Token, labels, needs_softhsm
 
 pytestmark = needs_softhsm
@@ -85,3 +86,64 @@ def test_a_key_that_is_not_there(tmp_path: Path, token: Token) -> None:
 
     assert done.returncode == 1
     assert "no such private key" in done.stderr
+
+
+@pytest.mark.parametrize("csr", [True, False])
+def test_a_certificate_of_a_key_behind_a_program(tmp_path: Path, *, csr: bool) -> None:
+    """A vault signs its own certificate or request; openssl verifies it."""
+    key, _ = make_pair(tmp_path, name="vault")
+    public = tmp_path / "public.pem"
+    public.write_text(openssl("pkey", "-in", key, "-pubout"))
+    program = tmp_path / "sign"
+    program.write_text(f"#!/bin/sh\nopenssl dgst -sha256 -sign {key} -binary | base64 -w0\n")
+    program.chmod(0o755)
+    arguments = ("keys", "new", "--signer-command", program, "--public-key", public, "--out", "made")
+    done = run(*arguments, "--subject", EXAMPLE_SUBJECT, *(["--csr"] if csr else []), cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    [made] = (tmp_path / "made").iterdir()
+    if csr:
+        openssl("req", "-in", made, "-noout", "-verify")
+    else:
+        assert "OK" in openssl("verify", "-CAfile", made, made)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--signer-command", "/bin/true"], "--signer-command and --public-key go together"),
+        (["--signer-command", "sign", "--public-key", "public.pem"], "is no absolute path"),
+        (["--signer-command", "/bin/true", "--public-key", "missing"], "no such file"),
+        (["--signer-command", "/bin/true", "--public-key", __file__], "is no public key; write it as PEM"),
+        (["--signer-command", "/bin/true", "--public-key", "x", "--pkcs11", "x"], "not both"),
+    ],
+)
+def test_a_program_that_is_of_no_use(tmp_path: Path, arguments: list[str], says: str) -> None:
+    """What is missing is said."""
+    done = run("keys", "new", "--out", ".", "--subject", EXAMPLE_SUBJECT, *arguments, cwd=tmp_path)
+
+    assert done.returncode in {1, 2}
+    assert says in done.stderr
+
+
+async def test_an_assertion_is_signed_by_the_token(
+    tmp_path: Path, token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`payproxy assertion`, `check --online` and `token` use the key where it is; without the token they say so."""
+    for name, value in token.environment.items():
+        monkeypatch.setenv(name, value)
+    async with site(tmp_path) as place:
+        token.import_key(tmp_path / "oauth.key", label="oauth")
+        text = place.config.read_text()
+        place.config.write_text(text.replace('private_key_file = "oauth.key"', f'private_key_uri = "{token.uri()}"'))
+        printed = await command("assertion", "login", "--config", place.config)
+        assert printed.exit_code == 0, printed.stderr
+        assert printed.stdout.count(".") == 2
+        checked = await command("check", "--online", "--config", place.config)
+        assert (checked.exit_code, checked.stdout.strip()) == (0, "no findings"), checked.stdout
+        assert (await command("token", "payments", "--config", place.config)).exit_code == 0
+        token.take_away()
+        for arguments, code in ((("assertion", "login"), 1), (("token", "payments"), 69), (("check", "--online"), 1)):
+            failed = await command(*arguments, "--config", place.config)
+            assert "the token is not there" in " ".join((failed.stdout + failed.stderr).split())
+            assert failed.exit_code == code

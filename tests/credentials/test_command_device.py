@@ -77,13 +77,14 @@ def test_it_gets_nothing_of_our_environment(
 @pytest.mark.parametrize(
     ("script", "says"),
     [
+        ("true", "printed nothing; run it by hand"),
         ("exit 3", "ended with exit code 3; run it by hand"),
         ("kill -9 $$", "was ended by SIGKILL"),
         ("yes", "answered with more than 65536 bytes"),
         ("exec >&-; exec sleep 600", "did not end in time|did not answer in time"),
         ("sleep 600 & wait", "did not answer in time"),
     ],
-    ids=["exit code", "signal", "endless", "closed output", "a child of its own"],
+    ids=["nothing", "exit code", "signal", "endless", "closed output", "a child of its own"],
 )
 def test_a_program_that_fails(tmp_path: Path, pair: tuple[Path, Path], script: str, says: str) -> None:
     """In time and in bounded memory, and nothing that it has started is left."""

@@ -1,7 +1,9 @@
 """`serve` with its key in SoftHSM2: it mints, renews, survives what a token does, and has no byte of the key."""
 
 import asyncio
+import contextlib
 import os
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from tests.credentials.support_keys import make_pair
 from tests.journeys.caller import Answer, ask, payment
 from tests.journeys.conftest import Start
 from tests.journeys.memory import found_in_memory
-from tests.journeys.process import Instance, children, is_worker
+from tests.journeys.process import Instance, children
 from tests.journeys.support import configured
 from tests.journeys.waiting import until
 from tests.support.softhsm import MODULE, Token, faulty_module, needs_softhsm
@@ -86,8 +88,13 @@ async def unavailable(instance: Instance) -> Answer:
 
 
 def signers(instance: Instance) -> set[int]:
-    """Return the children of the keeper that are no workers."""
-    return {pid for pid in children(instance.pid) if not is_worker(pid)}
+    """Return the children of the keeper that load the module."""
+    found = set()
+    for pid in children(instance.pid):
+        with contextlib.suppress(OSError):  # it has just ended
+            if b"pkcs11_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.add(pid)
+    return found
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="reading the memory of other processes needs root")
@@ -217,3 +224,34 @@ def threads(pid: int) -> list[str]:
 def mapped(pid: int) -> str:
     """Return which files the process *pid* has in its memory."""
     return Path(f"/proc/{pid}/maps").read_text()
+
+
+async def test_from_a_file_into_a_token_without_a_restart(
+    tmp_path: Path, bank: Bank, start: Start, token: Token, pair: tuple[Path, Path]
+) -> None:
+    """SIGHUP takes the new key after a mint with it; while the token is away the key in the file stays in use."""
+    (tmp_path / "file").mkdir()
+    key, certificate = make_pair(tmp_path / "file")
+    path = configuration(tmp_path, bank, token, pair[1])
+    moved = path.read_text()
+    in_file = moved.replace(f'private_key_uri = "{token.uri()}"', f'private_key_file = "{key}"')
+    path.write_text(in_file.replace(str(pair[1]), str(certificate)))
+    bank.world.register_jwt_client(CLIENT, certificate.read_bytes() + pair[1].read_bytes())
+    instance = await start(path, env=token.environment)
+    token.take_away()
+    path.write_text(moved)
+    instance.process.send_signal(signal.SIGHUP)
+
+    def logged(words: str) -> bool:
+        return words in instance.stderr.read_text()
+
+    await until(partial(logged, "configuration refused"), otherwise="the reload was not refused")
+    assert logged("the token is not there")
+    bank.world.tokens.revoke()
+    assert await pays(instance)
+    token.bring_back()
+    instance.process.send_signal(signal.SIGHUP)
+    await until(partial(logged, "is in force"), otherwise="the reload was refused")
+    bank.world.tokens.revoke()
+    assert await pays(instance)
+    await until(lambda: len(signers(instance)) == 1, otherwise="the process of the old configuration lives on")

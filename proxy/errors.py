@@ -218,7 +218,7 @@ class TokenRefused(UpstreamFault):
 
 
 class TokenUnavailable(UpstreamFault):
-    """No token is available: 429, 5xx, a time-out or a malformed response of the token endpoint."""
+    """No token is available: 429, 5xx, a time-out or a malformed response of the token endpoint; or no signature."""
 
     status = 503
     code = "token_unavailable"

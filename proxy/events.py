@@ -67,6 +67,16 @@ class MintFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateExpires(Event):
+    """A certificate in use has reached a step before its end (epoch seconds): *words* is "expires in 13 days"."""
+
+    name: str
+    use: str
+    expires: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClockSkewMeasured(Event):
     """The token endpoint's clock minus ours, in seconds."""
 

@@ -21,7 +21,7 @@ def block(page: str, name: str) -> str:
 def run(lines: str, folder: Path) -> str:
     """Run *lines* in *folder*, each of which must succeed, and return what they print."""
     done = subprocess.run(
-        ["bash", "-c", f"set -e -o pipefail\ntrap 'kill $(jobs -p); wait' EXIT\n{lines}"],  # noqa: S607  any bash
+        ["bash", "-c", f"set -e -o pipefail\ntrap 'jobs -p | xargs -r kill; wait' EXIT\n{lines}"],  # noqa: S607  any bash
         cwd=folder,
         env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder)},
         capture_output=True,

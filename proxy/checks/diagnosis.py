@@ -77,7 +77,8 @@ _STATUSES = {
 class Refusal:
     """A failed mint: *error* is the endpoint's error code or "", *cause* the text for the operator.
 
-    *required_by* is the key of the rule, or of a migration's side, that requires *audience* and *scope*.
+    *required_by* is the key of the rule, or of a migration's side, that requires *audience* and *scope*. The endpoint
+    was not asked if the assertion could not be *signed*.
     """
 
     error: str
@@ -85,6 +86,7 @@ class Refusal:
     audience: str = ""
     scope: str = ""
     required_by: Key = ("routes", 0)
+    signed: bool = True
 
     @property
     def kind(self) -> RefusalKind:
@@ -95,6 +97,9 @@ class Refusal:
 
 def diagnose(refusal: Refusal, evidence: Evidence, *, proxy_variable: str = "") -> Complaint:
     """Return *refusal* with explanation; *proxy_variable* is a set variable such as HTTPS_PROXY, "" if none is."""
+    if not refusal.signed:
+        what, _, fix = refusal.cause.rpartition("; ")
+        return Complaint(key=evidence.at(next(iter(evidence.section.key_settings), "")), what=what, fix=fix)
     kind = refusal.kind
     ranked = sorted(_causes(kind, refusal, evidence, proxy_variable), key=lambda one: not one.confirmed)[:_MOST_CAUSES]
     asked = refusal.audience or refusal.scope

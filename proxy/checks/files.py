@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from proxy.callers.bearer import FEWEST_KEY_BYTES
 from proxy.checks.caller_keys import assertion_key
+from proxy.checks.devices import check_device
 from proxy.credentials.credential import SecretUnusable, secret_of
 from proxy.credentials.keys import KeyUnusable, belong_together, holds_no_key, load_certificate, load_private_key
 from proxy.private_file import (
@@ -35,22 +36,22 @@ from proxy.settings.route_rules import database_server
 from proxy.settings.secret_text import doubtful, not_a_secret
 from proxy.settings.stores import DATABASE, REDIS, UrlUnusable
 from proxy.stores import encryption
-
-# The bank needs the next certificate before this one expires, and its approval takes days.
-EXPIRY_WARNING_SECONDS = 30 * 86400
+from proxy.telemetry.expiry import WARNING_SECONDS
 
 # The public web's CA bundle has 0.2 MB.
 _MAX_AUTHORITIES_BYTES = 4 * 1024 * 1024
+
+_PIN_FILE = "private_key_pin_file"
 
 _Content = TypeVar("_Content")
 
 
 @dataclass(slots=True, kw_only=True)
 class CheckedFiles:
-    """The result; *keys* and *certificates* are the readable ones, for comparing environments."""
+    """The result; *keys* (their public halves) and *certificates* are the usable ones, for comparing environments."""
 
     complaints: list[Complaint] = field(default_factory=list)
-    keys: dict[Key, RSAPrivateKey] = field(default_factory=dict)
+    keys: dict[Key, RSAPublicKey] = field(default_factory=dict)
     certificates: dict[Key, x509.Certificate] = field(default_factory=dict)
 
 
@@ -124,7 +125,7 @@ class _Files:
         key_at, certificate_at = (*key, "private_key_file"), (*key, "certificate_file")
         private_key = self._read(key_at, credential.private_key_file, partial(load_private_key, passphrase=passphrase))
         if private_key is not None:
-            self._checked.keys[key_at] = private_key
+            self._checked.keys[key_at] = private_key.public_key()
         certificate = self._certificate(certificate_at, credential.certificate_file, passphrase)
         if private_key is not None and certificate is not None and not belong_together(private_key, certificate):
             self._complain(
@@ -132,6 +133,12 @@ class _Files:
                 "the certificate belongs to another key than private_key_file",
                 "name the two files that were made together; `payproxy keys inspect FILE...` shows them",
             )
+        pin_at = (*key, "private_key_uri" if credential.pin_file != credential.private_key_pin_file else _PIN_FILE)
+        pin = self._secret(pin_at, credential.pin_file)
+        if pin is not None or not credential.pin_file:
+            found = check_device(credential, key, certificate=certificate, pin=pin or credential.private_key_pin)
+            self._checked.complaints += found.complaints
+            self._checked.keys |= found.keys
 
     def _tls_pair(self, key: Key, section: Section, prefix: str, *, own: bool) -> None:
         """Check a TLS identity by loading it with OpenSSL, which reads it later (any kind of key is allowed)."""
@@ -175,7 +182,7 @@ class _Files:
         when = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%d")
         if self._now >= end:
             self._complain(key, f"the certificate expired on {when}", "replace it", Severity.WARNING)
-        elif end - self._now < EXPIRY_WARNING_SECONDS:
+        elif end - self._now < WARNING_SECONDS:
             what = f"the certificate expires on {when}, in {int((end - self._now) // 86400)} days"
             renew = "make a new one and give it to those who check it, before this one expires"
             self._complain(key, what, renew, Severity.WARNING)

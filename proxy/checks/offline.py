@@ -34,8 +34,8 @@ class _Environment:
     def identities(self) -> Iterator[tuple[str, Hashable, Key]]:
         """Yield what the bank wants to be unique for each environment, with its kind and key."""
         form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        for key, private in self.files.keys.items():
-            yield "key", private.public_key().public_bytes(*form), key
+        for key, public in self.files.keys.items():
+            yield "key", public.public_bytes(*form), key
         for key, certificate in self.files.certificates.items():
             yield "certificate", certificate.fingerprint(hashes.SHA256()), key
         for name, credential in self.loaded.readable.credentials.items() if self.loaded.readable else ():

@@ -30,7 +30,7 @@ from proxy.settings.model import Settings, UpstreamSection
 from proxy.settings.secret_text import doubtful
 from proxy.settings.values import snapshot_of
 from proxy.settings.worker_values import Snapshot
-from proxy.tokens.endpoint import TokenEndpoint
+from proxy.tokens.endpoint import NotSigned, TokenEndpoint
 from proxy.tokens.response import Minted, MintRefused
 from proxy.tokens.token import fingerprint
 from proxy.upstream.tls import TlsUnusable
@@ -158,7 +158,12 @@ class _Check:
         except (TokenRefused, TokenUnavailable) as error:
             word = error.error if isinstance(error, MintRefused) else ""
             return Refusal(
-                error=word, cause=error.cause, audience=key.audience, scope=key.scope, required_by=required_by
+                error=word,
+                cause=error.cause,
+                audience=key.audience,
+                scope=key.scope,
+                required_by=required_by,
+                signed=not isinstance(error, NotSigned),
             )
         self._minted[key] = minted
         about = " ".join(part for part in (key.credential, key.audience, key.scope) if part)

@@ -76,8 +76,18 @@ def assertion(
         now=SystemClock().now(),
         jti=jti or uuid4(SystemEntropy()),
     )
-    text = asyncio.run(client.signer.sign(claims, key_id=client.key_id)).reveal()
+    try:
+        text = asyncio.run(_signed(client, claims))
+    except KeyUnusable as error:
+        raise Failure(str(error)) from None
     emit({"client_assertion": text}, as_json=as_json, human=text)
+
+
+async def _signed(client: _Client, claims: dict[str, Any]) -> str:
+    try:
+        return (await client.signer.sign(claims, key_id=client.key_id)).reveal()
+    finally:
+        await client.signer.close()
 
 
 def _by_hand(

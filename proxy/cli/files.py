@@ -17,11 +17,16 @@ class NewFile:
     secret: bool = False
 
 
+def refuse_existing(paths: Sequence[Path]) -> None:
+    """Raise Failure if one of *paths* exists, even as a dangling link."""
+    for path in paths:
+        if os.path.lexists(path):
+            raise Failure(f"{path} exists already and is not overwritten; move it away or choose another folder")
+
+
 def write_new(files: Sequence[NewFile]) -> None:
     """Write all *files* or none; raises Failure if one exists or can't be written."""
-    for file in files:
-        if os.path.lexists(file.path):
-            raise Failure(f"{file.path} exists already and is not overwritten; move it away or choose another folder")
+    refuse_existing([file.path for file in files])
     written: list[Path] = []
     try:
         for file in files:

@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from proxy.cli.files import NewFile, write_new
+from proxy.cli.files import NewFile, refuse_existing, write_new
+from proxy.cli.keys_renew import renew
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note, paint, printable
+from proxy.cli.remote_keys import key_behind_program, key_in_token
 from proxy.clock import SystemClock, timestamp
 from proxy.credentials.credential import CredentialUnusable, read_secret_file
 from proxy.credentials.csr import (
@@ -22,9 +25,11 @@ from proxy.credentials.csr import (
 )
 from proxy.credentials.inspection import Inspection, Recognised, recognise
 from proxy.credentials.inspection import inspect as inspect_file
-from proxy.credentials.keys import THUMBPRINT_FORMS, belong_together
+from proxy.credentials.keys import THUMBPRINT_FORMS, KeyUnusable, belong_together
+from proxy.credentials.remote_key import RemoteKey
 from proxy.entropy import SystemEntropy
 from proxy.secret import Secret
+from proxy.settings.pkcs11_uri import SCHEME
 
 UPLOAD_CERTIFICATE = """
 Upload {certificate}, never the key: Payments Developer Portal, page Security, the tab of your environment, Request,
@@ -44,49 +49,92 @@ passphrase_option = click.option(
     help="File (mode 0600) with the passphrase of an encrypted key; one trailing newline is dropped.",
 )
 
+pin_option = click.option(
+    "--pin-file", type=click.Path(path_type=Path), help="File (mode 0600) with the token's PIN; else pin-source in URI."
+)
+
 
 @click.group()
 def keys() -> None:
     """Make and inspect keys, certificates and signing requests."""
 
 
+keys.add_command(renew)
+
+
 @keys.command()
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the files.")
 @click.option("--csr", is_flag=True, help="Make a certificate signing request instead of a self-signed certificate.")
 @click.option("--subject", "subject_text", required=True, help=f'All six fields: "{EXAMPLE_SUBJECT}".')
+@click.option(
+    "--pkcs11", "uri", metavar="URI", help="Make the key in a token, which it can't leave: pkcs11:token=T;object=O?..."
+)
+@click.option("--signer-command", "program", metavar="PROGRAM", help="Use the key of a program that signs.")
+@click.option("--public-key", type=click.Path(path_type=Path), help="With --signer-command: its public key as PEM.")
+@pin_option
 @json_option
-def new(out: Path, subject_text: str, *, csr: bool, as_json: bool) -> None:
-    """Make an RSA key (oauth.key, mode 0600) with a self-signed certificate (oauth.crt) or a CSR (oauth.csr)."""
+def new(out: Path, subject_text: str, *, csr: bool, as_json: bool, **where: Any) -> None:
+    """Make an RSA key (oauth.key, mode 0600) with a self-signed certificate (oauth.crt) or a CSR (oauth.csr).
+
+    With --pkcs11 the key is made in the token, and with --signer-command it exists already: there is no oauth.key.
+    """
     try:
         subject = Subject.parse(subject_text)
     except SubjectInvalid as error:
         raise click.BadParameter(str(error), param_hint="--subject") from None
-    key = new_key()
-    if csr:
-        public, pem = out / "oauth.csr", public_pem(signing_request(key, subject))
-    else:
-        certificate = self_signed(key, subject, now=SystemClock().now(), entropy=SystemEntropy())
-        public, pem = out / "oauth.crt", public_pem(certificate)
-    private = NewFile(path=out / "oauth.key", data=key_pem(key), secret=True)
-    write_new([private, NewFile(path=public, data=pem)])
-    found = [inspect_file(path) for path in (out / "oauth.key", public)]
+    public = out / ("oauth.csr" if csr else "oauth.crt")
+    refuse_existing([public])  # before a key is made in a token, where it would stay
+    key = _new_key(**where)
+    remote = isinstance(key, RemoteKey)
+    private = [] if remote else [NewFile(path=out / "oauth.key", data=key_pem(key), secret=True)]
+    try:
+        if csr:
+            pem = public_pem(signing_request(key, subject))
+        else:
+            pem = public_pem(self_signed(key, subject, now=SystemClock().now(), entropy=SystemEntropy()))
+    except KeyUnusable as error:
+        raise Failure(str(error)) from None
+    finally:
+        if isinstance(key, RemoteKey):
+            key.close()
+    write_new([*private, NewFile(path=public, data=pem)])
+    found = [inspect_file(file.path) for file in private] + [inspect_file(public)]
     emit([_as_dict(each) for each in found], as_json=as_json, human="\n\n".join(map(_block, found)))
     text = UPLOAD_REQUEST if csr else UPLOAD_CERTIFICATE
-    note(text.format(certificate=public, request=public, key=out / "oauth.key"))
+    note(text.format(certificate=public, request=public, key=f"'{where['uri']}'" if remote else out / "oauth.key"))
+    if uri := where["uri"]:
+        note(f'In the configuration: private_key_uri = "{uri}"')
+
+
+def _new_key(*, uri: str | None, pin_file: Path | None, program: str | None, public_key: Path | None) -> RSAPrivateKey:
+    if (program is None) != (public_key is None):
+        raise click.UsageError("--signer-command and --public-key go together")
+    if uri is not None and program is not None:
+        raise click.UsageError("give --pkcs11 or --signer-command, not both")
+    if program is not None and public_key is not None:
+        return key_behind_program(program, public_key)
+    return new_key() if uri is None else key_in_token(uri, pin_file, make=True)
 
 
 @keys.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True)
 @click.option("--expect", metavar="THUMBPRINT", help="The Thumbprint that the bank's Security page shows.")
 @passphrase_option
+@pin_option
 @json_option
-def inspect(files: Sequence[Path], expect: str | None, passphrase_file: Path | None, *, as_json: bool) -> None:
+def inspect(
+    files: Sequence[str], expect: str | None, passphrase_file: Path | None, pin_file: Path | None, *, as_json: bool
+) -> None:
     """Show what FILES contain, their thumbprints and expiry, and whether key and certificate belong together.
 
+    A key in a token is named by its URI, pkcs11:..., in place of a file.
     Ends with 1 if a file can't be used, files don't belong together, or the expected thumbprint is not one of theirs.
     """
     passphrase = read_passphrase(passphrase_file)
-    found = [inspect_file(path, passphrase=passphrase) for path in files]
+    found = [
+        _in_token(each, pin_file) if each.startswith(SCHEME) else inspect_file(Path(each), passphrase=passphrase)
+        for each in files
+    ]
     certificates = {str(each.path): each.certificate for each in found if each.certificate}
     expected = recognise(expect, certificates) if expect else None
     together = _together(found)
@@ -150,6 +198,15 @@ def _block(each: Inspection) -> str:
         rows.append(("expires", each.certificate.not_valid_after_utc.strftime("%Y-%m-%d %H:%M UTC")))
     rows += list(each.thumbprints.items())
     return f"{printable(str(each.path))}\n{facts(rows, indent='  ')}"
+
+
+def _in_token(uri: str, pin_file: Path | None) -> Inspection:
+    try:
+        key = key_in_token(uri, pin_file, make=False)
+    except Failure as failure:
+        return Inspection(path=Path(uri), problem=failure.message)
+    key.close()
+    return Inspection(path=Path(uri), key=key)
 
 
 def read_passphrase(path: Path | None) -> Secret | None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jwt
-from jwt.algorithms import Algorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
+from proxy.credentials.remote_key import RemoteKey
 from proxy.secret import Secret
 
 # Enough for the drift of badly synchronised machines; the bank's own samples fail when a clock is 1 s fast.
@@ -17,31 +18,36 @@ ALGORITHM = "RS256"
 
 
 class AssertionSigner:
-    """Signs JWTs with one RSA *key* by RS256 (RFC 7518 3.3).
+    """Signs JWTs with one RSA *key* by RS256 (RFC 7518 3.3): a key in memory, or a RemoteKey in a device."""
 
-    *algorithm* does the signing, by default PyJWT's own; another one may use a key in an HSM that *key* only names.
-    """
-
-    def __init__(self, key: Any, *, algorithm: Algorithm | None = None) -> None:
+    def __init__(self, key: RSAPrivateKey) -> None:
         self._key = key
         self._jws = jwt.PyJWS(algorithms=[ALGORITHM])
-        if algorithm is not None:
-            self._jws.unregister_algorithm(ALGORITHM)
-            self._jws.register_algorithm(ALGORITHM, algorithm)
 
     async def sign(self, claims: Mapping[str, Any], *, key_id: str) -> Secret:
         """Return *claims* and their signature as a compact JWS (RFC 7515 7.1), in one line without white space.
 
-        Runs in a thread: 4096 bits take 1.2 ms, which would block the event loop.
+        Runs in a thread: 4096 bits take 1.2 ms, which would block the event loop, and a device takes its time: it has a
+        thread of its own, so that it can't take those of others. Raises KeyUnusable if the key is in a device.
         """
-        return Secret(await asyncio.to_thread(self._encode, claims, key_id))
+        return Secret(await self._run(self._encode, claims, key_id))
+
+    async def close(self) -> None:
+        """Release the device, if there is one, after a signature that is being made; `sign` opens it again."""
+        if isinstance(self._key, RemoteKey):
+            await self._run(self._key.close)
+
+    async def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        executor = self._key.executor if isinstance(self._key, RemoteKey) else None
+        return await asyncio.get_running_loop().run_in_executor(executor, function, *arguments)
 
     def _encode(self, claims: Mapping[str, Any], key_id: str) -> str:
         payload = json.dumps(claims, separators=(",", ":")).encode()
         return self._jws.encode(payload, self._key, algorithm=ALGORITHM, headers={"kid": key_id})
 
     def __repr__(self) -> str:
-        return f"<AssertionSigner RSA {getattr(self._key, 'key_size', '')}>"
+        about = self._key if isinstance(self._key, RemoteKey) else f"RSA {self._key.key_size}"
+        return f"<AssertionSigner {about}>"
 
 
 def client_assertion_claims(*, client_id: str, audience: str, lifetime: int, now: float, jti: str) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from proxy import private_file
@@ -13,11 +15,13 @@ from proxy.credentials.keys import (
     KeyUnusable,
     belong_together,
     load_certificate,
-    load_private_key,
     thumbprint,
 )
+from proxy.credentials.remote_key import RemoteKey
+from proxy.credentials.signing_key import signing_key
 from proxy.secret import Secret
 from proxy.settings.credential import CredentialSection
+from proxy.settings.pkcs11_uri import Pkcs11Uri
 
 PRIVATE_KEY_JWT = "private_key_jwt"
 
@@ -166,23 +170,38 @@ def _client_secret(section: CredentialSection) -> Secret:
 
 def _signing(section: CredentialSection) -> tuple[AssertionSigner, str, str]:
     """Return signer, kid and fingerprint for private_key_jwt."""
-    if not section.private_key_file:
-        raise CredentialUnusable("private_key_jwt needs private_key_file")
     if not section.key_id and not section.certificate_file:
         raise CredentialUnusable("private_key_jwt needs certificate_file (the kid is its thumbprint) or key_id")
-    passphrase_file = section.private_key_passphrase_file
-    passphrase = read_secret_file(Path(passphrase_file)) if passphrase_file else None
-    key = load_private_key(Path(section.private_key_file), passphrase=passphrase)
-    key_id = section.key_id
+    passphrase = _secret_in(section.private_key_passphrase_file)
+    certificate = None
     if section.certificate_file:
         certificate = load_certificate(Path(section.certificate_file), passphrase=passphrase)
-        if not belong_together(key, certificate):
+    pin = _secret_in(section.pin_file) or section.private_key_pin
+    key = signing_key(section, certificate=certificate, passphrase=passphrase, pin=pin)
+    key_id = section.key_id
+    if certificate is not None:
+        if not isinstance(key, RemoteKey) and not belong_together(key, certificate):
             raise CredentialUnusable(
                 f"{section.certificate_file} belongs to another key than {section.private_key_file}"
             )
         key_id = key_id or thumbprint(certificate, section.key_id_format)
-    spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return AssertionSigner(key), key_id, hashlib.sha256(spki + key_id.encode()).hexdigest()[:16]
+    return AssertionSigner(key), key_id, _of_key(key, certificate, section, key_id)
+
+
+def _of_key(key: RSAPrivateKey, certificate: x509.Certificate | None, section: CredentialSection, key_id: str) -> str:
+    """Return a fingerprint, equal on all replicas; a key in a device is not asked, since the device may be away."""
+    form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    if not isinstance(key, RemoteKey):
+        parts = [key.public_key().public_bytes(*form)]
+    else:
+        parts = [certificate.public_key().public_bytes(*form)] if certificate is not None else []
+        parts += [Pkcs11Uri.parse(section.private_key_uri).identity.encode()] if section.private_key_uri else []
+        parts += [part.encode() for part in section.signer_command]
+    return hashlib.sha256(b"".join([*parts, key_id.encode()])).hexdigest()[:16]
+
+
+def _secret_in(file: str) -> Secret | None:
+    return read_secret_file(Path(file)) if file else None
 
 
 def _of_secret(client_id: str, secret: Secret) -> str:

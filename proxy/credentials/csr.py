@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.x509.oid import NameOID
 
 from proxy.entropy import Entropy
+from proxy.secret import Secret
 
 # The key size named in all of the bank's documents.
 KEY_BITS = 2048
@@ -92,11 +93,15 @@ def new_key() -> RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
 
 
-def key_pem(key: RSAPrivateKey) -> bytes:
-    """Return *key* as unencrypted PKCS#8 PEM, which all of the bank's samples read; store it with mode 0600."""
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def key_pem(key: RSAPrivateKey, *, passphrase: Secret | None = None) -> bytes:
+    """Return *key* as PKCS#8 PEM, which all of the bank's samples read; store it with mode 0600.
+
+    It is encrypted if there is a *passphrase*.
+    """
+    cipher: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase is not None:
+        cipher = serialization.BestAvailableEncryption(passphrase.reveal().encode())
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, cipher)
 
 
 def public_pem(thing: x509.Certificate | x509.CertificateSigningRequest) -> bytes:
@@ -104,7 +109,7 @@ def public_pem(thing: x509.Certificate | x509.CertificateSigningRequest) -> byte
     return thing.public_bytes(serialization.Encoding.PEM)
 
 
-def self_signed(key: RSAPrivateKey, subject: Subject, *, now: float, entropy: Entropy) -> x509.Certificate:
+def self_signed(key: RSAPrivateKey, subject: Subject | x509.Name, *, now: float, entropy: Entropy) -> x509.Certificate:
     """Return a self-signed certificate of *key*, valid for a year from *now* (epoch seconds).
 
     Its key usage is digital signature, and it is no CA (RFC 5280 4.2.1.3, 4.2.1.9).
@@ -113,10 +118,11 @@ def self_signed(key: RSAPrivateKey, subject: Subject, *, now: float, entropy: En
     # RFC 5280 4.1.2.2: positive and at most 20 octets; the lowest bit is set so that it is not zero.
     serial = int.from_bytes(entropy.token_bytes(19), "big") | 1
     public = key.public_key()
+    name = subject.name() if isinstance(subject, Subject) else subject
     return (
         x509.CertificateBuilder()
-        .subject_name(subject.name())
-        .issuer_name(subject.name())
+        .subject_name(name)
+        .issuer_name(name)
         .public_key(public)
         .serial_number(serial)
         .not_valid_before(begin - BACKDATED)

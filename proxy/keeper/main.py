@@ -16,6 +16,7 @@ from proxy.hot_path import built
 from proxy.keeper.admin import AdminApp
 from proxy.keeper.admin_server import AdminServer, admin_server
 from proxy.keeper.audit_log import AuditLog
+from proxy.keeper.certificate_expiry import CertificateExpiry
 from proxy.keeper.certificates import certificates_in_use
 from proxy.keeper.exit_timer import ExitTimer
 from proxy.keeper.facade_keys import assertion_keys, make_signing_key
@@ -166,6 +167,7 @@ class Keeper:
             observe=observe,
         )
         self._rotation.follow(settings)
+        self._expiry = CertificateExpiry(lambda: self._certificates, clock=clock, observe=observe)
 
     async def run(self) -> bool:
         """Serve until SIGTERM or SIGINT, drain, return whether every request was recorded; raise ListenFailed."""
@@ -203,6 +205,7 @@ class Keeper:
                 tasks.create_task(self._migrations.replication.run(), name="replicas"),
                 tasks.create_task(self._guard.run(), name="guard"),
                 tasks.create_task(self._rotation.run(), name="rotation"),
+                tasks.create_task(self._expiry.run(), name="expiry of certificates"),
                 tasks.create_task(on_signal(self._reload), name="reload on signal"),
                 tasks.create_task(self._stop.run(self._generations), name="stop on signal"),
                 tasks.create_task(self._announce(server), name="announcement"),
@@ -300,6 +303,7 @@ class Keeper:
 
     async def _read_certificates(self) -> None:
         self._certificates = await asyncio.to_thread(certificates_in_use, self._generations.current.settings)
+        self._expiry.look()
 
     def _migrated(self, rows: Iterable[ExchangeOutcome]) -> None:
         self._guard.migrated(rows)

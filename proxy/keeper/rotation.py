@@ -179,6 +179,7 @@ def _groups(settings: Settings) -> dict[str, list[str]]:
         name: [
             one.private_key_file,
             one.private_key_passphrase_file,
+            one.pin_file,
             one.certificate_file,
             one.client_secret_file,
             one.ca_file,

@@ -30,6 +30,8 @@ from proxy.settings.values import masked
 
 # A file with faults everywhere would take minutes to report in full.
 _MOST_FINDINGS = 200
+# The secrets that must not be in the file, and what to do about one that is.
+_SECRETS = {"client_secret": "have the bank replace this one", "private_key_pin": "change this PIN"}
 # The URLs that may have a password, but not in this file; what to do instead.
 _PASSWORDS: Mapping[Key, str] = {
     (
@@ -204,13 +206,13 @@ def _secrets_in_file(values: Mapping[str, Any]) -> Iterable[Complaint]:
     for key, value in leaves(values):
         if key in _PASSWORDS and isinstance(value, str) and StoreUrl(value).has_password:
             yield Complaint(key=key, what="a password must not be in this file", fix=_PASSWORDS[key])
-        if len(key) == 3 and key[0] == "credentials" and key[2] == "client_secret":
+        if len(key) == 3 and key[0] == "credentials" and key[2] in _SECRETS:
             yield Complaint(
                 key=key,
                 what="a secret must not be in this file",
-                fix=f"use client_secret_file, or PAYPROXY_CREDENTIALS__{str(key[1]).upper()}__CLIENT_SECRET, or a file "
-                f"credentials__{key[1]}__client_secret in the secrets directory; and have the bank replace this one if "
-                "others have seen it",
+                fix=f"use {key[2]}_file, or PAYPROXY_CREDENTIALS__{str(key[1]).upper()}__{str(key[2]).upper()}, or a "
+                f"file credentials__{key[1]}__{key[2]} in the secrets directory; and {_SECRETS[str(key[2])]} if others "
+                "have seen it",
             )
 
 

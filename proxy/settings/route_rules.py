@@ -154,15 +154,31 @@ def _missing(key: Key, credential: CredentialSection) -> Iterator[Complaint]:
         variable = f"PAYPROXY_CREDENTIALS__{str(key[1]).upper()}__CLIENT_SECRET"
         fix = f"name its file here, or set {variable}, or put it into the secrets directory"
         yield Complaint(key=(*key, "client_secret_file"), what=f"{method} needs a client secret", fix=fix)
-    if method == "private_key_jwt" and not credential.private_key_file:
-        fix = "name the file of the RSA key that belongs to the certificate at the bank"
-        yield Complaint(key=(*key, "private_key_file"), what="private_key_jwt needs a private key", fix=fix)
+    if method == "private_key_jwt":
+        yield from _signing_key(key, credential)
     if method == "private_key_jwt" and not (credential.certificate_file or credential.key_id):
         fix = "name the key's certificate (the kid is its thumbprint), or set key_id"
         yield Complaint(key=(*key, "certificate_file"), what="the assertion would have no kid", fix=fix)
     if method == "tls_client_auth" and not credential.client_certificate_file:
         what, fix = "tls_client_auth needs a client certificate", "set client_certificate_file and client_key_file"
         yield Complaint(key=(*key, "client_certificate_file"), what=what, fix=fix)
+
+
+def _signing_key(key: Key, credential: CredentialSection) -> Iterator[Complaint]:
+    named = credential.key_settings
+    if not named:
+        fix = "name the file of the RSA key that belongs to the certificate at the bank"
+        yield Complaint(key=(*key, "private_key_file"), what="private_key_jwt needs a private key", fix=fix)
+    for other in named[1:]:
+        yield Complaint(key=(*key, other), what=f"there is {named[0]} too", fix="name the key in one of the two")
+    if credential.signer_command and not credential.certificate_file:
+        fix = "name the certificate of the key: each signature of the program is verified with it"
+        yield Complaint(key=(*key, "certificate_file"), what="signer_command needs a certificate", fix=fix)
+    pins = [name for name in ("private_key_pin", "private_key_pin_file") if getattr(credential, name)]
+    if credential.pin_file != credential.private_key_pin_file:
+        pins.insert(0, "pin-source in private_key_uri")
+    for other in pins[1:]:
+        yield Complaint(key=(*key, other), what=f"there is {pins[0]} too", fix="give the PIN in one place")
 
 
 def database(valid: Valid) -> Iterator[Complaint]:

@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
 # Set by the environment or a secrets directory only; in the file it is a finding.
-_NOT_IN_THE_FILE = {("CredentialSection", "client_secret")}
+_NOT_IN_THE_FILE = {("CredentialSection", "client_secret"), ("CredentialSection", "private_key_pin")}
 
 _PRESET_KEYS = frozenset(key for preset in PRESETS.values() for key in preset)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from proxy.clock import Clock, timestamp
 from proxy.events import (
     CallerHeld,
+    CertificateExpires,
     ClockSkewMeasured,
     ConfigurationRefused,
     ConfigurationReplaced,
@@ -89,6 +90,9 @@ def _text(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for e
                 f"no token: {event.credential} {event.audience or '-'}: {event.code}: {event.cause}; "
                 f"next try in {event.retry_in:.0f} s"
             )
+        case CertificateExpires():
+            renew = f": `payproxy keys renew {event.name}`" if event.use == "credential" else ": replace it"
+            return f"certificate of {event.name} ({event.use}) {event.words}, at {timestamp(event.expires)}{renew}"
         case ClockSkewMeasured() if abs(event.seconds) > _SKEW_WORTH_SAYING_SECONDS:
             return f"clock: {event.credential}'s token endpoint is {event.seconds:+.0f} s from this machine's clock"
         case WorkerStarted():

@@ -4,9 +4,10 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from proxy.telemetry.error_meanings import meaning_of, next_step_of
+from proxy.telemetry.expiry import expiry_step, expiry_words
 
 # RFC 6749 5.2, and invalid_resource (RFC 8707 calls it invalid_target), which the legacy ADFS endpoint sends.
 _OAUTH = {
@@ -29,7 +30,8 @@ _WORD = re.compile("[a-z_]+")
 
 _CODES = {
     "token_refused": "the token endpoint refused the credential",
-    "token_unavailable": "the token endpoint could not be reached, was too busy, or its answer made no sense",
+    "token_unavailable": "the token endpoint could not be reached, was too busy, or its answer made no sense; or "
+    "the key's token or program could not sign",
 }
 
 
@@ -88,12 +90,21 @@ class TokenStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateStatus:
-    """A certificate in use: *name* of its table, *use* such as "credential", "server", "upstream"; epoch seconds."""
+    """A certificate in use: *name* of its table, *use* such as "credential", "server", "upstream"; epoch seconds.
+
+    *warning* is "expires in 13 days" from 30 days before its end on, "" before.
+    """
 
     name: str
     use: str
     subject: str
     expires: float
+    warning: str = ""
+
+    def at(self, now: float) -> Self:
+        """Return this status at *now*, epoch seconds."""
+        near = expiry_step(self.expires, now=now) is not None
+        return dataclasses.replace(self, warning=expiry_words(self.expires, now=now) if near else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

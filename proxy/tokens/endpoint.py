@@ -13,6 +13,7 @@ from proxy.clock import Clock
 from proxy.credentials.client_assertion import client_assertion_claims
 from proxy.credentials.credential import PRIVATE_KEY_JWT, Credential, CredentialUnusable
 from proxy.credentials.grant import token_request
+from proxy.credentials.keys import KeyUnusable
 from proxy.entropy import Entropy, uuid4
 from proxy.errors import TokenUnavailable
 from proxy.events import ClockSkewMeasured, Observer
@@ -48,6 +49,10 @@ _TROUBLES: tuple[tuple[type[Exception], str, str], ...] = (
     (aiohttp.ClientResponseError, _BROKEN, "the answer is no acceptable HTTP/1.1"),
     (OSError, _BROKEN, "the connection broke"),
 )
+
+
+class NotSigned(TokenUnavailable):
+    """The client assertion could not be signed, so the token endpoint was not asked."""
 
 
 class TokenEndpoint:
@@ -87,8 +92,10 @@ class TokenEndpoint:
         raise self._unavailable("did not answer in time", f"no complete answer within {self._credential.timeout:g} s")
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and the device of the key, if there is one."""
         await self._session.close()
+        if self._credential.signer is not None:
+            await self._credential.signer.close()
 
     async def _mint(self, audience: str, scope: str) -> Minted:
         assumed = self._correction
@@ -143,7 +150,12 @@ class TokenEndpoint:
             now=self._clock.now() + self._correction,
             jti=uuid4(self._entropy),
         )
-        return (await credential.signer.sign(claims, key_id=credential.key_id)).reveal()
+        try:
+            return (await credential.signer.sign(claims, key_id=credential.key_id)).reveal()
+        except KeyUnusable as error:
+            cause = str(error)
+        detail = f"The key of credential {credential.name} can't sign: no token was requested."
+        raise NotSigned(detail, cause=cause)
 
     async def _post(self, headers: Mapping[str, str], form: bytes) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers (names in lower case) and the body up to one byte beyond the limit."""

@@ -9,11 +9,14 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given
 from hypothesis import strategies as st
-from jwt.algorithms import RSAAlgorithm
 
 from proxy.credentials.client_assertion import AssertionSigner, client_assertion_claims
+from proxy.credentials.signing_key import remote_key
 
 NOW = 1_800_000_000.9
 KEY = rsa.generate_private_key(65537, 2048)
@@ -74,32 +77,39 @@ async def test_it_verifies_and_has_no_white_space(field: str) -> None:
     assert str(assertion) == "***"
 
 
-class Elsewhere(RSAAlgorithm):
-    """Signs with a key that is only named, as an HSM does, and notes who asks."""
+class Elsewhere:
+    """Signs with a key that only it has, as an HSM does, and notes who asks."""
 
-    def __init__(self, used: list[int]) -> None:
-        super().__init__(RSAAlgorithm.SHA256)
-        self.used = used
+    def __init__(self) -> None:
+        self.used: list[int] = []
+        self.closed = 0
 
-    def prepare_key(self, key: Any) -> Any:
-        """Return the key of that name."""
-        return {"pkcs11:object=bank": KEY}[key]
+    def public_key(self) -> RSAPublicKey:
+        """Return the public half."""
+        return KEY.public_key()
 
-    def sign(self, msg: bytes, key: Any) -> bytes:
+    def sign(self, signing_input: bytes) -> bytes:
         """Note the thread, and sign."""
         self.used.append(threading.get_ident())
-        return super().sign(msg, key)
+        return KEY.sign(signing_input, PKCS1v15(), SHA256())
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed += 1
 
 
-async def test_a_key_elsewhere_signs_in_a_thread() -> None:
-    """The loop goes on meanwhile, and many may sign at once."""
-    used: list[int] = []
-    signer = AssertionSigner("pkcs11:object=bank", algorithm=Elsewhere(used))
+async def test_a_key_elsewhere_signs_in_one_thread_of_its_own() -> None:
+    """The loop goes on meanwhile; a device that is slow keeps one thread, however many wait for it."""
+    device = Elsewhere()
+    signer = AssertionSigner(remote_key(device, name="elsewhere"))
     made_ = await asyncio.gather(*(signer.sign(made(jti=str(number % 2)), key_id="K") for number in range(20)))
+    await signer.close()
 
     assert len({one.reveal() for one in made_}) == 2
-    assert len(used) == 20
-    assert threading.get_ident() not in used
+    assert len(device.used) == 20
+    assert len(set(device.used) - {threading.get_ident()}) == 1
+    assert device.closed == 1
+    assert repr(signer) == "<AssertionSigner <RemoteKey elsewhere>>"
     jwt.decode(
         made_[0].reveal(),
         KEY.public_key(),

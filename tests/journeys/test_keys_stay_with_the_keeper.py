@@ -1,8 +1,6 @@
 import asyncio
 import base64
-import contextlib
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from proxy.simulator.server import Bank
 from tests.credentials.support_keys import make_pair
 from tests.journeys.caller import ask, payment
 from tests.journeys.conftest import Start
+from tests.journeys.memory import found_in_memory
 from tests.journeys.process import Instance
 from tests.journeys.support import TOKEN_PATH, configured
 from tests.journeys.waiting import until
@@ -95,30 +94,15 @@ async def _serve_and_heal(instance: Instance, bank: Bank) -> None:
 async def _only_the_keeper_has(instance: Instance, secrets: list[bytes]) -> None:
     workers = await instance.serving()
     assert len(workers) == 2
-    assert _found(instance.pid, secrets), "the search does not find what is there"
+    assert found_in_memory(instance.pid, secrets), "the search does not find what is there"
     for pid in workers:
-        assert _found(pid, [b"/payment/helloworld"]), "the search does not find the routes, which every worker has"
-        assert _found(pid, secrets) == set()
+        assert found_in_memory(pid, [b"/payment/helloworld"]), (
+            "the search does not find the routes, which every worker has"
+        )
+        assert found_in_memory(pid, secrets) == set()
         for told in _told_at_start(pid):
             assert not any(secret in told for secret in secrets)
 
 
 def _told_at_start(pid: int) -> list[bytes]:
     return [Path(f"/proc/{pid}/{name}").read_bytes() for name in ("environ", "cmdline")]
-
-
-def _found(pid: int, needles: Iterable[bytes]) -> set[bytes]:
-    """Return which of *needles* are in the readable memory of *pid*."""
-    wanted, found = set(needles), set[bytes]()
-    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            places, rights, *rest = line.split()
-            if not rights.startswith("r") or rest[-1] in ("[vvar]", "[vsyscall]", "[vvar_vclock]"):
-                continue
-            first, last = (int(place, 16) for place in places.split("-"))
-            memory.seek(first)
-            # A page that went away, or a file's that was never there, has nothing to find.
-            with contextlib.suppress(OSError):
-                data = memory.read(last - first)
-                found |= {needle for needle in wanted - found if needle in data}
-    return found

@@ -8,7 +8,7 @@ import pytest
 from proxy.settings.extras import installation
 
 ROOT = Path(__file__).parents[2]
-EXTRAS = {"postgres": "asyncpg", "redis": "redis", "otel": "opentelemetry-proto"}
+EXTRAS = {"postgres": "asyncpg", "redis": "redis", "otel": "opentelemetry-proto", "pkcs11": "python-pkcs11"}
 
 
 @pytest.mark.parametrize(("extra", "package"), EXTRAS.items())

@@ -10,7 +10,6 @@ from proxy.settings.model import Settings
 from proxy.settings.schema import ValueKind, kind_of, sections
 
 CONTRACT_NOT_YET = {
-    "private_key_uri",
     "signature",
 }
 

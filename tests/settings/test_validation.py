@@ -28,8 +28,8 @@ from tests.settings.support import PLAIN, load_text, one_finding, plain
             "unknown key",
             "[[routes]]",
         ),
-        ("[server]", "[server]\nprivate_key_uri = 1", "server.private_key_uri", "unknown key", "known are"),
-        ("url =", "private_key_uri = 1\nurl =", "upstreams.payments.private_key_uri", "unknown key", "known are"),
+        ("[server]", "[server]\nshare_tokens = 1", "server.share_tokens", "unknown key", "known are"),
+        ("url =", "share_tokens = 1\nurl =", "upstreams.payments.share_tokens", "unknown key", "known are"),
         (
             'name = "payments"',
             'name = "payments"\npaht = 1',

@@ -21,7 +21,7 @@ _SHORT = (
 _PEERS = (
     *("gcc", "openssl", "curl", "wget", "node", "javac", "nginx", "wrk", "strace", "redis-server"),
     *("prometheus", "promtool"),
-    *("haproxy", "faketime", "helm", "setfacl"),
+    *("haproxy", "faketime", "helm", "setfacl", "softhsm2-util"),
 )
 _POSTGRESQL = "usr/lib/postgresql/*/bin/initdb"
 

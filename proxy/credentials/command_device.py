@@ -1,0 +1,96 @@
+"""A key that only a program can use: it gets the signing input on stdin and prints the signature in base64."""
+
+import base64
+import binascii
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from proxy import private_file
+from proxy.clock import Clock
+from proxy.credentials.child_process import ChildFailed, ChildProcess
+from proxy.credentials.keys import KeyUnusable
+from proxy.credentials.remote_key import KeyUnavailable
+
+# None of them holds a secret; what else the program needs it has to know by itself.
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+class CommandDevice:
+    """Runs *command* (program and arguments, no shell) for each signature, at most *seconds* long.
+
+    *public* is the key of the certificate.
+    """
+
+    def __init__(self, command: Sequence[str], *, public: RSAPublicKey, seconds: float, clock: Clock) -> None:
+        self._command = tuple(command)
+        self._public = public
+        self._seconds = seconds
+        self._clock = clock
+
+    def public_key(self) -> RSAPublicKey:
+        """Return the certificate's public key."""
+        return self._public
+
+    def sign(self, signing_input: bytes) -> bytes:
+        """Return what the program prints; raise KeyUnusable or KeyUnavailable."""
+        program = self._command[0]
+        check_program(Path(program))
+        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        deadline = self._clock.monotonic() + self._seconds
+        try:
+            child = ChildProcess(self._command, environment=environment, clock=self._clock)
+        except OSError as error:
+            raise KeyUnusable(f"{program} can't be run ({error.strerror}); does it begin with #!/bin/sh?") from None
+        try:
+            printed = child.rest(signing_input, deadline=deadline)
+        except ChildFailed as failed:
+            raise KeyUnavailable(f"signer_command {program} {failed}; run it by hand to see why") from None
+        finally:
+            child.end()
+        return _signature(printed, program)
+
+    def close(self) -> None:
+        """Do nothing: no program is left running."""
+
+    def __repr__(self) -> str:
+        return f"<CommandDevice {self._command[0]}>"
+
+
+def check_program(path: Path) -> None:
+    """Raise KeyUnusable unless *path* is a program that only we and root can change."""
+    us = os.geteuid()
+    if not path.is_absolute():
+        raise KeyUnusable(f"{path}: is no absolute path; write the whole path of the program")
+    try:
+        path = path.resolve(strict=True)
+        status = path.stat()
+    except OSError as error:
+        raise KeyUnusable(f"{path}: can't be read ({error.strerror}); correct the path of the program") from None
+    if not stat.S_ISREG(status.st_mode) or not os.access(path, os.X_OK):
+        raise KeyUnusable(f"{path}: is no program that this user may run; correct the path, or `chmod 755 {path}`")
+    if status.st_uid not in {us, 0}:
+        raise KeyUnusable(
+            f"{path}: belongs to {private_file.user_name(status.st_uid)}, who could have anything signed; "
+            f"`chown root {path}`"
+        )
+    if status.st_mode & 0o022:
+        raise KeyUnusable(f"{path}: others may change it, and have anything signed; `chmod go-w {path}`")
+    if (exposed := private_file.directory_exposed(path.parent, us=us)) is not None:
+        raise KeyUnusable(f"{path}: {exposed.what}; {exposed.fix}")
+
+
+def _signature(printed: bytes, program: str) -> bytes:
+    """Return the signature in the base64 or base64url that was *printed*."""
+    text = printed.strip().translate(bytes.maketrans(b"-_", b"+/"))
+    if not text:
+        raise KeyUnavailable(f"signer_command {program} printed nothing; run it by hand to see why")
+    try:
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise KeyUnusable(
+            f"signer_command {program} printed no base64; have it print the signature in base64 and nothing else"
+        ) from None

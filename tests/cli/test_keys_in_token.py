@@ -1,0 +1,149 @@
+"""`payproxy keys` with a key that is made in SoftHSM2 and stays there."""
+
+from pathlib import Path
+
+import pytest
+
+from proxy.credentials.csr import EXAMPLE_SUBJECT
+from tests.cli.serving import command, site
+from tests.cli.support import run
+from tests.credentials.support_keys import make_pair, openssl
+from tests.support.softhsm import PIN, Token, labels, needs_softhsm
+
+pytestmark = needs_softhsm
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> Token:
+    """An empty token."""
+    (tmp_path / "hsm").mkdir()
+    return Token(tmp_path / "hsm")
+
+
+def test_a_key_is_made_in_the_token_with_its_certificate(tmp_path: Path, token: Token) -> None:
+    """There is no key file; openssl verifies what the token has signed, and `check` finds nothing."""
+    made = ("keys", "new", "--pkcs11", token.uri(), "--out", "made", "--subject", EXAMPLE_SUBJECT)
+    done = run(*made, cwd=tmp_path, env=token.environment)
+
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["oauth.crt"]
+    assert labels(token) == ["oauth"]
+    certificate = tmp_path / "made" / "oauth.crt"
+    assert "OK" in openssl("verify", "-CAfile", certificate, certificate)
+    assert f'private_key_uri = "{token.uri()}"' in done.stderr
+    inspected = run("keys", "inspect", token.uri(), certificate, cwd=tmp_path, env=token.environment)
+    assert inspected.returncode == 0, inspected.stderr
+    assert "private key (RSA 2048)" in inspected.stdout
+    assert "They belong together." in inspected.stderr
+    assert PIN not in done.stdout + done.stderr + inspected.stdout + inspected.stderr
+
+    again = run(*made, cwd=tmp_path, env=token.environment)
+    assert again.returncode == 1
+    assert "exists already and is not overwritten" in again.stderr
+    other = run(*made[:5], "elsewhere", *made[6:], cwd=tmp_path, env=token.environment)
+    assert other.returncode == 1
+    assert "has a key with that label already; choose another label" in other.stderr
+    assert labels(token) == ["oauth"]
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_request_is_signed_by_the_key_in_the_token(tmp_path: Path, token: Token) -> None:
+    """`--csr` works alike; the PIN may come from a file of its own."""
+    done = run(
+        *("keys", "new", "--csr", "--pkcs11", token.uri(pin=False), "--pin-file", token.pin_file),
+        *("--out", ".", "--subject", EXAMPLE_SUBJECT),
+        cwd=tmp_path,
+        env=token.environment,
+    )
+
+    assert done.returncode == 0, done.stderr
+    text = openssl("req", "-in", tmp_path / "oauth.csr", "-noout", "-verify", "-subject", "-nameopt", "RFC2253")
+    assert "CN=payproxy-client-testing" in text
+    assert not (tmp_path / "oauth.key").exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("pkcs11:token=t", "the URI names no module; add ?module-path=/"),
+        ("pkcs11:token=t;object=o?module-path=/m.so&pin-value=4711", "holds a PIN (pin-value)"),
+        ("pkcs11:token=t;object=o?module-path=/m.so", "the module of module-path can't be read; install the vendor's"),
+    ],
+)
+def test_a_uri_that_is_of_no_use(tmp_path: Path, uri: str, says: str) -> None:
+    """What is wrong is said, and no PIN."""
+    done = run("keys", "new", "--pkcs11", uri, "--out", ".", "--subject", EXAMPLE_SUBJECT, cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "4711" not in done.stderr
+    assert not (tmp_path / "oauth.crt").exists()
+
+
+def test_a_key_that_is_not_there(tmp_path: Path, token: Token) -> None:
+    """`inspect` says so, as for a file."""
+    done = run("keys", "inspect", token.uri("missing"), cwd=tmp_path, env=token.environment)
+
+    assert done.returncode == 1
+    assert "no such private key" in done.stderr
+
+
+@pytest.mark.parametrize("csr", [True, False])
+def test_a_certificate_of_a_key_behind_a_program(tmp_path: Path, *, csr: bool) -> None:
+    """A vault signs its own certificate or request; openssl verifies it."""
+    key, _ = make_pair(tmp_path, name="vault")
+    public = tmp_path / "public.pem"
+    public.write_text(openssl("pkey", "-in", key, "-pubout"))
+    program = tmp_path / "sign"
+    program.write_text(f"#!/bin/sh\nopenssl dgst -sha256 -sign {key} -binary | base64 -w0\n")
+    program.chmod(0o755)
+    arguments = ("keys", "new", "--signer-command", program, "--public-key", public, "--out", "made")
+    done = run(*arguments, "--subject", EXAMPLE_SUBJECT, *(["--csr"] if csr else []), cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    [made] = (tmp_path / "made").iterdir()
+    if csr:
+        openssl("req", "-in", made, "-noout", "-verify")
+    else:
+        assert "OK" in openssl("verify", "-CAfile", made, made)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--signer-command", "/bin/true"], "--signer-command and --public-key go together"),
+        (["--signer-command", "sign", "--public-key", "public.pem"], "is no absolute path"),
+        (["--signer-command", "/bin/true", "--public-key", "missing"], "no such file"),
+        (["--signer-command", "/bin/true", "--public-key", __file__], "is no public key; write it as PEM"),
+        (["--signer-command", "/bin/true", "--public-key", "x", "--pkcs11", "x"], "not both"),
+    ],
+)
+def test_a_program_that_is_of_no_use(tmp_path: Path, arguments: list[str], says: str) -> None:
+    """What is missing is said."""
+    done = run("keys", "new", "--out", ".", "--subject", EXAMPLE_SUBJECT, *arguments, cwd=tmp_path)
+
+    assert done.returncode in {1, 2}
+    assert says in done.stderr
+
+
+async def test_an_assertion_is_signed_by_the_token(
+    tmp_path: Path, token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`payproxy assertion`, `check --online` and `token` use the key where it is; without the token they say so."""
+    for name, value in token.environment.items():
+        monkeypatch.setenv(name, value)
+    async with site(tmp_path) as place:
+        token.import_key(tmp_path / "oauth.key", label="oauth")
+        text = place.config.read_text()
+        place.config.write_text(text.replace('private_key_file = "oauth.key"', f'private_key_uri = "{token.uri()}"'))
+        printed = await command("assertion", "login", "--config", place.config)
+        assert printed.exit_code == 0, printed.stderr
+        assert printed.stdout.count(".") == 2
+        checked = await command("check", "--online", "--config", place.config)
+        assert (checked.exit_code, checked.stdout.strip()) == (0, "no findings"), checked.stdout
+        assert (await command("token", "payments", "--config", place.config)).exit_code == 0
+        token.take_away()
+        for arguments, code in ((("assertion", "login"), 1), (("token", "payments"), 69), (("check", "--online"), 1)):
+            failed = await command(*arguments, "--config", place.config)
+            assert "the token is not there" in " ".join((failed.stdout + failed.stderr).split())
+            assert failed.exit_code == code

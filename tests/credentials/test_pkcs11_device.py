@@ -1,0 +1,341 @@
+"""Keys in SoftHSM, through the process that loads the module."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from proxy.clock import SystemClock
+from proxy.credentials.keys import KeyUnusable, load_private_key
+from proxy.credentials.pkcs11_device import Pkcs11Device
+from proxy.credentials.remote_key import KeyUnavailable
+from proxy.credentials.signing_key import remote_key
+from proxy.secret import Secret
+from proxy.settings.pkcs11_uri import Pkcs11Uri
+from tests.credentials.support_keys import make_pair
+from tests.support.softhsm import PIN, Token, faulty_module, labels, needs_softhsm
+
+pytestmark = needs_softhsm
+
+# A machine that is busy must not look like a module that hangs.
+PATIENT_SECONDS = 60.0
+
+_CURVE = """
+curve = {Attribute.EC_PARAMS: encode_named_curve_parameters('secp256r1')}
+session.create_domain_parameters(KeyType.EC, curve, local=True).generate_keypair(store=True, label='curve')
+"""
+_MUTE = """
+template = {Attribute.SIGN: False}
+session.generate_keypair(KeyType.RSA, 2048, store=True, label='mute', private_template=template)
+"""
+_TWO = """
+for number in (b'\\x0a', b'\\x0b'):
+    session.generate_keypair(KeyType.RSA, 2048, store=True, label='two', id=number)
+"""
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A key and its certificate, made by openssl."""
+    return make_pair(tmp_path_factory.mktemp("pair"))
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The module that fails on demand."""
+    return faulty_module(tmp_path_factory.mktemp("module"))
+
+
+@pytest.fixture
+def token(tmp_path: Path, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Token:
+    """A token with that key, known to this process's children."""
+    token = Token(tmp_path)
+    token.import_key(pair[0], label="oauth")
+    for name, value in token.environment.items():
+        monkeypatch.setenv(name, value)
+    return token
+
+
+@pytest.fixture
+def devices() -> Iterator[list[Pkcs11Device]]:
+    """The devices of a test, closed after it."""
+    opened: list[Pkcs11Device] = []
+    yield opened
+    for device in opened:
+        device.close()
+
+
+@pytest.fixture
+def device_of(devices: list[Pkcs11Device]) -> "Make":
+    """Make devices."""
+    return Make(devices)
+
+
+class Make:
+    """Makes a device for a URI."""
+
+    def __init__(self, opened: list[Pkcs11Device]) -> None:
+        self._opened = opened
+
+    def __call__(self, uri: str, *, pin: str | None = PIN, seconds: float = PATIENT_SECONDS) -> Pkcs11Device:
+        """Return a device that is closed after the test."""
+        secret = Secret(pin) if pin is not None else None
+        device = Pkcs11Device(Pkcs11Uri.parse(uri), pin=secret, expected=None, seconds=seconds, clock=SystemClock())
+        self._opened.append(device)
+        return device
+
+
+def pid_of(device: Pkcs11Device) -> int:
+    """Return the process of *device*."""
+    assert device._process is not None
+    return device._process.pid
+
+
+def test_its_signature_is_the_keys(token: Token, pair: tuple[Path, Path], device_of: Make) -> None:
+    """The same bytes as openssl's, since PKCS#1 v1.5 has no chance in it; the process is started once."""
+    device = device_of(token.uri())
+    key = load_private_key(pair[0])
+
+    assert device.sign(b"header.claims") == key.sign(b"header.claims", padding.PKCS1v15(), SHA256())
+    first = pid_of(device)
+    assert device.public_key().public_numbers() == key.public_key().public_numbers()
+    device.sign(b"again")
+    assert pid_of(device) == first
+    assert not any(PIN.encode() in Path(f"/proc/{first}/{name}").read_bytes() for name in ("cmdline", "environ"))
+
+
+def test_a_key_made_in_the_token_stays_there(token: Token, device_of: Make) -> None:
+    """It can't be taken out, signs only, and is not made twice."""
+    device = device_of(token.uri("fresh"))
+    public = device.generate()
+
+    public.verify(device_of(token.uri("fresh")).sign(b"data"), b"data", padding.PKCS1v15(), SHA256())
+    rights = token.prepare(
+        "key = session.get_key(object_class=ObjectClass.PRIVATE_KEY, label='fresh')\n"
+        "print(key[Attribute.EXTRACTABLE], key[Attribute.SENSITIVE], key[Attribute.DECRYPT], key[Attribute.SIGN])"
+    )
+    assert rights.split() == ["False", "True", "False", "True"]
+    with pytest.raises(KeyUnusable, match="has a key with that label already"):
+        device_of(token.uri("fresh")).generate()
+    assert labels(token).count("fresh") == 1
+
+
+def test_a_key_of_the_token_is_used_as_an_rsa_key(token: Token, device_of: Make) -> None:
+    """A signature that is not the expected key's is not used."""
+    device = device_of(token.uri())
+    key = remote_key(device, name="oauth")
+
+    assert key.key_size == 2048
+    assert repr(key) == "<RemoteKey oauth>"
+    with pytest.raises(NotImplementedError):
+        key.private_numbers()
+    device._public = device_of(token.uri("another")).generate()
+    with pytest.raises(KeyUnusable, match="not one of the expected key"):
+        key.sign(b"data", padding.PKCS1v15(), SHA256())
+
+
+@pytest.mark.parametrize(
+    ("prepare", "label", "says"),
+    [
+        ("", "missing", r'no such private key; it has "oauth"; correct object= or id='),
+        (
+            _CURVE,
+            "curve",
+            "the key is EC, not RSA",
+        ),
+        (
+            _MUTE,
+            "mute",
+            r"may not sign \(CKA_SIGN is false\)",
+        ),
+        ("session.generate_keypair(KeyType.RSA, 1024, store=True, label='short')", "short", "1024 bits, fewer than"),
+        (
+            _TWO,
+            "two",
+            "2 private keys have that name; add id= of the right one: (%0a, %0b|%0b, %0a)",
+        ),
+    ],
+    ids=["missing", "EC", "not for signing", "short", "two"],
+)
+def test_a_key_that_is_of_no_use(token: Token, device_of: Make, prepare: str, label: str, says: str) -> None:
+    """Each says where, what and how to mend it, and is no fault that passes."""
+    if prepare:
+        token.prepare(prepare)
+    with pytest.raises(KeyUnusable, match=says) as raised:
+        device_of(token.uri(label)).sign(b"data")
+
+    assert not isinstance(raised.value, KeyUnavailable)
+    assert str(raised.value).startswith(f'token "payments", key "{label}": ')
+    assert PIN not in str(raised.value)
+
+
+def test_the_id_tells_two_keys_of_one_label_apart(token: Token, device_of: Make) -> None:
+    """As the message about them says."""
+    token.prepare(_TWO)
+    one, other = (device_of(token.uri("two", more=f";id={each}")).public_key() for each in ("%0a", "%0b"))
+
+    assert one.public_numbers() != other.public_numbers()
+
+
+def test_a_key_without_its_public_object(token: Token, pair: tuple[Path, Path], device_of: Make) -> None:
+    """The private object shows the public numbers too."""
+    token.prepare("[one.destroy() for one in session.get_objects({Attribute.CLASS: ObjectClass.PUBLIC_KEY})]")
+
+    public = device_of(token.uri()).public_key()
+    assert public.public_numbers() == load_private_key(pair[0]).public_key().public_numbers()
+
+
+def test_a_key_that_can_be_taken_out_is_known(token: Token, device_of: Make) -> None:
+    """What makes it one in hardware is that it can't be."""
+    token.prepare(
+        "session.generate_keypair(KeyType.RSA, 2048, store=True, label='loose',"
+        " private_template={Attribute.EXTRACTABLE: True, Attribute.SENSITIVE: False})"
+    )
+    loose, held = device_of(token.uri("loose")), device_of(token.uri("held"))
+    loose.sign(b"data")
+    held.generate()
+
+    assert loose.extractable
+    assert not held.extractable
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [("/nowhere/libvendor.so", "can't be read; install the vendor's library"), (__file__, "is no PKCS#11 module")],
+)
+def test_no_module(token: Token, device_of: Make, module: str, says: str) -> None:
+    """A missing file, and one that is none."""
+    with pytest.raises(KeyUnusable, match=says):
+        device_of(token.uri(module=module)).sign(b"data")
+
+
+def test_two_tokens_of_one_label(token: Token, device_of: Make) -> None:
+    """The serial tells them apart, and the message names both."""
+    token.initialise("payments")
+    with pytest.raises(KeyUnusable, match="2 tokens have that label; add serial= of the right one: ") as raised:
+        device_of(token.uri()).sign(b"data")
+
+    serials = str(raised.value).rpartition(": ")[2].split(", ")
+    answers = []
+    for serial in serials:
+        try:
+            answers.append(bool(device_of(token.uri(more=f";serial={serial}")).sign(b"data")))
+        except KeyUnusable:
+            answers.append(False)
+    assert sorted(answers) == [False, True]
+
+
+def test_a_wrong_pin_is_tried_once(token: Token, faulty: Path, device_of: Make) -> None:
+    """However often a signature is wanted: tokens lock after a few."""
+    device = device_of(token.uri(module=faulty), pin="0000-wrong")
+    for _ in range(5):
+        with pytest.raises(KeyUnusable, match=r"the PIN is wrong; correct the PIN \(it is not tried again") as raised:
+            device.sign(b"data")
+        assert "0000-wrong" not in str(raised.value)
+
+    assert token.logins == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "says", "logins"),
+    [
+        ("flags 20000", "one more wrong PIN locks the token, so it is not tried", 0),
+        ("flags 40000", "locked after too many wrong PINs; unlock it with the security officer's PIN", 0),
+        ("login a4", "locked after too many wrong PINs", 1),
+    ],
+)
+def test_the_last_try_is_never_spent(  # noqa: PLR0917 - fixtures and a table's columns
+    token: Token, faulty: Path, device_of: Make, fault: str, says: str, logins: int
+) -> None:
+    """Not even by a service manager that starts us again and again."""
+    token.fail(fault)
+    for _ in range(3):
+        with pytest.raises(KeyUnusable, match=says):
+            device_of(token.uri(module=faulty)).sign(b"data")
+
+    assert token.logins == 3 * logins
+
+
+def test_no_pin(token: Token, device_of: Make) -> None:
+    """The token wants one."""
+    with pytest.raises(KeyUnusable, match="wants a PIN and none is configured; set private_key_pin_file"):
+        device_of(token.uri(), pin=None).sign(b"data")
+
+
+@pytest.mark.parametrize("code", ["32", "b3", "e0", "30"], ids=["removed", "session lost", "no token", "device error"])
+def test_a_lost_session_is_opened_again(token: Token, faulty: Path, device_of: Make, code: str) -> None:
+    """Once, within the same signature; nobody notices."""
+    device = device_of(token.uri(module=faulty))
+    device.sign(b"data")
+    first = pid_of(device)
+    token.fail(f"sign {code} once")
+
+    assert device.sign(b"data")
+    assert pid_of(device) != first
+    assert not Path(f"/proc/{first}").exists()
+
+
+def test_a_token_that_was_away_comes_back(token: Token, device_of: Make) -> None:
+    """While it is away the failure says so, and is one that passes."""
+    device = device_of(token.uri())
+    device.sign(b"data")
+    token.take_away()
+    device.close()
+    with pytest.raises(KeyUnavailable, match="the token is not there; plug it in or start it"):
+        device.sign(b"data")
+    token.bring_back()
+
+    assert device.sign(b"data")
+
+
+@pytest.mark.parametrize("fault", ["initialize hang", "sign hang"])
+def test_a_module_that_hangs_is_ended(token: Token, faulty: Path, device_of: Make, fault: str) -> None:
+    """In time, with its process; the next signature starts another, which works once the module does."""
+    token.fail(fault)
+    device = device_of(token.uri(module=faulty), seconds=1.0)
+    for _ in range(2):
+        with pytest.raises(KeyUnavailable, match=r"the module /.*faulty\.so did not answer in time"):
+            device.sign(b"data")
+        assert device._process is None
+    token.faults.unlink()
+
+    assert device_of(token.uri(module=faulty)).sign(b"data")
+
+
+def test_a_module_that_crashes_ends_its_process_only(token: Token, faulty: Path, device_of: Make) -> None:
+    """And says how."""
+    device = device_of(token.uri(module=faulty))
+    device.sign(b"data")
+    token.fail("sign crash")
+    with pytest.raises(KeyUnavailable, match="was ended by SIGABRT; look at the token"):
+        device.sign(b"data")
+    token.faults.unlink()
+
+    assert device.sign(b"data")
+
+
+def test_it_ends_with_us_even_while_the_module_hangs(token: Token, faulty: Path, device_of: Make) -> None:
+    """Its stdin tells it, which is closed when our process ends, however that ends."""
+    token.fail("sign hang")
+    device = device_of(token.uri(module=faulty))
+    device.public_key()
+    process = device._process
+    assert process is not None
+    process._write(b'{"sign": "00"}\n')
+    assert process._process.stdin is not None
+    process._process.stdin.close()
+
+    assert process._process.wait(PATIENT_SECONDS) == 0
+
+
+def test_a_killed_process_is_started_again(token: Token, device_of: Make) -> None:
+    """By the next signature."""
+    device = device_of(token.uri())
+    device.sign(b"data")
+    os.kill(pid_of(device), signal.SIGKILL)
+
+    assert device.sign(b"data")

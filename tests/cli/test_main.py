@@ -86,9 +86,10 @@ def test_help_lists_all_commands_and_imports_none(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    words = " ".join(done.stdout.split())  # a long summary goes on in the next line
     for name, place in COMMANDS.items():
         assert f"  {name} " in done.stdout
-        assert place.summary in done.stdout
+        assert place.summary in words
 
 
 def test_first_steps_as_processes(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Makes the secrets that the services of compose.yaml share, once, and copies the client secret at each start.
 
 Runs as root in payproxy's image, in the service "secrets". First argument: the folder with payproxy, redis and
-postgres, each the volume of one service. Second: the file with the client secret, which payproxy could not read where Docker
-mounts it, with the owner that it has on the host. No secret is printed.
+postgres, each the volume of one service. Second: the file with the client secret, which payproxy could not read where
+Docker mounts it, with the owner that it has on the host. No secret is printed.
 """
 
 import base64

@@ -179,6 +179,9 @@ def test_the_configuration_has_no_error(made: Path) -> None:
     """`payproxy check` as the container's user, with the files, the variables and the secret of compose.yaml."""
     shutil.copy(COMPOSE / "payproxy.toml", made)
     (made / "payproxy").rename(made / "secrets")
+    data = made / "data"  # as the image has it
+    data.mkdir(mode=0o700)
+    os.chown(data, USER, USER)
     values = {
         "CLIENT_ID": "client",
         "API_KEY_SHA256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
@@ -187,7 +190,7 @@ def test_the_configuration_has_no_error(made: Path) -> None:
     done = subprocess.run(
         as_user(sys.executable, "-m", "proxy", "check", str(made / "payproxy.toml")),
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], **variables},
+        env={"PATH": os.environ["PATH"], "STATE_DIRECTORY": str(data), **variables},
         capture_output=True,
         text=True,
         check=False,

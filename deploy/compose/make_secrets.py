@@ -1,7 +1,8 @@
-"""Makes the secrets that the services of compose.yaml share, once; what is there already stays.
+"""Makes the secrets that the services of compose.yaml share, once, and copies the client secret at each start.
 
-Runs as root in payproxy's image, in the service "secrets". Folders: payproxy, redis and postgres below the first
-argument, each the volume of one service. No secret is printed.
+Runs as root in payproxy's image, in the service "secrets". First argument: the folder with payproxy, redis and
+postgres, each the volume of one service. Second: the file with the client secret, which payproxy could not read where
+Docker mounts it, with the owner that it has on the host. No secret is printed.
 """
 
 import base64
@@ -37,8 +38,9 @@ maxmemory-policy noeviction
 Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 
-def main(root: Path) -> None:
-    """Make all files below *root*, unless that was done before."""
+def main(root: Path, client_secret: Path) -> None:
+    """Make all files below *root*, unless that was done before, and copy *client_secret*."""
+    write(root, "payproxy", "client-secret", client_secret.read_text())
     done = root / "payproxy" / "state.key"
     if done.exists():
         sys.stdout.write("the secrets are there already\n")
@@ -128,4 +130,4 @@ def write(root: Path, service: str, name: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -28,6 +28,7 @@ from tests.support.redis import RedisServer
 
 COMPOSE = ROOT / "deploy" / "compose"
 SCHEMA = Path(sys.prefix) / "share" / "compose-spec.json"
+CLIENT_SECRET = "the-secret-of-the-mock-client"
 REPLICAS = ("payproxy-1", "payproxy-2", "payproxy-3")
 
 
@@ -55,9 +56,14 @@ def made() -> Iterator[Path]:
 
 
 def _make(folder: Path) -> str:
-    return subprocess.run(
-        [sys.executable, COMPOSE / "make_secrets.py", folder], capture_output=True, text=True, check=True
-    ).stdout
+    # As on the host of a user who is neither root nor payproxy's.
+    given = folder / "client-secret"
+    given.write_text(f"{CLIENT_SECRET}\n")
+    os.chown(given, 1000, 1000)
+    command: list[str | Path] = [sys.executable, COMPOSE / "make_secrets.py", folder, given]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert CLIENT_SECRET not in done.stdout + done.stderr
+    return done.stdout
 
 
 def test_it_fits_the_specifications_schema() -> None:
@@ -147,14 +153,15 @@ def test_haproxy_is_told_where_the_replicas_listen() -> None:
 
 def test_the_secrets_are_made_once(made: Path) -> None:
     """Each service's files are its user's alone; a second start changes nothing."""
-    files = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    files = {path: path.read_bytes() for path in made.glob("*/*")}
+    assert len(files) == 12
     for path in files:
         status = path.stat()
         assert stat.S_IMODE(status.st_mode) == 0o600
         assert status.st_uid == (USER if path.parent.name == "payproxy" else 999)
 
     assert "already" in _make(made)
-    assert {path: path.read_bytes() for path in made.rglob("*") if path.is_file()} == files
+    assert {path: path.read_bytes() for path in made.glob("*/*")} == files
 
 
 @pytest.mark.parametrize(("service", "url"), [("redis", "redis-url"), ("postgres", "database-url")])
@@ -172,9 +179,9 @@ def test_the_configuration_has_no_error(made: Path) -> None:
     """`payproxy check` as the container's user, with the files, the variables and the secret of compose.yaml."""
     shutil.copy(COMPOSE / "payproxy.toml", made)
     (made / "payproxy").rename(made / "secrets")
-    for name in _composed()["secrets"]:
-        (made / "run").mkdir()
-        (made / "run" / name).write_text("a-client-secret\n")
+    data = made / "data"  # as the image has it
+    data.mkdir(mode=0o700)
+    os.chown(data, USER, USER)
     values = {
         "CLIENT_ID": "client",
         "API_KEY_SHA256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
@@ -183,7 +190,7 @@ def test_the_configuration_has_no_error(made: Path) -> None:
     done = subprocess.run(
         as_user(sys.executable, "-m", "proxy", "check", str(made / "payproxy.toml")),
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "CREDENTIALS_DIRECTORY": str(made / "run"), **variables},
+        env={"PATH": os.environ["PATH"], "STATE_DIRECTORY": str(data), **variables},
         capture_output=True,
         text=True,
         check=False,

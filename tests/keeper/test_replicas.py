@@ -401,11 +401,12 @@ async def test_a_change_is_certain_once_every_replica_has_told_what_it_has_in_fl
     await soon(lambda: second.weight == 50 and not second.migrations.weights.unsettled)
 
     await redis.command("SADD", "payproxy:production:replicas", "gone-1")
-    status = await first.migrations.rollback("payments", **BY)
-    assert "gone-1" in status.unsettled
+    await first.migrations.rollback("payments", **BY)
+    # Soon: on a busy machine the Redis may just have been too late, which is said first.
+    await soon(lambda: "gone-1" in first.migrations.states()[0].unsettled)
     assert any(not one.settled for one in first.payments.former)
-    status = await first.migrations.set("payments", 50, **BY, force=True)
-    assert not status.unsettled
+    await first.migrations.set("payments", 50, **BY, force=True)
+    await soon(lambda: not first.migrations.states()[0].unsettled)
     assert any("without replica gone-1" in one.what for one in first.operations)
 
 

@@ -410,6 +410,33 @@ async def test_a_change_is_certain_once_every_replica_has_told_what_it_has_in_fl
     assert any("without replica gone-1" in one.what for one in first.operations)
 
 
+async def test_a_change_that_is_waited_for_ends_with_the_keeper_whatever_the_client_swallows(
+    tmp_path: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py writes commands by `asyncio.wait_for`, which swallows cancellations in Python 3.11: the stop hung."""
+    cancelled = asyncio.Event()
+    asks = RedisStore.replicas
+
+    async def swallows(store: RedisStore) -> Any:
+        task = asyncio.current_task()
+        if task is not None and task.get_name() == "change of side" and not cancelled.is_set():
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.set()
+        return await asks(store)
+
+    await redis.command("SADD", "payproxy:production:replicas", "gone-1")
+    async with running(tmp_path / "a", redis) as keeper:
+        monkeypatch.setattr(RedisStore, "replicas", swallows)
+        await keeper.migrations.set("payments", 50, **BY)
+
+        async with asyncio.timeout(HANGS):
+            await keeper.migrations.close()
+
+        assert cancelled.is_set()
+
+
 async def test_force_is_for_its_own_change_only(redis: RedisServer, two: tuple[Migrating, Migrating]) -> None:
     """A replica that is lost right after it blocks the next change: nobody has asked to go on without that one."""
     first, _ = two

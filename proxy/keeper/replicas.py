@@ -154,6 +154,7 @@ class Replicas(Replication):
         self.publish_now()
         end = self._clock.monotonic() + _TOLD_SECONDS
         while True:
+            _raise_if_cancelled()
             store = self._store
             if store is None:
                 raise ReplicasUnreachable(self.problem)
@@ -457,7 +458,11 @@ def _missing(late: list[str], lost: Mapping[str, float]) -> str:
 
 
 def _raise_if_cancelled() -> None:
-    """Raise a cancellation that the client has swallowed: seen with redis-py 8.1 while connecting."""
+    """Raise a cancellation that the client has swallowed.
+
+    Seen with redis-py 8.1 while connecting, and in any command: it writes by `asyncio.wait_for`, which before Python
+    3.12 swallows a cancellation that comes just when the write is done. For every loop of a task that uses the store.
+    """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

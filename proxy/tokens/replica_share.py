@@ -15,7 +15,7 @@ from proxy.events import Observer, TokenSharingStopped
 from proxy.stores.redis_client import StoreAway
 from proxy.tokens.share import Mint, Obtained, Offer, TokenShare
 from proxy.tokens.shared_token import AddressBinding, SharedToken, Step, next_step, patience
-from proxy.tokens.token import AccessToken, Freshness
+from proxy.tokens.token import AccessToken, Freshness, fingerprint
 from proxy.tokens.token_store import Claim, RedisTokenStore, Seen
 
 # A minter that dies is replaced when its lease ends; one that lives extends it several times before.
@@ -45,12 +45,13 @@ class Sharing(Protocol):
 class _Memory:
     """What a share has learned.
 
-    The token in use with its lifetime in seconds; the fingerprints of refused tokens, and when the newest of these was
-    minted (monotonic): what is older is not adopted.
+    The token in use, with its lifetime in seconds and its end by Redis' clock; the fingerprints of refused tokens, and
+    when the newest of these was minted (monotonic): what is older is not adopted.
     """
 
     held: AccessToken | None = None
     lifetime: float = 0.0
+    ends: float = 0.0
     refused_minted: float = -math.inf
     refused: deque[str] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_REFUSALS))
 
@@ -158,9 +159,9 @@ class ReplicaShare(TokenShare):
                 await self._clock.sleep(_EXTEND_SECONDS)
                 await lease.store.extend(self.name, lease.nonce)
 
-    def hold(self, token: AccessToken, *, lifetime: float) -> None:
-        """Record that the slot uses *token*, which `obtain` returned."""
-        self.memory.held, self.memory.lifetime = token, lifetime
+    def hold(self, token: AccessToken, obtained: Obtained) -> None:
+        """Record that the slot uses *token*, which it made of *obtained*."""
+        self.memory.held, self.memory.lifetime, self.memory.ends = token, obtained.lifetime, obtained.ends
 
     async def publish(self) -> None:
         """Give the token that was minted under the lease to the other replicas."""
@@ -182,15 +183,19 @@ class ReplicaShare(TokenShare):
         if self._next_step(found, held) is Step.ADOPT:
             if found is not None and self._offer is not None:
                 self._offer(found)
-        elif held is not None and held.freshness(now) is Freshness.FRESH and self._is_to_restore(seen, held):
+        elif held is not None and held.freshness(now) is Freshness.FRESH and self._is_to_restore(seen, found, held):
             until = self._sharing.redis_time(held.expires)
             await store.restore(self.name, self._shared(held), until=until, seen=seen.sealed)
 
-    def _is_to_restore(self, seen: Seen, held: AccessToken) -> bool:
-        if seen.token is None:
+    def _is_to_restore(self, seen: Seen, found: Obtained | None, held: AccessToken) -> bool:
+        """Return whether *held* shall be in Redis instead of *found*: nothing, an older token, or one by an old key."""
+        if seen.token is None or found is None:
             return True
+        if held.fingerprint != seen.token.fingerprint:
+            # After an outage, when each replica has its own, all take the newest.
+            return not self._is_newer(found)
         # Once for each token: in the middle of a change of keys, other replicas still prefer the old one.
-        again = seen.by_old_key and held.fingerprint == seen.token.fingerprint != self._sealed_again
+        again = seen.by_old_key and held.fingerprint != self._sealed_again
         if again:
             self._sealed_again = held.fingerprint
         return again
@@ -233,7 +238,21 @@ class ReplicaShare(TokenShare):
         memory = self.memory
         if found is not None and found.minted <= memory.refused_minted:
             return Step.MINT  # it is the refused one, or one from a restored copy of Redis
-        return next_step(found, current=current, refused=memory.refused, now=self._clock.monotonic())
+        newer = found is not None and self._is_newer(found)
+        return next_step(found, current=current, newer=newer, refused=memory.refused, now=self._clock.monotonic())
+
+    def _is_newer(self, found: Obtained) -> bool:
+        """Return whether *found* was minted after our token, by Redis' clock; all replicas decide alike."""
+        held = self.memory.held
+        if held is None:
+            return True
+        ours = self._ends(held) - self.memory.lifetime
+        return (found.ends - found.lifetime, fingerprint(found.value.reveal())) > (ours, held.fingerprint)
+
+    def _ends(self, held: AccessToken) -> float:
+        if not self.memory.ends:
+            self.memory.ends = self._sharing.redis_time(held.minted + self.memory.lifetime)
+        return self.memory.ends
 
     def _here(self, seen: Seen, *, offset: float) -> Obtained | None:
         """Return the shared token by our clock; *offset* leads from Redis' time to monotonic time."""
@@ -241,7 +260,8 @@ class ReplicaShare(TokenShare):
         if token is None:
             return None
         ends = now + token.left(now=now - offset, now_wall=self._clock.now())
-        return Obtained(value=token.value, lifetime=token.lifetime, minted=ends - token.lifetime, minter=token.minter)
+        minted = ends - token.lifetime
+        return Obtained(value=token.value, lifetime=token.lifetime, minted=minted, minter=token.minter, ends=token.ends)
 
     def _is_foreign(self, token: AccessToken) -> bool:
         return token.minter not in {"", self._sharing.replica}
@@ -251,7 +271,7 @@ class ReplicaShare(TokenShare):
         return SharedToken(
             value=token.value,
             lifetime=self.memory.lifetime,
-            ends=self._sharing.redis_time(ends),
+            ends=self._ends(token),
             ends_wall=self._clock.now() + ends - self._clock.monotonic(),
             minter=token.minter or self._sharing.replica,
         )

@@ -11,12 +11,16 @@ from proxy.tokens.token import AccessToken
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Obtained:
-    """A token for a slot: *lifetime* in seconds from monotonic *minted*; *minter* is the replica, "" for this one."""
+    """A token for a slot: *lifetime* in seconds from monotonic *minted*; *minter* is the replica, "" for this one.
+
+    *ends* is its end by Redis' clock, 0 if that is not known yet: by it all replicas know which token is newer.
+    """
 
     value: Secret
     lifetime: float
     minted: float
     minter: str = ""
+    ends: float = 0.0
 
 
 Mint = Callable[[], Awaitable[Obtained]]
@@ -36,8 +40,8 @@ class TokenShare:
         """
         return await mint()
 
-    def hold(self, token: AccessToken, *, lifetime: float) -> None:
-        """Record that the slot uses *token* from now on; *lifetime* in seconds from its mint."""
+    def hold(self, token: AccessToken, obtained: Obtained) -> None:
+        """Record that the slot uses *token* from now on, which it made of *obtained*."""
 
     async def publish(self) -> None:
         """Give the token that was minted last to the other replicas; never raises."""

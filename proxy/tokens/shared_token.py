@@ -91,10 +91,13 @@ class Step(Enum):
     MINT = "mint"
 
 
-def next_step(found: Obtained | None, *, current: AccessToken | None, refused: Container[str], now: float) -> Step:
+def next_step(
+    found: Obtained | None, *, current: AccessToken | None, newer: bool, refused: Container[str], now: float
+) -> Step:
     """Return whether to adopt *found*, the shared token, or to mint, at monotonic *now*.
 
-    *current* is ours, if it is usable; *refused* are the fingerprints of tokens that the bank has refused here.
+    *current* is ours, if it is usable; *newer*: *found* was minted after it. *refused* are the fingerprints of tokens
+    that the bank has refused here.
     """
     if found is None:
         return Step.MINT
@@ -104,7 +107,6 @@ def next_step(found: Obtained | None, *, current: AccessToken | None, refused: C
         return Step.MINT
     if current is None:
         return Step.ADOPT
-    newer = shown != current.fingerprint and span.expires > current.expires
     return Step.ADOPT if newer and now < span.stale_at else Step.MINT
 
 

@@ -188,7 +188,7 @@ class Slot:
         )
         self.current, self.failure = token, None
         self._due = span.stale_at if token.minter else max(span.stale_at, now + _MIN_SECONDS_BETWEEN_MINTS)
-        by.hold(token, lifetime=obtained.lifetime)
+        by.hold(token, obtained)
         self._report(token, lifetime=obtained.lifetime)
 
     def _report(self, token: AccessToken, *, lifetime: float) -> None:

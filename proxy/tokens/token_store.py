@@ -147,7 +147,7 @@ class RedisTokenStore:
         await self._eval(_PUBLISH, (self._token(name), self._lease(name)), nonce, sealed, int(until * 1000))
 
     async def restore(self, name: str, token: SharedToken, *, until: float, seen: bytes) -> None:
-        """Store *token* again if the value is still *seen* (lost, no token, an old key), and no replica mints."""
+        """Store *token* if the value is still *seen* (lost, older, no token, an old key), and no replica mints."""
         sealed = self._seal.close(f"token:{name}", encode(token))
         await self._eval(_RESTORE, (self._token(name), self._lease(name)), seen, sealed, int(until * 1000))
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -22,8 +22,10 @@ from proxy.simulator.server import Bank
 from proxy.telemetry.status import TokenStatus
 from tests.journeys.support import configured, private
 from tests.settings.support import load_text
+from tests.support.redis import RedisServer
 from tests.upstream.support import eventually
 
+NAMES = ("a", "b", "c")
 SYSTEM = SystemClock()
 KEYS = {"old": "5a" * 32, "new": "c3" * 32}
 ROUTE = "payments"
@@ -99,6 +101,7 @@ def made(
     credential: str = "",
     environment: str = "mock",
     secret: str = MOCK_CLIENT_SECRET,
+    serial: Iterator[int] | None = None,
 ) -> Replica:
     """Return a replica in *directory* that shares the Redis at *url*, not begun yet."""
     directory.mkdir(exist_ok=True)
@@ -124,7 +127,7 @@ def made(
         entropy=SystemEntropy(),
         observe=events.append,
         broadcast=updates.append,
-        serial=count(1),
+        serial=serial or count(1),
         sharing=sharing(),
     )
     return Replica(manager=manager, events=events, updates=updates)
@@ -158,3 +161,14 @@ async def all_have_one(*replicas: Replica) -> str:
 async def each_has_one(*replicas: Replica) -> None:
     """Return once each has a token."""
     await eventually(lambda: all(one.fingerprint for one in replicas))
+
+
+def three(directory: Path, bank: Bank, redis: RedisServer) -> list[Replica]:
+    """Return three replicas."""
+    return [made(directory / name, bank, redis.url) for name in NAMES]
+
+
+async def names(redis: RedisServer) -> list[str]:
+    """Return the names of the shared tokens."""
+    lines = (await redis.command("KEYS", "payproxy:*:token:*")).decode().split("\r\n")
+    return [line for line in lines if ":token:" in line]

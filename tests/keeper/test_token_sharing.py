@@ -12,11 +12,11 @@ from proxy.entropy import SystemEntropy
 from proxy.events import TokenAdopted, TokenMinted, TokenSharingFailed, TokenSharingStopped
 from proxy.simulator.server import Bank, simulator
 from tests.journeys.support import TOKEN_PATH
-from tests.keeper.sharing import Replica, SkewedClock, all_have_one, each_has_one, made, running
+from tests.keeper.sharing import NAMES, SkewedClock, all_have_one, each_has_one, made, running, three
 from tests.support.redis import REDIS, VALKEY, RedisServer, redis_server, sentinel
 from tests.upstream.support import eventually
 
-NAMES = ("a", "b", "c")
+pytestmark = pytest.mark.usefixtures("patient")
 
 
 @pytest.fixture
@@ -31,11 +31,6 @@ async def redis(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator
     """Run a Redis or a Valkey."""
     async with redis_server(tmp_path, program=request.param) as server:
         yield server
-
-
-def three(directory: Path, bank: Bank, redis: RedisServer) -> list[Replica]:
-    """Return three replicas."""
-    return [made(directory / name, bank, redis.url) for name in NAMES]
 
 
 async def test_three_that_start_together_mint_once(tmp_path: Path, bank: Bank, redis: RedisServer) -> None:

@@ -79,18 +79,17 @@ def test_no_clock_alone_can_lengthen_a_life() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shared", "current", "step"),
+    ("shared", "current", "newer", "step"),
     [
-        (None, None, Step.MINT),
-        (None, held(expires=NOW + 50), Step.MINT),
-        (found(), None, Step.ADOPT),
-        (found(minted=NOW - 89), None, Step.ADOPT),
-        (found(minted=NOW - 90), None, Step.MINT),
-        (found(), held(expires=NOW + 50), Step.ADOPT),
-        (found(value="t1"), held(expires=NOW + 50), Step.MINT),
-        (found(minted=NOW - 50), held(expires=NOW + 50), Step.MINT),
-        (found(minted=NOW - 81), held(expires=NOW + 5), Step.MINT),
-        (found(value="bad"), None, Step.MINT),
+        (None, None, False, Step.MINT),
+        (None, held(expires=NOW + 50), False, Step.MINT),
+        (found(), None, True, Step.ADOPT),
+        (found(minted=NOW - 89), None, True, Step.ADOPT),
+        (found(minted=NOW - 90), None, True, Step.MINT),
+        (found(), held(expires=NOW + 50), True, Step.ADOPT),
+        (found(), held(expires=NOW + 50), False, Step.MINT),
+        (found(minted=NOW - 81), held(expires=NOW + 5), True, Step.MINT),
+        (found(value="bad"), None, True, Step.MINT),
     ],
     ids=[
         "nothing is shared",
@@ -99,15 +98,14 @@ def test_no_clock_alone_can_lengthen_a_life() -> None:
         "we have none, and it ends soon",
         "it has ended",
         "it is newer than ours",
-        "it is ours",
-        "it ends before ours",
+        "it is ours, or older",
         "it is to be renewed itself",
         "the bank has refused it here",
     ],
 )
-def test_adopt_or_mint(shared: Obtained | None, current: AccessToken | None, step: Step) -> None:
+def test_adopt_or_mint(shared: Obtained | None, current: AccessToken | None, *, newer: bool, step: Step) -> None:
     """A newer token of another replica that can still be used for a while, and that was not refused here."""
-    assert next_step(shared, current=current, refused=[fingerprint("bad")], now=NOW) is step
+    assert next_step(shared, current=current, newer=newer, refused=[fingerprint("bad")], now=NOW) is step
 
 
 def test_whoever_has_a_token_can_wait_for_another_replicas_mint() -> None:

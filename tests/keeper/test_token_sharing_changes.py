@@ -1,0 +1,126 @@
+"""Shared tokens while the configuration, the credential or the process changes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from proxy.clock import SystemClock
+from proxy.credentials.credential import Credential
+from proxy.entropy import SystemEntropy
+from proxy.simulator.server import Bank, simulator
+from tests.journeys.support import TOKEN_PATH
+from tests.keeper.sharing import Replica, all_have_one, each_has_one, made, names, running
+from tests.support.redis import RedisServer, redis_server
+from tests.upstream.support import eventually
+
+pytestmark = pytest.mark.usefixtures("patient")
+
+
+@pytest.fixture
+async def bank() -> AsyncIterator[Bank]:
+    """Run the simulator."""
+    async with simulator(clock=SystemClock(), entropy=SystemEntropy()) as running_bank:
+        yield running_bank
+
+
+@pytest.fixture
+async def redis(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    """Run a Redis."""
+    async with redis_server(tmp_path) as server:
+        yield server
+
+
+def rotated(one: Replica) -> Credential:
+    """Return the credential of *one* with another secret, as a rotation loads it."""
+    credential = one.manager.credential("mock")
+    assert credential is not None
+    return replace(credential, fingerprint="f" * 16)
+
+
+async def test_a_token_of_the_old_credential_is_not_published_as_the_new_ones(
+    tmp_path: Path, bank: Bank, redis: RedisServer
+) -> None:
+    """Nor one whose mint was under way when the credential was replaced, under either name."""
+    one = made(tmp_path / "a", bank, redis.url)
+    bank.world.faults.set("slow", path=TOKEN_PATH, seconds=0.5, times=1)
+    async with running(one):
+        await eventually(lambda: bank.world.mint_count() == 1)
+        await one.manager.replace_credential("mock", rotated(one))
+        await each_has_one(one)
+        await asyncio.sleep(2.5)  # two looks
+        assert await names(redis) == []
+        await one.refuse(one.token)
+        await each_has_one(one)
+        await eventually(lambda: bank.world.mint_count() == 2)
+    [name] = await names(redis)
+    assert name.endswith(":" + "f" * 16)
+
+
+async def test_a_replica_with_the_new_credential_shares_with_those_that_have_it(
+    tmp_path: Path, bank: Bank, redis: RedisServer
+) -> None:
+    """A rotation goes from replica to replica; the first new token serves all that have followed."""
+    first, second, last = (made(tmp_path / name, bank, redis.url) for name in ("a", "b", "c"))
+    async with running(first, second, last):
+        old = await all_have_one(first, second, last)
+        for one in (first, second):
+            await one.manager.replace_credential("mock", rotated(one))
+            await one.refuse(one.token)
+        new = await all_have_one(first, second)
+        await asyncio.sleep(2.5)  # two looks
+        assert (first.fingerprint, last.fingerprint) == (new, old)
+    assert bank.world.mint_count() == 2
+
+
+async def test_a_reload_keeps_what_was_learned(tmp_path: Path, bank: Bank, redis: RedisServer) -> None:
+    """The new manager has the token, publishes it again if it is lost, and knows which one was refused."""
+    before = made(tmp_path / "a", bank, redis.url)
+    async with running(before):
+        await each_has_one(before)
+        refused = before.token
+        [name] = await names(redis)
+        await redis.command("COPY", name, "copy")
+        await before.refuse(refused)
+        held = before.fingerprint
+        after = made(tmp_path / "a", bank, redis.url, serial=count(10))
+        after.manager.adopt(before.manager)
+        async with running(after):
+            assert after.fingerprint == held
+            await redis.command("COPY", "copy", name, "REPLACE")
+            await after.refuse(after.token)
+            assert after.token.value != refused.value
+            await redis.command("FLUSHALL")
+            late = made(tmp_path / "b", bank, redis.url)
+            for _ in range(100):
+                if await names(redis):
+                    break
+                await asyncio.sleep(0.1)
+            async with running(late):
+                assert await all_have_one(after, late) != held
+    assert bank.world.mint_count() == 3
+
+
+async def test_a_replica_that_stops_leaves_no_connection(tmp_path: Path, bank: Bank, redis: RedisServer) -> None:
+    """Nor a task; and a lease that it held ends by itself."""
+    before = asyncio.all_tasks()
+    bank.world.faults.set("slow", path=TOKEN_PATH, seconds=30, times=1)
+    one, other = made(tmp_path / "a", bank, redis.url), made(tmp_path / "b", bank, redis.url)
+    async with running(one):
+        await eventually(lambda: bank.world.mint_count() == 1)
+    async with running(other):
+        await each_has_one(other)
+    assert bank.world.mint_count() == 2
+    await eventually(lambda: len(asyncio.all_tasks() - before) <= 1)  # the simulator's slow answer
+
+    async def clients() -> int:
+        return (await redis.command("CLIENT", "LIST")).count(b" addr=")
+
+    for _ in range(100):
+        if await clients() == 1:
+            break
+        await asyncio.sleep(0.1)
+    assert await clients() == 1

@@ -358,6 +358,7 @@ async def test_no_page_can_show_a_token(place: tuple[str, int] | Path) -> None:
         "state",
         "tried",
         "fingerprint",
+        "minter",
         "seconds_left",
         "minted",
         "expires",

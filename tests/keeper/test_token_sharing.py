@@ -26,7 +26,7 @@ async def bank() -> AsyncIterator[Bank]:
         yield running_bank
 
 
-@pytest.fixture(params=[REDIS, VALKEY])
+@pytest.fixture(params=[REDIS, pytest.param(VALKEY, marks=pytest.mark.thorough)])
 async def redis(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[RedisServer]:
     """Run a Redis or a Valkey."""
     async with redis_server(tmp_path, program=request.param) as server:

@@ -145,7 +145,7 @@ async def test_environments_do_not_see_each_other(redis: RedisServer, one: Redis
     ("command", "why"),
     [
         (("SET", "payproxy:production:migrations", "x" * 50), "was overwritten"),
-        (("SADD", "payproxy:production:migrations", "x"), "another type (WRONGTYPE)"),
+        (("SADD", "payproxy:production:migrations", "x"), "another type"),
     ],
     ids=str,
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 import sys
 import tempfile
@@ -49,11 +50,14 @@ def demo(*, once: bool) -> None:
     try:
         if not asyncio.run(_demo(SystemClock(), once=once)):
             raise click.exceptions.Exit(ExitCode.FAILED)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         note("stopped")
 
 
 async def _demo(clock: Clock, *, once: bool) -> bool:
+    running = asyncio.current_task()
+    if running is not None:  # else the proxy would outlive this process
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     with tempfile.TemporaryDirectory(prefix="payproxy-demo-") as folder:
         directory = Path(folder)
         jwt, adfs = (_make_pair(directory, name, now=clock.now()) for name in ("login", "adfs"))

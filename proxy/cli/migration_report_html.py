@@ -71,8 +71,8 @@ def report_page(report: Mapping[str, Any], facts: Mapping[str, str]) -> str:
 def statement_text(report: Mapping[str, Any]) -> str:
     """Return what is signed in words: the verdict and the numbers of callers and changes."""
     return (
-        f"Migration {report['migration']}: {report['verdict']}.\n{len(report['callers'])} callers, "
-        f"{len(report['changes'])} changes; legacy {report['legacy']['requests']} requests, modern "
+        f"Migration {report['migration']}: {report['verdict']}.\nCallers: {len(report['callers'])}; changes: "
+        f"{len(report['changes'])}; legacy {report['legacy']['requests']} requests, modern "
         f"{report['modern']['requests']} requests in {LEGACY_DAYS} days."
     )
 

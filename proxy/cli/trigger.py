@@ -79,7 +79,8 @@ def _words(fault: str, simulator: str, answer: Any) -> str:
 
 def _simulator(url: str, config_path: Path | None) -> str:
     """Return the URL of the simulator that answers, *url* or one by the configuration; raises Failure."""
-    candidates = [_checked(url)] if url else list(dict.fromkeys([*_upstreams(config_path), _DEFAULT]))
+    # The default only without a configuration for a simulator: on that port may be somebody else's.
+    candidates = [_checked(url)] if url else list(dict.fromkeys(_upstreams(config_path))) or [_DEFAULT]
     for candidate in candidates:
         try:
             _ask(candidate, "GET", "/_sim/fault")

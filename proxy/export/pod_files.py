@@ -78,8 +78,9 @@ def _groups(settings: Settings) -> Iterator[tuple[str, bool, Iterable[str]]]:
     for name, upstream in settings.upstreams.items():
         yield f"upstream-{name}", True, (upstream.client_certificate_file, upstream.client_key_file, upstream.ca_file)
     for name, one in settings.credentials.items():
-        own = (one.private_key_file, one.private_key_passphrase_file, one.certificate_file, one.client_secret_file)
-        yield f"credential-{name}", True, (*own, one.client_certificate_file, one.client_key_file, one.ca_file)
+        key = (one.private_key_file, one.private_key_passphrase_file, one.private_key_pin_file, one.certificate_file)
+        tls = (one.client_certificate_file, one.client_key_file, one.ca_file)
+        yield f"credential-{name}", True, (*key, one.client_secret_file, *tls)
     for name, caller in settings.callers.items():
         yield f"caller-{name}", True, caller.assertion_certificate_files
     yield "facade", True, settings.facade.signing_key_files

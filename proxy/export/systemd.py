@@ -25,6 +25,7 @@ PRIVATE = frozenset(
         "client_key_file",
         "private_key_file",
         "private_key_passphrase_file",
+        "private_key_pin_file",
         "client_secret_file",
         "body_hmac_key_file",
         "database_file",

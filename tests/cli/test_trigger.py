@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cli import trigger
 from proxy.cli.scenario_file import read_scenario
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
@@ -72,6 +73,32 @@ def test_without_a_simulator_it_ends_with_69(tmp_path: Path) -> None:
 
     assert done.returncode == 69
     assert "payproxy simulate" in done.stderr
+
+
+async def test_only_the_simulator_of_the_configuration_is_asked(
+    tmp_path: Path, bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One on the default port may be somebody else's."""
+    monkeypatch.setattr(trigger, "_DEFAULT", bank.url)
+    async with site(tmp_path) as place:
+        pass
+
+    result = await command("trigger", "night", "--config", place.config)
+
+    assert result.exit_code == 69
+    assert not bank.world.faults
+
+
+async def test_without_a_configuration_the_default_port_is_asked(
+    tmp_path: Path, bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of `simulate`."""
+    monkeypatch.setattr(trigger, "_DEFAULT", bank.url)
+
+    result = await command("trigger", "night", "--config", tmp_path / "missing.toml")
+
+    assert result.exit_code == 0
+    assert bank.world.faults
 
 
 def request(place: Site) -> int:

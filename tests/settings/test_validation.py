@@ -28,8 +28,8 @@ from tests.settings.support import PLAIN, load_text, one_finding, plain
             "unknown key",
             "[[routes]]",
         ),
-        ("[server]", "[server]\nshare_tokens = 1", "server.share_tokens", "unknown key", "known are"),
-        ("url =", "share_tokens = 1\nurl =", "upstreams.payments.share_tokens", "unknown key", "known are"),
+        ("[server]", "[server]\nsignature = 1", "server.signature", "unknown key", "known are"),
+        ("url =", "signature = 1\nurl =", "upstreams.payments.signature", "unknown key", "known are"),
         (
             'name = "payments"',
             'name = "payments"\npaht = 1',

@@ -27,6 +27,7 @@ Operated = Callable[[Operation], Awaitable[None]]
 
 # Also defined in proxy/cli/instance.py, since commands do not import the keeper.
 CONFIGURATION_PATH = "/api/configuration"
+STATUS_PATH = "/api/status"
 
 # Enough for an action's few parameters.
 _MAX_ACTION_BYTES = 16384
@@ -66,7 +67,8 @@ class AdminApp:
 
     *actions*, by path, are POST only and exist on the Unix socket only: whoever may open the socket may run them.
     *operated* records each action before it runs. *configuration*, also on the Unix socket only, returns the active
-    settings without secrets, for commands that meet a broken file.
+    settings without secrets, for commands that meet a broken file. Without *console* the status, which names callers
+    and requests, is on the Unix socket only too.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class AdminApp:
         status: Callable[[], Status],
         metrics: Metrics,
         hosts: Collection[str] = (),
+        console: bool = True,
         actions: Mapping[str, Action] | None = None,
         operated: Operated | None = None,
         configuration: Callable[[], dict[str, Any]] | None = None,
@@ -85,13 +88,14 @@ class AdminApp:
         self._metrics = metrics
         self._actions = dict(actions or {})
         self._hosts = frozenset(_host_name(host) for host in hosts)
+        self._socket_only = {*self._actions, CONFIGURATION_PATH, *(() if console else (STATUS_PATH,))}
         self._pages: dict[str, tuple[str, Handler]] = {
             "/": ("this list", self._index),
             "/livez": ("200 while the keeper answers; ?verbose", self._health(health.live)),
             "/readyz": ("200 while requests can be served, else 503 and why; ?verbose", self._health(health.ready)),
             "/startupz": ("200 once started; ?verbose", self._health(health.started)),
             "/metrics": ("for Prometheus, in its text format or as OpenMetrics", self._show_metrics),
-            "/api/status": (
+            STATUS_PATH: (
                 "readiness, workers, tokens, certificates, callers, errors and sinks, as JSON",
                 self._show_status,
             ),
@@ -114,7 +118,7 @@ class AdminApp:
         """Refuse foreign requests, and turn every failure into a problem document that repeats no input."""
         try:
             refuse_strangers(request, hosts=self._hosts)
-            if request.path in {*self._actions, CONFIGURATION_PATH} and _came_over_tcp(request):
+            if request.path in self._socket_only and _came_over_tcp(request):
                 raise web.HTTPNotFound
             return await handler(request)
         except ActionRefused as refused:
@@ -132,8 +136,9 @@ class AdminApp:
             return problem(500, code="internal_error", detail="The admin listener failed; its log says why.")
 
     async def _index(self, request: web.Request) -> web.Response:
-        lines = {path: what for path, (what, _) in self._pages.items()}
-        if not _came_over_tcp(request):
+        tcp = _came_over_tcp(request)
+        lines = {path: what for path, (what, _) in self._pages.items() if not (tcp and path in self._socket_only)}
+        if not tcp:
             lines |= {f"POST {path}": action.what for path, action in self._actions.items()}
             lines |= {CONFIGURATION_PATH: "what is in force, without secrets, as JSON"} if self._configuration else {}
         width = max(map(len, lines))

@@ -177,6 +177,7 @@ class Keeper:
                 status=self.status,
                 metrics=self._metrics,
                 hosts=settings.admin.hosts,
+                console=settings.admin.console,
                 actions={
                     **migration_actions(self._migrations),
                     **token_actions(lambda: self._generations.current.token_manager, write_line=self._log.write_line),

@@ -98,3 +98,20 @@ async def test_the_configuration_is_for_the_unix_socket(keeper: Keeper, tmp_path
     assert (told.status, told.json) == (200, {"settings": {"environment": "mock"}})
     assert is_problem(over_tcp, status=404, code="no_route")
     assert listed == [True, False]
+
+
+@pytest.mark.parametrize("console", [True, False])
+async def test_without_console_the_status_is_for_the_unix_socket(
+    keeper: Keeper, tmp_path: Path, *, console: bool
+) -> None:
+    """It names callers and requests; an admin listener on the network has health and metrics only."""
+    app = AdminApp(status=lambda: keeper.status, metrics=keeper.metrics, console=console)
+    async with AdminServer(app.application(), directory=tmp_path, listen=LOOPBACK) as server:
+        places = (server.socket_path, server.addresses[0])
+        told = [(await get(at, "/api/status")).status for at in places]
+        listed = [b"/api/status" in (await get(at, "/")).body for at in places]
+        metrics = (await get(places[1], "/metrics")).status
+
+    assert told == [200, 200 if console else 404]
+    assert listed == [True, console]
+    assert metrics == 200

@@ -8,7 +8,7 @@ from proxy.credentials.csr import EXAMPLE_SUBJECT
 from tests.cli.serving import command, site
 from tests.cli.support import run
 from tests.credentials.support_keys import make_pair, openssl
-from tests.support.softhsm import PIN, Token, labels, needs_softhsm
+from tests.support.softhsm import PIN, Token, faulty_module, labels, needs_softhsm
 
 pytestmark = needs_softhsm
 
@@ -147,3 +147,23 @@ async def test_an_assertion_is_signed_by_the_token(
             failed = await command(*arguments, "--config", place.config)
             assert "the token is not there" in " ".join((failed.stdout + failed.stderr).split())
             assert failed.exit_code == code
+
+
+async def test_check_online_tries_a_wrong_pin_once(
+    tmp_path: Path, token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens lock after three."""
+    for name, value in token.environment.items():
+        monkeypatch.setenv(name, value)
+    async with site(tmp_path) as place:
+        token.pin_file.write_text("0000")
+        uri = token.uri(module=faulty_module(tmp_path))
+        text = place.config.read_text()
+        place.config.write_text(text.replace('private_key_file = "oauth.key"', f'private_key_uri = "{uri}"'))
+        checked = await command("check", "--online", "--config", place.config)
+
+        assert checked.exit_code == 1
+        assert "the PIN is wrong" in " ".join(checked.stdout.split())
+        assert "login: nothing was sent, its key can't be used" in checked.stderr
+        assert token.logins == 1
+        assert place.bank.world.mint_count() == 0

@@ -155,7 +155,9 @@ async def test_the_status_page_shows_the_whole_instance(place: tuple[str, int] |
     assert (shown["state"], shown["fingerprint"], shown["seconds_left"]) == ("stale", "0123456789abcdef", 250.0)
     assert (shown["error_code"], shown["error"]) == ("token_refused", "invalid_client")
     assert "registered at the bank's portal" in shown["meaning"]
-    assert found["certificates"] == [{"name": "login", "use": "credential", "subject": "CN=x", "expires": 5.0}]
+    assert found["certificates"] == [
+        {"name": "login", "use": "credential", "subject": "CN=x", "expires": 5.0, "warning": ""}
+    ]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])

@@ -55,14 +55,18 @@ class CheckedFiles:
     certificates: dict[Key, x509.Certificate] = field(default_factory=dict)
 
 
-def check_settings_files(settings: Settings, *, now: float) -> CheckedFiles:
-    """Check every file that *settings* names; *now* is in epoch seconds. Never raises, sends nothing."""
-    return _Files(now).check(settings)
+def check_settings_files(settings: Settings, *, now: float, devices: bool = True) -> CheckedFiles:
+    """Check every file that *settings* names; *now* is in epoch seconds. Never raises, sends nothing.
+
+    With *devices* also the tokens that hold keys are opened, which tries their PIN: do it once.
+    """
+    return _Files(now, devices=devices).check(settings)
 
 
 class _Files:
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, *, devices: bool) -> None:
         self._now = now
+        self._devices = devices
         self._checked = CheckedFiles()
 
     def check(self, settings: Settings) -> CheckedFiles:
@@ -135,7 +139,7 @@ class _Files:
             )
         pin_at = (*key, "private_key_uri" if credential.pin_file != credential.private_key_pin_file else _PIN_FILE)
         pin = self._secret(pin_at, credential.pin_file)
-        if pin is not None or not credential.pin_file:
+        if self._devices and (pin is not None or not credential.pin_file):
             found = check_device(credential, key, certificate=certificate, pin=pin or credential.private_key_pin)
             self._checked.complaints += found.complaints
             self._checked.keys |= found.keys

@@ -1,7 +1,7 @@
 """Online checks of a configuration: connections, clocks, and a mint for each token it needs."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cryptography import x509
@@ -24,7 +24,7 @@ from proxy.routing.compile import route_table
 from proxy.routing.table import Route, RouteSide
 from proxy.settings.addresses import url_parts
 from proxy.settings.credential import CredentialSection
-from proxy.settings.findings import Complaint, Finding, Key, in_order
+from proxy.settings.findings import Complaint, Finding, Key, Severity, in_order
 from proxy.settings.load import Loaded
 from proxy.settings.model import Settings, UpstreamSection
 from proxy.settings.secret_text import doubtful
@@ -51,31 +51,51 @@ class Online:
 
 
 async def check_online(
-    loaded: Loaded, *, clock: Clock, entropy: Entropy, environ: Mapping[str, str], call_too: bool = False
+    loaded: Loaded,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    environ: Mapping[str, str],
+    call_too: bool = False,
+    offline: Iterable[Finding] = (),
 ) -> Online:
     """Return the online findings of *loaded*; with *call_too* also call the API through each route that takes the call.
 
     Runs concurrently; each step ends after 10 s. A credential that is refused as a whole is tried only once. Nothing is
-    sent for a configuration with errors of its own.
+    sent for a configuration with errors of its own, nor with a key in a token that can't be used, as the *offline*
+    findings say: a wrong PIN must not be tried twice.
     """
     if loaded.settings is None:
         return Online(notes=["nothing was sent: the configuration has errors"])
-    check = _Check(loaded.settings, clock=clock, entropy=entropy, environ=environ)
+    wrong = {(one.file, one.key) for one in offline if one.severity is Severity.ERROR}
+    keys = {name: ("credentials", name, "private_key_uri") for name in loaded.settings.credentials}
+    named = {name: loaded.positions.finding(Complaint(key=key, what="", fix="")) for name, key in keys.items()}
+    unusable = frozenset(name for name, there in named.items() if (there.file, there.key) in wrong)
+    check = _Check(loaded.settings, clock=clock, entropy=entropy, environ=environ, unusable=unusable)
     await check.run(call_too=call_too)
     findings = in_order(loaded.positions.finding(complaint) for complaint in check.complaints)
     return Online(findings=list(findings), notes=check.notes)
 
 
 class _Check:
-    def __init__(self, settings: Settings, *, clock: Clock, entropy: Entropy, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock,
+        entropy: Entropy,
+        environ: Mapping[str, str],
+        unusable: Collection[str],
+    ) -> None:
         self.complaints: list[Complaint] = []
         self.notes: list[str] = []
         self._settings = settings
+        self._unusable_keys = unusable
         self._snapshot: Snapshot = snapshot_of(settings, instance="check")
         self._clock = clock
         self._entropy = entropy
         self._variable = next((name for name in PROXY_VARIABLES if environ.get(name)), "")
-        self._files = check_settings_files(settings, now=clock.now())
+        self._files = check_settings_files(settings, now=clock.now(), devices=False)
         self._minted: dict[TokenKey, Minted] = {}
 
     async def run(self, *, call_too: bool) -> None:
@@ -92,6 +112,9 @@ class _Check:
             await self._call([use for use in uses if use.side.upstream in reached])
 
     async def _credential(self, name: str, uses: Sequence["_Use"]) -> None:
+        if name in self._unusable_keys:
+            self.notes.append(f"{name}: nothing was sent, its key can't be used")
+            return
         section = self._settings.credentials[name]
         skews: list[float] = []
 

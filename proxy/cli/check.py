@@ -46,7 +46,7 @@ def check(files: Sequence[Path], config_path: Path | None, *, online: bool, call
         asked or None, environ=os.environ, cwd=cwd, now=SystemClock().now(), container=in_container(os.environ)
     )
     with progress("asking DNS, token endpoints and the bank"):
-        found = _ask(asked or [None], cwd=cwd, call=call) if online or call else []
+        found = _ask(asked or [None], cwd=cwd, call=call, offline=offline) if online or call else []
     findings = in_order([*offline, *(finding for one in found for finding in one.findings)])
     emit(
         [finding.as_dict() for finding in findings],
@@ -64,12 +64,15 @@ def check(files: Sequence[Path], config_path: Path | None, *, online: bool, call
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
-def _ask(paths: Sequence[Path | None], *, cwd: Path, call: bool) -> list[Online]:
+def _ask(paths: Sequence[Path | None], *, cwd: Path, call: bool, offline: Sequence[Finding]) -> list[Online]:
     loaded = [load(path, environ=os.environ, cwd=cwd) for path in paths]
 
     async def ask_all() -> list[Online]:
         clock, entropy = SystemClock(), SystemEntropy()
-        checks = (check_online(one, clock=clock, entropy=entropy, environ=os.environ, call_too=call) for one in loaded)
+        checks = (
+            check_online(one, clock=clock, entropy=entropy, environ=os.environ, call_too=call, offline=offline)
+            for one in loaded
+        )
         return await asyncio.gather(*checks)
 
     return asyncio.run(ask_all())

@@ -69,6 +69,7 @@ keys.add_command(renew)
 @click.option(
     "--pkcs11", "uri", metavar="URI", help="Make the key in a token, which it can't leave: pkcs11:token=T;object=O?..."
 )
+@click.option("--existing", is_flag=True, help="With --pkcs11: use the key that is in the token, make none.")
 @click.option("--signer-command", "program", metavar="PROGRAM", help="Use the key of a program that signs.")
 @click.option("--public-key", type=click.Path(path_type=Path), help="With --signer-command: its public key as PEM.")
 @pin_option
@@ -106,14 +107,18 @@ def new(out: Path, subject_text: str, *, csr: bool, as_json: bool, **where: Any)
         note(f'In the configuration: private_key_uri = "{uri}"')
 
 
-def _new_key(*, uri: str | None, pin_file: Path | None, program: str | None, public_key: Path | None) -> RSAPrivateKey:
+def _new_key(
+    *, uri: str | None, pin_file: Path | None, existing: bool, program: str | None, public_key: Path | None
+) -> RSAPrivateKey:
+    if existing and uri is None:
+        raise click.UsageError("--existing belongs to --pkcs11")
     if (program is None) != (public_key is None):
         raise click.UsageError("--signer-command and --public-key go together")
     if uri is not None and program is not None:
         raise click.UsageError("give --pkcs11 or --signer-command, not both")
     if program is not None and public_key is not None:
         return key_behind_program(program, public_key)
-    return new_key() if uri is None else key_in_token(uri, pin_file, make=True)
+    return new_key() if uri is None else key_in_token(uri, pin_file, make=not existing)
 
 
 @keys.command()

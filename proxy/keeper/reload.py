@@ -93,7 +93,7 @@ class Reloader:
         Raises Refused if they can't be used. The caller must hold the lock.
         """
         settings = self._generations.current.settings
-        checked = await asyncio.to_thread(check_settings_files, settings, now=self._clock.now())
+        checked = await asyncio.to_thread(check_settings_files, settings, now=self._clock.now(), devices=False)
         faults = [
             f"{'.'.join(map(str, one.key))}: {one.what}; {one.fix}"
             for one in checked.complaints

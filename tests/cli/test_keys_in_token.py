@@ -8,7 +8,8 @@ from proxy.credentials.csr import EXAMPLE_SUBJECT
 from tests.cli.serving import command, site
 from tests.cli.support import run
 from tests.credentials.support_keys import make_pair, openssl
-from tests.support.softhsm import PIN, Token, labels, needs_softhsm
+from tests.support.clock import settle
+from tests.support.softhsm import PIN, Token, faulty_module, labels, needs_softhsm
 
 pytestmark = needs_softhsm
 
@@ -43,8 +44,12 @@ def test_a_key_is_made_in_the_token_with_its_certificate(tmp_path: Path, token: 
     other = run(*made[:5], "elsewhere", *made[6:], cwd=tmp_path, env=token.environment)
     assert other.returncode == 1
     assert "has a key with that label already; choose another label" in other.stderr
-    assert labels(token) == ["oauth"]
     assert not (tmp_path / "elsewhere").exists()
+    existing = run(*made, "--csr", "--existing", cwd=tmp_path, env=token.environment)
+    assert existing.returncode == 0, existing.stderr
+    belong = run("keys", "inspect", token.uri(), tmp_path / "made" / "oauth.csr", cwd=tmp_path, env=token.environment)
+    assert "They belong together." in belong.stderr
+    assert labels(token) == ["oauth"]
 
 
 def test_a_request_is_signed_by_the_key_in_the_token(tmp_path: Path, token: Token) -> None:
@@ -111,6 +116,7 @@ def test_a_certificate_of_a_key_behind_a_program(tmp_path: Path, *, csr: bool) -
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["--existing"], "--existing belongs to --pkcs11"),
         (["--signer-command", "/bin/true"], "--signer-command and --public-key go together"),
         (["--signer-command", "sign", "--public-key", "public.pem"], "is no absolute path"),
         (["--signer-command", "/bin/true", "--public-key", "missing"], "no such file"),
@@ -147,3 +153,24 @@ async def test_an_assertion_is_signed_by_the_token(
             failed = await command(*arguments, "--config", place.config)
             assert "the token is not there" in " ".join((failed.stdout + failed.stderr).split())
             assert failed.exit_code == code
+
+
+async def test_check_online_tries_a_wrong_pin_once(
+    tmp_path: Path, token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens lock after three."""
+    for name, value in token.environment.items():
+        monkeypatch.setenv(name, value)
+    async with site(tmp_path) as place:
+        token.pin_file.write_text("0000")
+        uri = token.uri(module=faulty_module(tmp_path))
+        text = place.config.read_text()
+        place.config.write_text(text.replace('private_key_file = "oauth.key"', f'private_key_uri = "{uri}"'))
+        checked = await command("check", "--online", "--config", place.config)
+
+        assert checked.exit_code == 1
+        assert "the PIN is wrong" in " ".join(checked.stdout.split())
+        assert "login: nothing was sent, its key can't be used" in checked.stderr
+        assert token.logins == 1
+        assert place.bank.world.mint_count() == 0
+        await settle()  # the bank sees that the probes have closed their connections

@@ -161,7 +161,7 @@ async def test_the_status_page_shows_the_whole_instance(place: tuple[str, int] |
     assert (shown["error_code"], shown["error"]) == ("token_refused", "invalid_client")
     assert "registered at the bank's portal" in shown["meaning"]
     named = {"name": "login", "use": "credential", "subject": "CN=x"}
-    assert found["certificates"] == [named | {"expires": 5.0, "seconds_left": 3.0}]
+    assert found["certificates"] == [named | {"expires": 5.0, "seconds_left": 3.0, "warning": ""}]
     assert found["sinks"] == [{"name": "file", "backlog": 3, "dropped": 0, "failing": "No space left on device"}]
     (error,) = found["errors"]
     assert (error["code"], error["count"]) == ("upstream_timeout", 3)

@@ -143,7 +143,12 @@ class Slot:
     def _succeeded(self, minted: Minted, *, started: float) -> None:
         now = self._clock.monotonic()
         # Counted from the start of the call, since the endpoint may count from there.
-        span = lifespan(minted=started, lifetime=minted.lifetime, jitter=self._entropy.uniform(0, 1))
+        span = lifespan(
+            minted=started,
+            lifetime=minted.lifetime,
+            jitter=self._entropy.uniform(0, 1),
+            mint_seconds=now - started,
+        )
         token = AccessToken(
             key=self.key,
             mint=self._serial(),

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 _STALE_SECONDS, _STALE_SHARE = 600.0, 0.2
 _LEAST_STALE_SECONDS, _LEAST_STALE_SHARE = 5.0, 0.4
 _JITTER_SHARE = 0.1
+# Time for a mint that takes half as long again as the last one, but a token is fresh for half of its life.
+_SLOW_MINT_FACTOR, _MOST_STALE_SHARE = 1.5, 0.5
 
 # Send a token only if it is still valid on arrival: half a minute for queues and clock differences.
 _MARGIN_SECONDS, _MARGIN_SHARE = 30.0, 0.1
@@ -29,15 +31,17 @@ class Lifespan:
     expires: float
 
 
-def lifespan(*, minted: float, lifetime: float, jitter: float) -> Lifespan:
+def lifespan(*, minted: float, lifetime: float, jitter: float, mint_seconds: float = 0.0) -> Lifespan:
     """Return when a token minted at monotonic *minted* for *lifetime* seconds is renewed and no longer sent.
 
-    *jitter* (0 to 1) shortens the renewal window by up to a tenth, so that replicas do not renew together.
+    *mint_seconds* is how long its mint took: renewal begins early enough for another one. *jitter* (0 to 1) shortens
+    the renewal window by up to a tenth, so that replicas do not renew together.
     """
+    margin = min(_MARGIN_SECONDS, lifetime * _MARGIN_SHARE)
     window = min(lifetime * _STALE_SHARE, _STALE_SECONDS)
     window = max(window, min(_LEAST_STALE_SECONDS, lifetime * _LEAST_STALE_SHARE))
+    window = max(window, min(margin + _SLOW_MINT_FACTOR * mint_seconds, lifetime * _MOST_STALE_SHARE))
     window *= 1 - _JITTER_SHARE * jitter
-    margin = min(_MARGIN_SECONDS, lifetime * _MARGIN_SHARE)
     return Lifespan(stale_at=minted + lifetime - window, expires=minted + lifetime - margin)
 
 

@@ -55,6 +55,7 @@ class Slot:
         self._serial = serial
         self._due = clock.monotonic()
         self._failures = 0
+        self._mint_seconds = 0.0  # of the last mint here, also while tokens of other replicas are used
         self._minting = False
         self._timer: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
@@ -159,6 +160,7 @@ class Slot:
         # The lifetime is counted from the start of the call, since the endpoint may count from there.
         started = self._clock.monotonic()
         minted = await self._mint()
+        self._mint_seconds = self._clock.monotonic() - started
         return Obtained(value=minted.value, lifetime=minted.lifetime, minted=started)
 
     def _offered(self, obtained: Obtained) -> None:
@@ -175,7 +177,12 @@ class Slot:
 
     def _succeeded(self, obtained: Obtained, *, by: TokenShare) -> None:
         now = self._clock.monotonic()
-        span = lifespan(minted=obtained.minted, lifetime=obtained.lifetime, jitter=self._entropy.uniform(0, 1))
+        span = lifespan(
+            minted=obtained.minted,
+            lifetime=obtained.lifetime,
+            jitter=self._entropy.uniform(0, 1),
+            mint_seconds=self._mint_seconds,
+        )
         token = AccessToken(
             key=self.key,
             mint=self._serial(),

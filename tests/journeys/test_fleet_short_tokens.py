@@ -14,14 +14,17 @@ from tests.journeys.fleet import ADFS, MODERN
 from tests.journeys.waiting import until
 
 LIFETIME = 20.0
-# A mint takes so long; a renewal begins 4.5 to 5 seconds before the end of a token, which is not sent in its last two.
-SLOW_MINT = 2.0
+# A mint takes so long. A quick one would begin 4.5 to 5 seconds before the end of a token, which is not sent in its
+# last two: requests would wait for more than two seconds.
+SLOW_MINT = 5.0
+# On a busy machine a request may stand before it takes its token.
+BUSY_SECONDS = 1.0
 RENEWALS = 2
 
 
 @pytest.mark.timeout(300)
 async def test_no_request_waits_for_a_mint_while_a_token_is_valid(tmp_path: Path, bank: Bank, start: Start) -> None:
-    """Each token that a request was sent with was there when the request came, though each mint takes two seconds."""
+    """Each token that a request was sent with was there when the request came, though each mint takes five seconds."""
     for path in (ADFS, MODERN):
         bank.world.faults.set("lifetime", path=path, seconds=LIFETIME)
         bank.world.faults.set("slow", path=path, seconds=SLOW_MINT)
@@ -35,7 +38,7 @@ async def test_no_request_waits_for_a_mint_while_a_token_is_valid(tmp_path: Path
         found.check()
         waits = _waits(found)
         assert len(waits) > 100
-        assert max(waits) < SLOW_MINT / 2
+        assert max(waits) < BUSY_SECONDS
         await check_chains(fleet)
 
 

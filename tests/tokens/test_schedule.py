@@ -48,6 +48,16 @@ def test_the_states_follow_each_other(lifetime: float, jitter: float) -> None:
     assert lifetime / 2 < span.stale_at < span.expires < lifetime
 
 
+@given(lifetime=LIFETIMES, jitter=SHARES, seconds=st.floats(min_value=0, max_value=10))
+def test_a_slow_mint_is_begun_so_early_that_nobody_waits(lifetime: float, jitter: float, seconds: float) -> None:
+    """A mint as long as the last one is over before the token is not sent any more, if half of its life is enough."""
+    span = lifespan(minted=0, lifetime=lifetime, jitter=jitter, mint_seconds=seconds)
+
+    assert span.stale_at >= lifetime / 2 - 1e-6
+    if lifetime - span.expires + 1.5 * seconds <= lifetime / 2:
+        assert span.stale_at + seconds <= span.expires + 1e-6
+
+
 def test_refusals_back_off_from_half_a_minute_to_a_quarter_of_an_hour() -> None:
     """30 s doubling to 15 min, without jitter."""
     assert [refusal_delay(count) for count in range(1, 8)] == [30, 60, 120, 240, 480, 900, 900]

@@ -73,15 +73,15 @@ class ValueBroken(StoreAway):
         self.value = value
 
 
-def connect(url: str, *, ca_file: str) -> tuple[Any, list[Any]]:
-    """Return a client, and the clients of the sentinels that watch it.
+def connect(url: str, *, ca_file: str, seconds: float = OPERATION_SECONDS) -> tuple[Any, list[Any]]:
+    """Return a client, and the clients of the sentinels that watch it; *seconds* is the timeout for each operation.
 
     The library's types do not fix sync or async, bytes or text: here it is async, with bytes.
     """
     options: dict[str, Any] = {
         "protocol": 2,
-        "socket_timeout": OPERATION_SECONDS,
-        "socket_connect_timeout": OPERATION_SECONDS,
+        "socket_timeout": seconds,
+        "socket_connect_timeout": seconds,
         # No retries in the client: the outcome of the first attempt would be unknown.
         "retry": Retry(NoBackoff(), 0),
     }

@@ -20,6 +20,10 @@ from proxy.tokens.shared_token import SharedToken, SharedTokenUnusable, decode, 
 
 # A mint waits for two operations at most before it goes on without Redis: less than a second together.
 OPERATION_SECONDS = 0.45
+# If our own event loop stood still meanwhile, the answer may be there and not read yet.
+_UNREAD_SECONDS = 0.05
+# The client's own limit, for what nobody waits for any more.
+_GIVEN_UP_SECONDS = 60.0
 LEASE_SECONDS = 2.0
 # Slots that start together share these connections.
 _CONNECTIONS = 4
@@ -94,7 +98,7 @@ class RedisTokenStore:
     def __init__(self, url: Secret, *, ca_file: str, environment: str, seal: Seal) -> None:
         self._seal = seal
         self._prefix = f"payproxy:{environment}:"
-        self._redis, self._sentinels = connect(url.reveal(), ca_file=ca_file)
+        self._redis, self._sentinels = connect(url.reveal(), ca_file=ca_file, seconds=_GIVEN_UP_SECONDS)
         self._free = asyncio.Semaphore(_CONNECTIONS)
         self._late: set[asyncio.Task[Any]] = set()
 
@@ -179,6 +183,8 @@ class RedisTokenStore:
         task.add_done_callback(self._ended)
         try:
             done, _ = await asyncio.wait([task], timeout=OPERATION_SECONDS)
+            if not done:
+                done, _ = await asyncio.wait([task], timeout=_UNREAD_SECONDS)
         finally:
             task.cancel()
         if not done:

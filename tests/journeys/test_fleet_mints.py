@@ -14,8 +14,6 @@ from tests.journeys.conftest import Start
 pytestmark = pytest.mark.timeout(300)
 
 
-# Strict: to be taken away with the first version that shares tokens, when this passes.
-@pytest.mark.xfail(reason="replicas do not share tokens yet: each mints its own")
 async def test_three_replicas_mint_each_token_once(tmp_path: Path, bank: Bank, start: Start) -> None:
     """Counted at the token endpoints: at start, and after those of the legacy side were revoked under load."""
     async with fleet_with_redis(tmp_path, bank, start) as fleet:

@@ -2,12 +2,10 @@
 
 import pytest
 
-from proxy.stores import redis_client
 from proxy.tokens import token_store
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for a Redis as long as a busy machine needs, where a test is not about that."""
-    monkeypatch.setattr(redis_client, "OPERATION_SECONDS", 30.0)
     monkeypatch.setattr(token_store, "OPERATION_SECONDS", 30.0)

@@ -104,6 +104,7 @@ async def test_one_replica_with_a_bad_way_to_it(tmp_path: Path, bank: Bank, how:
             assert (first.problem, second.problem) == ("", "")
             relay.delay, relay.dropping = 0.0, False
             await eventually(lambda: not apart.problem)
+            await all_have_one(first, second, apart)
             await first.refuse(first.token)
             await all_have_one(first, second, apart)
             assert bank.world.mint_count() == 4

@@ -38,7 +38,7 @@ class Sharing(Protocol):
     def store(self) -> Awaitable[RedisTokenStore]: ...  # noqa: D102
     def read(self, name: str) -> Awaitable[tuple[Seen, float]]: ...  # noqa: D102
     def redis_time(self, monotonic: float) -> float: ...  # noqa: D102
-    def lost(self, away: StoreAway) -> None: ...  # noqa: D102
+    def lost(self, error: Exception) -> None: ...  # noqa: D102
 
 
 @dataclass(slots=True)
@@ -102,8 +102,8 @@ class ReplicaShare(TokenShare):
             return await mint()
         try:
             found = await self._adopted_or_leased(current)
-        except StoreAway as away:
-            self._sharing.lost(away)
+        except Exception as error:  # noqa: BLE001 - a defect in sharing must not prevent a mint
+            self._sharing.lost(error)
             return await mint()
         if found is not None:
             return found
@@ -171,8 +171,8 @@ class ReplicaShare(TokenShare):
         try:
             until = self._sharing.redis_time(held.expires)
             await lease.store.publish(self.name, lease.nonce, self._shared(held), until=until)
-        except StoreAway as away:
-            self._sharing.lost(away)
+        except Exception as error:  # noqa: BLE001 - the token is in use already
+            self._sharing.lost(error)
 
     async def look(self, store: RedisTokenStore, seen: Seen, *, offset: float) -> None:
         """Offer the slot what is in Redis, or store our token again if it was lost there; raise StoreAway."""

@@ -74,6 +74,9 @@ class ReplicaSharing(TokenSharing):
         if self._store is not None:
             self._closing.append(self._store)
             self._store = None
+        await self._close_given_up()
+
+    async def _close_given_up(self) -> None:
         while self._closing:
             with contextlib.suppress(StoreAway, TimeoutError):
                 async with asyncio.timeout(_CLOSING_SECONDS):
@@ -98,13 +101,14 @@ class ReplicaSharing(TokenSharing):
         """Return *monotonic* by Redis' clock in epoch seconds, or a little less."""
         return monotonic + self._offset
 
-    def lost(self, away: StoreAway) -> None:
-        """Mint without Redis from now on, and open the store anew at the next look."""
+    def lost(self, error: Exception) -> None:
+        """Mint without Redis from now on, because of *error*, and open the store anew at the next look."""
         if not self._away:  # else what fails now is a consequence
-            self._leave(away)
+            self._leave(error)
 
-    def _leave(self, away: StoreAway) -> None:
-        self._away = str(away)
+    def _leave(self, error: Exception) -> None:
+        known = isinstance(error, StoreAway)
+        self._away = str(error) if known else f"a defect of the proxy ({type(error).__name__})"
         if self._store is not None:
             self._closing.append(self._store)
             self._store = None
@@ -115,11 +119,11 @@ class ReplicaSharing(TokenSharing):
         self._offset = now - self.clock.monotonic()
 
     async def _look(self) -> None:
+        await self._close_given_up()
         try:
             await self._visit()
-        except StoreAway as away:
-            self._leave(away)
-            await self.close()
+        except Exception as error:  # noqa: BLE001 - a defect in sharing must not end the slots
+            self._leave(error)
 
     async def _visit(self) -> None:
         shares = {share.name: share for share in self._shares.values() if not share.binding.suspected}

@@ -86,6 +86,8 @@ async def test_away_later(tmp_path: Path, bank: Bank, how: str) -> None:
             else:
                 redis.resume()
             await share_again(bank, *replicas)
+            # Those that were given up are closed: each has at most as many as it may open.
+            assert (await redis.command("CLIENT", "LIST")).count(b" addr=") <= 3 * 4 + 1
 
 
 @pytest.mark.parametrize("how", ["slow", "partitioned"])

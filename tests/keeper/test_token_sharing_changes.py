@@ -12,6 +12,7 @@ from proxy.clock import SystemClock
 from proxy.credentials.credential import Credential
 from proxy.entropy import SystemEntropy
 from proxy.simulator.server import Bank, simulator
+from proxy.tokens import token_store
 from tests.journeys.support import TOKEN_PATH
 from tests.keeper.sharing import Replica, all_have_one, each_has_one, made, names, running
 from tests.support.redis import RedisServer, redis_server
@@ -124,3 +125,22 @@ async def test_a_replica_that_stops_leaves_no_connection(tmp_path: Path, bank: B
             break
         await asyncio.sleep(0.1)
     assert await clients() == 1
+
+
+async def test_a_defect_in_sharing_is_no_reason_to_have_no_token(
+    tmp_path: Path, bank: Bank, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replica mints for itself and says so, and its other slots go on."""
+
+    async def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    one = made(tmp_path / "a", bank, redis.url)
+    monkeypatch.setattr(token_store.RedisTokenStore, "read", broken)
+    async with running(one):
+        await each_has_one(one)
+        await eventually(lambda: "a defect of the proxy (ZeroDivisionError)" in one.problem)
+        monkeypatch.undo()
+        await eventually(lambda: not one.problem)
+        assert await one.refuse(one.token) == "replaced"
+    assert bank.world.mint_count() == 2

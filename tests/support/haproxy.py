@@ -14,34 +14,9 @@ from tests.support.ports import lasting_port
 
 _SOON_SECONDS = 60.0
 
-# Nothing is sent a second time: neither after a lost connection (retries 0) nor to another server (no redispatch).
-# Without "timeout check" a replica on a busy machine would be down that takes longer for /readyz than "inter".
-_CONFIGURATION = """\
-global
-    log stdout format raw local0
-    stats socket {directory}/haproxy.sock mode 600 level user
-
-defaults
-    mode http
-    log global
-    option httplog
-    option dontlog-normal
-    retries 0
-    no option redispatch
-    timeout connect 5s
-    timeout check 10s
-    timeout client 125s
-    timeout server 205s
-
-frontend callers
-    bind 127.0.0.1:{port}
-    default_backend payproxy
-
-backend payproxy
-    balance roundrobin
-    option httpchk GET /readyz
-    default-server check inter 200ms fall 1 rise 1 observe layer4 error-limit 1 on-error mark-down
-"""
+CONFIGURATION = Path(__file__).parents[2] / "deploy" / "compose" / "haproxy.cfg"
+# Beside it, so that a test can ask for states.
+_SOCKET = "global\n  stats socket {} mode 600 level user\n"
 
 
 class HAProxy:
@@ -51,9 +26,13 @@ class HAProxy:
         self.port = lasting_port()
         self.log = directory / "haproxy.log"
         self._socket = directory / "haproxy.sock"
-        self._configuration = directory / "haproxy.cfg"
-        lines = [f"    server {name} 127.0.0.1:{traffic} port {admin}\n" for name, (traffic, admin) in servers.items()]
-        self._configuration.write_text(_CONFIGURATION.format(directory=directory, port=self.port) + "".join(lines))
+        self._names = {f"payproxy-{number}": name for number, name in enumerate(servers, 1)}
+        self._asked = directory / "haproxy-socket.cfg"
+        self._asked.write_text(_SOCKET.format(self._socket))
+        self._variables = {"LISTEN": f"127.0.0.1:{self.port}"}
+        for number, (traffic, admin) in enumerate(servers.values(), 1):
+            self._variables[f"PAYPROXY_{number}"] = f"127.0.0.1:{traffic}"
+            self._variables[f"PAYPROXY_{number}_ADMIN_PORT"] = str(admin)
 
     async def up(self) -> set[str]:
         """Return the names of the servers that get requests."""
@@ -71,7 +50,7 @@ class HAProxy:
         finally:
             writer.close()
         rows = {row["svname"]: row for row in csv.DictReader(text.splitlines()) if row["pxname"] == "payproxy"}
-        return {name: row for name, row in rows.items() if name != "BACKEND"}
+        return {name: rows[server] for server, name in self._names.items()}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["HAProxy"]:
@@ -81,8 +60,9 @@ class HAProxy:
             pytest.skip("haproxy is not installed")
         with self.log.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                program, "-db", "-f", str(self._configuration), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
-            )
+                program, "-db", "-f", str(CONFIGURATION), "-f", str(self._asked),
+                env=self._variables, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
         try:
             async with asyncio.timeout(_SOON_SECONDS):
                 while not await self._answers():

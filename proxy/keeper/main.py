@@ -255,7 +255,7 @@ class Keeper:
             workers=tuple(worker for one in alive for worker in one.workers.statuses()),
             tokens=current.token_manager.statuses(),
             ready_requires=current.settings.admin.ready_requires,
-            certificates=self._certificates,
+            certificates=tuple(one.at(self._clock.now()) for one in self._certificates),
             journal_backlog=max((sink.backlog for sink in sinks), default=0),
             log_dropped=tuple((sink.name, sink.dropped) for sink in sinks),
             sinks=sinks,

@@ -287,8 +287,7 @@ def test_alerts_and_dashboard_are_the_exported_ones() -> None:
         ("alerts.yaml", "prometheus/payproxy-alerts.yaml"),
         ("dashboard.json", "grafana/payproxy.json"),
     ):
-        if (ROOT / "deploy" / source).exists():
-            assert (CHART / "files" / copy).read_text() == (ROOT / "deploy" / source).read_text()
+        assert (CHART / "files" / copy).read_text() == (ROOT / "deploy" / source).read_text()
     manifests = render(values="everything")
     rules = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
     shown = only(manifests, "ConfigMap", "pay-payproxy-dashboard")["data"]["payproxy.json"]

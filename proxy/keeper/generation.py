@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from proxy.clock import Clock
@@ -83,7 +84,8 @@ class Generation:
             clock=clock,
             observe=observe,
             on_message=self._on_message,
-            first_messages=lambda: [*migrations.messages(snapshot.migrations), *self.token_manager.messages()],
+            # One at a time, as each is sent: meanwhile a token may be replaced, and the newest must come last.
+            first_messages=lambda: chain(migrations.messages(snapshot.migrations), self.token_manager.messages()),
             ended=ended,
             write_line=write_line,
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,15 +183,16 @@ class Migrations:
         self._changed()
         return tables.objection(snapshot, in_flight=True)
 
-    def messages(self, values: Iterable[MigrationValues]) -> list[ToWorker]:
-        """Return the messages for a worker that has just started with the tables *values*."""
+    def messages(self, values: Iterable[MigrationValues]) -> Iterator[ToWorker]:
+        """Yield the messages for a worker that has just started with the tables *values*."""
         message = self._message()
         states = dict(message.states)
         for one in values:
             if self._tables.is_another(one):
                 # Its generation has not taken over yet; `follow` makes this permanent.
                 states[one.name] = states[one.name]._replace(weight=0)
-        return [message._replace(states=states), *self.pins.messages()]
+        yield message._replace(states=states)
+        yield from self.pins.messages()
 
     def states(self) -> tuple[MigrationStatus, ...]:
         """Return the status of every configured migration for display."""

@@ -1,7 +1,7 @@
 """The keeper's tokens: one slot per key in the routes, one endpoint per credential, and the messages for workers."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from proxy.clock import Clock
@@ -117,9 +117,9 @@ class TokenManager:
         self.retry(name)
         await old.retire()
 
-    def messages(self) -> Iterable[TokenUpdate]:
-        """Return the messages for a worker that has just started."""
-        return [token_update(slot) for slot in self._slots.values()]
+    def messages(self) -> Iterator[TokenUpdate]:
+        """Yield the messages for a worker that has just started, each as its slot is then."""
+        return map(token_update, self._slots.values())
 
     async def replace(self, digest: str, mint: int, route: str, *, worked: bool = False) -> str:
         """Handle the refusal of the token with serial *mint*; return "replaced", "kept" or "failed"."""

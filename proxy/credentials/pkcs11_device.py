@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPubli
 from proxy.clock import Clock
 from proxy.credentials.child_process import ChildFailed, ChildProcess
 from proxy.credentials.keys import MIN_KEY_BITS, KeyUnusable
-from proxy.credentials.remote_key import KeyUnavailable
+from proxy.credentials.remote_key import KeyUnavailable, PinRefused
 from proxy.secret import Secret
 from proxy.settings.extras import installation
 from proxy.settings.pkcs11_uri import Pkcs11Uri
@@ -42,7 +42,7 @@ class Pkcs11Device:
         self._clock = clock
         self._process: ChildProcess | None = None
         self._public: RSAPublicKey | None = None
-        self._lasting: KeyUnusable | None = None
+        self._refused = ""  # why the PIN is not tried again
 
     def public_key(self) -> RSAPublicKey:
         """Return the public half; raise KeyUnusable, or KeyUnavailable if the token may come back."""
@@ -91,8 +91,8 @@ class Pkcs11Device:
         self._public = public
 
     def _start(self, request: dict[str, Any], *, deadline: float) -> RSAPublicKey:
-        if self._lasting is not None:
-            raise self._lasting
+        if self._refused:
+            raise PinRefused(self._refused)  # a new one each time: an exception that is raised again keeps every frame
         if find_spec("pkcs11") is None:
             raise KeyUnusable(f"keys in a token need python-pkcs11, which is not installed; {installation('pkcs11')}")
         self.close()
@@ -134,7 +134,8 @@ class Pkcs11Device:
         if not answer["lasting"]:
             raise KeyUnavailable(text)
         if "PIN" in answer["what"]:
-            self._lasting = KeyUnusable(text)
+            self._refused = text
+            raise PinRefused(text)
         raise KeyUnusable(text)
 
     def __repr__(self) -> str:

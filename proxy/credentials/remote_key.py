@@ -16,6 +16,10 @@ class KeyUnavailable(KeyUnusable):
     """The key can't be used now, but perhaps later: its device is away, slow or failed; the message says why."""
 
 
+class PinRefused(KeyUnusable):
+    """The token refused the PIN: the same one must not be tried again, since a token locks after a few wrong PINs."""
+
+
 class SigningDevice(Protocol):
     """What holds the key. Its calls block, each for a bounded time: call them in a thread, one at a time."""
 

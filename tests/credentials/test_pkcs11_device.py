@@ -2,6 +2,7 @@
 
 import os
 import signal
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -232,12 +233,15 @@ def test_two_tokens_of_one_label(token: Token, device_of: Make) -> None:
 def test_a_wrong_pin_is_tried_once(token: Token, faulty: Path, device_of: Make) -> None:
     """However often a signature is wanted: tokens lock after a few."""
     device = device_of(token.uri(module=faulty), pin="0000-wrong")
+    depths = set()
     for _ in range(5):
         with pytest.raises(KeyUnusable, match=r"the PIN is wrong; correct the PIN \(it is not tried again") as raised:
             device.sign(b"data")
         assert "0000-wrong" not in str(raised.value)
+        depths.add(len(traceback.extract_tb(raised.tb)))
 
     assert token.logins == 1
+    assert len(depths) == 2  # the first and the later ones: none keeps the frames of those before
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from proxy.keeper.token_manager import TokenManager
 from proxy.keeper.watch import FileWatch
 from proxy.settings.credential import CredentialSection
 from proxy.settings.model import Settings
-from proxy.tokens.endpoint import TokenEndpoint
+from proxy.tokens.endpoint import NotSigned, TokenEndpoint
 from proxy.tokens.schedule import outage_delay, refusal_delay
 
 # A second poll must find the same content, so a new file is tried after one to two of these.
@@ -133,7 +133,8 @@ class Rotation:
             self._refuse(f"credential {name}", name, str(error).removeprefix(f"credential {name}: "), retry_in=0)
         except (TokenRefused, TokenUnavailable) as error:
             delay = self._delay(name, error)
-            self._again[name] = self._clock.monotonic() + delay
+            if delay:
+                self._again[name] = self._clock.monotonic() + delay
             self._refuse(f"credential {name}", name, f"{error.detail} {error.cause}", retry_in=delay)
         else:
             await self._taken(name)
@@ -155,7 +156,12 @@ class Rotation:
             return error
 
     def _delay(self, name: str, error: TokenRefused | TokenUnavailable) -> float:
-        """Return seconds until the same files are retried: the bank may learn of a new certificate later."""
+        """Return seconds until the same files are retried: the bank may learn of a new certificate later.
+
+        0: they are not retried before they change; each try with a wrong PIN brings the token nearer to its lock.
+        """
+        if isinstance(error, NotSigned) and error.pin_refused:
+            return 0
         failures = self._failures[name] = self._failures.get(name, 0) + 1
         if isinstance(error, TokenRefused):
             return refusal_delay(failures)

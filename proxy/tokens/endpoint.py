@@ -14,6 +14,7 @@ from proxy.credentials.client_assertion import client_assertion_claims
 from proxy.credentials.credential import PRIVATE_KEY_JWT, Credential, CredentialUnusable
 from proxy.credentials.grant import token_request
 from proxy.credentials.keys import KeyUnusable
+from proxy.credentials.remote_key import PinRefused
 from proxy.entropy import Entropy, uuid4
 from proxy.errors import TokenUnavailable
 from proxy.events import ClockSkewMeasured, Observer
@@ -52,7 +53,14 @@ _TROUBLES: tuple[tuple[type[Exception], str, str], ...] = (
 
 
 class NotSigned(TokenUnavailable):
-    """The client assertion could not be signed, so the token endpoint was not asked."""
+    """The client assertion could not be signed, so the token endpoint was not asked.
+
+    *pin_refused*: by a token that refused the PIN, which must not be tried again with the same one.
+    """
+
+    def __init__(self, detail: str, *, cause: str, pin_refused: bool = False) -> None:
+        super().__init__(detail, cause=cause)
+        self.pin_refused = pin_refused
 
 
 class TokenEndpoint:
@@ -153,9 +161,9 @@ class TokenEndpoint:
         try:
             return (await credential.signer.sign(claims, key_id=credential.key_id)).reveal()
         except KeyUnusable as error:
-            cause = str(error)
+            cause, pin_refused = str(error), isinstance(error, PinRefused)
         detail = f"The key of credential {credential.name} can't sign: no token was requested."
-        raise NotSigned(detail, cause=cause)
+        raise NotSigned(detail, cause=cause, pin_refused=pin_refused)
 
     async def _post(self, headers: Mapping[str, str], form: bytes) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers (names in lower case) and the body up to one byte beyond the limit."""

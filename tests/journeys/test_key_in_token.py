@@ -216,6 +216,32 @@ async def test_a_wrong_pin_is_no_loop(
     await until(partial(pays, instance), otherwise="it did not take the new PIN file")
 
 
+async def test_a_wrong_pin_in_the_file_is_tried_once(
+    tmp_path: Path, bank: Bank, start: Start, token: Token, pair: tuple[Path, Path]
+) -> None:
+    """Once while we run, once by each reload, which is refused as well; the key mints on with the PIN it has."""
+    module = faulty_module(tmp_path)
+    instance = await start(configuration(tmp_path, bank, token, pair[1], module=module), env=token.environment)
+    tried, right = token.logins, token.pin_file.read_text()
+    token.pin_file.write_text("0815-wrong")
+
+    def logged(words: str) -> str | None:
+        return next((line for line in instance.stderr.read_text().splitlines() if words in line), None)
+
+    line = await until(partial(logged, "new files of credential mock refused"), otherwise="the PIN was not refused")
+    assert line is not None
+    assert "the PIN is wrong" in line
+    assert "next try" not in line
+    instance.process.send_signal(signal.SIGHUP)
+    await until(partial(logged, "configuration refused"), otherwise="the reload took the wrong PIN")
+    assert token.logins == tried + 2
+    bank.world.tokens.revoke()
+    assert await pays(instance)
+    token.pin_file.write_text(right)
+
+    await until(partial(logged, "credential mock replaced"), otherwise="it did not take the right PIN")
+
+
 def threads(pid: int) -> list[str]:
     """Return the names of the threads of *pid*."""
     return [(task / "comm").read_text().strip() for task in Path(f"/proc/{pid}/task").iterdir()]

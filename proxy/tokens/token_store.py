@@ -68,6 +68,9 @@ return 1
 """
 )
 
+# A script as the others are: a user that may write may still be forbidden to run one.
+_PROBE = "redis.call('SET', KEYS[1], '', 'EX', ARGV[1])"
+
 Result = TypeVar("Result")
 
 
@@ -111,7 +114,7 @@ class RedisTokenStore:
                 await client.aclose()
 
     async def read(self, names: Sequence[str], *, probe: bool = False) -> tuple[float, Mapping[str, Seen]]:
-        """Return Redis' time, epoch seconds, and the values of *names*; with *probe* Redis must take a write too."""
+        """Return Redis' time, epoch seconds, and the values of *names*; with *probe* Redis must run a script."""
 
         async def ask() -> list[Any]:
             async with self._redis.pipeline(transaction=False) as pipeline:
@@ -119,7 +122,7 @@ class RedisTokenStore:
                 for name in names:
                     pipeline.get(self._token(name))
                 if probe:
-                    pipeline.set(f"{self._prefix}probe", b"", ex=_PROBE_SECONDS)
+                    pipeline.eval(_PROBE, 1, f"{self._prefix}probe", _PROBE_SECONDS)
                 found: list[Any] = await pipeline.execute(raise_on_error=False)
             for one in found:
                 if isinstance(one, RedisError) and not is_wrong_type(one):

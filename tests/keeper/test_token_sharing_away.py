@@ -160,3 +160,18 @@ async def test_it_refuses_our_password(tmp_path: Path, bank: Bank, login: str, w
             assert bank.world.mint_count() == 3
             await say(words, *replicas)
             await replaced_in_time(*replicas)
+
+
+async def test_scripts_are_forbidden(tmp_path: Path, bank: Bank) -> None:
+    """Shared servers often forbid them to users that may write: that is known without a mint, and stays known."""
+    async with redis_server(tmp_path) as redis:
+        await redis.command("ACL", "SETUSER", "default", "-@scripting")
+        one = made(tmp_path / "a", bank, redis.url)
+        async with running(one):
+            await each_has_one(one)
+            await say("NOPERM", one)
+            await replaced_in_time(one)
+            await asyncio.sleep(2.5)  # two looks
+            assert not one.said(TokenSharingRecovered)
+            await redis.command("ACL", "SETUSER", "default", "+@scripting")
+            await share_again(bank, one)

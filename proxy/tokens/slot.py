@@ -153,8 +153,10 @@ class Slot:
         finally:
             self._minting = False
         self._settle()
-        if share is self.share:  # else the credential was replaced meanwhile, and this token is the old one's
+        if share is self.share:
             await share.publish()
+        else:  # the credential was replaced meanwhile: this is the old one's token, or its failure
+            self.retry_now()
 
     async def _mint_here(self) -> Obtained:
         # The lifetime is counted from the start of the call, since the endpoint may count from there.

@@ -4,6 +4,7 @@ import asyncio
 
 from proxy.errors import TokenUnavailable
 from proxy.events import MintFailed
+from proxy.tokens.share import TokenShare
 from tests.support.clock import settle
 from tests.tokens.support_slot import OUTAGE, REFUSAL, World, running
 
@@ -138,3 +139,19 @@ async def test_five_hundred_callers_at_expiry_cost_one_mint() -> None:
     assert world.bank.mints == 1
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_failure_of_the_old_credential_does_not_hold_up_the_new_one() -> None:
+    """Its key was revoked, and replaced while the last mint with it was under way: the next one is at once."""
+    async with running(REFUSAL, REFUSAL, 3600.0) as world:
+        world.bank.gate.clear()
+        await world.clock.advance(30)
+        assert world.bank.under_way == 1
+        world.slot.share_by(TokenShare())  # as `TokenManager.replace_credential`
+        world.slot.retry_now()
+        world.bank.gate.set()
+        await settle()
+
+        assert world.mint == 1
+        assert world.slot.failure is None
+        assert world.bank.mints == 3

@@ -36,17 +36,23 @@ class _Kept:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def add(self, at: float, counts: Iterable[int]) -> None:
-        bucket = self.buckets.setdefault(int(at) // _BUCKET_SECONDS, array("Q", _NOTHING))
-        for place, number in enumerate(counts):
-            bucket[place] += number
+        number = int(at) // _BUCKET_SECONDS
+        if number not in self.buckets:
+            self._forget(at)
+        bucket = self.buckets.setdefault(number, array("Q", _NOTHING))
+        for place, count in enumerate(counts):
+            bucket[place] += count
         self.last = max(self.last, at)
 
     def sums(self, now: float) -> list[int]:
         """Forget the buckets that are too old at *now*, and return the sums of the others."""
+        self._forget(now)
+        return [sum(column) for column in zip(*self.buckets.values(), strict=True)] or [0] * (_UNKNOWN + 1)
+
+    def _forget(self, now: float) -> None:
         first = int(now - RECENT_SECONDS) // _BUCKET_SECONDS + 1
         for number in [number for number in self.buckets if number < first]:
             del self.buckets[number]
-        return [sum(column) for column in zip(*self.buckets.values(), strict=True)] or [0] * (_UNKNOWN + 1)
 
 
 class RecentExchanges:

@@ -77,6 +77,17 @@ def test_its_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(one.name for one in found.callers()) == ["c2", "c3", "c4"]
 
 
+def test_its_memory_is_bounded_if_nobody_asks() -> None:
+    """An instance without metrics and probes runs for months."""
+    found = RecentExchanges(clock=ManualClock(NOW))
+    for hour in range(48):
+        found.add([record(at=NOW + hour * 3600, caller="erp", **FAILED)])
+
+    kept = [*found._callers.values(), *found._errors.values()]
+    assert len(kept) == 2
+    assert all(len(one.buckets) <= 2 for one in kept)
+
+
 def test_a_foreign_line_is_passed_over() -> None:
     """A record that another version wrote must not stop the log."""
     good = record(caller="erp")

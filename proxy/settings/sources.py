@@ -207,5 +207,5 @@ def _files_in(directory: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     named = (directory / name for name in names if DELIMITER in name and not name.startswith("."))
-    # Of a link to what this user may not reach, read_secret says so.
-    return [path for path in named if not path.is_dir()]
+    # False for a link to what this user may not reach, where Path.is_dir raises: read_file says so, if it is a setting.
+    return [path for path in named if not os.path.isdir(path)]  # noqa: PTH112

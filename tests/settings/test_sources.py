@@ -212,6 +212,18 @@ def test_wrong_secret_files(tmp_path: Path, name: str, content: bytes, what: str
     assert "canary" not in str(finding)
 
 
+def test_a_link_that_can_not_be_followed_hides_no_other_file(tmp_path: Path) -> None:
+    """One of another program, into a directory of another user or with a broken target, is that program's affair."""
+    (tmp_path / "run-secrets").mkdir()
+    private(tmp_path / "run-secrets" / "credentials__login__client_secret", "one")
+    (tmp_path / "run-secrets" / "another__program").symlink_to("x" * 300)
+    loaded = load_text(tmp_path, PLAIN)
+
+    assert loaded.findings == ()
+    assert loaded.settings is not None
+    assert loaded.settings.credentials["login"].client_secret == Secret("one")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "refused"),
     [

@@ -45,6 +45,7 @@ class TokenManager:
         self._broadcast = broadcast
         self.sharing = sharing or TokenSharing()
         self._credentials = dict(credentials)
+        self._routes = frozenset(route.name for route in table.routes)
         self._outlets = {name: self._outlet(credential) for name, credential in credentials.items()}
         self._slots = {
             key.digest: Slot(
@@ -123,12 +124,12 @@ class TokenManager:
 
     async def replace(self, digest: str, mint: int, route: str, *, worked: bool = False) -> str:
         """Handle the refusal of the token with serial *mint*; return "replaced", "kept" or "failed"."""
-        slot = self._slots.get(digest)
+        slot = self._slot(digest, route)
         return "failed" if slot is None else await slot.replace(mint, route, worked=worked)
 
     def replayed(self, digest: str, route: str, *, refused_again: bool) -> None:
         """Record the outcome of a replay."""
-        slot = self._slots.get(digest)
+        slot = self._slot(digest, route)
         if slot is None:
             return
         if refused_again:
@@ -150,6 +151,10 @@ class TokenManager:
     def statuses(self) -> tuple[TokenStatus, ...]:
         """Return the status of every slot for display."""
         return tuple(self._status(slot) for slot in self._slots.values())
+
+    def _slot(self, digest: str, route: str) -> Slot | None:
+        """Return the slot *digest*; None if a worker made it up, or *route*, each of which has a rate limit."""
+        return self._slots.get(digest) if route in self._routes else None
 
     def _minter(self, key: TokenKey) -> Any:
         return lambda: self._outlets[key.credential].mint(key)

@@ -1,0 +1,26 @@
+"""The keeper's tokens, as workers ask for them: a worker parses untrusted bytes, and may be in a stranger's hands."""
+
+from pathlib import Path
+
+from proxy.clock import SystemClock
+from proxy.entropy import SystemEntropy
+from proxy.simulator.server import simulator
+from tests.keeper.sharing import each_has_one, made, running
+
+
+async def test_a_route_that_no_rule_has_costs_no_mint_and_no_memory(tmp_path: Path) -> None:
+    """Each route has its own rate limit: by made-up names a worker would have the bank asked without end."""
+    async with simulator(clock=SystemClock(), entropy=SystemEntropy()) as bank:
+        one = made(tmp_path / "a", bank, "")
+        async with running(one):
+            await each_has_one(one)
+            [update] = one.manager.messages()
+            told = set()
+            for number in range(30):
+                told.add(await one.manager.replace(update.key, one.token.mint, f"made-up-{number}"))
+                one.manager.replayed(update.key, f"made-up-{number}", refused_again=True)
+
+            assert told == {"failed"}
+            assert bank.world.mint_count() == 1
+            assert not one.manager._slots[update.key]._limits
+            assert await one.refuse(one.token) == "replaced"

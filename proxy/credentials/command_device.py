@@ -61,8 +61,8 @@ class CommandDevice:
 
 
 def check_program(path: Path) -> None:
-    """Raise KeyUnusable unless *path* is a program that only we and root can change."""
-    us = os.geteuid()
+    """Raise KeyUnusable unless *path* is a program, or a link to one, that only we and root can change."""
+    us, named = os.geteuid(), path
     if not path.is_absolute():
         raise KeyUnusable(f"{path}: is no absolute path; write the whole path of the program")
     try:
@@ -79,8 +79,9 @@ def check_program(path: Path) -> None:
         )
     if status.st_mode & 0o022:
         raise KeyUnusable(f"{path}: others may change it, and have anything signed; `chmod go-w {path}`")
-    if (exposed := private_file.directory_exposed(path.parent, us=us)) is not None:
-        raise KeyUnusable(f"{path}: {exposed.what}; {exposed.fix}")
+    for place in (path, named):
+        if (exposed := private_file.directory_exposed(place.parent, us=us)) is not None:
+            raise KeyUnusable(f"{place}: {exposed.what}; {exposed.fix}")
 
 
 def _signature(printed: bytes, program: str) -> bytes:

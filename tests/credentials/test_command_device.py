@@ -138,6 +138,21 @@ def test_whose_program_it_may_be(tmp_path: Path) -> None:
         check_program(tmp_path / "missing")
 
 
+def test_where_a_link_to_the_program_may_be(tmp_path: Path) -> None:
+    """As the program itself: who may replace the link has another program run, between two signatures."""
+    for name in ("programs", "links"):
+        (tmp_path / name).mkdir(mode=0o700)
+    program, link = tmp_path / "programs" / "sign", tmp_path / "links" / "sign"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    link.symlink_to(program)
+    check_program(link)
+    for mode in (0o777, 0o1777):
+        link.parent.chmod(mode)
+        with pytest.raises(KeyUnusable, match=r"links/sign: others may write in .*links"):
+            check_program(link)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="giving a file away needs root")
 def test_a_program_of_somebody_else(tmp_path: Path) -> None:
     """Who owns it can change it."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from proxy.cli.output import Failure
@@ -13,7 +13,7 @@ class NewFile:
     """A file to write; a secret one gets mode 0600, others 0644."""
 
     path: Path
-    data: bytes
+    data: bytes = field(repr=False)
     secret: bool = False
 
 

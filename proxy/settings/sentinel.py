@@ -1,6 +1,6 @@
 """The URL of a Redis watched by sentinels: redis+sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/SERVICE[/N]."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import parse_qs, unquote
 
@@ -21,8 +21,8 @@ class SentinelUrl:
     database: int
     tls: bool
     username: str
-    password: str
-    sentinel_password: str
+    password: str = field(repr=False)
+    sentinel_password: str = field(repr=False)
 
     @classmethod
     def of(cls, text: str) -> Self | None:

@@ -24,6 +24,15 @@ def test_a_url_with_all_there_is() -> None:
     assert SentinelUrl.of("redis://127.0.0.1:6379/0") is None
 
 
+def test_no_password_is_in_its_text() -> None:
+    """It may come into a message or a traceback."""
+    url = SentinelUrl.of("redis+sentinel://:canary-1@127.0.0.1/main?sentinel_password=canary-2")
+
+    assert url is not None
+    assert (url.password, url.sentinel_password) == ("canary-1", "canary-2")
+    assert "canary" not in f"{url} {url!r}"
+
+
 @pytest.mark.parametrize(
     "text",
     [

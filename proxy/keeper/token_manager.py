@@ -111,10 +111,13 @@ class TokenManager:
     async def replace_credential(self, name: str, credential: Credential) -> None:
         """Mint with *credential* from now on; keep current tokens, end back-offs. Raise CredentialUnusable."""
         old, self._outlets[name] = self._outlets[name], self._outlet(credential)
-        self._credentials[name] = credential
+        before, self._credentials[name] = self._credentials[name], credential
         for slot in self._slots.values():
             if slot.key.credential == name:
-                slot.share_by(self._share(slot.key))
+                share = self._share(slot.key)
+                if credential.fingerprint == before.fingerprint:
+                    share.take_over(slot.share)
+                slot.share_by(share)
         self.retry(name)
         await old.retire()
 

@@ -11,6 +11,7 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.credentials.credential import Credential
 from proxy.entropy import SystemEntropy
+from proxy.events import TokenAdopted
 from proxy.simulator.server import Bank, simulator
 from proxy.tokens import token_store
 from tests.journeys.support import TOKEN_PATH
@@ -103,6 +104,29 @@ async def test_a_reload_keeps_what_was_learned(tmp_path: Path, bank: Bank, redis
             async with running(late):
                 assert await all_have_one(after, late) != held
     assert bank.world.mint_count() == 3
+
+
+async def test_new_files_of_the_same_credential_keep_what_was_learned(
+    tmp_path: Path, bank: Bank, redis: RedisServer
+) -> None:
+    """Its CA or PIN is another: the token in use is not adopted a second time, nor put aside if Redis loses it."""
+    one = made(tmp_path / "a", bank, redis.url)
+    async with running(one):
+        await each_has_one(one)
+        mint = one.token.mint
+        [name] = await names(redis)
+        same = one.manager.credential("mock")
+        assert same is not None
+        await one.manager.replace_credential("mock", replace(same))
+        await redis.command("DEL", name)
+        for _ in range(100):
+            if await names(redis):
+                break
+            await asyncio.sleep(0.1)
+        assert await names(redis) == [name]
+        assert one.token.mint == mint
+        assert not one.said(TokenAdopted)
+    assert bank.world.mint_count() == 1
 
 
 async def test_a_replica_that_stops_leaves_no_connection(tmp_path: Path, bank: Bank, redis: RedisServer) -> None:

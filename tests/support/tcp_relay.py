@@ -1,4 +1,4 @@
-"""A TCP relay that delays or drops what goes through it: a slow or partitioned server, seen from one client."""
+"""A TCP relay that keeps, delays or drops what goes through it: a slow or partitioned server, seen from one client."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,12 +6,16 @@ from contextlib import asynccontextmanager
 
 
 class TcpRelay:
-    """Relays connections to *port* of loopback; *delay* in seconds applies to answers, *dropping* to everything."""
+    """Relays connections to *port* of loopback; *delay* in seconds applies to answers, *dropping* to everything.
+
+    *sent* is what all clients have sent.
+    """
 
     def __init__(self, port: int) -> None:
         self.port = 0
         self.delay = 0.0
         self.dropping = False
+        self.sent = bytearray()
         self._target = port
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -25,6 +29,8 @@ class TcpRelay:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, delayed: bool) -> None:
         try:
             while data := await reader.read(65536):
+                if not delayed:
+                    self.sent += data
                 if delayed and self.delay:
                     await asyncio.sleep(self.delay)
                 if not self.dropping:

@@ -20,7 +20,7 @@ from proxy.settings.pkcs11_uri import Pkcs11Uri
 KEY_BITS = 2048
 
 # Ours may hold secrets of other credentials. The rest stays: vendors' modules find their configuration in variables.
-_WITHHELD = ("PAYPROXY_", "JPM_", "PYTHON")
+_WITHHELD = ("PAYPROXY_", "JPM_", "OTEL_", "PYTHON")
 
 
 class Pkcs11Device:

@@ -109,6 +109,18 @@ def test_its_signature_is_the_keys(token: Token, pair: tuple[Path, Path], device
     assert not any(PIN.encode() in Path(f"/proc/{first}/{name}").read_bytes() for name in ("cmdline", "environ"))
 
 
+def test_its_process_gets_no_secret_of_ours(token: Token, device_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vendor's module sees its own variables, and none in which payproxy is given secrets."""
+    for name in ("PAYPROXY_CREDENTIALS__A__CLIENT_SECRET", "JPM_CLIENT_SECRET", "OTEL_EXPORTER_OTLP_HEADERS"):
+        monkeypatch.setenv(name, "a-planted-secret")
+    device = device_of(token.uri())
+    device.sign(b"header.claims")
+
+    told = Path(f"/proc/{pid_of(device)}/environ").read_bytes()
+    assert b"SOFTHSM2_CONF=" in told
+    assert b"a-planted-secret" not in told
+
+
 def test_a_key_made_in_the_token_stays_there(token: Token, device_of: Make) -> None:
     """It can't be taken out, signs only, and is not made twice."""
     device = device_of(token.uri("fresh"))

@@ -63,6 +63,11 @@ class _Client:
     keys: tuple[RsaKey, ...]
     secrets_sha256: tuple[str, ...]
 
+    def has(self, secret: str) -> bool:
+        """Return whether *secret* is one of its keys."""
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        return any(hmac.compare_digest(digest, known) for known in self.secrets_sha256)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _UrlParts:
@@ -179,11 +184,18 @@ class Facade:
         return client, "assertion", "warning: the assertion's jti has been used before" if again else ""
 
     def _by_secret(self, client_id: str, secret: str) -> _Client:
+        if client_id not in self._clients:
+            self._refuse_key_as_id(client_id)
         client = self._named(client_id)
-        digest = hashlib.sha256(secret.encode()).hexdigest()
-        if not any(hmac.compare_digest(digest, known) for known in client.secrets_sha256):
+        if not client.has(secret):
             raise ClientUnproven(f"the client secret is none of the keys of caller {client.name}")
         return client
+
+    def _refuse_key_as_id(self, client_id: str) -> None:
+        """Raise ClientUnproven if *client_id* is a key, which the record must not quote as it quotes an unknown id."""
+        for client in self._clients.values():
+            if client.has(client_id):
+                raise ClientUnproven(f"the client id is the key of caller {client.name}: were id and secret swapped?")
 
     def _named(self, client_id: str) -> _Client:
         client = self._clients.get(client_id)

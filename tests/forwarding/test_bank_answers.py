@@ -73,12 +73,13 @@ async def test_our_token_comes_back_in_no_header(tmp_path: Path) -> None:
             b"X-Debug: Authorization=Bearer " + token + b", and " + token,
             b"Location: https://bank.example/cb#access_token=" + token,
             b"X-Plain: " + token[:-1],
+            b"request-id: of " + token,
             b"Content-Length: 2",
             b"",
             b"ok",
         ]
     )
-    async with proxy(tmp_path, says(echo)) as it:
+    async with proxy(tmp_path, says(echo), request_log={"index_answer_headers": ["request-id"]}) as it:
         reply = await ask(it.port, post())
         record = await recorded(it)
 
@@ -86,6 +87,7 @@ async def test_our_token_comes_back_in_no_header(tmp_path: Path) -> None:
         assert reply.header(b"Location") == b"https://bank.example/cb#access_token=***"
         assert reply.header(b"X-Plain") == token[:-1]
         assert reply.reason == b"Got ***"
+        assert record["answer_index"] == {"request-id": "of ***"}
         assert token.decode() not in str(record)
 
 

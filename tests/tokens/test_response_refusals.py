@@ -75,6 +75,17 @@ def test_secrets_that_an_endpoint_echoes_are_blanked() -> None:
     assert caught.value.error == ""
 
 
+@pytest.mark.parametrize(
+    "number", ["4111111111111111", "4111 1111 1111 1111", "5555-5555-5555-4444", "DE89370400440532013000"]
+)
+def test_numbers_of_cards_and_accounts_are_blanked(number: str) -> None:
+    """The cause goes to log and status as it is, where no record's mask is; numbers that the bank's support asks for stay."""
+    with pytest.raises(MintRefused) as caught:
+        parse({"error": "invalid_client", "error_description": f"MSIS9602 at 1732812345678: {number}."}, status=401)
+
+    assert caught.value.cause == "401 invalid_client: MSIS9602 at 1732812345678: ***."
+
+
 @pytest.mark.parametrize("status", [201, 204, 301, 302, 307, 308, 404, 405, 407, 408, 418, 500, 502, 503, 504])
 def test_all_other_statuses_are_outages(status: int) -> None:
     """Also a 2xx that is no 200, and a redirect, with a token in it or not (bad-inputs 118)."""

@@ -30,7 +30,7 @@ TOKEN_ANSWERS: dict[str, tuple[int, str, Callable[[str], str]]] = {
     "scope": (200, _JSON, _granted),
     "audience": (200, _JSON, lambda said: json.dumps({"access_token": said, "token_type": said})),
     "html": (200, "text/html", lambda said: f"<p>{said}</p>"),
-    "type": (502, f"text/{{said}}", lambda said: said),
+    "type": (502, "text/{said}", lambda said: said),
     "redirect": (302, "text/plain", lambda said: said),
 }
 

@@ -2,9 +2,8 @@
 
 import base64
 import hashlib
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -90,6 +89,7 @@ client_key_file = "{secrets}/transport.key"
 flavor = "adfs"
 client_id = "{adfs_client}"
 token_url = "{bank}/adfs/oauth2/token"
+assertion_audience = "{direct}/adfs/oauth2/token"
 private_key_file = "{secrets}/locked.key"
 private_key_passphrase_file = "{secrets}/passphrase"
 certificate_file = "{secrets}/plain.crt"
@@ -98,6 +98,7 @@ certificate_file = "{secrets}/plain.crt"
 flavor = "jwt"
 client_id = "{client}"
 token_url = "{bank}/oauth2/token"
+assertion_audience = "{direct}/oauth2/token"
 private_key_uri = "{key_uri}"
 certificate_file = "{secrets}/token.crt"
 
@@ -127,7 +128,8 @@ credential = "basic"
 
 [[routes]]
 name = "listed"
-path = "/tsapi"
+path = "/listed"
+strip_prefix = "/listed"
 upstream = "simulator"
 credential = "listed"
 
@@ -159,17 +161,17 @@ max_client_error_ratio = 1.0
 """
 
 _ECHOED = """
-[credentials.echo-{name}]
+[credentials.echo-{answer}-{flavor}]
 flavor = "{flavor}"
 client_id = "{client}"
-token_url = "{echo}/token/{name}"
+token_url = "{echo}/token/{answer}"
 {key}
 
 [[routes]]
-name = "echo-{name}"
-path = "/echo/{name}"
+name = "echo-{answer}-{flavor}"
+path = "/echo/{answer}-{flavor}"
 upstream = "echo"
-credential = "echo-{name}"
+credential = "echo-{answer}-{flavor}"
 """
 
 
@@ -183,7 +185,6 @@ class Site:
     token: Token
     redis_port: int
     postgres_port: int
-    key: Path = field(init=False)
 
     @property
     def secrets(self) -> Path:
@@ -191,13 +192,11 @@ class Site:
         return self.folder / "secrets"
 
     def plant(self) -> None:
-        """Write all files with secrets, and make the bank know the clients."""
+        """Write all files with secrets."""
         self.secrets.mkdir()
-        self.key, certificate = make_pair(self.secrets, name="plain")
-        key, in_token = make_pair(self.secrets, name="token")
-        self.token.import_key(key, label="oauth")
-        for name in ("transport", "caller"):
+        for name in ("plain", "token", "transport", "caller"):
             make_pair(self.secrets, name=name)
+        self.token.import_key(self.secrets / "token.key", label="oauth")
         for name, text in {
             "client.secret": _TEXTS["client secret"],
             "passphrase": _TEXTS["key passphrase"],
@@ -209,13 +208,30 @@ class Site:
         }.items():
             private(self.secrets / name, text)
         locked = self.secrets / "locked.key"
-        openssl("pkcs8", "-topk8", "-in", self.key, "-out", locked, "-passout", f"file:{self.secrets / 'passphrase'}")
+        openssl(
+            "pkcs8",
+            "-topk8",
+            "-in",
+            self.secrets / "plain.key",
+            "-out",
+            locked,
+            "-passout",
+            f"file:{self.secrets / 'passphrase'}",
+        )
         locked.chmod(0o600)
+
+    def register(self) -> None:
+        """Make the bank know the clients."""
+        certificate, in_token = (self.secrets / f"{name}.crt" for name in ("plain", "token"))
         world = self.bank.world
         world.register_adfs_client(ADFS_CLIENT, certificate.read_bytes())
         world.register_jwt_client(CLIENT, in_token.read_bytes())
         world.register_secret_client(BASIC_CLIENT, _TEXTS["client secret"])
         world.register_secret_client(LISTED_CLIENT, _TEXTS["client secret of the environment"], jwt_tokens=True)
+
+    def text(self, name: str) -> str:
+        """Return the canary of this name."""
+        return next(canary.value.decode() for canary in self.canaries() if canary.name == name)
 
     def postgres_url(self) -> str:
         """Return the URL of the database with its password."""
@@ -236,13 +252,16 @@ class Site:
         """Write the configuration of the replica *name* and return its path."""
         (self.folder / name).mkdir()
         (self.folder / "temporary").mkdir(exist_ok=True)
-        database = f'database_file = "{self.secrets}/postgres.url"' if in_postgres else 'database = "sqlite:requests.db"'
+        database = (
+            f'database_file = "{self.secrets}/postgres.url"' if in_postgres else 'database = "sqlite:requests.db"'
+        )
         text = _CONFIGURATION.format(
             name=name, workers=workers, scrypt=scrypt_hash(), stdout=str(not in_postgres).lower(), database=database,
             secrets=self.secrets, facade=FACADE_PATH, erp=_sha256(CALLER_KEY), old_erp=_sha256(OLD_CALLER_KEY),
-            bank=bank_url, bank_port=bank_url.rpartition(":")[2], echo=self.echo.url, adfs_client=ADFS_CLIENT,
-            client=CLIENT, basic_client=BASIC_CLIENT, listed_client=LISTED_CLIENT, token_path=TOKEN_PATH,
-            key_uri=self.token.uri(), resource=RESOURCES["payments"], audience=AUDIENCES["payments"],
+            bank=bank_url, direct=self.bank.url, bank_port=bank_url.rpartition(":")[2], echo=self.echo.url,
+            adfs_client=ADFS_CLIENT, client=CLIENT, basic_client=BASIC_CLIENT, listed_client=LISTED_CLIENT,
+            token_path=TOKEN_PATH, key_uri=self.token.uri(), resource=RESOURCES["payments"],
+            audience=AUDIENCES["payments"],
         )  # fmt: skip
         path = self.folder / name / "payproxy.toml"
         path.write_text(text + "".join(self._echoed()))
@@ -265,15 +284,17 @@ class Site:
         return found
 
     def _echoed(self) -> Iterator[str]:
-        for name in TOKEN_ANSWERS:
-            for flavor, client, key in (
-                ("basic", BASIC_CLIENT, f'client_secret_file = "{self.secrets}/client.secret"'),
-                ("jwt", CLIENT, f'private_key_file = "{self.key}"\ncertificate_file = "{self.secrets}/plain.crt"'),
-            ):
-                text = _ECHOED.format(name=name, flavor=flavor, client=client, echo=self.echo.url, key=key)
-                yield text.replace(f"echo-{name}", f"echo-{name}-{flavor}").replace(
-                    f"/echo/{name}", f"/echo/{name}-{flavor}"
-                )
+        """Yield a credential and a rule for each answer of the echo, by secret and by key."""
+        keys = {
+            "basic": (BASIC_CLIENT, f'client_secret_file = "{self.secrets}/client.secret"'),
+            "jwt": (
+                CLIENT,
+                f'private_key_file = "{self.secrets}/plain.key"\ncertificate_file = "{self.secrets}/plain.crt"',
+            ),
+        }
+        for answer in TOKEN_ANSWERS:
+            for flavor, (client, key) in keys.items():
+                yield _ECHOED.format(answer=answer, flavor=flavor, client=client, echo=self.echo.url, key=key)
 
 
 def scrypt_hash() -> str:

@@ -42,6 +42,7 @@ class Postgres:
         self._directory = directory
         self._binaries = binaries
         self._process: subprocess.Popen[bytes] | None = None
+        self.log = directory / "log"
         self._user = "postgres" if os.getuid() == 0 else ""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -66,8 +67,7 @@ class Postgres:
 
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
-        log = self._directory / "log"
-        with log.open("ab") as out:
+        with self.log.open("ab") as out:
             self._process = subprocess.Popen(
                 [
                     *self._as_user(), str(self._binaries / "postgres"), "-D", str(self._data), "-p", str(self.port),
@@ -79,7 +79,7 @@ class Postgres:
         end = time.monotonic() + START_SECONDS
         while not self._accepts():
             if time.monotonic() > end or self._process.poll() is not None:
-                raise TimeoutError(log.read_text()[-2000:])
+                raise TimeoutError(self.log.read_text()[-2000:])
             time.sleep(0.05)
 
     def kill(self) -> None:

@@ -79,7 +79,7 @@ def test_secrets_that_an_endpoint_echoes_are_blanked() -> None:
     "number", ["4111111111111111", "4111 1111 1111 1111", "5555-5555-5555-4444", "DE89370400440532013000"]
 )
 def test_numbers_of_cards_and_accounts_are_blanked(number: str) -> None:
-    """The cause goes to log and status as it is, where no record's mask is; numbers that the bank's support asks for stay."""
+    """Log and status show the cause without a record's mask; numbers that the bank's support asks for stay."""
     with pytest.raises(MintRefused) as caught:
         parse({"error": "invalid_client", "error_description": f"MSIS9602 at 1732812345678: {number}."}, status=401)
 

@@ -185,16 +185,19 @@ class Facade:
 
     def _by_secret(self, client_id: str, secret: str) -> _Client:
         if client_id not in self._clients:
-            self._refuse_key_as_id(client_id)
+            self._refuse_key_as_id(client_id, secret)
         client = self._named(client_id)
         if not client.has(secret):
             raise ClientUnproven(f"the client secret is none of the keys of caller {client.name}")
         return client
 
-    def _refuse_key_as_id(self, client_id: str) -> None:
-        """Raise ClientUnproven if *client_id* is a key, which the record must not quote as it quotes an unknown id."""
-        for client in self._clients.values():
-            if client.has(client_id):
+    def _refuse_key_as_id(self, client_id: str, secret: str) -> None:
+        """Raise ClientUnproven if *client_id* is a key, which the record must not quote as it quotes an unknown id.
+
+        A key that was not encoded as it should be is known by its *secret*, which then is a client id.
+        """
+        for known, client in self._clients.items():
+            if secret == known or client.has(client_id):
                 raise ClientUnproven(f"the client id is the key of caller {client.name}: were id and secret swapped?")
 
     def _named(self, client_id: str) -> _Client:

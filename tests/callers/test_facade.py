@@ -355,14 +355,17 @@ def test_a_token_of_a_caller_that_is_gone_is_a_401(world: World) -> None:
             World(callers=left).recognise(f"Bearer {token}")
 
 
-@pytest.mark.parametrize("how", ["form", "Basic"])
+@pytest.mark.parametrize("how", ["form", "Basic", "Basic, not form-encoded"])
 def test_a_key_in_the_place_of_the_client_id_is_not_recorded(world: World, how: str) -> None:
     """Who swaps the two is told so."""
     form = world.form(client_assertion=None, client_assertion_type=None, client_id=None)
     if how == "form":
         refused = world.refused({**form, "client_id": SECRET, "client_secret": SECRET_CLIENT})
-    else:
+    elif how == "Basic":
         refused = world.refused(form, authorization=basic(SECRET, SECRET_CLIENT))
+    else:
+        plain = base64.b64encode(f"{SECRET}:{SECRET_CLIENT}".encode())
+        refused = world.refused(form, authorization=b"Basic " + plain)
 
     assert (refused.error, refused.status) == ("invalid_client", 401)
     assert refused.cause == "the client id is the key of caller batch: were id and secret swapped?"

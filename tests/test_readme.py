@@ -183,7 +183,7 @@ def test_every_promise_names_a_test_that_exists() -> None:
 
 
 def test_every_threat_names_a_test() -> None:
-    """What is said to hold against a threat is held by a test; of each who could do harm it says what is not promised."""
+    """What is said to hold against a threat is held by a test; each section also says what does not hold."""
     threats = _section("docs/security.md", "Threats and what holds against them")
     rows = re.findall(r"^\| .* \|$", threats, re.MULTILINE)
     assert len(rows) > 60

@@ -68,15 +68,19 @@ async def test_no_secret_is_in_any_output(tmp_path: Path, bank: Bank, start: Sta
         assert Search([*run.site.canaries(), *made_on_the_way(run)]).leaks(run.outputs) == []
 
 
-@pytest.mark.parametrize("spelling", spellings(b"x"))
-def test_every_canary_is_found_in_every_spelling(canaries: list[Canary], spelling: str) -> None:
+async def test_every_canary_is_found_in_every_spelling(tmp_path: Path, bank: Bank) -> None:
     """The search fails for each secret, however it is written and wherever it stands."""
-    for canary in canaries:
+    (tmp_path / "hsm").mkdir()
+    token = Token(tmp_path / "hsm")
+    site = Site(folder=tmp_path, bank=bank, echo=Echo(), token=token, redis_port=1, postgres_port=1)
+    site.plant()
+    for canary in [*site.canaries(), Canary.of("card number", CARD), Canary.of("token", TOKEN)]:
         search = Search([canary])
         assert search.found(b"nothing of it\0") == []
-        for written in spellings(canary.value)[spelling]:
-            found = search.found(b"at=" + written + b" in a text", jwt=False)
-            assert any(canary.name in each for each in found), (canary.name, written)
+        for spelling, needles in spellings(canary.value).items():
+            for written in needles:
+                found = search.found(b"at=" + written + b" in a text", jwt=False)
+                assert any(canary.name in each for each in found), (canary.name, spelling, written)
         for before in (b"", b"a", b"ab"):
             assert search.found(base64.b64encode(before + canary.value + b"behind"), jwt=False)
 
@@ -84,15 +88,3 @@ def test_every_canary_is_found_in_every_spelling(canaries: list[Canary], spellin
 def test_what_looks_like_a_jwt_is_found() -> None:
     """Whoever made it: also the beginning of one."""
     assert Search(()).found(b'"cause":"not good: eyJhbGciOiJSUzI1NiJ9.e"')
-
-
-@pytest.fixture(scope="module")
-def canaries(tmp_path_factory: pytest.TempPathFactory) -> list[Canary]:
-    """Return all that is planted, by one of the files that the run reads too."""
-    folder = tmp_path_factory.mktemp("planted")
-    (folder / "hsm").mkdir()
-    site = Site(
-        folder=folder, bank=Bank.__new__(Bank), echo=Echo(), token=Token(folder / "hsm"), redis_port=1, postgres_port=1
-    )
-    site.plant()
-    return [*site.canaries(), Canary.of("card number", CARD), Canary.of("token", TOKEN)]

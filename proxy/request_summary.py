@@ -77,12 +77,13 @@ class RequestSummary:
     proxy waited for caller and bank, so that finished - started - waited is its own overhead. *path* is raw, without
     *query*; *retry* identifies a retry on a migrated route, "" if it needs no pin; *body_hmac* is empty if no key is
     set, there was no body, or it did not arrive completely. *answer_lines* are the bank's header lines, *answer_index*
-    those that the record keeps. *rendered* and *rendered_for* are for the record writer. *left_at* is when the caller
-    disconnected, in monotonic seconds, 0 if it did not or that was not noticed.
+    those that the record keeps, *answer_token* is what they must not show. *rendered* and *rendered_for* are for the
+    record writer. *left_at* is when the caller disconnected, in monotonic seconds, 0 if it did not or that was not
+    noticed.
     """
 
     __slots__ = (
-        "answer_index", "answer_lines", "attempts", "body_hmac", "caller", "caller_left",
+        "answer_index", "answer_lines", "answer_token", "attempts", "body_hmac", "caller", "caller_left",
         "caller_proof", "cause", "chosen", "client_address", "code", "finished", "id", "index", "left_at", "method",
         "note", "origin", "path", "query", "rendered", "rendered_for", "replayed", "request_bytes",
         "response_bytes", "retry", "started", "started_wall", "status", "waited",
@@ -118,6 +119,7 @@ class RequestSummary:
         self.response_bytes = 0
         self.index: tuple[tuple[str, str], ...] = ()
         self.answer_lines: list[bytes] = []
+        self.answer_token = b""
         self.answer_index: tuple[tuple[str, str], ...] = ()
         self.rendered = ""
         self.rendered_for: Chosen | None = None

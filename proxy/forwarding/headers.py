@@ -41,14 +41,6 @@ def relayed_head(head: ResponseHead, token: AccessToken) -> bytes:
     return b"\r\n".join([head.start, *head.passed, b""]).replace(token.value.encoded, REDACTED)
 
 
-def without_token(lines: list[bytes], token: AccessToken) -> list[bytes]:
-    """Return the header *lines* of an answer for the record, the token redacted; nearly always the same list."""
-    value = token.value.encoded
-    if value not in b"\n".join(lines):
-        return lines
-    return [line.replace(value, REDACTED) for line in lines]
-
-
 def added_headers(exchange: Exchange, proxy_status: str) -> bytes:
     """Return the two headers that the proxy adds to a response (RFC 9209 for Proxy-Status)."""
     return f"Payproxy-Request-Id: {exchange.id}\r\nProxy-Status: payproxy; {proxy_status}\r\n".encode("ascii")

@@ -5,7 +5,7 @@ from typing import Final
 from proxy.errors import BadRequest, HeadersTooLarge, ProxyError, TargetTooLong
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.exchange import Exchange
-from proxy.forwarding.headers import CLOSES, STAYS_OPEN, added_headers, relayed_head, without_token
+from proxy.forwarding.headers import CLOSES, STAYS_OPEN, added_headers, relayed_head
 from proxy.forwarding.migration import pin_retry
 from proxy.forwarding.problem import error_status, problem_document, problem_headers
 from proxy.forwarding.send import Send, aborted_by_caller
@@ -28,8 +28,8 @@ async def relay(send: Send, response: UpstreamResponse) -> None:
     one is not started: raises UpstreamReset, UpstreamBadResponse or UpstreamTimedOut in that case.
     """
     side, exchange = send.side, send.exchange
-    exchange.origin, exchange.status = "bank", response.status
-    exchange.answer_lines = without_token(response.head.lines, send.token)
+    exchange.origin, exchange.status, exchange.answer_lines = "bank", response.status, response.head.lines
+    exchange.answer_token = send.token.value.encoded
     if response.status >= 500:
         await pin_retry(send.gateway, exchange)
     if side.left:

@@ -7,6 +7,7 @@ from proxy.entropy import Entropy, Uuid7s
 from proxy.errors import LogUnavailable
 from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
+from proxy.forwarding.headers import REDACTED
 from proxy.records.journal import Journal
 from proxy.records.record import MOST_INDEX_VALUES
 from proxy.request_summary import Attempt
@@ -65,7 +66,7 @@ class ExchangeLog:
         if not exchange.index:
             exchange.index = self._index(exchange)
         if self._answer_headers and exchange.answer_lines:
-            exchange.answer_index = self._answer_index(exchange.answer_lines)
+            exchange.answer_index = self._answer_index(exchange.answer_lines, exchange.answer_token)
         self._counters.finished(exchange)
         self._journal.finish(exchange)
 
@@ -82,8 +83,8 @@ class ExchangeLog:
                     break
         return tuple(found) if found else ()
 
-    def _answer_index(self, lines: list[bytes]) -> tuple[tuple[str, str], ...]:
-        """Return those of the bank's header *lines* that the record keeps; cached per spelling of a name."""
+    def _answer_index(self, lines: list[bytes], token: bytes) -> tuple[tuple[str, str], ...]:
+        """Return those of the bank's header *lines* that the record keeps, without *token*, which a bank may echo."""
         names = self._answer_names
         found: list[tuple[str, str]] = []
         for line in lines:
@@ -94,7 +95,7 @@ class ExchangeLog:
                     names.clear()
                 kept = names[name] = name.decode("latin-1") if name.lower() in self._answer_headers else ""
             if kept:
-                found.append((kept, _text(value.strip(b" \t"))))
+                found.append((kept, _text(value.replace(token, REDACTED).strip(b" \t"))))
                 if len(found) > MOST_INDEX_VALUES:
                     break
         return tuple(found)

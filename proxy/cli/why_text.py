@@ -135,23 +135,32 @@ def _sent(record: Record) -> Iterator[str]:
         yield "It was not sent."
         return
     often = _NUMBERS[len(found)] if len(found) < len(_NUMBERS) else f"{len(found)} times"
-    yield f"It was {'to be ' if is_open(record) else ''}sent {often}: {'; then '.join(map(_send, found))}."
+    answered = ", the answer is not on record" if _worker_ended(record) else ", without an answer"
+    said = "; then ".join(_send(each, unanswered=answered) for each in found)
+    yield f"It was {'to be ' if is_open(record) else ''}sent {often}: {said}."
 
 
-def _send(attempt: Record) -> str:
+def _worker_ended(record: Record) -> bool:
+    """Return whether the outcome is missing because the worker process was killed: the answer may have been sent."""
+    return record.get("note") == "worker_ended"
+
+
+def _send(attempt: Record, *, unanswered: str) -> str:
     side = f" on side {attempt['side']}" if attempt.get("side") else ""
     token = cell(attempt.get("token_fingerprint"))
     what = f"at {local_text(attempt.get('started'), precise=True)[11:]} with token {token}"
     status = attempt.get("status")
     answer = f", which the bank answered with {status} after {cell(attempt.get('wait_ms'))} ms" if status else ""
-    return f"{what}{side}{answer or ('' if 'status' not in attempt else ', without an answer')}"
+    return f"{what}{side}{answer or ('' if 'status' not in attempt else unanswered)}"
 
 
 def _answered(record: Record) -> Iterator[str]:
     if is_open(record):
         return
     code, status = cell(record.get("code")), record.get("status")
-    if not status:
+    if _worker_ended(record):
+        yield "Its worker process ended unexpectedly: whether the caller got an answer is not known."
+    elif not status:
         yield "The caller got no answer."
     elif record.get("origin") == "bank":
         yield f"The caller got the bank's answer, {status}, after {cell(record.get('duration_ms'))} ms."

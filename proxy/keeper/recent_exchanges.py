@@ -112,7 +112,8 @@ class RecentExchanges:
             code = str(outcome["code"])
             kept = _kept(self._errors, (code, 0 if code else int(outcome["status"]), route))
             if at >= kept.last:
-                facts = {"id": record["id"], "cause": outcome["cause"], "sent_upstream": outcome["sent_upstream"]}
+                cause = outcome["cause"] or record["note"]
+                facts = {"id": record["id"], "cause": cause, "sent_upstream": outcome["sent_upstream"]}
                 kept.facts = {"caller": caller} | {name: str(value) for name, value in facts.items()}
             kept.add(at, counts)
 

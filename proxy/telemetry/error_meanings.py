@@ -122,7 +122,11 @@ def meaning_of(code: str, status: int = 0) -> str:
     """Return what an error with our *code* means, or, with code "", an answer of the bank with *status*, 0 for none."""
     if code:
         return MEANINGS.get(code, _FACADE).meaning
-    return f"The bank answered {status}." if status else "There was no answer: the caller left."
+    return (
+        f"The bank answered {status}."
+        if status
+        else "No answer is on record: the caller left, or the worker process was killed."
+    )
 
 
 def next_step_of(code: str, sent_upstream: str) -> str:

@@ -63,6 +63,11 @@ def test_a_paragraph_says_who_when_and_whether_the_bank_has_it(tmp_path: Path) -
             "It was not sent. The caller got 502 upstream_unreachable from the proxy. DNS, connect or TLS failed.",
             "`payproxy check --online` tests DNS and TLS.",
         ),
+        (
+            UNKNOWN | {"status": 0, "code": "", "note": "worker_ended"},
+            "the answer is not on record. Its worker process ended unexpectedly: whether the caller got an answer is not",
+            "ask the bank whether it has the request before",
+        ),
         ({"status": 500}, "The bank has it", "ask the bank whether it has the request before"),
         ({"status": 422}, "The bank has it", "the caller has to correct the request"),
         ({"status": 401}, "The bank has it", "look at the credential"),

@@ -180,7 +180,7 @@ class TokenManager:
             audience=slot.key.audience,
             scope=slot.key.scope,
             state=TokenState(token.freshness(now).value) if token else TokenState.NONE,
-            tried=token is not None or failure is not None,
+            tried=slot.tried,
             fingerprint=token.fingerprint if token else "",
             minter=token.minter if token else "",
             seconds_left=max(0.0, token.expires - now) if token else 0.0,

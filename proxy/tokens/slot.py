@@ -46,6 +46,7 @@ class Slot:
         self.key = key
         self.current: AccessToken | None = None
         self.failure: TokenFailure | None = None
+        self.tried = False  # the first attempt has ended, successfully or not
         self._origins = origins
         self._mint = mint
         self._clock = clock
@@ -70,6 +71,7 @@ class Slot:
     def adopt(self, token: AccessToken) -> None:
         """Start with *token*, minted by a slot with the same key and credential fingerprint; call it before `run`."""
         self.current = replace(token, origins=self._origins)
+        self.tried = True
         self._due = token.stale_at
 
     async def run(self) -> None:
@@ -173,6 +175,7 @@ class Slot:
             self._settle()
 
     def _settle(self) -> None:
+        self.tried = True
         self._publish(self)
         self._settled.set()
         self._settled = asyncio.Event()

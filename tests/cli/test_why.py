@@ -65,7 +65,7 @@ def test_a_paragraph_says_who_when_and_whether_the_bank_has_it(tmp_path: Path) -
         ),
         (
             UNKNOWN | {"status": 0, "code": "", "note": "worker_ended"},
-            "the answer is not on record. Its worker process ended unexpectedly: whether the caller got an answer is not",
+            "the answer is not on record. Its worker process ended unexpectedly: whether the caller got",
             "ask the bank whether it has the request before",
         ),
         ({"status": 500}, "The bank has it", "ask the bank whether it has the request before"),

@@ -1,11 +1,14 @@
 """The keeper's tokens, as workers ask for them: a worker parses untrusted bytes, and may be in a stranger's hands."""
 
+import asyncio
 from pathlib import Path
 
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.simulator.server import simulator
+from tests.journeys.support import TOKEN_PATH
 from tests.keeper.sharing import each_has_one, made, running
+from tests.upstream.support import eventually
 
 
 async def test_a_route_that_no_rule_has_costs_no_mint_and_no_memory(tmp_path: Path) -> None:
@@ -24,3 +27,19 @@ async def test_a_route_that_no_rule_has_costs_no_mint_and_no_memory(tmp_path: Pa
             assert bank.world.mint_count() == 1
             assert not one.manager._slots[update.key]._limits
             assert await one.refuse(one.token) == "replaced"
+
+
+async def test_a_refused_token_does_not_look_like_one_that_was_never_tried(tmp_path: Path) -> None:
+    """While its successor is minted: a young instance would be taken out of service, and all replicas at once."""
+    async with simulator(clock=SystemClock(), entropy=SystemEntropy()) as bank:
+        one = made(tmp_path / "a", bank, "")
+        async with running(one):
+            await each_has_one(one)
+            bank.world.faults.set("slow", path=TOKEN_PATH, seconds=30.0)
+            refusing = asyncio.create_task(one.refuse(one.token))
+            await eventually(lambda: one.manager.statuses()[0].fingerprint == "")
+            [status] = one.manager.statuses()
+            refusing.cancel()
+
+    assert status.tried
+    assert not status.usable

@@ -74,13 +74,15 @@ def answers(data_directory: Path) -> bool:
     return True
 
 
-def ask(data_directory: Path, path: str, values: dict[str, Any] | None = None) -> dict[str, Any]:
+def ask(
+    data_directory: Path, path: str, values: dict[str, Any] | None = None, *, timeout: float = TIMEOUT_SECONDS
+) -> dict[str, Any]:
     """Return the JSON answer of the instance in *data_directory* to a GET of *path*, or a POST of *values*.
 
-    Raises NotRunning, or Denied with the reason.
+    Each wait is at most *timeout* seconds long. Raises NotRunning, or Denied with the reason.
     """
     socket_path = data_directory / SOCKET_NAME
-    connection = UnixConnection(str(socket_path))
+    connection = UnixConnection(str(socket_path), timeout=timeout)
     headers = {"Host": "localhost", "Content-Type": "application/json"}
     try:
         if values is None:

@@ -24,6 +24,7 @@ from proxy.keeper.generation import Generation
 from proxy.keeper.generations import Generations
 from proxy.keeper.graceful_stop import GracefulStop
 from proxy.keeper.guard_task import MigrationGuard
+from proxy.keeper.inquiries import Inquiries
 from proxy.keeper.log_sinks import sinks_of
 from proxy.keeper.lost_journals import LostJournals
 from proxy.keeper.migration_actions import migration_actions
@@ -144,6 +145,12 @@ class Keeper:
         )
         self._lost_journals = LostJournals(shipper=self._shipper, answers=self._migrations.answers, clock=clock)
         self._generations = Generations(self._generation(settings, credentials), clock=clock)
+        self._inquiries = Inquiries(
+            lambda: self._generations.current,
+            operated=self._audit_log.operated,
+            record=self._audit_log.inquired,
+            clock=clock,
+        )
         lock = asyncio.Lock()  # one generation change at a time
         self._reloader = Reloader(
             read=read,
@@ -180,6 +187,7 @@ class Keeper:
                 console=settings.admin.console,
                 actions={
                     **migration_actions(self._migrations),
+                    **self._inquiries.actions(),
                     **token_actions(lambda: self._generations.current.token_manager, write_line=self._log.write_line),
                 },
                 operated=self._audit_log.operated,

@@ -48,16 +48,21 @@ async def inquiries_about(
     ]
     if not queries:
         return {}
-    # Those that no database has yet.
-    recent = await Spool(Path(settings.data_directory)).newest(_PAGE, Query(kind="inquiry"))
-    wanted = {query.indexed[0].value for query in queries}
-    found = [one for one in map(object_in, recent) if exchange_of(one) in wanted]
+    spool = Spool(Path(settings.data_directory))
+    found = [object_in(line) for query in queries for line in await spool.of_kind(query)]
     database = configured_database(settings, database_file)
     if database is not None:
         async with opened(database) as archive:
             for query in queries:
                 found += [one async for one in every(archive, query)]
     return by_exchange(found)
+
+
+async def inquiries_since(settings: Settings, archive: Archive, since: float | None) -> dict[str, list[Record]]:
+    """Return all inquiries since epoch seconds *since* by their exchange's id, the oldest first."""
+    query = Query(kind="inquiry", since=since)
+    recent = await Spool(Path(settings.data_directory)).of_kind(query)
+    return by_exchange([*map(object_in, recent), *[one async for one in every(archive, query)]])
 
 
 async def every(archive: Archive, query: Query) -> AsyncIterator[Record]:
@@ -97,6 +102,12 @@ def decisive(record: Mapping[str, Any], inquiries: Sequence[Record]) -> Record |
         return found
     late = [one for one in inquiries if one.get("verdict") == "not_found" and is_late_enough(record, one)]
     return late[-1] if late else None
+
+
+def is_settled(line: bytes, inquiries: Mapping[str, Sequence[Record]]) -> bool:
+    """Return whether one of *inquiries*, by the exchange's id, settles the outcome of the exchange in *line*."""
+    record = object_in(line)
+    return decisive(record, inquiries.get(str(record.get("id")), ())) is not None
 
 
 def is_late_enough(record: Mapping[str, Any], inquiry: Mapping[str, Any]) -> bool:

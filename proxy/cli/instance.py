@@ -31,7 +31,11 @@ class NotRunning(Failure):
 
 
 class Denied(Failure):
-    """The instance refuses; the message says why."""
+    """The instance refuses with an HTTP *status*; the message says why."""
+
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -98,5 +102,6 @@ def ask(
     if not isinstance(body, dict):
         raise NotRunning(f"what answers on {socket_path} is not payproxy")
     if answer.status != 200:
-        raise Denied(str(body.get("detail", f"the instance answered {answer.status}")))
+        detail = str(body.get("detail", f"the instance answered {answer.status}"))
+        raise Denied(detail, status=answer.status)
     return body

@@ -163,6 +163,10 @@ def _about(values: dict[str, Any]) -> About:
     """Return the request that *values* describe; raises ActionRefused."""
     texts = {name: value for name in _TEXTS if isinstance(value := values.get(name), str)}
     index = values.get("index")
-    if len(texts) < len(_TEXTS) or not isinstance(index, dict) or not all(isinstance(one, str) for one in index.values()):
+    if (
+        len(texts) < len(_TEXTS)
+        or not isinstance(index, dict)
+        or not all(isinstance(one, str) for one in index.values())
+    ):
         raise ActionRefused(400, "bad_request", f"{', '.join(_TEXTS)} are texts, and index is a table of texts.")
     return About(**texts, index=index)

@@ -5,6 +5,7 @@ import pytest
 from tests.settings.support import load_text, one_finding, plain
 
 PATH = "/payment/v2/payments?requestId={Request-Id}"
+POST_ONLY = plain(("[[routes]]", '[[routes]]\nmethods = ["POST"]'))
 NOT_FOUND = 'not_found = {status = 200, member = "payments"}'
 ANSWERS = f'found = {{status = 200, member = "payments"}}, {NOT_FOUND}'
 
@@ -56,7 +57,11 @@ def test_a_path_that_could_lead_elsewhere_is_refused(tmp_path: Path, path: str) 
         (inquiry(answers=NOT_FOUND), "inquiry.found", "would mean found too"),
         (inquiry("", ANSWERS), "inquiry", "has no path"),
         (inquiry(answers="not_found = {status = 503, body = 'x'}"), "inquiry.not_found.status", "too large"),
-        (plain(("[[routes]]", '[[routes]]\nmethods = ["POST"]')) + inquiry().split(plain())[1], "inquiry.path", "no rule"),
+        (
+            plain(("[[routes]]", '[[routes]]\nmethods = ["POST"]')) + inquiry().split(plain())[1],
+            "inquiry.path",
+            "no rule",
+        ),
     ],
 )
 def test_one_fault(tmp_path: Path, text: str, key: str, what: str) -> None:
@@ -71,9 +76,10 @@ def test_one_fault(tmp_path: Path, text: str, key: str, what: str) -> None:
 @pytest.mark.parametrize(("audience", "fits"), [("", True), ("jpm:other", False)])
 def test_an_inquiry_is_no_way_around_a_rule(tmp_path: Path, audience: str, fits: bool) -> None:  # noqa: FBT001
     """The rule that takes the GET has to send it to the same place with the same token."""
-    reads = f'[[routes]]\nname = "reads"\npath = "/payment"\nupstream = "payments"\ncredential = "login"\naudience = "{audience}"\n'
-    loaded = load_text(
-        tmp_path, plain(("[[routes]]", '[[routes]]\nmethods = ["POST"]')) + inquiry().split(plain())[1] + reads
+    reads = (
+        '[[routes]]\nname = "reads"\npath = "/payment"\nupstream = "payments"\ncredential = "login"\n'
+        f'audience = "{audience}"\n'
     )
+    loaded = load_text(tmp_path, POST_ONLY + inquiry().removeprefix(plain()) + reads)
 
     assert [one.key for one in loaded.errors] == ([] if fits else ["routes.payments.inquiry.path"])

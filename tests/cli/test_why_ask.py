@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from proxy.simulator.clients import ADFS_CLIENT_ID, AUDIENCES, RESOURCES
 from proxy.simulator.faults import Fault
-from tests.cli.serving import Site, command, serving, site
+from tests.cli.serving import Site, command, make_pair, serving, site
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -17,6 +18,18 @@ INQUIRY = (
     'inquiry = {path = "/payment/v2/payments?requestId={Request-Id}", found = {status = 200, member = "payments"}, '
     'not_found = {status = 200, member = "payments"}}\n'
 )
+MIGRATION = f"""
+[credentials.adfs]
+flavor = "adfs"
+client_id = "{ADFS_CLIENT_ID}"
+private_key_file = "old.key"
+certificate_file = "old.crt"
+token_url = "{{url}}/adfs/oauth2/token"
+[migrations.move]
+routes = ["payments"]
+legacy = {{{{credential = "adfs", audience = "{RESOURCES["payments"]}"}}}}
+modern = {{{{credential = "login", audience = "{AUDIENCES["payments"]}"}}}}
+"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -212,9 +225,7 @@ async def searched(place: Site, number: int, *options: str) -> list[dict[str, An
     """Return the records of unknown outcome in the database once there are *number* of them."""
     async with asyncio.timeout(90):
         while True:
-            done = await command(
-                *("logs", "search", "--sent", "unknown", "--json", *options, "--config", place.config),
-            )
+            done = await command(*("logs", "search", "--sent", "unknown", "--json", *options), "--config", place.config)
             records = [json.loads(line) for line in done.stdout.splitlines()]
             if len(records) == number:
                 return records
@@ -227,3 +238,24 @@ async def test_only_unknown_ones_can_be_open(tmp_path: Path, options: tuple[str,
     done = await command("logs", "search", "--open", *options, "--config", tmp_path / "payproxy.toml")
 
     assert (done.exit_code, "--open goes with --sent unknown" in done.stderr) == (2, True)
+
+
+async def test_the_side_that_carried_it_is_asked(tmp_path: Path) -> None:
+    """The bank's books are by client: the side that serves now would say that it has no such payment."""
+    async with site(tmp_path) as made:
+        made.bank.world.register_adfs_client(ADFS_CLIENT_ID, make_pair(tmp_path, "old"))
+        made.config.write_text(made.config.read_text() + INQUIRY + MIGRATION.format(url=made.bank.url))
+        async with serving(made):
+            await made.until(lambda status: status["ready"] and {one["state"] for one in status["tokens"]} == {"fresh"})
+            id_ = await pay(made, "moved-1")
+            moved = await command(
+                *("migration", "set", "move", "100", "--force", "--reason", "r"), "--config", made.config
+            )
+            now = await pay(made, "moved-2", fault="")
+            one = await told(made, id_, "--ask")
+
+            [asked] = made.bank.world.seen(PAYMENTS, "GET")
+            assert moved.exit_code == 0, moved.stderr
+            assert (await told(made, now))["side"] == "modern"
+            assert (one["side"], one["settled"]) == ("legacy", "found")
+            assert asked.client_id == ADFS_CLIENT_ID

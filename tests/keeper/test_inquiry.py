@@ -2,8 +2,11 @@ from typing import Any
 
 import pytest
 
-from proxy.keeper.inquiry import CantAsk, Verdict, target_of, verdict_of
+from proxy.keeper.inquiry import About, CantAsk, Verdict, side_of, target_of, verdict_of
+from proxy.migration.side import Policy
+from proxy.routing.table import Route, RouteMigration
 from proxy.settings.inquiry import InquiryAnswerSection, InquirySection
+from tests.routing.support import rule, side
 
 PATH = "/payment/v2/payments?requestId={Request-Id}"
 BY_MEMBER = {"found": (200, "payments", ""), "not_found": (200, "payments", "")}
@@ -73,3 +76,43 @@ def test_a_value_that_is_not_the_callers_is_not_asked(index: dict[str, str], why
     with pytest.raises(CantAsk, match=why) as caught:
         target_of(PATH, index)
     assert "4111" not in str(caught.value)
+
+
+LEGACY, MODERN = side("old", upstream="old-bank"), side("new")
+
+
+def migrated() -> Route:
+    """Return a rule whose two sides differ in upstream and audience."""
+    policy = Policy(name="m", sticky="caller", methods=frozenset(), pinned={}, fallback=True)
+    return rule("/p", own=MODERN, migration=RouteMigration(policy=policy, legacy=LEGACY, modern=MODERN))
+
+
+def about(side_name: str, upstream: str, audience: str) -> About:
+    """Return a request that went to *upstream* with a token for *audience*."""
+    return About(
+        id="i", route="p", environment="mock", upstream=upstream, credential="login", audience=audience,
+        side=side_name, index={},
+    )  # fmt: skip
+
+
+def test_it_is_asked_by_the_side_that_carried_it() -> None:
+    """Whatever the weight is now, and also if the migration came later or has ended."""
+    assert side_of(about("legacy", "old-bank", "old"), migrated()) is LEGACY
+    assert side_of(about("modern", "bank", "new"), migrated()) is MODERN
+    assert side_of(about("", "old-bank", "old"), migrated()) is LEGACY
+    assert side_of(about("modern", "bank", "new"), rule("/p", own=MODERN)) is MODERN
+
+
+@pytest.mark.parametrize(
+    ("request_", "route"),
+    [
+        (about("legacy", "old-bank", "old"), rule("/p", own=MODERN)),
+        (about("legacy", "bank", "new"), migrated()),
+        (about("modern", "bank", "other"), migrated()),
+        (about("", "other-bank", "new"), rule("/p", own=MODERN)),
+    ],
+)
+def test_no_other_side_is_asked(request_: About, route: Route) -> None:
+    """It would say that it has no such payment."""
+    with pytest.raises(CantAsk, match="no such side any more"):
+        side_of(request_, route)

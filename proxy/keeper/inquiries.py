@@ -31,6 +31,14 @@ SECONDS = 15.0
 _TEXTS = tuple(field.name for field in fields(About) if field.name != "index")
 
 
+class TooManyInquiries(Exception):
+    """More inquiries than the bank shall get in that time."""
+
+
+class InquiryNotRecorded(LogUnavailable):
+    """The bank was asked, but the record of what came could not be written."""
+
+
 class Inquiries:
     """Asks one at a time, 20 in a row and then one each 2 s: no reconciliation can load the bank or this process.
 
@@ -59,20 +67,44 @@ class Inquiries:
 
     async def _perform(self, values: dict[str, Any], by: Operation) -> dict[str, Any]:
         about = _about(values)
+        try:
+            return {"record": await self.ask(about, who=by.who, first=lambda: self._operated(by))}
+        except CantAsk as why:
+            raise ActionRefused(409, "bad_request", str(why)) from None
+        except InquiryNotRecorded as error:
+            detail = "The bank was asked, but what it said can't be recorded; ask again."
+            raise ActionRefused(error.status, error.code, detail) from None
+        except TooManyInquiries:
+            raise ActionRefused(429, "rate_limited", "20 inquiries in a row and one each 2 s are the most.") from None
+
+    async def ask(
+        self, about: About, *, who: str, first: Callable[[], Awaitable[None]] | None = None
+    ) -> dict[str, Any]:
+        """Ask about *about* for *who*, after *first*, and return the record of what came.
+
+        Raises CantAsk and TooManyInquiries, LogUnavailable from *first*, and InquiryNotRecorded.
+        """
         async with self._one_at_a_time:
-            try:
-                asking = self._prepared(about)
-            except CantAsk as why:
-                raise ActionRefused(409, "bad_request", str(why)) from None
+            asking = self._prepared(about)
             if not self._limit.spend(now=self._clock.monotonic()):
-                raise ActionRefused(429, "rate_limited", "20 inquiries in a row and one each 2 s are the most; wait.")
-            await self._operated(by)
-            result = await asking.ask(who=by.who, clock=self._clock)
+                raise TooManyInquiries
+            if first is not None:
+                await first()
+            result = await asking.ask(who=who, clock=self._clock)
             try:
-                return {"record": json.loads(await self._record(result))}
+                record: dict[str, Any] = json.loads(await self._record(result))
             except LogUnavailable as error:
-                detail = f"The bank was asked ({result.verdict}), but this can't be recorded."
-                raise ActionRefused(error.status, error.code, detail) from None
+                raise InquiryNotRecorded(error.detail) from None
+            return record
+
+    async def ask_alone(self, about: About) -> Verdict:
+        """Ask about *about* without a person, and return the verdict; raises as `ask`."""
+        return Verdict((await self.ask(about, who="payproxy"))["verdict"])
+
+    def automatic(self, route: str) -> bool:
+        """Return whether requests of *route* are to be asked about without a person."""
+        routes = self._generation().settings.routes
+        return any(one.inquiry.automatic and one.inquiry.path for one in routes if one.name == route)
 
     def _prepared(self, about: About) -> "_Asking":
         """Return what is to be asked, with its token; raises CantAsk."""

@@ -45,6 +45,12 @@ class About:
     index: Mapping[str, str]
 
 
+def about(record: Mapping[str, Any]) -> About:
+    """Return the exchange *record* as it is asked about; raises KeyError for a line that is none."""
+    names = ("id", "route", "environment", "upstream", "credential", "audience", "side")
+    return About(**{name: str(record[name]) for name in names}, index=record["index"])
+
+
 def target_of(path: str, index: Mapping[str, str]) -> str:
     """Return *path* with the values of *index* for the names in braces, percent-encoded; raises CantAsk.
 

@@ -16,6 +16,7 @@ from proxy.hot_path import built
 from proxy.keeper.admin import AdminApp
 from proxy.keeper.admin_server import AdminServer, admin_server
 from proxy.keeper.audit_log import AuditLog
+from proxy.keeper.automatic_inquiries import AutomaticInquiries
 from proxy.keeper.certificate_expiry import CertificateExpiry
 from proxy.keeper.certificates import certificates_in_use
 from proxy.keeper.exit_timer import ExitTimer
@@ -134,6 +135,15 @@ class Keeper:
         self._token_sharing = token_sharing_of(settings, host=instance, clock=clock, entropy=entropy, observe=observe)
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
         self._recent = RecentExchanges(clock=clock)
+        self._inquiries = Inquiries(
+            lambda: self._generations.current,
+            operated=self._audit_log.operated,
+            record=self._audit_log.inquired,
+            clock=clock,
+        )
+        self._automatic = AutomaticInquiries(
+            self._inquiries.ask_alone, self._inquiries.automatic, clock=clock, write_line=self._log.write_line
+        )
         self._shipper = Shipper(
             Path(snapshot.data_directory),
             sinks=[*sinks_of(settings, environ=environ, clock=clock, write_line=self._log.write_line, render=render)],
@@ -141,16 +151,10 @@ class Keeper:
             observe=observe,
             checkpoints=self._audit_log.checkpoints,
             uncertain=self._migrations.pins.keep_uncertain,
-            recorded=self._recent.add,
+            recorded=self._recorded,
         )
         self._lost_journals = LostJournals(shipper=self._shipper, answers=self._migrations.answers, clock=clock)
         self._generations = Generations(self._generation(settings, credentials), clock=clock)
-        self._inquiries = Inquiries(
-            lambda: self._generations.current,
-            operated=self._audit_log.operated,
-            record=self._audit_log.inquired,
-            clock=clock,
-        )
         lock = asyncio.Lock()  # one generation change at a time
         self._reloader = Reloader(
             read=read,
@@ -214,6 +218,7 @@ class Keeper:
                 tasks.create_task(self._migrations.replication.run(), name="replicas"),
                 tasks.create_task(self._guard.run(), name="guard"),
                 tasks.create_task(self._rotation.run(), name="rotation"),
+                tasks.create_task(self._automatic.run(), name="automatic inquiries"),
                 tasks.create_task(self._expiry.run(), name="expiry of certificates"),
                 tasks.create_task(on_signal(self._reload), name="reload on signal"),
                 tasks.create_task(self._stop.run(self._generations), name="stop on signal"),
@@ -313,6 +318,10 @@ class Keeper:
     async def _read_certificates(self) -> None:
         self._certificates = await asyncio.to_thread(certificates_in_use, self._generations.current.settings)
         self._expiry.look()
+
+    def _recorded(self, records: Sequence[bytes]) -> None:
+        self._recent.add(records)
+        self._automatic.add(records)
 
     def _migrated(self, rows: Iterable[ExchangeOutcome]) -> None:
         self._guard.migrated(rows)

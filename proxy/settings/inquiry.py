@@ -60,3 +60,6 @@ class InquirySection(Section):
         InquiryAnswerSection(status=404),
         description="the answer that means: the bank does not have it; needs member or body",
     )
+    automatic: bool = Field(
+        default=False, description="payproxy asks by itself about each new request of unknown outcome"
+    )

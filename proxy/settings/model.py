@@ -140,7 +140,8 @@ class RouteSection(Section):
     )
     inquiry: InquirySection = Field(
         InquirySection(),
-        description="{path, found, not_found}: how to ask the bank about a request whose outcome is unknown",
+        description="{path, found, not_found, automatic = false}: how to ask the bank about a request whose outcome is "
+        "unknown",
     )
 
 

@@ -1,45 +1,21 @@
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from proxy.clock import SystemClock
-from proxy.entropy import SystemEntropy, uuid7
 from proxy.errors import LogUnavailable
 from proxy.keeper.automatic_inquiries import LOOK_SECONDS, MOST_WAITING, AutomaticInquiries
 from proxy.keeper.inquiries import TooManyInquiries
 from proxy.keeper.inquiry import About, CantAsk, Verdict
-from proxy.records.command_record import write_command_record
-from proxy.records.record import RecordBuilder, RecordContext
-from proxy.simulator.clients import AUDIENCES, JWT_CLIENT_ID
+from proxy.simulator.clients import JWT_CLIENT_ID
+from tests.cli.inquiring import INQUIRY, leave_record
 from tests.cli.serving import Site, command, serving, site
-from tests.records.kept import MASK, operation, record
-from tests.records.support import NOW, an_attempt, an_exchange
+from tests.records.kept import operation, record
+from tests.records.support import NOW, an_attempt
 from tests.support.clock import ManualClock, settle
 
 PAYMENTS = "/payment/v2/payments"
-INQUIRY = (
-    'inquiry = {{path = "/payment/v2/payments?requestId={{Request-Id}}", '
-    'found = {{status = 200, member = "payments"}}, not_found = {{status = 200, member = "payments"}}, '
-    "automatic = {automatic}}}\n"
-)
-UNKNOWN: dict[str, Any] = {"status": 504, "origin": "proxy", "code": "upstream_timeout", "upstream": "bank"}
-
-
-def leave_record(place: Site, request_id: str, *, ago: float, **changes: Any) -> str:
-    """Leave the record of an exchange that began *ago* seconds where the keeper finds it, and return its id."""
-    began = SystemClock().now() - ago
-    values: dict[str, Any] = {
-        **UNKNOWN, "id": uuid7(SystemEntropy(), began), "started_wall": began, "audience": AUDIENCES["payments"],
-        "attempts": [an_attempt(status=0, sent="unknown", started_wall=began)], "index": (("Request-Id", request_id),),
-    }  # fmt: skip
-    context = RecordContext(environment="client-testing", instance="here", config_digest="d")
-    exchange = an_exchange(**{**values, **changes})
-    data = place.config.parent / "payproxy-data"
-    write_command_record(data, RecordBuilder(context, MASK).exchange(exchange), entropy=SystemEntropy())
-    return str(exchange.id)
 
 
 async def asked(place: Site, number: int) -> list[str]:

@@ -12,9 +12,8 @@ from proxy.secret import Secret
 from proxy.settings.findings import Complaint, Key
 from proxy.settings.worker_values import UpstreamValues
 from proxy.upstream.opener import Upstream
-from proxy.upstream.pool import Pool
+from proxy.upstream.single_get import SingleAnswer, get_once
 from proxy.upstream.tls import TlsUnusable
-from proxy.upstream.upload import send
 
 # It changes nothing: the bank offers it for a first test.
 METHOD, PATH = "GET", "/payment/helloworld"
@@ -54,28 +53,17 @@ async def call(
     )
     at_url: Key = ("upstreams", upstream.name, "url")
     try:
-        pool = Pool(_upstream(upstream), clock=clock)
+        answer = await get_once(_upstream(upstream), head, clock=clock, seconds=SECONDS, most_bytes=_LOOKED_AT_BYTES)
     except TlsUnusable as error:
         complaint = Complaint(key=("upstreams", upstream.name), what=str(error), fix="correct the file or its path")
         return Called(complaint=complaint)
-    try:
-        connection = await pool.connect()
-        answer = await send(
-            connection, head, b"", method=METHOD, now=clock.monotonic(), deadline=clock.monotonic() + SECONDS
-        )
-        body = b""
-        while len(body) < _LOOKED_AT_BYTES and (piece := await answer.read()):
-            body += piece
     except (UpstreamFault, Overloaded) as error:
         what = f"{METHOD} {target} got no answer: {error.detail} ({error.cause})"
         return Called(complaint=Complaint(key=at_url, what=what, fix="look at url, egress_proxy and the firewall"))
-    finally:
-        await pool.close()
-    kind = next((value for name, value in answer.headers if name.lower() == b"content-type"), b"")
     summary = f"{METHOD} {target} with {side.token_key.credential} through route {route.name}: {answer.status}"
-    if answer.status < 300 and not _is_page(kind, body):
+    if answer.status < 300 and not _is_page(answer):
         return Called(note=summary)
-    return Called(complaint=_complaint(answer.status, summary, key=key, at_url=at_url, page=_is_page(kind, body)))
+    return Called(complaint=_complaint(answer.status, summary, key=key, at_url=at_url, page=_is_page(answer)))
 
 
 def _complaint(status: int, summary: str, *, key: Key, at_url: Key, page: bool) -> Complaint:
@@ -98,17 +86,15 @@ def _complaint(status: int, summary: str, *, key: Key, at_url: Key, page: bool) 
     return Complaint(key=at_url, what=f"{summary}, which is not expected", fix="look at url")
 
 
-def _is_page(kind: bytes, body: bytes) -> bool:
-    if b"html" in kind.lower():
+def _is_page(answer: SingleAnswer) -> bool:
+    if "html" in answer.content_type.lower():
         return True
     try:
-        json.loads(body)
+        json.loads(answer.body)
     except (ValueError, RecursionError):
-        return body.lstrip()[:1] == b"<"
+        return answer.body.lstrip()[:1] == b"<"
     return False
 
 
 def _upstream(values: UpstreamValues) -> Upstream:
-    same = {field.name: getattr(values, field.name) for field in fields(Upstream)}
-    timeouts = {name: min(same[name], SECONDS) for name in ("connect_timeout", "response_timeout")}
-    return Upstream(**{**same, **timeouts, "max_connections": 1})
+    return Upstream(**{field.name: getattr(values, field.name) for field in fields(Upstream)})

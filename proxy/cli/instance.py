@@ -31,7 +31,11 @@ class NotRunning(Failure):
 
 
 class Denied(Failure):
-    """The instance refuses; the message says why."""
+    """The instance refuses with an HTTP *status*; the message says why."""
+
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -74,13 +78,15 @@ def answers(data_directory: Path) -> bool:
     return True
 
 
-def ask(data_directory: Path, path: str, values: dict[str, Any] | None = None) -> dict[str, Any]:
+def ask(
+    data_directory: Path, path: str, values: dict[str, Any] | None = None, *, timeout: float = TIMEOUT_SECONDS
+) -> dict[str, Any]:
     """Return the JSON answer of the instance in *data_directory* to a GET of *path*, or a POST of *values*.
 
-    Raises NotRunning, or Denied with the reason.
+    Each wait is at most *timeout* seconds long. Raises NotRunning, or Denied with the reason.
     """
     socket_path = data_directory / SOCKET_NAME
-    connection = UnixConnection(str(socket_path))
+    connection = UnixConnection(str(socket_path), timeout=timeout)
     headers = {"Host": "localhost", "Content-Type": "application/json"}
     try:
         if values is None:
@@ -96,5 +102,6 @@ def ask(data_directory: Path, path: str, values: dict[str, Any] | None = None) -
     if not isinstance(body, dict):
         raise NotRunning(f"what answers on {socket_path} is not payproxy")
     if answer.status != 200:
-        raise Denied(str(body.get("detail", f"the instance answered {answer.status}")))
+        detail = str(body.get("detail", f"the instance answered {answer.status}"))
+        raise Denied(detail, status=answer.status)
     return body

@@ -40,7 +40,7 @@ _OPTIONS = (
     click.option("--sent", type=click.Choice(["no", "yes", "unknown"]), help="Whether the bank has the request."),
     click.option(
         "--kind",
-        type=click.Choice(["exchange", "operation", "configuration", "token", "lifecycle"]),
+        type=click.Choice(["exchange", "inquiry", "operation", "configuration", "token", "lifecycle"]),
         help="Kind of record; default: all.",
     ),
 )

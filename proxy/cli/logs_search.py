@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from proxy.cli.configuration import load_configuration
+from proxy.cli.inquiries import inquiries_since, is_settled
 from proxy.cli.log_database import configured_database, masks_of, opened
 from proxy.cli.log_database import database_option as of_database
 from proxy.cli.logs_filters import filter_options, query_of, unlikely, wide_option
@@ -16,6 +17,7 @@ from proxy.cli.record_table import RecordPrinter
 from proxy.cli.times import local
 from proxy.clock import SystemClock
 from proxy.records.query import Query
+from proxy.settings.model import Settings
 from proxy.settings.stores import Database
 
 _PAGE = 500
@@ -25,6 +27,7 @@ _PAGE = 500
 @filter_options
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Most records to print.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with a header.")
+@click.option("--open", "only_open", is_flag=True, help="With --sent unknown: those that no inquiry has settled.")
 @wide_option
 @of_database
 @config_option
@@ -35,6 +38,7 @@ def search(
     *,
     limit: int,
     as_csv: bool,
+    only_open: bool,
     wide: bool,
     as_json: bool,
     **filters: Any,
@@ -46,11 +50,15 @@ def search(
     """
     if as_csv and as_json:
         raise click.UsageError("choose --csv or --json")
+    if only_open and filters["sent"] != "unknown":
+        raise click.UsageError("--open goes with --sent unknown: all others are settled")
     configuration = load_configuration(config_path)
     settings, clock = configuration.settings, SystemClock()
     query = query_of(filters, masks=masks_of(settings), clock=clock)
     printer = RecordPrinter(as_csv=as_csv, as_json=as_json, wide=wide)
-    more, oldest = asyncio.run(_print(configured_database(settings, database_file), query, printer, limit=limit))
+    database = configured_database(settings, database_file)
+    asked = settings if only_open else None
+    more, oldest = asyncio.run(_print(database, query, printer, limit=limit, asked=asked))
     if more:
         note(f"There are more than {limit}; see --limit and --until.")
     elif not printer.printed:
@@ -59,13 +67,21 @@ def search(
         note("Nothing was found." + (f" The log begins at {local(oldest)}." if oldest is not None else ""))
 
 
-async def _print(database: Database, query: Query, printer: RecordPrinter, *, limit: int) -> tuple[bool, float | None]:
-    """Print at most *limit* records; return whether there are more and, if there are none, the log's start."""
+async def _print(
+    database: Database, query: Query, printer: RecordPrinter, *, limit: int, asked: Settings | None
+) -> tuple[bool, float | None]:
+    """Print at most *limit* records; return whether there are more and, if there are none, the log's start.
+
+    With *asked*, leave out those that an inquiry has settled.
+    """
     async with opened(database) as archive:
+        inquiries = await inquiries_since(asked, archive, query.since) if asked is not None else {}
         before: bytes | None = None
         while True:
             page = await archive.page(query, before=before, size=min(_PAGE, limit - printer.printed + 1))
             for record in page.records:
+                if inquiries and is_settled(record, inquiries):
+                    continue
                 if printer.printed == limit:
                     return True, None
                 printer.print(record)

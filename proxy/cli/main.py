@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "request": LazyCommand("proxy.cli.request:request", "Make one call through the running proxy and time it."),
     "logs": LazyCommand("proxy.cli.logs:logs", "Find, follow, check, copy and prune the records of requests."),
     "why": LazyCommand("proxy.cli.why:why", "Say what happened to a request, in words for an auditor."),
+    "reconcile": LazyCommand("proxy.cli.reconcile:reconcile", "Ask the bank about requests of unknown outcome."),
     "migration": LazyCommand("proxy.cli.migration:migration", "Move routes off the legacy token endpoint, and back."),
     "status": LazyCommand("proxy.cli.status:status", "Show the running instance on one screen."),
     "health": LazyCommand("proxy.cli.health:health", "Ask the running instance whether it is alive or ready."),

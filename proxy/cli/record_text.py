@@ -27,7 +27,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def summary(record: Record) -> str:
     """Return a short summary of a record that is not of an exchange."""
-    names = ("event", "what", "who", "reason", "credential", "audience", "code", "cause", "count")
+    names = ("event", "what", "verdict", "asked", "who", "reason", "credential", "audience", "code", "cause", "count")
     return ", ".join(cell(record[name]) for name in names if record.get(name))
 
 

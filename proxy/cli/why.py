@@ -1,13 +1,15 @@
 """`payproxy why`: what happened to a request, in a paragraph that an auditor can read and keep."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from proxy.cli.configuration import load_configuration
+from proxy.cli.inquiries import ask_bank, decisive, inquiries_about
+from proxy.cli.instance import Denied
 from proxy.cli.log_database import NoRecord, configured_database, database_option, masks_of, opened, record_of
 from proxy.cli.options import config_option
 from proxy.cli.output import Failure, emit, json_option, note, terminal_width, wrapped
@@ -34,11 +36,15 @@ _MEMBERS = (
     "audience",
     "side",
 )
+_OF_INQUIRIES = ("id", "time", "who", "asked", "answer_status", "cause", "verdict")
 Record = dict[str, Any]
+# What the bank was asked about each request, by its id.
+Inquired = Mapping[str, Sequence[Record]]
 
 
 @click.command()
 @click.argument("asked", metavar="ID|KEY", required=False)
+@click.option("--ask", "asks", is_flag=True, help="Ask the bank whether it has the requests of unknown outcome.")
 @click.option("--sign", "sign", is_flag=True, help="Sign the text with the key of the log's checkpoints.")
 @click.option(
     "--verify",
@@ -61,6 +67,7 @@ def why(
     config_path: Path | None,
     database_file: Path | None,
     *,
+    asks: bool,
     sign: bool,
     as_json: bool,
 ) -> None:
@@ -69,7 +76,9 @@ def why(
     It also says whether the bank has it, and what to do now. ID is a Payproxy-Request-Id; KEY an Idempotency-Key or
     another kept value, given in full: then all requests that had it are told in the order of time, retries named.
 
-    By the log's database and the journals; the proxy need not run. --sign makes a statement that --verify checks.
+    By the log's database and the journals; the proxy need not run. --ask has the running instance ask the bank, by the
+    inquiry of the request's rule, for each of these requests whose outcome is unknown; that changes nothing there, and
+    what the bank says is recorded. --sign makes a statement that --verify checks.
     """
     if (asked is None) == (statement is None):
         raise click.UsageError("name an ID or a KEY, or a file with --verify")
@@ -80,10 +89,14 @@ def why(
         raise click.UsageError("--key goes with --verify")
     settings = load_configuration(config_path).settings
     records, more = asyncio.run(_records(settings, database_file, str(asked)))
+    inquiries = asyncio.run(inquiries_about(settings, database_file, records))
+    if asks:
+        _ask(settings, records, inquiries)
     by_id = str(asked).replace("-", "") == str(records[0]["id"]).replace("-", "")
-    text = _text(records, by_id=by_id)
+    text = _text(records, inquiries, by_id=by_id)
     first = min(records, key=lambda record: str(record["time"]))
-    values: dict[str, Any] = {"asked": asked, "text": text, "exchanges": [_values(one, first) for one in records]}
+    values: dict[str, Any] = {"asked": asked, "text": text}
+    values["exchanges"] = [_values(one, first, inquiries.get(one["id"], [])) for one in records]
     if sign:
         values["signed"] = signed(settings, f"why {asked}", text)
     human = values.get("signed", "\n\n".join(wrapped(part, width=terminal_width()) for part in text.split("\n\n")))
@@ -135,40 +148,45 @@ async def _with_values(
     return records[-_MOST:], len(records) > _MOST
 
 
-def _text(records: Sequence[Record], *, by_id: bool) -> str:
+def _ask(settings: Settings, records: Sequence[Record], inquiries: dict[str, list[Record]]) -> None:
+    """Ask the bank about each of *records* whose outcome is unknown, and add what came to *inquiries*."""
+    unknown = [one for one in records if bank_has_it(one) == "unknown" and not is_open(one)]
+    if not unknown:
+        note("The bank was not asked: there is no request here that has ended and whose outcome is unknown.")
+    for record in unknown:
+        try:
+            inquiries.setdefault(record["id"], []).append(ask_bank(settings, record))
+        except Denied as why:
+            raise Denied(f"the bank was not asked about {record['id']}: {why}") from None
+
+
+def _text(records: Sequence[Record], inquiries: Inquired, *, by_id: bool) -> str:
     if by_id:
         others = [f"{one['id']} ({local_text(one['time'])}, sent {bank_has_it(one)})" for one in records[1:]]
         more = f" {len(others)} other requests had the same Idempotency-Key: {', '.join(others)}." if others else ""
-        return paragraph(records[0]) + more
+        return paragraph(records[0], inquiries.get(records[0]["id"], ())) + more
     if len(records) == 1:
-        return paragraph(records[0])
-    told = (f"{relation(one, records[0], number)} {paragraph(one)}" for number, one in enumerate(records, start=1))
+        return paragraph(records[0], inquiries.get(records[0]["id"], ()))
+    told = (
+        f"{relation(one, records[0], number)} {paragraph(one, inquiries.get(one['id'], ()))}"
+        for number, one in enumerate(records, start=1)
+    )
     return "\n\n".join([summary(records), *told])
 
 
-def _values(record: Record, first: Record) -> dict[str, Any]:
-    names = (
-        "id",
-        "time",
-        "environment",
-        "instance",
-        "caller",
-        "method",
-        "path",
-        "route",
-        "credential",
-        "audience",
-        "side",
-    )
+def _values(record: Record, first: Record, inquiries: Sequence[Record]) -> dict[str, Any]:
+    settled = decisive(record, inquiries)
     return {
-        **{name: record.get(name, "") for name in names},
+        **{name: record.get(name, "") for name in _MEMBERS},
         "in_flight": is_open(record),
         "times_sent": len(sends(record)),
         "token_fingerprints": [one.get("token_fingerprint", "") for one in sends(record)],
         "bank_has_it": bank_has_it(record),
-        "next_step": next_step(record),
+        "inquiries": [{name: one.get(name, "") for name in _OF_INQUIRIES} for one in inquiries],
+        "settled": settled["verdict"] if settled else "",
+        "next_step": next_step(record, inquiries),
         "retry_of": first["id"] if is_retry(record, first) else "",
-        "text": paragraph(record),
+        "text": paragraph(record, inquiries),
         "sequence": record.get("sequence", 0),
         "hash": record.get("hash", ""),
     }

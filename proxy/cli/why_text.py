@@ -4,18 +4,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from proxy.cli.inquiries import SETTLED_AFTER, decisive
 from proxy.cli.output import printable
 from proxy.cli.record_text import cell, left
 from proxy.cli.times import duration, local_text
 from proxy.telemetry.error_meanings import meaning_of, next_step_of
 
 Record = Mapping[str, Any]
+Inquiries = Sequence[dict[str, Any]]
 
 _NUMBERS = ("", "once", "twice", "three times")
 _BANK_HAS_IT = {
     "yes": "The bank has it: it answered.",
     "no": "The bank does not have it: nothing of it was sent.",
     "unknown": "It is not known whether the bank has it: it was handed to a connection that gave no whole answer.",
+}
+_SAID = {
+    "found": "the bank has it",
+    "not_found": "the bank has no request with these values",
+    "unclear": "this does not say whether the bank has it",
 }
 _ASK = "ask the bank whether it has the request before it is sent again"
 
@@ -44,10 +51,14 @@ def sends(record: Record) -> list[Record]:
     return [one for one in attempts if one.get("sent") != "no"] if isinstance(attempts, list) else []
 
 
-def paragraph(record: Record) -> str:
-    """Return in one paragraph who asked for what, by which rule, how often it was sent, and whether the bank has it."""
-    sentences = (*_asked(record), *_decided(record), *_sent(record), *_answered(record))
-    return _clean(" ".join([*sentences, conclusion(record), f"What to do: {next_step(record)}", _evidence(record)]))
+def paragraph(record: Record, inquiries: Inquiries = ()) -> str:
+    """Return in one paragraph who asked for what, by which rule, how often it was sent, and whether the bank has it.
+
+    *inquiries* are the records of what the bank was asked about it, the oldest first.
+    """
+    sentences = [*_asked(record), *_decided(record), *_sent(record), *_answered(record), conclusion(record)]
+    sentences += [*map(_inquired, inquiries), f"What to do: {next_step(record, inquiries)}", _evidence(record)]
+    return _clean(" ".join(sentences))
 
 
 def conclusion(record: Record) -> str:
@@ -57,8 +68,10 @@ def conclusion(record: Record) -> str:
     return _BANK_HAS_IT.get(bank_has_it(record), _BANK_HAS_IT["unknown"])
 
 
-def next_step(record: Record) -> str:
-    """Return in a sentence what to do now."""
+def next_step(record: Record, inquiries: Inquiries = ()) -> str:
+    """Return in a sentence what to do now, after what the bank said to *inquiries*."""
+    if inquiries:
+        return _after_inquiries(record, inquiries)
     if is_open(record):
         return f"ask again when `exchange_timeout` has passed; if it is the same then, {_ASK}."
     if bank_has_it(record) == "unknown":
@@ -67,6 +80,36 @@ def next_step(record: Record) -> str:
     if code:
         return _lower(next_step_of(code, bank_has_it(record)))
     return _after_answer(record)
+
+
+def _after_inquiries(record: Record, inquiries: Inquiries) -> str:
+    decided = decisive(record, inquiries)
+    if decided is None and inquiries[-1].get("verdict") == "not_found":
+        return (
+            f"ask once more with `payproxy why {cell(record.get('id'))} --ask`: the bank was asked less than "
+            f"{SETTLED_AFTER:g} s after the request, which it may still have been working on. Don't send it again yet."
+        )
+    if decided is None:
+        return f"{_ASK}: the inquiry did not settle it."
+    if decided.get("verdict") == "found":
+        return "don't send it again: the bank has it. Tell the caller."
+    return (
+        f"it may be sent again, with the same Idempotency-Key: the bank said at {local_text(decided.get('time'))} that "
+        "it has no request with these values. This holds for that time: a request that is still on its way could "
+        "arrive later."
+    )
+
+
+def _inquired(inquiry: Record) -> str:
+    by = f' for "{inquiry["who"]}"' if inquiry.get("who") else ""
+    side = f" on side {inquiry['side']}" if inquiry.get("side") else ""
+    status, cause = inquiry.get("answer_status"), inquiry.get("cause")
+    answer = f"answered {status}" if status else "gave no answer"
+    return (
+        f"At {local_text(inquiry.get('time'))} payproxy asked{by}{side}: {cell(inquiry.get('asked'))}; the bank "
+        f"{answer}{f' ({cause})' if cause else ''}: {_SAID.get(cell(inquiry.get('verdict')), _SAID['unclear'])} "
+        f"(record {cell(inquiry.get('id'))})."
+    )
 
 
 def _after_answer(record: Record) -> str:

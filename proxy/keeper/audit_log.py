@@ -6,7 +6,7 @@ from typing import Any
 from proxy.clock import Clock
 from proxy.entropy import Entropy
 from proxy.events import Event, MintFailed, TokenAdopted, TokenMinted
-from proxy.records.audit_records import AuditRecords, Operation, SignedCheckpoints
+from proxy.records.audit_records import AuditRecords, Inquiry, Operation, SignedCheckpoints
 from proxy.records.checkpoint_key import checkpoint_key
 from proxy.records.journal import Journal
 from proxy.records.mask import Mask
@@ -88,3 +88,9 @@ class AuditLog:
         Raises LogUnavailable, and then the operation must not be performed: nothing happens without a record.
         """
         await self._journal.write(self._records.operation(operation))
+
+    async def inquired(self, inquiry: Inquiry) -> bytes:
+        """Write *inquiry* to disk and return its record, without line feed; raises LogUnavailable."""
+        record = self._records.inquiry(inquiry)
+        await self._journal.write(record)
+        return record[:-1]

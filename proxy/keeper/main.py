@@ -16,6 +16,7 @@ from proxy.hot_path import built
 from proxy.keeper.admin import AdminApp
 from proxy.keeper.admin_server import AdminServer, admin_server
 from proxy.keeper.audit_log import AuditLog
+from proxy.keeper.automatic_inquiries import AutomaticInquiries
 from proxy.keeper.certificate_expiry import CertificateExpiry
 from proxy.keeper.certificates import certificates_in_use
 from proxy.keeper.exit_timer import ExitTimer
@@ -24,6 +25,7 @@ from proxy.keeper.generation import Generation
 from proxy.keeper.generations import Generations
 from proxy.keeper.graceful_stop import GracefulStop
 from proxy.keeper.guard_task import MigrationGuard
+from proxy.keeper.inquiries import Inquiries
 from proxy.keeper.log_sinks import sinks_of
 from proxy.keeper.lost_journals import LostJournals
 from proxy.keeper.migration_actions import migration_actions
@@ -133,6 +135,15 @@ class Keeper:
         self._token_sharing = token_sharing_of(settings, host=instance, clock=clock, entropy=entropy, observe=observe)
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
         self._recent = RecentExchanges(clock=clock)
+        self._inquiries = Inquiries(
+            lambda: self._generations.current,
+            operated=self._audit_log.operated,
+            record=self._audit_log.inquired,
+            clock=clock,
+        )
+        self._automatic = AutomaticInquiries(
+            self._inquiries.ask_alone, self._inquiries.automatic, clock=clock, write_line=self._log.write_line
+        )
         self._shipper = Shipper(
             Path(snapshot.data_directory),
             sinks=[*sinks_of(settings, environ=environ, clock=clock, write_line=self._log.write_line, render=render)],
@@ -140,7 +151,7 @@ class Keeper:
             observe=observe,
             checkpoints=self._audit_log.checkpoints,
             uncertain=self._migrations.pins.keep_uncertain,
-            recorded=self._recent.add,
+            recorded=self._recorded,
         )
         self._lost_journals = LostJournals(shipper=self._shipper, answers=self._migrations.answers, clock=clock)
         self._generations = Generations(self._generation(settings, credentials), clock=clock)
@@ -180,6 +191,7 @@ class Keeper:
                 console=settings.admin.console,
                 actions={
                     **migration_actions(self._migrations),
+                    **self._inquiries.actions(),
                     **token_actions(lambda: self._generations.current.token_manager, write_line=self._log.write_line),
                 },
                 operated=self._audit_log.operated,
@@ -206,6 +218,7 @@ class Keeper:
                 tasks.create_task(self._migrations.replication.run(), name="replicas"),
                 tasks.create_task(self._guard.run(), name="guard"),
                 tasks.create_task(self._rotation.run(), name="rotation"),
+                tasks.create_task(self._automatic.run(), name="automatic inquiries"),
                 tasks.create_task(self._expiry.run(), name="expiry of certificates"),
                 tasks.create_task(on_signal(self._reload), name="reload on signal"),
                 tasks.create_task(self._stop.run(self._generations), name="stop on signal"),
@@ -305,6 +318,10 @@ class Keeper:
     async def _read_certificates(self) -> None:
         self._certificates = await asyncio.to_thread(certificates_in_use, self._generations.current.settings)
         self._expiry.look()
+
+    def _recorded(self, records: Sequence[bytes]) -> None:
+        self._recent.add(records)
+        self._automatic.add(records)
 
     def _migrated(self, rows: Iterable[ExchangeOutcome]) -> None:
         self._guard.migrated(rows)

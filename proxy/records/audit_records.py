@@ -11,6 +11,9 @@ from proxy.records.mask import Mask
 from proxy.records.pruned_range import PrunedRange
 from proxy.records.record import LONGEST_TEXT, RecordContext, cut
 
+# The name, among the index values of an inquiry's record, of the id of the request that it is about.
+INQUIRY_ABOUT = "exchange"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
@@ -37,6 +40,28 @@ class PrintedToken:
     audience: str
     fingerprint: str
     lifetime: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inquiry:
+    """What *who* asked the bank about the request *exchange*, and what came.
+
+    *asked* is method and target; *status* is that of the answer, 0 for none, then *cause* says why. *verdict* is found,
+    not_found or unclear.
+    """
+
+    exchange: str
+    who: str
+    route: str
+    side: str
+    upstream: str
+    credential: str
+    audience: str
+    token_fingerprint: str
+    asked: str
+    status: int
+    cause: str
+    verdict: str
 
 
 class AuditRecords:
@@ -145,6 +170,26 @@ class AuditRecords:
             if signature:
                 facts["pruned_by"] = {"public_key": public_key, "signature": signature}
         return self._line("operation", facts)
+
+    def inquiry(self, inquiry: Inquiry) -> bytes:
+        """Return the record of an inquiry; it is found by its exchange's id like by the value of a header."""
+        return self._line(
+            "inquiry",
+            {
+                "verdict": inquiry.verdict,
+                "who": self._text(inquiry.who),
+                "asked": self._text(inquiry.asked),
+                "answer_status": inquiry.status,
+                "cause": self._text(inquiry.cause),
+                "route": inquiry.route,
+                "upstream": inquiry.upstream,
+                "credential": inquiry.credential,
+                "audience": inquiry.audience,
+                "side": inquiry.side,
+                "token_fingerprint": inquiry.token_fingerprint,
+                "index": {INQUIRY_ABOUT: inquiry.exchange},
+            },
+        )
 
     def _line(self, kind: str, facts: dict[str, Any], *, now: float | None = None) -> bytes:
         now = self._clock.now() if now is None else now

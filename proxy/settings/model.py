@@ -36,6 +36,7 @@ from proxy.settings.fields import (
     Subject,
     Text,
 )
+from proxy.settings.inquiry import InquirySection
 from proxy.settings.migration import MigrationSection
 from proxy.settings.stores import REDIS, DatabaseUrl, RedisUrl
 
@@ -136,6 +137,11 @@ class RouteSection(Section):
     replay_body_bytes: Bytes = Field(1048576, description="bodies up to this size are held whole and can be sent again")
     remint_on: Annotated[tuple[RemintSection, ...], Strict(strict=False)] = Field(
         (), description='further answers that mean "token refused", like {status = 403, body = "GCA-001"}'
+    )
+    inquiry: InquirySection = Field(
+        InquirySection(),
+        description="{path, found, not_found, automatic = false}: how to ask the bank about a request whose outcome is "
+        "unknown",
     )
 
 

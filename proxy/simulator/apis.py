@@ -1,7 +1,8 @@
 """The bank's APIs, as far as a proxy can tell them apart; each opens only to a live token for its audience.
 
 - `GET /payment/helloworld`; `POST`, `GET /payment/v2/payments[/ID]`: Global Payments 2. An Idempotency-Key seen before
-  from the same client gives 200 and `Duplicate-Request: true`, and executes nothing.
+  from the same client gives 200 and `Duplicate-Request: true`, and executes nothing. `?requestId=` of the GET finds the
+  client's payment by the Request-Id of its POST.
 - `POST /tsapi/v2/validations`: Validation Services, never 401. `/v1/checkout...`: Checkout, camel-case headers.
 - `/api/v2/payments...`: Online Payments; its wallet answer is the invalid JSON that the bank is known to send.
 - `GET /api/v1/reports/ID`, `GET /api/v1/report-files/ID?size=BYTES[&chunked=1]`: a CSV, also on the second port.
@@ -57,6 +58,10 @@ def _helloworld(call: Call, world: World) -> Answer:
 def _payments(call: Call, world: World) -> Answer:
     identity = call.path.removeprefix("/payment/v2/payments").strip("/")
     if call.method in ("GET", "HEAD"):
+        if request_id := call.query("requestId"):
+            booked = world.booked(call.received.client_id, request_id)
+            found = [{"paymentId": booked, "requestId": request_id, **world.payments.get(booked, {})}] if booked else []
+            return json_answer({"payments": found})
         if not identity:
             return json_answer({"payments": [{"paymentId": each} for each in list(world.payments)[-25:]]})
         payment = world.payments.get(identity)
@@ -65,6 +70,7 @@ def _payments(call: Call, world: World) -> Answer:
         return error(call, world, 405)
     made = {"paymentStatus": "PENDING", "bodySha256": call.sha256}
     identity, again = world.execute(call.received.client_id, call.header("Idempotency-Key") or "", made)
+    world.enter(call.received.client_id, call.header("Request-Id") or "", identity)
     value = {"paymentId": identity, **world.payments.get(identity, made)}
     if again:
         return json_answer(value, headers={"Duplicate-Request": "true"})

@@ -43,6 +43,7 @@ class World:
     requests that were refused by (client id, error). *accepted* counts executed payments and uploads by Idempotency-Key
     ("" for those without). *access* says which audiences open the paths under a prefix, None meaning any live token;
     "" stands for Mock tokens. *merchants*, if not empty, are the merchant ids that Checkout knows.
+    *books_delay* is how many seconds after its execution a payment is found by its Request-Id.
     *origin* is where the simulator listens, *origins* all spellings of that, *files_origin* its second host.
     """
 
@@ -61,6 +62,7 @@ class World:
         self.accepted: Counter[str] = Counter()
         self.payments: dict[str, dict[str, Any]] = {}
         self.merchants: set[str] = set()
+        self.books_delay = 0.0
         self.origin = ""
         self.origins: frozenset[str] = frozenset()
         self.files_origin = ""
@@ -74,6 +76,7 @@ class World:
             "/echo": None,
         }
         self._keys: dict[tuple[str, str], str] = {}
+        self._books: dict[tuple[str, str], tuple[str, float]] = {}
         self._date = (0, "")
         self.register_secret_client(MOCK_CLIENT_ID, MOCK_CLIENT_SECRET)
 
@@ -192,6 +195,18 @@ class World:
             del self.payments[next(iter(self.payments))]
         return identity, False
 
+    def enter(self, client_id: str, request_id: str, identity: str) -> None:
+        """Enter the payment *identity* into the books, under the first request that had that *request_id*."""
+        if request_id:
+            self._books.setdefault((client_id, request_id), (identity, self.clock.monotonic()))
+            if len(self._books) > _MANY_PAYMENTS:
+                del self._books[next(iter(self._books))]
+
+    def booked(self, client_id: str, request_id: str) -> str:
+        """Return the id of the client's payment with that *request_id*, "" if the books do not show one (yet)."""
+        identity, when = self._books.get((client_id, request_id), ("", 0.0))
+        return identity if self.clock.monotonic() - when >= self.books_delay else ""
+
     def seen(self, path: str = "", method: str = "") -> list[Received]:
         """Return the kept requests under *path* (a prefix) with *method* ("" is any), oldest first."""
         return [r for r in self.log.requests if r.path.startswith(path) and method in ("", r.method)]
@@ -206,7 +221,7 @@ class World:
 
     def reset(self) -> None:
         """Forget tokens, faults, requests, counts and payments, set the clock right; clients and access stay."""
-        self.clock_offset = self.leeway = 0.0
+        self.clock_offset = self.leeway = self.books_delay = 0.0
         self.tokens.clear()
         self.faults.clear()
         self.log.clear()
@@ -216,6 +231,7 @@ class World:
         self.accepted.clear()
         self.payments.clear()
         self._keys.clear()
+        self._books.clear()
 
     def __repr__(self) -> str:
         return f"<World [{self.log.total} received, {self.mints.total()} minted, {self.accepted.total()} executed]>"

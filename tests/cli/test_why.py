@@ -10,7 +10,7 @@ from proxy.errors import Sent
 from proxy.records.checkpoint_key import checkpoint_key
 from tests.cli.logs import DATA, make_log
 from tests.cli.support import run
-from tests.records.kept import operation, record
+from tests.records.kept import inquiry, operation, record
 from tests.records.support import NOW, an_attempt, an_exchange, intend, open_journal
 
 KEY = (("Idempotency-Key", "key-1"),)
@@ -131,6 +131,34 @@ def test_a_masked_value_is_found_by_the_plain_one(tmp_path: Path) -> None:
 
     assert "The bank has it" in text
     assert "4111111111111111" not in text
+
+
+@pytest.mark.parametrize(
+    ("asked", "settled", "to_do"),
+    [
+        ([(91, "not_found")], "not_found", "it may be sent again, with the same Idempotency-Key"),
+        ([(30, "not_found")], "", "the bank was asked less than 90 s after the request"),
+        ([(30, "found"), (91, "not_found")], "found", "don't send it again"),
+        ([(91, "not_found"), (120, "found")], "found", "don't send it again"),
+        ([(91, "not_found"), (120, "unclear")], "not_found", "it may be sent again"),
+        ([(91, "unclear")], "", "the inquiry did not settle it"),
+    ],
+)
+def test_what_the_bank_said_decides(tmp_path: Path, asked: list[tuple[float, str]], settled: str, to_do: str) -> None:
+    """Once found is found; "not found" counts only when the bank can no longer be working on it."""
+    unknown = record(NOW, finished=100.5, **UNKNOWN)
+    inquiries = [inquiry(id_in(unknown), NOW + 0.5 + after, verdict=verdict) for after, verdict in asked]
+    make_log(tmp_path, [unknown, *inquiries])
+
+    [one] = json.loads(run("why", id_in(unknown), "--json", cwd=tmp_path).stdout)["exchanges"]
+
+    assert one["settled"] == settled
+    assert to_do in one["next_step"]
+    assert [each["verdict"] for each in one["inquiries"]] == [verdict for _, verdict in asked]
+    opened = run("logs", "search", "--sent", "unknown", "--open", "--json", cwd=tmp_path).stdout
+    assert (id_in(unknown) in opened) is not bool(settled)
+    if settled == "not_found":
+        assert "a request that is still on its way could arrive later" in one["text"]
 
 
 @pytest.mark.parametrize("by_id", [True, False])

@@ -27,6 +27,13 @@ def operation(at: float = NOW, *, what: str = "rollback") -> bytes:
     return line({**facts, "who": "anna", "what": what, "reason": "too slow"})[:-1]
 
 
+def inquiry(exchange: str, at: float = NOW, *, verdict: str = "found") -> bytes:
+    """Return the record of an inquiry about *exchange*."""
+    facts = {"kind": "inquiry", "id": uuid7(SystemEntropy(), at), "time": timestamp(at), "instance": "host-1"}
+    asked = {"verdict": verdict, "who": "anna", "asked": "GET /p?id=1", "answer_status": 200, "cause": ""}
+    return line({**facts, **asked, "index": {"exchange": exchange}})[:-1]
+
+
 def kept(records: Iterable[bytes]) -> list[bytes]:
     """Return *records* as the sinks get them."""
     return chained(list(records), sequence=0, previous_hash=GENESIS)[0]

@@ -5,7 +5,8 @@ import pytest
 
 from proxy.entropy import SystemEntropy
 from proxy.events import MintFailed, TokenMinted
-from proxy.records.audit_records import AuditRecords, Operation, PrintedToken
+from proxy.records.audit_records import AuditRecords, Inquiry, Operation, PrintedToken
+from proxy.records.query import Indexed, Query
 from tests.records.chains import MASK
 from tests.records.support import CONTEXT
 from tests.support.clock import ManualClock
@@ -108,3 +109,21 @@ def test_long_texts_are_cut(records: AuditRecords) -> None:
     value = parsed(records.operation(Operation(who="x", proof="y", what="z", reason="a b" * 400_000)))
 
     assert len(value["reason"]) <= 2049
+
+
+def test_an_inquiry_is_found_by_its_exchange(records: AuditRecords) -> None:
+    """Its id is an index value; what was asked and what the bank said are masked like all else."""
+    inquiry = Inquiry(
+        exchange="01a22238-4f7c-7e9a-ae97-e7b2631be206", who="anna", route="payments", side="", upstream="bank",
+        credential="login", audience="a", token_fingerprint="f", asked=f"GET /p?id={CARD}", status=0,
+        cause=f"upstream_reset: {TOKEN}", verdict="unclear",
+    )  # fmt: skip
+
+    value = parsed(records.inquiry(inquiry))
+
+    assert value["kind"] == "inquiry"
+    assert Query(kind="inquiry", indexed=(Indexed("exchange", inquiry.exchange),)).matches(value)
+    assert not Query(kind="inquiry", indexed=(Indexed("exchange", "another"),)).matches(value)
+    assert CARD not in str(value)
+    assert TOKEN not in str(value)
+    assert "status" not in value  # else `logs search --status` would take it for a request

@@ -279,3 +279,23 @@ async def test_an_unknown_path_is_404(bank: Bank, session: aiohttp.ClientSession
     """A path that no API has is 404, with or without a token."""
     async with session.get(bank.url + path, headers=bearing(token)) as response:
         assert response.status == 404
+
+
+async def test_a_payment_is_found_by_its_request_id(bank: Bank, session: aiohttp.ClientSession, token: str) -> None:
+    """By the client that made it, once the books show it; a retry enters no second one."""
+    url = URL(bank.url + PAYMENTS + "?requestId=r%2F1", encoded=True)
+    headers = bearing(token, **{"Request-Id": "r/1", "Idempotency-Key": "k-1"})
+
+    async def found() -> list[str]:
+        async with session.get(url, headers=bearing(token)) as response:
+            return [one["paymentId"] for one in (await response.json())["payments"]]
+
+    assert await found() == []
+    for _ in range(2):
+        async with session.post(bank.url + PAYMENTS, data=b"{}", headers=headers) as made:
+            identity = (await made.json())["paymentId"]
+    assert await found() == [identity]
+    async with session.post(f"{bank.url}/_sim/books", json={"delay": 3600}) as steered:
+        assert await steered.json() == {"delay": 3600.0}
+    assert await found() == []
+    assert bank.world.booked("another", "r/1") == ""

@@ -65,6 +65,14 @@ class Spool:
         return list(found.values())
 
     @in_thread
+    def of_kind(self, query: Query) -> list[bytes]:
+        """Return the records of the query's kind, no requests, that match *query*; one may be there twice."""
+        start = f'{{"kind":"{query.kind}",'.encode()
+        paths = [segment_path(self._journals, *one) for one in sorted(segments(self._journals))]
+        lines = (line for path in [*paths, *self._segments()] for line in _lines(path) if line.startswith(start))
+        return [line for line in lines if fitting(query, line) is not None]
+
+    @in_thread
     def new_records(self) -> list[bytes]:
         """Return the records appended to the stream since the last call; the first call returns none."""
         numbers = stream_segments(self._stream)

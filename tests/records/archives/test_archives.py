@@ -16,7 +16,7 @@ from proxy.records.query import Archive, ArchiveUnusable, Query, StatusRange, in
 from proxy.records.sinks.postgres import PostgresSink
 from proxy.records.sinks.sink import Sink
 from proxy.records.sinks.sqlite import SqliteSink
-from tests.records.kept import id_of, kept, operation, record
+from tests.records.kept import id_of, inquiry, kept, operation, record
 from tests.records.postgres import Postgres, execute
 
 FEBRUARY = 1_801_440_000.0  # 2027-02-01
@@ -136,6 +136,19 @@ async def test_searches_find_what_they_ask_for(filled: Filled, query: Query, num
     async with closing(opened()) as archive:
         assert await everything(archive, query) == wanted
         assert await everything(archive, query, size=3) == wanted
+
+
+async def test_inquiries_are_found_by_their_exchange(filled: Filled) -> None:
+    """Each about its own request, and only with that kind."""
+    opened, sink, lines = filled
+    ids = [json.loads(lines[number])["id"] for number in (7, 60)]
+    asked = [inquiry(one, FEBRUARY + 2 * HOUR + number) for number, one in enumerate([*ids, ids[0]])]
+    await sink.write(asked)
+
+    async with closing(opened()) as archive:
+        query = Query(kind="inquiry", indexed=(indexed("exchange", ids[0], None),))
+        assert await everything(archive, query) == [asked[2], asked[0]]
+        assert len(await everything(archive, Query(kind="inquiry"))) == 3
 
 
 async def test_records_are_found_by_id(filled: Filled) -> None:

@@ -3,11 +3,11 @@ from pathlib import Path
 
 from proxy.records.archives.stream_spool import Spool
 from proxy.records.json_line import INTENT
-from proxy.records.query import Query, StatusRange
+from proxy.records.query import Indexed, Query, StatusRange
 from proxy.records.record import RecordBuilder
 from proxy.records.segment import STREAM
 from proxy.records.stream import Progress, Stream
-from tests.records.kept import MASK, id_of, record
+from tests.records.kept import MASK, id_of, inquiry, record
 from tests.records.support import (
     CONTEXT,
     NOW,
@@ -39,6 +39,18 @@ async def test_the_newest_come_in_order_across_segments(tmp_path: Path) -> None:
     assert [one["path"] for one in found] == [f"/{at // 3}/{at % 3}" for at in range(22, 30)]
     assert len(await Spool(tmp_path).newest(100, Query())) == 30
     assert await Spool(tmp_path).newest(0, Query()) == []
+
+
+async def test_records_of_another_kind_are_found(tmp_path: Path) -> None:
+    """Those of the keeper, in the stream or still in its journal."""
+    one, other = inquiry("a"), inquiry("b")
+    stream_of(tmp_path, [[record(), one], [other]]).close()
+    async with open_journal(tmp_path, worker="keeper-1") as journal:
+        await journal.write(later := inquiry("a", NOW + 1) + b"\n")
+        found = await Spool(tmp_path).of_kind(Query(kind="inquiry", indexed=(Indexed("exchange", "a"),)))
+
+    ids = {json.loads(line)["id"] for line in found}
+    assert (len(found), ids) == (2, {json.loads(line)["id"] for line in (one, later)})
 
 
 async def test_news_are_followed_into_new_segments(tmp_path: Path) -> None:

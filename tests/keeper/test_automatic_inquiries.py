@@ -1,0 +1,126 @@
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from proxy.errors import LogUnavailable
+from proxy.keeper.automatic_inquiries import LOOK_SECONDS, MOST_WAITING, AutomaticInquiries
+from proxy.keeper.inquiries import TooManyInquiries
+from proxy.keeper.inquiry import About, CantAsk, Verdict
+from proxy.simulator.clients import JWT_CLIENT_ID
+from tests.cli.inquiring import INQUIRY, leave_record
+from tests.cli.serving import Site, command, serving, site
+from tests.records.kept import operation, record
+from tests.records.support import NOW, an_attempt
+from tests.support.clock import ManualClock, settle
+
+PAYMENTS = "/payment/v2/payments"
+
+
+async def asked(place: Site, number: int) -> list[str]:
+    """Return the targets of the inquiries that the bank has got, once there are *number* of them."""
+    async with asyncio.timeout(90):
+        while True:
+            seen = place.bank.world.seen(PAYMENTS, "GET")
+            if len(seen) >= number:
+                return [one.target for one in seen]
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("automatic", [True, False])
+async def test_a_new_request_of_unknown_outcome_is_asked_about(tmp_path: Path, automatic: bool) -> None:  # noqa: FBT001
+    """Once it is old enough, known ones never; and only where the rule says so: else a person has to ask."""
+    async with site(tmp_path) as place:
+        place.config.write_text(place.config.read_text() + INQUIRY.format(automatic=str(automatic).lower()))
+        async with serving(place):
+            await place.ready()
+            place.bank.world.enter(JWT_CLIENT_ID, "old", "p-1")
+            leave_record(place, "known", ago=400, status=200, code="", attempts=[an_attempt(status=200)])
+            leave_record(place, "young", ago=0)
+            old = leave_record(place, "old", ago=300)
+            if not automatic:
+                async with asyncio.timeout(90):
+                    while True:
+                        if (await command("why", old, "--ask", "--config", place.config)).exit_code == 0:
+                            break
+                        await asyncio.sleep(0.05)
+            targets = await asked(place, 1)
+            told = await command("why", old, "--json", "--config", place.config)
+
+    assert targets == [f"{PAYMENTS}?requestId=old"]
+    [inquiry] = json.loads(told.stdout)["exchanges"][0]["inquiries"]
+    assert (inquiry["verdict"], inquiry["who"] == "payproxy") == ("found", automatic)
+
+
+class Bank:
+    """Answers with *verdicts*, the last of them again and again, and notes when it was asked about what."""
+
+    def __init__(self, *verdicts: Verdict | Exception) -> None:
+        self.clock = ManualClock(NOW)
+        self.verdicts = list(verdicts)
+        self.asked: list[tuple[float, str]] = []
+        self.lines: list[str] = []
+        self.inquiries = AutomaticInquiries(
+            self.ask, lambda route: route == "payments", clock=self.clock, write_line=self.lines.append
+        )
+
+    async def ask(self, about: About) -> Verdict:
+        """Answer."""
+        self.asked.append((self.clock.now() - NOW, about.id))
+        said = self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    async def passes(self, seconds: float) -> None:
+        """Let *seconds* pass, while the inquiries run."""
+        running = asyncio.create_task(self.inquiries.run())
+        for _ in range(int(seconds / LOOK_SECONDS)):
+            await settle()
+            await self.clock.advance(LOOK_SECONDS)
+        await settle()
+        running.cancel()
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "times"),
+    [
+        ([Verdict.FOUND], [90]),
+        ([Verdict.NOT_FOUND], [90]),
+        ([Verdict.UNCLEAR], [90, 390, 2190]),
+        ([Verdict.UNCLEAR, Verdict.FOUND], [90, 390]),
+        ([CantAsk("no token"), TooManyInquiries(), LogUnavailable("full")], [90, 390, 2190]),
+        ([ValueError("a defect"), Verdict.FOUND], [90, 390]),
+    ],
+)
+async def test_it_is_asked_three_times_at_most(verdicts: list[Verdict | Exception], times: list[float]) -> None:
+    """Later each time, and never before the bank must be done with the request."""
+    bank = Bank(*verdicts)
+    bank.inquiries.add([unknown(0)])
+
+    await bank.passes(9000)
+
+    assert [after for after, _ in bank.asked] == pytest.approx(times, abs=LOOK_SECONDS + 1)
+    assert bank.asked[0][0] >= 90
+    assert all("defect" not in line for line in bank.lines)
+
+
+async def test_an_outage_is_no_load_for_the_bank() -> None:
+    """Ten a minute, the oldest first, and a bounded number of them; other rules and known outcomes are left alone."""
+    bank = Bank(Verdict.FOUND)
+    bank.inquiries.add([unknown(0, route="reports"), record(NOW), operation(NOW), b"{"])
+    bank.inquiries.add([unknown(number / 1000) for number in range(MOST_WAITING + 50)])
+
+    await bank.passes(90 + 60)
+    assert 10 <= len(bank.asked) <= 11
+    assert bank.asked == sorted(bank.asked)
+
+    await bank.passes(MOST_WAITING * LOOK_SECONDS + 60)
+    assert len(bank.asked) == MOST_WAITING
+
+
+def unknown(after: float, *, route: str = "payments") -> bytes:
+    """Return the record of a request of unknown outcome that began *after* seconds."""
+    attempts = [an_attempt(status=0, sent="unknown", started_wall=NOW + after)]
+    return record(NOW + after, route=route, attempts=attempts, status=504, origin="proxy", code="upstream_timeout")

@@ -69,9 +69,7 @@ class FirstCall:
                     continue
                 self._stop(_way_out(errors[0].key))
             if not self._pauses:
-                self._stop(
-                    "The bank still refuses. The same command, later, goes on from here; --client-id, --thumbprint, ... correct it."
-                )
+                self._stop("The bank still refuses. The same command goes on from here, also with --client-id, ...")
             pause = self._pauses.pop(0)
             note(f"Not yet; next try in {pause:.0f} s. Ctrl-C ends this, and a later run goes on from here.")
             await self._clock.sleep(pause)

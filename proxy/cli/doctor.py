@@ -40,8 +40,7 @@ def doctor(config_path: Path | None, *, offline: bool, as_json: bool) -> None:
     clock, cwd = SystemClock(), Path.cwd()
     path = find_file(config_path, environ=os.environ, cwd=cwd)
     loaded = load(path, environ=os.environ, cwd=cwd) if path else None
-    container = in_container(os.environ, pid=1)
-    findings = check_loaded(loaded, now=clock.now(), container=container) if loaded else []
+    findings = check_loaded(loaded, now=clock.now(), container=in_container(os.environ)) if loaded else []
     settings = loaded.readable if loaded else None
     with progress("looking at this machine, DNS and token endpoints"):
         lines = asyncio.run(
@@ -77,7 +76,7 @@ def _end(lines: Sequence[Line], loaded: Loaded | None) -> None:
     note(", ".join(f"{count[one]} {one.value}" for one in Status if count[one]))
     if loaded is None:
         note("no configuration was found: `payproxy onboard` makes one, --config names one")
-    elif loaded.readable is None:
+    elif not os.access(loaded.path, os.R_OK) or loaded.path.is_dir():
         raise click.exceptions.Exit(ExitCode.CONFIGURATION)
     if count[Status.ERROR]:
         raise click.exceptions.Exit(ExitCode.FAILED)

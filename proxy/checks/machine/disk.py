@@ -27,7 +27,7 @@ def directory_lines(path: Path, *, us: int) -> Iterator[Line]:
     if fault is not None:
         yield error("data directory", fault.what, fault.fix)
     else:
-        state = "is private and writable" if path.exists() else "is not there yet and can be made"
+        state = "is private and writable" if path.is_dir() else "is not there yet and can be made"
         yield Line(check="data directory", what=f"{path} {state}")
 
 
@@ -95,7 +95,7 @@ def _mount_of(path: Path, mounts: str) -> tuple[str, str]:
 
 
 def _nearest(path: Path) -> Path:
-    return next(one for one in (path, *path.parents) if one.is_dir())
+    return next(one for one in (path, *path.parents) if os.path.isdir(one))  # noqa: PTH112 - never raises
 
 
 def _size(amount: float) -> str:

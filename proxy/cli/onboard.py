@@ -18,6 +18,7 @@ from proxy.cli.onboard_answers import (
     at_a_terminal,
     parsed_subject,
     secret_from,
+    without_password,
 )
 from proxy.cli.onboard_wait import CORRECTIONS, GIVE_UP_SECONDS, FirstCall
 from proxy.cli.options import file_option
@@ -77,7 +78,7 @@ def onboard(
     """
     cwd = Path.cwd()
     path = cwd / (config_path or os.environ.get("PAYPROXY_CONFIG") or "payproxy.toml")
-    answers = Answers(**{name: value or "" for name, value in given.items()})
+    answers = Answers(**{name: without_password(value or "") for name, value in given.items()})
     asking = at_a_terminal() and not yes
     if path.exists():
         note(f"{path} is there: going on with it.")
@@ -101,10 +102,10 @@ def _begin(path: Path, answers: Answers, *, cwd: Path, asking: bool) -> None:
         cwd / os.environ[variable] if os.environ.get(variable) else path.parent / name
         for variable, name in (("JPM_PRIVATE_KEY_PATH", KEY_FILE), ("JPM_CERT_PATH", CERTIFICATE_FILE))
     )
-    if key.exists() != certificate.exists():
+    answers = answers.completed(os.environ, asking=asking, needs_subject=not key.exists())
+    if answers.flavor != "basic" and key.exists() != certificate.exists():
         there, missing = (key, certificate) if key.exists() else (certificate, key)
         raise Failure(f"{there} is there without {missing}; put the missing one there, or move the other away")
-    answers = answers.completed(os.environ, asking=asking, needs_subject=not key.exists())
     text = answers.configuration(os.environ, cwd=cwd, folder=path.parent)
     files = [NewFile(path=path, data=text.encode())]
     if answers.flavor == "basic":
@@ -196,7 +197,7 @@ def _corrector(path: Path, *, asking: bool) -> Any:
             return False
         value = str(click.prompt(f"Another {name} (Enter: stop here)", default="", show_default=False, err=True))
         if value:
-            _change(path, {name: value.strip()}, asking=False, yes=True)
+            _change(path, {name: without_password(value.strip())}, asking=False, yes=True)
         return bool(value)
 
     return correct

@@ -156,3 +156,10 @@ def secret_from(environ: Mapping[str, str], *, asking: bool) -> str:
 def at_a_terminal() -> bool:
     """Return whether a person can be asked."""
     return os.isatty(0) and os.isatty(2)
+
+
+def without_password(value: str) -> str:
+    """Return *value*; raises Failure for a URL with a user or password, which must not get into the file."""
+    if "://" in value and "@" in value:
+        raise Failure("a URL here has no user and password: payproxy has none to give", code=ExitCode.USAGE)
+    return value

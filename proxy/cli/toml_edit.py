@@ -30,17 +30,20 @@ def with_value(text: str, key: Key, value: str) -> str:
     elif not key[:-1] or key[:-1] in places:
         lines.insert(places[key[:-1]] if key[:-1] else 0, f"{name} = {new}")
     changed = "\n".join(lines)
-    if not _holds(changed, key, value):
+    if not _only_changes(text, changed, key, value):
         where = f"line {places[key]}" if key in places else f"the table of {key[0]}"
         raise NotEditable(f"{where}: write {name} = {new}")
     return changed
 
 
-def _holds(text: str, key: Key, value: str) -> bool:
+def _only_changes(text: str, changed: str, key: Key, value: str) -> bool:
+    """Return whether *changed* is TOML that differs from *text* in the *value* at *key* only."""
     try:
-        found: Any = tomllib.loads(text)
-        for part in key:
-            found = found[part]
+        wanted, found = tomllib.loads(text), tomllib.loads(changed)
+        table: Any = wanted
+        for part in key[:-1]:
+            table = table[part]
+        table[key[-1]] = value
     except (tomllib.TOMLDecodeError, LookupError, TypeError):
         return False
-    return bool(found == value)
+    return wanted == found

@@ -353,6 +353,7 @@ async def test_ctrl_c_leaves_what_a_later_run_needs(onboarding: Onboarding) -> N
         (("--client-id=x", "--subject=CN=alone"), "C is missing"),
         (("--flavor=basic", "--client-id=x"), "JPM_CLIENT_SECRET"),
         (("--flavor=basic", "--environment=production"), "basic is the flavor of mock"),
+        (("--egress-proxy=http://user:canary@proxy:1",), "no user and password"),
     ],
 )
 async def test_what_is_missing_without_a_terminal(
@@ -361,6 +362,7 @@ async def test_what_is_missing_without_a_terminal(
     """The option is named, the exit code is that of a wrong usage, and nothing is written."""
     code, _, err = await onboarding.run(*arguments)
     assert (code, words in err) == (2, True), err
+    assert "canary" not in err
     assert not list(onboarding.folder.iterdir())
 
 

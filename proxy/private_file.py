@@ -169,7 +169,8 @@ def directory_exposed(path: Path, *, us: int) -> FileUnusable | None:
 
 def directory_unusable(path: Path) -> FileUnusable | None:
     """Return why this process can't write in the directory *path*, or can't make it; None if it can."""
-    there = next(one for one in (path, *path.parents) if one.exists())
+    # Not Path.exists, which raises PermissionError for what is in a directory that is closed to us.
+    there = next(one for one in (path, *path.parents) if os.path.exists(one))  # noqa: PTH110
     if not there.is_dir():
         return FileUnusable(path, f"{there} is not a directory", "name another one, or remove it", number=errno.ENOTDIR)
     if os.access(there, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):

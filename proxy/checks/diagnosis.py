@@ -45,6 +45,9 @@ OF_THE_CLIENT = frozenset(RefusalKind) - {
     RefusalKind.REQUEST,
 }
 
+# Kinds that can end without a change on this machine: the certificate is uploaded or becomes active, a fault is mended.
+_PASSING = frozenset({RefusalKind.PROOF, RefusalKind.BUSY, RefusalKind.OUTAGE, RefusalKind.SLOW})
+
 # Microsoft's error numbers are more precise than the RFC's codes.
 _NUMBERS = {
     "MSIS9607": RefusalKind.CLIENT_ID,
@@ -114,6 +117,12 @@ def diagnose(refusal: Refusal, evidence: Evidence, *, proxy_variable: str = "") 
         for place, one in zip(number, ranked, strict=True)
     )
     return Complaint(key=ranked[0].key, what=f"{what}; likely: {causes}", fix=ranked[0].fix)
+
+
+def may_pass(refusal: Refusal, evidence: Evidence, *, proxy_variable: str = "") -> bool:
+    """Return whether a later mint can succeed though nothing is changed here; *proxy_variable* as in `diagnose`."""
+    causes = _causes(refusal.kind, refusal, evidence, proxy_variable)
+    return refusal.signed and refusal.kind in _PASSING and not any(one.confirmed for one in causes)
 
 
 def clock_off(name: str, skew: float | None) -> Complaint | None:

@@ -101,7 +101,7 @@ class _Files:
         fault = directory_exposed(path, us=os.geteuid()) or directory_unusable(path)
         if fault is not None:
             # A directory that does not exist yet may be made by systemd, for its service only.
-            severity = Severity.ERROR if path.exists() else Severity.WARNING
+            severity = Severity.ERROR if os.path.exists(path) else Severity.WARNING  # noqa: PTH110 - it never raises
             self._complain(("data_directory",), fault.what, fault.fix, severity)
 
     def _read(self, key: Key, file: str, read: Callable[[Path], _Content], *, name_it: bool = False) -> _Content | None:

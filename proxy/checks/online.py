@@ -8,7 +8,7 @@ from cryptography import x509
 
 from proxy.checks.call import METHOD, PATH, call, takes_test_call
 from proxy.checks.connect_error import Probed, connect_error, connected_line
-from proxy.checks.diagnosis import OF_THE_CLIENT, Refusal, clock_off, diagnose
+from proxy.checks.diagnosis import OF_THE_CLIENT, Refusal, clock_off, diagnose, may_pass
 from proxy.checks.files import check_settings_files
 from proxy.checks.likely_causes import Evidence, clock
 from proxy.checks.probe import Destination, probe
@@ -44,10 +44,14 @@ PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP
 
 @dataclass(slots=True, kw_only=True)
 class Online:
-    """The result; *notes* report what succeeded."""
+    """The result; *notes* report what succeeded.
+
+    *may_pass*: there are errors, and all of them can end without a change here, as when an upload becomes active.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    may_pass: bool = False
 
 
 async def check_online(
@@ -74,7 +78,7 @@ async def check_online(
     check = _Check(loaded.settings, clock=clock, entropy=entropy, environ=environ, unusable=unusable)
     await check.run(call_too=call_too)
     findings = in_order(loaded.positions.finding(complaint) for complaint in check.complaints)
-    return Online(findings=list(findings), notes=check.notes)
+    return Online(findings=list(findings), notes=check.notes, may_pass=check.may_pass)
 
 
 class _Check:
@@ -97,6 +101,11 @@ class _Check:
         self._variable = next((name for name in PROXY_VARIABLES if environ.get(name)), "")
         self._files = check_settings_files(settings, now=clock.now(), devices=False)
         self._minted: dict[TokenKey, Minted] = {}
+        self._passing = 0
+
+    @property
+    def may_pass(self) -> bool:
+        return 0 < self._passing == sum(one.severity is Severity.ERROR for one in self.complaints)
 
     async def run(self, *, call_too: bool) -> None:
         uses = _uses(route_table(self._snapshot).routes)
@@ -206,6 +215,7 @@ class _Check:
         )
         refusals = list(refusals)
         self.complaints += [diagnose(refusal, evidence, proxy_variable=self._variable) for refusal in refusals]
+        self._passing += sum(may_pass(refusal, evidence, proxy_variable=self._variable) for refusal in refusals)
         not_correctable = any(one.confirmed for one in clock(evidence))
         off = None if refusals and not_correctable else clock_off(name, skew)
         if off is not None:

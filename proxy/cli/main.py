@@ -24,7 +24,11 @@ class LazyCommand(NamedTuple):
 COMMANDS: Mapping[str, LazyCommand] = {
     "demo": LazyCommand("proxy.cli.demo:demo", "Run simulator and proxy together and walk through what they do."),
     "init": LazyCommand("proxy.cli.init:init", "Write a commented payproxy.toml."),
+    "onboard": LazyCommand(
+        "proxy.cli.onboard:onboard", "Lead from an empty folder to the first call that the bank answers."
+    ),
     "check": LazyCommand("proxy.cli.check:check", "Look for faults in a configuration, all at once."),
+    "doctor": LazyCommand("proxy.cli.doctor:doctor", "Say what is wrong with this machine, and how to mend it."),
     "explain": LazyCommand("proxy.cli.explain:explain", "Show what a request would get, and why; sends nothing."),
     "token": LazyCommand("proxy.cli.token:token", "Mint and print an access token for a route."),
     "serve": LazyCommand("proxy.cli.serve:serve", "Run the proxy until SIGTERM."),

@@ -12,12 +12,12 @@ from proxy.cli.log_database import NoRecord, configured_database, database_optio
 from proxy.cli.options import config_option
 from proxy.cli.output import Failure, emit, json_option, note, terminal_width, wrapped
 from proxy.cli.statements import signed, verified
-from proxy.cli.times import local_text
-from proxy.cli.why_text import bank_has_it, is_open, is_retry, next_step, paragraph, relation, sends, summary
+from proxy.console.why_text import bank_has_it, is_open, is_retry, next_step, paragraph, relation, sends, summary
 from proxy.records.anchor import object_in
 from proxy.records.archives.stream_spool import Spool
 from proxy.records.query import Indexed, Query, header_word, indexed
 from proxy.settings.model import Settings
+from proxy.times import local_text
 
 _MOST = 100
 _KEY = header_word("Idempotency-Key")

@@ -18,6 +18,7 @@ from proxy.keeper.admin_server import AdminServer, admin_server
 from proxy.keeper.audit_log import AuditLog
 from proxy.keeper.certificate_expiry import CertificateExpiry
 from proxy.keeper.certificates import certificates_in_use
+from proxy.keeper.console import console_of
 from proxy.keeper.exit_timer import ExitTimer
 from proxy.keeper.facade_keys import assertion_keys, make_signing_key
 from proxy.keeper.generation import Generation
@@ -172,22 +173,7 @@ class Keeper:
     async def run(self) -> bool:
         """Serve until SIGTERM or SIGINT, drain, return whether every request was recorded; raise ListenFailed."""
         settings, snapshot = self._generations.current.settings, self._generations.current.snapshot
-        server = admin_server(
-            AdminApp(
-                status=self.status,
-                metrics=self._metrics,
-                hosts=settings.admin.hosts,
-                console=settings.admin.console,
-                actions={
-                    **migration_actions(self._migrations),
-                    **token_actions(lambda: self._generations.current.token_manager, write_line=self._log.write_line),
-                },
-                operated=self._audit_log.operated,
-                configuration=lambda: masked(self._generations.current.settings),
-            ),
-            settings,
-            passed=self._admin_sockets,
-        )
+        server = admin_server(self._admin_app(settings), settings, passed=self._admin_sockets)
         await self._audit_log.open()
         await self._migrations.open()
         await self._migrations.replication.begin()
@@ -220,6 +206,30 @@ class Keeper:
             await self._shipper.worker_ended(self._audit_log.journal_name)
             await self._shipper.close()
         return self._stop.log_end()
+
+    def _admin_app(self, settings: Settings) -> AdminApp:
+        console, console_actions = console_of(
+            lambda: self._generations.current.settings,
+            status=self.status,
+            migrations=self._migrations,
+            operated=self._audit_log.operated,
+            clock=self._clock,
+            entropy=self._entropy,
+        )
+        return AdminApp(
+            status=self.status,
+            metrics=self._metrics,
+            hosts=settings.admin.hosts,
+            open_status=settings.admin.console and not settings.admin.operators,
+            console=console if settings.admin.console else None,
+            actions={
+                **migration_actions(self._migrations),
+                **token_actions(lambda: self._generations.current.token_manager, write_line=self._log.write_line),
+                **(console_actions if settings.admin.console else {}),
+            },
+            operated=self._audit_log.operated,
+            configuration=lambda: masked(self._generations.current.settings),
+        )
 
     async def _announce(self, server: AdminServer) -> None:
         """Log the listening addresses as soon as the first worker can serve, and report to the service manager."""

@@ -17,7 +17,8 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-_HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
+# Not no-referrer: with that browsers send "Origin: null" with our own forms, which would have to be let in.
+_HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"}
 _FORM = "application/x-www-form-urlencoded"
 _MOST_FIELDS = 20
 _STYLESHEET = Path(__file__).parent / "static" / "console.css"

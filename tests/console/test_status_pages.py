@@ -39,7 +39,7 @@ async def test_each_page_has_the_policy_and_no_script_or_style_of_its_own(tmp_pa
     assert page.headers["content-security-policy"] == POLICY
     assert "unsafe" not in POLICY
     assert page.headers["cache-control"] == "no-store"
-    assert page.headers["referrer-policy"] == "no-referrer"
+    assert page.headers["referrer-policy"] == "same-origin"
     assert re.search(r"<script|<style|style=|\son\w+=|https?://", page.text) is None
 
 

@@ -205,7 +205,7 @@ def migrations(status: Status) -> PageContent:
             "problem": status.migration_problem,
             "migrations": [dataclasses.asdict(one) for one in status.migrations],
         },
-        lead=status.migration_problem or f"{len(status.migrations)} migrations.",
+        lead=status.migration_problem,
         tone=Tone.WARN if status.migration_problem else Tone.PLAIN,
         blocks=(migrations_table(status),),
         template="migrations.html",

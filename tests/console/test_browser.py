@@ -31,8 +31,15 @@ PAGES = {
     "errors": "/console/errors", "callers": "/console/callers", "tokens": "/console/tokens",
     "certificates": "/console/certificates", "sinks": "/console/sinks", "migrations": "/console/migrations",
 }  # fmt: skip
-LOOKS = [("light", 1280), ("dark", 1280), ("light", 420), ("dark", 320)]
-PROBE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+# Just above 64rem tables are still tables, below they are lists.
+LOOKS = [("light", 1280), ("dark", 1030), ("light", 420), ("dark", 320)]
+SCREENSHOTS = os.environ.get("PAYPROXY_SCREENSHOTS", "")
+SHOWN = {"overview", "requests", "request", "migrations"}
+PROBE = (
+    "web-shop"
+    if SCREENSHOTS
+    else "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+)
 LONG = "/payment/v2/" + "very-long-segment-without-a-break-" * 6
 
 
@@ -85,26 +92,29 @@ async def fixture_site(tmp_path: Path) -> AsyncIterator[Site]:
     if CHROMIUM is None:
         pytest.skip("needs Debian's package chromium")
     stage = Stage(directory=tmp_path, operators=OPERATORS, status=everything())
-    attempts = [an_attempt(1, status=401), an_attempt(2, status=0, sent=Sent.UNKNOWN)]
+    attempts = [
+        an_attempt(1, status=401, started_wall=NOW + 3.001),
+        an_attempt(2, status=0, sent=Sent.UNKNOWN, started_wall=NOW + 3.4),
+    ]
     payment = record(NOW + 3, status=504, origin="proxy", code="upstream_timeout", attempts=attempts)
-    others = [record(NOW, method="GET", path=LONG), record(NOW + 1, caller=PROBE, path=f"/{PROBE}"), operation(NOW + 2)]
+    others = [
+        record(NOW, method="GET", path="/payment/v2/payments" if SCREENSHOTS else LONG),
+        record(NOW + 1, caller=PROBE, path=f"/{PROBE}"),
+        operation(NOW + 2),
+    ]
     record_id = (await write(tmp_path, *others, payment))[-1]
     migrations = await stage.migrating.open()
     for weight in (20, 40):
         await migrations.set("payments", weight, who="x", proof="unix socket", reason="y", force=True)
-    own = await migrations_version(stage)
-    stage.status = replace(stage.status, migrations=(replace(stage.status.migrations[0], version=own),))
+    first, second = stage.status.migrations
+    shown = replace(first, version=stage.migrating.payments.version)
+    stage.status = replace(stage.status, migrations=(shown, second))
     async with stage.server() as server, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         site = Site(stage, f"http://127.0.0.1:{server.addresses[0][1]}", browser, record_id)
         yield site
         await browser.close()
     assert site.noise == []
-
-
-async def migrations_version(stage: Stage) -> int:
-    """Return the version of the migration's state."""
-    return stage.migrating.payments.version
 
 
 async def entered(site: Site, **options: object) -> Page:
@@ -127,8 +137,8 @@ async def test_each_page_in_a_browser(site: Site, scheme: str, width: int) -> No
         assert wide == 0, f"{name} is {wide} px too wide"
         found = await Axe().run(page)
         assert found.violations_count == 0, f"{name}: {found.generate_report()}"
-        if (folder := os.environ.get("PAYPROXY_SCREENSHOTS")) and scheme == "light" and width == 1280:
-            await page.screenshot(path=Path(folder, f"{name}.png"), full_page=True)
+        if SCREENSHOTS and (scheme, width) == LOOKS[0] and name in SHOWN:
+            await page.screenshot(path=Path(SCREENSHOTS, f"{name}.png"), full_page=True)
 
 
 async def test_the_sign_in_has_no_fault(site: Site) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -22,10 +21,14 @@ from proxy.console.answers import (
     see_other,
     stylesheet,
 )
+from proxy.console.frame import frame_of, render, why_not
+from proxy.console.history_page import DEFAULT, history_page
+from proxy.console.history_page import PATH as HISTORY
 from proxy.console.log_reader import LogReader
 from proxy.console.overview import PATH as OVERVIEW
 from proxy.console.overview import overview
 from proxy.console.page import PageContent, Tone
+from proxy.console.plots import WINDOWS, plots
 from proxy.console.request_pages import PATH as REQUESTS
 from proxy.console.request_pages import found_page, request_page
 from proxy.console.search_form import FilterUnusable, filled, query_of
@@ -33,6 +36,7 @@ from proxy.console.sessions import Role, Visitor
 from proxy.console.sign_in import SignIn
 from proxy.errors import LogUnavailable
 from proxy.records.query import ArchiveUnusable
+from proxy.telemetry.history import History
 from proxy.telemetry.status import Status
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -43,7 +47,6 @@ _ROWS = 50
 _ID_BYTES = 16
 
 _VIEWS: dict[str, View] = {
-    OVERVIEW: overview,
     "/console/tokens": status_pages.tokens,
     "/console/certificates": status_pages.certificates,
     "/console/callers": status_pages.callers,
@@ -51,20 +54,6 @@ _VIEWS: dict[str, View] = {
     "/console/sinks": status_pages.sinks,
     "/console/migrations": status_pages.migrations,
 }
-_NAVIGATION = (
-    (OVERVIEW, "Overview"),
-    (REQUESTS, "Requests"),
-    ("/console/errors", "Errors"),
-    ("/console/callers", "Callers"),
-    ("/console/tokens", "Tokens"),
-    ("/console/certificates", "Certificates"),
-    ("/console/sinks", "Request log sinks"),
-    ("/console/migrations", "Migrations"),
-)
-_READ_ONLY = (
-    "This console is read-only: there is nobody in [admin] operators. `payproxy migration` changes migrations too."
-)
-_VIEWER = "This session can only look. Sign in as operator to change a migration."
 
 
 class MigrationActions(Protocol):
@@ -77,17 +66,6 @@ class MigrationActions(Protocol):
         """Go back to the last good weight; return in words what was done."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """What is around each page."""
-
-    instance: str
-    environment: str
-    visitor: Visitor | None
-    pages: tuple[tuple[str, str], ...] = _NAVIGATION
-    why_not: str = ""
-
-
 class Console:
     """The console's handlers, for the admin listener's TCP addresses. *status* is called for each page."""
 
@@ -97,12 +75,14 @@ class Console:
         status: Callable[[], Status],
         sign_in: SignIn,
         log: LogReader,
+        history: History,
         migrations: MigrationActions,
         clock: Clock,
     ) -> None:
         self._status = status
         self._sign_in = sign_in
         self._log = log
+        self._history = history
         self._migrations = migrations
         self._clock = clock
 
@@ -110,9 +90,12 @@ class Console:
         """Yield method, path and handler."""
         yield "GET", "/console/console.css", stylesheet
         for path, view in _VIEWS.items():
-            twin = "/console/overview" if path == OVERVIEW else path
             yield "GET", path, self._guarded(self._of_status(view))
-            yield "GET", f"{twin}.json", self._guarded(self._of_status(view))
+            yield "GET", f"{path}.json", self._guarded(self._of_status(view))
+        yield "GET", OVERVIEW, self._guarded(self._show_overview)
+        yield "GET", "/console/overview.json", self._guarded(self._show_overview)
+        yield "GET", HISTORY, self._guarded(self._show_history)
+        yield "GET", f"{HISTORY}.json", self._guarded(self._show_history)
         yield "GET", REQUESTS, self._guarded(self._search)
         yield "GET", f"{REQUESTS}.json", self._guarded(self._search)
         yield "GET", f"{REQUESTS}/{{id}}", self._guarded(self._show)
@@ -157,7 +140,7 @@ class Console:
         async def answer(request: web.Request, visitor: Visitor) -> web.StreamResponse:
             refuse_other_sites(request)
             if not visitor.may_act:
-                raise Refused(403, self._why_not(visitor))
+                raise Refused(403, why_not(visitor))
             fields = await form_of(request)
             refuse_forged(fields, visitor)
             done = await act(fields, visitor)
@@ -172,6 +155,14 @@ class Console:
             return await self._content(request, visitor, lambda: view(status))
 
         return answer
+
+    async def _show_overview(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
+        status, chosen = self._status(), WINDOWS[DEFAULT]
+        samples = self._history.samples(chosen.ring, number=chosen.number, together=chosen.together)
+        return await self._content(request, visitor, lambda: overview(status, plots(samples, chosen)))
+
+    async def _show_history(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
+        return await self._content(request, visitor, history_page(self._history, request.query.get("window", "")))
 
     async def _search(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
         fields = filled(request.query)
@@ -245,16 +236,16 @@ class Console:
         """Answer with what *make* returns in a thread, as HTML or JSON."""
         if _wants_json(request):
             return as_json(await asyncio.to_thread(lambda: dumped(make().data)), status=status)
-        frame = self._frame(visitor)
+        frame = frame_of(self._status(), visitor)
 
         def rendered() -> str:
             content = make()
-            return _render(content.template, frame=frame, title=content.title, path=content.path, content=content)
+            return render(content.template, frame=frame, title=content.title, path=content.path, content=content)
 
         return html(await asyncio.to_thread(rendered), status=status)
 
     async def _page(self, template: str, visitor: Visitor | None, *, status: int = 200, **values: Any) -> web.Response:
-        text = await asyncio.to_thread(_render, template, frame=self._frame(visitor), **values)
+        text = await asyncio.to_thread(render, template, frame=frame_of(self._status(), visitor), **values)
         return html(text, status=status)
 
     async def _refusal(self, request: web.Request, refused: Refused) -> web.StreamResponse:
@@ -263,22 +254,6 @@ class Console:
         values = message(refused.text, tone=Tone.BAD, back=OVERVIEW)
         visitor = self._sign_in.visitor(request)
         return await self._page("message.html", visitor, status=refused.status, title="Not done", path="", **values)
-
-    def _frame(self, visitor: Visitor | None) -> Frame:
-        status = self._status()
-        # Who has not signed in learns no more than that this is payproxy.
-        shown = (status.instance, status.environment) if visitor else ("", "")
-        return Frame(*shown, visitor, why_not=self._why_not(visitor))
-
-    def _why_not(self, visitor: Visitor | None) -> str:
-        return _VIEWER if visitor and visitor.csrf else _READ_ONLY
-
-
-def _render(template: str, **values: Any) -> str:
-    # Imported in the thread that renders, when the first page is asked for.
-    from proxy.console.rendering import render  # noqa: PLC0415
-
-    return render(template, **values)
 
 
 def _wants_json(request: web.Request) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from proxy.console.page import Cell, Facts, PageContent, Tone
+from proxy.console.plots import Plot
 from proxy.console.status_pages import callers_table, errors_table, migrations_table, tokens_table
 from proxy.telemetry import health
 from proxy.telemetry.health import Check, CheckStatus
@@ -15,8 +16,8 @@ _MOST_ROWS = 5
 _TONES = {CheckStatus.OK: Tone.GOOD, CheckStatus.DEGRADED: Tone.WARN, CheckStatus.FAILED: Tone.BAD}
 
 
-def overview(status: Status) -> PageContent:
-    """Return the first page: ready or why not, the last hour, tokens, errors, migrations."""
+def overview(status: Status, shown: tuple[Plot, ...]) -> PageContent:
+    """Return the first page: ready or why not, the last hour, the plots *shown*, tokens, errors, migrations."""
     checks = health.ready(status)
     lead, tone = _verdict(checks)
     return PageContent(
@@ -34,6 +35,7 @@ def overview(status: Status) -> PageContent:
         blocks=(
             Facts(title="Now", rows=tuple(_now(status))),
             Facts(title=f"Last {duration(RECENT_SECONDS)}", rows=tuple(_recent(status))),
+            *shown,
             errors_table(status, title="Latest errors", most=_MOST_ROWS),
             tokens_table(status),
             callers_table(status, title="Busiest callers", most=_MOST_ROWS),

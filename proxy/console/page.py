@@ -53,14 +53,12 @@ class Words:
     code: bool = False
 
 
-Block = Table | Facts | Words
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageContent:
     """One page: *path* is that of its entry in the navigation, *twin* that of its JSON; *lead* is its first sentence.
 
-    *template* names the template; *more* are values for templates that show more than blocks.
+    *blocks* are Table, Facts, Words or Plot. *template* names the template; *more* are values for templates that show
+    more than blocks.
     """
 
     path: str
@@ -70,7 +68,7 @@ class PageContent:
     lead: str = ""
     tone: Tone = Tone.PLAIN
     points: tuple[Cell, ...] = ()
-    blocks: tuple[Block, ...] = ()
+    blocks: tuple[Any, ...] = ()
     template: str = "page.html"
     more: Mapping[str, Any] = field(default_factory=dict)
 

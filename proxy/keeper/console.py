@@ -18,6 +18,7 @@ from proxy.keeper.migrations import MigrationRefused, Migrations
 from proxy.records.audit_records import Operation
 from proxy.settings.addresses import TcpAddress, listen_address
 from proxy.settings.model import AdminSection, Settings
+from proxy.telemetry.history import History
 from proxy.telemetry.status import MigrationStatus, Status
 
 # A copy is in proxy/cli/admin.py: commands do not import the keeper.
@@ -54,6 +55,7 @@ def console_of(
     settings: Callable[[], Settings],
     *,
     status: Callable[[], Status],
+    history: History,
     migrations: Migrations,
     operated: Operated,
     clock: Clock,
@@ -65,7 +67,9 @@ def console_of(
         now.admin.operators, secure=bool(now.admin.certificate_file), record=operated, clock=clock, entropy=entropy
     )
     log = LogReader(lambda: archive_of(settings()), data_directory=Path(now.data_directory))
-    console = Console(status=status, sign_in=sign_in, log=log, migrations=MigrationForms(migrations), clock=clock)
+    console = Console(
+        status=status, sign_in=sign_in, log=log, history=history, migrations=MigrationForms(migrations), clock=clock
+    )
     return console, {LOGIN_LINK: login_link_action(sign_in, now.admin, operated=operated)}
 
 

@@ -25,6 +25,7 @@ from proxy.keeper.generation import Generation
 from proxy.keeper.generations import Generations
 from proxy.keeper.graceful_stop import GracefulStop
 from proxy.keeper.guard_task import MigrationGuard
+from proxy.keeper.history_file import HistoryFile
 from proxy.keeper.log_sinks import sinks_of
 from proxy.keeper.lost_journals import LostJournals
 from proxy.keeper.migration_actions import migration_actions
@@ -44,6 +45,7 @@ from proxy.records.sinks.stdout import Render
 from proxy.settings.load import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.values import masked, snapshot_of
+from proxy.telemetry.history import History
 from proxy.telemetry.log import EventLog, write_stderr
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import SinkStatus, Status, TokenStatus
@@ -82,6 +84,10 @@ class Keeper:
         self._serial = count(1)
         self._started = clock.monotonic()
         self._log = EventLog(clock=clock, write=write_stderr, stamp=stamp)
+        self._history = History(clock=clock)
+        self._history_file = HistoryFile(
+            self._history, Path(snapshot.data_directory), clock=clock, write_line=self._log.write_line
+        )
         self._exit_timer = ExitTimer(Path(snapshot.data_directory), write_line=self._log.write_line)
         self._manager = ServiceManager(
             environ,
@@ -94,7 +100,7 @@ class Keeper:
         self._stop = GracefulStop(
             sockets=sockets, manager=self._manager, exit_timer=self._exit_timer, clock=clock, log=self._log
         )
-        self._metrics = Metrics(status=self.status)
+        self._metrics = Metrics(status=self.status, counted=self._history.add)
         context = RecordContext(
             environment=snapshot.environment,
             instance=snapshot.instance,
@@ -196,12 +202,14 @@ class Keeper:
                 tasks.create_task(on_signal(self._reload), name="reload on signal"),
                 tasks.create_task(self._stop.run(self._generations), name="stop on signal"),
                 tasks.create_task(self._announce(server), name="announcement"),
+                tasks.create_task(self._history_file.run(), name="history"),
                 tasks.create_task(self._manager.watch(), name="watchdog"),
             ]
             await self._generations.run()
             self._exit_timer.start()
             for task in helpers:
                 task.cancel()
+            await self._history_file.write()
             self._stop.in_order &= await self._audit_log.close()
             await self._shipper.worker_ended(self._audit_log.journal_name)
             await self._shipper.close()
@@ -211,6 +219,7 @@ class Keeper:
         console, console_actions = console_of(
             lambda: self._generations.current.settings,
             status=self.status,
+            history=self._history,
             migrations=self._migrations,
             operated=self._audit_log.operated,
             clock=self._clock,

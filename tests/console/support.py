@@ -23,6 +23,7 @@ from proxy.records.audit_records import Operation
 from proxy.records.query import Archive
 from proxy.secret import Secret
 from proxy.settings.scrypt import make
+from proxy.telemetry.history import History
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status
 from tests.keeper.migrating import Migrating
@@ -48,6 +49,7 @@ class Stage:
     operations: list[Operation] = field(default_factory=list)
     log_works: bool = True
     sign_in: SignIn = field(init=False)
+    history: History = field(init=False)
     migrating: Migrating = field(init=False)
     app: AdminApp = field(init=False)
 
@@ -56,11 +58,13 @@ class Stage:
         self.sign_in = SignIn(
             secrets, secure=self.secure, record=self._operated, clock=self.clock, entropy=SystemEntropy()
         )
+        self.history = History(clock=self.clock)
         self.migrating = Migrating(directory=self.directory)
         console = Console(
             status=lambda: self.status,
             sign_in=self.sign_in,
             log=LogReader(self.archive or self._database, data_directory=self.directory),
+            history=self.history,
             migrations=MigrationForms(self.migrating.migrations),
             clock=self.clock,
         )

@@ -21,13 +21,16 @@ from tests.console.test_request_pages import write
 from tests.console.test_status_pages import NOW, migration
 from tests.records.kept import operation, record
 from tests.records.support import an_attempt
+from tests.support.clock import ManualClock
 from tests.telemetry.support import caller_status, error_status, no_token, status, token
+from tests.telemetry.test_history import counts
 
 pytestmark = pytest.mark.xdist_group("chromium")
 
 CHROMIUM = shutil.which("chromium")
 PAGES = {
-    "overview": "/console/", "requests": "/console/requests", "request": "/console/requests/{id}",
+    "overview": "/console/", "history": "/console/history", "requests": "/console/requests",
+    "request": "/console/requests/{id}",
     "errors": "/console/errors", "callers": "/console/callers", "tokens": "/console/tokens",
     "certificates": "/console/certificates", "sinks": "/console/sinks", "migrations": "/console/migrations",
 }  # fmt: skip
@@ -91,7 +94,8 @@ async def fixture_site(tmp_path: Path) -> AsyncIterator[Site]:
     """Open a console with two operators, a log and a migration at weight 40; nothing may be said on the console."""
     if CHROMIUM is None:
         pytest.skip("needs Debian's package chromium")
-    stage = Stage(directory=tmp_path, operators=OPERATORS, status=everything())
+    clock = ManualClock()
+    stage = Stage(directory=tmp_path, operators=OPERATORS, status=everything(), clock=clock)
     attempts = [
         an_attempt(1, status=401, started_wall=NOW + 3.001),
         an_attempt(2, status=0, sent=Sent.UNKNOWN, started_wall=NOW + 3.4),
@@ -103,6 +107,10 @@ async def fixture_site(tmp_path: Path) -> AsyncIterator[Site]:
         operation(NOW + 2),
     ]
     record_id = (await write(tmp_path, *others, payment))[-1]
+    for minute in range(60):
+        stage.history.add(counts(number=60.0 + minute % 7 * 20, bucket=6 + minute % 3))
+        stage.history.add(counts(503 if minute % 20 == 3 else 404, number=9.0))
+        await clock.advance(60.0)
     migrations = await stage.migrating.open()
     for weight in (20, 40):
         await migrations.set("payments", weight, who="x", proof="unix socket", reason="y", force=True)

@@ -15,7 +15,7 @@ NOW = 1_800_000_000.0
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00"
 PAGES = [
     *("/console/", "/console/tokens", "/console/certificates", "/console/callers", "/console/errors", "/console/sinks"),
-    *("/console/migrations", "/console/requests"),
+    *("/console/migrations", "/console/requests", "/console/history"),
 ]
 TWINS = ["/console/overview.json", *(f"{path}.json" for path in PAGES[1:])]
 
@@ -48,7 +48,7 @@ async def test_each_page_has_its_json(tmp_path: Path, path: str) -> None:
     """The page names it, and it parses."""
     html = "/console/" if path == TWINS[0] else path.removesuffix(".json")
     async with Stage(directory=tmp_path).browser() as browser:
-        assert f'href="{path}"' in (await browser.get(html)).text
+        assert f'href="{path}' in (await browser.get(html)).text
         twin = await browser.get(path)
 
     assert twin.status_code == 200

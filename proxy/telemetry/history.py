@@ -22,7 +22,10 @@ _MAGIC: Final = b"payproxy history 1 %d\n" % _WIDTH
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Sums of *seconds* from *start* on, epoch seconds: requests by RESULTS, and histograms with one bucket more."""
+    """Sums of *seconds* from *start* on, epoch seconds: requests by RESULTS, and histograms with one bucket more.
+
+    The latest sample has fewer seconds than the others: it ends now.
+    """
 
     start: float
     seconds: float
@@ -99,7 +102,7 @@ class _Ring:
 
     def samples(self, now: float, number: int, together: int) -> list[Sample]:
         last = int(now) // self._seconds // together
-        return [self._sample(one * together, together) for one in range(last - number + 1, last + 1)]
+        return [self._sample(one * together, together, now) for one in range(last - number + 1, last + 1)]
 
     def dump(self) -> bytes:
         return self._turns.tobytes() + self._values.tobytes()
@@ -108,7 +111,7 @@ class _Ring:
         self._turns = array("Q", data[: 8 * self._slots])
         self._values = array("I", data[8 * self._slots :])
 
-    def _sample(self, first: int, together: int) -> Sample:
+    def _sample(self, first: int, together: int, now: float) -> Sample:
         sums = [0] * _WIDTH
         for turn in range(first, first + together):
             slot = turn % self._slots
@@ -117,7 +120,7 @@ class _Ring:
                 sums = [one + more for one, more in zip(sums, self._values[begin : begin + _WIDTH], strict=True)]
         return Sample(
             first * self._seconds,
-            together * self._seconds,
+            max(1.0, min(together * self._seconds, now - first * self._seconds)),
             tuple(sums[:_DURATIONS]),
             tuple(sums[_DURATIONS:_OVERHEADS]),
             tuple(sums[_OVERHEADS:]),

@@ -40,7 +40,7 @@ It keeps running until Ctrl-C. Try:
   payproxy trigger revoked --at {bank}   # then call again; also timeout, reset, slow, night, off
   payproxy status --config {configuration}
   tail -f {records}
-Admin: http://127.0.0.1:{admin_port}/ (health, metrics, status)"""
+Console: http://127.0.0.1:{admin_port}/console/; health and metrics: http://127.0.0.1:{admin_port}/"""
 
 
 @click.command()
@@ -66,7 +66,8 @@ async def _demo(clock: Clock, *, once: bool) -> bool:
             configuration = _write(directory, bank, port=port, admin_port=admin_port)
             url = f"http://127.0.0.1:{port}"
             text = f"The bank's simulator is on {bank.url}, the proxy on {url}; everything is on this machine."
-            click.echo(wrapped(text, width=terminal_width()) + "\n")
+            click.echo(wrapped(text, width=terminal_width()))
+            click.echo(f"Console: http://127.0.0.1:{admin_port}/console/\n")
             async with _proxy(directory, clock):
                 good = await _run_steps(
                     DemoSteps(url, bank, configuration=configuration, clock=clock, explain=_indented)

@@ -7,7 +7,7 @@ from typing import Any
 
 from proxy.cli.output import paint, printable
 from proxy.cli.record_table import shortened
-from proxy.cli.record_text import cell, left, summary
+from proxy.records.record_words import cell, left, summary
 from proxy.records.sinks.row import decode
 
 _ROOM_FOR_PATH = 12

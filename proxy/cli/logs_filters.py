@@ -10,12 +10,12 @@ import click
 
 from proxy.cli.names import names_of
 from proxy.cli.output import note
-from proxy.cli.times import has_zone, local
 from proxy.clock import Clock
 from proxy.records.mask import Mask
 from proxy.records.query import Query, header_word, indexed, parse_status, parse_time
 from proxy.settings.findings import did_you_mean
 from proxy.settings.model import Settings
+from proxy.times import has_zone, local
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

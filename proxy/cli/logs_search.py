@@ -14,11 +14,11 @@ from proxy.cli.logs_filters import filter_options, query_of, unlikely, wide_opti
 from proxy.cli.options import config_option
 from proxy.cli.output import json_option, note
 from proxy.cli.record_table import RecordPrinter
-from proxy.cli.times import local
 from proxy.clock import SystemClock
 from proxy.records.query import Query
 from proxy.settings.model import Settings
 from proxy.settings.stores import Database
+from proxy.times import local
 
 _PAGE = 500
 

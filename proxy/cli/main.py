@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "assertion": LazyCommand("proxy.cli.assertion:assertion", "Print a signed client assertion."),
     "keys": LazyCommand("proxy.cli.keys:keys", "Make and inspect keys, certificates and signing requests."),
     "callers": LazyCommand("proxy.cli.callers:callers", "Make keys for callers."),
+    "admin": LazyCommand("proxy.cli.admin:admin", "Sign in to the console, and make operators."),
     "config": LazyCommand("proxy.cli.config:config", "Show the effective configuration and its schema."),
     "export": LazyCommand(
         "proxy.cli.export:export",

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from proxy.cli.times import local_text
 from proxy.records.sides import LEGACY_DAYS, SEEN_DAYS
 from proxy.text import printable
+from proxy.times import local_text
 
 # For screen and paper: a row stays on one page, and its table's head is repeated on each.
 _STYLE = (

@@ -8,17 +8,18 @@ from typing import Any
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.inquiries import Record, ask_bank, decisive, every, inquiries_since
+from proxy.cli.inquiries import Record, ask_bank, every, inquiries_since
 from proxy.cli.instance import Denied
 from proxy.cli.log_database import configured_database, database_option, opened
 from proxy.cli.options import config_option
 from proxy.cli.output import ExitCode, emit, json_option, printable
 from proxy.cli.progress import Progress, progress
-from proxy.cli.times import local_text
-from proxy.cli.why_text import next_step
 from proxy.clock import Clock, SystemClock
+from proxy.console.why_text import next_step
+from proxy.records.inquiry_outcome import decisive
 from proxy.records.query import Query, parse_time
 from proxy.settings.model import Settings
+from proxy.times import local_text
 
 # The instance asks 20 in a row and then one each 2 s.
 _WAIT_SECONDS = 2.0

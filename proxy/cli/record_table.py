@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from proxy.cli.output import emit_record, paint, printable
-from proxy.cli.record_text import CSV_COLUMNS, cell, csv_record, csv_row, left, summary
-from proxy.cli.times import local_text
+from proxy.cli.record_text import CSV_COLUMNS, csv_record, csv_row
+from proxy.records.record_words import cell, left, summary
 from proxy.records.sinks.row import decode
+from proxy.times import local_text
 
 Record = Mapping[str, Any]
 

@@ -3,14 +3,11 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from proxy.cli.output import facts, paint, printable
-from proxy.cli.times import local_text
-
-Record = Mapping[str, Any]
+from proxy.records.record_words import Record, cell, happened
+from proxy.times import local_text
 
 CSV_COLUMNS = (
     *("time", "id", "kind", "instance", "sequence", "caller", "client_address", "method", "path", "route", "upstream"),
@@ -23,21 +20,6 @@ _SENT_COLOURS = {"unknown": "yellow", "yes": "green"}
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # A spreadsheet takes a cell with such a first character for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def summary(record: Record) -> str:
-    """Return a short summary of a record that is not of an exchange."""
-    names = ("event", "what", "verdict", "asked", "who", "reason", "credential", "audience", "code", "cause", "count")
-    return ", ".join(cell(record[name]) for name in names if record.get(name))
-
-
-def cell(value: object) -> str:
-    """Return a member of a record as text, "" if it is missing."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value)
 
 
 def csv_row(values: Sequence[object]) -> str:
@@ -83,7 +65,7 @@ def timeline(record: Record) -> str:
             _title(record),
             facts(rows),
             "",
-            *(f"{at:>11}  {what}" for at, what in _happened(record)),
+            *(f"{at:>11}  {printable(what)}" for at, what in happened(record)),
             "",
             f"sent_upstream  {paint(sent, _SENT_COLOURS.get(sent, 'white'))}",
         ]
@@ -100,55 +82,6 @@ _FACTS = (
 def _title(record: Record) -> str:
     title = f"{cell(record.get('id'))}  {local_text(record.get('time'), precise=True)}  {cell(record.get('method'))} "
     return printable(title + cell(record.get("path")))
-
-
-def _happened(record: Record) -> list[tuple[str, str]]:
-    started = _seconds(record.get("time"))
-    rows = [("0.0 ms", f"{cell(record.get('client_address')) or 'the caller'} asked")]
-    attempts = record.get("attempts")
-    for number, attempt in enumerate(attempts if isinstance(attempts, list) else [], start=1):
-        sent_at = _seconds(attempt.get("started"))
-        after = f"{(sent_at - started) * 1000:.1f} ms" if started and sent_at else ""
-        status = f"answered {attempt['status']}" if attempt.get("status") else "no answer"
-        connect, wait = cell(attempt.get("connect_ms")), cell(attempt.get("wait_ms"))
-        what = f"attempt {number}: connect {connect} ms, wait {wait} ms, {status}, sent {cell(attempt.get('sent'))}"
-        rows.append((after, f"{what} (token {cell(attempt.get('token_fingerprint'))})"))
-    total = record.get("duration_ms")
-    rows.append(
-        (f"{cell(total)} ms" if total else "", f"{_end(record)}; {cell(record.get('overhead_ms'))} ms in the proxy")
-    )
-    if isinstance(at := record.get("caller_left_ms"), int | float):
-        # At its place among the events, before those at the same time.
-        place = next((n for n, row in enumerate(rows) if n and _is_after(row[0], at)), len(rows) - 1)
-        rows.insert(place, (f"{at:.1f} ms", "the caller left"))
-    return [(at, printable(what)) for at, what in rows]
-
-
-def _is_after(shown: str, milliseconds: float) -> bool:
-    try:
-        return float(shown.removesuffix(" ms")) >= milliseconds
-    except ValueError:
-        return False
-
-
-def _end(record: Record) -> str:
-    answer = f"{cell(record.get('status'))} from the {cell(record.get('origin'))}" if record.get("status") else ""
-    if record.get("caller_left") is True:
-        return f"{answer}: the caller left before it had all of it" if answer else "no answer: the caller had left"
-    return f"{answer} to the caller" if answer else "no answer to the caller"
-
-
-def left(record: Record) -> str:
-    """Return in words that the caller of *record* left, and after how long if that is known."""
-    after = record.get("caller_left_ms")
-    return f"caller left after {after / 1000:.1f} s" if isinstance(after, int | float) else "caller left"
-
-
-def _seconds(text: object) -> float:
-    try:
-        return datetime.fromisoformat(str(text)).timestamp()
-    except ValueError:
-        return 0.0
 
 
 def _is_number(cell: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from proxy.cli.output import paint, printable, wrapped
-from proxy.cli.times import duration, local
+from proxy.times import duration, local
 
 Values = Mapping[str, Any]
 

@@ -8,18 +8,19 @@ from typing import Any
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.inquiries import ask_bank, decisive, inquiries_about
+from proxy.cli.inquiries import ask_bank, inquiries_about
 from proxy.cli.instance import Denied
 from proxy.cli.log_database import NoRecord, configured_database, database_option, masks_of, opened, record_of
 from proxy.cli.options import config_option
 from proxy.cli.output import Failure, emit, json_option, note, terminal_width, wrapped
 from proxy.cli.statements import signed, verified
-from proxy.cli.times import local_text
-from proxy.cli.why_text import bank_has_it, is_open, is_retry, next_step, paragraph, relation, sends, summary
+from proxy.console.why_text import bank_has_it, is_open, is_retry, next_step, paragraph, relation, sends, summary
 from proxy.records.anchor import object_in
 from proxy.records.archives.stream_spool import Spool
+from proxy.records.inquiry_outcome import decisive
 from proxy.records.query import Indexed, Query, header_word, indexed
 from proxy.settings.model import Settings
+from proxy.times import local_text
 
 _MOST = 100
 _KEY = header_word("Idempotency-Key")

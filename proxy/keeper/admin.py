@@ -11,6 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
+from proxy.console.app import Console
+from proxy.console.overview import status_values
 from proxy.errors import LogUnavailable
 from proxy.keeper.operator import operation_of
 from proxy.records.audit_records import Operation
@@ -28,6 +30,7 @@ Operated = Callable[[Operation], Awaitable[None]]
 # Also defined in proxy/cli/instance.py, since commands do not import the keeper.
 CONFIGURATION_PATH = "/api/configuration"
 STATUS_PATH = "/api/status"
+CONSOLE_PATH = "/console/"
 
 # Enough for an action's few parameters.
 _MAX_ACTION_BYTES = 16384
@@ -67,8 +70,9 @@ class AdminApp:
 
     *actions*, by path, are POST only and exist on the Unix socket only: whoever may open the socket may run them.
     *operated* records each action before it runs. *configuration*, also on the Unix socket only, returns the active
-    settings without secrets, for commands that meet a broken file. Without *console* the status, which names callers
-    and requests, is on the Unix socket only too.
+    settings without secrets, for commands that meet a broken file. Without *open_status* the status, which names
+    callers and requests, is on the Unix socket only too. *console* is on TCP only: on the Unix socket a Host can't tell
+    a foreign page from ours.
     """
 
     def __init__(
@@ -77,7 +81,8 @@ class AdminApp:
         status: Callable[[], Status],
         metrics: Metrics,
         hosts: Collection[str] = (),
-        console: bool = True,
+        open_status: bool = True,
+        console: Console | None = None,
         actions: Mapping[str, Action] | None = None,
         operated: Operated | None = None,
         configuration: Callable[[], dict[str, Any]] | None = None,
@@ -88,7 +93,8 @@ class AdminApp:
         self._metrics = metrics
         self._actions = dict(actions or {})
         self._hosts = frozenset(_host_name(host) for host in hosts)
-        self._socket_only = {*self._actions, CONFIGURATION_PATH, *(() if console else (STATUS_PATH,))}
+        self._socket_only = {*self._actions, CONFIGURATION_PATH, *(() if open_status else (STATUS_PATH,))}
+        self._console = console
         self._pages: dict[str, tuple[str, Handler]] = {
             "/": ("this list", self._index),
             "/livez": ("200 while the keeper answers; ?verbose", self._health(health.live)),
@@ -111,6 +117,8 @@ class AdminApp:
             application.router.add_get(CONFIGURATION_PATH, self._show_configuration, allow_head=False)
         for path, action in self._actions.items():
             application.router.add_post(path, self._answerer(action))
+        for method, path, handler in self._console.routes() if self._console is not None else ():
+            application.router.add_route(method, path, handler)
         return application
 
     @web.middleware
@@ -118,7 +126,8 @@ class AdminApp:
         """Refuse foreign requests, and turn every failure into a problem document that repeats no input."""
         try:
             refuse_strangers(request, hosts=self._hosts)
-            if request.path in self._socket_only and _came_over_tcp(request):
+            tcp = _came_over_tcp(request)
+            if request.path in self._socket_only if tcp else request.path.startswith(CONSOLE_PATH):
                 raise web.HTTPNotFound
             return await handler(request)
         except ActionRefused as refused:
@@ -138,6 +147,8 @@ class AdminApp:
     async def _index(self, request: web.Request) -> web.Response:
         tcp = _came_over_tcp(request)
         lines = {path: what for path, (what, _) in self._pages.items() if not (tcp and path in self._socket_only)}
+        if tcp and self._console is not None:
+            lines |= {CONSOLE_PATH: "pages for people, each with its JSON"}
         if not tcp:
             lines |= {f"POST {path}": action.what for path, action in self._actions.items()}
             lines |= {CONFIGURATION_PATH: "what is in force, without secrets, as JSON"} if self._configuration else {}
@@ -188,10 +199,7 @@ class AdminApp:
         return _json({"settings": self._configuration() if self._configuration is not None else {}})
 
     async def _show_status(self, _request: web.Request) -> web.Response:
-        status = self._status()
-        checks = health.ready(status)
-        shown = [{"name": one.name, "verdict": one.verdict, "reason": one.reason} for one in checks]
-        return _json(status.as_dict() | {"ready": health.holds(checks), "checks": shown})
+        return _json(status_values(self._status()))
 
 
 def problem(status: int, *, code: str, detail: str) -> web.Response:

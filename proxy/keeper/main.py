@@ -19,12 +19,14 @@ from proxy.keeper.audit_log import AuditLog
 from proxy.keeper.automatic_inquiries import AutomaticInquiries
 from proxy.keeper.certificate_expiry import CertificateExpiry
 from proxy.keeper.certificates import certificates_in_use
+from proxy.keeper.console import console_of
 from proxy.keeper.exit_timer import ExitTimer
 from proxy.keeper.facade_keys import assertion_keys, make_signing_key
 from proxy.keeper.generation import Generation
 from proxy.keeper.generations import Generations
 from proxy.keeper.graceful_stop import GracefulStop
 from proxy.keeper.guard_task import MigrationGuard
+from proxy.keeper.history_file import HistoryFile
 from proxy.keeper.inquiries import Inquiries
 from proxy.keeper.log_sinks import sinks_of
 from proxy.keeper.lost_journals import LostJournals
@@ -45,6 +47,7 @@ from proxy.records.sinks.stdout import Render
 from proxy.settings.load import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.values import masked, snapshot_of
+from proxy.telemetry.history import History
 from proxy.telemetry.log import EventLog, write_stderr
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import SinkStatus, Status, TokenStatus
@@ -83,6 +86,10 @@ class Keeper:
         self._serial = count(1)
         self._started = clock.monotonic()
         self._log = EventLog(clock=clock, write=write_stderr, stamp=stamp)
+        self._history = History(clock=clock)
+        self._history_file = HistoryFile(
+            self._history, Path(snapshot.data_directory), clock=clock, write_line=self._log.write_line
+        )
         self._exit_timer = ExitTimer(Path(snapshot.data_directory), write_line=self._log.write_line)
         self._manager = ServiceManager(
             environ,
@@ -95,7 +102,7 @@ class Keeper:
         self._stop = GracefulStop(
             sockets=sockets, manager=self._manager, exit_timer=self._exit_timer, clock=clock, log=self._log
         )
-        self._metrics = Metrics(status=self.status)
+        self._metrics = Metrics(status=self.status, counted=self._history.add)
         context = RecordContext(
             environment=snapshot.environment,
             instance=snapshot.instance,
@@ -183,23 +190,7 @@ class Keeper:
     async def run(self) -> bool:
         """Serve until SIGTERM or SIGINT, drain, return whether every request was recorded; raise ListenFailed."""
         settings, snapshot = self._generations.current.settings, self._generations.current.snapshot
-        server = admin_server(
-            AdminApp(
-                status=self.status,
-                metrics=self._metrics,
-                hosts=settings.admin.hosts,
-                console=settings.admin.console,
-                actions={
-                    **migration_actions(self._migrations),
-                    **self._inquiries.actions(),
-                    **token_actions(lambda: self._generations.current.token_manager, write_line=self._log.write_line),
-                },
-                operated=self._audit_log.operated,
-                configuration=lambda: masked(self._generations.current.settings),
-            ),
-            settings,
-            passed=self._admin_sockets,
-        )
+        server = admin_server(self._admin_app(settings), settings, passed=self._admin_sockets)
         await self._audit_log.open()
         await self._migrations.open()
         await self._migrations.replication.begin()
@@ -223,16 +214,44 @@ class Keeper:
                 tasks.create_task(on_signal(self._reload), name="reload on signal"),
                 tasks.create_task(self._stop.run(self._generations), name="stop on signal"),
                 tasks.create_task(self._announce(server), name="announcement"),
+                tasks.create_task(self._history_file.run(), name="history"),
                 tasks.create_task(self._manager.watch(), name="watchdog"),
             ]
             await self._generations.run()
             self._exit_timer.start()
             for task in helpers:
                 task.cancel()
+            await self._history_file.write()
             self._stop.in_order &= await self._audit_log.close()
             await self._shipper.worker_ended(self._audit_log.journal_name)
             await self._shipper.close()
         return self._stop.log_end()
+
+    def _admin_app(self, settings: Settings) -> AdminApp:
+        console, console_actions = console_of(
+            lambda: self._generations.current.settings,
+            status=self.status,
+            history=self._history,
+            migrations=self._migrations,
+            operated=self._audit_log.operated,
+            clock=self._clock,
+            entropy=self._entropy,
+        )
+        return AdminApp(
+            status=self.status,
+            metrics=self._metrics,
+            hosts=settings.admin.hosts,
+            open_status=settings.admin.console and not settings.admin.operators,
+            console=console if settings.admin.console else None,
+            actions={
+                **migration_actions(self._migrations),
+                **self._inquiries.actions(),
+                **token_actions(lambda: self._generations.current.token_manager, write_line=self._log.write_line),
+                **(console_actions if settings.admin.console else {}),
+            },
+            operated=self._audit_log.operated,
+            configuration=lambda: masked(self._generations.current.settings),
+        )
 
     async def _announce(self, server: AdminServer) -> None:
         """Log the listening addresses as soon as the first worker can serve, and report to the service manager."""

@@ -25,15 +25,13 @@ from pydantic_core import PydanticCustomError
 from proxy.secret import Secret
 from proxy.settings.addresses import is_host, listen_address, segments, url_parts
 from proxy.settings.distinguished_name import canonical
+from proxy.settings.scrypt import HashUnusable
+from proxy.settings.scrypt import parse as parse_scrypt
 
 NAME_PATTERN = r"^[a-z][a-z0-9_-]*$"
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.6.2
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
-# The string format of the Password Hashing Competition, as passlib and others write it.
-_SCRYPT = re.compile(
-    r"\$scrypt\$ln=[0-9]{1,2},r=[0-9]{1,3},p=[0-9]{1,3}\$[A-Za-z0-9+/.]{11,}={0,2}\$[A-Za-z0-9+/.]{21,}={0,2}"
-)
 _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 # Methods that are never served (RFC 9110 9.3.6, 9.3.8).
@@ -200,11 +198,13 @@ def _secret(value: Any) -> Secret:
 
 def _scrypt_hash(value: Any) -> Secret:
     secret = _secret(value)
-    if not _SCRYPT.fullmatch(secret.reveal()):
+    try:
+        parse_scrypt(secret.reveal())
+    except HashUnusable as error:
         raise unacceptable(
-            "is no scrypt hash but perhaps a password",
-            "write the hash like $scrypt$ln=15,r=8,p=1$SALT$HASH, and choose another password if this was one",
-        )
+            str(error),
+            "write what `payproxy admin hash-password NAME` prints, and choose another password if this was one",
+        ) from None
     return secret
 
 

@@ -68,13 +68,16 @@ def _any_host(valid: Valid, server: ServerSection) -> Iterator[Complaint]:
 def _console(admin: AdminSection) -> Iterator[Complaint]:
     if not admin.console or not admin.listen or listen_address(admin.listen).loopback:
         return
-    if not admin.operators or not admin.certificate_file:
-        # Operators and TLS alone would not help: there is no console to log in to yet.
-        yield Complaint(
-            key=("admin", "console"),
-            what="a console that other machines reach would need operators and TLS, and there is none in this version",
-            fix="set console = false (health and metrics stay), or listen on 127.0.0.1",
-        )
+    for name, there, how in (
+        ("operators", admin.operators, "add operators (`payproxy admin hash-password NAME`)"),
+        ("certificate_file", admin.certificate_file, "set certificate_file and key_file"),
+    ):
+        if not there:
+            yield Complaint(
+                key=("admin", "console"),
+                what=f"other machines reach the console, which then needs {name}",
+                fix=f"{how}; or set console = false (health and metrics stay), or listen on 127.0.0.1",
+            )
 
 
 def _without_tls(section: str, values: ServerSection | AdminSection) -> Iterator[Complaint]:

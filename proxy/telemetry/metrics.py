@@ -34,10 +34,16 @@ class CountsUnusable(ValueError):
 
 
 class Metrics(Collector):
-    """All metrics of /metrics; each scrape calls *status*, so no gauge outlives its subject."""
+    """All metrics of /metrics; each scrape calls *status*, so no gauge outlives its subject.
 
-    def __init__(self, *, status: Callable[[], Status]) -> None:
+    *counted* is called with what a worker counted, once it is found to be well-formed.
+    """
+
+    def __init__(
+        self, *, status: Callable[[], Status], counted: Callable[[Counts], None] = lambda _counts: None
+    ) -> None:
         self._status = status
+        self._counted = counted
         self._tables: defaultdict[str, dict[Key, Row]] = defaultdict(dict)
         self._skews: dict[str, float] = {}
         self._processes = ProcessReader()
@@ -79,6 +85,7 @@ class Metrics(Collector):
             self._add("overhead", (route,), row)
         for credential, outcome, amount in counts.replays:
             self._add("replays", (credential, outcome), [amount])
+        self._counted(counts)
 
     def migrated(self, migration: str, side: str, outcome: str) -> None:
         """Count an attempt on a migrated route."""

@@ -1,7 +1,8 @@
 import json
 
 from proxy.cli.record_table import RecordTable
-from proxy.cli.record_text import csv_record, csv_row, summary, timeline
+from proxy.cli.record_text import csv_record, csv_row, timeline
+from proxy.records.record_words import summary
 from tests.records.kept import operation, record
 
 

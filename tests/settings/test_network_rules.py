@@ -44,10 +44,14 @@ def test_mutual_tls_needs_tls(tmp_path: Path) -> None:
 
 
 def test_the_console_over_a_network(tmp_path: Path) -> None:
-    """It would need operators and TLS; while there is none, nobody is advised to make some for it."""
-    [finding] = load_text(tmp_path, plain((ADMIN, '"0.0.0.0:9901"'))).errors
-    assert (finding.key, "there is none in this version" in finding.what) == ("admin.console", True)
-    assert finding.fix.startswith("set console = false")
+    """It needs operators and TLS; each that is missing is named with what gives it."""
+    findings = load_text(tmp_path, plain((ADMIN, '"0.0.0.0:9901"'))).errors
+    assert [finding.key for finding in findings] == ["admin.console", "admin.console"]
+    assert {finding.what.rpartition(" ")[2] for finding in findings} == {"operators", "certificate_file"}
+    assert any("payproxy admin hash-password" in finding.fix for finding in findings)
+    assert all("console = false" in finding.fix for finding in findings)
+    [finding] = load_text(tmp_path, plain((ADMIN, f'"0.0.0.0:9901"\n{TLS}'))).errors
+    assert "needs operators" in finding.what
     safe = plain((ADMIN, f'"0.0.0.0:9901"\noperators = {{ alice = "{HASH}" }}\n{TLS}'))
     assert load_text(tmp_path, safe).findings == ()
     assert load_text(tmp_path, plain((ADMIN, '"0.0.0.0:9901"\nconsole = false'))).errors == ()
@@ -61,6 +65,7 @@ def test_a_plain_password_of_an_operator(tmp_path: Path, password: str) -> None:
 
     assert (finding.key, finding.severity) == ("admin.operators.alice", Severity.ERROR)
     assert "perhaps a password" in finding.what
+    assert "payproxy admin hash-password" in finding.fix
     assert password not in finding.what
 
 

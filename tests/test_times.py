@@ -3,10 +3,10 @@ import sys
 
 import pytest
 
-from proxy.cli.times import duration, has_zone, local_text
+from proxy.times import duration, has_zone, local_text
 
 CODE = """
-from proxy.cli.times import local, local_text
+from proxy.times import local, local_text
 print(local(1_800_000_000.9))
 print(local_text("2026-07-01T10:00:00.123456Z"))
 print(local_text("2026-01-01T10:00:00.123456Z", precise=True))

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from proxy.cli.inquiries import SETTLED_AFTER, decisive
-from proxy.cli.output import printable
-from proxy.cli.record_text import cell, left
-from proxy.cli.times import duration, local_text
+from proxy.records.inquiry_outcome import SETTLED_AFTER, decisive
+from proxy.records.record_words import cell, left
 from proxy.telemetry.error_meanings import meaning_of, next_step_of
+from proxy.text import printable
+from proxy.times import duration, local_text
 
 Record = Mapping[str, Any]
 Inquiries = Sequence[dict[str, Any]]
@@ -236,4 +236,4 @@ def _lower(sentence: str) -> str:
 
 def _clean(text: str) -> str:
     """Return *text* on one line and without control characters."""
-    return " ".join(printable(text).split())
+    return " ".join(printable(text, other="\N{REPLACEMENT CHARACTER}", keep="\n\t").split())

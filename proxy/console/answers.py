@@ -1,0 +1,95 @@
+"""Answers of the console: pages, JSON, refusals, and the forms that come in."""
+
+import hmac
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from proxy.console.page import Tone
+from proxy.console.sessions import Visitor
+
+# No script and no style but our own files, no frame, no form to elsewhere (console.md).
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+# Not no-referrer: with that browsers send "Origin: null" with our own forms, which would have to be let in.
+_HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"}
+_FORM = "application/x-www-form-urlencoded"
+_MOST_FIELDS = 20
+_STYLESHEET = Path(__file__).parent / "static" / "console.css"
+
+
+class Refused(Exception):
+    """The console does not do or show this; *text* is for the visitor and repeats nothing of the request."""
+
+    def __init__(self, status: int, text: str, *, retry_after: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+        self.retry_after = retry_after
+
+
+def html(text: str, *, status: int = 200) -> web.Response:
+    """Return a page."""
+    return web.Response(text=text, status=status, content_type="text/html", headers=_HEADERS)
+
+
+def as_json(text: str, *, status: int = 200) -> web.Response:
+    """Return the JSON *text*."""
+    return web.Response(text=text, status=status, content_type="application/json", headers=_HEADERS)
+
+
+def see_other(path: str) -> web.Response:
+    """Return the answer that leads to *path* of the console (303)."""
+    return web.Response(status=303, headers=_HEADERS | {"Location": path})
+
+
+async def stylesheet(_request: web.Request) -> web.StreamResponse:
+    """Answer with the one stylesheet."""
+    return web.Response(text=_STYLESHEET.read_text(), content_type="text/css", headers=_HEADERS)
+
+
+def dumped(data: Any) -> str:
+    """Return *data* as JSON for scripts and people."""
+    return json.dumps(data, indent=2) + "\n"
+
+
+def message(text: str, *, tone: Tone, back: str) -> dict[str, Any]:
+    """Return the values of the template message.html."""
+    return {"text": text, "tone": tone, "back": back}
+
+
+def refuse_other_sites(request: web.BaseRequest) -> None:
+    """Raise Refused if another site's page made the browser send this, by Fetch Metadata; Origin is the listener's."""
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
+        raise Refused(403, "Requests from other sites' pages are refused.")
+
+
+async def form_of(request: web.Request) -> dict[str, str]:
+    """Return the fields of the form in *request*; raises Refused."""
+    refuse_other_sites(request)
+    if request.content_type != _FORM:
+        raise Refused(415, f"A form is needed, as {_FORM}.")
+    body = await request.read()
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS, strict_parsing=True
+        )
+    except ValueError:
+        raise Refused(400, "This is no form of the console's.") from None
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise Refused(400, "A field occurs twice.")
+    return fields
+
+
+def refuse_forged(fields: Mapping[str, str], visitor: Visitor) -> None:
+    """Raise Refused if the form *fields* are not of a page that *visitor*'s session got (CSRF)."""
+    given = fields.get("csrf", "")
+    if not visitor.csrf or not hmac.compare_digest(given.encode(), visitor.csrf.encode()):
+        raise Refused(403, "This form is not of your session: open the page again and repeat it.")

@@ -1,0 +1,276 @@
+"""The console's paths: pages with their JSON, sign-in and actions; all that is slow happens off the keeper's loop."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from proxy.clock import Clock
+from proxy.console import status_pages
+from proxy.console.answers import (
+    Refused,
+    as_json,
+    dumped,
+    form_of,
+    html,
+    message,
+    refuse_forged,
+    refuse_other_sites,
+    see_other,
+    stylesheet,
+)
+from proxy.console.frame import frame_of, render, why_not
+from proxy.console.history_page import DEFAULT, history_page
+from proxy.console.history_page import PATH as HISTORY
+from proxy.console.log_reader import LogReader
+from proxy.console.overview import PATH as OVERVIEW
+from proxy.console.overview import overview
+from proxy.console.page import PageContent, Tone
+from proxy.console.plots import WINDOWS, plots
+from proxy.console.request_pages import PATH as REQUESTS
+from proxy.console.request_pages import found_page, request_page
+from proxy.console.search_form import FilterUnusable, filled, query_of
+from proxy.console.sessions import Role, Visitor
+from proxy.console.sign_in import SignIn
+from proxy.errors import LogUnavailable
+from proxy.records.query import ArchiveUnusable
+from proxy.telemetry.history import History
+from proxy.telemetry.status import Status
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+View = Callable[[Status], PageContent]
+
+SIGN_IN = "/console/sign-in"
+_ROWS = 50
+_ID_BYTES = 16
+
+_VIEWS: dict[str, View] = {
+    "/console/tokens": status_pages.tokens,
+    "/console/certificates": status_pages.certificates,
+    "/console/callers": status_pages.callers,
+    "/console/errors": status_pages.errors,
+    "/console/sinks": status_pages.sinks,
+    "/console/migrations": status_pages.migrations,
+}
+
+
+class MigrationActions(Protocol):
+    """What the console changes; each is on record before it is done. Raise Refused or LogUnavailable."""
+
+    async def set(self, name: str, weight: int, *, version: int, reason: str, by: Visitor) -> str:
+        """Set the weight if *version* is current; return in words what was done."""
+
+    async def rollback(self, name: str, *, reason: str, by: Visitor) -> str:
+        """Go back to the last good weight; return in words what was done."""
+
+
+class Console:
+    """The console's handlers, for the admin listener's TCP addresses. *status* is called for each page."""
+
+    def __init__(
+        self,
+        *,
+        status: Callable[[], Status],
+        sign_in: SignIn,
+        log: LogReader,
+        history: History,
+        migrations: MigrationActions,
+        clock: Clock,
+    ) -> None:
+        self._status = status
+        self._sign_in = sign_in
+        self._log = log
+        self._history = history
+        self._migrations = migrations
+        self._clock = clock
+
+    def routes(self) -> Iterator[tuple[str, str, Handler]]:
+        """Yield method, path and handler."""
+        yield "GET", "/console/console.css", stylesheet
+        for path, view in _VIEWS.items():
+            yield "GET", path, self._guarded(self._of_status(view))
+            yield "GET", f"{path}.json", self._guarded(self._of_status(view))
+        yield "GET", OVERVIEW, self._guarded(self._show_overview)
+        yield "GET", "/console/overview.json", self._guarded(self._show_overview)
+        yield "GET", HISTORY, self._guarded(self._show_history)
+        yield "GET", f"{HISTORY}.json", self._guarded(self._show_history)
+        yield "GET", REQUESTS, self._guarded(self._search)
+        yield "GET", f"{REQUESTS}.json", self._guarded(self._search)
+        yield "GET", f"{REQUESTS}/{{id}}", self._guarded(self._show)
+        yield "GET", SIGN_IN, self._open(self._ask_to_sign_in)
+        yield "POST", SIGN_IN, self._open(self._take_sign_in)
+        yield "POST", "/console/sign-out", self._guarded(self._sign_out)
+        yield "POST", "/console/migrations/set", self._acting(self._set)
+        yield "POST", "/console/migrations/rollback", self._acting(self._rollback)
+
+    def _open(self, handler: Handler) -> Handler:
+        """Return *handler*, whose refusals become pages, for everybody."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except Refused as refused:
+                return await self._refusal(request, refused)
+            except LogUnavailable as error:
+                words = "It can't be recorded, so it was not done."
+                return await self._refusal(request, Refused(error.status, words))
+            except ArchiveUnusable as error:
+                return await self._refusal(request, Refused(503, f"The request log can't be read: {error}"))
+
+        return answer
+
+    def _guarded(self, handler: Callable[[web.Request, Visitor], Awaitable[web.StreamResponse]]) -> Handler:
+        """Return *handler* for visitors that may look; others are led to the sign-in."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            visitor = self._sign_in.visitor(request)
+            if visitor is not None:
+                return await handler(request, visitor)
+            if request.method == "GET" and not _wants_json(request):
+                return see_other(SIGN_IN)
+            raise Refused(403, "Sign in first, at /console/.")
+
+        return self._open(answer)
+
+    def _acting(self, act: Callable[[Mapping[str, str], Visitor], Awaitable[str]]) -> Handler:
+        """Return a handler of a form that changes something: for operators, and only from a page of their session."""
+
+        async def answer(request: web.Request, visitor: Visitor) -> web.StreamResponse:
+            refuse_other_sites(request)
+            if not visitor.may_act:
+                raise Refused(403, why_not(visitor))
+            fields = await form_of(request)
+            refuse_forged(fields, visitor)
+            done = await act(fields, visitor)
+            values = message(done, tone=Tone.GOOD, back="/console/migrations")
+            return await self._page("message.html", visitor, title="Done", path="", **values)
+
+        return self._guarded(answer)
+
+    def _of_status(self, view: View) -> Callable[[web.Request, Visitor], Awaitable[web.StreamResponse]]:
+        async def answer(request: web.Request, visitor: Visitor) -> web.StreamResponse:
+            status = self._status()
+            return await self._content(request, visitor, lambda: view(status))
+
+        return answer
+
+    async def _show_overview(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
+        status, chosen = self._status(), WINDOWS[DEFAULT]
+        samples = self._history.samples(chosen.ring, number=chosen.number, together=chosen.together)
+        return await self._content(request, visitor, lambda: overview(status, plots(samples, chosen)))
+
+    async def _show_history(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
+        return await self._content(request, visitor, history_page(self._history, request.query.get("window", "")))
+
+    async def _search(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
+        fields = filled(request.query)
+        before = _id_bytes(request.query.get("before", ""))
+        try:
+            query = query_of(fields, masks=await self._log.masks(), now=self._clock.now())
+        except FilterUnusable as error:
+            problem = str(error)
+            return await self._content(
+                request, visitor, lambda: found_page((), fields, before="", problem=problem), status=400
+            )
+        page = await self._log.page(query, before=before, size=_ROWS)
+        following = page.before.hex() if page.before is not None else ""
+        return await self._content(
+            request, visitor, lambda: found_page([json.loads(one) for one in page.records], fields, before=following)
+        )
+
+    async def _show(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
+        record_id = _id_bytes(request.match_info["id"].removesuffix(".json"))
+        record = None if record_id is None else await self._log.record(record_id)
+        if record is None:
+            raise Refused(404, "The request log has no record of this id.")
+        return await self._content(request, visitor, lambda: request_page(record))
+
+    async def _ask_to_sign_in(self, request: web.Request) -> web.StreamResponse:
+        if self._sign_in.visitor(request) is not None:
+            return see_other(OVERVIEW)
+        return await self._sign_in_page(link=request.query.get("link", ""))
+
+    async def _take_sign_in(self, request: web.Request) -> web.StreamResponse:
+        fields = await form_of(request)
+        try:
+            if "link" in fields:
+                token = await self._sign_in.by_link(fields["link"])
+            else:
+                role = Role.VIEWER if fields.get("view") else Role.OPERATOR
+                token = await self._sign_in.by_password(fields.get("name", ""), fields.get("password", ""), role=role)
+        except Refused as refused:
+            return await self._sign_in_page(refused=refused)
+        answer = see_other(OVERVIEW)
+        self._sign_in.begin(answer, token)
+        return answer
+
+    async def _sign_in_page(self, *, link: str = "", refused: Refused | None = None) -> web.Response:
+        problem, status = (refused.text, refused.status) if refused else ("", 200)
+        answer = await self._page(
+            "sign_in.html", None, title="Sign in", path="", link=link, problem=problem, status=status
+        )
+        if refused and refused.retry_after:
+            answer.headers["Retry-After"] = str(refused.retry_after)
+        return answer
+
+    async def _sign_out(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
+        refuse_forged(await form_of(request), visitor)
+        answer = see_other(SIGN_IN)
+        self._sign_in.end(request, answer)
+        return answer
+
+    async def _set(self, fields: Mapping[str, str], visitor: Visitor) -> str:
+        weight, version = _number(fields, "weight", 100), _number(fields, "version", 1 << 53)
+        return await self._migrations.set(
+            fields.get("name", ""), weight, version=version, reason=fields.get("reason", ""), by=visitor
+        )
+
+    async def _rollback(self, fields: Mapping[str, str], visitor: Visitor) -> str:
+        return await self._migrations.rollback(fields.get("name", ""), reason=fields.get("reason", ""), by=visitor)
+
+    async def _content(
+        self, request: web.Request, visitor: Visitor, make: Callable[[], PageContent], *, status: int = 200
+    ) -> web.Response:
+        """Answer with what *make* returns in a thread, as HTML or JSON."""
+        if _wants_json(request):
+            return as_json(await asyncio.to_thread(lambda: dumped(make().data)), status=status)
+        frame = frame_of(self._status(), visitor)
+
+        def rendered() -> str:
+            content = make()
+            return render(content.template, frame=frame, title=content.title, path=content.path, content=content)
+
+        return html(await asyncio.to_thread(rendered), status=status)
+
+    async def _page(self, template: str, visitor: Visitor | None, *, status: int = 200, **values: Any) -> web.Response:
+        text = await asyncio.to_thread(render, template, frame=frame_of(self._status(), visitor), **values)
+        return html(text, status=status)
+
+    async def _refusal(self, request: web.Request, refused: Refused) -> web.StreamResponse:
+        if _wants_json(request):
+            return as_json(dumped({"detail": refused.text, "status": refused.status}), status=refused.status)
+        values = message(refused.text, tone=Tone.BAD, back=OVERVIEW)
+        visitor = self._sign_in.visitor(request)
+        return await self._page("message.html", visitor, status=refused.status, title="Not done", path="", **values)
+
+
+def _wants_json(request: web.Request) -> bool:
+    return request.path.endswith(".json")
+
+
+def _id_bytes(text: str) -> bytes | None:
+    """Return the 16 bytes of the record id *text*, None if it is none."""
+    try:
+        found = bytes.fromhex(text.replace("-", ""))
+    except ValueError:
+        return None
+    return found if len(found) == _ID_BYTES else None
+
+
+def _number(fields: Mapping[str, str], name: str, most: int) -> int:
+    text = fields.get(name, "")
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
+        raise Refused(400, f"{name} is a whole number from 0 to {most}.")
+    return int(text)

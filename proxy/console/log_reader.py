@@ -1,0 +1,76 @@
+"""Reads the request log for pages: a few at a time, in threads, and to the end even if the visitor has gone."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from proxy.records.anchor import object_in
+from proxy.records.archives.stream_spool import Spool
+from proxy.records.mask import Mask
+from proxy.records.masking_key import read_masking_keys
+from proxy.records.query import Archive, ArchiveUnusable, Page, Query
+
+# A search that finds nothing reads the whole log; more at once would take the threads that others in the keeper need.
+_AT_ONCE = 2
+
+Found = TypeVar("Found")
+
+
+class LogReader:
+    """Reads the database that *archive* opens (None: there is none) and the spool in *data_directory*.
+
+    Methods raise ArchiveUnusable.
+    """
+
+    def __init__(self, archive: Callable[[], Archive | None], *, data_directory: Path) -> None:
+        self._archive = archive
+        self._directory = data_directory
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def page(self, query: Query, *, before: bytes | None, size: int) -> Page:
+        """Return at most *size* records that match *query*, the newest first, those before the id *before*."""
+        return await self._apart(self._with_archive(lambda archive: archive.page(query, before=before, size=size)))
+
+    async def record(self, record_id: bytes) -> dict[str, Any] | None:
+        """Return the record with that id, or its intent if the request is in flight, or None."""
+        return await self._apart(self._record(record_id))
+
+    async def masks(self) -> list[Mask]:
+        """Return the masks that values in records may have, the newest first."""
+        try:
+            return list(map(Mask, await asyncio.to_thread(read_masking_keys, self._directory)))
+        except OSError as error:
+            raise ArchiveUnusable(f"{error.filename or self._directory}: {error.strerror}") from None
+
+    async def _record(self, record_id: bytes) -> dict[str, Any] | None:
+        text = None
+        if (archive := self._archive()) is not None:
+            try:
+                text = await archive.by_id(record_id)
+            finally:
+                await archive.close()
+        if text is None:
+            text = await Spool(self._directory).by_id(record_id)
+        return None if text is None else object_in(text)
+
+    async def _with_archive(self, read: Callable[[Archive], Awaitable[Found]]) -> Found:
+        archive = self._archive()
+        if archive is None:
+            raise ArchiveUnusable("request_log.database is turned off: there is nothing to search")
+        try:
+            return await read(archive)
+        finally:
+            await archive.close()
+
+    async def _apart(self, work: Coroutine[Any, Any, Found]) -> Found:
+        """Run *work* in a task that nobody cancels: its thread would go on, and its place must not be free before."""
+        task = asyncio.ensure_future(self._placed(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _placed(self, work: Coroutine[Any, Any, Found]) -> Found:
+        async with self._places:
+            return await work

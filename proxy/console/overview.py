@@ -1,0 +1,98 @@
+"""The overview: is it well, and if not, why."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from proxy.console.page import Cell, Facts, PageContent, Tone
+from proxy.console.plots import Plot
+from proxy.console.status_pages import callers_table, errors_table, migrations_table, tokens_table
+from proxy.telemetry import health
+from proxy.telemetry.health import Check, CheckStatus
+from proxy.telemetry.status import RECENT_SECONDS, Status, WorkerState
+from proxy.times import duration, local
+
+PATH = "/console/"
+_MOST_ROWS = 5
+_TONES = {CheckStatus.OK: Tone.GOOD, CheckStatus.DEGRADED: Tone.WARN, CheckStatus.FAILED: Tone.BAD}
+
+
+def overview(status: Status, shown: tuple[Plot, ...]) -> PageContent:
+    """Return the first page: ready or why not, the last hour, the plots *shown*, tokens, errors, migrations."""
+    checks = health.ready(status)
+    lead, tone = _verdict(checks)
+    return PageContent(
+        path=PATH,
+        title="Overview",
+        twin="/console/overview.json",
+        data=status_values(status),
+        lead=lead,
+        tone=tone,
+        points=tuple(
+            Cell(f"{one.name} {one.verdict}: {one.reason}", _TONES[one.verdict])
+            for one in checks
+            if one.verdict is not CheckStatus.OK
+        ),
+        blocks=(
+            Facts(title="Now", rows=tuple(_now(status))),
+            Facts(title=f"Last {duration(RECENT_SECONDS)}", rows=tuple(_recent(status))),
+            *shown,
+            errors_table(status, title="Latest errors", most=_MOST_ROWS),
+            tokens_table(status),
+            callers_table(status, title="Busiest callers", most=_MOST_ROWS),
+            *((migrations_table(status),) if status.migrations else ()),
+        ),
+    )
+
+
+def status_values(status: Status) -> dict[str, Any]:
+    """Return what /api/status serves: the members of *status*, whether it is ready, and the checks."""
+    checks = health.ready(status)
+    shown = [{"name": one.name, "verdict": one.verdict, "reason": one.reason} for one in checks]
+    return status.as_dict() | {"ready": health.holds(checks), "checks": shown}
+
+
+def _verdict(checks: tuple[Check, ...]) -> tuple[str, Tone]:
+    if not health.holds(checks):
+        return "Not ready: requests are not served.", Tone.BAD
+    if any(one.verdict is CheckStatus.DEGRADED for one in checks):
+        return "Ready, degraded: requests are served, and something needs attention.", Tone.WARN
+    return "Ready: requests are served.", Tone.GOOD
+
+
+def _now(status: Status) -> Iterator[tuple[str, Cell]]:
+    serving = sum(worker.state is WorkerState.SERVING for worker in status.workers)
+    few = Tone.WARN if serving < status.workers_wanted else Tone.PLAIN
+    yield "Time", Cell(local(status.time))
+    yield "Up", Cell(duration(status.uptime))
+    yield "Workers", Cell(f"{serving} of {status.workers_wanted} serve", few)
+    yield "Requests in flight", Cell(str(sum(worker.in_flight for worker in status.workers)))
+    yield "Connections of callers", Cell(str(sum(worker.connections for worker in status.workers)))
+    if status.certificates:
+        first = min(status.certificates, key=lambda one: one.expires).at(status.time)
+        left = first.expires - status.time
+        words = f"{first.name} ({first.use}), in {duration(left)}" if left > 0 else f"{first.name} has expired"
+        yield "Next certificate to expire", Cell(words, _of_certificate(left, first.warning), "/console/certificates")
+    failing = [sink for sink in status.sinks if sink.failing]
+    words = ", ".join(f"{sink.name}: {sink.failing}" for sink in failing) or f"{status.journal_backlog} records behind"
+    yield "Request log", Cell(words, Tone.WARN if failing else Tone.PLAIN, "/console/sinks")
+    if status.shared:
+        yield "Other replicas", Cell(", ".join(status.replicas) or "none is known to be alive")
+
+
+def _of_certificate(left: float, warning: str) -> Tone:
+    if left <= 0:
+        return Tone.BAD
+    return Tone.WARN if warning else Tone.PLAIN
+
+
+def _recent(status: Status) -> Iterator[tuple[str, Cell]]:
+    sums = {
+        "Requests": (sum(one.requests for one in status.callers), Tone.PLAIN),
+        "Fine": (sum(one.fine for one in status.callers), Tone.PLAIN),
+        "Failed": (sum(one.failed for one in status.callers), Tone.BAD),
+        "Held back by the proxy": (sum(one.held_back for one in status.callers), Tone.WARN),
+        "Client errors": (sum(one.client_errors for one in status.callers), Tone.WARN),
+        "Unknown whether the bank has it": (sum(one.sent_unknown for one in status.callers), Tone.BAD),
+    }
+    for name, (value, tone) in sums.items():
+        yield name, Cell(str(value), tone if value else Tone.PLAIN)

@@ -1,0 +1,89 @@
+"""The filters of the request log in a page's address: which there are, and the query that they make."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from proxy.records.mask import Mask
+from proxy.records.query import Query, indexed, parse_status, parse_time
+
+# Longer ones find nothing, as records keep no more.
+_LONGEST = 1000
+
+Parsed = TypeVar("Parsed")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of the form, named like the option of `payproxy logs search`."""
+
+    name: str
+    label: str
+    example: str = ""
+    choices: tuple[str, ...] = ()
+    value: str = ""
+
+
+FIELDS = (
+    Field("caller", "Caller", "erp"),
+    Field("route", "Route", "payments"),
+    Field("status", "Status", "404 or 5xx"),
+    Field("since", "Since", "2h, 7d or 2026-11-24T09:30"),
+    Field("until", "Until (not included)", "as since"),
+    Field("sent", "Sent to the bank", choices=("no", "yes", "unknown")),
+    Field("origin", "Answer from", choices=("bank", "proxy")),
+    Field("request_id", "Request-Id"),
+    Field("idempotency_key", "Idempotency-Key"),
+    Field("merchant", "Merchant"),
+    Field("side", "Side", choices=("legacy", "modern")),
+    Field("kind", "Kind", choices=("exchange", "operation", "configuration", "token", "lifecycle")),
+)
+_HEADERS = {"merchant": "merchant-id", "request_id": "request-id", "idempotency_key": "Idempotency-Key"}
+
+
+class FilterUnusable(ValueError):
+    """A filter can't be understood or can't match; the message names the field."""
+
+
+def filled(values: Mapping[str, str]) -> tuple[Field, ...]:
+    """Return the fields with their *values*."""
+    return tuple(
+        Field(one.name, one.label, one.example, one.choices, values.get(one.name, "").strip()) for one in FIELDS
+    )
+
+
+def query_of(fields: Sequence[Field], *, masks: Sequence[Mask], now: float) -> Query:
+    """Return the query of the filled *fields*; times without a zone are local. Raises FilterUnusable.
+
+    Header values are masked as in records, so that the plain value finds them.
+    """
+    values = {one.name: one.value for one in fields}
+    for one in fields:
+        if len(one.value) > _LONGEST:
+            raise FilterUnusable(f"{one.label}: is longer than {_LONGEST} characters")
+        if one.choices and one.value and one.value not in one.choices:
+            raise FilterUnusable(f"{one.label}: is one of {', '.join(one.choices)}")
+    query = Query(
+        kind=values["kind"],
+        caller=values["caller"],
+        route=values["route"],
+        side=values["side"],
+        origin=values["origin"],
+        sent=values["sent"],
+        status=_parsed("Status", values["status"], parse_status),
+        since=_parsed("Since", values["since"], lambda text: parse_time(text, now=now, zone=None)),
+        until=_parsed("Until", values["until"], lambda text: parse_time(text, now=now, zone=None)),
+        indexed=tuple(indexed(header, values[name], *masks) for name, header in _HEADERS.items() if values[name]),
+    )
+    if query.since is not None and query.until is not None and query.since >= query.until:
+        raise FilterUnusable("Until: the window is empty, it ends before it begins")
+    return query
+
+
+def _parsed(label: str, text: str, parse: Callable[[str], Parsed]) -> Parsed | None:
+    if not text:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise FilterUnusable(f"{label}: {error}") from None

@@ -1,0 +1,118 @@
+"""Sign-in to the console: by password or one-time link, with sessions in a cookie."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+from proxy.clock import Clock
+from proxy.console.answers import Refused
+from proxy.console.sessions import SESSION_SECONDS, LoginLinks, Role, Sessions, Visitor
+from proxy.entropy import Entropy
+from proxy.records.audit_records import Operation
+from proxy.secret import Secret
+from proxy.settings.scrypt import HashUnusable, make, verify
+
+Record = Callable[[Operation], Awaitable[None]]
+
+# Passwords that may be tried at once, and one more each so many seconds: 14,400 a day, of all visitors together.
+TRIES = 5
+_TRY_SECONDS = 6.0
+_PLAIN_COOKIE = "payproxy"
+# The prefix makes browsers hold it to this very host and to TLS.
+_TLS_COOKIE = "__Host-payproxy"
+
+
+class SignIn:
+    """Knows the *operators*, name to scrypt hash; without any, everybody may look and nobody may act.
+
+    *secure*: the listener has TLS. *record* puts sign-ins into the request log before they are done.
+    """
+
+    def __init__(
+        self, operators: Mapping[str, Secret], *, secure: bool, record: Record, clock: Clock, entropy: Entropy
+    ) -> None:
+        self._operators = dict(operators)
+        self._secure = secure
+        self._record = record
+        self._clock = clock
+        self._sessions = Sessions(clock=clock, entropy=entropy)
+        self.links = LoginLinks(clock=clock, entropy=entropy)
+        self._one_at_a_time = asyncio.Lock()
+        self._credit = float(TRIES)
+        self._counted = clock.monotonic()
+        # What an unknown name is compared with, so that it takes as long as a known one.
+        self._nobody = Secret(make("", entropy.token_bytes(16))) if self._operators else Secret("")
+
+    @property
+    def needed(self) -> bool:
+        """Return whether pages are for signed-in visitors only."""
+        return bool(self._operators)
+
+    def visitor(self, request: web.BaseRequest) -> Visitor | None:
+        """Return who asks, None if a sign-in is needed first."""
+        if not self.needed:
+            return Visitor()
+        return self._sessions.find(request.cookies.get(self._cookie, ""))
+
+    async def by_password(self, name: str, password: str, *, role: Role) -> str:
+        """Return the token of a new session of *name*; raises Refused, LogUnavailable."""
+        self._spend_try()
+        proof, what = "password", "console sign-in"
+        if not await self._is_right(name, password):
+            # A name that nobody has may be a password in the wrong field.
+            who = name if name in self._operators else ""
+            await self._record(Operation(who=who, proof="none", what=f"{what} refused"))
+            raise Refused(403, "The name or the password is wrong.")
+        await self._record(Operation(who=name, proof=proof, what=what, values=(("role", role.value),)))
+        return self._sessions.open(name=name, role=role, proof=f"console, {proof}")
+
+    async def by_link(self, link: str) -> str:
+        """Return the token of a new session of whoever made *link*; raises Refused, LogUnavailable."""
+        found = self.links.take(link) if self.needed else None
+        if found is None:
+            raise Refused(403, "This link was used already or has expired: make a new one.")
+        name, role = found
+        proof = "login link"
+        await self._record(Operation(who=name, proof=proof, what="console sign-in", values=(("role", role.value),)))
+        return self._sessions.open(name=name, role=role, proof=f"console, {proof}")
+
+    def begin(self, response: web.Response, token: str) -> None:
+        """Set the cookie of the session *token*."""
+        response.set_cookie(
+            self._cookie, token, path="/" if self._secure else "/console/", secure=self._secure, httponly=True,
+            samesite="Strict", max_age=int(SESSION_SECONDS),
+        )  # fmt: skip
+
+    def end(self, request: web.BaseRequest, response: web.Response) -> None:
+        """End the session of *request*."""
+        self._sessions.close(request.cookies.get(self._cookie, ""))
+        response.del_cookie(
+            self._cookie, path="/" if self._secure else "/console/", secure=self._secure, httponly=True,
+            samesite="Strict",
+        )  # fmt: skip
+
+    @property
+    def _cookie(self) -> str:
+        return _TLS_COOKIE if self._secure else _PLAIN_COOKIE
+
+    def _spend_try(self) -> None:
+        now = self._clock.monotonic()
+        self._credit = min(float(TRIES), self._credit + (now - self._counted) / _TRY_SECONDS)
+        self._counted = now
+        if self._credit < 1:
+            seconds = math.ceil((1 - self._credit) * _TRY_SECONDS)
+            words = f"Too many passwords were tried: wait {seconds} s, or use a login link."
+            raise Refused(429, words, retry_after=seconds)
+        self._credit -= 1
+
+    async def _is_right(self, name: str, password: str) -> bool:
+        known = self._operators.get(name)
+        text = (known or self._nobody).reveal()
+        async with self._one_at_a_time:  # 32 MB each
+            try:
+                right = await asyncio.to_thread(verify, password, text)
+            except HashUnusable:
+                return False
+        return right and known is not None

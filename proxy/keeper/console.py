@@ -1,0 +1,114 @@
+"""The console of this instance: what it reads and changes of the keeper, and the one-time links to it."""
+
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from proxy.clock import Clock
+from proxy.console.answers import Refused
+from proxy.console.app import SIGN_IN, Console
+from proxy.console.log_reader import LogReader
+from proxy.console.sessions import LINK_SECONDS, Role, Visitor
+from proxy.console.sign_in import SignIn
+from proxy.entropy import Entropy
+from proxy.keeper.admin import Action, ActionRefused, Operated
+from proxy.keeper.log_sinks import archive_of
+from proxy.keeper.migrations import MigrationRefused, Migrations
+from proxy.records.audit_records import Operation
+from proxy.settings.addresses import TcpAddress, listen_address
+from proxy.settings.model import AdminSection, Settings
+from proxy.telemetry.history import History
+from proxy.telemetry.status import MigrationStatus, Status
+
+# A copy is in proxy/cli/admin.py: commands do not import the keeper.
+LOGIN_LINK = "/api/console/login-link"
+
+
+class MigrationForms:
+    """What the console's forms do with *migrations*, which record it with the weights before and after."""
+
+    def __init__(self, migrations: Migrations) -> None:
+        self._migrations = migrations
+
+    async def set(self, name: str, weight: int, *, version: int, reason: str, by: Visitor) -> str:
+        """Set the weight if *version* is current; return in words what was done. Raises Refused, LogUnavailable."""
+        return await _done(
+            self._migrations.set(name, weight, who=by.name, proof=by.proof, reason=reason, version=version)
+        )
+
+    async def rollback(self, name: str, *, reason: str, by: Visitor) -> str:
+        """Go back to the last good weight; return in words what was done. Raises Refused, LogUnavailable."""
+        return await _done(self._migrations.rollback(name, who=by.name, proof=by.proof, reason=reason))
+
+
+async def _done(change: Awaitable[MigrationStatus]) -> str:
+    try:
+        after = await change
+    except MigrationRefused as refused:
+        raise Refused(409, str(refused)) from None
+    words = f"{after.name} has the weight {after.weight} now."
+    return " ".join(filter(None, (words, after.unsettled, after.unsaved, after.unshared)))
+
+
+def console_of(
+    settings: Callable[[], Settings],
+    *,
+    status: Callable[[], Status],
+    history: History,
+    migrations: Migrations,
+    operated: Operated,
+    clock: Clock,
+    entropy: Entropy,
+) -> tuple[Console, dict[str, Action]]:
+    """Return the console by *settings*, and the actions of the Unix socket that belong to it."""
+    now = settings()
+    sign_in = SignIn(
+        now.admin.operators, secure=bool(now.admin.certificate_file), record=operated, clock=clock, entropy=entropy
+    )
+    log = LogReader(lambda: archive_of(settings()), data_directory=Path(now.data_directory))
+    console = Console(
+        status=status, sign_in=sign_in, log=log, history=history, migrations=MigrationForms(migrations), clock=clock
+    )
+    return console, {LOGIN_LINK: login_link_action(sign_in, now.admin, operated=operated)}
+
+
+def login_link_action(sign_in: SignIn, admin: AdminSection, *, operated: Operated) -> Action:
+    """Return the action that makes a link for the user at the other end of the socket."""
+
+    async def perform(values: dict[str, Any], by: Operation) -> dict[str, Any]:
+        url = console_url(admin)
+        if not sign_in.needed:
+            raise ActionRefused(
+                409,
+                "bad_request",
+                f"Nobody is in [admin] operators, so the console at {url}/console/ is read-only and needs no link.",
+            )
+        try:
+            role = Role(values.get("role", Role.OPERATOR))
+        except ValueError:
+            raise ActionRefused(400, "bad_request", "role is viewer or operator.") from None
+        await operated(by)
+        link = sign_in.links.make(by.who, role)
+        return {"url": f"{url}{SIGN_IN}?link={link}", "role": role.value, "seconds": LINK_SECONDS}
+
+    return Action(what='make a link that signs in once: {"role": "operator" or "viewer"}', perform=perform)
+
+
+def console_url(admin: AdminSection) -> str:
+    """Return the console's origin as a browser on this machine, or one that knows [admin] hosts, reaches it."""
+    address = listen_address(admin.listen) if admin.listen else None
+    if not isinstance(address, TcpAddress):
+        raise ActionRefused(409, "bad_request", "The console needs a host and port in [admin] listen.")
+    host = admin.hosts[0] if admin.hosts else address.host
+    if host != "localhost" and _is_unspecified(host):
+        host = "localhost"
+    scheme = "https" if admin.certificate_file else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{address.port}"
+
+
+def _is_unspecified(host: str) -> bool:
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return False

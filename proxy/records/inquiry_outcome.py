@@ -1,0 +1,48 @@
+"""Whether what the bank said of a request of unknown outcome settles it; pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from proxy.records.audit_records import INQUIRY_ABOUT
+
+Record = dict[str, Any]
+
+# The bank works at most 70 s on a payment, and the request may have been on its way before that. An earlier "not found"
+# says nothing.
+SETTLED_AFTER = 90.0
+
+
+def by_exchange(inquiries: Iterable[Record]) -> dict[str, list[Record]]:
+    """Return *inquiries* by the id of their exchange, each once, the oldest first."""
+    grouped: dict[str, list[Record]] = {}
+    for one in sorted({one["id"]: one for one in inquiries}.values(), key=lambda one: str(one["time"])):
+        grouped.setdefault(exchange_of(one), []).append(one)
+    return grouped
+
+
+def exchange_of(inquiry: Mapping[str, Any]) -> str:
+    """Return the id of the exchange that *inquiry* is about."""
+    index = inquiry.get("index")
+    return str(index.get(INQUIRY_ABOUT, "")) if isinstance(index, dict) else ""
+
+
+def decisive(record: Mapping[str, Any], inquiries: Sequence[Record]) -> Record | None:
+    """Return the inquiry that settles the outcome of the exchange *record*, None if none does.
+
+    Once found is found. A "not found" counts only SETTLED_AFTER the end of the exchange: before that, the bank may
+    still be working on it.
+    """
+    found = next((one for one in inquiries if one.get("verdict") == "found"), None)
+    if found is not None:
+        return found
+    late = [one for one in inquiries if one.get("verdict") == "not_found" and is_late_enough(record, one)]
+    return late[-1] if late else None
+
+
+def is_late_enough(record: Mapping[str, Any], inquiry: Mapping[str, Any]) -> bool:
+    """Return whether *inquiry* was made SETTLED_AFTER the exchange *record* had ended."""
+    ended = datetime.fromisoformat(str(record["time"])) + timedelta(milliseconds=float(record.get("duration_ms") or 0))
+    # The record of an exchange whose worker ended has no duration.
+    sent = [datetime.fromisoformat(str(one["started"])) for one in record.get("attempts") or ()]
+    return (datetime.fromisoformat(str(inquiry["time"])) - max([ended, *sent])).total_seconds() >= SETTLED_AFTER

@@ -1,0 +1,108 @@
+"""A console on a real admin listener, of a keeper whose status and log are pretended, and browsers without a screen."""
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from proxy.clock import Clock
+from proxy.console.app import Console
+from proxy.console.log_reader import LogReader
+from proxy.console.sign_in import SignIn
+from proxy.entropy import SystemEntropy
+from proxy.errors import LogUnavailable
+from proxy.keeper.admin import AdminApp
+from proxy.keeper.admin_server import AdminServer
+from proxy.keeper.console import MigrationForms
+from proxy.records.archives.sqlite import SqliteArchive
+from proxy.records.audit_records import Operation
+from proxy.records.query import Archive
+from proxy.secret import Secret
+from proxy.settings.scrypt import make
+from proxy.telemetry.history import History
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.status import Status
+from tests.keeper.migrating import Migrating
+from tests.keeper.support import LOOPBACK
+from tests.support.clock import ManualClock
+from tests.telemetry.support import status
+
+PASSWORD = "correct horse battery staple"
+OPERATORS = {"alice": make(PASSWORD, b"salt" * 4)}
+CSRF = re.compile(r'name="csrf" value="([A-Za-z0-9_-]+)"')
+
+
+@dataclass(kw_only=True)
+class Stage:
+    """The parts of a keeper that a console needs; tests change *status*, and look at *operations*."""
+
+    directory: Path
+    operators: Mapping[str, str] = field(default_factory=dict)
+    secure: bool = False
+    status: Status = field(default_factory=status)
+    clock: Clock = field(default_factory=ManualClock)
+    archive: Callable[[], Archive | None] | None = None
+    operations: list[Operation] = field(default_factory=list)
+    log_works: bool = True
+    sign_in: SignIn = field(init=False)
+    history: History = field(init=False)
+    migrating: Migrating = field(init=False)
+    app: AdminApp = field(init=False)
+
+    def __post_init__(self) -> None:
+        secrets = {name: Secret(text) for name, text in self.operators.items()}
+        self.sign_in = SignIn(
+            secrets, secure=self.secure, record=self._operated, clock=self.clock, entropy=SystemEntropy()
+        )
+        self.history = History(clock=self.clock)
+        self.migrating = Migrating(directory=self.directory)
+        console = Console(
+            status=lambda: self.status,
+            sign_in=self.sign_in,
+            log=LogReader(self.archive or self._database, data_directory=self.directory),
+            history=self.history,
+            migrations=MigrationForms(self.migrating.migrations),
+            clock=self.clock,
+        )
+        self.app = AdminApp(status=lambda: self.status, metrics=Metrics(status=lambda: self.status), console=console)
+
+    @asynccontextmanager
+    async def browser(self) -> AsyncIterator[httpx.AsyncClient]:
+        """Open the listener; yield a client that keeps cookies and follows nothing by itself."""
+        async with self.server() as server:
+            host, port = server.addresses[0]
+            async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=60, trust_env=False) as client:
+                yield client
+
+    def server(self) -> AdminServer:
+        """Return the admin server, not open yet."""
+        return AdminServer(self.app.application(), directory=self.directory, listen=LOOPBACK)
+
+    def _database(self) -> Archive:
+        return SqliteArchive(self.directory / "requests.db")
+
+    async def _operated(self, operation: Operation) -> None:
+        if not self.log_works:
+            raise LogUnavailable("full")
+        self.operations.append(operation)
+
+
+async def sign_in(client: httpx.AsyncClient, **fields: str) -> httpx.Response:
+    """Send the sign-in form, by default alice's."""
+    return await client.post("/console/sign-in", data={"name": "alice", "password": PASSWORD} | fields)
+
+
+async def csrf_of(client: httpx.AsyncClient, path: str = "/console/migrations") -> str:
+    """Return the CSRF token in the page at *path*."""
+    found = CSRF.search((await client.get(path)).text)
+    assert found
+    return found[1]
+
+
+def plain(values: Any) -> Any:
+    """Return what JSON makes of *values*: tuples are lists."""
+    return [plain(one) for one in values] if isinstance(values, list | tuple) else values

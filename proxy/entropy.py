@@ -51,7 +51,8 @@ class Uuid7s:
             drawn, at = self._entropy.token_bytes(self._bytes).hex(), 0
             self._drawn = drawn
         self._at = at + _ID_DIGITS
-        millisecond = int(now * 1000) & 0xFFFFFFFFFFFF
+        # To the nearest microsecond first, as the times in records, by which ids are searched (`months.id_floor`).
+        millisecond = int(now * 1000 + 0.0005) & 0xFFFFFFFFFFFF
         if millisecond != self._millisecond:
             self._millisecond = millisecond
             head = f"{millisecond:012x}"

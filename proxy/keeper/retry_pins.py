@@ -168,17 +168,18 @@ class RetryPins:
         Written to disk on return; if that fails they are still in memory, and `problem` says so.
         """
         pins: Pins = {}
+        now = self._clock.now()
         for one in exchanges:
             # Skip a malformed journal line instead of stopping.
             with contextlib.suppress(LookupError, TypeError, ValueError):
                 if one["reason"] == Reason.IN_FLIGHT:
-                    until = one["ended"] + LINGER_SECONDS
+                    # Counted from now: while the instance was down no caller could try again.
+                    until = now + LINGER_SECONDS
                 else:
                     until = datetime.fromisoformat(one["time"]).timestamp() + PIN_SECONDS
                 name = self._migration_of(one["route"])
                 row = [one["retry"], one["side"], one["upstream"], until, name, one["reason"]]
                 merge(pins, pins_of([row]))
-        now = self._clock.now()
         _, new = self._file.keep({digest: pin for digest, pin in pins.items() if pin.until > now}, now=now)
         if new:
             self._loop.call_soon_threadsafe(self._found, new)

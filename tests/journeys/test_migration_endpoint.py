@@ -13,7 +13,7 @@ from tests.journeys.guard import GOOD, HALF, check_told, goes_on, was_on_modern,
 from tests.journeys.migrated import set_weight
 from tests.journeys.waiting import until
 
-# Long enough for a start and a change of weight, and over soon.
+# Over soon.
 TOKEN_SECONDS = 6.0
 # A mint that takes longer is given up.
 MINT_SECONDS = 1.0
@@ -36,11 +36,11 @@ async def test_a_modern_endpoint_that_fails_is_seen_by_no_caller(
     configuration = configured(tmp_path, bank, credential=f"timeout = {MINT_SECONDS}")
     bank.world.faults.set("lifetime", path=MODERN, seconds=TOKEN_SECONDS)
     instance = await start(configuration)
-    bank.world.faults.set(**fault, path=MODERN)
     await set_weight(tmp_path, configuration, HALF)
 
     async with Fleet(instance.address).at_work() as told:
         await until(lambda: was_on_modern(told, bank), otherwise="nobody came to modern")
+        bank.world.faults.set(**fault, path=MODERN)
         await until(lambda: went_back(instance), otherwise="the guard did not go back")
         await goes_on(told)
 

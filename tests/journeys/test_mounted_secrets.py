@@ -184,7 +184,7 @@ def test_a_volume_that_is_mounted_read_only(place: Path, mounted: Path) -> None:
     for path in mounted.iterdir():
         owned(path, 0o440, group=GROUP)
     subprocess.run(
-        ["/usr/bin/mount", "-t", "tmpfs", "-o", f"mode=700,uid={USER},size=1m", "none", place / "data"], check=True
+        ["/usr/bin/mount", "-t", "tmpfs", "-o", f"mode=700,uid={USER},size=3m", "none", place / "data"], check=True
     )
     try:
         done = subprocess.run(

@@ -56,12 +56,6 @@ class _Memory:
     refused: deque[str] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_REFUSALS))
 
 
-@dataclass(frozen=True, slots=True)
-class _Lease:
-    store: RedisTokenStore
-    nonce: str
-
-
 class ReplicaShare(TokenShare):
     """The token of *key* as minted with the credential of *fingerprint*, shared with the replicas that have the same.
 
@@ -76,7 +70,7 @@ class ReplicaShare(TokenShare):
         self._sharing = sharing
         self._clock = sharing.clock
         self._offer: Offer | None = None
-        self._lease: _Lease | None = None
+        self._lease = ""  # the nonce of the lease that is ours
         self._sealed_again = ""  # the fingerprint of the token that was encrypted again with the first key
         self._doubtful = ""  # the fingerprint of another replica's token that was refused and never worked here
 
@@ -97,7 +91,7 @@ class ReplicaShare(TokenShare):
 
     async def obtain(self, mint: Mint, *, current: AccessToken | None) -> Obtained:
         """Return another replica's token, or mint: under the lease, beside a lease that takes too long, or alone."""
-        self._lease = None
+        self._lease = ""
         if self.binding.suspected or not self._sharing.in_touch:
             return await mint()
         try:
@@ -107,7 +101,7 @@ class ReplicaShare(TokenShare):
             return await mint()
         if found is not None:
             return found
-        return await mint() if self._lease is None else await self._mint_under(self._lease, mint)
+        return await (self._mint_under(self._lease, mint) if self._lease else mint())
 
     async def _adopted_or_leased(self, current: AccessToken | None) -> Obtained | None:
         """Return a token to adopt, or None: then mint, with or without the lease."""
@@ -133,7 +127,7 @@ class ReplicaShare(TokenShare):
         while True:
             claim = await store.claim(self.name, nonce, seen=sealed, refused=refused)
             if claim is Claim.TAKEN:
-                self._lease = _Lease(store, nonce)
+                self._lease = nonce
             if claim is not Claim.HELD or self._clock.monotonic() >= until:
                 return claim
             if refused:
@@ -141,23 +135,24 @@ class ReplicaShare(TokenShare):
             jitter = self._sharing.entropy.uniform(-_POLL_JITTER_SHARE, _POLL_JITTER_SHARE)
             await self._clock.sleep(_POLL_SECONDS * (1 + jitter))
 
-    async def _mint_under(self, lease: _Lease, mint: Mint) -> Obtained:
+    async def _mint_under(self, lease: str, mint: Mint) -> Obtained:
         keeping = asyncio.create_task(self._keep(lease), name=f"lease {self.name}")
         try:
             return await mint()
         except Exception:
-            self._lease = None
+            self._lease = ""
             with contextlib.suppress(StoreAway):
-                await lease.store.release(self.name, lease.nonce)
+                await (await self._sharing.store()).release(self.name, lease)
             raise
         finally:
             keeping.cancel()
 
-    async def _keep(self, lease: _Lease) -> None:
-        with contextlib.suppress(StoreAway):
-            while True:
-                await self._clock.sleep(_EXTEND_SECONDS)
-                await lease.store.extend(self.name, lease.nonce)
+    async def _keep(self, lease: str) -> None:
+        """Extend the lease until cancelled: one late answer must not free it. After that the store is another one."""
+        while True:
+            await self._clock.sleep(_EXTEND_SECONDS)
+            with contextlib.suppress(StoreAway):
+                await (await self._sharing.store()).extend(self.name, lease)
 
     def hold(self, token: AccessToken, obtained: Obtained) -> None:
         """Record that the slot uses *token*, which it made of *obtained*."""
@@ -165,12 +160,12 @@ class ReplicaShare(TokenShare):
 
     async def publish(self) -> None:
         """Give the token that was minted under the lease to the other replicas."""
-        lease, self._lease, held = self._lease, None, self.memory.held
-        if lease is None or held is None:
+        lease, self._lease, held = self._lease, "", self.memory.held
+        if not lease or held is None:
             return
         try:
-            until = self._sharing.redis_time(held.expires)
-            await lease.store.publish(self.name, lease.nonce, self._shared(held), until=until)
+            store, until = await self._sharing.store(), self._sharing.redis_time(held.expires)
+            await store.publish(self.name, lease, self._shared(held), until=until)
         except Exception as error:  # noqa: BLE001 - the token is in use already
             self._sharing.lost(error)
 

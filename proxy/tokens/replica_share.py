@@ -14,7 +14,7 @@ from proxy.entropy import Entropy
 from proxy.events import Observer, TokenSharingStopped
 from proxy.stores.redis_client import StoreAway
 from proxy.tokens.share import Mint, Obtained, Offer, TokenShare
-from proxy.tokens.shared_token import AddressBinding, SharedToken, Step, next_step, patience
+from proxy.tokens.shared_token import SKEW_SECONDS, AddressBinding, SharedToken, Step, next_step, patience
 from proxy.tokens.token import AccessToken, Freshness, fingerprint
 from proxy.tokens.token_store import Claim, RedisTokenStore, Seen
 
@@ -238,15 +238,17 @@ class ReplicaShare(TokenShare):
 
     def _is_newer(self, found: Obtained) -> bool:
         """Return whether *found* was minted after our token, by Redis' clock; all replicas decide alike."""
-        held = self.memory.held
-        if held is None:
-            return True
+        held, shown = self.memory.held, fingerprint(found.value.reveal())
+        if held is None or shown == held.fingerprint:
+            return held is None
         ours = self._ends(held) - self.memory.lifetime
-        return (found.ends - found.lifetime, fingerprint(found.value.reveal())) > (ours, held.fingerprint)
+        return (found.ends - found.lifetime, shown) > (ours, held.fingerprint)
 
     def _ends(self, held: AccessToken) -> float:
-        if not self.memory.ends:
-            self.memory.ends = self._sharing.redis_time(held.minted + self.memory.lifetime)
+        """Return the end of our token by Redis' clock; anew if that was set back, as by a failover to another host."""
+        ends = self._sharing.redis_time(held.minted + self.memory.lifetime)
+        if not self.memory.ends or self.memory.ends > ends + SKEW_SECONDS:
+            self.memory.ends = ends
         return self.memory.ends
 
     def _here(self, seen: Seen, *, offset: float) -> Obtained | None:
@@ -254,9 +256,14 @@ class ReplicaShare(TokenShare):
         token, now = seen.token, self._clock.monotonic()
         if token is None:
             return None
-        ends = now + token.left(now=now - offset, now_wall=self._clock.now())
-        minted = ends - token.lifetime
-        return Obtained(value=token.value, lifetime=token.lifetime, minted=minted, minter=token.minter, ends=token.ends)
+        now_redis, now_wall = now - offset, self._clock.now()
+        return Obtained(
+            value=token.value,
+            lifetime=token.lifetime,
+            minted=now + token.left(now=now_redis, now_wall=now_wall) - token.lifetime,
+            minter=token.minter,
+            ends=token.ends_by(now=now_redis, now_wall=now_wall),
+        )
 
     def _is_foreign(self, token: AccessToken) -> bool:
         return token.minter not in {"", self._sharing.replica}

@@ -1,7 +1,7 @@
 """Shared tokens while the configuration, the credential or the process changes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -168,3 +168,31 @@ async def test_a_defect_in_sharing_is_no_reason_to_have_no_token(
         await eventually(lambda: not one.problem)
         assert await one.refuse(one.token) == "replaced"
     assert bank.world.mint_count() == 2
+
+
+async def test_a_clock_of_redis_that_is_set_back_lets_newer_tokens_be_newer(
+    tmp_path: Path, bank: Bank, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a failover to a host whose clock is right: what was minted before counted as newer by the difference."""
+    read, ahead = token_store.RedisTokenStore.read, [1000.0]
+
+    async def by_another_clock(
+        store: token_store.RedisTokenStore, names: Sequence[str], *, probe: bool = False
+    ) -> tuple[float, Mapping[str, token_store.Seen]]:
+        now, seen = await read(store, names, probe=probe)
+        return now + ahead[0], seen
+
+    monkeypatch.setattr(token_store.RedisTokenStore, "read", by_another_clock)
+    first, second, third = (made(tmp_path / name, bank, redis.url) for name in ("a", "b", "c"))
+    async with running(first, second, third):
+        before = await all_have_one(first, second, third)
+        ahead[0] = 0.0
+        await first.refuse(first.token)
+        assert await all_have_one(first, second, third) != before
+        adopted = len(second.said(TokenAdopted))
+        await asyncio.sleep(2.5)  # two looks
+        assert len(second.said(TokenAdopted)) == adopted
+        old = first.fingerprint
+        await second.refuse(second.token)
+        assert await all_have_one(first, second, third) != old
+    assert bank.world.mint_count() == 3

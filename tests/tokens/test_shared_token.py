@@ -78,6 +78,13 @@ def test_no_clock_alone_can_lengthen_a_life() -> None:
     assert SHARED.left(now=4980, now_wall=1000) == 20
 
 
+def test_the_end_by_a_clock_that_was_set_back() -> None:
+    """Ours tells it, exactly; a difference that clocks of hosts have anyway changes nothing."""
+    assert SHARED.ends_by(now=4980 - SKEW_SECONDS, now_wall=8980) == 5000
+    assert SHARED.ends_by(now=5980, now_wall=8980) == 5000
+    assert SHARED.ends_by(now=3980, now_wall=8980) == 4000
+
+
 @pytest.mark.parametrize(
     ("shared", "current", "newer", "step"),
     [

@@ -75,6 +75,11 @@ class ReplicaShare(TokenShare):
         self._doubtful = ""  # the fingerprint of another replica's token that was refused and never worked here
 
     @property
+    def suspected(self) -> bool:
+        """Return whether the next token must be minted here and not be shared."""
+        return self.binding.suspected(now=self._clock.monotonic())
+
+    @property
     def finding(self) -> str:
         """Return why this token is not shared any more, "" if it is."""
         if not self.binding.bound:
@@ -92,7 +97,7 @@ class ReplicaShare(TokenShare):
     async def obtain(self, mint: Mint, *, current: AccessToken | None) -> Obtained:
         """Return another replica's token, or mint: under the lease, beside a lease that takes too long, or alone."""
         self._lease = ""
-        if self.binding.suspected or not self._sharing.in_touch:
+        if self.suspected or not self._sharing.in_touch:
             return await mint()
         try:
             found = await self._adopted_or_leased(current)
@@ -111,7 +116,7 @@ class ReplicaShare(TokenShare):
         while True:
             seen, offset = await self._sharing.read(self.name)
             self._judge(seen)
-            if self.binding.suspected:
+            if self.suspected:
                 return None
             found = self._here(seen, offset=offset)
             if self._next_step(found, current) is Step.ADOPT:
@@ -201,7 +206,7 @@ class ReplicaShare(TokenShare):
         self.memory.refused_minted = max(self.memory.refused_minted, token.minted)
         self.memory.held = None
         if not self._is_foreign(token):
-            self.binding.own_refused()
+            self.binding.own_refused(now=self._clock.monotonic())
         elif worked:
             self.binding.foreign_worked()
         else:
@@ -212,10 +217,10 @@ class ReplicaShare(TokenShare):
         foreign = self._is_foreign(token)
         if refused_again:
             if not foreign:
-                self.binding.own_refused()
+                self.binding.own_refused(now=self._clock.monotonic())
         elif foreign:
             self.binding.foreign_worked()
-        elif self.binding.own_accepted():
+        elif self.binding.own_accepted(now=self._clock.monotonic()):
             self._sharing.observe(TokenSharingStopped(credential=self.key.credential, audience=self.key.audience))
 
     def take_over(self, previous: TokenShare) -> None:

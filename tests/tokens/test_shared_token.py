@@ -132,9 +132,9 @@ def binding(*events: str, at: float = NOW) -> AddressBinding:
             case "F":
                 made.foreign_worked()
             case "o":
-                made.own_refused()
+                made.own_refused(now=at)
             case "O":
-                made.own_accepted()
+                made.own_accepted(now=at)
     return made
 
 
@@ -147,7 +147,7 @@ def test_tokens_are_bound_to_an_address(events: str, bound: bool) -> None:  # no
     made = binding(events)
 
     assert made.bound is bound
-    assert made.suspected is bound
+    assert made.suspected(now=NOW) is bound
 
 
 def test_two_refusals_far_apart_say_nothing() -> None:
@@ -155,7 +155,16 @@ def test_two_refusals_far_apart_say_nothing() -> None:
     made = binding("f", at=NOW)
     made.foreign_refused(now=NOW + 3600)
 
-    assert not made.suspected
+    assert not made.suspected(now=NOW + 3600)
+
+
+def test_a_suspicion_that_nothing_decides_ends() -> None:
+    """The refusal of a request that can't be sent again is followed by no report: sharing was off from then on."""
+    made = binding("ff")
+
+    assert made.suspected(now=NOW + 3599)
+    assert not made.suspected(now=NOW + 3600)
+    assert not made.own_accepted(now=NOW + 3600)
 
 
 def test_reprs_are_lines_for_a_log() -> None:

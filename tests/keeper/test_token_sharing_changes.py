@@ -11,7 +11,7 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.credentials.credential import Credential
 from proxy.entropy import SystemEntropy
-from proxy.events import TokenAdopted
+from proxy.events import MintFailed, TokenAdopted
 from proxy.simulator.server import Bank, simulator
 from proxy.tokens import token_store
 from tests.journeys.support import TOKEN_PATH
@@ -104,6 +104,23 @@ async def test_a_reload_keeps_what_was_learned(tmp_path: Path, bank: Bank, redis
             async with running(late):
                 assert await all_have_one(after, late) != held
     assert bank.world.mint_count() == 3
+
+
+async def test_a_reload_without_a_token_keeps_what_was_learned(tmp_path: Path, bank: Bank, redis: RedisServer) -> None:
+    """While the token endpoint is out, the refused token comes back, as from a copy of Redis: it is not adopted."""
+    before = made(tmp_path / "a", bank, redis.url)
+    async with running(before):
+        await each_has_one(before)
+        [name] = await names(redis)
+        await redis.command("COPY", name, "copy")
+        bank.world.faults.set("status", path=TOKEN_PATH, status=503)
+        assert await before.refuse(before.token) == "failed"
+        after = made(tmp_path / "a", bank, redis.url, serial=count(10))
+        after.manager.adopt(before.manager)
+    await redis.command("COPY", "copy", name, "REPLACE")
+    async with running(after):
+        await eventually(lambda: bool(after.said(MintFailed) or after.said(TokenAdopted)))
+        assert not after.said(TokenAdopted)
 
 
 async def test_new_files_of_the_same_credential_keep_what_was_learned(

@@ -133,15 +133,15 @@ class TokenManager:
         slot = self._slot(digest, route)
         return "failed" if slot is None else await slot.replace(mint, route, worked=worked)
 
-    def replayed(self, digest: str, route: str, *, refused_again: bool) -> None:
-        """Record the outcome of a replay."""
+    def replayed(self, digest: str, mint: int, route: str, *, refused_again: bool) -> None:
+        """Record the outcome of a replay with the token with serial *mint*."""
         slot = self._slot(digest, route)
         if slot is None:
             return
         if refused_again:
-            slot.refused_fresh(route)
+            slot.refused_fresh(mint, route)
         else:
-            slot.replay_succeeded(route)
+            slot.replay_succeeded(mint, route)
 
     def retry(self, credential: str, audience: str | None = None) -> int:
         """Clear the back-off of *credential* for *audience* (None: all); return the number of tokens affected."""

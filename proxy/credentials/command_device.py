@@ -30,6 +30,7 @@ class CommandDevice:
         self._public = public
         self._seconds = seconds
         self._clock = clock
+        self._child: ChildProcess | None = None
 
     def public_key(self) -> RSAPublicKey:
         """Return the certificate's public key."""
@@ -42,7 +43,7 @@ class CommandDevice:
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         deadline = self._clock.monotonic() + self._seconds
         try:
-            child = ChildProcess(self._command, environment=environment, clock=self._clock)
+            child = self._child = ChildProcess(self._command, environment=environment, clock=self._clock)
         except OSError as error:
             raise KeyUnusable(f"{program} can't be run ({error.strerror}); does it begin with #!/bin/sh?") from None
         try:
@@ -55,6 +56,11 @@ class CommandDevice:
 
     def close(self) -> None:
         """Do nothing: no program is left running."""
+
+    def abort(self) -> None:
+        """End the program that is running, if one is."""
+        if self._child is not None:
+            self._child.kill()
 
     def __repr__(self) -> str:
         return f"<CommandDevice {self._command[0]}>"

@@ -1,9 +1,11 @@
 """Keys in SoftHSM, through the process that loads the module."""
 
+import asyncio
 import os
 import signal
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from proxy.clock import SystemClock
+from proxy.credentials.client_assertion import AssertionSigner
 from proxy.credentials.keys import KeyUnusable, load_private_key
 from proxy.credentials.pkcs11_device import Pkcs11Device
 from proxy.credentials.remote_key import KeyUnavailable
@@ -19,6 +22,7 @@ from proxy.secret import Secret
 from proxy.settings.pkcs11_uri import Pkcs11Uri
 from tests.credentials.support_keys import make_pair
 from tests.support.softhsm import PIN, Token, faulty_module, labels, needs_softhsm
+from tests.upstream.support import eventually
 
 pytestmark = needs_softhsm
 
@@ -320,6 +324,27 @@ def test_a_module_that_hangs_is_ended(token: Token, faulty: Path, device_of: Mak
     token.faults.unlink()
 
     assert device_of(token.uri(module=faulty)).sign(b"data")
+
+
+async def test_a_module_that_hangs_does_not_delay_the_stop(token: Token, faulty: Path, device_of: Make) -> None:
+    """However long the timeout of the credential is: its process is ended; what the next signature starts works."""
+    token.fail("sign hang")
+    device = device_of(token.uri(module=faulty), seconds=3600.0)
+    device.public_key()
+    key = remote_key(device, name="token")
+    executor = key.executor
+    assert isinstance(executor, ThreadPoolExecutor)
+    signer = AssertionSigner(key)
+    signing = asyncio.create_task(signer.sign({}, key_id="kid"))
+    await eventually(lambda: bool(executor._threads) and executor._work_queue.empty())
+
+    await signer.close()
+
+    with pytest.raises(KeyUnavailable, match=r"the signature was given up|SIGKILL"):
+        await signing
+    assert device._process is None
+    token.faults.unlink()
+    assert await signer.sign({}, key_id="kid")
 
 
 def test_a_module_that_crashes_ends_its_process_only(token: Token, faulty: Path, device_of: Make) -> None:

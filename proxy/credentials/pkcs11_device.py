@@ -1,5 +1,6 @@
 """A key in a PKCS#11 token, behind the process that loads the vendor's module."""
 
+import contextlib
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ from proxy.clock import Clock
 from proxy.credentials.child_process import ChildFailed, ChildProcess
 from proxy.credentials.keys import MIN_KEY_BITS, KeyUnusable
 from proxy.credentials.remote_key import KeyUnavailable, PinRefused
+from proxy.credentials.trusted_file import refuse_replaceable
 from proxy.secret import Secret
 from proxy.settings.extras import installation
 from proxy.settings.pkcs11_uri import Pkcs11Uri
@@ -109,6 +111,8 @@ class Pkcs11Device:
         if find_spec("pkcs11") is None:
             raise KeyUnusable(f"keys in a token need python-pkcs11, which is not installed; {installation('pkcs11')}")
         self._end()
+        with contextlib.suppress(OSError):  # the process says that it can't be read
+            refuse_replaceable(Path(self._uri.module), danger="read the PIN and have anything signed")
         try:
             self._process = ChildProcess(
                 [sys.executable, "-P", "-m", "proxy.credentials.pkcs11_process"],

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import traceback
 from collections.abc import Iterator
@@ -278,6 +279,30 @@ def test_the_last_try_is_never_spent(  # noqa: PLR0917 - fixtures and a table's 
             device_of(token.uri(module=faulty)).sign(b"data")
 
     assert token.logins == 3 * logins
+
+
+@pytest.mark.parametrize(
+    ("place", "mode", "says"),
+    [
+        ("faulty.so", 0o775, "others may change it, and read the PIN and have anything signed; `chmod go-w "),
+        ("faulty.so", 0o757, "others may change it, and read the PIN"),
+        ("", 0o777, "others may write in .* (mode 0777)"),
+    ],
+    ids=["group", "others", "its directory"],
+)
+def test_a_module_that_others_may_change_is_not_loaded(  # noqa: PLR0917 - fixtures and a table's columns
+    tmp_path: Path, token: Token, faulty: Path, device_of: Make, place: str, mode: int, says: str
+) -> None:
+    """It would get the PIN; a link to it in a directory of ours changes nothing."""
+    folder = tmp_path / "vendor"
+    folder.mkdir(mode=0o700)
+    shutil.copy(faulty, folder)
+    (folder / place).chmod(mode)
+    (tmp_path / "link.so").symlink_to(folder / "faulty.so")
+    for module in (folder / "faulty.so", tmp_path / "link.so"):
+        with pytest.raises(KeyUnusable, match=says.replace("(", r"\(").replace(")", r"\)")):
+            device_of(token.uri(module=module)).sign(b"data")
+    assert token.logins == 0
 
 
 def test_no_pin(token: Token, device_of: Make) -> None:

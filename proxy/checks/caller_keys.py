@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
 from proxy.callers.rsa_verify import RsaKey
-from proxy.credentials.keys import KeyUnusable, load_certificate
+from proxy.credentials.keys import KeyUnusable, load_certificate, rsa_key_of
 
 
 def assertion_key(path: Path) -> tuple[str, int]:
@@ -13,8 +11,8 @@ def assertion_key(path: Path) -> tuple[str, int]:
 
     Raises KeyUnusable, also for a key that is not RSA, too weak or too costly.
     """
-    key = load_certificate(path).public_key()
-    if not isinstance(key, RSAPublicKey):
+    key = rsa_key_of(load_certificate(path))
+    if key is None:
         raise KeyUnusable(f"{path}: the key is not RSA; assertions are RS256 only")
     numbers = key.public_numbers()
     try:

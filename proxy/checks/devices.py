@@ -7,7 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from proxy.credentials.command_device import check_program
-from proxy.credentials.keys import KeyUnusable
+from proxy.credentials.keys import KeyUnusable, rsa_key_of
 from proxy.credentials.remote_key import KeyUnavailable
 from proxy.credentials.signing_key import pkcs11_device
 from proxy.secret import Secret
@@ -44,8 +44,8 @@ def check_device(
 def _token(
     key: Key, section: CredentialSection, certificate: x509.Certificate | None, pin: Secret | None, found: CheckedDevice
 ) -> None:
-    public = certificate.public_key() if certificate is not None else None
-    if public is not None and not isinstance(public, RSAPublicKey):
+    public = rsa_key_of(certificate) if certificate is not None else None
+    if certificate is not None and public is None:
         what, fix = "the certificate of this credential is not one of an RSA key", "name the certificate of the key"
         found.complaints.append(Complaint(key=key, what=what, fix=fix))
         return

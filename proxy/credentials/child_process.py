@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from proxy.clock import Clock
 
 MAX_ANSWER_BYTES = 65536
+# A killed child ends at once, unless the kernel waits for a device: then its entry is left to the end of our process.
+_END_SECONDS = 1.0
 
 
 class ChildFailed(Exception):
@@ -69,13 +71,19 @@ class ChildProcess:
 
     def end(self) -> None:
         """End the child and all that it has started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
+
+    def kill(self) -> None:
+        """Kill the child and all that it has started; whoever waits for it, in another thread, gets ChildFailed."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _write(self, data: bytes) -> None:
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe

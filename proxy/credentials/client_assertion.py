@@ -16,6 +16,9 @@ MAX_BACKDATE_SECONDS = 10
 
 ALGORITHM = "RS256"
 
+# A signature takes well below a second; a device that hangs must not delay the stop.
+_CLOSE_SECONDS = 3.0
+
 
 class AssertionSigner:
     """Signs JWTs with one RSA *key* by RS256 (RFC 7518 3.3): a key in memory, or a RemoteKey in a device."""
@@ -33,9 +36,17 @@ class AssertionSigner:
         return Secret(await self._run(self._encode, claims, key_id))
 
     async def close(self) -> None:
-        """Release the device, if there is one, after a signature that is being made; `sign` opens it again."""
-        if isinstance(self._key, RemoteKey):
-            await self._run(self._key.close)
+        """Release the device, if there is one, after a signature that is being made; `sign` opens it again.
+
+        A signature that takes longer than a moment is ended: this returns after 6 s at the latest.
+        """
+        if not isinstance(self._key, RemoteKey):
+            return
+        closing = asyncio.ensure_future(self._run(self._key.close))
+        done, _ = await asyncio.wait([closing], timeout=_CLOSE_SECONDS)
+        if not done:
+            self._key.abort()
+            await asyncio.wait([closing], timeout=_CLOSE_SECONDS)
 
     async def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         executor = self._key.executor if isinstance(self._key, RemoteKey) else None

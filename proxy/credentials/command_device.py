@@ -9,11 +9,11 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from proxy import private_file
 from proxy.clock import Clock
 from proxy.credentials.child_process import ChildFailed, ChildProcess
 from proxy.credentials.keys import KeyUnusable
 from proxy.credentials.remote_key import KeyUnavailable
+from proxy.credentials.trusted_file import refuse_replaceable
 
 # None of them holds a secret; what else the program needs it has to know by itself.
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -30,6 +30,7 @@ class CommandDevice:
         self._public = public
         self._seconds = seconds
         self._clock = clock
+        self._child: ChildProcess | None = None
 
     def public_key(self) -> RSAPublicKey:
         """Return the certificate's public key."""
@@ -42,7 +43,7 @@ class CommandDevice:
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         deadline = self._clock.monotonic() + self._seconds
         try:
-            child = ChildProcess(self._command, environment=environment, clock=self._clock)
+            child = self._child = ChildProcess(self._command, environment=environment, clock=self._clock)
         except OSError as error:
             raise KeyUnusable(f"{program} can't be run ({error.strerror}); does it begin with #!/bin/sh?") from None
         try:
@@ -56,13 +57,18 @@ class CommandDevice:
     def close(self) -> None:
         """Do nothing: no program is left running."""
 
+    def abort(self) -> None:
+        """End the program that is running, if one is."""
+        if self._child is not None:
+            self._child.kill()
+
     def __repr__(self) -> str:
         return f"<CommandDevice {self._command[0]}>"
 
 
 def check_program(path: Path) -> None:
     """Raise KeyUnusable unless *path* is a program, or a link to one, that only we and root can change."""
-    us, named = os.geteuid(), path
+    named = path
     if not path.is_absolute():
         raise KeyUnusable(f"{path}: is no absolute path; write the whole path of the program")
     try:
@@ -72,16 +78,7 @@ def check_program(path: Path) -> None:
         raise KeyUnusable(f"{path}: can't be read ({error.strerror}); correct the path of the program") from None
     if not stat.S_ISREG(status.st_mode) or not os.access(path, os.X_OK):
         raise KeyUnusable(f"{path}: is no program that this user may run; correct the path, or `chmod 755 {path}`")
-    if status.st_uid not in {us, 0}:
-        raise KeyUnusable(
-            f"{path}: belongs to {private_file.user_name(status.st_uid)}, who could have anything signed; "
-            f"`chown root {path}`"
-        )
-    if status.st_mode & 0o022:
-        raise KeyUnusable(f"{path}: others may change it, and have anything signed; `chmod go-w {path}`")
-    for place in (path, named):
-        if (exposed := private_file.directory_exposed(place.parent, us=us)) is not None:
-            raise KeyUnusable(f"{place}: {exposed.what}; {exposed.fix}")
+    refuse_replaceable(named, danger="have anything signed")
 
 
 def _signature(printed: bytes, program: str) -> bytes:

@@ -5,7 +5,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from proxy.private_file import FileUnusable, OpenedFile, read_file
@@ -78,6 +78,15 @@ def belong_together(key: RSAPrivateKey, certificate: x509.Certificate) -> bool:
         return key.public_key().public_bytes(*form) == certificate.public_key().public_bytes(*form)
     except (UnsupportedAlgorithm, ValueError):  # a certificate with another kind of key
         return False
+
+
+def rsa_key_of(certificate: x509.Certificate) -> RSAPublicKey | None:
+    """Return the RSA key that *certificate* is for, None if it is for another kind of key or an unknown one."""
+    try:
+        key = certificate.public_key()
+    except (UnsupportedAlgorithm, ValueError):
+        return None
+    return key if isinstance(key, RSAPublicKey) else None
 
 
 def thumbprint(certificate: x509.Certificate, form: str) -> str:

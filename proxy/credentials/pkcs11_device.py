@@ -1,5 +1,6 @@
 """A key in a PKCS#11 token, behind the process that loads the vendor's module."""
 
+import contextlib
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ from proxy.clock import Clock
 from proxy.credentials.child_process import ChildFailed, ChildProcess
 from proxy.credentials.keys import MIN_KEY_BITS, KeyUnusable
 from proxy.credentials.remote_key import KeyUnavailable, PinRefused
+from proxy.credentials.trusted_file import refuse_replaceable
 from proxy.secret import Secret
 from proxy.settings.extras import installation
 from proxy.settings.pkcs11_uri import Pkcs11Uri
@@ -43,6 +45,7 @@ class Pkcs11Device:
         self._process: ChildProcess | None = None
         self._public: RSAPublicKey | None = None
         self._refused = ""  # why the PIN is not tried again
+        self._aborted = False
 
     def public_key(self) -> RSAPublicKey:
         """Return the public half; raise KeyUnusable, or KeyUnavailable if the token may come back."""
@@ -59,7 +62,7 @@ class Pkcs11Device:
             try:
                 return self._signature(request, deadline)
             except KeyUnavailable:  # the session was lost, or the module died: a new process sees the token as it is
-                self.close()
+                self._end()
         self._open(deadline)
         return self._signature(request, deadline)
 
@@ -70,6 +73,16 @@ class Pkcs11Device:
 
     def close(self) -> None:
         """End the process; the next call starts another."""
+        self._end()
+        self._aborted = False
+
+    def abort(self) -> None:
+        """Kill the process, and start no other before `close`."""
+        self._aborted = True
+        if (process := self._process) is not None:
+            process.kill()
+
+    def _end(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.end()
@@ -83,7 +96,7 @@ class Pkcs11Device:
     def _open(self, deadline: float) -> None:
         public = self._start({}, deadline=deadline)
         if self._expected is not None and public.public_numbers() != self._expected.public_numbers():
-            self.close()
+            self._end()
             raise KeyUnusable(
                 f"{self._uri}: the certificate belongs to another key; name the certificate of this key, or this "
                 "certificate's key in private_key_uri"
@@ -91,11 +104,15 @@ class Pkcs11Device:
         self._public = public
 
     def _start(self, request: dict[str, Any], *, deadline: float) -> RSAPublicKey:
+        if self._aborted:
+            raise KeyUnavailable(f"{self._uri}: the signature was given up; the keeper stops, or has another key now")
         if self._refused:
             raise PinRefused(self._refused)  # a new one each time: an exception that is raised again keeps every frame
         if find_spec("pkcs11") is None:
             raise KeyUnusable(f"keys in a token need python-pkcs11, which is not installed; {installation('pkcs11')}")
-        self.close()
+        self._end()
+        with contextlib.suppress(OSError):  # the process says that it can't be read
+            refuse_replaceable(Path(self._uri.module), danger="read the PIN and have anything signed")
         try:
             self._process = ChildProcess(
                 [sys.executable, "-P", "-m", "proxy.credentials.pkcs11_process"],
@@ -111,7 +128,7 @@ class Pkcs11Device:
         self.extractable = answer["extractable"]
         public = RSAPublicNumbers(int(answer["exponent"], 16), int(answer["modulus"], 16)).public_key()
         if public.key_size < MIN_KEY_BITS:
-            self.close()
+            self._end()
             raise KeyUnusable(f"{uri}: the key has {public.key_size} bits, fewer than {MIN_KEY_BITS}; make a new one")
         return public
 
@@ -123,13 +140,13 @@ class Pkcs11Device:
                 self._process.line(json.dumps(request).encode() + b"\n", deadline=deadline)
             )
         except ChildFailed as failed:
-            self.close()
+            self._end()
             raise KeyUnavailable(
                 f"{self._uri}: the module {self._uri.module} {failed}; look at the token and the vendor's log"
             ) from None
         if "what" not in answer:
             return answer
-        self.close()
+        self._end()
         text = f"{self._uri}: {answer['what']}; {answer['fix']}"
         if not answer["lasting"]:
             raise KeyUnavailable(text)

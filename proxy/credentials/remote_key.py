@@ -35,6 +35,10 @@ class SigningDevice(Protocol):
     def close(self) -> None:
         """Release the device; the next call opens it again."""
 
+    @abstractmethod
+    def abort(self) -> None:
+        """End the call that another thread waits in, which raises KeyUnavailable; the only one to call meanwhile."""
+
 
 class RemoteKey(RSAPrivateKey):
     """The key in *device*, usable wherever cryptography and PyJWT sign with an RSA key; its numbers are not here.
@@ -73,6 +77,10 @@ class RemoteKey(RSAPrivateKey):
     def close(self) -> None:
         """Release the device until the next signature."""
         self._device.close()
+
+    def abort(self) -> None:
+        """End the signature that is being made, from any thread."""
+        self._device.abort()
 
     def decrypt(self, ciphertext: Any, padding: Any) -> NoReturn:
         """Refuse: the key is for signing."""

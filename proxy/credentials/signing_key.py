@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 
 from proxy.clock import SystemClock
 from proxy.credentials.command_device import CommandDevice
-from proxy.credentials.keys import KeyUnusable, load_private_key
+from proxy.credentials.keys import KeyUnusable, load_private_key, rsa_key_of
 from proxy.credentials.pkcs11_device import Pkcs11Device
 from proxy.credentials.remote_key import RemoteKey, SigningDevice
 from proxy.secret import Secret
@@ -32,8 +32,8 @@ def signing_key(
     """
     if section.private_key_file:
         return load_private_key(Path(section.private_key_file), passphrase=passphrase)
-    public = certificate.public_key() if certificate is not None else None
-    if public is not None and not isinstance(public, RSAPublicKey):
+    public = rsa_key_of(certificate) if certificate is not None else None
+    if certificate is not None and public is None:
         raise KeyUnusable(f"{section.certificate_file}: its key is not RSA; name the certificate of an RSA key")
     if section.private_key_uri:
         uri = Pkcs11Uri.parse(section.private_key_uri)

@@ -77,7 +77,7 @@ def _report_replay(second: Send, *, fallback_used: bool) -> None:
     """
     tokens, route, refused = second.gateway.tokens, second.plan.route.name, second.attempt.refused
     if not fallback_used:
-        tokens.replayed(second.token.key, route, refused_again=refused)
+        tokens.replayed(second.token, route, refused_again=refused)
         if refused and second.plan.fallback is not None:
             tokens.refuse_behind(second.token, route)
     elif refused:

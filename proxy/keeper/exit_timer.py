@@ -27,7 +27,8 @@ class ExitTimer:
 
     def _exit(self) -> None:
         self._write_line(
-            f"stopped without having closed all files: the disk under {self._data_directory} does not answer. "
+            f"stopped without having closed all files: the disk under {self._data_directory} does not answer, "
+            "or the device of a signing key does not. "
             "What is in the journals goes to the sinks after the next start"
         )
         os._exit(1)

@@ -107,8 +107,8 @@ class Generation:
             case TokenRefusal(ask, key, mint, route, worked):
                 replaced = self.token_manager.replace(key, mint, route, worked=worked)
                 self._start(self._answer_refusal(worker, ask, replaced))
-            case Replayed(key, route, refused_again):
-                self.token_manager.replayed(key, route, refused_again=refused_again)
+            case Replayed(key, mint, route, refused_again):
+                self.token_manager.replayed(key, mint, route, refused_again=refused_again)
             case WorkerReport():
                 worker.on_report(message)
                 try:

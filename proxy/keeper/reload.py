@@ -137,6 +137,8 @@ class Reloader:
                 raise ReloadRefused(
                     f"credential {name}, which is new or changed: {error.detail} {error.cause}"
                 ) from None
+            except Exception as error:  # noqa: BLE001 - nor may an unforeseen key
+                raise ReloadRefused(f"credential {name}: a defect of the proxy: {type(error).__name__}") from None
             credentials[name] = credential
         return credentials
 

@@ -112,21 +112,30 @@ class Rotation:
                 known = self._token_manager().credential(name)
                 if known is None or name not in self._sections:
                     continue
-                found = await self._loaded(name)
-                if isinstance(found, CredentialUnusable) or found.fingerprint != known.fingerprint:
+                if await self._fingerprint(name) != known.fingerprint:
                     await self._take(name)
 
+    async def _fingerprint(self, name: str) -> str:
+        """Return the fingerprint of the credential that the files hold now, "" if they can't be used."""
+        try:
+            return (await self._loaded(name)).fingerprint
+        except Exception:  # noqa: BLE001 - `_take` reports it
+            return ""
+
     async def _take(self, name: str) -> None:
-        if name in {TLS, FACADE}:
-            await self._take_for_workers(name)
-            return
+        workers = name in {TLS, FACADE}
+        try:
+            await (self._take_for_workers(name) if workers else self._take_credential(name))
+        except Exception as error:  # noqa: BLE001 - a defect must not end a keeper that serves with the old files
+            what = name if workers else f"credential {name}"
+            self._refuse(what, name, f"a defect of the proxy: {type(error).__name__}", retry_in=0)
+
+    async def _take_credential(self, name: str) -> None:
         tokens = self._token_manager()
         if tokens.credential(name) is None or name not in self._sections:
             return  # removed by a reload meanwhile
         try:
             credential = await self._loaded(name)
-            if isinstance(credential, CredentialUnusable):
-                raise credential
             await self._prover.prove(credential, tokens.keys(name))
             await tokens.replace_credential(name, credential)
         except CredentialUnusable as error:
@@ -148,12 +157,8 @@ class Rotation:
         else:
             await self._taken(name)
 
-    async def _loaded(self, name: str) -> Credential | CredentialUnusable:
-        section = self._sections[name]
-        try:
-            return await asyncio.to_thread(Credential.load, section, name=name)
-        except CredentialUnusable as error:
-            return error
+    async def _loaded(self, name: str) -> Credential:
+        return await asyncio.to_thread(Credential.load, self._sections[name], name=name)
 
     def _delay(self, name: str, error: TokenRefused | TokenUnavailable) -> float:
         """Return seconds until the same files are retried: the bank may learn of a new certificate later.

@@ -79,19 +79,22 @@ class TokenManager:
             await outlet.close()
 
     def adopt(self, previous: "TokenManager") -> None:
-        """Take over *previous*' live tokens with the same key and the same credential fingerprint."""
-        for digest, slot in self._slots.items():
-            token = previous.live_token(digest)
-            if token is None:
-                continue
-            before = previous.credential(token.key.credential)
-            if before is not None and before.fingerprint == self._credentials[slot.key.credential].fingerprint:
-                slot.adopt(token)
-                slot.share.take_over(previous.share(digest))
+        """Take over *previous*' live tokens with the same key and the same credential fingerprint.
 
-    def share(self, digest: str) -> TokenShare:
-        """Return the share of the slot *digest*."""
-        return self._slots[digest].share
+        Also what its shares have learned, which holds without a token too, as in an outage of the token endpoint.
+        """
+        for digest, slot in self._slots.items():
+            share, token = previous.share(digest, fingerprint=self._fingerprint(slot.key)), previous.live_token(digest)
+            if share is None:
+                continue
+            slot.share.take_over(share)
+            if token is not None:
+                slot.adopt(token)
+
+    def share(self, digest: str, *, fingerprint: str) -> TokenShare | None:
+        """Return the share of the slot *digest*, None if there is none with that *fingerprint* of its credential."""
+        slot = self._slots.get(digest)
+        return slot.share if slot is not None and self._fingerprint(slot.key) == fingerprint else None
 
     def live_token(self, digest: str) -> AccessToken | None:
         """Return the token of the slot *digest* if it has not expired."""
@@ -130,15 +133,15 @@ class TokenManager:
         slot = self._slot(digest, route)
         return "failed" if slot is None else await slot.replace(mint, route, worked=worked)
 
-    def replayed(self, digest: str, route: str, *, refused_again: bool) -> None:
-        """Record the outcome of a replay."""
+    def replayed(self, digest: str, mint: int, route: str, *, refused_again: bool) -> None:
+        """Record the outcome of a replay with the token with serial *mint*."""
         slot = self._slot(digest, route)
         if slot is None:
             return
         if refused_again:
-            slot.refused_fresh(route)
+            slot.refused_fresh(mint, route)
         else:
-            slot.replay_succeeded(route)
+            slot.replay_succeeded(mint, route)
 
     def retry(self, credential: str, audience: str | None = None) -> int:
         """Clear the back-off of *credential* for *audience* (None: all); return the number of tokens affected."""
@@ -158,6 +161,9 @@ class TokenManager:
     def _slot(self, digest: str, route: str) -> Slot | None:
         """Return the slot *digest*; None if a worker made it up, or *route*, each of which has a rate limit."""
         return self._slots.get(digest) if route in self._routes else None
+
+    def _fingerprint(self, key: TokenKey) -> str:
+        return self._credentials[key.credential].fingerprint
 
     def _minter(self, key: TokenKey) -> Any:
         return lambda: self._outlets[key.credential].mint(key)

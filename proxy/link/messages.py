@@ -145,9 +145,10 @@ class TokenRefusal(NamedTuple):
 
 
 class Replayed(NamedTuple):
-    """The outcome of sending a request again with a newer token."""
+    """The outcome of sending a request again with a newer token, that with the serial *mint*."""
 
     key: str
+    mint: int
     route: str
     refused_again: bool
 

@@ -14,7 +14,7 @@ from proxy.entropy import Entropy
 from proxy.events import Observer, TokenSharingStopped
 from proxy.stores.redis_client import StoreAway
 from proxy.tokens.share import Mint, Obtained, Offer, TokenShare
-from proxy.tokens.shared_token import AddressBinding, SharedToken, Step, next_step, patience
+from proxy.tokens.shared_token import SKEW_SECONDS, AddressBinding, SharedToken, Step, next_step, patience
 from proxy.tokens.token import AccessToken, Freshness, fingerprint
 from proxy.tokens.token_store import Claim, RedisTokenStore, Seen
 
@@ -56,12 +56,6 @@ class _Memory:
     refused: deque[str] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_REFUSALS))
 
 
-@dataclass(frozen=True, slots=True)
-class _Lease:
-    store: RedisTokenStore
-    nonce: str
-
-
 class ReplicaShare(TokenShare):
     """The token of *key* as minted with the credential of *fingerprint*, shared with the replicas that have the same.
 
@@ -76,9 +70,14 @@ class ReplicaShare(TokenShare):
         self._sharing = sharing
         self._clock = sharing.clock
         self._offer: Offer | None = None
-        self._lease: _Lease | None = None
+        self._lease = ""  # the nonce of the lease that is ours
         self._sealed_again = ""  # the fingerprint of the token that was encrypted again with the first key
         self._doubtful = ""  # the fingerprint of another replica's token that was refused and never worked here
+
+    @property
+    def suspected(self) -> bool:
+        """Return whether the next token must be minted here and not be shared."""
+        return self.binding.suspected(now=self._clock.monotonic())
 
     @property
     def finding(self) -> str:
@@ -97,8 +96,8 @@ class ReplicaShare(TokenShare):
 
     async def obtain(self, mint: Mint, *, current: AccessToken | None) -> Obtained:
         """Return another replica's token, or mint: under the lease, beside a lease that takes too long, or alone."""
-        self._lease = None
-        if self.binding.suspected or not self._sharing.in_touch:
+        self._lease = ""
+        if self.suspected or not self._sharing.in_touch:
             return await mint()
         try:
             found = await self._adopted_or_leased(current)
@@ -107,7 +106,7 @@ class ReplicaShare(TokenShare):
             return await mint()
         if found is not None:
             return found
-        return await mint() if self._lease is None else await self._mint_under(self._lease, mint)
+        return await (self._mint_under(self._lease, mint) if self._lease else mint())
 
     async def _adopted_or_leased(self, current: AccessToken | None) -> Obtained | None:
         """Return a token to adopt, or None: then mint, with or without the lease."""
@@ -117,7 +116,7 @@ class ReplicaShare(TokenShare):
         while True:
             seen, offset = await self._sharing.read(self.name)
             self._judge(seen)
-            if self.binding.suspected:
+            if self.suspected:
                 return None
             found = self._here(seen, offset=offset)
             if self._next_step(found, current) is Step.ADOPT:
@@ -133,7 +132,7 @@ class ReplicaShare(TokenShare):
         while True:
             claim = await store.claim(self.name, nonce, seen=sealed, refused=refused)
             if claim is Claim.TAKEN:
-                self._lease = _Lease(store, nonce)
+                self._lease = nonce
             if claim is not Claim.HELD or self._clock.monotonic() >= until:
                 return claim
             if refused:
@@ -141,23 +140,24 @@ class ReplicaShare(TokenShare):
             jitter = self._sharing.entropy.uniform(-_POLL_JITTER_SHARE, _POLL_JITTER_SHARE)
             await self._clock.sleep(_POLL_SECONDS * (1 + jitter))
 
-    async def _mint_under(self, lease: _Lease, mint: Mint) -> Obtained:
+    async def _mint_under(self, lease: str, mint: Mint) -> Obtained:
         keeping = asyncio.create_task(self._keep(lease), name=f"lease {self.name}")
         try:
             return await mint()
         except Exception:
-            self._lease = None
+            self._lease = ""
             with contextlib.suppress(StoreAway):
-                await lease.store.release(self.name, lease.nonce)
+                await (await self._sharing.store()).release(self.name, lease)
             raise
         finally:
             keeping.cancel()
 
-    async def _keep(self, lease: _Lease) -> None:
-        with contextlib.suppress(StoreAway):
-            while True:
-                await self._clock.sleep(_EXTEND_SECONDS)
-                await lease.store.extend(self.name, lease.nonce)
+    async def _keep(self, lease: str) -> None:
+        """Extend the lease until cancelled: one late answer must not free it. After that the store is another one."""
+        while True:
+            await self._clock.sleep(_EXTEND_SECONDS)
+            with contextlib.suppress(StoreAway):
+                await (await self._sharing.store()).extend(self.name, lease)
 
     def hold(self, token: AccessToken, obtained: Obtained) -> None:
         """Record that the slot uses *token*, which it made of *obtained*."""
@@ -165,12 +165,12 @@ class ReplicaShare(TokenShare):
 
     async def publish(self) -> None:
         """Give the token that was minted under the lease to the other replicas."""
-        lease, self._lease, held = self._lease, None, self.memory.held
-        if lease is None or held is None:
+        lease, self._lease, held = self._lease, "", self.memory.held
+        if not lease or held is None:
             return
         try:
-            until = self._sharing.redis_time(held.expires)
-            await lease.store.publish(self.name, lease.nonce, self._shared(held), until=until)
+            store, until = await self._sharing.store(), self._sharing.redis_time(held.expires)
+            await store.publish(self.name, lease, self._shared(held), until=until)
         except Exception as error:  # noqa: BLE001 - the token is in use already
             self._sharing.lost(error)
 
@@ -206,7 +206,7 @@ class ReplicaShare(TokenShare):
         self.memory.refused_minted = max(self.memory.refused_minted, token.minted)
         self.memory.held = None
         if not self._is_foreign(token):
-            self.binding.own_refused()
+            self.binding.own_refused(now=self._clock.monotonic())
         elif worked:
             self.binding.foreign_worked()
         else:
@@ -217,10 +217,10 @@ class ReplicaShare(TokenShare):
         foreign = self._is_foreign(token)
         if refused_again:
             if not foreign:
-                self.binding.own_refused()
+                self.binding.own_refused(now=self._clock.monotonic())
         elif foreign:
             self.binding.foreign_worked()
-        elif self.binding.own_accepted():
+        elif self.binding.own_accepted(now=self._clock.monotonic()):
             self._sharing.observe(TokenSharingStopped(credential=self.key.credential, audience=self.key.audience))
 
     def take_over(self, previous: TokenShare) -> None:
@@ -243,15 +243,17 @@ class ReplicaShare(TokenShare):
 
     def _is_newer(self, found: Obtained) -> bool:
         """Return whether *found* was minted after our token, by Redis' clock; all replicas decide alike."""
-        held = self.memory.held
-        if held is None:
-            return True
+        held, shown = self.memory.held, fingerprint(found.value.reveal())
+        if held is None or shown == held.fingerprint:
+            return held is None
         ours = self._ends(held) - self.memory.lifetime
-        return (found.ends - found.lifetime, fingerprint(found.value.reveal())) > (ours, held.fingerprint)
+        return (found.ends - found.lifetime, shown) > (ours, held.fingerprint)
 
     def _ends(self, held: AccessToken) -> float:
-        if not self.memory.ends:
-            self.memory.ends = self._sharing.redis_time(held.minted + self.memory.lifetime)
+        """Return the end of our token by Redis' clock; anew if that was set back, as by a failover to another host."""
+        ends = self._sharing.redis_time(held.minted + self.memory.lifetime)
+        if not self.memory.ends or self.memory.ends > ends + SKEW_SECONDS:
+            self.memory.ends = ends
         return self.memory.ends
 
     def _here(self, seen: Seen, *, offset: float) -> Obtained | None:
@@ -259,9 +261,14 @@ class ReplicaShare(TokenShare):
         token, now = seen.token, self._clock.monotonic()
         if token is None:
             return None
-        ends = now + token.left(now=now - offset, now_wall=self._clock.now())
-        minted = ends - token.lifetime
-        return Obtained(value=token.value, lifetime=token.lifetime, minted=minted, minter=token.minter, ends=token.ends)
+        now_redis, now_wall = now - offset, self._clock.now()
+        return Obtained(
+            value=token.value,
+            lifetime=token.lifetime,
+            minted=now + token.left(now=now_redis, now_wall=now_wall) - token.lifetime,
+            minter=token.minter,
+            ends=token.ends_by(now=now_redis, now_wall=now_wall),
+        )
 
     def _is_foreign(self, token: AccessToken) -> bool:
         return token.minter not in {"", self._sharing.replica}

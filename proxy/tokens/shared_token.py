@@ -52,6 +52,11 @@ class SharedToken:
         """
         return min(self.ends - now, self.ends_wall - now_wall + SKEW_SECONDS, self.lifetime)
 
+    def ends_by(self, *, now: float, now_wall: float) -> float:
+        """Return its end by Redis' clock, which shows *now*; by ours if that clock was set back since the mint."""
+        left = self.ends_wall - now_wall
+        return now + left if self.ends - now > left + SKEW_SECONDS else self.ends
+
 
 def encode(token: SharedToken) -> bytes:
     """Return *token* as JSON, to be encrypted."""
@@ -123,36 +128,39 @@ class AddressBinding:
     """Finds out whether the bank accepts a token only from the address that minted it.
 
     Two tokens of other replicas in a row, within an hour, never worked here although their minters kept them. The next
-    one is then minted here and kept private (`suspected`). If that one is accepted, tokens are `bound`.
+    one is then minted here and kept private (`suspected`). If that one is accepted, tokens are `bound`. If nothing
+    tells whether it is, as after a refusal of a request that can't be sent again, the suspicion ends with that hour.
     """
 
     def __init__(self) -> None:
         self.bound = False
         self._refusals: list[float] = []
 
-    @property
-    def suspected(self) -> bool:
-        """Return whether the next token must be minted here and not be shared."""
-        return self.bound or len(self._refusals) >= _REFUSALS
+    def suspected(self, *, now: float) -> bool:
+        """Return whether, at monotonic *now*, the next token must be minted here and not be shared."""
+        return self.bound or len(self._recent(now)) >= _REFUSALS
 
     def foreign_refused(self, *, now: float) -> None:
         """Count a token of another replica that never worked here, at monotonic *now*."""
-        self._refusals = [at for at in self._refusals if now - at < _WITHIN_SECONDS] + [now]
+        self._refusals = [*self._recent(now), now]
 
     def foreign_worked(self) -> None:
         """Note that a token of another replica was accepted here: tokens are not bound to an address."""
         self._refusals.clear()
 
-    def own_accepted(self) -> bool:
-        """Note that a token minted here was accepted; return whether that proves the suspicion."""
-        proven = self.suspected and not self.bound
+    def own_accepted(self, *, now: float) -> bool:
+        """Note that a token minted here was accepted, at monotonic *now*; return whether that proves the suspicion."""
+        proven = self.suspected(now=now) and not self.bound
         self.bound |= proven
         return proven
 
-    def own_refused(self) -> None:
-        """Note that a token minted here was refused too: then the address is not the cause."""
-        if self.suspected and not self.bound:
+    def own_refused(self, *, now: float) -> None:
+        """Note that a token minted here was refused too, at monotonic *now*: then the address is not the cause."""
+        if self.suspected(now=now) and not self.bound:
             self._refusals.clear()
+
+    def _recent(self, now: float) -> list[float]:
+        return [at for at in self._refusals if now - at < _WITHIN_SECONDS]
 
     def __repr__(self) -> str:
         return f"<AddressBinding {'bound' if self.bound else f'{len(self._refusals)} refusals'}>"

@@ -126,7 +126,7 @@ class ReplicaSharing(TokenSharing):
             self._leave(error)
 
     async def _visit(self) -> None:
-        shares = {share.name: share for share in self._shares.values() if not share.binding.suspected}
+        shares = {share.name: share for share in self._shares.values() if not share.suspected}
         store = await self.store()
         asked = self.clock.monotonic()
         now, seen = await store.read([*shares], probe=True)

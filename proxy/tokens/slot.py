@@ -105,23 +105,26 @@ class Slot:
         """Wait for the end of the current or next attempt; cancelling the wait does not affect other waiters."""
         await self._settled.wait()
 
-    def refused_fresh(self, route: str) -> None:
-        """Slow down the rate limit of *route*: its replay with a new token was refused too."""
+    def refused_fresh(self, mint: int, route: str) -> None:
+        """Slow down the rate limit of *route*: its replay with the new token, of serial *mint*, was refused too."""
         self._limit(route).refused_fresh(now=self._clock.monotonic())
-        if self.current is not None:
-            self.share.replayed(self.current, refused_again=True)
+        self._replayed(mint, refused_again=True)
 
-    def replay_succeeded(self, route: str) -> None:
-        """Restore the normal rate limit of *route*."""
+    def replay_succeeded(self, mint: int, route: str) -> None:
+        """Restore the normal rate limit of *route*: its replay with the token with serial *mint* was accepted."""
         self._limit(route).replay_succeeded(now=self._clock.monotonic())
-        if self.current is not None:
-            self.share.replayed(self.current, refused_again=False)
+        self._replayed(mint, refused_again=False)
 
     def retry_now(self) -> None:
         """Clear the back-off because something changed: a reload, a rotation or an operator's request."""
         self._failures = 0
         if self._backing_off():
             self._mint_now()
+
+    def _replayed(self, mint: int, *, refused_again: bool) -> None:
+        # The current token may have followed the one that was replayed, and be another replica's.
+        if self.current is not None and self.current.mint == mint:
+            self.share.replayed(self.current, refused_again=refused_again)
 
     async def _until_due(self) -> None:
         while (left := self._due - self._clock.monotonic()) > 0:

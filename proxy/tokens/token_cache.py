@@ -87,7 +87,7 @@ class TokenCache:
         """
         before = self._behind.get((refused.key, route), refused.mint)
         if before < refused.mint:
-            self.replayed(refused.key, route, refused_again=True)
+            self.replayed(refused, route, refused_again=True)
         self._behind[refused.key, route] = max(before, refused.mint)
         self.refuse(refused, route)
 
@@ -112,11 +112,11 @@ class TokenCache:
         before = self._behind.get((key, route))
         if before is not None and token.mint > before:
             del self._behind[key, route]
-            self.replayed(key, route, refused_again=False)
+            self.replayed(token, route, refused_again=False)
 
-    def replayed(self, key: TokenKey, route: str, *, refused_again: bool) -> None:
-        """Report the outcome of a replay to the keeper, which sets how soon the next one may mint."""
-        self._send(Replayed(key.digest, route, refused_again))
+    def replayed(self, token: AccessToken, route: str, *, refused_again: bool) -> None:
+        """Report the outcome of a replay with *token* to the keeper, which sets how soon the next one may mint."""
+        self._send(Replayed(token.key.digest, token.mint, route, refused_again))
 
     def on_answer(self, message: RefusalAnswer) -> None:
         """Handle the keeper's answer to a refusal."""

@@ -97,6 +97,9 @@ class Elsewhere:
         """Note it."""
         self.closed += 1
 
+    def abort(self) -> None:
+        """Do nothing: it does not hang."""
+
 
 async def test_a_key_elsewhere_signs_in_one_thread_of_its_own() -> None:
     """The loop goes on meanwhile; a device that is slow keeps one thread, however many wait for it."""

@@ -1,9 +1,12 @@
 """Keys in SoftHSM, through the process that loads the module."""
 
+import asyncio
 import os
+import shutil
 import signal
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from proxy.clock import SystemClock
+from proxy.credentials.client_assertion import AssertionSigner
 from proxy.credentials.keys import KeyUnusable, load_private_key
 from proxy.credentials.pkcs11_device import Pkcs11Device
 from proxy.credentials.remote_key import KeyUnavailable
@@ -19,6 +23,7 @@ from proxy.secret import Secret
 from proxy.settings.pkcs11_uri import Pkcs11Uri
 from tests.credentials.support_keys import make_pair
 from tests.support.softhsm import PIN, Token, faulty_module, labels, needs_softhsm
+from tests.upstream.support import eventually
 
 pytestmark = needs_softhsm
 
@@ -276,6 +281,30 @@ def test_the_last_try_is_never_spent(  # noqa: PLR0917 - fixtures and a table's 
     assert token.logins == 3 * logins
 
 
+@pytest.mark.parametrize(
+    ("place", "mode", "says"),
+    [
+        ("faulty.so", 0o775, "others may change it, and read the PIN and have anything signed; `chmod go-w "),
+        ("faulty.so", 0o757, "others may change it, and read the PIN"),
+        ("", 0o777, "others may write in .* (mode 0777)"),
+    ],
+    ids=["group", "others", "its directory"],
+)
+def test_a_module_that_others_may_change_is_not_loaded(  # noqa: PLR0917 - fixtures and a table's columns
+    tmp_path: Path, token: Token, faulty: Path, device_of: Make, place: str, mode: int, says: str
+) -> None:
+    """It would get the PIN; a link to it in a directory of ours changes nothing."""
+    folder = tmp_path / "vendor"
+    folder.mkdir(mode=0o700)
+    shutil.copy(faulty, folder)
+    (folder / place).chmod(mode)
+    (tmp_path / "link.so").symlink_to(folder / "faulty.so")
+    for module in (folder / "faulty.so", tmp_path / "link.so"):
+        with pytest.raises(KeyUnusable, match=says.replace("(", r"\(").replace(")", r"\)")):
+            device_of(token.uri(module=module)).sign(b"data")
+    assert token.logins == 0
+
+
 def test_no_pin(token: Token, device_of: Make) -> None:
     """The token wants one."""
     with pytest.raises(KeyUnusable, match="wants a PIN and none is configured; set private_key_pin_file"):
@@ -320,6 +349,27 @@ def test_a_module_that_hangs_is_ended(token: Token, faulty: Path, device_of: Mak
     token.faults.unlink()
 
     assert device_of(token.uri(module=faulty)).sign(b"data")
+
+
+async def test_a_module_that_hangs_does_not_delay_the_stop(token: Token, faulty: Path, device_of: Make) -> None:
+    """However long the timeout of the credential is: its process is ended; what the next signature starts works."""
+    token.fail("sign hang")
+    device = device_of(token.uri(module=faulty), seconds=3600.0)
+    device.public_key()
+    key = remote_key(device, name="token")
+    executor = key.executor
+    assert isinstance(executor, ThreadPoolExecutor)
+    signer = AssertionSigner(key)
+    signing = asyncio.create_task(signer.sign({}, key_id="kid"))
+    await eventually(lambda: bool(executor._threads) and executor._work_queue.empty())
+
+    await signer.close()
+
+    with pytest.raises(KeyUnavailable, match=r"the signature was given up|SIGKILL"):
+        await signing
+    assert device._process is None
+    token.faults.unlink()
+    assert await signer.sign({}, key_id="kid")
 
 
 def test_a_module_that_crashes_ends_its_process_only(token: Token, faulty: Path, device_of: Make) -> None:

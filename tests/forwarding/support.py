@@ -178,9 +178,9 @@ class Slots:
             outcome = await slot.replace(message.mint, message.route)
             self._loop.call_soon(self._it.gateway.tokens.on_answer, RefusalAnswer(message.ask, outcome))
         elif message.refused_again:
-            slot.refused_fresh(message.route)
+            slot.refused_fresh(message.mint, message.route)
         else:
-            slot.replay_succeeded(message.route)
+            slot.replay_succeeded(message.mint, message.route)
 
     def _spawn(self, work: Any) -> None:
         task = self._loop.create_task(work)

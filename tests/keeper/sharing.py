@@ -81,10 +81,10 @@ class Replica:
         [update] = self.manager.messages()
         return await self.manager.replace(update.key, token.mint, ROUTE, worked=worked)
 
-    def replayed(self, *, refused_again: bool = False) -> None:
-        """Report what came of the second send."""
+    def replayed(self, mint: int | None = None, *, refused_again: bool = False) -> None:
+        """Report what came of the second send, with the token with serial *mint* (None: the one in use)."""
         [update] = self.manager.messages()
-        self.manager.replayed(update.key, ROUTE, refused_again=refused_again)
+        self.manager.replayed(update.key, self.token.mint if mint is None else mint, ROUTE, refused_again=refused_again)
 
     def said(self, kind: type[Event]) -> list[Event]:
         """Return the events of *kind*."""

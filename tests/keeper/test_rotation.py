@@ -1,14 +1,31 @@
 """Keys, certificates and secrets replaced under a running instance, with real files and a bank that checks them."""
 
+import asyncio
 import os
+import signal
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from proxy.clock import SystemClock
+from proxy.credentials.credential import Credential
+from proxy.entropy import SystemEntropy
+from proxy.events import Event
+from proxy.keeper.rotation import TLS, Rotation
+from proxy.simulator.server import simulator
 from tests.cli.serving import Site, command, make_pair, serving, site
+from tests.journeys.support import configured
+from tests.keeper.sharing import each_has_one, made, running
 from tests.keeper.support import get
+from tests.settings.support import load_text
+
+# The object identifier of RSA keys (RFC 8017 A.1), and one of the same arc that nobody has assigned, in DER.
+RSA_ENCRYPTION, UNKNOWN = bytes.fromhex("06092a864886f70d010101"), bytes.fromhex("06092a864886f70d01017f")
 
 
 @pytest.fixture
@@ -189,3 +206,67 @@ async def test_tls_files_of_the_workers(tmp_path: Path) -> None:
             done = await command("request", "GET", "/payment/helloworld", "--config", place.config)
             assert done.exit_code == 0, done.stdout
             assert place.bank.world.mint_count() == mints
+
+
+async def test_a_certificate_of_an_unknown_kind_of_key(tmp_path: Path) -> None:
+    """Of a key behind a program only the certificate is read: it is refused like any other, also by a reload."""
+    async with site(tmp_path) as place:
+        program, certificate = tmp_path / "sign", tmp_path / "oauth.crt"
+        program.write_text(f"#!/bin/sh\nopenssl dgst -sha256 -sign {tmp_path}/oauth.key -binary | base64 -w0\n")
+        program.chmod(0o755)
+        text = place.config.read_text()
+        place.config.write_text(text.replace('private_key_file = "oauth.key"', f'signer_command = ["{program}"]'))
+        good = certificate.read_bytes()
+        async with serving(place):
+            await place.ready()
+            der = x509.load_pem_x509_certificate(good).public_bytes(Encoding.DER)
+            certificate.write_text(ssl.DER_cert_to_PEM_cert(der.replace(RSA_ENCRYPTION, UNKNOWN)))
+            assert "name the certificate of an RSA key" in await place.logged("refused, the old ones stay in use")
+            assert place.process is not None
+            place.process.send_signal(signal.SIGHUP)
+            assert "name the certificate of an RSA key" in await place.logged("configuration refused")
+            certificate.write_bytes(good)
+            await place.logged("credential login replaced")
+            await calls(place)
+
+
+@pytest.mark.parametrize("name", ["mock", TLS])
+async def test_a_defect_refuses_the_files_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Whatever a file or a module does to us, the keeper goes on with what it has, and takes the next files."""
+    broken = [True]
+
+    async def renew() -> None:
+        if broken:
+            raise ZeroDivisionError
+
+    async def replaced() -> None:
+        """Nothing depends on it here."""
+
+    def load(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    async with simulator(clock=SystemClock(), entropy=SystemEntropy()) as bank:
+        one, events = made(tmp_path / "a", bank, ""), list[Event]()
+        loaded = load_text(tmp_path / "a", configured(tmp_path / "a", bank.url).read_text())
+        assert loaded.settings is not None
+        rotation = Rotation(
+            token_manager=lambda: one.manager,
+            renew=renew,
+            replaced=replaced,
+            lock=asyncio.Lock(),
+            clock=SystemClock(),
+            entropy=SystemEntropy(),
+            observe=events.append,
+        )
+        rotation.follow(loaded.settings)
+        async with running(one):
+            await each_has_one(one)
+            with monkeypatch.context() as patched:
+                patched.setattr(Credential, "load", load)
+                await rotation._take(name)
+            assert "a defect of the proxy: ZeroDivisionError" in rotation.problems[name]
+            broken.clear()
+            await rotation._take(name)
+            assert not rotation.problems

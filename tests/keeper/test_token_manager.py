@@ -21,7 +21,7 @@ async def test_a_route_that_no_rule_has_costs_no_mint_and_no_memory(tmp_path: Pa
             told = set()
             for number in range(30):
                 told.add(await one.manager.replace(update.key, one.token.mint, f"made-up-{number}"))
-                one.manager.replayed(update.key, f"made-up-{number}", refused_again=True)
+                one.manager.replayed(update.key, one.token.mint, f"made-up-{number}", refused_again=True)
 
             assert told == {"failed"}
             assert bank.world.mint_count() == 1

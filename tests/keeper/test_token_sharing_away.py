@@ -10,7 +10,10 @@ from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.events import TokenMinted, TokenSharingFailed, TokenSharingRecovered
 from proxy.simulator.server import Bank, simulator
-from tests.keeper.sharing import NAMES, Replica, all_have_one, each_has_one, made, running, three
+from proxy.stores.redis_client import StoreAway
+from proxy.tokens.token_store import RedisTokenStore
+from tests.journeys.support import TOKEN_PATH
+from tests.keeper.sharing import NAMES, Replica, all_have_one, each_has_one, made, names, running, three
 from tests.support.redis import redis_server
 from tests.support.tcp_relay import tcp_relay
 from tests.upstream.support import eventually
@@ -175,3 +178,33 @@ async def test_scripts_are_forbidden(tmp_path: Path, bank: Bank) -> None:
             assert not one.said(TokenSharingRecovered)
             await redis.command("ACL", "SETUSER", "default", "+@scripting")
             await share_again(bank, one)
+
+
+async def test_a_late_answer_does_not_free_the_lease(
+    tmp_path: Path, bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is extended over the connections that are opened next, and what is minted under it is published there."""
+    extend, late, kept = RedisTokenStore.extend, list[RedisTokenStore](), list[RedisTokenStore]()
+
+    async def extended(store: RedisTokenStore, name: str, nonce: str) -> None:
+        if not late:
+            late.append(store)
+            one.manager.sharing.lost(StoreAway("it did not answer in time"))  # type: ignore[attr-defined]
+        if store in late:
+            raise StoreAway("it did not answer in time")
+        await extend(store, name, nonce)
+        kept.append(store)
+
+    bank.world.faults.set("slow", path=TOKEN_PATH, seconds=5.0, times=1)
+    async with redis_server(tmp_path) as redis:
+        one = made(tmp_path / "a", bank, redis.url)
+        monkeypatch.setattr(RedisTokenStore, "extend", extended)
+        async with running(one):
+            await eventually(lambda: bool(kept))
+            await each_has_one(one)
+            for _ in range(100):
+                if await names(redis):
+                    break
+                await asyncio.sleep(0.1)
+            assert await names(redis)
+            assert (await redis.command("CLIENT", "LIST")).count(b" addr=") <= 4 + 1

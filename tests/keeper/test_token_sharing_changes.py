@@ -1,7 +1,7 @@
 """Shared tokens while the configuration, the credential or the process changes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -11,7 +11,7 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.credentials.credential import Credential
 from proxy.entropy import SystemEntropy
-from proxy.events import TokenAdopted
+from proxy.events import MintFailed, TokenAdopted
 from proxy.simulator.server import Bank, simulator
 from proxy.tokens import token_store
 from tests.journeys.support import TOKEN_PATH
@@ -106,6 +106,23 @@ async def test_a_reload_keeps_what_was_learned(tmp_path: Path, bank: Bank, redis
     assert bank.world.mint_count() == 3
 
 
+async def test_a_reload_without_a_token_keeps_what_was_learned(tmp_path: Path, bank: Bank, redis: RedisServer) -> None:
+    """While the token endpoint is out, the refused token comes back, as from a copy of Redis: it is not adopted."""
+    before = made(tmp_path / "a", bank, redis.url)
+    async with running(before):
+        await each_has_one(before)
+        [name] = await names(redis)
+        await redis.command("COPY", name, "copy")
+        bank.world.faults.set("status", path=TOKEN_PATH, status=503)
+        assert await before.refuse(before.token) == "failed"
+        after = made(tmp_path / "a", bank, redis.url, serial=count(10))
+        after.manager.adopt(before.manager)
+    await redis.command("COPY", "copy", name, "REPLACE")
+    async with running(after):
+        await eventually(lambda: bool(after.said(MintFailed) or after.said(TokenAdopted)))
+        assert not after.said(TokenAdopted)
+
+
 async def test_new_files_of_the_same_credential_keep_what_was_learned(
     tmp_path: Path, bank: Bank, redis: RedisServer
 ) -> None:
@@ -168,3 +185,31 @@ async def test_a_defect_in_sharing_is_no_reason_to_have_no_token(
         await eventually(lambda: not one.problem)
         assert await one.refuse(one.token) == "replaced"
     assert bank.world.mint_count() == 2
+
+
+async def test_a_clock_of_redis_that_is_set_back_lets_newer_tokens_be_newer(
+    tmp_path: Path, bank: Bank, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a failover to a host whose clock is right: what was minted before counted as newer by the difference."""
+    read, ahead = token_store.RedisTokenStore.read, [1000.0]
+
+    async def by_another_clock(
+        store: token_store.RedisTokenStore, names: Sequence[str], *, probe: bool = False
+    ) -> tuple[float, Mapping[str, token_store.Seen]]:
+        now, seen = await read(store, names, probe=probe)
+        return now + ahead[0], seen
+
+    monkeypatch.setattr(token_store.RedisTokenStore, "read", by_another_clock)
+    first, second, third = (made(tmp_path / name, bank, redis.url) for name in ("a", "b", "c"))
+    async with running(first, second, third):
+        before = await all_have_one(first, second, third)
+        ahead[0] = 0.0
+        await first.refuse(first.token)
+        assert await all_have_one(first, second, third) != before
+        adopted = len(second.said(TokenAdopted))
+        await asyncio.sleep(2.5)  # two looks
+        assert len(second.said(TokenAdopted)) == adopted
+        old = first.fingerprint
+        await second.refuse(second.token)
+        assert await all_have_one(first, second, third) != old
+    assert bank.world.mint_count() == 3

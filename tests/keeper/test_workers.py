@@ -9,7 +9,7 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.events import Event, Observer, WorkerHangs, WorkerNotStarted, WorkerRecovered
-from proxy.keeper.heartbeat import Heartbeat
+from proxy.keeper.heartbeat import DEAD_SECONDS, Heartbeat
 from proxy.keeper.sockets import Sockets
 from proxy.keeper.worker_process import WorkerProcess
 from proxy.keeper.workers import OnMessage, Workers
@@ -21,8 +21,8 @@ from proxy.telemetry.status import WorkerState
 from tests.upstream.support import eventually
 from tests.worker.values import snapshot
 
-A = Replayed("a", "pay", refused_again=False)
-B = Replayed("b", "pay", refused_again=True)
+A = Replayed("a", 1, "pay", refused_again=False)
+B = Replayed("b", 2, "pay", refused_again=True)
 
 
 def _workers(
@@ -122,6 +122,24 @@ async def test_a_malformed_message_is_said_and_ignored(tmp_path: Path, line: byt
     assert len(said) == 1
     assert "a malformed Acknowledged" in said[0] or "unknown kind" in said[0]
     assert code is None
+
+
+async def test_a_malformed_report_is_a_heartbeat(tmp_path: Path) -> None:
+    """The worker lives and serves: one of another version is not ended every quarter of a minute."""
+    sockets = Sockets(TcpAddress(host="127.0.0.1", port=0), workers=1)
+    workers = _workers(tmp_path, sockets, observe=lambda _: None, on_message=lambda _worker, _message: None)
+    process = await asyncio.create_subprocess_exec("true")
+    await process.wait()
+    worker = WorkerProcess(0, name="w", process=process, started=0.0, heartbeat=Heartbeat(SystemClock()))
+    worker.heartbeat.seconds = DEAD_SECONDS
+    reader = asyncio.StreamReader()
+    reader.feed_data(b'["WorkerReport",["no counters"],0,0]\n')
+    reader.feed_eof()
+
+    await workers._receive(worker, reader)
+
+    assert worker.heartbeat.seconds == 0
+    sockets.close()
 
 
 async def test_a_worker_that_can_not_be_started_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

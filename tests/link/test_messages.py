@@ -81,7 +81,7 @@ ALL: list[Message] = [
     Ready(),
     WorkerReport(COUNTS, "", full=False, in_flight=1, connections=2),
     TokenRefusal(1, "key", 7, "pay"),
-    Replayed("key", "pay", refused_again=True),
+    Replayed("key", 4, "pay", refused_again=True),
     Outcomes((OUTCOME,)),
     PinRequest(1, DIGEST, PIN),
     PinRelease(DIGEST, PIN),

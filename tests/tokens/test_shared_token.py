@@ -78,6 +78,13 @@ def test_no_clock_alone_can_lengthen_a_life() -> None:
     assert SHARED.left(now=4980, now_wall=1000) == 20
 
 
+def test_the_end_by_a_clock_that_was_set_back() -> None:
+    """Ours tells it, exactly; a difference that clocks of hosts have anyway changes nothing."""
+    assert SHARED.ends_by(now=4980 - SKEW_SECONDS, now_wall=8980) == 5000
+    assert SHARED.ends_by(now=5980, now_wall=8980) == 5000
+    assert SHARED.ends_by(now=3980, now_wall=8980) == 4000
+
+
 @pytest.mark.parametrize(
     ("shared", "current", "newer", "step"),
     [
@@ -125,9 +132,9 @@ def binding(*events: str, at: float = NOW) -> AddressBinding:
             case "F":
                 made.foreign_worked()
             case "o":
-                made.own_refused()
+                made.own_refused(now=at)
             case "O":
-                made.own_accepted()
+                made.own_accepted(now=at)
     return made
 
 
@@ -140,7 +147,7 @@ def test_tokens_are_bound_to_an_address(events: str, bound: bool) -> None:  # no
     made = binding(events)
 
     assert made.bound is bound
-    assert made.suspected is bound
+    assert made.suspected(now=NOW) is bound
 
 
 def test_two_refusals_far_apart_say_nothing() -> None:
@@ -148,7 +155,16 @@ def test_two_refusals_far_apart_say_nothing() -> None:
     made = binding("f", at=NOW)
     made.foreign_refused(now=NOW + 3600)
 
-    assert not made.suspected
+    assert not made.suspected(now=NOW + 3600)
+
+
+def test_a_suspicion_that_nothing_decides_ends() -> None:
+    """The refusal of a request that can't be sent again is followed by no report: sharing was off from then on."""
+    made = binding("ff")
+
+    assert made.suspected(now=NOW + 3599)
+    assert not made.suspected(now=NOW + 3600)
+    assert not made.own_accepted(now=NOW + 3600)
 
 
 def test_reprs_are_lines_for_a_log() -> None:

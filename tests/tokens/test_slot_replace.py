@@ -102,11 +102,11 @@ async def test_fresh_refusals_slow_the_budget_until_a_replay_succeeds() -> None:
         for _ in range(3600):
             if await world.slot.replace(serial, "payments") == "replaced":
                 serial += 1
-                world.slot.refused_fresh("payments")
+                world.slot.refused_fresh(world.mint or 0, "payments")
             await world.clock.advance(1)
         assert world.bank.mints <= 1 + 20 + 3600 / 60 + 20
         before = world.bank.mints
-        world.slot.replay_succeeded("payments")
+        world.slot.replay_succeeded(world.mint or 0, "payments")
         await world.clock.advance(40)
         while await world.slot.replace(serial, "payments") == "replaced":
             serial += 1

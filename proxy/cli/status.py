@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -38,7 +38,7 @@ def status(config_path: Path | None, *, watch: bool, as_json: bool) -> None:
     """
     directory = Path(load_configuration(config_path).settings.data_directory)
     if watch:
-        asyncio.run(_watch(lambda: _answer(directory), as_json=as_json, clock=SystemClock()))
+        _watch(lambda: _answer(directory), as_json=as_json, clock=SystemClock())
     found = _answer(directory)
     emit(found, as_json=as_json, human=status_text(found, width=terminal_width()))
 
@@ -51,17 +51,21 @@ def _answer(directory: Path) -> dict[str, Any]:
     return found
 
 
-async def _watch(answer: Callable[[], dict[str, Any]], *, as_json: bool, clock: Clock) -> None:
-    """Print the status every second until the process is interrupted; an instance that is away is waited for."""
+def _watch(answer: Callable[[], dict[str, Any]], *, as_json: bool, clock: Clock) -> NoReturn:
+    """Print the status every second until the process is interrupted; an instance that is away is waited for.
+
+    The instance is asked outside of the event loop, which would keep Ctrl-C back until the answer or its time-out.
+    """
     on_terminal = sys.stdout.isatty() and not as_json
-    while True:
-        try:
-            found = answer()
-            text = _line(found) if as_json else status_text(found, width=terminal_width())
-        except NotRunning as away:
-            text = _line({"ready": False, "problem": away.message}) if as_json else away.message
-        click.echo(_redrawn(text) if on_terminal else text if as_json else f"{text}\n")
-        await clock.sleep(_WATCH_SECONDS)
+    with asyncio.Runner() as runner:
+        while True:
+            try:
+                found = answer()
+                text = _line(found) if as_json else status_text(found, width=terminal_width())
+            except NotRunning as away:
+                text = _line({"ready": False, "problem": away.message}) if as_json else away.message
+            click.echo(_redrawn(text) if on_terminal else text if as_json else f"{text}\n")
+            runner.run(clock.sleep(_WATCH_SECONDS))
 
 
 def _line(value: object) -> str:

@@ -92,24 +92,23 @@ def ask(endpoints: AdminEndpoints, page: str) -> tuple[int, dict[str, Any]]:
 
     An instance that hangs is not asked again: its listener is in the same process.
     """
-    forbidden = ""
+    reason = ""
     for connection in _connections(endpoints):
         try:
             connection.request("GET", page, headers={"Host": "localhost", "Accept": "application/json"})
             answer = connection.getresponse()
             status, body = answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
-            if isinstance(connection, UnixConnection):
-                says = why_not(Path(connection.path), error, seconds=PROBE_SECONDS)
-                if hangs(error):
-                    raise Failure(says) from None
-                forbidden = says if isinstance(error, PermissionError) else forbidden
-            continue
+            if isinstance(connection, UnixConnection) and (hangs(error) or isinstance(error, PermissionError)):
+                reason = why_not(Path(connection.path), error, seconds=PROBE_SECONDS)
+            if isinstance(error, TimeoutError):
+                break
+        else:
+            return status, _checks(body)
         finally:
             connection.close()
-        return status, _checks(body)
     other = f" or {endpoints.listen}" if endpoints.listen else ""
-    raise Failure(forbidden or f"no instance answers on {endpoints.socket}{other}")
+    raise Failure(reason or f"no instance answers on {endpoints.socket}{other}")
 
 
 def _connections(endpoints: AdminEndpoints) -> list[http.client.HTTPConnection]:

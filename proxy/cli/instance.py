@@ -120,10 +120,8 @@ def why_not(socket_path: Path, error: Exception, *, seconds: float) -> str:
             f"run the command as that user: `sudo -u {_owner(socket_path)} payproxy ...`"
         )
     if hangs(error):
-        return (
-            f"the instance on {socket_path} does not answer within {seconds:g} s: it hangs; "
-            "see PayproxyDown in docs/operations.md"
-        )
+        what = f"does not answer within {seconds:g} s" if isinstance(error, TimeoutError) else "takes no connection"
+        return f"the instance on {socket_path} {what}: it hangs; see PayproxyDown in docs/operations.md"
     return f"no instance answers on {socket_path}; is `payproxy serve` running?"
 
 

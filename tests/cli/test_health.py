@@ -23,11 +23,11 @@ from tests.telemetry.support import status
 
 
 @contextlib.contextmanager
-def hanging(directory: Path) -> Iterator[None]:
-    """Listen on admin.sock in *directory* and answer nothing, as a stopped keeper does."""
+def hanging(directory: Path, *, room: int = 8) -> Iterator[None]:
+    """Listen on admin.sock in *directory* and answer nothing, as a stopped keeper does; *room* is the backlog."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(directory / "admin.sock"))
-        listener.listen()
+        listener.listen(room)
         yield
 
 

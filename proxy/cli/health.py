@@ -18,11 +18,14 @@ import click
 
 from proxy.cli.instance import (
     DATA_DIRECTORY,
+    PROBE_SECONDS,
     SOCKET_NAME,
     TIMEOUT_SECONDS,
     UnixConnection,
     answers,
     data_directories,
+    hangs,
+    why_not,
 )
 from proxy.cli.names import found_file, values_in
 from proxy.cli.options import config_option, given_socket
@@ -85,27 +88,38 @@ def find_endpoints(path: Path | None, *, environ: Mapping[str, str], cwd: Path) 
 
 
 def ask(endpoints: AdminEndpoints, page: str) -> tuple[int, dict[str, Any]]:
-    """Return status and JSON of *page* from the first address that answers; Failure if none does or it is invalid."""
+    """Return status and JSON of *page* from the first address that answers; Failure if none does or it is invalid.
+
+    An instance that hangs is not asked again: its listener is in the same process.
+    """
+    reason = ""
     for connection in _connections(endpoints):
         try:
             connection.request("GET", page, headers={"Host": "localhost", "Accept": "application/json"})
             answer = connection.getresponse()
             status, body = answer.status, answer.read()
-        except (OSError, http.client.HTTPException):
-            continue
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(connection, UnixConnection) and (hangs(error) or isinstance(error, PermissionError)):
+                reason = why_not(Path(connection.path), error, seconds=PROBE_SECONDS)
+            if isinstance(error, TimeoutError):
+                break
+        else:
+            return status, _checks(body)
         finally:
             connection.close()
-        return status, _checks(body)
-    raise Failure(f"no instance answers on {endpoints.socket}{f' or {endpoints.listen}' if endpoints.listen else ''}")
+    other = f" or {endpoints.listen}" if endpoints.listen else ""
+    raise Failure(reason or f"no instance answers on {endpoints.socket}{other}")
 
 
 def _connections(endpoints: AdminEndpoints) -> list[http.client.HTTPConnection]:
-    connections: list[http.client.HTTPConnection] = [UnixConnection(str(endpoints.socket))]
+    connections: list[http.client.HTTPConnection] = [UnixConnection(str(endpoints.socket), timeout=PROBE_SECONDS)]
     # An invalid value is a change that the running instance does not have; its socket still has the same path.
     with contextlib.suppress(ValueError):
         if endpoints.listen:
             address = listen_address(endpoints.listen)
-            connections.append(listener_connection(address, certificate_file=endpoints.certificate_file))
+            connections.append(
+                listener_connection(address, certificate_file=endpoints.certificate_file, timeout=PROBE_SECONDS)
+            )
     return connections
 
 

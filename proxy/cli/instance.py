@@ -1,5 +1,6 @@
 """Requests of commands to the running instance: over admin.sock in its data directory, which only its user may open."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.cli.output import ExitCode, Failure
-from proxy.private_file import open_regular
+from proxy.private_file import open_regular, user_name
 from proxy.settings.salvage import data_directories as named_in
 from proxy.settings.toml_text import MAX_FILE_BYTES
 
@@ -21,6 +22,8 @@ DATA_DIRECTORY = "payproxy-data"
 
 # A healthy instance answers sooner.
 TIMEOUT_SECONDS = 5.0
+# A probe must say why it fails before it is ended from outside: after 3 s by the image's HEALTHCHECK.
+PROBE_SECONDS = 2.0
 
 
 class NotRunning(Failure):
@@ -43,13 +46,13 @@ class UnixConnection(http.client.HTTPConnection):
 
     def __init__(self, path: str, *, timeout: float = TIMEOUT_SECONDS) -> None:
         super().__init__("localhost", timeout=timeout)
-        self._path = path
+        self.path = path
 
     def connect(self) -> None:
         """Connect to the socket; raises OSError if nobody listens."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        self.sock.connect(self.path)
 
 
 def data_directories(file: Path, *, first: Sequence[str] = (), environ: Mapping[str, str]) -> list[Path]:
@@ -70,9 +73,11 @@ def data_directories(file: Path, *, first: Sequence[str] = (), environ: Mapping[
 def answers(data_directory: Path) -> bool:
     """Return whether an instance listens in *data_directory*."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(TIMEOUT_SECONDS)
+        probe.settimeout(0)
         try:
             probe.connect(str(data_directory / SOCKET_NAME))
+        except BlockingIOError:  # it hangs: more connections wait than the system keeps
+            return True
         except OSError:
             return False
     return True
@@ -95,8 +100,8 @@ def ask(
             connection.request("POST", path, json.dumps(values), headers)
         answer = connection.getresponse()
         body = json.loads(answer.read())
-    except (OSError, http.client.HTTPException, ValueError):
-        raise NotRunning(f"no instance answers on {socket_path}; is `payproxy serve` running?") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise NotRunning(why_not(socket_path, error, seconds=TIMEOUT_SECONDS)) from None
     finally:
         connection.close()
     if not isinstance(body, dict):
@@ -105,3 +110,29 @@ def ask(
         detail = str(body.get("detail", f"the instance answered {answer.status}"))
         raise Denied(detail, status=answer.status)
     return body
+
+
+def why_not(socket_path: Path, error: Exception, *, seconds: float) -> str:
+    """Return in words why nothing answered on *socket_path* within *seconds*: no permission, it hangs, or nobody."""
+    if isinstance(error, PermissionError):
+        return (
+            f"{socket_path} is only for the user who runs the instance; "
+            f"run the command as that user: `sudo -u {_owner(socket_path)} payproxy ...`"
+        )
+    if hangs(error):
+        what = f"does not answer within {seconds:g} s" if isinstance(error, TimeoutError) else "takes no connection"
+        return f"the instance on {socket_path} {what}: it hangs; see PayproxyDown in docs/operations.md"
+    return f"no instance answers on {socket_path}; is `payproxy serve` running?"
+
+
+def hangs(error: Exception) -> bool:
+    """Return whether *error* says that somebody listens, who does not answer in time or takes no more connections."""
+    return isinstance(error, TimeoutError | BlockingIOError)
+
+
+def _owner(socket_path: Path) -> str:
+    """Return the name of the user of the socket, or of the first folder above it that can be looked at."""
+    for place in (socket_path, *socket_path.absolute().parents):
+        with contextlib.suppress(OSError):
+            return user_name(place.stat().st_uid)
+    return "USER"

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from proxy.cli.files import NewFile, refuse_existing, write_new
 from proxy.cli.keys_renew import renew
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note, paint, printable
-from proxy.cli.remote_keys import key_behind_program, key_in_token
+from proxy.cli.remote_keys import ended_by_sigterm, key_behind_program, key_in_token
 from proxy.clock import SystemClock, timestamp
 from proxy.credentials.credential import CredentialUnusable, read_secret_file
 from proxy.credentials.csr import (
@@ -85,19 +85,10 @@ def new(out: Path, subject_text: str, *, csr: bool, as_json: bool, **where: Any)
         raise click.BadParameter(str(error), param_hint="--subject") from None
     public = out / ("oauth.csr" if csr else "oauth.crt")
     refuse_existing([public])  # before a key is made in a token, where it would stay
-    key = _new_key(**where)
+    with ended_by_sigterm():
+        key, pem = _made(where, subject, csr=csr)
     remote = isinstance(key, RemoteKey)
     private = [] if remote else [NewFile(path=out / "oauth.key", data=key_pem(key), secret=True)]
-    try:
-        if csr:
-            pem = public_pem(signing_request(key, subject))
-        else:
-            pem = public_pem(self_signed(key, subject, now=SystemClock().now(), entropy=SystemEntropy()))
-    except KeyUnusable as error:
-        raise Failure(str(error)) from None
-    finally:
-        if isinstance(key, RemoteKey):
-            key.close()
     write_new([*private, NewFile(path=public, data=pem)])
     found = [inspect_file(file.path) for file in private] + [inspect_file(public)]
     emit([_as_dict(each) for each in found], as_json=as_json, human="\n\n".join(map(_block, found)))
@@ -105,6 +96,20 @@ def new(out: Path, subject_text: str, *, csr: bool, as_json: bool, **where: Any)
     note(text.format(certificate=public, request=public, key=f"'{where['uri']}'" if remote else out / "oauth.key"))
     if uri := where["uri"]:
         note(f'In the configuration: private_key_uri = "{uri}"')
+
+
+def _made(where: dict[str, Any], subject: Subject, *, csr: bool) -> tuple[RSAPrivateKey, bytes]:
+    """Return the key and its request or certificate as PEM; raise Failure."""
+    key = _new_key(**where)
+    try:
+        if csr:
+            return key, public_pem(signing_request(key, subject))
+        return key, public_pem(self_signed(key, subject, now=SystemClock().now(), entropy=SystemEntropy()))
+    except KeyUnusable as error:
+        raise Failure(str(error)) from None
+    finally:
+        if isinstance(key, RemoteKey):
+            key.close()
 
 
 def _new_key(

@@ -1,24 +1,47 @@
 """Keys that are not in a file, for `payproxy keys`: in a PKCS#11 token, or behind a program."""
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from proxy.cli.output import Failure
+from proxy.cli.output import Failure, note
 from proxy.clock import SystemClock
 from proxy.credentials.command_device import CommandDevice, check_program
 from proxy.credentials.credential import CredentialUnusable, read_secret_file
 from proxy.credentials.keys import KeyUnusable
-from proxy.credentials.pkcs11_device import Pkcs11Device
+from proxy.credentials.pkcs11_device import MAKE_SECONDS, Pkcs11Device
 from proxy.credentials.remote_key import RemoteKey
 from proxy.credentials.signing_key import remote_key
 from proxy.private_file import FileUnusable, read_file
 from proxy.settings.pkcs11_uri import Pkcs11Uri, Pkcs11UriInvalid
 
-# Making an RSA key in hardware may take a minute.
-_SECONDS = 120.0
+# As in a mint with the default time-out.
+_SECONDS = 8.0
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Have SIGTERM unwind the stack as Ctrl-C does, so that the process that is asked for a signature is ended too."""
+    if threading.current_thread() is not threading.main_thread():  # no other may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def key_behind_program(program: str, public_key: Path) -> RemoteKey:
@@ -50,10 +73,13 @@ def key_in_token(text: str, pin_file: Path | None, *, make: bool) -> RemoteKey:
     device = Pkcs11Device(uri, pin=pin, expected=None, seconds=_SECONDS, clock=SystemClock())
     try:
         if make:
+            note(f"The key is being made in the token, which may take up to {MAKE_SECONDS:g} s.")
             device.generate()
         else:
             device.public_key()
     except KeyUnusable as error:
-        device.close()
         raise Failure(str(error)) from None
+    except BaseException:  # Ctrl-C
+        device.close()
+        raise
     return remote_key(device, name=str(uri))

@@ -1,12 +1,12 @@
 """`payproxy status`: the running instance on one screen, once or every second."""
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import Any
+from threading import Event
+from typing import Any, NoReturn
 
 import click
 
@@ -15,7 +15,6 @@ from proxy.cli.instance import STATUS, NotRunning, ask
 from proxy.cli.options import config_option
 from proxy.cli.output import Failure, emit, escaped, json_option, terminal_width
 from proxy.cli.status_text import status_text
-from proxy.clock import Clock, SystemClock
 
 _WATCH_SECONDS = 1.0
 # Cursor to the upper left corner and clear what is below (ECMA-48 CUP, ED): no line of an earlier screen stays.
@@ -38,7 +37,7 @@ def status(config_path: Path | None, *, watch: bool, as_json: bool) -> None:
     """
     directory = Path(load_configuration(config_path).settings.data_directory)
     if watch:
-        asyncio.run(_watch(lambda: _answer(directory), as_json=as_json, clock=SystemClock()))
+        _watch(lambda: _answer(directory), as_json=as_json)
     found = _answer(directory)
     emit(found, as_json=as_json, human=status_text(found, width=terminal_width()))
 
@@ -51,8 +50,11 @@ def _answer(directory: Path) -> dict[str, Any]:
     return found
 
 
-async def _watch(answer: Callable[[], dict[str, Any]], *, as_json: bool, clock: Clock) -> None:
-    """Print the status every second until the process is interrupted; an instance that is away is waited for."""
+def _watch(answer: Callable[[], dict[str, Any]], *, as_json: bool) -> NoReturn:
+    """Print the status every second until the process is interrupted; an instance that is away is waited for.
+
+    There is no event loop: it would keep Ctrl-C back until the answer or its time-out.
+    """
     on_terminal = sys.stdout.isatty() and not as_json
     while True:
         try:
@@ -61,7 +63,7 @@ async def _watch(answer: Callable[[], dict[str, Any]], *, as_json: bool, clock: 
         except NotRunning as away:
             text = _line({"ready": False, "problem": away.message}) if as_json else away.message
         click.echo(_redrawn(text) if on_terminal else text if as_json else f"{text}\n")
-        await clock.sleep(_WATCH_SECONDS)
+        Event().wait(_WATCH_SECONDS)
 
 
 def _line(value: object) -> str:

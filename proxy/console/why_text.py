@@ -25,6 +25,7 @@ _SAID = {
     "unclear": "this does not say whether the bank has it",
 }
 _ASK = "ask the bank whether it has the request before it is sent again"
+_ASK_DONE = "ask the bank whether it has executed the request before it is sent again"
 
 
 def is_open(record: Record) -> bool:
@@ -65,6 +66,8 @@ def conclusion(record: Record) -> str:
     """Return in a sentence whether the bank has the request."""
     if is_open(record):
         return "It is not known whether the bank has it: it has no end yet; it is in flight, or its worker crashed."
+    if _failed_at_bank(record):
+        return f"The bank received it: it answered {record['status']}, which does not say whether it was executed."
     return _BANK_HAS_IT.get(bank_has_it(record), _BANK_HAS_IT["unknown"])
 
 
@@ -112,10 +115,16 @@ def _inquired(inquiry: Record) -> str:
     )
 
 
+def _failed_at_bank(record: Record) -> bool:
+    """Return whether the answer is the bank's own 5xx: the bank received the request, and may have executed it."""
+    status = record.get("status")
+    return bank_has_it(record) == "yes" and not cell(record.get("code")) and isinstance(status, int) and status >= 500
+
+
 def _after_answer(record: Record) -> str:
     status = record.get("status")
-    if isinstance(status, int) and status >= 500:
-        return f"{_ASK}: an answer of {status} does not say that nothing was done."
+    if _failed_at_bank(record):
+        return f"{_ASK_DONE}, by request id or Idempotency-Key."
     if status in {401, 403}:
         return "look at the credential, its audience, and what the bank has granted: the bank refused the token."
     if isinstance(status, int) and status >= 400:

@@ -20,6 +20,8 @@ from proxy.settings.extras import installation
 from proxy.settings.pkcs11_uri import Pkcs11Uri
 
 KEY_BITS = 2048
+# Hardware may take most of a minute to find two primes.
+MAKE_SECONDS = 60.0
 
 # Ours may hold secrets of other credentials. The rest stays: vendors' modules find their configuration in variables.
 _WITHHELD = ("PAYPROXY_", "JPM_", "OTEL_", "PYTHON")
@@ -67,8 +69,12 @@ class Pkcs11Device:
         return self._signature(request, deadline)
 
     def generate(self) -> RSAPublicKey:
-        """Make the key in the token, where it stays, and return its public half; raise as `public_key` does."""
-        self._public = self._start({"bits": KEY_BITS}, deadline=self._deadline())
+        """Make the key in the token, where it stays, and return its public half; raise as `public_key` does.
+
+        It may take MAKE_SECONDS, or the time of any other call if that is longer.
+        """
+        deadline = self._clock.monotonic() + max(self._seconds, MAKE_SECONDS)
+        self._public = self._start({"bits": KEY_BITS}, deadline=deadline)
         return self._public
 
     def close(self) -> None:

@@ -4,8 +4,10 @@ It is a process of its own so that the keeper can end it: a module may hang, cra
 key in its memory. It knows nothing but what each request says, and ends when its stdin is closed.
 """
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import threading
 from queue import SimpleQueue
@@ -16,6 +18,7 @@ from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass, TokenFlag
 
 from proxy.memory_protection import protect_memory
 
+_PR_SET_PDEATHSIG = 1
 _MOST_NAMED = 5
 _SIGN = Mechanism.SHA256_RSA_PKCS
 
@@ -93,10 +96,20 @@ def main(requests: BinaryIO, answers: BinaryIO) -> None:
 
 
 def _read(requests: BinaryIO, waiting: "SimpleQueue[bytes]") -> None:
-    """Read in a thread, so that this process ends with its parent even while the module hangs."""
+    """Read in a thread, so that this process ends when its stdin is closed, even while the module hangs."""
     for line in requests:
         waiting.put(line)
     os._exit(0)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends (PR_SET_PDEATHSIG, prctl(2), Linux).
+
+    A module that hangs while it is loaded holds Python's lock, so that the thread that reads stdin can't end us.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _answer(device: _Device, request: dict[str, Any]) -> dict[str, Any]:
@@ -221,6 +234,7 @@ def _attribute(thing: Any, attribute: Attribute) -> Any:
 
 if __name__ == "__main__":
     protect_memory()
+    _end_with_parent()
     # The module may print; only answers may go where answers are read.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -1,15 +1,18 @@
 import asyncio
+import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from proxy.cli.health import AdminEndpoints, find_endpoints, health
+from proxy.cli.health import AdminEndpoints, ask, find_endpoints, health
+from proxy.cli.instance import PROBE_SECONDS
 from proxy.cli.output import Failure
 from proxy.keeper.admin_server import server_tls
 from proxy.settings.addresses import TcpAddress, UnixAddress
@@ -17,6 +20,28 @@ from proxy.settings.load import load
 from tests.keeper.support import Keeper
 from tests.keeper.test_admin_server import write_certificate
 from tests.telemetry.support import status
+
+
+@contextlib.contextmanager
+def hanging(directory: Path, *, room: int = 8) -> Iterator[None]:
+    """Listen on admin.sock in *directory* and answer nothing, as a stopped keeper does; *room* is the backlog."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(directory / "admin.sock"))
+        listener.listen(room)
+        yield
+
+
+@contextlib.contextmanager
+def forbidden(path: Path) -> Iterator[None]:
+    """Take the permission for the socket *path* from this process; root has to be another user for that."""
+    us = os.geteuid()
+    path.chmod(0)
+    if us == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(us)
 
 
 def configuration(directory: Path, *lines: str) -> Path:
@@ -211,3 +236,38 @@ def test_it_starts_fast() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
     assert {"pydantic", "aiohttp", "cryptography", "prometheus_client", "asyncio"}.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+async def test_an_instance_that_hangs_is_asked_once(tmp_path: Path, options: list[str]) -> None:
+    """Its listener is in the same process; a probe has no time for both."""
+    with hanging(tmp_path), socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0)
+        port = listener.getsockname()[1]
+        result = await run(configuration(tmp_path, "[admin]", f'listen = "127.0.0.1:{port}"'), *options)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+    assert isinstance(result.exception, Failure)
+    assert result.exception.exit_code == 1
+    assert str(result.exception) == (
+        f"the instance on {tmp_path}/admin.sock does not answer within 2 s: it hangs; "
+        "see PayproxyDown in docs/operations.md"
+    )
+
+
+def test_a_probe_says_why_before_it_is_ended() -> None:
+    """Docker ends it after 3 s; half a second is for the start of Python."""
+    image = (Path(__file__).parents[2] / "Dockerfile").read_text()
+
+    assert "HEALTHCHECK --interval=10s --timeout=3s" in image
+    assert PROBE_SECONDS <= 2.5 - 0.5
+
+
+def test_another_user_is_told_who_may_ask(tmp_path: Path) -> None:
+    """The socket is there and an instance may run well: nothing says that it does not."""
+    endpoints = AdminEndpoints(socket=tmp_path / "admin.sock", listen="", certificate_file="")
+    with hanging(tmp_path), forbidden(tmp_path / "admin.sock"), pytest.raises(Failure) as refused:
+        ask(endpoints, "/livez")
+
+    assert str(refused.value).startswith(f"{tmp_path}/admin.sock is only for the user who runs the instance")

@@ -1,15 +1,21 @@
 """`payproxy keys` with a key that is made in SoftHSM2 and stays there."""
 
+import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
+from proxy.cli import remote_keys
+from proxy.credentials import pkcs11_device
 from proxy.credentials.csr import EXAMPLE_SUBJECT
 from tests.cli.serving import command, site
-from tests.cli.support import run
+from tests.cli.support import PAYPROXY, environment, run
 from tests.credentials.support_keys import make_pair, openssl
 from tests.support.clock import settle
 from tests.support.softhsm import PIN, Token, faulty_module, labels, needs_softhsm
+from tests.upstream.support import eventually
 
 pytestmark = needs_softhsm
 
@@ -111,6 +117,89 @@ def test_a_certificate_of_a_key_behind_a_program(tmp_path: Path, *, csr: bool) -
         openssl("req", "-in", made, "-noout", "-verify")
     else:
         assert "OK" in openssl("verify", "-CAfile", made, made)
+
+
+def test_a_module_that_hangs_is_given_up(tmp_path: Path, token: Token, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the time of a mint; where a key is made it may take longer, which is said before."""
+    monkeypatch.setattr(remote_keys, "_SECONDS", 1.0)
+    monkeypatch.setattr(pkcs11_device, "MAKE_SECONDS", 1.0)
+    token.fail("initialize hang")
+    uri = token.uri(module=faulty_module(tmp_path))
+    inspected = run("keys", "inspect", uri, cwd=tmp_path, env=token.environment)
+    made = run(
+        *("keys", "new", "--pkcs11", uri, "--out", "made", "--subject", EXAMPLE_SUBJECT),
+        cwd=tmp_path,
+        env=token.environment,
+    )
+
+    assert "did not answer in time" in inspected.stderr
+    assert "made in the token, which may take up to" in made.stderr
+    assert "did not answer in time" in made.stderr
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+async def test_a_module_that_hangs_ends_with_the_command(tmp_path: Path, token: Token, ending: signal.Signals) -> None:
+    """However that is ended, and while the module holds Python's lock: nothing stays behind that holds the token."""
+    os.mkfifo(token.faults)
+    arguments = ("keys", "inspect", token.uri(module=faulty_module(tmp_path)))
+    process = await started_command(*arguments, env=token.environment)
+    await eventually(lambda: written(token.faults, b"load hang\n"))
+    [child] = children(process.pid)
+    process.send_signal(ending)
+    await process.communicate()
+
+    await eventually(lambda: not alive(child))
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+async def test_a_program_that_hangs_ends_with_the_command(tmp_path: Path, ending: signal.Signals) -> None:
+    """And what it has started."""
+    key, _ = make_pair(tmp_path, name="vault")
+    public = tmp_path / "public.pem"
+    public.write_text(openssl("pkey", "-in", key, "-pubout"))
+    program, noted = tmp_path / "sign", tmp_path / "noted"
+    program.write_text(f"#!/bin/sh\nsleep 600 & echo $! > {noted}.new; mv {noted}.new {noted}; wait\n")
+    program.chmod(0o755)
+    arguments = ("keys", "new", "--signer-command", program, "--public-key", public, "--out", tmp_path / "made")
+    process = await started_command(*arguments, "--subject", EXAMPLE_SUBJECT, env={})
+    await eventually(noted.exists)
+    process.send_signal(ending)
+    await process.communicate()
+
+    assert process.returncode == 128 + ending
+    await eventually(lambda: not alive(int(noted.read_text())))
+
+
+async def started_command(*arguments: str | Path, env: dict[str, str]) -> asyncio.subprocess.Process:
+    """Start `payproxy` as a process."""
+    return await asyncio.create_subprocess_exec(
+        PAYPROXY, *arguments, env=environment(**env), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+
+
+def written(pipe: Path, data: bytes) -> bool:
+    """Write *data* to the named *pipe* if somebody reads it, and return whether that is so."""
+    try:
+        descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    os.write(descriptor, data)
+    os.close(descriptor)
+    return True
+
+
+def children(process: int) -> list[int]:
+    """Return the children of *process*."""
+    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def alive(process: int) -> bool:
+    """Return whether *process* runs; what waits for its parent to take note does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(

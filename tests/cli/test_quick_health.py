@@ -14,11 +14,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.cli import health as whole
-from proxy.cli import instance, names
+from proxy.cli import instance, main, names
 from proxy.cli import quick_health as quick
 from proxy.cli.quick_health import data_directory_of, options_of, quick_health, socket_path
 from proxy.settings import sources
-from tests.cli.test_health import configuration
+from tests.cli.test_health import configuration, hanging
 from tests.keeper.support import Keeper
 from tests.telemetry.support import status
 
@@ -103,6 +103,19 @@ def test_without_an_answer_the_whole_command_says_so(tmp_path: Path) -> None:
     assert quick_health(["--config", str(tmp_path / "missing.toml")]) is None
     assert quick_health(["--config", str(tmp_path)]) is None
     assert quick_health(["--socket", f"/{'x' * 200}"]) is None
+
+
+async def test_an_instance_that_hangs_is_not_asked_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The probe says what the whole command would say, which had no time left for it."""
+    path = configuration(tmp_path)
+    with hanging(tmp_path):
+        code = await asyncio.to_thread(quick_health, ["--config", str(path)])
+        printed = capsys.readouterr()
+        asked = await asyncio.to_thread(CliRunner().invoke, main.payproxy, ["health", "--config", str(path)])
+
+    assert (code, printed.out) == (1, "")
+    assert (code, printed.err) == (asked.exit_code, asked.stderr)
+    assert quick._TIMEOUT_SECONDS == instance.PROBE_SECONDS
 
 
 @pytest.mark.parametrize(

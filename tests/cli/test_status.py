@@ -4,17 +4,22 @@ import json
 import os
 import pty
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from proxy import private_file
+from proxy.cli import instance
+from proxy.cli.instance import STATUS, NotRunning, ask
 from proxy.cli.output import ExitCode
 from proxy.cli.status_text import status_text
 from proxy.telemetry.status import CertificateStatus, MigrationStatus, SinkStatus, Status
 from tests.cli.serving import command
 from tests.cli.support import PAYPROXY, environment
+from tests.cli.test_health import forbidden, hanging
 from tests.keeper.support import Keeper, get
 from tests.settings.support import PLAIN
 from tests.telemetry.support import caller_status, error_status, no_token, status, token
@@ -159,6 +164,35 @@ async def test_without_an_instance_it_ends_with_69(tmp_path: Path) -> None:
     assert "no instance answers" in result.output
 
 
+def test_another_user_is_told_who_may_ask(tmp_path: Path) -> None:
+    """An instance that runs well is not said to be away."""
+    with hanging(tmp_path), forbidden(tmp_path / "admin.sock"), pytest.raises(NotRunning) as refused:
+        ask(tmp_path, STATUS)
+
+    message = refused.value.message
+    assert message.startswith(f"{tmp_path}/admin.sock is only for the user who runs the instance; run the command as")
+    assert f"`sudo -u {private_file.user_name(os.geteuid())} payproxy ...`" in message
+
+
+def test_an_instance_that_hangs_is_said_to_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it takes the connection and does not answer, or has no room for one more."""
+    monkeypatch.setattr(instance, "TIMEOUT_SECONDS", 0.1)
+    with (
+        hanging(tmp_path),
+        pytest.raises(NotRunning, match=r"does not answer within 0\.1 s: it hangs; see PayproxyDown"),
+    ):
+        ask(tmp_path, STATUS)
+
+
+def test_an_instance_that_takes_no_connection_is_said_to_hang(tmp_path: Path) -> None:
+    """As many wait already as the system keeps."""
+    with hanging(tmp_path, room=0), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as waiting:
+        waiting.connect(str(tmp_path / "admin.sock"))
+        assert instance.answers(tmp_path)
+        with pytest.raises(NotRunning, match="takes no connection: it hangs; see PayproxyDown"):
+            ask(tmp_path, STATUS)
+
+
 class Watch:
     """`payproxy status --watch` as a process; *output* is what it has printed so far."""
 
@@ -176,6 +210,10 @@ class Watch:
                 self.output += data.decode()
         found, self.output = self.output, ""
         return found
+
+    async def rest(self) -> str:
+        """Read what the process has printed before it ended."""
+        return self.output + (await self._reader.read()).decode()
 
 
 @asynccontextmanager
@@ -217,6 +255,25 @@ async def test_watch_goes_on_over_a_restart_until_interrupted(tmp_path: Path, te
             assert await watch.process.wait() == ExitCode.INTERRUPTED
             assert watch.process.stderr is not None
             assert (await watch.process.stderr.read()).strip() == b"interrupted"
+
+
+async def test_watch_ends_at_once_while_the_instance_hangs(tmp_path: Path) -> None:
+    """Ctrl-C does not wait for the answer: nothing more is printed."""
+    (tmp_path / "payproxy.toml").write_text(f'data_directory = "{tmp_path}"\n{PLAIN}')
+    asked = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_unix_server(hang, tmp_path / "admin.sock")
+    async with server, watching(tmp_path, terminal=False) as watch:
+        await asyncio.wait_for(asked.wait(), SOON)
+        watch.process.send_signal(signal.SIGINT)
+        assert await watch.process.wait() == ExitCode.INTERRUPTED
+        assert await watch.rest() == ""
 
 
 async def test_a_terminal_is_drawn_anew(tmp_path: Path) -> None:

@@ -68,7 +68,11 @@ def test_a_paragraph_says_who_when_and_whether_the_bank_has_it(tmp_path: Path) -
             "the answer is not on record. Its worker process ended unexpectedly: whether the caller got",
             "ask the bank whether it has the request before",
         ),
-        ({"status": 500}, "The bank has it", "ask the bank whether it has the request before"),
+        (
+            {"status": 503},
+            "The bank received it: it answered 503, which does not say whether it was executed.",
+            "ask the bank whether it has executed the request before it is sent again",
+        ),
         ({"status": 422}, "The bank has it", "the caller has to correct the request"),
         ({"status": 401}, "The bank has it", "look at the credential"),
         ({"caller_left": True, "left_at": 102.0}, "The caller left after 2.0 s. The bank has it", "tell the caller"),

@@ -1,5 +1,5 @@
 /* A PKCS#11 module in front of SoftHSM that fails as the file $FAULTY_PKCS11 says, one fault a line:
- *   initialize hang | sign hang | sign crash | sign CKR | sign CKR once | login CKR | flags BITS | slots none
+ *   load hang | initialize hang | sign hang | sign crash | sign CKR | sign CKR once | login CKR | flags BITS | slots none
  * Numbers are hexadecimal. Each C_Login is noted by one byte appended to $FAULTY_PKCS11.logins.
  */
 #include <dlfcn.h>
@@ -81,6 +81,8 @@ static ul sign_init(ul session, void *mechanism, ul key) {
 ul C_GetFunctionList(struct list **list) {
   void *library = dlopen("/usr/lib/softhsm/libsofthsm2.so", RTLD_NOW | RTLD_LOCAL);
   ul (*get)(struct list **) = library ? (ul(*)(struct list **))dlsym(library, "C_GetFunctionList") : NULL;
+  ul code = failing("load");
+  if (code) return code;
   if (get == NULL || get(&real) != 0) return 5; /* CKR_GENERAL_ERROR */
   ours = *real;
   ours.functions[INITIALIZE] = (void *)initialize;

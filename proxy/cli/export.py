@@ -12,6 +12,7 @@ from proxy.cli.output import ExitCode, Failure, note
 from proxy.settings.load import Loaded, load
 from proxy.settings.model import Settings
 from proxy.settings.placeholder import LEFT_IN
+from proxy.settings.sources import ENVIRONMENT
 from proxy.settings.stores import DATABASE, REDIS, StoreUrl, UrlForm, UrlUnusable
 
 
@@ -36,6 +37,8 @@ def systemd(config_path: Path | None, *, as_socket: bool) -> None:
     except target.NotForSystemd as error:
         raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
     click.echo(text, nl=False)
+    if not as_socket:
+        note_left_out(loaded, text, "in a file, such as client_secret_file, for LoadCredential")
 
 
 @export.command()
@@ -55,8 +58,7 @@ def kubernetes(config_path: Path | None) -> int:
     folder = loaded.path.parent
     text = loaded.path.read_text("utf-8-sig")
     click.echo(target.kubernetes(settings, text=text, folder=folder, destinations=hosts), nl=False)
-    for variable in sorted({source for source in loaded.sources.values() if source.startswith("environment variable")}):
-        note(f"{variable} is not in the output: write the setting in the file, or, if it is a secret, in a Secret")
+    note_left_out(loaded, "", "in a Secret")
     found = target.problems(settings, text=text, folder=folder)
     for problem in found:
         note(f"does not work in a pod: {problem}")
@@ -86,6 +88,17 @@ def grafana(config_path: Path | None) -> None:
     from proxy.export import grafana as target  # noqa: PLC0415 - imported when it runs
 
     click.echo(target.grafana(scraped_settings(config_path)), nl=False)
+
+
+def note_left_out(loaded: Loaded, text: str, place: str) -> None:
+    """Say which settings come from the environment alone: where the output *text* runs, they would be missing.
+
+    *place* is where a secret belongs. A variable that the output sets itself is not left out.
+    """
+    for source in sorted(set(loaded.sources.values())):
+        variable = source.removeprefix(ENVIRONMENT)
+        if variable != source and f"Environment={variable}=" not in text:
+            note(f"{source} is not in the output: write the setting in the file, or, if it is a secret, {place}")
 
 
 def scraped_settings(path: Path | None) -> Settings:

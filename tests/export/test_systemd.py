@@ -113,7 +113,7 @@ def test_each_private_file_is_a_credential_and_its_setting_names_the_copy(tmp_pa
     [("../secrets/cs", "/etc/secrets/cs"), ("./a/../cs", "/etc/payproxy/cs"), ("/srv/x/../cs", "/srv/cs")],
 )
 def test_a_path_with_dots_is_one_that_systemd_takes(tmp_path: Path, named: str, source: str) -> None:
-    """systemd ignores a LoadCredential whose path has `..`, and the service would not find the secret."""
+    """Systemd ignores a LoadCredential whose path has `..`, and the service would not find the secret."""
     unit = exported(tmp_path, BEGIN + CREDENTIAL.replace("c.secret", named) + END)
 
     assert f"LoadCredential=cs:{source}\n" in unit

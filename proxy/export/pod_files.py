@@ -1,5 +1,6 @@
 """The files that a configuration names, as Secrets of Kubernetes' and the places where a pod needs them."""
 
+import os.path
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -100,10 +101,16 @@ def _without_file(settings: Settings) -> Iterator[str]:
 
 
 def _file(path: Path, folder: Path) -> PodFile:
+    """Return *path*, relative to the configuration's *folder* here and in the pod; Helm takes no path with ".."."""
+    place = path
     for base in (folder, Path(CONFIGURATION)):
         if path.is_relative_to(base):
-            return PodFile(source=str(path), folder=CONFIGURATION, path=str(path.relative_to(base)))
-    return PodFile(source=str(path), folder=str(path.parent), path=path.name)
+            place = CONFIGURATION / path.relative_to(base)
+            break
+    source, place = os.path.normpath(path), Path(os.path.normpath(place))
+    if place.is_relative_to(CONFIGURATION):
+        return PodFile(source=source, folder=CONFIGURATION, path=str(place.relative_to(CONFIGURATION)))
+    return PodFile(source=source, folder=str(place.parent), path=place.name)
 
 
 def _by_folder(files: Iterable[PodFile]) -> dict[str, list[PodFile]]:

@@ -132,7 +132,7 @@ class Fault:
 
 
 def _check_numbers(value: Mapping[str, Any]) -> None:
-    """Raise ValueError, whose text begins with the name, for a number that no answer can have; status 0 is no status."""
+    """Raise ValueError, whose text begins with the name, for a number that no answer can have; status 0 is none."""
     status, times, seconds = value.get("status", 0), value.get("times"), value.get("seconds", 0)
     if isinstance(status, bool) or (status and not 200 <= status <= 599):
         raise ValueError("status: it is not a number from 200 to 599")

@@ -69,7 +69,7 @@ def test_what_makes_no_sense_is_a_usage_error(tmp_path: Path, arguments: tuple[s
 
 @pytest.mark.parametrize("seconds", ["nan", "inf"])
 async def test_seconds_that_are_no_number(bank: Bank, seconds: str) -> None:
-    """click takes both for a number; JSON has neither."""
+    """Click takes both for a number; JSON has neither."""
     result = await command("trigger", "slow", "--at", bank.url, "--seconds", seconds, "--json")
 
     assert result.exit_code == 2

@@ -11,14 +11,14 @@ from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, note
 from proxy.settings.load import Loaded, load
 from proxy.settings.model import Settings
-from proxy.settings.placeholder import LEFT_IN
+from proxy.settings.placeholder import LEFT_IN, NOT_GIVEN
 from proxy.settings.sources import ENVIRONMENT
 from proxy.settings.stores import DATABASE, REDIS, StoreUrl, UrlForm, UrlUnusable
 
 
 @click.group()
 def export() -> None:
-    """Print files that fit this configuration; placeholders that are still in it don't matter."""
+    """Print files that fit this configuration; placeholders and missing secrets don't matter."""
 
 
 @export.command()
@@ -98,7 +98,7 @@ def note_left_out(loaded: Loaded, text: str, place: str) -> None:
     for source in sorted(set(loaded.sources.values())):
         variable = source.removeprefix(ENVIRONMENT)
         if variable != source and f"Environment={variable}=" not in text:
-            note(f"{source} is not in the output: write the setting in the file, or, if it is a secret, {place}")
+            note(f"{source} is not in the output: write it in the configuration, or, if it is a secret, {place}")
 
 
 def scraped_settings(path: Path | None) -> Settings:
@@ -110,14 +110,15 @@ def scraped_settings(path: Path | None) -> Settings:
 
 
 def exported(path: Path | None) -> tuple[Loaded, Settings]:
-    """Return the settings in *path* (default: where `serve` looks), of which placeholders may not be filled in yet.
+    """Return the settings in *path* (default: where `serve` looks).
 
-    Prints the findings to stderr; raises Failure with exit code 78 if there are other errors.
+    Placeholders may not be filled in yet, and client secrets be missing. Prints the findings to stderr; raises Failure
+    with exit code 78 if there are other errors.
     """
     loaded = load(path, environ=os.environ, cwd=Path.cwd())
     for finding in loaded.findings:
         note(finding_text(finding, err=True))
-    errors = [finding for finding in loaded.errors if finding.what != LEFT_IN]
+    errors = [finding for finding in loaded.errors if not finding.what.endswith((LEFT_IN, NOT_GIVEN))]
     if loaded.readable is None or errors:
         raise Failure(f"the configuration has {count_errors(errors)}", code=ExitCode.CONFIGURATION)
     return loaded, loaded.readable

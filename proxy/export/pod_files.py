@@ -17,6 +17,9 @@ SETTINGS = "/run/secrets"
 _OF_THE_IMAGE = ("bin", "boot", "dev", "lib", "lib64", "opt", "proc", "sbin", "sys", "tmp", "usr", "var")
 _CERTIFICATES_OF_THE_IMAGE = Path("/etc/ssl")
 
+# Methods of authentication that need a client secret, which the pod must have even if this machine has none.
+_BY_SECRET = ("client_secret_basic", "client_secret_post")
+
 # Kubernetes' rules for keys of a Secret, and for names (RFC 1123).
 _NOT_IN_KEYS = re.compile(r"[^-._a-zA-Z0-9]")
 
@@ -92,7 +95,8 @@ def _groups(settings: Settings) -> Iterator[tuple[str, bool, Iterable[str]]]:
 def _without_file(settings: Settings) -> Iterator[str]:
     """Yield the settings whose secret values come from no file that is named, as names in the secrets directory."""
     for name, credential in settings.credentials.items():
-        if credential.client_secret is not None:
+        absent = credential.auth_method in _BY_SECRET and not credential.client_secret_file
+        if absent or credential.client_secret is not None:
             yield f"credentials__{name}__client_secret"
     if settings.request_log.database.has_password:
         yield "request_log__database"

@@ -132,7 +132,7 @@ def test_what_only_the_environment_has_is_said(tmp_path: Path, monkeypatch: pyte
     assert done.exit_code == 0
     said = " ".join(done.stderr.split())
     for name in ("SERVER__WORKERS", "CREDENTIALS__C__CLIENT_SECRET"):
-        assert f"environment variable PAYPROXY_{name} is not in the output: write the setting in the file" in said
+        assert f"environment variable PAYPROXY_{name} is not in the output: write it in the configuration" in said
     assert "PAYPROXY_REQUEST_LOG__BODY_HMAC_KEY_FILE=%d/hmac.key" in done.stdout
     assert "HMAC_KEY_FILE is not in the output" not in said
     assert "canary" not in done.output

@@ -249,10 +249,12 @@ def test_a_path_with_dots_is_where_the_pod_looks_for_it(folder: Path) -> None:
     """Helm and Kubernetes refuse `..` in the items of a Secret; /etc/payproxy/../secrets is /etc/secrets."""
     (folder / "payproxy.toml").write_text(CONFIGURATION.replace('"mock.secret"', '"../secrets/cs"'))
 
-    [found] = [one for one in yaml.safe_load(exported(folder).stdout)["secrets"] if "mock" in one["name"]]
+    printed = exported(folder).stdout
 
+    [found] = [one for one in yaml.safe_load(printed)["secrets"] if "mock" in one["name"]]
     assert found["mountPath"] == "/etc/secrets"
     assert found["items"] == [{"key": "cs", "path": "cs"}]
+    assert "/etc/secrets" in [one["mountPath"] for one in container(rendered(folder, printed))["volumeMounts"]]
 
 
 @pytest.mark.parametrize("section", ["state", "request_log"])

@@ -1,7 +1,6 @@
 """Values for the Helm chart in deploy/helm/payproxy that fit a configuration."""
 
 import json
-import os.path
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from proxy.export.destinations import Destination
 from proxy.export.pod_files import CONFIGURATION, FileSecret, misplaced, secrets
-from proxy.export.programs import pin_sources, programs
+from proxy.export.programs import normal, pin_sources, programs
 from proxy.settings.addresses import listen_address
 from proxy.settings.model import Settings
 from proxy.settings.stores import SQLITE
@@ -17,6 +16,8 @@ from proxy.settings.toml_text import parse_toml
 
 # The chart's persistence.mountPath.
 _VOLUME = Path("/var/lib/payproxy")
+# Where the chart puts the data directory of a configuration that names none.
+_DATA = _VOLUME / "data"
 _PUBLIC = {
     "ipBlock": {
         "cidr": "0.0.0.0/0",
@@ -71,7 +72,7 @@ def _out_of_reach(settings: Settings) -> Iterator[str]:
     log = settings.request_log
     # A relative path is one in the data directory.
     file = "" if log.database_file or log.database.postgres else log.database.reveal().removeprefix(SQLITE)
-    if not Path(os.path.normpath(_VOLUME / file)).is_relative_to(_VOLUME):
+    if not normal(_DATA / file).is_relative_to(_VOLUME):
         yield "request_log.database is on the read-only file system; name a file without a directory"
     for key, path in programs(settings):
         yield (

@@ -1,11 +1,11 @@
 """The files that a configuration names, as Secrets of Kubernetes' and the places where a pod needs them."""
 
-import os.path
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxy.export.programs import normal
 from proxy.settings.model import Settings
 from proxy.settings.placeholder import is_placeholder
 
@@ -111,7 +111,7 @@ def _file(path: Path, folder: Path) -> PodFile:
         if path.is_relative_to(base):
             place = CONFIGURATION / path.relative_to(base)
             break
-    source, place = os.path.normpath(path), Path(os.path.normpath(place))
+    source, place = str(normal(path)), normal(place)
     if place.is_relative_to(CONFIGURATION):
         return PodFile(source=source, folder=CONFIGURATION, path=str(place.relative_to(CONFIGURATION)))
     return PodFile(source=source, folder=str(place.parent), path=place.name)

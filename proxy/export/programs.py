@@ -1,5 +1,6 @@
 """What a configuration needs of the machine beyond the files that settings name: programs, libraries, PIN files."""
 
+import os.path
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,11 @@ from proxy.settings.pkcs11_uri import Pkcs11Uri
 
 # What ProtectHome=yes hides (systemd.exec(5)).
 _HOMES = ("/home", "/root", "/run/user")
+
+
+def normal(path: Path) -> Path:
+    """Return *path* without `..`, which neither units of systemd nor Secrets in a pod may have."""
+    return Path(os.path.normpath(path))
 
 
 def home_of(path: Path) -> str:

@@ -1,12 +1,11 @@
 """The systemd units that fit a configuration: payproxy.service and payproxy.socket (systemd 252 and newer)."""
 
-import os.path
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.export.programs import home_of, pin_sources, programs
+from proxy.export.programs import home_of, normal, pin_sources, programs
 from proxy.settings.addresses import TcpAddress, UnixAddress, is_ip_address, listen_address
 from proxy.settings.findings import Key
 from proxy.settings.model import Settings
@@ -201,7 +200,7 @@ def _directories(settings: Settings, *, base: Path) -> Iterator[str]:
 def _log_directory(settings: Settings, *, base: Path, data: Path) -> Iterator[str]:
     log = settings.request_log
     embedded = log.database and not log.database_file and not log.database.postgres
-    if embedded and not (data / log.database.reveal().removeprefix(SQLITE)).is_relative_to(data):
+    if embedded and not normal(data / log.database.reveal().removeprefix(SQLITE)).is_relative_to(data):
         raise NotForSystemd(f"request_log.database is outside of {data}: name a file without a directory")
     file = Path(log.file)
     if log.file and not _placed(file, base).is_relative_to(data):
@@ -274,11 +273,12 @@ def _placed(path: Path, base: Path) -> Path:
         if path.is_relative_to(directory):
             path = CONFIGURATION_DIRECTORY / path.relative_to(directory)
             break
-    return Path(os.path.normpath(path))
+    return normal(path)
 
 
 def _below(root: str, path: Path, key: str, *, fix: str) -> str:
     """Return *path* relative to *root*, where systemd makes directories for a service."""
+    path = normal(path)
     if not path.is_relative_to(root) or path == Path(root):
         raise NotForSystemd(f"{key}: {path} is no directory that systemd makes, which are below {root}: {fix}")
     return _plain(str(path.relative_to(root)), key)

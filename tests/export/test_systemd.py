@@ -184,6 +184,8 @@ def test_a_port_below_1024_has_its_capability(tmp_path: Path) -> None:
         ('data_directory = "/srv/data"\n', [], "data_directory: /srv/data is no directory that systemd makes"),
         ('request_log.file = "/srv/r.jsonl"\n', [], "request_log.file: /srv is no directory that systemd makes"),
         ('request_log.database = "sqlite:/srv/r.db"\n', [], "request_log.database is outside of /var/lib/payproxy"),
+        ('request_log.database = "sqlite:../r.db"\n', [], "request_log.database is outside of /var/lib/payproxy"),
+        ('data_directory = "/var/lib/../x"\n', [], "data_directory: /var/x is no directory that systemd makes"),
         (
             'facade.signing_key_files = ["a b"]\n',
             [],

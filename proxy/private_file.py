@@ -179,7 +179,11 @@ def directory_unusable(path: Path) -> FileUnusable | None:
     if there != path:
         fix = f"make it as root: `install -d -o {account} -m 700 {path}`"
         return FileUnusable(path, f"{user_name(os.geteuid())} may not make {path}", fix, number=errno.EACCES)
-    what = f"{user_name(os.geteuid())} may not write in {path}, which belongs to {user_name(path.stat().st_uid)}"
+    status = path.stat()
+    what = f"{user_name(os.geteuid())} may not write in {path}, which belongs to {user_name(status.st_uid)}"
+    if status.st_uid == os.geteuid() and status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        what = f"{user_name(status.st_uid)} may not write in {path} (mode {stat.S_IMODE(status.st_mode):04o})"
+        return FileUnusable(path, what, f"run `chmod 700 {path}`", number=errno.EACCES)
     fix = (
         f"run as root `chown -R {account} {path}`, for a mounted directory where it is mounted from (in Kubernetes: "
         "the pod's fsGroup), and mount it for reading and writing"

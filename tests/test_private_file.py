@@ -1,10 +1,11 @@
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from proxy.private_file import FileUnusable, directory_exposed, exposed, read_key, read_private_file
+from proxy.private_file import FileUnusable, directory_exposed, directory_unusable, exposed, read_key, read_private_file
 
 # Numbers that have no name on any machine.
 US, ROOT, OTHER = 54321, 0, 54322
@@ -88,3 +89,25 @@ def test_a_data_directory_of_another_user(tmp_path: Path, monkeypatch: pytest.Mo
 
     assert "belongs to" in str(directory_exposed(tmp_path, us=US))
     assert directory_exposed(tmp_path, us=OTHER) is None
+
+
+@pytest.mark.parametrize("mode", [0o500, 0o600])
+def test_our_own_directory_without_a_right_needs_chmod(mode: int) -> None:
+    """It is ours already: chown would change nothing."""
+    with tempfile.TemporaryDirectory(prefix="payproxy-") as made:
+        path, root = Path(made), os.geteuid() == ROOT
+        if root:
+            os.chown(path, US, -1)
+            os.seteuid(US)
+        try:
+            path.chmod(mode)
+            fault = directory_unusable(path)
+            path.chmod(0o700)
+            assert directory_unusable(path) is None
+        finally:
+            if root:
+                os.seteuid(ROOT)
+
+    assert fault is not None
+    assert f"mode {mode:04o}" in fault.what
+    assert fault.fix == f"run `chmod 700 {path}`"

@@ -11,13 +11,14 @@ from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, note
 from proxy.settings.load import Loaded, load
 from proxy.settings.model import Settings
-from proxy.settings.placeholder import LEFT_IN
+from proxy.settings.placeholder import LEFT_IN, NOT_GIVEN
+from proxy.settings.sources import ENVIRONMENT
 from proxy.settings.stores import DATABASE, REDIS, StoreUrl, UrlForm, UrlUnusable
 
 
 @click.group()
 def export() -> None:
-    """Print files that fit this configuration; placeholders that are still in it don't matter."""
+    """Print files that fit this configuration; placeholders and missing secrets don't matter."""
 
 
 @export.command()
@@ -36,6 +37,8 @@ def systemd(config_path: Path | None, *, as_socket: bool) -> None:
     except target.NotForSystemd as error:
         raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
     click.echo(text, nl=False)
+    if not as_socket:
+        note_left_out(loaded, text, "in a file, such as client_secret_file, for LoadCredential")
 
 
 @export.command()
@@ -55,8 +58,7 @@ def kubernetes(config_path: Path | None) -> int:
     folder = loaded.path.parent
     text = loaded.path.read_text("utf-8-sig")
     click.echo(target.kubernetes(settings, text=text, folder=folder, destinations=hosts), nl=False)
-    for variable in sorted({source for source in loaded.sources.values() if source.startswith("environment variable")}):
-        note(f"{variable} is not in the output: write the setting in the file, or, if it is a secret, in a Secret")
+    note_left_out(loaded, "", "in a Secret")
     found = target.problems(settings, text=text, folder=folder)
     for problem in found:
         note(f"does not work in a pod: {problem}")
@@ -88,6 +90,17 @@ def grafana(config_path: Path | None) -> None:
     click.echo(target.grafana(scraped_settings(config_path)), nl=False)
 
 
+def note_left_out(loaded: Loaded, text: str, place: str) -> None:
+    """Say which settings come from the environment alone: where the output *text* runs, they would be missing.
+
+    *place* is where a secret belongs. A variable that the output sets itself is not left out.
+    """
+    for source in sorted(set(loaded.sources.values())):
+        variable = source.removeprefix(ENVIRONMENT)
+        if variable != source and f"Environment={variable}=" not in text:
+            note(f"{source} is not in the output: write it in the configuration, or, if it is a secret, {place}")
+
+
 def scraped_settings(path: Path | None) -> Settings:
     """Return the settings in *path*; raise Failure if Prometheus could not read an instance's metrics."""
     _, settings = exported(path)
@@ -97,14 +110,15 @@ def scraped_settings(path: Path | None) -> Settings:
 
 
 def exported(path: Path | None) -> tuple[Loaded, Settings]:
-    """Return the settings in *path* (default: where `serve` looks), of which placeholders may not be filled in yet.
+    """Return the settings in *path* (default: where `serve` looks).
 
-    Prints the findings to stderr; raises Failure with exit code 78 if there are other errors.
+    Placeholders may not be filled in yet, and client secrets be missing. Prints the findings to stderr; raises Failure
+    with exit code 78 if there are other errors.
     """
     loaded = load(path, environ=os.environ, cwd=Path.cwd())
     for finding in loaded.findings:
         note(finding_text(finding, err=True))
-    errors = [finding for finding in loaded.errors if finding.what != LEFT_IN]
+    errors = [finding for finding in loaded.errors if not finding.what.endswith((LEFT_IN, NOT_GIVEN))]
     if loaded.readable is None or errors:
         raise Failure(f"the configuration has {count_errors(errors)}", code=ExitCode.CONFIGURATION)
     return loaded, loaded.readable

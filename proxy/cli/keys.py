@@ -40,7 +40,7 @@ The page then shows a Thumbprint, which is the kid: `payproxy keys inspect {cert
 UPLOAD_REQUEST = """
 Send {request}, never the key: to your certificate authority, or for legacy OAuth to your J.P. Morgan Developer project.
 Every environment needs a request of its own with another CN. Thumbprints exist once the certificate has come back:
-`payproxy keys inspect {key} CERTIFICATE`."""
+`payproxy keys inspect {key}CERTIFICATE`."""
 
 
 passphrase_option = click.option(
@@ -93,8 +93,11 @@ def new(out: Path, subject_text: str, *, csr: bool, as_json: bool, **where: Any)
     found = [inspect_file(file.path) for file in private] + [inspect_file(public)]
     emit([_as_dict(each) for each in found], as_json=as_json, human="\n\n".join(map(_block, found)))
     text = UPLOAD_REQUEST if csr else UPLOAD_CERTIFICATE
-    note(text.format(certificate=public, request=public, key=f"'{where['uri']}'" if remote else out / "oauth.key"))
-    if uri := where["uri"]:
+    uri = where["uri"]
+    # A key behind a program is in no file that could be inspected.
+    named = f"'{uri}' " if uri else "".join(f"{file.path} " for file in private)
+    note(text.format(certificate=public, request=public, key=named))
+    if uri:
         note(f'In the configuration: private_key_uri = "{uri}"')
 
 

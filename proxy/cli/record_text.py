@@ -2,7 +2,7 @@
 
 import csv
 import io
-import re
+import struct
 from collections.abc import Iterator, Sequence
 
 from proxy.cli.output import facts, paint, printable
@@ -16,8 +16,6 @@ CSV_COLUMNS = (
 )
 
 _SENT_COLOURS = {"unknown": "yellow", "yes": "green"}
-# C0 without tab and line feed, DEL and C1, which are escaped as in JSON: then a terminal does not interpret them.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # A spreadsheet takes a cell with such a first character for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -25,15 +23,20 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def csv_row(values: Sequence[object]) -> str:
     """Return *values* as one line of CSV (RFC 4180); a spreadsheet takes none of them for a formula."""
     out = io.StringIO()
-    cells = [_CONTROLS.sub(_escaped, cell(value)) for value in values]
+    cells = ["".join(map(_escaped, cell(value))) for value in values]
     csv.writer(out, lineterminator="").writerow(
         f"'{cell}" if cell.startswith(_FORMULA) and not _is_number(cell) else cell for cell in cells
     )
     return out.getvalue()
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return f"\\u{ord(found[0]):04x}"
+def _escaped(character: str) -> str:
+    """Return *character*, a control character or mark of direction as JSON has it: then no terminal interprets it."""
+    if character.isprintable() or character in "\t\n":
+        return character
+    return "".join(
+        f"\\u{unit:04x}" for (unit,) in struct.iter_unpack(">H", character.encode("utf-16-be", "surrogatepass"))
+    )
 
 
 def csv_record(record: Record) -> str:

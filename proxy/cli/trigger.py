@@ -64,7 +64,11 @@ def _send(simulator: str, fault: str, given: Mapping[str, Any]) -> Any:
         return _ask(simulator, "DELETE", "/_sim/fault")
     if fault == REVOKED:
         return _ask(simulator, "POST", "/_sim/revoke", {"all": True})
-    return _ask(simulator, "POST", "/_sim/fault", [one.as_dict() for one in named_faults(fault, **given)])
+    try:
+        faults = named_faults(fault, **given)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return _ask(simulator, "POST", "/_sim/fault", [one.as_dict() for one in faults])
 
 
 def _words(fault: str, simulator: str, answer: Any) -> str:

@@ -24,8 +24,11 @@ _SIGN = Mechanism.SHA256_RSA_PKCS
 
 # What an operator can mend, so that trying again without a change is of no use, by the vendor's code.
 _PIN = {
-    pkcs11.PinIncorrect: ("the PIN is wrong", "correct the PIN (it is not tried again until then: tokens lock)"),
-    pkcs11.PinLenRange: ("the PIN is too short or too long", "correct the PIN (it is not tried again until then)"),
+    pkcs11.PinIncorrect: (
+        "the PIN is wrong",
+        "correct the PIN (this one is not given to the token again: tokens lock)",
+    ),
+    pkcs11.PinLenRange: ("the PIN is too short or too long", "correct the PIN (this one is not given to it again)"),
     pkcs11.PinInvalid: ("the PIN has a character that the token refuses", "correct the PIN"),
     pkcs11.PinLocked: ("the token is locked after too many wrong PINs", "unlock it with the security officer's PIN"),
     pkcs11.PinExpired: ("the PIN has expired", "set a new one with the vendor's tool"),

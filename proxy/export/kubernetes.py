@@ -8,12 +8,16 @@ from typing import Any
 
 from proxy.export.destinations import Destination
 from proxy.export.pod_files import CONFIGURATION, FileSecret, misplaced, secrets
+from proxy.export.programs import normal, pin_sources, programs
 from proxy.settings.addresses import listen_address
 from proxy.settings.model import Settings
+from proxy.settings.stores import SQLITE
 from proxy.settings.toml_text import parse_toml
 
 # The chart's persistence.mountPath.
 _VOLUME = Path("/var/lib/payproxy")
+# Where the chart puts the data directory of a configuration that names none.
+_DATA = _VOLUME / "data"
 _PUBLIC = {
     "ipBlock": {
         "cidr": "0.0.0.0/0",
@@ -59,7 +63,25 @@ def problems(settings: Settings, *, text: str, folder: Path) -> list[str]:
     if settings.request_log.file and not Path(settings.request_log.file).is_relative_to(_VOLUME):
         found.append("request_log.file is on the read-only file system; leave it out: stdout has the records")
     hiding = filter(misplaced, secrets(settings, folder=folder))
-    return found + [f"files in {one.folder} would hide the image's; name them beside payproxy.toml" for one in hiding]
+    found += [f"files in {one.folder} would hide the image's; name them beside payproxy.toml" for one in hiding]
+    return found + list(_out_of_reach(settings))
+
+
+def _out_of_reach(settings: Settings) -> Iterator[str]:
+    """Yield what is neither on the volume nor in the image nor in a Secret."""
+    log = settings.request_log
+    # A relative path is one in the data directory.
+    file = "" if log.database_file or log.database.postgres else log.database.reveal().removeprefix(SQLITE)
+    if not normal(_DATA / file).is_relative_to(_VOLUME):
+        yield "request_log.database is on the read-only file system; name a file without a directory"
+    for key, path in programs(settings):
+        yield (
+            f"{'.'.join(map(str, key))}: {path} is not in payproxy's image; build an image from it that has the file, "
+            "and what it needs"
+        )
+    for key, _ in pin_sources(settings):
+        name = ".".join(map(str, key[:-1]))
+        yield f"{name}.private_key_uri: the file in pin-source is in no Secret; name it in {name}.private_key_pin_file"
 
 
 def may_have_replicas(settings: Settings) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxy.export.programs import normal
 from proxy.settings.model import Settings
 from proxy.settings.placeholder import is_placeholder
 
@@ -15,6 +16,9 @@ SETTINGS = "/run/secrets"
 # A volume mounted here would hide what the image has there.
 _OF_THE_IMAGE = ("bin", "boot", "dev", "lib", "lib64", "opt", "proc", "sbin", "sys", "tmp", "usr", "var")
 _CERTIFICATES_OF_THE_IMAGE = Path("/etc/ssl")
+
+# Methods of authentication that need a client secret, which the pod must have even if this machine has none.
+_BY_SECRET = ("client_secret_basic", "client_secret_post")
 
 # Kubernetes' rules for keys of a Secret, and for names (RFC 1123).
 _NOT_IN_KEYS = re.compile(r"[^-._a-zA-Z0-9]")
@@ -91,7 +95,8 @@ def _groups(settings: Settings) -> Iterator[tuple[str, bool, Iterable[str]]]:
 def _without_file(settings: Settings) -> Iterator[str]:
     """Yield the settings whose secret values come from no file that is named, as names in the secrets directory."""
     for name, credential in settings.credentials.items():
-        if credential.client_secret is not None:
+        absent = credential.auth_method in _BY_SECRET and not credential.client_secret_file
+        if absent or credential.client_secret is not None:
             yield f"credentials__{name}__client_secret"
     if settings.request_log.database.has_password:
         yield "request_log__database"
@@ -100,10 +105,16 @@ def _without_file(settings: Settings) -> Iterator[str]:
 
 
 def _file(path: Path, folder: Path) -> PodFile:
+    """Return *path*, relative to the configuration's *folder* here and in the pod; Helm takes no path with ".."."""
+    place = path
     for base in (folder, Path(CONFIGURATION)):
         if path.is_relative_to(base):
-            return PodFile(source=str(path), folder=CONFIGURATION, path=str(path.relative_to(base)))
-    return PodFile(source=str(path), folder=str(path.parent), path=path.name)
+            place = CONFIGURATION / path.relative_to(base)
+            break
+    source, place = str(normal(path)), normal(place)
+    if place.is_relative_to(CONFIGURATION):
+        return PodFile(source=source, folder=CONFIGURATION, path=str(place.relative_to(CONFIGURATION)))
+    return PodFile(source=source, folder=str(place.parent), path=place.name)
 
 
 def _by_folder(files: Iterable[PodFile]) -> dict[str, list[PodFile]]:

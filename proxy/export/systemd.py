@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxy.export.programs import home_of, normal, pin_sources, programs
 from proxy.settings.addresses import TcpAddress, UnixAddress, is_ip_address, listen_address
 from proxy.settings.findings import Key
 from proxy.settings.model import Settings
@@ -141,6 +142,8 @@ def service(settings: Settings, *, base: Path) -> str:
 
     Files beside that file are expected in /etc/payproxy. Raises NotForSystemd.
     """
+    _check_pins(settings)
+    _check_homes(settings, base=base)
     return _SERVICE.format(
         environment=settings.environment,
         program=PROGRAM,
@@ -164,6 +167,22 @@ def socket(settings: Settings) -> str:
     return _SOCKET.format(listen=_plain(listen, "server.listen") if mode else listen, mode=mode)
 
 
+def _check_pins(settings: Settings) -> None:
+    for key, _ in pin_sources(settings):
+        what = "the unit makes no copy of the file in pin-source, and the service's user can't read it"
+        instead = _dotted((*key[:-1], "private_key_pin_file"))
+        raise NotForSystemd(f"{_dotted(key)}: {what}: name the file in {instead} instead")
+
+
+def _check_homes(settings: Settings, *, base: Path) -> None:
+    """Raise NotForSystemd for what is read where it is, and is hidden there; private files are copied by systemd."""
+    public = [(key, Path(file)) for key, files in _files(settings) if key[-1] not in PRIVATE for file in files]
+    for key, path in [*public, *programs(settings)]:
+        if home := home_of(_placed(path, base)):
+            what = f"{path} is below {home}, which ProtectHome=yes hides from the service"
+            raise NotForSystemd(f"{_dotted(key)}: {what}: move it to {CONFIGURATION_DIRECTORY} or /opt/payproxy")
+
+
 def _directories(settings: Settings, *, base: Path) -> Iterator[str]:
     data = Path(settings.data_directory)
     if data == base / DEFAULT_DATA_DIRECTORY:
@@ -181,7 +200,7 @@ def _directories(settings: Settings, *, base: Path) -> Iterator[str]:
 def _log_directory(settings: Settings, *, base: Path, data: Path) -> Iterator[str]:
     log = settings.request_log
     embedded = log.database and not log.database_file and not log.database.postgres
-    if embedded and not (data / log.database.reveal().removeprefix(SQLITE)).is_relative_to(data):
+    if embedded and not normal(data / log.database.reveal().removeprefix(SQLITE)).is_relative_to(data):
         raise NotForSystemd(f"request_log.database is outside of {data}: name a file without a directory")
     file = Path(log.file)
     if log.file and not _placed(file, base).is_relative_to(data):
@@ -249,15 +268,17 @@ def _addresses(settings: Settings) -> Iterator[TcpAddress | UnixAddress]:
 
 
 def _placed(path: Path, base: Path) -> Path:
-    """Return where the file *path* is on the machine that runs the unit."""
+    """Return where the file *path* is on the machine that runs the unit, without "..", which systemd refuses."""
     for directory in (base, _CREDENTIALS):
         if path.is_relative_to(directory):
-            return CONFIGURATION_DIRECTORY / path.relative_to(directory)
-    return path
+            path = CONFIGURATION_DIRECTORY / path.relative_to(directory)
+            break
+    return normal(path)
 
 
 def _below(root: str, path: Path, key: str, *, fix: str) -> str:
     """Return *path* relative to *root*, where systemd makes directories for a service."""
+    path = normal(path)
     if not path.is_relative_to(root) or path == Path(root):
         raise NotForSystemd(f"{key}: {path} is no directory that systemd makes, which are below {root}: {fix}")
     return _plain(str(path.relative_to(root)), key)

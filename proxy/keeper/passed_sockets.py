@@ -36,12 +36,15 @@ class PassedSockets:
         if environ.get("LISTEN_PID") != str(pid):
             return cls([])
         try:
-            number = int(environ.get("LISTEN_FDS", "0"))
+            passed = range(int(environ.get("LISTEN_FDS", "0")))
         except ValueError:
             raise PassedSocketUnfit("LISTEN_FDS is not a number: payproxy was not started by systemd") from None
         names = environ.get("LISTEN_FDNAMES", "").split(":")
-        names += [""] * (number - len(names))
-        return cls([_Passed(names[index], _listening(_FIRST_DESCRIPTOR + index)) for index in range(number)])
+        found = []
+        for index in passed:  # one by one: the number may be any, and the first that is no socket ends it
+            name = names[index] if index < len(names) else ""
+            found.append(_Passed(name, _listening(_FIRST_DESCRIPTOR + index)))
+        return cls(found)
 
     def take(self, name: str, address: TcpAddress | UnixAddress | None) -> list[socket.socket]:
         """Return the sockets for the listener *name* ("traffic", "admin"), which is configured to be at *address*.

@@ -8,6 +8,8 @@ from proxy.settings.findings import Key
 PLACEHOLDER = "..."
 # What a finding says of one.
 LEFT_IN = "a placeholder was left in"
+# How a finding ends whose secret is given in no source.
+NOT_GIVEN = "needs a client secret"
 
 # <YOUR CLIENT ID>, {{ client_id }}, ${CLIENT_ID}: unfilled template values.
 _TEMPLATE = re.compile(r"<[A-Za-z][^<>]*>|\{\{.*\}\}|\$\{.*\}")

@@ -7,7 +7,7 @@ from proxy.settings.credential import CredentialSection
 from proxy.settings.extras import installation
 from proxy.settings.findings import Complaint, Key, Severity, did_you_mean
 from proxy.settings.model import CallerSection, RouteSection
-from proxy.settings.placeholder import is_placeholder
+from proxy.settings.placeholder import NOT_GIVEN, is_placeholder
 from proxy.settings.stores import EXTRA, StoreUrl, extra_installed, trusts_the_network
 from proxy.settings.validation import Valid
 
@@ -153,7 +153,7 @@ def _missing(key: Key, credential: CredentialSection) -> Iterator[Complaint]:
     if method in {"client_secret_basic", "client_secret_post"} and not secret:
         variable = f"PAYPROXY_CREDENTIALS__{str(key[1]).upper()}__CLIENT_SECRET"
         fix = f"name its file here, or set {variable}, or put it into the secrets directory"
-        yield Complaint(key=(*key, "client_secret_file"), what=f"{method} needs a client secret", fix=fix)
+        yield Complaint(key=(*key, "client_secret_file"), what=f"{method} {NOT_GIVEN}", fix=fix)
     if method == "private_key_jwt":
         yield from _signing_key(key, credential)
     if method == "private_key_jwt" and not (credential.certificate_file or credential.key_id):

@@ -17,6 +17,8 @@ from proxy.settings.schema import ValueKind, field_at, names_in, text_kind, valu
 from proxy.settings.stores import StoreUrl
 
 PREFIX = "PAYPROXY_"
+# How the origin of a value that comes from a variable begins; its name follows.
+ENVIRONMENT = "environment variable "
 DELIMITER = "__"
 CONFIG_VARIABLE = "PAYPROXY_CONFIG"
 FILE_NAME = "payproxy.toml"
@@ -66,7 +68,7 @@ def environment_layer(environ: Mapping[str, str]) -> Layer:
         if not variable.startswith(PREFIX) or DELIMITER not in variable:
             continue
         key: Key = tuple(variable.removeprefix(PREFIX).lower().split(DELIMITER))
-        where = f"environment variable {variable}"
+        where = f"{ENVIRONMENT}{variable}"
         kind = text_kind(key)
         if kind is None:
             layer.findings.append(_unknown(key, "variable", lambda near: PREFIX + near.upper()).at(where))

@@ -63,6 +63,8 @@ GROUPS = {
 BEFORE_THE_BODY = ("early", "reading")
 AFTER_THE_BODY = ("instead", "delay", "break")
 Header = Callable[[str], str | None]
+# A day: longer than anything that waits.
+MOST_SECONDS = 86400.0
 WHEN_MINTING = ("lifetime", "fields", "repeat")
 _JSON_TYPES: Mapping[str, type | tuple[type, ...]] = {
     "times": (int, type(None)),
@@ -118,6 +120,7 @@ class Fault:
         wrong = [name for name, given in value.items() if not isinstance(given, _JSON_TYPES.get(name, str))]
         if wrong:
             raise ValueError(f"the wrong type: {', '.join(sorted(wrong))}")
+        _check_numbers(value)
         known = {**value, "kind": FaultKind(value.get("kind", ""))}
         if "without" in known:
             known["without"] = tuple(known["without"])
@@ -126,6 +129,17 @@ class Fault:
     def as_dict(self) -> dict[str, Any]:
         """Return the fault as JSON takes it."""
         return {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+
+
+def _check_numbers(value: Mapping[str, Any]) -> None:
+    """Raise ValueError, whose text begins with the name, for a number that no answer can have; status 0 is none."""
+    status, times, seconds = value.get("status", 0), value.get("times"), value.get("seconds", 0)
+    if isinstance(status, bool) or (status and not 200 <= status <= 599):
+        raise ValueError("status: it is not a number from 200 to 599")
+    if isinstance(times, bool) or (times is not None and times < 1):
+        raise ValueError("times: it is not a number from 1 on")
+    if isinstance(seconds, bool) or not 0 <= seconds <= MOST_SECONDS:
+        raise ValueError(f"seconds: it is not a number from 0 to {MOST_SECONDS:.0f}")
 
 
 class _Armed:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy.clock import Clock
-from proxy.simulator.faults import Fault, FaultKind, Faults
+from proxy.simulator.faults import MOST_SECONDS, Fault, FaultKind, Faults
 
 REVOKED: Final = "revoked"
 OFF: Final = "off"
@@ -21,7 +21,6 @@ NAMED: Final[Mapping[str, tuple[Mapping[str, Any], ...]]] = {
     "night": ({"kind": "status", "path": "/", "status": 503, "headers": {"Retry-After": "5"}},),
     OFF: (),
 }
-_MOST_SECONDS: Final = 86400.0
 _FIELDS = frozenset(field.name for field in dataclasses.fields(Fault)) - {"kind"}
 MEMBERS: Final = frozenset({"at", "for", "fault"}) | _FIELDS
 
@@ -70,7 +69,7 @@ def step_of(values: Mapping[str, Any]) -> Step:
             raise StepInvalid(member, "a step has no such key", f"known are {', '.join(sorted(MEMBERS))}")
     name = values.get("fault", "")
     known = {*NAMED, *map(str, FaultKind)}
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise StepInvalid("fault" if name else "", "there is no such fault", f"known are {', '.join(sorted(known))}")
     at, lasts = _seconds(values, "at"), _seconds(values, "for") if "for" in values else None
     changes = {member: value for member, value in values.items() if member in _FIELDS}
@@ -115,7 +114,7 @@ def _begin(step: Step, faults: Faults, revoke: Callable[[], object]) -> None:
 
 def _seconds(values: Mapping[str, Any], member: str) -> float:
     found = values.get(member)
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= _MOST_SECONDS:
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= MOST_SECONDS:
         what = "it is missing" if found is None else "it is not a number of seconds"
         raise StepInvalid(member if found is not None else "", f"{member}: {what}", f"write it like {member} = 10")
     return float(found)

@@ -112,7 +112,7 @@ def test_a_wrong_pin_is_an_error_and_tried_once(folder: Path, token: Token, tmp_
 
     assert finding.severity is Severity.ERROR
     assert finding.what.endswith("the PIN is wrong")
-    assert finding.fix == "correct the PIN (it is not tried again until then: tokens lock)"
+    assert finding.fix == "correct the PIN (this one is not given to the token again: tokens lock)"
     assert token.logins == 1
 
 

@@ -115,6 +115,7 @@ def test_a_certificate_of_a_key_behind_a_program(tmp_path: Path, *, csr: bool) -
     [made] = (tmp_path / "made").iterdir()
     if csr:
         openssl("req", "-in", made, "-noout", "-verify")
+        assert "`payproxy keys inspect CERTIFICATE`" in done.stderr
     else:
         assert "OK" in openssl("verify", "-CAfile", made, made)
 

@@ -40,8 +40,12 @@ def test_a_caller_that_left_is_no_receiver() -> None:
 
 
 def test_no_control_character_is_in_a_cell() -> None:
-    """A terminal obeys those of C1, too."""
-    row = csv_record({"path": "/a\x1b[2J\x9b2J\x7f", "index": {"request-id": "\x9d0;x\x9c"}})
+    """A terminal obeys those of C1, too, and shows what is between marks of direction in another order."""
+    row = csv_record(
+        {"path": "/a\x1b[2J\x9b2J\x7f", "route": "a\u202eb\U000e0001\ud800", "index": {"request-id": "\x9d0;x\x9c"}}
+    )
 
     assert "\\u001b[2J\\u009b2J\\u007f" in row
+    assert "a\\u202eb\\udb40\\udc01\\ud800" in row
+    assert row.isprintable()
     assert not any(ord(character) < 32 or 0x7F <= ord(character) < 0xA0 for character in row)

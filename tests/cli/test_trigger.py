@@ -67,6 +67,17 @@ def test_what_makes_no_sense_is_a_usage_error(tmp_path: Path, arguments: tuple[s
     assert run("trigger", *arguments, cwd=tmp_path).returncode == 2
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf"])
+async def test_seconds_that_are_no_number(bank: Bank, seconds: str) -> None:
+    """Click takes both for a number; JSON has neither."""
+    result = await command("trigger", "slow", "--at", bank.url, "--seconds", seconds, "--json")
+
+    assert result.exit_code == 2
+    assert "seconds: it is not a number from 0 to 86400" in result.stderr
+    assert not result.stdout
+    assert not bank.world.faults
+
+
 def test_without_a_simulator_it_ends_with_69(tmp_path: Path) -> None:
     """And says how to run one."""
     done = run("trigger", "slow", "--at", f"http://127.0.0.1:{free_port()}", cwd=tmp_path)

@@ -252,7 +252,7 @@ def test_a_wrong_pin_is_tried_once(token: Token, faulty: Path, device_of: Make) 
     device = device_of(token.uri(module=faulty), pin="0000-wrong")
     depths = set()
     for _ in range(5):
-        with pytest.raises(KeyUnusable, match=r"the PIN is wrong; correct the PIN \(it is not tried again") as raised:
+        with pytest.raises(KeyUnusable, match=r"the PIN is wrong; correct the PIN \(this one is not given") as raised:
             device.sign(b"data")
         assert "0000-wrong" not in str(raised.value)
         depths.add(len(traceback.extract_tb(raised.tb)))

@@ -21,6 +21,7 @@ import redis.asyncio
 import yaml
 from cryptography import x509
 
+from tests.cli.support import run
 from tests.deploy.pod import USER, as_user
 from tests.deploy.support import ROOT
 from tests.records.postgres import Postgres, binaries
@@ -116,6 +117,16 @@ def test_no_secret_is_a_variable() -> None:
         for name, value in service.get("environment", {}).items():
             assert not re.search("SECRET|PASSWORD|TOKEN", name) or name.endswith("_FILE"), name
             assert "://" not in value
+
+
+def test_the_hash_of_a_key_is_named_by_its_content(tmp_path: Path) -> None:
+    """Whoever leaves ERP_KEY_SHA256 out is told by Compose what to copy from the command's output."""
+    told = _services()["payproxy-1"]["environment"]["PAYPROXY_CALLERS__ERP__API_KEY_SHA256"]
+    assert "64 digits in api_key_sha256" in told
+
+    printed = run("callers", "new", "erp", cwd=tmp_path)
+
+    assert re.search(r'^api_key_sha256 = \["[0-9a-f]{64}"\]$', printed.stdout, re.MULTILINE)
 
 
 def _seconds(name: str) -> int:

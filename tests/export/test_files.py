@@ -35,6 +35,17 @@ def test_the_rules_are_valid(tmp_path: Path, name: str) -> None:
     assert "SUCCESS" in promtool("check", "rules", str(tmp_path / "rules.yaml"))
 
 
+@pytest.mark.parametrize(("target", "code"), [("systemd", 0), ("kubernetes", 1), ("prometheus", 0), ("grafana", 0)])
+def test_a_missing_secret_is_no_hindrance(target: str, code: int) -> None:
+    """It is reported; a pod needs it from a Secret, and does not work for the demo's listener on loopback alone."""
+    done = run("export", target, "--config", ROOT / "config" / "demo.toml", cwd=ROOT)
+
+    assert done.returncode == code, done.stderr
+    assert "client_secret_basic needs a client secret" in " ".join(done.stderr.split())
+    assert done.stdout
+    assert ("--from-file=credentials__mock__client_secret=FILE" in done.stdout) == (target == "kubernetes")
+
+
 def test_the_example_of_a_scrape_configuration_is_valid() -> None:
     """With the rules beside it."""
     assert "1 rule files found" in promtool("check", "config", str(ROOT / "deploy/prometheus/scrape.yaml"))

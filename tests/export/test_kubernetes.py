@@ -201,6 +201,62 @@ def test_what_does_not_work_in_a_pod_is_said_first(folder: Path, old: str, new: 
     assert words in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            'database_file = "database-url"',
+            'database = "sqlite:/srv/log/requests.db"',
+            "request_log.database is on the read-only file system; name a file without a directory",
+        ),
+        (
+            'private_key_file = "oauth.key"',
+            'signer_command = ["/opt/vault/sign", "oauth"]',
+            "credentials.login.signer_command: /opt/vault/sign is not in payproxy's image",
+        ),
+        (
+            'private_key_file = "oauth.key"',
+            'private_key_uri = "pkcs11:token=t;object=o?module-path=/usr/lib/hsm.so"',
+            "credentials.login.private_key_uri: /usr/lib/hsm.so is not in payproxy's image",
+        ),
+        (
+            'private_key_file = "oauth.key"',
+            'private_key_uri = "pkcs11:token=t;object=o?module-path=/m.so&pin-source=file:/etc/payproxy/pin"',
+            "name it in credentials.login.private_key_pin_file",
+        ),
+        ('"mock.secret"', '"../../mock.secret"', "files in / would hide the image's"),
+    ],
+)
+def test_what_a_pod_does_not_reach_is_said(folder: Path, old: str, new: str, words: str) -> None:
+    """Files that are neither on the volume, nor in the image, nor in a Secret."""
+    (folder / "payproxy.toml").write_text(CONFIGURATION.replace(old, new, 1))
+
+    done = exported(folder, code=1)
+
+    assert words in " ".join(done.stderr.split())
+    assert words in done.stdout
+
+
+@pytest.mark.parametrize("database", ["sqlite:other.db", "sqlite:/var/lib/payproxy/other.db"])
+def test_a_database_on_the_volume_works(folder: Path, database: str) -> None:
+    """With or without its directory."""
+    (folder / "payproxy.toml").write_text(CONFIGURATION.replace('_file = "database-url"', f' = "{database}"'))
+
+    assert "request_log.database" not in exported(folder).stderr
+
+
+def test_a_path_with_dots_is_where_the_pod_looks_for_it(folder: Path) -> None:
+    """Helm and Kubernetes refuse `..` in the items of a Secret; /etc/payproxy/../secrets is /etc/secrets."""
+    (folder / "payproxy.toml").write_text(CONFIGURATION.replace('"mock.secret"', '"../secrets/cs"'))
+
+    printed = exported(folder).stdout
+
+    [found] = [one for one in yaml.safe_load(printed)["secrets"] if "mock" in one["name"]]
+    assert found["mountPath"] == "/etc/secrets"
+    assert found["items"] == [{"key": "cs", "path": "cs"}]
+    assert "/etc/secrets" in [one["mountPath"] for one in container(rendered(folder, printed))["volumeMounts"]]
+
+
 @pytest.mark.parametrize("section", ["state", "request_log"])
 def test_one_replica_where_several_would_not_share(folder: Path, section: str) -> None:
     """Without [state], or with SQLite, there is one, and the line before says what several need."""

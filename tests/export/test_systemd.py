@@ -31,6 +31,12 @@ END = '[[routes]]\nname = "r"\npath = "/"\nupstream = "u"\ncredential = "c-1"\n'
 CREDENTIAL = '[credentials.c-1]\nflavor = "basic"\nclient_id = "i"\nclient_secret_file = "c.secret"\n'
 
 
+def _jwt(key: str) -> str:
+    """Return a credential of flavor jwt with the key that the line *key* names; other sections may follow it."""
+    entries = f'flavor = "jwt", client_id = "i", certificate_file = "c.pem", {key}'
+    return f"credentials.j = {{{entries}}}\n"
+
+
 def export(path: Path, *arguments: str) -> Result:
     """Run `payproxy export systemd` on the file *path*."""
     return CliRunner().invoke(payproxy, ["export", "systemd", "--config", str(path), *arguments])
@@ -102,6 +108,36 @@ def test_each_private_file_is_a_credential_and_its_setting_names_the_copy(tmp_pa
     assert re.findall("^SetCredential=(.*)$", unit, re.MULTILINE) == [secret]
 
 
+@pytest.mark.parametrize(
+    ("named", "source"),
+    [("../secrets/cs", "/etc/secrets/cs"), ("./a/../cs", "/etc/payproxy/cs"), ("/srv/x/../cs", "/srv/cs")],
+)
+def test_a_path_with_dots_is_one_that_systemd_takes(tmp_path: Path, named: str, source: str) -> None:
+    """Systemd ignores a LoadCredential whose path has `..`, and the service would not find the secret."""
+    unit = exported(tmp_path, BEGIN + CREDENTIAL.replace("c.secret", named) + END)
+
+    assert f"LoadCredential=cs:{source}\n" in unit
+
+
+def test_what_only_the_environment_has_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unit would start without it; of a variable that the unit sets nothing is said, nor is a value."""
+    monkeypatch.setenv("PAYPROXY_SERVER__WORKERS", "3")
+    monkeypatch.setenv("PAYPROXY_CREDENTIALS__C__CLIENT_SECRET", "canary-of-the-environment")
+    monkeypatch.setenv("PAYPROXY_REQUEST_LOG__BODY_HMAC_KEY_FILE", "/etc/hmac.key")
+    file = tmp_path / "payproxy.toml"
+    file.write_text(BEGIN + CREDENTIAL.replace("client_secret_file", "#").replace("c-1", "c") + END.replace("c-1", "c"))
+
+    done = export(file)
+
+    assert done.exit_code == 0
+    said = " ".join(done.stderr.split())
+    for name in ("SERVER__WORKERS", "CREDENTIALS__C__CLIENT_SECRET"):
+        assert f"environment variable PAYPROXY_{name} is not in the output: write it in the configuration" in said
+    assert "PAYPROXY_REQUEST_LOG__BODY_HMAC_KEY_FILE=%d/hmac.key" in done.stdout
+    assert "HMAC_KEY_FILE is not in the output" not in said
+    assert "canary" not in done.output
+
+
 def test_two_files_of_one_name_are_two_credentials(tmp_path: Path) -> None:
     """Their directories tell them apart."""
     text = (
@@ -148,6 +184,8 @@ def test_a_port_below_1024_has_its_capability(tmp_path: Path) -> None:
         ('data_directory = "/srv/data"\n', [], "data_directory: /srv/data is no directory that systemd makes"),
         ('request_log.file = "/srv/r.jsonl"\n', [], "request_log.file: /srv is no directory that systemd makes"),
         ('request_log.database = "sqlite:/srv/r.db"\n', [], "request_log.database is outside of /var/lib/payproxy"),
+        ('request_log.database = "sqlite:../r.db"\n', [], "request_log.database is outside of /var/lib/payproxy"),
+        ('data_directory = "/var/lib/../x"\n', [], "data_directory: /var/x is no directory that systemd makes"),
         (
             'facade.signing_key_files = ["a b"]\n',
             [],
@@ -155,6 +193,26 @@ def test_a_port_below_1024_has_its_capability(tmp_path: Path) -> None:
         ),
         ('server.listen = "localhost:80"\n', ["--socket"], "server.listen = 'localhost:80': a socket unit takes IP"),
         ('environment_ = "x"\n', [], "the configuration has"),
+        (
+            'upstreams.v = {url = "https://api.jpmorgan.com", ca_file = "/home/ops/ca.pem"}\n',
+            [],
+            "upstreams.v.ca_file: /home/ops/ca.pem is below /home, which ProtectHome=yes hides",
+        ),
+        (
+            _jwt('signer_command = ["/root/sign", "k"]'),
+            [],
+            "credentials.j.signer_command: /root/sign is below /root, which ProtectHome=yes hides",
+        ),
+        (
+            _jwt('private_key_uri = "pkcs11:token=t;object=o?module-path=/home/m.so"'),
+            [],
+            "credentials.j.private_key_uri: /home/m.so is below /home",
+        ),
+        (
+            _jwt('private_key_uri = "pkcs11:token=t;object=o?module-path=/m.so&pin-source=file:/etc/payproxy/pin"'),
+            [],
+            "name the file in credentials.j.private_key_pin_file instead",
+        ),
     ],
 )
 def test_what_a_unit_can_not_provide_is_an_error(tmp_path: Path, text: str, arguments: list[str], words: str) -> None:

@@ -156,6 +156,13 @@ def test_a_number_that_is_none_is_an_error() -> None:
         PassedSockets.of({"LISTEN_PID": "1", "LISTEN_FDS": "two"}, pid=1)
 
 
+def test_a_number_larger_than_any_memory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first descriptor that is not there is named."""
+    monkeypatch.setattr(passed_sockets, "_FIRST_DESCRIPTOR", FIRST)
+    with pytest.raises(PassedSocketUnfit, match=f"descriptor {FIRST}, passed in LISTEN_FDS, is no socket"):
+        PassedSockets.of({"LISTEN_PID": "1", "LISTEN_FDS": "99999999999"}, pid=1)
+
+
 def test_all_workers_share_what_was_passed() -> None:
     """They listen already; nothing is bound, and they outlive the instance."""
     listener = _listening()

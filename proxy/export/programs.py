@@ -1,0 +1,39 @@
+"""What a configuration needs of the machine beyond the files that settings name: programs, libraries, PIN files."""
+
+import os.path
+from collections.abc import Iterator
+from pathlib import Path
+
+from proxy.settings.findings import Key
+from proxy.settings.model import Settings
+from proxy.settings.pkcs11_uri import Pkcs11Uri
+
+# What ProtectHome=yes hides (systemd.exec(5)).
+_HOMES = ("/home", "/root", "/run/user")
+
+
+def normal(path: Path) -> Path:
+    """Return *path* without `..`, which neither units of systemd nor Secrets in a pod may have."""
+    return Path(os.path.normpath(path))
+
+
+def home_of(path: Path) -> str:
+    """Return the directory of users' files that *path* is below, "" if it is below none."""
+    return next((home for home in _HOMES if path.is_relative_to(home)), "")
+
+
+def programs(settings: Settings) -> Iterator[tuple[Key, Path]]:
+    """Yield each setting that names a program that signs or the library of a PKCS#11 token, with its path."""
+    for name, credential in settings.credentials.items():
+        if credential.signer_command:
+            yield ("credentials", name, "signer_command"), Path(credential.signer_command[0])
+        if credential.private_key_uri:
+            yield ("credentials", name, "private_key_uri"), Path(Pkcs11Uri.parse(credential.private_key_uri).module)
+
+
+def pin_sources(settings: Settings) -> Iterator[tuple[Key, Path]]:
+    """Yield each `private_key_uri` whose pin-source names a file (RFC 7512 section 2.4), with the file's path."""
+    for name, credential in settings.credentials.items():
+        uri = Pkcs11Uri.parse(credential.private_key_uri) if credential.private_key_uri else None
+        if uri is not None and uri.pin_file:
+            yield ("credentials", name, "private_key_uri"), Path(uri.pin_file)

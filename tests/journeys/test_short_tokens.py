@@ -8,8 +8,8 @@ from tests.journeys.conftest import Start
 from tests.journeys.support import TOKEN_PATH, configured
 
 LIFETIME = 5.0
-# Renewed after three of five seconds; where mints are slow, as on a busy machine, after half of the life. The bank notes
-# a mint when it has the request.
+# Renewed after three of five seconds; where mints are slow, as on a busy machine, after half of the life. The bank
+# notes a mint when it has the request.
 SECONDS_PER_MINT = 1.5
 SLOW_MINT = 1.0
 MINTS = 4

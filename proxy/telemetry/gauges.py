@@ -77,6 +77,8 @@ def gauges(status: Status) -> Iterator[Metric]:
     taking: dict[Key, float] = {(sink.name,): int(not sink.failing) for sink in status.sinks}
     text = "1 if a sink takes records, 0 if it refused those that it was offered last."
     yield gauge("payproxy_log_sink_available", text, ("sink",), taking)
+    sharing: dict[Key, float] = {(): int(not status.sharing_problem)} if status.shares_tokens else {}
+    yield gauge("payproxy_token_sharing_available", "1 if replicas share tokens as configured, else 0.", (), sharing)
     text = "Retry pins that hold: requests whose outcome is not certain, which a retry follows to its side."
     pins: dict[Key, float] = {(one.name,): one.retry_pins for one in status.migrations}
     yield gauge("payproxy_migration_retry_pins", text, ("migration",), pins)

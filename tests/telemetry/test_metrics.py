@@ -279,6 +279,8 @@ def test_status_becomes_gauges() -> None:
             SinkStatus(name="database", backlog=17, dropped=0, failing="disk I/O error"),
         ),
         reload_problem="refused",
+        shares_tokens=True,
+        sharing_problem="it can't be reached",
     )
 
     found = samples(metrics(given))
@@ -290,6 +292,7 @@ def test_status_becomes_gauges() -> None:
     assert found["payproxy_log_sink_available", (("sink", "stdout"),)] == 1
     assert found["payproxy_log_sink_available", (("sink", "database"),)] == 0
     assert found["payproxy_config_last_reload_successful", ()] == 0
+    assert found["payproxy_token_sharing_available", ()] == 0
     build = {"python": platform.python_version(), "version": "1.2.3", "environment": "production", "instance": "host-1"}
     assert found["payproxy_build_info", tuple(sorted(build.items()))] == 1
 

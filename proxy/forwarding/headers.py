@@ -36,9 +36,9 @@ def outbound_head(head: RequestHead, plan: Plan, token: AccessToken, *, held: in
     return b"\r\n".join(lines)
 
 
-def relayed_head(head: ResponseHead, token: AccessToken) -> bytes:
+def relayed_head(head: ResponseHead, token: bytes) -> bytes:
     """Return the bank's status line and headers to relay, unchanged except that the token is redacted."""
-    return b"\r\n".join([head.start, *head.passed, b""]).replace(token.value.encoded, REDACTED)
+    return b"\r\n".join([head.start, *head.passed, b""]).replace(token, REDACTED)
 
 
 def added_headers(exchange: Exchange, proxy_status: str) -> bytes:

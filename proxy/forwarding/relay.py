@@ -126,7 +126,7 @@ def _response_head(send: Send, response: UpstreamResponse) -> bytes:
     status = f"received-status={exchange.status}"
     if exchange.note or exchange.replayed:  # the note says how a refused token was handled
         status += f'; details="{exchange.note or "replayed"}"'
-    head = relayed_head(response.head, send.token) + added_headers(exchange, status)
+    head = relayed_head(response.head, exchange.answer_token) + added_headers(exchange, status)
     if response.content_length is None and not response.bodiless:
         if response.complete:
             head += b"Content-Length: " + str(len(response.body)).encode("ascii") + b"\r\n"

@@ -140,7 +140,7 @@ class Send:
         attempt.sent = _YES
         attempt.status = response.status
         if response.status < 400:
-            gateway.tokens.worked(self.token)
+            gateway.tokens.worked[self.token.key.digest] = self.token.mint
         return response
 
     def _check(self, now: float) -> None:

@@ -26,7 +26,8 @@ class TokenCache:
         self._answers: dict[int, asyncio.Future[str]] = {}
         self._behind: dict[tuple[TokenKey, str], int] = {}
         self._taken: dict[tuple[TokenKey, str, str], int] = {}
-        self._worked: dict[str, int] = {}  # by digest, the last mint that the bank accepted here
+        # By key, the last mint that the bank accepted from this worker. Each send writes here, without a call.
+        self.worked: dict[str, int] = {}
         self._abandoned = False
 
     def get(self, key: TokenKey) -> AccessToken | None:
@@ -71,13 +72,9 @@ class TokenCache:
             answer.set_result("failed")
             return answer
         self._answers[self._asked] = answer
-        worked = self._worked.get(refused.key.digest) == refused.mint
+        worked = self.worked.get(refused.key.digest) == refused.mint
         self._send(TokenRefusal(self._asked, refused.key.digest, refused.mint, route, worked))
         return answer
-
-    def worked(self, token: AccessToken) -> None:
-        """Record that the bank accepted *token* from this worker; called for every request."""
-        self._worked[token.key.digest] = token.mint
 
     def refuse_behind(self, refused: AccessToken, route: str) -> None:
         """Report *refused* for a request that does not wait, since it continues with another token.

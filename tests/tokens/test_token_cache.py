@@ -60,7 +60,7 @@ async def test_a_refusal_says_whether_the_token_had_worked_here(kept: Kept) -> N
         token = kept.board.get(KEY)
         assert token is not None
         kept.board.refuse(token, "payments")
-        kept.board.worked(token)
+        kept.board.worked[token.key.digest] = token.mint
         kept.board.refuse(token, "payments")
     refused = [(one.mint, one.worked) for one in kept.sent if isinstance(one, TokenRefusal)]
 

@@ -13,6 +13,8 @@ from proxy.records.query import Archive, ArchiveUnusable, Page, Query
 
 # A search that finds nothing reads the whole log; more at once would take the threads that others in the keeper need.
 _AT_ONCE = 2
+# Searches that run or wait. A visitor who leaves or reloads does not end a search, so that more could pile up.
+MOST_AT_ONCE = 10
 
 Found = TypeVar("Found")
 
@@ -66,6 +68,9 @@ class LogReader:
 
     async def _apart(self, work: Coroutine[Any, Any, Found]) -> Found:
         """Run *work* in a task that nobody cancels: its thread would go on, and its place must not be free before."""
+        if len(self._tasks) >= MOST_AT_ONCE:
+            work.close()
+            raise ArchiveUnusable("too many searches are under way: try again in a minute")
         task = asyncio.ensure_future(self._placed(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import re
 import sqlite3
@@ -9,8 +10,11 @@ from urllib.parse import quote
 
 import pytest
 
+from proxy.console.log_reader import MOST_AT_ONCE
 from proxy.errors import Sent
 from proxy.records.archives import sqlite_month
+from proxy.records.archives.sqlite import SqliteArchive
+from proxy.records.query import Page, Query
 from proxy.records.sinks.sqlite import SqliteSink
 from proxy.records.sinks.sqlite_file import month_files, snapshot
 from tests.console.support import Stage
@@ -172,6 +176,34 @@ async def test_a_request_log_without_database_says_so(tmp_path: Path) -> None:
 
     assert answer.status_code == 503
     assert "request_log.database is turned off" in answer.text
+
+
+class HeldArchive(SqliteArchive):
+    """An archive whose searches take until *released* is set."""
+
+    def __init__(self, database: Path, released: asyncio.Event) -> None:
+        super().__init__(database)
+        self._released = released
+
+    async def page(self, query: Query, *, before: bytes | None, size: int) -> Page:
+        """Wait, then search."""
+        await self._released.wait()
+        return await super().page(query, before=before, size=size)
+
+
+async def test_searches_do_not_queue_up_without_end(tmp_path: Path) -> None:
+    """Each that waits would keep memory and later read the whole log, though its visitor has long gone."""
+    released = asyncio.Event()
+    stage = Stage(directory=tmp_path, archive=lambda: HeldArchive(tmp_path / "requests.db", released))
+    async with stage.browser() as browser, asyncio.TaskGroup() as tasks:
+        searches = [tasks.create_task(browser.get("/console/requests")) for _ in range(MOST_AT_ONCE + 1)]
+        done, _ = await asyncio.wait(searches, return_when=asyncio.FIRST_COMPLETED)
+        refused = [one.result() for one in done]
+        released.set()
+
+    assert [one.status_code for one in refused] == [503]
+    assert "try again" in refused[0].text
+    assert sorted(one.result().status_code for one in searches) == [200] * MOST_AT_ONCE + [503]
 
 
 async def test_an_empty_log_says_what_to_do(tmp_path: Path) -> None:

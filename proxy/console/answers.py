@@ -66,8 +66,23 @@ def message(text: str, *, tone: Tone, back: str) -> dict[str, Any]:
 
 def refuse_other_sites(request: web.BaseRequest) -> None:
     """Raise Refused if another site's page made the browser send this, by Fetch Metadata; Origin is the listener's."""
-    if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
+    if _of_another_site(request):
         raise Refused(403, "Requests from other sites' pages are refused.")
+
+
+def refuse_embedding(request: web.BaseRequest) -> None:
+    """Raise Refused if another site's page fetches or frames this; that a link to it is followed is fine.
+
+    The page could not read it, but measure how long a search takes, and without operators that needs no cookie.
+    """
+    headers = request.headers
+    followed = (headers.get("Sec-Fetch-Mode"), headers.get("Sec-Fetch-Dest")) == ("navigate", "document")
+    if _of_another_site(request) and not followed:
+        raise Refused(403, "Other sites' pages can link to this page, but not fetch or frame it.")
+
+
+def _of_another_site(request: web.BaseRequest) -> bool:
+    return request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}
 
 
 async def form_of(request: web.Request) -> dict[str, str]:

@@ -16,6 +16,7 @@ from proxy.console.answers import (
     form_of,
     html,
     message,
+    refuse_embedding,
     refuse_forged,
     refuse_other_sites,
     see_other,
@@ -125,6 +126,7 @@ class Console:
         """Return *handler* for visitors that may look; others are led to the sign-in."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
+            refuse_embedding(request)
             visitor = self._sign_in.visitor(request)
             if visitor is not None:
                 return await handler(request, visitor)

@@ -243,3 +243,35 @@ async def test_a_page_of_a_large_log_reads_its_rows_only(tmp_path: Path, monkeyp
         "SEARCH records USING COVERING INDEX records_id",
         "SEARCH records USING INDEX records_id (id>? AND id<?)",
     }
+
+
+@pytest.mark.parametrize("path", ["/console/requests", "/console/requests.json", "/console/"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "empty"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+    ],
+)
+async def test_another_sites_page_can_not_search(tmp_path: Path, path: str, headers: dict[str, str]) -> None:
+    """Without operators it needs no cookie, and how long a search takes tells whether something was found."""
+    opened: list[SqliteArchive] = []
+
+    def archive() -> SqliteArchive:
+        opened.append(SqliteArchive(tmp_path / "requests.db"))
+        return opened[-1]
+
+    async with Stage(directory=tmp_path, archive=archive).browser() as browser:
+        answer = await browser.get(path, headers=headers)
+
+    assert (answer.status_code, opened) == (403, [])
+
+
+async def test_a_link_from_another_site_is_followed(tmp_path: Path) -> None:
+    """A search can be sent to somebody, in a ticket or a chat."""
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    async with Stage(directory=tmp_path).browser() as browser:
+        answer = await browser.get("/console/requests", headers=headers)
+
+    assert answer.status_code == 200

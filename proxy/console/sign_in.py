@@ -58,6 +58,8 @@ class SignIn:
 
     async def by_password(self, name: str, password: str, *, role: Role) -> str:
         """Return the token of a new session of *name*; raises Refused, LogUnavailable."""
+        if not self.needed:
+            raise Refused(403, "Nobody is in [admin] operators, so there is nobody to sign in as.")
         self._spend_try()
         proof, what = "password", "console sign-in"
         if not await self._is_right(name, password):

@@ -194,3 +194,14 @@ async def test_other_sites_and_strange_forms_are_refused(
     assert answer.status_code == status
     assert "alice" not in answer.text
     assert stage.operations == []
+
+
+async def test_without_operators_no_password_is_tried(tmp_path: Path) -> None:
+    """Nobody could sign in; anybody could write refusals into the request log, each on disk at once."""
+    stage = Stage(directory=tmp_path)
+    async with stage.browser() as browser:
+        answer = await sign_in(browser)
+
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
+    assert stage.operations == []

@@ -46,6 +46,8 @@ def parse(text: str) -> ScryptParameters:
     memory = 128 * r << ln
     if not (ln and r and p):
         raise HashUnusable("has a parameter of 0")
+    if ln >= 16 * r:  # RFC 7914 2: N is below 2^(128 r / 8)
+        raise HashUnusable(f"has a cost (ln) that its block size (r) does not allow: at most {16 * r - 1}")
     if memory > MOST_BYTES or memory * p > _MOST_WORK:
         raise HashUnusable(f"needs more than {MOST_BYTES >> 20} MB of memory, or as much work")
     try:

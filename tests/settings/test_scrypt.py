@@ -30,3 +30,15 @@ def test_a_hash_that_takes_all_memory_is_refused(parameters: str) -> None:
     """Before anything is computed: each sign-in would take it from the keeper."""
     with pytest.raises(HashUnusable):
         parse(RFC.replace("ln=14,r=8,p=1", parameters))
+
+
+@pytest.mark.parametrize("parameters", ["ln=16,r=1,p=1", "ln=18,r=1,p=1"])
+def test_a_hash_that_can_not_be_computed_is_refused(parameters: str) -> None:
+    """When the configuration is read: later each sign-in of that operator would fail without a reason."""
+    with pytest.raises(HashUnusable, match="block size"):
+        parse(RFC.replace("ln=14,r=8,p=1", parameters))
+
+
+def test_the_largest_cost_of_a_block_size_can_be_computed() -> None:
+    """So that no hash is refused without need."""
+    assert not verify("secret", RFC.replace("ln=14,r=8,p=1", "ln=15,r=1,p=1"))

@@ -46,6 +46,8 @@ View = Callable[[Status], PageContent]
 SIGN_IN = "/console/sign-in"
 _ROWS = 50
 _ID_BYTES = 16
+# As in the form, which a browser need not obey.
+_LONGEST_REASON = 500
 
 _VIEWS: dict[str, View] = {
     "/console/tokens": status_pages.tokens,
@@ -226,11 +228,11 @@ class Console:
     async def _set(self, fields: Mapping[str, str], visitor: Visitor) -> str:
         weight, version = _number(fields, "weight", 100), _number(fields, "version", 1 << 53)
         return await self._migrations.set(
-            fields.get("name", ""), weight, version=version, reason=fields.get("reason", ""), by=visitor
+            fields.get("name", ""), weight, version=version, reason=_reason(fields), by=visitor
         )
 
     async def _rollback(self, fields: Mapping[str, str], visitor: Visitor) -> str:
-        return await self._migrations.rollback(fields.get("name", ""), reason=fields.get("reason", ""), by=visitor)
+        return await self._migrations.rollback(fields.get("name", ""), reason=_reason(fields), by=visitor)
 
     async def _content(
         self, request: web.Request, visitor: Visitor, make: Callable[[], PageContent], *, status: int = 200
@@ -269,6 +271,14 @@ def _id_bytes(text: str) -> bytes | None:
     except ValueError:
         return None
     return found if len(found) == _ID_BYTES else None
+
+
+def _reason(fields: Mapping[str, str]) -> str:
+    """Return the reason in *fields*: it gets into the state of all replicas, and into logs and terminals of others."""
+    text = fields.get("reason", "")
+    if len(text) > _LONGEST_REASON or not text.isprintable():
+        raise Refused(400, f"reason is one line of at most {_LONGEST_REASON} characters.")
+    return text
 
 
 def _number(fields: Mapping[str, str], name: str, most: int) -> int:

@@ -207,7 +207,7 @@ class Console:
         except Refused as refused:
             return await self._sign_in_page(refused=refused)
         answer = see_other(OVERVIEW)
-        self._sign_in.begin(answer, token)
+        self._sign_in.begin(request, answer, token)
         return answer
 
     async def _sign_in_page(self, *, link: str = "", refused: Refused | None = None) -> web.Response:

@@ -80,8 +80,9 @@ class SignIn:
         await self._record(Operation(who=name, proof=proof, what="console sign-in", values=(("role", role.value),)))
         return self._sessions.open(name=name, role=role, proof=f"console, {proof}")
 
-    def begin(self, response: web.Response, token: str) -> None:
-        """Set the cookie of the session *token*."""
+    def begin(self, request: web.BaseRequest, response: web.Response, token: str) -> None:
+        """Set the cookie of the session *token*, and end the session that *request* has."""
+        self._sessions.close(request.cookies.get(self._cookie, ""))
         response.set_cookie(
             self._cookie, token, path="/" if self._secure else "/console/", secure=self._secure, httponly=True,
             samesite="Strict", max_age=int(SESSION_SECONDS),

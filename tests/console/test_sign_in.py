@@ -205,3 +205,18 @@ async def test_without_operators_no_password_is_tried(tmp_path: Path) -> None:
     assert answer.status_code == 403
     assert "set-cookie" not in answer.headers
     assert stage.operations == []
+
+
+async def test_a_new_sign_in_ends_the_session_before_it(stage: Stage) -> None:
+    """Who signs in again only to look has no operator's session left, which nothing could sign out any more."""
+    async with stage.browser() as browser:
+        await sign_in(browser)
+        before = dict(browser.cookies)
+        await sign_in(browser, view="1")
+        now = (await browser.get("/console/")).text
+        browser.cookies.clear()
+        browser.cookies.update(before)
+        answer = await browser.get("/console/")
+
+    assert "alice (viewer)" in now
+    assert answer.status_code == 303

@@ -16,6 +16,7 @@ from proxy.keeper.admin import Action, ActionRefused, Operated
 from proxy.keeper.log_sinks import archive_of
 from proxy.keeper.migrations import MigrationRefused, Migrations
 from proxy.records.audit_records import Operation
+from proxy.records.query import Archive
 from proxy.settings.addresses import TcpAddress, listen_address
 from proxy.settings.model import AdminSection, Settings
 from proxy.telemetry.history import History
@@ -23,6 +24,8 @@ from proxy.telemetry.status import MigrationStatus, Status
 
 # A copy is in proxy/cli/admin.py: commands do not import the keeper.
 LOGIN_LINK = "/api/console/login-link"
+# The listener gives up at ANSWER_SECONDS, 10, without an answer.
+_SEARCH_SECONDS = 8.0
 
 
 class MigrationForms:
@@ -66,7 +69,12 @@ def console_of(
     sign_in = SignIn(
         now.admin.operators, secure=bool(now.admin.certificate_file), record=operated, clock=clock, entropy=entropy
     )
-    log = LogReader(lambda: archive_of(settings()), data_directory=Path(now.data_directory))
+
+    def archive() -> Archive | None:
+        begun = clock.monotonic()
+        return archive_of(settings(), too_late=lambda: clock.monotonic() - begun > _SEARCH_SECONDS)
+
+    log = LogReader(archive, data_directory=Path(now.data_directory))
     console = Console(
         status=status, sign_in=sign_in, log=log, history=history, migrations=MigrationForms(migrations), clock=clock
     )

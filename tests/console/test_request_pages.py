@@ -206,6 +206,18 @@ async def test_searches_do_not_queue_up_without_end(tmp_path: Path) -> None:
     assert sorted(one.result().status_code for one in searches) == [200] * MOST_AT_ONCE + [503]
 
 
+@pytest.mark.parametrize(("late", "status"), [(True, 503), (False, 200)])
+async def test_a_search_that_takes_too_long_ends(tmp_path: Path, late: bool, status: int) -> None:  # noqa: FBT001
+    """With an answer, and for good: as long as it reads, the log's WAL can't be used anew and grows."""
+    await write(tmp_path, *(record(NOW + number) for number in range(500)))
+    stage = Stage(directory=tmp_path, archive=lambda: SqliteArchive(tmp_path / "requests.db", too_late=lambda: late))
+    async with stage.browser() as browser:
+        answer = await browser.get("/console/requests", params={"route": "nothing"})
+
+    assert answer.status_code == status
+    assert ("took too long" in answer.text) == late
+
+
 async def test_an_empty_log_says_what_to_do(tmp_path: Path) -> None:
     """The first page that a new user sees."""
     async with Stage(directory=tmp_path).browser() as browser:

@@ -5,7 +5,7 @@ The ids in a file determine its month, not its name: a renamed file is still sea
 
 import heapq
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from itertools import chain
 from operator import itemgetter
@@ -33,20 +33,34 @@ class _File(NamedTuple):
 
 
 class SqliteArchive:
-    """Reads the month files of *database*; each call opens the files that it needs and runs in a thread."""
+    """Reads the month files of *database*; each call opens the files that it needs and runs in a thread.
 
-    def __init__(self, database: Path) -> None:
+    `page` gives up when *too_late* returns True: a search without an index reads all files.
+    """
+
+    def __init__(self, database: Path, *, too_late: Callable[[], bool] = lambda: False) -> None:
         self._database = database
+        self._too_late = too_late
         self._seen: dict[Month, int] | None = None
 
     @in_thread
     def page(self, query: Query, *, before: bytes | None, size: int) -> Page:
         """Return at most *size* records that match *query* with ids before *before*, the newest first."""
+        try:
+            return self._page(query, before=before, size=size)
+        except ArchiveUnusable:
+            if self._too_late():
+                raise ArchiveUnusable("the search took too long: name a caller, or a time in since and until") from None
+            raise
+
+    def _page(self, query: Query, *, before: bytes | None, size: int) -> Page:
         end = query.end_id if before is None else min(before, query.end_id)
         records: list[bytes] = []
         for files in _apart(self._holding(query.first_id, end)):
             with ExitStack() as stack:
                 readers = [stack.enter_context(opened_month(file.path)) for file in files]
+                for reader in readers:
+                    reader.stop_if(self._too_late)
                 # The generators are closed before their connections.
                 found = [stack.enter_context(closing(reader.found(query, end=end))) for reader in readers]
                 for record_id, record in heapq.merge(*found, key=itemgetter(0), reverse=True):

@@ -2,7 +2,7 @@
 
 import heapq
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import groupby, islice
 from pathlib import Path
@@ -17,6 +17,8 @@ from proxy.records.tally import Tally
 # SQLite allows at most 32766 parameters in a statement.
 _IDS_AT_ONCE = 200
 _SUMMED_AT_ONCE = 50_000
+# Of SQLite's virtual machine: a scan takes a dozen a row.
+_STEPS = 1000
 
 
 @contextmanager
@@ -31,6 +33,10 @@ class MonthReader:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+
+    def stop_if(self, too_late: Callable[[], bool]) -> None:
+        """Let statements fail from when *too_late* returns True on; it is asked every millisecond or so."""
+        self._connection.set_progress_handler(too_late, _STEPS)
 
     def found(self, query: Query, *, end: bytes) -> Generator[tuple[bytes, bytes]]:
         """Yield id and record of each match of *query* with an id before *end*, the newest first."""

@@ -10,6 +10,7 @@ from proxy.records.archives.stream_spool import Spool
 from proxy.records.mask import Mask
 from proxy.records.masking_key import read_masking_keys
 from proxy.records.query import Archive, ArchiveUnusable, Page, Query
+from proxy.settings.stores import UrlUnusable
 
 # A search that finds nothing reads the whole log; more at once would take the threads that others in the keeper need.
 _AT_ONCE = 2
@@ -48,7 +49,7 @@ class LogReader:
 
     async def _record(self, record_id: bytes) -> dict[str, Any] | None:
         text = None
-        if (archive := self._archive()) is not None:
+        if (archive := self._opened()) is not None:
             try:
                 text = await archive.by_id(record_id)
             finally:
@@ -58,13 +59,19 @@ class LogReader:
         return None if text is None else object_in(text)
 
     async def _with_archive(self, read: Callable[[Archive], Awaitable[Found]]) -> Found:
-        archive = self._archive()
+        archive = self._opened()
         if archive is None:
             raise ArchiveUnusable("request_log.database is turned off: there is nothing to search")
         try:
             return await read(archive)
         finally:
             await archive.close()
+
+    def _opened(self) -> Archive | None:
+        try:
+            return self._archive()
+        except UrlUnusable as error:
+            raise ArchiveUnusable(f"request_log.database or database_file: {error}") from None
 
     async def _apart(self, work: Coroutine[Any, Any, Found]) -> Found:
         """Run *work* in a task that nobody cancels: its thread would go on, and its place must not be free before."""

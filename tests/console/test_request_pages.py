@@ -17,6 +17,7 @@ from proxy.records.archives.sqlite import SqliteArchive
 from proxy.records.query import Page, Query
 from proxy.records.sinks.sqlite import SqliteSink
 from proxy.records.sinks.sqlite_file import month_files, snapshot
+from proxy.settings.stores import DATABASE
 from tests.console.support import Stage
 from tests.records.kept import kept, operation, record
 from tests.records.support import NOW, an_attempt
@@ -287,3 +288,16 @@ async def test_a_link_from_another_site_is_followed(tmp_path: Path) -> None:
         answer = await browser.get("/console/requests", headers=headers)
 
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/console/requests", "/console/requests/01234567-89ab-7def-8123-456789abcdef"])
+async def test_a_database_that_is_not_known_any_more_is_said(tmp_path: Path, path: str) -> None:
+    """The file with its URL may be gone since the start."""
+    file = tmp_path / "url"
+
+    stage = Stage(directory=tmp_path, archive=lambda: SqliteArchive(Path(DATABASE.read(file).reveal())))
+    async with stage.browser() as browser:
+        answer = await browser.get(path)
+
+    assert answer.status_code == 503
+    assert "database_file: no such file" in answer.text

@@ -79,7 +79,7 @@ async def test_our_token_comes_back_in_no_header(tmp_path: Path) -> None:
             b"ok",
         ]
     )
-    async with proxy(tmp_path, says(echo), request_log={"index_answer_headers": ["request-id"]}) as it:
+    async with proxy(tmp_path, says(echo), request_log={"index_answer_headers": ("request-id",)}) as it:
         reply = await ask(it.port, post())
         record = await recorded(it)
 

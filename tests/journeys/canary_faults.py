@@ -10,7 +10,7 @@ from tests.journeys.caller import Request
 from tests.journeys.canaries import Canary
 from tests.journeys.canary_run import HELLO, KEY, LISTED, PAYMENTS, SEEN, Run, paid
 from tests.journeys.everything_on import CALLER_KEY, FACADE_PATH, MISPLACED, scrypt_hash
-from tests.journeys.process import Instance
+from tests.journeys.process import Instance, is_worker
 from tests.journeys.support import TOKEN_PATH, private
 from tests.journeys.waiting import until
 
@@ -132,7 +132,8 @@ async def workers_are_killed(run: Run, instance: Instance) -> None:
         run.bank.world.faults.set("slow", path=HELLO, seconds=2.0, times=1)
         asked = asyncio.create_task(run.answer(how.name, instance.address, Request(path=path, headers=KEY)))
         await until(lambda: path.encode() in run.relay.sent, otherwise="no request was sent")  # noqa: B023
-        for pid in await instance.serving():
+        await instance.is_ready()  # it looks for workers; with operators the status is not served by TCP
+        for pid in filter(is_worker, instance.known):
             os.kill(pid, how)
         await asked
         run.bank.world.faults.clear()

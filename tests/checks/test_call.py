@@ -8,7 +8,8 @@ from proxy.routing.compile import route_table
 from proxy.settings.load import load
 from proxy.settings.values import snapshot_of
 from tests.checks.asking import asked, blamed
-from tests.cli.serving import Site, free_port, site
+from tests.cli.serving import Site, site
+from tests.support.ports import lasting_port
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ async def test_without_being_asked_nothing_is_called(bank: Site) -> None:
 async def test_an_upstream_that_is_away(bank: Site) -> None:
     """It is a finding of the probe, and not called after that."""
     bank.config.write_text(
-        bank.config.read_text().replace(f'url = "{bank.bank.url}"', f'url = "http://127.0.0.1:{free_port()}"')
+        bank.config.read_text().replace(f'url = "{bank.bank.url}"', f'url = "http://127.0.0.1:{lasting_port()}"')
     )
     key, text = await blamed(bank)
     assert key == "upstreams.bank.url"

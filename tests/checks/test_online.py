@@ -6,8 +6,9 @@ from proxy.credentials.keys import load_certificate, thumbprint
 from proxy.settings.findings import Severity
 from proxy.simulator.clients import ADFS_CLIENT_ID, JWT_CLIENT_ID
 from tests.checks.asking import asked, blamed
-from tests.cli.serving import Site, free_port, make_pair
+from tests.cli.serving import Site, make_pair
 from tests.simulator.support import identity
+from tests.support.ports import lasting_port
 
 
 async def test_nothing_is_wrong(place: Site) -> None:
@@ -168,7 +169,7 @@ async def test_a_new_certificate_and_a_clock_that_is_ahead(place: Site) -> None:
 
 async def test_egress_proxy_down(place: Site) -> None:
     """The egress proxy is named, not the bank."""
-    place.write(credential=f'egress_proxy = "http://127.0.0.1:{free_port()}"')
+    place.write(credential=f'egress_proxy = "http://127.0.0.1:{lasting_port()}"')
     key, text = await blamed(place)
     assert key == "credentials.login.egress_proxy"
     assert "can't be reached (connection refused)" in text

@@ -13,7 +13,7 @@ from proxy.checks.probe import Destination, ProbeResult, ProbeStep, probe
 from proxy.clock import SystemClock
 from proxy.settings.findings import Complaint
 from proxy.upstream.tls import TlsUnusable
-from tests.cli.serving import free_port
+from tests.support.ports import lasting_port
 from tests.tokens.support import Identity, make_tls
 
 PROBED = Probed(table=("credentials", "login"), url_key="token_url")
@@ -127,7 +127,7 @@ async def test_a_server_that_says_nothing() -> None:
 
 async def test_nobody_listens() -> None:
     """A refused connection is one; with HTTPS_PROXY set, the missing egress_proxy is the first suspect."""
-    result = await walked(https(free_port()))
+    result = await walked(https(lasting_port()))
     assert (result.step, result.reason) == (ProbeStep.CONNECTION, "connection refused")
     assert complained(result).key == ("credentials", "login", "token_url")
     proxied = complained(result, replace(PROBED, proxy_variable="HTTPS_PROXY"))
@@ -159,7 +159,7 @@ async def test_an_egress_proxy_that_refuses(status: int, word: str) -> None:
 
 async def test_an_egress_proxy_that_is_away() -> None:
     """It is named with its address."""
-    result = await walked(https(443, host="login.jpmorgan.com", egress_proxy=f"http://127.0.0.1:{free_port()}"))
+    result = await walked(https(443, host="login.jpmorgan.com", egress_proxy=f"http://127.0.0.1:{lasting_port()}"))
     complaint = complained(result)
     assert complaint.key == ("credentials", "login", "egress_proxy")
     assert "can't be reached (connection refused)" in complaint.what

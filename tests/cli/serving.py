@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from proxy.simulator.clients import ADFS_CLIENT_ID, AUDIENCES, JWT_CLIENT_ID, RE
 from proxy.simulator.server import Bank, simulator
 from tests.cli.support import environment
 from tests.keeper.support import get
+from tests.support.ports import lasting_port
 
 SUBJECT = Subject.parse("C=US, ST=New York, L=New York, O=Example, OU=Treasury, CN=test")
 FLAVORS: Mapping[str, Mapping[str, str]] = {
@@ -112,7 +112,7 @@ def make_pair(folder: Path, name: str = "oauth", *, age: float = 86400.0) -> byt
 async def site(folder: Path, *, flavor: str = "jwt") -> AsyncIterator[Site]:
     """Give a site whose certificate the bank knows and whose configuration is right."""
     async with simulator(clock=SystemClock(), entropy=SystemEntropy()) as bank:
-        made = Site(folder=folder, bank=bank, flavor=flavor, port=free_port())
+        made = Site(folder=folder, bank=bank, flavor=flavor, port=lasting_port())
         made.register(make_pair(folder))
         made.write()
         yield made
@@ -145,10 +145,3 @@ async def _collect(process: asyncio.subprocess.Process, log: list[str]) -> None:
 async def command(*arguments: str | Path, data: bytes = b"") -> Result:
     """Run `payproxy` in a thread, so that the simulator can answer meanwhile."""
     return await asyncio.to_thread(CliRunner().invoke, payproxy, list(map(str, arguments)), input=data)
-
-
-def free_port() -> int:
-    """Return a port of loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

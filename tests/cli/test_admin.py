@@ -8,8 +8,9 @@ from click.testing import CliRunner
 
 from proxy.cli.main import payproxy
 from proxy.settings.scrypt import make, verify
-from tests.cli.serving import free_port, serving, site
+from tests.cli.serving import serving, site
 from tests.cli.support import run_process
+from tests.support.ports import lasting_port
 
 
 def test_a_password_becomes_a_line_of_the_configuration(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_a_short_password_or_a_strange_name_is_refused(name: str, password: str)
 async def test_a_login_link_of_a_running_instance(tmp_path: Path) -> None:
     """Its browser may then look and act as the user who made it; it is recorded with the role."""
     async with site(tmp_path) as place:
-        port = free_port()
+        port = lasting_port()
         hashed = make("correct horse battery", b"0123456789abcdef")
         text = place.config.read_text().replace(
             'listen = ""', f'listen = "127.0.0.1:{port}"\noperators = {{ alice = "{hashed}" }}'
@@ -63,7 +64,7 @@ async def test_a_login_link_of_a_running_instance(tmp_path: Path) -> None:
 async def test_without_operators_there_is_no_login_link(tmp_path: Path) -> None:
     """The message says where the console is, which needs none then."""
     async with site(tmp_path) as place:
-        port = free_port()
+        port = lasting_port()
         place.config.write_text(place.config.read_text().replace('listen = ""', f'listen = "127.0.0.1:{port}"'))
         async with serving(place):
             await place.ready()

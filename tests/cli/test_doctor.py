@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from proxy.simulator.clients import JWT_CLIENT_ID
-from tests.cli.serving import Site, free_port, serving, site
+from tests.cli.serving import Site, serving, site
 from tests.cli.support import PAYPROXY, environment, run_process
 from tests.support.other_user import as_user
+from tests.support.ports import lasting_port
 
 OFFLINE = ("doctor", "--offline", "--json")
 
@@ -108,7 +109,7 @@ async def test_a_clock_that_is_off(tmp_path: Path, offset: float, status: str) -
 async def test_a_server_that_is_not_reached_without_a_proxy(tmp_path: Path) -> None:
     """With HTTPS_PROXY set the setting that is missing is named, never the proxy's password."""
     async with site(tmp_path) as place:
-        place.write(token_url=f"http://127.0.0.1:{free_port()}/oauth2/token")
+        place.write(token_url=f"http://127.0.0.1:{lasting_port()}/oauth2/token")
         code, lines, printed = await examined(place, HTTPS_PROXY="http://user:canary@proxy:1")
 
     assert code == 1

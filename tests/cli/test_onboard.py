@@ -17,8 +17,9 @@ from proxy.credentials.keys import load_certificate, thumbprint
 from proxy.entropy import SystemEntropy
 from proxy.simulator.clients import ADFS_CLIENT_ID, JWT_CLIENT_ID, MOCK_CLIENT_ID, MOCK_CLIENT_SECRET, RESOURCES
 from proxy.simulator.server import Bank, TlsFiles, simulator
-from tests.cli.serving import free_port, make_pair
+from tests.cli.serving import make_pair
 from tests.cli.support import PAYPROXY, environment
+from tests.support.ports import lasting_port
 from tests.upstream.certificates import Authority
 
 _SUBJECT = "C=US,ST=New York,L=New York,O=Example,OU=Treasury,CN=payproxy-onboard"
@@ -231,7 +232,7 @@ async def test_a_needed_egress_proxy_is_named(tmp_path: Path) -> None:
     folder.mkdir()
     tls = TlsFiles(certificate=own, key=own)
     async with simulator(clock=SystemClock(), entropy=SystemEntropy(), tls=tls) as bank, _egress(bank) as way:
-        nowhere = f"https://127.0.0.1:{free_port()}"
+        nowhere = f"https://127.0.0.1:{lasting_port()}"
         bank.world.origins |= {nowhere}
         place = Onboarding(folder=folder, bank=bank)
         place.environ = {"HTTPS_PROXY": "http://user:canary@proxy.invalid:1", "SSL_CERT_FILE": str(authority.own.file)}

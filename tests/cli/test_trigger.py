@@ -13,8 +13,9 @@ from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.simulator.scenario import NAMED
 from proxy.simulator.server import Bank, simulator
-from tests.cli.serving import Site, command, free_port, serving, site
+from tests.cli.serving import Site, command, serving, site
 from tests.cli.support import PAYPROXY, environment, run
+from tests.support.ports import lasting_port
 
 BAD_DAY = Path(__file__).parents[2] / "docs" / "bad-day.toml"
 SOON = 60.0
@@ -80,7 +81,7 @@ async def test_seconds_that_are_no_number(bank: Bank, seconds: str) -> None:
 
 def test_without_a_simulator_it_ends_with_69(tmp_path: Path) -> None:
     """And says how to run one."""
-    done = run("trigger", "slow", "--at", f"http://127.0.0.1:{free_port()}", cwd=tmp_path)
+    done = run("trigger", "slow", "--at", f"http://127.0.0.1:{lasting_port()}", cwd=tmp_path)
 
     assert done.returncode == 69
     assert "payproxy simulate" in done.stderr
@@ -185,7 +186,7 @@ async def test_the_simulator_plays_a_scenario(tmp_path: Path) -> None:
     """Each step is told on stderr when it happens."""
     (tmp_path / "day.toml").write_text('[[steps]]\nat = 0\nfault = "reset"\n[[steps]]\nat = 0.1\nfault = "off"\n')
     process = await asyncio.create_subprocess_exec(
-        PAYPROXY, "simulate", "--listen", f"127.0.0.1:{free_port()}", "--scenario", tmp_path / "day.toml",
+        PAYPROXY, "simulate", "--listen", f"127.0.0.1:{lasting_port()}", "--scenario", tmp_path / "day.toml",
         stderr=asyncio.subprocess.PIPE, env=environment(),
     )  # fmt: skip
     assert process.stderr is not None

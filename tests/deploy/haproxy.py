@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.cli.serving import free_port
 from tests.deploy.support import ROOT, program
 from tests.journeys.caller import Address
 from tests.journeys.waiting import until
+from tests.support.ports import lasting_port
 
 CONFIGURATION = ROOT / "deploy" / "compose" / "haproxy.cfg"
 
@@ -28,7 +28,7 @@ async def haproxy(
     folder: Path, replicas: Sequence[tuple[Address, Address]], *, configuration: Path = CONFIGURATION
 ) -> AsyncIterator[Address]:
     """Run it for the block, and yield where it listens once it has found a replica that is ready."""
-    port = free_port()
+    port = lasting_port()
     log = folder / "haproxy.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from proxy.simulator.server import Bank
-from tests.cli.serving import command, free_port
+from tests.cli.serving import command
 from tests.journeys.caller import Request, ask
 from tests.journeys.conftest import Start
 from tests.journeys.evidence import records
 from tests.journeys.migrated import migrated
 from tests.journeys.waiting import until
+from tests.support.ports import lasting_port
 
 
 def _drop(text: str) -> str:
@@ -43,7 +44,7 @@ async def test_a_typo_takes_no_control_away(
     tmp_path: Path, bank: Bank, start: Start, damage: Callable[[str], str] | None, *, socket: bool
 ) -> None:
     """They say that the file is broken, and do what they do; where nothing leads to the instance, --socket does."""
-    port = free_port()
+    port = lasting_port()
     configuration = migrated(tmp_path, bank)
     configuration.write_text(configuration.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}", 1))
     instance = await start(configuration)

@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 
 from proxy.simulator.server import Bank
-from tests.cli.serving import free_port
 from tests.journeys.caller import get
 from tests.journeys.conftest import Start
 from tests.journeys.process import Instance
 from tests.journeys.support import configured
 from tests.journeys.waiting import until
+from tests.support.ports import lasting_port
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -33,7 +33,7 @@ async def test_a_second_instance_on_the_port_is_refused(tmp_path: Path, bank: Ba
 async def test_of_two_that_start_together_one_serves(tmp_path: Path, bank: Bank) -> None:
     """Neither listens when the other looks: the one that can serve first keeps the port, the other ends with 1."""
     instances: list[Instance] = []
-    env = _at(f"127.0.0.1:{free_port()}")
+    env = _at(f"127.0.0.1:{lasting_port()}")
     for name in ("one", "other"):
         folder = tmp_path / name
         folder.mkdir()

@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time  # noqa: TID251 - waiting for a process of another program
@@ -19,6 +18,7 @@ import asyncpg
 
 from proxy.secret import Secret
 from tests.support.leftovers import folder_prefix
+from tests.support.ports import lasting_port
 
 SUPERUSER = "owner"
 PASSWORD = "correct horse"
@@ -44,9 +44,7 @@ class Postgres:
         self._process: subprocess.Popen[bytes] | None = None
         self.log = directory / "log"
         self._user = "postgres" if os.getuid() == 0 else ""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = lasting_port()
 
     def url(self, user: str = SUPERUSER, *, password: str = PASSWORD, database: str = "postgres") -> Secret:
         """Return the URL of *database* for *user*."""

@@ -5,13 +5,14 @@ import contextlib
 import importlib.util
 import shutil
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 
 import pytest
+
+from tests.support.ports import lasting_port
 
 REDIS, VALKEY = "redis-server", "valkey-server"
 _SOON_SECONDS = 60.0
@@ -23,7 +24,7 @@ class RedisServer:
     def __init__(self, directory: Path, *options: str, tls: bool = False, program: str = REDIS) -> None:
         self.directory = directory
         self._program = program
-        self.port = _free_port()
+        self.port = lasting_port()
         self._options = options
         self._tls = tls
         self._ports = ("--port", "0", "--tls-port", str(self.port)) if tls else ("--port", str(self.port))
@@ -105,7 +106,7 @@ async def redis_server(
 @asynccontextmanager
 async def sentinel(directory: Path, master: RedisServer) -> AsyncIterator[int]:
     """Run a sentinel that watches *master* as the service "main" for the block, and return its port."""
-    program, port = shutil.which("redis-server"), _free_port()
+    program, port = shutil.which("redis-server"), lasting_port()
     assert program is not None
     configuration = directory / "sentinel.conf"
     configuration.write_text(
@@ -143,9 +144,3 @@ def _packaged(program: str) -> str | None:
     places = [] if spec is None else spec.submodule_search_locations or []
     found = [path for place in places for path in Path(place).glob(f"_binaries/*/{program}")]
     return str(found[0]) if found else None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -70,12 +70,16 @@ class MigrationActions(Protocol):
 
 
 class Console:
-    """The console's handlers, for the admin listener's TCP addresses. *status* is called for each page."""
+    """The console's handlers, for the admin listener's TCP addresses.
+
+    *status* is called for each page, *shown_status*, which also has recent callers and errors, where it is shown.
+    """
 
     def __init__(
         self,
         *,
         status: Callable[[], Status],
+        shown_status: Callable[[], Status],
         sign_in: SignIn,
         log: LogReader,
         history: History,
@@ -83,6 +87,7 @@ class Console:
         clock: Clock,
     ) -> None:
         self._status = status
+        self._shown_status = shown_status
         self._sign_in = sign_in
         self._log = log
         self._history = history
@@ -155,13 +160,13 @@ class Console:
 
     def _of_status(self, view: View) -> Callable[[web.Request, Visitor], Awaitable[web.StreamResponse]]:
         async def answer(request: web.Request, visitor: Visitor) -> web.StreamResponse:
-            status = self._status()
+            status = self._shown_status()
             return await self._content(request, visitor, lambda: view(status))
 
         return answer
 
     async def _show_overview(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
-        status, chosen = self._status(), WINDOWS[DEFAULT]
+        status, chosen = self._shown_status(), WINDOWS[DEFAULT]
         samples = self._history.samples(chosen.ring, number=chosen.number, together=chosen.together)
         return await self._content(request, visitor, lambda: overview(status, plots(samples, chosen)))
 

@@ -68,6 +68,8 @@ class Action:
 class AdminApp:
     """The admin listener's application. *status* is called per request; *hosts* are accepted besides loopback.
 
+    *shown_status*, by default *status*, also has what is shown but not probed: recent callers and errors.
+
     *actions*, by path, are POST only and exist on the Unix socket only: whoever may open the socket may run them.
     *operated* records each action before it runs. *configuration*, also on the Unix socket only, returns the active
     settings without secrets, for commands that meet a broken file. Without *open_status* the status, which names
@@ -80,6 +82,7 @@ class AdminApp:
         *,
         status: Callable[[], Status],
         metrics: Metrics,
+        shown_status: Callable[[], Status] | None = None,
         hosts: Collection[str] = (),
         open_status: bool = True,
         console: Console | None = None,
@@ -90,6 +93,7 @@ class AdminApp:
         self._operated = operated
         self._configuration = configuration
         self._status = status
+        self._shown_status = shown_status or status
         self._metrics = metrics
         self._actions = dict(actions or {})
         self._hosts = frozenset(_host_name(host) for host in hosts)
@@ -199,7 +203,7 @@ class AdminApp:
         return _json({"settings": self._configuration() if self._configuration is not None else {}})
 
     async def _show_status(self, _request: web.Request) -> web.Response:
-        return _json(status_values(self._status()))
+        return _json(status_values(self._shown_status()))
 
 
 def problem(status: int, *, code: str, detail: str) -> web.Response:

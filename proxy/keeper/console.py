@@ -58,6 +58,7 @@ def console_of(
     settings: Callable[[], Settings],
     *,
     status: Callable[[], Status],
+    shown_status: Callable[[], Status],
     history: History,
     migrations: Migrations,
     operated: Operated,
@@ -76,7 +77,13 @@ def console_of(
 
     log = LogReader(archive, data_directory=Path(now.data_directory))
     console = Console(
-        status=status, sign_in=sign_in, log=log, history=history, migrations=MigrationForms(migrations), clock=clock
+        status=status,
+        shown_status=shown_status,
+        sign_in=sign_in,
+        log=log,
+        history=history,
+        migrations=MigrationForms(migrations),
+        clock=clock,
     )
     return console, {LOGIN_LINK: login_link_action(sign_in, now.admin, operated=operated)}
 

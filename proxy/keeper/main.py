@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
@@ -231,6 +232,7 @@ class Keeper:
         console, console_actions = console_of(
             lambda: self._generations.current.settings,
             status=self.status,
+            shown_status=self._shown_status,
             history=self._history,
             migrations=self._migrations,
             operated=self._audit_log.operated,
@@ -239,6 +241,7 @@ class Keeper:
         )
         return AdminApp(
             status=self.status,
+            shown_status=self._shown_status,
             metrics=self._metrics,
             hosts=settings.admin.hosts,
             open_status=settings.admin.console and not settings.admin.operators,
@@ -271,9 +274,8 @@ class Keeper:
         await self._migrations.close()
 
     def status(self) -> Status:
-        """Return the current state of the instance for health, metrics and pages."""
+        """Return the current state of the instance for probes and metrics."""
         current, alive = self._generations.current, self._generations.alive
-        sinks = tuple(SinkStatus(**sink._asdict()) for sink in self._shipper.sinks)
         return Status(
             environment=current.snapshot.environment,
             instance=self._instance,
@@ -288,9 +290,7 @@ class Keeper:
             tokens=current.token_manager.statuses(),
             ready_requires=current.settings.admin.ready_requires,
             certificates=tuple(one.at(self._clock.now()) for one in self._certificates),
-            journal_backlog=max((sink.backlog for sink in sinks), default=0),
-            log_dropped=tuple((sink.name, sink.dropped) for sink in sinks),
-            sinks=sinks,
+            sinks=tuple(SinkStatus(**sink._asdict()) for sink in self._shipper.sinks),
             migrations=self._migrations.states(),
             migration_problem=self._migrations.problem,
             shares_tokens=current.token_manager.sharing.active,
@@ -298,11 +298,13 @@ class Keeper:
             routes=tuple(route.name for route in current.snapshot.routes),
             facade=current.snapshot.facade is not None,
             time=self._clock.now(),
-            callers=self._recent.callers(),
-            errors=self._recent.errors(),
             shared=not self._migrations.replication.alone,
             replicas=self._migrations.replication.others,
         )
+
+    def _shown_status(self) -> Status:
+        """Return the current state of the instance for pages and commands: with recent callers and errors."""
+        return replace(self.status(), callers=self._recent.callers(), errors=self._recent.errors())
 
     def _tokens(self) -> Iterable[TokenStatus]:
         return self._generations.current.token_manager.statuses()

@@ -72,7 +72,7 @@ def gauges(status: Status) -> Iterator[Metric]:
     yield gauge("payproxy_certificate_expiry_timestamp_seconds", text, ("name", "use"), ends)
     text = "Records in the journal that a sink has not taken yet."
     yield gauge("payproxy_journal_backlog_records", text, (), {(): status.journal_backlog})
-    dropped: dict[Key, Row] = {(sink,): [count] for sink, count in status.log_dropped}
+    dropped: dict[Key, Row] = {(sink,): [count] for sink, count in status.log_dropped.items()}
     yield counter("payproxy_log_dropped", "Records that a sink never got.", ("sink",), dropped)
     taking: dict[Key, float] = {(sink.name,): int(not sink.failing) for sink in status.sinks}
     text = "1 if a sink takes records, 0 if it refused those that it was offered last."

@@ -62,6 +62,7 @@ class Stage:
         self.migrating = Migrating(directory=self.directory)
         console = Console(
             status=lambda: self.status,
+            shown_status=lambda: self.status,
             sign_in=self.sign_in,
             log=LogReader(self.archive or self._database, data_directory=self.directory),
             history=self.history,

@@ -377,3 +377,21 @@ def _own_address() -> str:
         except OSError:
             pytest.skip("this machine has no address but loopback")
         return str(probe.getsockname()[0])
+
+
+async def test_probes_and_metrics_cost_no_recent_requests(keeper: Keeper, tmp_path: Path) -> None:
+    """Callers and errors are looked up where they are shown only: a probe comes each second."""
+    looked: list[int] = []
+
+    def shown() -> Status:
+        looked.append(1)
+        return keeper.status
+
+    application = AdminApp(status=lambda: keeper.status, metrics=keeper.metrics, shown_status=shown).application()
+    async with AdminServer(application, directory=tmp_path, listen=LOOPBACK) as server:
+        for path in ("/livez", "/readyz?verbose", "/startupz", "/metrics"):
+            assert (await get(server.addresses[0], path)).status == 200
+        assert looked == []
+        assert (await get(server.addresses[0], "/api/status")).status == 200
+
+    assert looked == [1]

@@ -7,7 +7,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy.errors import Sent
 from proxy.request_summary import Attempt, Chosen, RequestSummary
 from proxy.telemetry.metrics import Metrics
-from proxy.telemetry.status import CallerStatus, ErrorStatus, Status, TokenState, TokenStatus, WorkerState, WorkerStatus
+from proxy.telemetry.status import (
+    CallerStatus,
+    ErrorStatus,
+    SinkStatus,
+    Status,
+    TokenState,
+    TokenStatus,
+    WorkerState,
+    WorkerStatus,
+)
 
 
 def an_attempt(*, upstream: str = "bank", credential: str = "login", **changes: Any) -> Attempt:
@@ -82,6 +91,12 @@ def status(**changes: Any) -> Status:
         "tokens": (token(),),
     }
     return Status(**(values | changes))
+
+
+def sink(name: str = "stdout", **changes: Any) -> SinkStatus:
+    """Return a sink that takes records, with *changes*."""
+    values: dict[str, Any] = {"name": name, "backlog": 0, "dropped": 0, "failing": ""}
+    return SinkStatus(**(values | changes))
 
 
 def error_status(**changes: Any) -> ErrorStatus:

@@ -18,9 +18,9 @@ from proxy.link.messages import WorkerReport
 from proxy.request_summary import RequestSummary
 from proxy.telemetry.counters import REPLAY_OUTCOMES, Counters, replay_outcome
 from proxy.telemetry.metrics import MAX_ROWS, OPENMETRICS, TEXT, CountsUnusable, Metrics
-from proxy.telemetry.status import CertificateStatus, MigrationStatus, SinkStatus, Status, WorkerState
+from proxy.telemetry.status import CertificateStatus, MigrationStatus, Status, WorkerState
 from tests.export.support import promtool
-from tests.telemetry.support import an_attempt, an_exchange, no_token, samples, status, token, worker
+from tests.telemetry.support import an_attempt, an_exchange, no_token, samples, sink, status, token, worker
 
 MINTED = TokenMinted(
     credential="login",
@@ -159,7 +159,7 @@ def test_mints_are_counted_by_outcome_and_begin_at_zero() -> None:
 def test_counters_whose_labels_are_known_begin_at_zero() -> None:
     """So that the first unknown outcome, refusal or error raises its alert: rate() sees no step that it began with."""
     ramp = MigrationStatus(name="adfs", weight=10, version=1, who="w", when=0.0, reason="r", phase="ramp", last_good=0)
-    found = samples(metrics(status(routes=("payments", "reports"), migrations=(ramp,), log_dropped=(("stdout", 0),))))
+    found = samples(metrics(status(routes=("payments", "reports"), migrations=(ramp,), sinks=(sink(),))))
 
     zeros = {(name, labels) for (name, labels), value in found.items() if name.endswith("_total") and value == 0}
     for route in ("payments", "reports"):
@@ -272,11 +272,9 @@ def test_status_becomes_gauges() -> None:
     given = status(
         workers=(),
         certificates=certificates,
-        journal_backlog=17,
-        log_dropped=(("stdout", 3), ("database", 0)),
         sinks=(
-            SinkStatus(name="stdout", backlog=0, dropped=3, failing=""),
-            SinkStatus(name="database", backlog=17, dropped=0, failing="disk I/O error"),
+            sink("stdout", dropped=3),
+            sink("database", backlog=17, failing="disk I/O error"),
         ),
         reload_problem="refused",
         shares_tokens=True,
@@ -343,7 +341,7 @@ def test_every_name_of_the_contract_that_works_now_is_there() -> None:
     counted = metrics(
         status(
             certificates=(CertificateStatus(name="login", use="credential", subject="CN=x", expires=300.0),),
-            log_dropped=(("stdout", 0),),
+            sinks=(sink(),),
         )
     )
     counted.add(delta(an_exchange(), an_exchange(code="overloaded"), an_exchange(replayed=True)))
@@ -373,9 +371,7 @@ def test_prometheus_own_tool_finds_nothing_to_object_to() -> None:
     """Names, units, types and help texts are as Prometheus wants them, with each family filled."""
     ramp = MigrationStatus(name="adfs", weight=10, version=1, who="w", when=0.0, reason="r", phase="ramp", last_good=0)
     certificate = CertificateStatus(name="login", use="credential", subject="CN=x", expires=300.0)
-    counted = metrics(
-        status(certificates=(certificate,), migrations=(ramp,), log_dropped=(("stdout", 0),), routes=("payments",))
-    )
+    counted = metrics(status(certificates=(certificate,), migrations=(ramp,), sinks=(sink(),), routes=("payments",)))
     counted.add(delta(an_exchange(code="overloaded"), an_exchange(replayed=True)))
     counted.observe(ClockSkewMeasured(credential="login", seconds=0.0))
 

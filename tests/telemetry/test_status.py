@@ -1,7 +1,7 @@
 import json
 
 from proxy.telemetry.status import CertificateStatus, meaning
-from tests.telemetry.support import no_token, status
+from tests.telemetry.support import no_token, sink, status
 
 
 def test_a_status_is_json() -> None:
@@ -9,7 +9,7 @@ def test_a_status_is_json() -> None:
     given = status(
         tokens=(no_token(error_code="token_refused", error="invalid_scope"),),
         certificates=(CertificateStatus(name="login", use="credential", subject="CN=x", expires=1.0),),
-        log_dropped=(("stdout", 2),),
+        sinks=(sink(dropped=2),),
     )
 
     values = json.loads(json.dumps(given.as_dict()))

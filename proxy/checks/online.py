@@ -11,7 +11,7 @@ from proxy.checks.connect_error import Probed, connect_error, connected_line
 from proxy.checks.diagnosis import OF_THE_CLIENT, Refusal, clock_off, diagnose, may_pass
 from proxy.checks.files import check_settings_files
 from proxy.checks.likely_causes import Evidence, clock
-from proxy.checks.probe import Destination, probe
+from proxy.checks.probe import destination_of, probe
 from proxy.clock import Clock
 from proxy.credentials.credential import Credential, CredentialUnusable
 from proxy.credentials.keys import thumbprint
@@ -22,7 +22,6 @@ from proxy.events import ClockSkewMeasured, Event
 from proxy.migration.side import Side
 from proxy.routing.compile import route_table
 from proxy.routing.table import Route, RouteSide
-from proxy.settings.addresses import url_parts
 from proxy.settings.credential import CredentialSection
 from proxy.settings.findings import Complaint, Finding, Key, Severity, in_order
 from proxy.settings.load import Loaded
@@ -150,16 +149,7 @@ class _Check:
 
     async def _reachable(self, table: Key, url_key: str, section: CredentialSection | UpstreamSection) -> bool:
         """Return whether the server at the URL *url_key* of *section*, the table *table*, can be reached."""
-        url = url_parts(getattr(section, url_key))
-        destination = Destination(
-            scheme=url.scheme,
-            host=url.host,
-            port=url.port,
-            ca_file=section.ca_file,
-            client_certificate_file=section.client_certificate_file,
-            client_key_file=section.client_key_file,
-            egress_proxy=section.egress_proxy,
-        )
+        destination = destination_of(section, getattr(section, url_key))
         try:
             result = await probe(destination, clock=self._clock, seconds=STEP_SECONDS)
         except TlsUnusable as error:

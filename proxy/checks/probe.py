@@ -11,6 +11,9 @@ from enum import Enum
 from cryptography import x509
 
 from proxy.clock import Clock
+from proxy.settings.addresses import url_parts
+from proxy.settings.credential import CredentialSection
+from proxy.settings.model import UpstreamSection
 from proxy.upstream.dial import Egress, TunnelRefused, dial
 from proxy.upstream.resolver import Address, Resolver
 from proxy.upstream.tls import client_context
@@ -43,6 +46,20 @@ class Destination:
     def authority(self) -> str:
         """Return host:port, with brackets for IPv6."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def destination_of(section: CredentialSection | UpstreamSection, text: str) -> Destination:
+    """Return the server at the URL *text* of *section*, and how it is reached."""
+    url = url_parts(text)
+    return Destination(
+        scheme=url.scheme,
+        host=url.host,
+        port=url.port,
+        ca_file=section.ca_file,
+        client_certificate_file=section.client_certificate_file,
+        client_key_file=section.client_key_file,
+        egress_proxy=section.egress_proxy,
+    )
 
 
 @dataclass(slots=True)

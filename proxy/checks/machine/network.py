@@ -12,7 +12,7 @@ from proxy.checks.diagnosis import SKEW_WORTH_SAYING_SECONDS
 from proxy.checks.likely_causes import clock_words
 from proxy.checks.machine.line import Line, error, skipped, warning
 from proxy.checks.online import PROXY_VARIABLES, STEP_SECONDS
-from proxy.checks.probe import Destination, probe
+from proxy.checks.probe import Destination, destination_of, probe
 from proxy.clock import Clock
 from proxy.settings.addresses import url_parts
 from proxy.settings.credential import CredentialSection
@@ -79,23 +79,10 @@ def _servers(settings: Settings) -> Iterator[tuple[Probed, Destination]]:
     ]
     for table, url_key, sections in named:
         for name, section in sections.items():
-            destination = _destination(section, getattr(section, url_key))
+            destination = destination_of(section, getattr(section, url_key))
             if destination not in seen:
                 seen.add(destination)
                 yield Probed(table=(table, name), url_key=url_key), destination
-
-
-def _destination(section: CredentialSection | UpstreamSection, text: str) -> Destination:
-    url = url_parts(text)
-    return Destination(
-        scheme=url.scheme,
-        host=url.host,
-        port=url.port,
-        ca_file=section.ca_file,
-        client_certificate_file=section.client_certificate_file,
-        client_key_file=section.client_key_file,
-        egress_proxy=section.egress_proxy,
-    )
 
 
 async def _way(probed: Probed, destination: Destination, *, clock: Clock, variable: str) -> Line:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.haproxy import CONFIGURATION, environment, haproxy
 from tests.deploy.support import ROOT, program
-from tests.journeys.caller import Address, Answer, ask, payment
+from tests.journeys.caller import Answer, ask, payment
 from tests.journeys.waiting import until
+from tests.support.haproxy import CONFIGURATION, HAProxy
 
 READY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 NOT_READY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
@@ -27,8 +27,7 @@ class Replica:
         self.ready = ready
         self.payments: list[bytes] = []
         self.checks = 0
-        self.traffic: Address = ("", 0)
-        self.admin: Address = ("", 0)
+        self.ports = (0, 0)
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Read one request, count it, and answer or close."""
@@ -52,7 +51,8 @@ async def running(*replicas: Replica) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         for one in replicas:
             servers = [await asyncio.start_server(serve, "127.0.0.1", 0) for serve in (one.take, one.check)]
-            one.traffic, one.admin = (server.sockets[0].getsockname()[:2] for server in servers)
+            traffic, admin = (server.sockets[0].getsockname()[1] for server in servers)
+            one.ports = (traffic, admin)
             for server in servers:
                 await stack.enter_async_context(server)
         yield
@@ -60,10 +60,10 @@ async def running(*replicas: Replica) -> AsyncIterator[None]:
 
 async def balanced(folder: Path, replicas: list[Replica], *, configuration: Path = CONFIGURATION) -> Answer:
     """Send a payment through HAProxy, once all replicas were checked often enough for it to know them."""
-    addresses = [(one.traffic, one.admin) for one in replicas]
-    async with haproxy(folder, addresses, configuration=configuration) as front:
+    servers = {str(number): one.ports for number, one in enumerate(replicas)}
+    async with HAProxy(folder, servers, configuration=configuration).running() as front:
         await until(lambda: all(one.checks >= 3 for one in replicas), otherwise="haproxy does not check")
-        return await ask(front, payment("one"))
+        return await ask(("127.0.0.1", front.port), payment("one"))
 
 
 def _written(folder: Path, change: Callable[[str], str]) -> Path:
@@ -86,12 +86,11 @@ def _dangerous(text: str) -> str:
     return text.replace("retries 0", "retries 3").replace("retry-on none", "retry-on all-retryable-errors")
 
 
-def test_haproxy_accepts_the_configuration() -> None:
+def test_haproxy_accepts_the_configuration(tmp_path: Path) -> None:
     """`haproxy -c` finds no fault, with the variables that compose.yaml sets."""
-    addresses = [(("127.0.0.1", 1), ("127.0.0.1", 2))] * 3
     done = subprocess.run(
         [program("haproxy"), "-c", "-f", CONFIGURATION],
-        env=environment(8080, addresses),
+        env=HAProxy(tmp_path, dict.fromkeys("123", (1, 2))).variables,
         capture_output=True,
         text=True,
         check=False,

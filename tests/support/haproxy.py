@@ -20,19 +20,25 @@ _SOCKET = "global\n  stats socket {} mode 600 level user\n"
 
 
 class HAProxy:
-    """One HAProxy in front of *servers*: by name the port for callers and the admin port, whose /readyz it asks."""
+    """One HAProxy in front of *servers*: by name the port for callers and the admin port, whose /readyz it asks.
 
-    def __init__(self, directory: Path, servers: Mapping[str, tuple[int, int]]) -> None:
+    *variables* are those by which *configuration* gets the addresses.
+    """
+
+    def __init__(
+        self, directory: Path, servers: Mapping[str, tuple[int, int]], *, configuration: Path = CONFIGURATION
+    ) -> None:
         self.port = lasting_port()
         self.log = directory / "haproxy.log"
+        self._configuration = configuration
         self._socket = directory / "haproxy.sock"
         self._names = {f"payproxy-{number}": name for number, name in enumerate(servers, 1)}
         self._asked = directory / "haproxy-socket.cfg"
         self._asked.write_text(_SOCKET.format(self._socket))
-        self._variables = {"LISTEN": f"127.0.0.1:{self.port}"}
+        self.variables = {"LISTEN": f"127.0.0.1:{self.port}"}
         for number, (traffic, admin) in enumerate(servers.values(), 1):
-            self._variables[f"PAYPROXY_{number}"] = f"127.0.0.1:{traffic}"
-            self._variables[f"PAYPROXY_{number}_ADMIN_PORT"] = str(admin)
+            self.variables[f"PAYPROXY_{number}"] = f"127.0.0.1:{traffic}"
+            self.variables[f"PAYPROXY_{number}_ADMIN_PORT"] = str(admin)
 
     async def up(self) -> set[str]:
         """Return the names of the servers that get requests."""
@@ -60,8 +66,8 @@ class HAProxy:
             pytest.skip("haproxy is not installed")
         with self.log.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                program, "-db", "-f", str(CONFIGURATION), "-f", str(self._asked),
-                env=self._variables, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                program, "-db", "-f", str(self._configuration), "-f", str(self._asked),
+                env=self.variables, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         try:
             async with asyncio.timeout(_SOON_SECONDS):

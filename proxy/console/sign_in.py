@@ -13,6 +13,7 @@ from proxy.entropy import Entropy
 from proxy.records.audit_records import Operation
 from proxy.secret import Secret
 from proxy.settings.scrypt import HashUnusable, make, verify
+from proxy.tokens.rate_limit import RateLimit
 
 Record = Callable[[Operation], Awaitable[None]]
 
@@ -40,8 +41,7 @@ class SignIn:
         self._sessions = Sessions(clock=clock, entropy=entropy)
         self.links = LoginLinks(clock=clock, entropy=entropy)
         self._one_at_a_time = asyncio.Lock()
-        self._credit = float(TRIES)
-        self._counted = clock.monotonic()
+        self._tries = RateLimit(now=clock.monotonic(), capacity=TRIES, refill_seconds=_TRY_SECONDS)
         # What an unknown name is compared with, so that it takes as long as a known one.
         self._nobody = Secret(make("", entropy.token_bytes(16))) if self._operators else Secret("")
 
@@ -102,13 +102,10 @@ class SignIn:
 
     def _spend_try(self) -> None:
         now = self._clock.monotonic()
-        self._credit = min(float(TRIES), self._credit + (now - self._counted) / _TRY_SECONDS)
-        self._counted = now
-        if self._credit < 1:
-            seconds = math.ceil((1 - self._credit) * _TRY_SECONDS)
+        if not self._tries.spend(now=now):
+            seconds = math.ceil(self._tries.wait(now=now))
             words = f"Too many passwords were tried: wait {seconds} s, or use a login link."
             raise Refused(429, words, retry_after=seconds)
-        self._credit -= 1
 
     async def _is_right(self, name: str, password: str) -> bool:
         known = self._operators.get(name)

@@ -4,12 +4,12 @@ import heapq
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 
 from proxy.clock import Clock
 from proxy.errors import LogUnavailable
 from proxy.keeper.inquiries import TooManyInquiries
 from proxy.keeper.inquiry import About, CantAsk, Verdict, about
+from proxy.records.inquiry_outcome import SETTLED_AFTER, ended_at
 from proxy.records.json_line import EXCHANGE
 from proxy.records.sinks.row import decode
 
@@ -17,8 +17,8 @@ Ask = Callable[[About], Awaitable[Verdict]]
 
 # One request each time: at most 10 inquiries a minute, while a person may ask 30.
 LOOK_SECONDS = 6.0
-# After the end of the request, and after each answer that settles nothing. The bank works up to 70 s on a payment.
-DELAYS = (90.0, 300.0, 1800.0)
+# After the end of the request, and after each answer that settles nothing.
+DELAYS = (SETTLED_AFTER, 300.0, 1800.0)
 # Further ones are left to `payproxy reconcile`: in an outage all requests may be unknown.
 MOST_WAITING = 1000
 
@@ -100,9 +100,6 @@ class AutomaticInquiries:
 def _due(line: bytes) -> _Due | None:
     try:
         record = decode(line)
-        ended = datetime.fromisoformat(record["time"]).timestamp() + float(record["duration_ms"]) / 1000
-        # The record of an exchange whose worker ended has no duration.
-        sent = [datetime.fromisoformat(one["started"]).timestamp() for one in record["attempts"]]
-        return _Due(max([ended, *sent]) + DELAYS[0], record["id"], about(record))
+        return _Due(ended_at(record).timestamp() + DELAYS[0], record["id"], about(record))
     except (ValueError, KeyError, TypeError):  # a line that a failing disk has changed
         return None

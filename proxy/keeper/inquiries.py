@@ -23,7 +23,7 @@ from proxy.upstream.opener import Upstream
 from proxy.upstream.single_get import SingleAnswer, get_once
 from proxy.upstream.tls import TlsUnusable
 
-# A copy of the name in proxy/cli/inquiry.py, since commands do not import the keeper.
+# A copy of the name is in proxy/cli/inquiries.py, since commands do not import the keeper.
 PATH = "/api/inquiries"
 # Upper limit for each of connecting, sending and waiting for the answer.
 SECONDS = 15.0

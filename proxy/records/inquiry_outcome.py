@@ -9,7 +9,7 @@ from proxy.records.audit_records import INQUIRY_ABOUT
 Record = dict[str, Any]
 
 # The bank works at most 70 s on a payment, and the request may have been on its way before that. An earlier "not found"
-# says nothing.
+# says nothing. The first automatic inquiry waits as long.
 SETTLED_AFTER = 90.0
 
 
@@ -42,7 +42,12 @@ def decisive(record: Mapping[str, Any], inquiries: Sequence[Record]) -> Record |
 
 def is_late_enough(record: Mapping[str, Any], inquiry: Mapping[str, Any]) -> bool:
     """Return whether *inquiry* was made SETTLED_AFTER the exchange *record* had ended."""
+    return (datetime.fromisoformat(str(inquiry["time"])) - ended_at(record)).total_seconds() >= SETTLED_AFTER
+
+
+def ended_at(record: Mapping[str, Any]) -> datetime:
+    """Return when the exchange *record* had ended; raises KeyError, ValueError or TypeError for no whole record."""
     ended = datetime.fromisoformat(str(record["time"])) + timedelta(milliseconds=float(record.get("duration_ms") or 0))
     # The record of an exchange whose worker ended has no duration.
     sent = [datetime.fromisoformat(str(one["started"])) for one in record.get("attempts") or ()]
-    return (datetime.fromisoformat(str(inquiry["time"])) - max([ended, *sent])).total_seconds() >= SETTLED_AFTER
+    return max([ended, *sent])

@@ -33,7 +33,7 @@ from proxy.settings.model import Settings
 from proxy.settings.worker_values import Snapshot
 from proxy.telemetry.metrics import CountsUnusable, Metrics
 from proxy.telemetry.status import WorkerState
-from proxy.tokens.share import TokenSharing
+from proxy.tokens.token_share import TokenSharing
 
 
 class Generation:

@@ -17,7 +17,7 @@ from proxy.settings.extras import installation
 from proxy.settings.model import Settings
 from proxy.settings.stores import UrlUnusable
 from proxy.stores.encryption import Seal, read_key
-from proxy.tokens.share import TokenSharing
+from proxy.tokens.token_share import TokenSharing
 
 Store = TypeVar("Store")
 

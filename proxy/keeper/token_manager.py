@@ -14,9 +14,9 @@ from proxy.routing.table import RouteTable
 from proxy.telemetry.status import TokenState, TokenStatus
 from proxy.tokens.endpoint import TokenEndpoint
 from proxy.tokens.response import Minted
-from proxy.tokens.share import TokenShare, TokenSharing
 from proxy.tokens.slot import Slot
 from proxy.tokens.token import AccessToken, Freshness
+from proxy.tokens.token_share import TokenShare, TokenSharing
 
 Broadcast = Callable[[TokenUpdate], object]
 

@@ -13,9 +13,9 @@ from proxy.credentials.token_key import TokenKey
 from proxy.entropy import Entropy
 from proxy.events import Observer, TokenSharingStopped
 from proxy.stores.redis_client import StoreAway
-from proxy.tokens.share import Mint, Obtained, Offer, TokenShare
 from proxy.tokens.shared_token import SKEW_SECONDS, AddressBinding, SharedToken, Step, next_step, patience
 from proxy.tokens.token import AccessToken, Freshness, fingerprint
+from proxy.tokens.token_share import Mint, Obtained, Offer, TokenShare
 from proxy.tokens.token_store import Claim, RedisTokenStore, Seen
 
 # A minter that dies is replaced when its lease ends; one that lives extends it several times before.

@@ -9,8 +9,8 @@ from typing import Any
 from proxy.secret import Secret
 from proxy.tokens.response import MAX_LIFETIME_SECONDS
 from proxy.tokens.schedule import lifespan
-from proxy.tokens.share import Obtained
 from proxy.tokens.token import AccessToken, fingerprint
+from proxy.tokens.token_share import Obtained
 
 # Clocks of replicas may differ by this much; then the end by Redis' clock decides alone.
 SKEW_SECONDS = 10.0

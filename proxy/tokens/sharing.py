@@ -10,7 +10,7 @@ from proxy.entropy import Entropy
 from proxy.events import Observer, TokenSharingFailed, TokenSharingRecovered
 from proxy.stores.redis_client import StoreAway
 from proxy.tokens.replica_share import ReplicaShare
-from proxy.tokens.share import TokenSharing
+from proxy.tokens.token_share import TokenSharing
 from proxy.tokens.token_store import RedisTokenStore, Seen
 
 _BEAT_SECONDS = 1.0

@@ -13,8 +13,8 @@ from proxy.link.messages import TokenFailure
 from proxy.tokens.rate_limit import RateLimit
 from proxy.tokens.response import Minted, MintRefused
 from proxy.tokens.schedule import lifespan, outage_delay, refusal_delay
-from proxy.tokens.share import Obtained, TokenShare
 from proxy.tokens.token import AccessToken, Freshness
+from proxy.tokens.token_share import Obtained, TokenShare
 
 REPLACED, KEPT, FAILED = "replaced", "kept", "failed"
 

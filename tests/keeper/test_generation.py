@@ -22,7 +22,7 @@ from proxy.settings.values import snapshot_of
 from proxy.simulator.server import Bank, simulator
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status
-from proxy.tokens.share import TokenSharing
+from proxy.tokens.token_share import TokenSharing
 from tests.journeys.support import configured
 from tests.keeper.migrating import Migrating
 from tests.settings.support import load_text

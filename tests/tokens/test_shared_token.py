@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.secret import Secret
-from proxy.tokens.share import Obtained
 from proxy.tokens.shared_token import (
     SKEW_SECONDS,
     AddressBinding,
@@ -21,6 +20,7 @@ from proxy.tokens.shared_token import (
     patience,
 )
 from proxy.tokens.token import AccessToken, fingerprint
+from proxy.tokens.token_share import Obtained
 from tests.tokens.support import KEY
 
 SHARED = SharedToken(value=Secret("t1"), lifetime=100, ends=5000, ends_wall=9000, minter="a-1")

@@ -4,7 +4,7 @@ import asyncio
 
 from proxy.errors import TokenUnavailable
 from proxy.events import MintFailed
-from proxy.tokens.share import TokenShare
+from proxy.tokens.token_share import TokenShare
 from tests.support.clock import settle
 from tests.tokens.support_slot import OUTAGE, REFUSAL, World, running
 

@@ -120,11 +120,19 @@ class MethodNotAllowed(CallerFault):
 
 
 class BodyTooLarge(CallerFault):
-    """The body exceeds max_body_bytes."""
+    """The body exceeds max_body_bytes, or replay_body_bytes of a rule that signs bodies."""
 
     status = 413
     code = "body_too_large"
     title = "The body is too large"
+
+
+class BodyEncoded(CallerFault):
+    """The body has a Content-Encoding, and its rule signs bodies: the bank would have to verify compressed bytes."""
+
+    status = 415
+    code = "body_encoded"
+    title = "The body is compressed and can't be signed"
 
 
 class HeadersTooLarge(CallerFault):
@@ -190,6 +198,15 @@ class SideUnknown(OwnFault):
     status = 503
     code = "side_unknown"
     title = "The side of this request is not known"
+    retryable = True
+
+
+class SignatureUnavailable(OwnFault):
+    """The key of the rule did not sign the body: it can't be used, its device is away or slow, or too many wait."""
+
+    status = 503
+    code = "signature_unavailable"
+    title = "The body can't be signed now"
     retryable = True
 
 

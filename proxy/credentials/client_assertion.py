@@ -1,14 +1,13 @@
 """Client assertions (RFC 7523 2.2): signed by PyJWT in a thread; the key does not leave this object."""
 
-import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from proxy.credentials.remote_key import RemoteKey
+from proxy.credentials.key_user import KeyUser
 from proxy.secret import Secret
 
 # Enough for the drift of badly synchronised machines; the bank's own samples fail when a clock is 1 s fast.
@@ -16,15 +15,12 @@ MAX_BACKDATE_SECONDS = 10
 
 ALGORITHM = "RS256"
 
-# A signature takes well below a second; a device that hangs must not delay the stop.
-_CLOSE_SECONDS = 3.0
 
-
-class AssertionSigner:
+class AssertionSigner(KeyUser):
     """Signs JWTs with one RSA *key* by RS256 (RFC 7518 3.3): a key in memory, or a RemoteKey in a device."""
 
     def __init__(self, key: RSAPrivateKey) -> None:
-        self._key = key
+        super().__init__(key)
         self._jws = jwt.PyJWS(algorithms=[ALGORITHM])
 
     async def sign(self, claims: Mapping[str, Any], *, key_id: str) -> Secret:
@@ -35,30 +31,9 @@ class AssertionSigner:
         """
         return Secret(await self._run(self._encode, claims, key_id))
 
-    async def close(self) -> None:
-        """Release the device, if there is one, after a signature that is being made; `sign` opens it again.
-
-        A signature that takes longer than a moment is ended: this returns after 6 s at the latest.
-        """
-        if not isinstance(self._key, RemoteKey):
-            return
-        closing = asyncio.ensure_future(self._run(self._key.close))
-        done, _ = await asyncio.wait([closing], timeout=_CLOSE_SECONDS)
-        if not done:
-            self._key.abort()
-            await asyncio.wait([closing], timeout=_CLOSE_SECONDS)
-
-    async def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        executor = self._key.executor if isinstance(self._key, RemoteKey) else None
-        return await asyncio.get_running_loop().run_in_executor(executor, function, *arguments)
-
     def _encode(self, claims: Mapping[str, Any], key_id: str) -> str:
         payload = json.dumps(claims, separators=(",", ":")).encode()
         return self._jws.encode(payload, self._key, algorithm=ALGORITHM, headers={"kid": key_id})
-
-    def __repr__(self) -> str:
-        about = self._key if isinstance(self._key, RemoteKey) else f"RSA {self._key.key_size}"
-        return f"<AssertionSigner {about}>"
 
 
 def client_assertion_claims(*, client_id: str, audience: str, lifetime: int, now: float, jti: str) -> dict[str, Any]:

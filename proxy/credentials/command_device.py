@@ -1,4 +1,7 @@
-"""A key that only a program can use: it gets the signing input on stdin and prints the signature in base64."""
+"""A key that only a program can use: it gets what is to be signed on stdin and prints the signature in base64.
+
+For an assertion that is the signing input; for a body it is the digest, since the keeper sees no bodies.
+"""
 
 import base64
 import binascii
@@ -53,6 +56,10 @@ class CommandDevice:
         finally:
             child.end()
         return _signature(printed, program)
+
+    def sign_digest(self, digest: bytes) -> bytes:
+        """Return what the program prints for the 32 bytes of a SHA-256 *digest*; raise as `sign`."""
+        return self.sign(digest)
 
     def close(self) -> None:
         """Do nothing: no program is left running."""

@@ -1,5 +1,6 @@
 """Loads private keys and certificates from files; checks each on the open descriptor, with clear error messages."""
 
+import hashlib
 from pathlib import Path
 
 from cryptography import x509
@@ -101,6 +102,13 @@ def thumbprint(certificate: x509.Certificate, form: str) -> str:
     algorithm = hashes.SHA1() if form in {"sha1-hex", "x5t"} else hashes.SHA256()  # noqa: S303 - see above
     digest = certificate.fingerprint(algorithm)
     return digest.hex().upper() if form.endswith("-hex") else base64url(digest).decode()
+
+
+def key_thumbprint(key: RSAPublicKey) -> str:
+    """Return the thumbprint of *key* itself, whatever its certificate (RFC 7638, SHA-256, base64url)."""
+    numbers = key.public_numbers()
+    n, e = (base64url(each.to_bytes((each.bit_length() + 7) // 8, "big")).decode() for each in (numbers.n, numbers.e))
+    return base64url(hashlib.sha256(f'{{"e":"{e}","kty":"RSA","n":"{n}"}}'.encode()).digest()).decode()
 
 
 def _read(path: Path) -> OpenedFile:

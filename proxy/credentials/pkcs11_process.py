@@ -21,6 +21,9 @@ from proxy.memory_protection import protect_memory
 _PR_SET_PDEATHSIG = 1
 _MOST_NAMED = 5
 _SIGN = Mechanism.SHA256_RSA_PKCS
+# With it the token pads only, so the DigestInfo of SHA-256 (RFC 8017 9.2, note 1) goes before a digest.
+_SIGN_DIGEST = Mechanism.RSA_PKCS
+_SHA256_DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
 
 # What an operator can mend, so that trying again without a change is of no use, by the vendor's code.
 _PIN = {
@@ -84,7 +87,11 @@ class _Device:
         return _described(session, self._key)
 
     def sign(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"signature": self._key.sign(bytes.fromhex(request["sign"]), mechanism=_SIGN).hex()}
+        """Return the signature of the bytes in "sign", or, with "hashed", of those that have this digest."""
+        given = bytes.fromhex(request["sign"])
+        if request.get("hashed"):
+            return {"signature": self._key.sign(_SHA256_DIGEST_INFO + given, mechanism=_SIGN_DIGEST).hex()}
+        return {"signature": self._key.sign(given, mechanism=_SIGN).hex()}
 
 
 def main(requests: BinaryIO, answers: BinaryIO) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NoReturn, Protocol
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding as paddings
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from proxy.credentials.keys import KeyUnusable
@@ -32,6 +33,10 @@ class SigningDevice(Protocol):
         """Return the RS256 signature of *signing_input* (RFC 7518 3.3); raise KeyUnusable or KeyUnavailable."""
 
     @abstractmethod
+    def sign_digest(self, digest: bytes) -> bytes:
+        """Return the RS256 signature of the input with the SHA-256 *digest*; raise as `sign`."""
+
+    @abstractmethod
     def close(self) -> None:
         """Release the device; the next call opens it again."""
 
@@ -53,12 +58,16 @@ class RemoteKey(RSAPrivateKey):
         self._name = name
 
     def sign(self, data: Any, padding: Any, algorithm: Any) -> bytes:
-        """Return the signature of *data*; only PKCS#1 v1.5 with SHA-256, which is RS256."""
-        if not isinstance(padding, paddings.PKCS1v15) or not isinstance(algorithm, SHA256):
+        """Return the signature of *data*; only PKCS#1 v1.5 with SHA-256, which is RS256.
+
+        With `Prehashed`, *data* is the digest.
+        """
+        hashed = isinstance(algorithm, Prehashed) and algorithm.digest_size == SHA256.digest_size
+        if not isinstance(padding, paddings.PKCS1v15) or not (hashed or isinstance(algorithm, SHA256)):
             raise NotImplementedError("only RS256")
-        signature = self._device.sign(bytes(data))
+        signature = self._device.sign_digest(bytes(data)) if hashed else self._device.sign(bytes(data))
         try:
-            self._device.public_key().verify(signature, bytes(data), paddings.PKCS1v15(), SHA256())
+            self._device.public_key().verify(signature, bytes(data), paddings.PKCS1v15(), algorithm)
         except InvalidSignature:
             raise KeyUnusable(
                 f"{self._name}: its signature is not one of the expected key; name the certificate that belongs to it"

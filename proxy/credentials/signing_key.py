@@ -1,4 +1,4 @@
-"""Finds the key that a credential signs with: in a file, in a token, or behind a program."""
+"""Finds the key that a credential or a rule signs with: in a file, in a token, or behind a program."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,15 +12,15 @@ from proxy.credentials.keys import KeyUnusable, load_private_key, rsa_key_of
 from proxy.credentials.pkcs11_device import Pkcs11Device
 from proxy.credentials.remote_key import RemoteKey, SigningDevice
 from proxy.secret import Secret
-from proxy.settings.credential import CredentialSection
 from proxy.settings.pkcs11_uri import Pkcs11Uri
+from proxy.settings.signing_key import KeySettings
 
 # The device must give up before the mint does, so that the failure names it.
 _SHARE_OF_TIMEOUT = 0.8
 
 
 def signing_key(
-    section: CredentialSection,
+    section: KeySettings,
     *,
     certificate: x509.Certificate | None,
     passphrase: Secret | None = None,
@@ -44,10 +44,10 @@ def signing_key(
         seconds = section.timeout * _SHARE_OF_TIMEOUT
         device = CommandDevice(section.signer_command, public=public, seconds=seconds, clock=SystemClock())
         return remote_key(device, name=section.signer_command[0])
-    raise KeyUnusable("private_key_jwt needs private_key_file, private_key_uri or signer_command")
+    raise KeyUnusable("a key is needed: private_key_file, private_key_uri or signer_command")
 
 
-def pkcs11_device(section: CredentialSection, *, expected: RSAPublicKey | None, pin: Secret | None) -> Pkcs11Device:
+def pkcs11_device(section: KeySettings, *, expected: RSAPublicKey | None, pin: Secret | None) -> Pkcs11Device:
     """Return the token's key that *section* names, not opened yet."""
     return Pkcs11Device(
         Pkcs11Uri.parse(section.private_key_uri),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from proxy.link.counts import Label, StatusCode
-from proxy.link.messages import Digest, Message
+from proxy.link.messages import Digest, Message, Sha256
 from proxy.migration.former import FormerSetting, former_of
 from proxy.migration.outcome import ExchangeOutcome, outcome_of
 from proxy.migration.pin import RetryPin
@@ -20,6 +20,8 @@ from proxy.secret import Secret
 Reader = Callable[[Any], Any]
 
 _LONGEST_LABEL = 300
+_SHA256_DIGITS = 64
+_HEX = frozenset("0123456789abcdef")
 
 
 class MessageInvalid(ValueError):
@@ -91,6 +93,12 @@ def _status_code(value: Any) -> int:
     return value
 
 
+def _sha256(value: Any) -> str:
+    if type(value) is not str or len(value) != _SHA256_DIGITS or not _HEX.issuperset(value):
+        raise TypeError("no digest")
+    return value
+
+
 # By kind of value, what makes one from JSON, or raises ValueError, TypeError, LookupError or AttributeError. Types of
 # compiled modules are here, since their annotations can't be read.
 _READERS: dict[Any, Reader] = {
@@ -102,6 +110,7 @@ _READERS: dict[Any, Reader] = {
     Label: _label,
     StatusCode: _status_code,
     Digest: digest_of,
+    Sha256: _sha256,
     RetryPin: pin_of,
     Pins: lambda value: {digest_of(digest): pin_of(row) for digest, row in value.items()},
     Policy: policy_from,

@@ -11,6 +11,7 @@ from proxy.secret import Secret
 from proxy.settings.worker_values import Snapshot
 
 Digest = Annotated[str, "16 hex digits"]
+Sha256 = Annotated[str, "64 hex digits"]
 
 
 # The classes are NamedTuples: 20 frozen dataclasses would take 0.2 MB of each worker.
@@ -114,6 +115,18 @@ class RefusalAnswer(NamedTuple):
     outcome: str
 
 
+class SignatureAnswer(NamedTuple):
+    """The answer to a `SignatureRequest`: *signature* in base64url by the key with the thumbprint *key* (RFC 7638).
+
+    Or none, and *cause* says why, for the operator only.
+    """
+
+    ask: int
+    signature: str
+    key: str
+    cause: str
+
+
 # From a worker to the keeper:
 
 
@@ -182,6 +195,14 @@ class ClaimRequest(NamedTuple):
     pin: RetryPin
 
 
+class SignatureRequest(NamedTuple):
+    """Sign the signing input of a JWS (RFC 7515 5.1) with this SHA-256 *digest* by the key of *route*."""
+
+    ask: int
+    route: str
+    digest: Sha256
+
+
 class Acknowledged(NamedTuple):
     """The answer to a message with *serial*: to a `ClaimCheck` *agreed*, to `MigrationStates` *pins*."""
 
@@ -191,8 +212,19 @@ class Acknowledged(NamedTuple):
 
 
 Numbered = MigrationStates | NewPins | ClaimCheck
-ToWorker = Serve | Accept | Drain | Numbered | ClaimDropped | PinAnswer | TokenUpdate | RefusalAnswer
+ToWorker = (
+    Serve | Accept | Drain | Numbered | ClaimDropped | PinAnswer | TokenUpdate | RefusalAnswer | SignatureAnswer
+)
 ToKeeper = (
-    Ready | WorkerReport | TokenRefusal | Replayed | Outcomes | PinRequest | PinRelease | ClaimRequest | Acknowledged
+    Ready
+    | WorkerReport
+    | TokenRefusal
+    | Replayed
+    | Outcomes
+    | PinRequest
+    | PinRelease
+    | ClaimRequest
+    | SignatureRequest
+    | Acknowledged
 )
 Message = ToWorker | ToKeeper

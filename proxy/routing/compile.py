@@ -105,6 +105,7 @@ def _route(values: RouteValues, migration: MigrationValues | None, sides: _Sides
         replay_limit=values.replay_body_bytes,
         remint_on=values.remint_on,
         migration=_migration(migration, values, sides) if migration is not None else None,
+        signed_type=values.signed_type.encode("ascii"),
     )
 
 

@@ -14,7 +14,7 @@ from proxy.routing.headers import HeaderLine
 from proxy.routing.request_head import RequestHead
 from proxy.routing.table import Route, RouteMigration, RouteSide, RouteTable, remember
 from proxy.routing.target import Target
-from proxy.settings.methods import SAFE_METHODS
+from proxy.settings.methods import SAFE_METHODS, SIGNED_METHODS
 
 # Retry-After in seconds: while a side changes, and while a pin names an upstream that its side no longer has, which
 # only an operator or the end of the pin changes.
@@ -29,12 +29,13 @@ class Plan:
     """What will be done: *target* goes to *origin* with a token for *token_key*; *why* is the reason for the side.
 
     *way* is the route side, *start* the first lines of the request sent there. *fallback* is the plan if there is no
-    modern token or it was refused, *keyed* identifies a retry of the request, None if it needs no pin. *chosen* holds
-    the same for records.
+    modern token or it was refused, *keyed* identifies a retry of the request, None if it needs no pin. *signed_type* is
+    the Content-Type of the signed body, empty if none is signed. *chosen* holds the same for records.
     """
 
     __slots__ = (
-        "chosen", "fallback", "keyed", "origin", "route", "side", "start", "target", "token_key", "way", "why",
+        "chosen", "fallback", "keyed", "origin", "route", "side", "signed_type", "start", "target", "token_key", "way",
+        "why",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +59,7 @@ class Plan:
         self.fallback = fallback
         self.keyed = keyed
         self.start = way.start
+        self.signed_type = way.signed_type
         key = there.token_key
         self.chosen = Chosen(
             route=route.name, upstream=there.upstream, credential=key.credential, audience=key.audience, side=side,
@@ -75,6 +77,7 @@ class _Way:
     side: RouteSide
     target: str
     start: bytes
+    signed_type: bytes
 
 
 @dataclass(slots=True)
@@ -168,7 +171,8 @@ def _found(method: str, target: Target, caller: Caller, table: RouteTable) -> Pl
 
 def _way(method: str, target: Target, route: Route, side: RouteSide) -> _Way:
     outbound = outbound_target(target, strip_prefix=route.strip_prefix, prefix=side.prefix)
-    return _Way(side, outbound, start_of(method, outbound, side.host_header))
+    signed_type = route.signed_type if method in SIGNED_METHODS else b""
+    return _Way(side, outbound, start_of(method, outbound, side.host_header), signed_type)
 
 
 def _of_side(

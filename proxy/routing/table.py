@@ -40,7 +40,10 @@ class RouteMigration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A rule; *own* is the side in the route's own settings: with a *migration*, it is one of the two sides."""
+    """A rule; *own* is the side in the route's own settings: with a *migration*, it is one of the two sides.
+
+    *signed_type* is the Content-Type of signed bodies, empty if the rule signs none.
+    """
 
     name: str
     path: str
@@ -51,6 +54,7 @@ class Route:
     replay_limit: int
     remint_on: tuple[RemintValues, ...]
     migration: RouteMigration | None = None
+    signed_type: bytes = b""
 
     @property
     def sides(self) -> tuple[RouteSide, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from proxy.settings.fields import (
     Count,
@@ -17,9 +17,8 @@ from proxy.settings.fields import (
     Section,
     Text,
     Url,
-    unacceptable,
 )
-from proxy.settings.pkcs11_uri import Pkcs11Uri, Pkcs11UriInvalid
+from proxy.settings.signing_key import Pkcs11Text, key_settings, pin_file
 
 Flavor = Literal["basic", "jwt", "adfs"]
 AuthMethod = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth"]
@@ -52,15 +51,6 @@ RESERVED_PARAMETERS = frozenset(
 )
 
 
-def _pkcs11_uri(text: str) -> str:
-    if text:
-        try:
-            Pkcs11Uri.parse(text)
-        except Pkcs11UriInvalid as error:
-            raise unacceptable(str(error), error.fix) from None
-    return text
-
-
 class CredentialSection(Section):
     """[credentials.NAME]: a client; the flavor's presets are applied when it is built, so all values are effective."""
 
@@ -73,7 +63,7 @@ class CredentialSection(Section):
     private_key_file: PathText = Field(
         "", description="RSA key: PEM (PKCS#1 or PKCS#8, also encrypted) or .p12, mode 0600"
     )
-    private_key_uri: Annotated[Text, AfterValidator(_pkcs11_uri)] = Field(
+    private_key_uri: Pkcs11Text = Field(
         "", description="pkcs11: URI (RFC 7512) of an RSA key in a token, instead of a file; see hsm.md"
     )
     private_key_pin: SecretText | None = Field(
@@ -155,13 +145,12 @@ class CredentialSection(Section):
     @property
     def key_settings(self) -> tuple[str, ...]:
         """Return which settings name the signing key: one, or the configuration is wrong."""
-        return tuple(name for name in ("private_key_file", "private_key_uri", "signer_command") if getattr(self, name))
+        return key_settings(self)
 
     @property
     def pin_file(self) -> str:
         """Return the file with the token's PIN, "" if none is named."""
-        named = Pkcs11Uri.parse(self.private_key_uri).pin_file if self.private_key_uri else ""
-        return named or self.private_key_pin_file
+        return pin_file(self)
 
     def source_of(self, key: str) -> str:
         """Return the origin of the value of *key* if no source set it."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.private_file import open_regular
-from proxy.settings import facade_rules, inquiry_rules, migration_rules, network_rules, route_rules
+from proxy.settings import facade_rules, inquiry_rules, migration_rules, network_rules, route_rules, signature_rules
 from proxy.settings.fields import relative_to
 from proxy.settings.findings import Complaint, Finding, Key, Positions, Severity, in_order, positions_of
 from proxy.settings.model import Settings
@@ -51,6 +51,7 @@ _RULES: tuple[tuple[Callable[[Valid], Iterable[Complaint]], frozenset[str]], ...
     (route_rules.database, frozenset({"request_log"})),
     (migration_rules.migrations, frozenset({"migrations", "routes"})),
     (inquiry_rules.inquiries, frozenset({"migrations"})),
+    (signature_rules.signatures, frozenset()),
     (facade_rules.facade, frozenset({"facade", "server"})),
     (facade_rules.state, frozenset({"state"})),
     (network_rules.listeners, frozenset({"server", "admin", "callers"})),

@@ -38,6 +38,7 @@ from proxy.settings.fields import (
 )
 from proxy.settings.inquiry import InquirySection
 from proxy.settings.migration import MigrationSection
+from proxy.settings.signature import SignatureSection
 from proxy.settings.stores import REDIS, DatabaseUrl, RedisUrl
 
 Environment = Literal["mock", "client-testing", "production"]
@@ -137,6 +138,10 @@ class RouteSection(Section):
     replay_body_bytes: Bytes = Field(1048576, description="bodies up to this size are held whole and can be sent again")
     remint_on: Annotated[tuple[RemintSection, ...], Strict(strict=False)] = Field(
         (), description='further answers that mean "token refused", like {status = 403, body = "GCA-001"}'
+    )
+    signature: SignatureSection = Field(
+        SignatureSection(),
+        description='{private_key_file, content_type = "text/xml"}: sign the body of POST and PUT; see body-signing.md',
     )
     inquiry: InquirySection = Field(
         InquirySection(),

@@ -8,6 +8,7 @@ from proxy.settings.extras import installation
 from proxy.settings.findings import Complaint, Key, Severity, did_you_mean
 from proxy.settings.model import CallerSection, RouteSection
 from proxy.settings.placeholder import NOT_GIVEN, is_placeholder
+from proxy.settings.signing_key import contradictions
 from proxy.settings.stores import EXTRA, StoreUrl, extra_installed, trusts_the_network
 from proxy.settings.validation import Valid
 
@@ -169,16 +170,7 @@ def _signing_key(key: Key, credential: CredentialSection) -> Iterator[Complaint]
     if not named:
         fix = "name the file of the RSA key that belongs to the certificate at the bank"
         yield Complaint(key=(*key, "private_key_file"), what="private_key_jwt needs a private key", fix=fix)
-    for other in named[1:]:
-        yield Complaint(key=(*key, other), what=f"there is {named[0]} too", fix="name the key in one of the two")
-    if credential.signer_command and not credential.certificate_file:
-        fix = "name the certificate of the key: each signature of the program is verified with it"
-        yield Complaint(key=(*key, "certificate_file"), what="signer_command needs a certificate", fix=fix)
-    pins = [name for name in ("private_key_pin", "private_key_pin_file") if getattr(credential, name)]
-    if credential.pin_file != credential.private_key_pin_file:
-        pins.insert(0, "pin-source in private_key_uri")
-    for other in pins[1:]:
-        yield Complaint(key=(*key, other), what=f"there is {pins[0]} too", fix="give the PIN in one place")
+    yield from contradictions(key, credential)
 
 
 def database(valid: Valid) -> Iterator[Complaint]:

@@ -84,6 +84,7 @@ def snapshot_of(
                 route,
                 scope=_scope(settings, route),
                 remint_on=tuple(_values(RemintValues, one) for one in route.remint_on),
+                signed_type=route.signature.content_type if route.signature.configured else "",
             )
             for route in settings.routes
         ),

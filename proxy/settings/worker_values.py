@@ -62,7 +62,10 @@ class RemintValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteValues:
-    """A rule as configured; *scope* is the effective one (the flavor's default applied)."""
+    """A rule as configured; *scope* is the effective one (the flavor's default applied).
+
+    *signed_type* is the Content-Type of signed bodies, "" if the rule signs none; the key is in the keeper.
+    """
 
     name: str
     path: str
@@ -75,6 +78,7 @@ class RouteValues:
     strip_prefix: str
     replay_body_bytes: int
     remint_on: tuple[RemintValues, ...]
+    signed_type: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

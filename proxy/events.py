@@ -139,6 +139,29 @@ class CredentialReplaced(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKeyReplaced(Event):
+    """New files of the key for bodies of *routes* made a signature and are in use; *thumbprint* is the key's."""
+
+    routes: tuple[str, ...]
+    thumbprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningFailed(Event):
+    """The key for bodies of *routes*, which had worked, does not sign; said once until it works again."""
+
+    routes: tuple[str, ...]
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningRecovered(Event):
+    """The key for bodies of *routes* signs again."""
+
+    routes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplacementRefused(Event):
     """New files of *what* (a credential's table, or TLS) were rejected, the old ones stay; *retry_in* 0: never."""
 

@@ -42,6 +42,7 @@ HOT_PATH = (
     # The life of a request.
     "proxy/forwarding/admission.py",
     "proxy/forwarding/body.py",
+    "proxy/forwarding/body_signature.py",
     "proxy/forwarding/caller_side.py",
     "proxy/forwarding/exchange.py",
     "proxy/forwarding/forward.py",

@@ -70,13 +70,31 @@ class Attempt:
         return f"<Attempt {self.number} {self.status} sent={self.sent}>"
 
 
+class BodySignature:
+    """How a body was signed: the *key*'s thumbprint (RFC 7638), and of the JWS its size in *bytes* and *body_hmac*.
+
+    *body_hmac* is empty if no key for it is set.
+    """
+
+    __slots__ = ("body_hmac", "bytes", "key")
+
+    def __init__(self, key: str, *, size: int, body_hmac: str) -> None:
+        self.key = key
+        self.bytes = size
+        self.body_hmac = body_hmac
+
+    def __repr__(self) -> str:
+        return f"<BodySignature by {self.key}>"
+
+
 class RequestSummary:
     """The data of one request for records and metrics.
 
     *started* and *finished* are monotonic seconds, *started_wall* epoch seconds; *waited* counts the seconds that the
     proxy waited for caller and bank, so that finished - started - waited is its own overhead. *path* is raw, without
     *query*; *retry* identifies a retry on a migrated route, "" if it needs no pin; *body_hmac* is empty if no key is
-    set, there was no body, or it did not arrive completely. *answer_lines* are the bank's header lines, *answer_index*
+    set, there was no body, or it did not arrive completely; it and *request_bytes* are of what the caller sent, also if
+    the body was signed, as *signature* says (None if not). *answer_lines* are the bank's header lines, *answer_index*
     those that the record keeps, *answer_token* is what they must not show. *rendered* and *rendered_for* are for the
     record writer. *left_at* is when the caller disconnected, in monotonic seconds, 0 if it did not or that was not
     noticed.
@@ -86,7 +104,7 @@ class RequestSummary:
         "answer_index", "answer_lines", "answer_token", "attempts", "body_hmac", "caller", "caller_left",
         "caller_proof", "cause", "chosen", "client_address", "code", "finished", "id", "index", "left_at", "method",
         "note", "origin", "path", "query", "rendered", "rendered_for", "replayed", "request_bytes",
-        "response_bytes", "retry", "started", "started_wall", "status", "waited",
+        "response_bytes", "retry", "signature", "started", "started_wall", "status", "waited",
     )  # fmt: skip
 
     def __init__(
@@ -116,6 +134,7 @@ class RequestSummary:
         self.left_at = 0.0
         self.request_bytes = 0
         self.body_hmac = ""
+        self.signature: BodySignature | None = None
         self.response_bytes = 0
         self.index: tuple[tuple[str, str], ...] = ()
         self.answer_lines: list[bytes] = []

@@ -11,8 +11,8 @@ from proxy.credentials.keys import KeyUnusable, rsa_key_of
 from proxy.credentials.remote_key import KeyUnavailable
 from proxy.credentials.signing_key import pkcs11_device
 from proxy.secret import Secret
-from proxy.settings.credential import CredentialSection
 from proxy.settings.findings import Complaint, Key, Severity
+from proxy.settings.signing_key import KeySettings
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,9 +24,9 @@ class CheckedDevice:
 
 
 def check_device(
-    section: CredentialSection, key: Key, *, certificate: x509.Certificate | None, pin: Secret | None
+    section: KeySettings, key: Key, *, certificate: x509.Certificate | None, pin: Secret | None
 ) -> CheckedDevice:
-    """Check the token or the program of the credential *section*, the table *key*; nothing if it names none.
+    """Check the token or the program of *section*, the table *key*; nothing if it names none.
 
     A token that does not answer is a warning: `serve` starts, and asks again. The PIN is tried once.
     """
@@ -42,11 +42,11 @@ def check_device(
 
 
 def _token(
-    key: Key, section: CredentialSection, certificate: x509.Certificate | None, pin: Secret | None, found: CheckedDevice
+    key: Key, section: KeySettings, certificate: x509.Certificate | None, pin: Secret | None, found: CheckedDevice
 ) -> None:
     public = rsa_key_of(certificate) if certificate is not None else None
     if certificate is not None and public is None:
-        what, fix = "the certificate of this credential is not one of an RSA key", "name the certificate of the key"
+        what, fix = "the certificate is not one of an RSA key", "name the certificate of the key"
         found.complaints.append(Complaint(key=key, what=what, fix=fix))
         return
     device = pkcs11_device(section, expected=public, pin=pin)
@@ -67,5 +67,5 @@ def _complaint(key: Key, error: KeyUnusable) -> Complaint:
     what, _, fix = str(error).rpartition("; ")
     severity = Severity.WARNING if isinstance(error, KeyUnavailable) else Severity.ERROR
     if severity is Severity.WARNING:
-        fix = f"{fix}; until then mints of this credential fail and are tried again"
+        fix = f"{fix}; until then nothing that needs this key is sent"
     return Complaint(key=key, what=what, fix=fix, severity=severity)

@@ -15,8 +15,16 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from proxy.callers.bearer import FEWEST_KEY_BYTES
 from proxy.checks.caller_keys import assertion_key
 from proxy.checks.devices import check_device
+from proxy.credentials.body_signer import keys_for_bodies
 from proxy.credentials.credential import SecretUnusable, secret_of
-from proxy.credentials.keys import KeyUnusable, belong_together, holds_no_key, load_certificate, load_private_key
+from proxy.credentials.keys import (
+    KeyUnusable,
+    belong_together,
+    holds_no_key,
+    key_thumbprint,
+    load_certificate,
+    load_private_key,
+)
 from proxy.private_file import (
     FileUnusable,
     directory_exposed,
@@ -34,6 +42,8 @@ from proxy.settings.model import Settings
 from proxy.settings.placeholder import is_placeholder
 from proxy.settings.route_rules import database_server
 from proxy.settings.secret_text import doubtful, not_a_secret
+from proxy.settings.signature_rules import shared_with
+from proxy.settings.signing_key import KeySettings, pin_file
 from proxy.settings.stores import DATABASE, REDIS, UrlUnusable
 from proxy.stores import encryption
 from proxy.telemetry.expiry import WARNING_SECONDS
@@ -80,6 +90,7 @@ class _Files:
                 self._authorities((table, name, "ca_file"), client.ca_file)
         for name, credential in settings.credentials.items():
             self._credential(("credentials", name), credential)
+        self._signatures(settings)
         for key, files, read in (
             (("request_log", "body_hmac_key_file"), [settings.request_log.body_hmac_key_file], read_body_key),
             (("facade", "signing_key_files"), settings.facade.signing_key_files, _facade_key),
@@ -123,26 +134,41 @@ class _Files:
             self._doubt((*key, "client_secret_file"), secret)
         elif self._is_secret((*key, "client_secret"), credential.client_secret):
             self._doubt((*key, "client_secret"), credential.client_secret)
-        passphrase = self._secret((*key, "private_key_passphrase_file"), credential.private_key_passphrase_file)
-        if passphrase is None and credential.private_key_passphrase_file:
+        self._signing_key(key, credential)
+
+    def _signing_key(self, key: Key, section: KeySettings) -> None:
+        """Check the key of the table *key*, its passphrase, certificate and PIN, and its device."""
+        passphrase = self._secret((*key, "private_key_passphrase_file"), section.private_key_passphrase_file)
+        if passphrase is None and section.private_key_passphrase_file:
             return  # the key can't be checked without it
         key_at, certificate_at = (*key, "private_key_file"), (*key, "certificate_file")
-        private_key = self._read(key_at, credential.private_key_file, partial(load_private_key, passphrase=passphrase))
+        private_key = self._read(key_at, section.private_key_file, partial(load_private_key, passphrase=passphrase))
         if private_key is not None:
             self._checked.keys[key_at] = private_key.public_key()
-        certificate = self._certificate(certificate_at, credential.certificate_file, passphrase)
+        certificate = self._certificate(certificate_at, section.certificate_file, passphrase)
         if private_key is not None and certificate is not None and not belong_together(private_key, certificate):
             self._complain(
                 certificate_at,
                 "the certificate belongs to another key than private_key_file",
                 "name the two files that were made together; `payproxy keys inspect FILE...` shows them",
             )
-        pin_at = (*key, "private_key_uri" if credential.pin_file != credential.private_key_pin_file else _PIN_FILE)
-        pin = self._secret(pin_at, credential.pin_file)
-        if self._devices and (pin is not None or not credential.pin_file):
-            found = check_device(credential, key, certificate=certificate, pin=pin or credential.private_key_pin)
+        file = pin_file(section)
+        pin_at = (*key, "private_key_uri" if file != section.private_key_pin_file else _PIN_FILE)
+        pin = self._secret(pin_at, file)
+        if self._devices and (pin is not None or not file):
+            found = check_device(section, key, certificate=certificate, pin=pin or section.private_key_pin)
             self._checked.complaints += found.complaints
             self._checked.keys |= found.keys
+
+    def _signatures(self, settings: Settings) -> None:
+        """Check the keys for bodies, each once, and that none signs the assertions of a credential."""
+        numbers = {route.name: number for number, route in enumerate(settings.routes)}
+        for names, section in keys_for_bodies(settings.routes).items():
+            self._signing_key(("routes", numbers[names[0]], "signature"), section)
+        named = {key_thumbprint(public): key for key, public in self._checked.keys.items() if key[0] == "credentials"}
+        for key, public in self._checked.keys.items():
+            if key[0] == "routes" and (other := named.get(key_thumbprint(public))) is not None:
+                self._complain(key, *shared_with(str(other[1])))
 
     def _tls_pair(self, key: Key, section: Section, prefix: str, *, own: bool) -> None:
         """Check a TLS identity by loading it with OpenSSL, which reads it later (any kind of key is allowed)."""

@@ -17,7 +17,9 @@ from proxy.cli.live_lines import clock_time, live_line
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, note
 from proxy.clock import SystemClock, timestamp
+from proxy.credentials.body_signer import load_body_signers
 from proxy.credentials.credential import Credential, CredentialUnusable
+from proxy.credentials.keys import KeyUnusable
 from proxy.entropy import SystemEntropy
 from proxy.keeper.admin_server import ListenFailed as AdminListenFailed
 from proxy.keeper.data_directory_lock import DataDirectoryInUse, locked
@@ -68,7 +70,7 @@ def serve(config_path: Path | None, *, as_json: bool) -> None:
             _serve(settings, loaded.path, clock, as_json=as_json)
     except (AdminListenFailed, DataDirectoryInUse, ListenFailed) as error:
         raise Failure(str(error)) from None
-    except (CredentialUnusable, PassedSocketUnfit, SharedStateUnusable, ConfigurationObjected) as error:
+    except (CredentialUnusable, KeyUnusable, PassedSocketUnfit, SharedStateUnusable, ConfigurationObjected) as error:
         raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
     except UrlUnusable as error:
         where = settings.request_log.database_file or "request_log.database"
@@ -89,6 +91,7 @@ def _take_all_descriptors() -> None:
 
 def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool) -> None:
     credentials = {name: Credential.load(section, name=name) for name, section in settings.credentials.items()}
+    signers = load_body_signers(settings)
     workers = settings.server.workers or os.cpu_count() or 1
     address, admin = listen_address(settings.server.listen), settings.admin.listen
     passed = PassedSockets.of(os.environ, pid=os.getpid())
@@ -104,6 +107,7 @@ def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool)
             sockets=sockets,
             admin_sockets=admin_sockets,
             credentials=credentials,
+            signers=signers,
             # The file found at the start, even if the process changes its working directory.
             read=lambda: load(path, environ=os.environ, cwd=path.parent),
             environ=os.environ,

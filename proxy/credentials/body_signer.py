@@ -25,6 +25,7 @@ from proxy.credentials.remote_key import RemoteKey
 from proxy.credentials.signing_key import signing_key
 from proxy.secret import Secret
 from proxy.settings.credential import CredentialSection
+from proxy.settings.model import RouteSection, Settings
 from proxy.settings.signature import SignatureSection
 from proxy.settings.signing_key import pin_file
 
@@ -41,6 +42,7 @@ class BodySigner(KeyUser):
 
     def __init__(self, key: RSAPrivateKey, *, foreign: Iterable[RSAPublicKey] = ()) -> None:
         super().__init__(key)
+        self.users = 0  # generations of workers that it signs for; the last one closes it
         self._foreign = frozenset(map(key_thumbprint, foreign))
         self._thumbprint = ""
         if not isinstance(key, RemoteKey):
@@ -59,6 +61,11 @@ class BodySigner(KeyUser):
         if certificate is not None and not isinstance(key, RemoteKey) and not belong_together(key, certificate):
             raise KeyUnusable(f"{section.certificate_file} belongs to another key than {section.private_key_file}")
         return cls(key, foreign=foreign)
+
+    @property
+    def remote(self) -> bool:
+        """Return whether the key is in a device, which opens when it first signs."""
+        return isinstance(self._key, RemoteKey)
 
     async def sign(self, digest: bytes) -> tuple[bytes, str]:
         """Return the RS256 signature (RFC 7518 3.3) of the input with the SHA-256 *digest*, and the key's thumbprint.
@@ -86,6 +93,29 @@ class BodySigner(KeyUser):
                 "no worker can have an assertion signed"
             )
         self._thumbprint = thumbprint
+
+
+def keys_for_bodies(routes: Iterable[RouteSection]) -> dict[tuple[str, ...], SignatureSection]:
+    """Return the settings of each key by the names of the rules that share it."""
+    names: dict[tuple[object, ...], list[str]] = {}
+    sections: dict[tuple[object, ...], SignatureSection] = {}
+    for route in routes:
+        if route.signature.configured:
+            names.setdefault(route.signature.identity, []).append(route.name)
+            sections[route.signature.identity] = route.signature
+    return {tuple(of): sections[identity] for identity, of in names.items()}
+
+
+def load_body_signers(settings: Settings) -> dict[tuple[str, ...], BodySigner]:
+    """Return each key for bodies by the names of its rules; reads the files. Raises KeyUnusable, naming the rule."""
+    foreign = assertion_keys(settings.credentials.values())
+    found = {}
+    for names, section in keys_for_bodies(settings.routes).items():
+        try:
+            found[names] = BodySigner.load(section, foreign=foreign)
+        except KeyUnusable as error:
+            raise KeyUnusable(f"signature of route {names[0]}: {error}") from None
+    return found
 
 
 def assertion_keys(credentials: Iterable[CredentialSection]) -> list[RSAPublicKey]:

@@ -85,6 +85,10 @@ def _groups(settings: Settings) -> Iterator[tuple[str, bool, Iterable[str]]]:
         key = (one.private_key_file, one.private_key_passphrase_file, one.private_key_pin_file, one.certificate_file)
         tls = (one.client_certificate_file, one.client_key_file, one.ca_file)
         yield f"credential-{name}", True, (*key, one.client_secret_file, *tls)
+    for route in settings.routes:
+        signed = route.signature
+        keys = (signed.private_key_file, signed.private_key_passphrase_file, signed.private_key_pin_file)
+        yield f"signature-{route.name}", True, (*keys, signed.certificate_file)
     for name, caller in settings.callers.items():
         yield f"caller-{name}", True, caller.assertion_certificate_files
     yield "facade", True, settings.facade.signing_key_files

@@ -7,6 +7,7 @@ from pathlib import Path
 from proxy.settings.findings import Key
 from proxy.settings.model import Settings
 from proxy.settings.pkcs11_uri import Pkcs11Uri
+from proxy.settings.signing_key import KeySettings
 
 # What ProtectHome=yes hides (systemd.exec(5)).
 _HOMES = ("/home", "/root", "/run/user")
@@ -24,16 +25,23 @@ def home_of(path: Path) -> str:
 
 def programs(settings: Settings) -> Iterator[tuple[Key, Path]]:
     """Yield each setting that names a program that signs or the library of a PKCS#11 token, with its path."""
-    for name, credential in settings.credentials.items():
-        if credential.signer_command:
-            yield ("credentials", name, "signer_command"), Path(credential.signer_command[0])
-        if credential.private_key_uri:
-            yield ("credentials", name, "private_key_uri"), Path(Pkcs11Uri.parse(credential.private_key_uri).module)
+    for key, section in _key_sections(settings):
+        if section.signer_command:
+            yield (*key, "signer_command"), Path(section.signer_command[0])
+        if section.private_key_uri:
+            yield (*key, "private_key_uri"), Path(Pkcs11Uri.parse(section.private_key_uri).module)
 
 
 def pin_sources(settings: Settings) -> Iterator[tuple[Key, Path]]:
     """Yield each `private_key_uri` whose pin-source names a file (RFC 7512 section 2.4), with the file's path."""
-    for name, credential in settings.credentials.items():
-        uri = Pkcs11Uri.parse(credential.private_key_uri) if credential.private_key_uri else None
+    for key, section in _key_sections(settings):
+        uri = Pkcs11Uri.parse(section.private_key_uri) if section.private_key_uri else None
         if uri is not None and uri.pin_file:
-            yield ("credentials", name, "private_key_uri"), Path(uri.pin_file)
+            yield (*key, "private_key_uri"), Path(uri.pin_file)
+
+
+def _key_sections(settings: Settings) -> Iterator[tuple[Key, KeySettings]]:
+    for name, credential in settings.credentials.items():
+        yield ("credentials", name), credential
+    for number, route in enumerate(settings.routes):
+        yield ("routes", number, "signature"), route.signature

@@ -144,6 +144,7 @@ def service(settings: Settings, *, base: Path) -> str:
     """
     _check_pins(settings)
     _check_homes(settings, base=base)
+    _check_routes(settings)
     return _SERVICE.format(
         environment=settings.environment,
         program=PROGRAM,
@@ -181,6 +182,17 @@ def _check_homes(settings: Settings, *, base: Path) -> None:
         if home := home_of(_placed(path, base)):
             what = f"{path} is below {home}, which ProtectHome=yes hides from the service"
             raise NotForSystemd(f"{_dotted(key)}: {what}: move it to {CONFIGURATION_DIRECTORY} or /opt/payproxy")
+
+
+def _check_routes(settings: Settings) -> None:
+    """Raise NotForSystemd for a private file of a rule, unless its name is that of the copy: no variable names it."""
+    for key, files in _files(settings):
+        if key[0] == "routes" and key[-1] in PRIVATE and _CREDENTIALS not in Path(files[0]).parents:
+            instead = f"{_CREDENTIALS / Path(files[0]).name}"
+            raise NotForSystemd(
+                f"{_dotted(key)}: no variable can name the unit's copy of the file: write {instead} in the "
+                f"configuration; the unit copies {CONFIGURATION_DIRECTORY / Path(files[0]).name} to it"
+            )
 
 
 def _directories(settings: Settings, *, base: Path) -> Iterator[str]:

@@ -33,11 +33,11 @@ class RequestBody:
         self._within = gateway.exchange_timeout
         self.held: bytes | None = b""
 
-    async def take(self, head: RequestHead, *, replay_limit: int, within: float = 0.0) -> None:
+    async def take(self, head: RequestHead, *, replay_limit: int, within: float = 0.0, whole: bool = False) -> None:
         """Read the whole body if it is at most *replay_limit* bytes, else only its beginning.
 
-        The body must arrive *within* seconds, 0 for exchange_timeout. Raises BodyTooLarge, Overloaded, CallerLeft,
-        BadRequest (400, 408).
+        The body must arrive *within* seconds, 0 for exchange_timeout; with *whole*, a larger one is refused. Raises
+        BodyTooLarge, Overloaded, CallerLeft, BadRequest (400, 408).
         """
         if within:
             self._within = within
@@ -48,13 +48,15 @@ class RequestBody:
         if limit and length > limit:
             raise BodyTooLarge(f"The body has {length} bytes, the limit is {limit}.")
         if length > replay_limit:
+            if whole:
+                raise _too_large_to_sign(replay_limit)
             self.held = None
         else:
             self._reserve(length)
-            whole = self._side.whole_body()
-            if whole is not None:
-                self._count(whole)
-                self.held = whole
+            arrived = self._side.whole_body()
+            if arrived is not None:
+                self._count(arrived)
+                self.held = arrived
                 self._finish_digest()
                 return
         if head.expects_continue and not self._side.body_started():
@@ -68,6 +70,8 @@ class RequestBody:
             self._first_pieces.append(piece)
         else:
             await self._collect(head, replay_limit)
+            if whole and self.held is None:
+                raise _too_large_to_sign(replay_limit)
 
     async def _collect(self, head: RequestHead, replay_limit: int) -> None:
         """Hold the pieces of the body, unless they turn out to be more than *replay_limit* bytes."""
@@ -85,6 +89,11 @@ class RequestBody:
             self._first_pieces.append(piece)
             size += len(piece)
         self.held = None
+
+    def replace(self, signed: bytes) -> None:
+        """Hold *signed* instead of what the caller sent, which is counted already; raises Overloaded."""
+        self._reserve(len(signed))
+        self.held = signed
 
     def stream(self) -> "BodyStream":
         """Return an iterator over a body that is not held; it raises as `take`."""
@@ -130,6 +139,10 @@ class RequestBody:
         self._exchange.request_bytes += len(piece)
         if self._digest is not None:
             self._digest.update(piece)
+
+
+def _too_large_to_sign(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"This rule signs bodies, and only up to {limit} bytes (replay_body_bytes).")
 
 
 class BodyStream:

@@ -2,6 +2,7 @@
 
 from proxy.errors import InternalError, ProxyError
 from proxy.forwarding.body import RequestBody
+from proxy.forwarding.body_signature import sign_body
 from proxy.forwarding.caller_side import CallerLeft, CallerSide
 from proxy.forwarding.facade import is_token_request, issue_token
 from proxy.forwarding.gateway import Gateway
@@ -30,10 +31,12 @@ async def forward(side: CallerSide, gateway: Gateway) -> None:  # noqa: C901, PL
             with gateway.admission.admit(caller):
                 if head.has_body:
                     body = RequestBody(gateway, side, exchange)
-                    await body.take(head, replay_limit=plan.route.replay_limit)
+                    await body.take(head, replay_limit=plan.route.replay_limit, whole=plan.signed_type != b"")
                 token = gateway.tokens.get(plan.token_key)
                 if token is None:
                     plan, token = await token_for(gateway, exchange, plan)
+                if body is not None and plan.signed_type:
+                    await sign_body(gateway, exchange, head, body, signed_type=plan.signed_type)
                 send = Send(gateway, side, exchange, body=body, head=head, plan=plan, token=token)
                 await send.prepare()
                 response = await send.once()

@@ -58,6 +58,16 @@ class Reporter(Protocol):
         """Report the outcome of a send; never waits."""
 
 
+class Signer(Protocol):
+    """Has bodies signed in the keeper; the worker's `SignatureRequests` implements it."""
+
+    async def sign(self, route: str, digest: bytes) -> tuple[str, str]:
+        """Return a signature in base64url by the key of *route*, and the key's thumbprint.
+
+        *digest* is the SHA-256 of the signing input. Raises SignatureUnavailable.
+        """
+
+
 class BodyDigest(Protocol):
     """An incremental digest of a request body."""
 
@@ -85,6 +95,7 @@ class Gateway:
     migrations: SideCache
     reporter: Reporter
     tokens: TokenCache
+    signer: Signer
     pools: Mapping[str, Pool]
     intents: Intents
     now: Callable[[], float]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from proxy.credentials.body_signer import keys_for_bodies
 from proxy.credentials.keys import KeyUnusable, load_certificate
 from proxy.settings.model import Settings
 from proxy.telemetry.status import CertificateStatus
@@ -14,6 +15,10 @@ def certificates_in_use(settings: Settings) -> tuple[CertificateStatus, ...]:
         ("admin", "admin", settings.admin.certificate_file),
         *((name, "credential", one.certificate_file) for name, one in settings.credentials.items()),
         *((name, "token_endpoint", one.client_certificate_file) for name, one in settings.credentials.items()),
+        *(
+            (", ".join(names), "signature", one.certificate_file)
+            for names, one in keys_for_bodies(settings.routes).items()
+        ),
         *((name, "upstream", one.client_certificate_file) for name, one in settings.upstreams.items()),
     ]
     found = []

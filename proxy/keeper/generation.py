@@ -9,6 +9,7 @@ from proxy.clock import Clock
 from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
 from proxy.events import Observer
+from proxy.keeper.body_signatures import BodySignatures, Signers
 from proxy.keeper.migrations import Migrations
 from proxy.keeper.sockets import Sockets
 from proxy.keeper.token_manager import TokenManager
@@ -24,6 +25,7 @@ from proxy.link.messages import (
     PinRequest,
     RefusalAnswer,
     Replayed,
+    SignatureRequest,
     TokenRefusal,
     WorkerReport,
 )
@@ -59,6 +61,7 @@ class Generation:
         migrated: Callable[[Iterable[ExchangeOutcome]], None],
         serial: Iterator[int],
         sharing: TokenSharing,
+        signers: Signers,
     ) -> None:
         self.settings = settings
         self.snapshot = snapshot
@@ -77,6 +80,7 @@ class Generation:
             serial=serial,
             sharing=sharing,
         )
+        self.signatures = BodySignatures(signers, clock=clock, observe=observe, count=metrics.signed)
         self.workers = Workers(
             sockets.number,
             snapshot=snapshot,
@@ -94,8 +98,11 @@ class Generation:
         """Serve until the workers have ended after drain or kill."""
         async with asyncio.TaskGroup() as tasks:
             minting = tasks.create_task(self.token_manager.run(), name="mints")
+            signing = tasks.create_task(self.signatures.run(), name="signatures of bodies")
             await self.workers.run()
             minting.cancel()
+            signing.cancel()
+        await self.signatures.close()
 
     def serves(self) -> bool:
         """Return whether every worker accepts callers' connections."""
@@ -109,6 +116,8 @@ class Generation:
                 self._start(self._answer_refusal(worker, ask, replaced))
             case Replayed(key, mint, route, refused_again):
                 self.token_manager.replayed(key, mint, route, refused_again=refused_again)
+            case SignatureRequest():
+                self.signatures.request(worker.name, message, worker.send)
             case WorkerReport():
                 worker.on_report(message)
                 try:
@@ -117,14 +126,19 @@ class Generation:
                     self._write_line(f"worker {worker.index}: {error}")
             case Outcomes(rows):
                 self._migrated(rows)
+            case PinRequest() | PinRelease() | ClaimRequest():
+                self._on_pin(worker, message)
+            case Acknowledged():
+                self._migrations.answers.on_answer(worker.name, message)
+
+    def _on_pin(self, worker: WorkerProcess, message: PinRequest | PinRelease | ClaimRequest) -> None:
+        match message:
             case PinRequest(ask, digest, pin):
                 self._start(self._answer_pin(worker, ask, self._migrations.pins.keep({digest: pin})))
             case PinRelease(digest, pin):
                 self._start(self._migrations.pins.release(digest, pin))
             case ClaimRequest(ask, digest, pin):
                 self._start(self._answer_pin(worker, ask, self._migrations.pins.claim(worker.name, digest, pin)))
-            case Acknowledged():
-                self._migrations.answers.on_answer(worker.name, message)
 
     def _start(self, answering: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(answering)

@@ -40,6 +40,7 @@ class Generations:
         """
         if self._tasks is None or self._stopping.is_set():
             await new.token_manager.close()
+            await new.signatures.close()
             return _NOT_SERVED
         self.alive.append(new)
         life = self._tasks.create_task(self._run_one(new), name=repr(new))

@@ -18,6 +18,7 @@ from proxy.keeper.admin import AdminApp
 from proxy.keeper.admin_server import AdminServer, admin_server
 from proxy.keeper.audit_log import AuditLog
 from proxy.keeper.automatic_inquiries import AutomaticInquiries
+from proxy.keeper.body_signatures import Signers
 from proxy.keeper.certificate_expiry import CertificateExpiry
 from proxy.keeper.certificates import certificates_in_use
 from proxy.keeper.console import console_of
@@ -57,8 +58,8 @@ from proxy.telemetry.status import SinkStatus, Status, TokenStatus
 class Keeper:
     """One running instance with the name *instance*; *sockets* are already open, *credentials* already loaded.
 
-    *admin_sockets* were passed for the admin listener. *read* reads the configuration again. *environ* is what the
-    service manager has set.
+    So are *signers*, the keys for bodies. *admin_sockets* were passed for the admin listener. *read* reads the
+    configuration again. *environ* is what the service manager has set.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Keeper:
         sockets: Sockets,
         admin_sockets: Sequence[socket.socket] = (),
         credentials: Mapping[str, Credential],
+        signers: Signers,
         read: Callable[[], Loaded],
         environ: Mapping[str, str],
         clock: Clock,
@@ -162,7 +164,7 @@ class Keeper:
             recorded=self._recorded,
         )
         self._lost_journals = LostJournals(shipper=self._shipper, answers=self._migrations.answers, clock=clock)
-        self._generations = Generations(self._generation(settings, credentials), clock=clock)
+        self._generations = Generations(self._generation(settings, credentials, signers), clock=clock)
         lock = asyncio.Lock()  # one generation change at a time
         self._reloader = Reloader(
             read=read,
@@ -178,6 +180,7 @@ class Keeper:
         )
         self._rotation = Rotation(
             token_manager=lambda: self._generations.current.token_manager,
+            signatures=lambda: self._generations.current.signatures,
             renew=self._reloader.renew,
             replaced=self._read_certificates,
             lock=lock,
@@ -269,6 +272,7 @@ class Keeper:
     async def close(self) -> None:
         """Close everything that was opened, however far `run` came."""
         await self._generations.current.token_manager.close()
+        await self._generations.current.signatures.close()
         await self._audit_log.close()
         await self._shipper.close()
         await self._migrations.close()
@@ -296,6 +300,7 @@ class Keeper:
             shares_tokens=current.token_manager.sharing.active,
             sharing_problem=current.token_manager.sharing.problem,
             routes=tuple(route.name for route in current.snapshot.routes),
+            signed_routes=tuple(route.name for route in current.snapshot.routes if route.signed_type),
             facade=current.snapshot.facade is not None,
             time=self._clock.now(),
             shared=not self._migrations.replication.alone,
@@ -309,7 +314,7 @@ class Keeper:
     def _tokens(self) -> Iterable[TokenStatus]:
         return self._generations.current.token_manager.statuses()
 
-    def _generation(self, settings: Settings, credentials: Mapping[str, Credential]) -> Generation:
+    def _generation(self, settings: Settings, credentials: Mapping[str, Credential], signers: Signers) -> Generation:
         make_signing_key(settings, entropy=self._entropy)
         return Generation(
             settings,
@@ -326,6 +331,7 @@ class Keeper:
             migrated=self._migrated,
             serial=self._serial,
             sharing=self._token_sharing(),
+            signers=signers,
         )
 
     async def _taken(self, generation: Generation) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 from proxy.checks.files import check_settings_files
 from proxy.checks.offline import check_loaded
 from proxy.clock import Clock
+from proxy.credentials.body_signer import BodySigner, keys_for_bodies, load_body_signers
 from proxy.credentials.credential import Credential, CredentialUnusable
 from proxy.credentials.keys import KeyUnusable
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import ConfigurationRefused, ConfigurationReplaced, Observer
+from proxy.keeper.body_signatures import Signers
 from proxy.keeper.generation import Generation
 from proxy.keeper.generations import Generations
 from proxy.keeper.rotation import Prover
@@ -33,7 +35,7 @@ _AT_RESTART: Mapping[str, tuple[str, ...]] = {
     "state": ("url", "url_file", "ca_file", "encryption_key_files"),
 }
 
-Make = Callable[[Settings, Mapping[str, Credential]], Generation]
+Make = Callable[[Settings, Mapping[str, Credential], Signers], Generation]
 
 
 class ReloadRefused(ValueError):
@@ -80,7 +82,8 @@ class Reloader:
             try:
                 settings, at_restart = await self._judged()
                 credentials = await self._credentials(settings)
-                await self._succeed(settings, credentials, at_restart=at_restart)
+                signers = await self._signers(settings)
+                await self._succeed(settings, credentials, signers, at_restart=at_restart)
             except ReloadRefused as refused:
                 self.problem = f"the last reload was refused: {refused}"
                 self._observe(ConfigurationRefused(cause=str(refused)))
@@ -103,7 +106,7 @@ class Reloader:
             raise ReloadRefused("; ".join(faults[:_MOST_FAULTS]))
         mints = self._generations.current.token_manager
         credentials = {name: one for name in settings.credentials if (one := mints.credential(name)) is not None}
-        await self._succeed(settings, credentials)
+        await self._succeed(settings, credentials, self._generations.current.signatures.signers)
 
     async def _judged(self) -> tuple[Settings, tuple[str, ...]]:
         """Return the new settings with start-only keys left unchanged, and the names of those keys."""
@@ -142,11 +145,39 @@ class Reloader:
             credentials[name] = credential
         return credentials
 
+    async def _signers(self, settings: Settings) -> dict[tuple[str, ...], BodySigner]:
+        """Return the keys for bodies of *settings*; have those that are new in a device make a signature.
+
+        A device that was in use stays open: it is not asked, since it may be away.
+        """
+        current = self._generations.current
+        known = keys_for_bodies(current.settings.routes)
+        same = {section.identity: current.signatures.signers[routes] for routes, section in known.items()}
+        wanted = keys_for_bodies(settings.routes)
+        try:
+            signers = await asyncio.to_thread(load_body_signers, settings)
+            for routes, signer in signers.items():
+                before = same.get(wanted[routes].identity)
+                if signer.remote and before is not None:
+                    signers[routes] = before
+                elif signer.remote:
+                    await signer.prove()
+        except KeyUnusable as error:
+            raise ReloadRefused(str(error)) from None
+        except Exception as error:  # noqa: BLE001 - as above
+            raise ReloadRefused(f"a key for bodies: a defect of the proxy: {type(error).__name__}") from None
+        return signers
+
     async def _succeed(
-        self, settings: Settings, credentials: Mapping[str, Credential], *, at_restart: tuple[str, ...] = ()
+        self,
+        settings: Settings,
+        credentials: Mapping[str, Credential],
+        signers: Signers,
+        *,
+        at_restart: tuple[str, ...] = (),
     ) -> None:
         try:
-            new = self._make(settings, credentials)
+            new = self._make(settings, credentials, signers)
         except (CredentialUnusable, KeyUnusable, OSError) as error:
             raise ReloadRefused(str(error)) from None
         old = self._generations.current

@@ -4,16 +4,21 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from proxy.clock import Clock
+from proxy.credentials.body_signer import BodySigner, assertion_keys, keys_for_bodies
 from proxy.credentials.credential import Credential, CredentialUnusable
+from proxy.credentials.keys import KeyUnusable
+from proxy.credentials.remote_key import KeyUnavailable
 from proxy.credentials.token_key import TokenKey
 from proxy.entropy import Entropy
 from proxy.errors import TokenRefused, TokenUnavailable
-from proxy.events import CredentialReplaced, Observer, ReplacementRefused
+from proxy.events import CredentialReplaced, Observer, ReplacementRefused, SigningKeyReplaced
+from proxy.keeper.body_signatures import BodySignatures
 from proxy.keeper.facade_keys import signing_key_files
 from proxy.keeper.token_manager import TokenManager
 from proxy.keeper.watch import FileWatch
 from proxy.settings.credential import CredentialSection
 from proxy.settings.model import Settings
+from proxy.settings.signing_key import pin_file
 from proxy.tokens.endpoint import NotSigned, TokenEndpoint
 from proxy.tokens.schedule import outage_delay, refusal_delay
 
@@ -50,14 +55,16 @@ class Prover:
 class Rotation:
     """Watches the files of the active configuration; *token_manager* returns the current token manager.
 
-    *renew* is called when files that the workers read have changed, and raises OSError or ValueError if they can't be
-    used. *replaced* is called after any replacement. `problems` says, by credential, what was refused and why.
+    *signatures* returns the current keys for bodies. *renew* is called when files that the workers read have changed,
+    and raises OSError or ValueError if they can't be used. *replaced* is called after any replacement. `problems` says,
+    by credential, what was refused and why.
     """
 
     def __init__(
         self,
         *,
         token_manager: Callable[[], TokenManager],
+        signatures: Callable[[], BodySignatures],
         renew: Callable[[], Awaitable[None]],
         replaced: Callable[[], Awaitable[None]],
         lock: asyncio.Lock,
@@ -67,6 +74,7 @@ class Rotation:
     ) -> None:
         self.problems: dict[str, str] = {}
         self._token_manager = token_manager
+        self._signatures = signatures
         self._renew = renew
         self._replaced = replaced
         self._lock = lock
@@ -75,6 +83,8 @@ class Rotation:
         self._observe = observe
         self._prover = Prover(clock=clock, entropy=entropy, observe=observe)
         self._sections: Mapping[str, CredentialSection] = {}
+        self._settings: Settings | None = None
+        self._keys: dict[str, tuple[str, ...]] = {}  # the rules of each key for bodies, by its name here
         self._watch = FileWatch({})
         self._failures: dict[str, int] = {}
         self._again: dict[str, float] = {}
@@ -84,6 +94,8 @@ class Rotation:
         """Watch the files of *settings* and forget earlier refusals; it reads the files, so call it in a thread."""
         self._watch = FileWatch(_groups(settings))
         self._sections = settings.credentials
+        self._settings = settings
+        self._keys = {_name_of(routes): routes for routes in keys_for_bodies(settings.routes)}
         self.problems = {}
         self._failures = {}
         self._again = {}
@@ -114,6 +126,18 @@ class Rotation:
                     continue
                 if await self._fingerprint(name) != known.fingerprint:
                     await self._take(name)
+        for name in tuple(self._keys):
+            async with self._lock:
+                if await self._key_changed(name):
+                    await self._take(name)
+
+    async def _key_changed(self, name: str) -> bool:
+        """Return whether the file of a key for bodies is another than the one in use; a device is not asked."""
+        try:
+            used = self._signatures().signers[self._keys[name]]
+            return not used.remote and await (await self._loaded_key(name)).prove() != await used.prove()
+        except Exception:  # noqa: BLE001 - `_take` reports it
+            return True
 
     async def _fingerprint(self, name: str) -> str:
         """Return the fingerprint of the credential that the files hold now, "" if they can't be used."""
@@ -123,11 +147,12 @@ class Rotation:
             return ""
 
     async def _take(self, name: str) -> None:
-        workers = name in {TLS, FACADE}
+        whole = name in {TLS, FACADE} or name in self._keys
+        take = self._take_key if name in self._keys else self._take_for_workers if whole else self._take_credential
         try:
-            await (self._take_for_workers(name) if workers else self._take_credential(name))
+            await take(name)
         except Exception as error:  # noqa: BLE001 - a defect must not end a keeper that serves with the old files
-            what = name if workers else f"credential {name}"
+            what = name if whole else f"credential {name}"
             self._refuse(what, name, f"a defect of the proxy: {type(error).__name__}", retry_in=0)
 
     async def _take_credential(self, name: str) -> None:
@@ -148,6 +173,30 @@ class Rotation:
         else:
             await self._taken(name)
             self._observe(CredentialReplaced(credential=name, fingerprint=credential.fingerprint))
+
+    async def _take_key(self, name: str) -> None:
+        """Take a new key for bodies once it has made a signature; one whose device is away is tried again."""
+        routes, signer = self._keys[name], None
+        try:
+            signer = await self._loaded_key(name)
+            thumbprint = await signer.prove()
+        except KeyUnusable as error:
+            if signer is not None:
+                await signer.close()
+            delay = refusal_delay(1) if isinstance(error, KeyUnavailable) else 0
+            if delay:
+                self._again[name] = self._clock.monotonic() + delay
+            self._refuse(name, name, str(error), retry_in=delay)
+        else:
+            await self._signatures().replace(routes, signer)
+            await self._taken(name)
+            self._observe(SigningKeyReplaced(routes=routes, thumbprint=thumbprint))
+
+    async def _loaded_key(self, name: str) -> BodySigner:
+        assert self._settings is not None  # noqa: S101 - there are no names before `follow`
+        section = keys_for_bodies(self._settings.routes)[self._keys[name]]
+        foreign = await asyncio.to_thread(assertion_keys, self._sections.values())
+        return await asyncio.to_thread(BodySigner.load, section, foreign=foreign)
 
     async def _take_for_workers(self, name: str) -> None:
         try:
@@ -185,6 +234,11 @@ class Rotation:
         return f"<Rotation {self._watch!r}, {len(self.problems)} refused>"
 
 
+def _name_of(routes: tuple[str, ...]) -> str:
+    """Return the name of the files of a key for bodies: with blanks, so that no credential is called like it."""
+    return f"the key for bodies of {', '.join(routes)}"
+
+
 def _groups(settings: Settings) -> dict[str, list[str]]:
     groups = {
         name: [
@@ -199,6 +253,9 @@ def _groups(settings: Settings) -> dict[str, list[str]]:
         ]
         for name, one in settings.credentials.items()
     }
+    for routes, key in keys_for_bodies(settings.routes).items():
+        files = [key.private_key_file, key.private_key_passphrase_file, pin_file(key), key.certificate_file]
+        groups[_name_of(routes)] = files
     server = settings.server
     groups[TLS] = [server.certificate_file, server.key_file, server.client_ca_file]
     for upstream in settings.upstreams.values():

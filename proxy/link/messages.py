@@ -212,9 +212,7 @@ class Acknowledged(NamedTuple):
 
 
 Numbered = MigrationStates | NewPins | ClaimCheck
-ToWorker = (
-    Serve | Accept | Drain | Numbered | ClaimDropped | PinAnswer | TokenUpdate | RefusalAnswer | SignatureAnswer
-)
+ToWorker = Serve | Accept | Drain | Numbered | ClaimDropped | PinAnswer | TokenUpdate | RefusalAnswer | SignatureAnswer
 ToKeeper = (
     Ready
     | WorkerReport

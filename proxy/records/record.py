@@ -7,7 +7,7 @@ from proxy.clock import timestamp
 from proxy.records.json_line import line, quoted
 from proxy.records.mask import Mask
 from proxy.records.mask_rules import MOST_STEPS, Steps
-from proxy.request_summary import Attempt, Chosen, RequestSummary, word
+from proxy.request_summary import Attempt, BodySignature, Chosen, RequestSummary, word
 
 # The format of intents and records: raised when a field changes its meaning or goes away, not when one is added.
 VERSION: Final = 1
@@ -83,7 +83,8 @@ class RecordBuilder:
         text = (
             f'{{"kind":"intent",{self._known(account)},"attempt":{attempt.number},'
             f'"started":"{self._time(attempt.started_wall)}","token_fingerprint":"{attempt.token_fingerprint}"{previous},'
-            f'"request_bytes":{account.request_bytes},"body_hmac":"{account.body_hmac}",{self._end(account)}'
+            f'"request_bytes":{account.request_bytes},"body_hmac":"{account.body_hmac}",'
+            f"{_signature(account.signature) if account.signature is not None else ''}{self._end(account)}"
         )
         return text.encode()
 
@@ -107,7 +108,8 @@ class RecordBuilder:
             f"{self._answer_index(account) if account.answer_index else ''}"
             f'"duration_ms":{_milliseconds(seconds)},"overhead_ms":{_milliseconds(seconds - account.waited)},'
             f'"request_bytes":{account.request_bytes},"response_bytes":{account.response_bytes},'
-            f'"body_hmac":"{account.body_hmac}",{self._end(account)}'
+            f'"body_hmac":"{account.body_hmac}",'
+            f"{_signature(account.signature) if account.signature is not None else ''}{self._end(account)}"
         )
         return text.encode()
 
@@ -241,6 +243,11 @@ class RecordBuilder:
 _EMPTY: Final = '""'
 _TRUE: Final = "true"
 _FALSE: Final = "false"
+
+
+def _signature(made: BodySignature) -> str:
+    """Return the member that says by which key a body was signed, and what was sent in its place."""
+    return f'"signature":{{"key":{quoted(made.key)},"bytes":{made.bytes},"body_hmac":"{made.body_hmac}"}},'
 
 
 def _milliseconds(seconds: float) -> str:

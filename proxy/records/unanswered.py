@@ -57,6 +57,8 @@ def unanswered_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
         "body_hmac": first.get("body_hmac", ""),
         "config_digest": first["config_digest"],
     }
+    if "signature" in first:
+        outcome["signature"] = first["signature"]
     if "retry" in first:
         outcome["retry"] = first["retry"]
     return line({"kind": "exchange", "id": first["id"], **kept, **outcome})

@@ -12,9 +12,9 @@ from proxy.settings.signing_key import Pkcs11Text, key_settings
 # For one signature, waiting for those before it included. The caller waits, so it is less than a mint may take.
 SIGNATURE_SECONDS = 5.0
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # RFC 9110 8.3.1, with plain parameters like charset=utf-8.
-_MEDIA_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(; ?{_TOKEN}={_TOKEN})*")
+_MEDIA_TYPE = re.compile(rf"{_NAME}/{_NAME}(; ?{_NAME}={_NAME})*")
 
 
 def _media_type(text: str) -> str:

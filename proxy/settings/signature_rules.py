@@ -28,11 +28,9 @@ def shared_with(credential: str) -> tuple[str, str]:
 
     A worker, which parses callers' bytes, gets any digest signed: with a credential's key that of an assertion too.
     """
-    return (
-        f'credential "{credential}" signs its client assertions with this key: a worker that was taken over could have '
-        "one signed, and get tokens anywhere",
-        "make a key for bodies with `payproxy keys new`, and upload its certificate for digital signature",
-    )
+    what = f'credential "{credential}" signs its client assertions with this key: a worker that was taken over could '
+    fix = "make a key for bodies with `payproxy keys new`, and upload its certificate for digital signature"
+    return f"{what}have one signed, and get tokens anywhere", fix
 
 
 def _of_its_own(valid: Valid, signature: SignatureSection, key: Key) -> Iterator[Complaint]:

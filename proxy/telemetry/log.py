@@ -16,6 +16,9 @@ from proxy.events import (
     MigrationRolledBack,
     MintFailed,
     ReplacementRefused,
+    SigningFailed,
+    SigningKeyReplaced,
+    SigningRecovered,
     SinkFailed,
     SinkRecovered,
     StreamFailed,
@@ -109,6 +112,12 @@ def _text(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for e
             return f"worker {event.worker} (process {event.pid}) responds again"
         case CredentialReplaced():
             return f"credential {event.credential} replaced: key or secret {event.fingerprint}, proven by a mint"
+        case SigningKeyReplaced():
+            return f"key for bodies of {', '.join(event.routes)} replaced: {event.thumbprint}"
+        case SigningFailed():
+            return f"bodies of {', '.join(event.routes)} can't be signed, nothing of them is sent: {event.cause}"
+        case SigningRecovered():
+            return f"bodies of {', '.join(event.routes)} are signed again"
         case ReplacementRefused():
             again = f"; next try in {event.retry_in:.0f} s" if event.retry_in else ""
             return f"new files of {event.what} refused, the old ones stay in use: {event.cause}{again}"

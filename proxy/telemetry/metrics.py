@@ -25,6 +25,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 MAX_ROWS = 10_000
 
 _MINT_OUTCOMES = ("minted", "token_refused", "token_unavailable")
+SIGNATURE_OUTCOMES = ("signed", "failed", "late", "overloaded")
 # The codes of the facade's token endpoint are OAuth's (RFC 6749 5.2).
 _FACADE_CODES = ("invalid_client", "invalid_request", "unsupported_grant_type")
 
@@ -90,6 +91,10 @@ class Metrics(Collector):
     def migrated(self, migration: str, side: str, outcome: str) -> None:
         """Count an attempt on a migrated route."""
         self._add("migrated", (migration, side, outcome), [1])
+
+    def signed(self, route: str, outcome: str) -> None:
+        """Count a signature of a body that a worker asked for."""
+        self._add("signatures", (route, outcome), [1])
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """Return content type and text: OpenMetrics if the header *accept* names it, else Prometheus' text format."""
@@ -169,6 +174,12 @@ class Metrics(Collector):
             "What came of requests on migrated routes, by side: ok, client_error, forbidden, refused, failed, none.",
             ("migration", "side", "outcome"),
             _zeros([one.name for one in status.migrations], Side, sorted(OUTCOMES)) | tables["migrated"],
+        )
+        yield counter(
+            "payproxy_body_signatures",
+            "Signatures of bodies that workers asked for: signed, failed, late (not made in time), overloaded.",
+            ("http_route", "outcome"),
+            _zeros(status.signed_routes, SIGNATURE_OUTCOMES) | tables["signatures"],
         )
         yield from gauges(status)
         yield from self._processes.read(status.workers)

@@ -241,6 +241,7 @@ class Status:
     shares_tokens: bool = False
     sharing_problem: str = ""
     routes: tuple[str, ...] = ()
+    signed_routes: tuple[str, ...] = ()
     facade: bool = False
     time: float = 0.0
     callers: tuple[CallerStatus, ...] = ()

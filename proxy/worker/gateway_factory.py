@@ -12,7 +12,7 @@ from proxy.callers.forwarded import TrustedProxies
 from proxy.clock import Clock
 from proxy.entropy import SystemEntropy
 from proxy.forwarding.admission import Admission
-from proxy.forwarding.gateway import Gateway, Reporter, make_pools
+from proxy.forwarding.gateway import Gateway, Reporter, Signer, make_pools
 from proxy.forwarding.identify import Identifier
 from proxy.link.messages import ToKeeper
 from proxy.migration.side_cache import SideCache
@@ -24,6 +24,7 @@ from proxy.settings.worker_values import ServerValues, Snapshot
 from proxy.tokens.token_cache import TokenCache
 from proxy.worker.exchange_log import ExchangeLog
 from proxy.worker.migration_reporter import MigrationReporter
+from proxy.worker.signature_requests import SignatureRequests
 
 
 def head_limits(snapshot: Snapshot) -> HeadLimits:
@@ -42,6 +43,7 @@ def make_gateway(
     send: Callable[[ToKeeper], None],
     clock: Clock,
     reporter: Reporter | None = None,
+    signer: Signer | None = None,
 ) -> Gateway:
     """Return the gateway with its collaborators; raises TlsUnusable or OSError if a file can't be used."""
     server, table = snapshot.server, route_table(snapshot)
@@ -62,6 +64,7 @@ def make_gateway(
         migrations=SideCache({one.name: policy_of(one) for one in snapshot.migrations}),
         reporter=reporter or MigrationReporter(send=send),
         tokens=TokenCache(table.origins(), clock=clock, send=send),
+        signer=signer or SignatureRequests(send=send),
         pools=make_pools(snapshot.upstreams, clock=clock),
         intents=exchanges,
         now=clock.now,

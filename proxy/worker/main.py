@@ -26,6 +26,7 @@ from proxy.link.messages import (
     Ready,
     RefusalAnswer,
     Serve,
+    SignatureAnswer,
     TokenUpdate,
     WorkerReport,
 )
@@ -41,6 +42,7 @@ from proxy.worker.gateway_factory import caller_tls, make_gateway
 from proxy.worker.graceful_close import close_gracefully
 from proxy.worker.listener import CallerServer, check_seam
 from proxy.worker.migration_reporter import MigrationReporter
+from proxy.worker.signature_requests import SignatureRequests
 from proxy.worker.timeouts import CALLER_TIMEOUTS
 
 _COUNTERS_SECONDS = 1.0
@@ -66,6 +68,7 @@ class Worker:
             on_message=self._on_message, on_invalid=self._not_understood, on_lost=self._keeper_is_gone
         )
         self._reporter = MigrationReporter(send=self.link.send)
+        self._signer = SignatureRequests(send=self.link.send)
 
     async def run(self) -> bool:
         """Serve until drained, then finish requests in flight; False if the journal could not be written completely."""
@@ -79,7 +82,12 @@ class Worker:
             snapshot.request_log, journal=journal, counters=counters, clock=self._clock, entropy=SystemEntropy()
         )
         gateway = self._gateway = make_gateway(
-            snapshot, exchanges=exchanges, send=self.link.send, clock=self._clock, reporter=self._reporter
+            snapshot,
+            exchanges=exchanges,
+            send=self.link.send,
+            clock=self._clock,
+            reporter=self._reporter,
+            signer=self._signer,
         )
         await journal.open()
         server = CallerServer(
@@ -149,6 +157,8 @@ class Worker:
                     self._accepting.set_result(True)
             case PinAnswer(ask, kept):
                 self._reporter.on_answer(ask, kept=kept)
+            case SignatureAnswer():
+                self._signer.on_answer(message)
             case _ if self._gateway is not None:
                 self._update(self._gateway, message)
 
@@ -184,6 +194,7 @@ class Worker:
         """Stop and finish requests in flight: without a keeper nobody renews tokens or ships the journal."""
         self._stop(0.0)
         self._reporter.abandon()
+        self._signer.abandon()
         if not self._accepting.done():
             self._accepting.set_result(False)
         if self._gateway is not None:

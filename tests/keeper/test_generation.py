@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from proxy.clock import SystemClock
+from proxy.credentials.body_signer import load_body_signers
 from proxy.credentials.credential import Credential
 from proxy.entropy import SystemEntropy
 from proxy.keeper.generation import Generation
@@ -58,6 +59,7 @@ def _generation(directory: Path, bank: Bank, migrating: Migrating, sockets: Sock
         migrated=lambda _: None,
         serial=count(1),
         sharing=TokenSharing(),
+        signers=load_body_signers(loaded.settings),
     )
 
 

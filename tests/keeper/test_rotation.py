@@ -16,6 +16,7 @@ from proxy.clock import SystemClock
 from proxy.credentials.credential import Credential
 from proxy.entropy import SystemEntropy
 from proxy.events import Event
+from proxy.keeper.body_signatures import BodySignatures
 from proxy.keeper.rotation import TLS, Rotation
 from proxy.simulator.server import simulator
 from tests.cli.serving import Site, command, make_pair, serving, site
@@ -253,6 +254,7 @@ async def test_a_defect_refuses_the_files_and_goes_on(
         assert loaded.settings is not None
         rotation = Rotation(
             token_manager=lambda: one.manager,
+            signatures=lambda: BodySignatures({}, clock=SystemClock(), observe=events.append, count=lambda *_: None),
             renew=renew,
             replaced=replaced,
             lock=asyncio.Lock(),

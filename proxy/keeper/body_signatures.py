@@ -1,0 +1,153 @@
+"""Signs bodies for the workers of one generation: they send a digest and get a signature, and never have the key."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from proxy.clock import Clock
+from proxy.credentials.body_signer import BodySigner
+from proxy.credentials.keys import KeyUnusable
+from proxy.events import Observer, SigningFailed, SigningRecovered
+from proxy.keeper.fair_queue import FairQueue
+from proxy.link.messages import SignatureAnswer, SignatureRequest
+from proxy.settings.signature import SIGNATURE_SECONDS
+from proxy.text import base64url
+
+# Of one worker, by key. With a key in memory these take 0.2 s, with one in hardware more than anybody waits.
+MOST_WAITING = 256
+_LATE = f"it was not its turn within {SIGNATURE_SECONDS:g} s"
+
+Signers = Mapping[tuple[str, ...], BodySigner]
+Answer = Callable[[SignatureAnswer], None]
+Count = Callable[[str, str], None]
+
+
+class _Wanted(NamedTuple):
+    """A signature that a worker waits for until monotonic *until*."""
+
+    request: SignatureRequest
+    answer: Answer
+    until: float
+
+
+class _KeyQueue:
+    """One key, and who waits for it: it makes one signature at a time."""
+
+    def __init__(
+        self, routes: tuple[str, ...], signer: BodySigner, *, clock: Clock, observe: Observer, count: Count
+    ) -> None:
+        self.routes = routes
+        self.signer = signer
+        self.waiting: FairQueue[_Wanted] = FairQueue(most=MOST_WAITING)
+        self.there = asyncio.Event()
+        self._clock = clock
+        self._observe = observe
+        self._count = count
+        self._failing = False
+
+    async def run(self) -> None:
+        """Make signatures, until cancelled."""
+        if self.signer.remote:
+            await self._try()
+        while True:
+            await self.there.wait()
+            self.there.clear()
+            while (wanted := self.waiting.take()) is not None:
+                await self._serve(wanted)
+
+    async def _try(self) -> None:
+        """Open a device before the first request needs it, and say what is wrong with it."""
+        try:
+            await self.signer.prove()
+        except Exception as error:  # noqa: BLE001 - whatever a module or program does to us, the keeper goes on
+            self._failed(_cause(error))
+
+    async def _serve(self, wanted: _Wanted) -> None:
+        ask, route, digest = wanted.request
+        if self._clock.monotonic() >= wanted.until:
+            self._count(route, "late")
+            wanted.answer(SignatureAnswer(ask, "", "", _LATE))
+            return
+        try:
+            signature, key = await self.signer.sign(bytes.fromhex(digest))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._count(route, "failed")
+            self._failed(_cause(error))
+            wanted.answer(SignatureAnswer(ask, "", "", _cause(error)))
+            return
+        self._count(route, "signed")
+        if self._failing:
+            self._failing = False
+            self._observe(SigningRecovered(routes=self.routes))
+        wanted.answer(SignatureAnswer(ask, base64url(signature).decode("ascii"), key, ""))
+
+    def _failed(self, cause: str) -> None:
+        if not self._failing:
+            self._failing = True
+            self._observe(SigningFailed(routes=self.routes, cause=cause))
+
+
+class BodySignatures:
+    """The keys for bodies, *signers* by the rules that share one; *count* is called with rule and outcome."""
+
+    def __init__(self, signers: Signers, *, clock: Clock, observe: Observer, count: Count) -> None:
+        self._clock = clock
+        self._count = count
+        self._queues = [
+            _KeyQueue(routes, signer, clock=clock, observe=observe, count=count) for routes, signer in signers.items()
+        ]
+        self._by_route = {route: queue for queue in self._queues for route in queue.routes}
+        for signer in signers.values():
+            signer.users += 1
+
+    @property
+    def signers(self) -> dict[tuple[str, ...], BodySigner]:
+        """Return the keys in use by the rules that share one."""
+        return {queue.routes: queue.signer for queue in self._queues}
+
+    async def run(self) -> None:
+        """Make signatures for each key, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for queue in self._queues:
+                tasks.create_task(queue.run(), name=f"signatures of {', '.join(queue.routes)}")
+
+    def request(self, worker: str, request: SignatureRequest, answer: Answer) -> None:
+        """Have *answer* called with the signature that *worker* asks for, or with why there is none."""
+        queue = self._by_route.get(request.route)
+        if queue is None:  # a worker made it up
+            answer(SignatureAnswer(request.ask, "", "", "the rule has no key for bodies"))
+            return
+        wanted = _Wanted(request, answer, self._clock.monotonic() + SIGNATURE_SECONDS)
+        if not queue.waiting.put(worker, wanted):
+            self._count(request.route, "overloaded")
+            answer(SignatureAnswer(request.ask, "", "", f"{MOST_WAITING} requests of its worker wait for this key"))
+            return
+        queue.there.set()
+
+    async def replace(self, routes: tuple[str, ...], signer: BodySigner) -> None:
+        """Sign for *routes* with *signer* from now on; who waits gets a signature of the new key."""
+        for queue in self._queues:
+            if queue.routes == routes:
+                signer.users += 1
+                old, queue.signer = queue.signer, signer
+                await _leave(old)
+
+    async def close(self) -> None:
+        """Release the devices that no other generation uses."""
+        queues, self._queues = self._queues, []
+        for queue in queues:
+            await _leave(queue.signer)
+
+    def __repr__(self) -> str:
+        return f"<BodySignatures {[queue.signer for queue in self._queues]}>"
+
+
+async def _leave(signer: BodySigner) -> None:
+    signer.users -= 1
+    if not signer.users:
+        await signer.close()
+
+
+def _cause(error: Exception) -> str:
+    """Return what may stand in log and record: the text of our own errors, of others the type only."""
+    return str(error) if isinstance(error, KeyUnusable) else f"a defect of the proxy: {type(error).__name__}"

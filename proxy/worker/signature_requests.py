@@ -1,0 +1,78 @@
+"""Has bodies signed in the keeper: a worker has no key that signs."""
+
+import asyncio
+from collections.abc import Callable
+
+from proxy.errors import SignatureUnavailable
+from proxy.link.messages import SignatureAnswer, SignatureRequest
+
+# Of one worker; the keeper makes a signature in less than 1 ms with a key in memory, in 5 to 50 with one in hardware.
+MOST_WAITING = 256
+# A little longer than the keeper's own limit, so that its reason arrives.
+ANSWER_SECONDS = 6.0
+
+_LATE = SignatureAnswer(0, "", "", "the keeper did not answer in time")
+_GONE = SignatureAnswer(0, "", "", "the keeper is gone")
+
+
+class SignatureRequests:
+    """The signatures that one worker waits for; *send* sends a message to the keeper."""
+
+    def __init__(self, *, send: Callable[[SignatureRequest], None]) -> None:
+        self._send = send
+        self._answers: dict[int, asyncio.Future[SignatureAnswer]] = {}
+        self._asked = 0
+        self._abandoned = False
+
+    async def sign(self, route: str, digest: bytes) -> tuple[str, str]:
+        """Return a signature in base64url by the key of *route*, and the key's thumbprint.
+
+        *digest* is the SHA-256 of the signing input. Raises SignatureUnavailable.
+        """
+        if self._abandoned:
+            raise _unavailable(_GONE.cause)
+        if len(self._answers) >= MOST_WAITING:
+            raise _unavailable(f"{MOST_WAITING} requests of this worker wait for a signature")
+        answer = await self._answer(route, digest)
+        if not answer.signature:
+            raise _unavailable(answer.cause)
+        return answer.signature, answer.key
+
+    async def _answer(self, route: str, digest: bytes) -> SignatureAnswer:
+        self._asked += 1
+        asked = self._asked
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[SignatureAnswer] = loop.create_future()
+        self._answers[asked] = answer
+        self._send(SignatureRequest(asked, route, digest.hex()))
+        # Not asyncio.timeout, which needs a task: requests run without one.
+        timer = loop.call_later(ANSWER_SECONDS, _settle, answer, _LATE)
+        try:
+            return await answer
+        finally:
+            timer.cancel()
+            self._answers.pop(asked, None)
+
+    def on_answer(self, message: SignatureAnswer) -> None:
+        """Handle the keeper's answer; one that comes too late is dropped."""
+        answer = self._answers.get(message.ask)
+        if answer is not None:
+            _settle(answer, message)
+
+    def abandon(self) -> None:
+        """End all waits: the keeper is gone."""
+        self._abandoned = True
+        for answer in self._answers.values():
+            _settle(answer, _GONE)
+
+    def __repr__(self) -> str:
+        return f"<SignatureRequests {len(self._answers)} asked>"
+
+
+def _unavailable(cause: str) -> SignatureUnavailable:
+    return SignatureUnavailable("The body could not be signed, and nothing was sent.", cause=cause, retry_after=1)
+
+
+def _settle(answer: asyncio.Future[SignatureAnswer], message: SignatureAnswer) -> None:
+    if not answer.done():
+        answer.set_result(message)

@@ -4,6 +4,7 @@ The bank wants the header to be exactly {"alg":"RS256"}, and the JWS in place of
 """
 
 import asyncio
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import Final
 
@@ -35,22 +36,27 @@ async def sign_body(
     if not payload:
         return
     _refuse_encoded(head)
-    digest = sha256(HEADER)
-    pieces = [HEADER]
-    separator = b"."
-    for start in range(0, len(payload), _PIECE):
-        if start:
+    digest = sha256()
+    pieces = []
+    for piece in signing_input(payload):
+        if pieces:
             await asyncio.sleep(0)
-        piece = separator + base64url(payload[start : start + _PIECE])
         digest.update(piece)
         pieces.append(piece)
-        separator = b""
     signature, key = await gateway.signer.sign(exchange.chosen.route, digest.digest())
     pieces.append(b"." + signature.encode("ascii"))
     signed = b"".join(pieces)
     body.replace(signed)
     exchange.signature = BodySignature(key, size=len(signed), body_hmac=_hmac(gateway, signed))
     head.passed = with_content_type(head.passed, signed_type)
+
+
+def signing_input(payload: bytes) -> Iterator[bytes]:
+    """Yield the signing input for *payload* (RFC 7515 5.1), the header and the payload in base64url, in pieces."""
+    before = HEADER + b"."
+    for start in range(0, len(payload), _PIECE):
+        yield before + base64url(payload[start : start + _PIECE])
+        before = b""
 
 
 def with_content_type(lines: list[HeaderLine], value: bytes) -> list[HeaderLine]:

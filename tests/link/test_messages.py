@@ -29,6 +29,8 @@ from proxy.link.messages import (
     RefusalAnswer,
     Replayed,
     Serve,
+    SignatureAnswer,
+    SignatureRequest,
     TokenFailure,
     TokenRefusal,
     TokenUpdate,
@@ -86,6 +88,8 @@ ALL: list[Message] = [
     PinRequest(1, DIGEST, PIN),
     PinRelease(DIGEST, PIN),
     ClaimRequest(1, DIGEST, PIN),
+    SignatureRequest(1, "pay", f"{1:064x}"),
+    SignatureAnswer(1, "c2lnbmVk", "thumbprint", ""),
     Acknowledged(3, agreed=False, pins={DIGEST: PIN}),
 ]
 

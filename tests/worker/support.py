@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from proxy.link.messages import (
     ClaimRequest,
     PinRequest,
     RefusalAnswer,
+    SignatureAnswer,
+    SignatureRequest,
     ToKeeper,
     TokenFailure,
     TokenRefusal,
@@ -33,6 +35,7 @@ from proxy.worker.exchange_log import ExchangeLog
 from proxy.worker.gateway_factory import make_gateway
 from proxy.worker.listener import CallerServer
 from proxy.worker.migration_reporter import MigrationReporter
+from proxy.worker.signature_requests import SignatureRequests
 from proxy.worker.timeouts import CALLER_TIMEOUTS, CallerTimeouts
 from tests.upstream.support import OK, Bank, Request, Step, bank, eventually, says
 from tests.worker.values import snapshot
@@ -63,6 +66,8 @@ class Keeper:
 
     answer: str = "replaced"  # replaced: with a new token; failed, kept: without; "": never answers
     keeps: bool | None = True  # whether it keeps retry pins; None: it never answers
+    # What it answers to a worker that wants a body signed; None: it never answers.
+    signs: Callable[[SignatureRequest], SignatureAnswer] | None = None
     received: list[Any] = field(default_factory=list)  # ToKeeper; Any, so that tests can name the fields of one kind
     gateway: Gateway | None = None
     mints: dict[str, int] = field(default_factory=dict)
@@ -76,6 +81,9 @@ class Keeper:
             self.gateway.tokens.on_answer(RefusalAnswer(message.ask, self.answer))
         if isinstance(message, PinRequest | ClaimRequest) and self.keeps is not None:
             self.pin(message, kept=self.keeps)
+        if isinstance(message, SignatureRequest) and self.signs is not None and self.gateway is not None:
+            assert isinstance(self.gateway.signer, SignatureRequests)
+            self.gateway.signer.on_answer(self.signs(message))
 
     def all(self, kind: type[Any]) -> list[Any]:
         """Return the messages of *kind*, in order."""

@@ -27,6 +27,7 @@ from proxy.routing.headers import HeaderLine
 from proxy.routing.plan import Plan, plan
 from proxy.routing.request_head import HeadLimits, RawHead, RequestHead
 from proxy.settings.model import Settings
+from proxy.settings.signature import SignatureSection
 from proxy.settings.values import snapshot_of
 
 # An unreadable state may have been changed already; the keeper assumes the same.
@@ -87,7 +88,9 @@ def _answer_of(settings: Settings, raw: RawHead, caller: Caller) -> dict[str, st
     )
     limits = HeadLimits(max_header_bytes=settings.server.max_header_bytes, hosts=frozenset(), allow_browsers=True)
     found = plan(RequestHead.of(raw, limits), caller, table, cache, request_id=_NO_ID, now=now)
-    return _answer(found, cache, method=raw.method, caller=caller.name)
+    answer = _answer(found, cache, method=raw.method, caller=caller.name)
+    signature = next(route.signature for route in settings.routes if route.name == found.route.name)
+    return answer | {"body": _body(found, signature)}
 
 
 def _header(text: str) -> HeaderLine:
@@ -164,6 +167,16 @@ def _answer(found: Plan, cache: SideCache, *, method: str, caller: str) -> dict[
     if policy.sticky == "request" and method in policy.methods and 0 < weight < 100 and not fixed:
         answer["why"] = f"weight {weight}, each {method} by itself: this is one of them that goes to {found.side}"
     return answer
+
+
+def _body(found: Plan, signature: SignatureSection) -> str:
+    """Return what becomes of the body, and by which key it is signed."""
+    if not signature.configured:
+        return "as the caller sends it"
+    if not found.signed_type:
+        return "as the caller sends it: only those of POST and PUT are signed"
+    key = signature.private_key_file or signature.private_key_uri.partition("?")[0] or signature.signer_command[0]
+    return f"a JWS (RS256) by the key {key}, as {found.signed_type.decode()}; an empty one as it is"
 
 
 def _url(found: Plan) -> str:

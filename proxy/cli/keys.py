@@ -195,6 +195,8 @@ def _remarks(found: Sequence[Inspection], *, together: bool | None, expected: Re
 def _as_dict(each: Inspection) -> dict[str, Any]:
     value: dict[str, Any] = {"file": str(each.path), "kind": each.kind, "problem": each.problem}
     value |= {name: known for name, known in (("bits", each.bits), ("subject", each.subject)) if known}
+    if each.key_thumbprint:
+        value["key_thumbprint"] = each.key_thumbprint
     if each.certificate:
         value["issuer"] = each.certificate.issuer.rfc4514_string()
         value["valid_from"] = timestamp(each.certificate.not_valid_before_utc.timestamp())
@@ -210,6 +212,7 @@ def _block(each: Inspection) -> str:
     if each.certificate:
         rows.append(("expires", each.certificate.not_valid_after_utc.strftime("%Y-%m-%d %H:%M UTC")))
     rows += list(each.thumbprints.items())
+    rows += [("of the key", each.key_thumbprint)] if each.key_thumbprint else []
     return f"{printable(str(each.path))}\n{facts(rows, indent='  ')}"
 
 

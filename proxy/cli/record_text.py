@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator, Sequence
 
 from proxy.cli.output import facts, paint, printable
-from proxy.records.record_words import Record, cell, happened
+from proxy.records.record_words import Record, cell, happened, signature
 from proxy.times import local_text
 
 CSV_COLUMNS = (
@@ -58,6 +58,7 @@ def timeline(record: Record) -> str:
     if record.get("kind") not in {"exchange", "intent"}:
         return facts([(name, cell(value)) for name, value in record.items()])
     rows = [(name, cell(record.get(name))) for name in _FACTS if record.get(name) not in {None, "", False}]
+    rows += [("body sent", how)] if (how := signature(record)) else []
     rows += _index(record)
     if record.get("kind") == "intent":
         sent = "unknown: there is an intent and no record yet; it is in flight, or its worker has just crashed"

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from proxy.records.inquiry_outcome import SETTLED_AFTER, decisive
-from proxy.records.record_words import cell, left
+from proxy.records.record_words import cell, left, signature
 from proxy.telemetry.error_meanings import meaning_of, next_step_of
 from proxy.text import printable
 from proxy.times import duration, local_text
@@ -190,6 +190,8 @@ def _sent(record: Record) -> Iterator[str]:
     answered = ", the answer is not on record" if _worker_ended(record) else ", without an answer"
     said = "; then ".join(_send(each, unanswered=answered) for each in found)
     yield f"It was {'to be ' if is_open(record) else ''}sent {often}: {said}."
+    if how := signature(record):
+        yield f"In place of its body the bank got {how}."
 
 
 def _worker_ended(record: Record) -> bool:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from proxy.credentials.keys import (
     THUMBPRINT_FORMS,
     KeyUnusable,
+    key_thumbprint,
     load_certificate,
     load_private_key,
     thumbprint,
@@ -69,6 +70,12 @@ class Inspection:
     def thumbprints(self) -> dict[str, str]:
         """Return the certificate's thumbprint in each form, {} without a certificate."""
         return {form: thumbprint(self.certificate, form) for form in THUMBPRINT_FORMS} if self.certificate else {}
+
+    @property
+    def key_thumbprint(self) -> str:
+        """Return the thumbprint of the RSA key itself (RFC 7638), which records of signed bodies name, or ""."""
+        public = self._public()
+        return key_thumbprint(public) if isinstance(public, RSAPublicKey) else ""
 
     def _public(self) -> CertificatePublicKeyTypes | None:
         holder = self.key or self.certificate or self.request

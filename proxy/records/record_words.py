@@ -22,6 +22,15 @@ def cell(value: object) -> str:
     return str(value)
 
 
+def signature(record: Record) -> str:
+    """Return in words how the body of *record* was signed, "" if it was not."""
+    made = record.get("signature")
+    if not isinstance(made, dict):
+        return ""
+    hmac = f", HMAC {cell(made.get('body_hmac'))}" if made.get("body_hmac") else ""
+    return f"a JWS of {cell(made.get('bytes'))} bytes{hmac}, signed by the key {cell(made.get('key'))}"
+
+
 def left(record: Record) -> str:
     """Return in words that the caller of *record* left, and after how long if that is known."""
     after = record.get("caller_left_ms")

@@ -7,6 +7,7 @@
 - `/api/v2/payments...`: Online Payments; its wallet answer is the invalid JSON that the bank is known to send.
 - `GET /api/v1/reports/ID`, `GET /api/v1/report-files/ID?size=BYTES[&chunked=1]`: a CSV, also on the second port.
 - `POST /documents`: multipart upload, its parts checked.
+- Below a path of which bodies have to be signed (`World.require_signature`), an endpoint gets the payload of the JWS.
 - `/echo...`: any method; returns what arrived, with the token's fingerprint in place of the token.
 """
 
@@ -18,6 +19,7 @@ from proxy.simulator.call import Call
 from proxy.simulator.documents import UploadRefused, document_of
 from proxy.simulator.report import report_blocks
 from proxy.simulator.shapes import error, refused_token
+from proxy.simulator.signed_bodies import refused_signature
 from proxy.simulator.world import World
 
 _DEFAULT_REPORT = 1 << 20
@@ -39,7 +41,8 @@ def api(call: Call, world: World) -> Answer:
     if reason:
         call.received.note = reason
         return refused_token(call, world)
-    return endpoint(call, world)
+    refusal = refused_signature(call, world)
+    return endpoint(call, world) if refusal is None else refusal
 
 
 def _endpoint(path: str) -> Callable[[Call, World], Answer] | None:

@@ -5,8 +5,8 @@ lists, POST sets one or a list of faults (the fields of `Fault`), DELETE takes a
 `{"all": true}`, `{"fingerprint": ...}` or `{"client_id": ...}`. `/_sim/clients`: GET lists, POST registers
 (`{"flavor": "basic", "client_id", "secret", ...}`; for jwt and adfs `certificate` is a PEM text; further keywords as in
 `World.register_...`). `POST /_sim/clock`: `offset` and `leeway` in seconds. `POST /_sim/access`: `path` and `audiences`
-(null: any live token). `POST /_sim/books`: `delay`, seconds until payments are found by Request-Id.
-`POST /_sim/reset`. These requests are neither counted nor kept.
+(null: any live token). `POST /_sim/signature`: bodies below `path` have to be signed by the key of `certificate`, PEM
+("": not any more). `POST /_sim/books`: `delay`, seconds until payments are found by Request-Id. `POST /_sim/reset`. These requests are neither counted nor kept.
 """
 
 import json
@@ -100,6 +100,9 @@ def _act(action: str, value: Any, world: World) -> Answer:  # noqa: C901 - one b
             audiences = value["audiences"]
             world.access[value["path"]] = None if audiences is None else frozenset(audiences)
             answer = {}
+        case "signature":
+            world.require_signature(value["path"], value.get("certificate", "").encode())
+            answer = {"paths": sorted(world.signatures)}
         case "books":
             world.books_delay = float(value["delay"])
             answer = {"delay": world.books_delay}

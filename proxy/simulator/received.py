@@ -22,7 +22,8 @@ class Received:
     """One request; it fills while it is read and answered.
 
     *when* is the bank's wall clock, *target* the raw request target. In *headers*, as received otherwise, the value of
-    Authorization is replaced by scheme and fingerprint. *complete* says whether the whole body arrived, *status* is 0
+    Authorization is replaced by scheme and fingerprint. *payload_sha256* is of the payload of a signed body whose
+    signature was verified, else "". *complete* says whether the whole body arrived, *status* is 0
     until answered or if it never was, *note* says why a credential was refused, *fault* which kinds were met.
     """
 
@@ -36,6 +37,7 @@ class Received:
     client_id: str = ""
     body_size: int = 0
     body_sha256: str = ""
+    payload_sha256: str = ""
     complete: bool = False
     status: int = 0
     note: str = ""
@@ -72,6 +74,7 @@ class Received:
             "client_id": self.client_id,
             "body_size": self.body_size,
             "body_sha256": self.body_sha256,
+            "payload_sha256": self.payload_sha256,
             "complete": self.complete,
             "status": self.status,
             "note": self.note,

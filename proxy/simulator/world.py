@@ -43,6 +43,7 @@ class World:
     requests that were refused by (client id, error). *accepted* counts executed payments and uploads by Idempotency-Key
     ("" for those without). *access* says which audiences open the paths under a prefix, None meaning any live token;
     "" stands for Mock tokens. *merchants*, if not empty, are the merchant ids that Checkout knows.
+    *signatures* has the certificates that sign the bodies of POST and PUT below a path.
     *books_delay* is how many seconds after its execution a payment is found by its Request-Id.
     *origin* is where the simulator listens, *origins* all spellings of that, *files_origin* its second host.
     """
@@ -63,6 +64,7 @@ class World:
         self.payments: dict[str, dict[str, Any]] = {}
         self.merchants: set[str] = set()
         self.books_delay = 0.0
+        self.signatures: dict[str, tuple[x509.Certificate, ...]] = {}
         self.origin = ""
         self.origins: frozenset[str] = frozenset()
         self.files_origin = ""
@@ -232,6 +234,16 @@ class World:
         self.payments.clear()
         self._keys.clear()
         self._books.clear()
+
+    def require_signature(self, path: str, certificate_pem: bytes) -> None:
+        """Demand signed bodies of POST and PUT below *path*, by the key of one of the certificates in the PEM.
+
+        Without a certificate, none are demanded any more.
+        """
+        if not certificate_pem:
+            self.signatures.pop(path, None)
+        else:
+            self.signatures[path] = tuple(x509.load_pem_x509_certificates(certificate_pem))
 
     def __repr__(self) -> str:
         return f"<World [{self.log.total} received, {self.mints.total()} minted, {self.accepted.total()} executed]>"

@@ -37,7 +37,7 @@ async def sign_body(
         return
     _refuse_encoded(head)
     digest = sha256()
-    pieces = []
+    pieces: list[bytes] = []
     for piece in signing_input(payload):
         if pieces:
             await asyncio.sleep(0)

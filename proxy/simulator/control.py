@@ -6,7 +6,8 @@ lists, POST sets one or a list of faults (the fields of `Fault`), DELETE takes a
 (`{"flavor": "basic", "client_id", "secret", ...}`; for jwt and adfs `certificate` is a PEM text; further keywords as in
 `World.register_...`). `POST /_sim/clock`: `offset` and `leeway` in seconds. `POST /_sim/access`: `path` and `audiences`
 (null: any live token). `POST /_sim/signature`: bodies below `path` have to be signed by the key of `certificate`, PEM
-("": not any more). `POST /_sim/books`: `delay`, seconds until payments are found by Request-Id. `POST /_sim/reset`. These requests are neither counted nor kept.
+("": not any more). `POST /_sim/books`: `delay`, seconds until payments are found by Request-Id.
+`POST /_sim/reset`. These requests are neither counted nor kept.
 """
 
 import json

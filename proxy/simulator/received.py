@@ -23,8 +23,8 @@ class Received:
 
     *when* is the bank's wall clock, *target* the raw request target. In *headers*, as received otherwise, the value of
     Authorization is replaced by scheme and fingerprint. *payload_sha256* is of the payload of a signed body whose
-    signature was verified, else "". *complete* says whether the whole body arrived, *status* is 0
-    until answered or if it never was, *note* says why a credential was refused, *fault* which kinds were met.
+    signature was verified, else "". *complete* says whether the whole body arrived, *status* is 0 until answered or if
+    it never was, *note* says why a credential was refused, *fault* which kinds were met.
     """
 
     number: int = 0

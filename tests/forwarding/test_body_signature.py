@@ -2,7 +2,8 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from jwt.utils import base64url_decode, base64url_encode
 from proxy.forwarding.body_signature import HEADER, signing_input, with_content_type
 from proxy.link.messages import SignatureAnswer, SignatureRequest
 from proxy.routing.headers import Header, HeaderLine
-from proxy.worker.signature_requests import MOST_WAITING
+from proxy.worker.signature_requests import MOST_WAITING, SignatureRequests
 from tests.forwarding.support import REFUSED, agrees, intents, post, recorded
-from tests.upstream.support import OK, eventually, says
+from tests.upstream.support import OK, Step, eventually, says
 from tests.worker.support import Proxy, proxy
 from tests.worker.values import route
 from tests.worker.wire import ask, chunked, request, wire
@@ -56,6 +57,12 @@ def refuses(asked: SignatureRequest) -> SignatureAnswer:
     return SignatureAnswer(asked.ask, "", "", "the token is not there")
 
 
+def signer(it: Proxy) -> SignatureRequests:
+    """Return the worker's end of what it asks the keeper."""
+    assert isinstance(it.gateway.signer, SignatureRequests)
+    return it.gateway.signer
+
+
 def payload_of(body: bytes) -> bytes:
     """Return the payload of the JWS *body*, verified by PyJWT."""
     found = jwt.PyJWS(algorithms=["RS256"]).decode_complete(body, KEY.public_key(), algorithms=["RS256"])
@@ -71,20 +78,14 @@ def fields(head: bytes) -> dict[bytes, bytes]:
     return {name.lower(): value for name, _, value in lines}
 
 
-def signing(directory: Path, *script: Any, keeper: Callable[..., Any] | None = signs, **changes: Any) -> Any:
-    """Run a worker whose keeper signs."""
-
-    class Running:
-        async def __aenter__(self) -> Proxy:
-            self.proxy = proxy(directory, *script, **{"routes": ROUTES, **changes})
-            it = await self.proxy.__aenter__()
-            it.keeper.signs = keeper
-            return it
-
-        async def __aexit__(self, *raised: object) -> None:
-            await self.proxy.__aexit__(*raised)
-
-    return Running()
+@asynccontextmanager
+async def signing(
+    directory: Path, *script: Step, keeper: Callable[..., SignatureAnswer] | None = signs, **changes: Any
+) -> AsyncIterator[Proxy]:
+    """Run a worker whose *keeper* signs."""
+    async with proxy(directory, *script, **{"routes": ROUTES, **changes}) as it:
+        it.keeper.signs = keeper
+        yield it
 
 
 @given(st.binary(min_size=1))
@@ -262,7 +263,7 @@ async def test_a_keeper_that_is_gone(tmp_path: Path) -> None:
     async with signing(tmp_path, keeper=None) as it, wire(it.port) as waiting:
         await waiting.send(post(body=BODY))
         await eventually(lambda: len(it.keeper.all(SignatureRequest)) == 1)
-        it.gateway.signer.abandon()
+        signer(it).abandon()
         replies = [await waiting.answer(method="POST"), await ask(it.port, post(body=BODY))]
 
         assert [reply.problem["code"] for reply in replies] == ["signature_unavailable"] * 2

@@ -67,5 +67,8 @@ def _complaint(key: Key, error: KeyUnusable) -> Complaint:
     what, _, fix = str(error).rpartition("; ")
     severity = Severity.WARNING if isinstance(error, KeyUnavailable) else Severity.ERROR
     if severity is Severity.WARNING:
-        fix = f"{fix}; until then nothing that needs this key is sent"
+        meanwhile = "mints of this credential fail and are tried again"
+        if key[0] == "routes":
+            meanwhile = "no body that this key signs is sent"
+        fix = f"{fix}; until then {meanwhile}"
     return Complaint(key=key, what=what, fix=fix, severity=severity)

@@ -44,7 +44,7 @@ def signing_key(
         seconds = section.timeout * _SHARE_OF_TIMEOUT
         device = CommandDevice(section.signer_command, public=public, seconds=seconds, clock=SystemClock())
         return remote_key(device, name=section.signer_command[0])
-    raise KeyUnusable("a key is needed: private_key_file, private_key_uri or signer_command")
+    raise KeyUnusable("it needs private_key_file, private_key_uri or signer_command")
 
 
 def pkcs11_device(section: KeySettings, *, expected: RSAPublicKey | None, pin: Secret | None) -> Pkcs11Device:

@@ -171,3 +171,15 @@ def test_a_program_without_a_certificate(folder: Path, tmp_path: Path) -> None:
     assert ("credentials.login.certificate_file", "signer_command needs a certificate") in [
         (one.key, one.what) for one in findings
     ]
+
+
+@needs_softhsm
+def test_a_key_for_bodies_in_a_token(folder: Path, token: Token) -> None:
+    """It is opened as one of a credential is, and must not be one."""
+    text = f'{JWT}\nsignature = {{private_key_uri = "{token.uri()}"}}\n'
+    [finding] = found(folder, text)
+    assert finding.key == "routes.payments.signature.private_key_uri"
+    assert 'credential "login" signs its client assertions with this key' in finding.what
+    [finding] = found(folder, text.replace("object=oauth", "object=other"))
+
+    assert "the token has no such private key" in finding.what

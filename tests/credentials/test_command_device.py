@@ -1,12 +1,14 @@
 """A program that signs: openssl with a key of its own stands for a vault's client."""
 
 import contextlib
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from proxy.clock import SystemClock
@@ -33,6 +35,16 @@ def device(folder: Path, script: str, pair: tuple[Path, Path], *, seconds: float
     public = load_certificate(pair[1]).public_key()
     assert isinstance(public, RSAPublicKey)
     return CommandDevice([str(program), "an argument"], public=public, seconds=seconds, clock=SystemClock())
+
+
+def test_a_digest_is_on_stdin(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    """Of a body the program gets the 32 bytes of its digest."""
+    digest = hashlib.sha256(b"header.payload").digest()
+    script = f"openssl pkeyutl -sign -inkey {pair[0]} -pkeyopt digest:sha256 | base64 -w0"
+    key = remote_key(device(tmp_path, script, pair), name="sign")
+
+    signature = key.sign(digest, PKCS1v15(), Prehashed(SHA256()))
+    key.public_key().verify(signature, b"header.payload", PKCS1v15(), SHA256())
 
 
 def openssl_signs(pair: tuple[Path, Path]) -> str:

@@ -1,6 +1,7 @@
 """Keys in SoftHSM, through the process that loads the module."""
 
 import asyncio
+import hashlib
 import os
 import shutil
 import signal
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import padding
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.hashes import SHA256, SHA512
 
 from proxy.clock import SystemClock
 from proxy.credentials.client_assertion import AssertionSigner
@@ -112,6 +114,18 @@ def test_its_signature_is_the_keys(token: Token, pair: tuple[Path, Path], device
     device.sign(b"again")
     assert pid_of(device) == first
     assert not any(PIN.encode() in Path(f"/proc/{first}/{name}").read_bytes() for name in ("cmdline", "environ"))
+
+
+def test_a_digest_is_signed_like_its_input(token: Token, device_of: Make) -> None:
+    """As RSA key too: `Prehashed` says that it is a digest."""
+    device = device_of(token.uri())
+    digest = hashlib.sha256(b"header.payload").digest()
+    signature = device.sign(b"header.payload")
+
+    assert device.sign_digest(digest) == signature
+    assert remote_key(device, name="oauth").sign(digest, padding.PKCS1v15(), Prehashed(SHA256())) == signature
+    with pytest.raises(NotImplementedError):
+        remote_key(device, name="oauth").sign(digest, padding.PKCS1v15(), Prehashed(SHA512()))
 
 
 def test_its_process_gets_no_secret_of_ours(token: Token, device_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -273,3 +273,16 @@ def test_the_exposure_of_the_service_is_below_2(tmp_path: Path, analyze: str) ->
 def _alone(folder: Path) -> dict[str, str]:
     """Return an environment in which units are looked for in *folder*, then where the system has its own."""
     return {"SYSTEMD_UNIT_PATH": f"{folder}:", "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+
+
+def test_a_key_for_bodies_is_named_by_its_copy(tmp_path: Path) -> None:
+    """No variable can change what a rule names, so the configuration names the unit's copy; else it is refused."""
+    signed = 'signature = {{private_key_file = "{}", certificate_file = "signature.crt"}}\n'
+    copy = "/run/credentials/payproxy.service/signature.key"
+    unit = exported(tmp_path, BEGIN + CREDENTIAL + END + signed.format(copy))
+    assert "LoadCredential=signature.key:/etc/payproxy/signature.key\n" in unit
+    (tmp_path / "payproxy.toml").write_text(BEGIN + CREDENTIAL + END + signed.format("signature.key"))
+    done = export(tmp_path / "payproxy.toml")
+
+    assert done.exit_code != 0
+    assert f"write {copy} in the configuration" in done.output

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import redis.asyncio as redis_client
+from jwt.utils import base64url_decode
 
 from tests.journeys.caller import Request
 from tests.journeys.canaries import Canary, Search
@@ -28,6 +29,9 @@ _READ = {
     "zset": ("ZRANGE", "0", "-1"),
     "stream": ("XRANGE", "-", "+"),
 }
+
+# A body that was signed, and in it the payload.
+_SIGNED = re.compile(rb"\r\n\r\n(eyJhbGciOiJSUzI1NiJ9\.([\w-]+)\.[\w-]+)")
 
 
 def processes(run: Run, *instances: Instance) -> None:
@@ -131,7 +135,10 @@ def made_on_the_way(run: Run) -> list[Canary]:
     assertions = re.findall(rb"client_assertion=([\w.-]+)", sent)
     assert len(tokens) > 5
     assert len(set(assertions)) == len(assertions) > 5
+    signed = [found[1] for found in _SIGNED.finditer(sent)]
+    assert len(signed) > 5
     return [
+        *(Canary(f"signed body {number}", value) for number, value in enumerate(signed[:4] + signed[-4:])),
         *(Canary(f"assertion {number}", value) for number, value in enumerate(assertions[:8] + assertions[-8:])),
         *(Canary.of(f"token {number}", value) for number, value in enumerate(tokens[:8] + tokens[-8:])),
         *run.made,
@@ -152,8 +159,10 @@ def check_that_they_were_used(run: Run) -> None:
     tokens = list(run.bank.world.tokens._issued)
     assert sum(f"Authorization: Bearer {token}\r\n".encode() in sent for token in tokens) > 5
     assert {issued.client_id for issued in run.bank.world.tokens} == {CLIENT, ADFS_CLIENT, BASIC_CLIENT, LISTED_CLIENT}
+    bodies = b"".join(base64url_decode(found[2]) for found in _SIGNED.finditer(sent))
     for value in (CARD, IBAN):
-        assert f'"{value}"'.encode() in sent
+        assert f'"{value}"'.encode() in bodies
+    assert bodies.count(b'"card"') > 5
     assert f"Bearer {TOKEN}".encode() in run.echo.received
     assert sum(canary.name.startswith("facade token") for canary in run.made) == 2
     assert {each["api-key"] for each in run.collector.headers} == {run.site.text("key of the OTLP collector")}

@@ -119,6 +119,7 @@ path = "/payment/v2"
 upstream = "simulator"
 credential = "old"
 audience = "{resource}"
+signature = {{ private_key_file = "{secrets}/signature.key", certificate_file = "{secrets}/signature.crt" }}
 
 [[routes]]
 name = "hello"
@@ -194,7 +195,7 @@ class Site:
     def plant(self) -> None:
         """Write all files with secrets."""
         self.secrets.mkdir()
-        for name in ("plain", "token", "transport", "caller"):
+        for name in ("plain", "token", "transport", "caller", "signature"):
             make_pair(self.secrets, name=name)
         self.token.import_key(self.secrets / "token.key", label="oauth")
         for name, text in {
@@ -224,6 +225,7 @@ class Site:
         """Make the bank know the clients."""
         certificate, in_token = (self.secrets / f"{name}.crt" for name in ("plain", "token"))
         world = self.bank.world
+        world.require_signature("/payment/v2", (self.secrets / "signature.crt").read_bytes())
         world.register_adfs_client(ADFS_CLIENT, certificate.read_bytes())
         world.register_jwt_client(CLIENT, in_token.read_bytes())
         world.register_secret_client(BASIC_CLIENT, _TEXTS["client secret"])
@@ -279,7 +281,7 @@ class Site:
             Canary.of("operator's hash", scrypt_hash()),
             Canary("operator's password", _SCRYPT_PASSWORD),
         ]
-        for name in ("plain", "token", "transport"):
+        for name in ("plain", "token", "transport", "signature"):
             found += _of_key(name, self.secrets / f"{name}.key")
         return found
 

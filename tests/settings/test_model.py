@@ -9,17 +9,6 @@ from proxy.settings.fields import FilePath
 from proxy.settings.model import Settings
 from proxy.settings.schema import ValueKind, kind_of, sections
 
-CONTRACT_NOT_YET = {
-    "signature",
-}
-
-
-def test_keys_of_later_issues_do_not_exist_yet() -> None:
-    """A key exists only from the issue that makes it work: until then it is unknown."""
-    keys = {key for _, model in sections() for key in model.model_fields}
-
-    assert not keys & CONTRACT_NOT_YET
-
 
 def test_every_section_is_a_noun_of_the_contract() -> None:
     """The tables are those of the contract."""

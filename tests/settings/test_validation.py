@@ -28,8 +28,8 @@ from tests.settings.support import PLAIN, load_text, one_finding, plain
             "unknown key",
             "[[routes]]",
         ),
-        ("[server]", "[server]\nsignature = 1", "server.signature", "unknown key", "known are"),
-        ("url =", "signature = 1\nurl =", "upstreams.payments.signature", "unknown key", "known are"),
+        ("[server]", "[server]\nnonsense = 1", "server.nonsense", "unknown key", "known are"),
+        ("url =", "nonsense = 1\nurl =", "upstreams.payments.nonsense", "unknown key", "known are"),
         (
             'name = "payments"',
             'name = "payments"\npaht = 1',

@@ -44,8 +44,12 @@ MEANINGS: Final[Mapping[str, ErrorMeaning]] = {
         "Add the method to the rule, or a rule for it.",
     ),
     "body_too_large": ErrorMeaning(
-        "The body is above server.max_body_bytes.",
+        "The body is above server.max_body_bytes, or the rule signs bodies and it is above replay_body_bytes.",
         "Raise the limit.",
+    ),
+    "body_encoded": ErrorMeaning(
+        "The body has a Content-Encoding other than `identity`, and its rule signs bodies.",
+        "Turn compression of requests off in the client.",
     ),
     "headers_too_large": ErrorMeaning(
         "The header section is above server.max_header_bytes, or has too many lines.",
@@ -72,6 +76,10 @@ MEANINGS: Final[Mapping[str, ErrorMeaning]] = {
         "can't be determined now. It is not sent, because it could pay twice.",
         "The caller sends again as `Retry-After` says. If it lasts: `payproxy migration status` and "
         "`/readyz?verbose` name the replica or the file.",
+    ),
+    "signature_unavailable": ErrorMeaning(
+        "The rule signs bodies, and this one could not be signed, so it was not sent.",
+        "The caller sends again as `Retry-After` says.",
     ),
     "log_unavailable": ErrorMeaning(
         "The journal can't be written, so nothing is sent, reads included.",

@@ -40,6 +40,15 @@ def pin_sources(settings: Settings) -> Iterator[tuple[Key, Path]]:
             yield (*key, "private_key_uri"), Path(uri.pin_file)
 
 
+def unnamed_copies(settings: Settings, *, folder: Path) -> Iterator[tuple[Key, Path]]:
+    """Yield each setting of a rule that names a private file outside of *folder*, and the name of its copy there."""
+    for number, route in enumerate(settings.routes):
+        for name in ("private_key_file", "private_key_passphrase_file", "private_key_pin_file"):
+            file = Path(getattr(route.signature, name))
+            if file.name and folder not in file.parents:
+                yield ("routes", number, "signature", name), folder / file.name
+
+
 def _key_sections(settings: Settings) -> Iterator[tuple[Key, KeySettings]]:
     for name, credential in settings.credentials.items():
         yield ("credentials", name), credential

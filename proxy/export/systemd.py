@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.export.programs import home_of, normal, pin_sources, programs
+from proxy.export.programs import home_of, normal, pin_sources, programs, unnamed_copies
 from proxy.settings.addresses import TcpAddress, UnixAddress, is_ip_address, listen_address
 from proxy.settings.findings import Key
 from proxy.settings.model import Settings
@@ -144,7 +144,6 @@ def service(settings: Settings, *, base: Path) -> str:
     """
     _check_pins(settings)
     _check_homes(settings, base=base)
-    _check_routes(settings)
     return _SERVICE.format(
         environment=settings.environment,
         program=PROGRAM,
@@ -173,6 +172,8 @@ def _check_pins(settings: Settings) -> None:
         what = "the unit makes no copy of the file in pin-source, and the service's user can't read it"
         instead = _dotted((*key[:-1], "private_key_pin_file"))
         raise NotForSystemd(f"{_dotted(key)}: {what}: name the file in {instead} instead")
+    for key, copy in unnamed_copies(settings, folder=_CREDENTIALS):
+        raise NotForSystemd(f"{_dotted(key)}: no variable can name the unit's copy: write {copy} in the configuration")
 
 
 def _check_homes(settings: Settings, *, base: Path) -> None:
@@ -182,17 +183,6 @@ def _check_homes(settings: Settings, *, base: Path) -> None:
         if home := home_of(_placed(path, base)):
             what = f"{path} is below {home}, which ProtectHome=yes hides from the service"
             raise NotForSystemd(f"{_dotted(key)}: {what}: move it to {CONFIGURATION_DIRECTORY} or /opt/payproxy")
-
-
-def _check_routes(settings: Settings) -> None:
-    """Raise NotForSystemd for a private file of a rule, unless its name is that of the copy: no variable names it."""
-    for key, files in _files(settings):
-        if key[0] == "routes" and key[-1] in PRIVATE and _CREDENTIALS not in Path(files[0]).parents:
-            instead = f"{_CREDENTIALS / Path(files[0]).name}"
-            raise NotForSystemd(
-                f"{_dotted(key)}: no variable can name the unit's copy of the file: write {instead} in the "
-                f"configuration; the unit copies {CONFIGURATION_DIRECTORY / Path(files[0]).name} to it"
-            )
 
 
 def _directories(settings: Settings, *, base: Path) -> Iterator[str]:

@@ -69,12 +69,10 @@ class RequestBody:
             self._count(piece)
             self._first_pieces.append(piece)
         else:
-            await self._collect(head, replay_limit)
-            if whole and self.held is None:
-                raise _too_large_to_sign(replay_limit)
+            await self._collect(head, replay_limit, whole=whole)
 
-    async def _collect(self, head: RequestHead, replay_limit: int) -> None:
-        """Hold the pieces of the body, unless they turn out to be more than *replay_limit* bytes."""
+    async def _collect(self, head: RequestHead, replay_limit: int, *, whole: bool) -> None:
+        """Hold the pieces of the body, unless they turn out to be more than *replay_limit* bytes; raises as `take`."""
         size = 0
         while size <= replay_limit:
             piece = await self._read()
@@ -88,6 +86,8 @@ class RequestBody:
             self._count(piece)
             self._first_pieces.append(piece)
             size += len(piece)
+        if whole:
+            raise _too_large_to_sign(replay_limit)
         self.held = None
 
     def replace(self, signed: bytes) -> None:

@@ -95,3 +95,15 @@ def test_the_key_of_a_credential_is_refused(tmp_path: Path) -> None:
     assert finding.key == "routes.payments.signature.private_key_file"
     assert 'credential "other" signs its client assertions with this key' in finding.what
     assert "payproxy keys new" in finding.fix
+
+
+def test_a_table_of_its_own_belongs_to_the_rule_above_it(tmp_path: Path) -> None:
+    """As TOML has it; what is wrong in it is found at its line."""
+    text = plain(more='\n[routes.signature]\nprivate_key_file = "signature.key"\ncontent_type = "xml"\n')
+    finding = one_finding(load_text(tmp_path, text))
+    assert finding.key == "routes.payments.signature.content_type"
+    assert text.splitlines()[finding.line - 1] == 'content_type = "xml"'
+    settings = load_text(tmp_path, text.replace('"xml"', '"application/xml"')).settings
+
+    assert settings is not None
+    assert settings.routes[-1].signature.content_type == "application/xml"

@@ -180,13 +180,18 @@ class Console:
             query = query_of(fields, masks=await self._log.masks(), now=self._clock.now())
         except FilterUnusable as error:
             problem = str(error)
-            return await self._content(
-                request, visitor, lambda: found_page((), fields, before="", problem=problem), status=400
-            )
+            return await self._content(request, visitor, lambda: found_page((), fields, problem=problem), status=400)
         page = await self._log.page(query, before=before, size=_ROWS)
-        following = page.before.hex() if page.before is not None else ""
         return await self._content(
-            request, visitor, lambda: found_page([json.loads(one) for one in page.records], fields, before=following)
+            request,
+            visitor,
+            lambda: found_page(
+                [json.loads(one) for one in page.records],
+                fields,
+                before=page.before,
+                full=len(page.records) == _ROWS,
+                continued=before is not None,
+            ),
         )
 
     async def _show(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:

@@ -16,7 +16,7 @@ from proxy.keeper.admin import Action, ActionRefused, Operated
 from proxy.keeper.log_sinks import archive_of
 from proxy.keeper.migrations import MigrationRefused, Migrations
 from proxy.records.audit_records import Operation
-from proxy.records.query import Archive
+from proxy.records.query import for_seconds
 from proxy.settings.addresses import TcpAddress, listen_address
 from proxy.settings.model import AdminSection, Settings
 from proxy.telemetry.history import History
@@ -24,8 +24,10 @@ from proxy.telemetry.status import MigrationStatus, Status
 
 # A copy is in proxy/cli/admin.py: commands do not import the keeper.
 LOGIN_LINK = "/api/console/login-link"
-# The listener gives up at ANSWER_SECONDS, 10, without an answer.
-_SEARCH_SECONDS = 8.0
+# A page of the request log opens within 300 ms; who searches for what is rare goes on from where it has ended.
+PAGE_SECONDS = 0.15
+# A page connects and asks twice, at most; the listener gives up at ANSWER_SECONDS, 10, without an answer.
+_STATEMENT_SECONDS = 2.5
 
 
 class MigrationForms:
@@ -70,12 +72,11 @@ def console_of(
     sign_in = SignIn(
         now.admin.operators, secure=bool(now.admin.certificate_file), record=operated, clock=clock, entropy=entropy
     )
-
-    def archive() -> Archive | None:
-        begun = clock.monotonic()
-        return archive_of(settings(), too_late=lambda: clock.monotonic() - begun > _SEARCH_SECONDS)
-
-    log = LogReader(archive, data_directory=Path(now.data_directory))
+    log = LogReader(
+        lambda: archive_of(settings(), seconds=_STATEMENT_SECONDS),
+        data_directory=Path(now.data_directory),
+        enough=lambda: for_seconds(PAGE_SECONDS, clock.monotonic),
+    )
     console = Console(
         status=status,
         shown_status=shown_status,

@@ -20,7 +20,7 @@ from proxy.keeper.admin_server import AdminServer
 from proxy.keeper.console import MigrationForms
 from proxy.records.archives.sqlite import SqliteArchive
 from proxy.records.audit_records import Operation
-from proxy.records.query import Archive
+from proxy.records.query import Archive, Enough, all_of_it
 from proxy.secret import Secret
 from proxy.settings.scrypt import make
 from proxy.telemetry.history import History
@@ -46,6 +46,7 @@ class Stage:
     status: Status = field(default_factory=status)
     clock: Clock = field(default_factory=ManualClock)
     archive: Callable[[], Archive | None] | None = None
+    enough: Enough = all_of_it
     operations: list[Operation] = field(default_factory=list)
     log_works: bool = True
     sign_in: SignIn = field(init=False)
@@ -64,7 +65,7 @@ class Stage:
             status=lambda: self.status,
             shown_status=lambda: self.status,
             sign_in=self.sign_in,
-            log=LogReader(self.archive or self._database, data_directory=self.directory),
+            log=LogReader(self.archive or self._database, data_directory=self.directory, enough=lambda: self.enough),
             history=self.history,
             migrations=MigrationForms(self.migrating.migrations),
             clock=self.clock,

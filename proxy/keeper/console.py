@@ -60,7 +60,7 @@ def console_of(
     settings: Callable[[], Settings],
     *,
     status: Callable[[], Status],
-    shown_status: Callable[[], Status],
+    with_recent: Callable[[Status], Status],
     history: History,
     migrations: Migrations,
     operated: Operated,
@@ -79,7 +79,7 @@ def console_of(
     )
     console = Console(
         status=status,
-        shown_status=shown_status,
+        with_recent=with_recent,
         sign_in=sign_in,
         log=log,
         history=history,

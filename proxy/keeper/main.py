@@ -78,6 +78,7 @@ class Keeper:
     ) -> None:
         snapshot = snapshot_of(settings, instance=instance)
         self._instance = instance
+        self._version = version("payproxy")
         self._chain = chain_id(Path(snapshot.data_directory), entropy=entropy)
         self._sockets = sockets
         self._admin_sockets = admin_sockets
@@ -232,7 +233,7 @@ class Keeper:
         console, console_actions = console_of(
             lambda: self._generations.current.settings,
             status=self.status,
-            shown_status=self._shown_status,
+            with_recent=self._with_recent,
             history=self._history,
             migrations=self._migrations,
             operated=self._audit_log.operated,
@@ -241,7 +242,7 @@ class Keeper:
         )
         return AdminApp(
             status=self.status,
-            shown_status=self._shown_status,
+            with_recent=self._with_recent,
             metrics=self._metrics,
             hosts=settings.admin.hosts,
             open_status=settings.admin.console and not settings.admin.operators,
@@ -279,7 +280,7 @@ class Keeper:
         return Status(
             environment=current.snapshot.environment,
             instance=self._instance,
-            version=version("payproxy"),
+            version=self._version,
             config_digest=current.snapshot.digest,
             uptime=self._clock.monotonic() - self._started,
             draining=self._stop.draining,
@@ -302,9 +303,9 @@ class Keeper:
             replicas=self._migrations.replication.others,
         )
 
-    def _shown_status(self) -> Status:
-        """Return the current state of the instance for pages and commands: with recent callers and errors."""
-        return replace(self.status(), callers=self._recent.callers(), errors=self._recent.errors())
+    def _with_recent(self, status: Status) -> Status:
+        """Return *status* for pages and commands: with recent callers and errors. Called in threads."""
+        return replace(status, callers=self._recent.callers(), errors=self._recent.errors())
 
     def _tokens(self) -> Iterable[TokenStatus]:
         return self._generations.current.token_manager.statuses()

@@ -3,7 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Stage:
     clock: Clock = field(default_factory=ManualClock)
     archive: Callable[[], Archive | None] | None = None
     enough: Enough = all_of_it
+    with_recent: Callable[[Status], Status] = replace
     operations: list[Operation] = field(default_factory=list)
     log_works: bool = True
     sign_in: SignIn = field(init=False)
@@ -63,14 +64,19 @@ class Stage:
         self.migrating = Migrating(directory=self.directory)
         console = Console(
             status=lambda: self.status,
-            shown_status=lambda: self.status,
+            with_recent=self.with_recent,
             sign_in=self.sign_in,
             log=LogReader(self.archive or self._database, data_directory=self.directory, enough=lambda: self.enough),
             history=self.history,
             migrations=MigrationForms(self.migrating.migrations),
             clock=self.clock,
         )
-        self.app = AdminApp(status=lambda: self.status, metrics=Metrics(status=lambda: self.status), console=console)
+        self.app = AdminApp(
+            status=lambda: self.status,
+            with_recent=self.with_recent,
+            metrics=Metrics(status=lambda: self.status),
+            console=console,
+        )
 
     @asynccontextmanager
     async def browser(self) -> AsyncIterator[httpx.AsyncClient]:

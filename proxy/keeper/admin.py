@@ -85,7 +85,7 @@ class AdminApp:
         metrics: Metrics,
         with_recent: Callable[[Status], Status] = lambda status: status,
         hosts: Collection[str] = (),
-        open_status: bool = True,
+        open_status: Callable[[], bool] = lambda: True,
         console: Console | None = None,
         actions: Mapping[str, Action] | None = None,
         operated: Operated | None = None,
@@ -98,7 +98,7 @@ class AdminApp:
         self._metrics = metrics
         self._actions = dict(actions or {})
         self._hosts = frozenset(_host_name(host) for host in hosts)
-        self._socket_only = {*self._actions, CONFIGURATION_PATH, *(() if open_status else (STATUS_PATH,))}
+        self._open_status = open_status
         self._console = console
         self._pages: dict[str, tuple[str, Handler]] = {
             "/": ("this list", self._index),
@@ -132,7 +132,7 @@ class AdminApp:
         try:
             refuse_strangers(request, hosts=self._hosts)
             tcp = _came_over_tcp(request)
-            if request.path in self._socket_only if tcp else request.path.startswith(CONSOLE_PATH):
+            if self._is_socket_only(request.path) if tcp else request.path.startswith(CONSOLE_PATH):
                 raise web.HTTPNotFound
             return await handler(request)
         except ActionRefused as refused:
@@ -149,9 +149,12 @@ class AdminApp:
             _log.exception("the admin listener failed")
             return problem(500, code="internal_error", detail="The admin listener failed; its log says why.")
 
+    def _is_socket_only(self, path: str) -> bool:
+        return path in self._actions or path == CONFIGURATION_PATH or (path == STATUS_PATH and not self._open_status())
+
     async def _index(self, request: web.Request) -> web.Response:
         tcp = _came_over_tcp(request)
-        lines = {path: what for path, (what, _) in self._pages.items() if not (tcp and path in self._socket_only)}
+        lines = {path: what for path, (what, _) in self._pages.items() if not (tcp and self._is_socket_only(path))}
         if tcp and self._console is not None:
             lines |= {CONSOLE_PATH: "pages for people, each with its JSON"}
         if not tcp:

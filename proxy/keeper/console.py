@@ -66,8 +66,8 @@ def console_of(
     operated: Operated,
     clock: Clock,
     entropy: Entropy,
-) -> tuple[Console, dict[str, Action]]:
-    """Return the console by *settings*, and the actions of the Unix socket that belong to it."""
+) -> tuple[Console, SignIn, dict[str, Action]]:
+    """Return the console by *settings*, who may enter it, and the actions of the Unix socket that belong to it."""
     now = settings()
     sign_in = SignIn(
         now.admin.operators, secure=bool(now.admin.certificate_file), record=operated, clock=clock, entropy=entropy
@@ -86,7 +86,7 @@ def console_of(
         migrations=MigrationForms(migrations),
         clock=clock,
     )
-    return console, {LOGIN_LINK: login_link_action(sign_in, now.admin, operated=operated)}
+    return console, sign_in, {LOGIN_LINK: login_link_action(sign_in, now.admin, operated=operated)}
 
 
 def login_link_action(sign_in: SignIn, admin: AdminSection, *, operated: Operated) -> Action:
@@ -94,12 +94,10 @@ def login_link_action(sign_in: SignIn, admin: AdminSection, *, operated: Operate
 
     async def perform(values: dict[str, Any], by: Operation) -> dict[str, Any]:
         url = console_url(admin)
-        if not sign_in.needed:
-            raise ActionRefused(
-                409,
-                "bad_request",
-                f"Nobody is in [admin] operators, so the console at {url}/console/ is read-only and needs no link.",
-            )
+        if not sign_in.possible:
+            so = "is closed" if sign_in.needed else "is read-only and needs no link"
+            words = f"Nobody is in [admin] operators, so the console at {url}/console/ {so}."
+            raise ActionRefused(409, "bad_request", words)
         try:
             role = Role(values.get("role", Role.OPERATOR))
         except ValueError:

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from proxy.clock import Clock, timestamp
+from proxy.console.sign_in import SignIn
 from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
 from proxy.events import fan_out
@@ -144,6 +145,7 @@ class Keeper:
         self._token_sharing = token_sharing_of(settings, host=instance, clock=clock, entropy=entropy, observe=observe)
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
         self._recent = RecentExchanges(clock=clock)
+        self._sign_in: SignIn | None = None
         self._inquiries = Inquiries(
             lambda: self._generations.current,
             operated=self._audit_log.operated,
@@ -230,7 +232,7 @@ class Keeper:
         return self._stop.log_end()
 
     def _admin_app(self, settings: Settings) -> AdminApp:
-        console, console_actions = console_of(
+        console, sign_in, console_actions = console_of(
             lambda: self._generations.current.settings,
             status=self.status,
             with_recent=self._with_recent,
@@ -240,12 +242,13 @@ class Keeper:
             clock=self._clock,
             entropy=self._entropy,
         )
+        self._sign_in = sign_in
         return AdminApp(
             status=self.status,
             with_recent=self._with_recent,
             metrics=self._metrics,
             hosts=settings.admin.hosts,
-            open_status=settings.admin.console and not settings.admin.operators,
+            open_status=lambda: settings.admin.console and not sign_in.needed,
             console=console if settings.admin.console else None,
             actions={
                 **migration_actions(self._migrations),
@@ -334,6 +337,8 @@ class Keeper:
         await self._migrations.follow(generation.snapshot.migrations, generation.snapshot.routes)
         self._guard.follow(generation.settings, generation.snapshot)
         self._audit_log.configured(masked(generation.settings), digest=generation.snapshot.digest)
+        if self._sign_in is not None:
+            await self._sign_in.follow(generation.settings.admin.operators)
         await asyncio.to_thread(self._rotation.follow, generation.settings)
         await self._read_certificates()
 

@@ -1,7 +1,7 @@
 """A console on a real admin listener, of a keeper whose status and log are pretended, and browsers without a screen."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,6 +36,10 @@ OPERATORS = {"alice": make(PASSWORD, b"salt" * 4)}
 CSRF = re.compile(r'name="csrf" value="([A-Za-z0-9_-]+)"')
 
 
+async def nothing_more() -> None:
+    """Do nothing."""
+
+
 @dataclass(kw_only=True)
 class Stage:
     """The parts of a keeper that a console needs; tests change *status*, and look at *operations*."""
@@ -50,6 +54,7 @@ class Stage:
     with_recent: Callable[[Status], Status] = replace
     operations: list[Operation] = field(default_factory=list)
     log_works: bool = True
+    recorded: Callable[[], Awaitable[None]] = nothing_more
     sign_in: SignIn = field(init=False)
     history: History = field(init=False)
     migrating: Migrating = field(init=False)
@@ -58,7 +63,11 @@ class Stage:
     def __post_init__(self) -> None:
         secrets = {name: Secret(text) for name, text in self.operators.items()}
         self.sign_in = SignIn(
-            secrets, secure=self.secure, record=self._operated, clock=self.clock, entropy=SystemEntropy()
+            secrets,
+            secure=self.secure,
+            record=self._operated,
+            clock=self.clock,
+            entropy=SystemEntropy(),
         )
         self.history = History(clock=self.clock)
         self.migrating = Migrating(directory=self.directory)
@@ -97,6 +106,7 @@ class Stage:
         if not self.log_works:
             raise LogUnavailable("full")
         self.operations.append(operation)
+        await self.recorded()
 
 
 async def sign_in(client: httpx.AsyncClient, **fields: str) -> httpx.Response:

@@ -180,9 +180,9 @@ class Console:
         fields = filled(request.query)
         before = _id_bytes(request.query.get("before", ""))
         try:
-            query = query_of(fields, masks=await self._log.masks(), now=self._clock.now())
+            query = query_of(fields, now=self._clock.now())
         except FilterUnusable as error:
-            problem = str(error)
+            problem, fields = str(error), error.shown or fields
             return await self._content(request, visitor, lambda: found_page((), fields, problem=problem), status=400)
         page = await self._log.page(query, before=before, size=_ROWS)
         return await self._content(

@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 
 from proxy.records.anchor import object_in
 from proxy.records.archives.stream_spool import Spool
-from proxy.records.mask import Mask
-from proxy.records.masking_key import read_masking_keys
 from proxy.records.query import Archive, ArchiveUnusable, Enough, Page, Query, all_of_it
 from proxy.settings.stores import UrlUnusable
 
@@ -51,13 +49,6 @@ class LogReader:
     async def record(self, record_id: bytes) -> dict[str, Any] | None:
         """Return the record with that id, or its intent if the request is in flight, or None."""
         return await self._apart(self._record(record_id))
-
-    async def masks(self) -> list[Mask]:
-        """Return the masks that values in records may have, the newest first."""
-        try:
-            return list(map(Mask, await asyncio.to_thread(read_masking_keys, self._directory)))
-        except OSError as error:
-            raise ArchiveUnusable(f"{error.filename or self._directory}: {error.strerror}") from None
 
     async def _record(self, record_id: bytes) -> dict[str, Any] | None:
         text = None

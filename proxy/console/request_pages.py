@@ -53,7 +53,7 @@ def found_page(
         path=PATH,
         title="Requests",
         twin=f"{PATH}.json{'?' if filters else ''}{urlencode(filters)}",
-        data={"records": records, "before": following},
+        data={"records": records, "before": following} | ({"problem": problem} if problem else {}),
         lead=problem,
         tone=Tone.BAD if problem else Tone.PLAIN,
         blocks=() if problem else (table,),

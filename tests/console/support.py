@@ -1,6 +1,7 @@
 """A console on a real admin listener, of a keeper whose status and log are pretended, and browsers without a screen."""
 
 import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from proxy.records.archives.sqlite import SqliteArchive
 from proxy.records.audit_records import Operation
 from proxy.records.query import Archive, Enough, all_of_it
 from proxy.secret import Secret
+from proxy.settings.addresses import TcpAddress
 from proxy.settings.scrypt import make
 from proxy.telemetry.history import History
 from proxy.telemetry.metrics import Metrics
@@ -47,6 +49,9 @@ class Stage:
     directory: Path
     operators: Mapping[str, str] = field(default_factory=dict)
     secure: bool = False
+    hosts: tuple[str, ...] = ()
+    listen: TcpAddress = LOOPBACK
+    tls: ssl.SSLContext | None = None
     status: Status = field(default_factory=status)
     clock: Clock = field(default_factory=ManualClock)
     archive: Callable[[], Archive | None] | None = None
@@ -84,6 +89,8 @@ class Stage:
             status=lambda: self.status,
             with_recent=self.with_recent,
             metrics=Metrics(status=lambda: self.status),
+            hosts=self.hosts,
+            open_status=lambda: not self.sign_in.needed,
             console=console,
         )
 
@@ -97,7 +104,7 @@ class Stage:
 
     def server(self) -> AdminServer:
         """Return the admin server, not open yet."""
-        return AdminServer(self.app.application(), directory=self.directory, listen=LOOPBACK)
+        return AdminServer(self.app.application(), directory=self.directory, listen=self.listen, tls=self.tls)
 
     def _database(self) -> Archive:
         return SqliteArchive(self.directory / "requests.db")

@@ -250,3 +250,39 @@ async def test_a_database_that_is_not_known_any_more_is_said(tmp_path: Path, pat
 
     assert answer.status_code == 503
     assert "database_file: no such file" in answer.text
+
+
+@pytest.mark.parametrize("field", ["request_id", "idempotency_key", "merchant"])
+@pytest.mark.parametrize("value", [CARD, "4111 1111 1111 1111", f"order-{CARD}", TOKEN, "DE89370400440532013000"])
+async def test_what_is_masked_is_no_search(tmp_path: Path, field: str, value: str) -> None:
+    """Who may only look would find the number behind a mask by trying; nor does the page repeat it."""
+    opened: list[SqliteArchive] = []
+
+    def archive() -> SqliteArchive:
+        opened.append(SqliteArchive(tmp_path / "requests.db"))
+        return opened[-1]
+
+    async with Stage(directory=tmp_path, archive=archive).browser() as browser:
+        page = await browser.get("/console/requests", params={field: value, "caller": "erp"})
+        twin = await browser.get("/console/requests.json", params={field: value})
+
+    assert (page.status_code, twin.status_code) == (400, 400)
+    assert "are masked in records" in page.text
+    assert "are masked in records" in twin.json()["problem"]
+    assert 'value="erp"' in page.text
+    assert value not in page.text + twin.text
+    assert opened == []
+
+
+async def test_a_mask_is_searched_by(tmp_path: Path) -> None:
+    """As a record shows it: other requests with the same value have the same mask."""
+    ids = await write(
+        tmp_path, *(record(NOW + number, index=(("Idempotency-Key", CARD),)) for number in range(2)), record(NOW + 2)
+    )
+    async with Stage(directory=tmp_path).browser() as browser:
+        shown_in = (await browser.get(f"/console/requests/{ids[0]}.json")).json()
+        mask = shown_in["index"]["Idempotency-Key"]
+        page = await browser.get("/console/requests", params={"idempotency_key": mask})
+
+    assert CARD not in mask
+    assert shown(page.text) == ids[1::-1]

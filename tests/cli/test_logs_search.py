@@ -238,4 +238,5 @@ def test_what_was_found_is_printed_before_the_rest_is_searched(tmp_path: Path, m
     found = run("logs", "search", "--json", "--route", "refunds", cwd=tmp_path)
 
     assert found.stdout.encode().splitlines() == [lines[1999], lines[0]]
-    assert done == ["search", "print", "search", "search", "search", "print"]
+    assert done[:3] == ["search", "print", "search"]
+    assert done[-2:] == ["search", "print"]

@@ -21,8 +21,8 @@ from proxy.records.sinks.sqlite_file import COMPANIONS, month_file, month_files,
 from proxy.records.tally import DAY_SECONDS, Tally, summed
 
 _FILES_FOLLOWED = 2
-# 1 to 4 ms if they are in the page cache.
-_ROWS_BETWEEN = 512
+# Less than a millisecond if they are in the page cache, and 15 from a disk that takes 0.1 ms for each.
+ROWS_BETWEEN = 128
 
 
 class _File(NamedTuple):
@@ -45,7 +45,7 @@ class SqliteArchive:
     def page(self, query: Query, *, before: bytes | None, size: int, enough: Enough = all_of_it) -> Page:
         """Return at most *size* records that match *query* with ids before *before*, the newest first.
 
-        It is asked whether that is *enough* each _ROWS_BETWEEN records that were looked at.
+        It is asked whether that is *enough* each ROWS_BETWEEN records that were looked at.
         """
         end = query.end_id if before is None else min(before, query.end_id)
         records: list[bytes] = []
@@ -59,7 +59,7 @@ class SqliteArchive:
                     looked_at += 1
                     if record is not None and fitting(query, record) is not None:
                         records.append(record)
-                    if len(records) == size or (looked_at % _ROWS_BETWEEN == 0 and enough()):
+                    if len(records) == size or (looked_at % ROWS_BETWEEN == 0 and enough()):
                         return Page(records=records, before=record_id)
         return Page(records=records, before=None)
 

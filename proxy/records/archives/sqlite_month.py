@@ -14,8 +14,8 @@ from proxy.records.sinks.row import ENTRY_BYTES, KEY_BYTES, value_key
 from proxy.records.sinks.sqlite_file import snapshot
 from proxy.records.tally import Tally
 
-# SQLite allows at most 32766 parameters in a statement.
-_IDS_AT_ONCE = 200
+# SQLite allows at most 32766 parameters in a statement; a search can't stop between them.
+_IDS_AT_ONCE = 100
 _SUMMED_AT_ONCE = 50_000
 
 # An id, and its record if that may match. Ids without one are yielded too, so that a search can stop at any of them.

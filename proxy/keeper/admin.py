@@ -74,8 +74,8 @@ class AdminApp:
     *actions*, by path, are POST only and exist on the Unix socket only: whoever may open the socket may run them.
     *operated* records each action before it runs. *configuration*, also on the Unix socket only, returns the active
     settings without secrets, for commands that meet a broken file. Unless *open_status* returns True the status, which
-    names callers and requests, is on the Unix socket only too. *console* is on TCP only: on the Unix socket a Host can't
-    tell a foreign page from ours.
+    names callers and requests, is on the Unix socket only too. *console* is on TCP only: on the Unix socket a Host
+    can't tell a foreign page from ours.
     """
 
     def __init__(

@@ -142,6 +142,7 @@ async def test_the_end_of_the_log_is_not_taken_for_an_empty_one(directory: Path)
 
 
 @pytest.mark.thorough
+@pytest.mark.timeout(600)
 async def test_each_page_of_a_million_records_opens_soon(tmp_path: Path) -> None:
     """Within 300 ms of processor time, and the limit is what ends it."""
     await fill_sqlite(tmp_path / "requests.db", MILLION)

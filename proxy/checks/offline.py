@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from proxy.checks.container import container_complaints
 from proxy.checks.files import CheckedFiles, check_settings_files
+from proxy.checks.shared_host import open_console
 from proxy.settings.findings import Complaint, Finding, Key, in_order
 from proxy.settings.load import Loaded, load
 from proxy.settings.placeholder import is_placeholder
@@ -21,11 +22,13 @@ class _Environment:
     files: CheckedFiles
 
     @classmethod
-    def of(cls, loaded: Loaded, *, now: float, container: bool) -> Self:
+    def of(cls, loaded: Loaded, *, now: float, container: bool, users: Sequence[str]) -> Self:
         readable = loaded.readable
         files = check_settings_files(readable, now=now) if readable else CheckedFiles()
         if readable and container:
             files.complaints += container_complaints(readable)
+        if readable:
+            files.complaints += open_console(readable, users)
         return cls(loaded=loaded, files=files)
 
     def findings(self) -> list[Finding]:
@@ -44,24 +47,33 @@ class _Environment:
 
 
 def check_files(
-    paths: Sequence[Path] | None, *, environ: Mapping[str, str], cwd: Path, now: float, container: bool = False
+    paths: Sequence[Path] | None,
+    *,
+    environ: Mapping[str, str],
+    cwd: Path,
+    now: float,
+    container: bool = False,
+    users: Sequence[str] = (),
 ) -> list[Finding]:
     """Return all findings of the configurations in *paths*, or of the one that `serve` would use.
 
     For several files also what two environments share but the bank requires to be unique. *now* is in epoch seconds,
-    *container* says whether it is for use in a container.
+    *container* says whether it is for use in a container, *users* are other people who can log in to the machine.
     """
     asked: Sequence[Path | None] = paths or [None]
-    checked = [_Environment.of(load(path, environ=environ, cwd=cwd), now=now, container=container) for path in asked]
+    checked = [
+        _Environment.of(load(path, environ=environ, cwd=cwd), now=now, container=container, users=users)
+        for path in asked
+    ]
     findings = [finding for one in checked for finding in one.findings()]
     for first, second in combinations(checked, 2):
         findings += _shared(first, second)
     return list(in_order(findings))
 
 
-def check_loaded(loaded: Loaded, *, now: float, container: bool = False) -> list[Finding]:
-    """Return the findings of *loaded* and of the files that it names; *now* and *container* as in `check_files`."""
-    return list(in_order(_Environment.of(loaded, now=now, container=container).findings()))
+def check_loaded(loaded: Loaded, *, now: float, container: bool = False, users: Sequence[str] = ()) -> list[Finding]:
+    """Return the findings of *loaded* and of the files that it names; the rest as in `check_files`."""
+    return list(in_order(_Environment.of(loaded, now=now, container=container, users=users).findings()))
 
 
 def _shared(first: _Environment, second: _Environment) -> Iterator[Finding]:

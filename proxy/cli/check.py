@@ -10,6 +10,7 @@ import click
 from proxy.checks.container import in_container
 from proxy.checks.offline import check_files
 from proxy.checks.online import Online, check_online
+from proxy.checks.shared_host import other_users
 from proxy.cli.configuration import count_errors
 from proxy.cli.finding_text import finding_text
 from proxy.cli.options import file_option
@@ -43,7 +44,12 @@ def check(files: Sequence[Path], config_path: Path | None, *, online: bool, call
     cwd = Path.cwd()
     asked = list(files) or ([config_path] if config_path else [])
     offline = check_files(
-        asked or None, environ=os.environ, cwd=cwd, now=SystemClock().now(), container=in_container(os.environ)
+        asked or None,
+        environ=os.environ,
+        cwd=cwd,
+        now=SystemClock().now(),
+        container=in_container(os.environ),
+        users=other_users(os.environ),
     )
     with progress("asking DNS, token endpoints and the bank"):
         found = _ask(asked or [None], cwd=cwd, call=call, offline=offline) if online or call else []

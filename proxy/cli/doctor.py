@@ -12,6 +12,7 @@ from proxy.checks.container import in_container
 from proxy.checks.machine.examine import examine
 from proxy.checks.machine.line import Line, Status
 from proxy.checks.offline import check_loaded
+from proxy.checks.shared_host import other_users
 from proxy.cli.instance import answers
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, emit, json_option, note, paint, printable, terminal_width, wrapped
@@ -40,7 +41,8 @@ def doctor(config_path: Path | None, *, offline: bool, as_json: bool) -> None:
     clock, cwd = SystemClock(), Path.cwd()
     path = find_file(config_path, environ=os.environ, cwd=cwd)
     loaded = load(path, environ=os.environ, cwd=cwd) if path else None
-    findings = check_loaded(loaded, now=clock.now(), container=in_container(os.environ)) if loaded else []
+    container, users = in_container(os.environ), other_users(os.environ)
+    findings = check_loaded(loaded, now=clock.now(), container=container, users=users) if loaded else []
     settings = loaded.readable if loaded else None
     with progress("looking at this machine, DNS and token endpoints"):
         lines = asyncio.run(

@@ -14,13 +14,15 @@ from proxy.cli.logs_filters import filter_options, query_of, unlikely, wide_opti
 from proxy.cli.options import config_option
 from proxy.cli.output import json_option, note
 from proxy.cli.record_table import RecordPrinter
-from proxy.clock import SystemClock
-from proxy.records.query import Query
+from proxy.clock import Clock, SystemClock
+from proxy.records.query import Query, for_seconds
 from proxy.settings.model import Settings
 from proxy.settings.stores import Database
 from proxy.times import local
 
 _PAGE = 500
+# Then what was found is printed, and the search goes on.
+_PAGE_SECONDS = 0.5
 
 
 @click.command()
@@ -58,7 +60,7 @@ def search(
     printer = RecordPrinter(as_csv=as_csv, as_json=as_json, wide=wide)
     database = configured_database(settings, database_file)
     asked = settings if only_open else None
-    more, oldest = asyncio.run(_print(database, query, printer, limit=limit, asked=asked))
+    more, oldest = asyncio.run(_print(database, query, printer, limit=limit, asked=asked, clock=clock))
     if more:
         note(f"There are more than {limit}; see --limit and --until.")
     elif not printer.printed:
@@ -68,17 +70,24 @@ def search(
 
 
 async def _print(
-    database: Database, query: Query, printer: RecordPrinter, *, limit: int, asked: Settings | None
+    database: Database,
+    query: Query,
+    printer: RecordPrinter,
+    *,
+    limit: int,
+    asked: Settings | None,
+    clock: Clock,
 ) -> tuple[bool, float | None]:
     """Print at most *limit* records; return whether there are more and, if there are none, the log's start.
 
-    With *asked*, leave out those that an inquiry has settled.
+    With *asked*, leave out those that an inquiry has settled. What was found is printed before the rest is searched.
     """
     async with opened(database) as archive:
         inquiries = await inquiries_since(asked, archive, query.since) if asked is not None else {}
         before: bytes | None = None
         while True:
-            page = await archive.page(query, before=before, size=min(_PAGE, limit - printer.printed + 1))
+            size, enough = min(_PAGE, limit - printer.printed + 1), for_seconds(_PAGE_SECONDS, clock.monotonic)
+            page = await archive.page(query, before=before, size=size, enough=enough)
             for record in page.records:
                 if inquiries and is_settled(record, inquiries):
                     continue

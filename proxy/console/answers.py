@@ -21,6 +21,8 @@ POLICY = (
 _HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"}
 _FORM = "application/x-www-form-urlencoded"
 _MOST_FIELDS = 20
+# As in the form, which a browser need not obey.
+_LONGEST_REASON = 500
 _STYLESHEET = Path(__file__).parent / "static" / "console.css"
 
 
@@ -108,3 +110,22 @@ def refuse_forged(fields: Mapping[str, str], visitor: Visitor) -> None:
     given = fields.get("csrf", "")
     if not visitor.csrf or not hmac.compare_digest(given.encode(), visitor.csrf.encode()):
         raise Refused(403, "This form is not of your session: open the page again and repeat it.")
+
+
+def reason_of(fields: Mapping[str, str]) -> str:
+    """Return the reason in *fields*: it gets into the state of all replicas, and into logs and terminals of others.
+
+    Raises Refused.
+    """
+    text = fields.get("reason", "")
+    if len(text) > _LONGEST_REASON or not text.isprintable():
+        raise Refused(400, f"reason is one line of at most {_LONGEST_REASON} characters.")
+    return text
+
+
+def number_of(fields: Mapping[str, str], name: str, most: int) -> int:
+    """Return the field *name* of *fields*, a number from 0 to *most*; raises Refused."""
+    text = fields.get(name, "")
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
+        raise Refused(400, f"{name} is a whole number from 0 to {most}.")
+    return int(text)

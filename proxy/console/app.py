@@ -16,6 +16,8 @@ from proxy.console.answers import (
     form_of,
     html,
     message,
+    number_of,
+    reason_of,
     refuse_embedding,
     refuse_forged,
     refuse_other_sites,
@@ -46,8 +48,6 @@ View = Callable[[Status], PageContent]
 SIGN_IN = "/console/sign-in"
 _ROWS = 50
 _ID_BYTES = 16
-# As in the form, which a browser need not obey.
-_LONGEST_REASON = 500
 
 _VIEWS: dict[str, View] = {
     "/console/tokens": status_pages.tokens,
@@ -72,14 +72,15 @@ class MigrationActions(Protocol):
 class Console:
     """The console's handlers, for the admin listener's TCP addresses.
 
-    *status* is called for each page, *shown_status*, which also has recent callers and errors, where it is shown.
+    *status* is called once for each page; *with_recent*, which adds recent callers and errors where they are shown, in
+    a thread.
     """
 
     def __init__(
         self,
         *,
         status: Callable[[], Status],
-        shown_status: Callable[[], Status],
+        with_recent: Callable[[Status], Status],
         sign_in: SignIn,
         log: LogReader,
         history: History,
@@ -87,7 +88,7 @@ class Console:
         clock: Clock,
     ) -> None:
         self._status = status
-        self._shown_status = shown_status
+        self._with_recent = with_recent
         self._sign_in = sign_in
         self._log = log
         self._history = history
@@ -160,15 +161,17 @@ class Console:
 
     def _of_status(self, view: View) -> Callable[[web.Request, Visitor], Awaitable[web.StreamResponse]]:
         async def answer(request: web.Request, visitor: Visitor) -> web.StreamResponse:
-            status = self._shown_status()
-            return await self._content(request, visitor, lambda: view(status))
+            status = self._status()
+            return await self._content(request, visitor, lambda: view(self._with_recent(status)), shown=status)
 
         return answer
 
     async def _show_overview(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
-        status, chosen = self._shown_status(), WINDOWS[DEFAULT]
+        status, chosen = self._status(), WINDOWS[DEFAULT]
         samples = self._history.samples(chosen.ring, number=chosen.number, together=chosen.together)
-        return await self._content(request, visitor, lambda: overview(status, plots(samples, chosen)))
+        return await self._content(
+            request, visitor, lambda: overview(self._with_recent(status), plots(samples, chosen)), shown=status
+        )
 
     async def _show_history(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
         return await self._content(request, visitor, history_page(self._history, request.query.get("window", "")))
@@ -177,16 +180,21 @@ class Console:
         fields = filled(request.query)
         before = _id_bytes(request.query.get("before", ""))
         try:
-            query = query_of(fields, masks=await self._log.masks(), now=self._clock.now())
+            query = query_of(fields, now=self._clock.now())
         except FilterUnusable as error:
-            problem = str(error)
-            return await self._content(
-                request, visitor, lambda: found_page((), fields, before="", problem=problem), status=400
-            )
+            problem, fields = str(error), error.shown or fields
+            return await self._content(request, visitor, lambda: found_page((), fields, problem=problem), status=400)
         page = await self._log.page(query, before=before, size=_ROWS)
-        following = page.before.hex() if page.before is not None else ""
         return await self._content(
-            request, visitor, lambda: found_page([json.loads(one) for one in page.records], fields, before=following)
+            request,
+            visitor,
+            lambda: found_page(
+                [json.loads(one) for one in page.records],
+                fields,
+                before=page.before,
+                full=len(page.records) == _ROWS,
+                continued=before is not None,
+            ),
         )
 
     async def _show(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
@@ -231,21 +239,27 @@ class Console:
         return answer
 
     async def _set(self, fields: Mapping[str, str], visitor: Visitor) -> str:
-        weight, version = _number(fields, "weight", 100), _number(fields, "version", 1 << 53)
+        weight, version = number_of(fields, "weight", 100), number_of(fields, "version", 1 << 53)
         return await self._migrations.set(
-            fields.get("name", ""), weight, version=version, reason=_reason(fields), by=visitor
+            fields.get("name", ""), weight, version=version, reason=reason_of(fields), by=visitor
         )
 
     async def _rollback(self, fields: Mapping[str, str], visitor: Visitor) -> str:
-        return await self._migrations.rollback(fields.get("name", ""), reason=_reason(fields), by=visitor)
+        return await self._migrations.rollback(fields.get("name", ""), reason=reason_of(fields), by=visitor)
 
     async def _content(
-        self, request: web.Request, visitor: Visitor, make: Callable[[], PageContent], *, status: int = 200
+        self,
+        request: web.Request,
+        visitor: Visitor,
+        make: Callable[[], PageContent],
+        *,
+        status: int = 200,
+        shown: Status | None = None,
     ) -> web.Response:
-        """Answer with what *make* returns in a thread, as HTML or JSON."""
+        """Answer with what *make* returns in a thread, as HTML or JSON; *shown* is the state then, if known."""
         if _wants_json(request):
-            return as_json(await asyncio.to_thread(lambda: dumped(make().data)), status=status)
-        frame = frame_of(self._status(), visitor)
+            return as_json(await asyncio.to_thread(lambda: dumped(make().values())), status=status)
+        frame = frame_of(shown or self._status(), visitor)
 
         def rendered() -> str:
             content = make()
@@ -276,18 +290,3 @@ def _id_bytes(text: str) -> bytes | None:
     except ValueError:
         return None
     return found if len(found) == _ID_BYTES else None
-
-
-def _reason(fields: Mapping[str, str]) -> str:
-    """Return the reason in *fields*: it gets into the state of all replicas, and into logs and terminals of others."""
-    text = fields.get("reason", "")
-    if len(text) > _LONGEST_REASON or not text.isprintable():
-        raise Refused(400, f"reason is one line of at most {_LONGEST_REASON} characters.")
-    return text
-
-
-def _number(fields: Mapping[str, str], name: str, most: int) -> int:
-    text = fields.get(name, "")
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
-        raise Refused(400, f"{name} is a whole number from 0 to {most}.")
-    return int(text)

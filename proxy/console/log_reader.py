@@ -7,12 +7,10 @@ from typing import Any, TypeVar
 
 from proxy.records.anchor import object_in
 from proxy.records.archives.stream_spool import Spool
-from proxy.records.mask import Mask
-from proxy.records.masking_key import read_masking_keys
-from proxy.records.query import Archive, ArchiveUnusable, Page, Query
+from proxy.records.query import Archive, ArchiveUnusable, Enough, Page, Query, all_of_it
 from proxy.settings.stores import UrlUnusable
 
-# A search that finds nothing reads the whole log; more at once would take the threads that others in the keeper need.
+# More at once would take the threads that others in the keeper need.
 _AT_ONCE = 2
 # Searches that run or wait. A visitor who leaves or reloads does not end a search, so that more could pile up.
 MOST_AT_ONCE = 10
@@ -23,29 +21,34 @@ Found = TypeVar("Found")
 class LogReader:
     """Reads the database that *archive* opens (None: there is none) and the spool in *data_directory*.
 
-    Methods raise ArchiveUnusable.
+    *enough* is called at the start of each search, and returns what ends it. Methods raise ArchiveUnusable.
     """
 
-    def __init__(self, archive: Callable[[], Archive | None], *, data_directory: Path) -> None:
+    def __init__(
+        self,
+        archive: Callable[[], Archive | None],
+        *,
+        data_directory: Path,
+        enough: Callable[[], Enough] = lambda: all_of_it,
+    ) -> None:
         self._archive = archive
         self._directory = data_directory
+        self._enough = enough
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def page(self, query: Query, *, before: bytes | None, size: int) -> Page:
-        """Return at most *size* records that match *query*, the newest first, those before the id *before*."""
-        return await self._apart(self._with_archive(lambda archive: archive.page(query, before=before, size=size)))
+        """Return at most *size* records that match *query*, the newest first, those before the id *before*.
+
+        They are fewer also if it was enough before.
+        """
+        return await self._apart(
+            self._with_archive(lambda archive: archive.page(query, before=before, size=size, enough=self._enough()))
+        )
 
     async def record(self, record_id: bytes) -> dict[str, Any] | None:
         """Return the record with that id, or its intent if the request is in flight, or None."""
         return await self._apart(self._record(record_id))
-
-    async def masks(self) -> list[Mask]:
-        """Return the masks that values in records may have, the newest first."""
-        try:
-            return list(map(Mask, await asyncio.to_thread(read_masking_keys, self._directory)))
-        except OSError as error:
-            raise ArchiveUnusable(f"{error.filename or self._directory}: {error.strerror}") from None
 
     async def _record(self, record_id: bytes) -> dict[str, Any] | None:
         text = None

@@ -13,6 +13,7 @@ from proxy.times import duration, local
 
 PATH = "/console/"
 _MOST_ROWS = 5
+_MOST_TOKENS = 10
 _TONES = {CheckStatus.OK: Tone.GOOD, CheckStatus.DEGRADED: Tone.WARN, CheckStatus.FAILED: Tone.BAD}
 
 
@@ -24,7 +25,7 @@ def overview(status: Status, shown: tuple[Plot, ...]) -> PageContent:
         path=PATH,
         title="Overview",
         twin="/console/overview.json",
-        data=status_values(status),
+        data=lambda: status_values(status),
         lead=lead,
         tone=tone,
         points=tuple(
@@ -37,9 +38,9 @@ def overview(status: Status, shown: tuple[Plot, ...]) -> PageContent:
             Facts(title=f"Last {duration(RECENT_SECONDS)}", rows=tuple(_recent(status))),
             *shown,
             errors_table(status, title="Latest errors", most=_MOST_ROWS),
-            tokens_table(status),
+            tokens_table(status, most=_MOST_TOKENS),
             callers_table(status, title="Busiest callers", most=_MOST_ROWS),
-            *((migrations_table(status),) if status.migrations else ()),
+            *((migrations_table(status, most=_MOST_ROWS),) if status.migrations else ()),
         ),
     )
 

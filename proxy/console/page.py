@@ -57,8 +57,8 @@ class Words:
 class PageContent:
     """One page: *path* is that of its entry in the navigation, *twin* that of its JSON; *lead* is its first sentence.
 
-    *blocks* are Table, Facts, Words or Plot. *template* names the template; *more* are values for templates that show
-    more than blocks.
+    *data* are the values of the JSON, or what returns them where that takes long. *blocks* are Table, Facts, Words or
+    Plot. *template* names the template; *more* are values for templates that show more than blocks.
     """
 
     path: str
@@ -71,6 +71,10 @@ class PageContent:
     blocks: tuple[Any, ...] = ()
     template: str = "page.html"
     more: Mapping[str, Any] = field(default_factory=dict)
+
+    def values(self) -> Any:
+        """Return the values of the JSON."""
+        return self.data() if callable(self.data) else self.data
 
 
 def number(value: float) -> Cell:

@@ -8,8 +8,9 @@ from urllib.parse import urlencode
 from proxy.console.page import Cell, Facts, PageContent, Table, Tone, Words
 from proxy.console.search_form import Field
 from proxy.console.why_text import bank_has_it, conclusion, paragraph
+from proxy.records.months import time_of
 from proxy.records.record_words import Record, cell, happened, summary
-from proxy.times import local_text
+from proxy.times import local, local_text
 
 PATH = "/console/requests"
 _EXCHANGES = frozenset({"exchange", "intent"})
@@ -24,32 +25,51 @@ _FACTS = (
 )
 
 
-def found_page(records: Sequence[Record], fields: Sequence[Field], *, before: str, problem: str = "") -> PageContent:
-    """Return the page of the found *records*, the newest first; *before* is where the next page starts, or "".
+def found_page(
+    records: Sequence[Record],
+    fields: Sequence[Field],
+    *,
+    before: bytes | None = None,
+    full: bool = False,
+    continued: bool = False,
+    problem: str = "",
+) -> PageContent:
+    """Return the page of the found *records*, the newest first; the next page starts before the id *before*, if any.
 
-    *problem* is why there was no search.
+    If it is not *full*, the search has ended early there. *continued*: there is a page of newer ones. *problem* is why
+    there was no search.
     """
     filters = {one.name: one.value for one in fields if one.value}
-    older = f"{PATH}?{urlencode(filters | {'before': before})}" if before else ""
+    following = before.hex() if before else ""
+    older = f"{PATH}?{urlencode(filters | {'before': following})}" if before else ""
+    searched = f"Searched back to {local(time_of(before))}: {len(records)} found." if before and not full else ""
     table = Table(
         title="Newest first",
         columns=("time", "caller", "what", "status", "sent", "ms", "id"),
         rows=tuple(map(_row, records)),
-        empty="Nothing was found. Take filters away, or look at older records."
-        if filters or before
-        else "The request log has no record yet. Try `payproxy request GET /payment/helloworld`.",
+        empty=_nothing(filters, more=bool(before), continued=continued),
     )
     return PageContent(
         path=PATH,
         title="Requests",
         twin=f"{PATH}.json{'?' if filters else ''}{urlencode(filters)}",
-        data={"records": records, "before": before},
+        data={"records": records, "before": following} | ({"problem": problem} if problem else {}),
         lead=problem,
         tone=Tone.BAD if problem else Tone.PLAIN,
         blocks=() if problem else (table,),
         template="requests.html",
-        more={"fields": fields, "older": older},
+        more={"fields": fields, "older": older, "searched": searched},
     )
+
+
+def _nothing(filters: Mapping[str, str], *, more: bool, continued: bool) -> str:
+    if more:
+        return "Nothing was found so far."
+    if continued:
+        return "There are no older ones."
+    if filters:
+        return "Nothing was found. Take filters away, or look at older records."
+    return "The request log has no record yet. Try `payproxy request GET /payment/helloworld`."
 
 
 def request_page(record: Record) -> PageContent:

@@ -1,7 +1,7 @@
 """The filters of the request log in a page's address: which there are, and the query that they make."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from proxy.records.mask import Mask
@@ -38,11 +38,24 @@ FIELDS = (
     Field("side", "Side", choices=("legacy", "modern")),
     Field("kind", "Kind", choices=("exchange", "operation", "configuration", "token", "lifecycle")),
 )
+_MASKED = (
+    "card numbers, IBANs and tokens are masked in records. Search by what a record shows in their place, or with "
+    "`payproxy logs search` on the machine"
+)
 _HEADERS = {"merchant": "merchant-id", "request_id": "request-id", "idempotency_key": "Idempotency-Key"}
+# Only whether it would replace something is asked, which is the same with each key.
+_MASK = Mask(b"")
 
 
 class FilterUnusable(ValueError):
-    """A filter can't be understood or can't match; the message names the field."""
+    """A filter can't be understood or can't match; the message names the field.
+
+    *shown* are the fields to show again, without a value that no page must have.
+    """
+
+    def __init__(self, text: str, shown: tuple[Field, ...] = ()) -> None:
+        super().__init__(text)
+        self.shown = shown
 
 
 def filled(values: Mapping[str, str]) -> tuple[Field, ...]:
@@ -52,15 +65,19 @@ def filled(values: Mapping[str, str]) -> tuple[Field, ...]:
     )
 
 
-def query_of(fields: Sequence[Field], *, masks: Sequence[Mask], now: float) -> Query:
+def query_of(fields: Sequence[Field], *, now: float) -> Query:
     """Return the query of the filled *fields*; times without a zone are local. Raises FilterUnusable.
 
-    Header values are masked as in records, so that the plain value finds them.
+    A value that records have masked only is refused: who may look could find the card number behind a mask by trying
+    those that it leaves open, and the address with it would stay in the browser.
     """
     values = {one.name: one.value for one in fields}
     for one in fields:
         if len(one.value) > _LONGEST:
             raise FilterUnusable(f"{one.label}: is longer than {_LONGEST} characters")
+        if one.name in _HEADERS and _MASK.index(one.value) != one.value:
+            shown = tuple(replace(each, value="") if each is one else each for each in fields)
+            raise FilterUnusable(f"{one.label}: {_MASKED}", shown)
         if one.choices and one.value and one.value not in one.choices:
             raise FilterUnusable(f"{one.label}: is one of {', '.join(one.choices)}")
     query = Query(
@@ -73,7 +90,7 @@ def query_of(fields: Sequence[Field], *, masks: Sequence[Mask], now: float) -> Q
         status=_parsed("Status", values["status"], parse_status),
         since=_parsed("Since", values["since"], lambda text: parse_time(text, now=now, zone=None)),
         until=_parsed("Until", values["until"], lambda text: parse_time(text, now=now, zone=None)),
-        indexed=tuple(indexed(header, values[name], *masks) for name, header in _HEADERS.items() if values[name]),
+        indexed=tuple(indexed(header, values[name]) for name, header in _HEADERS.items() if values[name]),
     )
     if query.since is not None and query.until is not None and query.since >= query.until:
         raise FilterUnusable("Until: the window is empty, it ends before it begins")

@@ -65,6 +65,10 @@ class Sessions:
         """End the session of *token*."""
         self._visitors.pop(token)
 
+    def close_of(self, ended: Callable[[str], bool]) -> None:
+        """End the sessions of those names for which *ended* returns True."""
+        self._visitors.drop(lambda visitor: ended(visitor.name))
+
 
 class LoginLinks:
     """Links that sign in once, made by who may open admin.sock."""
@@ -82,6 +86,10 @@ class LoginLinks:
     def take(self, token: str) -> tuple[str, Role] | None:
         """Return for whom the link *token* is, and forget it; None if it was used, has expired or never was."""
         return self._made.pop(token)
+
+    def forget_of(self, ended: Callable[[str], bool]) -> None:
+        """Forget the links for those names for which *ended* returns True."""
+        self._made.drop(lambda made: ended(made[0]))
 
 
 @dataclass(slots=True)
@@ -119,6 +127,9 @@ class _Expiring(Generic[Value]):
         self._forget_old()
         entry = self._entries.pop(_key(token), None)
         return None if entry is None else entry.value
+
+    def drop(self, wanted: Callable[[Value], bool]) -> None:
+        self._entries = {key: one for key, one in self._entries.items() if not wanted(one.value)}
 
     def _forget_old(self) -> float:
         now = self._monotonic()

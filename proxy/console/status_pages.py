@@ -19,19 +19,23 @@ def tokens(status: Status) -> PageContent:
         path="/console/tokens",
         title="Tokens",
         twin="/console/tokens.json",
-        data={"time": status.time, "tokens": status.as_dict()["tokens"]},
+        data=lambda: {"time": status.time, "tokens": status.as_dict()["tokens"]},
         lead=f"{usable} of {len(status.tokens)} tokens can be used.",
         tone=Tone.GOOD if usable == len(status.tokens) else Tone.BAD,
         blocks=(tokens_table(status),),
     )
 
 
-def tokens_table(status: Status) -> Table:
-    """Return the table of the tokens."""
+def tokens_table(status: Status, *, most: int | None = None) -> Table:
+    """Return the table of the tokens; if there are more than *most*, those that need attention first."""
+    shown = status.tokens
+    if most is not None and len(shown) > most:
+        shown = tuple(sorted(shown, key=lambda one: (one.usable, not one.error_code, one.seconds_left)))
     return Table(
         title="Tokens",
         columns=("credential", "audience", "state", "left", "fingerprint", "last error"),
-        rows=tuple(_token(token) for token in status.tokens),
+        rows=tuple(_token(token) for token in shown[:most]),
+        note=_rest(status.tokens, most, "Tokens"),
         empty="There is no token: no rule has a credential. Add one to [[routes]] in the configuration.",
     )
 
@@ -62,7 +66,7 @@ def certificates(status: Status) -> PageContent:
         path="/console/certificates",
         title="Certificates",
         twin="/console/certificates.json",
-        data={"time": status.time, "certificates": status.as_dict()["certificates"]},
+        data=lambda: {"time": status.time, "certificates": status.as_dict()["certificates"]},
         lead=f"{expired} expired, {soon} expire soon, {len(found)} in all.",
         tone=Tone.BAD if expired else Tone.WARN if soon else Tone.GOOD,
         blocks=(
@@ -96,7 +100,7 @@ def callers(status: Status) -> PageContent:
         path="/console/callers",
         title="Callers",
         twin="/console/callers.json",
-        data=_recent(status, "callers"),
+        data=lambda: _recent(status, "callers"),
         lead=f"{len(status.callers)} callers asked within the last {duration(RECENT_SECONDS)}.",
         blocks=(callers_table(status, title="By number of requests"),),
     )
@@ -131,7 +135,7 @@ def errors(status: Status) -> PageContent:
         path="/console/errors",
         title="Errors",
         twin="/console/errors.json",
-        data=_recent(status, "errors"),
+        data=lambda: _recent(status, "errors"),
         lead=f"{sum(one.count for one in status.errors)} errors of {len(status.errors)} kinds within the last "
         f"{duration(RECENT_SECONDS)}.",
         tone=Tone.WARN if status.errors else Tone.GOOD,
@@ -213,8 +217,8 @@ def migrations(status: Status) -> PageContent:
     )
 
 
-def migrations_table(status: Status) -> Table:
-    """Return the table of the migrations."""
+def migrations_table(status: Status, *, most: int | None = None) -> Table:
+    """Return the table of the *most* first migrations."""
     return Table(
         title="Migrations",
         columns=("migration", "phase", "weight", "last change", "held on legacy", "retry pins", "waits for"),
@@ -228,8 +232,9 @@ def migrations_table(status: Status) -> Table:
                 number(one.retry_pins),
                 Cell("; ".join(filter(None, (one.unsettled, one.unsaved, one.unshared))), Tone.WARN),
             )
-            for one in status.migrations
+            for one in status.migrations[:most]
         ),
+        note=_rest(status.migrations, most, "Migrations"),
         empty="There is no migration. One moves callers from the legacy API to the modern one: [migrations.NAME].",
     )
 

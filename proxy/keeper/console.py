@@ -16,7 +16,7 @@ from proxy.keeper.admin import Action, ActionRefused, Operated
 from proxy.keeper.log_sinks import archive_of
 from proxy.keeper.migrations import MigrationRefused, Migrations
 from proxy.records.audit_records import Operation
-from proxy.records.query import Archive
+from proxy.records.query import for_seconds
 from proxy.settings.addresses import TcpAddress, listen_address
 from proxy.settings.model import AdminSection, Settings
 from proxy.telemetry.history import History
@@ -24,8 +24,10 @@ from proxy.telemetry.status import MigrationStatus, Status
 
 # A copy is in proxy/cli/admin.py: commands do not import the keeper.
 LOGIN_LINK = "/api/console/login-link"
-# The listener gives up at ANSWER_SECONDS, 10, without an answer.
-_SEARCH_SECONDS = 8.0
+# A page of the request log opens within 300 ms; who searches for what is rare goes on from where it has ended.
+PAGE_SECONDS = 0.15
+# Connecting takes at most twice as long, and a page asks twice; the listener gives up after ANSWER_SECONDS, 10.
+_STATEMENT_SECONDS = 2.0
 
 
 class MigrationForms:
@@ -58,34 +60,33 @@ def console_of(
     settings: Callable[[], Settings],
     *,
     status: Callable[[], Status],
-    shown_status: Callable[[], Status],
+    with_recent: Callable[[Status], Status],
     history: History,
     migrations: Migrations,
     operated: Operated,
     clock: Clock,
     entropy: Entropy,
-) -> tuple[Console, dict[str, Action]]:
-    """Return the console by *settings*, and the actions of the Unix socket that belong to it."""
+) -> tuple[Console, SignIn, dict[str, Action]]:
+    """Return the console by *settings*, who may enter it, and the actions of the Unix socket that belong to it."""
     now = settings()
     sign_in = SignIn(
         now.admin.operators, secure=bool(now.admin.certificate_file), record=operated, clock=clock, entropy=entropy
     )
-
-    def archive() -> Archive | None:
-        begun = clock.monotonic()
-        return archive_of(settings(), too_late=lambda: clock.monotonic() - begun > _SEARCH_SECONDS)
-
-    log = LogReader(archive, data_directory=Path(now.data_directory))
+    log = LogReader(
+        lambda: archive_of(settings(), seconds=_STATEMENT_SECONDS),
+        data_directory=Path(now.data_directory),
+        enough=lambda: for_seconds(PAGE_SECONDS, clock.monotonic),
+    )
     console = Console(
         status=status,
-        shown_status=shown_status,
+        with_recent=with_recent,
         sign_in=sign_in,
         log=log,
         history=history,
         migrations=MigrationForms(migrations),
         clock=clock,
     )
-    return console, {LOGIN_LINK: login_link_action(sign_in, now.admin, operated=operated)}
+    return console, sign_in, {LOGIN_LINK: login_link_action(sign_in, now.admin, operated=operated)}
 
 
 def login_link_action(sign_in: SignIn, admin: AdminSection, *, operated: Operated) -> Action:
@@ -93,12 +94,10 @@ def login_link_action(sign_in: SignIn, admin: AdminSection, *, operated: Operate
 
     async def perform(values: dict[str, Any], by: Operation) -> dict[str, Any]:
         url = console_url(admin)
-        if not sign_in.needed:
-            raise ActionRefused(
-                409,
-                "bad_request",
-                f"Nobody is in [admin] operators, so the console at {url}/console/ is read-only and needs no link.",
-            )
+        if not sign_in.possible:
+            so = "is closed" if sign_in.needed else "is read-only and needs no link"
+            words = f"Nobody is in [admin] operators, so the console at {url}/console/ {so}."
+            raise ActionRefused(409, "bad_request", words)
         try:
             role = Role(values.get("role", Role.OPERATOR))
         except ValueError:

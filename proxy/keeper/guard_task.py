@@ -9,7 +9,7 @@ from proxy.errors import LogUnavailable
 from proxy.events import CallerHeld, GuardHindered, MigrationRolledBack, Observer
 from proxy.keeper.legacy_baseline import LegacyBaseline
 from proxy.keeper.log_sinks import archive_of
-from proxy.keeper.migration_status import tokens_of
+from proxy.keeper.migration_status import by_key, tokens_of
 from proxy.keeper.migrations import GUARD, MigrationRefused, Migrations
 from proxy.migration.guard import Decision, Guard, HoldCaller, Limits
 from proxy.migration.outcome import ExchangeOutcome
@@ -81,7 +81,7 @@ class MigrationGuard:
     async def _look_at_mints(self) -> None:
         while True:
             self._restart_changed()
-            now, tokens = self._clock.monotonic(), tuple(self._tokens())
+            now, tokens = self._clock.monotonic(), by_key(self._tokens())
             for one in self._watched.values():
                 modern = next(iter(tokens_of(one.values.modern, tokens)), None)
                 one.guard.see_mints(

@@ -42,17 +42,17 @@ def sinks_of(
     yield from _collectors(environ, clock=clock, write_line=write_line)
 
 
-def archive_of(settings: Settings, *, too_late: Callable[[], bool] = lambda: False) -> Archive | None:
+def archive_of(settings: Settings, *, seconds: float | None = None) -> Archive | None:
     """Return the archive that reads the configured database, None if turned off; raise UrlUnusable.
 
-    *too_late*: when searches of the embedded one give up; the other has a time limit of its own.
+    *seconds*: how long the central one may take for a statement, if not its usual limit.
     """
     database = _database(settings)
     if isinstance(database, PostgresDatabase):
         from proxy.records.archives.postgres import PostgresArchive  # noqa: PLC0415 - as above
 
-        return PostgresArchive(database.url)
-    return None if database is None else SqliteArchive(database.path, too_late=too_late)
+        return PostgresArchive(database.url) if seconds is None else PostgresArchive(database.url, seconds=seconds)
+    return None if database is None else SqliteArchive(database.path)
 
 
 def _database(settings: Settings) -> Database:

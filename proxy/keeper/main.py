@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from proxy.clock import Clock, timestamp
+from proxy.console.sign_in import SignIn
 from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
 from proxy.events import fan_out
@@ -80,6 +81,7 @@ class Keeper:
     ) -> None:
         snapshot = snapshot_of(settings, instance=instance)
         self._instance = instance
+        self._version = version("payproxy")
         self._chain = chain_id(Path(snapshot.data_directory), entropy=entropy)
         self._sockets = sockets
         self._admin_sockets = admin_sockets
@@ -145,6 +147,7 @@ class Keeper:
         self._token_sharing = token_sharing_of(settings, host=instance, clock=clock, entropy=entropy, observe=observe)
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
         self._recent = RecentExchanges(clock=clock)
+        self._sign_in: SignIn | None = None
         self._inquiries = Inquiries(
             lambda: self._generations.current,
             operated=self._audit_log.operated,
@@ -232,22 +235,23 @@ class Keeper:
         return self._stop.log_end()
 
     def _admin_app(self, settings: Settings) -> AdminApp:
-        console, console_actions = console_of(
+        console, sign_in, console_actions = console_of(
             lambda: self._generations.current.settings,
             status=self.status,
-            shown_status=self._shown_status,
+            with_recent=self._with_recent,
             history=self._history,
             migrations=self._migrations,
             operated=self._audit_log.operated,
             clock=self._clock,
             entropy=self._entropy,
         )
+        self._sign_in = sign_in
         return AdminApp(
             status=self.status,
-            shown_status=self._shown_status,
+            with_recent=self._with_recent,
             metrics=self._metrics,
             hosts=settings.admin.hosts,
-            open_status=settings.admin.console and not settings.admin.operators,
+            open_status=lambda: settings.admin.console and not sign_in.needed,
             console=console if settings.admin.console else None,
             actions={
                 **migration_actions(self._migrations),
@@ -283,7 +287,7 @@ class Keeper:
         return Status(
             environment=current.snapshot.environment,
             instance=self._instance,
-            version=version("payproxy"),
+            version=self._version,
             config_digest=current.snapshot.digest,
             uptime=self._clock.monotonic() - self._started,
             draining=self._stop.draining,
@@ -307,9 +311,9 @@ class Keeper:
             replicas=self._migrations.replication.others,
         )
 
-    def _shown_status(self) -> Status:
-        """Return the current state of the instance for pages and commands: with recent callers and errors."""
-        return replace(self.status(), callers=self._recent.callers(), errors=self._recent.errors())
+    def _with_recent(self, status: Status) -> Status:
+        """Return *status* for pages and commands: with recent callers and errors. Called in threads."""
+        return replace(status, callers=self._recent.callers(), errors=self._recent.errors())
 
     def _tokens(self) -> Iterable[TokenStatus]:
         return self._generations.current.token_manager.statuses()
@@ -339,6 +343,8 @@ class Keeper:
         await self._migrations.follow(generation.snapshot.migrations, generation.snapshot.routes)
         self._guard.follow(generation.settings, generation.snapshot)
         self._audit_log.configured(masked(generation.settings), digest=generation.snapshot.digest)
+        if self._sign_in is not None:
+            await self._sign_in.follow(generation.settings.admin.operators)
         await asyncio.to_thread(self._rotation.follow, generation.settings)
         await self._read_certificates()
 

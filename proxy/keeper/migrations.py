@@ -8,7 +8,7 @@ from pathlib import Path
 
 from proxy.clock import Clock
 from proxy.errors import LogUnavailable
-from proxy.keeper.migration_status import status_of
+from proxy.keeper.migration_status import Tokens, by_key, status_of
 from proxy.keeper.migration_tables import MigrationTables, policies_of, sides_of
 from proxy.keeper.replication import ReplicasUnreachable, Replication
 from proxy.keeper.retry_pins import RetryPins
@@ -196,7 +196,7 @@ class Migrations:
 
     def states(self) -> tuple[MigrationStatus, ...]:
         """Return the status of every configured migration for display."""
-        tokens = tuple(self._tokens())
+        tokens = by_key(self._tokens())
         return tuple(self._status_of(one, tokens) for one in self._tables.values.values())
 
     async def set(
@@ -363,14 +363,15 @@ class Migrations:
         return self._status(name)
 
     def _status(self, name: str) -> MigrationStatus:
-        return self._status_of(self._tables.values[name], tuple(self._tokens()))
+        return self._status_of(self._tables.values[name], by_key(self._tokens()))
 
-    def _status_of(self, values: MigrationValues, tokens: tuple[TokenStatus, ...]) -> MigrationStatus:
+    def _status_of(self, values: MigrationValues, tokens: Tokens) -> MigrationStatus:
+        pins = self.pins.open_pins(values.name)
         unsettled = self.changes.waiting_for if values.name in self.weights.unsettled else ""
         return replace(
             status_of(values, self.weights.state(values.name), tokens),
-            retry_pins=sum(count for count, _ in self.pins.open_pins(values.name).values()),
-            retry_pins_in_words=pins_in_words(self.pins.open_pins(values.name)),
+            retry_pins=sum(count for count, _ in pins.values()),
+            retry_pins_in_words=pins_in_words(pins),
             unsettled=unsettled,
             unsaved=self.weights.unsaved,
             unshared=self.replication.problem,

@@ -56,7 +56,7 @@ class _Kept:
 
 
 class RecentExchanges:
-    """Counts the exchanges in new records. `add` is called in the shipper's thread, the rest in the keeper's loop."""
+    """Counts the exchanges in new records. It may be used from any thread: the shipper's adds, others look."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock

@@ -30,7 +30,7 @@ _MOST_FAULTS = 3
 # Settings that apply at start only: sockets, the data directory's lock, sinks with a position in the journal.
 _AT_RESTART: Mapping[str, tuple[str, ...]] = {
     "server": ("listen", "workers"),
-    "admin": ("listen", "console", "hosts", "certificate_file", "key_file", "operators"),
+    "admin": ("listen", "console", "hosts", "certificate_file", "key_file"),
     "request_log": ("stdout", "file", "database", "database_file"),
     "state": ("url", "url_file", "ca_file", "encryption_key_files"),
 }

@@ -1,7 +1,7 @@
 """A query of the request log, as a value: the databases narrow the candidates down, `matches` decides."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Protocol
@@ -99,19 +99,38 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Found records, the newest first, as stored; *before* is the start of the next page, None at the end."""
+    """Found records, the newest first, as stored; *before* is the start of the next page, None at the end.
+
+    All records with ids from *before* on were searched.
+    """
 
     records: list[bytes]
     before: bytes | None
 
 
+# Asked now and then while a page is searched for; once it returns True, the page ends with what was found so far.
+Enough = Callable[[], bool]
+
+
+def all_of_it() -> bool:
+    """Return False: search until the page is full, or to the end of the log."""
+    return False
+
+
+def for_seconds(seconds: float, monotonic: Callable[[], float]) -> Enough:
+    """Return what ends a page *seconds* from now."""
+    end = monotonic() + seconds
+    return lambda: monotonic() >= end
+
+
 class Archive(Protocol):
     """A database of records, as its readers use it; raises ArchiveUnusable."""
 
-    async def page(self, query: Query, *, before: bytes | None, size: int) -> Page:
+    async def page(self, query: Query, *, before: bytes | None, size: int, enough: Enough = all_of_it) -> Page:
         """Return at most *size* records that match *query* with ids before *before*.
 
-        Fewer records don't mean the end: only a page without *before* is the last one.
+        Fewer records don't mean the end: only a page without *before* is the last one. However soon it is *enough*,
+        each page searches some records, so that who goes on page by page comes to the end.
         """
 
     async def by_id(self, record_id: bytes) -> bytes | None:

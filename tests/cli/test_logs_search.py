@@ -2,11 +2,16 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from proxy.cli import logs_search
+from proxy.cli.record_table import RecordPrinter
 from proxy.clock import SystemClock
 from proxy.errors import Sent
+from proxy.records.archives.sqlite import SqliteArchive
+from proxy.records.query import Page
 from tests.cli.logs import DATA, make_log
 from tests.cli.support import run, run_process
 from tests.records.kept import operation, record
@@ -210,3 +215,28 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
                 done = run("logs", *command, *arguments, cwd=tmp_path)
                 assert "2J" in done.stdout, (command, arguments, done.stderr)
                 assert not any(0x7F <= ord(character) < 0xA0 for character in done.stdout)
+
+
+def test_what_was_found_is_printed_before_the_rest_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search without an index reads the whole log, which takes seconds a million."""
+    wanted = {1999: record(NOW + 1999, route="refunds"), 0: record(NOW, route="refunds")}
+    lines = make_log(tmp_path, [wanted.get(number) or record(NOW + number) for number in range(2000)])
+    done: list[str] = []
+    page, printed = SqliteArchive.page, RecordPrinter.print
+
+    async def searched(self: SqliteArchive, *arguments: Any, **named: Any) -> Page:
+        done.append("search")
+        return await page(self, *arguments, **named)
+
+    def prints(self: RecordPrinter, line: bytes) -> None:
+        done.append("print")
+        printed(self, line)
+
+    monkeypatch.setattr(SqliteArchive, "page", searched)
+    monkeypatch.setattr(RecordPrinter, "print", prints)
+    monkeypatch.setattr(logs_search, "_PAGE_SECONDS", 0.0)
+    found = run("logs", "search", "--json", "--route", "refunds", cwd=tmp_path)
+
+    assert found.stdout.encode().splitlines() == [lines[1999], lines[0]]
+    assert done[:3] == ["search", "print", "search"]
+    assert done[-2:] == ["search", "print"]

@@ -1,9 +1,10 @@
 """A console on a real admin listener, of a keeper whose status and log are pretended, and browsers without a screen."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from proxy.keeper.admin_server import AdminServer
 from proxy.keeper.console import MigrationForms
 from proxy.records.archives.sqlite import SqliteArchive
 from proxy.records.audit_records import Operation
-from proxy.records.query import Archive
+from proxy.records.query import Archive, Enough, all_of_it
 from proxy.secret import Secret
+from proxy.settings.addresses import TcpAddress
 from proxy.settings.scrypt import make
 from proxy.telemetry.history import History
 from proxy.telemetry.metrics import Metrics
@@ -36,6 +38,10 @@ OPERATORS = {"alice": make(PASSWORD, b"salt" * 4)}
 CSRF = re.compile(r'name="csrf" value="([A-Za-z0-9_-]+)"')
 
 
+async def nothing_more() -> None:
+    """Do nothing."""
+
+
 @dataclass(kw_only=True)
 class Stage:
     """The parts of a keeper that a console needs; tests change *status*, and look at *operations*."""
@@ -43,11 +49,17 @@ class Stage:
     directory: Path
     operators: Mapping[str, str] = field(default_factory=dict)
     secure: bool = False
+    hosts: tuple[str, ...] = ()
+    listen: TcpAddress = LOOPBACK
+    tls: ssl.SSLContext | None = None
     status: Status = field(default_factory=status)
     clock: Clock = field(default_factory=ManualClock)
     archive: Callable[[], Archive | None] | None = None
+    enough: Enough = all_of_it
+    with_recent: Callable[[Status], Status] = replace
     operations: list[Operation] = field(default_factory=list)
     log_works: bool = True
+    recorded: Callable[[], Awaitable[None]] = nothing_more
     sign_in: SignIn = field(init=False)
     history: History = field(init=False)
     migrating: Migrating = field(init=False)
@@ -56,20 +68,31 @@ class Stage:
     def __post_init__(self) -> None:
         secrets = {name: Secret(text) for name, text in self.operators.items()}
         self.sign_in = SignIn(
-            secrets, secure=self.secure, record=self._operated, clock=self.clock, entropy=SystemEntropy()
+            secrets,
+            secure=self.secure,
+            record=self._operated,
+            clock=self.clock,
+            entropy=SystemEntropy(),
         )
         self.history = History(clock=self.clock)
         self.migrating = Migrating(directory=self.directory)
         console = Console(
             status=lambda: self.status,
-            shown_status=lambda: self.status,
+            with_recent=self.with_recent,
             sign_in=self.sign_in,
-            log=LogReader(self.archive or self._database, data_directory=self.directory),
+            log=LogReader(self.archive or self._database, data_directory=self.directory, enough=lambda: self.enough),
             history=self.history,
             migrations=MigrationForms(self.migrating.migrations),
             clock=self.clock,
         )
-        self.app = AdminApp(status=lambda: self.status, metrics=Metrics(status=lambda: self.status), console=console)
+        self.app = AdminApp(
+            status=lambda: self.status,
+            with_recent=self.with_recent,
+            metrics=Metrics(status=lambda: self.status),
+            hosts=self.hosts,
+            open_status=lambda: not self.sign_in.needed,
+            console=console,
+        )
 
     @asynccontextmanager
     async def browser(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -81,7 +104,7 @@ class Stage:
 
     def server(self) -> AdminServer:
         """Return the admin server, not open yet."""
-        return AdminServer(self.app.application(), directory=self.directory, listen=LOOPBACK)
+        return AdminServer(self.app.application(), directory=self.directory, listen=self.listen, tls=self.tls)
 
     def _database(self) -> Archive:
         return SqliteArchive(self.directory / "requests.db")
@@ -90,6 +113,7 @@ class Stage:
         if not self.log_works:
             raise LogUnavailable("full")
         self.operations.append(operation)
+        await self.recorded()
 
 
 async def sign_in(client: httpx.AsyncClient, **fields: str) -> httpx.Response:

@@ -164,3 +164,37 @@ def test_an_instance_whose_console_nobody_opens_has_no_jinja2_in_memory() -> Non
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
     assert found.stdout.split() == ["False", "True"]
+
+
+async def test_the_overview_of_many_tokens_shows_those_that_need_attention(tmp_path: Path) -> None:
+    """All are on their page: with hundreds of rows the overview would be slow, and hide what is below."""
+    fine = [token(credential=f"fine-{number}") for number in range(300)]
+    bad = no_token(credential="bad", error_code="token_refused", error="invalid_client")
+    stage = Stage(directory=tmp_path, status=status(tokens=(*fine, bad)))
+    async with stage.browser() as browser:
+        overview = (await browser.get("/console/")).text
+        page = (await browser.get("/console/tokens")).text
+
+    assert overview.index("invalid_client") < overview.index("fine-")
+    assert overview.count("fine-") == 9
+    assert "291 more are on the page Tokens." in overview
+    assert page.count("fine-") == 300
+
+
+def test_the_first_overview_takes_little() -> None:
+    """100 ms with import and compilation of templates, which in all later ones are done; processor time."""
+    code = """if True:
+        import time, proxy.keeper.main
+        from proxy.console.frame import frame_of, render
+        from proxy.console.overview import overview
+        from tests.telemetry.support import status
+        begun = time.process_time()
+        page = overview(status(), ())
+        text = render(page.template, frame=frame_of(status(), None), title=page.title, path=page.path, content=page)
+        print(time.process_time() - begun, len(text))
+    """
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    seconds, length = found.stdout.split()
+
+    assert int(length) > 1000
+    assert float(seconds) < 0.1

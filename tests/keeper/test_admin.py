@@ -383,11 +383,11 @@ async def test_probes_and_metrics_cost_no_recent_requests(keeper: Keeper, tmp_pa
     """Callers and errors are looked up where they are shown only: a probe comes each second."""
     looked: list[int] = []
 
-    def shown() -> Status:
+    def shown(status: Status) -> Status:
         looked.append(1)
-        return keeper.status
+        return status
 
-    application = AdminApp(status=lambda: keeper.status, metrics=keeper.metrics, shown_status=shown).application()
+    application = AdminApp(status=lambda: keeper.status, metrics=keeper.metrics, with_recent=shown).application()
     async with AdminServer(application, directory=tmp_path, listen=LOOPBACK) as server:
         for path in ("/livez", "/readyz?verbose", "/startupz", "/metrics"):
             assert (await get(server.addresses[0], path)).status == 200

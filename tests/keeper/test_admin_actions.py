@@ -105,7 +105,7 @@ async def test_without_console_the_status_is_for_the_unix_socket(
     keeper: Keeper, tmp_path: Path, *, console: bool
 ) -> None:
     """It names callers and requests; an admin listener on the network has health and metrics only."""
-    app = AdminApp(status=lambda: keeper.status, metrics=keeper.metrics, open_status=console)
+    app = AdminApp(status=lambda: keeper.status, metrics=keeper.metrics, open_status=lambda: console)
     async with AdminServer(app.application(), directory=tmp_path, listen=LOOPBACK) as server:
         places = (server.socket_path, server.addresses[0])
         told = [(await get(at, "/api/status")).status for at in places]

@@ -12,7 +12,7 @@ from proxy.records.chain import link_of
 from proxy.records.copies import CopyUnreadable, Line
 from proxy.records.months import Month, id_floor, parse_month, time_of
 from proxy.records.pruned_range import PrunedRange
-from proxy.records.query import ArchiveUnusable, MonthGrew, Page, Query, fitting
+from proxy.records.query import ArchiveUnusable, Enough, Indexed, MonthGrew, Page, Query, all_of_it, fitting
 from proxy.records.searched import differences, group_of
 from proxy.records.sinks.postgres import COLUMNS, ERRORS, columns_of, connect, error_text
 from proxy.records.sinks.postgres_schema import partitions
@@ -22,8 +22,13 @@ from proxy.secret import Secret
 
 CONNECT_SECONDS = 5.0
 QUERY_SECONDS = 60.0
+# For the server to say that it has cancelled a statement.
+_GRACE_SECONDS = 0.5
 _SORT_SECONDS = 3600.0
 _ROWS = 5000
+# Records that a page looks at, at once: so few that the first answers soon also if they are not in memory.
+_FIRST_WINDOW = 1000
+_LAST_WINDOW = 16_000
 # A transaction that starts up to this long before another may commit after it, with an earlier `received`.
 _LATE = timedelta(seconds=30)
 # Tells apart two instances of one name. Quotes in values are escaped, so that this matches the member only.
@@ -31,42 +36,80 @@ _CHAIN = """coalesce(substring(record from '"chain":"([0-9a-f]{16})"'), '')"""
 
 
 class PostgresArchive:
-    """Reads the tables in the database at *url* over one connection, opened at first use."""
+    """Reads the tables in the database at *url* over one connection, opened at first use.
 
-    def __init__(self, url: Secret) -> None:
+    A statement that takes longer than *seconds* is cancelled by the server itself, whatever becomes of this process.
+    """
+
+    def __init__(self, url: Secret, *, seconds: float = QUERY_SECONDS) -> None:
         self._url = url
+        self._seconds = seconds
         self._connection: asyncpg.Connection | None = None
         self._received: datetime | None = None
         self._seen: set[str] = set()
 
-    async def page(self, query: Query, *, before: bytes | None, size: int) -> Page:
-        """Return at most *size* records that match *query* with ids before *before*, the newest first."""
+    async def page(self, query: Query, *, before: bytes | None, size: int, enough: Enough = all_of_it) -> Page:
+        """Return at most *size* records that match *query* with ids before *before*, the newest first.
+
+        Records are looked at in windows, the first of _FIRST_WINDOW and each of twice as many. After each of them it is
+        asked whether that is *enough*.
+        """
         end = query.end_id if before is None else min(before, query.end_id)
+        found: list[bytes] = []
+        window = _FIRST_WINDOW
+        while True:
+            first = await self._first_of(window, query, end)
+            most = size - len(found)
+            rows = await self._matching(query, first, end, most=most)
+            records = (row["record"].encode() for row in rows)
+            found += [record for record in records if fitting(query, record) is not None]
+            end = rows[-1]["id"].bytes if len(rows) == most else first
+            if len(found) == size:
+                return Page(records=found, before=end)
+            if end <= query.first_id:
+                return Page(records=found, before=None)
+            if enough():
+                return Page(records=found, before=end)
+            window = min(2 * window, _LAST_WINDOW)
+
+    async def _first_of(self, window: int, query: Query, end: bytes) -> bytes:
+        """Return the lowest id of the last *window* records before *end* that an index offers for *query*."""
+        firsts = []
+        for offers in _offers(query):
+            found = [query.first_id]
+            for statement, *values in offers:
+                rows = await self._fetch(
+                    f"{statement} AND id >= $1 AND id < $2 ORDER BY id DESC OFFSET {window - 1:d} LIMIT 1",
+                    *(_hex(query.first_id), _hex(end), *values),
+                )
+                found += [row["id"].bytes for row in rows]
+            # Within it no value has more than *window* records.
+            firsts.append(max(found))
+        # All have to match: what has the fewest decides.
+        return min(firsts)
+
+    async def _matching(self, query: Query, first: bytes, end: bytes, *, most: int) -> list[Any]:
+        """Return id and record of the *most* newest records in [*first*, *end*) that match by the columns."""
         terms = _Terms()
-        terms.add("id >= {}", _hex(query.first_id))
+        terms.add("id >= {}", _hex(first))
         terms.add("id < {}", _hex(end))
         for name, value in query.plain:
             terms.add(f"{name} = {{}}", value)
         if query.status is not None:
-            # A partial index is used only if the query repeats the terms of its WHERE clause, with their values.
-            terms.add(f"status >= {min(query.status.low, 500):d} AND status >= {{}}", query.status.low)
+            terms.add("status >= {}", query.status.low)
             terms.add("status <= {}", query.status.high)
-            terms.texts += ["kind = 'exchange'"]
-        if query.sent == "unknown":
-            terms.texts.append("sent_upstream = 'unknown'")
-        if query.kind not in {"", "exchange"}:
-            terms.texts.append("kind <> 'exchange'")
+            terms.texts.append("kind = 'exchange'")
+        # A partial index is used only if the query repeats the terms of its WHERE clause, with their values.
+        terms.texts += _rare(query)
         for one in query.indexed:
-            keys = [value_key(value.encode(errors="replace")) for value in one.values]
-            terms.add("id IN (SELECT id FROM payproxy.lookups WHERE key = ANY ({}) AND id >= $1 AND id < $2)", keys)
-        rows = await self._fetch(
-            "SELECT replace(id::text, '-', '') AS id, record FROM payproxy.records"  # noqa: S608 - values are bound
-            f" WHERE {' AND '.join(terms.texts)} ORDER BY id DESC LIMIT {size:d}",
+            terms.add(
+                "id IN (SELECT id FROM payproxy.lookups WHERE key = ANY ({}) AND id >= $1 AND id < $2)", _keys(one)
+            )
+        return await self._fetch(
+            "SELECT id, record FROM payproxy.records"  # noqa: S608 - values are bound
+            f" WHERE {' AND '.join(terms.texts)} ORDER BY id DESC LIMIT {most:d}",
             *terms.values,
         )
-        found = [row["record"].encode() for row in rows]
-        last = bytes.fromhex(rows[-1]["id"]) if len(rows) == size else None
-        return Page(records=[record for record in found if fitting(query, record) is not None], before=last)
 
     async def by_id(self, record_id: bytes) -> bytes | None:
         """Return the record of that id, if there is one."""
@@ -170,16 +213,28 @@ class PostgresArchive:
 
     async def _fetch(self, statement: str, *values: object) -> list[Any]:
         async with self._connected() as connection:
-            rows: list[Any] = await connection.fetch(statement, *values, timeout=QUERY_SECONDS)
+            rows: list[Any] = await connection.fetch(statement, *values, timeout=self._seconds + _GRACE_SECONDS)
             return rows
+
+    async def _opened(self) -> asyncpg.Connection:
+        seconds = min(CONNECT_SECONDS, self._seconds)
+        async with asyncio.timeout(2 * seconds):
+            connection = await connect(self._url, seconds=seconds)
+            try:
+                # Not as a parameter of the connection: poolers refuse those that they don't know.
+                await connection.execute(f"SET statement_timeout = {1000 * self._seconds:.0f}", timeout=seconds)
+            except BaseException:
+                connection.terminate()
+                raise
+            return connection
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
         with _errors_as(ArchiveUnusable):
             try:
-                async with asyncio.timeout(CONNECT_SECONDS + QUERY_SECONDS):
-                    if self._connection is None:
-                        self._connection = await connect(self._url, seconds=CONNECT_SECONDS)
+                if self._connection is None:
+                    self._connection = await self._opened()
+                async with asyncio.timeout(QUERY_SECONDS):
                     yield self._connection
             except ERRORS:
                 await self.close()
@@ -243,6 +298,33 @@ def _errors_as(unusable: type[Exception]) -> Iterator[None]:
         raise unusable("the database has no records yet, or not in a schema called payproxy") from None
     except ERRORS as error:
         raise unusable(error_text(error)) from None
+
+
+def _offers(query: Query) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield for each condition of *query* that an index finds, else for all records, statements with their values.
+
+    Ids of matching records are among those that the statements of each condition find together.
+    """
+    for one in query.indexed:
+        yield [("SELECT id FROM payproxy.lookups WHERE key = $3", key) for key in _keys(one)]
+    if query.indexed:
+        return
+    by_index = _rare(query)
+    if query.caller:
+        yield [("SELECT id FROM payproxy.records WHERE caller = $3", query.caller)]
+    else:
+        yield [(f"SELECT id FROM payproxy.records WHERE {' AND '.join(by_index) or 'true'}",)]  # noqa: S608 - no values
+
+
+def _rare(query: Query) -> list[str]:
+    """Return the terms of the index of rare records that *query* implies."""
+    terms = ["sent_upstream = 'unknown'"] if query.sent == "unknown" else []
+    terms += ["status >= 500"] if query.status is not None and query.status.low >= 500 else []
+    return terms + (["kind <> 'exchange'"] if query.kind not in {"", "exchange"} else [])
+
+
+def _keys(one: Indexed) -> list[bytes]:
+    return [value_key(value.encode(errors="replace")) for value in one.values]
 
 
 class _Terms:

@@ -2,23 +2,24 @@
 
 import heapq
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby, islice
 from pathlib import Path
 
 from proxy.records.json_line import quoted
 from proxy.records.pruned_range import PrunedRange, joined, ranges_of
-from proxy.records.query import ArchiveUnusable, Query, fitting
+from proxy.records.query import ArchiveUnusable, Query
 from proxy.records.sinks.row import ENTRY_BYTES, KEY_BYTES, value_key
 from proxy.records.sinks.sqlite_file import snapshot
 from proxy.records.tally import Tally
 
-# SQLite allows at most 32766 parameters in a statement.
-_IDS_AT_ONCE = 200
+# SQLite allows at most 32766 parameters in a statement; a search can't stop between them.
+_IDS_AT_ONCE = 100
 _SUMMED_AT_ONCE = 50_000
-# Of SQLite's virtual machine: a scan takes a dozen a row.
-_STEPS = 1000
+
+# An id, and its record if that may match. Ids without one are yielded too, so that a search can stop at any of them.
+Candidate = tuple[bytes, bytes | None]
 
 
 @contextmanager
@@ -34,16 +35,9 @@ class MonthReader:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def stop_if(self, too_late: Callable[[], bool]) -> None:
-        """Let statements fail from when *too_late* returns True on; it is asked every millisecond or so."""
-        self._connection.set_progress_handler(too_late, _STEPS)
-
-    def found(self, query: Query, *, end: bytes) -> Generator[tuple[bytes, bytes]]:
-        """Yield id and record of each match of *query* with an id before *end*, the newest first."""
-        with closing(self._indexed(query, end) if query.indexed else self._scanned(query, end)) as candidates:
-            for record_id, record in candidates:
-                if fitting(query, record) is not None:
-                    yield record_id, record
+    def candidates(self, query: Query, *, end: bytes) -> Generator[Candidate]:
+        """Yield what was looked at for *query* before *end*, the newest first; `fitting` decides on the records."""
+        return self._indexed(query, end) if query.indexed else self._scanned(query, end)
 
     def by_id(self, record_id: bytes) -> bytes | None:
         """Return the record of that id, if there is one."""
@@ -99,45 +93,35 @@ class MonthReader:
         )
         return [record for (record,) in rows]
 
-    def _scanned(self, query: Query, end: bytes) -> Generator[tuple[bytes, bytes]]:
-        terms, values = ["id >= ?", "id < ?"], [query.first_id, end]
-        index = ""
-        low = 0
+    def _scanned(self, query: Query, end: bytes) -> Generator[Candidate]:
+        index, terms = _index_for(query)
+        filters, values = ["1"], []
         if query.status is not None:
-            low = query.status.low
-            terms.append(f"status >= {low:d} AND status <= {query.status.high:d}")
-        # SQLite uses a partial index only if the query repeats the terms of its WHERE clause, with their values.
-        if query.caller:
-            index = "INDEXED BY records_caller"
-        elif query.sent == "unknown":
-            index = "INDEXED BY records_rare"
-            terms.append("sent_upstream = 'unknown'")
-        elif low >= 500:
-            index = "INDEXED BY records_rare"
-            terms.append("status >= 500")
-        elif query.kind not in {"", "exchange"}:
-            index = "INDEXED BY records_rare"
-            terms.append("kind <> 'exchange'")
+            filters.append(f"status BETWEEN {query.status.low:d} AND {query.status.high:d}")
         for name, value in query.plain:
-            if name in {"kind", "caller", "sent_upstream"}:
-                terms.append(f"{name} = ?")
-                values.append(value)  # type: ignore[arg-type]  # SQLite takes text beside bytes
-            else:
+            if name in {"kind", "sent_upstream"}:
+                filters.append(f"{name} = ?")
+                values.append(value)
+            elif name != "caller":
                 # JSON parsing in SQL takes ten times as long; `fitting` discards matches elsewhere in the record.
-                terms.append("instr(record, ?) > 0")
-                values.append(f'"{name}":{quoted(value)}'.encode())
+                filters.append("instr(record, ?) > 0")
+                values.append(f'"{name}":{quoted(value)}'.encode())  # type: ignore[arg-type]  # bytes beside text
+        if query.caller:
+            values.append(query.caller)
         yield from self._connection.execute(
-            f"SELECT id, record FROM records {index} WHERE {' AND '.join(terms)} ORDER BY id DESC",  # noqa: S608 - values are bound
-            values,
+            f"SELECT id, CASE WHEN {' AND '.join(filters)} THEN record END FROM records {index}"  # noqa: S608 - values are bound
+            f" WHERE {terms} AND id >= ? AND id < ? ORDER BY id DESC",
+            (*values, query.first_id, end),
         )
 
-    def _indexed(self, query: Query, end: bytes) -> Generator[tuple[bytes, bytes]]:
-        ids = _common([self._having_any(one.values, query.first_id, end) for one in query.indexed])
-        while some := list(islice(ids, _IDS_AT_ONCE)):
-            yield from self._connection.execute(
-                f"SELECT id, record FROM records WHERE id IN ({', '.join('?' * len(some))}) ORDER BY id DESC",  # noqa: S608
-                some,
-            )
+    def _indexed(self, query: Query, end: bytes) -> Generator[Candidate]:
+        steps = _common([self._having_any(one.values, query.first_id, end) for one in query.indexed])
+        while some := list(islice(steps, _IDS_AT_ONCE)):
+            ids = [record_id for record_id, in_all in some if in_all]
+            marks = ", ".join("?" * len(ids))
+            found = self._connection.execute(f"SELECT id, record FROM records WHERE id IN ({marks})", ids)  # noqa: S608
+            records = dict(found.fetchall())
+            yield from ((record_id, records.get(record_id)) for record_id, _ in some)
 
     def _having_any(self, values: Iterable[str], first: bytes, end: bytes) -> Iterator[bytes]:
         """Yield the ids in [*first*, *end*) that have any of the index *values* by its key, descending, each once."""
@@ -171,15 +155,34 @@ class MonthReader:
         yield from sorted((record_id for (record_id,) in rows), reverse=True)
 
 
-def _common(streams: Sequence[Iterator[bytes]]) -> Iterator[bytes]:
-    """Yield the items that are in all *streams*; all of them are in descending order."""
-    while True:
-        try:
-            heads = [next(stream) for stream in streams]
-            while (low := min(heads)) != max(heads):
-                for at, stream in enumerate(streams):
-                    while heads[at] > low:
-                        heads[at] = next(stream)
-        except StopIteration:
-            return
-        yield low
+def _index_for(query: Query) -> tuple[str, str]:
+    """Return the index that *query* is searched by, and its term; without one all records are read.
+
+    SQLite uses a partial index only if the query repeats the terms of its WHERE clause, with their values.
+    """
+    if query.caller:
+        return "INDEXED BY records_caller", "caller = ?"
+    if query.sent == "unknown":
+        return "INDEXED BY records_rare", "sent_upstream = 'unknown'"
+    if query.status is not None and query.status.low >= 500:
+        return "INDEXED BY records_rare", "status >= 500"
+    if query.kind not in {"", "exchange"}:
+        return "INDEXED BY records_rare", "kind <> 'exchange'"
+    return "", "1"
+
+
+def _common(streams: Sequence[Iterator[bytes]]) -> Iterator[tuple[bytes, bool]]:
+    """Yield the items of *streams*, all in descending order, each once, with whether it is in all of them.
+
+    It ends with the first stream that ends.
+    """
+    try:
+        heads = [next(stream) for stream in streams]
+        while True:
+            high = max(heads)
+            yield high, min(heads) == high
+            for at, head in enumerate(heads):
+                if head == high:
+                    heads[at] = next(streams[at])
+    except StopIteration:
+        return

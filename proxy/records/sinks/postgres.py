@@ -120,6 +120,7 @@ def error_text(error: BaseException) -> str:
 
 _WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "the database does not answer in time"),
+    (asyncpg.QueryCanceledError, "the database did not get done in time, and has given up"),
     (
         asyncpg.InvalidAuthorizationSpecificationError,  # also for a wrong password
         "the database does not let this role in: wrong password, or no line for it in pg_hba.conf",

@@ -135,7 +135,7 @@ async def test_a_seal_that_is_written_while_somebody_searches_hides_nothing(tmp_
 
     with opened_month(tmp_path / JANUARY) as file:
         file._connection.set_trace_callback(before)
-        found = [found for _, found in file.found(query, end=END_ID)]
+        found = [found for _, found in file.candidates(query, end=END_ID)]
     await sink.close()
 
     assert len(seals) == 1

@@ -1,0 +1,1 @@
+from tests.records.conftest import postgres, postgres_server  # noqa: F401 - fixtures

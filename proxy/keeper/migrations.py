@@ -196,8 +196,9 @@ class Migrations:
 
     def states(self) -> tuple[MigrationStatus, ...]:
         """Return the status of every configured migration for display."""
-        tokens = by_key(self._tokens())
-        return tuple(self._status_of(one, tokens) for one in self._tables.values.values())
+        tables = self._tables.values.values()
+        tokens = by_key(self._tokens()) if tables else {}
+        return tuple(self._status_of(one, tokens) for one in tables)
 
     async def set(
         self,

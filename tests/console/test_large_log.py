@@ -97,6 +97,17 @@ async def test_a_page_costs_the_same_in_a_large_log(
     assert 0 < steps() < MOST_STEPS
 
 
+@pytest.mark.parametrize("status", ["403", "4xx", "504"])
+async def test_a_rare_status_is_found_in_the_whole_log(directory: Path, steps: Callable[[], int], status: str) -> None:
+    """By an index, whose records are few."""
+    async with Stage(directory=directory, enough=all_of_it).browser() as browser:
+        page = (await browser.get("/console/requests", params={"status": status})).text
+
+    assert "Continue further back" not in page
+    assert len(shown(page)) == {"403": 0, "4xx": 50, "504": RECORDS // 997 + 1}[status]
+    assert 0 < steps() < MOST_STEPS
+
+
 async def test_without_an_end_a_search_costs_more(directory: Path, steps: Callable[[], int]) -> None:
     """The measure can tell."""
     async with Stage(directory=directory, enough=all_of_it).browser() as browser:

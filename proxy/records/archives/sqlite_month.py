@@ -94,7 +94,7 @@ class MonthReader:
         return [record for (record,) in rows]
 
     def _scanned(self, query: Query, end: bytes) -> Generator[Candidate]:
-        index, terms = _index_for(query)
+        index, terms = _index_for(query, rare_from=self._rare_from())
         filters, values = ["1"], []
         if query.status is not None:
             filters.append(f"status BETWEEN {query.status.low:d} AND {query.status.high:d}")
@@ -113,6 +113,12 @@ class MonthReader:
             f" WHERE {terms} AND id >= ? AND id < ? ORDER BY id DESC",
             (*values, query.first_id, end),
         )
+
+    def _rare_from(self) -> int:
+        (sql,) = self._connection.execute("SELECT sql FROM sqlite_master WHERE name = 'records_rare'").fetchone() or (
+            "",
+        )
+        return 400 if "status >= 400" in sql else 500
 
     def _indexed(self, query: Query, end: bytes) -> Generator[Candidate]:
         steps = _common([self._having_any(one.values, query.first_id, end) for one in query.indexed])
@@ -155,17 +161,18 @@ class MonthReader:
         yield from sorted((record_id for (record_id,) in rows), reverse=True)
 
 
-def _index_for(query: Query) -> tuple[str, str]:
+def _index_for(query: Query, *, rare_from: int) -> tuple[str, str]:
     """Return the index that *query* is searched by, and its term; without one all records are read.
 
-    SQLite uses a partial index only if the query repeats the terms of its WHERE clause, with their values.
+    Statuses from *rare_from* on are in the index of rare records. SQLite uses a partial index only if the query repeats
+    the terms of its WHERE clause, with their values.
     """
     if query.caller:
         return "INDEXED BY records_caller", "caller = ?"
     if query.sent == "unknown":
         return "INDEXED BY records_rare", "sent_upstream = 'unknown'"
-    if query.status is not None and query.status.low >= 500:
-        return "INDEXED BY records_rare", "status >= 500"
+    if query.status is not None and query.status.low >= rare_from:
+        return "INDEXED BY records_rare", f"status >= {rare_from:d}"
     if query.kind not in {"", "exchange"}:
         return "INDEXED BY records_rare", "kind <> 'exchange'"
     return "", "1"

@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS records (
 CREATE UNIQUE INDEX IF NOT EXISTS records_id ON records (id);
 CREATE INDEX IF NOT EXISTS records_caller ON records (caller, id);
 CREATE INDEX IF NOT EXISTS records_rare ON records (id)
-  WHERE sent_upstream = 'unknown' OR status >= 500 OR kind <> 'exchange';
+  WHERE sent_upstream = 'unknown' OR status >= 400 OR kind <> 'exchange';
 CREATE TABLE IF NOT EXISTS seals (seal INTEGER PRIMARY KEY, last_row INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS lookups (
   seal INTEGER NOT NULL,
@@ -55,6 +55,10 @@ CREATE TABLE IF NOT EXISTS tallies (
 ) WITHOUT ROWID;
 COMMIT;
 """
+# Months that were begun with an earlier version keep this index: making it anew would take seconds a million.
+EARLIER_RARE = (
+    "CREATE INDEX records_rare ON records (id) WHERE sent_upstream = 'unknown' OR status >= 500 OR kind <> 'exchange'"
+)
 ENTRIES_IN_A_ROW = 64
 
 # WAL with FULL: committed data survives a power cut, as the journal promises. 16 MiB of cache; the WAL is copied into

@@ -1,3 +1,5 @@
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -6,8 +8,9 @@ from proxy.records.archives.sqlite import SqliteArchive
 from proxy.records.archives.sqlite_month import opened_month
 from proxy.records.copies import lines_of
 from proxy.records.months import Month
-from proxy.records.query import END_ID, ArchiveUnusable, Query, indexed
+from proxy.records.query import END_ID, ArchiveUnusable, Query, StatusRange, indexed
 from proxy.records.sinks.sqlite import SqliteSink
+from proxy.records.sinks.sqlite_file import EARLIER_RARE
 from tests.records.kept import id_of, kept, record
 from tests.records.sinks.test_sqlite import modes_in
 from tests.records.support import NOW
@@ -189,3 +192,21 @@ async def sink_again(folder: Path, lines: list[bytes]) -> None:
     sink = SqliteSink(folder / "requests.db")
     await sink.write(lines)
     await sink.close()
+
+
+@pytest.mark.parametrize(("low", "high", "expected"), [(400, 499, 1), (404, 404, 1), (500, 599, 2), (503, 503, 0)])
+async def test_a_month_that_an_earlier_version_began_is_searched_by_status(
+    tmp_path: Path, low: int, high: int, expected: int
+) -> None:
+    """Its index of rare records lacks 4xx; they are looked for in all."""
+    lines = kept([record(NOW), record(NOW + 1, status=404), record(NOW + 2, status=504), record(NOW + 3, status=500)])
+    sink = SqliteSink(tmp_path / "requests.db")
+    await sink.write(lines)
+    await sink.close()
+    with closing(sqlite3.connect(tmp_path / JANUARY)) as connection:
+        connection.executescript(f"DROP INDEX records_rare; {EARLIER_RARE}")
+
+    page = await SqliteArchive(tmp_path / "requests.db").page(
+        Query(status=StatusRange(low, high)), before=None, size=10
+    )
+    assert len(page.records) == expected

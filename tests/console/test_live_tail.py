@@ -74,6 +74,15 @@ async def test_a_filter_that_can_not_match_is_no_tail(tmp_path: Path) -> None:
     assert 'id="tail"' not in answers[0].text
 
 
+async def test_what_is_masked_is_not_followed_by(tmp_path: Path) -> None:
+    """As in the search: who may look must not find the number behind a mask; and it is not repeated."""
+    async with Stage(directory=tmp_path).browser() as browser:
+        answers = [await browser.get(path, params={"request_id": CARD}) for path in (PAGE, EVENTS)]
+
+    assert [one.status_code for one in answers] == [400, 400]
+    assert all("masked in records" in one.text and CARD not in one.text for one in answers)
+
+
 async def test_the_stream_goes_on_where_the_page_ends(tmp_path: Path) -> None:
     """What came while the page was on its way is neither lost nor shown twice."""
     stage = Stage(directory=tmp_path)

@@ -21,22 +21,30 @@ from proxy.console.answers import (
     refuse_embedding,
     refuse_forged,
     refuse_other_sites,
+    script,
     see_other,
     stylesheet,
 )
+from proxy.console.ask_bank import ASK, AskBank, BankInquiries
 from proxy.console.frame import frame_of, render, why_not
 from proxy.console.history_page import DEFAULT, history_page
 from proxy.console.history_page import PATH as HISTORY
+from proxy.console.live_records import LiveRecords
+from proxy.console.live_tail import EVENTS, HoldOpen, LiveTail
+from proxy.console.live_tail import PATH as TAIL
 from proxy.console.log_reader import LogReader
+from proxy.console.outcomes import UnresolvedCount, open_page
 from proxy.console.overview import PATH as OVERVIEW
 from proxy.console.overview import overview
 from proxy.console.page import PageContent, Tone
 from proxy.console.plots import WINDOWS, plots
 from proxy.console.request_pages import PATH as REQUESTS
-from proxy.console.request_pages import found_page, request_page
+from proxy.console.request_pages import found_page
 from proxy.console.search_form import FilterUnusable, filled, query_of
-from proxy.console.sessions import Role, Visitor
+from proxy.console.sessions import Visitor
 from proxy.console.sign_in import SignIn
+from proxy.console.sign_in_pages import PATH as SIGN_IN
+from proxy.console.sign_in_pages import SignInPages
 from proxy.errors import LogUnavailable
 from proxy.records.query import ArchiveUnusable
 from proxy.telemetry.history import History
@@ -45,7 +53,6 @@ from proxy.telemetry.status import Status
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 View = Callable[[Status], PageContent]
 
-SIGN_IN = "/console/sign-in"
 _ROWS = 50
 _ID_BYTES = 16
 
@@ -85,6 +92,9 @@ class Console:
         log: LogReader,
         history: History,
         migrations: MigrationActions,
+        inquiries: BankInquiries,
+        live: LiveRecords,
+        hold_open: HoldOpen,
         clock: Clock,
     ) -> None:
         self._status = status
@@ -93,11 +103,16 @@ class Console:
         self._log = log
         self._history = history
         self._migrations = migrations
+        self._ask_bank = AskBank(inquiries, log)
+        self._unresolved = UnresolvedCount(log, clock=clock)
+        self._live = live
+        self._tail = LiveTail(live, sign_in=sign_in, hold_open=hold_open, clock=clock)
         self._clock = clock
 
     def routes(self) -> Iterator[tuple[str, str, Handler]]:
         """Yield method, path and handler."""
         yield "GET", "/console/console.css", stylesheet
+        yield "GET", "/console/console.js", script
         for path, view in _VIEWS.items():
             yield "GET", path, self._guarded(self._of_status(view))
             yield "GET", f"{path}.json", self._guarded(self._of_status(view))
@@ -107,12 +122,21 @@ class Console:
         yield "GET", f"{HISTORY}.json", self._guarded(self._show_history)
         yield "GET", REQUESTS, self._guarded(self._search)
         yield "GET", f"{REQUESTS}.json", self._guarded(self._search)
+        yield "GET", TAIL, self._guarded(self._show_tail)
+        yield "GET", f"{TAIL}.json", self._guarded(self._show_tail)
+        yield "GET", EVENTS, self._guarded(lambda request, _: self._tail.events(request))
         yield "GET", f"{REQUESTS}/{{id}}", self._guarded(self._show)
-        yield "GET", SIGN_IN, self._open(self._ask_to_sign_in)
-        yield "POST", SIGN_IN, self._open(self._take_sign_in)
-        yield "POST", "/console/sign-out", self._guarded(self._sign_out)
-        yield "POST", "/console/migrations/set", self._acting(self._set)
-        yield "POST", "/console/migrations/rollback", self._acting(self._rollback)
+        sign_in = SignInPages(self._sign_in, page=self._page, signed_out=self._live.wake)
+        yield "GET", SIGN_IN, self._open(sign_in.show)
+        yield "POST", SIGN_IN, self._open(sign_in.take)
+        yield "POST", "/console/sign-out", self._guarded(sign_in.end)
+        yield "POST", "/console/migrations/set", self._acting(self._set, back=_to_migrations)
+        yield "POST", "/console/migrations/rollback", self._acting(self._rollback, back=_to_migrations)
+        yield "POST", ASK, self._acting(self._ask, back=lambda fields: f"{REQUESTS}/{fields['id']}")
+
+    async def close(self) -> None:
+        """End the streams: the listener stops."""
+        self._live.end("stop")
 
     def _open(self, handler: Handler) -> Handler:
         """Return *handler*, whose refusals become pages, for everybody."""
@@ -144,8 +168,16 @@ class Console:
 
         return self._open(answer)
 
-    def _acting(self, act: Callable[[Mapping[str, str], Visitor], Awaitable[str]]) -> Handler:
-        """Return a handler of a form that changes something: for operators, and only from a page of their session."""
+    def _acting(
+        self,
+        act: Callable[[Mapping[str, str], Visitor], Awaitable[str]],
+        *,
+        back: Callable[[Mapping[str, str]], str],
+    ) -> Handler:
+        """Return a handler of a form that changes something: for operators, and only from a page of their session.
+
+        *act* returns what was done, *back* the path of the page to go on with.
+        """
 
         async def answer(request: web.Request, visitor: Visitor) -> web.StreamResponse:
             refuse_other_sites(request)
@@ -154,7 +186,7 @@ class Console:
             fields = await form_of(request)
             refuse_forged(fields, visitor)
             done = await act(fields, visitor)
-            values = message(done, tone=Tone.GOOD, back="/console/migrations")
+            values = message(done, tone=Tone.GOOD, back=back(fields))
             return await self._page("message.html", visitor, title="Done", path="", **values)
 
         return self._guarded(answer)
@@ -169,8 +201,12 @@ class Console:
     async def _show_overview(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
         status, chosen = self._status(), WINDOWS[DEFAULT]
         samples = self._history.samples(chosen.ring, number=chosen.number, together=chosen.together)
+        unresolved = await self._unresolved.latest()
         return await self._content(
-            request, visitor, lambda: overview(self._with_recent(status), plots(samples, chosen)), shown=status
+            request,
+            visitor,
+            lambda: overview(self._with_recent(status), plots(samples, chosen), unresolved),
+            shown=status,
         )
 
     async def _show_history(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
@@ -184,7 +220,14 @@ class Console:
         except FilterUnusable as error:
             problem, fields = str(error), error.shown or fields
             return await self._content(request, visitor, lambda: found_page((), fields, problem=problem), status=400)
-        page = await self._log.page(query, before=before, size=_ROWS)
+        if request.query.get("open"):
+            page = await self._log.read(
+                lambda archive, spool, enough: open_page(
+                    archive, spool, query, before=before, size=_ROWS, enough=enough
+                )
+            )
+        else:
+            page = await self._log.page(query, before=before, size=_ROWS)
         return await self._content(
             request,
             visitor,
@@ -192,51 +235,25 @@ class Console:
                 [json.loads(one) for one in page.records],
                 fields,
                 before=page.before,
-                full=len(page.records) == _ROWS,
+                full=len(page.records) >= _ROWS,
                 continued=before is not None,
             ),
         )
 
+    async def _show_tail(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
+        status, content = self._tail.page(request)
+        return await self._content(request, visitor, lambda: content, status=status)
+
     async def _show(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
-        record_id = _id_bytes(request.match_info["id"].removesuffix(".json"))
+        content = await self._ask_bank.page(await self._record(request.match_info["id"].removesuffix(".json")))
+        return await self._content(request, visitor, lambda: content)
+
+    async def _record(self, text: str) -> dict[str, Any]:
+        record_id = _id_bytes(text)
         record = None if record_id is None else await self._log.record(record_id)
         if record is None:
             raise Refused(404, "The request log has no record of this id.")
-        return await self._content(request, visitor, lambda: request_page(record))
-
-    async def _ask_to_sign_in(self, request: web.Request) -> web.StreamResponse:
-        if self._sign_in.visitor(request) is not None:
-            return see_other(OVERVIEW)
-        return await self._sign_in_page(link=request.query.get("link", ""))
-
-    async def _take_sign_in(self, request: web.Request) -> web.StreamResponse:
-        fields = await form_of(request)
-        try:
-            if "link" in fields:
-                token = await self._sign_in.by_link(fields["link"])
-            else:
-                role = Role.VIEWER if fields.get("view") else Role.OPERATOR
-                token = await self._sign_in.by_password(fields.get("name", ""), fields.get("password", ""), role=role)
-        except Refused as refused:
-            return await self._sign_in_page(refused=refused)
-        answer = see_other(OVERVIEW)
-        self._sign_in.begin(request, answer, token)
-        return answer
-
-    async def _sign_in_page(self, *, link: str = "", refused: Refused | None = None) -> web.Response:
-        problem, status = (refused.text, refused.status) if refused else ("", 200)
-        answer = await self._page(
-            "sign_in.html", None, title="Sign in", path="", link=link, problem=problem, status=status
-        )
-        if refused and refused.retry_after:
-            answer.headers["Retry-After"] = str(refused.retry_after)
-        return answer
-
-    async def _sign_out(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
-        refuse_forged(await form_of(request), visitor)
-        answer = see_other(SIGN_IN)
-        self._sign_in.end(request, answer)
-        return answer
+        return record
 
     async def _set(self, fields: Mapping[str, str], visitor: Visitor) -> str:
         weight, version = number_of(fields, "weight", 100), number_of(fields, "version", 1 << 53)
@@ -246,6 +263,9 @@ class Console:
 
     async def _rollback(self, fields: Mapping[str, str], visitor: Visitor) -> str:
         return await self._migrations.rollback(fields.get("name", ""), reason=reason_of(fields), by=visitor)
+
+    async def _ask(self, fields: Mapping[str, str], visitor: Visitor) -> str:
+        return await self._ask_bank.ask(await self._record(fields.get("id", "")), visitor)
 
     async def _content(
         self,
@@ -273,14 +293,21 @@ class Console:
 
     async def _refusal(self, request: web.Request, refused: Refused) -> web.StreamResponse:
         if _wants_json(request):
-            return as_json(dumped({"detail": refused.text, "status": refused.status}), status=refused.status)
+            answer = as_json(dumped({"detail": refused.text, "status": refused.status}), status=refused.status)
+            if refused.retry_after:
+                answer.headers["Retry-After"] = str(refused.retry_after)
+            return answer
         values = message(refused.text, tone=Tone.BAD, back=OVERVIEW)
         visitor = self._sign_in.visitor(request)
         return await self._page("message.html", visitor, status=refused.status, title="Not done", path="", **values)
 
 
+def _to_migrations(_fields: Mapping[str, str]) -> str:
+    return "/console/migrations"
+
+
 def _wants_json(request: web.Request) -> bool:
-    return request.path.endswith(".json")
+    return request.path.endswith(".json") or request.path == EVENTS
 
 
 def _id_bytes(text: str) -> bytes | None:

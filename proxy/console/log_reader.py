@@ -50,6 +50,13 @@ class LogReader:
         """Return the record with that id, or its intent if the request is in flight, or None."""
         return await self._apart(self._record(record_id))
 
+    async def read(self, work: Callable[[Archive | None, Spool, Enough], Awaitable[Found]]) -> Found:
+        """Return what *work* returns of the archive, None if it is turned off, and of what is on its way there.
+
+        It also gets what ends it.
+        """
+        return await self._apart(self._with_both(work))
+
     async def _record(self, record_id: bytes) -> dict[str, Any] | None:
         text = None
         if (archive := self._opened()) is not None:
@@ -69,6 +76,14 @@ class LogReader:
             return await read(archive)
         finally:
             await archive.close()
+
+    async def _with_both(self, read: Callable[[Archive | None, Spool, Enough], Awaitable[Found]]) -> Found:
+        archive = self._opened()
+        try:
+            return await read(archive, Spool(self._directory), self._enough())
+        finally:
+            if archive is not None:
+                await archive.close()
 
     def _opened(self) -> Archive | None:
         try:

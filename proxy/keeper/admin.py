@@ -124,7 +124,13 @@ class AdminApp:
             application.router.add_post(path, self._answerer(action))
         for method, path, handler in self._console.routes() if self._console is not None else ():
             application.router.add_route(method, path, handler)
+        if self._console is not None:
+            application.on_shutdown.append(self._close_console)
         return application
+
+    async def _close_console(self, _application: web.Application) -> None:
+        if self._console is not None:
+            await self._console.close()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:

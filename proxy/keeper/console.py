@@ -1,18 +1,23 @@
 """The console of this instance: what it reads and changes of the keeper, and the one-time links to it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from proxy.clock import Clock
 from proxy.console.answers import Refused
-from proxy.console.app import SIGN_IN, Console
+from proxy.console.app import Console
+from proxy.console.live_records import LiveRecords
 from proxy.console.log_reader import LogReader
 from proxy.console.sessions import LINK_SECONDS, Role, Visitor
 from proxy.console.sign_in import SignIn
+from proxy.console.sign_in_pages import PATH as SIGN_IN
 from proxy.entropy import Entropy
 from proxy.keeper.admin import Action, ActionRefused, Operated
+from proxy.keeper.admin_connections import hold_open
+from proxy.keeper.inquiries import NOT_RECORDED, TOO_MANY, Inquiries, InquiryNotRecorded, TooManyInquiries
+from proxy.keeper.inquiry import About, CantAsk, about
 from proxy.keeper.log_sinks import archive_of
 from proxy.keeper.migrations import MigrationRefused, Migrations
 from proxy.records.audit_records import Operation
@@ -56,6 +61,42 @@ async def _done(change: Awaitable[MigrationStatus]) -> str:
     return " ".join(filter(None, (words, after.unsettled, after.unsaved, after.unshared)))
 
 
+class InquiryForms:
+    """What the console's button does with *inquiries*; *operated* records who asked, before."""
+
+    def __init__(self, inquiries: Inquiries, *, operated: Operated) -> None:
+        self._inquiries = inquiries
+        self._operated = operated
+
+    def objection(self, record: Mapping[str, Any]) -> str:
+        """Return why the bank can't be asked about the exchange *record*, "" if it can."""
+        try:
+            return self._inquiries.objection(_about(record))
+        except Refused as refused:
+            return refused.text
+
+    async def ask(self, record: Mapping[str, Any], *, by: Visitor) -> dict[str, Any]:
+        """Ask and return the record of what came; raises Refused, LogUnavailable."""
+        wanted = _about(record)
+        values = (("exchange", wanted.id), ("route", wanted.route))
+        operation = Operation(who=by.name, proof=by.proof, what="console: ask the bank", values=values)
+        try:
+            return await self._inquiries.ask(wanted, who=by.name, first=lambda: self._operated(operation))
+        except CantAsk as why:
+            raise Refused(409, f"The bank can't be asked about this request: {why}.") from None
+        except TooManyInquiries:
+            raise Refused(429, f"{TOO_MANY} Try again later.") from None
+        except InquiryNotRecorded as error:
+            raise Refused(error.status, NOT_RECORDED) from None
+
+
+def _about(record: Mapping[str, Any]) -> About:
+    try:
+        return about(record)
+    except KeyError:
+        raise Refused(409, "its record is of an older version") from None
+
+
 def console_of(
     settings: Callable[[], Settings],
     *,
@@ -63,6 +104,8 @@ def console_of(
     with_recent: Callable[[Status], Status],
     history: History,
     migrations: Migrations,
+    inquiries: Inquiries,
+    live: LiveRecords,
     operated: Operated,
     clock: Clock,
     entropy: Entropy,
@@ -84,6 +127,9 @@ def console_of(
         log=log,
         history=history,
         migrations=MigrationForms(migrations),
+        inquiries=InquiryForms(inquiries, operated=operated),
+        live=live,
+        hold_open=hold_open,
         clock=clock,
     )
     return console, sign_in, {LOGIN_LINK: login_link_action(sign_in, now.admin, operated=operated)}

@@ -28,6 +28,9 @@ PATH = "/api/inquiries"
 # Upper limit for each of connecting, sending and waiting for the answer.
 SECONDS = 15.0
 
+NOT_RECORDED = "The bank was asked, but what it said can't be recorded; ask again."
+TOO_MANY = "20 inquiries in a row and one each 2 s are the most."
+
 _TEXTS = tuple(field.name for field in fields(About) if field.name != "index")
 
 
@@ -72,10 +75,9 @@ class Inquiries:
         except CantAsk as why:
             raise ActionRefused(409, "bad_request", str(why)) from None
         except InquiryNotRecorded as error:
-            detail = "The bank was asked, but what it said can't be recorded; ask again."
-            raise ActionRefused(error.status, error.code, detail) from None
+            raise ActionRefused(error.status, error.code, NOT_RECORDED) from None
         except TooManyInquiries:
-            raise ActionRefused(429, "rate_limited", "20 inquiries in a row and one each 2 s are the most.") from None
+            raise ActionRefused(429, "rate_limited", TOO_MANY) from None
 
     async def ask(
         self, about: About, *, who: str, first: Callable[[], Awaitable[None]] | None = None
@@ -100,6 +102,14 @@ class Inquiries:
     async def ask_alone(self, about: About) -> Verdict:
         """Ask about *about* without a person, and return the verdict; raises as `ask`."""
         return Verdict((await self.ask(about, who="payproxy"))["verdict"])
+
+    def objection(self, about: About) -> str:
+        """Return why the bank can't be asked about *about*, "" if it can."""
+        try:
+            self._prepared(about)
+        except CantAsk as why:
+            return str(why)
+        return ""
 
     def automatic(self, route: str) -> bool:
         """Return whether requests of *route* are to be asked about without a person."""

@@ -10,6 +10,8 @@ from itertools import count
 from pathlib import Path
 
 from proxy.clock import Clock, timestamp
+from proxy.console.live_records import LiveRecords
+from proxy.console.live_tail import rendered
 from proxy.console.sign_in import SignIn
 from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
@@ -147,6 +149,7 @@ class Keeper:
         self._token_sharing = token_sharing_of(settings, host=instance, clock=clock, entropy=entropy, observe=observe)
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
         self._recent = RecentExchanges(clock=clock)
+        self._live = LiveRecords(run=entropy.token_bytes(4).hex(), render=rendered)
         self._sign_in: SignIn | None = None
         self._inquiries = Inquiries(
             lambda: self._generations.current,
@@ -241,6 +244,8 @@ class Keeper:
             with_recent=self._with_recent,
             history=self._history,
             migrations=self._migrations,
+            inquiries=self._inquiries,
+            live=self._live,
             operated=self._audit_log.operated,
             clock=self._clock,
             entropy=self._entropy,
@@ -347,6 +352,7 @@ class Keeper:
             await self._sign_in.follow(generation.settings.admin.operators)
         await asyncio.to_thread(self._rotation.follow, generation.settings)
         await self._read_certificates()
+        self._live.end("reload")
 
     async def _read_certificates(self) -> None:
         self._certificates = await asyncio.to_thread(certificates_in_use, self._generations.current.settings)
@@ -354,6 +360,7 @@ class Keeper:
 
     def _recorded(self, records: Sequence[bytes]) -> None:
         self._recent.add(records)
+        self._live.add(records)
         self._automatic.add(records)
 
     def _migrated(self, rows: Iterable[ExchangeOutcome]) -> None:

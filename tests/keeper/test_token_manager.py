@@ -20,12 +20,13 @@ async def test_a_route_that_no_rule_has_costs_no_mint_and_no_memory(tmp_path: Pa
             [update] = one.manager.messages()
             told = set()
             for number in range(30):
-                told.add(await one.manager.replace(update.key, one.token.mint, f"made-up-{number}"))
-                one.manager.replayed(update.key, one.token.mint, f"made-up-{number}", refused_again=True)
+                name, mint = f"made-up-{number}", one.token.mint
+                told.add(await one.manager.replace(update.key, mint, route=name, source=name))
+                one.manager.replayed(update.key, mint, route=name, source=name, refused_again=True)
 
             assert told == {"failed"}
             assert bank.world.mint_count() == 1
-            assert not one.manager._slots[update.key]._limits
+            assert not one.manager._slots[update.key].replacement._limits
             assert await one.refuse(one.token) == "replaced"
 
 

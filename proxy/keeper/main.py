@@ -35,6 +35,7 @@ from proxy.keeper.log_sinks import sinks_of
 from proxy.keeper.lost_journals import LostJournals
 from proxy.keeper.migration_actions import migration_actions
 from proxy.keeper.migrations import ConfigurationObjected, Migrations
+from proxy.keeper.open_requests import OpenRequests
 from proxy.keeper.recent_exchanges import RecentExchanges
 from proxy.keeper.reload import Reloader, on_signal
 from proxy.keeper.rotation import Prover, Rotation
@@ -155,7 +156,11 @@ class Keeper:
             clock=clock,
         )
         self._automatic = AutomaticInquiries(
-            self._inquiries.ask_alone, self._inquiries.automatic, clock=clock, write_line=self._log.write_line
+            self._inquiries.ask_alone,
+            self._inquiries.automatic,
+            find=OpenRequests(lambda: self._generations.current.settings, instance=instance, clock=clock).find,
+            clock=clock,
+            write_line=self._log.write_line,
         )
         self._shipper = Shipper(
             Path(snapshot.data_directory),

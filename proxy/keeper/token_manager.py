@@ -13,6 +13,7 @@ from proxy.link.messages import TokenAsked, TokenUpdate, TokenValue
 from proxy.routing.table import RouteTable
 from proxy.telemetry.status import TokenState, TokenStatus
 from proxy.tokens.endpoint import TokenEndpoint
+from proxy.tokens.refusals import MAX_SOURCE_CHARACTERS
 from proxy.tokens.response import Minted
 from proxy.tokens.slot import Slot
 from proxy.tokens.token import AccessToken, Freshness
@@ -132,7 +133,9 @@ class TokenManager:
     async def replace(self, digest: str, mint: int, *, route: str, source: str) -> str:
         """Handle the refusal of the token with serial *mint*; return "replaced", "kept" or "failed"."""
         slot = self._slot(digest, route)
-        return "failed" if slot is None else await slot.replace(mint, route=route, source=source)
+        if slot is None:
+            return "failed"
+        return await slot.replace(mint, route=route, source=source[:MAX_SOURCE_CHARACTERS])
 
     def accepted(self, digest: str, mint: int, *, sent: float) -> None:
         """Record that the bank accepted the token with serial *mint* in a request sent at monotonic *sent*."""
@@ -141,7 +144,7 @@ class TokenManager:
 
     def replayed(self, digest: str, mint: int, *, route: str, source: str, refused_again: bool) -> None:
         """Record the outcome of a replay with the token with serial *mint*."""
-        slot = self._slot(digest, route)
+        slot, source = self._slot(digest, route), source[:MAX_SOURCE_CHARACTERS]
         if slot is None:
             return
         if refused_again:

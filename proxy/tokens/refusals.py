@@ -13,7 +13,7 @@ _FIRST_SECONDS, _LAST_SECONDS = 2.0, 900.0
 # A source without a refusal for this long after its time was over begins anew.
 _FORGOTTEN_SECONDS = 900.0
 _MAX_SOURCES = 1000
-_MAX_SOURCE_CHARACTERS = 200
+MAX_SOURCE_CHARACTERS = 200
 _MAX_NAME_CHARACTERS = 32
 _MAX_DOUBLINGS = 10
 
@@ -24,7 +24,7 @@ def source_of(route: str, caller: str, method: str, path: str) -> str:
     A segment of *path* with a digit, or with more than 32 characters, counts as an identifier.
     """
     segments = ("*" if _is_identifier(segment) else segment for segment in path.split("/"))
-    return f"{route} {caller} {method} {'/'.join(segments)}"[:_MAX_SOURCE_CHARACTERS]
+    return f"{route} {caller} {method} {'/'.join(segments)}"[:MAX_SOURCE_CHARACTERS]
 
 
 def _is_identifier(segment: str) -> bool:

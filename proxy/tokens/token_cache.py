@@ -155,10 +155,10 @@ class TokenCache:
         if key is None:
             return
         token, before = message.token, self._tokens.get(key.digest)
+        self._expect_acceptance(0 if token is None else token.mint, before)
         if token is None:
             self._tokens.pop(key.digest, None)
         else:
-            self._expect_acceptance(token.mint, before)
             self._tokens[key.digest] = AccessToken(
                 key=key,
                 mint=token.mint,
@@ -177,11 +177,13 @@ class TokenCache:
             change.set_result("changed")
 
     def _expect_acceptance(self, mint: int, before: AccessToken | None) -> None:
-        """Report the first acceptance of the token *mint*, if it is new here, and no more that of *before*."""
-        if before is not None and before.mint != mint:
+        """Report the first acceptance of the token *mint* (0: there is none), and no more that of *before*."""
+        if before is not None and before.mint == mint:
+            return
+        if before is not None:
             self.to_report.discard(before.mint)
             self._report_since.pop(before.mint, None)
-        if before is None or before.mint != mint:
+        if mint:
             self.to_report.add(mint)
 
     def abandon(self) -> None:

@@ -95,6 +95,17 @@ async def test_an_acceptance_is_reported_again_when_the_keeper_asks(kept: Kept) 
     assert kept.accepted() == [(1, 3.0), (1, 5.0)]
 
 
+async def test_a_token_that_was_withdrawn_is_not_remembered(kept: Kept) -> None:
+    """Nor is a question about it: there may be one each few seconds, for months."""
+    for mint in range(1, 10):
+        kept.board.on_update(kept.token(mint))
+        kept.board.on_asked(TokenAsked(KEY.digest, mint, 5.0))
+        kept.board.on_update(kept.failure("token_unavailable"))
+
+    assert kept.board.to_report == set()
+    assert kept.board._report_since == {}
+
+
 async def test_a_question_about_another_token_is_ignored(kept: Kept) -> None:
     """It was replaced meanwhile, and would be remembered for ever."""
     kept.board.on_update(kept.token(2))

@@ -1,5 +1,6 @@
 """Finds in the request log what this instance's automatic inquiries had still to ask about when it ended."""
 
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from proxy.keeper.log_sinks import archive_of
 from proxy.records.anchor import object_in
 from proxy.records.archives.stream_spool import Spool
 from proxy.records.inquiry_outcome import by_exchange, decisive
-from proxy.records.query import Archive, Query
+from proxy.records.query import Archive, Enough, Query, all_of_it
 from proxy.settings.model import Settings
 
 Record = dict[str, Any]
@@ -38,16 +39,17 @@ class OpenRequests:
         settings = self._settings()
         if not any(one.inquiry.automatic for one in settings.routes):
             return []
-        since, begun = self._clock.now() - OPEN_SECONDS, self._clock.monotonic()
+        since = self._clock.now() - OPEN_SECONDS
         spool = Spool(Path(settings.data_directory))
         unknown = Query(kind="exchange", sent="unknown", since=since)
         records = [*map(object_in, await spool.of_kind(unknown, having=UNKNOWN))]
         inquiries = [*map(object_in, await spool.of_kind(Query(kind="inquiry", since=since)))]
-        archive = archive_of(settings, too_late=lambda: self._clock.monotonic() - begun > _SEARCH_SECONDS)
+        archive = archive_of(settings)
         if archive is not None:
             try:
-                records += [one async for one in _newest(archive, unknown, most)]
-                inquiries += [one async for one in _newest(archive, Query(kind="inquiry", since=since), most)]
+                # This search may not end early: without its inquiry a settled request would be asked about again.
+                inquiries += [one async for one in _newest(archive, Query(kind="inquiry", since=since))]
+                records += [one async for one in _newest(archive, unknown, most=most, enough=self._enough())]
             finally:
                 await archive.close()
         asked = by_exchange(inquiries)
@@ -57,17 +59,23 @@ class OpenRequests:
         found = [(one, asked.get(str(one["id"]), nothing)) for one in newest]
         return [(one, before) for one, before in found if decisive(one, before) is None][:most]
 
+    def _enough(self) -> Enough:
+        end = self._clock.monotonic() + _SEARCH_SECONDS
+        return lambda: self._clock.monotonic() >= end
+
     def __repr__(self) -> str:
         return f"<OpenRequests of {self._instance}>"
 
 
-async def _newest(archive: Archive, query: Query, most: int) -> AsyncIterator[Record]:
-    """Yield at least *most* records that match *query*, the newest first, if there are so many."""
+async def _newest(
+    archive: Archive, query: Query, *, most: float = math.inf, enough: Enough = all_of_it
+) -> AsyncIterator[Record]:
+    """Yield at least *most* records that match *query*, the newest first; fewer if there are fewer, or *enough*."""
     before: bytes | None = None
     while most > 0:
-        page = await archive.page(query, before=before, size=_PAGE)
+        page = await archive.page(query, before=before, size=_PAGE, enough=enough)
         for line in page.records:
             yield object_in(line)
         before, most = page.before, most - len(page.records)
-        if before is None:
+        if before is None or enough():
             return

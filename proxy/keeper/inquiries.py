@@ -18,6 +18,7 @@ from proxy.routing.table import RouteSide
 from proxy.routing.target import parse_target
 from proxy.settings.inquiry import InquirySection
 from proxy.tokens.rate_limit import RateLimit
+from proxy.tokens.refusals import source_of
 from proxy.tokens.token import AccessToken
 from proxy.upstream.opener import Upstream
 from proxy.upstream.single_get import SingleAnswer, get_once
@@ -140,7 +141,12 @@ class Inquiries:
             side=side,
             token=token,
             upstream=Upstream(**{field.name: getattr(values, field.name) for field in fields(Upstream)}),
-            refused=lambda: generation.token_manager.replace(side.token_key.digest, token.mint, about.route),
+            refused=lambda: generation.token_manager.replace(
+                side.token_key.digest,
+                token.mint,
+                route=about.route,
+                source=source_of(about.route, "inquiry", "GET", target.path),
+            ),
         )
 
 

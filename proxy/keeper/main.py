@@ -33,10 +33,11 @@ from proxy.keeper.graceful_stop import GracefulStop
 from proxy.keeper.guard_task import MigrationGuard
 from proxy.keeper.history_file import HistoryFile
 from proxy.keeper.inquiries import Inquiries
-from proxy.keeper.log_sinks import sinks_of
+from proxy.keeper.log_sinks import archive_of, sinks_of
 from proxy.keeper.lost_journals import LostJournals
 from proxy.keeper.migration_actions import migration_actions
 from proxy.keeper.migrations import ConfigurationObjected, Migrations
+from proxy.keeper.open_requests import OpenRequests
 from proxy.keeper.recent_exchanges import RecentExchanges
 from proxy.keeper.reload import Reloader, on_signal
 from proxy.keeper.rotation import Prover, Rotation
@@ -158,7 +159,11 @@ class Keeper:
             clock=clock,
         )
         self._automatic = AutomaticInquiries(
-            self._inquiries.ask_alone, self._inquiries.automatic, clock=clock, write_line=self._log.write_line
+            self._inquiries.ask_alone,
+            self._inquiries.automatic,
+            find=OpenRequests(lambda: self._generations.current.settings, instance=instance, clock=clock).find,
+            clock=clock,
+            write_line=self._log.write_line,
         )
         self._shipper = Shipper(
             Path(snapshot.data_directory),
@@ -178,7 +183,7 @@ class Keeper:
             generations=self._generations,
             prover=Prover(clock=clock, entropy=entropy, observe=observe),
             taken=self._taken,
-            objection=lambda new: self._migrations.objection(snapshot_of(new, instance=instance)),
+            objection=self._objection,
             hand_over=lambda new: self._migrations.hand_over(snapshot_of(new, instance=instance)),
             lock=lock,
             clock=clock,
@@ -204,7 +209,7 @@ class Keeper:
         await self._audit_log.open()
         await self._migrations.open()
         await self._migrations.replication.begin()
-        if objection := self._migrations.objection(snapshot):
+        if objection := await self._objection(settings):
             raise ConfigurationObjected(objection)
         await self._migrations.follow(snapshot.migrations, snapshot.routes)
         self._guard.follow(settings, snapshot)
@@ -342,6 +347,12 @@ class Keeper:
             sharing=self._token_sharing(),
             signers=signers,
         )
+
+    async def _objection(self, settings: Settings) -> str:
+        """Return why the migrations of *settings* must not take over, "" if they may."""
+        snapshot = snapshot_of(settings, instance=self._instance)
+        by_state = self._migrations.objection(snapshot)
+        return by_state or await self._migrations.objection_by_log(snapshot, lambda: archive_of(settings))
 
     async def _taken(self, generation: Generation) -> None:
         """Apply the settings of *generation*, which now serves, to the other components."""

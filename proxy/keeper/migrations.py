@@ -10,6 +10,7 @@ from proxy.clock import Clock
 from proxy.errors import LogUnavailable
 from proxy.keeper.migration_status import Tokens, by_key, status_of
 from proxy.keeper.migration_tables import MigrationTables, policies_of, sides_of
+from proxy.keeper.new_pins import before_tables
 from proxy.keeper.replication import ReplicasUnreachable, Replication
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.side_changes import SETTLE_SECONDS, SideChanges
@@ -21,6 +22,7 @@ from proxy.migration.state import FULL, MigrationState, Phase, Rule
 from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import PinFile
 from proxy.records.audit_records import Operation
+from proxy.records.query import Archive
 from proxy.settings.worker_values import MigrationValues, RouteValues, Snapshot
 from proxy.telemetry.status import MigrationStatus, TokenStatus
 
@@ -159,6 +161,16 @@ class Migrations:
     def objection(self, snapshot: Snapshot) -> str:
         """Return why the configuration *snapshot* must not take over, or be served at start; "" if it may."""
         return self._tables.objection(snapshot)
+
+    async def objection_by_log(self, snapshot: Snapshot, archive: Callable[[], Archive | None]) -> str:
+        """Return why *snapshot* must not pin callers to modern, by the log that *archive* opens; "" if it may."""
+        return await before_tables(
+            snapshot.migrations,
+            known=self._tables.values,
+            archive=archive,
+            now=self._clock.now(),
+            write_line=self._write_line,
+        )
 
     async def hand_over(self, snapshot: Snapshot) -> str:
         """Prepare for workers with the tables of *snapshot*; return an objection to their takeover, or "".

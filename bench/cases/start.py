@@ -1,5 +1,6 @@
 """Start: CPU from exec to the first served request, memory while nobody calls, CPU of the usual commands."""
 
+import compileall
 import resource
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import proxy
 from bench.bank import SMALL_PATH
 from bench.bed import Bed
 from bench.candidates import Command, payproxy
@@ -60,6 +62,8 @@ class Start:
 
 def measure(bed: Bed) -> list[Report]:
     """Return a report of processes and one of commands."""
+    # As an installer does it; else with PYTHONDONTWRITEBYTECODE each start of an editable install compiles everything.
+    compileall.compile_dir(Path(proxy.__file__).parent, quiet=1)
     found: dict[str, list[Start]] = {way: [] for way in _WAYS}
     for number in range(bed.effort.rounds):
         for way, command in _WAYS.items():

@@ -1,7 +1,6 @@
 """The overview: is it well, and if not, why."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from proxy.console.page import Cell, Facts, PageContent, Tone
 from proxy.console.plots import Plot
@@ -25,7 +24,7 @@ def overview(status: Status, shown: tuple[Plot, ...]) -> PageContent:
         path=PATH,
         title="Overview",
         twin="/console/overview.json",
-        data=lambda: status_values(status),
+        data=lambda: health.status_values(status),
         lead=lead,
         tone=tone,
         points=tuple(
@@ -43,13 +42,6 @@ def overview(status: Status, shown: tuple[Plot, ...]) -> PageContent:
             *((migrations_table(status, most=_MOST_ROWS),) if status.migrations else ()),
         ),
     )
-
-
-def status_values(status: Status) -> dict[str, Any]:
-    """Return what /api/status serves: the members of *status*, whether it is ready, and the checks."""
-    checks = health.ready(status)
-    shown = [{"name": one.name, "verdict": one.verdict, "reason": one.reason} for one in checks]
-    return status.as_dict() | {"ready": health.holds(checks), "checks": shown}
 
 
 def _verdict(checks: tuple[Check, ...]) -> tuple[str, Tone]:

@@ -14,7 +14,8 @@ from proxy.console.sign_in import SignIn
 from proxy.entropy import Entropy
 from proxy.keeper.admin import Action, ActionRefused, Operated
 from proxy.keeper.log_sinks import archive_of
-from proxy.keeper.migrations import MigrationRefused, Migrations
+from proxy.keeper.migrations import Migrations
+from proxy.keeper.recorded_changes import MigrationRefused
 from proxy.records.audit_records import Operation
 from proxy.records.query import for_seconds
 from proxy.settings.addresses import TcpAddress, listen_address

@@ -25,8 +25,6 @@ _LEAN = {
     "MALLOC_TRIM_THRESHOLD_": "33554432",
     "MALLOC_TOP_PAD_": "1048576",
     "MALLOC_MMAP_THRESHOLD_": "33554432",
-    # Use aiohttp's pure Python frozenlist: the C one loads libstdc++ (1.1 MB), and no request uses these lists.
-    "FROZENLIST_NO_EXTENSIONS": "1",
 }
 _MOST_PROBLEM = 500  # characters
 

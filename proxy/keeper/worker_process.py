@@ -99,6 +99,8 @@ async def start_worker(
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",
+                "-X",
+                "no_debug_ranges",  # no columns in tracebacks: 0.25 MB
                 "-m",
                 "proxy.worker",
                 str(theirs.fileno()),

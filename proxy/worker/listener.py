@@ -13,7 +13,6 @@ import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-import aiohttp
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import StreamResponse
@@ -54,7 +53,9 @@ def check_seam() -> None:
     )
     missing = [name for name in wanted if not hasattr(RequestHandler, name)]
     if missing:
-        raise RuntimeError(f"aiohttp {aiohttp.__version__} does not fit: missing {', '.join(missing)}")
+        from importlib.metadata import version  # noqa: PLC0415 - 1 MB that no worker needs
+
+        raise RuntimeError(f"aiohttp {version('aiohttp')} does not fit: missing {', '.join(missing)}")
 
 
 class CallerServer(Server):

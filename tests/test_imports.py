@@ -96,6 +96,21 @@ def test_aiohttp_reads_no_authorities_that_nobody_uses(name: str, tmp_path: Path
     assert rest == "False False"
 
 
+def test_no_command_looks_for_garbage_among_its_modules() -> None:
+    """It would run 76 times; afterwards it runs as always."""
+    code = (
+        "import gc, sys, proxy.cli.main as cli\n"
+        "usual, before = gc.get_threshold(), gc.get_stats()[0]['collections']\n"
+        "cli.payproxy.get_command(None, 'check')\n"
+        "print(gc.get_stats()[0]['collections'] - before, gc.get_threshold() == usual)"
+    )
+
+    collections, usual = _python(code).split()
+
+    assert int(collections) < 20
+    assert usual == "True"
+
+
 def _loaded(module: str) -> set[str]:
     """Return the modules in memory after an import of *module* in a new process."""
     return set(_python(f"import sys, {module}; print(*sys.modules)").split())

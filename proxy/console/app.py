@@ -134,10 +134,6 @@ class Console:
         yield "POST", "/console/migrations/rollback", self._acting(self._rollback, back=_to_migrations)
         yield "POST", ASK, self._acting(self._ask, back=lambda fields: f"{REQUESTS}/{fields['id']}")
 
-    async def close(self) -> None:
-        """End the streams: the listener stops."""
-        self._live.end("stop")
-
     def _open(self, handler: Handler) -> Handler:
         """Return *handler*, whose refusals become pages, for everybody."""
 

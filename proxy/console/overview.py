@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 from proxy.console.outcomes import Unresolved
 from proxy.console.page import REFRESH_SECONDS, Cell, Facts, PageContent, Tone
@@ -32,7 +31,9 @@ def overview(status: Status, shown: tuple[Plot, ...], unresolved: Unresolved | N
         title="Overview",
         twin="/console/overview.json",
         refresh=REFRESH_SECONDS,
-        data=lambda: status_values(status) | {"unresolved": dataclasses.asdict(unresolved) if unresolved else None},
+        data=lambda: (
+            health.status_values(status) | {"unresolved": dataclasses.asdict(unresolved) if unresolved else None}
+        ),
         lead=lead,
         tone=tone,
         points=tuple(
@@ -50,13 +51,6 @@ def overview(status: Status, shown: tuple[Plot, ...], unresolved: Unresolved | N
             *((migrations_table(status, most=_MOST_ROWS),) if status.migrations else ()),
         ),
     )
-
-
-def status_values(status: Status) -> dict[str, Any]:
-    """Return what /api/status serves: the members of *status*, whether it is ready, and the checks."""
-    checks = health.ready(status)
-    shown = [{"name": one.name, "verdict": one.verdict, "reason": one.reason} for one in checks]
-    return status.as_dict() | {"ready": health.holds(checks), "checks": shown}
 
 
 def _verdict(checks: tuple[Check, ...]) -> tuple[str, Tone]:

@@ -9,6 +9,7 @@ from proxy.clock import Clock
 from proxy.console.answers import Refused
 from proxy.console.app import Console
 from proxy.console.live_records import LiveRecords
+from proxy.console.live_tail import rendered
 from proxy.console.log_reader import LogReader
 from proxy.console.sessions import LINK_SECONDS, Role, Visitor
 from proxy.console.sign_in import SignIn
@@ -19,7 +20,8 @@ from proxy.keeper.admin_connections import hold_open
 from proxy.keeper.inquiries import NOT_RECORDED, TOO_MANY, Inquiries, InquiryNotRecorded, TooManyInquiries
 from proxy.keeper.inquiry import About, CantAsk, about
 from proxy.keeper.log_sinks import archive_of
-from proxy.keeper.migrations import MigrationRefused, Migrations
+from proxy.keeper.migrations import Migrations
+from proxy.keeper.recorded_changes import MigrationRefused
 from proxy.records.audit_records import Operation
 from proxy.records.query import for_seconds
 from proxy.settings.addresses import TcpAddress, listen_address
@@ -95,6 +97,11 @@ def _about(record: Mapping[str, Any]) -> About:
         return about(record)
     except KeyError:
         raise Refused(409, "its record is of an older version") from None
+
+
+def live_records(entropy: Entropy) -> LiveRecords:
+    """Return the newest records for the live tail, none so far."""
+    return LiveRecords(run=entropy.token_bytes(4).hex(), render=rendered)
 
 
 def console_of(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from proxy.telemetry.status import Status, TokenStatus, WorkerState
 from proxy.text import printable
@@ -64,6 +65,13 @@ def ready(status: Status) -> tuple[Check, ...]:
 def holds(checks: Iterable[Check]) -> bool:
     """Return whether none of *checks* failed."""
     return all(check.verdict is not CheckStatus.FAILED for check in checks)
+
+
+def status_values(status: Status) -> dict[str, Any]:
+    """Return what /api/status serves: the members of *status*, whether it is ready, and the checks."""
+    checks = ready(status)
+    shown = [{"name": one.name, "verdict": one.verdict, "reason": one.reason} for one in checks]
+    return status.as_dict() | {"ready": holds(checks), "checks": shown}
 
 
 def lines(checks: Iterable[Check], *, title: str) -> str:

@@ -106,7 +106,7 @@ class Stage:
             metrics=Metrics(status=lambda: self.status),
             hosts=self.hosts,
             open_status=lambda: not self.sign_in.needed,
-            console=console,
+            console=console.routes(),
         )
 
     @asynccontextmanager

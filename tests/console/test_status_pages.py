@@ -160,7 +160,7 @@ async def test_the_console_is_not_on_the_unix_socket(tmp_path: Path) -> None:
 
 def test_an_instance_whose_console_nobody_opens_has_no_jinja2_in_memory() -> None:
     """It comes with the first page, in the thread that renders it."""
-    code = "import sys, proxy.keeper.main; print('jinja2' in sys.modules, 'proxy.console.app' in sys.modules)"
+    code = "import sys, proxy.keeper.console; print('jinja2' in sys.modules, 'proxy.console.app' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
     assert found.stdout.split() == ["False", "True"]

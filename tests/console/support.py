@@ -107,6 +107,7 @@ class Stage:
             hosts=self.hosts,
             open_status=lambda: not self.sign_in.needed,
             console=console.routes(),
+            end_live=lambda: self.live.end("stop"),
         )
 
     @asynccontextmanager

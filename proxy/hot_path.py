@@ -73,6 +73,7 @@ HOT_PATH = (
     "proxy/records/payment_numbers.py",
     "proxy/records/record.py",
     "proxy/records/watchdog.py",
+    "proxy/records/journal_segments.py",
     "proxy/records/journal_writer.py",
     # The keeper's part: from the journals into one chain.
     "proxy/records/chain.py",

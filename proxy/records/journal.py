@@ -10,7 +10,8 @@ from typing import Final
 from proxy.clock import Clock
 from proxy.entropy import Entropy, uuid7
 from proxy.errors import LogUnavailable
-from proxy.records.journal_writer import LARGEST_SEGMENT, JournalWriter, Waiter
+from proxy.records.journal_segments import LARGEST_SEGMENT, JournalSegments
+from proxy.records.journal_writer import JournalWriter, Waiter
 from proxy.records.mask import Mask
 from proxy.records.masking_key import masking_key
 from proxy.records.record import RecordBuilder, RecordContext, lost_records
@@ -64,10 +65,10 @@ class Journal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
         self._writer = JournalWriter(
-            data_directory,
+            JournalSegments(
+                data_directory, worker=worker, spool_bytes=spool_bytes, reserve=reserve, monotonic=clock.monotonic
+            ),
             worker=worker,
-            spool_bytes=spool_bytes,
-            reserve=reserve,
             clock=clock,
             prepare=self._prepare,
             loss=self._loss,

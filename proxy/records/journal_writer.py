@@ -3,17 +3,15 @@
 import asyncio
 import contextlib
 import errno
-import fcntl
-import os
+import math
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final
 
 from proxy.clock import Clock
 from proxy.records.batch_scheduling import BatchScheduling
-from proxy.records.segment import JOURNALS, LOCK_SUFFIX, Segment, segment_path, segments, spool_size
+from proxy.records.journal_segments import JournalSegments
 
 Waiter = asyncio.Future[None]
 # Lines to write, and the futures that wait for them; lines without waiters are separate entries.
@@ -23,27 +21,16 @@ Entry = Lines | None
 # Settles waiters on the loop, one call per batch: "" if their lines are on disk, else the reason why not.
 Settle = Callable[[Sequence[Waiter], str], None]
 
-LARGEST_SEGMENT: Final = 64 * 1024 * 1024
 # Entries per write: joining a backlog of megabytes would hold the GIL and block the loop.
 MOST_ENTRIES: Final = 256
 # Lines of finished exchanges held while the journal can't be written: some 5000 records. More are only counted.
 MOST_KEPT_BYTES: Final = 4 * 1024 * 1024
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 1.0
-# A host crash loses at most this many seconds of finished records when no intent causes a sync.
-LAZY_SYNC_SECONDS: Final = 1.0
-
-
-def reserve_of(spool_bytes: int, *, workers: int) -> int:
-    """Return the bytes that the journal of each of *workers* preallocates at once: 1/32 of the spool for all of them.
-
-    Small enough to free disk space while sinks keep up, large enough that a segment is rarely opened.
-    """
-    return min(LARGEST_SEGMENT, max(4096, spool_bytes // (32 * workers)))
 
 
 class JournalWriter:
-    """Owns segments and queue of one worker's journal; everything but `put` and `join` runs in its thread.
+    """Owns the queue of one worker's journal and writes to *segments*; all but `put` and `join` runs in its thread.
 
     *prepare* must succeed before a segment is opened; *loss* builds a line from a count and a cause; the thread calls
     *changed* after it has set `opened` or `ended`.
@@ -51,11 +38,9 @@ class JournalWriter:
 
     def __init__(
         self,
-        data_directory: Path,
+        segments: JournalSegments,
         *,
         worker: str,
-        spool_bytes: int,
-        reserve: int,
         clock: Clock,
         prepare: Callable[[], None],
         loss: Callable[[int, str], bytes],
@@ -71,11 +56,8 @@ class JournalWriter:
         self._put_bytes = 0
         self._taken_bytes = 0
         self._dropped_reported = 0
-        self._data_directory = data_directory
-        self._directory = data_directory / JOURNALS
+        self._segments = segments
         self._worker = worker
-        self._spool_bytes = spool_bytes
-        self._reserve = min(reserve, reserve_of(spool_bytes, workers=1))
         self._clock = clock
         self._prepare = prepare
         self._loss = loss
@@ -84,18 +66,13 @@ class JournalWriter:
         self._inbox: queue.SimpleQueue[Entry] = queue.SimpleQueue()
         self._writing = threading.Thread(target=self._run, name=f"journal {worker}", daemon=True)
         self._scheduling = BatchScheduling()
-        self._segment: Segment | None = None
-        self._lock = -1
-        self._unsynced = False
-        self._sync_at = 0.0
-        self._number = 0
         self._kept: list[bytes] = []
         self._kept_bytes = 0
         self._pause = FIRST_PAUSE_SECONDS
         self._probe_at = 0.0
 
     def __repr__(self) -> str:
-        return f"<JournalWriter {self._worker} {self.cause or self._segment!r}>"
+        return f"<JournalWriter {self._worker} {self.cause or self._segments!r}>"
 
     def start(self) -> None:
         """Start the thread; it sets `opened` after its first attempt to open a segment, successful or not."""
@@ -137,7 +114,7 @@ class JournalWriter:
         finally:
             self.cause = "the journal is closed"
             self.turns |= 1
-            self._end()
+            self._segments.close()
             self.turns += 1
             self.ended = True
             self._changed()
@@ -154,7 +131,7 @@ class JournalWriter:
                     self._probe()
             elif batch:
                 self._commit(batch)
-            if self._unsynced and self._clock.monotonic() >= self._sync_at:
+            if self._segments.sync_at < math.inf and self._clock.monotonic() >= self._segments.sync_at:
                 self._sync_lazily()
             for data, _ in batch:
                 self._taken_bytes += len(data)
@@ -164,11 +141,8 @@ class JournalWriter:
 
     def _next(self) -> list[Entry]:
         """Return all queued entries; wait for the first one until the next probe or sync is due."""
-        timeout = None
-        if self.cause:
-            timeout = max(0.0, self._probe_at - self._clock.monotonic())
-        elif self._unsynced:
-            timeout = max(0.0, self._sync_at - self._clock.monotonic())
+        due = self._probe_at if self.cause else self._segments.sync_at
+        timeout = max(0.0, due - self._clock.monotonic()) if due < math.inf else None
         try:
             entries = [self._inbox.get(timeout=timeout)]
         except queue.Empty:
@@ -183,7 +157,7 @@ class JournalWriter:
         if dropped != self._dropped_reported:
             lines.append(self._loss(dropped - self._dropped_reported, "the disk did not take them in time"))
         try:
-            self._append(b"".join(lines), sync=bool(waiters))
+            self._segments.append(b"".join(lines), sync=bool(waiters))
         except OSError as error:
             self._break(error)
             self._keep(batch)
@@ -193,39 +167,9 @@ class JournalWriter:
                 self._settle(waiters, "")
                 self._scheduling.count(len(waiters), now=self._clock.monotonic())
 
-    def _append(self, data: bytes, *, sync: bool) -> None:
-        segment = self._segment
-        if segment is None or not segment.has_room(len(data)):
-            segment = self._open_segment()
-        segment.append(data)
-        if sync:
-            self._unsynced = False
-            segment.sync()
-        elif not self._unsynced:
-            self._unsynced = True
-            self._sync_at = self._clock.monotonic() + LAZY_SYNC_SECONDS
-
-    def _open_segment(self) -> Segment:
-        """Open the next segment, then finish the current one: a later segment tells readers that this is complete."""
-        if spool_size(self._data_directory) + self._reserve > self._spool_bytes:
-            raise OSError(errno.ENOSPC, "the journal has grown to spool_bytes; is a sink of the request log away?")
-        numbers = [number for worker, number in segments(self._directory) if worker == self._worker]
-        if self._segment is not None and self._unsynced:
-            self._segment.sync()
-        # Never reuse a number: the keeper may have read part of a deleted segment.
-        number = max([self._number, *numbers]) + 1
-        opened = Segment(segment_path(self._directory, self._worker, number), reserve=self._reserve)
-        self._number = number
-        if self._segment is not None:
-            self._segment.finish()
-        self._segment = opened
-        return opened
-
     def _sync_lazily(self) -> None:
-        self._unsynced = False
         try:
-            if self._segment is not None:
-                self._segment.sync()
+            self._segments.sync()
         except OSError as error:
             self._break(error)
 
@@ -234,10 +178,7 @@ class JournalWriter:
         self.cause = f"{error.strerror or type(error).__name__} ({errno.errorcode.get(error.errno or 0, 'no errno')})"
         self._probe_at = self._clock.monotonic() + self._pause
         self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2)
-        self._unsynced = False
-        if self._segment is not None:
-            self._segment.abandon()
-            self._segment = None
+        self._segments.abandon()
 
     def _keep(self, batch: list[Lines]) -> None:
         """Refuse the intents of *batch*; hold finished records until the journal can be written again."""
@@ -256,22 +197,19 @@ class JournalWriter:
     def _probe(self) -> None:
         """Try to resume service: open a segment, write and sync everything held."""
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._take_lock()
+            self._segments.lock()
             self._prepare()
-            segment = self._open_segment()
+            self._segments.open_next()
             lost, dropped = self.lost, self.dropped
             missing = lost + dropped - self._dropped_reported
-            data = b"".join(self._kept) + (self._loss(missing, self.cause) if missing else b"")
-            segment.append(data)
-            segment.sync()
+            self._segments.append(
+                b"".join(self._kept) + (self._loss(missing, self.cause) if missing else b""), sync=True
+            )
         except OSError as error:
-            opened = self._segment
+            # Everything in it is still held, and one reserve a second would fill the disk.
+            with contextlib.suppress(OSError):
+                self._segments.discard()
             self._break(error)
-            if opened is not None:
-                # Everything in it is still held, and one reserve a second would fill the disk.
-                with contextlib.suppress(OSError):
-                    opened.path.unlink()
             return
         self._kept.clear()
         self._kept_bytes = 0
@@ -279,23 +217,3 @@ class JournalWriter:
         self._dropped_reported = dropped
         self._pause = FIRST_PAUSE_SECONDS
         self.cause = ""
-
-    def _take_lock(self) -> None:
-        """Hold a file lock until this process ends: it tells the keeper which journals belong to dead workers."""
-        if self._lock < 0:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            lock = os.open(self._directory / f"{self._worker}{LOCK_SUFFIX}", flags, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(lock)
-                raise
-            self._lock = lock
-
-    def _end(self) -> None:
-        if self._segment is not None:
-            with contextlib.suppress(OSError):
-                self._segment.sync()
-            self._segment.finish()
-        if self._lock >= 0:
-            os.close(self._lock)

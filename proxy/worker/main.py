@@ -33,7 +33,7 @@ from proxy.link.messages import (
 )
 from proxy.memory_protection import protect_memory
 from proxy.records.journal import Journal
-from proxy.records.journal_writer import reserve_of
+from proxy.records.journal_segments import reserve_of
 from proxy.records.record import RecordContext
 from proxy.settings.worker_values import Snapshot
 from proxy.telemetry.counters import Counters

@@ -13,7 +13,7 @@ from tests.journeys.support import configured
 from tests.journeys.waiting import until
 
 # What a file system that is read-only refuses, on the paths of the journal's segments.
-CHANGES = "write,openat,fallocate,fsync,fdatasync,ftruncate"
+CHANGES = "write,pwrite64,openat,fallocate,fsync,fdatasync,ftruncate"
 
 
 async def test_one_failed_sync_costs_one_request_and_a_segment(tmp_path: Path, bank: Bank, start: Start) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from proxy.errors import LogUnavailable
 from proxy.records.journal import Journal
-from proxy.records.journal_writer import reserve_of
+from proxy.records.journal_segments import reserve_of
 from proxy.records.segment import segments
 from tests.records.faults import SlowDisk, fill, largest_file
 from tests.records.support import (

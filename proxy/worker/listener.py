@@ -1,27 +1,24 @@
-"""The callers' server: aiohttp's web.Server with our own parser and connection life cycle.
+"""The callers' server: connections with a life cycle and a parser of our own.
 
-This file holds every private name of aiohttp that the product uses; `check_seam` checks them at start. aiohttp's own
-`start()` creates a task per request, echoes the input in answers to parse errors, has no deadline for head or body, and
-does not report that a caller has disconnected; this one avoids all of that.
+A connection makes what it needs when it needs it: no task at all, a coroutine only while requests are served, no timer
+of the loop. Of aiohttp's server the reader of streamed bodies is left, whose private name `check_seam` checks at start.
 """
 
 import asyncio
 import contextlib
-import logging
 import socket
 import struct
-from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Any
 
-from aiohttp.web_protocol import RequestHandler
-from aiohttp.web_request import BaseRequest
-from aiohttp.web_response import StreamResponse
-from aiohttp.web_server import Server
+import aiohttp
+from aiohttp.base_protocol import BaseProtocol
 
 from proxy.errors import BadRequest
-from proxy.http1.inline_future import InlineFuture, InlineRun
+from proxy.http1.inline_future import InlineRun
 from proxy.http1.notifier import Notifier
 from proxy.http1.timer import NEVER, Timer
+from proxy.http1.timer_wheel import TimerWheel
 from proxy.http1.write_coalescer import CoalescedWriter, WriteCoalescer
 from proxy.routing.target import MAX_TARGET_BYTES
 from proxy.worker.caller_request import CallerRequest, Life
@@ -32,7 +29,6 @@ from proxy.worker.request_parser import NO_BODY, Message, RequestParser
 from proxy.worker.timeouts import CALLER_TIMEOUTS, CallerTimeouts
 
 _READ_BUFFER = 65536
-_SILENT = logging.getLogger("proxy.worker.aiohttp")
 
 # Requests parsed ahead of the current one; reading resumes when half of them are served. aiohttp's own numbers.
 _MOST_WAITING = 32
@@ -42,24 +38,15 @@ Serve = Callable[[CallerRequest], Awaitable[None]]
 
 
 def check_seam() -> None:
-    """Raise RuntimeError if a private name that this file uses is missing in aiohttp."""
-    wanted = (
-        "_buffer_paused",
-        "_loop",
-        "_parser",
-        "_pause_reading_for_buffer",
-        "_resume_reading_for_buffer",
-        "_waiter",
-    )
-    missing = [name for name in wanted if not hasattr(RequestHandler, name)]
+    """Raise RuntimeError if a name that aiohttp's StreamReader uses of its protocol, as we know it, has changed."""
+    wanted = ("_reading_paused", "connected", "pause_reading", "resume_reading")
+    missing = [name for name in wanted if not hasattr(BaseProtocol, name)]
     if missing:
-        from importlib.metadata import version  # noqa: PLC0415 - 1 MB that no worker needs
-
-        raise RuntimeError(f"aiohttp {version('aiohttp')} does not fit: missing {', '.join(missing)}")
+        raise RuntimeError(f"aiohttp {aiohttp.__version__} does not fit: missing {', '.join(missing)}")
 
 
-class CallerServer(Server):
-    """Creates the caller connections of all listening sockets of a worker."""
+class CallerServer:
+    """Creates the caller connections of all listening sockets of a worker, and knows those that are there."""
 
     def __init__(
         self,
@@ -69,7 +56,8 @@ class CallerServer(Server):
         max_body_bytes: int = 0,
         timeouts: CallerTimeouts = CALLER_TIMEOUTS,
     ) -> None:
-        super().__init__(_no_handler)
+        self.loop = asyncio.get_running_loop()
+        self.timers = TimerWheel(self.loop)
         self.serve = serve
         self.timeouts = timeouts
         self.max_head = max_header_bytes + MAX_TARGET_BYTES
@@ -77,7 +65,8 @@ class CallerServer(Server):
         self.heads = HeadParser()
         self.life = Life()
         self.coalescer = WriteCoalescer()
-        self.open_connections = 0  # number of open connections; aiohttp's `connections` builds a list
+        self.known: dict[CallerConnection, None] = {}  # open, or with a request that is not recorded yet
+        self.open_connections = 0
         self.serving = 0  # requests that are not recorded yet, even if their callers have disconnected
         self.lingering = Lingering(timeouts.lingering)
 
@@ -89,35 +78,35 @@ class CallerServer(Server):
         """Close idle connections; the others close after their next response."""
         self.life.draining = True
         for connection in self.connections:
-            if isinstance(connection, CallerConnection):
-                connection.close_if_idle()
+            connection.close_if_idle()
+
+    def cancel(self) -> None:
+        """Cancel the requests that are being served; they are recorded in the next iterations of the loop."""
+        for connection in self.connections:
+            connection.cancel()
+
+    @property
+    def connections(self) -> "list[CallerConnection]":
+        """Return the connections that are open, or have a request that is not recorded yet."""
+        return list(self.known)
 
 
-async def _no_handler(_: BaseRequest) -> StreamResponse:
-    raise NotImplementedError
-
-
-class CallerConnection(RequestHandler):
+class CallerConnection(asyncio.Protocol):
     """One connection of a caller; its requests are served one after the other."""
 
     __slots__ = (
-        "_awaiting_head", "_dropping", "_head_started", "_lingering", "_queue", "_request", "_requests",
-        "_room", "_server", "_timer", "_wire", "certificate_subject", "peer", "write_would_block", "writer",
+        "_dropping", "_head_started", "_lingering", "_loop", "_queue", "_queue_full", "_reading_paused", "_request",
+        "_requests", "_room", "_run", "_server", "_timer", "_wire", "certificate_subject", "peer", "transport",
+        "write_would_block", "writer",
     )  # fmt: skip
 
     def __init__(self, server: CallerServer) -> None:
-        super().__init__(
-            server,
-            loop=asyncio.get_running_loop(),
-            keepalive_timeout=0,  # we have our own deadlines
-            auto_decompress=False,
-            access_log=None,  # type: ignore[arg-type]  # as its own default says
-            logger=_SILENT,
-        )
+        self._loop = server.loop
         self._server = server
-        self._timer = Timer(self._close_silently, monotonic=self._loop.time)
-        self._awaiting_head = True
+        self._timer = Timer(self._close_silently, monotonic=server.loop.time, call_later=server.timers.call_later)
         self._head_started = False
+        self._reading_paused = False  # by the reader of a body
+        self._queue_full = False
         self._requests = RequestParser(
             self,
             self._loop,
@@ -127,22 +116,23 @@ class CallerConnection(RequestHandler):
             max_body=server.max_body,
             heads=server.heads,
         )
-        self._parser = self._requests  # type: ignore[assignment]
-        self._queue: deque[Message] = deque()  # complete heads
+        self._queue: list[Message] = []  # complete heads
         self._request: CallerRequest | None = None  # the one being served
-        self._room = Notifier()
+        self._run: InlineRun | None = None  # serves what is queued
+        self._room: Notifier | None = None
         self.write_would_block = False
         self._dropping = False  # True: received data is dropped, not parsed
         self._lingering: LingeringClose | None = None
-        self._wire: asyncio.Transport | None = None  # `transport`, kept until connection_lost
+        self.transport: Any = None  # None as soon as no request of this connection is to be served any more
+        self._wire: Any = None  # `transport`, kept until connection_lost
         self.writer: CoalescedWriter | None = None  # None while not connected
         self.peer = ""
         self.certificate_subject = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Store peer address and certificate subject, and start the head deadline."""
-        super().connection_made(transport)
-        self._wire = self.transport
+        self.transport = self._wire = transport
+        self._server.known[self] = None
         self.writer = CoalescedWriter(transport, self._server.coalescer)
         self._server.open_connections += 1
         peer = transport.get_extra_info("peername")
@@ -151,17 +141,20 @@ class CallerConnection(RequestHandler):
         self.certificate_subject = peer_subject(certificate) if certificate else ""
         self._timer.start(self._server.timeouts.head, self._close_silently)
 
-    def connection_lost(self, exc: BaseException | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Clean up, and report it to the current request."""
         self._server.open_connections -= 1
-        self._wire = self.writer = None
+        self._wire = self.writer = self.transport = None
         self._timer.cancel()
         if self._lingering is not None:
             self._lingering.end()
-        super().connection_lost(exc)
-        self._room.wake()
+        if self._room is not None:
+            self._room.wake()
         if self._request is not None:
             self._request.caller_left()
+        self._requests.end()
+        if self._run is None:
+            self._server.known.pop(self, None)
 
     def pause_writing(self) -> None:
         """Note that the transport's write buffer is full."""
@@ -170,7 +163,32 @@ class CallerConnection(RequestHandler):
     def resume_writing(self) -> None:
         """Note that the write buffer has room again."""
         self.write_would_block = False
-        self._room.wake()
+        if self._room is not None:
+            self._room.wake()
+
+    @property
+    def connected(self) -> bool:
+        """Return whether the connection is open; called by aiohttp's StreamReader, like the next two."""
+        return self.transport is not None
+
+    def pause_reading(self) -> None:
+        """Stop receiving: the body's reader is behind."""
+        self._reading_paused = True
+        self._set_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002  aiohttp's signature
+        """Go on receiving, after parsing what was left."""
+        self._reading_paused = False
+        if resume_parser:
+            self.data_received(b"")
+        self._set_reading()
+
+    def _set_reading(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            if self._reading_paused or self._queue_full:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         """Parse *data*, or drop it in a lingering close; start the deadline of a head that arrives in parts."""
@@ -183,11 +201,12 @@ class CallerConnection(RequestHandler):
         messages = self._requests.feed_data(data)
         if messages:
             self._queue += messages
-            if not self._buffer_paused and len(self._queue) >= _MOST_WAITING:
-                self._pause_reading_for_buffer()
-            if self._waiter is not None:
-                self._waiter.set_result(None)  # runs the request immediately: no statement may follow
-        elif self._awaiting_head and not self._head_started and not self._queue and self._requests.in_head:
+            if not self._queue_full and len(self._queue) >= _MOST_WAITING:
+                self._queue_full = True
+                self._set_reading()
+            if self._run is None:
+                self._serve()  # runs the request immediately: no statement may follow
+        elif self._run is None and not self._head_started and self._requests.in_head:
             self._head_started = True
             self._timer.start(self._server.timeouts.head, self._head_is_late)
 
@@ -195,36 +214,28 @@ class CallerConnection(RequestHandler):
         """Flush this iteration's writes: the loop closes the transport when this returns."""
         self._flush()
 
-    async def start(self) -> None:
-        """Serve until the connection ends; requests are run by `InlineRun`, this task only waits."""
-        over: asyncio.Future[None] = self._loop.create_future()
-
-        def ended(error: BaseException | None) -> None:
-            if error is not None and not over.done():
-                over.set_exception(error)
-            elif not over.done():
-                over.set_result(None)
-
-        run = InlineRun(self._serve_in_order(), loop=self._loop, ended=ended)
+    def _serve(self) -> None:
+        """Serve what is queued; there is no task, and no coroutine while the connection is idle."""
+        run = self._run = InlineRun(self._serve_in_order(), loop=self._loop, ended=self._served)
         run.resume()
-        try:
-            await over
-        except asyncio.CancelledError:
-            run.cancel()
-            raise
+
+    def _served(self, error: BaseException | None) -> None:
+        self._run = None
+        if self._wire is None:
+            self._server.known.pop(self, None)
+        if error is not None:
+            self._loop.call_exception_handler({"message": "a caller's request failed", "exception": error})
+
+    def cancel(self) -> None:
+        """Cancel the request that is being served, if there is one."""
+        if self._run is not None:
+            self._run.cancel()
 
     async def _serve_in_order(self) -> None:
-        """Serve requests in order until the connection ends."""
-        timeouts = self._server.timeouts
+        """Serve the queued requests in order; close the connection unless another may follow."""
+        kept = False
         try:
-            while self.transport is not None:
-                if not self._queue:
-                    self._awaiting_head = True
-                    # InlineFuture[None](...) would cost as much as parsing a head.
-                    waiter: InlineFuture[None] = InlineFuture(self._loop)
-                    self._waiter = waiter  # type: ignore[assignment]
-                    await waiter
-                    self._waiter = None
+            while self._queue and self.transport is not None:
                 request = self._next()
                 self._server.serving += 1
                 try:
@@ -239,33 +250,48 @@ class CallerConnection(RequestHandler):
                 if request.closing or not request.payload.is_eof():
                     await self._linger(request)
                     break
-                if self._requests.in_head and not self._queue:
-                    self._head_started = True
-                    self._timer.start(timeouts.head, self._head_is_late)
-                else:
-                    self._timer.start(timeouts.idle, self._close_silently)
+                self._await_head()
+            else:
+                kept = self.transport is not None
         except (asyncio.CancelledError, ConnectionError):
             self._flush()
             if self.transport is not None:
                 self.transport.abort()
         finally:
             self._request = None
-            if self._wire is not None:
-                self._flush()
-                self._wire.close()
-                self._timer.start(timeouts.unread_answer, self._wire.abort)  # close() waits until all data is sent
+            if not kept:
+                self._close()
+
+    def _await_head(self) -> None:
+        """Start the deadline for the next head."""
+        timeouts = self._server.timeouts
+        if self._requests.in_head and not self._queue:
+            self._head_started = True
+            self._timer.start(timeouts.head, self._head_is_late)
+        else:
+            self._timer.start(timeouts.idle, self._close_silently)
+
+    def _close(self) -> None:
+        """Close the connection once all data is sent."""
+        wire = self._wire
+        if wire is not None:
+            self._flush()
+            wire.close()
+            if wire.get_write_buffer_size():
+                self._timer.start(self._server.timeouts.unread_answer, wire.abort)
 
     def _next(self) -> CallerRequest:
         """Return the next queued request as the current one."""
-        raw, body = self._queue.popleft()
-        self._awaiting_head = self._head_started = False
+        raw, body = self._queue.pop(0)
+        self._head_started = False
         self._timer.expires = NEVER
         request = self._request = CallerRequest(self, raw, body, self._server.life)
         self._requests.message_consumed()
-        if self._buffer_paused and len(self._queue) <= _RESUME_WAITING:
+        if self._queue_full and len(self._queue) <= _RESUME_WAITING:
             self.data_received(b"")  # parses what was left
             if len(self._queue) < _MOST_WAITING:
-                self._resume_reading_for_buffer()
+                self._queue_full = False
+                self._set_reading()
         return request
 
     def disarm(self) -> None:
@@ -279,7 +305,7 @@ class CallerConnection(RequestHandler):
 
     def close_if_idle(self) -> None:
         """Close the connection if it has no request and no partial head."""
-        if self._awaiting_head and self._requests.quiet and not self._queue:
+        if self._run is None and self._requests.quiet and not self._queue:
             self._close_silently()
 
     async def wait_for_room(self) -> None:
@@ -288,6 +314,8 @@ class CallerConnection(RequestHandler):
         if self.write_would_block and self._wire is not None:
             # Also cuts off steady readers below some 4 KB/s: a byte a minute would hold the response for ever.
             self._timer.start(self._server.timeouts.unread_answer, self.reset)
+            if self._room is None:
+                self._room = Notifier()
             await self._room.wait()
             self._timer.expires = NEVER
         if self._wire is None:
@@ -306,16 +334,16 @@ class CallerConnection(RequestHandler):
 
     def _close_silently(self) -> None:
         """Close a connection on which no complete request was read."""
-        self._flush()
-        self.force_close()
+        self._close()
+        self.transport = None
 
     def _head_is_late(self) -> None:
         """Queue an answer 408 for the unfinished head as the last request of this connection."""
         fault = BadRequest(f"The request's head did not arrive within {self._server.timeouts.head:g} s.", status=408)
         self._dropping = True
         self._queue.append((refused(fault), NO_BODY))
-        if self._waiter is not None:
-            self._waiter.set_result(None)
+        if self._run is None:
+            self._serve()
 
     async def _linger(self, answered: CallerRequest) -> None:
         """Read and drop what the caller may still send after *answered*; drop the unread body too."""
@@ -329,7 +357,7 @@ class CallerConnection(RequestHandler):
         lingering = self._lingering = LingeringClose(
             self._server.lingering, timer=self._timer, timeouts=self._server.timeouts
         )
-        self._resume_reading_for_buffer()
+        self._queue_full = False
         self.resume_reading(resume_parser=False)
         if transport.can_write_eof():
             with contextlib.suppress(OSError):  # the caller may have reset it, not reported yet

@@ -186,7 +186,6 @@ async def _takes_little(it: Proxy) -> CallerConnection:
     """Return the connection of the one caller, whose kernel buffers hardly anything from now on."""
     await callers_are(it, 1)
     (connection,) = it.server.connections
-    assert isinstance(connection, CallerConnection)
     assert connection.transport is not None
     connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     return connection

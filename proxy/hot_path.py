@@ -15,7 +15,9 @@ HOT_PATH = (
     "proxy/credentials/token_key.py",
     "proxy/settings/methods.py",
     # From a caller's bytes to a request, and from its result to a record and counters.
+    "proxy/worker/caller_connection.py",
     "proxy/worker/listener.py",
+    "proxy/worker/listener_state.py",
     "proxy/worker/lingering.py",
     "proxy/worker/caller_request.py",
     "proxy/worker/request_head.py",

@@ -7,7 +7,8 @@ import socket
 import ssl
 from collections.abc import Sequence
 
-from proxy.worker.listener import CallerConnection, CallerServer
+from proxy.worker.caller_connection import CallerConnection
+from proxy.worker.listener import CallerServer
 
 # At most this many accepts per loop iteration, so that a burst of new callers does not delay connected ones.
 _AT_ONCE = 64

@@ -7,7 +7,8 @@ import pytest
 from aiohttp.base_protocol import BaseProtocol
 
 from proxy.errors import Sent
-from proxy.worker.listener import CallerConnection, check_seam
+from proxy.worker.caller_connection import CallerConnection
+from proxy.worker.listener import check_seam
 from tests.upstream.support import Peer, eventually, says_nothing
 from tests.worker.support import proxy
 from tests.worker.wire import ask, chunked, request, wire

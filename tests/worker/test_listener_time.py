@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.worker.listener import CallerConnection
+from proxy.worker.caller_connection import CallerConnection
 from proxy.worker.timeouts import CALLER_TIMEOUTS
 from tests.forwarding.support import callers_are
 from tests.upstream.support import Peer, eventually, says

@@ -17,7 +17,6 @@ HOT_PATH = (
     # From a caller's bytes to a request, and from its result to a record and counters.
     "proxy/worker/caller_connection.py",
     "proxy/worker/listener.py",
-    "proxy/worker/listener_state.py",
     "proxy/worker/lingering.py",
     "proxy/worker/caller_request.py",
     "proxy/worker/request_head.py",

@@ -149,4 +149,5 @@ class Acceptor:
                 self._loop.remove_reader(listener)
 
     def __repr__(self) -> str:
-        return f"<Acceptor room for {self._room()}{', paused' if self._later is not None else ''}>"
+        how = ", paused" if self._later is not None else ", by the loop" if self._servers else ""
+        return f"<Acceptor room for {self._room()}{how}>"

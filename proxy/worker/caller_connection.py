@@ -9,7 +9,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy.errors import BadRequest
 from proxy.http1.inline_future import InlineRun
@@ -18,10 +18,12 @@ from proxy.http1.timer import NEVER, Timer
 from proxy.http1.write_coalescer import CoalescedWriter
 from proxy.worker.caller_request import CallerRequest
 from proxy.worker.lingering import LingeringClose
-from proxy.worker.listener_state import ListenerState
 from proxy.worker.peer_certificate import peer_subject
 from proxy.worker.request_head import refused
 from proxy.worker.request_parser import NO_BODY, Message, RequestParser
+
+if TYPE_CHECKING:
+    from proxy.worker.listener import CallerServer
 
 _READ_BUFFER: Final = 65536
 
@@ -34,15 +36,16 @@ class CallerConnection(asyncio.Protocol):
     """One connection of a caller; its requests are served one after the other."""
 
     __slots__ = (
-        "_dropping", "_head_started", "_lingering", "_loop", "_queue", "_queue_full", "_reading_paused", "_request",
-        "_requests", "_room", "_run", "_server", "_timer", "_wire", "certificate_subject", "peer", "transport",
-        "write_would_block", "writer",
+        "_body_timer", "_dropping", "_head_started", "_lingering", "_loop", "_queue", "_queue_full", "_reading_paused",
+        "_request", "_requests", "_room", "_run", "_server", "_timer", "_wire", "certificate_subject", "peer",
+        "transport", "write_would_block", "writer",
     )  # fmt: skip
 
-    def __init__(self, server: ListenerState) -> None:
+    def __init__(self, server: "CallerServer") -> None:
         self._loop = server.loop
         self._server = server
         self._timer = Timer(self._close_silently, monotonic=server.loop.time, call_later=server.timers.call_later)
+        self._body_timer: Timer | None = None
         self._head_started = False
         self._reading_paused = False  # by the reader of a body
         self._queue_full = False
@@ -85,6 +88,8 @@ class CallerConnection(asyncio.Protocol):
         self._server.open_connections -= 1
         self._wire = self.writer = self.transport = None
         self._timer.cancel()
+        if self._body_timer is not None:
+            self._body_timer.cancel()
         if self._lingering is not None:
             self._lingering.end()
         if self._room is not None:
@@ -172,6 +177,7 @@ class CallerConnection(asyncio.Protocol):
 
     async def _serve_in_order(self) -> None:
         """Serve the queued requests in order; close the connection unless another may follow."""
+        timeouts = self._server.timeouts
         kept = False
         try:
             while self._queue and self.transport is not None:
@@ -189,7 +195,11 @@ class CallerConnection(asyncio.Protocol):
                 if request.closing or not request.payload.is_eof():
                     await self._linger(request)
                     break
-                self._await_head()
+                if self._requests.in_head and not self._queue:
+                    self._head_started = True
+                    self._timer.start(timeouts.head, self._head_is_late)
+                else:
+                    self._timer.start(timeouts.idle, self._close_silently)
             else:
                 kept = self.transport is not None
         except (asyncio.CancelledError, ConnectionError):
@@ -200,15 +210,6 @@ class CallerConnection(asyncio.Protocol):
             self._request = None
             if not kept:
                 self._close()
-
-    def _await_head(self) -> None:
-        """Start the deadline for the next head."""
-        timeouts = self._server.timeouts
-        if self._requests.in_head and not self._queue:
-            self._head_started = True
-            self._timer.start(timeouts.head, self._head_is_late)
-        else:
-            self._timer.start(timeouts.idle, self._close_silently)
 
     def _close(self) -> None:
         """Close the connection once all data is sent."""
@@ -234,13 +235,16 @@ class CallerConnection(asyncio.Protocol):
         return request
 
     def disarm(self) -> None:
-        """Cancel the current deadline."""
-        self._timer.expires = NEVER
+        """Cancel the deadline of the body."""
+        if self._body_timer is not None:
+            self._body_timer.expires = NEVER
 
     def wait_for_body(self, within: float, on_deadline: Callable[[float], None]) -> None:
         """Call *on_deadline* with the seconds waited if the next piece of the body is late; `disarm` cancels this."""
         seconds = min(self._server.timeouts.body_gap, within)
-        self._timer.start(seconds, lambda: on_deadline(seconds))
+        if self._body_timer is None:  # the loop's, not the wheel's: the exchange's deadline may follow immediately
+            self._body_timer = Timer(self._close_silently, monotonic=self._loop.time)
+        self._body_timer.start(seconds, lambda: on_deadline(seconds))
 
     def close_if_idle(self) -> None:
         """Close the connection if it has no request and no partial head."""

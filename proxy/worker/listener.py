@@ -1,13 +1,24 @@
-"""The callers' server: creates their connections, and knows those that are there.
+"""The callers' server: creates their connections, and holds what these share.
 
 Of aiohttp's server the reader of streamed bodies is left; `check_seam` checks at start what that needs of a connection.
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable
+
 import aiohttp
 from aiohttp.base_protocol import BaseProtocol
 
+from proxy.http1.timer_wheel import TimerWheel
+from proxy.http1.write_coalescer import WriteCoalescer
+from proxy.routing.target import MAX_TARGET_BYTES
 from proxy.worker.caller_connection import CallerConnection
-from proxy.worker.listener_state import ListenerState
+from proxy.worker.caller_request import CallerRequest, Life
+from proxy.worker.lingering import Lingering
+from proxy.worker.request_head import HeadParser
+from proxy.worker.timeouts import CALLER_TIMEOUTS, CallerTimeouts
+
+Serve = Callable[[CallerRequest], Awaitable[None]]
 
 
 def check_seam() -> None:
@@ -18,8 +29,30 @@ def check_seam() -> None:
         raise RuntimeError(f"aiohttp {aiohttp.__version__} does not fit: missing {', '.join(missing)}")
 
 
-class CallerServer(ListenerState):
-    """Creates the caller connections of all listening sockets of a worker."""
+class CallerServer:
+    """Creates the caller connections of all listening sockets of a worker, and knows those that are there."""
+
+    def __init__(
+        self,
+        serve: Serve,
+        *,
+        max_header_bytes: int,
+        max_body_bytes: int = 0,
+        timeouts: CallerTimeouts = CALLER_TIMEOUTS,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.timers = TimerWheel(self.loop)
+        self.serve = serve
+        self.timeouts = timeouts
+        self.max_head = max_header_bytes + MAX_TARGET_BYTES
+        self.max_body = max_body_bytes
+        self.heads = HeadParser()
+        self.life = Life()
+        self.coalescer = WriteCoalescer()
+        self.known: dict[CallerConnection, None] = {}  # open, or with a request that is not recorded yet
+        self.open_connections = 0
+        self.serving = 0  # requests that are not recorded yet, even if their callers have disconnected
+        self.lingering = Lingering(timeouts.lingering)
 
     def __call__(self) -> "CallerConnection":
         """Return the protocol object of a new connection."""

@@ -6,7 +6,6 @@ Of aiohttp's server the reader of streamed bodies is left; `check_seam` checks a
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import aiohttp
 from aiohttp.base_protocol import BaseProtocol
 
 from proxy.http1.timer_wheel import TimerWheel
@@ -26,7 +25,9 @@ def check_seam() -> None:
     wanted = ("_reading_paused", "connected", "pause_reading", "resume_reading")
     missing = [name for name in wanted if not hasattr(BaseProtocol, name)]
     if missing:
-        raise RuntimeError(f"aiohttp {aiohttp.__version__} does not fit: missing {', '.join(missing)}")
+        from importlib.metadata import version  # noqa: PLC0415 - 1 MB that no worker needs
+
+        raise RuntimeError(f"aiohttp {version('aiohttp')} does not fit: missing {', '.join(missing)}")
 
 
 class CallerServer:

@@ -16,8 +16,8 @@ import click
 from bench import envoy
 from bench.bank import bank
 from bench.bed import LONG, QUICK, Bed, Effort
-from bench.candidates import PEERS, Command, payproxy
-from bench.cases import cpu, latency, memory, scale, start, streaming
+from bench.candidates import OVER_TLS, PEERS, Command, payproxy
+from bench.cases import connections, cpu, latency, memory, scale, start, streaming
 from bench.load import ClosedLoop
 from bench.machine import CLOCK, Unfit, describe, pinned, prepare, program
 from bench.report import Report, document
@@ -30,6 +30,7 @@ _CASES: dict[str, Callable[[Bed], list[Report]]] = {
     "memory": memory.measure,
     "start": start.measure,
     "cpu": cpu.measure,
+    "connections": connections.measure,
     "latency": latency.measure,
     "streaming": streaming.measure,
     "scale": scale.measure,
@@ -98,12 +99,13 @@ def _commands() -> dict[str, Command]:
         "payproxy two": payproxy(workers=2),
         "payproxy, SQLite": payproxy(database="sqlite:requests.db"),
         **PEERS,
+        **OVER_TLS,
     }
     try:
         envoy.binary()
     except Unfit as missing:
         click.echo(f"without Envoy: {missing}", err=True)
-        del commands["Envoy"]
+        del commands["Envoy"], commands["Envoy, TLS"]
     return commands
 
 

@@ -74,10 +74,11 @@ http {{
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bank:
-    """Where the bank is: *port* on loopback, the certificate to trust, the folder in which its files lie."""
+    """Where the bank is: *port* on loopback, the certificate to trust, its key, the folder in which its files lie."""
 
     port: int
     certificate: Path
+    key: Path
     files: Path
     small: bytes
     payment: bytes
@@ -117,6 +118,7 @@ def bank(directory: Path, *, files: Path, large_bytes: int) -> Iterator[Bank]:
         yield Bank(
             port=port,
             certificate=directory / "bank.crt",
+            key=directory / "bank.key",
             files=files,
             small=small.encode(),
             payment=payment.replace("$content_length", str(len(PAYMENT))).encode(),

@@ -1,9 +1,12 @@
 """The proxies that are compared: payproxy as shipped, nginx, Envoy and a naive one, each with one core."""
 
 import os
+import socket
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from bench import envoy
@@ -23,7 +26,7 @@ environment = "mock"
 [server]
 listen = "127.0.0.1:{port}"
 workers = {workers}
-
+{tls}
 [admin]
 listen = "{admin}"
 
@@ -74,8 +77,10 @@ http {{
     keepalive 256;
     keepalive_requests 1000000000;
   }}
+  ssl_certificate {certificate};
+  ssl_certificate_key {key};
   server {{
-    listen 127.0.0.1:{port} backlog=4096;
+    listen 127.0.0.1:{port} {tls}backlog=4096;
     location / {{
       proxy_pass https://bank;
       proxy_http_version 1.1;
@@ -94,12 +99,13 @@ http {{
 
 
 class Candidate:
-    """One running proxy: its *port*, and the process at the root of it."""
+    """One running proxy: its *port*, and the process at the root of it; callers trust *tls* if it demands TLS."""
 
-    def __init__(self, name: str, *, port: int, root: int) -> None:
+    def __init__(self, name: str, *, port: int, root: int, tls: ssl.SSLContext | None) -> None:
         self.name = name
         self.port = port
         self._root = root
+        self._tls = tls
 
     @property
     def processes(self) -> list[int]:
@@ -123,13 +129,17 @@ class Candidate:
         """Raise WrongAnswer unless it hands on what it must, with its own token in place of the caller's."""
         put = os.urandom(3000)
         stored = bank.files / f"check-{self.port}"
-        with connected(self.port) as connection:
+        with self._connected() as connection:
             for fields in ((), ("Authorization: Bearer the-callers-own",)):
                 self._demand(ask(connection, request("GET", SMALL_PATH, fields=fields)), bank.small)
             self._demand(ask(connection, request("POST", PAYMENT_PATH, body=PAYMENT)), bank.payment)
             status, _ = ask(connection, request("PUT", f"{FILES_PATH}/{stored.name}", body=put))
         if status not in {201, 204} or stored.read_bytes() != put:
             raise WrongAnswer(f"{self.name} did not hand on a body as it was (status {status})")
+
+    def _connected(self) -> socket.socket:
+        plain = connected(self.port)
+        return plain if self._tls is None else self._tls.wrap_socket(plain, server_hostname="localhost")
 
     def _demand(self, got: tuple[int, bytes], body: bytes) -> None:
         if got != (200, body):
@@ -151,12 +161,15 @@ def started(name: str, command: Command, *, directory: Path, bank: Bank) -> Iter
     log = place / "output.log"
     with running(command(place, bank, port), log=log, core=PROXY_CORE) as process:
         until_open(port, process, log=log)
-        candidate = Candidate(name, port=port, root=process.pid)
+        tls = ssl.create_default_context(cafile=str(bank.certificate)) if name in OVER_TLS else None
+        candidate = Candidate(name, port=port, root=process.pid, tls=tls)
         _until_right(candidate, bank)
         yield candidate
 
 
-def payproxy(*, durability: str = "intent", workers: int = 1, database: str = "", admin: str = "") -> Command:
+def payproxy(
+    *, durability: str = "intent", workers: int = 1, database: str = "", admin: str = "", tls: bool = False
+) -> Command:
     """Return how payproxy is started, as shipped but for what is named here; with *admin*, an address, the console."""
 
     def command(directory: Path, bank: Bank, port: int) -> list[str]:
@@ -172,6 +185,7 @@ def payproxy(*, durability: str = "intent", workers: int = 1, database: str = ""
                 admin=admin,
                 url=bank.url,
                 certificate=bank.certificate,
+                tls=f'certificate_file = "{bank.certificate}"\nkey_file = "{bank.key}"\n' if tls else "",
             )
         )
         return [sys.executable, "-m", "proxy", "serve", "--config", str(directory / "payproxy.toml")]
@@ -179,7 +193,7 @@ def payproxy(*, durability: str = "intent", workers: int = 1, database: str = ""
     return command
 
 
-def nginx(directory: Path, bank: Bank, port: int) -> list[str]:
+def nginx(directory: Path, bank: Bank, port: int, *, tls: bool = False) -> list[str]:
     """Return how nginx is started as a proxy that adds the header."""
     path = directory / "nginx.conf"
     path.write_text(
@@ -189,21 +203,31 @@ def nginx(directory: Path, bank: Bank, port: int) -> list[str]:
             port=port,
             token=TOKEN,
             certificate=bank.certificate,
+            key=bank.key,
+            tls="ssl " if tls else "",
             user=user_line(),
         )
     )
     return [program("nginx", package="nginx-light"), "-c", str(path)]
 
 
-def naive(directory: Path, bank: Bank, port: int) -> list[str]:
+def naive(directory: Path, bank: Bank, port: int, *, tls: bool = False) -> list[str]:
     """Return how the naive proxy is started."""
     (directory / "token").write_text(TOKEN)
     return [
         sys.executable, "-m", "bench.naive", str(port), bank.url, str(bank.certificate), str(directory / "token"),
+        *([str(bank.key)] if tls else ()),
     ]  # fmt: skip
 
 
 PEERS: dict[str, Command] = {"nginx": nginx, "Envoy": envoy.command, "naive": naive}
+# The same with callers over TLS, by the certificate of the bank.
+OVER_TLS: dict[str, Command] = {
+    "payproxy, TLS": payproxy(tls=True),
+    "nginx, TLS": partial(nginx, tls=True),
+    "Envoy, TLS": partial(envoy.command, tls=True),
+    "naive, TLS": partial(naive, tls=True),
+}
 
 
 def _until_right(candidate: Candidate, bank: Bank) -> None:

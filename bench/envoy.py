@@ -31,10 +31,10 @@ def binary() -> Path:
     return found
 
 
-def command(directory: Path, bank: Bank, port: int) -> list[str]:
+def command(directory: Path, bank: Bank, port: int, *, tls: bool = False) -> list[str]:
     """Return how Envoy is started as the proxy on *port*; its configuration is written to *directory*."""
     path = directory / "envoy.json"
-    path.write_text(json.dumps(_configuration(directory, bank, port)))
+    path.write_text(json.dumps(_configuration(directory, bank, port, tls=tls)))
     return [
         str(binary()),
         "-c",
@@ -59,7 +59,7 @@ def _typed(name: str, kind: str, **fields: Any) -> dict[str, Any]:
     return {"name": name, "typed_config": {"@type": f"{_TYPES}.{kind}", **fields}}
 
 
-def _configuration(directory: Path, bank: Bank, port: int) -> dict[str, Any]:
+def _configuration(directory: Path, bank: Bank, port: int, *, tls: bool) -> dict[str, Any]:
     (directory / "token.json").write_text(
         json.dumps(
             {
@@ -113,7 +113,7 @@ def _configuration(directory: Path, bank: Bank, port: int) -> dict[str, Any]:
             ]
         },
     )
-    tls = _typed(
+    to_bank = _typed(
         "envoy.transport_sockets.tls",
         "transport_sockets.tls.v3.UpstreamTlsContext",
         sni="localhost",
@@ -122,14 +122,22 @@ def _configuration(directory: Path, bank: Bank, port: int) -> dict[str, Any]:
             "validation_context": {"trusted_ca": {"filename": str(bank.certificate)}},
         },
     )
+    chain: dict[str, Any] = {"filters": [manager]}
+    if tls:
+        pair = {"certificate_chain": {"filename": str(bank.certificate)}, "private_key": {"filename": str(bank.key)}}
+        chain["transport_socket"] = _typed(
+            "envoy.transport_sockets.tls",
+            "transport_sockets.tls.v3.DownstreamTlsContext",
+            common_tls_context={"tls_certificates": [pair]},
+        )
     return {
         "static_resources": {
-            "listeners": [{"address": _address(port), "filter_chains": [{"filters": [manager]}]}],
+            "listeners": [{"address": _address(port), "filter_chains": [chain]}],
             "clusters": [
                 {
                     "name": "bank",
                     "connect_timeout": "5s",
-                    "transport_socket": tls,
+                    "transport_socket": to_bank,
                     "load_assignment": {
                         "cluster_name": "bank",
                         "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(bank.port)}}]}],

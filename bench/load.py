@@ -44,12 +44,12 @@ class ClosedLoop:
         self._script = directory / "post.lua"
         self._script.write_text(_POST_SCRIPT.format(body=PAYMENT.decode().replace('"', '\\"')))
 
-    def run(self, port: int, *, method: str, connections: int, seconds: int) -> Load:
-        """Load *port* for *seconds*; raises WrongAnswer if one answer was no success."""
+    def run(self, port: int, *, method: str, connections: int, seconds: int, scheme: str = "http") -> Load:
+        """Load *port* for *seconds* on connections that are kept alive; raises WrongAnswer if one was no success."""
         script = ["-s", str(self._script)] if method == "POST" else []
         path = PAYMENT_PATH if method == "POST" else SMALL_PATH
         done = subprocess.run(
-            [self._wrk, "-t1", f"-c{connections}", f"-d{seconds}s", *script, f"http://127.0.0.1:{port}{path}"],
+            [self._wrk, "-t1", f"-c{connections}", f"-d{seconds}s", *script, f"{scheme}://127.0.0.1:{port}{path}"],
             capture_output=True,
             text=True,
             check=True,

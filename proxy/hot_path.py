@@ -15,6 +15,9 @@ HOT_PATH = (
     "proxy/credentials/token_key.py",
     "proxy/settings/methods.py",
     # From a caller's bytes to a request, and from its result to a record and counters.
+    "proxy/worker/caller_connection.py",
+    "proxy/worker/listener.py",
+    "proxy/worker/lingering.py",
     "proxy/worker/caller_request.py",
     "proxy/worker/request_head.py",
     "proxy/worker/exchange_log.py",
@@ -63,6 +66,7 @@ HOT_PATH = (
     "proxy/upstream/pool.py",
     "proxy/http1/inline_future.py",
     "proxy/http1/timer.py",
+    "proxy/http1/timer_wheel.py",
     "proxy/upstream/tls_transport.py",
     "proxy/http1/notifier.py",
     # The record of a request, masked, and the journal.

@@ -7,11 +7,18 @@ import socket
 import ssl
 from collections.abc import Sequence
 
+from proxy.worker.caller_connection import CallerConnection
 from proxy.worker.listener import CallerServer
 
 # At most this many accepts per loop iteration, so that a burst of new callers does not delay connected ones.
 _AT_ONCE = 64
 _LOOK_AGAIN_SECONDS = 0.05
+# As the keeper's own (proxy/keeper/sockets.py): the loop's server calls listen() again.
+_BACKLOG = 1024
+# With room for so many more the loop's server accepts, which may take the whole queue in one iteration.
+_AMPLE = 2 * _BACKLOG
+# Accepted connections between two looks at the room that is left.
+_LOOK_EVERY = 64
 
 
 class Acceptor:
@@ -20,7 +27,8 @@ class Acceptor:
     *reserve* descriptors of the process limit (but never more than half) are kept for the journal and the connections
     to the bank. While callers hold all others, accepting pauses and new connections wait in the kernel's queue. The
     servers of asyncio and uvloop have no reserve; at the descriptor limit uvloop accepts connections and closes them
-    without an answer, after which some callers send again.
+    without an answer, after which some callers send again. So they accept only while that limit is far away, and TCP
+    without TLS: that takes 10 us less a connection than accepting it here.
     """
 
     def __init__(
@@ -32,6 +40,9 @@ class Acceptor:
         self._reserve = reserve
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
+        self._servers: list[asyncio.Server] = []
+        self._starting: asyncio.Task[None] | None = None
+        self._unseen = 0  # accepted by the loop's servers since the last look at the room
         self._later: asyncio.TimerHandle | None = None
         self._was_full = False
 
@@ -51,7 +62,40 @@ class Acceptor:
         self._later = None
         for listener in self._listeners:
             listener.setblocking(False)  # noqa: FBT003  the socket module's own signature
+            if listener.family != socket.AF_UNIX:  # its connections inherit it
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if (
+            self._tls is None
+            and self._room() >= _AMPLE
+            and all(one.family != socket.AF_UNIX for one in self._listeners)
+        ):
+            self._starting = self._loop.create_task(self._leave_to_loop())
+        else:
+            self._accept_here()
+
+    def _accept_here(self) -> None:
+        for listener in self._listeners:
             self._loop.add_reader(listener, self._accept, listener)
+
+    async def _leave_to_loop(self) -> None:
+        """Let the loop's servers accept, with descriptors of their own for the same sockets."""
+        for listener in self._listeners:
+            server = await self._loop.create_server(self._accepted, sock=listener.dup(), backlog=_BACKLOG)
+            self._servers.append(server)
+
+    def _accepted(self) -> CallerConnection:
+        """Return the protocol object for a connection that the loop has accepted."""
+        self._unseen += 1
+        if self._unseen >= _LOOK_EVERY:
+            self._unseen = 0
+            if self._room() < _AMPLE:
+                self._loop.call_soon(self._take_over)
+        return self._server()
+
+    def _take_over(self) -> None:
+        if self._servers:
+            self._stop()
+            self._accept_here()
 
     def close(self) -> None:
         """Stop accepting and close the listening sockets; established connections stay."""
@@ -95,9 +139,15 @@ class Acceptor:
         if self._later is not None:
             self._later.cancel()
             self._later = None
+        if self._starting is not None:
+            self._starting.cancel()
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
         for listener in self._listeners:
             if listener.fileno() >= 0:
                 self._loop.remove_reader(listener)
 
     def __repr__(self) -> str:
-        return f"<Acceptor room for {self._room()}{', paused' if self._later is not None else ''}>"
+        how = ", paused" if self._later is not None else ", by the loop" if self._servers else ""
+        return f"<Acceptor room for {self._room()}{how}>"

@@ -127,7 +127,8 @@ class Worker:
         return written
 
     async def _finish(self, server: CallerServer, acceptor: Acceptor, gateway: Gateway, *, seconds: float) -> None:
-        """Wait until requests in flight have ended, at most *seconds*; answer later ones with 503."""
+        """Wait until requests in flight have ended, at most *seconds*; cancel the rest, answer later ones with 503."""
+        await asyncio.sleep(0)  # the loop accepts a connection one iteration before it is counted
         end = self._clock.monotonic() + seconds
         idle_end = self._clock.monotonic() + _IDLE_GRACE_SECONDS
         while (server.open_connections or server.serving or acceptor.opening) and self._clock.monotonic() < end:
@@ -135,6 +136,8 @@ class Worker:
                 server.drain()
             await self._clock.sleep(0.02)
         gateway.admission.closed = True
+        server.cancel()
+        await asyncio.sleep(0)  # they end in the next iteration
 
     async def _report(self, counters: Counters, journal: Journal, acceptor: Acceptor, server: CallerServer) -> None:
         """Send counters each second; they are the heartbeat too, without which the keeper replaces this process."""

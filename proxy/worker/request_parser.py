@@ -1,11 +1,10 @@
-"""Splits a connection's bytes into requests; has the interface that aiohttp's server protocol expects of a parser."""
+"""Splits a connection's bytes into requests."""
 
 import asyncio
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import Final
+from typing import Any, Final
 
-from aiohttp.base_protocol import BaseProtocol
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from proxy.errors import BadRequest, BodyTooLarge, HeadersTooLarge, TargetTooLong
@@ -85,12 +84,13 @@ class RequestParser:
 
     *max_head* limits an unfinished head, in bytes. At most *max_waiting* requests are parsed ahead of the current one;
     later bytes stay unparsed. A chunk that would make the body exceed *max_body* bytes (0: no limit) is refused when
-    its size is read. *heads* is shared by the connections of a listener.
+    its size is read. *heads* is shared by the connections of a listener. *protocol* is what aiohttp's StreamReader
+    pauses: `pause_reading()`, `resume_reading(resume_parser)`, `connected`, `_reading_paused`.
     """
 
     def __init__(
         self,
-        protocol: BaseProtocol,
+        protocol: Any,
         loop: asyncio.AbstractEventLoop,
         *,
         max_head: int,
@@ -163,18 +163,10 @@ class RequestParser:
         self._waiting -= 1
 
     def end(self) -> None:
-        """Stop parsing, and release the body that is being received."""
+        """Stop parsing, and release the body that is being received, and the connection: no cycle remains."""
         self._die()
         self._stream = EMPTY_PAYLOAD
-
-    def pause_reading(self) -> None:
-        """Do nothing: received data is always taken whole; the transport is paused instead."""
-
-    def feed_eof(self) -> None:
-        """Do nothing: connection_lost reports an incomplete body."""
-
-    def set_upgraded(self, val: bool) -> None:  # noqa: FBT001  aiohttp's signature
-        """Do nothing: upgrades are not supported."""
+        self._protocol = None
 
     def _take_head(self, buffer: bytes, position: int, messages: list[Message]) -> int:
         while (

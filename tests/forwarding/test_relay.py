@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import Sent
-from proxy.worker.listener import CallerConnection
+from proxy.worker.caller_connection import CallerConnection
 from tests.forwarding.support import callers_are
 from tests.upstream.support import OK, Peer, eventually, says, says_and_closes, says_and_resets, says_nothing
 from tests.worker.support import proxy

@@ -48,6 +48,29 @@ async def test_who_finds_no_room_waits_and_is_served_when_another_leaves(tmp_pat
         await eventually(lambda: "paused" not in repr(acceptor))
 
 
+async def test_the_loop_accepts_until_the_room_runs_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it is counted again: nobody beyond the room is accepted, and who waited is served."""
+    monkeypatch.setattr("proxy.worker.acceptor._AMPLE", 3)
+    monkeypatch.setattr("proxy.worker.acceptor._LOOK_EVERY", 1)
+    async with proxy(tmp_path) as it, entrance(it) as (acceptor, port), contextlib.AsyncExitStack() as stack:
+        await eventually(lambda: "by the loop" in repr(acceptor))
+        callers = []
+        for _ in range(ROOM):
+            callers.append(await stack.enter_async_context(wire(port)))
+            await callers[-1].send(request())
+            assert (await callers[-1].answer()).status == 200
+        await eventually(lambda: "paused" in repr(acceptor))
+        assert "by the loop" not in repr(acceptor)
+        late = asyncio.get_running_loop().create_task(ask(port, request()))
+        await callers[0].send(request())
+        assert (await callers[0].answer()).status == 200
+        assert not late.done()
+        for caller in callers:
+            caller.leave()
+        assert (await late).status == 200
+        await eventually(lambda: "by the loop" in repr(acceptor))
+
+
 async def test_a_rush_is_let_in_whole(tmp_path: Path) -> None:
     """More than are taken in one turn of the loop, far below the limit."""
     async with proxy(tmp_path) as it, entrance(it) as (_, port), contextlib.AsyncExitStack() as stack:
@@ -60,7 +83,7 @@ async def test_a_rush_is_let_in_whole(tmp_path: Path) -> None:
 
 
 async def test_a_closed_one_accepts_nobody_and_leaves_those_there_alone(tmp_path: Path) -> None:
-    """The port is closed at once, also while it was paused."""
+    """The port is closed at once, also while it was paused, and whoever accepted."""
     async with proxy(tmp_path) as it, entrance(it) as (acceptor, port), contextlib.AsyncExitStack() as stack:
         callers = [await stack.enter_async_context(wire(port)) for _ in range(ROOM)]
         await eventually(lambda: "paused" in repr(acceptor))

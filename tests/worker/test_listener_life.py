@@ -1,13 +1,17 @@
 """A connection's life: many requests on it, in order; 100-continue; what breaks inside."""
 
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
 from aiohttp.base_protocol import BaseProtocol
 
 from proxy.errors import Sent
-from proxy.worker.listener import CallerConnection, check_seam
+from proxy.worker.caller_connection import CallerConnection
+from proxy.worker.caller_request import CallerRequest
+from proxy.worker.listener import check_seam
+from proxy.worker.request_parser import RequestParser
 from tests.upstream.support import Peer, eventually, says_nothing
 from tests.worker.support import proxy
 from tests.worker.wire import ask, chunked, request, wire
@@ -171,9 +175,7 @@ async def test_a_cancelled_connection_ends_its_request_with_a_record(tmp_path: P
         await caller.send(request(b"POST", b"/open/a", body=b"abc"))
         await eventually(lambda: len(it.bank.requests) == 1)
         (connection,) = it.server.connections
-        task = connection._task_handler
-        assert task is not None
-        task.cancel()
+        connection.cancel()
         exchange = await it.ended()
         assert (exchange.status, exchange.sent_upstream) == (0, Sent.UNKNOWN)
         await eventually(lambda: len(it.journal("exchange")) == 1)
@@ -184,9 +186,26 @@ async def test_a_cancelled_connection_ends_its_request_with_a_record(tmp_path: P
         assert repr(it.gateway.pools["bank"]).endswith("[0 in use, 0 idle, 0 waiting]>")
 
 
+async def test_a_connection_leaves_nothing_to_the_garbage_collector(tmp_path: Path) -> None:
+    """Callers that open a connection for each request would have it run all the time."""
+    async with proxy(tmp_path) as it:
+        gc.collect()
+        gc.disable()
+        try:
+            for lines in ((), (b"Connection: close",)):
+                async with wire(it.port) as caller:
+                    await caller.send(request(b"POST", b"/open/a", *lines, body=b"abc"))
+                    assert (await caller.answer()).status == 200
+            await eventually(lambda: not it.server.connections)
+            kinds = CallerConnection, CallerRequest, RequestParser
+            await eventually(lambda: not [one for one in gc.get_objects() if isinstance(one, kinds)])
+        finally:
+            gc.enable()
+
+
 def test_the_seam_to_aiohttp_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """A version without a name that the listener leans on is refused at start."""
     check_seam()
-    monkeypatch.delattr(BaseProtocol, "_resume_reading_for_buffer")
-    with pytest.raises(RuntimeError, match="_resume_reading_for_buffer"):
+    monkeypatch.delattr(BaseProtocol, "_reading_paused")
+    with pytest.raises(RuntimeError, match="_reading_paused"):
         check_seam()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.worker.listener import CallerConnection
+from proxy.worker.caller_connection import CallerConnection
 from proxy.worker.timeouts import CALLER_TIMEOUTS
 from tests.forwarding.support import callers_are
 from tests.upstream.support import Peer, eventually, says
@@ -186,7 +186,6 @@ async def _takes_little(it: Proxy) -> CallerConnection:
     """Return the connection of the one caller, whose kernel buffers hardly anything from now on."""
     await callers_are(it, 1)
     (connection,) = it.server.connections
-    assert isinstance(connection, CallerConnection)
     assert connection.transport is not None
     connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     return connection

@@ -24,21 +24,29 @@ from proxy.console.answers import (
     see_other,
     stylesheet,
 )
+from proxy.console.configuration_page import PATH as CONFIGURATION
+from proxy.console.configuration_page import configuration_page
 from proxy.console.frame import frame_of, render, why_not
 from proxy.console.history_page import DEFAULT, history_page
 from proxy.console.history_page import PATH as HISTORY
-from proxy.console.log_reader import LogReader
+from proxy.console.in_force import ConfigurationInForce
+from proxy.console.log_reader import LogReader, id_bytes
+from proxy.console.migrations_page import PATH as MIGRATIONS
+from proxy.console.migrations_page import migrations_page
 from proxy.console.overview import PATH as OVERVIEW
 from proxy.console.overview import overview
 from proxy.console.page import PageContent, Tone
 from proxy.console.plots import WINDOWS, plots
 from proxy.console.request_pages import PATH as REQUESTS
 from proxy.console.request_pages import found_page, request_page
+from proxy.console.routes_page import PATH as ROUTES
+from proxy.console.routes_page import routes_page
 from proxy.console.search_form import FilterUnusable, filled, query_of
 from proxy.console.sessions import Role, Visitor
 from proxy.console.sign_in import SignIn
 from proxy.errors import LogUnavailable
 from proxy.records.query import ArchiveUnusable
+from proxy.settings.worker_values import callers_of
 from proxy.telemetry.history import History
 from proxy.telemetry.status import Status
 
@@ -47,7 +55,6 @@ View = Callable[[Status], PageContent]
 
 SIGN_IN = "/console/sign-in"
 _ROWS = 50
-_ID_BYTES = 16
 
 _VIEWS: dict[str, View] = {
     "/console/tokens": status_pages.tokens,
@@ -55,7 +62,6 @@ _VIEWS: dict[str, View] = {
     "/console/callers": status_pages.callers,
     "/console/errors": status_pages.errors,
     "/console/sinks": status_pages.sinks,
-    "/console/migrations": status_pages.migrations,
 }
 
 
@@ -85,6 +91,7 @@ class Console:
         log: LogReader,
         history: History,
         migrations: MigrationActions,
+        in_force: ConfigurationInForce,
         clock: Clock,
     ) -> None:
         self._status = status
@@ -93,20 +100,27 @@ class Console:
         self._log = log
         self._history = history
         self._migrations = migrations
+        self._in_force = in_force
         self._clock = clock
+        # Reading keys, which may be encrypted, takes long: not in more than one of the threads that all share.
+        self._checking = asyncio.Semaphore(1)
 
     def routes(self) -> Iterator[tuple[str, str, Handler]]:
         """Yield method, path and handler."""
         yield "GET", "/console/console.css", stylesheet
-        for path, view in _VIEWS.items():
-            yield "GET", path, self._guarded(self._of_status(view))
-            yield "GET", f"{path}.json", self._guarded(self._of_status(view))
+        pages = {
+            **{path: self._of_status(view) for path, view in _VIEWS.items()},
+            HISTORY: self._show_history,
+            REQUESTS: self._search,
+            MIGRATIONS: self._show_migrations,
+            ROUTES: self._show_routes,
+            CONFIGURATION: self._show_configuration,
+        }
+        for path, page in pages.items():
+            yield "GET", path, self._guarded(page)
+            yield "GET", f"{path}.json", self._guarded(page)
         yield "GET", OVERVIEW, self._guarded(self._show_overview)
         yield "GET", "/console/overview.json", self._guarded(self._show_overview)
-        yield "GET", HISTORY, self._guarded(self._show_history)
-        yield "GET", f"{HISTORY}.json", self._guarded(self._show_history)
-        yield "GET", REQUESTS, self._guarded(self._search)
-        yield "GET", f"{REQUESTS}.json", self._guarded(self._search)
         yield "GET", f"{REQUESTS}/{{id}}", self._guarded(self._show)
         yield "GET", SIGN_IN, self._open(self._ask_to_sign_in)
         yield "POST", SIGN_IN, self._open(self._take_sign_in)
@@ -154,7 +168,7 @@ class Console:
             fields = await form_of(request)
             refuse_forged(fields, visitor)
             done = await act(fields, visitor)
-            values = message(done, tone=Tone.GOOD, back="/console/migrations")
+            values = message(done, tone=Tone.GOOD, back=MIGRATIONS)
             return await self._page("message.html", visitor, title="Done", path="", **values)
 
         return self._guarded(answer)
@@ -176,14 +190,38 @@ class Console:
     async def _show_history(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
         return await self._content(request, visitor, history_page(self._history, request.query.get("window", "")))
 
+    async def _show_routes(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
+        status, query = self._status(), request.query
+        return await self._content(request, visitor, lambda: routes_page(self._in_force, status, query), shown=status)
+
+    async def _show_configuration(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
+        query = request.query
+        async with self._checking:
+            return await self._content(request, visitor, lambda: configuration_page(self._in_force.view(), query))
+
+    async def _show_migrations(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
+        status, snapshot, problem = self._status(), self._in_force.snapshot(), ""
+        settings = self._in_force.settings()["migrations"]
+        wanted = [(one, callers_of(snapshot, one)) for one in snapshot.migrations]
+        try:
+            found = await self._log.courses(wanted, now=self._clock.now()) if wanted else {}
+        except ArchiveUnusable as error:
+            found, problem = {}, f"The request log can't be read: {error}"
+        return await self._content(
+            request,
+            visitor,
+            lambda: migrations_page(status, snapshot, settings, found, problem=problem),
+            shown=status,
+        )
+
     async def _search(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
         fields = filled(request.query)
-        before = _id_bytes(request.query.get("before", ""))
+        before = id_bytes(request.query.get("before", ""))
         try:
             query = query_of(fields, now=self._clock.now())
         except FilterUnusable as error:
             problem, fields = str(error), error.shown or fields
-            return await self._content(request, visitor, lambda: found_page((), fields, problem=problem), status=400)
+            return await self._content(request, visitor, lambda: found_page((), fields, problem=problem))
         page = await self._log.page(query, before=before, size=_ROWS)
         return await self._content(
             request,
@@ -198,7 +236,7 @@ class Console:
         )
 
     async def _show(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
-        record_id = _id_bytes(request.match_info["id"].removesuffix(".json"))
+        record_id = id_bytes(request.match_info["id"].removesuffix(".json"))
         record = None if record_id is None else await self._log.record(record_id)
         if record is None:
             raise Refused(404, "The request log has no record of this id.")
@@ -253,19 +291,19 @@ class Console:
         visitor: Visitor,
         make: Callable[[], PageContent],
         *,
-        status: int = 200,
         shown: Status | None = None,
     ) -> web.Response:
         """Answer with what *make* returns in a thread, as HTML or JSON; *shown* is the state then, if known."""
-        if _wants_json(request):
-            return as_json(await asyncio.to_thread(lambda: dumped(make().values())), status=status)
-        frame = frame_of(shown or self._status(), visitor)
+        frame = None if _wants_json(request) else frame_of(shown or self._status(), visitor)
 
-        def rendered() -> str:
+        def answer() -> web.Response:
             content = make()
-            return render(content.template, frame=frame, title=content.title, path=content.path, content=content)
+            if frame is None:
+                return as_json(dumped(content.values()), status=content.status)
+            text = render(content.template, frame=frame, title=content.title, path=content.path, content=content)
+            return html(text, status=content.status)
 
-        return html(await asyncio.to_thread(rendered), status=status)
+        return await asyncio.to_thread(answer)
 
     async def _page(self, template: str, visitor: Visitor | None, *, status: int = 200, **values: Any) -> web.Response:
         text = await asyncio.to_thread(render, template, frame=frame_of(self._status(), visitor), **values)
@@ -281,12 +319,3 @@ class Console:
 
 def _wants_json(request: web.Request) -> bool:
     return request.path.endswith(".json")
-
-
-def _id_bytes(text: str) -> bytes | None:
-    """Return the 16 bytes of the record id *text*, None if it is none."""
-    try:
-        found = bytes.fromhex(text.replace("-", ""))
-    except ValueError:
-        return None
-    return found if len(found) == _ID_BYTES else None

@@ -9,6 +9,7 @@ from proxy.console.status_pages import callers_table, errors_table, migrations_t
 from proxy.telemetry import health
 from proxy.telemetry.health import Check, CheckStatus
 from proxy.telemetry.status import RECENT_SECONDS, Status, WorkerState
+from proxy.telemetry.troubles import troubles
 from proxy.times import duration, local
 
 PATH = "/console/"
@@ -19,8 +20,8 @@ _TONES = {CheckStatus.OK: Tone.GOOD, CheckStatus.DEGRADED: Tone.WARN, CheckStatu
 
 def overview(status: Status, shown: tuple[Plot, ...]) -> PageContent:
     """Return the first page: ready or why not, the last hour, the plots *shown*, tokens, errors, migrations."""
-    checks = health.ready(status)
-    lead, tone = _verdict(checks)
+    checks, wrong = health.ready(status), troubles(status)
+    lead, tone = _verdict(checks, wrong)
     return PageContent(
         path=PATH,
         title="Overview",
@@ -28,10 +29,13 @@ def overview(status: Status, shown: tuple[Plot, ...]) -> PageContent:
         data=lambda: status_values(status),
         lead=lead,
         tone=tone,
-        points=tuple(
-            Cell(f"{one.name} {one.verdict}: {one.reason}", _TONES[one.verdict])
-            for one in checks
-            if one.verdict is not CheckStatus.OK
+        points=(
+            *(
+                Cell(f"{one.name} {one.verdict}: {one.reason}", _TONES[one.verdict])
+                for one in checks
+                if one.verdict is not CheckStatus.OK
+            ),
+            *(Cell(words, Tone.WARN) for words in wrong),
         ),
         blocks=(
             Facts(title="Now", rows=tuple(_now(status))),
@@ -46,17 +50,23 @@ def overview(status: Status, shown: tuple[Plot, ...]) -> PageContent:
 
 
 def status_values(status: Status) -> dict[str, Any]:
-    """Return what /api/status serves: the members of *status*, whether it is ready, and the checks."""
+    """Return what /api/status serves: the members of *status*, whether it is ready, checks and troubles."""
     checks = health.ready(status)
     shown = [{"name": one.name, "verdict": one.verdict, "reason": one.reason} for one in checks]
-    return status.as_dict() | {"ready": health.holds(checks), "checks": shown}
+    return status.as_dict() | {
+        "ready": health.holds(checks),
+        "checks": shown,
+        "troubles": troubles(status),
+    }
 
 
-def _verdict(checks: tuple[Check, ...]) -> tuple[str, Tone]:
+def _verdict(checks: tuple[Check, ...], wrong: tuple[str, ...]) -> tuple[str, Tone]:
     if not health.holds(checks):
         return "Not ready: requests are not served.", Tone.BAD
     if any(one.verdict is CheckStatus.DEGRADED for one in checks):
         return "Ready, degraded: requests are served, and something needs attention.", Tone.WARN
+    if wrong:
+        return "Ready: requests are served, and something needs attention.", Tone.WARN
     return "Ready: requests are served.", Tone.GOOD
 
 

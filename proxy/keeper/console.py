@@ -8,6 +8,7 @@ from typing import Any
 from proxy.clock import Clock
 from proxy.console.answers import Refused
 from proxy.console.app import SIGN_IN, Console
+from proxy.console.in_force import ConfigurationInForce
 from proxy.console.log_reader import LogReader
 from proxy.console.sessions import LINK_SECONDS, Role, Visitor
 from proxy.console.sign_in import SignIn
@@ -63,6 +64,7 @@ def console_of(
     with_recent: Callable[[Status], Status],
     history: History,
     migrations: Migrations,
+    in_force: ConfigurationInForce,
     operated: Operated,
     clock: Clock,
     entropy: Entropy,
@@ -84,6 +86,7 @@ def console_of(
         log=log,
         history=history,
         migrations=MigrationForms(migrations),
+        in_force=in_force,
         clock=clock,
     )
     return console, sign_in, {LOGIN_LINK: login_link_action(sign_in, now.admin, operated=operated)}

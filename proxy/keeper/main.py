@@ -9,6 +9,8 @@ from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 
+from proxy.checks.container import in_container
+from proxy.checks.shared_host import other_users
 from proxy.clock import Clock, timestamp
 from proxy.console.sign_in import SignIn
 from proxy.credentials.credential import Credential
@@ -23,6 +25,7 @@ from proxy.keeper.body_signatures import Signers
 from proxy.keeper.certificate_expiry import CertificateExpiry
 from proxy.keeper.certificates import certificates_in_use
 from proxy.keeper.console import console_of
+from proxy.keeper.console_configuration import ConsoleConfiguration
 from proxy.keeper.exit_timer import ExitTimer
 from proxy.keeper.facade_keys import assertion_keys, make_signing_key
 from proxy.keeper.generation import Generation
@@ -81,6 +84,8 @@ class Keeper:
     ) -> None:
         snapshot = snapshot_of(settings, instance=instance)
         self._instance = instance
+        self._read = read
+        self._environ = environ
         self._version = version("payproxy")
         self._chain = chain_id(Path(snapshot.data_directory), entropy=entropy)
         self._sockets = sockets
@@ -241,6 +246,15 @@ class Keeper:
             with_recent=self._with_recent,
             history=self._history,
             migrations=self._migrations,
+            in_force=ConsoleConfiguration(
+                settings=lambda: self._generations.current.settings,
+                snapshot=lambda: self._generations.current.snapshot,
+                read=self._read,
+                migrations=self._migrations,
+                container=in_container(self._environ),
+                users=lambda: other_users(self._environ),
+                clock=self._clock,
+            ),
             operated=self._audit_log.operated,
             clock=self._clock,
             entropy=self._entropy,

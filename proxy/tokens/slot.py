@@ -46,6 +46,7 @@ class Slot:
         self.key = key
         self.current: AccessToken | None = None
         self.failure: TokenFailure | None = None
+        self.refused_at = 0.0  # when the bank last refused a token of this slot (monotonic), 0 for never
         self.tried = False  # the first attempt has ended, successfully or not
         self._origins = origins
         self._mint = mint
@@ -264,6 +265,7 @@ class Slot:
     def _give_up(self, refused: AccessToken, *, worked: bool) -> None:
         """Discard the current token, and get the next one unless a back-off forbids it."""
         self.current = None
+        self.refused_at = self._clock.monotonic()
         self.share.refused(refused, worked=worked)
         if not self._minting and not self._backing_off():
             self._mint_now()

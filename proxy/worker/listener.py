@@ -11,7 +11,7 @@ import logging
 import socket
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import aiohttp
 from aiohttp import web
@@ -22,6 +22,7 @@ from proxy.http1.inline_future import InlineFuture, InlineRun
 from proxy.http1.notifier import Notifier
 from proxy.http1.timer import NEVER, Timer
 from proxy.http1.write_coalescer import CoalescedWriter, WriteCoalescer
+from proxy.request_summary import RequestSummary
 from proxy.routing.target import MAX_TARGET_BYTES
 from proxy.worker.caller_request import CallerRequest, Life
 from proxy.worker.lingering import Lingering, LingeringClose
@@ -82,6 +83,12 @@ class CallerServer(web.Server):
         """Return the protocol object of a new connection."""
         return CallerConnection(self)
 
+    def awaiting(self) -> Iterator[RequestSummary]:
+        """Yield the summary of every request in flight whose caller is connected and has sent all of it."""
+        for connection in self.connections:
+            if isinstance(connection, CallerConnection) and (summary := connection.awaiting) is not None:
+                yield summary
+
     def drain(self) -> None:
         """Close idle connections; the others close after their next response."""
         self.life.draining = True
@@ -135,6 +142,12 @@ class CallerConnection(RequestHandler):
         self.writer: CoalescedWriter | None = None  # None while not connected
         self.peer = ""
         self.certificate_subject = ""
+
+    @property
+    def awaiting(self) -> RequestSummary | None:
+        """Return the summary of the request that is being served, None if there is none or its body is not complete."""
+        request = self._request
+        return request.summary if request is not None and request.payload.is_eof() else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Store peer address and certificate subject, and start the head deadline."""

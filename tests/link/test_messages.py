@@ -81,7 +81,7 @@ ALL: list[Message] = [
     TokenUpdate("key", None, TokenFailure("token_refused", "no", "because", 1.0)),
     RefusalAnswer(1, "kept"),
     Ready(),
-    WorkerReport(COUNTS, "", full=False, in_flight=1, connections=2),
+    WorkerReport(COUNTS, "", full=False, in_flight=1, connections=2, late=1, late_seconds=2.5, late_route="pay"),
     TokenRefusal(1, "key", 7, "pay"),
     Replayed("key", 4, "pay", refused_again=True),
     Outcomes((OUTCOME,)),

@@ -17,7 +17,7 @@ from bench import envoy
 from bench.bank import bank
 from bench.bed import LONG, QUICK, Bed, Effort
 from bench.candidates import PEERS, Command, payproxy
-from bench.cases import cpu, latency, memory, scale, streaming
+from bench.cases import cpu, latency, memory, scale, start, streaming
 from bench.load import ClosedLoop
 from bench.machine import CLOCK, Unfit, describe, pinned, prepare, program
 from bench.report import Report, document
@@ -28,6 +28,7 @@ from proxy.hot_path import built, outdated
 _CASES: dict[str, Callable[[Bed], list[Report]]] = {
     # First of all: while the processes are fresh.
     "memory": memory.measure,
+    "start": start.measure,
     "cpu": cpu.measure,
     "latency": latency.measure,
     "streaming": streaming.measure,

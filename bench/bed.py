@@ -47,7 +47,7 @@ class Bed:
         self.bank = bank
         self.effort = effort
         self.closed_loop = closed_loop
-        self._directory = directory
+        self.directory = directory
         self._commands = commands
         self._stack = stack
         self._running: dict[str, Candidate] = {}
@@ -57,7 +57,7 @@ class Bed:
         for name in names:
             if name in self._commands and name not in self._running:
                 self._running[name] = self._stack.enter_context(
-                    started(name, self._commands[name], directory=self._directory, bank=self.bank)
+                    started(name, self._commands[name], directory=self.directory, bank=self.bank)
                 )
         return {name: self._running[name] for name in names if name in self._running}
 

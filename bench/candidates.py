@@ -25,7 +25,7 @@ listen = "127.0.0.1:{port}"
 workers = {workers}
 
 [admin]
-listen = ""
+listen = "{admin}"
 
 [request_log]
 database = "{database}"
@@ -156,8 +156,8 @@ def started(name: str, command: Command, *, directory: Path, bank: Bank) -> Iter
         yield candidate
 
 
-def payproxy(*, durability: str = "intent", workers: int = 1, database: str = "") -> Command:
-    """Return how payproxy is started, as shipped but for what is named here."""
+def payproxy(*, durability: str = "intent", workers: int = 1, database: str = "", admin: str = "") -> Command:
+    """Return how payproxy is started, as shipped but for what is named here; with *admin*, an address, the console."""
 
     def command(directory: Path, bank: Bank, port: int) -> list[str]:
         secret = directory / "secret"
@@ -169,6 +169,7 @@ def payproxy(*, durability: str = "intent", workers: int = 1, database: str = ""
                 workers=workers,
                 durability=durability,
                 database=database,
+                admin=admin,
                 url=bank.url,
                 certificate=bank.certificate,
             )

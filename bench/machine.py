@@ -105,6 +105,15 @@ def resident_bytes(pids: Iterable[int]) -> int:
     return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE for pid in pids)
 
 
+def proportional_bytes(pid: int) -> int:
+    """Return the memory of *pid* in which a page that n processes share counts as an n-th; 0 if that is not shown."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except PermissionError:  # payproxy protects its memory: only root may look
+        return 0
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+
+
 def describe() -> str:
     """Return processor, cores, kernel and Python in a line."""
     model = next(

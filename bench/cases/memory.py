@@ -25,11 +25,7 @@ def measure(bed: Bed) -> list[Report]:
         loaded = [resident_bytes([pid]) / _MIB for pid in candidate.processes]
         rows.append([name, _each(idle), _each(loaded), f"{per_caller / 1024:.1f}"])
         if name == "payproxy":
-            goals += [
-                Goal(name="keeper's resident memory, idle", value=idle[0], limit=80, unit="MB"),
-                Goal(name="worker's resident memory, idle", value=idle[1], limit=45, unit="MB"),
-                Goal(name="memory per idle caller", value=per_caller / 1024, limit=10, unit="KB"),
-            ]
+            goals.append(Goal(name="memory per idle caller", value=per_caller / 1024, limit=10, unit="KB"))
     head = (
         "candidate", "resident MB, idle (payproxy: keeper + worker)", "after load", "KB per idle connection"
     )  # fmt: skip

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.instance import ask
+from proxy.cli.instance import Denied, ask
 from proxy.cli.options import config_option
-from proxy.cli.output import emit, json_option, note
+from proxy.cli.output import Failure, emit, json_option, note
 from proxy.entropy import SystemEntropy
 from proxy.settings.scrypt import SALT_BYTES, make
 from proxy.times import duration
@@ -35,7 +35,14 @@ def login_link(config_path: Path | None, *, role: str, as_json: bool) -> None:
     Who opens it acts in your name. It needs [admin] operators; without any the console is read-only and open.
     """
     directory = Path(load_configuration(config_path).settings.data_directory)
-    answer = ask(directory, _LOGIN_LINK, {"role": role})
+    try:
+        answer = ask(directory, _LOGIN_LINK, {"role": role})
+    except Denied as denied:
+        if denied.status != 404:
+            raise
+        raise Failure(
+            "the running instance has no console: [admin] listen needs a host and port, and console must be true"
+        ) from None
     emit(answer, as_json=as_json, human=str(answer["url"]))
     note(f"It signs in once, as {answer['role']}, within {duration(answer['seconds'])}.")
 

@@ -1,6 +1,5 @@
 """`payproxy check`: report all faults of a configuration at once, and on request those of the way to the bank."""
 
-import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,6 @@ import click
 
 from proxy.checks.container import in_container
 from proxy.checks.offline import check_files
-from proxy.checks.online import Online, check_online
 from proxy.checks.shared_host import other_users
 from proxy.cli.configuration import count_errors
 from proxy.cli.finding_text import finding_text
@@ -17,9 +15,7 @@ from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, emit, json_option, note, printable
 from proxy.cli.progress import progress
 from proxy.clock import SystemClock
-from proxy.entropy import SystemEntropy
 from proxy.settings.findings import Finding, Severity, in_order
-from proxy.settings.load import load
 from proxy.settings.sources import find_file
 
 
@@ -51,8 +47,12 @@ def check(files: Sequence[Path], config_path: Path | None, *, online: bool, call
         container=in_container(os.environ),
         users=other_users(os.environ),
     )
-    with progress("asking DNS, token endpoints and the bank"):
-        found = _ask(asked or [None], cwd=cwd, call=call, offline=offline) if online or call else []
+    found = []
+    if online or call:
+        from proxy.cli.check_online import ask  # noqa: PLC0415 - without it, no HTTP client is imported
+
+        with progress("asking DNS, token endpoints and the bank"):
+            found = ask(asked or [None], cwd=cwd, call=call, offline=offline)
     findings = in_order([*offline, *(finding for one in found for finding in one.findings)])
     emit(
         [finding.as_dict() for finding in findings],
@@ -68,20 +68,6 @@ def check(files: Sequence[Path], config_path: Path | None, *, online: bool, call
         note(f"{count_errors(offline)}: `payproxy serve` would not start")
     if _errors(findings):
         raise click.exceptions.Exit(ExitCode.FAILED)
-
-
-def _ask(paths: Sequence[Path | None], *, cwd: Path, call: bool, offline: Sequence[Finding]) -> list[Online]:
-    loaded = [load(path, environ=os.environ, cwd=cwd) for path in paths]
-
-    async def ask_all() -> list[Online]:
-        clock, entropy = SystemClock(), SystemEntropy()
-        checks = (
-            check_online(one, clock=clock, entropy=entropy, environ=os.environ, call_too=call, offline=offline)
-            for one in loaded
-        )
-        return await asyncio.gather(*checks)
-
-    return asyncio.run(ask_all())
 
 
 def _errors(findings: Sequence[Finding]) -> bool:

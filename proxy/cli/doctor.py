@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+import proxy.lean_aiohttp  # noqa: F401 - before everything else that imports aiohttp
 from proxy.checks.container import in_container
 from proxy.checks.machine.examine import examine
 from proxy.checks.machine.line import Line, Status

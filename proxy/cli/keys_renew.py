@@ -22,7 +22,6 @@ from proxy.credentials.keys import KeyUnusable, belong_together, load_certificat
 from proxy.entropy import SystemEntropy
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import fan_out
-from proxy.keeper.rotation import Prover
 from proxy.routing.compile import route_table
 from proxy.secret import Secret
 from proxy.settings.credential import CredentialSection
@@ -146,6 +145,8 @@ def _prove(configuration: Configuration, section: CredentialSection, new: _Pair,
     keys = [key for key in route_table(snapshot).origins() if key.credential == name]
     if not keys:
         raise Failure(f"no route uses credential {name}, so there is no token to prove the new key with")
+    from proxy.keeper.rotation import Prover  # noqa: PLC0415 - with it comes aiohttp: a third of the CPU of `keys`
+
     prover = Prover(clock=SystemClock(), entropy=SystemEntropy(), observe=fan_out())
     try:
         asyncio.run(prover.prove(credential, keys))

@@ -7,7 +7,6 @@ import click
 
 from proxy.cli.configuration import load_configuration
 from proxy.cli.log_database import configured_database, database_option, opened
-from proxy.cli.migration_log import all_records
 from proxy.cli.migration_report_html import report_page, statement_text
 from proxy.cli.migration_status import callers_in, configured
 from proxy.cli.names import names_of
@@ -20,6 +19,7 @@ from proxy.records.query import Query
 from proxy.records.sides import LEGACY_DAYS, SEEN_DAYS
 from proxy.records.statement import signed_page
 from proxy.records.tally import DAY_SECONDS
+from proxy.records.unpinned import all_records
 from proxy.settings.model import Settings
 from proxy.settings.stores import Database
 from proxy.settings.worker_values import MigrationValues

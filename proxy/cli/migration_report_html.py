@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from proxy.console.rendering import render
 from proxy.records.sides import LEGACY_DAYS, SEEN_DAYS
 from proxy.times import local_text
 
@@ -18,6 +17,8 @@ def report_page(report: Mapping[str, Any], facts: Mapping[str, str]) -> str:
 
     The statement's place is empty; `signed_page` fills it.
     """
+    from proxy.console.rendering import render  # noqa: PLC0415 - jinja2, which the report without --html doesn't need
+
     begins = report["log_begins"]
     span = f"{local_text(begins)} to {local_text(facts['time'])}" if begins else "the log has no record"
     sides = [{"side": side, **report[side]} for side in ("legacy", "modern")]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+import proxy.lean_aiohttp  # noqa: F401 - before everything else that imports aiohttp
 from proxy.checks.container import in_container
 from proxy.checks.offline import check_loaded
 from proxy.cli.configuration import count_errors

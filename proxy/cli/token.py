@@ -8,6 +8,7 @@ from typing import Any
 import click
 import jwt
 
+import proxy.lean_aiohttp  # noqa: F401 - before everything else that imports aiohttp
 from proxy.cli.audit_record import current_user, write_audit_record
 from proxy.cli.configuration import Configuration, valid_configuration
 from proxy.cli.instance import STATUS, Denied, NotRunning, ask

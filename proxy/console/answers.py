@@ -21,9 +21,9 @@ POLICY = (
 _HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"}
 _FORM = "application/x-www-form-urlencoded"
 _MOST_FIELDS = 20
+_STATIC = Path(__file__).parent / "static"
 # As in the form, which a browser need not obey.
 _LONGEST_REASON = 500
-_STYLESHEET = Path(__file__).parent / "static" / "console.css"
 
 
 class Refused(Exception):
@@ -51,9 +51,23 @@ def see_other(path: str) -> web.Response:
     return web.Response(status=303, headers=_HEADERS | {"Location": path})
 
 
+def event_stream() -> web.StreamResponse:
+    """Return an answer of server-sent events, which is not prepared yet; its connection closes after it."""
+    # The last: nginx keeps nothing back.
+    more = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+    answer = web.StreamResponse(headers=_HEADERS | more)
+    answer.force_close()
+    return answer
+
+
 async def stylesheet(_request: web.Request) -> web.StreamResponse:
     """Answer with the one stylesheet."""
-    return web.Response(text=_STYLESHEET.read_text(), content_type="text/css", headers=_HEADERS)
+    return web.Response(text=(_STATIC / "console.css").read_text(), content_type="text/css", headers=_HEADERS)
+
+
+async def script(_request: web.Request) -> web.StreamResponse:
+    """Answer with the one script."""
+    return web.Response(text=(_STATIC / "console.js").read_text(), content_type="text/javascript", headers=_HEADERS)
 
 
 def dumped(data: Any) -> str:

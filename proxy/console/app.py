@@ -9,51 +9,41 @@ from aiohttp import web
 
 from proxy.clock import Clock
 from proxy.console import status_pages
-from proxy.console.answers import (
-    Refused,
-    as_json,
-    dumped,
-    form_of,
-    html,
-    message,
-    number_of,
-    reason_of,
-    refuse_embedding,
-    refuse_forged,
-    refuse_other_sites,
-    see_other,
-    stylesheet,
-)
+from proxy.console.answers import Refused, number_of, reason_of, script, stylesheet
+from proxy.console.ask_bank import ASK, AskBank, BankInquiries
 from proxy.console.configuration_page import PATH as CONFIGURATION
 from proxy.console.configuration_page import configuration_page
-from proxy.console.frame import frame_of, render, why_not
 from proxy.console.history_page import DEFAULT, history_page
 from proxy.console.history_page import PATH as HISTORY
 from proxy.console.in_force import ConfigurationInForce
+from proxy.console.live_records import LiveRecords
+from proxy.console.live_tail import EVENTS, HoldOpen, LiveTail
+from proxy.console.live_tail import PATH as TAIL
 from proxy.console.log_reader import LogReader, id_bytes
 from proxy.console.migrations_page import PATH as MIGRATIONS
 from proxy.console.migrations_page import migrations_page
+from proxy.console.outcomes import UnresolvedCount, open_page
 from proxy.console.overview import PATH as OVERVIEW
 from proxy.console.overview import overview
-from proxy.console.page import PageContent, Tone
+from proxy.console.page import PageContent
+from proxy.console.page_answers import Handler, PageAnswers
 from proxy.console.plots import WINDOWS, plots
 from proxy.console.request_pages import PATH as REQUESTS
-from proxy.console.request_pages import found_page, request_page
+from proxy.console.request_pages import found_page
 from proxy.console.routes_page import PATH as ROUTES
 from proxy.console.routes_page import routes_page
 from proxy.console.search_form import FilterUnusable, filled, query_of
-from proxy.console.sessions import Role, Visitor
+from proxy.console.sessions import Visitor
 from proxy.console.sign_in import SignIn
-from proxy.errors import LogUnavailable
+from proxy.console.sign_in_pages import PATH as SIGN_IN
+from proxy.console.sign_in_pages import SignInPages
 from proxy.records.query import ArchiveUnusable
 from proxy.settings.worker_values import callers_of
 from proxy.telemetry.history import History
 from proxy.telemetry.status import Status
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 View = Callable[[Status], PageContent]
 
-SIGN_IN = "/console/sign-in"
 _ROWS = 50
 
 _VIEWS: dict[str, View] = {
@@ -92,112 +82,91 @@ class Console:
         history: History,
         migrations: MigrationActions,
         in_force: ConfigurationInForce,
+        inquiries: BankInquiries,
+        live: LiveRecords,
+        hold_open: HoldOpen,
         clock: Clock,
     ) -> None:
         self._status = status
         self._with_recent = with_recent
         self._sign_in = sign_in
+        self._answers = PageAnswers(status=status, sign_in=sign_in)
         self._log = log
         self._history = history
         self._migrations = migrations
         self._in_force = in_force
+        self._ask_bank = AskBank(inquiries, log)
+        self._unresolved = UnresolvedCount(log, clock=clock)
+        self._live = live
+        self._tail = LiveTail(live, sign_in=sign_in, hold_open=hold_open, clock=clock)
         self._clock = clock
         # Reading keys, which may be encrypted, takes long: not in more than one of the threads that all share.
         self._checking = asyncio.Semaphore(1)
 
     def routes(self) -> Iterator[tuple[str, str, Handler]]:
         """Yield method, path and handler."""
+        answers = self._answers
         yield "GET", "/console/console.css", stylesheet
+        yield "GET", "/console/console.js", script
         pages = {
             **{path: self._of_status(view) for path, view in _VIEWS.items()},
             HISTORY: self._show_history,
             REQUESTS: self._search,
+            TAIL: self._show_tail,
             MIGRATIONS: self._show_migrations,
             ROUTES: self._show_routes,
             CONFIGURATION: self._show_configuration,
         }
         for path, page in pages.items():
-            yield "GET", path, self._guarded(page)
-            yield "GET", f"{path}.json", self._guarded(page)
-        yield "GET", OVERVIEW, self._guarded(self._show_overview)
-        yield "GET", "/console/overview.json", self._guarded(self._show_overview)
-        yield "GET", f"{REQUESTS}/{{id}}", self._guarded(self._show)
-        yield "GET", SIGN_IN, self._open(self._ask_to_sign_in)
-        yield "POST", SIGN_IN, self._open(self._take_sign_in)
-        yield "POST", "/console/sign-out", self._guarded(self._sign_out)
-        yield "POST", "/console/migrations/set", self._acting(self._set)
-        yield "POST", "/console/migrations/rollback", self._acting(self._rollback)
-
-    def _open(self, handler: Handler) -> Handler:
-        """Return *handler*, whose refusals become pages, for everybody."""
-
-        async def answer(request: web.Request) -> web.StreamResponse:
-            try:
-                return await handler(request)
-            except Refused as refused:
-                return await self._refusal(request, refused)
-            except LogUnavailable as error:
-                words = "It can't be recorded, so it was not done."
-                return await self._refusal(request, Refused(error.status, words))
-            except ArchiveUnusable as error:
-                return await self._refusal(request, Refused(503, f"The request log can't be read: {error}"))
-
-        return answer
-
-    def _guarded(self, handler: Callable[[web.Request, Visitor], Awaitable[web.StreamResponse]]) -> Handler:
-        """Return *handler* for visitors that may look; others are led to the sign-in."""
-
-        async def answer(request: web.Request) -> web.StreamResponse:
-            refuse_embedding(request)
-            visitor = self._sign_in.visitor(request)
-            if visitor is not None:
-                return await handler(request, visitor)
-            if request.method == "GET" and not _wants_json(request):
-                return see_other(SIGN_IN)
-            raise Refused(403, "Sign in first, at /console/.")
-
-        return self._open(answer)
-
-    def _acting(self, act: Callable[[Mapping[str, str], Visitor], Awaitable[str]]) -> Handler:
-        """Return a handler of a form that changes something: for operators, and only from a page of their session."""
-
-        async def answer(request: web.Request, visitor: Visitor) -> web.StreamResponse:
-            refuse_other_sites(request)
-            if not visitor.may_act:
-                raise Refused(403, why_not(visitor))
-            fields = await form_of(request)
-            refuse_forged(fields, visitor)
-            done = await act(fields, visitor)
-            values = message(done, tone=Tone.GOOD, back=MIGRATIONS)
-            return await self._page("message.html", visitor, title="Done", path="", **values)
-
-        return self._guarded(answer)
+            yield "GET", path, answers.guarded(page)
+            yield "GET", f"{path}.json", answers.guarded(page)
+        yield "GET", OVERVIEW, answers.guarded(self._show_overview)
+        yield "GET", "/console/overview.json", answers.guarded(self._show_overview)
+        yield "GET", EVENTS, answers.guarded(lambda request, _: self._tail.events(request))
+        yield "GET", f"{REQUESTS}/{{id}}", answers.guarded(self._show)
+        sign_in = SignInPages(self._sign_in, page=answers.page, signed_out=self._live.wake)
+        yield "GET", SIGN_IN, answers.open(sign_in.show)
+        yield "POST", SIGN_IN, answers.open(sign_in.take)
+        yield "POST", "/console/sign-out", answers.guarded(sign_in.end)
+        yield "POST", "/console/migrations/set", answers.acting(self._set, back=_to_migrations)
+        yield "POST", "/console/migrations/rollback", answers.acting(self._rollback, back=_to_migrations)
+        yield "POST", ASK, answers.acting(self._ask, back=lambda fields: f"{REQUESTS}/{fields['id']}")
 
     def _of_status(self, view: View) -> Callable[[web.Request, Visitor], Awaitable[web.StreamResponse]]:
         async def answer(request: web.Request, visitor: Visitor) -> web.StreamResponse:
             status = self._status()
-            return await self._content(request, visitor, lambda: view(self._with_recent(status)), shown=status)
+            return await self._answers.content(request, visitor, lambda: view(self._with_recent(status)), shown=status)
 
         return answer
 
     async def _show_overview(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
         status, chosen = self._status(), WINDOWS[DEFAULT]
         samples = self._history.samples(chosen.ring, number=chosen.number, together=chosen.together)
-        return await self._content(
-            request, visitor, lambda: overview(self._with_recent(status), plots(samples, chosen)), shown=status
+        unresolved = await self._unresolved.latest()
+        return await self._answers.content(
+            request,
+            visitor,
+            lambda: overview(self._with_recent(status), plots(samples, chosen), unresolved),
+            shown=status,
         )
 
     async def _show_history(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
-        return await self._content(request, visitor, history_page(self._history, request.query.get("window", "")))
+        return await self._answers.content(
+            request, visitor, history_page(self._history, request.query.get("window", ""))
+        )
 
     async def _show_routes(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
         status, query = self._status(), request.query
-        return await self._content(request, visitor, lambda: routes_page(self._in_force, status, query), shown=status)
+        return await self._answers.content(
+            request, visitor, lambda: routes_page(self._in_force, status, query), shown=status
+        )
 
     async def _show_configuration(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
         query = request.query
         async with self._checking:
-            return await self._content(request, visitor, lambda: configuration_page(self._in_force.view(), query))
+            return await self._answers.content(
+                request, visitor, lambda: configuration_page(self._in_force.view(), query)
+            )
 
     async def _show_migrations(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
         status, snapshot, problem = self._status(), self._in_force.snapshot(), ""
@@ -207,7 +176,7 @@ class Console:
             found = await self._log.courses(wanted, now=self._clock.now()) if wanted else {}
         except ArchiveUnusable as error:
             found, problem = {}, f"The request log can't be read: {error}"
-        return await self._content(
+        return await self._answers.content(
             request,
             visitor,
             lambda: migrations_page(status, snapshot, settings, found, problem=problem),
@@ -221,60 +190,41 @@ class Console:
             query = query_of(fields, now=self._clock.now())
         except FilterUnusable as error:
             problem, fields = str(error), error.shown or fields
-            return await self._content(request, visitor, lambda: found_page((), fields, problem=problem))
-        page = await self._log.page(query, before=before, size=_ROWS)
-        return await self._content(
+            return await self._answers.content(request, visitor, lambda: found_page((), fields, problem=problem))
+        if request.query.get("open"):
+            page = await self._log.read(
+                lambda archive, spool, enough: open_page(
+                    archive, spool, query, before=before, size=_ROWS, enough=enough
+                )
+            )
+        else:
+            page = await self._log.page(query, before=before, size=_ROWS)
+        return await self._answers.content(
             request,
             visitor,
             lambda: found_page(
                 [json.loads(one) for one in page.records],
                 fields,
                 before=page.before,
-                full=len(page.records) == _ROWS,
+                full=len(page.records) >= _ROWS,
                 continued=before is not None,
             ),
         )
 
+    async def _show_tail(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
+        content = self._tail.page(request)
+        return await self._answers.content(request, visitor, lambda: content)
+
     async def _show(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
-        record_id = id_bytes(request.match_info["id"].removesuffix(".json"))
+        content = await self._ask_bank.page(await self._record(request.match_info["id"].removesuffix(".json")))
+        return await self._answers.content(request, visitor, lambda: content)
+
+    async def _record(self, text: str) -> dict[str, Any]:
+        record_id = id_bytes(text)
         record = None if record_id is None else await self._log.record(record_id)
         if record is None:
             raise Refused(404, "The request log has no record of this id.")
-        return await self._content(request, visitor, lambda: request_page(record))
-
-    async def _ask_to_sign_in(self, request: web.Request) -> web.StreamResponse:
-        if self._sign_in.visitor(request) is not None:
-            return see_other(OVERVIEW)
-        return await self._sign_in_page(link=request.query.get("link", ""))
-
-    async def _take_sign_in(self, request: web.Request) -> web.StreamResponse:
-        fields = await form_of(request)
-        try:
-            if "link" in fields:
-                token = await self._sign_in.by_link(fields["link"])
-            else:
-                role = Role.VIEWER if fields.get("view") else Role.OPERATOR
-                token = await self._sign_in.by_password(fields.get("name", ""), fields.get("password", ""), role=role)
-        except Refused as refused:
-            return await self._sign_in_page(refused=refused)
-        answer = see_other(OVERVIEW)
-        self._sign_in.begin(request, answer, token)
-        return answer
-
-    async def _sign_in_page(self, *, link: str = "", refused: Refused | None = None) -> web.Response:
-        problem, status = (refused.text, refused.status) if refused else ("", 200)
-        answer = await self._page(
-            "sign_in.html", None, title="Sign in", path="", link=link, problem=problem, status=status
-        )
-        if refused and refused.retry_after:
-            answer.headers["Retry-After"] = str(refused.retry_after)
-        return answer
-
-    async def _sign_out(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
-        refuse_forged(await form_of(request), visitor)
-        answer = see_other(SIGN_IN)
-        self._sign_in.end(request, answer)
-        return answer
+        return record
 
     async def _set(self, fields: Mapping[str, str], visitor: Visitor) -> str:
         weight, version = number_of(fields, "weight", 100), number_of(fields, "version", 1 << 53)
@@ -285,37 +235,9 @@ class Console:
     async def _rollback(self, fields: Mapping[str, str], visitor: Visitor) -> str:
         return await self._migrations.rollback(fields.get("name", ""), reason=reason_of(fields), by=visitor)
 
-    async def _content(
-        self,
-        request: web.Request,
-        visitor: Visitor,
-        make: Callable[[], PageContent],
-        *,
-        shown: Status | None = None,
-    ) -> web.Response:
-        """Answer with what *make* returns in a thread, as HTML or JSON; *shown* is the state then, if known."""
-        frame = None if _wants_json(request) else frame_of(shown or self._status(), visitor)
-
-        def answer() -> web.Response:
-            content = make()
-            if frame is None:
-                return as_json(dumped(content.values()), status=content.status)
-            text = render(content.template, frame=frame, title=content.title, path=content.path, content=content)
-            return html(text, status=content.status)
-
-        return await asyncio.to_thread(answer)
-
-    async def _page(self, template: str, visitor: Visitor | None, *, status: int = 200, **values: Any) -> web.Response:
-        text = await asyncio.to_thread(render, template, frame=frame_of(self._status(), visitor), **values)
-        return html(text, status=status)
-
-    async def _refusal(self, request: web.Request, refused: Refused) -> web.StreamResponse:
-        if _wants_json(request):
-            return as_json(dumped({"detail": refused.text, "status": refused.status}), status=refused.status)
-        values = message(refused.text, tone=Tone.BAD, back=OVERVIEW)
-        visitor = self._sign_in.visitor(request)
-        return await self._page("message.html", visitor, status=refused.status, title="Not done", path="", **values)
+    async def _ask(self, fields: Mapping[str, str], visitor: Visitor) -> str:
+        return await self._ask_bank.ask(await self._record(fields.get("id", "")), visitor)
 
 
-def _wants_json(request: web.Request) -> bool:
-    return request.path.endswith(".json")
+def _to_migrations(_fields: Mapping[str, str]) -> str:
+    return MIGRATIONS

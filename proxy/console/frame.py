@@ -27,7 +27,7 @@ NAVIGATION = (
 _READ_ONLY = (
     "This console is read-only: there is nobody in [admin] operators. `payproxy migration` changes migrations too."
 )
-_VIEWER = "This session can only look. Sign in as operator to change a migration."
+_VIEWER = "This session can only look. Sign in as operator to act."
 
 
 @dataclass(frozen=True, slots=True)

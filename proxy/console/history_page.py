@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from proxy.console.page import PageContent
+from proxy.console.page import REFRESH_SECONDS, PageContent
 from proxy.console.plots import WINDOWS, plots
 from proxy.telemetry.history import History
 
@@ -27,6 +27,7 @@ def history_page(history: History, window: str) -> Callable[[], PageContent]:
             twin=f"{PATH}.json?window={name}",
             data={"window": name, "samples": [dataclasses.asdict(one) for one in samples]},
             template="history.html",
+            refresh=REFRESH_SECONDS,
             more=more,
         )
 

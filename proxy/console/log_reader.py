@@ -57,6 +57,13 @@ class LogReader:
         """Return what the log tells of *migrations*, each with its configured callers; *now* in epoch seconds."""
         return await self._apart(self._with_archive(lambda archive: courses(archive, migrations, now=now)))
 
+    async def read(self, work: Callable[[Archive | None, Spool, Enough], Awaitable[Found]]) -> Found:
+        """Return what *work* returns of the archive, None if it is turned off, and of what is on its way there.
+
+        It also gets what ends it.
+        """
+        return await self._apart(self._with_both(work))
+
     async def _record(self, record_id: bytes) -> dict[str, Any] | None:
         text = None
         if (archive := self._opened()) is not None:
@@ -76,6 +83,14 @@ class LogReader:
             return await read(archive)
         finally:
             await archive.close()
+
+    async def _with_both(self, read: Callable[[Archive | None, Spool, Enough], Awaitable[Found]]) -> Found:
+        archive = self._opened()
+        try:
+            return await read(archive, Spool(self._directory), self._enough())
+        finally:
+            if archive is not None:
+                await archive.close()
 
     def _opened(self) -> Archive | None:
         try:

@@ -19,6 +19,8 @@ from proxy.telemetry.status import MigrationStatus, Status
 from proxy.times import duration, local
 
 PATH = "/console/migrations"
+# Each time the request log is read.
+_REFRESH_SECONDS = 15
 
 
 def migrations_page(
@@ -46,6 +48,7 @@ def migrations_page(
         path=PATH,
         title="Migrations",
         twin=f"{PATH}.json",
+        refresh=_REFRESH_SECONDS,
         data={
             "time": status.time,
             "problem": lead,

@@ -1,9 +1,10 @@
 """The overview: is it well, and if not, why."""
 
+import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
-from proxy.console.page import Cell, Facts, PageContent, Tone
+from proxy.console.outcomes import Unresolved
+from proxy.console.page import REFRESH_SECONDS, Cell, Facts, PageContent, Tone
 from proxy.console.plots import Plot
 from proxy.console.status_pages import callers_table, errors_table, migrations_table, tokens_table
 from proxy.telemetry import health
@@ -13,20 +14,27 @@ from proxy.telemetry.troubles import troubles
 from proxy.times import duration, local
 
 PATH = "/console/"
+UNRESOLVED = "/console/requests?sent=unknown&open=yes"
 _MOST_ROWS = 5
 _MOST_TOKENS = 10
 _TONES = {CheckStatus.OK: Tone.GOOD, CheckStatus.DEGRADED: Tone.WARN, CheckStatus.FAILED: Tone.BAD}
 
 
-def overview(status: Status, shown: tuple[Plot, ...]) -> PageContent:
-    """Return the first page: ready or why not, the last hour, the plots *shown*, tokens, errors, migrations."""
+def overview(status: Status, shown: tuple[Plot, ...], unresolved: Unresolved | None = None) -> PageContent:
+    """Return the first page: ready or why not, the last hour, the plots *shown*, tokens, errors, migrations.
+
+    *unresolved* is None if it is not counted yet.
+    """
     checks, wrong = health.ready(status), troubles(status)
     lead, tone = _verdict(checks, wrong)
     return PageContent(
         path=PATH,
         title="Overview",
         twin="/console/overview.json",
-        data=lambda: status_values(status),
+        refresh=REFRESH_SECONDS,
+        data=lambda: (
+            health.status_values(status) | {"unresolved": dataclasses.asdict(unresolved) if unresolved else None}
+        ),
         lead=lead,
         tone=tone,
         points=(
@@ -38,7 +46,7 @@ def overview(status: Status, shown: tuple[Plot, ...]) -> PageContent:
             *(Cell(words, Tone.WARN) for words in wrong),
         ),
         blocks=(
-            Facts(title="Now", rows=tuple(_now(status))),
+            Facts(title="Now", rows=(*_now(status), _of_unresolved(unresolved))),
             Facts(title=f"Last {duration(RECENT_SECONDS)}", rows=tuple(_recent(status))),
             *shown,
             errors_table(status, title="Latest errors", most=_MOST_ROWS),
@@ -47,17 +55,6 @@ def overview(status: Status, shown: tuple[Plot, ...]) -> PageContent:
             *((migrations_table(status, most=_MOST_ROWS),) if status.migrations else ()),
         ),
     )
-
-
-def status_values(status: Status) -> dict[str, Any]:
-    """Return what /api/status serves: the members of *status*, whether it is ready, checks and troubles."""
-    checks = health.ready(status)
-    shown = [{"name": one.name, "verdict": one.verdict, "reason": one.reason} for one in checks]
-    return status.as_dict() | {
-        "ready": health.holds(checks),
-        "checks": shown,
-        "troubles": troubles(status),
-    }
 
 
 def _verdict(checks: tuple[Check, ...], wrong: tuple[str, ...]) -> tuple[str, Tone]:
@@ -88,6 +85,16 @@ def _now(status: Status) -> Iterator[tuple[str, Cell]]:
     yield "Request log", Cell(words, Tone.WARN if failing else Tone.PLAIN, "/console/sinks")
     if status.shared:
         yield "Other replicas", Cell(", ".join(status.replicas) or "none is known to be alive")
+
+
+def _of_unresolved(found: Unresolved | None) -> tuple[str, Cell]:
+    """Return how many requests there are of which nobody knows whether the bank has them."""
+    if found is None or found.problem:
+        words, tone = (f"not known: {found.problem}", Tone.WARN) if found else ("being counted", Tone.PLAIN)
+    else:
+        words = f"{found.number} or more" if found.more else str(found.number)
+        tone = Tone.BAD if found.number else Tone.PLAIN
+    return "Outcome unknown and not resolved", Cell(words, tone, UNRESOLVED)
 
 
 def _of_certificate(left: float, warning: str) -> Tone:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+# Of the pages of the status: a fault is seen within five seconds of its first error.
+REFRESH_SECONDS = 3
+
 
 class Tone(StrEnum):
     """How a text is coloured; it is never the only sign of its meaning."""
@@ -59,6 +62,7 @@ class PageContent:
 
     *data* are the values of the JSON, or what returns them where that takes long; *status* is that of HTTP. *blocks*
     are Table, Facts, Words or Plot. *template* names the template; *more* are values for templates that show more.
+    Pages that show the present are brought up to date by the script each *refresh* seconds.
     """
 
     path: str
@@ -71,6 +75,7 @@ class PageContent:
     blocks: tuple[Any, ...] = ()
     status: int = 200
     template: str = "page.html"
+    refresh: int = 0
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def values(self) -> Any:

@@ -7,12 +7,14 @@ from urllib.parse import urlencode
 
 from proxy.console.page import Cell, Facts, PageContent, Table, Tone, Words
 from proxy.console.search_form import Field
+from proxy.console.time_spent import time_spent
 from proxy.console.why_text import bank_has_it, conclusion, paragraph
 from proxy.records.months import time_of
 from proxy.records.record_words import Record, cell, happened, summary
 from proxy.times import local, local_text
 
 PATH = "/console/requests"
+COLUMNS = ("time", "caller", "what", "status", "sent", "ms", "id")
 _EXCHANGES = frozenset({"exchange", "intent"})
 # A repeated payment must be a decision of its caller's.
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -40,26 +42,33 @@ def found_page(
     there was no search.
     """
     filters = {one.name: one.value for one in fields if one.value}
+    asked = f"?{urlencode(filters)}" if filters else ""
     following = before.hex() if before else ""
     older = f"{PATH}?{urlencode(filters | {'before': following})}" if before else ""
     searched = f"Searched back to {local(time_of(before))}: {len(records)} found." if before and not full else ""
     table = Table(
         title="Newest first",
-        columns=("time", "caller", "what", "status", "sent", "ms", "id"),
-        rows=tuple(map(_row, records)),
+        columns=COLUMNS,
+        rows=tuple(map(row, records)),
         empty=_nothing(filters, more=bool(before), continued=continued),
     )
     return PageContent(
         path=PATH,
         title="Requests",
-        twin=f"{PATH}.json{'?' if filters else ''}{urlencode(filters)}",
+        twin=f"{PATH}.json{asked}",
         data={"records": records, "before": following} | ({"problem": problem} if problem else {}),
         lead=problem,
         tone=Tone.BAD if problem else Tone.PLAIN,
         status=400 if problem else 200,
         blocks=() if problem else (table,),
         template="requests.html",
-        more={"fields": fields, "older": older, "searched": searched},
+        more={
+            "fields": fields,
+            "action": PATH,
+            "older": older,
+            "searched": searched,
+            "live": f"{PATH}/tail{asked}",
+        },
     )
 
 
@@ -73,8 +82,11 @@ def _nothing(filters: Mapping[str, str], *, more: bool, continued: bool) -> str:
     return "The request log has no record yet. Try `payproxy request GET /payment/helloworld`."
 
 
-def request_page(record: Record) -> PageContent:
-    """Return the page of *record*: in words, as a timeline, its attempts, and its members."""
+def request_page(record: Record, inquiries: Sequence[dict[str, Any]] = ()) -> PageContent:
+    """Return the page of *record*: in words, as a timeline, its attempts, and its members.
+
+    *inquiries* are what the bank was asked about it, the oldest first.
+    """
     record_id = cell(record.get("id"))
     of_exchange = record.get("kind") in _EXCHANGES
     unknown = of_exchange and bank_has_it(record) == "unknown"
@@ -86,13 +98,14 @@ def request_page(record: Record) -> PageContent:
         lead=conclusion(record) if of_exchange else summary(record),
         tone=Tone.BAD if unknown else Tone.PLAIN,
         blocks=(
-            *(_of_exchange(record) if of_exchange else ()),
+            *(_of_exchange(record, inquiries) if of_exchange else ()),
             Facts(title="Record", rows=tuple(_facts(record))),
         ),
     )
 
 
-def _row(record: Record) -> tuple[Cell, ...]:
+def row(record: Record) -> tuple[Cell, ...]:
+    """Return the cells of *record* in a table with COLUMNS."""
     record_id = cell(record.get("id"))
     of_exchange = record.get("kind") in _EXCHANGES
     what = f"{cell(record.get('method'))} {cell(record.get('path'))}" if of_exchange else summary(record)
@@ -115,8 +128,8 @@ def _status_tone(record: Record) -> Tone:
     return Tone.BAD if status >= 500 else Tone.WARN
 
 
-def _of_exchange(record: Record) -> Iterator[Words | Table]:
-    yield Words(title="In words", text=paragraph(record))
+def _of_exchange(record: Record, inquiries: Sequence[dict[str, Any]]) -> Iterator[Words | Table]:
+    yield Words(title="In words", text=paragraph(record, inquiries))
     if record.get("kind") == "exchange":
         yield Table(
             title="Timeline",
@@ -124,6 +137,8 @@ def _of_exchange(record: Record) -> Iterator[Words | Table]:
             rows=tuple((Cell(at, number=True), Cell(what)) for at, what in happened(record)),
             empty="",
         )
+    if spent := time_spent(record):
+        yield spent
     attempts = record.get("attempts")
     if isinstance(attempts, list) and attempts:
         names = tuple(dict.fromkeys(name for one in attempts for name in one))

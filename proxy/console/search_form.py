@@ -31,12 +31,13 @@ FIELDS = (
     Field("since", "Since", "2h, 7d or 2026-11-24T09:30"),
     Field("until", "Until (not included)", "as since"),
     Field("sent", "Sent to the bank", choices=("no", "yes", "unknown")),
+    Field("open", "Unresolved only", choices=("yes",)),
     Field("origin", "Answer from", choices=("bank", "proxy")),
     Field("request_id", "Request-Id"),
     Field("idempotency_key", "Idempotency-Key"),
     Field("merchant", "Merchant"),
     Field("side", "Side", choices=("legacy", "modern")),
-    Field("kind", "Kind", choices=("exchange", "operation", "configuration", "token", "lifecycle")),
+    Field("kind", "Kind", choices=("exchange", "inquiry", "operation", "configuration", "token", "lifecycle")),
 )
 _MASKED = (
     "card numbers, IBANs and tokens are masked in records. Search by what a record shows in their place, or with "
@@ -80,6 +81,8 @@ def query_of(fields: Sequence[Field], *, now: float) -> Query:
             raise FilterUnusable(f"{one.label}: {_MASKED}", shown)
         if one.choices and one.value and one.value not in one.choices:
             raise FilterUnusable(f"{one.label}: is one of {', '.join(one.choices)}")
+    if values["open"] and values["sent"] != "unknown":
+        raise FilterUnusable("Unresolved only: goes with Sent to the bank: unknown, since all others are settled")
     query = Query(
         kind=values["kind"],
         caller=values["caller"],

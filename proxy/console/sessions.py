@@ -57,9 +57,9 @@ class Sessions:
         self._visitors.put(token, Visitor(name=name, role=role, proof=proof, csrf=csrf))
         return token
 
-    def find(self, token: str) -> Visitor | None:
-        """Return whose session *token* is, None if there is none (any more)."""
-        return self._visitors.get(token)
+    def find(self, token: str, *, used: bool = True) -> Visitor | None:
+        """Return whose session *token* is, None if there is none (any more); not *used*: it stays as idle as it was."""
+        return self._visitors.get(token, used=used)
 
     def close(self, token: str) -> None:
         """End the session of *token*."""
@@ -115,12 +115,13 @@ class _Expiring(Generic[Value]):
             del self._entries[next(iter(self._entries))]
         self._entries[_key(token)] = _Entry(value, now, now)
 
-    def get(self, token: str) -> Value | None:
+    def get(self, token: str, *, used: bool) -> Value | None:
         now = self._forget_old()
         entry = self._entries.get(_key(token))
         if entry is None:
             return None
-        entry.used = now
+        if used:
+            entry.used = now
         return entry.value
 
     def pop(self, token: str) -> Value | None:

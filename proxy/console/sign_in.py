@@ -74,10 +74,20 @@ class SignIn:
             self.links.forget_of(lambda name: name in gone or not operators)
 
     def visitor(self, request: web.BaseRequest) -> Visitor | None:
-        """Return who asks, None if a sign-in is needed first."""
+        """Return who asks, None if a sign-in is needed first.
+
+        What the script asks by itself is no use: a page that somebody left open would keep the session for 8 hours.
+        """
+        return self._found(request, used=request.headers.get("Sec-Fetch-Dest") != "empty")
+
+    def is_signed_in(self, request: web.BaseRequest) -> bool:
+        """Return whether who asked in *request* may still look; that is no use of the session."""
+        return self._found(request, used=False) is not None
+
+    def _found(self, request: web.BaseRequest, *, used: bool) -> Visitor | None:
         if not self.needed:
             return Visitor()
-        return self._sessions.find(request.cookies.get(self._cookie, ""))
+        return self._sessions.find(request.cookies.get(self._cookie, ""), used=used)
 
     async def by_password(self, name: str, password: str, *, role: Role) -> str:
         """Return the token of a new session of *name*; raises Refused, LogUnavailable."""

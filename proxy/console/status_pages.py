@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 from urllib.parse import urlencode
 
-from proxy.console.page import Cell, PageContent, Table, Tone, count, number
+from proxy.console.page import REFRESH_SECONDS, Cell, PageContent, Table, Tone, count, number
 from proxy.telemetry.status import RECENT_SECONDS, CertificateStatus, ErrorStatus, Status, TokenStatus
 from proxy.times import duration, local
 
@@ -19,6 +19,7 @@ def tokens(status: Status) -> PageContent:
         path="/console/tokens",
         title="Tokens",
         twin="/console/tokens.json",
+        refresh=REFRESH_SECONDS,
         data=lambda: {"time": status.time, "tokens": status.as_dict()["tokens"]},
         lead=f"{usable} of {len(status.tokens)} tokens can be used.",
         tone=Tone.GOOD if usable == len(status.tokens) else Tone.BAD,
@@ -66,6 +67,7 @@ def certificates(status: Status) -> PageContent:
         path="/console/certificates",
         title="Certificates",
         twin="/console/certificates.json",
+        refresh=REFRESH_SECONDS,
         data=lambda: {"time": status.time, "certificates": status.as_dict()["certificates"]},
         lead=f"{expired} expired, {soon} expire soon, {len(found)} in all.",
         tone=Tone.BAD if expired else Tone.WARN if soon else Tone.GOOD,
@@ -100,6 +102,7 @@ def callers(status: Status) -> PageContent:
         path="/console/callers",
         title="Callers",
         twin="/console/callers.json",
+        refresh=REFRESH_SECONDS,
         data=lambda: _recent(status, "callers"),
         lead=f"{len(status.callers)} callers asked within the last {duration(RECENT_SECONDS)}.",
         blocks=(callers_table(status, title="By number of requests"),),
@@ -135,6 +138,7 @@ def errors(status: Status) -> PageContent:
         path="/console/errors",
         title="Errors",
         twin="/console/errors.json",
+        refresh=REFRESH_SECONDS,
         data=lambda: _recent(status, "errors"),
         lead=f"{sum(one.count for one in status.errors)} errors of {len(status.errors)} kinds within the last "
         f"{duration(RECENT_SECONDS)}.",
@@ -176,6 +180,7 @@ def sinks(status: Status) -> PageContent:
         path="/console/sinks",
         title="Request log sinks",
         twin="/console/sinks.json",
+        refresh=REFRESH_SECONDS,
         data={"time": status.time, "sinks": [dataclasses.asdict(sink) for sink in status.sinks]},
         lead=f"{', '.join(failing)} can't take records now: they wait on disk." if failing else "All take records.",
         tone=Tone.WARN if failing else Tone.GOOD,

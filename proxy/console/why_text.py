@@ -115,6 +115,14 @@ def _inquired(inquiry: Record) -> str:
     )
 
 
+def said(inquiry: Record) -> str:
+    """Return in a sentence what the bank said to *inquiry*."""
+    status, cause = inquiry.get("answer_status"), cell(inquiry.get("cause"))
+    answer = f"answered {status}" if status else "gave no answer"
+    meaning = _SAID.get(cell(inquiry.get("verdict")), _SAID["unclear"])
+    return f"The bank {answer}{f' ({cause})' if cause else ''}: {meaning}."
+
+
 def _failed_at_bank(record: Record) -> bool:
     """Return whether the answer is the bank's own 5xx: the bank received the request, and may have executed it."""
     status = record.get("status")

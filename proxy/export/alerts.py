@@ -172,6 +172,16 @@ def _of_tokens(settings: Settings, ours: str) -> Iterator[Alert]:
         summary="A token ends within a minute, or has ended, and no new one came",
         description=f"{_INSTANCE} has no token of {token} that is valid for another minute. {needed}",
     )
+    if settings.state.shared and any(one.share_tokens for one in settings.credentials.values()):
+        yield Alert(
+            name="PayproxyTokenSharingLost",
+            severity="warning",
+            expr=f"payproxy_token_sharing_available == 0 {ours}",
+            seconds=600,
+            summary="An instance has not shared tokens with the others for 10 minutes",
+            description=f"{_INSTANCE} mints its own tokens instead of sharing those of the other instances. Requests "
+            "are served.",
+        )
     yield Alert(
         name="PayproxyClockSkew",
         severity="warning",

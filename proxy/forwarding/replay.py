@@ -36,10 +36,11 @@ async def after_refusal(first: Send, response: UpstreamResponse) -> tuple[Send, 
     The response is kept until token, connection and intent of the second send are ready; if one of them can't be had,
     the caller gets the bank's response. Raises only errors of the second send itself.
     """
-    exchange, route, tokens = first.exchange, first.plan.route, first.gateway.tokens
+    exchange, route = first.exchange, first.plan.route
     first.attempt.refused = True
     if first.body is not None and first.body.held is None:
-        tokens.refuse(first.token, route.name)
+        # The caller gets the answer when there is a new token: it may try again at once.
+        await _replaced(first)
         exchange.note = "body_not_held"
         return first, response
     if response.complete:
@@ -77,11 +78,11 @@ def _report_replay(second: Send, *, fallback_used: bool) -> None:
     """
     tokens, route, refused = second.gateway.tokens, second.plan.route.name, second.attempt.refused
     if not fallback_used:
-        tokens.replayed(second.token, route, refused_again=refused)
+        tokens.replayed(second.token, route, second.source, refused_again=refused)
         if refused and second.plan.fallback is not None:
-            tokens.refuse_behind(second.token, route)
+            tokens.refuse_behind(second.token, route, second.source)
     elif refused:
-        tokens.refuse(second.token, route)
+        tokens.refuse(second.token, route, second.source)
     if refused:
         second.exchange.note = "legacy_token_refused" if fallback_used else "fresh_token_refused"
 
@@ -95,16 +96,12 @@ async def _another_token(refused: Send) -> tuple[Plan, AccessToken | None]:
     """
     exchange, gateway, plan = refused.exchange, refused.gateway, refused.plan
     if plan.fallback is None:
-        started = gateway.monotonic()
-        until = exchange.started + gateway.exchange_timeout
-        token = await gateway.tokens.replace(refused.token, plan.route.name, until=until)
-        exchange.waited += gateway.monotonic() - started
-        return plan, token
+        return plan, await _replaced(refused)
     newer = gateway.tokens.newer(refused.token)
     if newer is not None and gateway.tokens.proven(plan.token_key, plan.route.name, exchange.caller):
         return plan, newer
     if newer is None:
-        gateway.tokens.refuse_behind(refused.token, plan.route.name)
+        gateway.tokens.refuse_behind(refused.token, plan.route.name, refused.source)
     if not await may_fall_back(gateway, exchange, plan.fallback):
         return plan, None
     try:
@@ -112,3 +109,13 @@ async def _another_token(refused: Send) -> tuple[Plan, AccessToken | None]:
         return plan.fallback, await wait_for_token(gateway, exchange, plan.fallback)
     except ProxyError:
         return plan.fallback, None
+
+
+async def _replaced(refused: Send) -> AccessToken | None:
+    """Wait for the token after that of *refused*, and return it, None if there is none."""
+    exchange, gateway = refused.exchange, refused.gateway
+    started = gateway.monotonic()
+    until = exchange.started + gateway.exchange_timeout
+    token = await gateway.tokens.replace(refused.token, refused.plan.route.name, refused.source, until=until)
+    exchange.waited += gateway.monotonic() - started
+    return token

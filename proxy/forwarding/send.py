@@ -14,6 +14,7 @@ from proxy.request_summary import Attempt
 from proxy.routing.plan import Plan
 from proxy.routing.request_head import RequestHead
 from proxy.settings.methods import SAFE_METHODS
+from proxy.tokens.refusals import source_of
 from proxy.tokens.token import AccessToken
 from proxy.upstream.connection import Connection
 from proxy.upstream.response import UpstreamResponse
@@ -139,8 +140,8 @@ class Send:
                 attempt.sent = _NO
         attempt.sent = _YES
         attempt.status = response.status
-        if response.status < 400:
-            gateway.tokens.worked[self.token.key.digest] = self.token.mint
+        if response.status < 400 and self.token.mint in gateway.tokens.to_report:
+            gateway.tokens.works(self.token, sent=started)
         return response
 
     def _check(self, now: float) -> None:
@@ -158,6 +159,11 @@ class Send:
         """Pin retries now: a caller that disconnected may retry long before the bank has answered."""
         if not self.attempt.refused:
             pin_retry_now(self.gateway, self.exchange)
+
+    @property
+    def source(self) -> str:
+        """Return the refusal source of the request."""
+        return source_of(self.plan.route.name, self.exchange.caller, self.exchange.method, self.exchange.path)
 
     async def again(self, plan: Plan, token: AccessToken) -> "Send":
         """Return a prepared second send of the same request by *plan* with *token*; raises as `prepare`."""

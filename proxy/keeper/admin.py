@@ -12,8 +12,6 @@ from typing import Any
 
 from aiohttp import web
 
-from proxy.console.app import Console
-from proxy.console.overview import status_values
 from proxy.errors import LogUnavailable
 from proxy.keeper.operator import operation_of
 from proxy.records.audit_records import Operation
@@ -22,6 +20,7 @@ from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Route = tuple[str, str, Handler]  # method, path, handler
 Act = Callable[[dict[str, Any]], dict[str, Any]]
 # Records the operation itself, with the values before and after; raises Refused or LogUnavailable.
 Perform = Callable[[dict[str, Any], Operation], Awaitable[dict[str, Any]]]
@@ -74,8 +73,8 @@ class AdminApp:
     *actions*, by path, are POST only and exist on the Unix socket only: whoever may open the socket may run them.
     *operated* records each action before it runs. *configuration*, also on the Unix socket only, returns the active
     settings without secrets, for commands that meet a broken file. Unless *open_status* returns True the status, which
-    names callers and requests, is on the Unix socket only too. *console* is on TCP only: on the Unix socket a Host
-    can't tell a foreign page from ours.
+    names callers and requests, is on the Unix socket only too. *console* are its routes, on TCP only: on the Unix
+    socket a Host can't tell a foreign page from ours. *end_live* ends its streams when the listener stops.
     """
 
     def __init__(
@@ -86,7 +85,8 @@ class AdminApp:
         with_recent: Callable[[Status], Status] = lambda status: status,
         hosts: Collection[str] = (),
         open_status: Callable[[], bool] = lambda: True,
-        console: Console | None = None,
+        console: Iterable[Route] = (),
+        end_live: Callable[[], None] = lambda: None,
         actions: Mapping[str, Action] | None = None,
         operated: Operated | None = None,
         configuration: Callable[[], dict[str, Any]] | None = None,
@@ -99,7 +99,8 @@ class AdminApp:
         self._actions = dict(actions or {})
         self._hosts = frozenset(_host_name(host) for host in hosts)
         self._open_status = open_status
-        self._console = console
+        self._console = tuple(console)
+        self._end_live = end_live
         self._pages: dict[str, tuple[str, Handler]] = {
             "/": ("this list", self._index),
             "/livez": ("200 while the keeper answers; ?verbose", self._health(health.live)),
@@ -122,9 +123,13 @@ class AdminApp:
             application.router.add_get(CONFIGURATION_PATH, self._show_configuration, allow_head=False)
         for path, action in self._actions.items():
             application.router.add_post(path, self._answerer(action))
-        for method, path, handler in self._console.routes() if self._console is not None else ():
+        for method, path, handler in self._console:
             application.router.add_route(method, path, handler)
+        application.on_shutdown.append(self._end_streams)
         return application
+
+    async def _end_streams(self, _application: web.Application) -> None:
+        self._end_live()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -155,7 +160,7 @@ class AdminApp:
     async def _index(self, request: web.Request) -> web.Response:
         tcp = _came_over_tcp(request)
         lines = {path: what for path, (what, _) in self._pages.items() if not (tcp and self._is_socket_only(path))}
-        if tcp and self._console is not None:
+        if tcp and self._console:
             lines |= {CONSOLE_PATH: "pages for people, each with its JSON"}
         if not tcp:
             lines |= {f"POST {path}": action.what for path, action in self._actions.items()}
@@ -210,7 +215,7 @@ class AdminApp:
         status = self._status()
         # With a thousand callers and as many errors it takes 50 ms.
         return web.json_response(
-            text=await asyncio.to_thread(lambda: _dumped(status_values(self._with_recent(status))))
+            text=await asyncio.to_thread(lambda: _dumped(health.status_values(self._with_recent(status))))
         )
 
 

@@ -14,6 +14,12 @@ from aiohttp.http_exceptions import LineTooLong
 
 from proxy.keeper.admin import problem
 
+# Of streams, which last: they have places of their own, so that they take none from probes.
+MOST_STREAMS = 200
+# With TLS asyncio keeps 256 KB for each connection: these take 12 MB.
+_MOST_TLS_STREAMS = 25
+# More that a stream's reader has not read waits here, where it is counted and bounded, and not in the system.
+_STREAM_SEND_BUFFER = 16384
 # For probes, scrapers and commands. Counted per socket, so that TCP clients can't use up the commands' connections.
 MOST_CONNECTIONS = 64
 # Descriptors for the keeper itself: two sockets and two pipes a worker, links, listeners, mints, sinks, files.
@@ -34,6 +40,7 @@ class Phase(IntEnum):
     WAITING = 0  # for a request head, or for the end of a TLS handshake
     IDLE = 1
     IN_SERVICE = 2
+    STREAMING = 3  # an answer without end, among the listener's streams
 
 
 class AdminConnection(web.RequestHandler):
@@ -42,7 +49,7 @@ class AdminConnection(web.RequestHandler):
     *unhurried*: no timeout for answers, since a peer on the Unix socket has our own rights.
     """
 
-    __slots__ = ("_listener", "_more", "_timer", "_unhurried", "phase", "since")
+    __slots__ = ("_listener", "_lost", "_more", "_timer", "_unhurried", "phase", "since")
 
     def __init__(self, listener: "AdminListener", manager: web.Server, *, unhurried: bool) -> None:
         super().__init__(
@@ -55,6 +62,7 @@ class AdminConnection(web.RequestHandler):
         self._unhurried = unhurried
         self._timer: asyncio.TimerHandle | None = None
         self._more = False
+        self._lost: Callable[[], None] | None = None
         self.phase = Phase.WAITING
         self.since = 0.0
 
@@ -67,17 +75,35 @@ class AdminConnection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Unregister the connection and cancel its timer."""
         self._listener.connections.discard(self)
+        self._listener.streams.discard(self)
+        if self._lost is not None:
+            self._lost()
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse *data*. The first byte of the next head starts the timeout; later bytes do not restart it."""
+        """Parse *data*. The first byte of the next head starts the timeout; later bytes do not restart it.
+
+        Who gets a stream has nothing more to say: requests would wait for its end, more and more of them.
+        """
+        if self.phase is Phase.STREAMING:
+            self.end()
+            return
         super().data_received(data)
         if self.phase is Phase.IDLE:
             self._enter(Phase.WAITING)
         # aiohttp's parser does not report whether it holds the start of another head.
         self._more = not data.endswith(b"\r\n\r\n")
+
+    def stream(self, lost: Callable[[], None]) -> bool:
+        """Let the answer under way last; return False if no stream has a place. *lost*: the connection is gone."""
+        if self.transport is None or not self._listener.make_stream(self):
+            return False
+        self._lost = lost
+        self._enter(Phase.STREAMING)
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_SEND_BUFFER)
+        return True
 
     def end(self) -> None:
         """Abort the connection; unsent data is lost."""
@@ -117,7 +143,10 @@ class AdminConnection(web.RequestHandler):
         try:
             return await super()._handle_request(request, start_time, request_handler)
         finally:
-            self._enter(Phase.WAITING if self._more else Phase.IDLE)
+            if self.phase is Phase.STREAMING:
+                self._enter(Phase.IN_SERVICE)  # it closes once its end was read, or is aborted
+            else:
+                self._enter(Phase.WAITING if self._more else Phase.IDLE)
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
@@ -126,7 +155,11 @@ class AdminConnection(web.RequestHandler):
             self._timer.cancel()
             self._timer = None
         # aiohttp closes an idle connection after an hour; `_make_room` closes it earlier if its place is needed.
-        if phase is Phase.IDLE or (phase is Phase.IN_SERVICE and self._unhurried) or self.transport is None:
+        if (
+            phase in (Phase.IDLE, Phase.STREAMING)
+            or (phase is Phase.IN_SERVICE and self._unhurried)
+            or self.transport is None
+        ):
             return
         seconds = HEAD_SECONDS if phase is Phase.WAITING else ANSWER_SECONDS
         self._timer = self._loop.call_later(seconds, self.end)
@@ -143,6 +176,7 @@ class AdminListener:
     def __init__(self, listener: socket.socket, manager: web.Server, *, tls: ssl.SSLContext | None = None) -> None:
         self.socket = listener
         self.connections: set[AdminConnection] = set()
+        self.streams: set[AdminConnection] = set()
         self._manager = manager
         self._tls = tls
         self._local = listener.family == socket.AF_UNIX
@@ -162,6 +196,14 @@ class AdminListener:
         self.socket.close()
         for task in list(self._opening):
             self._give_up(task)
+
+    def make_stream(self, connection: AdminConnection) -> bool:
+        """Move *connection* to the streams; return False if these are too many."""
+        if len(self.streams) >= _stream_places(tls=self._tls is not None):
+            return False
+        self.connections.discard(connection)
+        self.streams.add(connection)
+        return True
 
     def _resume(self) -> None:
         self._later = None
@@ -240,3 +282,18 @@ def _places() -> int:
     if limit == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS
     return max(_FEWEST_CONNECTIONS, min(MOST_CONNECTIONS, (limit - _RESERVED_DESCRIPTORS) // 2))
+
+
+def _stream_places(*, tls: bool) -> int:
+    """Return the limit of streams: what other connections and the keeper leave, at least a few."""
+    most = _MOST_TLS_STREAMS if tls else MOST_STREAMS
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return most
+    return max(_FEWEST_CONNECTIONS, min(most, limit - _RESERVED_DESCRIPTORS - 2 * MOST_CONNECTIONS))
+
+
+def hold_open(request: web.BaseRequest, lost: Callable[[], None]) -> bool:
+    """Let the answer to *request* last; return False if there is no place for it. *lost*: the connection is gone."""
+    connection = request.protocol
+    return isinstance(connection, AdminConnection) and connection.stream(lost)

@@ -1,21 +1,28 @@
 """The console of this instance: what it reads and changes of the keeper, and the one-time links to it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from proxy.clock import Clock
 from proxy.console.answers import Refused
-from proxy.console.app import SIGN_IN, Console
+from proxy.console.app import Console
 from proxy.console.in_force import ConfigurationInForce
+from proxy.console.live_records import LiveRecords
+from proxy.console.live_tail import rendered
 from proxy.console.log_reader import LogReader
 from proxy.console.sessions import LINK_SECONDS, Role, Visitor
 from proxy.console.sign_in import SignIn
+from proxy.console.sign_in_pages import PATH as SIGN_IN
 from proxy.entropy import Entropy
 from proxy.keeper.admin import Action, ActionRefused, Operated
+from proxy.keeper.admin_connections import hold_open
+from proxy.keeper.inquiries import NOT_RECORDED, TOO_MANY, Inquiries, InquiryNotRecorded, TooManyInquiries
+from proxy.keeper.inquiry import About, CantAsk, about
 from proxy.keeper.log_sinks import archive_of
-from proxy.keeper.migrations import MigrationRefused, Migrations
+from proxy.keeper.migrations import Migrations
+from proxy.keeper.recorded_changes import MigrationRefused
 from proxy.records.audit_records import Operation
 from proxy.records.query import for_seconds
 from proxy.settings.addresses import TcpAddress, listen_address
@@ -57,6 +64,47 @@ async def _done(change: Awaitable[MigrationStatus]) -> str:
     return " ".join(filter(None, (words, after.unsettled, after.unsaved, after.unshared)))
 
 
+class InquiryForms:
+    """What the console's button does with *inquiries*; *operated* records who asked, before."""
+
+    def __init__(self, inquiries: Inquiries, *, operated: Operated) -> None:
+        self._inquiries = inquiries
+        self._operated = operated
+
+    def objection(self, record: Mapping[str, Any]) -> str:
+        """Return why the bank can't be asked about the exchange *record*, "" if it can."""
+        try:
+            return self._inquiries.objection(_about(record))
+        except Refused as refused:
+            return refused.text
+
+    async def ask(self, record: Mapping[str, Any], *, by: Visitor) -> dict[str, Any]:
+        """Ask and return the record of what came; raises Refused, LogUnavailable."""
+        wanted = _about(record)
+        values = (("exchange", wanted.id), ("route", wanted.route))
+        operation = Operation(who=by.name, proof=by.proof, what="console: ask the bank", values=values)
+        try:
+            return await self._inquiries.ask(wanted, who=by.name, first=lambda: self._operated(operation))
+        except CantAsk as why:
+            raise Refused(409, f"The bank can't be asked about this request: {why}.") from None
+        except TooManyInquiries:
+            raise Refused(429, f"{TOO_MANY} Try again later.") from None
+        except InquiryNotRecorded as error:
+            raise Refused(error.status, NOT_RECORDED) from None
+
+
+def _about(record: Mapping[str, Any]) -> About:
+    try:
+        return about(record)
+    except KeyError:
+        raise Refused(409, "its record is of an older version") from None
+
+
+def live_records(entropy: Entropy) -> LiveRecords:
+    """Return the newest records for the live tail, none so far."""
+    return LiveRecords(run=entropy.token_bytes(4).hex(), render=rendered)
+
+
 def console_of(
     settings: Callable[[], Settings],
     *,
@@ -65,6 +113,8 @@ def console_of(
     history: History,
     migrations: Migrations,
     in_force: ConfigurationInForce,
+    inquiries: Inquiries,
+    live: LiveRecords,
     operated: Operated,
     clock: Clock,
     entropy: Entropy,
@@ -87,6 +137,9 @@ def console_of(
         history=history,
         migrations=MigrationForms(migrations),
         in_force=in_force,
+        inquiries=InquiryForms(inquiries, operated=operated),
+        live=live,
+        hold_open=hold_open,
         clock=clock,
     )
     return console, sign_in, {LOGIN_LINK: login_link_action(sign_in, now.admin, operated=operated)}

@@ -26,6 +26,7 @@ from proxy.link.messages import (
     RefusalAnswer,
     Replayed,
     SignatureRequest,
+    TokenAccepted,
     TokenRefusal,
     WorkerReport,
 )
@@ -111,13 +112,15 @@ class Generation:
 
     def _on_message(self, worker: WorkerProcess, message: Message) -> None:
         match message:
-            case TokenRefusal(ask, key, mint, route, worked):
-                replaced = self.token_manager.replace(key, mint, route, worked=worked)
+            case TokenRefusal(ask, key, mint, route, source):
+                replaced = self.token_manager.replace(key, mint, route=route, source=source)
                 self._start(self._answer_refusal(worker, ask, replaced))
-            case Replayed(key, mint, route, refused_again):
-                self.token_manager.replayed(key, mint, route, refused_again=refused_again)
             case SignatureRequest():
                 self.signatures.request(worker.name, message, worker.send)
+            case TokenAccepted(key, mint, sent):
+                self.token_manager.accepted(key, mint, sent=sent)
+            case Replayed(key, mint, route, refused_again, source):
+                self.token_manager.replayed(key, mint, route=route, source=source, refused_again=refused_again)
             case WorkerReport():
                 worker.on_report(message)
                 try:

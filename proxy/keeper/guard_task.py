@@ -10,7 +10,8 @@ from proxy.events import CallerHeld, GuardHindered, MigrationRolledBack, Observe
 from proxy.keeper.legacy_baseline import LegacyBaseline
 from proxy.keeper.log_sinks import archive_of
 from proxy.keeper.migration_status import by_key, tokens_of
-from proxy.keeper.migrations import GUARD, MigrationRefused, Migrations
+from proxy.keeper.migrations import GUARD, Migrations
+from proxy.keeper.recorded_changes import MigrationRefused
 from proxy.migration.guard import Decision, Guard, HoldCaller, Limits
 from proxy.migration.outcome import ExchangeOutcome
 from proxy.settings.model import Settings

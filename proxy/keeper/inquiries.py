@@ -4,29 +4,24 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proxy.clock import Clock
-from proxy.errors import LogUnavailable, Overloaded, UpstreamFault
+from proxy.errors import LogUnavailable
 from proxy.keeper.admin import Action, ActionRefused, Operated
 from proxy.keeper.generation import Generation
-from proxy.keeper.inquiry import LOOKED_AT_BYTES, About, CantAsk, Verdict, side_of, target_of, verdict_of
+from proxy.keeper.inquiry import About, CantAsk, Verdict
 from proxy.records.audit_records import Inquiry, Operation
-from proxy.routing.compile import route_table
-from proxy.routing.plan import outbound_target, start_of
-from proxy.routing.table import RouteSide
-from proxy.routing.target import parse_target
-from proxy.settings.inquiry import InquirySection
 from proxy.tokens.rate_limit import RateLimit
-from proxy.tokens.token import AccessToken
-from proxy.upstream.opener import Upstream
-from proxy.upstream.single_get import SingleAnswer, get_once
-from proxy.upstream.tls import TlsUnusable
+
+if TYPE_CHECKING:
+    from proxy.keeper.prepared_inquiry import PreparedInquiry
 
 # A copy of the name is in proxy/cli/inquiries.py, since commands do not import the keeper.
 PATH = "/api/inquiries"
-# Upper limit for each of connecting, sending and waiting for the answer.
-SECONDS = 15.0
+
+NOT_RECORDED = "The bank was asked, but what it said can't be recorded; ask again."
+TOO_MANY = "20 inquiries in a row and one each 2 s are the most."
 
 _TEXTS = tuple(field.name for field in fields(About) if field.name != "index")
 
@@ -72,10 +67,9 @@ class Inquiries:
         except CantAsk as why:
             raise ActionRefused(409, "bad_request", str(why)) from None
         except InquiryNotRecorded as error:
-            detail = "The bank was asked, but what it said can't be recorded; ask again."
-            raise ActionRefused(error.status, error.code, detail) from None
+            raise ActionRefused(error.status, error.code, NOT_RECORDED) from None
         except TooManyInquiries:
-            raise ActionRefused(429, "rate_limited", "20 inquiries in a row and one each 2 s are the most.") from None
+            raise ActionRefused(429, "rate_limited", TOO_MANY) from None
 
     async def ask(
         self, about: About, *, who: str, first: Callable[[], Awaitable[None]] | None = None
@@ -85,12 +79,12 @@ class Inquiries:
         Raises CantAsk and TooManyInquiries, LogUnavailable from *first*, and InquiryNotRecorded.
         """
         async with self._one_at_a_time:
-            asking = self._prepared(about)
+            inquiry = self._prepared(about)
             if not self._limit.spend(now=self._clock.monotonic()):
                 raise TooManyInquiries
             if first is not None:
                 await first()
-            result = await asking.ask(who=who, clock=self._clock)
+            result = await inquiry.ask(who=who, clock=self._clock)
             try:
                 record: dict[str, Any] = json.loads(await self._record(result))
             except LogUnavailable as error:
@@ -101,94 +95,23 @@ class Inquiries:
         """Ask about *about* without a person, and return the verdict; raises as `ask`."""
         return Verdict((await self.ask(about, who="payproxy"))["verdict"])
 
+    def objection(self, about: About) -> str:
+        """Return why the bank can't be asked about *about*, "" if it can."""
+        try:
+            self._prepared(about)
+        except CantAsk as why:
+            return str(why)
+        return ""
+
     def automatic(self, route: str) -> bool:
         """Return whether requests of *route* are to be asked about without a person."""
         routes = self._generation().settings.routes
         return any(one.inquiry.automatic and one.inquiry.path for one in routes if one.name == route)
 
-    def _prepared(self, about: About) -> "_Asking":
-        """Return what is to be asked, with its token; raises CantAsk."""
-        generation = self._generation()
-        if about.environment != generation.snapshot.environment:
-            raise CantAsk(f"the request is of another environment: {about.environment}")
-        section = next((one for one in generation.settings.routes if one.name == about.route), None)
-        if section is None or not section.inquiry.path:
-            raise CantAsk(f"no rule {about.route} with an inquiry is configured: see routes.inquiry in settings.md")
-        table = route_table(generation.snapshot)
-        side = side_of(about, next(one for one in table.routes if one.name == about.route))
-        target = parse_target(target_of(section.inquiry.path, about.index))
-        token = generation.token_manager.live_token(side.token_key.digest)
-        if token is None or side.origin not in token.origins:
-            raise CantAsk(f"there is no token of credential {about.credential} at present; see `payproxy status`")
-        values = next(one for one in generation.snapshot.upstreams if one.name == side.upstream)
-        return _Asking(
-            about,
-            section.inquiry,
-            target=outbound_target(
-                target, strip_prefix=table.match("GET", target.path).strip_prefix, prefix=side.prefix
-            ),
-            side=side,
-            token=token,
-            upstream=Upstream(**{field.name: getattr(values, field.name) for field in fields(Upstream)}),
-            refused=lambda: generation.token_manager.replace(side.token_key.digest, token.mint, about.route),
-        )
+    def _prepared(self, about: About) -> "PreparedInquiry":
+        from proxy.keeper.prepared_inquiry import prepared  # noqa: PLC0415 - with our HTTP client; most never ask
 
-
-class _Asking:
-    """One inquiry, with everything that it takes."""
-
-    def __init__(
-        self,
-        about: About,
-        inquiry: InquirySection,
-        *,
-        target: str,
-        side: RouteSide,
-        token: AccessToken,
-        upstream: Upstream,
-        refused: Callable[[], Awaitable[str]],
-    ) -> None:
-        self._about = about
-        self._inquiry = inquiry
-        self._target = target
-        self._side = side
-        self._token = token
-        self._upstream = upstream
-        self._refused = refused
-
-    async def ask(self, *, who: str, clock: Clock) -> Inquiry:
-        """Send the GET once and return what came; a token that was refused is replaced for the next inquiry."""
-        head = start_of("GET", self._target, self._side.host_header) + (
-            f"Accept: application/json\r\nAuthorization: Bearer {self._token.value.reveal()}\r\n\r\n".encode("ascii")
-        )
-        answer, cause = SingleAnswer(status=0, content_type="", body=b""), ""
-        try:
-            answer = await get_once(self._upstream, head, clock=clock, seconds=SECONDS, most_bytes=LOOKED_AT_BYTES + 1)
-        except (UpstreamFault, Overloaded) as error:
-            cause = f"{error.code}: {error.cause}"
-        except TlsUnusable as error:
-            cause = str(error)
-        if answer.status == 401:
-            cause = f"the bank refused the token; a new one was asked for: {await self._refused()}"
-        return self._result(who, answer, cause)
-
-    def _result(self, who: str, answer: SingleAnswer, cause: str) -> Inquiry:
-        key = self._side.token_key
-        verdict = verdict_of(self._inquiry, answer.status, answer.body) if answer.status else Verdict.UNCLEAR
-        return Inquiry(
-            exchange=self._about.id,
-            who=who,
-            route=self._about.route,
-            side=self._about.side,
-            upstream=self._side.upstream,
-            credential=key.credential,
-            audience=key.audience,
-            token_fingerprint=self._token.fingerprint,
-            asked=f"GET {self._target}",
-            status=answer.status,
-            cause=cause,
-            verdict=verdict,
-        )
+        return prepared(about, self._generation())
 
 
 def _about(values: dict[str, Any]) -> About:

@@ -5,12 +5,10 @@ from importlib import import_module
 from pathlib import Path
 
 from proxy.clock import Clock
-from proxy.records.archives.sqlite import SqliteArchive
 from proxy.records.query import Archive
 from proxy.records.sinks.file import FileSink
 from proxy.records.sinks.otlp_target import TargetUnusable, targets
 from proxy.records.sinks.sink import Sink
-from proxy.records.sinks.sqlite import SqliteSink
 from proxy.records.sinks.stdout import Render, StdoutSink
 from proxy.settings.extras import installation
 from proxy.settings.model import Settings
@@ -38,6 +36,8 @@ def sinks_of(
 
         yield PostgresSink(database.url)
     elif database is not None:
+        from proxy.records.sinks.sqlite import SqliteSink  # noqa: PLC0415 - 1 MB, for those with a database
+
         yield SqliteSink(database.path)
     yield from _collectors(environ, clock=clock, write_line=write_line)
 
@@ -52,7 +52,11 @@ def archive_of(settings: Settings, *, seconds: float | None = None) -> Archive |
         from proxy.records.archives.postgres import PostgresArchive  # noqa: PLC0415 - as above
 
         return PostgresArchive(database.url) if seconds is None else PostgresArchive(database.url, seconds=seconds)
-    return None if database is None else SqliteArchive(database.path)
+    if database is None:
+        return None
+    from proxy.records.archives.sqlite import SqliteArchive  # noqa: PLC0415
+
+    return SqliteArchive(database.path)
 
 
 def _database(settings: Settings) -> Database:

@@ -3,29 +3,27 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from proxy.checks.container import in_container
 from proxy.checks.shared_host import other_users
 from proxy.clock import Clock, timestamp
-from proxy.console.sign_in import SignIn
 from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
 from proxy.events import fan_out
 from proxy.hot_path import built
-from proxy.keeper.admin import AdminApp
+from proxy.keeper.admin import Action, AdminApp, Route
 from proxy.keeper.admin_server import AdminServer, admin_server
 from proxy.keeper.audit_log import AuditLog
 from proxy.keeper.automatic_inquiries import AutomaticInquiries
 from proxy.keeper.body_signatures import Signers
 from proxy.keeper.certificate_expiry import CertificateExpiry
 from proxy.keeper.certificates import certificates_in_use
-from proxy.keeper.console import console_of
-from proxy.keeper.console_configuration import ConsoleConfiguration
 from proxy.keeper.exit_timer import ExitTimer
 from proxy.keeper.facade_keys import assertion_keys, make_signing_key
 from proxy.keeper.generation import Generation
@@ -34,10 +32,11 @@ from proxy.keeper.graceful_stop import GracefulStop
 from proxy.keeper.guard_task import MigrationGuard
 from proxy.keeper.history_file import HistoryFile
 from proxy.keeper.inquiries import Inquiries
-from proxy.keeper.log_sinks import sinks_of
+from proxy.keeper.log_sinks import archive_of, sinks_of
 from proxy.keeper.lost_journals import LostJournals
 from proxy.keeper.migration_actions import migration_actions
 from proxy.keeper.migrations import ConfigurationObjected, Migrations
+from proxy.keeper.open_requests import OpenRequests
 from proxy.keeper.recent_exchanges import RecentExchanges
 from proxy.keeper.reload import Reloader, on_signal
 from proxy.keeper.rotation import Prover, Rotation
@@ -50,6 +49,7 @@ from proxy.records.chain_id import chain_id
 from proxy.records.record import RecordContext
 from proxy.records.shipper import Shipper
 from proxy.records.sinks.stdout import Render
+from proxy.secret import Secret
 from proxy.settings.load import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.values import masked, snapshot_of
@@ -57,6 +57,13 @@ from proxy.telemetry.history import History
 from proxy.telemetry.log import EventLog, write_stderr
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import SinkStatus, Status, TokenStatus
+
+if TYPE_CHECKING:
+    from proxy.console.live_records import LiveRecords
+
+# Routes, actions on the Unix socket, and whether the status is for everybody.
+_ConsoleParts = tuple[Iterable[Route], dict[str, Action], Callable[[], bool]]
+_NO_CONSOLE: _ConsoleParts = ((), {}, lambda: False)
 
 
 class Keeper:
@@ -152,7 +159,8 @@ class Keeper:
         self._token_sharing = token_sharing_of(settings, host=instance, clock=clock, entropy=entropy, observe=observe)
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
         self._recent = RecentExchanges(clock=clock)
-        self._sign_in: SignIn | None = None
+        self._live: LiveRecords | None = None  # where there is a console
+        self._follow_operators: Callable[[Mapping[str, Secret]], Awaitable[None]] | None = None
         self._inquiries = Inquiries(
             lambda: self._generations.current,
             operated=self._audit_log.operated,
@@ -160,7 +168,11 @@ class Keeper:
             clock=clock,
         )
         self._automatic = AutomaticInquiries(
-            self._inquiries.ask_alone, self._inquiries.automatic, clock=clock, write_line=self._log.write_line
+            self._inquiries.ask_alone,
+            self._inquiries.automatic,
+            find=OpenRequests(lambda: self._generations.current.settings, instance=instance, clock=clock).find,
+            clock=clock,
+            write_line=self._log.write_line,
         )
         self._shipper = Shipper(
             Path(snapshot.data_directory),
@@ -180,7 +192,7 @@ class Keeper:
             generations=self._generations,
             prover=Prover(clock=clock, entropy=entropy, observe=observe),
             taken=self._taken,
-            objection=lambda new: self._migrations.objection(snapshot_of(new, instance=instance)),
+            objection=self._objection,
             hand_over=lambda new: self._migrations.hand_over(snapshot_of(new, instance=instance)),
             lock=lock,
             clock=clock,
@@ -206,7 +218,7 @@ class Keeper:
         await self._audit_log.open()
         await self._migrations.open()
         await self._migrations.replication.begin()
-        if objection := self._migrations.objection(snapshot):
+        if objection := await self._objection(settings):
             raise ConfigurationObjected(objection)
         await self._migrations.follow(snapshot.migrations, snapshot.routes)
         self._guard.follow(settings, snapshot)
@@ -240,7 +252,34 @@ class Keeper:
         return self._stop.log_end()
 
     def _admin_app(self, settings: Settings) -> AdminApp:
-        console, sign_in, console_actions = console_of(
+        has_console = settings.admin.console and settings.admin.listen
+        console, console_actions, open_status = self._console() if has_console else _NO_CONSOLE
+        return AdminApp(
+            status=self.status,
+            with_recent=self._with_recent,
+            metrics=self._metrics,
+            hosts=settings.admin.hosts,
+            open_status=open_status,
+            console=console,
+            end_live=lambda: self._end_live("stop"),
+            actions={
+                **migration_actions(self._migrations),
+                **self._inquiries.actions(),
+                **token_actions(lambda: self._generations.current.token_manager, write_line=self._log.write_line),
+                **console_actions,
+            },
+            operated=self._audit_log.operated,
+            configuration=lambda: masked(self._generations.current.settings),
+        )
+
+    def _console(self) -> _ConsoleParts:
+        """Return the console's routes, its actions on the Unix socket, and whether nobody has to sign in to it."""
+        # 2 MB and 40 ms, for those who have a console.
+        from proxy.keeper.console import console_of, live_records  # noqa: PLC0415
+        from proxy.keeper.console_configuration import ConsoleConfiguration  # noqa: PLC0415
+
+        self._live = live_records(self._entropy)
+        console, sign_in, actions = console_of(
             lambda: self._generations.current.settings,
             status=self.status,
             with_recent=self._with_recent,
@@ -255,27 +294,14 @@ class Keeper:
                 users=lambda: other_users(self._environ),
                 clock=self._clock,
             ),
+            inquiries=self._inquiries,
+            live=self._live,
             operated=self._audit_log.operated,
             clock=self._clock,
             entropy=self._entropy,
         )
-        self._sign_in = sign_in
-        return AdminApp(
-            status=self.status,
-            with_recent=self._with_recent,
-            metrics=self._metrics,
-            hosts=settings.admin.hosts,
-            open_status=lambda: settings.admin.console and not sign_in.needed,
-            console=console if settings.admin.console else None,
-            actions={
-                **migration_actions(self._migrations),
-                **self._inquiries.actions(),
-                **token_actions(lambda: self._generations.current.token_manager, write_line=self._log.write_line),
-                **(console_actions if settings.admin.console else {}),
-            },
-            operated=self._audit_log.operated,
-            configuration=lambda: masked(self._generations.current.settings),
-        )
+        self._follow_operators = sign_in.follow
+        return console.routes(), actions, lambda: not sign_in.needed
 
     async def _announce(self, server: AdminServer) -> None:
         """Log the listening addresses as soon as the first worker can serve, and report to the service manager."""
@@ -352,15 +378,26 @@ class Keeper:
             signers=signers,
         )
 
+    async def _objection(self, settings: Settings) -> str:
+        """Return why the migrations of *settings* must not take over, "" if they may."""
+        snapshot = snapshot_of(settings, instance=self._instance)
+        by_state = self._migrations.objection(snapshot)
+        return by_state or await self._migrations.objection_by_log(snapshot, lambda: archive_of(settings))
+
     async def _taken(self, generation: Generation) -> None:
         """Apply the settings of *generation*, which now serves, to the other components."""
         await self._migrations.follow(generation.snapshot.migrations, generation.snapshot.routes)
         self._guard.follow(generation.settings, generation.snapshot)
         self._audit_log.configured(masked(generation.settings), digest=generation.snapshot.digest)
-        if self._sign_in is not None:
-            await self._sign_in.follow(generation.settings.admin.operators)
+        if self._follow_operators is not None:
+            await self._follow_operators(generation.settings.admin.operators)
         await asyncio.to_thread(self._rotation.follow, generation.settings)
         await self._read_certificates()
+        self._end_live("reload")
+
+    def _end_live(self, why: str) -> None:
+        if self._live is not None:
+            self._live.end(why)
 
     async def _read_certificates(self) -> None:
         self._certificates = await asyncio.to_thread(certificates_in_use, self._generations.current.settings)
@@ -368,6 +405,8 @@ class Keeper:
 
     def _recorded(self, records: Sequence[bytes]) -> None:
         self._recent.add(records)
+        if self._live is not None:
+            self._live.add(records)
         self._automatic.add(records)
 
     def _migrated(self, rows: Iterable[ExchangeOutcome]) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from proxy.keeper.admin import Action, ActionRefused, Perform
-from proxy.keeper.migrations import MigrationRefused, Migrations
+from proxy.keeper.migrations import Migrations
+from proxy.keeper.recorded_changes import MigrationRefused
 from proxy.records.audit_records import Operation
 from proxy.telemetry.status import MigrationStatus
 

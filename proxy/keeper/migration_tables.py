@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from proxy.keeper.new_pins import in_new_tables
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.rule_reach import taken_away
 from proxy.keeper.weights import Weights
@@ -30,11 +31,13 @@ class MigrationTables:
         self._weights = weights
         self._pins = pins
         self._by_route: dict[str, str] = {}
+        self._followed = False  # before that, at a start, nothing is in flight
 
     def follow(self, values: Iterable[MigrationValues]) -> frozenset[str]:
         """Make these tables the active ones; return the names of those that reappear after they were finished."""
         before = self.values.keys() | self._weights.document.routes.keys()
         self.values = {one.name: one for one in values}
+        self._followed = True
         self._by_route = {route: one.name for one in self.values.values() for route in one.routes}
         self.coming = {}
         self.leaving = {name: one for name, one in self.leaving.items() if name not in self.values}
@@ -74,7 +77,8 @@ class MigrationTables:
             )
             for name, table in sorted(self._before(snapshot, new).items())
         ]
-        return " | ".join(filter(None, found or [])) or self._other_rules(snapshot, new)
+        found.append(in_new_tables(snapshot.migrations, known=self.values) if self._followed else "")
+        return " | ".join(filter(None, found)) or self._other_rules(snapshot, new)
 
     def _other_rules(self, snapshot: Snapshot, new: Mapping[str, Table]) -> str:
         """Return which requests of a migration that has moved callers would match a rule outside it."""

@@ -10,7 +10,9 @@ from proxy.clock import Clock
 from proxy.errors import LogUnavailable
 from proxy.keeper.migration_status import Tokens, by_key, status_of
 from proxy.keeper.migration_tables import MigrationTables, policies_of, sides_of
-from proxy.keeper.replication import ReplicasUnreachable, Replication
+from proxy.keeper.new_pins import before_tables
+from proxy.keeper.recorded_changes import MigrationRefused, RecordedChanges
+from proxy.keeper.replication import Replication
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.side_changes import SETTLE_SECONDS, SideChanges
 from proxy.keeper.weights import Weights, in_words
@@ -21,15 +23,12 @@ from proxy.migration.state import FULL, MigrationState, Phase, Rule
 from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import PinFile
 from proxy.records.audit_records import Operation
+from proxy.records.query import Archive
 from proxy.settings.worker_values import MigrationValues, RouteValues, Snapshot
 from proxy.telemetry.status import MigrationStatus, TokenStatus
 
 _LOOK_SECONDS = 1.0
 GUARD = "guard"
-
-
-class MigrationRefused(Exception):
-    """A change is refused; the message says why and what to do."""
 
 
 class ConfigurationObjected(Exception):
@@ -75,8 +74,14 @@ class Migrations:
             write_line=write_line,
             clock=clock,
         )
+        self._recorded = RecordedChanges(
+            weights=self.weights,
+            tables=self._tables,
+            replication=lambda: self.replication,
+            operated=operated,
+            write_line=write_line,
+        )
         self._clock = clock
-        self._operated = operated
         self._broadcast = broadcast
         self._tokens = tokens
         self._recovered = recovered
@@ -122,8 +127,8 @@ class Migrations:
                     )
                     # Without a log nothing is sent either; and the old table's weight must not apply to this one.
                     with contextlib.suppress(LogUnavailable):
-                        await self._put_on_record(name, before, after, what="begin", proof="configuration")
-                    await self._lower(name, replace(after, sides=sides_of(one)))
+                        await self._recorded.record(name, before, after, what="begin", proof="configuration")
+                    await self._recorded.lower(name, replace(after, sides=sides_of(one)))
                     self._write_line(f"migration {name}: {in_words(after)}")
         self._changed()
 
@@ -159,6 +164,16 @@ class Migrations:
     def objection(self, snapshot: Snapshot) -> str:
         """Return why the configuration *snapshot* must not take over, or be served at start; "" if it may."""
         return self._tables.objection(snapshot)
+
+    async def objection_by_log(self, snapshot: Snapshot, archive: Callable[[], Archive | None]) -> str:
+        """Return why *snapshot* must not pin callers to modern, by the log that *archive* opens; "" if it may."""
+        return await before_tables(
+            snapshot.migrations,
+            known=self._tables.values,
+            archive=archive,
+            now=self._clock.now(),
+            write_line=self._write_line,
+        )
 
     async def hand_over(self, snapshot: Snapshot) -> str:
         """Prepare for workers with the tables of *snapshot*; return an objection to their takeover, or "".
@@ -227,8 +242,8 @@ class Migrations:
             after = before.at(weight, who=who, when=self._clock.now(), reason=reason)
             after = replace(after, held=tuple(caller for caller in after.held if caller not in release))
             if force:
-                await self._give_up_lost(name, before, after, proof=proof)
-            await self._change(name, before, after, what="set", proof=proof)
+                await self._recorded.give_up_lost(name, before, after, proof=proof)
+            await self._recorded.change(name, before, after, what="set", proof=proof)
         return await self._settled_status(name)
 
     async def rollback(
@@ -246,8 +261,8 @@ class Migrations:
                 raise MigrationRefused(f"{name} has the weight {before.weight}: {weight} is not lower.")
             after = before.at(weight, who=who, when=self._clock.now(), reason=reason)
             if force:
-                await self._give_up_lost(name, before, after, proof=proof)
-            await self._change(name, before, after, what="rollback", proof=proof)
+                await self._recorded.give_up_lost(name, before, after, proof=proof)
+            await self._recorded.change(name, before, after, what="rollback", proof=proof)
         return await self._settled_status(name)
 
     async def finish(self, name: str, *, who: str, proof: str, reason: str, force: bool = False) -> MigrationStatus:
@@ -268,7 +283,7 @@ class Migrations:
                 raise MigrationRefused(f"Whether {name} has open retry pins is not known: {self.pins.problem}.")
             after = before.ended(who=who, when=self._clock.now(), reason=reason)
             self.weights.force(name, forced=force)
-            await self._change(name, before, after, what="finish", proof=proof)
+            await self._recorded.change(name, before, after, what="finish", proof=proof)
             return self._status(name)
 
     async def hold_caller(self, name: str, caller: str, reason: str) -> MigrationStatus:
@@ -278,73 +293,8 @@ class Migrations:
             if caller in before.held:
                 return self._status(name)
             after = before.holding(caller, who=GUARD, when=self._clock.now(), reason=reason)
-            await self._change(name, before, after, what=f"hold {caller}", proof=GUARD)
+            await self._recorded.change(name, before, after, what=f"hold {caller}", proof=GUARD)
         return await self._settled_status(name)
-
-    async def _give_up_lost(self, name: str, before: MigrationState, after: MigrationState, *, proof: str) -> None:
-        """Let the change to *after* skip replicas that vanished without leaving, and record their names."""
-        identity = self._of_its_table(name, after).identity
-        with contextlib.suppress(ReplicasUnreachable):
-            for replica in await self.replication.give_up_lost(identity):
-                gone = f"goes on without replica {replica}, whatever it had in flight"
-                self._write_line(f"migrations: {after.who} {gone}: {after.reason}")
-                unchanged = replace(before, who=after.who, reason=after.reason)
-                await self._put_on_record(name, before, unchanged, what=f"without replica {replica}", proof=proof)
-
-    def _of_its_table(self, name: str, state: MigrationState) -> MigrationState:
-        return replace(state, sides=sides_of(self._tables.values[name]))
-
-    async def _change(self, name: str, before: MigrationState, after: MigrationState, *, what: str, proof: str) -> None:
-        """Record the change, then apply it: a decrease here first, an increase in all replicas first."""
-        after = self._of_its_table(name, after)
-        await self._put_on_record(name, before, after, what=what, proof=proof)
-        if after.weight > before.weight:
-            try:
-                await self._raise(name, before, after)
-            except MigrationRefused:
-                # The earlier record announced the change; without a log nothing is sent either.
-                with contextlib.suppress(LogUnavailable):
-                    unchanged = replace(before, who=after.who, reason=after.reason)
-                    await self._put_on_record(name, before, unchanged, what=f"{what} failed", proof=proof)
-                raise
-        else:
-            await self._lower(name, after)
-        self._write_line(f"migration {name}: {in_words(after)}")
-
-    async def _put_on_record(
-        self, name: str, before: MigrationState, after: MigrationState, *, what: str, proof: str
-    ) -> None:
-        await self._operated(
-            Operation(
-                who=after.who,
-                proof=proof,
-                what=f"migration {what}",
-                reason=after.reason,
-                values=(
-                    ("migration", name),
-                    ("old_weight", str(before.weight)),
-                    ("old_version", str(before.version)),
-                    ("weight", str(after.weight)),
-                    ("version", str(after.version)),
-                ),
-            )
-        )
-
-    async def _raise(self, name: str, before: MigrationState, after: MigrationState) -> None:
-        try:
-            placed = await self.replication.put(name, after, before=before)
-        except ReplicasUnreachable as away:
-            raise MigrationRefused(
-                f"{name} stays at {before.weight}: it can't grow while other replicas can't be informed ({away})."
-            ) from None
-        if not placed:
-            raise MigrationRefused(f"{name} was changed by another replica meanwhile. Look again, then decide.")
-        if not await self.weights.raise_(name, after, shared=not self.replication.alone):
-            raise MigrationRefused(f"{name} stays at {before.weight}: {self.weights.unsaved}.")
-
-    async def _lower(self, name: str, after: MigrationState) -> None:
-        await self.weights.lower(name, after, share=not self.replication.alone)
-        self.replication.publish_now()
 
     def _checked(self, name: str, reason: str) -> MigrationState:
         if name not in self._tables.values:

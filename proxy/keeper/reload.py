@@ -58,7 +58,7 @@ class Reloader:
         generations: Generations,
         prover: Prover,
         taken: Callable[[Generation], Awaitable[None]],
-        objection: Callable[[Settings], str],
+        objection: Callable[[Settings], Awaitable[str]],
         hand_over: Callable[[Settings], Awaitable[str]],
         lock: asyncio.Lock,
         clock: Clock,
@@ -120,7 +120,7 @@ class Reloader:
             more = f" (and {len(errors) - _MOST_FAULTS} more)" if len(errors) > _MOST_FAULTS else ""
             raise ReloadRefused(" | ".join(errors[:_MOST_FAULTS]) + more)
         settings, at_restart = as_at_start(loaded.settings, self._generations.current.settings)
-        if objection := self._objection(settings):
+        if objection := await self._objection(settings):
             raise ReloadRefused(objection)
         return settings, at_restart
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
-from proxy.clock import Clock, timestamp
+from proxy.clock import Clock
 from proxy.entropy import Entropy
+from proxy.keeper.pin_publisher import PinPublisher
 from proxy.keeper.replica_claims import ReplicaClaims
+from proxy.keeper.replica_preparation import ReplicaPreparation
 from proxy.keeper.replication import ReplicasUnreachable, Replication
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.seen_entries import SeenEntries
@@ -16,19 +18,12 @@ from proxy.migration.pin_rows import Pins
 from proxy.migration.side import Policy
 from proxy.migration.state import NEW, MigrationState
 from proxy.migration.stores.redis import START, Beat, EntryId, RedisStore
-from proxy.stores.redis_client import StoreAway, ValueBroken
+from proxy.stores.redis_client import StoreAway, ValueBroken, raise_if_cancelled
 
 # A change reaches all replicas within two seconds: this, Redis and the links together take less than one.
 _TOUCH_SECONDS = 0.25
 _AGAIN_SECONDS = 0.25
-_LOOK_SECONDS = 0.01
-# How long to wait for a replica to report its requests in flight before raising.
-_TOLD_SECONDS = 0.8
-# For a pin the asking worker waits one second, for a claim five.
-_SHARE_SECONDS = 1.5
 _TRIES = 3
-# --force also covers replicas found gone within this time: they count as alive for LEASE_SECONDS.
-_FORCED_SECONDS = 10.0
 # After an outage other replicas may hold unpublished pins; they need as long to reconnect.
 _SETTLING_SECONDS = 1.0
 _BACK = "it is back, and other replicas may have newer values"
@@ -61,16 +56,13 @@ class Replicas(Replication):
         self._settled_at = 0.0
         self._taken: EntryId = START
         self._seen = SeenEntries()
-        self._prepared: dict[str, str] = {}
-        self._forced = ""  # identity of the state for which an operator used --force
-        self._forced_until = 0.0
+        self._preparation = ReplicaPreparation(weights, store=self._reached, clock=clock)
         self._policies: dict[str, list[Policy]] = {}
         self._others: dict[str, list[Policy]] = {}
         self._alive: tuple[str, ...] = ()
+        self._publisher = PinPublisher(wrote=lambda places: self._seen.wrote(places), clock=clock)  # noqa: PLW0108 - replaced
         self._claims = ReplicaClaims(pins, clock=clock, entropy=entropy)
         self._publish_asked = asyncio.Event()
-        self._queue: list[tuple[Pins, asyncio.Future[bool]]] = []
-        self._sharing = asyncio.Event()
         pins.replicate = self.replicate
         pins.replicate_claim = self._claim
 
@@ -103,10 +95,10 @@ class Replicas(Replication):
         """Stay connected, until cancelled; retry an unreachable Redis four times a second."""
         try:
             while True:
-                _raise_if_cancelled()  # `_join` and `_leave` may raise StoreAway in place of the cancellation
+                raise_if_cancelled()  # `_join` and `_leave` may raise StoreAway in place of the cancellation
                 try:
                     store = self._store or await self._join()
-                    _raise_if_cancelled()
+                    raise_if_cancelled()
                     await self._stay(store)
                 except StoreAway as away:
                     await self._leave(str(away))
@@ -125,17 +117,21 @@ class Replicas(Replication):
                 await self._weights.save_replica(self._name, left=False)
         await self._leave("this replica has left")
 
-    async def put(self, name: str, state: MigrationState, *, before: MigrationState) -> bool:
-        """Replace *before* by *state*; return False if the current state differs. Raise ReplicasUnreachable."""
+    def _reached(self) -> RedisStore:
         if self._store is None:
             raise ReplicasUnreachable(self.problem)
+        return self._store
+
+    async def put(self, name: str, state: MigrationState, *, before: MigrationState) -> bool:
+        """Replace *before* by *state*; return False if the current state differs. Raise ReplicasUnreachable."""
+        store = self._reached()
         try:
             for _ in range(_TRIES):
-                sealed, theirs = await self._store.states()
+                sealed, theirs = await store.states()
                 if theirs.get(name, NEW) != before:
                     self.publish_now()
                     return False
-                if await self._store.swap(sealed, {**theirs, name: state}):
+                if await store.swap(sealed, {**theirs, name: state}):
                     return True
         except StoreAway as away:
             # The write may have succeeded; then all replicas adopt it, including this one.
@@ -150,33 +146,13 @@ class Replicas(Replication):
 
     async def settled(self, states: Mapping[str, str]) -> bool:
         """Wait until every replica has prepared for *states*."""
-        self._prepared |= states
+        self._preparation.asked |= states
         self.publish_now()
-        end = self._clock.monotonic() + _TOLD_SECONDS
-        while True:
-            _raise_if_cancelled()
-            store = self._store
-            if store is None:
-                raise ReplicasUnreachable(self.problem)
-            with _mapped():
-                alive, lost = await store.replicas()
-            late = [
-                name
-                for name, beat in alive.items()
-                if name != self._name and any(beat.prepared.get(one) != state for one, state in states.items())
-            ]
-            if any(self._weights.state(name).identity != state for name, state in states.items()):
-                return False
-            if lost and self._forced in states.values() and self._clock.monotonic() < self._forced_until:
-                with _mapped():
-                    await _remove(store, lost)
-                self._weights.write_line(f"migrations: goes on without replica {', '.join(sorted(lost))}, as requested")
-                continue
-            if not late and not lost:
-                return True
-            if lost or self._clock.monotonic() > end:
-                raise ReplicasUnreachable(_missing(late, lost))
-            await self._clock.sleep(_LOOK_SECONDS)
+        return await self._preparation.settled(states, me=self._name)
+
+    async def give_up_lost(self, state: str) -> tuple[str, ...]:
+        """Remove the lost replicas from the list."""
+        return await self._preparation.give_up_lost(state)
 
     async def decide_by(self, *policies: Mapping[str, Policy]) -> None:
         """Publish the policies, by migration, that workers here decide by, and fetch those of other replicas.
@@ -208,28 +184,11 @@ class Replicas(Replication):
             self._others = others
             self._weights.report_change()
 
-    async def give_up_lost(self, state: str) -> tuple[str, ...]:
-        """Remove the lost replicas from the list."""
-        if self._store is None:
-            raise ReplicasUnreachable(self.problem)
-        self._forced, self._forced_until = state, self._clock.monotonic() + _FORCED_SECONDS
-        with _mapped():
-            _, lost = await self._store.replicas()
-            await _remove(self._store, lost)
-        return tuple(lost)
-
     async def replicate(self, pins: Mapping[str, RetryPin]) -> bool:
         """Return True once every serving replica has *pins*; False if that is not confirmed in time."""
         if self._store is None:
             return False  # `_join` publishes them
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._queue.append((dict(pins), answer))
-        self._sharing.set()
-        try:
-            async with asyncio.timeout(_SHARE_SECONDS):
-                return await answer
-        except TimeoutError:
-            return False
+        return await self._publisher.publish(pins)
 
     async def _claim(self, digest: str, pin: RetryPin) -> bool:
         return (
@@ -308,7 +267,8 @@ class Replicas(Replication):
     async def _stay(self, store: RedisStore) -> None:
         """Keep up with *store* until it fails; then raise StoreAway."""
         # No TaskGroup: if its tasks fail while it is cancelled, it raises their errors and drops the cancellation.
-        tasks = [asyncio.create_task(one(store)) for one in (self._touch, self._follow, self._pass_on)]
+        work = self._touch(store), self._follow(store), self._publisher.run(store, me=self._name)
+        tasks = [asyncio.create_task(one) for one in work]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -321,7 +281,7 @@ class Replicas(Replication):
     async def _touch(self, store: RedisStore) -> None:
         """Send our heartbeat and merge states four times a second, or at once after `publish_now`."""
         while True:
-            _raise_if_cancelled()
+            raise_if_cancelled()
             await self._look_for_losses(store)
             await self._beat(store)
             await self._fetch_policies(store)
@@ -364,37 +324,9 @@ class Replicas(Replication):
     async def _follow(self, store: RedisStore) -> None:
         """Adopt other replicas' pins as they arrive and confirm them: the senders wait for it."""
         while True:
-            _raise_if_cancelled()
+            raise_if_cancelled()
             if await self._take(store, wait=True):
                 await self._beat(store)
-
-    async def _pass_on(self, store: RedisStore) -> None:
-        """Publish our pins in batches: what arrives while one batch is sent goes into the next."""
-        while True:
-            _raise_if_cancelled()
-            await self._sharing.wait()
-            self._sharing.clear()
-            batch, self._queue = self._queue, []
-            pins: Pins = {}
-            for more, _ in batch:
-                merge(pins, more)
-            confirmed = False
-            try:
-                places = await store.add_pins(pins)
-                self._seen.wrote(places)
-                confirmed = not places or await self._taken_by_all(store, places[-1])
-            finally:
-                _settle(batch, confirmed=confirmed)
-
-    async def _taken_by_all(self, store: RedisStore, place: EntryId) -> bool:
-        """Wait until every other replica has read up to *place*; return False on timeout."""
-        end = self._clock.monotonic() + _SHARE_SECONDS
-        while self._clock.monotonic() < end:
-            others, _ = await store.replicas()
-            if all(beat.taken >= place for name, beat in others.items() if name != self._name):
-                return True
-            await self._clock.sleep(_LOOK_SECONDS)
-        return False
 
     async def _adopt(self, pins: Pins) -> None:
         now = self._clock.now()
@@ -407,7 +339,7 @@ class Replicas(Replication):
         return Beat(
             taken=self._taken,
             entries=self._seen.since(0),
-            prepared={**self._prepared, **prepared},
+            prepared={**self._preparation.asked, **prepared},
             policies=self._policies,
         )
 
@@ -420,8 +352,7 @@ class Replicas(Replication):
         self._alive = ()
         self._away = cause
         self._was_away = True
-        batch, self._queue = self._queue, []
-        _settle(batch, confirmed=False)
+        self._publisher.give_up()
         self._weights.report_change()
         if store is not None:
             with contextlib.suppress(StoreAway):
@@ -429,46 +360,3 @@ class Replicas(Replication):
 
     def __repr__(self) -> str:
         return f"<Replicas {self._name} {self._away or 'in touch'}>"
-
-
-@contextlib.contextmanager
-def _mapped() -> Iterator[None]:
-    """Turn StoreAway into ReplicasUnreachable."""
-    try:
-        yield
-    except StoreAway as away:
-        raise ReplicasUnreachable(f"the Redis of [state]: {away}") from None
-
-
-async def _remove(store: RedisStore, lost: Iterable[str]) -> None:
-    """Remove the replicas *lost* from the list, whatever they had in flight."""
-    for name in lost:
-        await store.leave(name)
-
-
-def _missing(late: list[str], lost: Mapping[str, float]) -> str:
-    """Return which replicas a change waits for."""
-    if not lost:
-        return f"replica {', '.join(late)} has not reported yet what it has in flight"
-    gone = ", ".join(f"{name} (since {timestamp(at)[:19]}Z)" for name, at in sorted(lost.items()))
-    return (
-        f"replica {gone} ended without a clean stop, and what it had in flight is known only when it is back with "
-        "its data directory; --force with `set` or `rollback` goes on without it"
-    )
-
-
-def _raise_if_cancelled() -> None:
-    """Raise a cancellation that the client has swallowed.
-
-    Seen with redis-py 8.1 while connecting, and in any command: it writes by `asyncio.wait_for`, which before Python
-    3.12 swallows a cancellation that comes just when the write is done. For every loop of a task that uses the store.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-
-
-def _settle(batch: list[tuple[Pins, asyncio.Future[bool]]], *, confirmed: bool) -> None:
-    for _, answer in batch:
-        if not answer.done():
-            answer.set_result(confirmed)

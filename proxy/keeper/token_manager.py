@@ -9,16 +9,17 @@ from proxy.credentials.credential import Credential
 from proxy.credentials.token_key import TokenKey
 from proxy.entropy import Entropy
 from proxy.events import Observer
-from proxy.link.messages import TokenUpdate, TokenValue
+from proxy.link.messages import TokenAsked, TokenUpdate, TokenValue
 from proxy.routing.table import RouteTable
 from proxy.telemetry.status import TokenState, TokenStatus
 from proxy.tokens.endpoint import TokenEndpoint
+from proxy.tokens.refusals import MAX_SOURCE_CHARACTERS
 from proxy.tokens.response import Minted
 from proxy.tokens.slot import Slot
 from proxy.tokens.token import AccessToken, Freshness
 from proxy.tokens.token_share import TokenShare, TokenSharing
 
-Broadcast = Callable[[TokenUpdate], object]
+Broadcast = Callable[[TokenUpdate | TokenAsked], object]
 
 
 class TokenManager:
@@ -57,6 +58,7 @@ class TokenManager:
                 observe=observe,
                 publish=self._publish,
                 serial=lambda: next(serial),
+                ask=self._asker(key),
                 share=self._share(key),
             )
             for key, origins in table.origins().items()
@@ -128,20 +130,27 @@ class TokenManager:
         """Yield the messages for a worker that has just started, each as its slot is then."""
         return map(token_update, self._slots.values())
 
-    async def replace(self, digest: str, mint: int, route: str, *, worked: bool = False) -> str:
+    async def replace(self, digest: str, mint: int, *, route: str, source: str) -> str:
         """Handle the refusal of the token with serial *mint*; return "replaced", "kept" or "failed"."""
         slot = self._slot(digest, route)
-        return "failed" if slot is None else await slot.replace(mint, route, worked=worked)
+        if slot is None:
+            return "failed"
+        return await slot.replace(mint, route=route, source=source[:MAX_SOURCE_CHARACTERS])
 
-    def replayed(self, digest: str, mint: int, route: str, *, refused_again: bool) -> None:
+    def accepted(self, digest: str, mint: int, *, sent: float) -> None:
+        """Record that the bank accepted the token with serial *mint* in a request sent at monotonic *sent*."""
+        if (slot := self._slots.get(digest)) is not None:
+            slot.replacement.accepted(mint, sent=sent)
+
+    def replayed(self, digest: str, mint: int, *, route: str, source: str, refused_again: bool) -> None:
         """Record the outcome of a replay with the token with serial *mint*."""
-        slot = self._slot(digest, route)
+        slot, source = self._slot(digest, route), source[:MAX_SOURCE_CHARACTERS]
         if slot is None:
             return
         if refused_again:
-            slot.refused_fresh(mint, route)
+            slot.refused_fresh(mint, route=route, source=source)
         else:
-            slot.replay_succeeded(mint, route)
+            slot.replay_succeeded(mint, route=route, source=source)
 
     def retry(self, credential: str, audience: str | None = None) -> int:
         """Clear the back-off of *credential* for *audience* (None: all); return the number of tokens affected."""
@@ -167,6 +176,12 @@ class TokenManager:
 
     def _minter(self, key: TokenKey) -> Any:
         return lambda: self._outlets[key.credential].mint(key)
+
+    def _asker(self, key: TokenKey) -> Callable[[int, float], None]:
+        def ask(mint: int, since: float) -> None:
+            self._broadcast(TokenAsked(key.digest, mint, since))
+
+        return ask
 
     def _share(self, key: TokenKey) -> TokenShare:
         credential = self._credentials[key.credential]

@@ -108,6 +108,14 @@ class TokenUpdate(NamedTuple):
     failure: TokenFailure | None
 
 
+class TokenAsked(NamedTuple):
+    """Report the next acceptance of the token *mint* of *key*, by a request sent at monotonic *since* or later."""
+
+    key: str
+    mint: int
+    since: float
+
+
 class RefusalAnswer(NamedTuple):
     """The answer to a `TokenRefusal`: "replaced", "kept" or "failed"; a new token was sent before."""
 
@@ -151,25 +159,37 @@ class WorkerReport(NamedTuple):
 
 
 class TokenRefusal(NamedTuple):
-    """The upstream refused on *route* the token with serial *mint* of the token key *key*.
+    """The upstream refused to *source* on *route* the token with serial *mint* of the token key *key*.
 
-    *worked*: it had accepted it from this worker before.
+    *source* is what `tokens.refusals.source_of` makes of the request.
     """
 
     ask: int
     key: str
     mint: int
     route: str
-    worked: bool = False
+    source: str
+
+
+class TokenAccepted(NamedTuple):
+    """The upstream accepted the token *mint* of *key* in a request sent at monotonic *sent*.
+
+    Once for each token, and once after each `TokenAsked`.
+    """
+
+    key: str
+    mint: int
+    sent: float
 
 
 class Replayed(NamedTuple):
-    """The outcome of sending a request again with a newer token, that with the serial *mint*."""
+    """The outcome of sending a request of *source* again with a newer token, that with the serial *mint*."""
 
     key: str
     mint: int
     route: str
     refused_again: bool
+    source: str
 
 
 class Outcomes(NamedTuple):
@@ -218,11 +238,23 @@ class Acknowledged(NamedTuple):
 
 
 Numbered = MigrationStates | NewPins | ClaimCheck
-ToWorker = Serve | Accept | Drain | Numbered | ClaimDropped | PinAnswer | TokenUpdate | RefusalAnswer | SignatureAnswer
+ToWorker = (
+    Serve
+    | Accept
+    | Drain
+    | Numbered
+    | ClaimDropped
+    | PinAnswer
+    | TokenUpdate
+    | TokenAsked
+    | RefusalAnswer
+    | SignatureAnswer
+)
 ToKeeper = (
     Ready
     | WorkerReport
     | TokenRefusal
+    | TokenAccepted
     | Replayed
     | Outcomes
     | PinRequest

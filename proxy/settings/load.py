@@ -25,7 +25,7 @@ from proxy.settings.sources import (
 )
 from proxy.settings.stores import StoreUrl
 from proxy.settings.toml_text import MAX_FILE_BYTES, TomlUnusable, key_lines, parse_toml
-from proxy.settings.validation import Valid, validate
+from proxy.settings.validation import UNKNOWN_KEY, Valid, validate
 from proxy.settings.values import masked
 
 # A file with faults everywhere would take minutes to report in full.
@@ -143,16 +143,21 @@ def load(
 
 
 def _validated(merged: Mapping[str, Any]) -> tuple[Settings, list[Complaint]]:
-    """Return what can be read of *merged*, and all complaints; of a placeholder only that it is one."""
+    """Return what can be read of *merged*, and all complaints; of a placeholder that it is one, if its key exists."""
     valid, readable, complaints = validate(merged)
+    unknown = [one.key for one in complaints if one.what == UNKNOWN_KEY]
     placeholders = [
         Complaint(key=key, what=LEFT_IN, fix="write the value that belongs here")
         for key, value in leaves(merged)
-        if has_placeholder(key, value)
+        if has_placeholder(key, value) and not _is_below(key, unknown)
     ]
     held = [one.key for one in placeholders]
-    others = [one for one in complaints if not any(one.key[: len(key)] == key for key in held)]
+    others = [one for one in complaints if not _is_below(one.key, held)]
     return readable, [*others, *placeholders, *across_sections(valid)]
+
+
+def _is_below(key: Key, others: Iterable[Key]) -> bool:
+    return any(key[: len(other)] == other for other in others)
 
 
 def across_sections(valid: Valid) -> list[Complaint]:

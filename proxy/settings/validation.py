@@ -13,6 +13,9 @@ from proxy.settings.model import RouteSection, Settings
 from proxy.settings.schema import ValueKind, field_at, homes_of, kind_of, names_in
 from proxy.settings.sources import copied
 
+# What a complaint says of a key or table that no setting has.
+UNKNOWN_KEY = "unknown key"
+
 # A search for a similar name takes 3 ms.
 _MOST_SUGGESTIONS = 200
 
@@ -123,7 +126,7 @@ def _without(values: Mapping[str, Any], keys: Collection[Key]) -> dict[str, Any]
 
 def _unknown_section(name: str, *, suggest: bool) -> Complaint:
     fix = _suggestion(name, ()) if suggest else "correct it or remove it"
-    return Complaint(key=(name,), what="unknown key", fix=fix)
+    return Complaint(key=(name,), what=UNKNOWN_KEY, fix=fix)
 
 
 def _complaint(fault: ErrorDetails) -> Complaint:
@@ -136,7 +139,7 @@ def _complaint(fault: ErrorDetails) -> Complaint:
     if kind == "missing":
         what, fix = "is missing", f"add it: {description}"
     elif kind == "extra_forbidden":
-        what, fix = "unknown key", _suggestion(str(key[-1]), key[:-1])
+        what, fix = UNKNOWN_KEY, _suggestion(str(key[-1]), key[:-1])
     elif kind == "literal_error":
         what, fix = "is not one of the allowed values", f"write {context['expected']}".replace("'", '"')
     elif kind == "unacceptable":

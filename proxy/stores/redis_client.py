@@ -1,5 +1,6 @@
 """A client for Redis or Valkey, alone or watched by sentinels, and its errors in words for operators."""
 
+import asyncio
 import contextlib
 import re
 import ssl
@@ -117,6 +118,17 @@ def mapped_errors() -> Iterator[None]:
         raise StoreAway("it did not answer in time") from None
     except (RedisError, OSError) as error:
         raise StoreAway(_in_words(error)) from None
+
+
+def raise_if_cancelled() -> None:
+    """Raise a cancellation that the client has swallowed; for every loop of a task that uses the client.
+
+    Seen with redis-py 8.1 while connecting, and in any command: it writes by `asyncio.wait_for`, which before Python
+    3.12 swallows a cancellation that comes just when the write is done.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def is_wrong_type(error: object) -> bool:

@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from proxy.telemetry.status import Status, TokenStatus, WorkerState
+from proxy.telemetry.troubles import troubles
 from proxy.text import printable
 
 # An unresponsive token endpoint must not block the start forever: routes with other credentials can serve.
@@ -64,6 +66,13 @@ def ready(status: Status) -> tuple[Check, ...]:
 def holds(checks: Iterable[Check]) -> bool:
     """Return whether none of *checks* failed."""
     return all(check.verdict is not CheckStatus.FAILED for check in checks)
+
+
+def status_values(status: Status) -> dict[str, Any]:
+    """Return what /api/status serves: the members of *status*, whether it is ready, checks and troubles."""
+    checks = ready(status)
+    shown = [{"name": one.name, "verdict": one.verdict, "reason": one.reason} for one in checks]
+    return status.as_dict() | {"ready": holds(checks), "checks": shown, "troubles": troubles(status)}
 
 
 def lines(checks: Iterable[Check], *, title: str) -> str:

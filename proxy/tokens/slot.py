@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 from proxy.clock import Clock
 from proxy.credentials.token_key import TokenKey
@@ -10,7 +11,7 @@ from proxy.entropy import Entropy
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import MintFailed, Observer, TokenAdopted, TokenMinted
 from proxy.link.messages import TokenFailure
-from proxy.tokens.rate_limit import RateLimit
+from proxy.tokens.replacement import Replacement
 from proxy.tokens.response import Minted, MintRefused
 from proxy.tokens.schedule import lifespan, outage_delay, refusal_delay
 from proxy.tokens.token import AccessToken, Freshness
@@ -26,8 +27,8 @@ class Slot:
     """One key, one task: mints are single-flight, and all waiters share the next outcome, good or bad.
 
     *mint* makes one attempt, with its own timeout, and raises TokenRefused or TokenUnavailable. *publish* is called
-    after every change of `current` or `failure`, before the waiters continue. *serial* numbers the tokens. *share* gets
-    them from other replicas and gives ours to them.
+    after every change of `current` or `failure`, before the waiters continue. *serial* numbers the tokens. *ask*: see
+    `Replacement`. *share* gets tokens from other replicas and gives ours to them.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Slot:
         observe: Observer,
         publish: Callable[["Slot"], None],
         serial: Callable[[], int],
+        ask: Callable[[int, float], None],
         share: TokenShare | None = None,
     ) -> None:
         self.key = key
@@ -61,7 +63,7 @@ class Slot:
         self._minting = False
         self._timer: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
-        self._limits: dict[str, RateLimit] = {}
+        self.replacement = Replacement(clock=clock, ask=ask)
         self.share_by(share or TokenShare())
 
     def share_by(self, share: TokenShare) -> None:
@@ -84,19 +86,22 @@ class Slot:
         finally:
             self._settled.set()
 
-    async def replace(self, mint: int, route: str, *, worked: bool = False) -> str:
-        """Handle the refusal of the token with serial *mint*: return `replaced`, `kept` (rate limit) or `failed`.
+    async def replace(self, mint: int, *, route: str, source: str) -> str:
+        """Handle the refusal of the token with serial *mint*: return `replaced`, `kept` (no mint is due) or `failed`.
 
-        If the token was replaced meanwhile, no mint is spent. Else exactly that token, never a newer one, is discarded
-        at once, even if no new one can be minted; all reports of the same token share one mint. During the back-off
-        after a failed mint the result is `failed` at once. *worked*: the bank had accepted that token here before.
+        If the token was replaced meanwhile, no mint is spent. Else exactly that token, never a newer one, is replaced;
+        all reports of the same token share one mint. While the bank accepts it from others, it stays in service for
+        them. During the back-off after a failed mint the result is `failed` at once. *source*: see `source_of`.
         """
+        judged = 0 < mint == self._in_use and not self.replacement.in_doubt(mint)
+        if judged and not await self.replacement.is_due(mint, route=route, source=source):
+            return REPLACED if self._newer_than(mint) else KEPT
         if self._newer_than(mint):
             return REPLACED
-        if self.current is not None and not self._expired():
-            if mint != self.current.mint or not self._limit(route).spend(now=self._clock.monotonic()):
+        if self.current is not None and self._in_use:
+            if mint != self._in_use:
                 return KEPT
-            self._give_up(self.current, worked=worked)
+            self._give_up(self.current, source)
         if self._backing_off():
             return FAILED
         await self.outcome()
@@ -106,19 +111,20 @@ class Slot:
         """Wait for the end of the current or next attempt; cancelling the wait does not affect other waiters."""
         await self._settled.wait()
 
-    def refused_fresh(self, mint: int, route: str) -> None:
-        """Slow down the rate limit of *route*: its replay with the new token, of serial *mint*, was refused too."""
-        self._limit(route).refused_fresh(now=self._clock.monotonic())
+    def refused_fresh(self, mint: int, *, route: str, source: str) -> None:
+        """A replay with the new token, of serial *mint*, was refused too, to *source* on *route*."""
+        self.replacement.refused_fresh(route=route, source=source)
         self._replayed(mint, refused_again=True)
 
-    def replay_succeeded(self, mint: int, route: str) -> None:
-        """Restore the normal rate limit of *route*: its replay with the token with serial *mint* was accepted."""
-        self._limit(route).replay_succeeded(now=self._clock.monotonic())
+    def replay_succeeded(self, mint: int, *, route: str, source: str) -> None:
+        """A replay with the token with serial *mint* was accepted from *source* on *route*."""
+        self.replacement.replay_succeeded(route=route, source=source)
         self._replayed(mint, refused_again=False)
 
     def retry_now(self) -> None:
         """Clear the back-off because something changed: a reload, a rotation or an operator's request."""
         self._failures = 0
+        self.replacement.forget()
         if self._backing_off():
             self._mint_now()
 
@@ -147,8 +153,9 @@ class Slot:
 
     async def _attempt(self) -> None:
         share, self._minting = self.share, True
+        renewed = None if self.replacement.in_doubt(self._in_use) or self._expired() else self.current
         try:
-            obtained = await share.obtain(self._mint_here, current=None if self._expired() else self.current)
+            obtained = await share.obtain(self._mint_here, current=renewed)
         except (TokenRefused, TokenUnavailable) as error:
             self._failed(error)
         except Exception as error:  # noqa: BLE001 - a defect must not end a keeper with other valid tokens
@@ -209,37 +216,24 @@ class Slot:
 
     def _report(self, token: AccessToken, *, lifetime: float) -> None:
         now = self._clock.monotonic()
-        expires = self._clock.now() + token.expires - now
+        about: dict[str, Any] = {
+            "credential": self.key.credential,
+            "audience": self.key.audience,
+            "mint": token.mint,
+            "fingerprint": token.fingerprint,
+            "expires": self._clock.now() + token.expires - now,
+        }
         if token.minter:
-            self._observe(
-                TokenAdopted(
-                    credential=self.key.credential,
-                    audience=self.key.audience,
-                    mint=token.mint,
-                    fingerprint=token.fingerprint,
-                    minter=token.minter,
-                    expires=expires,
-                )
-            )
-            return
-        self._observe(
-            TokenMinted(
-                credential=self.key.credential,
-                audience=self.key.audience,
-                mint=token.mint,
-                fingerprint=token.fingerprint,
-                seconds=now - token.minted,
-                lifetime=lifetime,
-                expires=expires,
-            )
-        )
+            self._observe(TokenAdopted(**about, minter=token.minter))
+        else:
+            self._observe(TokenMinted(**about, seconds=now - token.minted, lifetime=lifetime))
 
     def _failed(self, error: TokenRefused | TokenUnavailable) -> None:
         """Keep a token that is still valid, and schedule the next attempt."""
         delay = self._delay_after(error)
         self._due = self._clock.monotonic() + delay
         self.failure = TokenFailure(error.code, error.detail, error.cause, until=self._due)
-        if self._expired():
+        if self._expired() or self.replacement.is_void(self._in_use):
             self.current = None
         self._observe(
             MintFailed(
@@ -262,28 +256,33 @@ class Slot:
             return float(error.retry_after)
         return outage_delay(self._failures, jitter=self._entropy.uniform(0, 1))
 
-    def _give_up(self, refused: AccessToken, *, worked: bool) -> None:
-        """Discard the current token, and get the next one unless a back-off forbids it."""
-        self.current = None
-        self.refused_at = self._clock.monotonic()
-        self.share.refused(refused, worked=worked)
-        if not self._minting and not self._backing_off():
+    def _give_up(self, refused: AccessToken, source: str) -> None:
+        """Get the next token unless a back-off forbids it; discard *refused* if others can't go on with it."""
+        known = self.replacement.in_doubt(refused.mint)
+        if not known:
+            self.refused_at = self._clock.monotonic()
+            self.share.refused(refused, worked=self.replacement.has_accepted(refused.mint))
+        withdrawn = self.replacement.begin(refused.mint, source=source)
+        if withdrawn:
+            self.current = None
+        if not known and not self._minting and not self._backing_off():
             self._mint_now()
-        self._publish(self)
+        if withdrawn:
+            self._publish(self)
 
     def _newer_than(self, mint: int) -> bool:
-        return self.current is not None and self.current.mint > mint and not self._expired()
+        return self._in_use > mint
+
+    @property
+    def _in_use(self) -> int:
+        """Return the serial of the current token, 0 if there is none that can be sent."""
+        return 0 if self.current is None or self._expired() else self.current.mint
 
     def _expired(self) -> bool:
         return self.current is not None and self.current.freshness(self._clock.monotonic()) is Freshness.EXPIRED
 
     def _backing_off(self) -> bool:
         return self.failure is not None and not self._minting and self._due > self._clock.monotonic()
-
-    def _limit(self, route: str) -> RateLimit:
-        if route not in self._limits:
-            self._limits[route] = RateLimit(now=self._clock.monotonic())
-        return self._limits[route]
 
     def __repr__(self) -> str:
         now = self._clock.monotonic()

@@ -6,10 +6,18 @@ from collections.abc import Callable, Iterable
 from proxy.clock import Clock
 from proxy.credentials.token_key import TokenKey
 from proxy.errors import ProxyError, TokenRefused, TokenUnavailable
-from proxy.link.messages import RefusalAnswer, Replayed, TokenFailure, TokenRefusal, TokenUpdate
+from proxy.link.messages import (
+    RefusalAnswer,
+    Replayed,
+    TokenAccepted,
+    TokenAsked,
+    TokenFailure,
+    TokenRefusal,
+    TokenUpdate,
+)
 from proxy.tokens.token import AccessToken
 
-Send = Callable[[TokenRefusal | Replayed], None]
+Send = Callable[[TokenRefusal | TokenAccepted | Replayed], None]
 
 
 class TokenCache:
@@ -24,10 +32,11 @@ class TokenCache:
         self._changes: dict[TokenKey, asyncio.Future[str]] = {}
         self._asked = 0
         self._answers: dict[int, asyncio.Future[str]] = {}
-        self._behind: dict[tuple[TokenKey, str], int] = {}
+        self._behind: dict[tuple[TokenKey, str], tuple[int, str]] = {}
         self._taken: dict[tuple[TokenKey, str, str], int] = {}
-        # By key, the last mint that the bank accepted from this worker. Each send writes here, without a call.
-        self.worked: dict[str, int] = {}
+        # The mints whose next acceptance the keeper wants to know. Each send looks here, without a call.
+        self.to_report: set[int] = set()
+        self._report_since: dict[int, float] = {}
         self._abandoned = False
 
     def get(self, key: TokenKey) -> AccessToken | None:
@@ -55,38 +64,57 @@ class TokenCache:
                 raise TokenUnavailable("No access token arrived in time.", retry_after=1)
         return token
 
-    async def replace(self, refused: AccessToken, route: str, *, until: float) -> AccessToken | None:
-        """Return a token newer than *refused*, minted if the rate limit allows; None if there is none."""
+    async def replace(self, refused: AccessToken, route: str, source: str, *, until: float) -> AccessToken | None:
+        """Return a token newer than *refused*, minted if that is due; None if there is none."""
         newer = self.newer(refused)
         if newer is not None:
             return newer
-        answer = self.refuse(refused, route)
+        answer = self.refuse(refused, route, source)
         await asyncio.wait([answer], timeout=max(until - self._monotonic(), 0))
         return self.newer(refused)
 
-    def refuse(self, refused: AccessToken, route: str) -> "asyncio.Future[str]":
-        """Report to the keeper that the bank refused *refused*; its answer arrives after the new token, if any."""
+    def refuse(self, refused: AccessToken, route: str, source: str) -> "asyncio.Future[str]":
+        """Report to the keeper that the bank refused *refused* to *source* (see `source_of`) on *route*.
+
+        Its answer arrives after the new token, if any.
+        """
         self._asked += 1
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         if self._abandoned:
             answer.set_result("failed")
             return answer
         self._answers[self._asked] = answer
-        worked = self.worked.get(refused.key.digest) == refused.mint
-        self._send(TokenRefusal(self._asked, refused.key.digest, refused.mint, route, worked))
+        self._send(TokenRefusal(self._asked, refused.key.digest, refused.mint, route, source))
         return answer
 
-    def refuse_behind(self, refused: AccessToken, route: str) -> None:
+    def refuse_behind(self, refused: AccessToken, route: str, source: str) -> None:
         """Report *refused* for a request that does not wait, since it continues with another token.
 
         If *refused* was itself minted for such a request, that is reported too: as after a replay that was refused
         again, the next mint comes later.
         """
-        before = self._behind.get((refused.key, route), refused.mint)
+        before, _ = self._behind.get((refused.key, route), (refused.mint, source))
         if before < refused.mint:
-            self.replayed(refused, route, refused_again=True)
-        self._behind[refused.key, route] = max(before, refused.mint)
-        self.refuse(refused, route)
+            self.replayed(refused, route, source, refused_again=True)
+        self._behind[refused.key, route] = (max(before, refused.mint), source)
+        self.refuse(refused, route, source)
+
+    def works(self, token: AccessToken, *, sent: float) -> None:
+        """Report, if the keeper wants to know it, that the bank accepted *token* in a request sent at monotonic *sent*.
+
+        Call it if the mint is in `to_report`.
+        """
+        if sent >= self._report_since.get(token.mint, 0.0):
+            self.to_report.discard(token.mint)
+            self._report_since.pop(token.mint, None)
+            self._send(TokenAccepted(token.key.digest, token.mint, sent))
+
+    def on_asked(self, message: TokenAsked) -> None:
+        """Report the next acceptance of a token, by a request sent at that time or later."""
+        token = self._tokens.get(message.key)
+        if token is not None and token.mint == message.mint:
+            self.to_report.add(message.mint)
+            self._report_since[message.mint] = message.since
 
     def is_awaited(self, key: TokenKey) -> bool:
         """Return whether a mint for *key* is in progress, the first or after a refusal, and has not failed."""
@@ -106,14 +134,14 @@ class TokenCache:
         if token is None or token.fingerprint != fingerprint:
             return
         self._taken[key, route, caller] = token.mint
-        before = self._behind.get((key, route))
-        if before is not None and token.mint > before:
+        before, source = self._behind.get((key, route), (token.mint, ""))
+        if token.mint > before:
             del self._behind[key, route]
-            self.replayed(token, route, refused_again=False)
+            self.replayed(token, route, source, refused_again=False)
 
-    def replayed(self, token: AccessToken, route: str, *, refused_again: bool) -> None:
+    def replayed(self, token: AccessToken, route: str, source: str, *, refused_again: bool) -> None:
         """Report the outcome of a replay with *token* to the keeper, which sets how soon the next one may mint."""
-        self._send(Replayed(token.key.digest, token.mint, route, refused_again))
+        self._send(Replayed(token.key.digest, token.mint, route, refused_again, source))
 
     def on_answer(self, message: RefusalAnswer) -> None:
         """Handle the keeper's answer to a refusal."""
@@ -126,7 +154,8 @@ class TokenCache:
         key = self._keys.get(message.key)
         if key is None:
             return
-        token = message.token
+        token, before = message.token, self._tokens.get(key.digest)
+        self._expect_acceptance(0 if token is None else token.mint, before)
         if token is None:
             self._tokens.pop(key.digest, None)
         else:
@@ -146,6 +175,16 @@ class TokenCache:
         change = self._changes.pop(key, None)
         if change is not None and not change.done():
             change.set_result("changed")
+
+    def _expect_acceptance(self, mint: int, before: AccessToken | None) -> None:
+        """Report the first acceptance of the token *mint* (0: there is none), and no more that of *before*."""
+        if before is not None and before.mint == mint:
+            return
+        if before is not None:
+            self.to_report.discard(before.mint)
+            self._report_since.pop(before.mint, None)
+        if mint:
+            self.to_report.add(mint)
 
     def abandon(self) -> None:
         """End all waits: the keeper is gone. Cached tokens are used until they expire."""

@@ -8,6 +8,7 @@ import sys
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGABRT):
     signal.signal(number, signal.SIG_IGN)
 
+import proxy.worker.aiohttp_without_client  # noqa: E402, F401
 from proxy.worker.main import main  # noqa: E402
 
 main(int(sys.argv[1]))

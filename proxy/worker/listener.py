@@ -13,9 +13,10 @@ import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
-import aiohttp
-from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import StreamResponse
+from aiohttp.web_server import Server
 
 from proxy.errors import BadRequest
 from proxy.http1.inline_future import InlineFuture, InlineRun
@@ -53,10 +54,12 @@ def check_seam() -> None:
     )
     missing = [name for name in wanted if not hasattr(RequestHandler, name)]
     if missing:
-        raise RuntimeError(f"aiohttp {aiohttp.__version__} does not fit: missing {', '.join(missing)}")
+        from importlib.metadata import version  # noqa: PLC0415 - 1 MB that no worker needs
+
+        raise RuntimeError(f"aiohttp {version('aiohttp')} does not fit: missing {', '.join(missing)}")
 
 
-class CallerServer(web.Server):
+class CallerServer(Server):
     """Creates the caller connections of all listening sockets of a worker."""
 
     def __init__(
@@ -97,7 +100,7 @@ class CallerServer(web.Server):
                 connection.close_if_idle()
 
 
-async def _no_handler(_: web.BaseRequest) -> web.StreamResponse:
+async def _no_handler(_: BaseRequest) -> StreamResponse:
     raise NotImplementedError
 
 

@@ -27,6 +27,7 @@ from proxy.link.messages import (
     RefusalAnswer,
     Serve,
     SignatureAnswer,
+    TokenAsked,
     TokenUpdate,
     WorkerReport,
 )
@@ -188,6 +189,8 @@ class Worker:
             case TokenUpdate():
                 gateway.tokens.on_update(message)
                 return
+            case TokenAsked():
+                gateway.tokens.on_asked(message)
             case RefusalAnswer():
                 gateway.tokens.on_answer(message)
                 return

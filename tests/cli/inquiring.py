@@ -19,14 +19,14 @@ INQUIRY = (
 UNKNOWN: dict[str, Any] = {"status": 504, "origin": "proxy", "code": "upstream_timeout", "upstream": "bank"}
 
 
-def leave_record(place: Site, request_id: str, *, ago: float, **changes: Any) -> str:
+def leave_record(place: Site, request_id: str, *, ago: float, instance: str = "here", **changes: Any) -> str:
     """Leave the record of an exchange that began *ago* seconds where the keeper finds it, and return its id."""
     began = SystemClock().now() - ago
     values: dict[str, Any] = {
         **UNKNOWN, "id": uuid7(SystemEntropy(), began), "started_wall": began, "audience": AUDIENCES["payments"],
         "attempts": [an_attempt(status=0, sent="unknown", started_wall=began)], "index": (("Request-Id", request_id),),
     }  # fmt: skip
-    context = RecordContext(environment="client-testing", instance="here", config_digest="d")
+    context = RecordContext(environment="client-testing", instance=instance, config_digest="d")
     exchange = an_exchange(**{**values, **changes})
     data = place.config.parent / "payproxy-data"
     write_command_record(data, RecordBuilder(context, MASK).exchange(exchange), entropy=SystemEntropy())

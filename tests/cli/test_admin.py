@@ -75,3 +75,14 @@ async def test_without_operators_there_is_no_login_link(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"http://127.0.0.1:{port}/console/ is read-only" in done.stderr
     assert page.status_code == 200
+
+
+async def test_an_instance_without_console_makes_no_login_link(tmp_path: Path) -> None:
+    """The message says which settings bring one: the instance itself has not even imported it."""
+    async with site(tmp_path) as place, serving(place):
+        await place.ready()
+        done = run_process("admin", "login-link", cwd=tmp_path)
+
+    assert 'listen = ""' in place.config.read_text()
+    assert done.returncode == 1
+    assert "the running instance has no console: [admin] listen" in done.stderr

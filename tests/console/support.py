@@ -1,5 +1,6 @@
 """A console on a real admin listener, of a keeper whose status and log are pretended, and browsers without a screen."""
 
+import json
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -11,12 +12,17 @@ from typing import Any
 import httpx
 
 from proxy.clock import Clock
+from proxy.console.answers import Refused
 from proxy.console.app import Console
+from proxy.console.live_records import LiveRecords
+from proxy.console.live_tail import rendered
 from proxy.console.log_reader import LogReader
+from proxy.console.sessions import Visitor
 from proxy.console.sign_in import SignIn
 from proxy.entropy import SystemEntropy
 from proxy.errors import LogUnavailable
 from proxy.keeper.admin import AdminApp
+from proxy.keeper.admin_connections import hold_open
 from proxy.keeper.admin_server import AdminServer
 from proxy.keeper.console import MigrationForms
 from proxy.keeper.console_configuration import ConsoleConfiguration
@@ -34,11 +40,14 @@ from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status
 from tests.keeper.migrating import Migrating
 from tests.keeper.support import LOOPBACK
+from tests.records.kept import inquiry
+from tests.records.support import NOW
 from tests.support.clock import ManualClock
 from tests.telemetry.support import status
 
 PASSWORD = "correct horse battery staple"
 OPERATORS = {"alice": make(PASSWORD, b"salt" * 4)}
+SCRIPT = '<script src="/console/console.js" defer></script>'
 CSRF = re.compile(r'name="csrf" value="([A-Za-z0-9_-]+)"')
 
 
@@ -118,12 +127,14 @@ class Stage:
     with_recent: Callable[[Status], Status] = replace
     operations: list[Operation] = field(default_factory=list)
     log_works: bool = True
+    inquiries: "Bank" = field(default_factory=lambda: Bank())  # noqa: PLW0108 - defined below
     recorded: Callable[[], Awaitable[None]] = nothing_more
     sign_in: SignIn = field(init=False)
     history: History = field(init=False)
     migrating: Migrating = field(init=False)
     settings: Settings = field(init=False)
     in_force: ConsoleConfiguration = field(init=False)
+    live: LiveRecords = field(init=False)
     app: AdminApp = field(init=False)
 
     def __post_init__(self) -> None:
@@ -150,6 +161,7 @@ class Stage:
             users=lambda: (),
             clock=self.clock,
         )
+        self.live = LiveRecords(run="0a1b2c3d", render=rendered)
         console = Console(
             status=lambda: self.status,
             with_recent=self.with_recent,
@@ -158,6 +170,9 @@ class Stage:
             history=self.history,
             migrations=MigrationForms(self.migrating.migrations),
             in_force=self.in_force,
+            inquiries=self.inquiries,
+            live=self.live,
+            hold_open=hold_open,
             clock=self.clock,
         )
         self.app = AdminApp(
@@ -166,7 +181,8 @@ class Stage:
             metrics=Metrics(status=lambda: self.status),
             hosts=self.hosts,
             open_status=lambda: not self.sign_in.needed,
-            console=console,
+            console=console.routes(),
+            end_live=lambda: self.live.end("stop"),
         )
 
     @asynccontextmanager
@@ -205,6 +221,30 @@ class Stage:
         await self.recorded()
 
 
+@dataclass(kw_only=True)
+class Bank:
+    """A bank that is asked: *why_not*, or it says *verdict*; *wait* is what it awaits before."""
+
+    why_not: str = ""
+    verdict: str = "found"
+    wait: Callable[[], Awaitable[object]] | None = None
+    asked: list[tuple[str, Visitor]] = field(default_factory=list)
+
+    def objection(self, _record: Mapping[str, Any]) -> str:
+        """Return why it can't be asked."""
+        return self.why_not
+
+    async def ask(self, record: Mapping[str, Any], *, by: Visitor) -> dict[str, Any]:
+        """Note who asks, and return the record of what it says."""
+        if self.why_not:
+            raise Refused(409, f"The bank can't be asked about this request: {self.why_not}.")
+        self.asked.append((record["id"], by))
+        if self.wait is not None:
+            await self.wait()
+        found: dict[str, Any] = json.loads(inquiry(record["id"], NOW + 600, verdict=self.verdict))
+        return found
+
+
 async def sign_in(client: httpx.AsyncClient, **fields: str) -> httpx.Response:
     """Send the sign-in form, by default alice's."""
     return await client.post("/console/sign-in", data={"name": "alice", "password": PASSWORD} | fields)
@@ -220,3 +260,9 @@ async def csrf_of(client: httpx.AsyncClient, path: str = "/console/migrations") 
 def plain(values: Any) -> Any:
     """Return what JSON makes of *values*: tuples are lists."""
     return [plain(one) for one in values] if isinstance(values, list | tuple) else values
+
+
+def own(page: str) -> str:
+    """Return *page* without the tag of the console's own script, which each page has once."""
+    assert page.count(SCRIPT) == 1
+    return page.replace(SCRIPT, "")

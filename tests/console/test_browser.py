@@ -31,7 +31,7 @@ pytestmark = pytest.mark.xdist_group("chromium")
 CHROMIUM = shutil.which("chromium")
 PAGES = {
     "overview": "/console/", "history": "/console/history", "requests": "/console/requests",
-    "request": "/console/requests/{id}",
+    "request": "/console/requests/{id}", "tail": "/console/requests/tail",
     "errors": "/console/errors", "callers": "/console/callers", "tokens": "/console/tokens",
     "certificates": "/console/certificates", "sinks": "/console/sinks", "migrations": "/console/migrations",
     "routes": "/console/routes?method=POST&target=/payment/v2/payments%3Fx%3D1&caller=erp",
@@ -40,7 +40,7 @@ PAGES = {
 # Just above 64rem tables are still tables, below they are lists.
 LOOKS = [("light", 1280), ("dark", 1030), ("light", 420), ("dark", 320)]
 SCREENSHOTS = os.environ.get("PAYPROXY_SCREENSHOTS", "")
-SHOWN = {"overview", "requests", "request", "migrations", "routes", "configuration"}
+SHOWN = {"overview", "requests", "request", "tail", "migrations", "routes", "configuration"}
 PROBE = (
     "web-shop"
     if SCREENSHOTS
@@ -65,8 +65,13 @@ class Site:
         page = await context.new_page()
         page.on("console", lambda message: self.noise.append(f"{page.url}: {message.text}"))
         page.on("pageerror", lambda error: self.noise.append(f"{page.url}: {error}"))
-        page.on("requestfailed", lambda request: self.noise.append(f"{request.url}: {request.failure}"))
+        page.on("requestfailed", lambda request: self.failed(request.url, str(request.failure)))
         return page
+
+    def failed(self, url: str, failure: str) -> None:
+        """Note that a request has failed, but not that a stream or an update has ended with its page."""
+        if "ERR_ABORTED" not in failure:
+            self.noise.append(f"{url}: {failure}")
 
 
 def everything() -> Status:
@@ -140,15 +145,16 @@ async def fixture_site(directory: Path) -> AsyncIterator[Site]:
     )
     attempts = [
         an_attempt(1, status=401, started_wall=NOW + 3.001),
-        an_attempt(2, status=0, sent=Sent.UNKNOWN, started_wall=NOW + 3.4),
+        an_attempt(2, status=0, sent=Sent.UNKNOWN, started_wall=NOW + 3.043, wait_ms=0.0),
     ]
-    payment = record(NOW + 3, status=504, origin="proxy", code="upstream_timeout", attempts=attempts)
+    payment = record(NOW + 3, status=504, origin="proxy", code="upstream_timeout", attempts=attempts, finished=130.0)
     others = [
         record(NOW, method="GET", path="/payment/v2/payments" if SCREENSHOTS else LONG),
         record(NOW + 1, caller=PROBE, path=f"/{PROBE}"),
         operation(NOW + 2),
     ]
     record_id = (await write(directory, *ramp(), *others, payment))[-1]
+    stage.live.add([*others, payment])
     for minute in range(60):
         stage.history.add(counts(number=60.0 + minute % 7 * 20, bucket=6 + minute % 3))
         stage.history.add(counts(503 if minute % 20 == 3 else 404, number=9.0))
@@ -170,10 +176,20 @@ async def fixture_site(directory: Path) -> AsyncIterator[Site]:
 async def entered(site: Site, **options: object) -> Page:
     """Return the page of a visitor who has come by a login link."""
     page = await site.page(**options)
+    await signed_in(site, page)
+    return page
+
+
+async def signed_in(site: Site, page: Page) -> None:
+    """Let the visitor of *page* come by a login link."""
     await page.goto(f"/console/sign-in?link={site.stage.sign_in.links.make('root', Role.OPERATOR)}")
     await page.get_by_role("button", name="Sign in").click()
     await page.wait_for_url("**/console/")
-    return page
+
+
+async def wider(page: Page) -> int:
+    """Return by how many pixels *page* is wider than its window."""
+    return int(await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
 @pytest.mark.parametrize(("scheme", "width"), LOOKS)
@@ -183,8 +199,7 @@ async def test_each_page_in_a_browser(site: Site, scheme: str, width: int) -> No
     for name, path in PAGES.items():
         await page.goto(path.format(id=site.record_id))
         assert "owned" not in await page.title()
-        wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide == 0, f"{name} is {wide} px too wide"
+        assert await wider(page) == 0, f"{name} is too wide"
         found = await Axe().run(page)
         assert found.violations_count == 0, f"{name}: {found.generate_report()}"
         if SCREENSHOTS and (scheme, width) == LOOKS[0] and name in SHOWN:
@@ -263,15 +278,16 @@ async def test_a_tile_changes_with_the_weight_and_not_by_colour_alone(site: Site
 
 async def tab_to(page: Page, element_id: str) -> None:
     """Press Tab until the element with that id has the focus."""
-    await _tab(page, f"#{element_id}:focus")
+    await tab(page, f"#{element_id}:focus")
 
 
 async def tab_to_text(page: Page, text: str) -> None:
     """Press Tab until the link with that text has the focus."""
-    await _tab(page, f"nav a:focus:text-is('{text}')")
+    await tab(page, f"nav a:focus:text-is('{text}')")
 
 
-async def _tab(page: Page, focused: str) -> None:
+async def tab(page: Page, focused: str) -> None:
+    """Press Tab until an element has the focus that the selector *focused* finds."""
     for _ in range(60):
         await page.keyboard.press("Tab")
         if await page.locator(focused).count():

@@ -31,7 +31,7 @@ MOST_STEPS = 20_000
 ABSENT = {
     "caller": "nobody", "route": "nothing", "status": "403", "since": "2026-10-27", "until": "2026-10-25",
     "sent": "no", "origin": "proxy", "request_id": "none", "idempotency_key": "none", "merchant": "none",
-    "side": "legacy", "kind": "operation",
+    "side": "legacy", "kind": "operation", "open": "yes",
 }  # fmt: skip
 COMMON = {
     "caller": "erp", "route": "payments", "status": "2xx", "since": "2026-10-26", "until": "2036-10-27",
@@ -44,7 +44,13 @@ COMBINED = [
     {"status": "5xx", "route": "nothing"},
     {"since": "2026-10-26", "route": "nothing"},
 ]
-SEARCHES = [{}, *({name: value} for some in (ABSENT, COMMON) for name, value in some.items()), *COMBINED]
+# These go with another field only.
+WITH = {"open": {"sent": "unknown"}}
+SEARCHES = [
+    {},
+    *({name: value} | WITH.get(name, {}) for some in (ABSENT, COMMON) for name, value in some.items()),
+    *COMBINED,
+]
 
 
 @pytest.fixture(scope="module", name="directory")

@@ -12,7 +12,7 @@ from proxy.records.archives.sqlite import SqliteArchive
 from proxy.records.query import Enough, Page, Query, all_of_it
 from proxy.records.sinks.sqlite import SqliteSink
 from proxy.settings.stores import DATABASE
-from tests.console.support import Stage
+from tests.console.support import Stage, own
 from tests.records.kept import kept, operation, record
 from tests.records.support import NOW, an_attempt
 
@@ -152,7 +152,7 @@ async def test_what_callers_sent_stays_text_and_masked(tmp_path: Path) -> None:
     [record_id] = await write(tmp_path, record(NOW, **values))
     paths = ["/console/requests", f"/console/requests/{record_id}"]
     async with Stage(directory=tmp_path).browser() as browser:
-        pages = [(await browser.get(path)).text for path in paths]
+        pages = [own((await browser.get(path)).text) for path in paths]
         twins = [(await browser.get(f"{path}.json")).text for path in paths]
 
     for page in pages:

@@ -7,7 +7,7 @@ import pytest
 
 from proxy.console.answers import POLICY
 from proxy.telemetry.status import CertificateStatus, MigrationStatus, SinkStatus
-from tests.console.support import Stage
+from tests.console.support import Stage, own
 from tests.keeper.support import get
 from tests.telemetry.support import caller_status, error_status, no_token, status, token
 
@@ -15,7 +15,8 @@ NOW = 1_800_000_000.0
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00"
 PAGES = [
     *("/console/", "/console/tokens", "/console/certificates", "/console/callers", "/console/errors", "/console/sinks"),
-    *("/console/migrations", "/console/requests", "/console/history", "/console/routes", "/console/configuration"),
+    *("/console/migrations", "/console/requests", "/console/requests/tail", "/console/history", "/console/routes"),
+    "/console/configuration",
 ]
 TWINS = ["/console/overview.json", *(f"{path}.json" for path in PAGES[1:])]
 
@@ -40,7 +41,7 @@ async def test_each_page_has_the_policy_and_no_script_or_style_of_its_own(tmp_pa
     assert "unsafe" not in POLICY
     assert page.headers["cache-control"] == "no-store"
     assert page.headers["referrer-policy"] == "same-origin"
-    assert re.search(r"<script|<style|style=|\son\w+=|(?:href|src|action)=.?https?:", page.text) is None
+    assert re.search(r"<script|<style|style=|\son\w+=|(?:href|src|action)=.?https?:", own(page.text)) is None
 
 
 @pytest.mark.parametrize("path", TWINS)
@@ -56,11 +57,11 @@ async def test_each_page_has_its_json(tmp_path: Path, path: str) -> None:
 
 
 async def test_the_overviews_json_is_the_status(tmp_path: Path) -> None:
-    """Console and commands show the same."""
+    """Console and commands show the same; what the log has to be read for is more."""
     async with Stage(directory=tmp_path).browser() as browser:
         twin, served = await browser.get("/console/overview.json"), await browser.get("/api/status")
 
-    assert twin.json() == served.json()
+    assert {name: value for name, value in twin.json().items() if name != "unresolved"} == served.json()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ async def test_markup_in_names_and_causes_stays_text(tmp_path: Path) -> None:
     )
     async with stage.browser() as browser:
         for path in PAGES:
-            page = (await browser.get(path)).text
+            page = own((await browser.get(path)).text)
             assert "&lt;script&gt;" in page, path
             assert re.search(r"<script|<img|\x00", page) is None, path
 
@@ -160,7 +161,7 @@ async def test_the_console_is_not_on_the_unix_socket(tmp_path: Path) -> None:
 
 def test_an_instance_whose_console_nobody_opens_has_no_jinja2_in_memory() -> None:
     """It comes with the first page, in the thread that renders it."""
-    code = "import sys, proxy.keeper.main; print('jinja2' in sys.modules, 'proxy.console.app' in sys.modules)"
+    code = "import sys, proxy.keeper.console; print('jinja2' in sys.modules, 'proxy.console.app' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
     assert found.stdout.split() == ["False", "True"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.settings.load import load
-from proxy.settings.model import Settings
+from proxy.settings.model import Settings, StateSection
 
 ROOT = Path(__file__).parents[2]
 # Has everything that an alert or a panel may be for.
@@ -19,6 +19,11 @@ def example(name: str, **changes: object) -> Settings:
     loaded = load(ROOT / "config" / f"{name}.toml", environ={}, cwd=ROOT)
     assert loaded.readable is not None
     return loaded.readable.model_copy(update=changes)
+
+
+def with_redis(name: str) -> Settings:
+    """Return the settings of config/*name*.toml with a Redis that replicas share."""
+    return example(name, state=StateSection(url_file="redis.url"))
 
 
 def promtool(*arguments: str, text: str = "") -> str:

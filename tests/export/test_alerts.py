@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from proxy.export.prometheus import prometheus
-from proxy.settings.model import Settings, StateSection
-from tests.export.support import MIGRATING, example, promtool
+from proxy.settings.model import Settings
+from tests.export.support import MIGRATING, example, promtool, with_redis
 
 A, B = 'job="payproxy",instance="a:9901"', 'job="payproxy",instance="b:9901"'
 # Samples are 15 s apart. In promtool's notation 0+0x8 is nine zeros, _ a missing sample.
@@ -37,6 +37,7 @@ class Case:
     summary: str
     # Without it a:9901 and b:9901 are up.
     others: bool = True
+    redis: bool = False
 
 
 HERE = {"job": "payproxy", "instance": "a:9901"}
@@ -215,6 +216,20 @@ CASES = [
         )
     ),
     Case(
+        alert="PayproxyTokenSharingLost",
+        severity="warning",
+        at="11m",
+        series={f"payproxy_token_sharing_available{{{A}}}": "1+0x2 0+0x80"},
+        quiet=(
+            {f"payproxy_token_sharing_available{{{A}}}": "0+0x30 1+0x80"},
+            {f"payproxy_token_sharing_available{{{A}}}": ALWAYS},
+        ),
+        labels=HERE,
+        summary="An instance has not shared tokens with the others for 10 minutes",
+        description="a:9901 mints its own tokens instead of sharing those of the other instances. Requests are served.",
+        redis=True,
+    ),
+    Case(
         alert="PayproxyClockSkew",
         severity="warning",
         at="11m",
@@ -324,9 +339,9 @@ def check(directory: Path, alert: str, tests: Sequence[tuple[Series, Sequence[st
     promtool("test", "rules", str(directory / "tests.yaml"))
 
 
-def rules(settings: Settings | None = None) -> str:
-    """Return the rules of a configuration that has everything."""
-    return prometheus(settings or example(MIGRATING))
+def rules(settings: Settings | None = None, *, redis: bool = False) -> str:
+    """Return the rules of *settings*, or of a configuration that has everything, *redis* too."""
+    return prometheus(settings or (with_redis(MIGRATING) if redis else example(MIGRATING)))
 
 
 def with_others(series: Series, environment: str = "production") -> Series:
@@ -338,7 +353,7 @@ def with_others(series: Series, environment: str = "production") -> Series:
 def test_it_fires(tmp_path: Path, case: Case) -> None:
     """With its labels, and a description that has the value."""
     series = with_others(case.series) if case.others else case.series
-    check(tmp_path, case.alert, [(series, [case.at], [expected(case)])], rules())
+    check(tmp_path, case.alert, [(series, [case.at], [expected(case)])], rules(redis=case.redis))
 
 
 @each_case
@@ -347,7 +362,7 @@ def test_it_is_quiet(tmp_path: Path, case: Case) -> None:
     # No sample, no instance: at the beginning that is so for a minute.
     times = [f"{minute}m" for minute in (1, 2, 3, 5, 8, 12, 15) if case.others or minute > 1]
     tests = [(with_others(series) if case.others else series, times, list[Any]()) for series in case.quiet]
-    check(tmp_path, case.alert, tests, rules())
+    check(tmp_path, case.alert, tests, rules(redis=case.redis))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.others], ids=lambda case: case.alert)
@@ -355,12 +370,12 @@ def test_another_environment_is_not_ours(tmp_path: Path, case: Case) -> None:
     """One Prometheus may have the instances of all: each has rules from its own configuration."""
     series = {build('job="payproxy",instance="c:9901"'): ALWAYS, **with_others(case.series, "client-testing")}
     series = {name: values for name, values in series.items() if name != build(A)}
-    check(tmp_path, case.alert, [(series, [case.at], [])], rules())
+    check(tmp_path, case.alert, [(series, [case.at], [])], rules(redis=case.redis))
 
 
 def test_every_alert_is_tried() -> None:
     """A new one has to be added above."""
-    names = {line.split()[-1] for line in rules().splitlines() if "- alert:" in line}
+    names = {line.split()[-1] for line in rules(redis=True).splitlines() if "- alert:" in line}
     assert {case.alert for case in CASES} == names
 
 
@@ -385,7 +400,7 @@ def test_a_certificate_that_ends_in_days_is_critical_too(tmp_path: Path) -> None
 
 def test_replicas_that_share_weights_are_one_alert(tmp_path: Path) -> None:
     """A rollback is one event, however many instances follow it."""
-    settings = example(MIGRATING, state=StateSection(url_file="redis.url"))
+    settings = with_redis(MIGRATING)
     series = with_others(
         {f'{LOWERED}{{{one},migration="payments"}}': "0.2+0x2 0.1+0x80" for one in (A, B)},
     )

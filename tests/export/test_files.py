@@ -9,7 +9,7 @@ from proxy.export.alerts import alerts, duration
 from proxy.export.prometheus import RUNBOOK, prometheus
 from proxy.settings.model import RequestLogSection, ServerSection, Settings, UpstreamSection
 from tests.cli.support import run
-from tests.export.support import MIGRATING, ROOT, example, promtool
+from tests.export.support import MIGRATING, ROOT, example, promtool, with_redis
 
 PRODUCTION = str(ROOT / "config/production.toml")
 
@@ -54,7 +54,7 @@ def test_the_example_of_a_scrape_configuration_is_valid() -> None:
 def test_the_page_has_the_table_of_the_alerts() -> None:
     """Each with the section to which runbook_url leads."""
     page = (ROOT / RUNBOOK).read_text()
-    settings = example(MIGRATING)
+    settings = with_redis(MIGRATING)
     table = "\n".join(
         f"| [{one.name}](#{one.name.lower()}) | {one.severity} | {duration(one.seconds) if one.seconds else ''} "
         f"| {one.summary} |".replace("|  |", "| |")
@@ -75,8 +75,17 @@ def test_the_runbook_may_be_elsewhere() -> None:
 
 def test_only_alerts_whose_metrics_exist() -> None:
     """Without migrations, certificates or sinks none of theirs."""
-    everything = names(example(MIGRATING))
-    assert everything - names(example("production")) == {"PayproxyMigrationRolledBack", "PayproxyRetryPinsMany"}
+    everything = names(with_redis(MIGRATING))
+    assert everything - names(example(MIGRATING)) == {"PayproxyTokenSharingLost"}
+    assert names(example(MIGRATING)) - names(example("production")) == {
+        "PayproxyMigrationRolledBack",
+        "PayproxyRetryPinsMany",
+    }
+    alone = with_redis(MIGRATING)
+    alone.credentials.update(
+        {name: one.model_copy(update={"share_tokens": False}) for name, one in alone.credentials.items()}
+    )
+    assert names(alone) == names(example(MIGRATING))
     silent = RequestLogSection.model_validate({"stdout": False, "database": ""})
     assert names(example("production")) - names(example("demo", request_log=silent)) == {
         "PayproxyCertificateExpires",

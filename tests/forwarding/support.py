@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.keeper.token_manager import token_update
-from proxy.link.messages import RefusalAnswer, Replayed, TokenRefusal
+from proxy.link.messages import RefusalAnswer, Replayed, TokenAccepted, TokenAsked, TokenRefusal
 from proxy.secret import Secret
 from proxy.tokens.response import Minted
 from proxy.tokens.slot import Slot
@@ -144,7 +145,7 @@ class Slots:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self.mints: dict[str, int] = {}
-        self.received: list[TokenRefusal | Replayed] = []
+        self.received: list[TokenRefusal | TokenAccepted | Replayed] = []
         serials = iter(range(1, 1_000_000))
         self._slots = {
             key.digest: Slot(
@@ -156,6 +157,7 @@ class Slots:
                 observe=lambda _: None,
                 publish=self._publish,
                 serial=lambda: next(serials),
+                ask=partial(self._ask, key.digest),
             )
             for key in it.gateway.table.origins()
         }
@@ -168,19 +170,24 @@ class Slots:
     def _publish(self, slot: Slot) -> None:
         self._loop.call_soon(self._it.gateway.tokens.on_update, token_update(slot))
 
-    def _on_message(self, message: TokenRefusal | Replayed) -> None:
+    def _ask(self, digest: str, mint: int, since: float) -> None:
+        self._loop.call_soon(self._it.gateway.tokens.on_asked, TokenAsked(digest, mint, since))
+
+    def _on_message(self, message: TokenRefusal | TokenAccepted | Replayed) -> None:
         self.received.append(message)
         self._spawn(self._answer(message))
 
-    async def _answer(self, message: TokenRefusal | Replayed) -> None:
+    async def _answer(self, message: TokenRefusal | TokenAccepted | Replayed) -> None:
         slot = self._slots[message.key]
         if isinstance(message, TokenRefusal):
-            outcome = await slot.replace(message.mint, message.route)
+            outcome = await slot.replace(message.mint, route=message.route, source=message.source)
             self._loop.call_soon(self._it.gateway.tokens.on_answer, RefusalAnswer(message.ask, outcome))
+        elif isinstance(message, TokenAccepted):
+            slot.replacement.accepted(message.mint, sent=message.sent)
         elif message.refused_again:
-            slot.refused_fresh(message.mint, message.route)
+            slot.refused_fresh(message.mint, route=message.route, source=message.source)
         else:
-            slot.replay_succeeded(message.mint, message.route)
+            slot.replay_succeeded(message.mint, route=message.route, source=message.source)
 
     def _spawn(self, work: Any) -> None:
         task = self._loop.create_task(work)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.link.messages import TokenRefusal
+from proxy.link.messages import TokenAccepted, TokenRefusal
 from proxy.secret import Secret
 from proxy.tokens.token import AccessToken, fingerprint
 from tests.forwarding.support import (
@@ -201,11 +201,12 @@ async def test_the_next_request_begins_with_the_newer_token(tmp_path: Path) -> N
         assert fingerprint(token_of("open", 2)) == (await recorded(it, 3))["attempts"][0]["token_fingerprint"]
 
 
-async def test_a_refusal_says_whether_the_bank_had_accepted_the_token(tmp_path: Path) -> None:
-    """From this worker: else it may be bound to the address of the replica that minted it. A 500 is no acceptance."""
+async def test_the_keeper_knows_whether_the_bank_has_accepted_a_token(tmp_path: Path) -> None:
+    """Else it may be bound to the address of the replica that minted it. A 500 is no acceptance."""
     failing = answer(500)
     async with proxy(tmp_path, says(failing), says(REFUSED), says(OK), says(OK), says(REFUSED), says(OK)) as it:
         for _ in range(4):
             await ask(it.port, post(b"/open/pay"))
 
-        assert [(one.mint, one.worked) for one in it.keeper.all(TokenRefusal)] == [(1, False), (2, True)]
+        told = [(type(one), one.mint) for one in it.keeper.received if isinstance(one, TokenRefusal | TokenAccepted)]
+        assert told == [(TokenRefusal, 1), (TokenAccepted, 2), (TokenRefusal, 2), (TokenAccepted, 3)]

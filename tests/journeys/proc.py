@@ -32,6 +32,11 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def starved_seconds(pid: int) -> float:
+    """Return how long the main thread of *pid* was ready to run and waited for a CPU."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
 def descriptor_limits(pid: int) -> Limits:
     """Return the soft and the hard limit of open files of *pid*."""
     return resource.prlimit(pid, resource.RLIMIT_NOFILE)

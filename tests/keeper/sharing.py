@@ -79,12 +79,15 @@ class Replica:
     async def refuse(self, token: TokenValue, *, worked: bool = True) -> str:
         """Report a refusal of *token*, as a worker does."""
         [update] = self.manager.messages()
-        return await self.manager.replace(update.key, token.mint, ROUTE, worked=worked)
+        if worked:
+            self.manager.accepted(update.key, token.mint, sent=0.0)
+        return await self.manager.replace(update.key, token.mint, route=ROUTE, source=ROUTE)
 
     def replayed(self, mint: int | None = None, *, refused_again: bool = False) -> None:
         """Report what came of the second send, with the token with serial *mint* (None: the one in use)."""
         [update] = self.manager.messages()
-        self.manager.replayed(update.key, self.token.mint if mint is None else mint, ROUTE, refused_again=refused_again)
+        mint = self.token.mint if mint is None else mint
+        self.manager.replayed(update.key, mint, route=ROUTE, source=ROUTE, refused_again=refused_again)
 
     def said(self, kind: type[Event]) -> list[Event]:
         """Return the events of *kind*."""
@@ -126,7 +129,7 @@ def made(
         clock=clock,
         entropy=SystemEntropy(),
         observe=events.append,
-        broadcast=updates.append,
+        broadcast=lambda message: updates.append(message) if isinstance(message, TokenUpdate) else None,
         serial=serial or count(1),
         sharing=sharing(),
     )

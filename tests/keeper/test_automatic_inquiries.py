@@ -1,6 +1,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,10 +9,12 @@ from proxy.errors import LogUnavailable
 from proxy.keeper.automatic_inquiries import LOOK_SECONDS, MOST_WAITING, AutomaticInquiries
 from proxy.keeper.inquiries import TooManyInquiries
 from proxy.keeper.inquiry import About, CantAsk, Verdict
+from proxy.records.query import ArchiveUnusable
+from proxy.settings.stores import UrlUnusable
 from proxy.simulator.clients import JWT_CLIENT_ID
 from tests.cli.inquiring import INQUIRY, leave_record
 from tests.cli.serving import Site, command, serving, site
-from tests.records.kept import operation, record
+from tests.records.kept import inquiry, operation, record
 from tests.records.support import NOW, an_attempt
 from tests.support.clock import ManualClock, settle
 
@@ -40,11 +43,7 @@ async def test_a_new_request_of_unknown_outcome_is_asked_about(tmp_path: Path, a
             leave_record(place, "young", ago=0)
             old = leave_record(place, "old", ago=300)
             if not automatic:
-                async with asyncio.timeout(90):
-                    while True:
-                        if (await command("why", old, "--ask", "--config", place.config)).exit_code == 0:
-                            break
-                        await asyncio.sleep(0.05)
+                await answers(place, old)
             targets = await asked(place, 1)
             told = await command("why", old, "--json", "--config", place.config)
 
@@ -61,8 +60,14 @@ class Bank:
         self.verdicts = list(verdicts)
         self.asked: list[tuple[float, str]] = []
         self.lines: list[str] = []
+        # What the log has: requests, each with its inquiries; an error once for each.
+        self.log: list[tuple[dict[str, Any], list[dict[str, Any]]] | Exception] = []
         self.inquiries = AutomaticInquiries(
-            self.ask, lambda route: route == "payments", clock=self.clock, write_line=self.lines.append
+            self.ask,
+            lambda route: route == "payments",
+            find=self.find,
+            clock=self.clock,
+            write_line=self.lines.append,
         )
 
     async def ask(self, about: About) -> Verdict:
@@ -72,6 +77,14 @@ class Bank:
         if isinstance(said, Exception):
             raise said
         return said
+
+    async def find(self, most: int) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """Return what the log has."""
+        for one in self.log:
+            if isinstance(one, Exception):
+                self.log.remove(one)
+                raise one
+        return [one for one in self.log if not isinstance(one, Exception)][:most]
 
     async def passes(self, seconds: float) -> None:
         """Let *seconds* pass, while the inquiries run."""
@@ -118,6 +131,106 @@ async def test_an_outage_is_no_load_for_the_bank() -> None:
 
     await bank.passes(MOST_WAITING * LOOK_SECONDS + 60)
     assert len(bank.asked) == MOST_WAITING
+
+
+@pytest.mark.parametrize(
+    ("asked", "times"),
+    [
+        ([], [90, 390, 2190]),
+        ([-100.0], [200, 2000]),
+        ([-3000.0], [0, 1800]),
+        ([-400.0, -100.0], [1700]),
+        ([-2200.0, -1900.0, -100.0], []),
+    ],
+    ids=["never", "once", "long ago", "twice", "three times"],
+)
+async def test_what_waited_before_a_restart_goes_on_where_it_was(asked: list[float], times: list[float]) -> None:
+    """By the inquiries in the log; what is overdue is asked about at once, and three times is the most."""
+    bank = Bank(Verdict.UNCLEAR)
+    line = unknown(0)
+    inquiries = [json.loads(inquiry(json.loads(line)["id"], NOW + at, verdict="unclear")) for at in asked]
+    bank.log = [(json.loads(line), inquiries)]
+
+    await bank.passes(9000)
+
+    assert [after for after, _ in bank.asked] == pytest.approx(times, abs=LOOK_SECONDS + 1)
+
+
+async def test_no_request_is_asked_about_twice_at_once() -> None:
+    """It is in the log already when its record comes, comes twice, and again while the bank is being asked."""
+    bank = Bank(Verdict.UNCLEAR)
+    line = unknown(0)
+    bank.log = [(json.loads(line), []), (json.loads(line), [])]
+    bank.inquiries.add([line, line])
+
+    async def again(about: About) -> Verdict:
+        bank.inquiries.add([line])
+        return await bank.ask(about)
+
+    bank.inquiries._ask_bank = again
+    await bank.passes(9000)
+
+    assert [after for after, _ in bank.asked] == pytest.approx([90, 390, 2190], abs=LOOK_SECONDS + 1)
+    assert bank.inquiries._known == set()
+
+
+@pytest.mark.parametrize("error", [ArchiveUnusable("locked"), UrlUnusable("no file"), KeyError("a defect")])
+async def test_a_log_that_cant_be_read_is_said_and_read_later(error: Exception) -> None:
+    """New requests are asked about meanwhile."""
+    bank = Bank(Verdict.FOUND)
+    bank.log = [error, (json.loads(unknown(0)), [])]
+    bank.inquiries.add([unknown(0.5)])
+
+    await bank.passes(200)
+    assert len(bank.asked) == 1
+    assert len(bank.lines) == 1
+    assert "not asked about" in bank.lines[0]
+
+    await bank.passes(300)
+    assert len(bank.asked) == 2
+
+
+async def test_what_waits_is_asked_about_after_a_restart(tmp_path: Path) -> None:
+    """Once: what was settled before is left alone, and so are another instance's and those of two days ago."""
+    async with site(tmp_path) as place:
+        place.config.write_text(f'instance = "here"\n{place.config.read_text()}{INQUIRY.format(automatic="false")}')
+        for request_id in ("settled", "open", "foreign", "ancient"):
+            place.bank.world.enter(JWT_CLIENT_ID, request_id, "p-1")
+        async with serving(place):
+            await place.ready()
+            settled = leave_record(place, "settled", ago=300)
+            leave_record(place, "open", ago=300)
+            leave_record(place, "foreign", ago=300, instance="there")
+            leave_record(place, "ancient", ago=2 * 86400)
+            await answers(place, settled)
+            await shipped(place, 4)
+        place.config.write_text(place.config.read_text().replace("automatic = false", "automatic = true"))
+        async with serving(place):
+            await place.ready()
+            targets = await asked(place, 2)
+            leave_record(place, "new", ago=300)
+            targets = await asked(place, 3)
+
+    assert targets == [f"{PAYMENTS}?requestId={one}" for one in ("settled", "open", "new")]
+
+
+async def answers(place: Site, exchange: str) -> None:
+    """Have a person ask about *exchange*."""
+    async with asyncio.timeout(90):
+        while True:
+            if (await command("why", exchange, "--ask", "--config", place.config)).exit_code == 0:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def shipped(place: Site, number: int) -> None:
+    """Return once the database has *number* requests."""
+    async with asyncio.timeout(90):
+        while True:
+            found = await command("logs", "search", "--sent", "unknown", "--json", "--config", place.config)
+            if found.exit_code == 0 and found.stdout.count('"kind"') >= number:
+                return
+            await asyncio.sleep(0.05)
 
 
 def unknown(after: float, *, route: str = "payments") -> bytes:

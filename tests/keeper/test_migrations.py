@@ -7,7 +7,7 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.errors import LogUnavailable
-from proxy.keeper.migrations import MigrationRefused
+from proxy.keeper.recorded_changes import MigrationRefused
 from proxy.link.messages import MigrationStates
 from proxy.migration.pin import RetryPin
 from proxy.migration.side import Side

@@ -14,7 +14,7 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
-from proxy.keeper.migrations import MigrationRefused
+from proxy.keeper.recorded_changes import MigrationRefused
 from proxy.keeper.replicas import Replicas
 from proxy.link.messages import MigrationStates, NewPins
 from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin
@@ -464,7 +464,7 @@ async def test_a_change_that_another_one_replaces_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, two: tuple[Migrating, Migrating]
 ) -> None:
     """The guards of two replicas see the same refusals, and go back at once: both are certain in a moment."""
-    monkeypatch.setattr("proxy.keeper.replicas._TOLD_SECONDS", 60.0)
+    monkeypatch.setattr("proxy.keeper.replica_preparation._TOLD_SECONDS", 60.0)
     first, second = two
     await first.migrations.set("payments", 50, **BY)
     await soon(lambda: second.weight == 50 and not second.migrations.weights.unsettled)

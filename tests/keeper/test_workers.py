@@ -21,8 +21,8 @@ from proxy.telemetry.status import WorkerState
 from tests.upstream.support import eventually
 from tests.worker.values import snapshot
 
-A = Replayed("a", 1, "pay", refused_again=False)
-B = Replayed("b", 2, "pay", refused_again=True)
+A = Replayed("a", 1, "pay", refused_again=False, source="")
+B = Replayed("b", 2, "pay", refused_again=True, source="")
 
 
 def _workers(

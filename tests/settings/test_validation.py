@@ -235,6 +235,22 @@ def test_one_fault(tmp_path: Path, old: str, new: str, key: str, what: str, fix:
     assert finding.line or key == "environment"
 
 
+@pytest.mark.parametrize(
+    ("new", "key"),
+    [
+        ('[request_log]\nstore = "..."\n[server]', "request_log.store"),
+        ('[request_log]\nstore = ["a", "<YOUR STORE>"]\n[server]', "request_log.store"),
+        ('[requestlog]\nstdout = "..."\nfile = "..."\n[server]', "requestlog"),
+    ],
+    ids=["a text", "a list", "a table"],
+)
+def test_an_unknown_key_is_none_of_a_placeholder(tmp_path: Path, new: str, key: str) -> None:
+    """Who filled it in would have to be told of the key after that."""
+    finding = one_finding(load_text(tmp_path, plain(("[server]", new))))
+
+    assert (finding.key, finding.what) == (key, "unknown key")
+
+
 @pytest.mark.parametrize(("old", "new"), [("client_id", "Client_id"), ("environment", "Environment")])
 def test_keys_are_case_sensitive(tmp_path: Path, old: str, new: str) -> None:
     """A key in another case is unknown, and the right one is missing."""

@@ -50,6 +50,7 @@ class World:
         self.clock = ManualClock()
         self.events = Events()
         self.published: list[tuple[int | None, str | None]] = []
+        self.asked: list[tuple[int, float]] = []
         serial = itertools.count(1)
         self.slot = Slot(
             KEY,
@@ -60,12 +61,17 @@ class World:
             observe=self.events,
             publish=self._publish,
             serial=lambda: next(serial),
+            ask=lambda mint, since: self.asked.append((mint, since)),
         )
 
     def _publish(self, slot: Slot) -> None:
         self.published.append(
             (slot.current.mint if slot.current else None, slot.failure.code if slot.failure else None)
         )
+
+    async def replace(self, mint: int, source: str, *, route: str = "") -> str:
+        """Report a refusal to *source*, on a route of that name if none is given."""
+        return await self.slot.replace(mint, route=route or source, source=source)
 
     @property
     def mint(self) -> int | None:

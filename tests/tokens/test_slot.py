@@ -141,7 +141,7 @@ async def test_retry_now_lets_a_refusal_wait_again() -> None:
     async with running(REFUSAL, 3600.0) as world:
         world.slot.retry_now()
 
-        assert await world.slot.replace(0, "payments") == "replaced"
+        assert await world.replace(0, "payments") == "replaced"
 
 
 async def test_retry_now_does_nothing_to_a_healthy_slot() -> None:
@@ -157,10 +157,10 @@ async def test_a_slot_that_ends_leaves_nobody_waiting() -> None:
     """Drain cancels the task: waiters get `failed`, those who come later too."""
     async with running(3600.0) as world:
         world.bank.gate.clear()
-        waiter = asyncio.create_task(world.slot.replace(1, "payments"))
+        waiter = asyncio.create_task(world.replace(1, "payments"))
         await settle()
     assert await waiter == "failed"
-    assert await asyncio.wait_for(world.slot.replace(1, "payments"), 5) == "failed"
+    assert await asyncio.wait_for(world.replace(1, "payments"), 5) == "failed"
 
 
 async def test_no_task_is_left_behind() -> None:

@@ -113,7 +113,7 @@ async def test_waiters_share_a_failure() -> None:
     world = World(OUTAGE)
     world.bank.gate.clear()
     task = asyncio.create_task(world.slot.run())
-    waiters = [asyncio.create_task(world.slot.replace(0, "r")) for _ in range(200)]
+    waiters = [asyncio.create_task(world.replace(0, "r")) for _ in range(200)]
     await settle()
     world.bank.gate.set()
     await settle()

@@ -11,7 +11,7 @@ from tests.tokens.support_slot import OUTAGE, REFUSAL, running
 async def test_a_refused_token_is_replaced() -> None:
     """It is given up before the mint, and the answer comes after the new one was published."""
     async with running(3600.0) as world:
-        assert await world.slot.replace(1, "payments") == "replaced"
+        assert await world.replace(1, "payments") == "replaced"
 
         assert world.published == [(1, None), (None, None), (2, None)]
         assert world.bank.mints == 2
@@ -21,7 +21,7 @@ async def test_a_replacement_re_arms_the_timer() -> None:
     """The new token's own end counts from now on."""
     async with running(3600.0) as world:
         await world.clock.advance(2000)
-        await world.slot.replace(1, "payments")
+        await world.replace(1, "payments")
         await world.clock.advance(2999)
         assert world.bank.mints == 2
         await world.clock.advance(1)
@@ -31,9 +31,9 @@ async def test_a_replacement_re_arms_the_timer() -> None:
 async def test_a_late_refusal_of_an_old_token_spares_the_newer_one() -> None:
     """It was replaced meanwhile: no mint, no budget."""
     async with running(3600.0) as world:
-        await world.slot.replace(1, "payments")
+        await world.replace(1, "payments")
         for _ in range(100):
-            assert await world.slot.replace(1, "payments") == "replaced"
+            assert await world.replace(1, "payments") == "replaced"
 
         assert world.mint == 2
         assert world.bank.mints == 2
@@ -43,21 +43,21 @@ async def test_a_thousand_simultaneous_refusals_cost_one_mint() -> None:
     """They share it, and one share of the budget (bad-inputs 106)."""
     async with running(3600.0) as world:
         world.bank.gate.clear()
-        waiters = [asyncio.create_task(world.slot.replace(1, f"route-{n % 3}")) for n in range(1000)]
+        waiters = [asyncio.create_task(world.replace(1, f"route-{n % 3}")) for n in range(1000)]
         await settle()
         world.bank.gate.set()
 
         assert set(await asyncio.gather(*waiters)) == {"replaced"}
         assert world.bank.mints == 2
-        mints = [await world.slot.replace(2 + n, "route-0") for n in range(19)]
+        mints = [await world.replace(2 + n, "route-0") for n in range(19)]
         assert mints == ["replaced"] * 19
-        assert await world.slot.replace(21, "route-0") == "kept"
+        assert await world.replace(21, "route-0") == "kept"
 
 
 async def test_refusals_and_no_mint_end_in_the_same_failure() -> None:
     """The mint for a thousand fails once, and the refused token is never handed out again."""
     async with running(3600.0, OUTAGE) as world:
-        waiters = [asyncio.create_task(world.slot.replace(1, "payments")) for _ in range(1000)]
+        waiters = [asyncio.create_task(world.replace(1, "payments")) for _ in range(1000)]
 
         assert set(await asyncio.gather(*waiters)) == {"failed"}
         assert world.bank.mints == 2
@@ -71,7 +71,7 @@ async def test_during_back_off_a_refusal_fails_at_once_and_costs_no_mint() -> No
         await world.clock.advance(3000)
         assert world.mint == 1
         for _ in range(50):
-            assert await world.slot.replace(1, "payments") == "failed"
+            assert await world.replace(1, "payments") == "failed"
         assert world.bank.mints == 2
         assert world.mint is None
         assert world.published[-1] == (None, "token_refused")
@@ -84,15 +84,15 @@ async def test_without_budget_the_token_stays() -> None:
     """The twenty-first refusal at once is handed on, other routes have their own budget, and 2 s buy one more."""
     async with running(3600.0) as world:
         for n in range(20):
-            assert await world.slot.replace(n + 1, "payments") == "replaced"
+            assert await world.replace(n + 1, "payments") == "replaced"
         published = len(world.published)
 
-        assert await world.slot.replace(21, "payments") == "kept"
+        assert await world.replace(21, "payments") == "kept"
         assert world.mint == 21
         assert len(world.published) == published
-        assert await world.slot.replace(21, "balances") == "replaced"
+        assert await world.replace(21, "balances") == "replaced"
         await world.clock.advance(2)
-        assert await world.slot.replace(22, "payments") == "replaced"
+        assert await world.replace(22, "payments") == "replaced"
 
 
 async def test_fresh_refusals_slow_the_budget_until_a_replay_succeeds() -> None:
@@ -100,15 +100,15 @@ async def test_fresh_refusals_slow_the_budget_until_a_replay_succeeds() -> None:
     async with running(86400.0) as world:
         serial = 1
         for _ in range(3600):
-            if await world.slot.replace(serial, "payments") == "replaced":
+            if await world.replace(serial, "payments") == "replaced":
                 serial += 1
-                world.slot.refused_fresh(world.mint or 0, "payments")
+                world.slot.refused_fresh(world.mint or 0, route="payments", source="payments")
             await world.clock.advance(1)
         assert world.bank.mints <= 1 + 20 + 3600 / 60 + 20
         before = world.bank.mints
-        world.slot.replay_succeeded(world.mint or 0, "payments")
+        world.slot.replay_succeeded(world.mint or 0, route="payments", source="payments")
         await world.clock.advance(40)
-        while await world.slot.replace(serial, "payments") == "replaced":
+        while await world.replace(serial, "payments") == "replaced":
             serial += 1
 
         assert world.bank.mints - before >= 20
@@ -119,7 +119,7 @@ async def test_a_refusal_during_a_renewal_shares_its_mint() -> None:
     async with running(3600.0) as world:
         world.bank.gate.clear()
         await world.clock.advance(3000)
-        waiter = asyncio.create_task(world.slot.replace(1, "payments"))
+        waiter = asyncio.create_task(world.replace(1, "payments"))
         await settle()
         assert world.mint is None
         world.bank.gate.set()
@@ -132,7 +132,7 @@ async def test_a_waiter_that_is_cancelled_cancels_nobody() -> None:
     """The caller who reported the refusal leaves; the mint goes on and the others get its token (bad-inputs 110)."""
     async with running(3600.0) as world:
         world.bank.gate.clear()
-        first, second = (asyncio.create_task(world.slot.replace(1, "payments")) for _ in range(2))
+        first, second = (asyncio.create_task(world.replace(1, "payments")) for _ in range(2))
         await settle()
         first.cancel()
         await settle()
@@ -153,14 +153,14 @@ async def test_the_same_string_again_is_a_new_token() -> None:
 
         world.slot._mint = same
 
-        assert await world.slot.replace(1, "payments") == "replaced"
+        assert await world.replace(1, "payments") == "replaced"
         assert world.mint == 2
 
 
 async def test_a_serial_that_was_never_given_out_changes_nothing() -> None:
     """A report about no token of ours costs none."""
     async with running(3600.0) as world:
-        assert await world.slot.replace(7, "payments") == "kept"
+        assert await world.replace(7, "payments") == "kept"
         assert world.mint == 1
 
 
@@ -170,9 +170,9 @@ async def test_a_refusal_of_an_expired_token_costs_no_budget() -> None:
         await world.clock.advance(3000)
         world.bank.gate.clear()
         await world.clock.advance(600)
-        waiter = asyncio.create_task(world.slot.replace(1, "payments"))
+        waiter = asyncio.create_task(world.replace(1, "payments"))
         await settle()
         world.bank.gate.set()
 
         assert await waiter == "replaced"
-        assert repr(world.slot._limits) == "{}"
+        assert repr(world.slot.replacement._limits) == "{}"

@@ -6,7 +6,16 @@ import pytest
 
 from proxy.credentials.token_key import TokenKey
 from proxy.errors import TokenRefused, TokenUnavailable
-from proxy.link.messages import RefusalAnswer, Replayed, TokenFailure, TokenRefusal, TokenUpdate, TokenValue
+from proxy.link.messages import (
+    RefusalAnswer,
+    Replayed,
+    TokenAccepted,
+    TokenAsked,
+    TokenFailure,
+    TokenRefusal,
+    TokenUpdate,
+    TokenValue,
+)
 from proxy.secret import Secret
 from proxy.tokens.token import AccessToken
 from proxy.tokens.token_cache import TokenCache
@@ -37,7 +46,7 @@ class Kept:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.sent: list[TokenRefusal | Replayed] = []
+        self.sent: list[TokenRefusal | TokenAccepted | Replayed] = []
         self.board = TokenCache([KEY, OTHER], clock=self.clock, send=self.sent.append)
 
     def token(self, mint: int, *, seconds: float = 100.0, key: TokenKey = KEY) -> TokenUpdate:
@@ -46,25 +55,67 @@ class Kept:
         token = TokenValue(mint, Secret(f"value-{mint}"), ("https://bank:443",), now, now + seconds / 2, now + seconds)
         return TokenUpdate(key.digest, token, None)
 
+    def serve(self, *, sent: float) -> None:
+        """Have the bank accept the current token in a request sent at *sent*, as `Send` reports it."""
+        token = self.board.get(KEY)
+        assert token is not None
+        if token.mint in self.board.to_report:
+            self.board.works(token, sent=sent)
+
+    def accepted(self) -> list[tuple[int, float]]:
+        """Return the acceptances that the keeper was told of."""
+        return [(one.mint, one.sent) for one in self.sent if isinstance(one, TokenAccepted)]
+
     def failure(self, code: str, *, seconds: float = 30.0) -> TokenUpdate:
         """Return the keeper's message that there is no token."""
         why = TokenFailure(code, "no", "because", self.clock.monotonic() + seconds)
         return TokenUpdate(KEY.digest, None, why)
 
 
-async def test_a_refusal_says_whether_the_token_had_worked_here(kept: Kept) -> None:
-    """The very mint, not an earlier one."""
-    refused = []
+async def test_the_first_acceptance_of_each_token_is_reported(kept: Kept) -> None:
+    """Once, and of the token in use only; the update of a failure beside the same token changes nothing."""
     for mint in (1, 2):
         kept.board.on_update(kept.token(mint))
-        token = kept.board.get(KEY)
-        assert token is not None
-        kept.board.refuse(token, "payments")
-        kept.board.worked[token.key.digest] = token.mint
-        kept.board.refuse(token, "payments")
-    refused = [(one.mint, one.worked) for one in kept.sent if isinstance(one, TokenRefusal)]
+        kept.serve(sent=3.0)
+        kept.board.on_update(kept.token(mint))
+        kept.serve(sent=4.0)
 
-    assert refused == [(1, False), (1, True), (2, False), (2, True)]
+    assert kept.accepted() == [(1, 3.0), (2, 3.0)]
+    assert kept.board.to_report == set()
+
+
+async def test_an_acceptance_is_reported_again_when_the_keeper_asks(kept: Kept) -> None:
+    """Only by a request that was sent since then: what was sent before may have been accepted before."""
+    kept.board.on_update(kept.token(1))
+    kept.serve(sent=3.0)
+    kept.board.on_asked(TokenAsked(KEY.digest, 1, 5.0))
+    for sent in (4.9, 5.0, 6.0):
+        kept.serve(sent=sent)
+
+    assert kept.accepted() == [(1, 3.0), (1, 5.0)]
+
+
+async def test_a_token_that_was_withdrawn_is_not_remembered(kept: Kept) -> None:
+    """Nor is a question about it: there may be one each few seconds, for months."""
+    for mint in range(1, 10):
+        kept.board.on_update(kept.token(mint))
+        kept.board.on_asked(TokenAsked(KEY.digest, mint, 5.0))
+        kept.board.on_update(kept.failure("token_unavailable"))
+
+    assert kept.board.to_report == set()
+    assert kept.board._report_since == {}
+
+
+async def test_a_question_about_another_token_is_ignored(kept: Kept) -> None:
+    """It was replaced meanwhile, and would be remembered for ever."""
+    kept.board.on_update(kept.token(2))
+    kept.serve(sent=3.0)
+    kept.board.on_asked(TokenAsked(KEY.digest, 1, 5.0))
+    kept.board.on_asked(TokenAsked("unknown", 1, 5.0))
+    kept.serve(sent=6.0)
+
+    assert kept.accepted() == [(2, 3.0)]
+    assert kept.board._report_since == {}
 
 
 @pytest.fixture
@@ -150,7 +201,7 @@ async def test_a_token_replaced_meanwhile_costs_no_question(kept: Kept) -> None:
     old = kept.board.get(KEY)
     kept.board.on_update(kept.token(2))
     assert old is not None
-    newer = await kept.board.replace(old, "payments", until=kept.clock.monotonic() + 5)
+    newer = await kept.board.replace(old, "payments", "source", until=kept.clock.monotonic() + 5)
 
     assert newer is not None
     assert newer.mint == 2
@@ -163,7 +214,7 @@ async def test_a_refusal_is_asked_about_and_answered(kept: Kept, outcome: str) -
     kept.board.on_update(kept.token(1))
     old = kept.board.get(KEY)
     assert old is not None
-    asking = asyncio.ensure_future(kept.board.replace(old, "payments", until=kept.clock.monotonic() + 5))
+    asking = asyncio.ensure_future(kept.board.replace(old, "payments", "source", until=kept.clock.monotonic() + 5))
     await settle()
     (asked,) = kept.sent
     assert isinstance(asked, TokenRefusal)
@@ -186,7 +237,7 @@ def _minted(kept: Kept, mint: int) -> AccessToken:
 async def test_a_refusal_behind_a_request_waits_for_nothing(kept: Kept) -> None:
     """The keeper hears of it as of any other, and says what it says to nobody."""
     token = _minted(kept, 1)
-    kept.board.refuse_behind(token, "payments")
+    kept.board.refuse_behind(token, "payments", "source")
 
     (asked,) = kept.sent
     assert isinstance(asked, TokenRefusal)
@@ -198,10 +249,10 @@ async def test_a_replacement_that_is_refused_too_is_told_once(kept: Kept) -> Non
     """However many requests had it: the next mint is to come later, but not ever later."""
     first = _minted(kept, 1)
     for _ in range(3):
-        kept.board.refuse_behind(first, "payments")
+        kept.board.refuse_behind(first, "payments", "source")
     second = _minted(kept, 2)
     for token in (second, second, first, second):
-        kept.board.refuse_behind(token, "payments")
+        kept.board.refuse_behind(token, "payments", "source")
 
     assert [one.refused_again for one in kept.sent if isinstance(one, Replayed)] == [True]
 
@@ -228,7 +279,7 @@ async def test_a_token_is_proven_for_whom_the_bank_took_it(kept: Kept) -> None:
 async def test_a_replacement_that_is_taken_is_told_once(kept: Kept) -> None:
     """Of whichever caller; an answer to the refused token itself says nothing."""
     first = _minted(kept, 1)
-    kept.board.refuse_behind(first, "payments")
+    kept.board.refuse_behind(first, "payments", "source")
     _accepted(kept, first)
     second = _minted(kept, 2)
     _accepted(kept, first)
@@ -246,7 +297,7 @@ async def test_nobody_waits_for_a_keeper_that_is_gone(kept: Kept) -> None:
     old = kept.board.get(KEY)
     assert old is not None
     until = kept.clock.monotonic() + 100
-    replacing = asyncio.ensure_future(kept.board.replace(old, "payments", until=until))
+    replacing = asyncio.ensure_future(kept.board.replace(old, "payments", "source", until=until))
     waiting = asyncio.ensure_future(kept.board.wait(OTHER, until=until))
     await settle()
     kept.board.abandon()
@@ -254,7 +305,7 @@ async def test_nobody_waits_for_a_keeper_that_is_gone(kept: Kept) -> None:
     assert await replacing is None
     with pytest.raises(TokenUnavailable):
         await waiting
-    assert await kept.board.replace(old, "payments", until=until) is None
+    assert await kept.board.replace(old, "payments", "source", until=until) is None
     assert kept.board.get(KEY) is old
 
 

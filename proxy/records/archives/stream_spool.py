@@ -65,11 +65,19 @@ class Spool:
         return list(found.values())
 
     @in_thread
-    def of_kind(self, query: Query) -> list[bytes]:
-        """Return the records of the query's kind, no requests, that match *query*; one may be there twice."""
+    def of_kind(self, query: Query, *, having: bytes = b"") -> list[bytes]:
+        """Return the records of the query's kind that match *query*; one may be there twice.
+
+        Of requests there may be many: only lines with *having* are looked at closely.
+        """
         start = f'{{"kind":"{query.kind}",'.encode()
         paths = [segment_path(self._journals, *one) for one in sorted(segments(self._journals))]
-        lines = (line for path in [*paths, *self._segments()] for line in _lines(path) if line.startswith(start))
+        lines = (
+            line
+            for path in [*paths, *self._segments()]
+            for line in _lines(path)
+            if having in line and line.startswith(start)
+        )
         return [line for line in lines if fitting(query, line) is not None]
 
     @in_thread

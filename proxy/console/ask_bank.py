@@ -1,0 +1,100 @@
+"""The page of a request of unknown outcome: what the bank was asked about it, and the button that asks."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from proxy.console.answers import Refused
+from proxy.console.log_reader import LogReader
+from proxy.console.outcomes import inquiries_about
+from proxy.console.page import Cell, PageContent, Table, Tone
+from proxy.console.request_pages import PATH, request_page
+from proxy.console.sessions import Visitor
+from proxy.console.why_text import bank_has_it, next_step, said
+from proxy.records.inquiry_outcome import decisive
+from proxy.records.record_words import cell
+from proxy.times import local_text
+
+Record = dict[str, Any]
+
+ASK = f"{PATH}/ask"
+# The listener gives up at ANSWER_SECONDS, 10, without an answer; the bank may take longer, and is asked to the end.
+_PATIENCE_SECONDS = 8.0
+_TONES = {"found": Tone.GOOD, "not_found": Tone.WARN, "unclear": Tone.WARN}
+
+
+class BankInquiries(Protocol):
+    """Asks the bank about an exchange, by the inquiry of its rule, as `payproxy why --ask` does."""
+
+    def objection(self, record: Mapping[str, Any]) -> str:
+        """Return why the bank can't be asked about the exchange *record*, "" if it can."""
+
+    async def ask(self, record: Mapping[str, Any], *, by: Visitor) -> Record:
+        """Ask, on record before, and return the record of what came; raise Refused or LogUnavailable."""
+
+
+class AskBank:
+    """What the request page shows of inquiries, and what its button does."""
+
+    def __init__(self, inquiries: BankInquiries, log: LogReader) -> None:
+        self._inquiries = inquiries
+        self._log = log
+        self._asking: set[asyncio.Task[Record]] = set()
+
+    async def page(self, record: Record) -> PageContent:
+        """Return the page of *record*, with what the bank was asked if its outcome is unknown."""
+        if record.get("kind") != "exchange" or bank_has_it(record) != "unknown":
+            return request_page(record)
+        found = await self._about(record)
+        return with_inquiries(request_page(record, found), record, found, self._inquiries.objection(record))
+
+    async def ask(self, record: Record, visitor: Visitor) -> str:
+        """Ask the bank about *record* for *visitor*, and return in words what came; raise Refused or LogUnavailable."""
+        if record.get("kind") != "exchange" or bank_has_it(record) != "unknown":
+            raise Refused(409, "The outcome of this request is known, so there is nothing to ask.")
+        task = asyncio.create_task(self._inquiries.ask(record, by=visitor))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+        done, _ = await asyncio.wait({task}, timeout=_PATIENCE_SECONDS)
+        if not done:
+            return "The bank has not answered yet. What it says will be on the request's page."
+        came = task.result()
+        found = [one for one in await self._about(record) if one.get("id") != came.get("id")]
+        return f"{said(came)} What to do: {next_step(record, [*found, came])}"
+
+    async def _about(self, record: Record) -> list[Record]:
+        record_id = str(record.get("id"))
+        return await self._log.read(lambda archive, spool, _: inquiries_about(archive, spool, record_id))
+
+
+def with_inquiries(page: PageContent, record: Record, found: Sequence[Record], objection: str) -> PageContent:
+    """Return the request's *page* with the inquiries *found*, and with the button or the *objection* to it."""
+    settled = decisive(record, found)
+    table = Table(
+        title="What the bank was asked",
+        columns=("time", "by", "asked", "answer", "it means", "record"),
+        rows=tuple(map(_row, found)),
+        empty="It was not asked about this request.",
+    )
+    return replace(
+        page,
+        tone=Tone.PLAIN if settled else page.tone,
+        lead=f"{page.lead} {said(settled)}" if settled else page.lead,
+        data={**page.data, "inquiries": list(found)},
+        blocks=(page.blocks[0], table, *page.blocks[1:]),
+        template="request.html",
+        more={"ask": ASK, "id": record.get("id", ""), "objection": objection},
+    )
+
+
+def _row(one: Record) -> tuple[Cell, ...]:
+    verdict = cell(one.get("verdict"))
+    return (
+        Cell(local_text(one.get("time"))),
+        Cell(cell(one.get("who"))),
+        Cell(cell(one.get("asked"))),
+        Cell(cell(one.get("answer_status") or one.get("cause") or "no answer")),
+        Cell(verdict.replace("_", " "), _TONES.get(verdict, Tone.PLAIN)),
+        Cell(cell(one.get("id")), href=f"{PATH}/{cell(one.get('id'))}"),
+    )

@@ -1,0 +1,117 @@
+"""What a refused token means: that it is void for all requests, or that this one is refused with any token; pure.
+
+A bank may answer 401 although the token is valid: because of a missing entitlement, or of the caller's own `token`
+header. Such a request is told by its refusal source (`source_of`): a token that was minted for it was refused again.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from enum import Enum
+
+# From the first refusal of a fresh token until a mint may be tried again; doubling.
+_FIRST_SECONDS, _LAST_SECONDS = 2.0, 900.0
+# A source without a refusal for this long after its time was over begins anew.
+_FORGOTTEN_SECONDS = 900.0
+_MAX_SOURCES = 1000
+MAX_SOURCE_CHARACTERS = 200
+_MAX_NAME_CHARACTERS = 32
+_MAX_DOUBLINGS = 10
+
+
+def source_of(route: str, caller: str, method: str, path: str) -> str:
+    """Return the refusal source of a request: requests that differ in an identifier in their path have the same.
+
+    A segment of *path* with a digit, or with more than 32 characters, counts as an identifier.
+    """
+    segments = ("*" if _is_identifier(segment) else segment for segment in path.split("/"))
+    return f"{route} {caller} {method} {'/'.join(segments)}"[:MAX_SOURCE_CHARACTERS]
+
+
+def _is_identifier(segment: str) -> bool:
+    return len(segment) > _MAX_NAME_CHARACTERS or any(character.isdigit() for character in segment)
+
+
+class Verdict(Enum):
+    """What follows from a refusal: a mint; another look once it is known whether the token still works; nothing."""
+
+    MINT = "mint"
+    ASK = "ask"
+    KEEP = "keep"
+
+
+def verdict(*, suspect: bool, credit: bool, accepted: bool, last_resort: bool, works: bool | None) -> Verdict:
+    """Return what follows from a refusal of the token in use.
+
+    *suspect*: the source was refused with a fresh token shortly before. *credit*: the route's rate limit allows a mint.
+    *accepted*: the bank has accepted this token before. *last_resort*: the rate limit for mints without *credit* or for
+    a *suspect* allows one. *works*: whether the bank has accepted the token since this refusal, None if nobody asked.
+    """
+    if credit and not suspect:
+        return Verdict.MINT
+    if not (accepted and last_resort):
+        return Verdict.KEEP
+    if works is None:
+        return Verdict.ASK
+    return Verdict.KEEP if works else Verdict.MINT
+
+
+@dataclass(slots=True)
+class Doubt:
+    """The token with serial *mint* was refused to *source*, at monotonic *since*, and its successor is on its way.
+
+    *works*: the bank has accepted it in a request that was sent after that.
+    """
+
+    mint: int
+    source: str
+    since: float
+    works: bool = False
+
+    def withdraws(self, source: str, *, suspect: bool) -> bool:
+        """Return whether a refusal to *source* shows that the token is void for all: two refused it, none was served.
+
+        A *suspect* source shows nothing.
+        """
+        return source != self.source and not suspect and not self.works
+
+
+@dataclass(slots=True)
+class _Suspicion:
+    until: float
+    refusals: int
+
+
+class Suspects:
+    """The sources that were refused with fresh tokens, the 1,000 with the latest refusals; *now* is monotonic."""
+
+    def __init__(self) -> None:
+        self._sources: OrderedDict[str, _Suspicion] = OrderedDict()
+
+    def holds(self, source: str, *, now: float) -> bool:
+        """Return whether a refusal to *source* is held to be one of the request."""
+        found = self._sources.get(source)
+        return found is not None and now < found.until
+
+    def refused_fresh(self, source: str, *, now: float) -> None:
+        """A token minted after a refusal was refused to *source* too: 2 s, doubling to 15 min."""
+        found = self._sources.pop(source, None)
+        forgotten = found is None or now >= found.until + _FORGOTTEN_SECONDS
+        refusals = 1 if found is None or forgotten else found.refusals + 1
+        seconds = min(_FIRST_SECONDS * 2.0 ** min(refusals - 1, _MAX_DOUBLINGS), _LAST_SECONDS)
+        self._sources[source] = _Suspicion(now + seconds, refusals)
+        while len(self._sources) > _MAX_SOURCES:
+            self._sources.popitem(last=False)
+
+    def cleared(self, source: str) -> None:
+        """A fresh token was accepted from *source*: the one before was void."""
+        self._sources.pop(source, None)
+
+    def clear(self) -> None:
+        """Something has changed outside: begin anew."""
+        self._sources.clear()
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def __repr__(self) -> str:
+        return f"<Suspects {len(self)} sources>"

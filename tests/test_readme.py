@@ -139,7 +139,7 @@ def test_every_member_of_the_status_is_named_and_no_other() -> None:
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     served = Status(environment="", instance="", version="", config_digest="", uptime=0.0, workers_wanted=1).as_dict()
 
-    assert named == {*served, "ready", "checks"}
+    assert named == {*served, "ready", "checks", "troubles"}
 
 
 def test_every_trigger_is_named_and_no_other() -> None:

@@ -22,9 +22,9 @@ class _Environment:
     files: CheckedFiles
 
     @classmethod
-    def of(cls, loaded: Loaded, *, now: float, container: bool, users: Sequence[str]) -> Self:
+    def of(cls, loaded: Loaded, *, now: float, container: bool, users: Sequence[str], devices: bool = True) -> Self:
         readable = loaded.readable
-        files = check_settings_files(readable, now=now) if readable else CheckedFiles()
+        files = check_settings_files(readable, now=now, devices=devices) if readable else CheckedFiles()
         if readable and container:
             files.complaints += container_complaints(readable)
         if readable:
@@ -71,9 +71,15 @@ def check_files(
     return list(in_order(findings))
 
 
-def check_loaded(loaded: Loaded, *, now: float, container: bool = False, users: Sequence[str] = ()) -> list[Finding]:
-    """Return the findings of *loaded* and of the files that it names; the rest as in `check_files`."""
-    return list(in_order(_Environment.of(loaded, now=now, container=container, users=users).findings()))
+def check_loaded(
+    loaded: Loaded, *, now: float, container: bool = False, users: Sequence[str] = (), devices: bool = True
+) -> list[Finding]:
+    """Return the findings of *loaded* and of the files that it names; the rest as in `check_files`.
+
+    Without *devices* no PKCS#11 token is opened, which would try its PIN.
+    """
+    found = _Environment.of(loaded, now=now, container=container, users=users, devices=devices)
+    return list(in_order(found.findings()))
 
 
 def _shared(first: _Environment, second: _Environment) -> Iterator[Finding]:

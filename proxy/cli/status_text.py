@@ -47,6 +47,10 @@ def _headline(status: Values, width: int) -> str:
     for check in checks:
         text = f"{check['name']} {check['verdict']}: {check['reason']}"
         lines.append(wrapped(_clean(text), width=width, first=_INDENT, indent=_INDENT * 2))
+    # An older instance says none.
+    lines += (
+        wrapped(_clean(text), width=width, first=_INDENT, indent=_INDENT * 2) for text in status.get("troubles", ())
+    )
     return "\n".join(lines)
 
 

@@ -9,52 +9,42 @@ from aiohttp import web
 
 from proxy.clock import Clock
 from proxy.console import status_pages
-from proxy.console.answers import (
-    Refused,
-    as_json,
-    dumped,
-    form_of,
-    html,
-    message,
-    number_of,
-    reason_of,
-    refuse_embedding,
-    refuse_forged,
-    refuse_other_sites,
-    script,
-    see_other,
-    stylesheet,
-)
+from proxy.console.answers import Refused, number_of, reason_of, script, stylesheet
 from proxy.console.ask_bank import ASK, AskBank, BankInquiries
-from proxy.console.frame import frame_of, render, why_not
+from proxy.console.configuration_page import PATH as CONFIGURATION
+from proxy.console.configuration_page import configuration_page
 from proxy.console.history_page import DEFAULT, history_page
 from proxy.console.history_page import PATH as HISTORY
+from proxy.console.in_force import ConfigurationInForce
 from proxy.console.live_records import LiveRecords
 from proxy.console.live_tail import EVENTS, HoldOpen, LiveTail
 from proxy.console.live_tail import PATH as TAIL
-from proxy.console.log_reader import LogReader
+from proxy.console.log_reader import LogReader, id_bytes
+from proxy.console.migrations_page import PATH as MIGRATIONS
+from proxy.console.migrations_page import migrations_page
 from proxy.console.outcomes import UnresolvedCount, open_page
 from proxy.console.overview import PATH as OVERVIEW
 from proxy.console.overview import overview
-from proxy.console.page import PageContent, Tone
+from proxy.console.page import PageContent
+from proxy.console.page_answers import Handler, PageAnswers
 from proxy.console.plots import WINDOWS, plots
 from proxy.console.request_pages import PATH as REQUESTS
 from proxy.console.request_pages import found_page
+from proxy.console.routes_page import PATH as ROUTES
+from proxy.console.routes_page import routes_page
 from proxy.console.search_form import FilterUnusable, filled, query_of
 from proxy.console.sessions import Visitor
 from proxy.console.sign_in import SignIn
 from proxy.console.sign_in_pages import PATH as SIGN_IN
 from proxy.console.sign_in_pages import SignInPages
-from proxy.errors import LogUnavailable
 from proxy.records.query import ArchiveUnusable
+from proxy.settings.worker_values import callers_of
 from proxy.telemetry.history import History
 from proxy.telemetry.status import Status
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 View = Callable[[Status], PageContent]
 
 _ROWS = 50
-_ID_BYTES = 16
 
 _VIEWS: dict[str, View] = {
     "/console/tokens": status_pages.tokens,
@@ -62,7 +52,6 @@ _VIEWS: dict[str, View] = {
     "/console/callers": status_pages.callers,
     "/console/errors": status_pages.errors,
     "/console/sinks": status_pages.sinks,
-    "/console/migrations": status_pages.migrations,
 }
 
 
@@ -92,6 +81,7 @@ class Console:
         log: LogReader,
         history: History,
         migrations: MigrationActions,
+        in_force: ConfigurationInForce,
         inquiries: BankInquiries,
         live: LiveRecords,
         hold_open: HoldOpen,
@@ -100,97 +90,52 @@ class Console:
         self._status = status
         self._with_recent = with_recent
         self._sign_in = sign_in
+        self._answers = PageAnswers(status=status, sign_in=sign_in)
         self._log = log
         self._history = history
         self._migrations = migrations
+        self._in_force = in_force
         self._ask_bank = AskBank(inquiries, log)
         self._unresolved = UnresolvedCount(log, clock=clock)
         self._live = live
         self._tail = LiveTail(live, sign_in=sign_in, hold_open=hold_open, clock=clock)
         self._clock = clock
+        # Reading keys, which may be encrypted, takes long: not in more than one of the threads that all share.
+        self._checking = asyncio.Semaphore(1)
 
     def routes(self) -> Iterator[tuple[str, str, Handler]]:
         """Yield method, path and handler."""
+        answers = self._answers
         yield "GET", "/console/console.css", stylesheet
         yield "GET", "/console/console.js", script
-        for path, view in _VIEWS.items():
-            yield "GET", path, self._guarded(self._of_status(view))
-            yield "GET", f"{path}.json", self._guarded(self._of_status(view))
-        yield "GET", OVERVIEW, self._guarded(self._show_overview)
-        yield "GET", "/console/overview.json", self._guarded(self._show_overview)
-        yield "GET", HISTORY, self._guarded(self._show_history)
-        yield "GET", f"{HISTORY}.json", self._guarded(self._show_history)
-        yield "GET", REQUESTS, self._guarded(self._search)
-        yield "GET", f"{REQUESTS}.json", self._guarded(self._search)
-        yield "GET", TAIL, self._guarded(self._show_tail)
-        yield "GET", f"{TAIL}.json", self._guarded(self._show_tail)
-        yield "GET", EVENTS, self._guarded(lambda request, _: self._tail.events(request))
-        yield "GET", f"{REQUESTS}/{{id}}", self._guarded(self._show)
-        sign_in = SignInPages(self._sign_in, page=self._page, signed_out=self._live.wake)
-        yield "GET", SIGN_IN, self._open(sign_in.show)
-        yield "POST", SIGN_IN, self._open(sign_in.take)
-        yield "POST", "/console/sign-out", self._guarded(sign_in.end)
-        yield "POST", "/console/migrations/set", self._acting(self._set, back=_to_migrations)
-        yield "POST", "/console/migrations/rollback", self._acting(self._rollback, back=_to_migrations)
-        yield "POST", ASK, self._acting(self._ask, back=lambda fields: f"{REQUESTS}/{fields['id']}")
-
-    def _open(self, handler: Handler) -> Handler:
-        """Return *handler*, whose refusals become pages, for everybody."""
-
-        async def answer(request: web.Request) -> web.StreamResponse:
-            try:
-                return await handler(request)
-            except Refused as refused:
-                return await self._refusal(request, refused)
-            except LogUnavailable as error:
-                words = "It can't be recorded, so it was not done."
-                return await self._refusal(request, Refused(error.status, words))
-            except ArchiveUnusable as error:
-                return await self._refusal(request, Refused(503, f"The request log can't be read: {error}"))
-
-        return answer
-
-    def _guarded(self, handler: Callable[[web.Request, Visitor], Awaitable[web.StreamResponse]]) -> Handler:
-        """Return *handler* for visitors that may look; others are led to the sign-in."""
-
-        async def answer(request: web.Request) -> web.StreamResponse:
-            refuse_embedding(request)
-            visitor = self._sign_in.visitor(request)
-            if visitor is not None:
-                return await handler(request, visitor)
-            if request.method == "GET" and not _wants_json(request):
-                return see_other(SIGN_IN)
-            raise Refused(403, "Sign in first, at /console/.")
-
-        return self._open(answer)
-
-    def _acting(
-        self,
-        act: Callable[[Mapping[str, str], Visitor], Awaitable[str]],
-        *,
-        back: Callable[[Mapping[str, str]], str],
-    ) -> Handler:
-        """Return a handler of a form that changes something: for operators, and only from a page of their session.
-
-        *act* returns what was done, *back* the path of the page to go on with.
-        """
-
-        async def answer(request: web.Request, visitor: Visitor) -> web.StreamResponse:
-            refuse_other_sites(request)
-            if not visitor.may_act:
-                raise Refused(403, why_not(visitor))
-            fields = await form_of(request)
-            refuse_forged(fields, visitor)
-            done = await act(fields, visitor)
-            values = message(done, tone=Tone.GOOD, back=back(fields))
-            return await self._page("message.html", visitor, title="Done", path="", **values)
-
-        return self._guarded(answer)
+        pages = {
+            **{path: self._of_status(view) for path, view in _VIEWS.items()},
+            HISTORY: self._show_history,
+            REQUESTS: self._search,
+            TAIL: self._show_tail,
+            MIGRATIONS: self._show_migrations,
+            ROUTES: self._show_routes,
+            CONFIGURATION: self._show_configuration,
+        }
+        for path, page in pages.items():
+            yield "GET", path, answers.guarded(page)
+            yield "GET", f"{path}.json", answers.guarded(page)
+        yield "GET", OVERVIEW, answers.guarded(self._show_overview)
+        yield "GET", "/console/overview.json", answers.guarded(self._show_overview)
+        yield "GET", EVENTS, answers.guarded(lambda request, _: self._tail.events(request))
+        yield "GET", f"{REQUESTS}/{{id}}", answers.guarded(self._show)
+        sign_in = SignInPages(self._sign_in, page=answers.page, signed_out=self._live.wake)
+        yield "GET", SIGN_IN, answers.open(sign_in.show)
+        yield "POST", SIGN_IN, answers.open(sign_in.take)
+        yield "POST", "/console/sign-out", answers.guarded(sign_in.end)
+        yield "POST", "/console/migrations/set", answers.acting(self._set, back=_to_migrations)
+        yield "POST", "/console/migrations/rollback", answers.acting(self._rollback, back=_to_migrations)
+        yield "POST", ASK, answers.acting(self._ask, back=lambda fields: f"{REQUESTS}/{fields['id']}")
 
     def _of_status(self, view: View) -> Callable[[web.Request, Visitor], Awaitable[web.StreamResponse]]:
         async def answer(request: web.Request, visitor: Visitor) -> web.StreamResponse:
             status = self._status()
-            return await self._content(request, visitor, lambda: view(self._with_recent(status)), shown=status)
+            return await self._answers.content(request, visitor, lambda: view(self._with_recent(status)), shown=status)
 
         return answer
 
@@ -198,7 +143,7 @@ class Console:
         status, chosen = self._status(), WINDOWS[DEFAULT]
         samples = self._history.samples(chosen.ring, number=chosen.number, together=chosen.together)
         unresolved = await self._unresolved.latest()
-        return await self._content(
+        return await self._answers.content(
             request,
             visitor,
             lambda: overview(self._with_recent(status), plots(samples, chosen), unresolved),
@@ -206,16 +151,46 @@ class Console:
         )
 
     async def _show_history(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
-        return await self._content(request, visitor, history_page(self._history, request.query.get("window", "")))
+        return await self._answers.content(
+            request, visitor, history_page(self._history, request.query.get("window", ""))
+        )
+
+    async def _show_routes(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
+        status, query = self._status(), request.query
+        return await self._answers.content(
+            request, visitor, lambda: routes_page(self._in_force, status, query), shown=status
+        )
+
+    async def _show_configuration(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
+        query = request.query
+        async with self._checking:
+            return await self._answers.content(
+                request, visitor, lambda: configuration_page(self._in_force.view(), query)
+            )
+
+    async def _show_migrations(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
+        status, snapshot, problem = self._status(), self._in_force.snapshot(), ""
+        settings = self._in_force.settings()["migrations"]
+        wanted = [(one, callers_of(snapshot, one)) for one in snapshot.migrations]
+        try:
+            found = await self._log.courses(wanted, now=self._clock.now()) if wanted else {}
+        except ArchiveUnusable as error:
+            found, problem = {}, f"The request log can't be read: {error}"
+        return await self._answers.content(
+            request,
+            visitor,
+            lambda: migrations_page(status, snapshot, settings, found, problem=problem),
+            shown=status,
+        )
 
     async def _search(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
         fields = filled(request.query)
-        before = _id_bytes(request.query.get("before", ""))
+        before = id_bytes(request.query.get("before", ""))
         try:
             query = query_of(fields, now=self._clock.now())
         except FilterUnusable as error:
             problem, fields = str(error), error.shown or fields
-            return await self._content(request, visitor, lambda: found_page((), fields, problem=problem), status=400)
+            return await self._answers.content(request, visitor, lambda: found_page((), fields, problem=problem))
         if request.query.get("open"):
             page = await self._log.read(
                 lambda archive, spool, enough: open_page(
@@ -224,7 +199,7 @@ class Console:
             )
         else:
             page = await self._log.page(query, before=before, size=_ROWS)
-        return await self._content(
+        return await self._answers.content(
             request,
             visitor,
             lambda: found_page(
@@ -237,15 +212,15 @@ class Console:
         )
 
     async def _show_tail(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
-        status, content = self._tail.page(request)
-        return await self._content(request, visitor, lambda: content, status=status)
+        content = self._tail.page(request)
+        return await self._answers.content(request, visitor, lambda: content)
 
     async def _show(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
         content = await self._ask_bank.page(await self._record(request.match_info["id"].removesuffix(".json")))
-        return await self._content(request, visitor, lambda: content)
+        return await self._answers.content(request, visitor, lambda: content)
 
     async def _record(self, text: str) -> dict[str, Any]:
-        record_id = _id_bytes(text)
+        record_id = id_bytes(text)
         record = None if record_id is None else await self._log.record(record_id)
         if record is None:
             raise Refused(404, "The request log has no record of this id.")
@@ -263,53 +238,6 @@ class Console:
     async def _ask(self, fields: Mapping[str, str], visitor: Visitor) -> str:
         return await self._ask_bank.ask(await self._record(fields.get("id", "")), visitor)
 
-    async def _content(
-        self,
-        request: web.Request,
-        visitor: Visitor,
-        make: Callable[[], PageContent],
-        *,
-        status: int = 200,
-        shown: Status | None = None,
-    ) -> web.Response:
-        """Answer with what *make* returns in a thread, as HTML or JSON; *shown* is the state then, if known."""
-        if _wants_json(request):
-            return as_json(await asyncio.to_thread(lambda: dumped(make().values())), status=status)
-        frame = frame_of(shown or self._status(), visitor)
-
-        def rendered() -> str:
-            content = make()
-            return render(content.template, frame=frame, title=content.title, path=content.path, content=content)
-
-        return html(await asyncio.to_thread(rendered), status=status)
-
-    async def _page(self, template: str, visitor: Visitor | None, *, status: int = 200, **values: Any) -> web.Response:
-        text = await asyncio.to_thread(render, template, frame=frame_of(self._status(), visitor), **values)
-        return html(text, status=status)
-
-    async def _refusal(self, request: web.Request, refused: Refused) -> web.StreamResponse:
-        if _wants_json(request):
-            answer = as_json(dumped({"detail": refused.text, "status": refused.status}), status=refused.status)
-            if refused.retry_after:
-                answer.headers["Retry-After"] = str(refused.retry_after)
-            return answer
-        values = message(refused.text, tone=Tone.BAD, back=OVERVIEW)
-        visitor = self._sign_in.visitor(request)
-        return await self._page("message.html", visitor, status=refused.status, title="Not done", path="", **values)
-
 
 def _to_migrations(_fields: Mapping[str, str]) -> str:
-    return "/console/migrations"
-
-
-def _wants_json(request: web.Request) -> bool:
-    return request.path.endswith(".json") or request.path == EVENTS
-
-
-def _id_bytes(text: str) -> bytes | None:
-    """Return the 16 bytes of the record id *text*, None if it is none."""
-    try:
-        found = bytes.fromhex(text.replace("-", ""))
-    except ValueError:
-        return None
-    return found if len(found) == _ID_BYTES else None
+    return MIGRATIONS

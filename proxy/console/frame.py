@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+from proxy.console.configuration_page import PATH as CONFIGURATION
 from proxy.console.history_page import PATH as HISTORY
 from proxy.console.overview import PATH as OVERVIEW
 from proxy.console.request_pages import PATH as REQUESTS
+from proxy.console.routes_page import PATH as ROUTES
 from proxy.console.sessions import Visitor
 from proxy.telemetry.status import Status
 
@@ -19,6 +21,8 @@ NAVIGATION = (
     ("/console/certificates", "Certificates"),
     ("/console/sinks", "Request log sinks"),
     ("/console/migrations", "Migrations"),
+    (ROUTES, "Routes"),
+    (CONFIGURATION, "Configuration"),
 )
 _READ_ONLY = (
     "This console is read-only: there is nobody in [admin] operators. `payproxy migration` changes migrations too."

@@ -61,15 +61,15 @@ class LiveTail:
         self._clock = clock
         self._watch: asyncio.Task[None] | None = None
 
-    def page(self, request: web.Request) -> tuple[int, PageContent]:
-        """Return the status and the page of the newest records that match the filters of *request*."""
+    def page(self, request: web.Request) -> PageContent:
+        """Return the page of the newest records that match the filters of *request*."""
         fields = _fields(request)
         try:
             query = self._query(fields)
         except FilterUnusable as error:
-            return 400, tail_page((), error.shown or fields, position="", problem=str(error))
+            return tail_page((), error.shown or fields, position="", problem=str(error))
         records, position = self._records.newest(query, most=_ROWS)
-        return 200, tail_page(records, fields, position=position)
+        return tail_page(records, fields, position=position)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Answer with the stream of the records that match, until somebody ends it. Raises Refused."""
@@ -141,6 +141,7 @@ def tail_page(records: Sequence[Record], fields: Sequence[Field], *, position: s
         data={"records": records, "position": position},
         lead=problem,
         tone=Tone.BAD if problem else Tone.PLAIN,
+        status=400 if problem else 200,
         template="tail.html",
         more={
             "fields": [one for one in fields if one.name not in _NOT_LIVE],

@@ -1,19 +1,22 @@
 """Reads the request log for pages: a few at a time, in threads, and to the end even if the visitor has gone."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from proxy.console.migration_course import Course, courses
 from proxy.records.anchor import object_in
 from proxy.records.archives.stream_spool import Spool
 from proxy.records.query import Archive, ArchiveUnusable, Enough, Page, Query, all_of_it
 from proxy.settings.stores import UrlUnusable
+from proxy.settings.worker_values import MigrationValues
 
 # More at once would take the threads that others in the keeper need.
 _AT_ONCE = 2
 # Searches that run or wait. A visitor who leaves or reloads does not end a search, so that more could pile up.
 MOST_AT_ONCE = 10
+_ID_BYTES = 16
 
 Found = TypeVar("Found")
 
@@ -49,6 +52,10 @@ class LogReader:
     async def record(self, record_id: bytes) -> dict[str, Any] | None:
         """Return the record with that id, or its intent if the request is in flight, or None."""
         return await self._apart(self._record(record_id))
+
+    async def courses(self, migrations: Sequence[tuple[MigrationValues, set[str]]], *, now: float) -> dict[str, Course]:
+        """Return what the log tells of *migrations*, each with its configured callers; *now* in epoch seconds."""
+        return await self._apart(self._with_archive(lambda archive: courses(archive, migrations, now=now)))
 
     async def read(self, work: Callable[[Archive | None, Spool, Enough], Awaitable[Found]]) -> Found:
         """Return what *work* returns of the archive, None if it is turned off, and of what is on its way there.
@@ -104,3 +111,12 @@ class LogReader:
     async def _placed(self, work: Coroutine[Any, Any, Found]) -> Found:
         async with self._places:
             return await work
+
+
+def id_bytes(text: str) -> bytes | None:
+    """Return the 16 bytes of the record id *text*, None if it is none."""
+    try:
+        found = bytes.fromhex(text.replace("-", ""))
+    except ValueError:
+        return None
+    return found if len(found) == _ID_BYTES else None

@@ -10,6 +10,7 @@ from proxy.console.status_pages import callers_table, errors_table, migrations_t
 from proxy.telemetry import health
 from proxy.telemetry.health import Check, CheckStatus
 from proxy.telemetry.status import RECENT_SECONDS, Status, WorkerState
+from proxy.telemetry.troubles import troubles
 from proxy.times import duration, local
 
 PATH = "/console/"
@@ -24,8 +25,8 @@ def overview(status: Status, shown: tuple[Plot, ...], unresolved: Unresolved | N
 
     *unresolved* is None if it is not counted yet.
     """
-    checks = health.ready(status)
-    lead, tone = _verdict(checks)
+    checks, wrong = health.ready(status), troubles(status)
+    lead, tone = _verdict(checks, wrong)
     return PageContent(
         path=PATH,
         title="Overview",
@@ -36,10 +37,13 @@ def overview(status: Status, shown: tuple[Plot, ...], unresolved: Unresolved | N
         ),
         lead=lead,
         tone=tone,
-        points=tuple(
-            Cell(f"{one.name} {one.verdict}: {one.reason}", _TONES[one.verdict])
-            for one in checks
-            if one.verdict is not CheckStatus.OK
+        points=(
+            *(
+                Cell(f"{one.name} {one.verdict}: {one.reason}", _TONES[one.verdict])
+                for one in checks
+                if one.verdict is not CheckStatus.OK
+            ),
+            *(Cell(words, Tone.WARN) for words in wrong),
         ),
         blocks=(
             Facts(title="Now", rows=(*_now(status), _of_unresolved(unresolved))),
@@ -53,11 +57,13 @@ def overview(status: Status, shown: tuple[Plot, ...], unresolved: Unresolved | N
     )
 
 
-def _verdict(checks: tuple[Check, ...]) -> tuple[str, Tone]:
+def _verdict(checks: tuple[Check, ...], wrong: tuple[str, ...]) -> tuple[str, Tone]:
     if not health.holds(checks):
         return "Not ready: requests are not served.", Tone.BAD
     if any(one.verdict is CheckStatus.DEGRADED for one in checks):
         return "Ready, degraded: requests are served, and something needs attention.", Tone.WARN
+    if wrong:
+        return "Ready: requests are served, and something needs attention.", Tone.WARN
     return "Ready: requests are served.", Tone.GOOD
 
 

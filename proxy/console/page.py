@@ -60,9 +60,9 @@ class Words:
 class PageContent:
     """One page: *path* is that of its entry in the navigation, *twin* that of its JSON; *lead* is its first sentence.
 
-    *data* are the values of the JSON, or what returns them where that takes long. *blocks* are Table, Facts, Words or
-    Plot. *template* names the template; *more* are values for templates that show more than blocks. Pages that show the
-    present are brought up to date by the script each *refresh* seconds.
+    *data* are the values of the JSON, or what returns them where that takes long; *status* is that of HTTP. *blocks*
+    are Table, Facts, Words or Plot. *template* names the template; *more* are values for templates that show more.
+    Pages that show the present are brought up to date by the script each *refresh* seconds.
     """
 
     path: str
@@ -73,6 +73,7 @@ class PageContent:
     tone: Tone = Tone.PLAIN
     points: tuple[Cell, ...] = ()
     blocks: tuple[Any, ...] = ()
+    status: int = 200
     template: str = "page.html"
     refresh: int = 0
     more: Mapping[str, Any] = field(default_factory=dict)

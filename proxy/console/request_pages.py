@@ -59,6 +59,7 @@ def found_page(
         data={"records": records, "before": following} | ({"problem": problem} if problem else {}),
         lead=problem,
         tone=Tone.BAD if problem else Tone.PLAIN,
+        status=400 if problem else 200,
         blocks=() if problem else (table,),
         template="requests.html",
         more={

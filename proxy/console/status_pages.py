@@ -1,4 +1,4 @@
-"""The pages that show the status of the instance: tokens, certificates, callers, errors, sinks, migrations."""
+"""The pages that show the status of the instance: tokens, certificates, callers, errors, sinks."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -200,26 +200,6 @@ def sinks(status: Status) -> PageContent:
                 empty="There is no sink: set stdout, file or database in [request_log].",
             ),
         ),
-    )
-
-
-def migrations(status: Status) -> PageContent:
-    """Return the page of the migrations; their actions are in its template."""
-    return PageContent(
-        path="/console/migrations",
-        title="Migrations",
-        twin="/console/migrations.json",
-        refresh=REFRESH_SECONDS,
-        data={
-            "time": status.time,
-            "problem": status.migration_problem,
-            "migrations": [dataclasses.asdict(one) for one in status.migrations],
-        },
-        lead=status.migration_problem,
-        tone=Tone.WARN if status.migration_problem else Tone.PLAIN,
-        blocks=(migrations_table(status),),
-        template="migrations.html",
-        more={"migrations": [one for one in status.migrations if not one.finished]},
     )
 
 

@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 
 from proxy.keeper.admin import problem
 
@@ -28,6 +29,8 @@ HEAD_SECONDS = 5.0
 # From the end of the request head to the last byte of the answer, TCP only. Includes the time the client takes to read.
 ANSWER_SECONDS = 10.0
 _BACKLOG = 128
+# Of a request: an address of the console's rule tester may have the longest target of a request, each byte escaped.
+LONGEST_LINE_BYTES = 65536
 _LOOK_AGAIN_SECONDS = 0.1
 
 
@@ -51,6 +54,7 @@ class AdminConnection(web.RequestHandler):
     def __init__(self, listener: "AdminListener", manager: web.Server, *, unhurried: bool) -> None:
         super().__init__(
             manager,
+            max_line_size=LONGEST_LINE_BYTES,
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type] # aiohttp's value for "none", as in AppRunner
         )
@@ -118,6 +122,9 @@ class AdminConnection(web.RequestHandler):
             self.log_exception("the admin listener failed", exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("part of an answer is on its way already")
+        if isinstance(exc, LineTooLong) and exc.args[1] == LONGEST_LINE_BYTES:
+            detail = f"The request line is longer than {LONGEST_LINE_BYTES} bytes."
+            return nameless(problem(414, code="target_too_long", detail=detail))
         answer = problem(
             status,
             code="internal_error" if status >= 500 else "bad_request",

@@ -8,6 +8,7 @@ from typing import Any
 from proxy.clock import Clock
 from proxy.console.answers import Refused
 from proxy.console.app import Console
+from proxy.console.in_force import ConfigurationInForce
 from proxy.console.live_records import LiveRecords
 from proxy.console.live_tail import rendered
 from proxy.console.log_reader import LogReader
@@ -111,6 +112,7 @@ def console_of(
     with_recent: Callable[[Status], Status],
     history: History,
     migrations: Migrations,
+    in_force: ConfigurationInForce,
     inquiries: Inquiries,
     live: LiveRecords,
     operated: Operated,
@@ -134,6 +136,7 @@ def console_of(
         log=log,
         history=history,
         migrations=MigrationForms(migrations),
+        in_force=in_force,
         inquiries=InquiryForms(inquiries, operated=operated),
         live=live,
         hold_open=hold_open,

@@ -10,6 +10,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from proxy.checks.container import in_container
+from proxy.checks.shared_host import other_users
 from proxy.clock import Clock, timestamp
 from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
@@ -89,6 +91,8 @@ class Keeper:
     ) -> None:
         snapshot = snapshot_of(settings, instance=instance)
         self._instance = instance
+        self._read = read
+        self._environ = environ
         self._version = version("payproxy")
         self._chain = chain_id(Path(snapshot.data_directory), entropy=entropy)
         self._sockets = sockets
@@ -272,6 +276,7 @@ class Keeper:
         """Return the console's routes, its actions on the Unix socket, and whether nobody has to sign in to it."""
         # 2 MB and 40 ms, for those who have a console.
         from proxy.keeper.console import console_of, live_records  # noqa: PLC0415
+        from proxy.keeper.console_configuration import ConsoleConfiguration  # noqa: PLC0415
 
         self._live = live_records(self._entropy)
         console, sign_in, actions = console_of(
@@ -280,6 +285,15 @@ class Keeper:
             with_recent=self._with_recent,
             history=self._history,
             migrations=self._migrations,
+            in_force=ConsoleConfiguration(
+                settings=lambda: self._generations.current.settings,
+                snapshot=lambda: self._generations.current.snapshot,
+                read=self._read,
+                migrations=self._migrations,
+                container=in_container(self._environ),
+                users=lambda: other_users(self._environ),
+                clock=self._clock,
+            ),
             inquiries=self._inquiries,
             live=self._live,
             operated=self._audit_log.operated,

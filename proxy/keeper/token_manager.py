@@ -210,6 +210,7 @@ class TokenManager:
             error_code=failure.code if failure else "",
             error=failure.cause if failure else "",
             retry_in=max(0.0, failure.until - now) if failure else 0.0,
+            refused=slot.refused_at + offset if slot.refused_at else 0.0,
         )
 
 

@@ -47,6 +47,9 @@ class WorkerProcess:
         self.full = False
         self.in_flight = 0
         self.connections = 0
+        self.late = 0
+        self.late_seconds = 0.0
+        self.late_route = ""
         self._writer: asyncio.StreamWriter | None = None
 
     def attach(self, writer: asyncio.StreamWriter) -> None:
@@ -60,9 +63,11 @@ class WorkerProcess:
         self.journal_problem = problem[:_MOST_PROBLEM] if problem.isprintable() else "the journal can't be written"
         self.full = report.full
         # Limit the counts to a range that can be displayed.
-        self.in_flight, self.connections = (
-            min(max(count, 0), 10**9) for count in (report.in_flight, report.connections)
+        self.in_flight, self.connections, self.late = (
+            min(max(count, 0), 10**9) for count in (report.in_flight, report.connections, report.late)
         )
+        self.late_seconds = float(min(report.late_seconds, 10**9)) if report.late_seconds >= 0 else 0.0
+        self.late_route = report.late_route[:_MOST_PROBLEM] if report.late_route.isprintable() else ""
 
     def send(self, message: ToWorker) -> None:
         """Send *message*; do nothing if the link is closed."""

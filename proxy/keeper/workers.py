@@ -108,6 +108,9 @@ class Workers:
                 full=one.full,
                 in_flight=one.in_flight,
                 connections=one.connections,
+                late=one.late,
+                late_seconds=one.late_seconds,
+                late_route=one.late_route,
             )
             for one in self._alive.values()
         )

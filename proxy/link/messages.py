@@ -143,13 +143,19 @@ class Ready(NamedTuple):
 
 
 class WorkerReport(NamedTuple):
-    """What was counted since the last report, and the worker's state; each second, as heartbeat too."""
+    """What was counted since the last report, and the worker's state; each second, as heartbeat too.
+
+    *late* requests wait long for the bank; *late_seconds* and *late_route* are of the oldest.
+    """
 
     counts: Counts
     journal_problem: str = ""
     full: bool = False
     in_flight: int = 0
     connections: int = 0
+    late: int = 0
+    late_seconds: float = 0.0
+    late_route: str = ""
 
 
 class TokenRefusal(NamedTuple):

@@ -2,6 +2,7 @@
 
 from proxy.credentials.token_key import TokenKey
 from proxy.migration.side import Policy, Side
+from proxy.routing.request_head import LOOPBACK_NAMES, HeadLimits
 from proxy.routing.table import Route, RouteMigration, RouteSide, RouteTable
 from proxy.settings.worker_values import (
     CredentialValues,
@@ -18,6 +19,15 @@ def route_table(snapshot: Snapshot) -> RouteTable:
     sides = _Sides(snapshot)
     migrations = {route: migration for migration in snapshot.migrations for route in migration.routes}
     return RouteTable(_route(values, migrations.get(values.name), sides) for values in snapshot.routes)
+
+
+def head_limits(snapshot: Snapshot) -> HeadLimits:
+    """Return the limits for heads; with neither hosts nor callers, a loopback listener takes loopback names only."""
+    server = snapshot.server
+    hosts = frozenset(host.lower() for host in server.hosts)
+    if not hosts and not snapshot.callers and server.loopback:
+        hosts = LOOPBACK_NAMES
+    return HeadLimits(max_header_bytes=server.max_header_bytes, hosts=hosts, allow_browsers=server.allow_browsers)
 
 
 def token_key(credential: CredentialValues, *, audience: str, scope: str) -> TokenKey:

@@ -105,6 +105,10 @@ class RouteTable:
             raise MethodNotAllowed("A rule takes this path, but not this method.", allowed=tuple(sorted(allowed)))
         raise NoRoute("No rule takes this path; `payproxy explain METHOD PATH` shows how the rules are read.")
 
+    def covering(self, path: str) -> frozenset[int]:
+        """Return the positions in `routes` of all rules whose path covers *path*, whatever their methods."""
+        return frozenset([position for position, _ in self._rules_on(path)])
+
     def origins(self) -> dict[TokenKey, frozenset[str]]:
         """Return every token key that these rules may need, on either side, with its permitted origins."""
         origins: dict[TokenKey, frozenset[str]] = {}

@@ -43,6 +43,15 @@ def digest(settings: Settings) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def body_keys(settings: Settings) -> dict[str, str]:
+    """Return, by route, the name of the key that signs bodies; routes without one are missing."""
+    signed = ((route.name, route.signature) for route in settings.routes if route.signature.configured)
+    return {
+        name: one.private_key_file or one.private_key_uri.partition("?")[0] or one.signer_command[0]
+        for name, one in signed
+    }
+
+
 def instance_name(settings: Settings) -> str:
     """Return the instance's name in records and shared stores."""
     return settings.instance or socket.gethostname()

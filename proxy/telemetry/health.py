@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from proxy.telemetry.status import Status, TokenStatus, WorkerState
+from proxy.telemetry.troubles import troubles
 from proxy.text import printable
 
 # An unresponsive token endpoint must not block the start forever: routes with other credentials can serve.
@@ -68,10 +69,10 @@ def holds(checks: Iterable[Check]) -> bool:
 
 
 def status_values(status: Status) -> dict[str, Any]:
-    """Return what /api/status serves: the members of *status*, whether it is ready, and the checks."""
+    """Return what /api/status serves: the members of *status*, whether it is ready, checks and troubles."""
     checks = ready(status)
     shown = [{"name": one.name, "verdict": one.verdict, "reason": one.reason} for one in checks]
-    return status.as_dict() | {"ready": holds(checks), "checks": shown}
+    return status.as_dict() | {"ready": holds(checks), "checks": shown, "troubles": troubles(status)}
 
 
 def lines(checks: Iterable[Check], *, title: str) -> str:

@@ -60,7 +60,7 @@ class TokenStatus:
     *tried*: its first mint has ended, successfully or not. *minter* is the replica that minted the token, "" for this
     one. *minted* and *expires* are epoch seconds, 0 without a token.
     *error_code* is "" after a successful mint, else token_refused or token_unavailable; *error* is the endpoint's text,
-    for the operator; *retry_in* is in seconds.
+    for the operator; *retry_in* is in seconds. *refused* is when the bank last refused a token of it, 0 for never.
     """
 
     credential: str
@@ -76,6 +76,7 @@ class TokenStatus:
     error_code: str = ""
     error: str = ""
     retry_in: float = 0.0
+    refused: float = 0.0
 
     @property
     def usable(self) -> bool:
@@ -111,7 +112,8 @@ class CertificateStatus:
 class WorkerStatus:
     """A live worker process; *started* in epoch seconds; *full*: it lacked descriptors for new callers a second ago.
 
-    *in_flight* requests and *connections* of callers are the last reported values.
+    *in_flight* requests and *connections* of callers are the last reported values. *late* requests have waited long for
+    the bank's answer; *late_seconds* and *late_route* are of the oldest.
     """
 
     worker: int
@@ -121,6 +123,9 @@ class WorkerStatus:
     full: bool = False
     in_flight: int = 0
     connections: int = 0
+    late: int = 0
+    late_seconds: float = 0.0
+    late_route: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

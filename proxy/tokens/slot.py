@@ -48,6 +48,7 @@ class Slot:
         self.key = key
         self.current: AccessToken | None = None
         self.failure: TokenFailure | None = None
+        self.refused_at = 0.0  # when the bank last refused a token of this slot (monotonic), 0 for never
         self.tried = False  # the first attempt has ended, successfully or not
         self._origins = origins
         self._mint = mint
@@ -259,6 +260,7 @@ class Slot:
         """Get the next token unless a back-off forbids it; discard *refused* if others can't go on with it."""
         known = self.replacement.in_doubt(refused.mint)
         if not known:
+            self.refused_at = self._clock.monotonic()
             self.share.refused(refused, worked=self.replacement.has_accepted(refused.mint))
         withdrawn = self.replacement.begin(refused.mint, source=source)
         if withdrawn:

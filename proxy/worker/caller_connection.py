@@ -16,6 +16,7 @@ from proxy.http1.inline_future import InlineRun
 from proxy.http1.notifier import Notifier
 from proxy.http1.timer import NEVER, Timer
 from proxy.http1.write_coalescer import CoalescedWriter
+from proxy.request_summary import RequestSummary
 from proxy.worker.caller_request import CallerRequest
 from proxy.worker.lingering import LingeringClose
 from proxy.worker.peer_certificate import peer_subject
@@ -70,6 +71,13 @@ class CallerConnection(asyncio.Protocol):
         self.writer: CoalescedWriter | None = None  # None while not connected
         self.peer = ""
         self.certificate_subject = ""
+
+    def awaiting(self) -> RequestSummary | None:
+        """Return the summary of the request being served; None without one, or if not all of it has arrived."""
+        request = self._request
+        return (
+            request.summary if request is not None and self.transport is not None and request.payload.is_eof() else None
+        )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Store peer address and certificate subject, and start the head deadline."""

@@ -18,22 +18,12 @@ from proxy.link.messages import ToKeeper
 from proxy.migration.side_cache import SideCache
 from proxy.private_file import read_key
 from proxy.records.body_hmac import body_digest, read_body_key
-from proxy.routing.compile import policy_of, route_table
-from proxy.routing.request_head import LOOPBACK_NAMES, HeadLimits
+from proxy.routing.compile import head_limits, policy_of, route_table
 from proxy.settings.worker_values import ServerValues, Snapshot
 from proxy.tokens.token_cache import TokenCache
 from proxy.worker.exchange_log import ExchangeLog
 from proxy.worker.migration_reporter import MigrationReporter
 from proxy.worker.signature_requests import SignatureRequests
-
-
-def head_limits(snapshot: Snapshot) -> HeadLimits:
-    """Return the limits for heads; with neither hosts nor callers, a loopback listener takes loopback names only."""
-    server = snapshot.server
-    hosts = frozenset(host.lower() for host in server.hosts)
-    if not hosts and not snapshot.callers and server.loopback:
-        hosts = LOOPBACK_NAMES
-    return HeadLimits(max_header_bytes=server.max_header_bytes, hosts=hosts, allow_browsers=server.allow_browsers)
 
 
 def make_gateway(

@@ -4,12 +4,13 @@ Of aiohttp's server the reader of streamed bodies is left; `check_seam` checks a
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from aiohttp.base_protocol import BaseProtocol
 
 from proxy.http1.timer_wheel import TimerWheel
 from proxy.http1.write_coalescer import WriteCoalescer
+from proxy.request_summary import RequestSummary
 from proxy.routing.target import MAX_TARGET_BYTES
 from proxy.worker.caller_connection import CallerConnection
 from proxy.worker.caller_request import CallerRequest, Life
@@ -58,6 +59,12 @@ class CallerServer:
     def __call__(self) -> "CallerConnection":
         """Return the protocol object of a new connection."""
         return CallerConnection(self)
+
+    def awaiting(self) -> Iterator[RequestSummary]:
+        """Yield the summary of every request in flight whose caller is connected and has sent all of it."""
+        for connection in self.connections:
+            if (summary := connection.awaiting()) is not None:
+                yield summary
 
     def drain(self) -> None:
         """Close idle connections; the others close after their next response."""

@@ -41,6 +41,7 @@ from proxy.worker.acceptor import Acceptor
 from proxy.worker.exchange_log import ExchangeLog
 from proxy.worker.gateway_factory import caller_tls, make_gateway
 from proxy.worker.graceful_close import close_gracefully
+from proxy.worker.late_answers import late_answers
 from proxy.worker.listener import CallerServer, check_seam
 from proxy.worker.migration_reporter import MigrationReporter
 from proxy.worker.signature_requests import SignatureRequests
@@ -143,9 +144,15 @@ class Worker:
         """Send counters each second; they are the heartbeat too, without which the keeper replaces this process."""
         while True:
             await self._clock.sleep(_COUNTERS_SECONDS)
+            late = late_answers(server.awaiting(), now=self._clock.monotonic())
             self.link.send(
                 WorkerReport(
-                    counters.delta(), journal.problem, acceptor.was_full(), server.serving, server.open_connections
+                    counters.delta(),
+                    journal.problem,
+                    acceptor.was_full(),
+                    server.serving,
+                    server.open_connections,
+                    *late,
                 )
             )
 

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from proxy.clock import SystemClock
+from proxy.clock import Clock, SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.records.audit_records import AuditRecords, Operation
 from proxy.records.sinks.sqlite import SqliteSink
@@ -21,9 +21,11 @@ def sent(caller: str, side: str, number: int, *, days: float, status: int = 200)
     return [record(at, caller=caller, side=side, credential=credential, status=status) for _ in range(number)]
 
 
-def changed(weight: int, *, before: int, reason: str, who: str = "anna", what: str = "set") -> bytes:
-    """Return the record of a change, as the keeper makes it."""
-    records = AuditRecords(CONTEXT, mask=MASK, clock=SystemClock(), entropy=SystemEntropy())
+def changed(
+    weight: int, *, before: int, reason: str, who: str = "anna", what: str = "set", clock: Clock | None = None
+) -> bytes:
+    """Return the record of a change, as the keeper makes it at the time of *clock*."""
+    records = AuditRecords(CONTEXT, mask=MASK, clock=clock or SystemClock(), entropy=SystemEntropy())
     values = (("migration", "payments"), ("old_weight", str(before)), ("weight", str(weight)))
     operation = Operation(who=who, proof="unix socket", what=f"migration {what}", reason=reason, values=values)
     return records.operation(operation)[:-1]

@@ -214,6 +214,34 @@ def test_a_state_that_cannot_be_read_is_said(folder: Path) -> None:
     assert "side_unknown" in refused.stdout
 
 
+def test_a_foreign_host_and_a_web_page_are_refused_as_by_the_proxy(folder: Path) -> None:
+    """If the request has such a header."""
+    (folder / "payproxy.toml").write_text(f'{TEXT}\n[server]\nhosts = ["pay.corp"]\n')
+    foreign = asked("GET", "/payment", "-H", "Host=evil.example")
+    page = asked("GET", "/payment", "-H", "Origin=https://evil.example")
+
+    assert (foreign.exit_code, foreign.stdout[:15]) == (1, "421 bad_request")
+    assert (page.exit_code, page.stdout[:19]) == (1, "403 browser_refused")
+    assert explained("GET", "/payment", "-H", "Host=pay.corp")["route"] == "payments"
+
+
+def test_people_read_why_other_rules_do_not_take_it(folder: Path) -> None:
+    """Below what it gets; with many rules the first of them."""
+    more = "".join(
+        f'[[routes]]\nname = "r{number}"\npath = "/r{number}"\nupstream = "bank"\ncredential = "login"\n'
+        for number in range(30)
+    )
+    (folder / "payproxy.toml").write_text(TEXT.replace("[migrations", f"{more}[migrations"))
+    done = asked("GET", "/payment")
+
+    assert (
+        "rules that do not take it\n  closed  segment 1 of the path is payment, where the rule has closed"
+        in done.stdout
+    )
+    assert "  and 11 more (--json)" in done.stdout
+    assert len(explained("GET", "/payment")["rules"]) == 32
+
+
 def test_usage(folder: Path) -> None:
     """A header without a value and a caller that is none are usage errors."""
     assert folder

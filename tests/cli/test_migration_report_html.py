@@ -124,7 +124,9 @@ def test_the_signature_holds_until_a_byte_is_changed(tmp_path: Path) -> None:
     """`payproxy why --verify` reads the page, too."""
     text, page, values = made(tmp_path, *sent("erp", "legacy", 8, days=2))
     (tmp_path / "page.html").write_text(text)
-    (tmp_path / "changed.html").write_text(text.replace("<td class=n>8</td>", "<td class=n>0</td>"))
+    changed_text = text.replace('<td class="n">8</td>', '<td class="n">0</td>')
+    assert changed_text != text
+    (tmp_path / "changed.html").write_text(changed_text)
 
     good = run("why", "--verify", "page.html", cwd=tmp_path)
     bad = run("why", "--verify", "changed.html", cwd=tmp_path)

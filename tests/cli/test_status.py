@@ -22,7 +22,7 @@ from tests.cli.support import PAYPROXY, environment
 from tests.cli.test_health import forbidden, hanging
 from tests.keeper.support import Keeper, get
 from tests.settings.support import PLAIN
-from tests.telemetry.support import caller_status, error_status, no_token, status, token
+from tests.telemetry.support import caller_status, error_status, no_token, status, token, worker
 
 NOW = 1_800_000_000.0
 DAY = 86400.0
@@ -98,6 +98,14 @@ async def test_one_screen_says_how_it_is(tmp_path: Path) -> None:
     assert "database  17 records behind  2 dropped  failing: disk I/O error" in text
     assert "move  weight 25  25 % on modern  by anna" in text
     assert "Replicas\n  host-2" in text
+
+
+async def test_what_goes_wrong_with_requests_is_told_first(tmp_path: Path) -> None:
+    """Below the verdict, though the instance itself is well."""
+    text = await shown(tmp_path, status(time=NOW, errors=(error_status(last=NOW - 5),), workers=(worker(late=2),)))
+
+    assert "\nREADY\n  2 requests have no answer of the bank yet" in text
+    assert "  upstream_timeout on route payments, 5 s ago: The bank did not answer" in text
 
 
 async def test_not_ready_says_why(tmp_path: Path) -> None:

@@ -25,12 +25,16 @@ from proxy.keeper.admin import AdminApp
 from proxy.keeper.admin_connections import hold_open
 from proxy.keeper.admin_server import AdminServer
 from proxy.keeper.console import MigrationForms
+from proxy.keeper.console_configuration import ConsoleConfiguration
 from proxy.records.archives.sqlite import SqliteArchive
 from proxy.records.audit_records import Operation
 from proxy.records.query import Archive, Enough, all_of_it
 from proxy.secret import Secret
 from proxy.settings.addresses import TcpAddress
+from proxy.settings.load import Loaded, load
+from proxy.settings.model import Settings
 from proxy.settings.scrypt import make
+from proxy.settings.values import snapshot_of
 from proxy.telemetry.history import History
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status
@@ -45,6 +49,59 @@ PASSWORD = "correct horse battery staple"
 OPERATORS = {"alice": make(PASSWORD, b"salt" * 4)}
 SCRIPT = '<script src="/console/console.js" defer></script>'
 CSRF = re.compile(r'name="csrf" value="([A-Za-z0-9_-]+)"')
+
+
+# Two rules of which one is migrated, as tests.keeper.migrating has it; DATA is the stage's directory.
+CONFIGURATION = """\
+environment = "client-testing"
+data_directory = "DATA"
+
+[upstreams.bank]
+url = "https://api.payments.jpmorgan.com/base"
+
+[credentials.adfs]
+flavor = "adfs"
+client_id = "CC-1"
+token_url = "https://idag2.jpmorganchase.com/adfs/oauth2/token"
+private_key_file = "adfs.key"
+certificate_file = "adfs.crt"
+
+[credentials.login]
+flavor = "jwt"
+client_id = "c"
+private_key_file = "oauth.key"
+certificate_file = "oauth.crt"
+
+[[routes]]
+name = "payments"
+path = "/payment"
+upstream = "bank"
+credential = "adfs"
+audience = "JPMC:URI:RS-1"
+
+[[routes]]
+name = "closed"
+path = "/closed/*"
+methods = ["GET"]
+callers = ["crm"]
+upstream = "bank"
+credential = "login"
+audience = "own"
+replay_body_bytes = 1000
+remint_on = [{ status = 403, body = "GCA-001" }]
+
+[migrations.payments]
+routes = ["payments"]
+legacy = { credential = "adfs", audience = "JPMC:URI:RS-1" }
+modern = { credential = "login", audience = "jpm:uri:prod:payments" }
+pin = { modern = ["crm"] }
+
+[callers.erp]
+networks = ["10.20.0.0/16"]
+
+[callers.crm]
+networks = ["10.30.0.0/16"]
+"""
 
 
 async def nothing_more() -> None:
@@ -64,6 +121,8 @@ class Stage:
     status: Status = field(default_factory=status)
     clock: Clock = field(default_factory=ManualClock)
     archive: Callable[[], Archive | None] | None = None
+    configuration: str = CONFIGURATION
+    environ: Mapping[str, str] = field(default_factory=dict)
     enough: Enough = all_of_it
     with_recent: Callable[[Status], Status] = replace
     operations: list[Operation] = field(default_factory=list)
@@ -73,6 +132,8 @@ class Stage:
     sign_in: SignIn = field(init=False)
     history: History = field(init=False)
     migrating: Migrating = field(init=False)
+    settings: Settings = field(init=False)
+    in_force: ConsoleConfiguration = field(init=False)
     live: LiveRecords = field(init=False)
     app: AdminApp = field(init=False)
 
@@ -87,6 +148,19 @@ class Stage:
         )
         self.history = History(clock=self.clock)
         self.migrating = Migrating(directory=self.directory)
+        self.config_file.write_text(self.configuration.replace("DATA", str(self.directory)))
+        loaded = self.read()
+        assert loaded.settings is not None, loaded.findings
+        self.settings = loaded.settings
+        self.in_force = ConsoleConfiguration(
+            settings=lambda: self.settings,
+            snapshot=lambda: snapshot_of(self.settings, instance="host-1"),
+            read=self.read,
+            migrations=self.migrating.migrations,
+            container=False,
+            users=lambda: (),
+            clock=self.clock,
+        )
         self.live = LiveRecords(run="0a1b2c3d", render=rendered)
         console = Console(
             status=lambda: self.status,
@@ -95,6 +169,7 @@ class Stage:
             log=LogReader(self.archive or self._database, data_directory=self.directory, enough=lambda: self.enough),
             history=self.history,
             migrations=MigrationForms(self.migrating.migrations),
+            in_force=self.in_force,
             inquiries=self.inquiries,
             live=self.live,
             hold_open=hold_open,
@@ -121,6 +196,20 @@ class Stage:
     def server(self) -> AdminServer:
         """Return the admin server, not open yet."""
         return AdminServer(self.app.application(), directory=self.directory, listen=self.listen, tls=self.tls)
+
+    @property
+    def config_file(self) -> Path:
+        """Return the path of the configuration file."""
+        return self.directory / "payproxy.toml"
+
+    def read(self) -> Loaded:
+        """Read the configuration file."""
+        return load(
+            self.config_file,
+            environ=self.environ,
+            cwd=self.directory,
+            secrets_directory=self.directory / "no-secrets",
+        )
 
     def _database(self) -> Archive:
         return SqliteArchive(self.directory / "requests.db")

@@ -5,7 +5,7 @@ PAYPROXY_SCREENSHOTS=docs/console makes the pictures of docs/console.md anew.
 
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 from proxy.console.sessions import Role
 from proxy.errors import Sent
 from proxy.telemetry.status import CertificateStatus, SinkStatus, Status, TokenState
-from tests.console.support import OPERATORS, PASSWORD, Stage
+from tests.cli.migration_log import changed
+from tests.console.support import CONFIGURATION, OPERATORS, PASSWORD, Stage
 from tests.console.test_request_pages import write
 from tests.console.test_status_pages import NOW, migration
 from tests.records.kept import operation, record
@@ -33,11 +34,13 @@ PAGES = {
     "request": "/console/requests/{id}", "tail": "/console/requests/tail",
     "errors": "/console/errors", "callers": "/console/callers", "tokens": "/console/tokens",
     "certificates": "/console/certificates", "sinks": "/console/sinks", "migrations": "/console/migrations",
+    "routes": "/console/routes?method=POST&target=/payment/v2/payments%3Fx%3D1&caller=erp",
+    "configuration": "/console/configuration?show=changed",
 }  # fmt: skip
 # Just above 64rem tables are still tables, below they are lists.
 LOOKS = [("light", 1280), ("dark", 1030), ("light", 420), ("dark", 320)]
 SCREENSHOTS = os.environ.get("PAYPROXY_SCREENSHOTS", "")
-SHOWN = {"overview", "requests", "request", "tail", "migrations"}
+SHOWN = {"overview", "requests", "request", "tail", "migrations", "routes", "configuration"}
 PROBE = (
     "web-shop"
     if SCREENSHOTS
@@ -94,13 +97,52 @@ def everything() -> Status:
     )  # fmt: skip
 
 
+def ramp() -> list[bytes]:
+    """Return the records of a migration's changes, and of requests on both sides."""
+    steps = ((0, 5, "anna", "the smallest first"), (5, 20, "bob", "no failure"), (20, 60, "anna", "week two"))
+    back = (60, 40, "guard", f"3 of the last 50 requests failed {PROBE}")
+    changes = [
+        changed(
+            after, before=before, who=who, reason=reason, what="set" if after > before else "rollback",
+            clock=ManualClock(NOW - (9 - 2 * day) * 86400),
+        )
+        for day, (before, after, who, reason) in enumerate((*steps, back))
+    ]  # fmt: skip
+    sides = [
+        record(NOW - 60 - n, caller=f"system-{n}", side="modern" if n % 3 else "legacy", status=503 if n == 7 else 200)
+        for n in range(12)
+    ]
+    return [*changes, *sides]
+
+
+@pytest.fixture(name="directory")
+def fixture_directory(tmp_path: Path) -> Iterator[Path]:
+    """Return a directory; pictures show one that has no name of a user or of a test."""
+    if not SCREENSHOTS:
+        yield tmp_path
+        return
+    path = Path("/tmp/payproxy")  # noqa: S108 - made anew, and only for pictures
+    path.mkdir(mode=0o700)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
 @pytest.fixture(name="site")
-async def fixture_site(tmp_path: Path) -> AsyncIterator[Site]:
+async def fixture_site(directory: Path) -> AsyncIterator[Site]:
     """Open a console with two operators, a log and a migration at weight 40; nothing may be said on the console."""
     if CHROMIUM is None:
         pytest.skip("needs Debian's package chromium")
     clock = ManualClock()
-    stage = Stage(directory=tmp_path, operators=OPERATORS, status=everything(), clock=clock)
+    more = "".join(f'[callers.system-{n}]\nnetworks = ["10.50.{n}.0/24"]\n' for n in range(40))
+    stage = Stage(
+        directory=directory,
+        operators=OPERATORS,
+        status=everything(),
+        clock=clock,
+        configuration=CONFIGURATION + more,
+    )
     attempts = [
         an_attempt(1, status=401, started_wall=NOW + 3.001),
         an_attempt(2, status=0, sent=Sent.UNKNOWN, started_wall=NOW + 3.043, wait_ms=0.0),
@@ -111,7 +153,7 @@ async def fixture_site(tmp_path: Path) -> AsyncIterator[Site]:
         record(NOW + 1, caller=PROBE, path=f"/{PROBE}"),
         operation(NOW + 2),
     ]
-    record_id = (await write(tmp_path, *others, payment))[-1]
+    record_id = (await write(directory, *ramp(), *others, payment))[-1]
     stage.live.add([*others, payment])
     for minute in range(60):
         stage.history.add(counts(number=60.0 + minute % 7 * 20, bucket=6 + minute % 3))
@@ -193,6 +235,45 @@ async def test_the_keyboard_alone_gets_from_sign_in_to_a_rollback_without_javasc
     assert "payments has the weight" in await page.inner_text("main")
     assert site.stage.migrating.weight < 40
     assert site.stage.migrating.operations[-1].reason == "errors at the bank"
+
+
+async def test_the_keyboard_alone_asks_which_rule_gets_a_request_without_javascript(site: Site) -> None:
+    """And the address has the request, so that it can be sent to somebody."""
+    page = await entered(site, java_script_enabled=False)
+    await tab_to_text(page, "Routes")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/console/routes")
+    await tab_to(page, "target")
+    await page.keyboard.type("/closed/x?<b>")
+    await tab_to(page, "caller")
+    await page.keyboard.type("erp")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/console/routes?method=GET&target=*")
+
+    assert "403 caller_not_allowed" in await page.inner_text("main")
+    assert await page.input_value("#target") == "/closed/x?<b>"
+    again = await entered(site)
+    await again.goto(page.url)
+    assert await again.inner_text("main") == await page.inner_text("main")
+
+
+async def test_a_tile_changes_with_the_weight_and_not_by_colour_alone(site: Site) -> None:
+    """Sides differ in text and in pattern; a set weight moves tiles."""
+    page = await entered(site)
+    looks: dict[int, dict[str, str]] = {}
+    for weight in (40, 100):
+        status = site.stage.status
+        site.stage.status = replace(status, migrations=(replace(status.migrations[0], weight=weight),))
+        await page.goto("/console/migrations")
+        found = await page.eval_on_selector_all(
+            ".tile", "all => all.map(one => [one.lastElementChild.innerText, getComputedStyle(one).backgroundImage])"
+        )
+        looks[weight] = dict(found)
+
+    assert set(looks[40]) == {"legacy", "modern"}
+    assert looks[40]["legacy"] != looks[40]["modern"]
+    # The guard holds two.
+    assert await page.locator(".tile.legacy").count() == 2
 
 
 async def tab_to(page: Page, element_id: str) -> None:

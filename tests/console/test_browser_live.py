@@ -11,6 +11,7 @@ from tests.console.test_browser import (
     PROBE,
     Site,
     entered,
+    fixture_directory,  # noqa: F401 - the fixture "directory"
     fixture_site,  # noqa: F401 - the fixture "site"
     signed_in,
     tab,
@@ -130,6 +131,8 @@ async def test_an_input_that_is_being_typed_into_stays(site: Site) -> None:
     site.stage.status = replace(
         site.stage.status, migrations=(replace(first, weight=41, last_good=39), replace(second, last_good=7))
     )
+    await page.get_by_role("button", name="Pause updates").click()
+    await page.get_by_role("button", name="Continue updates").click()  # at once, not after 15 seconds
     await expect(page.get_by_role("heading", name="Roll back to 7 %")).to_be_visible()
     await expect(page.locator("td", has_text="41 % on modern")).to_be_visible()
     assert await page.locator("#rollback-1").input_value() == "half a rea"

@@ -297,7 +297,7 @@ async def test_an_unknown_path_is_not_repeated(place: tuple[str, int] | Path) ->
         b"GET /canary HTTP/9.canary\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: localhost\r\ncanary\x00: 1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: canary\r\n\r\n",
-        b"GET /" + b"canary" * 20000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"canary" * 20000 + b"\r\n\r\n",
     ],
 )
 async def test_what_can_not_be_parsed_is_not_repeated(place: tuple[str, int] | Path, request_bytes: bytes) -> None:
@@ -307,6 +307,14 @@ async def test_what_can_not_be_parsed_is_not_repeated(place: tuple[str, int] | P
     assert is_problem(answer, status=400, code="bad_request")
     assert b"canary" not in answer.body
     assert b"aiohttp" not in answer.body
+
+
+async def test_a_request_line_that_is_too_long_is_not_repeated(place: tuple[str, int] | Path) -> None:
+    """It is said how long one may be."""
+    answer = await send(place, b"GET /" + b"canary" * 20000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+    assert is_problem(answer, status=414, code="target_too_long")
+    assert b"canary" not in answer.body
 
 
 @pytest.mark.parametrize("path", ["/livez", "/nowhere"])
@@ -360,6 +368,7 @@ async def test_no_page_can_show_a_token(place: tuple[str, int] | Path) -> None:
         "fingerprint",
         "minter",
         "seconds_left",
+        "refused",
         "minted",
         "expires",
         "error_code",

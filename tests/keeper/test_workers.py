@@ -168,10 +168,17 @@ async def test_no_number_of_a_worker_spoils_the_metrics(number: int) -> None:
     await process.wait()
     worker = WorkerProcess(0, name="w", process=process, started=0.0, heartbeat=Heartbeat(SystemClock()))
 
-    worker.on_report(WorkerReport(Counts(), in_flight=number, connections=number))
+    worker.on_report(
+        WorkerReport(
+            Counts(), in_flight=number, connections=number, late=number, late_seconds=number, late_route="\x1b[2J"
+        )
+    )
 
     assert 0 <= worker.in_flight <= 10**9
-    assert worker.connections == worker.in_flight
+    assert worker.connections == worker.in_flight == worker.late == worker.late_seconds
+    assert worker.late_route == ""
+    worker.on_report(WorkerReport(Counts(), late=1, late_seconds=float("nan"), late_route="payments"))
+    assert (worker.late_seconds, worker.late_route) == (0.0, "payments")
 
 
 async def test_a_worker_that_is_ready_waits_to_be_admitted(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def worker(
     state: WorkerState = WorkerState.SERVING,
     started: float = 0.0,
     full: bool = False,
-    **said: int,
+    **said: Any,
 ) -> WorkerStatus:
     """Return a worker that *said* how many requests and connections it has."""
     return WorkerStatus(worker=number, pid=pid, state=state, started=started, full=full, **said)

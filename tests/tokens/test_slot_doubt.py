@@ -47,6 +47,24 @@ async def test_a_second_source_withdraws_it() -> None:
         assert world.bank.mints == 2
 
 
+async def test_a_later_refusal_of_it_is_no_refusal_of_its_successor() -> None:
+    """Else the status would say that there is no newer token yet."""
+    async with running(3600.0) as world:
+        serve(world, later=-1)
+        world.bank.gate.clear()
+        refused = world.clock.monotonic()
+        first = asyncio.create_task(world.replace(1, "a"))
+        await settle()
+        await world.clock.advance(0.5)
+        second = asyncio.create_task(world.replace(1, "b"))
+        await settle()
+        world.bank.gate.set()
+        await asyncio.gather(first, second)
+
+        assert world.slot.current is not None
+        assert world.slot.refused_at == refused <= world.slot.current.minted
+
+
 async def test_a_second_source_does_not_if_others_are_served() -> None:
     """By a request that was sent after the first refusal; one that was sent before proves nothing."""
     async with running(3600.0) as world:

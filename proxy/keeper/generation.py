@@ -112,8 +112,8 @@ class Generation:
 
     def _on_message(self, worker: WorkerProcess, message: Message) -> None:
         match message:
-            case TokenRefusal(ask, key, mint, route, source):
-                replaced = self.token_manager.replace(key, mint, route=route, source=source)
+            case TokenRefusal(ask, key, mint, route, source, behind):
+                replaced = self.token_manager.replace(key, mint, route=route, source=source, behind=behind)
                 self._start(self._answer_refusal(worker, ask, replaced))
             case SignatureRequest():
                 self.signatures.request(worker.name, message, worker.send)

@@ -130,12 +130,12 @@ class TokenManager:
         """Yield the messages for a worker that has just started, each as its slot is then."""
         return map(token_update, self._slots.values())
 
-    async def replace(self, digest: str, mint: int, *, route: str, source: str) -> str:
+    async def replace(self, digest: str, mint: int, *, route: str, source: str, behind: bool = False) -> str:
         """Handle the refusal of the token with serial *mint*; return "replaced", "kept" or "failed"."""
         slot = self._slot(digest, route)
         if slot is None:
             return "failed"
-        return await slot.replace(mint, route=route, source=source[:MAX_SOURCE_CHARACTERS])
+        return await slot.replace(mint, route=route, source=source[:MAX_SOURCE_CHARACTERS], behind=behind)
 
     def accepted(self, digest: str, mint: int, *, sent: float) -> None:
         """Record that the bank accepted the token with serial *mint* in a request sent at monotonic *sent*."""

@@ -161,7 +161,8 @@ class WorkerReport(NamedTuple):
 class TokenRefusal(NamedTuple):
     """The upstream refused to *source* on *route* the token with serial *mint* of the token key *key*.
 
-    *source* is what `tokens.refusals.source_of` makes of the request.
+    *source* is what `tokens.refusals.source_of` makes of the request. *behind*: the request went on with another token,
+    as those that follow can.
     """
 
     ask: int
@@ -169,6 +170,7 @@ class TokenRefusal(NamedTuple):
     mint: int
     route: str
     source: str
+    behind: bool
 
 
 class TokenAccepted(NamedTuple):

@@ -56,18 +56,20 @@ class Replacement:
             step = self._verdict(mint, route=route, source=source, works=works)
         return step is Verdict.MINT and self._spend(route, source)
 
-    def begin(self, mint: int, *, source: str) -> bool:
+    def begin(self, mint: int, *, source: str, behind: bool) -> bool:
         """Note a refusal of the token in use, *mint*, to *source*; return whether the token is to be withdrawn at once.
 
         It stays in service for others if the bank has accepted it before, unless a second source is refused while
-        nobody is served.
+        nobody is served, or the request went on with a fallback's token (*behind*): others need not wait either then,
+        and each further refusal would count against the migration.
         """
         now = self._clock.monotonic()
+        suspect = self._suspects.holds(source, now=now)
         if self._doubt is not None and self._doubt.mint == mint:
-            return self._doubt.withdraws(source, suspect=self._suspects.holds(source, now=now))
+            return (behind and not suspect) or self._doubt.withdraws(source, suspect=suspect)
         self._doubt = Doubt(mint, source, now)
         self._end_waiting(lambda _: True, works=False)
-        if not self.has_accepted(mint):
+        if not self.has_accepted(mint) or (behind and not suspect):
             return True
         self._ask(mint, now)
         return False

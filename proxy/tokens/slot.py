@@ -86,12 +86,13 @@ class Slot:
         finally:
             self._settled.set()
 
-    async def replace(self, mint: int, *, route: str, source: str) -> str:
+    async def replace(self, mint: int, *, route: str, source: str, behind: bool = False) -> str:
         """Handle the refusal of the token with serial *mint*: return `replaced`, `kept` (no mint is due) or `failed`.
 
         If the token was replaced meanwhile, no mint is spent. Else exactly that token, never a newer one, is replaced;
         all reports of the same token share one mint. While the bank accepts it from others, it stays in service for
-        them. During the back-off after a failed mint the result is `failed` at once. *source*: see `source_of`.
+        them, unless the request went on with another token (*behind*). During the back-off after a failed mint the
+        result is `failed` at once. *source*: see `source_of`.
         """
         judged = 0 < mint == self._in_use and not self.replacement.in_doubt(mint)
         if judged and not await self.replacement.is_due(mint, route=route, source=source):
@@ -101,7 +102,7 @@ class Slot:
         if self.current is not None and self._in_use:
             if mint != self._in_use:
                 return KEPT
-            self._give_up(self.current, source)
+            self._give_up(self.current, source, behind=behind)
         if self._backing_off():
             return FAILED
         await self.outcome()
@@ -256,13 +257,13 @@ class Slot:
             return float(error.retry_after)
         return outage_delay(self._failures, jitter=self._entropy.uniform(0, 1))
 
-    def _give_up(self, refused: AccessToken, source: str) -> None:
+    def _give_up(self, refused: AccessToken, source: str, *, behind: bool) -> None:
         """Get the next token unless a back-off forbids it; discard *refused* if others can't go on with it."""
         known = self.replacement.in_doubt(refused.mint)
         if not known:
             self.refused_at = self._clock.monotonic()
             self.share.refused(refused, worked=self.replacement.has_accepted(refused.mint))
-        withdrawn = self.replacement.begin(refused.mint, source=source)
+        withdrawn = self.replacement.begin(refused.mint, source=source, behind=behind)
         if withdrawn:
             self.current = None
         if not known and not self._minting and not self._backing_off():

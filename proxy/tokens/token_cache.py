@@ -73,10 +73,10 @@ class TokenCache:
         await asyncio.wait([answer], timeout=max(until - self._monotonic(), 0))
         return self.newer(refused)
 
-    def refuse(self, refused: AccessToken, route: str, source: str) -> "asyncio.Future[str]":
+    def refuse(self, refused: AccessToken, route: str, source: str, *, behind: bool = False) -> "asyncio.Future[str]":
         """Report to the keeper that the bank refused *refused* to *source* (see `source_of`) on *route*.
 
-        Its answer arrives after the new token, if any.
+        Its answer arrives after the new token, if any. *behind*: see `refuse_behind`.
         """
         self._asked += 1
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -84,7 +84,7 @@ class TokenCache:
             answer.set_result("failed")
             return answer
         self._answers[self._asked] = answer
-        self._send(TokenRefusal(self._asked, refused.key.digest, refused.mint, route, source))
+        self._send(TokenRefusal(self._asked, refused.key.digest, refused.mint, route, source, behind))
         return answer
 
     def refuse_behind(self, refused: AccessToken, route: str, source: str) -> None:
@@ -97,7 +97,7 @@ class TokenCache:
         if before < refused.mint:
             self.replayed(refused, route, source, refused_again=True)
         self._behind[refused.key, route] = (max(before, refused.mint), source)
-        self.refuse(refused, route, source)
+        self.refuse(refused, route, source, behind=True)
 
     def works(self, token: AccessToken, *, sent: float) -> None:
         """Report, if the keeper wants to know it, that the bank accepted *token* in a request sent at monotonic *sent*.

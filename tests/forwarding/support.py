@@ -180,7 +180,9 @@ class Slots:
     async def _answer(self, message: TokenRefusal | TokenAccepted | Replayed) -> None:
         slot = self._slots[message.key]
         if isinstance(message, TokenRefusal):
-            outcome = await slot.replace(message.mint, route=message.route, source=message.source)
+            outcome = await slot.replace(
+                message.mint, route=message.route, source=message.source, behind=message.behind
+            )
             self._loop.call_soon(self._it.gateway.tokens.on_answer, RefusalAnswer(message.ask, outcome))
         elif isinstance(message, TokenAccepted):
             slot.replacement.accepted(message.mint, sent=message.sent)

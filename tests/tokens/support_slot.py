@@ -69,9 +69,9 @@ class World:
             (slot.current.mint if slot.current else None, slot.failure.code if slot.failure else None)
         )
 
-    async def replace(self, mint: int, source: str, *, route: str = "") -> str:
+    async def replace(self, mint: int, source: str, *, route: str = "", behind: bool = False) -> str:
         """Report a refusal to *source*, on a route of that name if none is given."""
-        return await self.slot.replace(mint, route=route or source, source=source)
+        return await self.slot.replace(mint, route=route or source, source=source, behind=behind)
 
     @property
     def mint(self) -> int | None:

@@ -33,6 +33,39 @@ async def test_a_token_that_worked_stays_until_the_next_one_is_there() -> None:
         assert world.published == [(1, None), (2, None)]
 
 
+async def test_a_request_that_went_on_with_a_fallback_withdraws_it() -> None:
+    """Those that follow have the fallback too: refused with it once more, they would roll the migration back."""
+    async with running(3600.0) as world:
+        serve(world, later=-1)
+        world.bank.gate.clear()
+        waiter = asyncio.create_task(world.replace(1, "a", behind=True))
+        await settle()
+
+        assert (world.mint, world.bank.under_way) == (None, 1)
+        world.bank.gate.set()
+        assert await waiter == "replaced"
+
+
+async def test_one_that_did_not_came_first() -> None:
+    """The token is withdrawn as soon as the first request with a fallback was refused too, but not for a suspect."""
+    async with running(3600.0) as world:
+        serve(world, later=-1)
+        await fresh_refused(world, "c")
+        serve(world, later=-1)
+        world.bank.gate.clear()
+        waiters = [asyncio.create_task(world.replace(2, "a"))]
+        await settle()
+        waiters.append(asyncio.create_task(world.replace(2, "c", behind=True)))
+        await settle()
+        assert world.mint == 2
+
+        waiters.append(asyncio.create_task(world.replace(2, "b", behind=True)))
+        await settle()
+        assert world.mint is None
+        world.bank.gate.set()
+        assert set(await asyncio.gather(*waiters)) == {"replaced"}
+
+
 async def test_a_second_source_withdraws_it() -> None:
     """It is void for all: they wait for the one mint instead of being refused."""
     async with running(3600.0) as world:

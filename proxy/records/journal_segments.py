@@ -29,12 +29,15 @@ class JournalSegments:
 
     All methods but `close` raise OSError. After an error of `append` or `sync`, `abandon` the segment: what of it is on
     disk is unknown. `sync_at` is the monotonic second at which appended lines must be synced, infinity if all are.
+    `number` is that of the segment opened last, `append_at` the byte at which the last `append` began in it.
     """
 
     def __init__(
         self, data_directory: Path, *, worker: str, spool_bytes: int, reserve: int, monotonic: Callable[[], float]
     ) -> None:
         self.sync_at = math.inf
+        self.number = 0
+        self.append_at = 0
         self._data_directory = data_directory
         self._directory = data_directory / JOURNALS
         self._worker = worker
@@ -43,7 +46,6 @@ class JournalSegments:
         self._monotonic = monotonic
         self._lock = -1
         self._segment: Segment | None = None
-        self._number = 0
 
     def __repr__(self) -> str:
         return f"<JournalSegments of {self._worker} {self._segment!r}>"
@@ -69,9 +71,9 @@ class JournalSegments:
         if self._segment is not None and self.sync_at < math.inf:
             self._segment.sync()
         # Never reuse a number: the keeper may have read part of a deleted segment.
-        number = max([self._number, *numbers]) + 1
+        number = max([self.number, *numbers]) + 1
         opened = Segment(segment_path(self._directory, self._worker, number), reserve=self._reserve)
-        self._number = number
+        self.number = number
         if self._segment is not None:
             self._segment.finish()
         self._segment = opened
@@ -80,8 +82,10 @@ class JournalSegments:
     def append(self, data: bytes, *, sync: bool) -> None:
         """Append *data*, whole lines; return with them on disk if *sync*, else `sync_at` tells until when to sync."""
         segment = self._segment
+        self.append_at = segment.size if segment is not None else 0
         if segment is None or not segment.has_room(len(data)):
             segment = self.open_next()
+            self.append_at = 0
         segment.append(data)
         if sync:
             self.sync()

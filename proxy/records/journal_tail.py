@@ -10,6 +10,7 @@ from typing import Any
 
 from proxy.migration.in_flight import LINGER_SECONDS
 from proxy.records.json_line import EXCHANGE_ID, INTENT, INTENT_ID
+from proxy.records.rewritten import REWRITTEN, already_read
 from proxy.records.segment import LOCK_SUFFIX, SUFFIX, segment_path
 from proxy.records.unanswered import unanswered_records, uncertain
 
@@ -27,7 +28,8 @@ _LAST_MEMBER_AT = -len(_LAST_MEMBER) - 16 - len('"}\n')
 class JournalTail:
     """Reads a worker's segments in order, from the keeper's position; takes kinds and ids by slices, parses nothing.
 
-    `positions` are the bytes read of each segment, by file name.
+    `positions` are the bytes read of each segment, by file name; that of a removed segment stays until a later one has
+    been begun, because the worker may write lines of it again (`rewritten`).
     """
 
     def __init__(self, directory: Path, worker: str, *, positions: dict[str, int], carried: list[str]) -> None:
@@ -89,9 +91,7 @@ class JournalTail:
             if number != numbers[-1] or self.ended:
                 self._done.append(number)
         if len(self.positions) > len(numbers):
-            # The worker has removed a segment that it could not write.
-            names = {self._name(number) for number in numbers}
-            self.positions = {name: at for name, at in self.positions.items() if name in names}
+            self._forget_removed()
         return records, True
 
     def unanswered(self) -> list[bytes]:
@@ -123,9 +123,7 @@ class JournalTail:
     def remove(self) -> bool:
         """Remove the segments that `mark_removable` prepared; return whether nothing is left of this journal."""
         for number in self._done:
-            path = segment_path(self._directory, self.worker, number)
-            path.unlink(missing_ok=True)
-            self.positions.pop(path.name, None)
+            segment_path(self._directory, self.worker, number).unlink(missing_ok=True)
         gone = self.ended and len(self._done) == len(self._numbers)
         if gone:
             (self._directory / f"{self.worker}{LOCK_SUFFIX}").unlink(missing_ok=True)
@@ -161,6 +159,8 @@ class JournalTail:
                     data = os.pread(descriptor, size, at)
                     reserve = data.find(b"\0")
                     whole = data.rfind(b"\n", 0, len(data) if reserve < 0 else reserve) + 1
+                    if whole and at == 0 and data.startswith(REWRITTEN):
+                        return self._begin(number, data[: data.index(b"\n") + 1])
                     if whole or reserve >= 0 or len(data) < size:
                         self._take(data[:whole], records)
                         return whole
@@ -168,6 +168,19 @@ class JournalTail:
             finally:
                 os.close(descriptor)
         return 0
+
+    def _begin(self, number: int, header: bytes) -> int:
+        """Return the position in segment *number* from which on its lines are new."""
+        positions = {_number_of(name): at for name, at in self.positions.items()}
+        return len(header) + already_read(header, number, positions)
+
+    def _forget_removed(self) -> None:
+        begun = max((_number_of(name) for name, at in self.positions.items() if at), default=0)
+        self.positions = {
+            name: at
+            for name, at in self.positions.items()
+            if (number := _number_of(name)) >= begun or number in self._numbers
+        }
 
     def _take(self, data: bytes, records: list[bytes]) -> None:
         """Add the records in *data* to *records*; track intents and the records that complete them."""
@@ -197,3 +210,7 @@ class JournalTail:
 
     def _name(self, number: int) -> str:
         return f"{self.worker}-{number}{SUFFIX}"
+
+
+def _number_of(name: str) -> int:
+    return int(name.removesuffix(SUFFIX).rpartition("-")[2])

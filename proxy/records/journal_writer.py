@@ -12,6 +12,7 @@ from typing import Final
 from proxy.clock import Clock
 from proxy.records.batch_scheduling import BatchScheduling
 from proxy.records.journal_segments import JournalSegments
+from proxy.records.rewritten import FirstWrite
 
 Waiter = asyncio.Future[None]
 # Lines to write, and the futures that wait for them; lines without waiters are separate entries.
@@ -68,6 +69,7 @@ class JournalWriter:
         self._scheduling = BatchScheduling()
         self._kept: list[bytes] = []
         self._kept_bytes = 0
+        self._first_write = FirstWrite()
         self._pause = FIRST_PAUSE_SECONDS
         self._probe_at = 0.0
 
@@ -152,17 +154,18 @@ class JournalWriter:
 
     def _commit(self, batch: list[Lines]) -> None:
         waiters = [waiter for _, waiting in batch for waiter in waiting]
-        lines = [data for data, _ in batch]
         dropped = self.dropped
         if dropped != self._dropped_reported:
-            lines.append(self._loss(dropped - self._dropped_reported, "the disk did not take them in time"))
+            # It comes first: if it has to be kept there is room for it.
+            loss = self._loss(dropped - self._dropped_reported, "the disk did not take them in time")
+            batch = [(loss, ()), *batch]
+            self._dropped_reported = dropped
         try:
-            self._segments.append(b"".join(lines), sync=bool(waiters))
+            self._segments.append(b"".join([data for data, _ in batch]), sync=bool(waiters))
         except OSError as error:
             self._break(error)
-            self._keep(batch)
+            self._keep(batch, at=self._segments.append_at)
         else:
-            self._dropped_reported = dropped
             if waiters:
                 self._settle(waiters, "")
                 self._scheduling.count(len(waiters), now=self._clock.monotonic())
@@ -178,10 +181,15 @@ class JournalWriter:
         self.cause = f"{error.strerror or type(error).__name__} ({errno.errorcode.get(error.errno or 0, 'no errno')})"
         self._probe_at = self._clock.monotonic() + self._pause
         self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2)
+        if self._segments.number:
+            self._first_write.begin(self._segments.number)
         self._segments.abandon()
 
-    def _keep(self, batch: list[Lines]) -> None:
-        """Refuse the intents of *batch*; hold finished records until the journal can be written again."""
+    def _keep(self, batch: list[Lines], *, at: int | None = None) -> None:
+        """Refuse the intents of *batch*; hold finished records until the journal can be written again.
+
+        *at* is where the batch may be in the abandoned segment, None if it was never written.
+        """
         waiters: list[Waiter] = []
         for data, waiting in batch:
             if waiting:
@@ -189,8 +197,12 @@ class JournalWriter:
             elif self._kept_bytes + len(data) <= MOST_KEPT_BYTES:
                 self._kept.append(data)
                 self._kept_bytes += len(data)
+                if at is not None:
+                    self._first_write.add(at, len(data))
             else:
                 self.lost += data.count(b"\n")
+            if at is not None:
+                at += len(data)
         if waiters:
             self._settle(waiters, self.cause)
 
@@ -200,11 +212,8 @@ class JournalWriter:
             self._segments.lock()
             self._prepare()
             self._segments.open_next()
-            lost, dropped = self.lost, self.dropped
-            missing = lost + dropped - self._dropped_reported
-            self._segments.append(
-                b"".join(self._kept) + (self._loss(missing, self.cause) if missing else b""), sync=True
-            )
+            self._first_write.begin(self._segments.number - 1)
+            self._segments.append(b"".join([self._first_write.header(), *self._kept] if self._kept else []), sync=True)
         except OSError as error:
             # Everything in it is still held, and one reserve a second would fill the disk.
             with contextlib.suppress(OSError):
@@ -213,7 +222,16 @@ class JournalWriter:
             return
         self._kept.clear()
         self._kept_bytes = 0
-        self.lost -= lost
-        self._dropped_reported = dropped
+        self._first_write = FirstWrite()
         self._pause = FIRST_PAUSE_SECONDS
-        self.cause = ""
+        cause, self.cause = self.cause, ""
+        self._report_lost(cause)
+
+    def _report_lost(self, cause: str) -> None:
+        """Write how many records were lost; not while trying, since the number must not be told twice."""
+        lost, dropped = self.lost, self.dropped
+        missing = lost + dropped - self._dropped_reported
+        if missing:
+            self.lost -= lost
+            self._dropped_reported = dropped
+            self._commit([(self._loss(missing, cause), ())])

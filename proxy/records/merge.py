@@ -98,8 +98,11 @@ class Merger:
                 if tail.remove():
                     self._drop(tail.worker)
             self._progress = self._current()
-        for worker in [worker for worker, tail in self._tails.items() if tail.ended and worker not in listed]:
+        gone = [worker for worker, tail in self._tails.items() if tail.ended and worker not in listed]
+        for worker in gone:
             self._drop(worker)
+        if gone:
+            self._progress = self._current()
         return complete
 
     def pin_in_flight(self) -> bool:
@@ -135,8 +138,10 @@ class Merger:
         listed: dict[str, list[int]] = defaultdict(list)
         for worker, number in segments(self._directory):
             listed[worker].append(number)
-        carried = self._progress.carried if self._progress else {}
-        for worker in listed.keys() | carried.keys():
+        progress = self._progress or Progress()
+        # A worker without a segment may be about to write lines again that were read in its removed ones.
+        read = {name.rpartition("-")[0] for name in progress.journals}
+        for worker in listed.keys() | progress.carried.keys() | read:
             if worker not in self._tails:
                 self._tails[worker] = self._new_tail(worker)
         now = self._clock.monotonic()

@@ -40,14 +40,17 @@ async def test_one_failed_sync_costs_one_request_and_a_segment(tmp_path: Path, b
 
 
 async def test_nothing_is_sent_as_long_as_no_sync_succeeds(tmp_path: Path, bank: Bank, start: Start) -> None:
-    """EIO in every sync: all are refused, reads too, and the tries leave no files; then service by itself."""
+    """EIO in every sync: all are refused, reads too, and the tries leave no files, nor records that come twice."""
     configuration = configured(tmp_path, bank.url, request_log="stdout = false")
     instance = await start(configuration)
     [worker] = await instance.serving()
     answers = [await ask(instance.address, payment("before"))]
 
-    async with injected(worker, "fdatasync", "error=EIO", output=tmp_path / "strace"):
+    # The delay is longer than the pause of the keeper, which so reads what each try writes and takes away again.
+    calls = tmp_path / "strace"
+    async with injected(worker, "fdatasync", "error=EIO:delay_enter=400000", output=calls):
         await _refuses(instance, bank, answers, "EIO")
+        await until(lambda: len(_calls(calls, "fdatasync")) >= 4, otherwise="it did not try again")
     await until(lambda: _paid(instance, "after", answers), otherwise="service did not begin again")
 
     await until(instance.is_ready, otherwise="it did not become ready again")
@@ -108,7 +111,7 @@ async def _unready(instance: Instance) -> bool:
 
 
 async def _all_are_told(directory: Path, configuration: Path, instance: Instance, answers: list[Answer]) -> None:
-    """Every answer has its record, what was refused says so, and the chain holds."""
+    """Every answer has its record, once in each copy; what was refused says so, and the chain holds."""
     statuses = {answer.request_id: answer.status for answer in answers}
     await until(lambda: statuses.keys() <= {each["id"] for each in records(directory)}, otherwise="records are missing")
     assert await instance.stop() == 0
@@ -118,6 +121,8 @@ async def _all_are_told(directory: Path, configuration: Path, instance: Instance
         refused = each["status"] == 503
         assert each["sent_upstream"] == ("no" if refused else "yes")
         assert each["code"] == ("log_unavailable" if refused else "")
+    ids = [line["id"] for line in lines(directory / "requests.jsonl")]
+    assert len(ids) == len(set(ids))
     assert "records_lost" not in {line.get("event") for line in lines(directory / "requests.jsonl")}
     code, value = await verified(directory, "--config", str(configuration))
     assert code == 0, value

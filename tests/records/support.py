@@ -17,6 +17,7 @@ from proxy.errors import LogUnavailable, Sent
 from proxy.events import Event
 from proxy.records.journal import Journal
 from proxy.records.record import RecordContext
+from proxy.records.rewritten import REWRITTEN
 from proxy.records.shipper import Shipper
 from proxy.records.sinks.sink import Sink, SinkUnavailable
 from proxy.request_summary import Attempt, Chosen, RequestSummary
@@ -125,13 +126,14 @@ async def intends(journal: Journal, exchange: RequestSummary | None = None) -> b
 
 
 def journal_lines(directory: Path, worker: str = "w1") -> list[dict[str, Any]]:
-    """Return what a reader finds in the journal of *worker*."""
+    """Return the intents and records that are in the journal of *worker*, those written again both times."""
     lines = []
     for path in sorted(
         (directory / "journal").glob(f"{worker}-*.jsonl"), key=lambda path: int(path.stem.rpartition("-")[2])
     ):
         text = path.read_bytes().split(b"\0", 1)[0]
-        lines += [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]
+        whole = text[: text.rfind(b"\n") + 1].splitlines()
+        lines += [json.loads(line) for line in whole if not line.startswith(REWRITTEN)]
     return lines
 
 

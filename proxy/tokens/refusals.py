@@ -79,6 +79,7 @@ class Doubt:
 class _Suspicion:
     until: float
     refusals: int
+    mint: int
 
 
 class Suspects:
@@ -92,13 +93,19 @@ class Suspects:
         found = self._sources.get(source)
         return found is not None and now < found.until
 
-    def refused_fresh(self, source: str, *, now: float) -> None:
-        """A token minted after a refusal was refused to *source* too: 2 s, doubling to 15 min."""
+    def refused_fresh(self, source: str, mint: int, *, now: float) -> None:
+        """The token *mint*, minted after a refusal, was refused to *source* too: 2 s, doubling to 15 min.
+
+        It counts once, however many requests of *source* were in flight.
+        """
         found = self._sources.pop(source, None)
+        if found is not None and mint <= found.mint:
+            self._sources[source] = found
+            return
         forgotten = found is None or now >= found.until + _FORGOTTEN_SECONDS
         refusals = 1 if found is None or forgotten else found.refusals + 1
         seconds = min(_FIRST_SECONDS * 2.0 ** min(refusals - 1, _MAX_DOUBLINGS), _LAST_SECONDS)
-        self._sources[source] = _Suspicion(now + seconds, refusals)
+        self._sources[source] = _Suspicion(now + seconds, refusals, mint)
         while len(self._sources) > _MAX_SOURCES:
             self._sources.popitem(last=False)
 

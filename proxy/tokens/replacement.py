@@ -83,12 +83,12 @@ class Replacement:
         self._end_waiting(lambda since: since <= sent, works=True)
         self._ask_for_waiting(mint)
 
-    def refused_fresh(self, *, route: str, source: str) -> None:
-        """Note that a replay on *route* with a new token was refused too: the token was not the cause."""
+    def refused_fresh(self, mint: int, *, route: str, source: str) -> None:
+        """Note that a replay on *route* with the new token *mint* was refused too: the token was not the cause."""
         now = self._clock.monotonic()
         self._limit(route).refused_fresh(now=now)
         self._last_resort.refused_fresh(now=now)
-        self._suspects.refused_fresh(source, now=now)
+        self._suspects.refused_fresh(source, mint, now=now)
 
     def replay_succeeded(self, *, route: str, source: str) -> None:
         """Note that a replay on *route* with a new token was accepted: the former token was void."""

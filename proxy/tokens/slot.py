@@ -113,7 +113,7 @@ class Slot:
 
     def refused_fresh(self, mint: int, *, route: str, source: str) -> None:
         """A replay with the new token, of serial *mint*, was refused too, to *source* on *route*."""
-        self.replacement.refused_fresh(route=route, source=source)
+        self.replacement.refused_fresh(mint, route=route, source=source)
         self._replayed(mint, refused_again=True)
 
     def replay_succeeded(self, mint: int, *, route: str, source: str) -> None:

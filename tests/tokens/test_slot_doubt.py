@@ -154,6 +154,18 @@ async def test_a_suspect_of_a_token_that_nobody_was_served_with_waits_for_its_ti
         assert await world.replace(2, "a", route="pay") == "replaced"
 
 
+async def test_many_in_flight_make_a_source_suspect_once() -> None:
+    """The bank refuses what is in flight, and its second sends: one mint, so 2 s as for one request, not 15 minutes."""
+    async with running(3600.0) as world:
+        waiters = [asyncio.create_task(world.replace(1, "a", route="pay")) for _ in range(50)]
+        assert set(await asyncio.gather(*waiters)) == {"replaced"}
+        for _ in waiters:
+            world.slot.refused_fresh(2, route="pay", source="a")
+        await world.clock.advance(2)
+
+        assert await world.replace(2, "a", route="pay") == "replaced"
+
+
 async def test_a_route_without_mints_heals_by_the_last_resort() -> None:
     """Its budget was used up by a hundred paths, then the token is revoked."""
     async with running(3600.0) as world:

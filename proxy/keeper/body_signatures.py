@@ -156,10 +156,16 @@ class BodySignatures:
         return f"<BodySignatures {[queue.signer for queue in self._queues]}>"
 
 
+async def close_unused(signers: Iterable[BodySigner]) -> None:
+    """Release the devices of those of *signers* that no generation uses."""
+    for signer in signers:
+        if not signer.users:
+            await signer.close()
+
+
 async def _leave(signer: BodySigner) -> None:
     signer.users -= 1
-    if not signer.users:
-        await signer.close()
+    await close_unused([signer])
 
 
 def _cause(error: Exception) -> str:

@@ -48,13 +48,19 @@ class Replacement:
 
         It may wait a second for a sign that the token works. A mint that is due was taken from the rate limit.
         """
+        now = self._clock.monotonic()
+        if self._suspects.is_fresh(source, mint, now=now):
+            self.refused_fresh(mint, route=route, source=source)
         step = self._verdict(mint, route=route, source=source, works=None)
         if step is Verdict.ASK:
             works = await self._works_since_now(mint)
             if self.in_doubt(mint):
                 return True
             step = self._verdict(mint, route=route, source=source, works=works)
-        return step is Verdict.MINT and self._spend(route, source)
+        if step is not Verdict.MINT or not self._spend(route, source):
+            return False
+        self._suspects.minted_for(source, mint, now=self._clock.monotonic())
+        return True
 
     def begin(self, mint: int, *, source: str) -> bool:
         """Note a refusal of the token in use, *mint*, to *source*; return whether the token is to be withdrawn at once.

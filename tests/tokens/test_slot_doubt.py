@@ -154,6 +154,26 @@ async def test_a_suspect_of_a_token_that_nobody_was_served_with_waits_for_its_ti
         assert await world.replace(2, "a", route="pay") == "replaced"
 
 
+async def test_refusals_without_a_second_send_cost_few_mints() -> None:
+    """As of a body too large to hold, or of an inquiry: each comes with the token that was minted for the last one."""
+    async with running(3600.0) as world:
+        for _ in range(100):
+            await world.replace(world.mint or 0, "a", route="pay")
+            await world.clock.advance(6)
+
+        assert world.bank.mints <= 12
+
+
+async def test_a_token_revoked_twice_costs_a_source_without_second_sends_no_wait() -> None:
+    """What was minted for it longer ago than a minute has been in use."""
+    async with running(3600.0) as world:
+        for mint in (1, 2):
+            assert await world.replace(mint, "a", route="pay") == "replaced"
+            await world.clock.advance(61)
+
+        assert world.bank.mints == 3
+
+
 async def test_many_in_flight_make_a_source_suspect_once() -> None:
     """The bank refuses what is in flight, and its second sends: one mint, so 2 s as for one request, not 15 minutes."""
     async with running(3600.0) as world:

@@ -78,6 +78,15 @@ class Replacement:
         self._ask(mint, now)
         return False
 
+    async def settled(self, mint: int) -> None:
+        """Wait until it is known whether the token *mint*, if in doubt, works: until a second after the refusal."""
+        doubt = self._doubt
+        if doubt is None or doubt.mint != mint or doubt.works:
+            return
+        left = doubt.since + _PROOF_SECONDS - self._clock.monotonic()
+        if left > 0:
+            await self._proof(doubt.since, seconds=left)
+
     def accepted(self, mint: int, *, sent: float) -> None:
         """Note that the bank accepted the token *mint* in a request that was sent at monotonic *sent*."""
         if mint < self._accepted:
@@ -124,11 +133,17 @@ class Replacement:
 
     async def _works_since_now(self, mint: int) -> bool:
         """Return whether the token *mint* is accepted within a second in a request sent from now on."""
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((self._clock.monotonic(), answer))
+        now = self._clock.monotonic()
         if not self._asked:
-            self._ask_for_waiting(mint)
-        timer = asyncio.ensure_future(self._clock.sleep(_PROOF_SECONDS))
+            self._asked = True
+            self._ask(mint, now)
+        return await self._proof(now, seconds=_PROOF_SECONDS)
+
+    async def _proof(self, since: float, *, seconds: float) -> bool:
+        """Return whether within *seconds* an acceptance is reported of a request sent at monotonic *since* or later."""
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((since, answer))
+        timer = asyncio.ensure_future(self._clock.sleep(seconds))
         timer.add_done_callback(lambda _: _end(answer, works=False))
         try:
             return await answer

@@ -92,11 +92,25 @@ async def test_after_a_failed_mint_it_stays_only_if_it_works() -> None:
             if works:
                 serve(world)
             world.bank.gate.set()
+            await world.clock.advance(0 if works else 1)
 
             assert await waiter == "failed"
             assert world.mint == (1 if works else None)
             assert await world.replace(1, "a") == "failed"
             assert world.bank.mints == 2
+
+
+async def test_a_mint_that_fails_at_once_leaves_a_second_to_see_whether_it_works() -> None:
+    """The bank takes longer to accept a payment than a token endpoint that is down to say so."""
+    async with running(3600.0, OUTAGE) as world:
+        serve(world, later=-1)
+        waiter = asyncio.create_task(world.replace(1, "a"))
+        await world.clock.advance(0.9)
+        assert world.bank.mints == 2
+        serve(world, later=-0.8)
+
+        assert await waiter == "failed"
+        assert world.mint == 1
 
 
 async def test_a_suspect_costs_no_mint_while_others_are_served() -> None:

@@ -43,7 +43,7 @@ class BodySigner(KeyUser):
     def __init__(self, key: RSAPrivateKey, *, foreign: Iterable[RSAPublicKey] = ()) -> None:
         super().__init__(key)
         self.users = 0  # generations of workers that it signs for; the last one closes it
-        self._foreign = frozenset(map(key_thumbprint, foreign))
+        self.foreign = frozenset(map(key_thumbprint, foreign))  # thumbprints
         self._thumbprint = ""
         if not isinstance(key, RemoteKey):
             self._identify()
@@ -85,14 +85,28 @@ class BodySigner(KeyUser):
             self._identify()
         return signature
 
+    def forbid(self, foreign: frozenset[str]) -> None:
+        """Be none of the keys with the thumbprints *foreign* either; raise KeyUnusable if this is one of them.
+
+        Of a key in a device that is known when it first signs.
+        """
+        if self._thumbprint:
+            _refuse(self._thumbprint, foreign)
+        else:
+            self.foreign |= foreign
+
     def _identify(self) -> None:
         thumbprint = key_thumbprint(self._key.public_key())
-        if thumbprint in self._foreign:
-            raise KeyUnusable(
-                "this key signs the assertions of a credential; make one for bodies with `payproxy keys new`, so that "
-                "no worker can have an assertion signed"
-            )
+        _refuse(thumbprint, self.foreign)
         self._thumbprint = thumbprint
+
+
+def _refuse(thumbprint: str, foreign: frozenset[str]) -> None:
+    if thumbprint in foreign:
+        raise KeyUnusable(
+            "this key signs the assertions of a credential; make one for bodies with `payproxy keys new`, so that "
+            "no worker can have an assertion signed"
+        )
 
 
 def keys_for_bodies(routes: Iterable[RouteSection]) -> dict[tuple[str, ...], SignatureSection]:

@@ -52,7 +52,7 @@ class RequestBody:
                 raise _too_large_to_sign(replay_limit)
             self.held = None
         else:
-            self._reserve(length)
+            self.reserve(length)
             arrived = self._side.whole_body()
             if arrived is not None:
                 self._count(arrived)
@@ -82,18 +82,13 @@ class RequestBody:
                 self._finish_digest()
                 return
             if head.chunked:
-                self._reserve(len(piece))
+                self.reserve(len(piece))
             self._count(piece)
             self._first_pieces.append(piece)
             size += len(piece)
         if whole:
             raise _too_large_to_sign(replay_limit)
         self.held = None
-
-    def replace(self, signed: bytes) -> None:
-        """Hold *signed* instead of what the caller sent, which is counted already; raises Overloaded."""
-        self._reserve(len(signed))
-        self.held = signed
 
     def stream(self) -> "BodyStream":
         """Return an iterator over a body that is not held; it raises as `take`."""
@@ -124,7 +119,8 @@ class RequestBody:
             self._gateway.admission.release_memory(self._holder, self._reserved)
             self._reserved = 0
 
-    def _reserve(self, size: int) -> None:
+    def reserve(self, size: int) -> None:
+        """Reserve memory for *size* more bytes; raises Overloaded."""
         if not self._reserved:
             self._holder = self._exchange.caller
         self._gateway.admission.hold(self._holder, size)

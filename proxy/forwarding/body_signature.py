@@ -36,6 +36,7 @@ async def sign_body(
     if not payload:
         return
     _refuse_encoded(head)
+    body.reserve(_input_size(payload))  # for all the time that a slow key lets it wait
     digest = sha256()
     pieces: list[bytes] = []
     for piece in signing_input(payload):
@@ -44,9 +45,11 @@ async def sign_body(
         digest.update(piece)
         pieces.append(piece)
     signature, key = await gateway.signer.sign(exchange.chosen.route, digest.digest())
-    pieces.append(b"." + signature.encode("ascii"))
+    last = b"." + signature.encode("ascii")
+    body.reserve(len(last))
+    pieces.append(last)
     signed = b"".join(pieces)
-    body.replace(signed)
+    body.held = signed
     exchange.signature = BodySignature(key, size=len(signed), body_hmac=_hmac(gateway, signed))
     head.passed = with_content_type(head.passed, signed_type)
 
@@ -57,6 +60,10 @@ def signing_input(payload: bytes) -> Iterator[bytes]:
     for start in range(0, len(payload), _PIECE):
         yield before + base64url(payload[start : start + _PIECE])
         before = b""
+
+
+def _input_size(payload: bytes) -> int:
+    return len(HEADER) + 1 + (len(payload) * 4 + 2) // 3
 
 
 def with_content_type(lines: list[HeaderLine], value: bytes) -> list[HeaderLine]:

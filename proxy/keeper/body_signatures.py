@@ -1,12 +1,14 @@
 """Signs bodies for the workers of one generation: they send a digest and get a signature, and never have the key."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from proxy.clock import Clock
 from proxy.credentials.body_signer import BodySigner
-from proxy.credentials.keys import KeyUnusable
+from proxy.credentials.keys import KeyUnusable, key_thumbprint
 from proxy.events import Observer, SigningFailed, SigningRecovered
 from proxy.keeper.fair_queue import FairQueue
 from proxy.link.messages import SignatureAnswer, SignatureRequest
@@ -124,6 +126,18 @@ class BodySignatures:
             return
         queue.there.set()
 
+    def forbid(self, keys: Iterable[RSAPublicKey]) -> None:
+        """Sign nothing with *keys*, which a credential is to have; raise KeyUnusable if bodies are signed with one."""
+        foreign = frozenset(map(key_thumbprint, keys))
+        for queue in self._queues:
+            try:
+                queue.signer.forbid(foreign)
+            except KeyUnusable:
+                raise KeyUnusable(
+                    f"this key signs bodies, of {', '.join(queue.routes)}; give the credential a key of its own, so "
+                    "that no worker can have an assertion signed"
+                ) from None
+
     async def replace(self, routes: tuple[str, ...], signer: BodySigner) -> None:
         """Sign for *routes* with *signer* from now on; who waits gets a signature of the new key."""
         for queue in self._queues:
@@ -142,10 +156,16 @@ class BodySignatures:
         return f"<BodySignatures {[queue.signer for queue in self._queues]}>"
 
 
+async def close_unused(signers: Iterable[BodySigner]) -> None:
+    """Release the devices of those of *signers* that no generation uses."""
+    for signer in signers:
+        if not signer.users:
+            await signer.close()
+
+
 async def _leave(signer: BodySigner) -> None:
     signer.users -= 1
-    if not signer.users:
-        await signer.close()
+    await close_unused([signer])
 
 
 def _cause(error: Exception) -> str:

@@ -14,7 +14,7 @@ from proxy.credentials.credential import Credential, CredentialUnusable
 from proxy.credentials.keys import KeyUnusable
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import ConfigurationRefused, ConfigurationReplaced, Observer
-from proxy.keeper.body_signatures import Signers
+from proxy.keeper.body_signatures import Signers, close_unused
 from proxy.keeper.generation import Generation
 from proxy.keeper.generations import Generations
 from proxy.keeper.rotation import Prover
@@ -120,7 +120,13 @@ class Reloader:
             more = f" (and {len(errors) - _MOST_FAULTS} more)" if len(errors) > _MOST_FAULTS else ""
             raise ReloadRefused(" | ".join(errors[:_MOST_FAULTS]) + more)
         settings, at_restart = as_at_start(loaded.settings, self._generations.current.settings)
-        if objection := await self._objection(settings):
+        try:
+            objection = await self._objection(settings)
+        except Exception as error:  # noqa: BLE001 - nor may an unforeseen record of the log
+            raise ReloadRefused(
+                f"it can't be judged by the log: a defect of the proxy: {type(error).__name__}"
+            ) from None
+        if objection:
             raise ReloadRefused(objection)
         return settings, at_restart
 
@@ -154,18 +160,20 @@ class Reloader:
         known = keys_for_bodies(current.settings.routes)
         same = {section.identity: current.signatures.signers[routes] for routes, section in known.items()}
         wanted = keys_for_bodies(settings.routes)
+        signers: dict[tuple[str, ...], BodySigner] = {}
         try:
             signers = await asyncio.to_thread(load_body_signers, settings)
             for routes, signer in signers.items():
                 before = same.get(wanted[routes].identity)
                 if signer.remote and before is not None:
+                    before.forbid(signer.foreign)
                     signers[routes] = before
                 elif signer.remote:
                     await signer.prove()
-        except KeyUnusable as error:
-            raise ReloadRefused(str(error)) from None
         except Exception as error:  # noqa: BLE001 - as above
-            raise ReloadRefused(f"a key for bodies: a defect of the proxy: {type(error).__name__}") from None
+            await close_unused(signers.values())
+            defect = f"a key for bodies: a defect of the proxy: {type(error).__name__}"
+            raise ReloadRefused(str(error) if isinstance(error, KeyUnusable) else defect) from None
         return signers
 
     async def _succeed(
@@ -179,6 +187,7 @@ class Reloader:
         try:
             new = self._make(settings, credentials, signers)
         except (CredentialUnusable, KeyUnusable, OSError) as error:
+            await close_unused(signers.values())
             raise ReloadRefused(str(error)) from None
         old = self._generations.current
         new.token_manager.adopt(old.token_manager)

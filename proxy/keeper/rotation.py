@@ -161,9 +161,10 @@ class Rotation:
             return  # removed by a reload meanwhile
         try:
             credential = await self._loaded(name)
+            self._signatures().forbid(await asyncio.to_thread(assertion_keys, [self._sections[name]]))
             await self._prover.prove(credential, tokens.keys(name))
             await tokens.replace_credential(name, credential)
-        except CredentialUnusable as error:
+        except (CredentialUnusable, KeyUnusable) as error:
             self._refuse(f"credential {name}", name, str(error).removeprefix(f"credential {name}: "), retry_in=0)
         except (TokenRefused, TokenUnavailable) as error:
             delay = self._delay(name, error)

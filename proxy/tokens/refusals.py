@@ -12,6 +12,8 @@ from enum import Enum
 _FIRST_SECONDS, _LAST_SECONDS = 2.0, 900.0
 # A source without a refusal for this long after its time was over begins anew.
 _FORGOTTEN_SECONDS = 900.0
+# A token that was minted for a source is fresh for this long.
+_FRESH_SECONDS = 60.0
 _MAX_SOURCES = 1000
 MAX_SOURCE_CHARACTERS = 200
 _MAX_NAME_CHARACTERS = 32
@@ -79,6 +81,7 @@ class Doubt:
 class _Suspicion:
     until: float
     refusals: int
+    mint: int
 
 
 class Suspects:
@@ -86,29 +89,54 @@ class Suspects:
 
     def __init__(self) -> None:
         self._sources: OrderedDict[str, _Suspicion] = OrderedDict()
+        self._minted: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def holds(self, source: str, *, now: float) -> bool:
         """Return whether a refusal to *source* is held to be one of the request."""
         found = self._sources.get(source)
         return found is not None and now < found.until
 
-    def refused_fresh(self, source: str, *, now: float) -> None:
-        """A token minted after a refusal was refused to *source* too: 2 s, doubling to 15 min."""
+    def refused_fresh(self, source: str, mint: int, *, now: float) -> None:
+        """The token *mint*, minted after a refusal, was refused to *source* too: 2 s, doubling to 15 min.
+
+        It counts once, however many requests of *source* were in flight.
+        """
         found = self._sources.pop(source, None)
+        if found is not None and mint <= found.mint:
+            self._sources[source] = found
+            return
         forgotten = found is None or now >= found.until + _FORGOTTEN_SECONDS
         refusals = 1 if found is None or forgotten else found.refusals + 1
         seconds = min(_FIRST_SECONDS * 2.0 ** min(refusals - 1, _MAX_DOUBLINGS), _LAST_SECONDS)
-        self._sources[source] = _Suspicion(now + seconds, refusals)
+        self._sources[source] = _Suspicion(now + seconds, refusals, mint)
         while len(self._sources) > _MAX_SOURCES:
             self._sources.popitem(last=False)
+
+    def minted_for(self, source: str, refused: int, *, now: float) -> None:
+        """A token is minted because the one with the serial *refused* was refused to *source*."""
+        self._minted.pop(source, None)
+        self._minted[source] = (refused, now)
+        if len(self._minted) > _MAX_SOURCES:
+            self._minted.popitem(last=False)
+
+    def is_fresh(self, source: str, mint: int, *, now: float) -> bool:
+        """Return whether the token *mint* followed a refusal to *source* within the last minute.
+
+        What is not sent a second time, as a body that is not held or an inquiry, shows in this way only that it is
+        refused with a fresh token too.
+        """
+        refused, since = self._minted.get(source, (mint, now))
+        return mint > refused and now < since + _FRESH_SECONDS
 
     def cleared(self, source: str) -> None:
         """A fresh token was accepted from *source*: the one before was void."""
         self._sources.pop(source, None)
+        self._minted.pop(source, None)
 
     def clear(self) -> None:
         """Something has changed outside: begin anew."""
         self._sources.clear()
+        self._minted.clear()
 
     def __len__(self) -> int:
         return len(self._sources)

@@ -48,13 +48,19 @@ class Replacement:
 
         It may wait a second for a sign that the token works. A mint that is due was taken from the rate limit.
         """
+        now = self._clock.monotonic()
+        if self._suspects.is_fresh(source, mint, now=now):
+            self.refused_fresh(mint, route=route, source=source)
         step = self._verdict(mint, route=route, source=source, works=None)
         if step is Verdict.ASK:
             works = await self._works_since_now(mint)
             if self.in_doubt(mint):
                 return True
             step = self._verdict(mint, route=route, source=source, works=works)
-        return step is Verdict.MINT and self._spend(route, source)
+        if step is not Verdict.MINT or not self._spend(route, source):
+            return False
+        self._suspects.minted_for(source, mint, now=self._clock.monotonic())
+        return True
 
     def begin(self, mint: int, *, source: str, behind: bool) -> bool:
         """Note a refusal of the token in use, *mint*, to *source*; return whether the token is to be withdrawn at once.
@@ -74,6 +80,15 @@ class Replacement:
         self._ask(mint, now)
         return False
 
+    async def settled(self, mint: int) -> None:
+        """Wait until it is known whether the token *mint*, if in doubt, works: until a second after the refusal."""
+        doubt = self._doubt
+        if doubt is None or doubt.mint != mint or doubt.works:
+            return
+        left = doubt.since + _PROOF_SECONDS - self._clock.monotonic()
+        if left > 0:
+            await self._proof(doubt.since, seconds=left)
+
     def accepted(self, mint: int, *, sent: float) -> None:
         """Note that the bank accepted the token *mint* in a request that was sent at monotonic *sent*."""
         if mint < self._accepted:
@@ -85,12 +100,12 @@ class Replacement:
         self._end_waiting(lambda since: since <= sent, works=True)
         self._ask_for_waiting(mint)
 
-    def refused_fresh(self, *, route: str, source: str) -> None:
-        """Note that a replay on *route* with a new token was refused too: the token was not the cause."""
+    def refused_fresh(self, mint: int, *, route: str, source: str) -> None:
+        """Note that a replay on *route* with the new token *mint* was refused too: the token was not the cause."""
         now = self._clock.monotonic()
         self._limit(route).refused_fresh(now=now)
         self._last_resort.refused_fresh(now=now)
-        self._suspects.refused_fresh(source, now=now)
+        self._suspects.refused_fresh(source, mint, now=now)
 
     def replay_succeeded(self, *, route: str, source: str) -> None:
         """Note that a replay on *route* with a new token was accepted: the former token was void."""
@@ -120,11 +135,17 @@ class Replacement:
 
     async def _works_since_now(self, mint: int) -> bool:
         """Return whether the token *mint* is accepted within a second in a request sent from now on."""
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((self._clock.monotonic(), answer))
+        now = self._clock.monotonic()
         if not self._asked:
-            self._ask_for_waiting(mint)
-        timer = asyncio.ensure_future(self._clock.sleep(_PROOF_SECONDS))
+            self._asked = True
+            self._ask(mint, now)
+        return await self._proof(now, seconds=_PROOF_SECONDS)
+
+    async def _proof(self, since: float, *, seconds: float) -> bool:
+        """Return whether within *seconds* an acceptance is reported of a request sent at monotonic *since* or later."""
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((since, answer))
+        timer = asyncio.ensure_future(self._clock.sleep(seconds))
         timer.add_done_callback(lambda _: _end(answer, works=False))
         try:
             return await answer

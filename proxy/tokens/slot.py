@@ -114,7 +114,7 @@ class Slot:
 
     def refused_fresh(self, mint: int, *, route: str, source: str) -> None:
         """A replay with the new token, of serial *mint*, was refused too, to *source* on *route*."""
-        self.replacement.refused_fresh(route=route, source=source)
+        self.replacement.refused_fresh(mint, route=route, source=source)
         self._replayed(mint, refused_again=True)
 
     def replay_succeeded(self, mint: int, *, route: str, source: str) -> None:
@@ -158,10 +158,10 @@ class Slot:
         try:
             obtained = await share.obtain(self._mint_here, current=renewed)
         except (TokenRefused, TokenUnavailable) as error:
-            self._failed(error)
+            await self._failed(error)
         except Exception as error:  # noqa: BLE001 - a defect must not end a keeper with other valid tokens
             detail = f"No token can be had for credential {self.key.credential}."
-            self._failed(TokenUnavailable(detail, cause=f"a defect of the proxy: {type(error).__name__}"))
+            await self._failed(TokenUnavailable(detail, cause=f"a defect of the proxy: {type(error).__name__}"))
         else:
             self._succeeded(obtained, by=share)
         finally:
@@ -229,8 +229,9 @@ class Slot:
         else:
             self._observe(TokenMinted(**about, seconds=now - token.minted, lifetime=lifetime))
 
-    def _failed(self, error: TokenRefused | TokenUnavailable) -> None:
+    async def _failed(self, error: TokenRefused | TokenUnavailable) -> None:
         """Keep a token that is still valid, and schedule the next attempt."""
+        await self.replacement.settled(self._in_use)
         delay = self._delay_after(error)
         self._due = self._clock.monotonic() + delay
         self.failure = TokenFailure(error.code, error.detail, error.cause, until=self._due)

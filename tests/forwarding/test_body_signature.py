@@ -340,3 +340,18 @@ async def test_the_memory_of_both_bodies_is_counted_and_given_back(tmp_path: Pat
         reply = await ask(it.port, post(body=body))
         assert (reply.status, reply.problem["code"]) == (503, "overloaded")
         assert it.untouched
+
+
+async def test_what_waits_for_a_signature_is_counted(tmp_path: Path) -> None:
+    """A slow key has many of them waiting; one that there is no room for asks for no signature."""
+    body = bytes(30_000)
+    async with signing(tmp_path, keeper=None, server={"body_memory_bytes": 120_000}) as it, wire(it.port) as waiting:
+        await waiting.send(post(body=body))
+        await eventually(lambda: len(it.keeper.all(SignatureRequest)) == 1)
+        assert it.gateway.admission.held_bytes >= len(body) + len(base64url_encode(body))
+
+        assert (await ask(it.port, post(body=body))).problem["code"] == "overloaded"
+        assert len(it.keeper.all(SignatureRequest)) == 1
+        signer(it).abandon()
+        await waiting.answer(method="POST")
+        await eventually(lambda: it.gateway.admission.held_bytes == 0)

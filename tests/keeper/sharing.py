@@ -77,11 +77,11 @@ class Replica:
         return self.manager.sharing.problem
 
     async def refuse(self, token: TokenValue, *, worked: bool = True) -> str:
-        """Report a refusal of *token*, as a worker does."""
+        """Report a refusal of *token*, as a worker does; each token is refused to another source."""
         [update] = self.manager.messages()
         if worked:
             self.manager.accepted(update.key, token.mint, sent=0.0)
-        return await self.manager.replace(update.key, token.mint, route=ROUTE, source=ROUTE)
+        return await self.manager.replace(update.key, token.mint, route=ROUTE, source=f"{ROUTE} {token.mint}")
 
     def replayed(self, mint: int | None = None, *, refused_again: bool = False) -> None:
         """Report what came of the second send, with the token with serial *mint* (None: the one in use)."""

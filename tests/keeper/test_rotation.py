@@ -134,6 +134,22 @@ async def test_a_pair_that_the_bank_does_not_know(place: Site) -> None:
     assert place.bank.world.refusals.total() == 1
 
 
+async def test_a_key_for_bodies_becomes_no_credential_s(tmp_path: Path) -> None:
+    """Else a worker could have an assertion signed as a body, and the next start would refuse the key."""
+    async with site(tmp_path) as place:
+        (tmp_path / "next").mkdir()
+        place.register((tmp_path / "oauth.crt").read_bytes() + make_pair(tmp_path / "next"))
+        (tmp_path / "body.key").touch(mode=0o600)
+        (tmp_path / "body.key").write_bytes((tmp_path / "next" / "oauth.key").read_bytes())
+        place.config.write_text(f'{place.config.read_text()}signature = {{private_key_file = "body.key"}}\n')
+        async with serving(place):
+            await place.ready()
+            replace_pair(place)
+
+            assert "this key signs bodies" in await place.logged("credential login ")
+            await calls(place)
+
+
 async def test_swapped_links(tmp_path: Path) -> None:
     """As Kubernetes does it: one link to a folder is swapped, and key and certificate change together."""
     async with site(tmp_path) as place:

@@ -76,16 +76,16 @@ def test_a_source_is_bounded() -> None:
 def test_a_suspect_is_held_for_longer_each_time() -> None:
     """2 s, doubling to 15 minutes; an accepted replay ends it."""
     suspects, now, waits = Suspects(), 100.0, []
-    for _ in range(11):
+    for mint in range(11):
         assert not suspects.holds("a", now=now)
-        suspects.refused_fresh("a", now=now)
+        suspects.refused_fresh("a", mint, now=now)
         began = now
         while suspects.holds("a", now=now):
             now += 1
         waits.append(now - began)
 
     assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
-    suspects.refused_fresh("a", now=now)
+    suspects.refused_fresh("a", 11, now=now)
     assert not suspects.holds("b", now=now)
     suspects.cleared("a")
     assert not suspects.holds("a", now=now)
@@ -94,9 +94,9 @@ def test_a_suspect_is_held_for_longer_each_time() -> None:
 def test_a_suspect_without_refusals_is_forgotten() -> None:
     """After a quarter of an hour it begins with 2 s again."""
     suspects = Suspects()
-    suspects.refused_fresh("a", now=0)
-    suspects.refused_fresh("a", now=2)
-    suspects.refused_fresh("a", now=6 + 900)
+    suspects.refused_fresh("a", 1, now=0)
+    suspects.refused_fresh("a", 2, now=2)
+    suspects.refused_fresh("a", 3, now=6 + 900)
 
     assert suspects.holds("a", now=907)
     assert not suspects.holds("a", now=908)
@@ -106,7 +106,7 @@ def test_suspects_are_bounded() -> None:
     """A caller that tries all paths is remembered by its last thousand."""
     suspects = Suspects()
     for number in range(1001):
-        suspects.refused_fresh(str(number), now=0)
+        suspects.refused_fresh(str(number), 1, now=0)
 
     assert len(suspects) == 1000
     assert not suspects.holds("0", now=1)

@@ -125,11 +125,25 @@ async def test_after_a_failed_mint_it_stays_only_if_it_works() -> None:
             if works:
                 serve(world)
             world.bank.gate.set()
+            await world.clock.advance(0 if works else 1)
 
             assert await waiter == "failed"
             assert world.mint == (1 if works else None)
             assert await world.replace(1, "a") == "failed"
             assert world.bank.mints == 2
+
+
+async def test_a_mint_that_fails_at_once_leaves_a_second_to_see_whether_it_works() -> None:
+    """The bank takes longer to accept a payment than a token endpoint that is down to say so."""
+    async with running(3600.0, OUTAGE) as world:
+        serve(world, later=-1)
+        waiter = asyncio.create_task(world.replace(1, "a"))
+        await world.clock.advance(0.9)
+        assert world.bank.mints == 2
+        serve(world, later=-0.8)
+
+        assert await waiter == "failed"
+        assert world.mint == 1
 
 
 async def test_a_suspect_costs_no_mint_while_others_are_served() -> None:
@@ -182,6 +196,38 @@ async def test_a_suspect_of_a_token_that_nobody_was_served_with_waits_for_its_ti
     async with running(3600.0) as world:
         await fresh_refused(world, "a")
         assert await world.replace(2, "a", route="pay") == "kept"
+        await world.clock.advance(2)
+
+        assert await world.replace(2, "a", route="pay") == "replaced"
+
+
+async def test_refusals_without_a_second_send_cost_few_mints() -> None:
+    """As of a body too large to hold, or of an inquiry: each comes with the token that was minted for the last one."""
+    async with running(3600.0) as world:
+        for _ in range(100):
+            await world.replace(world.mint or 0, "a", route="pay")
+            await world.clock.advance(6)
+
+        assert world.bank.mints <= 12
+
+
+async def test_a_token_revoked_twice_costs_a_source_without_second_sends_no_wait() -> None:
+    """What was minted for it longer ago than a minute has been in use."""
+    async with running(3600.0) as world:
+        for mint in (1, 2):
+            assert await world.replace(mint, "a", route="pay") == "replaced"
+            await world.clock.advance(61)
+
+        assert world.bank.mints == 3
+
+
+async def test_many_in_flight_make_a_source_suspect_once() -> None:
+    """The bank refuses what is in flight, and its second sends: one mint, so 2 s as for one request, not 15 minutes."""
+    async with running(3600.0) as world:
+        waiters = [asyncio.create_task(world.replace(1, "a", route="pay")) for _ in range(50)]
+        assert set(await asyncio.gather(*waiters)) == {"replaced"}
+        for _ in waiters:
+            world.slot.refused_fresh(2, route="pay", source="a")
         await world.clock.advance(2)
 
         assert await world.replace(2, "a", route="pay") == "replaced"

@@ -49,9 +49,9 @@ async def test_a_thousand_simultaneous_refusals_cost_one_mint() -> None:
 
         assert set(await asyncio.gather(*waiters)) == {"replaced"}
         assert world.bank.mints == 2
-        mints = [await world.replace(2 + n, "route-0") for n in range(19)]
+        mints = [await world.replace(2 + n, f"source-{n}", route="route-0") for n in range(19)]
         assert mints == ["replaced"] * 19
-        assert await world.replace(21, "route-0") == "kept"
+        assert await world.replace(21, "source-20", route="route-0") == "kept"
 
 
 async def test_refusals_and_no_mint_end_in_the_same_failure() -> None:
@@ -84,15 +84,15 @@ async def test_without_budget_the_token_stays() -> None:
     """The twenty-first refusal at once is handed on, other routes have their own budget, and 2 s buy one more."""
     async with running(3600.0) as world:
         for n in range(20):
-            assert await world.replace(n + 1, "payments") == "replaced"
+            assert await world.replace(n + 1, f"source-{n}", route="payments") == "replaced"
         published = len(world.published)
 
-        assert await world.replace(21, "payments") == "kept"
+        assert await world.replace(21, "source-20", route="payments") == "kept"
         assert world.mint == 21
         assert len(world.published) == published
         assert await world.replace(21, "balances") == "replaced"
         await world.clock.advance(2)
-        assert await world.replace(22, "payments") == "replaced"
+        assert await world.replace(22, "source-21", route="payments") == "replaced"
 
 
 async def test_fresh_refusals_slow_the_budget_until_a_replay_succeeds() -> None:
@@ -108,7 +108,7 @@ async def test_fresh_refusals_slow_the_budget_until_a_replay_succeeds() -> None:
         before = world.bank.mints
         world.slot.replay_succeeded(world.mint or 0, route="payments", source="payments")
         await world.clock.advance(40)
-        while await world.replace(serial, "payments") == "replaced":
+        while await world.replace(serial, f"source-{serial}", route="payments") == "replaced":
             serial += 1
 
         assert world.bank.mints - before >= 20

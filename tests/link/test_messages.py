@@ -85,7 +85,7 @@ ALL: list[Message] = [
     RefusalAnswer(1, "kept"),
     Ready(),
     WorkerReport(COUNTS, "", full=False, in_flight=1, connections=2, late=1, late_seconds=2.5, late_route="pay"),
-    TokenRefusal(1, "key", 7, "pay", "pay shop GET /a/*", False),
+    TokenRefusal(1, "key", 7, "pay", "pay shop GET /a/*", behind=False),
     TokenAccepted("key", 7, 12.5),
     Replayed("key", 4, "pay", refused_again=True, source="pay shop GET /a/*"),
     Outcomes((OUTCOME,)),

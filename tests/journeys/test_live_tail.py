@@ -72,6 +72,7 @@ async def test_a_tail_does_no_work_in_a_worker(tmp_path: Path, bank: Bank, start
     """With 50 tails that get all records as with none, the worker reports each second; nothing else is on its link."""
     instance = await start(configured(tmp_path, bank.url))
     [worker] = await instance.serving()
+    await asked(instance, 1)  # that the first token works is reported once
     link = link_of(worker)
     calls: dict[int, str] = {}
     for followers in (0, 50):

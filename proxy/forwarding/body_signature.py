@@ -69,7 +69,7 @@ def _input_size(payload: bytes) -> int:
 def with_content_type(lines: list[HeaderLine], value: bytes) -> list[HeaderLine]:
     """Return header *lines* whose only Content-Type has *value*, where the first one was, else at the end."""
     found = [line for line in lines if _is(line, b"content-type")]
-    name = found[0].name if found else _CONTENT_TYPE
+    name = next((line.name for line in found if b"-" in line.name), _CONTENT_TYPE)
     new = HeaderLine(name, value, Header(name))
     if not found:
         return [*lines, new]
@@ -77,7 +77,8 @@ def with_content_type(lines: list[HeaderLine], value: bytes) -> list[HeaderLine]
 
 
 def _is(line: HeaderLine, name: bytes) -> bool:
-    return line.header is not None and line.header.plain == name
+    """Return whether *line* has *name*, also for servers that read `_` or `.` as `-`."""
+    return line.header is not None and line.header.alike == name
 
 
 def _refuse_encoded(head: RequestHead) -> None:

@@ -330,6 +330,13 @@ def test_only_the_first_content_type_stays() -> None:
     assert [one.raw for one in with_content_type(lines, b"z")] == [b"A: 1", b"CONTENT-type: z", b"B: 2"]
 
 
+def test_what_other_servers_read_as_a_content_type_goes_too() -> None:
+    """Else one of them could take the JWS for what the caller has called it."""
+    lines = [line(b"Content_Type", b"x"), line(b"A", b"1"), line(b"content.type", b"y")]
+
+    assert [one.raw for one in with_content_type(lines, b"z")] == [b"Content-Type: z", b"A: 1"]
+
+
 async def test_the_memory_of_both_bodies_is_counted_and_given_back(tmp_path: Path) -> None:
     """The JWS is held beside the body for a moment; without room for both nothing is sent."""
     body = bytes(30_000)

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import PayloadEncodingError
 
 from proxy.errors import LogUnavailable
 from proxy.keeper.operator import operation_of
@@ -150,9 +151,8 @@ class AdminApp:
             if error.status == 404:
                 return problem(404, code="no_route", detail="There is no such path; GET / lists all.")
             return problem(error.status, code="bad_request", detail="This can't be answered.")
-        except Exception:  # noqa: BLE001 - last resort: aiohttp's own answer would reveal the server software
-            _log.exception("the admin listener failed")
-            return problem(500, code="internal_error", detail="The admin listener failed; its log says why.")
+        except Exception as error:  # noqa: BLE001 - last resort: aiohttp's own answer would reveal the server software
+            return _of_failure(error, request)
 
     def _is_socket_only(self, path: str) -> bool:
         return path in self._actions or path == CONFIGURATION_PATH or (path == STATUS_PATH and not self._open_status())
@@ -265,6 +265,16 @@ def _json(value: Any, *, status: int = 200) -> web.Response:
 
 def _dumped(value: Any) -> str:
     return json.dumps(value, indent=2) + "\n"
+
+
+def _of_failure(error: Exception, request: web.Request) -> web.Response:
+    """Return the answer after *error*; logged is only what clients can't cause, or they could fill the disk."""
+    if isinstance(error, PayloadEncodingError):
+        return problem(400, code="bad_request", detail="The body is not encoded as its head says.")
+    if request.transport is None:
+        return problem(400, code="bad_request", detail="The client has left.")
+    _log.error("the admin listener failed", exc_info=error)
+    return problem(500, code="internal_error", detail="The admin listener failed; its log says why.")
 
 
 def _came_over_tcp(request: web.BaseRequest) -> bool:

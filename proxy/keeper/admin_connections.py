@@ -35,7 +35,7 @@ _LOOK_AGAIN_SECONDS = 0.1
 
 
 class Phase(IntEnum):
-    """The phase of a connection. IN_SERVICE connections are closed last when the limit is reached."""
+    """The phase of a connection."""
 
     WAITING = 0  # for a request head, or for the end of a TLS handshake
     IDLE = 1
@@ -95,6 +95,16 @@ class AdminConnection(web.RequestHandler):
             self._enter(Phase.WAITING)
         # aiohttp's parser does not report whether it holds the start of another head.
         self._more = not data.endswith(b"\r\n\r\n")
+
+    @property
+    def awaits_client(self) -> bool:
+        """Return whether the client is the one to act: to send a head or the rest of a body, or to read an answer."""
+        if self.phase is not Phase.IN_SERVICE:
+            return True
+        # The end of a body changes no phase: aiohttp reports it to the request's stream only.
+        request, transport = self._current_request, self.transport
+        unsent = isinstance(transport, asyncio.WriteTransport) and transport.get_write_buffer_size() > 0
+        return unsent or (request is not None and not request.content.is_eof())
 
     def stream(self, lost: Callable[[], None]) -> bool:
         """Let the answer under way last; return False if no stream has a place. *lost*: the connection is gone."""
@@ -168,9 +178,9 @@ class AdminConnection(web.RequestHandler):
 class AdminListener:
     """Accepts connections from the bound socket *listener*, at most MOST_CONNECTIONS at a time.
 
-    At the limit, a new connection replaces the one that has waited longest for a request head, for its next request or,
-    on TCP, for its answer to be read. So a probe always gets through, and untrusted clients keep a connection only
-    while no one else needs it.
+    At the limit, a new connection replaces the one that has waited longest for its client: for a request head, the rest
+    of a body, the next request or, on TCP, for its answer to be read. Requests being handled are closed last. So a
+    probe always gets through, and untrusted clients keep a connection only while no one else needs it.
     """
 
     def __init__(self, listener: socket.socket, manager: web.Server, *, tls: ssl.SSLContext | None = None) -> None:
@@ -246,11 +256,9 @@ class AdminListener:
 
     def _make_room(self) -> bool:
         """Close the best connection to drop; return False if all are commands being answered."""
-        spared = min(self.connections, key=lambda one: (one.phase is Phase.IN_SERVICE, one.since), default=None)
+        spared = min(self.connections, key=self._keep, default=None)
         opening = min(self._opening, key=lambda task: self._opening[task][0], default=None)
-        if opening is not None and (
-            spared is None or spared.phase is Phase.IN_SERVICE or self._opening[opening][0] <= spared.since
-        ):
+        if opening is not None and (spared is None or self._keep(spared) >= (False, self._opening[opening][0])):
             self._give_up(opening)
             return True
         if spared is None or (spared.phase is Phase.IN_SERVICE and self._local):
@@ -259,6 +267,11 @@ class AdminListener:
         # The transport closes in the next loop iteration; its place is free for the new connection now.
         self.connections.discard(spared)
         return True
+
+    def _keep(self, one: AdminConnection) -> tuple[bool, float]:
+        """Return the sort key by which connections are closed at the limit, the first first."""
+        awaited = one.phase is not Phase.IN_SERVICE if self._local else one.awaits_client
+        return not awaited, one.since
 
     def _give_up(self, opening: asyncio.Task[Any]) -> None:
         _, peer = self._opening.pop(opening)

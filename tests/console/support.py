@@ -135,6 +135,7 @@ class Stage:
     settings: Settings = field(init=False)
     in_force: ConsoleConfiguration = field(init=False)
     live: LiveRecords = field(init=False)
+    metrics: Metrics = field(init=False)
     app: AdminApp = field(init=False)
 
     def __post_init__(self) -> None:
@@ -175,10 +176,11 @@ class Stage:
             hold_open=hold_open,
             clock=self.clock,
         )
+        self.metrics = Metrics(status=lambda: self.status)
         self.app = AdminApp(
             status=lambda: self.status,
             with_recent=self.with_recent,
-            metrics=Metrics(status=lambda: self.status),
+            metrics=self.metrics,
             hosts=self.hosts,
             open_status=lambda: not self.sign_in.needed,
             console=console.routes(),

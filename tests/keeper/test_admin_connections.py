@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import logging
 import resource
 import socket
 import ssl
@@ -9,15 +10,22 @@ from pathlib import Path
 import pytest
 
 from proxy.keeper import admin_connections
-from proxy.keeper.admin_connections import MOST_CONNECTIONS, Phase
+from proxy.keeper.admin_connections import MOST_CONNECTIONS, AdminConnection, Phase
 from proxy.keeper.admin_server import AdminServer, server_tls
 from proxy.link.counts import Counts, ReplayCount
+from tests.console.support import OPERATORS, Stage
 from tests.keeper.support import Keeper, connection, get
 from tests.keeper.test_admin_server import write_certificate
 from tests.upstream.support import eventually
 
 HALF = b"GET /livez HTTP/1.1\r\nHost: local"
 WHOLE = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+METRICS = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+HALF_BODY = (
+    b"POST /console/sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    b"Content-Length: 1000\r\n\r\nname=a"
+)
+CHUNKED = HALF_BODY[: HALF_BODY.index(b"Content-Length")] + b"Transfer-Encoding: chunked\r\n\r\n"
 # Wide enough to pass on a busy machine where nothing is wrong, and not waited for where something is.
 LONG = 60.0
 
@@ -86,7 +94,7 @@ async def test_an_answer_that_is_not_taken_is_given_up(tmp_path: Path) -> None:
     async with keeper.server(tmp_path) as server:
         with _slow(server.addresses[0]) as stranger, _slow(server.socket_path) as command:
             for one in (stranger, command):
-                one.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                one.sendall(METRICS)
             by_tcp, local = _connections(server)
             await eventually(lambda: bool(by_tcp) and bool(local))
             await eventually(lambda: not by_tcp)
@@ -108,6 +116,55 @@ async def test_whoever_needs_a_place_gets_one(tmp_path: Path, sent: bytes) -> No
         await eventually(lambda: len(by_tcp) >= MOST_CONNECTIONS - 1)
         assert (await get(server.socket_path, "/livez")).status == 200
         assert len(local) <= 1
+
+
+@pytest.mark.parametrize(
+    "sent", [HALF_BODY, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"], ids=["body", "answer"]
+)
+async def test_whoever_lets_us_wait_within_a_request_makes_room(
+    tmp_path: Path, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body that does not end or an answer that is not read is cut first, and not the probe that has just connected.
+
+    The probe sends its request after others took every place that strangers can take.
+    """
+    monkeypatch.setattr(admin_connections, "ANSWER_SECONDS", LONG)
+    stage = Stage(directory=tmp_path, operators=OPERATORS)
+    replays = (ReplayCount(f"{number:0300d}", "succeeded", 1.0) for number in range(9000))
+    stage.metrics.add(Counts(replays=tuple(replays)))
+    async with stage.server() as server:
+        by_tcp, _ = _connections(server)
+        with contextlib.ExitStack() as stack:
+            for number in range(MOST_CONNECTIONS):
+                stack.enter_context(_slow(server.addresses[0])).sendall(sent)
+                await eventually(partial(_in_service, by_tcp, number + 1))
+            async with connection(server.addresses[0]) as (reader, writer):
+                await eventually(partial(_in_service, by_tcp, MOST_CONNECTIONS - 1))
+                for _ in range(10):
+                    stack.enter_context(_slow(server.addresses[0])).sendall(sent)
+                    await eventually(partial(_in_service, by_tcp, MOST_CONNECTIONS - 1))
+                writer.write(WHOLE)
+                assert (await reader.readuntil(b"ok\n")).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(
+    ("head", "then"),
+    [(HALF_BODY, b""), (CHUNKED, b"5\r\nna"), (CHUNKED, b"no length\r\n\r\n")],
+    ids=["hung up", "hung up in a chunk", "no chunk"],
+)
+async def test_half_a_body_leaves_no_line_in_the_log(
+    tmp_path: Path, head: bytes, then: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Clients that hang up, or send no chunks, could fill the disk with tracebacks otherwise."""
+    async with Stage(directory=tmp_path, operators=OPERATORS).server() as server:
+        by_tcp, _ = _connections(server)
+        with _call(server.addresses[0]) as one:
+            one.sendall(head)
+            await eventually(partial(_in_service, by_tcp, 1))
+            one.sendall(then)
+        await eventually(lambda: not by_tcp)
+        assert (await get(server.addresses[0], "/livez")).status == 200
+    assert not [one for one in caplog.records if one.levelno > logging.DEBUG]
 
 
 async def test_half_a_handshake_is_a_connection_too(tmp_path: Path) -> None:
@@ -149,10 +206,14 @@ async def _cut(reader: asyncio.StreamReader) -> None:
             assert await reader.read() == b""
 
 
-def _connections(server: AdminServer) -> tuple[set[object], set[object]]:
+def _connections(server: AdminServer) -> tuple[set[AdminConnection], set[AdminConnection]]:
     """Return the living connections, by TCP and of the socket."""
     local, by_tcp = server._listeners
-    return by_tcp.connections, local.connections  # type: ignore[return-value] # sets that are only looked at
+    return by_tcp.connections, local.connections
+
+
+def _in_service(connections: set[AdminConnection], number: int) -> bool:
+    return sum(one.phase is Phase.IN_SERVICE for one in connections) == number
 
 
 def _call(place: tuple[str, int]) -> socket.socket:

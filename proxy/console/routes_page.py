@@ -6,7 +6,14 @@ from urllib.parse import urlencode
 
 from proxy.console.in_force import ConfigurationInForce
 from proxy.console.page import Cell, PageContent, Table, Tone
-from proxy.console.rule_tester import QuestionUnusable, TesterForm, answer_blocks, question_of, tester_form
+from proxy.console.rule_tester import (
+    QuestionUnusable,
+    TesterForm,
+    answer_blocks,
+    question_of,
+    tester_form,
+    without_secrets,
+)
 from proxy.routing.compile import route_table
 from proxy.routing.explanation import url_of
 from proxy.routing.table import Route, RouteSide
@@ -22,10 +29,9 @@ _DEFAULTS = RouteSection(name="x", path="/", upstream="x", credential="x").model
 def routes_page(in_force: ConfigurationInForce, status: Status, query: Mapping[str, str]) -> PageContent:
     """Return the page; *query* may ask which rule a request gets."""
     snapshot = in_force.snapshot()
-    form = tester_form(query, snapshot)
+    form, problem = without_secrets(tester_form(query, snapshot))
     answer: dict[str, Any] | None = None
-    problem = ""
-    if form.asked:
+    if form.asked and not problem:
         try:
             answer = in_force.explain(question_of(form, snapshot))
         except QuestionUnusable as error:

@@ -1,11 +1,14 @@
 """The rule tester: a request in the address of the page, and what it would get, as `payproxy explain` prints it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from proxy.console.page import Cell, Facts, Table, Tone
+from proxy.records.mask import Mask
+from proxy.records.mask_rules import Steps
 from proxy.routing.explanation import Question
+from proxy.routing.headers import alike
 from proxy.routing.target import MAX_TARGET_BYTES
 from proxy.settings.worker_values import Snapshot
 
@@ -13,6 +16,20 @@ from proxy.settings.worker_values import Snapshot
 _LONGEST_SHOWN = MAX_TARGET_BYTES + 1
 _NAMES = ("method", "target", "caller", "host", "headers")
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+
+
+# Only whether it would replace something is asked, which is the same with each key.
+_MASK = Mask(b"")
+# Enough for the longest field, 0.1 s in a thread at most: records mask as a whole what takes longer than theirs.
+_STEPS = 100_000
+_KEYS = frozenset({b"authorization", b"proxy-authorization", b"x-payproxy-key"})
+_MASKED = (
+    "{}: card numbers, IBANs and tokens are not tested here, as the address of this page stays in browsers; write "
+    "others of the same form, or use `payproxy explain` on the machine."
+)
+_KEYED = (
+    "Headers: Authorization, Proxy-Authorization and X-Payproxy-Key are not tested here; choose the caller by its name."
+)
 
 
 class QuestionUnusable(ValueError):
@@ -50,6 +67,24 @@ def tester_form(query: Mapping[str, str], snapshot: Snapshot) -> TesterForm:
         methods=_METHODS if method in _METHODS else (*_METHODS, method[:_LONGEST_SHOWN]),
         deciding=tuple(dict.fromkeys([*stickies, *(["Idempotency-Key"] if snapshot.migrations else [])])),
     )
+
+
+def without_secrets(form: TesterForm) -> tuple[TesterForm, str]:
+    """Return *form* without what no page must have, and why a field was emptied ("" if none was)."""
+    fields, why = dict(form.fields), ""
+    for name, value in form.fields.items():
+        if _MASK.text(value, Steps(_STEPS)) != value:
+            fields[name], why = "", _MASKED.format(name.capitalize())
+        elif name == "headers" and any(alike(one.strip().lower().encode()) in _KEYS for one in _names(value)):
+            fields[name], why = "", _KEYED
+    if not fields["method"]:
+        return replace(form, fields=fields | {"method": "GET"}, methods=_METHODS), why
+    return replace(form, fields=fields), why
+
+
+def _names(headers: str) -> Iterator[str]:
+    for line in headers.split("\n"):
+        yield line.partition(":")[0]
 
 
 def question_of(form: TesterForm, snapshot: Snapshot) -> Question:

@@ -18,7 +18,7 @@ _RESERVE_BYTES = 1024 * 1024
 
 
 class AuditLog:
-    """The keeper's own journal, named *journal_name*, which the shipper reads like a worker's.
+    """The keeper's own journal, named *journal_name*, which the shipper reads like a worker's; *mask* masks it.
 
     Raises OSError if a key of the data directory can't be read or created.
     """
@@ -35,8 +35,8 @@ class AuditLog:
     ) -> None:
         self._digest = ""
         self.journal_name = f"keeper-{entropy.token_bytes(6).hex()}"
-        mask = Mask(masking_key(data_directory, entropy=entropy))
-        self._records = AuditRecords(context, mask=mask, clock=clock, entropy=entropy)
+        self.mask = Mask(masking_key(data_directory, entropy=entropy))
+        self._records = AuditRecords(context, mask=self.mask, clock=clock, entropy=entropy)
         self.checkpoints = SignedCheckpoints(
             self._records, key=checkpoint_key(data_directory, entropy=entropy), version=version, clock=clock
         )

@@ -146,6 +146,7 @@ class Keeper:
             tokens=self._tokens,
             recovered=lambda: self._shipper.caught_up,
             write_line=self._log.write_line,
+            mask=self._audit_log.mask.text,
             kill=lambda worker: self._generations.kill_worker(worker),  # noqa: PLW0108 - created later
         )
         self._migrations.replication = replication_of(

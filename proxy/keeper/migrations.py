@@ -38,7 +38,8 @@ class ConfigurationObjected(Exception):
 class Migrations:
     """The state of every migration. *operated* returns once an operation is on record, or raises LogUnavailable.
 
-    *tokens* returns the token status, *write_line* logs a line for the operator, *kill* ends a worker by its name.
+    *tokens* returns the token status, *write_line* logs a line for the operator, *mask* masks texts as records do,
+    *kill* ends a worker by its name.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Migrations:
         tokens: Callable[[], Iterable[TokenStatus]],
         recovered: Callable[[], bool],
         write_line: Callable[[str], None],
+        mask: Callable[[str], str],
         kill: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.answers = WorkerAnswers(broadcast)
@@ -86,6 +88,7 @@ class Migrations:
         self._tokens = tokens
         self._recovered = recovered
         self._write_line = write_line
+        self._mask = mask
         self._said = ""
         self._settled = False
         self._sent: MigrationStates | None = None
@@ -232,7 +235,7 @@ class Migrations:
         Raises MigrationRefused with nothing changed, LogUnavailable if it can't be recorded.
         """
         async with self.weights.lock:
-            before = self._checked(name, reason)
+            before, reason = self._checked(name, reason)
             if not 0 <= weight <= FULL:
                 raise MigrationRefused(f"A weight is a whole number from 0 to {FULL}.")
             if version is not None and version != before.version:
@@ -255,7 +258,7 @@ class Migrations:
         MigrationRefused with nothing changed, LogUnavailable if it can't be recorded.
         """
         async with self.weights.lock:
-            before = self._checked(name, reason)
+            before, reason = self._checked(name, reason)
             weight = before.last_good if to is None else to
             if not 0 <= weight < before.weight:
                 raise MigrationRefused(f"{name} has the weight {before.weight}: {weight} is not lower.")
@@ -268,7 +271,7 @@ class Migrations:
     async def finish(self, name: str, *, who: str, proof: str, reason: str, force: bool = False) -> MigrationStatus:
         """Record that the migration is finished: its table may be removed. Raises as `set`."""
         async with self.weights.lock:
-            before = self._checked(name, reason)
+            before, reason = self._checked(name, reason)
             if before.phase is Phase.RAMP and not force:
                 raise MigrationRefused(
                     f"{name} has the weight {before.weight}: it can be finished only at 0 or {FULL}."
@@ -289,21 +292,22 @@ class Migrations:
     async def hold_caller(self, name: str, caller: str, reason: str) -> MigrationStatus:
         """Keep *caller* on legacy, whatever the weight: its failures are its own. Raises as `set`."""
         async with self.weights.lock:
-            before = self._checked(name, reason)
+            before, reason = self._checked(name, reason)
             if caller in before.held:
                 return self._status(name)
             after = before.holding(caller, who=GUARD, when=self._clock.now(), reason=reason)
             await self._recorded.change(name, before, after, what=f"hold {caller}", proof=GUARD)
         return await self._settled_status(name)
 
-    def _checked(self, name: str, reason: str) -> MigrationState:
+    def _checked(self, name: str, reason: str) -> tuple[MigrationState, str]:
+        """Return the state before a change of *name*, and *reason* as it is kept and shown; raises MigrationRefused."""
         if name not in self._tables.values:
             raise MigrationRefused(f"There is no [migrations.{name}] in the configuration in force.")
         if not reason.strip():
             raise MigrationRefused("Every change needs a reason.")
         if self.weights.unread:
             raise MigrationRefused(f"{self.weights.unread}. Restore it, or move it away to start at weight 0.")
-        return self.weights.state(name)
+        return self.weights.state(name), self._mask(reason)
 
     async def _settled_status(self, name: str) -> MigrationStatus:
         """Wait until the change is settled, at most SETTLE_SECONDS, and return the status.

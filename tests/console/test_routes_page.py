@@ -203,6 +203,36 @@ async def test_hostile_headers_are_answered_in_words(stage: Stage, header: str) 
     assert "\x01" not in page
 
 
+CARD = "4111111111111111"
+TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhYmMifQ.c2lnbmF0dXJlc2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize(
+    ("fields", "secret"),
+    [
+        ({"target": f"/payment/{CARD}"}, CARD),
+        ({"target": f"/payment?card={CARD}", "method": "POST"}, CARD),
+        ({"method": CARD}, CARD),
+        ({"caller": CARD}, CARD),
+        ({"host": f"{CARD}.example"}, CARD),
+        ({"headers": f"X-A: {TOKEN}"}, TOKEN),
+        ({"headers": f"X-B: 1\r\nAuthorization: Bearer {TOKEN}"}, TOKEN),
+        ({"headers": "x-payproxy_key : the-key-of-erp"}, "the-key-of-erp"),
+        ({"headers": "Authorization: Basic ZXJwOnRoZS1rZXk="}, "ZXJwOnRoZS1rZXk"),
+    ],
+)
+async def test_what_no_page_must_have_is_refused(stage: Stage, fields: dict[str, str], secret: str) -> None:
+    """400 in words, and the value is in neither page nor JSON, nor in an address that they lead to."""
+    async with stage.browser() as browser:
+        page = await browser.get(PATH, params={"target": "/payment"} | fields)
+        twin = await browser.get(JSON, params={"target": "/payment"} | fields)
+
+    assert (page.status_code, twin.status_code) == (400, 400)
+    assert "not tested here" in twin.json()["problem"]
+    assert twin.json()["explained"] is None
+    assert secret not in page.text + twin.text
+
+
 async def test_a_test_can_be_shared_and_leaves_nothing(stage: Stage) -> None:
     """All fields are in the address and in the form again; nothing is recorded or written."""
     fields = {

@@ -11,6 +11,7 @@ from proxy.keeper.migrations import Migrations
 from proxy.link.messages import MigrationStates, ToWorker
 from proxy.migration.side_settings import SideSettings
 from proxy.records.audit_records import Operation
+from proxy.records.mask import Mask
 from proxy.settings.worker_values import MigrationValues, RouteValues, SideValues, Snapshot
 from proxy.telemetry.status import TokenStatus
 from tests.worker.values import snapshot
@@ -48,6 +49,9 @@ def configured(*tables: MigrationValues, credential: str = "adfs") -> Snapshot:
     return replace(snapshot(Path(), 1), routes=(replace(ROUTE, credential=credential),), migrations=tables)
 
 
+MASK = Mask(b"key")
+
+
 @dataclass(kw_only=True)
 class Migrating:
     """A keeper's migrations in *directory*, and what they told whom."""
@@ -71,6 +75,7 @@ class Migrating:
             tokens=lambda: self.tokens,
             recovered=lambda: self.recovered,
             write_line=self.said.append,
+            mask=MASK.text,
         )
 
     async def open(self, values: Iterable[MigrationValues] = (PAYMENTS,)) -> Migrations:

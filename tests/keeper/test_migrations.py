@@ -12,10 +12,13 @@ from proxy.link.messages import MigrationStates
 from proxy.migration.pin import RetryPin
 from proxy.migration.side import Side
 from proxy.telemetry.status import TokenStatus
-from tests.keeper.migrating import BY, OTHER_SIDES, PAYMENTS, Migrating, configured
+from tests.keeper.migrating import BY, MASK, OTHER_SIDES, PAYMENTS, Migrating, configured
 from tests.support.clock import ManualClock
 from tests.telemetry.support import token
 from tests.upstream.support import eventually
+
+CARD = "4111111111111111"
+TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhYmMifQ.c2lnbmF0dXJlc2lnbmF0dXJl"
 
 
 def of(side: str, **changes: object) -> TokenStatus:
@@ -58,6 +61,28 @@ async def test_a_weight_is_on_record_then_in_force_then_there_after_a_restart(tm
     [status] = (await again.open()).states()
     assert (status.weight, status.version, status.who, status.when) == (50, 2, "op", status.when)
     assert again.weight == 50
+
+
+@pytest.mark.parametrize("change", ["set", "rollback", "finish"])
+async def test_a_reason_is_kept_as_records_have_it(tmp_path: Path, change: str) -> None:
+    """A card number or token in it is masked in the status, the file, the log and the record; masked twice is once."""
+    keeper = Migrating(directory=tmp_path)
+    migrations = await keeper.open()
+    await migrations.set("payments", 100, **BY)
+    by = BY | {"reason": f"moving {CARD} {TOKEN}"}
+    if change == "set":
+        status = await migrations.set("payments", 50, **by, force=True)
+    elif change == "rollback":
+        status = await migrations.rollback("payments", **by, force=True)
+    else:
+        status = await migrations.finish("payments", **by)
+
+    masked = MASK.text(by["reason"])
+    assert masked.startswith("moving 4111…11#")
+    assert MASK.text(masked) == masked
+    assert (status.reason, keeper.operations[-1].reason) == (masked, masked)
+    assert (await Migrating(directory=tmp_path).open()).weights.state("payments").reason == masked
+    assert masked in keeper.said[-1]
 
 
 async def test_what_cannot_be_put_on_record_is_not_done(tmp_path: Path) -> None:

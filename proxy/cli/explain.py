@@ -34,7 +34,7 @@ _MOST_RULES = 20
     "caller_name",
     default="",
     shell_complete=names_of("callers"),
-    help="The caller's table name; default: an anonymous one.",
+    help="The caller's table name; without it, callers with a key are told by the --header of it.",
 )
 @click.option("--header", "-H", "headers", multiple=True, metavar="NAME=VALUE", help="A header of the request.")
 @file_option

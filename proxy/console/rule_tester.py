@@ -92,7 +92,9 @@ def question_of(form: TesterForm, snapshot: Snapshot) -> Question:
     fields = form.fields
     caller = fields["caller"].strip()
     if caller and all(one.name != caller for one in snapshot.callers):
-        raise QuestionUnusable("Caller: there is no [callers] table of this name; leave it empty for an anonymous one.")
+        raise QuestionUnusable(
+            "Caller: there is no [callers] table of this name; leave it empty if the request proves none."
+        )
     headers = [("Host", fields["host"])] if fields["host"] else []
     return Question(
         method=fields["method"],

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.callers.caller import ANONYMOUS, Caller
+from proxy.callers.caller import ANONYMOUS, Caller, Callers, Proofs
 from proxy.errors import ProxyError
 from proxy.migration.pin import retry_digest, retry_key
 from proxy.migration.side_cache import SideCache
@@ -26,7 +26,7 @@ _LONGEST_SEGMENT = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A request that could be sent; *target* as in the request line, *caller* a name of [callers] or "" (anonymous)."""
+    """A request that could be sent; *target* as in the request line, *caller* a name of [callers] or ""."""
 
     method: str
     target: str
@@ -42,7 +42,8 @@ def explain(
     *body_keys* names, by route, the keys that sign bodies.
 
     With the member `code` it would be refused, with `facade` the facade would answer it. `rules` says for each rule why
-    it does or does not take the request; it is empty if the request is refused before any rule is looked at.
+    it does or does not take the request; it is empty if the request is refused by its head. A request without a caller
+    is refused where callers are configured, unless its keys identify one that needs no other proof.
     """
     table, caller = route_table(snapshot), Caller(question.caller, "") if question.caller else ANONYMOUS
     rules: list[dict[str, Any]] = []
@@ -51,12 +52,21 @@ def explain(
         if snapshot.facade is not None and head.target.path in snapshot.facade.paths and not head.target.host:
             return {"facade": question.target}
         rules = list(_rules(table, head.method, head.target.path, caller))
+        if not caller.name and (caller := _identified(head, snapshot)).name:
+            rules = list(_rules(table, head.method, head.target.path, caller))
         found = plan(head, caller, table, sides, request_id=_NO_ID, now=now)
     except ProxyError as error:
         refusal = {"code": error.code, "status": error.status, "detail": error.detail, "sent_upstream": "no"}
         return refusal | {"rules": rules}
     answer = _answer(found, sides, method=head.method, caller=caller.name)
     return answer | {"body": _body(found, body_keys.get(found.route.name, "")), "rules": rules}
+
+
+def _identified(head: RequestHead, snapshot: Snapshot) -> Caller:
+    """Return the caller that *head* alone identifies, anonymous if none is configured; raises CallerUnauthenticated."""
+    absolute = head.target.host is not None
+    proofs = Proofs(address="", keys=head.keys, certificate_subject="", absolute_form=absolute)
+    return Callers(snapshot.callers).identify(proofs)
 
 
 def retry_digests(question: Question, snapshot: Snapshot) -> list[str]:

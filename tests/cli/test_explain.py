@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -120,9 +121,11 @@ def test_a_refusal_is_said_with_its_code(folder: Path) -> None:
     """What would be answered, and exit code 1."""
     assert folder
     for arguments, code in (
-        (["GET", "/none"], "no_route"),
-        (["POST", "/closed"], "method_not_allowed"),
+        (["GET", "/none", "--caller", "erp"], "no_route"),
+        (["POST", "/closed", "--caller", "erp"], "method_not_allowed"),
         (["GET", "/closed", "--caller", "erp"], "caller_not_allowed"),
+        (["GET", "/payment"], "403 caller_unauthenticated"),
+        (["GET", "/payment", "-H", "X-Payproxy-Key=wrong"], "403 caller_unauthenticated"),
         (["CONNECT", "/closed"], "bad_request"),
         (["GET", "/closed/%2e"], "bad_request"),
         (["GET", "/closed", "--header", "a b=c"], "bad_request"),
@@ -185,10 +188,11 @@ def test_a_header_that_decides_can_be_given(folder: Path) -> None:
     text = TEXT.replace("[migrations.move]", '[migrations.move]\nsticky = "header:X-Batch"')
     (folder / "payproxy.toml").write_text(text)
     weigh(folder, 50)
-    sides = {explained("GET", "/payment", "--header", f"x-batch=a=b{at}")["side"] for at in range(12)}
+    erp = ("GET", "/payment", "--caller", "erp")
+    sides = {explained(*erp, "--header", f"x-batch=a=b{at}")["side"] for at in range(12)}
 
     assert sides == {"legacy", "modern"}
-    assert "no X-Batch" in explained("GET", "/payment")["why"]
+    assert "no X-Batch" in explained(*erp)["why"]
 
 
 def test_single_requests_have_no_side_before_they_come(folder: Path) -> None:
@@ -222,7 +226,16 @@ def test_a_foreign_host_and_a_web_page_are_refused_as_by_the_proxy(folder: Path)
 
     assert (foreign.exit_code, foreign.stdout[:15]) == (1, "421 bad_request")
     assert (page.exit_code, page.stdout[:19]) == (1, "403 browser_refused")
-    assert explained("GET", "/payment", "-H", "Host=pay.corp")["route"] == "payments"
+    assert explained("GET", "/payment", "--caller", "erp", "-H", "Host=pay.corp")["route"] == "payments"
+
+
+def test_a_key_in_the_headers_identifies_its_caller(folder: Path) -> None:
+    """As it does at the proxy; without one the same configuration refuses the request."""
+    key = hashlib.sha256(b"the-key").hexdigest()
+    (folder / "payproxy.toml").write_text(f'{TEXT}\n[callers.till]\napi_key_sha256 = ["{key}"]\n')
+
+    assert explained("GET", "/payment", "-H", "X-Payproxy-Key=the-key")["route"] == "payments"
+    assert '"caller_unauthenticated"' in asked("GET", "/payment", "--json").stdout
 
 
 def test_people_read_why_other_rules_do_not_take_it(folder: Path) -> None:
@@ -232,14 +245,14 @@ def test_people_read_why_other_rules_do_not_take_it(folder: Path) -> None:
         for number in range(30)
     )
     (folder / "payproxy.toml").write_text(TEXT.replace("[migrations", f"{more}[migrations"))
-    done = asked("GET", "/payment")
+    done = asked("GET", "/payment", "--caller", "erp")
 
     assert (
         "rules that do not take it\n  closed  segment 1 of the path is payment, where the rule has closed"
         in done.stdout
     )
     assert "  and 11 more (--json)" in done.stdout
-    assert len(explained("GET", "/payment")["rules"]) == 32
+    assert len(explained("GET", "/payment", "--caller", "erp")["rules"]) == 32
 
 
 def test_usage(folder: Path) -> None:

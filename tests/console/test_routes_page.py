@@ -164,7 +164,7 @@ async def test_the_longest_target_can_be_asked_about(stage: Stage) -> None:
     """Every byte of it escaped in the address."""
     target = "/payment?" + "{" * (MAX_TARGET_BYTES - len("/payment?"))
     async with stage.browser() as browser:
-        answer = (await browser.get(f"{JSON}?target={quote(target, safe='')}")).json()["explained"]
+        answer = (await browser.get(f"{JSON}?caller=erp&target={quote(target, safe='')}")).json()["explained"]
 
     assert answer["route"] == "payments"
 
@@ -284,7 +284,7 @@ async def test_a_thousand_rules_are_explained_in_bounded_work(tmp_path: Path) ->
     loaded = stage.read()
     assert loaded.settings is not None
     stage.settings = loaded.settings
-    answer = (await asked(stage, target="/a/" + "b/" * 8000))["explained"]
+    answer = (await asked(stage, caller="erp", target="/a/" + "b/" * 8000))["explained"]
 
     assert answer["code"] == "no_route"
     assert len(answer["rules"]) == 1002

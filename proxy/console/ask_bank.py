@@ -40,7 +40,7 @@ class AskBank:
     def __init__(self, inquiries: BankInquiries, log: LogReader) -> None:
         self._inquiries = inquiries
         self._log = log
-        self._asking: set[asyncio.Task[Record]] = set()
+        self._asking: dict[str, asyncio.Task[Record]] = {}
 
     async def page(self, record: Record) -> PageContent:
         """Return the page of *record*, with what the bank was asked if its outcome is unknown."""
@@ -53,9 +53,13 @@ class AskBank:
         """Ask the bank about *record* for *visitor*, and return in words what came; raise Refused or LogUnavailable."""
         if record.get("kind") != "exchange" or bank_has_it(record) != "unknown":
             raise Refused(409, "The outcome of this request is known, so there is nothing to ask.")
-        task = asyncio.create_task(self._inquiries.ask(record, by=visitor))
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
+        record_id = str(record.get("id"))
+        if record_id in self._asking:
+            raise Refused(
+                409, "The bank is being asked about this request. What it says will be on the request's page."
+            )
+        task = self._asking[record_id] = asyncio.create_task(self._ask(record, visitor))
+        task.add_done_callback(lambda _: self._asking.pop(record_id))
         done, _ = await asyncio.wait({task}, timeout=_PATIENCE_SECONDS)
         if not done:
             return "The bank has not answered yet. What it says will be on the request's page."
@@ -63,13 +67,21 @@ class AskBank:
         found = [one for one in await self._about(record) if one.get("id") != came.get("id")]
         return f"{said(came)} What to do: {next_step(record, [*found, came])}"
 
+    async def _ask(self, record: Record, visitor: Visitor) -> Record:
+        if settled := decisive(record, await self._about(record)):
+            raise Refused(409, f"There is nothing to ask any more. {said(settled)}")
+        return await self._inquiries.ask(record, by=visitor)
+
     async def _about(self, record: Record) -> list[Record]:
         record_id = str(record.get("id"))
         return await self._log.read(lambda archive, spool, _: inquiries_about(archive, spool, record_id))
 
 
 def with_inquiries(page: PageContent, record: Record, found: Sequence[Record], objection: str) -> PageContent:
-    """Return the request's *page* with the inquiries *found*, and with the button or the *objection* to it."""
+    """Return the request's *page* with the inquiries *found*, and with the button or the *objection* to it.
+
+    Once an inquiry has settled the outcome there is neither: the page begins with what the bank said.
+    """
     settled = decisive(record, found)
     table = Table(
         title="What the bank was asked",
@@ -80,11 +92,11 @@ def with_inquiries(page: PageContent, record: Record, found: Sequence[Record], o
     return replace(
         page,
         tone=Tone.PLAIN if settled else page.tone,
-        lead=f"{page.lead} {said(settled)}" if settled else page.lead,
+        lead=said(settled) if settled else page.lead,
         data={**page.data, "inquiries": list(found)},
         blocks=(page.blocks[0], table, *page.blocks[1:]),
         template="request.html",
-        more={"ask": ASK, "id": record.get("id", ""), "objection": objection},
+        more={"ask": ASK, "id": record.get("id", ""), "objection": objection, "settled": settled is not None},
     )
 
 

@@ -54,7 +54,14 @@ class SignInPages:
     async def _form(self, *, link: str = "", refused: Refused | None = None) -> web.Response:
         problem, status = (refused.text, refused.status) if refused else ("", 200)
         answer = await self._page(
-            "sign_in.html", None, title="Sign in", path="", link=link, problem=problem, status=status
+            "sign_in.html",
+            None,
+            title="Sign in",
+            path="",
+            link=link,
+            problem=problem,
+            status=status,
+            closed=self._sign_in.needed and not self._sign_in.possible,
         )
         if refused and refused.retry_after:
             answer.headers["Retry-After"] = str(refused.retry_after)

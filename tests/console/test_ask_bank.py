@@ -70,12 +70,15 @@ async def test_the_button_asks_and_says_what_came(asking: Asking, verdict: str, 
 
 
 async def test_what_the_bank_was_asked_before_is_shown(asking: Asking, tmp_path: Path) -> None:
-    """Who, what and when, and what follows; it settles the outcome, so the lead says that."""
+    """Who, what and when, and what follows; it settles the outcome: the lead says that, and it is not asked again."""
     [found] = await write(tmp_path, inquiry(asking.record_id, NOW + 600))
     page = (await asking.browser.get(asking.path)).text
     twin = (await asking.browser.get(f"{asking.path}.json")).json()
 
-    assert "The bank answered 200: the bank has it." in page
+    assert '">The bank answered 200: the bank has it.</p>' in page
+    assert "Ask the bank</button>" not in page
+    assert (await asking.ask()).status_code == 409
+    assert asking.stage.inquiries.asked == []
     assert f'href="/console/requests/{found}"' in page
     assert "What to do: don&#39;t send it again" in page
     assert [one["id"] for one in twin["inquiries"]] == [found]
@@ -140,6 +143,27 @@ async def test_a_bank_that_takes_long_is_asked_to_the_end(asking: Asking, monkey
     assert "has not answered yet" in answer.text
     async with asyncio.timeout(60):
         await done.wait()
+
+
+async def test_two_do_not_ask_about_one_request_at_once(asking: Asking) -> None:
+    """The second is told that the first is under way; of other requests it may ask."""
+    began, answered = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        began.set()
+        await answered.wait()
+
+    asking.stage.inquiries.wait = wait
+    first = asyncio.create_task(asking.ask())
+    async with asyncio.timeout(60):
+        await began.wait()
+    second = await asking.ask()
+    answered.set()
+
+    assert (second.status_code, "is being asked" in second.text) == (409, True)
+    assert (await first).status_code == 200
+    assert len(asking.stage.inquiries.asked) == 1
+    assert (await asking.ask()).status_code == 200
 
 
 async def unresolved(browser: httpx.AsyncClient) -> dict[str, object]:

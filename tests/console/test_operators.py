@@ -42,6 +42,25 @@ async def test_a_session_ends_with_its_operator(tmp_path: Path, operators: dict[
     assert (act.status_code == 403) == (status == 303)
 
 
+async def test_without_its_last_operator_the_console_says_that_it_is_closed(tmp_path: Path) -> None:
+    """Instead of a form that nobody could fill, also to who has the form still open; a new operator opens it again."""
+    stage = Stage(directory=tmp_path, operators=OPERATORS)
+    async with stage.browser() as browser:
+        await stage.sign_in.follow({})
+        shown = [
+            await browser.get("/console/sign-in"),
+            await browser.get("/console/sign-in?link=x"),
+            await sign_in(browser),
+        ]
+        await stage.sign_in.follow({"alice": ALICE})
+        again = await browser.get("/console/sign-in")
+
+    assert [one.status_code for one in shown] == [200, 200, 403]
+    assert all("The console is closed" in one.text and "<button" not in one.text for one in shown)
+    assert "closed" not in again.text
+    assert 'name="password"' in again.text
+
+
 async def test_only_the_new_password_signs_in(tmp_path: Path) -> None:
     """From the moment of the change on."""
     stage = Stage(directory=tmp_path, operators=OPERATORS)

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.console.page import Cell, Table
+from proxy.result import Result
 from proxy.telemetry.counters import DURATION_BOUNDS, OVERHEAD_BOUNDS
 from proxy.telemetry.history import RESULTS, Sample, quantile
 from proxy.times import duration, local
 
 WIDTH: Final = 600
 HEIGHT: Final = 120
-# By place of the line in a plot: solid, dashed, dotted, dash and dot.
-DASHES: Final = ("none", "8 4", "2 3", "10 3 2 3")
+# By place of the line in a plot: solid, dashed, dotted, dash and dot, long dashes.
+DASHES: Final = ("none", "8 4", "2 3", "10 3 2 3", "16 6")
+_SHOWN: Final = (Result.FINE, Result.CLIENT_ERROR, Result.FAILED, Result.HELD_BACK, Result.OTHER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,17 +65,17 @@ def plots(samples: Sequence[Sample], window: Window) -> tuple[Plot, ...]:
 
 
 def _rates(samples: Sequence[Sample], window: Window) -> Plot:
-    series = [[one.results[place] / one.seconds for one in samples] for place in range(len(RESULTS))]
+    series = [[one.results[place] / one.seconds for one in samples] for place in _SHOWN]
     total = sum(sum(one.results) for one in samples)
-    bad = sum(one.results[2] + one.results[3] for one in samples)
+    bad = sum(one.results[Result.FAILED] for one in samples)
     highest = max((sum(one.results) / one.seconds for one in samples), default=0.0)
-    share = f"{100 * bad / total:.2g} % of them failed or got no answer" if bad else "none of them failed"
+    share = f"{100 * bad / total:.2g} % of them failed" if bad else "none of them failed"
     words = f"{total} requests in the last {window.name}, at most {highest:.3g} a second; {share}."
     return _plot(
         "Requests a second, by result",
         words if total else f"No request in the last {window.name}.",
         samples,
-        names=RESULTS,
+        names=[RESULTS[place] for place in _SHOWN],
         series=series,
         unit="requests a second",
     )
@@ -121,7 +123,7 @@ def _plot(
         ends=local(samples[-1].start + samples[-1].seconds) if samples else "",
         lines=tuple(
             Line(name=name, dash=dash, points=_points(line, highest))
-            for name, dash, line in zip(names, DASHES, series, strict=True)
+            for name, dash, line in zip(names, DASHES, series, strict=False)
         ),
         table=Table(
             title=f"{title}, each {each}",

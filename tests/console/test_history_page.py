@@ -23,7 +23,7 @@ async def test_plots_have_a_sentence_dashes_and_a_table(tmp_path: Path, window: 
     name = WINDOWS.get(window, WINDOWS["1h"]).name
     assert f"4 requests in the last {name}" in page
     assert "25 % of them failed" in page
-    assert len(set(re.findall(r'<polyline class="line line\d" stroke-dasharray="([^"]*)"', page))) == 4
+    assert len(set(re.findall(r'<polyline class="line line\d" stroke-dasharray="([^"]*)"', page))) == 5
     assert len(re.findall(r"<summary>", page)) == 2
     assert "<script" not in own(page)
     assert sum(sum(one["results"]) for one in twin["samples"]) == 4

@@ -214,3 +214,21 @@ def test_the_first_overview_takes_little() -> None:
 
     assert int(length) > 1000
     assert float(seconds) < 0.1
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_answers_head(tmp_path: Path, path: str) -> None:
+    """RFC 9110 9.3.2: the same without content; a monitor asks so."""
+    async with Stage(directory=tmp_path).browser() as browser:
+        head = await browser.head(path)
+
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"].startswith("text/html")
+
+
+async def test_without_its_slash_the_overview_is_found(tmp_path: Path) -> None:
+    """As people type it."""
+    async with Stage(directory=tmp_path).browser() as browser:
+        found = await browser.get("/console", follow_redirects=False)
+
+    assert (found.status_code, found.headers["location"]) == (303, "/console/")

@@ -65,6 +65,7 @@ class Worker:
         self._accepting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._handed_over = False
         self._gateway: Gateway | None = None
+        self.unsigned = 0  # bodies that were refused as the keeper was gone, which no keeper will say
         self.unreadable = ""  # what the keeper sent that could not be read
         self.link = WorkerChannel(
             on_message=self._on_message, on_invalid=self._not_understood, on_lost=self._keeper_is_gone
@@ -123,7 +124,9 @@ class Worker:
                 await pool.close()
             reporting.cancel()
         self._reporter.flush()
-        self.link.send(WorkerReport(counters.delta()))
+        refused = self._signer.refused()
+        self.unsigned = sum(int(one.amount) for one in refused) if self._signer.abandoned else 0
+        self.link.send(WorkerReport(counters.delta()._replace(signatures=refused)))
         self.link.close()
         return written
 
@@ -147,7 +150,7 @@ class Worker:
             late = late_answers(server.awaiting(), now=self._clock.monotonic())
             self.link.send(
                 WorkerReport(
-                    counters.delta(),
+                    counters.delta()._replace(signatures=self._signer.refused()),
                     journal.problem,
                     acceptor.was_full(),
                     server.serving,
@@ -270,6 +273,8 @@ async def _run(descriptor: int) -> str:
     if worker.unreadable:
         why = f"its keeper sent {worker.unreadable}. The package was replaced while this instance ran"
         return f"payproxy: a worker ends, because {why}: restart payproxy"
+    if worker.unsigned:
+        return f"payproxy: the keeper is gone: {worker.unsigned} bodies were not signed, nothing of them was sent"
     return "" if written else _NOT_WRITTEN
 
 

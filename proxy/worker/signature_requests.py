@@ -24,7 +24,8 @@ class SignatureRequests:
         self._send = send
         self._answers: dict[int, asyncio.Future[SignatureAnswer]] = {}
         self._asked = 0
-        self.abandoned = False
+        self._abandoned = False
+        self.orphaned = 0  # refused since the keeper is gone, which no keeper will count
         self._refused: Counter[tuple[str, str]] = Counter()
 
     async def sign(self, route: str, digest: bytes) -> tuple[str, str]:
@@ -32,15 +33,16 @@ class SignatureRequests:
 
         *digest* is the SHA-256 of the signing input. Raises SignatureUnavailable.
         """
-        if self.abandoned:
-            self._refused[route, "unanswered"] += 1
+        if self._abandoned:
+            self.orphaned += 1
             raise _unavailable(_GONE.cause)
         if len(self._answers) >= MOST_WAITING:
             self._refused[route, "overloaded"] += 1
             raise _unavailable(f"{MOST_WAITING} requests of this worker wait for a signature")
         answer = await self._answer(route, digest)
-        if answer is _LATE or answer is _GONE:
+        if answer is _LATE:
             self._refused[route, "unanswered"] += 1
+        self.orphaned += answer is _GONE
         if not answer.signature:
             raise _unavailable(answer.cause)
         return answer.signature, answer.key
@@ -73,7 +75,7 @@ class SignatureRequests:
 
     def abandon(self) -> None:
         """End all waits: the keeper is gone."""
-        self.abandoned = True
+        self._abandoned = True
         for answer in self._answers.values():
             _settle(answer, _GONE)
 

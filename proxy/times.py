@@ -25,6 +25,16 @@ def duration(seconds: float) -> str:
     return " ".join(f"{number} {unit}" for number, unit in units[first : first + 2] if number) or "0 s"
 
 
+def recent(seconds: float, *, uptime: float) -> str:
+    """Return what is counted in memory over the last *seconds* by an instance that is up for *uptime* seconds.
+
+    "within the last 1 h"; "since the start, 3 min ago" if the instance has not run for so long.
+    """
+    if uptime < seconds:
+        return f"since the start, {duration(uptime)} ago"
+    return f"within the last {duration(seconds)}"
+
+
 def has_zone(text: str) -> bool:
     """Return whether *text* needs no zone to be a definite time: anything but an ISO time without offset."""
     try:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from proxy.cli.output import paint, printable, wrapped
-from proxy.times import duration, local
+from proxy.times import duration, local, recent
 
 Values = Mapping[str, Any]
 
@@ -19,12 +19,13 @@ _COLOURS = {"ok": "green", "degraded": "yellow", "failed": "red"}
 def status_text(status: Values, *, width: int = 0) -> str:
     """Return *status* as text: a headline, then a block each for what there is; sentences wrapped at *width*."""
     now = float(status["time"])
+    span = recent(status["recent_seconds"], uptime=status["uptime"])
     blocks = (
         _headline(status, width),
         _block("Tokens", _tokens(status["tokens"], width)),
         _block("Certificates", _certificates(status["certificates"])),
-        _block(f"Callers, last {duration(status['recent_seconds'])}", _callers(status["callers"], now)),
-        _block(f"Errors, last {duration(status['recent_seconds'])}", _errors(status["errors"], now, width)),
+        _block(f"Callers {span}", _callers(status["callers"], now)),
+        _block(f"Errors {span}", _errors(status["errors"], now, width)),
         _block("Request log", _sinks(status["sinks"])),
         _block("Migrations", _migrations(status["migrations"])),
         _block("Replicas", _replicas(status)),

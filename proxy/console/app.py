@@ -9,7 +9,7 @@ from aiohttp import web
 
 from proxy.clock import Clock
 from proxy.console import status_pages
-from proxy.console.answers import Refused, number_of, reason_of, script, stylesheet
+from proxy.console.answers import Refused, number_of, reason_of, script, see_other, stylesheet
 from proxy.console.ask_bank import ASK, AskBank, BankInquiries
 from proxy.console.configuration_page import PATH as CONFIGURATION
 from proxy.console.configuration_page import configuration_page
@@ -32,7 +32,7 @@ from proxy.console.request_pages import PATH as REQUESTS
 from proxy.console.request_pages import found_page
 from proxy.console.routes_page import PATH as ROUTES
 from proxy.console.routes_page import routes_page
-from proxy.console.search_form import FilterUnusable, filled, query_of
+from proxy.console.search_form import FilterUnusable, filled, query_of, refuse_unknown
 from proxy.console.sessions import Visitor
 from proxy.console.sign_in import SignIn
 from proxy.console.sign_in_pages import PATH as SIGN_IN
@@ -118,8 +118,11 @@ class Console:
             CONFIGURATION: self._show_configuration,
         }
         for path, page in pages.items():
+            yield "HEAD", path, answers.guarded(page)  # of which aiohttp leaves out the body
             yield "GET", path, answers.guarded(page)
             yield "GET", f"{path}.json", answers.guarded(page)
+        yield "GET", OVERVIEW.removesuffix("/"), answers.open(_to_overview)
+        yield "HEAD", OVERVIEW, answers.guarded(self._show_overview)
         yield "GET", OVERVIEW, answers.guarded(self._show_overview)
         yield "GET", "/console/overview.json", answers.guarded(self._show_overview)
         yield "GET", EVENTS, answers.guarded(lambda request, _: self._tail.events(request))
@@ -187,6 +190,7 @@ class Console:
         fields = filled(request.query)
         before = id_bytes(request.query.get("before", ""))
         try:
+            refuse_unknown(request.query)
             query = query_of(fields, now=self._clock.now())
         except FilterUnusable as error:
             problem, fields = str(error), error.shown or fields
@@ -237,6 +241,10 @@ class Console:
 
     async def _ask(self, fields: Mapping[str, str], visitor: Visitor) -> str:
         return await self._ask_bank.ask(await self._record(fields.get("id", "")), visitor)
+
+
+async def _to_overview(_request: web.Request) -> web.StreamResponse:
+    return see_other(OVERVIEW)
 
 
 def _to_migrations(_fields: Mapping[str, str]) -> str:

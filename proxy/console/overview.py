@@ -9,7 +9,7 @@ from proxy.console.plots import Plot
 from proxy.console.status_pages import callers_table, errors_table, migrations_table, tokens_table
 from proxy.telemetry import health
 from proxy.telemetry.health import Check, CheckStatus
-from proxy.telemetry.status import RECENT_SECONDS, Status, WorkerState
+from proxy.telemetry.status import Status, WorkerState
 from proxy.telemetry.troubles import troubles
 from proxy.times import duration, local
 
@@ -47,11 +47,11 @@ def overview(status: Status, shown: tuple[Plot, ...], unresolved: Unresolved | N
         ),
         blocks=(
             Facts(title="Now", rows=(*_now(status), _of_unresolved(unresolved))),
-            Facts(title=f"Last {duration(RECENT_SECONDS)}", rows=tuple(_recent(status))),
+            Facts(title=f"Requests {status.recent}", rows=tuple(_recent(status))),
             *shown,
-            errors_table(status, title="Latest errors", most=_MOST_ROWS),
+            errors_table(status, title=f"Latest errors {status.recent}", most=_MOST_ROWS),
             tokens_table(status, most=_MOST_TOKENS),
-            callers_table(status, title="Busiest callers", most=_MOST_ROWS),
+            callers_table(status, title=f"Busiest callers {status.recent}", most=_MOST_ROWS),
             *((migrations_table(status, most=_MOST_ROWS),) if status.migrations else ()),
         ),
     )

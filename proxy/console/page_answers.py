@@ -63,7 +63,7 @@ class PageAnswers:
             visitor = self._sign_in.visitor(request)
             if visitor is not None:
                 return await handler(request, visitor)
-            if request.method == "GET" and not _wants_json(request):
+            if request.method in {"GET", "HEAD"} and not _wants_json(request):
                 return see_other(SIGN_IN)
             raise Refused(403, "Sign in first, at /console/.")
 

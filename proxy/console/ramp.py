@@ -31,7 +31,7 @@ def ramp(status: MigrationStatus, changes: Sequence[Change], *, now: float, comp
         begins=local(begin),
         ends=local(now),
         lines=tuple(
-            Line(name=name, dash=dash, points=_points(line, begin, now))
+            Line(name=name, dash=dash, segments=(_points(line, begin, now),))
             for name, dash, line in (("weight", DASHES[0], steps), ("highest until then", DASHES[1], highest))
         ),
         table=_table(status.name, changes),

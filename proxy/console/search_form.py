@@ -1,6 +1,6 @@
 """The filters of the request log in a page's address: which there are, and the query that they make."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -9,6 +9,7 @@ from proxy.records.query import Query, indexed, parse_status, parse_time
 
 # Longer ones find nothing, as records keep no more.
 _LONGEST = 1000
+_LONGEST_NAME = 40
 
 Parsed = TypeVar("Parsed")
 
@@ -64,6 +65,15 @@ def filled(values: Mapping[str, str]) -> tuple[Field, ...]:
     return tuple(
         Field(one.name, one.label, one.example, one.choices, values.get(one.name, "").strip()) for one in FIELDS
     )
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Raise FilterUnusable for the first of *names* in an address that is no filter: it would look as if it applied."""
+    known = [one.name for one in FIELDS]
+    for name in names:
+        if name not in {*known, "before"}:
+            shown = f'"{name}"' if len(name) <= _LONGEST_NAME and _MASK.index(name) == name else "one in the address"
+            raise FilterUnusable(f"There is no filter {shown}; there are {', '.join(known)}")
 
 
 def query_of(fields: Sequence[Field], *, now: float) -> Query:

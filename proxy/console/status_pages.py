@@ -104,7 +104,7 @@ def callers(status: Status) -> PageContent:
         twin="/console/callers.json",
         refresh=REFRESH_SECONDS,
         data=lambda: _recent(status, "callers"),
-        lead=f"{len(status.callers)} callers asked within the last {duration(RECENT_SECONDS)}.",
+        lead=f"{len(status.callers)} callers asked {status.recent}.",
         blocks=(callers_table(status, title="By number of requests"),),
     )
 
@@ -127,7 +127,7 @@ def callers_table(status: Status, *, title: str, most: int | None = None) -> Tab
             )
             for one in status.callers[:most]
         ),
-        empty="Nobody has asked within the last hour. Try `payproxy request GET /payment/helloworld`.",
+        empty=f"Nobody has asked {status.recent}. Try `payproxy request GET /payment/helloworld`.",
         note=_rest(status.callers, most, "Callers"),
     )
 
@@ -140,8 +140,7 @@ def errors(status: Status) -> PageContent:
         twin="/console/errors.json",
         refresh=REFRESH_SECONDS,
         data=lambda: _recent(status, "errors"),
-        lead=f"{sum(one.count for one in status.errors)} errors of {len(status.errors)} kinds within the last "
-        f"{duration(RECENT_SECONDS)}.",
+        lead=f"{sum(one.count for one in status.errors)} errors of {len(status.errors)} kinds {status.recent}.",
         tone=Tone.WARN if status.errors else Tone.GOOD,
         blocks=(errors_table(status, title="Latest first"),),
     )
@@ -153,7 +152,7 @@ def errors_table(status: Status, *, title: str, most: int | None = None) -> Tabl
         title=title,
         columns=("error", "times", "last", "route", "caller", "sent", "what it means, and what to do", "last request"),
         rows=tuple(_error(one, status.time) for one in status.errors[:most]),
-        empty="No error within the last hour.",
+        empty=f"No error {status.recent}.",
         note=_rest(status.errors, most, "Errors"),
     )
 

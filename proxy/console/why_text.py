@@ -137,6 +137,8 @@ def _after_answer(record: Record) -> str:
         return "look at the credential, its audience, and what the bank has granted: the bank refused the token."
     if isinstance(status, int) and status >= 400:
         return "the caller has to correct the request: the bank refused it."
+    if record.get("caller_left") is True and bank_has_it(record) == "no":
+        return "nothing: the caller left before it was sent, and may send it again."
     if record.get("caller_left") is True:
         return "tell the caller, who left before the answer: it must not send it again without asking."
     return "nothing."

@@ -138,7 +138,7 @@ class AdminApp:
         try:
             refuse_strangers(request, hosts=self._hosts)
             tcp = _came_over_tcp(request)
-            if self._is_socket_only(request.path) if tcp else request.path.startswith(CONSOLE_PATH):
+            if self._is_socket_only(request.path) if tcp else f"{request.path}/".startswith(CONSOLE_PATH):
                 raise web.HTTPNotFound
             return await handler(request)
         except ActionRefused as refused:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
@@ -11,6 +11,7 @@ from proxy.credentials.body_signer import BodySigner
 from proxy.credentials.keys import KeyUnusable, key_thumbprint
 from proxy.events import Observer, SigningFailed, SigningRecovered
 from proxy.keeper.fair_queue import FairQueue
+from proxy.link.counts import SignatureCount
 from proxy.link.messages import SignatureAnswer, SignatureRequest
 from proxy.settings.signature import SIGNATURE_SECONDS
 from proxy.text import base64url
@@ -21,7 +22,20 @@ _LATE = f"it was not its turn within {SIGNATURE_SECONDS:g} s"
 
 Signers = Mapping[tuple[str, ...], BodySigner]
 Answer = Callable[[SignatureAnswer], None]
-Count = Callable[[str, str], None]
+# What a worker refuses by itself.
+_REFUSALS = {
+    "overloaded": f"{MOST_WAITING} requests of a worker wait for a signature",
+    "unanswered": "the keeper did not answer a worker in time",
+}
+# Others are signed meanwhile, so a signature does not end it: so long after the last refusal it is taken to last.
+_OVERLOADED_SECONDS = 60.0
+
+
+class Count(Protocol):
+    """Counts signatures by rule and outcome."""
+
+    def __call__(self, route: str, outcome: str, amount: float = 1.0) -> None:
+        """Add *amount*."""
 
 
 class _Wanted(NamedTuple):
@@ -46,6 +60,7 @@ class _KeyQueue:
         self._observe = observe
         self._count = count
         self._failing = False
+        self._refusing: dict[str, float] = {}
 
     async def run(self) -> None:
         """Make signatures, until cancelled."""
@@ -78,10 +93,23 @@ class _KeyQueue:
             wanted.answer(SignatureAnswer(ask, "", "", _cause(error)))
             return
         self._count(route, "signed")
-        if self._failing:
-            self._failing = False
-            self._observe(SigningRecovered(routes=self.routes))
+        self._worked()
         wanted.answer(SignatureAnswer(ask, base64url(signature).decode("ascii"), key, ""))
+
+    def refused(self, outcome: str) -> None:
+        """Say that requests are refused with *outcome*, once while it lasts."""
+        if outcome not in self._refusing and not (self._failing and outcome == "unanswered"):
+            self._observe(SigningFailed(routes=self.routes, cause=_REFUSALS[outcome]))
+        lasts = _OVERLOADED_SECONDS if outcome == "overloaded" else 0.0
+        self._refusing[outcome] = self._clock.monotonic() + lasts
+
+    def _worked(self) -> None:
+        """Say, after a signature, that what was wrong is over; refusals may go on beside it."""
+        wrong = self._failing or bool(self._refusing)
+        now, self._failing = self._clock.monotonic(), False
+        self._refusing = {outcome: until for outcome, until in self._refusing.items() if until > now}
+        if wrong and not self._refusing:
+            self._observe(SigningRecovered(routes=self.routes))
 
     def _failed(self, cause: str) -> None:
         if not self._failing:
@@ -122,9 +150,18 @@ class BodySignatures:
         wanted = _Wanted(request, answer, self._clock.monotonic() + SIGNATURE_SECONDS)
         if not queue.waiting.put(worker, wanted):
             self._count(request.route, "overloaded")
+            queue.refused("overloaded")
             answer(SignatureAnswer(request.ask, "", "", f"{MOST_WAITING} requests of its worker wait for this key"))
             return
         queue.there.set()
+
+    def refused(self, counts: Iterable[SignatureCount]) -> None:
+        """Count, and say, what a worker refused without asking, or without an answer."""
+        for route, outcome, amount in counts:
+            queue = self._by_route.get(route)
+            if queue is not None and outcome in _REFUSALS and amount > 0:  # else a worker made it up
+                self._count(route, outcome, amount)
+                queue.refused(outcome)
 
     def forbid(self, keys: Iterable[RSAPublicKey]) -> None:
         """Sign nothing with *keys*, which a credential is to have; raise KeyUnusable if bodies are signed with one."""

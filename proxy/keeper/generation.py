@@ -125,6 +125,7 @@ class Generation:
                 worker.on_report(message)
                 try:
                     self._metrics.add(message.counts)
+                    self.signatures.refused(message.counts.signatures)
                 except CountsUnusable as error:
                     self._write_line(f"worker {worker.index}: {error}")
             case Outcomes(rows):

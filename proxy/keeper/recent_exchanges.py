@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from proxy.clock import Clock
 from proxy.records.json_line import EXCHANGE
 from proxy.records.sinks.row import decode
-from proxy.records.tally import Result, result_of
+from proxy.result import Result, result_of
 from proxy.telemetry.status import RECENT_SECONDS, CallerStatus, ErrorStatus
 
 _BUCKET_SECONDS: Final = 300
@@ -101,7 +101,8 @@ class RecentExchanges:
         try:
             asked, outcome, record = _values(members[0]), _values(members[1]), decode(line)
             at = datetime.fromisoformat(record["time"]).timestamp()
-            result, unknown = result_of(outcome), outcome["sent_upstream"] == "unknown"
+            result = result_of(outcome["status"], outcome["code"], bank=outcome["origin"] == "bank")
+            unknown = outcome["sent_upstream"] == "unknown"
             caller, route = str(asked["caller"]), str(asked["route"])
         except (ValueError, KeyError, TypeError):  # no record of this version
             return

@@ -43,6 +43,14 @@ class ReplayCount(NamedTuple):
     amount: float
 
 
+class SignatureCount(NamedTuple):
+    """Bodies of *route* that a worker refused to have signed by itself, by why: overloaded, unanswered."""
+
+    route: Label
+    outcome: Label
+    amount: float
+
+
 class Counts(NamedTuple):
     """All sums since the last report."""
 
@@ -50,3 +58,4 @@ class Counts(NamedTuple):
     sends: tuple[SendCount, ...] = ()
     overhead: tuple[OverheadCount, ...] = ()
     replays: tuple[ReplayCount, ...] = ()
+    signatures: tuple[SignatureCount, ...] = ()

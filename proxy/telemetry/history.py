@@ -8,10 +8,11 @@ from typing import Final
 
 from proxy.clock import Clock
 from proxy.link.counts import Counts
+from proxy.result import result_of
 from proxy.telemetry.counters import DURATION_BOUNDS, OVERHEAD_BOUNDS
 
-# Requests answered with 1xx to 3xx, 4xx, 5xx, and those without an answer.
-RESULTS: Final = ("fine", "client errors", "failed", "no answer")
+# In the order of `Result`: the same classes, by the same function, as the numbers of callers.
+RESULTS: Final = ("other", "held back", "failed", "client errors", "fine")
 _DURATIONS: Final = len(RESULTS)
 _OVERHEADS: Final = _DURATIONS + len(DURATION_BOUNDS) + 1
 _WIDTH: Final = _OVERHEADS + len(OVERHEAD_BOUNDS) + 1
@@ -45,7 +46,7 @@ class History:
         """Add *counts* to the slots of now."""
         values = [0.0] * _WIDTH
         for one in counts.requests:
-            values[_result(one.status)] += sum(one.row[:-1])
+            values[result_of(one.status, one.code, bank=not one.code)] += sum(one.row[:-1])
             _sum_into(values, _DURATIONS, one.row[:-1])
         for overhead in counts.overhead:
             _sum_into(values, _OVERHEADS, overhead.row[:-1])
@@ -142,10 +143,6 @@ def quantile(share: float, buckets: Sequence[int], bounds: Sequence[float]) -> f
         rank -= number
         below = bound
     return bounds[-1]
-
-
-def _result(status: int) -> int:
-    return 3 if not 100 <= status <= 599 else max(0, status // 100 - 3)
 
 
 def _sum_into(values: list[float], at: int, row: Sequence[float]) -> None:

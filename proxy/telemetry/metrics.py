@@ -25,7 +25,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 MAX_ROWS = 10_000
 
 _MINT_OUTCOMES = ("minted", "token_refused", "token_unavailable")
-SIGNATURE_OUTCOMES = ("signed", "failed", "late", "overloaded")
+SIGNATURE_OUTCOMES = ("signed", "failed", "late", "overloaded", "unanswered")
 # The codes of the facade's token endpoint are OAuth's (RFC 6749 5.2).
 _FACADE_CODES = ("invalid_client", "invalid_request", "unsupported_grant_type")
 
@@ -92,9 +92,9 @@ class Metrics(Collector):
         """Count an attempt on a migrated route."""
         self._add("migrated", (migration, side, outcome), [1])
 
-    def signed(self, route: str, outcome: str) -> None:
-        """Count a signature of a body that a worker asked for."""
-        self._add("signatures", (route, outcome), [1])
+    def signed(self, route: str, outcome: str, amount: float = 1.0) -> None:
+        """Count *amount* signatures of bodies that workers wanted."""
+        self._add("signatures", (route, outcome), [amount])
 
     def render(self, accept: str) -> tuple[str, bytes]:
         """Return content type and text: OpenMetrics if the header *accept* names it, else Prometheus' text format."""
@@ -177,7 +177,8 @@ class Metrics(Collector):
         )
         yield counter(
             "payproxy_body_signatures",
-            "Signatures of bodies that workers asked for: signed, failed, late (not made in time), overloaded.",
+            "Signatures of bodies that workers asked for: signed, failed, late (not made in time), overloaded, "
+            "unanswered (the worker got no answer).",
             ("http_route", "outcome"),
             _zeros(status.signed_routes, SIGNATURE_OUTCOMES) | tables["signatures"],
         )

@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 
 from proxy.telemetry.error_meanings import meaning_of, next_step_of
 from proxy.telemetry.expiry import expiry_step, expiry_words
+from proxy.times import recent
 
 # RFC 6749 5.2, and invalid_resource (RFC 8707 calls it invalid_target), which the legacy ADFS endpoint sends.
 _OAUTH = {
@@ -264,6 +265,11 @@ class Status:
     def log_dropped(self) -> dict[str, int]:
         """Return by sink the records that it refused for good."""
         return {sink.name: sink.dropped for sink in self.sinks}
+
+    @property
+    def recent(self) -> str:
+        """Return the time that *callers* and *errors* are of, in words: they are empty after a start."""
+        return recent(RECENT_SECONDS, uptime=self.uptime)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the status as JSON values, each error with its meaning, and what is left of each certificate."""

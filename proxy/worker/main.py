@@ -70,7 +70,7 @@ class Worker:
             on_message=self._on_message, on_invalid=self._not_understood, on_lost=self._keeper_is_gone
         )
         self._reporter = MigrationReporter(send=self.link.send)
-        self._signer = SignatureRequests(send=self.link.send)
+        self.signer = SignatureRequests(send=self.link.send)
 
     async def run(self) -> bool:
         """Serve until drained, then finish requests in flight; False if the journal could not be written completely."""
@@ -89,7 +89,7 @@ class Worker:
             send=self.link.send,
             clock=self._clock,
             reporter=self._reporter,
-            signer=self._signer,
+            signer=self.signer,
         )
         await journal.open()
         server = CallerServer(
@@ -123,7 +123,7 @@ class Worker:
                 await pool.close()
             reporting.cancel()
         self._reporter.flush()
-        self.link.send(WorkerReport(counters.delta()))
+        self.link.send(WorkerReport(counters.delta()._replace(signatures=self.signer.refused())))
         self.link.close()
         return written
 
@@ -147,7 +147,7 @@ class Worker:
             late = late_answers(server.awaiting(), now=self._clock.monotonic())
             self.link.send(
                 WorkerReport(
-                    counters.delta(),
+                    counters.delta()._replace(signatures=self.signer.refused()),
                     journal.problem,
                     acceptor.was_full(),
                     server.serving,
@@ -169,7 +169,7 @@ class Worker:
             case PinAnswer(ask, kept):
                 self._reporter.on_answer(ask, kept=kept)
             case SignatureAnswer():
-                self._signer.on_answer(message)
+                self.signer.on_answer(message)
             case _ if self._gateway is not None:
                 self._update(self._gateway, message)
 
@@ -207,7 +207,7 @@ class Worker:
         """Stop and finish requests in flight: without a keeper nobody renews tokens or ships the journal."""
         self._stop(0.0)
         self._reporter.abandon()
-        self._signer.abandon()
+        self.signer.abandon()
         if not self._accepting.done():
             self._accepting.set_result(False)
         if self._gateway is not None:
@@ -270,7 +270,10 @@ async def _run(descriptor: int) -> str:
     if worker.unreadable:
         why = f"its keeper sent {worker.unreadable}. The package was replaced while this instance ran"
         return f"payproxy: a worker ends, because {why}: restart payproxy"
-    return "" if written else _NOT_WRITTEN
+    if not written:
+        return _NOT_WRITTEN
+    unsigned = worker.signer.orphaned
+    return f"payproxy: the keeper is gone: {unsigned} bodies were not signed, so not sent" if unsigned else ""
 
 
 def main(descriptor: int) -> None:

@@ -1,9 +1,11 @@
 """Has bodies signed in the keeper: a worker has no key that signs."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 from proxy.errors import SignatureUnavailable
+from proxy.link.counts import SignatureCount
 from proxy.link.messages import SignatureAnswer, SignatureRequest
 
 # Of one worker; the keeper makes a signature in less than 1 ms with a key in memory, in 5 to 50 with one in hardware.
@@ -23,6 +25,8 @@ class SignatureRequests:
         self._answers: dict[int, asyncio.Future[SignatureAnswer]] = {}
         self._asked = 0
         self._abandoned = False
+        self.orphaned = 0  # refused since the keeper is gone, which no keeper will count
+        self._refused: Counter[tuple[str, str]] = Counter()
 
     async def sign(self, route: str, digest: bytes) -> tuple[str, str]:
         """Return a signature in base64url by the key of *route*, and the key's thumbprint.
@@ -30,10 +34,15 @@ class SignatureRequests:
         *digest* is the SHA-256 of the signing input. Raises SignatureUnavailable.
         """
         if self._abandoned:
+            self.orphaned += 1
             raise _unavailable(_GONE.cause)
         if len(self._answers) >= MOST_WAITING:
+            self._refused[route, "overloaded"] += 1
             raise _unavailable(f"{MOST_WAITING} requests of this worker wait for a signature")
         answer = await self._answer(route, digest)
+        if answer is _LATE:
+            self._refused[route, "unanswered"] += 1
+        self.orphaned += answer is _GONE
         if not answer.signature:
             raise _unavailable(answer.cause)
         return answer.signature, answer.key
@@ -52,6 +61,11 @@ class SignatureRequests:
         finally:
             timer.cancel()
             self._answers.pop(asked, None)
+
+    def refused(self) -> tuple[SignatureCount, ...]:
+        """Return what was refused here since the last call, of which the keeper knows nothing."""
+        refused, self._refused = self._refused, Counter()
+        return tuple(SignatureCount(*key, float(number)) for key, number in refused.items())
 
     def on_answer(self, message: SignatureAnswer) -> None:
         """Handle the keeper's answer; one that comes too late is dropped."""

@@ -141,11 +141,22 @@ async def test_a_long_list_is_cut_and_says_so(tmp_path: Path) -> None:
     assert "and 5 more: --json has all" in text
 
 
+@pytest.mark.parametrize(
+    ("uptime", "words"), [(3599.0, "since the start, 59 min 59 s ago"), (3600.0, "within the last 1 h")]
+)
+def test_a_young_instance_does_not_speak_of_an_hour(uptime: float, words: str) -> None:
+    """Callers and errors are counted from the start on; the log and the history know more."""
+    text = status_text(FULL.as_dict() | {"ready": True, "checks": [], "uptime": uptime})
+
+    assert f"Callers {words}\n" in text
+    assert f"Errors {words}\n" in text
+
+
 def test_sentences_are_wrapped() -> None:
     """At the terminal's width."""
     served = FULL.as_dict() | {"ready": True, "checks": []}
 
-    errors = status_text(served, width=60).split("Errors, last 1 h\n")[1].split("\n\n")[0]
+    errors = status_text(served, width=60).split("Errors within the last 1 h\n")[1].split("\n\n")[0]
 
     assert max(map(len, errors.split("\n"))) <= 60
 

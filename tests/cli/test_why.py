@@ -76,6 +76,11 @@ def test_a_paragraph_says_who_when_and_whether_the_bank_has_it(tmp_path: Path) -
         ({"status": 422}, "The bank has it", "the caller has to correct the request"),
         ({"status": 401}, "The bank has it", "look at the credential"),
         ({"caller_left": True, "left_at": 102.0}, "The caller left after 2.0 s. The bank has it", "tell the caller"),
+        (
+            {"caller_left": True, "left_at": 102.0, "status": 0, "sent": Sent.NO, "attempts": [], "origin": "proxy"},
+            "The bank does not have it: nothing of it was sent.",
+            "nothing: the caller left before it was sent, and may send it again.",
+        ),
     ],
 )
 def test_it_says_what_to_do(tmp_path: Path, values: dict[str, Any], has_it: str, to_do: str) -> None:

@@ -286,3 +286,16 @@ async def test_a_mask_is_searched_by(tmp_path: Path) -> None:
 
     assert CARD not in mask
     assert shown(page.text) == ids[1::-1]
+
+
+async def test_an_unknown_filter_is_named(tmp_path: Path) -> None:
+    """A slip in an address must not show all requests as if they were those that were asked for."""
+    async with Stage(directory=tmp_path).browser() as browser:
+        page = (await browser.get("/console/requests", params={"statsu": "5xx"})).text
+        twin = (await browser.get("/console/requests.json", params={"statsu": "5xx"})).json()
+        card = (await browser.get("/console/requests", params={CARD: "x"})).text
+
+    assert "There is no filter &#34;statsu&#34;; there are caller, route, status" in page
+    assert twin["records"] == []
+    assert "statsu" in twin["problem"]
+    assert CARD not in card

@@ -100,6 +100,21 @@ async def test_the_numbers_of_the_overview_are_the_sums_of_all_callers(tmp_path:
     assert "4 more are on the page Callers." in page
 
 
+@pytest.mark.parametrize(
+    ("uptime", "words"), [(215.0, "since the start, 3 min 35 s ago"), (3600.0, "within the last 1 h")]
+)
+async def test_counts_since_the_start_are_called_so(tmp_path: Path, uptime: float, words: str) -> None:
+    """They stand beside the history, which outlives a restart."""
+    given = status(callers=(caller_status("erp"),), errors=(error_status(),), time=NOW, uptime=uptime)
+    async with Stage(directory=tmp_path, status=given).browser() as browser:
+        page, callers = (await browser.get("/console/")).text, (await browser.get("/console/callers")).text
+        errors = (await browser.get("/console/errors")).text
+
+    assert [f"{what} {words}" in page for what in ("Requests", "Latest errors", "Busiest callers")] == [True] * 3
+    assert f"1 callers asked {words}." in callers
+    assert f"of 1 kinds {words}." in errors
+
+
 async def test_an_error_has_its_meaning_next_step_and_request(tmp_path: Path) -> None:
     """From the overview it is one step to what happened."""
     error = error_status(last=NOW)
@@ -199,3 +214,21 @@ def test_the_first_overview_takes_little() -> None:
 
     assert int(length) > 1000
     assert float(seconds) < 0.1
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_answers_head(tmp_path: Path, path: str) -> None:
+    """RFC 9110 9.3.2: the same without content; a monitor asks so."""
+    async with Stage(directory=tmp_path).browser() as browser:
+        head = await browser.head(path)
+
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"].startswith("text/html")
+
+
+async def test_without_its_slash_the_overview_is_found(tmp_path: Path) -> None:
+    """As people type it."""
+    async with Stage(directory=tmp_path).browser() as browser:
+        found = await browser.get("/console", follow_redirects=False)
+
+    assert (found.status_code, found.headers["location"]) == (303, "/console/")

@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from jwt.utils import base64url_decode, base64url_encode
 
 from proxy.forwarding.body_signature import HEADER, signing_input, with_content_type
+from proxy.link.counts import SignatureCount
 from proxy.link.messages import SignatureAnswer, SignatureRequest
 from proxy.routing.headers import Header, HeaderLine
-from proxy.worker.signature_requests import MOST_WAITING, SignatureRequests
+from proxy.settings.signature import SIGNATURE_SECONDS
+from proxy.worker.signature_requests import ANSWER_SECONDS, MOST_WAITING, SignatureRequests
 from tests.forwarding.support import REFUSED, agrees, intents, post, recorded
 from tests.upstream.support import OK, Step, eventually, says
 from tests.worker.support import Proxy, proxy
@@ -257,7 +259,17 @@ async def test_a_keeper_that_does_not_answer(tmp_path: Path, monkeypatch: pytest
 
         assert reply.problem["code"] == "signature_unavailable"
         assert (await recorded(it))["cause"] == "the keeper did not answer in time"
+        assert signer(it).refused() == (SignatureCount("open", "unanswered", 1.0),)
+        assert signer(it).refused() == ()
         assert it.untouched
+
+
+def test_the_page_says_how_long_a_request_waits() -> None:
+    """With a keeper that does not answer; it begins no signature for a request that has waited for longer than 5 s."""
+    page = (Path(__file__).parents[2] / "docs/body-signing.md").read_text(encoding="utf-8")
+    words = f"waits at most {ANSWER_SECONDS:g} seconds for its signature, {SIGNATURE_SECONDS:g} for its turn"
+
+    assert words in " ".join(page.split())
 
 
 async def test_a_keeper_that_is_gone(tmp_path: Path) -> None:
@@ -269,6 +281,8 @@ async def test_a_keeper_that_is_gone(tmp_path: Path) -> None:
         replies = [await waiting.answer(method="POST"), await ask(it.port, post(body=BODY))]
 
         assert [reply.problem["code"] for reply in replies] == ["signature_unavailable"] * 2
+        assert signer(it).refused() == ()
+        assert signer(it).orphaned == 2
         assert len(it.keeper.all(SignatureRequest)) == 1
         assert it.untouched
 
@@ -282,6 +296,7 @@ async def test_no_more_than_some_wait(tmp_path: Path, monkeypatch: pytest.Monkey
         await eventually(lambda: len(it.keeper.all(SignatureRequest)) == 1)
 
         assert (await ask(it.port, post(body=BODY))).problem["code"] == "signature_unavailable"
+        assert signer(it).refused() == (SignatureCount("open", "overloaded", 1.0),)
         assert len(it.keeper.all(SignatureRequest)) == 1
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -193,6 +194,8 @@ async def test_a_killed_keeper_sends_nothing_unsigned(tmp_path: Path, bank: Bank
     }
     assert seen(bank) == []
     await instance.workers_gone()
+    said = re.findall(r"the keeper is gone: (\d+) bodies were not signed", instance.stderr.read_text())
+    assert sum(map(int, said)) == 8
 
 
 async def test_a_program_that_hangs_is_bounded(tmp_path: Path, bank: Bank, start: Start) -> None:

@@ -24,6 +24,7 @@ from proxy.credentials.remote_key import KeyUnavailable
 from proxy.credentials.signing_key import remote_key
 from proxy.events import Event, SigningFailed, SigningRecovered
 from proxy.keeper.body_signatures import MOST_WAITING, BodySignatures
+from proxy.link.counts import SignatureCount
 from proxy.link.messages import SignatureAnswer, SignatureRequest
 from proxy.settings.signature import SignatureSection
 from tests.credentials.support_keys import make_pair
@@ -100,7 +101,7 @@ async def signing(signer: BodySigner, clock: Any = None) -> AsyncIterator[Place]
         {("pay", "more"): signer},
         clock=clock or SystemClock(),
         observe=events.append,
-        count=lambda route, outcome: counts.update([(route, outcome)]),
+        count=lambda route, outcome, amount=1.0: counts.update({(route, outcome): int(amount)}),
     )
     running = asyncio.create_task(signatures.run())
     try:
@@ -251,3 +252,25 @@ def test_the_thumbprint_of_the_standard() -> None:
     key = RSAPublicNumbers(65537, int.from_bytes(base64url_decode(n), "big")).public_key()
 
     assert key_thumbprint(key) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+
+
+async def test_what_workers_refuse_is_counted_and_said_once() -> None:
+    """The keeper knows of none of these requests; a worker's invention is passed over."""
+    clock = ManualClock()
+    refused = (SignatureCount("pay", "overloaded", 7.0), SignatureCount("pay", "signed", 9.0))
+    async with signing(BodySigner(KEY), clock) as it:
+        for _ in range(2):
+            it.signatures.refused((*refused, SignatureCount("unknown", "overloaded", 1.0)))
+            it.ask(1)
+        await it.answered(2)
+        assert it.counts == {("pay", "overloaded"): 14, ("pay", "signed"): 2}
+        [said] = it.events
+        assert isinstance(said, SigningFailed)
+        assert "256 requests of a worker wait" in said.cause
+
+        it.signatures.refused([SignatureCount("more", "unanswered", 1.0)])
+        assert [type(one) for one in it.events] == [SigningFailed] * 2
+        await clock.advance(61.0)
+        it.ask(2)
+        await it.answered(3)
+        assert [type(one) for one in it.events] == [SigningFailed, SigningFailed, SigningRecovered]

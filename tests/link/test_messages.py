@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.link.codec import MessageInvalid, decode, encode
-from proxy.link.counts import Counts, OverheadCount, ReplayCount, RequestCount, SendCount
+from proxy.link.counts import Counts, OverheadCount, ReplayCount, RequestCount, SendCount, SignatureCount
 from proxy.link.messages import (
     Accept,
     Acknowledged,
@@ -69,6 +69,7 @@ COUNTS = Counts(
     (SendCount("bank", 0, [1.0, 0.5]),),
     (OverheadCount("pay", [1.0, 0.5]),),
     (ReplayCount("login", "succeeded", 1.0),),
+    (SignatureCount("pay", "overloaded", 2.0),),
 )
 ALL: list[Message] = [
     Serve(SNAPSHOT, "w0-1-1", 2, (3, 4)),

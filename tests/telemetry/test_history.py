@@ -1,18 +1,20 @@
 import pytest
 
+from proxy.keeper.recent_exchanges import RecentExchanges
 from proxy.link.counts import Counts, OverheadCount, RequestCount
 from proxy.telemetry.counters import DURATION_BOUNDS, OVERHEAD_BOUNDS
 from proxy.telemetry.history import RINGS, History, quantile
 from proxy.telemetry.metrics import CountsUnusable, Metrics
+from tests.records.kept import record
 from tests.support.clock import ManualClock
 from tests.telemetry.support import samples, status
 
 
-def counts(status_code: int = 200, number: float = 1.0, *, bucket: int = 3) -> Counts:
-    """Return *number* requests whose duration is in *bucket*."""
+def counts(status_code: int = 200, number: float = 1.0, *, bucket: int = 3, code: str = "") -> Counts:
+    """Return *number* requests whose duration is in *bucket*, answered by the proxy if there is a *code*."""
     row, own = [0.0] * (len(DURATION_BOUNDS) + 2), [0.0] * (len(OVERHEAD_BOUNDS) + 2)
     row[bucket] = own[bucket] = number
-    request = RequestCount(method="GET", route="r", status=status_code, sent="yes", code="", row=row)
+    request = RequestCount(method="GET", route="r", status=status_code, sent="yes", code=code, row=row)
     return Counts(requests=(request,), overhead=(OverheadCount(route="r", row=own),))
 
 
@@ -31,9 +33,23 @@ async def test_each_ring_has_what_was_counted_in_its_time() -> None:
     ]
     assert [sum(one) for one in sums] == [1, 8, 8]
     found = history.samples(2, number=4, together=1)
-    assert [sum(one.results[place] for one in found) for place in range(4)] == [3, 1, 2, 2]
+    assert [sum(one.results[place] for one in found) for place in range(5)] == [2, 0, 3, 1, 2]
     assert [sum(column) for column in zip(*(one.durations for one in found), strict=True)][3] == 8
     assert sum(sum(one.overheads) for one in found) == 8
+
+
+@pytest.mark.parametrize("status_code", [0, 200, 304, 400, 401, 403, 429, 500, 502, 503])
+@pytest.mark.parametrize("code", ["", "upstream_timeout", "token_refused", "overloaded", "no_route"])
+def test_a_request_is_of_the_same_class_as_in_the_numbers_of_callers(status_code: int, code: str) -> None:
+    """A page shows both: "failed" and "client errors" mean the same in each."""
+    clock = ManualClock()
+    history, recent = History(clock=clock), RecentExchanges(clock=clock)
+    history.add(counts(status_code, code=code))
+    recent.add([record(at=clock.now(), status=status_code, code=code, origin="proxy" if code else "bank")])
+
+    [caller] = recent.callers()
+    shown = (caller.other, caller.held_back, caller.failed, caller.client_errors, caller.fine)
+    assert history.samples(1, number=1, together=1)[0].results == shown
 
 
 async def test_samples_are_put_together() -> None:

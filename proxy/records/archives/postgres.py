@@ -17,7 +17,8 @@ from proxy.records.searched import differences, group_of
 from proxy.records.sinks.postgres import COLUMNS, ERRORS, columns_of, connect, error_text
 from proxy.records.sinks.postgres_schema import partitions
 from proxy.records.sinks.row import KEY_BYTES, UNREADABLE, value_key
-from proxy.records.tally import BEYOND_THE_PROXY, DAY_SECONDS, Tally, summed
+from proxy.records.tally import DAY_SECONDS, Tally, summed
+from proxy.result import BEYOND_THE_PROXY
 from proxy.secret import Secret
 
 CONNECT_SECONDS = 5.0

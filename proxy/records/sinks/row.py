@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from proxy.records.json_line import EXCHANGE, EXCHANGE_ID
 from proxy.records.months import ID_BYTES, Month, id_floor, month_of
-from proxy.records.tally import DAY_SECONDS, Result, result_of
+from proxy.records.tally import DAY_SECONDS
+from proxy.result import Result, result_of
 
 KEY_BYTES: Final = 8
 ENTRY_BYTES: Final = KEY_BYTES + ID_BYTES
@@ -200,7 +201,7 @@ def _facts(asked: dict[str, Any], chosen: dict[str, Any], outcome: dict[str, Any
     facts.credential = "" if facts.side else chosen["credential"]
     facts.status = outcome["status"]
     facts.sent = outcome["sent_upstream"]
-    facts.result = result_of(outcome)
+    facts.result = result_of(outcome["status"], outcome["code"], bank=outcome["origin"] == "bank")
     return facts
 
 

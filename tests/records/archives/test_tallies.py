@@ -12,7 +12,8 @@ from proxy.records.query import Archive, ArchiveUnusable, Query
 from proxy.records.sinks.postgres import PostgresSink
 from proxy.records.sinks.sink import Sink
 from proxy.records.sinks.sqlite import SqliteSink
-from proxy.records.tally import DAY_SECONDS, Result, Tally, result_of
+from proxy.records.tally import DAY_SECONDS, Tally
+from proxy.result import Result, result_of
 from tests.records.kept import kept, operation, record
 from tests.records.postgres import PASSWORD, Postgres, execute
 
@@ -71,7 +72,7 @@ def by_hand(lines: list[bytes], *, since: float) -> dict[tuple[str, str, str, st
         key = (one["route"], one["side"], "" if one["side"] else one["credential"], one["caller"])
         found = counts.setdefault(key, [0] * 5)
         found[0] += 1
-        result = result_of(one)
+        result = result_of(one["status"], one["code"], bank=one["origin"] == "bank")
         if result is not Result.OTHER:
             found[result] += 1
     return {key: tuple(found) for key, found in counts.items()}

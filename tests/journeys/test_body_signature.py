@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from signal import SIGCONT, SIGSTOP
 
 import pytest
 from cryptography import x509
@@ -376,3 +377,26 @@ modern = {{ credential = "modern" }}
     assert (first.status, second.status) == (401, 201)
     assert first.body_sha256 == second.body_sha256
     assert second.payload_sha256 == sha256(BODY)
+
+
+async def test_what_a_stopped_keeper_left_unanswered_is_counted_and_said(
+    bank: Bank, start: Start, signing: Signing
+) -> None:
+    """The worker refuses by itself, and reports it; the keeper counts it when it runs again."""
+    instance = await start(signing.write(FILES))
+    instance.process.send_signal(SIGSTOP)
+    try:
+        answer = await ask(instance.address, paid("order-1"))
+    finally:
+        instance.process.send_signal(SIGCONT)
+    assert (answer.status, answer.json["sent_upstream"]) == (503, "no")
+    assert seen(bank) == []
+
+    async def is_counted() -> bool:
+        return (
+            b'payproxy_body_signatures_total{http_route="payments",outcome="unanswered"} 1.0'
+            in (await instance.metrics()).body
+        )
+
+    await until(is_counted, otherwise="the metric does not count it")
+    assert logged(instance, "can't be signed, nothing of them is sent: the keeper did not answer")()

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.inquiries import inquiries_since, is_settled
+from proxy.cli.inquiries import inquiries_since
 from proxy.cli.log_database import configured_database, masks_of, opened
 from proxy.cli.log_database import database_option as of_database
 from proxy.cli.logs_filters import filter_options, query_of, unlikely, wide_option
@@ -15,6 +15,7 @@ from proxy.cli.options import config_option
 from proxy.cli.output import json_option, note
 from proxy.cli.record_table import RecordPrinter
 from proxy.clock import Clock, SystemClock
+from proxy.records.inquiries import is_settled
 from proxy.records.query import Query, for_seconds
 from proxy.settings.model import Settings
 from proxy.settings.stores import Database

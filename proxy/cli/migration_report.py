@@ -15,11 +15,12 @@ from proxy.cli.output import emit, facts, json_option
 from proxy.cli.statements import signing_key, statement_facts
 from proxy.clock import Clock, SystemClock
 from proxy.records.migration_report import CallerUse, Change, Report, SideTotals, report_of
+from proxy.records.paging import all_lines
 from proxy.records.query import Query
 from proxy.records.sides import LEGACY_DAYS, SEEN_DAYS
+from proxy.records.sinks.row import decode
 from proxy.records.statement import signed_page
 from proxy.records.tally import DAY_SECONDS
-from proxy.records.unpinned import all_records
 from proxy.settings.model import Settings
 from proxy.settings.stores import Database
 from proxy.settings.worker_values import MigrationValues
@@ -63,7 +64,7 @@ async def _report(database: Database, values: MigrationValues, callers: set[str]
             values,
             lately=await archive.tallies(values.routes, since=now - LEGACY_DAYS * DAY_SECONDS),
             long=await archive.tallies(values.routes, since=now - SEEN_DAYS * DAY_SECONDS),
-            operations=[one async for one in all_records(archive, Query(kind="operation"))],
+            operations=[decode(line) async for line in all_lines(archive, Query(kind="operation"))],
             callers=callers,
             oldest=await archive.oldest(),
             now=now,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from proxy.cli.configuration import load_configuration
-from proxy.cli.inquiries import Record, ask_bank, every, inquiries_since
+from proxy.cli.inquiries import ask_bank, inquiries_since
 from proxy.cli.instance import Denied
 from proxy.cli.log_database import configured_database, database_option, opened
 from proxy.cli.options import config_option
@@ -16,7 +16,9 @@ from proxy.cli.output import ExitCode, emit, json_option, printable
 from proxy.cli.progress import Progress, progress
 from proxy.clock import Clock, SystemClock
 from proxy.console.why_text import next_step
-from proxy.records.inquiry_outcome import decisive
+from proxy.records.anchor import object_in
+from proxy.records.inquiry_outcome import Record, decisive
+from proxy.records.paging import all_lines
 from proxy.records.query import Query, parse_time
 from proxy.settings.model import Settings
 from proxy.times import local_text
@@ -88,7 +90,8 @@ async def _reconciled(
     settings: Settings, database_file: Path | None, since: float, clock: Clock, shown: Progress
 ) -> list[_Answered]:
     async with opened(configured_database(settings, database_file)) as archive:
-        unknown = [one async for one in every(archive, Query(kind="exchange", sent="unknown", since=since))]
+        lines = all_lines(archive, Query(kind="exchange", sent="unknown", since=since))
+        unknown = [object_in(line) async for line in lines]
         before = await inquiries_since(settings, archive, since)
     still = [one for one in reversed(unknown) if decisive(one, before.get(one["id"], [])) is None]
     return [await _asked(settings, one, before.get(one["id"], []), clock) for one in shown.counted(still)]

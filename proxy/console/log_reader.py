@@ -76,9 +76,7 @@ class LogReader:
         return None if text is None else object_in(text)
 
     async def _with_archive(self, read: Callable[[Archive], Awaitable[Found]]) -> Found:
-        archive = self._opened()
-        if archive is None:
-            raise ArchiveUnusable("request_log.database is turned off: there is nothing to search")
+        archive = existing(self._opened())
         try:
             return await read(archive)
         finally:
@@ -111,6 +109,13 @@ class LogReader:
     async def _placed(self, work: Coroutine[Any, Any, Found]) -> Found:
         async with self._places:
             return await work
+
+
+def existing(archive: Archive | None) -> Archive:
+    """Return *archive*; raise ArchiveUnusable if there is none."""
+    if archive is None:
+        raise ArchiveUnusable("request_log.database is turned off: there is nothing to search")
+    return archive
 
 
 def id_bytes(text: str) -> bytes | None:

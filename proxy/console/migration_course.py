@@ -6,6 +6,7 @@ from typing import Any
 
 from proxy.migration.side import Side
 from proxy.records.migration_report import Report, report_of
+from proxy.records.paging import pages
 from proxy.records.query import Archive, Query
 from proxy.records.sides import LEGACY_DAYS, SEEN_DAYS
 from proxy.records.sinks.row import decode
@@ -57,13 +58,13 @@ async def courses(
 
 async def _operations(archive: Archive) -> tuple[list[dict[str, Any]], bool]:
     found: list[dict[str, Any]] = []
-    before: bytes | None = None
-    while len(found) < MOST_OPERATIONS:
-        page = await archive.page(Query(kind="operation"), before=before, size=_AT_ONCE)
+    complete = False
+    async for page in pages(archive, Query(kind="operation"), size=_AT_ONCE):
         found += map(decode, page.records)
-        if (before := page.before) is None:
-            return found, True
-    return found, False
+        complete = page.before is None
+        if len(found) >= MOST_OPERATIONS:
+            break
+    return found, complete
 
 
 def _durations(values: MigrationValues, records: Sequence[Mapping[str, Any]]) -> dict[Side, tuple[float, ...]]:

@@ -1,30 +1,17 @@
 """Requests of unknown outcome: what the bank was asked about them, and which of them nobody has resolved."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from proxy.clock import Clock
-from proxy.console.log_reader import LogReader
+from proxy.console.log_reader import LogReader, existing
 from proxy.records.anchor import object_in
 from proxy.records.archives.stream_spool import Spool
-from proxy.records.audit_records import INQUIRY_ABOUT
-from proxy.records.inquiry_outcome import by_exchange, decisive
-from proxy.records.query import (
-    Archive,
-    ArchiveUnusable,
-    Enough,
-    Indexed,
-    Page,
-    Query,
-    all_of_it,
-    for_seconds,
-    header_word,
-    parse_time,
-)
-
-Record = dict[str, Any]
+from proxy.records.inquiries import about, inquiries, is_settled
+from proxy.records.inquiry_outcome import Record
+from proxy.records.paging import pages
+from proxy.records.query import Archive, ArchiveUnusable, Enough, Page, Query, all_of_it, for_seconds, parse_time
 
 UNKNOWN = Query(sent="unknown")
 # More are not counted, but said to be more; nor is counted for longer.
@@ -67,7 +54,7 @@ class UnresolvedCount:
         return self._latest
 
     async def _count(self) -> None:
-        begun = self._clock.monotonic()
+        started = self._clock.monotonic()
         try:
             enough = for_seconds(MOST_SECONDS, self._clock.monotonic)
             page = await self._log.read(
@@ -78,7 +65,7 @@ class UnresolvedCount:
             self._latest = Unresolved(problem=str(error))
         finally:
             ended = self._clock.monotonic()
-            self._due = ended + max(COUNTED_FOR_SECONDS, _COUNTED_FOR_TIMES * (ended - begun))
+            self._due = ended + max(COUNTED_FOR_SECONDS, _COUNTED_FOR_TIMES * (ended - started))
             self._counting = None
 
 
@@ -97,26 +84,17 @@ async def open_page(
     """
     found: list[bytes] = []
     source = existing(archive)
-    while len(found) < size:
-        page = await source.page(query, before=before, size=min(size, _AT_ONCE), enough=enough)
+    async for page in pages(source, query, before=before, size=min(size, _AT_ONCE), enough=enough):
         found += await _unsettled(source, spool, page.records)
         before = page.before
-        if before is None or enough():
+        if len(found) >= size:
             break
     return Page(records=found, before=before)
 
 
 async def inquiries_about(archive: Archive | None, spool: Spool, record_id: str) -> list[Record]:
     """Return what the bank was asked about the request *record_id*, the oldest first; raises ArchiveUnusable."""
-    query = Query(kind="inquiry", indexed=(Indexed(header_word(INQUIRY_ABOUT), record_id),))
-    return by_exchange(map(object_in, await _of_kind(archive, spool, query))).get(record_id, [])
-
-
-def existing(archive: Archive | None) -> Archive:
-    """Return *archive*; raise ArchiveUnusable if there is none."""
-    if archive is None:
-        raise ArchiveUnusable("request_log.database is turned off: there is nothing to search")
-    return archive
+    return (await inquiries(archive, spool, about(record_id))).get(record_id, [])
 
 
 async def _unsettled(archive: Archive, spool: Spool, lines: Sequence[bytes]) -> list[bytes]:
@@ -124,23 +102,9 @@ async def _unsettled(archive: Archive, spool: Spool, lines: Sequence[bytes]) -> 
         return []
     # The bank is asked about a request after it has begun, so later than the oldest one.
     since = parse_time(str(object_in(lines[-1])["time"]), now=0)
-    inquiries = await _of_kind(archive, spool, Query(kind="inquiry", since=since))
-    return await asyncio.to_thread(_open, lines, inquiries) if inquiries else list(lines)
+    asked = await inquiries(archive, spool, Query(kind="inquiry", since=since))
+    return await asyncio.to_thread(_open, lines, asked) if asked else list(lines)
 
 
-def _open(lines: Iterable[bytes], inquiries: Iterable[bytes]) -> list[bytes]:
-    asked = by_exchange(map(object_in, inquiries))
-    records = ((line, object_in(line)) for line in lines)
-    return [line for line, record in records if decisive(record, asked.get(str(record.get("id")), ())) is None]
-
-
-async def _of_kind(archive: Archive | None, spool: Spool, query: Query) -> list[bytes]:
-    found = await spool.of_kind(query)
-    before: bytes | None = None
-    while archive is not None:
-        page = await archive.page(query, before=before, size=_AT_ONCE)
-        found += page.records
-        before = page.before
-        if before is None:
-            break
-    return found
+def _open(lines: Iterable[bytes], asked: Mapping[str, Sequence[Record]]) -> list[bytes]:
+    return [line for line in lines if not is_settled(line, asked)]

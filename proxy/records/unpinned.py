@@ -1,15 +1,13 @@
 """Finds what a rule sent before a migration had it: its retry has no pin, so nothing keeps it on its side."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection
 from datetime import datetime
-from typing import Any, Final
 
+from proxy.records.paging import all_lines
 from proxy.records.query import Archive, Query
 from proxy.records.sinks.row import decode
 from proxy.records.unanswered import is_uncertain
 from proxy.settings.methods import SAFE_METHODS
-
-_AT_ONCE: Final = 1000
 
 
 async def unpinned(
@@ -25,21 +23,12 @@ async def unpinned(
     return [at for route in sent for at in await _uncertain(archive, route, since, callers)], sent
 
 
-async def all_records(archive: Archive, query: Query) -> AsyncIterator[dict[str, Any]]:
-    """Yield all records that match *query*, the newest first."""
-    before: bytes | None = None
-    while True:
-        page = await archive.page(query, before=before, size=_AT_ONCE)
-        for line in page.records:
-            yield decode(line)
-        if (before := page.before) is None:
-            return
-
-
 async def _uncertain(archive: Archive, route: str, since: float, callers: Collection[str] | None) -> list[float]:
+    lines = all_lines(archive, Query(kind="exchange", route=route, since=since))
+    records = (decode(line) async for line in lines)
     return [
         datetime.fromisoformat(record["time"]).timestamp()
-        async for record in all_records(archive, Query(kind="exchange", route=route, since=since))
+        async for record in records
         # What a migrated rule sends has a side, and its retry a pin.
         if not record["side"]
         and record["method"] not in SAFE_METHODS

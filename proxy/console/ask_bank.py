@@ -44,14 +44,14 @@ class AskBank:
 
     async def page(self, record: Record) -> PageContent:
         """Return the page of *record*, with what the bank was asked if its outcome is unknown."""
-        if record.get("kind") != "exchange" or bank_has_it(record) != "unknown":
+        if not _is_unknown(record):
             return request_page(record)
         found = await self._about(record)
         return with_inquiries(request_page(record, found), record, found, self._inquiries.objection(record))
 
     async def ask(self, record: Record, visitor: Visitor) -> str:
         """Ask the bank about *record* for *visitor*, and return in words what came; raise Refused or LogUnavailable."""
-        if record.get("kind") != "exchange" or bank_has_it(record) != "unknown":
+        if not _is_unknown(record):
             raise Refused(409, "The outcome of this request is known, so there is nothing to ask.")
         record_id = str(record.get("id"))
         if record_id in self._asking:
@@ -75,6 +75,10 @@ class AskBank:
     async def _about(self, record: Record) -> list[Record]:
         record_id = str(record.get("id"))
         return await self._log.read(lambda archive, spool, _: inquiries_about(archive, spool, record_id))
+
+
+def _is_unknown(record: Record) -> bool:
+    return record.get("kind") == "exchange" and bank_has_it(record) == "unknown"
 
 
 def with_inquiries(page: PageContent, record: Record, found: Sequence[Record], objection: str) -> PageContent:

@@ -31,8 +31,8 @@ def migrations_page(
     *settings* are the masked ones of [migrations].
     """
     values = {one.name: one for one in snapshot.migrations}
-    parts = [
-        _Part(
+    parts = {
+        one.name: _Part(
             one,
             values[one.name],
             settings=settings.get(one.name, {}),
@@ -42,7 +42,7 @@ def migrations_page(
         )
         for one in status.migrations
         if one.name in values
-    ]
+    }
     lead = "; ".join(filter(None, (status.migration_problem, problem)))
     return PageContent(
         path=PATH,
@@ -53,7 +53,7 @@ def migrations_page(
             "time": status.time,
             "problem": lead,
             "migrations": [
-                dataclasses.asdict(one) | next((part.data for part in parts if part.status is one), {})
+                dataclasses.asdict(one) | (parts[one.name].data if one.name in parts else {})
                 for one in status.migrations
             ],
         },
@@ -62,7 +62,9 @@ def migrations_page(
         blocks=(migrations_table(status),),
         template="migrations.html",
         more={
-            "parts": [{"blocks": tuple(part.blocks()), "tiles": tiles(part.status.name, part.sides)} for part in parts],
+            "parts": [
+                {"blocks": tuple(part.blocks()), "tiles": tiles(name, part.sides)} for name, part in parts.items()
+            ],
             "migrations": [one for one in status.migrations if not one.finished],
         },
     )
@@ -81,7 +83,7 @@ class _Part:
         course: Course | None,
         now: float,
     ) -> None:
-        self.status = status
+        self._status = status
         self.sides: list[CallerSide] = caller_sides(
             policy_of(values), status, callers_of(snapshot, values) | _seen(course) | {*status.guard_pinned}
         )
@@ -96,7 +98,7 @@ class _Part:
         }
 
     def blocks(self) -> Iterator[Any]:
-        one, course = self.status, self._course
+        one, course = self._status, self._course
         if course is not None:
             yield ramp(one, course.report.changes, now=self._now, complete=course.all_changes)
             yield _both_sides(one.name, course)
@@ -104,7 +106,7 @@ class _Part:
         yield Facts(title=f"State of {one.name}", rows=tuple(self._facts()))
 
     def _facts(self) -> Iterator[tuple[str, Cell]]:
-        one = self.status
+        one = self._status
         yield "A rollback goes to", Cell(f"{one.last_good} %")
         held = ", ".join(one.guard_pinned)
         yield "Held on legacy by the guard", Cell(held or "nobody", Tone.WARN if held else Tone.PLAIN)

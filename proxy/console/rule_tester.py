@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from proxy.console.page import Cell, Facts, Table, Tone
-from proxy.records.mask import Mask
+from proxy.records.mask import KEYLESS
 from proxy.records.mask_rules import Steps
 from proxy.routing.explanation import Question
 from proxy.routing.headers import alike
@@ -17,9 +17,6 @@ _LONGEST_SHOWN = MAX_TARGET_BYTES + 1
 _NAMES = ("method", "target", "caller", "host", "headers")
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 
-
-# Only whether it would replace something is asked, which is the same with each key.
-_MASK = Mask(b"")
 # Enough for the longest field, 0.1 s in a thread at most: records mask as a whole what takes longer than theirs.
 _STEPS = 100_000
 _KEYS = frozenset({b"authorization", b"proxy-authorization", b"x-payproxy-key"})
@@ -73,7 +70,7 @@ def without_secrets(form: TesterForm) -> tuple[TesterForm, str]:
     """Return *form* without what no page must have, and why a field was emptied ("" if none was)."""
     fields, why = dict(form.fields), ""
     for name, value in form.fields.items():
-        if _MASK.text(value, Steps(_STEPS)) != value:
+        if KEYLESS.text(value, Steps(_STEPS)) != value:
             fields[name], why = "", _MASKED.format(name.capitalize())
         elif name == "headers" and any(alike(one.strip().lower().encode()) in _KEYS for one in _names(value)):
             fields[name], why = "", _KEYED

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from proxy.records.mask import Mask
+from proxy.records.mask import KEYLESS
 from proxy.records.query import Query, indexed, parse_status, parse_time
 
 # Longer ones find nothing, as records keep no more.
@@ -45,8 +45,6 @@ _MASKED = (
     "`payproxy logs search` on the machine"
 )
 _HEADERS = {"merchant": "merchant-id", "request_id": "request-id", "idempotency_key": "Idempotency-Key"}
-# Only whether it would replace something is asked, which is the same with each key.
-_MASK = Mask(b"")
 
 
 class FilterUnusable(ValueError):
@@ -72,7 +70,7 @@ def refuse_unknown(names: Iterable[str]) -> None:
     known = [one.name for one in FIELDS]
     for name in names:
         if name not in {*known, "before"}:
-            shown = f'"{name}"' if len(name) <= _LONGEST_NAME and _MASK.index(name) == name else "one in the address"
+            shown = f'"{name}"' if len(name) <= _LONGEST_NAME and KEYLESS.index(name) == name else "one in the address"
             raise FilterUnusable(f"There is no filter {shown}; there are {', '.join(known)}")
 
 
@@ -86,7 +84,7 @@ def query_of(fields: Sequence[Field], *, now: float) -> Query:
     for one in fields:
         if len(one.value) > _LONGEST:
             raise FilterUnusable(f"{one.label}: is longer than {_LONGEST} characters")
-        if one.name in _HEADERS and _MASK.index(one.value) != one.value:
+        if one.name in _HEADERS and KEYLESS.index(one.value) != one.value:
             shown = tuple(replace(each, value="") if each is one else each for each in fields)
             raise FilterUnusable(f"{one.label}: {_MASKED}", shown)
         if one.choices and one.value and one.value not in one.choices:

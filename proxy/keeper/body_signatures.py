@@ -13,18 +13,17 @@ from proxy.events import Observer, SigningFailed, SigningRecovered
 from proxy.keeper.fair_queue import FairQueue
 from proxy.link.counts import SignatureCount
 from proxy.link.messages import SignatureAnswer, SignatureRequest
+from proxy.link.shared_limits import MOST_SIGNATURES_WAITING
 from proxy.settings.signature import SIGNATURE_SECONDS
 from proxy.text import base64url
 
-# Of one worker, by key. With a key in memory these take 0.2 s, with one in hardware more than anybody waits.
-MOST_WAITING = 256
 _LATE = f"it was not its turn within {SIGNATURE_SECONDS:g} s"
 
 Signers = Mapping[tuple[str, ...], BodySigner]
 Answer = Callable[[SignatureAnswer], None]
 # What a worker refuses by itself.
 _REFUSALS = {
-    "overloaded": f"{MOST_WAITING} requests of a worker wait for a signature",
+    "overloaded": f"{MOST_SIGNATURES_WAITING} requests of a worker wait for a signature",
     "unanswered": "the keeper did not answer a worker in time",
 }
 # Others are signed meanwhile, so a signature does not end it: so long after the last refusal it is taken to last.
@@ -54,7 +53,7 @@ class _KeyQueue:
     ) -> None:
         self.routes = routes
         self.signer = signer
-        self.waiting: FairQueue[_Wanted] = FairQueue(most=MOST_WAITING)
+        self.waiting: FairQueue[_Wanted] = FairQueue(most=MOST_SIGNATURES_WAITING)
         self.there = asyncio.Event()
         self._clock = clock
         self._observe = observe
@@ -151,7 +150,11 @@ class BodySignatures:
         if not queue.waiting.put(worker, wanted):
             self._count(request.route, "overloaded")
             queue.refused("overloaded")
-            answer(SignatureAnswer(request.ask, "", "", f"{MOST_WAITING} requests of its worker wait for this key"))
+            answer(
+                SignatureAnswer(
+                    request.ask, "", "", f"{MOST_SIGNATURES_WAITING} requests of its worker wait for this key"
+                )
+            )
             return
         queue.there.set()
 

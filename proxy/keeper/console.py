@@ -1,6 +1,6 @@
 """The console of this instance: what it reads and changes of the keeper, and the one-time links to it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from proxy.console.sessions import LINK_SECONDS, Role, Visitor
 from proxy.console.sign_in import SignIn
 from proxy.console.sign_in_pages import PATH as SIGN_IN
 from proxy.entropy import Entropy
-from proxy.keeper.admin import Action, ActionRefused, Operated
+from proxy.keeper.admin import Action, ActionRefused, Operated, Route
 from proxy.keeper.admin_connections import hold_open
 from proxy.keeper.inquiries import NOT_RECORDED, TOO_MANY, Inquiries, InquiryNotRecorded, TooManyInquiries
 from proxy.keeper.inquiry import About, CantAsk, about
@@ -25,6 +25,7 @@ from proxy.keeper.migrations import Migrations
 from proxy.keeper.recorded_changes import MigrationRefused
 from proxy.records.audit_records import Operation
 from proxy.records.query import for_seconds
+from proxy.secret import Secret
 from proxy.settings.addresses import TcpAddress, listen_address
 from proxy.settings.model import AdminSection, Settings
 from proxy.telemetry.history import History
@@ -100,49 +101,73 @@ def _about(record: Mapping[str, Any]) -> About:
         raise Refused(409, "its record is of an older version") from None
 
 
-def live_records(entropy: Entropy) -> LiveRecords:
-    """Return the newest records for the live tail, none so far."""
-    return LiveRecords(run=entropy.token_bytes(4).hex(), render=rendered)
+class InstanceConsole:
+    """The console of an instance that has one, by *settings*; `add` is called in the shipper's thread.
 
+    `actions` are those of the Unix socket that belong to it.
+    """
 
-def console_of(
-    settings: Callable[[], Settings],
-    *,
-    status: Callable[[], Status],
-    with_recent: Callable[[Status], Status],
-    history: History,
-    migrations: Migrations,
-    in_force: ConfigurationInForce,
-    inquiries: Inquiries,
-    live: LiveRecords,
-    operated: Operated,
-    clock: Clock,
-    entropy: Entropy,
-) -> tuple[Console, SignIn, dict[str, Action]]:
-    """Return the console by *settings*, who may enter it, and the actions of the Unix socket that belong to it."""
-    now = settings()
-    sign_in = SignIn(
-        now.admin.operators, secure=bool(now.admin.certificate_file), record=operated, clock=clock, entropy=entropy
-    )
-    log = LogReader(
-        lambda: archive_of(settings(), seconds=_STATEMENT_SECONDS),
-        data_directory=Path(now.data_directory),
-        enough=lambda: for_seconds(PAGE_SECONDS, clock.monotonic),
-    )
-    console = Console(
-        status=status,
-        with_recent=with_recent,
-        sign_in=sign_in,
-        log=log,
-        history=history,
-        migrations=MigrationForms(migrations),
-        in_force=in_force,
-        inquiries=InquiryForms(inquiries, operated=operated),
-        live=live,
-        hold_open=hold_open,
-        clock=clock,
-    )
-    return console, sign_in, {LOGIN_LINK: login_link_action(sign_in, now.admin, operated=operated)}
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        *,
+        status: Callable[[], Status],
+        with_recent: Callable[[Status], Status],
+        history: History,
+        migrations: Migrations,
+        in_force: ConfigurationInForce,
+        inquiries: Inquiries,
+        operated: Operated,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> None:
+        now = settings()
+        self._live = LiveRecords(run=entropy.token_bytes(4).hex(), render=rendered)
+        self._sign_in = SignIn(
+            now.admin.operators, secure=bool(now.admin.certificate_file), record=operated, clock=clock, entropy=entropy
+        )
+        log = LogReader(
+            lambda: archive_of(settings(), seconds=_STATEMENT_SECONDS),
+            data_directory=Path(now.data_directory),
+            enough=lambda: for_seconds(PAGE_SECONDS, clock.monotonic),
+        )
+        self._console = Console(
+            status=status,
+            with_recent=with_recent,
+            sign_in=self._sign_in,
+            log=log,
+            history=history,
+            migrations=MigrationForms(migrations),
+            in_force=in_force,
+            inquiries=InquiryForms(inquiries, operated=operated),
+            live=self._live,
+            hold_open=hold_open,
+            clock=clock,
+        )
+        self.actions = {LOGIN_LINK: login_link_action(self._sign_in, now.admin, operated=operated)}
+
+    def routes(self) -> Iterator[Route]:
+        """Yield method, path and handler."""
+        return self._console.routes()
+
+    def is_open(self) -> bool:
+        """Return whether nobody has to sign in."""
+        return not self._sign_in.needed
+
+    async def follow(self, operators: Mapping[str, Secret]) -> None:
+        """Let *operators* sign in from now on; sessions and links of those that are removed or changed end."""
+        await self._sign_in.follow(operators)
+
+    def add(self, records: Sequence[bytes]) -> None:
+        """Take new *records*, lines of the log, for the live tail."""
+        self._live.add(records)
+
+    def end_streams(self, why: str) -> None:
+        """End the live tails: *why* is reload or stop."""
+        self._live.end(why)
+
+    def __repr__(self) -> str:
+        return f"<InstanceConsole {self._live!r}>"
 
 
 def login_link_action(sign_in: SignIn, admin: AdminSection, *, operated: Operated) -> Action:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import count
@@ -17,7 +17,7 @@ from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
 from proxy.events import fan_out
 from proxy.hot_path import built
-from proxy.keeper.admin import Action, AdminApp, Route
+from proxy.keeper.admin import AdminApp
 from proxy.keeper.admin_server import AdminServer, admin_server
 from proxy.keeper.audit_log import AuditLog
 from proxy.keeper.automatic_inquiries import AutomaticInquiries
@@ -49,7 +49,6 @@ from proxy.records.chain_id import chain_id
 from proxy.records.record import RecordContext
 from proxy.records.shipper import Shipper
 from proxy.records.sinks.stdout import Render
-from proxy.secret import Secret
 from proxy.settings.load import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.values import masked, snapshot_of
@@ -59,11 +58,7 @@ from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import SinkStatus, Status, TokenStatus
 
 if TYPE_CHECKING:
-    from proxy.console.live_records import LiveRecords
-
-# Routes, actions on the Unix socket, and whether the status is for everybody.
-_ConsoleParts = tuple[Iterable[Route], dict[str, Action], Callable[[], bool]]
-_NO_CONSOLE: _ConsoleParts = ((), {}, lambda: False)
+    from proxy.keeper.console import InstanceConsole
 
 
 class Keeper:
@@ -160,8 +155,7 @@ class Keeper:
         self._token_sharing = token_sharing_of(settings, host=instance, clock=clock, entropy=entropy, observe=observe)
         self._guard = MigrationGuard(self._migrations, tokens=self._tokens, clock=clock, observe=observe)
         self._recent = RecentExchanges(clock=clock)
-        self._live: LiveRecords | None = None  # where there is a console
-        self._follow_operators: Callable[[Mapping[str, Secret]], Awaitable[None]] | None = None
+        self._console: InstanceConsole | None = None
         self._inquiries = Inquiries(
             lambda: self._generations.current,
             operated=self._audit_log.operated,
@@ -253,34 +247,33 @@ class Keeper:
         return self._stop.log_end()
 
     def _admin_app(self, settings: Settings) -> AdminApp:
-        has_console = settings.admin.console and settings.admin.listen
-        console, console_actions, open_status = self._console() if has_console else _NO_CONSOLE
+        if settings.admin.console and settings.admin.listen:
+            self._console = self._new_console()
+        console = self._console
         return AdminApp(
             status=self.status,
             with_recent=self._with_recent,
             metrics=self._metrics,
             hosts=settings.admin.hosts,
-            open_status=open_status,
-            console=console,
-            end_live=lambda: self._end_live("stop"),
+            open_status=console.is_open if console else lambda: False,
+            console=console.routes() if console else (),
+            end_live=lambda: self._end_streams("stop"),
             actions={
                 **migration_actions(self._migrations),
                 **self._inquiries.actions(),
                 **token_actions(lambda: self._generations.current.token_manager, write_line=self._log.write_line),
-                **console_actions,
+                **(console.actions if console else {}),
             },
             operated=self._audit_log.operated,
             configuration=lambda: masked(self._generations.current.settings),
         )
 
-    def _console(self) -> _ConsoleParts:
-        """Return the console's routes, its actions on the Unix socket, and whether nobody has to sign in to it."""
+    def _new_console(self) -> "InstanceConsole":
         # 2 MB and 40 ms, for those who have a console.
-        from proxy.keeper.console import console_of, live_records  # noqa: PLC0415
+        from proxy.keeper.console import InstanceConsole  # noqa: PLC0415
         from proxy.keeper.console_configuration import ConsoleConfiguration  # noqa: PLC0415
 
-        self._live = live_records(self._entropy)
-        console, sign_in, actions = console_of(
+        return InstanceConsole(
             lambda: self._generations.current.settings,
             status=self.status,
             with_recent=self._with_recent,
@@ -296,13 +289,10 @@ class Keeper:
                 clock=self._clock,
             ),
             inquiries=self._inquiries,
-            live=self._live,
             operated=self._audit_log.operated,
             clock=self._clock,
             entropy=self._entropy,
         )
-        self._follow_operators = sign_in.follow
-        return console.routes(), actions, lambda: not sign_in.needed
 
     async def _announce(self, server: AdminServer) -> None:
         """Log the listening addresses as soon as the first worker can serve, and report to the service manager."""
@@ -390,15 +380,15 @@ class Keeper:
         await self._migrations.follow(generation.snapshot.migrations, generation.snapshot.routes)
         self._guard.follow(generation.settings, generation.snapshot)
         self._audit_log.configured(masked(generation.settings), digest=generation.snapshot.digest)
-        if self._follow_operators is not None:
-            await self._follow_operators(generation.settings.admin.operators)
+        if self._console is not None:
+            await self._console.follow(generation.settings.admin.operators)
         await asyncio.to_thread(self._rotation.follow, generation.settings)
         await self._read_certificates()
-        self._end_live("reload")
+        self._end_streams("reload")
 
-    def _end_live(self, why: str) -> None:
-        if self._live is not None:
-            self._live.end(why)
+    def _end_streams(self, why: str) -> None:
+        if self._console is not None:
+            self._console.end_streams(why)
 
     async def _read_certificates(self) -> None:
         self._certificates = await asyncio.to_thread(certificates_in_use, self._generations.current.settings)
@@ -406,8 +396,8 @@ class Keeper:
 
     def _recorded(self, records: Sequence[bytes]) -> None:
         self._recent.add(records)
-        if self._live is not None:
-            self._live.add(records)
+        if self._console is not None:
+            self._console.add(records)
         self._automatic.add(records)
 
     def _migrated(self, rows: Iterable[ExchangeOutcome]) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from proxy.keeper.passed_sockets import address_of
+from proxy.link.shared_limits import BACKLOG
 from proxy.settings.addresses import TcpAddress, UnixAddress
 
-_BACKLOG = 1024
 _UNIX_MODE = 0o660
 
 
@@ -98,7 +98,7 @@ class Sockets:
             Path(self._unix).unlink(missing_ok=True)
             one.bind(self._unix)
             Path(self._unix).chmod(_UNIX_MODE)
-        one.listen(_BACKLOG)
+        one.listen(BACKLOG)
 
     def _failed(self, error: OSError) -> ListenFailed:
         return ListenFailed(f"server.listen = {str(self._address)!r}: {error.strerror or error}")

@@ -7,16 +7,15 @@ import socket
 import ssl
 from collections.abc import Sequence
 
+from proxy.link.shared_limits import BACKLOG
 from proxy.worker.caller_connection import CallerConnection
 from proxy.worker.listener import CallerServer
 
 # At most this many accepts per loop iteration, so that a burst of new callers does not delay connected ones.
 _AT_ONCE = 64
 _LOOK_AGAIN_SECONDS = 0.05
-# As the keeper's own (proxy/keeper/sockets.py): the loop's server calls listen() again.
-_BACKLOG = 1024
 # With room for so many more the loop's server accepts, which may take the whole queue in one iteration.
-_AMPLE = 2 * _BACKLOG
+_AMPLE = 2 * BACKLOG
 # Accepted connections between two looks at the room that is left.
 _LOOK_EVERY = 64
 
@@ -80,7 +79,7 @@ class Acceptor:
     async def _leave_to_loop(self) -> None:
         """Let the loop's servers accept, with descriptors of their own for the same sockets."""
         for listener in self._listeners:
-            server = await self._loop.create_server(self._accepted, sock=listener.dup(), backlog=_BACKLOG)
+            server = await self._loop.create_server(self._accepted, sock=listener.dup(), backlog=BACKLOG)
             self._servers.append(server)
 
     def _accepted(self) -> CallerConnection:

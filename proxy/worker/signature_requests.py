@@ -7,9 +7,8 @@ from collections.abc import Callable
 from proxy.errors import SignatureUnavailable
 from proxy.link.counts import SignatureCount
 from proxy.link.messages import SignatureAnswer, SignatureRequest
+from proxy.link.shared_limits import MOST_SIGNATURES_WAITING
 
-# Of one worker; the keeper makes a signature in less than 1 ms with a key in memory, in 5 to 50 with one in hardware.
-MOST_WAITING = 256
 # A little longer than the keeper's own limit, so that its reason arrives.
 ANSWER_SECONDS = 6.0
 
@@ -36,9 +35,9 @@ class SignatureRequests:
         if self._abandoned:
             self.orphaned += 1
             raise _unavailable(_GONE.cause)
-        if len(self._answers) >= MOST_WAITING:
+        if len(self._answers) >= MOST_SIGNATURES_WAITING:
             self._refused[route, "overloaded"] += 1
-            raise _unavailable(f"{MOST_WAITING} requests of this worker wait for a signature")
+            raise _unavailable(f"{MOST_SIGNATURES_WAITING} requests of this worker wait for a signature")
         answer = await self._answer(route, digest)
         if answer is _LATE:
             self._refused[route, "unanswered"] += 1

@@ -23,9 +23,10 @@ from proxy.credentials.keys import KeyUnusable, key_thumbprint
 from proxy.credentials.remote_key import KeyUnavailable
 from proxy.credentials.signing_key import remote_key
 from proxy.events import Event, SigningFailed, SigningRecovered
-from proxy.keeper.body_signatures import MOST_WAITING, BodySignatures
+from proxy.keeper.body_signatures import BodySignatures
 from proxy.link.counts import SignatureCount
 from proxy.link.messages import SignatureAnswer, SignatureRequest
+from proxy.link.shared_limits import MOST_SIGNATURES_WAITING
 from proxy.settings.signature import SignatureSection
 from tests.credentials.support_keys import make_pair
 from tests.support.clock import ManualClock
@@ -149,15 +150,15 @@ async def test_a_worker_has_a_bound() -> None:
         device.go.clear()
         it.ask(0)
         await eventually(lambda: device.began == 2)
-        for number in range(MOST_WAITING + 1):
+        for number in range(MOST_SIGNATURES_WAITING + 1):
             it.ask(number)
         it.ask(7, worker="w1")
         assert [answer.signature for answer in it.answers] == [""]
         assert it.counts == {("pay", "overloaded"): 1}
         device.go.set()
-        await it.answered(MOST_WAITING + 3)
+        await it.answered(MOST_SIGNATURES_WAITING + 3)
 
-    assert it.counts["pay", "signed"] == MOST_WAITING + 2
+    assert it.counts["pay", "signed"] == MOST_SIGNATURES_WAITING + 2
 
 
 async def test_who_waited_too_long_gets_none() -> None:

@@ -59,13 +59,18 @@ class AskBank:
                 409, "The bank is being asked about this request. What it says will be on the request's page."
             )
         task = self._asking[record_id] = asyncio.create_task(self._ask(record, visitor))
-        task.add_done_callback(lambda _: self._asking.pop(record_id))
+        task.add_done_callback(lambda _: self._ended(record_id))
         done, _ = await asyncio.wait({task}, timeout=_PATIENCE_SECONDS)
         if not done:
             return "The bank has not answered yet. What it says will be on the request's page."
         came = task.result()
         found = [one for one in await self._about(record) if one.get("id") != came.get("id")]
         return f"{said(came)} What to do: {next_step(record, [*found, came])}"
+
+    def _ended(self, record_id: str) -> None:
+        task = self._asking.pop(record_id)
+        if not task.cancelled():
+            task.exception()  # taken here: who asked may have left
 
     async def _ask(self, record: Record, visitor: Visitor) -> Record:
         if settled := decisive(record, await self._about(record)):

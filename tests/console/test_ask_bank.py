@@ -1,4 +1,5 @@
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ import httpx
 import pytest
 
 from proxy.console import ask_bank
+from proxy.console.answers import Refused
 from proxy.errors import Sent
 from tests.console.support import OPERATORS, Stage, csrf_of, sign_in
 from tests.console.test_request_pages import write
@@ -143,6 +145,29 @@ async def test_a_bank_that_takes_long_is_asked_to_the_end(asking: Asking, monkey
     assert "has not answered yet" in answer.text
     async with asyncio.timeout(60):
         await done.wait()
+
+
+async def test_a_refusal_that_comes_late_is_no_defect(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who asked has left with "not answered yet"; no traceback follows."""
+    monkeypatch.setattr(ask_bank, "_PATIENCE_SECONDS", 0.01)
+    answered, tasks = asyncio.Event(), set[asyncio.Task[object] | None]()
+
+    async def wait() -> None:
+        tasks.add(asyncio.current_task())
+        await answered.wait()
+        raise Refused(409, "the rule is gone")
+
+    asking.stage.inquiries.wait = wait
+    assert "has not answered yet" in (await asking.ask()).text
+    answered.set()
+    await asyncio.wait({one for one in tasks if one is not None}, timeout=60)
+    tasks.clear()
+    await asyncio.sleep(0)
+    gc.collect()
+
+    assert "never retrieved" not in caplog.text
 
 
 async def test_two_do_not_ask_about_one_request_at_once(asking: Asking) -> None:

@@ -213,7 +213,7 @@ def test_an_instance_that_takes_no_connection_is_said_to_hang(tmp_path: Path) ->
 
 
 class Watch:
-    """`payproxy status --watch` as a process; *output* is what it has printed so far."""
+    """`payproxy status --watch` as a process; *output* is what it has printed since the words last waited for."""
 
     def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader) -> None:
         self.process = process
@@ -221,14 +221,14 @@ class Watch:
         self._reader = reader
 
     async def until(self, words: str) -> str:
-        """Read until *words* were printed, and return and forget what was read."""
+        """Return what comes up to and including *words*; a terminal gives its output in any pieces."""
         async with asyncio.timeout(SOON):
             while words not in self.output:
                 data = await self._reader.read(65536)
                 assert data, self.output
                 self.output += data.decode()
-        found, self.output = self.output, ""
-        return found
+        before, _, self.output = self.output.partition(words)
+        return before + words
 
     async def rest(self) -> str:
         """Read what the process has printed before it ended."""
@@ -299,11 +299,12 @@ async def test_a_terminal_is_drawn_anew(tmp_path: Path) -> None:
     """From its upper left corner, and no more lines than it has."""
     given = status(time=NOW, callers=tuple(caller_status(f"c{n}") for n in range(15)), errors=FULL.errors)
     async with answering(tmp_path, given), watching(tmp_path, terminal=True) as watch:
-        await watch.until("\x1b[H\x1b[J")
-        screen = (await watch.until("\x1b[H\x1b[J")).replace("\r\n", "\n").partition("\x1b[?7h")[0]
+        await watch.until("\x1b[?7h\r\n")
+        drawn = (await watch.until("\x1b[?7h")).replace("\r\n", "\n")
 
-    assert screen.count("\n") < 24
-    assert screen.endswith("more lines")
+    assert drawn.startswith("\x1b[H\x1b[J\x1b[?7l")
+    assert drawn.endswith(" more lines\x1b[?7h")
+    assert drawn.count("\n") < 23
 
 
 async def test_a_pipe_gets_one_status_after_the_other(tmp_path: Path) -> None:

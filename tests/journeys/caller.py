@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -62,6 +63,13 @@ class Answer:
     def request_id(self) -> str:
         """Return the proxy's id of the request."""
         return self.headers["payproxy-request-id"]
+
+    @property
+    def problem(self) -> str:
+        """Return what the proxy's problem document says, "" if it answers with none."""
+        if self.headers.get("content-type") != "application/problem+json":
+            return ""
+        return f"{self.status} {self.json.get('code')}: {self.json.get('detail')}"
 
 
 class Connection:
@@ -138,6 +146,7 @@ class Load:
     A connection that ends after an answer with `Connection: close` is opened anew. A refused connect ends that part of
     the load once *ending* is set, or is tried again if the load is *stubborn*; else it is a failure, as is every
     connection that ends without the answer to what was sent on it. Not kept *alive*: a new connection for each request.
+    There are at most *most_per_second* requests, as far as one has to know how many there can be.
     """
 
     def __init__(
@@ -148,6 +157,7 @@ class Load:
         connections: int,
         stubborn: bool = False,
         alive: bool = True,
+        most_per_second: float = math.inf,
     ) -> None:
         self.address = address
         self.ending = False
@@ -158,6 +168,7 @@ class Load:
         self._stubborn = stubborn
         self._alive = alive
         self._numbers = itertools.count(1)
+        self._pause = connections / most_per_second
         self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -165,6 +176,11 @@ class Load:
     def statuses(self) -> Counter[int]:
         """Return how many answers had which status."""
         return Counter(answer.status for answer in self.answers)
+
+    @property
+    def problems(self) -> Counter[str]:
+        """Return what the proxy's own errors said, and how often."""
+        return Counter(answer.problem for answer in self.answers if answer.problem)
 
     async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._keep_busy()) for _ in range(self._connections)]
@@ -203,11 +219,14 @@ class Load:
     async def _keep_asking(self, connection: Connection) -> None:
         while not self._stopped:
             request = self._make(next(self._numbers))
+            again_at = asyncio.get_running_loop().time() + self._pause
             try:
                 answer = await connection.ask(request)
             except (OSError, asyncio.IncompleteReadError) as error:
                 self.failures.append(f"{request.key or request.path}: {type(error).__name__}")
                 return
             self.answers.append(answer)
+            if self._pause:
+                await asyncio.sleep(again_at - asyncio.get_running_loop().time())
             if not self._alive or answer.headers.get("connection") == "close":
                 return

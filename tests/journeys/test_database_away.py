@@ -16,6 +16,8 @@ from tests.journeys.waiting import until
 from tests.records.postgres import Postgres, binaries, fetch, running_postgres
 
 AWAY_SECONDS = 60.0
+# A record has some 1000 bytes: the spool takes four times what comes meanwhile. Above it callers get 503, as promised.
+MOST_PER_SECOND = 1000
 SPOOL_BYTES = 256 * 1024 * 1024
 # What the journals take when nothing waits in them: a segment of a worker, one of the keeper.
 RESERVES_BYTES = 16 * 1024 * 1024
@@ -42,7 +44,7 @@ async def test_a_database_that_is_away_for_a_minute_under_load_gets_everything_i
     log = f'stdout = false\ndatabase_file = "database.url"\nspool_bytes = {SPOOL_BYTES}'
     instance = await start(configured(tmp_path, bank.url, request_log=log))
     largest = 0
-    async with Load(instance.address, _request, connections=4) as load:
+    async with Load(instance.address, _request, connections=4, most_per_second=MOST_PER_SECOND) as load:
         await load.goes_on(500)
         server.kill()
         ends = asyncio.get_running_loop().time() + AWAY_SECONDS
@@ -55,7 +57,7 @@ async def test_a_database_that_is_away_for_a_minute_under_load_gets_everything_i
     await until(lambda: RECOVERS in instance.output, otherwise="it did not come back")
 
     assert load.failures == []
-    assert set(load.statuses) <= {200, 201}
+    assert set(load.statuses) <= {200, 201}, load.problems
     assert largest < SPOOL_BYTES
     ids = {answer.request_id for answer in load.answers}
 
@@ -63,7 +65,7 @@ async def test_a_database_that_is_away_for_a_minute_under_load_gets_everything_i
         [(count,)] = await fetch(server.url(), "SELECT count(*) FROM payproxy.records WHERE kind = 'exchange'")
         return bool(count >= len(ids))
 
-    await until(arrived, otherwise="records are missing", within=60)
+    await until(arrived, otherwise="records are missing", within=120)
     await until(
         lambda: spool_size(tmp_path / "data") < RESERVES_BYTES + 8 * 1024 * 1024,
         otherwise="the disk was not given back",

@@ -43,7 +43,7 @@ async def asked(instance: Instance, number: int) -> None:
     """Send *number* requests on a few connections."""
     async with Load(instance.address, lambda _: ASKED, connections=4) as load:
         await load.goes_on(number)
-    assert set(load.statuses) == {200}
+    assert set(load.statuses) == {200}, load.problems
 
 
 async def test_200_tails_that_nobody_reads_take_20_mb_at_most_and_no_mint(

@@ -31,7 +31,7 @@ async def test_a_file_that_is_moved_away_again_and_again(tmp_path: Path, bank: B
     assert await instance.stop() == 0
 
     assert load.failures == []
-    assert set(load.statuses) == {201}
+    assert set(load.statuses) == {201}, load.problems
     told = [record for path in [*moved, log] for record in _whole(path)]
     # The descriptor that a batch is written to is looked at before: what was moved in between ends the older file.
     sequences = [record["sequence"] for record in told]
@@ -60,7 +60,7 @@ async def test_a_file_that_is_deleted_again_and_again(tmp_path: Path, bank: Bank
     assert await instance.stop() == 0
 
     assert load.failures == []
-    assert set(load.statuses) == {201}
+    assert set(load.statuses) == {201}, load.problems
     printed = [json.loads(line) for line in instance.stdout.read_text().splitlines()]
     every = {answer.request_id for answer in load.answers}
     assert {each["id"] for each in printed if each["kind"] == "exchange"} == every

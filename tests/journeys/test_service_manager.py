@@ -161,7 +161,7 @@ async def test_no_connection_is_refused_in_a_restart(
             await load.goes_on(300)
 
         assert load.failures == []
-        assert set(load.statuses) == {200, 201}
+        assert set(load.statuses) == {200, 201}, load.problems
         assert await second.stop() == 0
     assert bank.world.accepted.total() == load.statuses[201]
     assert len(records(tmp_path)) == len(load.answers) + 1

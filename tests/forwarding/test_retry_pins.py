@@ -109,12 +109,12 @@ async def test_a_large_answer_that_is_cut_is_pinned_before_the_caller_sees_the_c
         moved.it.keeper.keeps = None
         await caller.send(POST)
         asked = await _asked(moved)
-        await asyncio.wait_for(caller.reader.readuntil(b"half"), 5)
+        await asyncio.wait_for(caller.reader.readuntil(b"half"), 60)
         await _silent(caller)
         assert caller.reader.exception() is None
         moved.it.keeper.pin(asked, kept=True)
         with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(caller.reader.read(), 5)
+            await asyncio.wait_for(caller.reader.read(), 60)
 
 
 @pytest.mark.parametrize("status", [200, 201, 302, 400, 403, 404, 409, 422, 429])
@@ -309,7 +309,7 @@ async def test_a_caller_that_leaves_within_a_refusal_is_not_pinned(tmp_path: Pat
         moved.it.keeper.failure(moved.key("legacy"), "token_unavailable")
         async with wire(moved.it.port) as caller:
             await caller.send(POST)
-            await asyncio.wait_for(caller.reader.readuntil(b"half"), 5)
+            await asyncio.wait_for(caller.reader.readuntil(b"half"), 60)
         await callers_are(moved.it, 0)
         for peer in moved.modern.peers:
             peer.writer.close()

@@ -38,7 +38,7 @@ async def test_moving_it_to_earlier_is_heeded() -> None:
     timer = Timer(lambda: expired.append(CLOCK.monotonic()), monotonic=CLOCK.monotonic)
     timer.set(CLOCK.monotonic() + 30)
     timer.set(CLOCK.monotonic() + 0.02)
-    await eventually(lambda: bool(expired), within=2)
+    await eventually(lambda: bool(expired), within=25)
 
 
 async def test_it_can_be_disarmed_and_cancelled() -> None:

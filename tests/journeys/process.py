@@ -14,7 +14,7 @@ from tests.journeys.caller import Address, Answer, get
 from tests.journeys.waiting import until
 
 _SERVES = re.compile(r"serves callers on ([\d.]+):(\d+); admin on ([\d.]+):(\d+)")
-_STOP_SECONDS = 30.0
+_STOP_SECONDS = 60.0
 _NOTHING: Mapping[str, str] = {}
 
 

@@ -34,6 +34,7 @@ from tests.journeys.guard import (
     went_back,
 )
 from tests.journeys.migrated import set_weight
+from tests.journeys.proc import starved_seconds
 from tests.journeys.process import Instance
 from tests.journeys.waiting import until
 
@@ -79,7 +80,8 @@ async def test_when_all_tokens_are_revoked_nothing_is_sent_a_third_time(
     refused = [one for one in told if one.answer.status == 401]
     assert set(statuses(told)) <= GOOD | {401}
     assert {one.system for one in refused} <= on_modern(HALF)
-    assert all(one.started - revoked < PROMISED_SECONDS for one in refused)
+    allowed = await _allowed_seconds(instance)
+    assert all(one.started - revoked < allowed for one in refused)
     assert all(len(received(bank)[one.number]) == 2 for one in refused)
     check_never_twice(bank)
 
@@ -154,7 +156,7 @@ async def test_what_all_systems_get_at_the_modern_host_goes_back(
         await until(lambda: went_back(instance), otherwise="the guard did not go back")
         await goes_on(told)
 
-    _check_first_only(told, status)
+    _check_first_only(told, status, allowed=await _allowed_seconds(instance))
     assert ("failed" if status == 500 else "ended with a client error") in (await state(instance))["reason"]
     assert {len(sends) for sends in received(bank).values()} == {1}
     check_told(instance, tmp_path)
@@ -177,7 +179,7 @@ async def test_what_one_system_gets_at_the_modern_host_holds_it(
         await until(lambda: held_one(instance), otherwise="nobody was held")
         await goes_on(told)
 
-    _check_first_only(told, status)
+    _check_first_only(told, status, allowed=await _allowed_seconds(instance))
     assert {one.system for one in told if one.answer.status == status} == {FIRST}
     assert ((await state(instance))["weight"], (await state(instance))["guard_pinned"]) == (HALF, [FIRST])
     check_never_twice(bank)
@@ -212,8 +214,13 @@ async def _modern_now(instance: Instance, bank: Bank) -> set[str]:
     return {one.system for one in told if side_of(numbers[one.number][0], bank) == "modern"}
 
 
-def _check_first_only(told: list[Told], status: int) -> None:
-    """Check that only *status* went wrong, and ended within the promised time after the third, which is a breach."""
+async def _allowed_seconds(instance: Instance) -> float:
+    """Return the promised time, longer on a busy machine by what a process of the instance waited for a CPU."""
+    return PROMISED_SECONDS + max(map(starved_seconds, [instance.pid, *await instance.serving()]))
+
+
+def _check_first_only(told: list[Told], status: int, *, allowed: float) -> None:
+    """Check that only *status* went wrong, and ended within *allowed* seconds after the third, which is a breach."""
     wrong = sorted(one.started for one in told if one.answer.status not in GOOD)
     assert set(statuses(told)) - GOOD == {status}
-    assert wrong[-1] - wrong[2] < PROMISED_SECONDS
+    assert wrong[-1] - wrong[2] < allowed

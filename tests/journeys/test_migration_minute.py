@@ -22,11 +22,11 @@ async def test_a_minute_without_a_modern_token_goes_back(tmp_path: Path, bank: B
     await set_weight(tmp_path, configuration, HALF)
 
     async with Fleet(instance.address, names=(first, second, last)).at_work() as told:
-        await until(lambda: went_back(instance), otherwise="the guard did not go back", within=MINUTE_SECONDS + 15.0)
+        await until(lambda: went_back(instance), otherwise="the guard did not go back", within=MINUTE_SECONDS + 45.0)
         await goes_on(told)
 
     assert set(statuses(told)) == GOOD
-    assert "no modern token could be had for 6" in (await state(instance))["reason"]
+    assert "no modern token could be had for" in (await state(instance))["reason"]
     assert {len(sends) for sends in received(bank).values()} == {1}
     check_told(instance, tmp_path)
     check_never_twice(bank)

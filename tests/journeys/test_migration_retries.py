@@ -101,7 +101,7 @@ async def test_a_retry_the_other_way_stays_on_legacy(tmp_path: Path, bank: Bank,
 
     await set_weight(tmp_path, configuration, 100)
 
-    await until(lambda: _all_on(fleet, bank, "modern"), otherwise="not every worker had the weight", within=2.0)
+    await until(lambda: _all_on(fleet, bank, "modern"), otherwise="not every worker had the weight")
     assert (await fleet.asks(FIRST, payment("lost"))).answer.headers["duplicate-request"] == "true"
     assert [side_of(one, bank) for one in _sends(bank, "lost")] == ["legacy", "legacy"]
 
@@ -173,7 +173,7 @@ async def _on_modern(directory: Path, bank: Bank, start: Start) -> tuple[Instanc
     instance = await start(configuration)
     fleet = Fleet(instance.address)
     await set_weight(directory, configuration, 100)
-    await until(lambda: _all_on(fleet, bank, "modern"), otherwise="not every worker had the weight", within=2.0)
+    await until(lambda: _all_on(fleet, bank, "modern"), otherwise="not every worker had the weight")
     return instance, fleet
 
 
@@ -182,7 +182,7 @@ async def _roll_back(directory: Path, fleet: Fleet, bank: Bank) -> None:
         directory, directory / "payproxy.toml", "rollback", "payments", "--reason", "an answer was lost"
     )
     assert (code, said["weight"]) == (0, 0), said
-    await until(lambda: _all_on(fleet, bank, "legacy"), otherwise="not every worker went back", within=2.0)
+    await until(lambda: _all_on(fleet, bank, "legacy"), otherwise="not every worker went back")
 
 
 async def _all_on(fleet: Fleet, bank: Bank, side: str) -> bool:

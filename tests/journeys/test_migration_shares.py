@@ -75,7 +75,7 @@ async def test_a_single_caller_gets_its_share_by_requests(tmp_path: Path, bank: 
         told = await asyncio.gather(*(fleet.ask_in_turn(reader, [Request()] * 5) for _ in range(8)))
         return all(_modern(each, bank) for each in told)
 
-    await until(begun, otherwise="not every worker had the weight", within=4.0)
+    await until(begun, otherwise="not every worker had the weight")
     told = [
         one
         for each in await asyncio.gather(*(fleet.ask_in_turn(reader, [Request()] * 50) for _ in range(SINGLY // 50)))
@@ -125,7 +125,7 @@ async def _settles(fleet: Fleet, bank: Bank, weight: int, *, but: str = "") -> N
         told = await asyncio.gather(*(fleet.asks(system, Request()) for system in SYSTEMS))
         return _modern(told, bank) == on_modern(weight) - {but}
 
-    await until(settled, otherwise="not every worker had the weight", within=2.0)
+    await until(settled, otherwise="not every worker had the weight")
 
 
 async def _both_serve(instance: Instance) -> bool:

@@ -18,7 +18,7 @@ from tests.journeys.waiting import until
 
 
 async def test_a_weight_reaches_both_workers_and_survives_a_restart(tmp_path: Path, bank: Bank, start: Start) -> None:
-    """Within two seconds of the command's return, to the last worker; versions grow; a rollback is as fast."""
+    """To the last worker; versions grow; so does a rollback. How soon: tests/journeys/test_migration_under_load.py."""
     configuration = migrated(tmp_path, bank, server="workers = 2")
     instance = await start(configuration)
     assert await all_on(instance, tmp_path, "legacy")
@@ -26,7 +26,7 @@ async def test_a_weight_reaches_both_workers_and_survives_a_restart(tmp_path: Pa
     state = await set_weight(tmp_path, configuration, 100)
 
     assert (state["weight"], state["version"], state["phase"]) == (100, 1, "modern")
-    await until(lambda: all_on(instance, tmp_path, "modern"), otherwise="not every worker had the weight", within=2.0)
+    await until(lambda: all_on(instance, tmp_path, "modern"), otherwise="not every worker had the weight")
     assert await instance.stop() == 0
 
     again = await start(configuration)
@@ -34,7 +34,7 @@ async def test_a_weight_reaches_both_workers_and_survives_a_restart(tmp_path: Pa
     code, state = await migration(tmp_path, configuration, "rollback", "payments", "--reason", "back")
     assert (code, state["weight"], state["version"]) == (0, 0, 2)
     assert state["legacy_token_at_hand"]
-    await until(lambda: all_on(again, tmp_path, "legacy"), otherwise="not every worker went back", within=2.0)
+    await until(lambda: all_on(again, tmp_path, "legacy"), otherwise="not every worker went back")
     told = [each for each in _operations(tmp_path) if each["what"].startswith("migration")]
     assert [(each["what"], each["reason"], each["values"]["weight"]) for each in told] == [
         ("migration set", "a test", "100"),

@@ -152,7 +152,7 @@ async def test_closing_ends_idle_connections(tmp_path: Path) -> None:
         writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await reader.readuntil(b"ok\n")
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await server.__aexit__(None, None, None)
             assert await reader.read() == b""
 

@@ -16,7 +16,7 @@ def _port(sockets: Sockets) -> int:
 
 
 def _call(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=5)
+    return socket.create_connection(("127.0.0.1", port), timeout=60)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])

@@ -188,7 +188,7 @@ async def test_a_worker_that_is_ready_waits_to_be_admitted(tmp_path: Path) -> No
         tmp_path, sockets, observe=lambda _: None, on_message=lambda _worker, _message: None, admitted=False
     )
     running = asyncio.create_task(workers.run())
-    await eventually(workers.all_ready, within=30.0)
+    await eventually(workers.all_ready)
     assert [one.state for one in workers.statuses()] == [WorkerState.STARTING]
     assert workers.broadcast(Accept()) == []
 

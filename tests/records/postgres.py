@@ -22,7 +22,7 @@ from tests.support.ports import lasting_port
 
 SUPERUSER = "owner"
 PASSWORD = "correct horse"
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 def binaries() -> Path | None:

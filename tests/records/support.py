@@ -137,7 +137,7 @@ def journal_lines(directory: Path, worker: str = "w1") -> list[dict[str, Any]]:
     return lines
 
 
-async def until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], object], *, seconds: float = 60.0) -> None:
     """Return once *condition*, or what it awaits, holds; fails after *seconds*."""
     async with asyncio.timeout(seconds):
         while not (await held if inspect.isawaitable(held := condition()) else held):  # noqa: ASYNC110 - in threads, files

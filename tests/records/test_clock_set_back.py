@@ -127,7 +127,7 @@ def _shipper(directory: Path, clock: ManualClock, sink: _Sink) -> Shipper:
 
 async def _passes(clock: ManualClock, condition: Callable[[], bool]) -> None:
     """Let time pass until *condition* holds; what is waited for also happens in threads."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await clock.advance(0.1)
             await asyncio.sleep(0.005)

@@ -221,7 +221,7 @@ async def test_what_comes_while_the_journal_is_closed_waits_for_nobody(
     late = asyncio.ensure_future(intends(journal))
     disk.go.set()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await first
         await closing
         await late
@@ -237,7 +237,7 @@ async def test_what_comes_during_the_last_sync_is_refused(tmp_path: Path, monkey
 
     def sync(descriptor: int) -> None:
         begun[0] += 1
-        next(gates).wait(10)
+        next(gates).wait(60)
         real(descriptor)
 
     monkeypatch.setattr(os, "fdatasync", sync)
@@ -254,7 +254,7 @@ async def test_what_comes_during_the_last_sync_is_refused(tmp_path: Path, monkey
     await asyncio.sleep(0)
     last.set()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await asyncio.gather(*taken) == [True, True]
         await closing
         refused, error = await asyncio.gather(*late, return_exceptions=True)

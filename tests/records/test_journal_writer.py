@@ -149,7 +149,7 @@ async def test_reads_are_synced_within_a_second_or_so(tmp_path: Path, monkeypatc
     """Also if one comes after the other, so that there is never a second without."""
     async with open_journal(tmp_path) as journal:
         disk = SlowDisk(monkeypatch)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not disk.syncs:
                 journal.finish(an_exchange(method="GET"))
                 await asyncio.sleep(0.05)

@@ -217,9 +217,9 @@ async def test_a_sink_that_is_away_lets_the_spool_grow_to_its_bound_and_no_furth
         assert spool_size(tmp_path) <= spool_bytes + 4 * 1024 * 1024
 
         sink.available = True
-        await until(journal.usable, seconds=30)
+        await until(journal.usable)
         await complete(journal, an_exchange())
-        await until(lambda: len(set(sink.ids)) >= len(exchanges), seconds=30)
+        await until(lambda: len(set(sink.ids)) >= len(exchanges))
         assert [(one.name, one.dropped) for one in shipper.sinks] == [("memory", 0)]
 
     assert {exchange.id for exchange in exchanges} <= set(sink.ids)
@@ -399,7 +399,7 @@ async def test_what_every_sink_has_goes_though_positions_cannot_be_saved(tmp_pat
             for _ in range(50):
                 await complete(journal, an_exchange(path="/" + "x" * 2000))
             await asyncio.sleep(0)
-        await until(lambda: len(sink.records) == 4500, seconds=60)
+        await until(lambda: len(sink.records) == 4500)
         await until(lambda: not (tmp_path / "stream" / "records-1.jsonl").exists())
         (tmp_path / "stream" / "positions.new").rmdir()
 

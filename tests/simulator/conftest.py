@@ -28,6 +28,6 @@ async def bank(who: Identity) -> AsyncIterator[Bank]:
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     """A client without cookies, proxies or decompression."""
     async with aiohttp.ClientSession(
-        auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=10)
+        auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=60)
     ) as client:
         yield client

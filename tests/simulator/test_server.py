@@ -93,7 +93,7 @@ async def test_100_continue_is_answered(bank: Bank, session: aiohttp.ClientSessi
     token = await mock_token(session, bank)
     reader, writer = await connect(bank)
     writer.write(payment(token, b"{}", sent=b"").replace(b"Host", b"Expect: 100-continue\r\nHost"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(b"{}")
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 201 ")

@@ -71,7 +71,7 @@ class RedisServer:
             parts = [word if isinstance(word, bytes) else word.encode() for word in words]
             lines = [b"*%d" % len(parts), *(line for part in parts for line in (b"$%d" % len(part), part)), b""]
             writer.write(b"\r\n".join(lines))
-            return await asyncio.wait_for(reader.read(1 << 20), 5)
+            return await asyncio.wait_for(reader.read(1 << 20), 60)
         finally:
             writer.close()
 
@@ -132,7 +132,7 @@ async def _info(port: int) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             writer.write(b"*2\r\n$4\r\nINFO\r\n$8\r\nsentinel\r\n")
-            return await asyncio.wait_for(reader.read(1 << 16), 5)
+            return await asyncio.wait_for(reader.read(1 << 16), 60)
         finally:
             writer.close()
     return b""

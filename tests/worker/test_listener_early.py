@@ -35,7 +35,7 @@ EARLY: dict[str, tuple[dict[str, Any], bytes, int, str]] = {
 
 def _upload(port: int, data: bytes) -> bytes:
     """Send all of *data* without looking at the answer, as simple clients do; then read to the end."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as caller:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as caller:
         view = memoryview(data)
         with contextlib.suppress(ConnectionError):
             while view:

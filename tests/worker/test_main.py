@@ -16,7 +16,7 @@ from proxy.migration.pin import RetryPin
 from proxy.migration.side import Side
 from tests.worker.values import snapshot
 
-_SOON = 20.0
+_SOON = 60.0
 Kind = TypeVar("Kind")
 
 

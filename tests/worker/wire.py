@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-PATIENCE = 30.0  # seconds until a test that waits for the proxy has failed
+PATIENCE = 60.0  # seconds until a test that waits for the proxy has failed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from proxy.events import (
     CallerHeld,
     CertificateExpires,
     ClockSkewMeasured,
+    ConfigurationIncomplete,
     ConfigurationRefused,
     ConfigurationReplaced,
     CredentialReplaced,
@@ -126,6 +127,11 @@ def _text(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for e
             return f"configuration {event.digest} is in force{wait}"
         case ConfigurationRefused():
             return f"configuration refused, the old one stays in force: {event.cause}"
+        case ConfigurationIncomplete():
+            return (
+                f"the new configuration is in force, but not yet for {event.cause}: a defect of the proxy; next try in "
+                f"{event.retry_in:.0f} s"
+            )
         case MigrationRolledBack():
             return (
                 f"guard: migration {event.migration} went back from weight {event.weight_before} to {event.weight}: "

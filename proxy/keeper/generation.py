@@ -81,7 +81,9 @@ class Generation:
             serial=serial,
             sharing=sharing,
         )
-        self.signatures = BodySignatures(signers, clock=clock, observe=observe, count=metrics.signed)
+        self.signatures = BodySignatures(
+            signers, callers=settings.callers, clock=clock, observe=observe, count=metrics.signed
+        )
         self.workers = Workers(
             sockets.number,
             snapshot=snapshot,

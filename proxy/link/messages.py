@@ -224,11 +224,12 @@ class ClaimRequest(NamedTuple):
 
 
 class SignatureRequest(NamedTuple):
-    """Sign the signing input of a JWS (RFC 7515 5.1) with this SHA-256 *digest* by the key of *route*."""
+    """Sign the signing input of a JWS (RFC 7515 5.1) with this SHA-256 *digest* by the key of *route*, for *caller*."""
 
     ask: int
     route: str
     digest: Sha256
+    caller: str
 
 
 class Acknowledged(NamedTuple):

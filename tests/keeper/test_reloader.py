@@ -86,7 +86,7 @@ def reloader(active: Active, **changes: Any) -> Reloader:
 
 def in_force(signers: dict[tuple[str, ...], BodySigner]) -> BodySignatures:
     """Return the keys of the configuration in force."""
-    return BodySignatures(signers, clock=SystemClock(), observe=list[Event]().append, count=lambda *_: None)
+    return BodySignatures(signers, callers=(), clock=SystemClock(), observe=list[Event]().append, count=lambda *_: None)
 
 
 async def test_a_device_that_was_opened_in_vain_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,6 +144,7 @@ class Worker:
         """Send counters each second; they are the heartbeat too, without which the keeper replaces this process."""
         while True:
             await self._clock.sleep(_COUNTERS_SECONDS)
+            acceptor.look()
             late = late_answers(server.awaiting(), now=self._clock.monotonic())
             self.link.send(
                 WorkerReport(

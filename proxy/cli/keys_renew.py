@@ -34,8 +34,8 @@ MADE = """
    old one there: it is used until the new one works.
 2. Run the same command again: it mints a token with the new key, and only then puts the two files into use."""
 
-BODIES = """{rule} is a rule that signs bodies. No mint can prove that key, and what it signs may move money, so renew it
-by hand:
+BODIES = """{rule} is a rule that signs bodies. No mint can prove that key, and a request with its signature may move
+money, so renew it by hand:
 1. {make}
 2. Upload its certificate at the bank, beside the old one.
 3. {use} A running proxy has the new key make a signature, and then uses it; the log says "key for bodies ... replaced".

@@ -179,7 +179,9 @@ class Keeper:
             uncertain=self._migrations.pins.keep_uncertain,
             recorded=self._recorded,
         )
-        self._lost_journals = LostJournals(shipper=self._shipper, answers=self._migrations.answers, clock=clock)
+        self._lost_journals = LostJournals(
+            shipper=self._shipper, answers=self._migrations.answers, clock=clock, observe=observe
+        )
         self._generations = Generations(self._generation(settings, credentials, signers), clock=clock)
         lock = asyncio.Lock()  # one generation change at a time
         self._followers = Followers(self._parts(), clock=clock, observe=observe, lock=lock)
@@ -364,7 +366,7 @@ class Keeper:
             entropy=self._entropy,
             observe=self._observe,
             write_line=self._log.write_line,
-            ended=self._lost_journals.ended,
+            journals=self._lost_journals,
             migrations=self._migrations,
             migrated=self._migrated,
             serial=self._serial,

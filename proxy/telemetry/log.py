@@ -17,6 +17,7 @@ from proxy.events import (
     MigrationRolledBack,
     MintFailed,
     ReplacementRefused,
+    RequestsUnrecorded,
     SigningFailed,
     SigningKeyReplaced,
     SigningRecovered,
@@ -113,6 +114,11 @@ def _text(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for e
             return f"worker {event.worker} (process {event.pid}) did not respond for {event.seconds:.0f} s: {then}"
         case WorkerRecovered():
             return f"worker {event.worker} (process {event.pid}) responds again"
+        case RequestsUnrecorded():
+            return (
+                f"{event.count} requests that worker {event.worker} had begun are not in the request log; a record of "
+                "kind lifecycle says so"
+            )
         case CredentialReplaced():
             return f"credential {event.credential} replaced: key or secret {event.fingerprint}, proven by a mint"
         case SigningKeyReplaced():

@@ -186,6 +186,27 @@ class ConfigurationRefused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestsUnrecorded(Event):
+    """The *worker* that has ended had begun *count* requests that have neither a record nor an intent.
+
+    They began between the epoch seconds *since* and *until*.
+    """
+
+    worker: str
+    count: int
+    since: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationIncomplete(Event):
+    """A configuration is active for callers, but parts of the keeper do not follow it yet; *cause* names them."""
+
+    cause: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationRolledBack(Event):
     """The guard rolled a migration back from one weight to another; *reason* has the numbers."""
 

@@ -26,12 +26,20 @@ from proxy.routing.compile import route_table
 from proxy.secret import Secret
 from proxy.settings.credential import CredentialSection
 from proxy.settings.findings import did_you_mean
+from proxy.settings.model import Settings
 from proxy.settings.values import snapshot_of
 
 MADE = """
 1. Upload {certificate}, never the key, at the bank as one more certificate (use OAUTH, up to five at a time). Leave the
    old one there: it is used until the new one works.
 2. Run the same command again: it mints a token with the new key, and only then puts the two files into use."""
+
+BODIES = """{rule} is a rule that signs bodies. No mint can prove that key, and a request with its signature may move
+money, so renew it by hand:
+1. {make}
+2. Upload its certificate at the bank, beside the old one.
+3. {use} A running proxy has the new key make a signature, and then uses it; the log says "key for bodies ... replaced".
+4. Remove the old certificate at the bank once no record has its thumbprint any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +82,12 @@ def renew(credential: str, config_path: Path | None, *, as_json: bool) -> None:
 
     The first makes both beside the old ones (.new) and says what to upload. The second mints a token with them, and
     only if the bank accepts them they take the place of the old ones, which stay as .old. A running proxy notices,
-    proves them by a mint of its own, and loses no request.
+    proves them by a mint of its own, and loses no request. For a rule that signs bodies it prints what to do.
     """
     configuration = valid_configuration(config_path)
     section = configuration.settings.credentials.get(credential)
     if section is None:
+        _explain_bodies(credential, configuration.settings)
         known = did_you_mean(credential, configuration.settings.credentials)
         raise click.BadParameter(f"there is no credential of that name; {known}", param_hint="CREDENTIAL")
     pair = _Pair.of(section, name=credential)
@@ -105,6 +114,20 @@ def renew(credential: str, config_path: Path | None, *, as_json: bool) -> None:
         note(MADE.format(certificate=current))
     else:
         note("In use; a running proxy takes it within seconds. Once it has, remove the old certificate at the bank.")
+
+
+def _explain_bodies(rule: str, settings: Settings) -> None:
+    """Raise Failure with what to do if *rule* is the name of one that signs bodies."""
+    section = next((one.signature for one in settings.routes if one.name == rule and one.signature.configured), None)
+    if section is None:
+        return
+    make = "Make the next key where this one is (docs/body-signing.md, The key)."
+    use = "Name the new key and certificate in the configuration, and send SIGHUP."
+    if section.private_key_file:
+        make = "Make a new pair: `payproxy keys new --out FOLDER`, with the subject of the certificate that you have."
+        files = " and ".join(filter(None, (section.private_key_file, section.certificate_file)))
+        use = f"Put it in the place of {files}."
+    raise Failure(BODIES.format(rule=rule, make=make, use=use))
 
 
 def _make(pair: _Pair, passphrase: Secret | None) -> None:

@@ -140,6 +140,16 @@ def _of_requests(settings: Settings, ours: str) -> Iterator[Alert]:
         summary="Requests are refused because a limit is reached",
         description=f"{_INSTANCE} has refused some {_COUNT} requests with 503 overloaded within 5 minutes.",
     )
+    if any(route.signature.configured for route in settings.routes):
+        yield Alert(
+            name="PayproxySignaturesFail",
+            severity="warning",
+            expr="sum by (job, instance, http_route, outcome) "
+            f'(increase(payproxy_body_signatures_total{{outcome!="signed"}}[5m])) > 0 {ours}',
+            summary="Bodies can't be signed, so their requests are not sent",
+            description=f'{_INSTANCE}: some {_COUNT} requests of the route "{{{{ $labels.http_route }}}}" got no '
+            "signature within 5 minutes, outcome {{ $labels.outcome }}. Their callers got 503 signature_unavailable.",
+        )
     yield Alert(
         name="PayproxyReplaysFail",
         severity="warning",

@@ -44,7 +44,7 @@ async def sign_body(
             await asyncio.sleep(0)
         digest.update(piece)
         pieces.append(piece)
-    signature, key = await gateway.signer.sign(exchange.chosen.route, digest.digest())
+    signature, key = await gateway.signer.sign(exchange.chosen.route, digest.digest(), caller=exchange.caller)
     last = b"." + signature.encode("ascii")
     body.reserve(len(last))
     pieces.append(last)

@@ -61,10 +61,10 @@ class Reporter(Protocol):
 class Signer(Protocol):
     """Has bodies signed in the keeper; the worker's `SignatureRequests` implements it."""
 
-    async def sign(self, route: str, digest: bytes) -> tuple[str, str]:
+    async def sign(self, route: str, digest: bytes, *, caller: str) -> tuple[str, str]:
         """Return a signature in base64url by the key of *route*, and the key's thumbprint.
 
-        *digest* is the SHA-256 of the signing input. Raises SignatureUnavailable.
+        *digest* is the SHA-256 of the signing input; callers get theirs in turn. Raises SignatureUnavailable.
         """
 
 

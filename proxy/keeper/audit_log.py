@@ -5,7 +5,7 @@ from typing import Any
 
 from proxy.clock import Clock
 from proxy.entropy import Entropy
-from proxy.events import Event, MintFailed, TokenAdopted, TokenMinted
+from proxy.events import Event, MintFailed, RequestsUnrecorded, TokenAdopted, TokenMinted
 from proxy.records.audit_records import AuditRecords, Inquiry, Operation, SignedCheckpoints
 from proxy.records.checkpoint_key import checkpoint_key
 from proxy.records.journal import Journal
@@ -63,7 +63,7 @@ class AuditLog:
         return await self._journal.close()
 
     def observe(self, event: Event) -> None:
-        """Record *event* if it is a token event; never blocks."""
+        """Record *event* if it is a token event, or says that requests have no record; never blocks."""
         match event:
             case TokenMinted():
                 self._journal.note(self._records.minted(event))
@@ -71,6 +71,8 @@ class AuditLog:
                 self._journal.note(self._records.adopted(event))
             case MintFailed():
                 self._journal.note(self._records.mint_failed(event))
+            case RequestsUnrecorded():
+                self._journal.note(self._records.unrecorded(event))
 
     def configured(self, values: dict[str, Any], *, digest: str) -> None:
         """Record that *values* (effective configuration, secrets masked) are active; later records name *digest*.

@@ -1,7 +1,7 @@
 """Signs bodies for the workers of one generation: they send a digest and get a signature, and never have the key."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -23,7 +23,7 @@ Signers = Mapping[tuple[str, ...], BodySigner]
 Answer = Callable[[SignatureAnswer], None]
 # What a worker refuses by itself.
 _REFUSALS = {
-    "overloaded": f"{MOST_SIGNATURES_WAITING} requests of a worker wait for a signature",
+    "overloaded": "too many requests of a worker, or of one caller there, wait for a signature",
     "unanswered": "the keeper did not answer a worker in time",
 }
 # Others are signed meanwhile, so a signature does not end it: so long after the last refusal it is taken to last.
@@ -79,7 +79,7 @@ class _KeyQueue:
             self._failed(_cause(error))
 
     async def _serve(self, wanted: _Wanted) -> None:
-        ask, route, digest = wanted.request
+        ask, route, digest, _ = wanted.request
         if self._clock.monotonic() >= wanted.until:
             self._count(route, "late")
             wanted.answer(SignatureAnswer(ask, "", "", _LATE))
@@ -117,9 +117,16 @@ class _KeyQueue:
 
 
 class BodySignatures:
-    """The keys for bodies, *signers* by the rules that share one; *count* is called with rule and outcome."""
+    """The keys for bodies, *signers* by the rules that share one; *count* is called with rule and outcome.
 
-    def __init__(self, signers: Signers, *, clock: Clock, observe: Observer, count: Count) -> None:
+    *callers* are those of the configuration, which share a key fairly; of others a worker makes up the names, or there
+    are none, so they count as one.
+    """
+
+    def __init__(
+        self, signers: Signers, *, callers: Collection[str], clock: Clock, observe: Observer, count: Count
+    ) -> None:
+        self._callers = frozenset(callers)
         self._clock = clock
         self._count = count
         self._queues = [
@@ -147,7 +154,8 @@ class BodySignatures:
             answer(SignatureAnswer(request.ask, "", "", "the rule has no key for bodies"))
             return
         wanted = _Wanted(request, answer, self._clock.monotonic() + SIGNATURE_SECONDS)
-        if not queue.waiting.put(worker, wanted):
+        caller = request.caller if request.caller in self._callers else ""
+        if not queue.waiting.put(wanted, caller=caller, worker=worker):
             self._count(request.route, "overloaded")
             queue.refused("overloaded")
             answer(

@@ -1,42 +1,49 @@
-"""A queue that several workers share: each in its turn, so that one with many requests delays no other's."""
+"""A queue that callers share: each in its turn, so that one with many requests delays no other's."""
 
-from collections import deque
+from collections import Counter, deque
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
 
 class FairQueue(Generic[Item]):
-    """Items by their source, at most *most* of each; taken from one source after the other, the oldest first."""
+    """Items by caller and, below that, by the worker that has them, the oldest first; at most *most* of each worker.
+
+    Callers take turns, and the workers of a caller do: what a caller sends to another worker has no turn of its own,
+    and a worker that invents items of a caller has half of that caller's turns.
+    """
 
     def __init__(self, *, most: int) -> None:
         self._most = most
-        self._items: dict[str, deque[Item]] = {}
+        self._callers: dict[str, dict[str, deque[Item]]] = {}
+        self._of_workers: Counter[str] = Counter()
 
-    def put(self, source: str, item: Item) -> bool:
-        """Add *item* of *source*; return False if that has too many already."""
-        items = self._items.get(source)
-        if items is None:
-            self._items[source] = deque([item])
-            return True
-        if len(items) >= self._most:
+    def put(self, item: Item, *, caller: str, worker: str) -> bool:
+        """Add *item*; return False if *worker* has too many already."""
+        if self._of_workers[worker] >= self._most:
             return False
-        items.append(item)
+        self._of_workers[worker] += 1
+        self._callers.setdefault(caller, {}).setdefault(worker, deque()).append(item)
         return True
 
     def take(self) -> Item | None:
-        """Remove and return the next item, None if there is none; its source comes last then."""
-        source = next(iter(self._items), None)
-        if source is None:
+        """Remove and return the next item, None if there is none; its caller comes last then."""
+        caller = next(iter(self._callers), None)
+        if caller is None:
             return None
-        items = self._items.pop(source)
+        workers = self._callers.pop(caller)
+        worker = next(iter(workers))
+        items = workers.pop(worker)
         item = items.popleft()
+        self._of_workers[worker] -= 1
         if items:
-            self._items[source] = items
+            workers[worker] = items
+        if workers:
+            self._callers[caller] = workers
         return item
 
     def __len__(self) -> int:
-        return sum(map(len, self._items.values()))
+        return self._of_workers.total()
 
     def __repr__(self) -> str:
-        return f"<FairQueue {len(self)} of {len(self._items)}>"
+        return f"<FairQueue {len(self)} of {len(self._callers)} callers>"

@@ -10,6 +10,7 @@ from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
 from proxy.events import Observer
 from proxy.keeper.body_signatures import BodySignatures, Signers
+from proxy.keeper.lost_journals import LostJournals
 from proxy.keeper.migrations import Migrations
 from proxy.keeper.sockets import Sockets
 from proxy.keeper.token_manager import TokenManager
@@ -57,7 +58,7 @@ class Generation:
         entropy: Entropy,
         observe: Observer,
         write_line: Callable[[str], None],
-        ended: Callable[[str], Awaitable[None]],
+        journals: LostJournals,
         migrations: Migrations,
         migrated: Callable[[Iterable[ExchangeOutcome]], None],
         serial: Iterator[int],
@@ -81,7 +82,9 @@ class Generation:
             serial=serial,
             sharing=sharing,
         )
-        self.signatures = BodySignatures(signers, clock=clock, observe=observe, count=metrics.signed)
+        self.signatures = BodySignatures(
+            signers, callers=settings.callers, clock=clock, observe=observe, count=metrics.signed
+        )
         self.workers = Workers(
             sockets.number,
             snapshot=snapshot,
@@ -91,7 +94,7 @@ class Generation:
             on_message=self._on_message,
             # One at a time, as each is sent: meanwhile a token may be replaced, and the newest must come last.
             first_messages=lambda: chain(migrations.messages(snapshot.migrations), self.token_manager.messages()),
-            ended=ended,
+            journals=journals,
             write_line=write_line,
         )
 

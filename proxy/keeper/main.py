@@ -26,6 +26,7 @@ from proxy.keeper.certificate_expiry import CertificateExpiry
 from proxy.keeper.certificates import certificates_in_use
 from proxy.keeper.exit_timer import ExitTimer
 from proxy.keeper.facade_keys import assertion_keys, make_signing_key
+from proxy.keeper.followers import Follow, Followers
 from proxy.keeper.generation import Generation
 from proxy.keeper.generations import Generations
 from proxy.keeper.graceful_stop import GracefulStop
@@ -178,15 +179,18 @@ class Keeper:
             uncertain=self._migrations.pins.keep_uncertain,
             recorded=self._recorded,
         )
-        self._lost_journals = LostJournals(shipper=self._shipper, answers=self._migrations.answers, clock=clock)
+        self._lost_journals = LostJournals(
+            shipper=self._shipper, answers=self._migrations.answers, clock=clock, observe=observe
+        )
         self._generations = Generations(self._generation(settings, credentials, signers), clock=clock)
         lock = asyncio.Lock()  # one generation change at a time
+        self._followers = Followers(self._parts(), clock=clock, observe=observe, lock=lock)
         self._reloader = Reloader(
             read=read,
             make=self._generation,
             generations=self._generations,
             prover=Prover(clock=clock, entropy=entropy, observe=observe),
-            taken=self._taken,
+            followers=self._followers,
             objection=self._objection,
             hand_over=lambda new: self._migrations.hand_over(snapshot_of(new, instance=instance)),
             lock=lock,
@@ -231,6 +235,7 @@ class Keeper:
                 tasks.create_task(self._automatic.run(), name="automatic inquiries"),
                 tasks.create_task(self._expiry.run(), name="expiry of certificates"),
                 tasks.create_task(on_signal(self._reload), name="reload on signal"),
+                tasks.create_task(self._followers.run(), name="what follows a reload"),
                 tasks.create_task(self._stop.run(self._generations), name="stop on signal"),
                 tasks.create_task(self._announce(server), name="announcement"),
                 tasks.create_task(self._history_file.run(), name="history"),
@@ -361,7 +366,7 @@ class Keeper:
             entropy=self._entropy,
             observe=self._observe,
             write_line=self._log.write_line,
-            ended=self._lost_journals.ended,
+            journals=self._lost_journals,
             migrations=self._migrations,
             migrated=self._migrated,
             serial=self._serial,
@@ -375,16 +380,17 @@ class Keeper:
         by_state = self._migrations.objection(snapshot)
         return by_state or await self._migrations.objection_by_log(snapshot, lambda: archive_of(settings))
 
-    async def _taken(self, generation: Generation) -> None:
-        """Apply the settings of *generation*, which now serves, to the other components."""
-        await self._migrations.follow(generation.snapshot.migrations, generation.snapshot.routes)
-        self._guard.follow(generation.settings, generation.snapshot)
-        self._audit_log.configured(masked(generation.settings), digest=generation.snapshot.digest)
-        if self._console is not None:
-            await self._console.follow(generation.settings.admin.operators)
-        await asyncio.to_thread(self._rotation.follow, generation.settings)
-        await self._read_certificates()
-        self._end_streams("reload")
+    def _parts(self) -> dict[str, Follow]:
+        """Return what has to follow a new generation, in this order."""
+        return {
+            "the migrations": lambda new: self._migrations.follow(new.snapshot.migrations, new.snapshot.routes),
+            "the guard": lambda new: self._guard.follow(new.settings, new.snapshot),
+            "the request log": lambda new: self._audit_log.configured(masked(new.settings), digest=new.snapshot.digest),
+            "the console": lambda new: self._console.follow(new.settings.admin.operators) if self._console else None,
+            "the watch on files": lambda new: asyncio.to_thread(self._rotation.follow, new.settings),
+            "the expiry of certificates": lambda _: self._read_certificates(),
+            "the live tails": lambda _: self._end_streams("reload"),
+        }
 
     def _end_streams(self, why: str) -> None:
         if self._console is not None:

@@ -31,17 +31,19 @@ class MigrationTables:
         self._weights = weights
         self._pins = pins
         self._by_route: dict[str, str] = {}
+        self.reappeared: set[str] = set()  # those that begin anew and have not done so yet
         self._followed = False  # before that, at a start, nothing is in flight
 
-    def follow(self, values: Iterable[MigrationValues]) -> frozenset[str]:
-        """Make these tables the active ones; return the names of those that reappear after they were finished."""
+    def follow(self, values: Iterable[MigrationValues]) -> None:
+        """Make these tables the active ones; `reappeared` are those that were finished before and taken away."""
         before = self.values.keys() | self._weights.document.routes.keys()
         self.values = {one.name: one for one in values}
         self._followed = True
         self._by_route = {route: one.name for one in self.values.values() for route in one.routes}
         self.coming = {}
         self.leaving = {name: one for name, one in self.leaving.items() if name not in self.values}
-        return frozenset(name for name in self.values.keys() - before if self._weights.state(name).finished)
+        self.reappeared &= self.values.keys()
+        self.reappeared |= {name for name in self.values.keys() - before if self._weights.state(name).finished}
 
     def expect(self, values: Iterable[MigrationValues]) -> list[str]:
         """Make these tables the coming ones; return the names of those that change."""

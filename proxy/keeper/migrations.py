@@ -105,10 +105,11 @@ class Migrations:
         """Use these tables and all *routes* from now on.
 
         A table with other credentials than before starts at weight 0, and so does one that reappears after its
-        migration was finished.
+        migration was finished. If this breaks off, calling it again completes it.
         """
         async with self.weights.lock:
-            again = self._tables.follow(values)
+            self._tables.follow(values)
+            again = self._tables.reappeared
             tables = self._tables.values
             await self.replication.decide_by(policies_of(tables))
             rules = tuple(Rule(one.name, one.path, one.methods) for one in routes)
@@ -132,6 +133,7 @@ class Migrations:
                     with contextlib.suppress(LogUnavailable):
                         await self._recorded.record(name, before, after, what="begin", proof="configuration")
                     await self._recorded.lower(name, replace(after, sides=sides_of(one)))
+                    again.discard(name)
                     self._write_line(f"migration {name}: {in_words(after)}")
         self._changed()
 
@@ -187,6 +189,8 @@ class Migrations:
         tables = self._tables
         changed = tables.expect(snapshot.migrations)
         if not changed and not tables.leaving:
+            # Also the way back after an objection: other replicas must not go on with what was to come.
+            await self.replication.decide_by(policies_of(tables.coming))
             self._changed()
             return ""
         coming = policies_of(tables.coming)

@@ -1,6 +1,6 @@
 """Finds in the request log what this instance's automatic inquiries had still to ask about when it ended."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from proxy.clock import Clock
@@ -34,38 +34,60 @@ class OpenRequests:
         The newest first; [] if no rule has automatic inquiries. Raises ArchiveUnusable or UrlUnusable.
         """
         settings = self._settings()
-        if not any(one.inquiry.automatic for one in settings.routes):
+        routes = {one.name for one in settings.routes if one.inquiry.automatic}
+        if not routes:
             return []
         since = self._clock.now() - OPEN_SECONDS
         spool = Spool(Path(settings.data_directory))
         unknown = Query(kind="exchange", sent="unknown", since=since)
-        records = [*map(object_in, await spool.of_kind(unknown, having=UNKNOWN))]
         archive = archive_of(settings)
         try:
             # This search may not end early: without its inquiry a settled request would be asked about again.
             asked = await inquiries(archive, spool, Query(kind="inquiry", since=since))
+            chosen = _Open(self._instance, routes, asked)
+            found = chosen.among(await spool.of_kind(unknown, having=UNKNOWN))
             if archive is not None:
-                records += await _newest(
-                    archive, unknown, most=most, enough=for_seconds(_SEARCH_SECONDS, self._clock.monotonic)
-                )
+                enough = for_seconds(_SEARCH_SECONDS, self._clock.monotonic)
+                found |= await _newest(archive, unknown, chosen, most=most, enough=enough)
         finally:
             if archive is not None:
                 await archive.close()
-        nothing: Sequence[Record] = ()
-        ours = {one["id"]: one for one in records if one.get("instance") == self._instance}
-        newest = sorted(ours.values(), key=lambda one: str(one["id"]), reverse=True)
-        found = [(one, asked.get(str(one["id"]), nothing)) for one in newest]
-        return [(one, before) for one, before in found if decisive(one, before) is None][:most]
+        newest = sorted(found, reverse=True)[:most]
+        return [(found[one], chosen.asked(one)) for one in newest]
 
     def __repr__(self) -> str:
         return f"<OpenRequests of {self._instance}>"
 
 
-async def _newest(archive: Archive, query: Query, *, most: int, enough: Enough) -> list[Record]:
-    """Return at least *most* records that match *query*, the newest first; fewer if there are fewer, or *enough*."""
-    found: list[Record] = []
+class _Open:
+    """Chooses the requests of *instance* by *routes* that none of *inquiries*, by their exchange's id, has settled."""
+
+    def __init__(self, instance: str, routes: Collection[str], inquiries: Mapping[str, Sequence[Record]]) -> None:
+        self._instance = instance
+        self._routes = routes
+        self._inquiries = inquiries
+
+    def asked(self, record_id: str) -> Sequence[Record]:
+        """Return the inquiries about the request *record_id*."""
+        return self._inquiries.get(record_id, ())
+
+    def among(self, lines: Iterable[bytes]) -> dict[str, Record]:
+        """Return those among the records *lines*, by their ids."""
+        records = ((str(one.get("id")), one) for one in map(object_in, lines))
+        return {key: one for key, one in records if self._is_ours(one) and decisive(one, self.asked(key)) is None}
+
+    def _is_ours(self, record: Record) -> bool:
+        return record.get("instance") == self._instance and record.get("route") in self._routes
+
+
+async def _newest(archive: Archive, query: Query, chosen: _Open, *, most: int, enough: Enough) -> dict[str, Record]:
+    """Return at least *most* of those that are *chosen*, by id, the newest; fewer if there are fewer, or *enough*.
+
+    What other instances had in flight, and what is settled, may be many times as many.
+    """
+    found: dict[str, Record] = {}
     async for page in pages(archive, query, enough=enough):
-        found += map(object_in, page.records)
+        found |= chosen.among(page.records)
         if len(found) >= most:
             break
     return found

@@ -15,6 +15,7 @@ from proxy.credentials.keys import KeyUnusable
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import ConfigurationRefused, ConfigurationReplaced, Observer
 from proxy.keeper.body_signatures import Signers, close_unused
+from proxy.keeper.followers import Followers
 from proxy.keeper.generation import Generation
 from proxy.keeper.generations import Generations
 from proxy.keeper.rotation import Prover
@@ -45,9 +46,9 @@ class ReloadRefused(ValueError):
 class Reloader:
     """Replaces the active generation; *read* reads the configuration, *make* builds a generation from it.
 
-    *taken* is called with each new generation. *objection* returns a further reason against a configuration, or "". So
-    does *hand_over*, called when the new workers are ready and before they serve: the old workers refuse what it moves
-    from then on. `problem` says why the last reload was refused, "" if it was accepted.
+    *followers* follow each new generation. *objection* returns a further reason against a configuration, or "". So does
+    *hand_over*, called when the new workers are ready and before they serve: the old workers refuse what it moves from
+    then on. Call `reload` again only after it has returned.
     """
 
     def __init__(
@@ -57,38 +58,48 @@ class Reloader:
         make: Make,
         generations: Generations,
         prover: Prover,
-        taken: Callable[[Generation], Awaitable[None]],
+        followers: Followers,
         objection: Callable[[Settings], Awaitable[str]],
         hand_over: Callable[[Settings], Awaitable[str]],
         lock: asyncio.Lock,
         clock: Clock,
         observe: Observer,
     ) -> None:
-        self.problem = ""
+        self._refused = ""
         self._read = read
         self._make = make
         self._generations = generations
         self._prover = prover
-        self._taken = taken
+        self._followers = followers
         self._objection = objection
         self._hand_over = hand_over
         self._lock = lock
         self._clock = clock
         self._observe = observe
 
+    @property
+    def problem(self) -> str:
+        """Return why the last reload was refused and what does not follow the one in force, "" if all is well."""
+        refused = f"the last reload was refused: {self._refused}" if self._refused else ""
+        return "; ".join(filter(None, (refused, self._followers.problem)))
+
     async def reload(self) -> None:
         """Read the configuration and switch to it, or report why not."""
-        async with self._lock:
-            try:
-                settings, at_restart = await self._judged()
+        try:
+            # Without the lock: the log of a day may take minutes, and a new key or secret must not wait for that.
+            settings, at_restart = await self._judged()
+            async with self._lock:
                 credentials = await self._credentials(settings)
                 signers = await self._signers(settings)
                 await self._succeed(settings, credentials, signers, at_restart=at_restart)
-            except ReloadRefused as refused:
-                self.problem = f"the last reload was refused: {refused}"
-                self._observe(ConfigurationRefused(cause=str(refused)))
-            else:
-                self.problem = ""
+        except ReloadRefused as refused:
+            self._refused = str(refused)
+        except Exception as error:  # noqa: BLE001 - a defect must not end a keeper that serves the old configuration
+            self._refused = f"a defect of the proxy: {type(error).__name__}"
+        else:
+            self._refused = ""
+        if self._refused:
+            self._observe(ConfigurationRefused(cause=self._refused))
 
     async def renew(self) -> None:
         """Start new workers with the same configuration, to read the TLS and facade files again.
@@ -123,9 +134,7 @@ class Reloader:
         try:
             objection = await self._objection(settings)
         except Exception as error:  # noqa: BLE001 - nor may an unforeseen record of the log
-            raise ReloadRefused(
-                f"it can't be judged by the log: a defect of the proxy: {type(error).__name__}"
-            ) from None
+            raise ReloadRefused(_defect("it can't be judged by the log", error)) from None
         if objection:
             raise ReloadRefused(objection)
         return settings, at_restart
@@ -147,7 +156,7 @@ class Reloader:
                     f"credential {name}, which is new or changed: {error.detail} {error.cause}"
                 ) from None
             except Exception as error:  # noqa: BLE001 - nor may an unforeseen key
-                raise ReloadRefused(f"credential {name}: a defect of the proxy: {type(error).__name__}") from None
+                raise ReloadRefused(_defect(f"credential {name}", error)) from None
             credentials[name] = credential
         return credentials
 
@@ -172,7 +181,7 @@ class Reloader:
                     await signer.prove()
         except Exception as error:  # noqa: BLE001 - as above
             await close_unused(signers.values())
-            defect = f"a key for bodies: a defect of the proxy: {type(error).__name__}"
+            defect = _defect("a key for bodies", error)
             raise ReloadRefused(str(error) if isinstance(error, KeyUnusable) else defect) from None
         return signers
 
@@ -184,18 +193,36 @@ class Reloader:
         *,
         at_restart: tuple[str, ...] = (),
     ) -> None:
+        new = await self._made(settings, credentials, signers)
+        old = self._generations.current
+        if objection := await self._generations.succeed(new, hand_over=lambda: self._handed_over(settings)):
+            undone = await self._handed_over(old.settings)
+            raise ReloadRefused("; taken back: ".join(filter(None, (objection, undone))))
+        await self._followers.follow(new)
+        self._observe(ConfigurationReplaced(digest=new.snapshot.digest, at_restart=at_restart))
+
+    async def _made(self, settings: Settings, credentials: Mapping[str, Credential], signers: Signers) -> Generation:
+        """Return a new generation that has the live tokens; raise ReloadRefused, with what was opened for it closed."""
         try:
             new = self._make(settings, credentials, signers)
-        except (CredentialUnusable, KeyUnusable, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a defect must not end a keeper that serves the old configuration
             await close_unused(signers.values())
-            raise ReloadRefused(str(error)) from None
-        old = self._generations.current
-        new.token_manager.adopt(old.token_manager)
-        if objection := await self._generations.succeed(new, hand_over=lambda: self._hand_over(settings)):
-            await self._hand_over(old.settings)
-            raise ReloadRefused(objection)
-        await self._taken(new)
-        self._observe(ConfigurationReplaced(digest=new.snapshot.digest, at_restart=at_restart))
+            known = isinstance(error, CredentialUnusable | KeyUnusable | OSError)
+            raise ReloadRefused(str(error) if known else _defect("the new workers", error)) from None
+        try:
+            new.token_manager.adopt(self._generations.current.token_manager)
+        except Exception as error:  # noqa: BLE001 - as above
+            await new.token_manager.close()
+            await new.signatures.close()
+            raise ReloadRefused(_defect("the tokens in use", error)) from None
+        return new
+
+    async def _handed_over(self, settings: Settings) -> str:
+        """Return what objects to *settings*, or what broke, "" if nothing."""
+        try:
+            return await self._hand_over(settings)
+        except Exception as error:  # noqa: BLE001 - as above
+            return _defect("the migrations", error)
 
 
 async def on_signal(reload: Callable[[], Awaitable[None]]) -> None:
@@ -206,6 +233,10 @@ async def on_signal(reload: Callable[[], Awaitable[None]]) -> None:
         await asked.wait()
         asked.clear()
         await reload()
+
+
+def _defect(what: str, error: Exception) -> str:
+    return f"{what}: a defect of the proxy: {type(error).__name__}"
 
 
 def _same(one: Credential, other: Credential | None) -> bool:

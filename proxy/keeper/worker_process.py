@@ -10,6 +10,7 @@ from pathlib import Path
 
 from proxy.clock import Clock
 from proxy.keeper.heartbeat import Heartbeat
+from proxy.link.begun_requests import BegunRequests
 from proxy.link.channel import LIMIT
 from proxy.link.codec import encode
 from proxy.link.messages import Serve, ToWorker, WorkerReport
@@ -30,16 +31,24 @@ _MOST_PROBLEM = 500  # characters
 
 
 class WorkerProcess:
-    """One running worker; *name* is unique for each process start."""
+    """One running worker; *name* is unique for each process start, *begun* counts its requests."""
 
     def __init__(
-        self, index: int, *, name: str, process: asyncio.subprocess.Process, started: float, heartbeat: Heartbeat
+        self,
+        index: int,
+        *,
+        name: str,
+        process: asyncio.subprocess.Process,
+        started: float,
+        heartbeat: Heartbeat,
+        begun: BegunRequests,
     ) -> None:
         self.index = index
         self.name = name
         self.process = process
         self.started = started
         self.heartbeat = heartbeat
+        self.begun = begun
         self.state = WorkerState.STARTING
         self.ready = False
         self.unresponsive = False
@@ -81,7 +90,8 @@ class WorkerProcess:
                 await self._writer.drain()
 
     def close(self) -> None:
-        """Close the link."""
+        """Close the link and the counter."""
+        self.begun.close()
         if self._writer is not None:
             self._writer.close()
 
@@ -96,6 +106,24 @@ async def start_worker(
 
     *sockets* are the descriptors that it listens on. Raises OSError or RuntimeError if the process can't be started.
     """
+    begun = BegunRequests()
+    try:
+        process, reader, writer = await _start_process(begun.descriptor, *sockets)
+    except BaseException:
+        begun.close()
+        raise
+    started = clock.now()
+    name = f"w{index}-{process.pid}-{int(started * 1000):x}"
+    worker = WorkerProcess(index, name=name, process=process, started=started, heartbeat=Heartbeat(clock), begun=begun)
+    worker.attach(writer)
+    worker.send(Serve(snapshot, name, workers, tuple(sockets), begun.descriptor))
+    return worker, reader
+
+
+async def _start_process(
+    *descriptors: int,
+) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader, asyncio.StreamWriter]:
+    """Start a process that inherits *descriptors*; return it, and the keeper's end of its link."""
     ours, theirs = socket.socketpair()
     ours.settimeout(0)
     try:
@@ -110,7 +138,7 @@ async def start_worker(
                 "proxy.worker",
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *sockets),
+                pass_fds=(theirs.fileno(), *descriptors),
                 env=_environment(),
             )
         except BaseException:
@@ -121,12 +149,7 @@ async def start_worker(
         raise
     finally:
         theirs.close()
-    started = clock.now()
-    name = f"w{index}-{process.pid}-{int(started * 1000):x}"
-    worker = WorkerProcess(index, name=name, process=process, started=started, heartbeat=Heartbeat(clock))
-    worker.attach(writer)
-    worker.send(Serve(snapshot, name, workers, tuple(sockets)))
-    return worker, reader
+    return process, reader, writer
 
 
 def _environment() -> dict[str, str]:

@@ -1,11 +1,12 @@
 """Starts and supervises the worker processes of one snapshot; replaces a worker that dies or hangs."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 
 from proxy.clock import Clock
 from proxy.events import Observer, WorkerEnded, WorkerHangs, WorkerNotStarted, WorkerRecovered, WorkerStarted
 from proxy.keeper.heartbeat import CHECK_SECONDS, DEAD_SECONDS, STARTED_SECONDS, UNREADY_SECONDS
+from proxy.keeper.lost_journals import EndedWorker, LostJournals
 from proxy.keeper.sockets import Sockets
 from proxy.keeper.worker_process import WorkerProcess, start_worker
 from proxy.link.channel import receive
@@ -16,6 +17,7 @@ from proxy.telemetry.status import WorkerState, WorkerStatus
 
 _RESTART_SECONDS = (0.1, 5.0)
 _STEADY_SECONDS = 10.0
+_WRITTEN_SECONDS = 1.0
 
 OnMessage = Callable[[WorkerProcess, Message], None]
 
@@ -33,7 +35,7 @@ class Workers:
         observe: Observer,
         on_message: OnMessage,
         first_messages: Callable[[], Iterable[ToWorker]],
-        ended: Callable[[str], Awaitable[None]],
+        journals: LostJournals,
         write_line: Callable[[str], None],
     ) -> None:
         self.number = number
@@ -44,7 +46,7 @@ class Workers:
         self._on_message = on_message
         self._first_messages = first_messages
         self._write_line = write_line
-        self._ended = ended
+        self._journals = journals
         self._alive: dict[int, WorkerProcess] = {}
         self._admitted = asyncio.Event()
         self._draining: float | None = None
@@ -175,6 +177,7 @@ class Workers:
         """Read messages from *worker* until it ends."""
         process = worker.process
         self._alive[worker.index] = worker
+        self._journals.started(worker.name)
         self._observe(WorkerStarted(worker=worker.index, pid=process.pid))
         try:
             if self._draining is not None:
@@ -185,13 +188,21 @@ class Workers:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+            ended = self._end_of(worker)
             worker.close()
             del self._alive[worker.index]
         expected = self._draining is not None
         self._observe(
             WorkerEnded(worker=worker.index, pid=process.pid, exit_code=code, expected=expected, served=worker.ready)
         )
-        await self._ended(worker.name)
+        await self._journals.ended(ended)
+
+    def _end_of(self, worker: WorkerProcess) -> EndedWorker:
+        """Return what is known of *worker*, which has just ended."""
+        now, longest = self._clock.now(), self._snapshot.server.exchange_timeout
+        # A request ends within exchange_timeout and is written at once, unless the disk is full or hangs.
+        since = worker.started if worker.journal_problem else max(worker.started, now - longest - _WRITTEN_SECONDS)
+        return EndedWorker(worker.name, worker.begun.count(), since, now)
 
     async def _receive(self, worker: WorkerProcess, reader: asyncio.StreamReader) -> None:
         """Handle messages until the link closes; kill a worker that sends no JSON arrays, so that it is replaced."""

@@ -19,12 +19,16 @@ Sha256 = Annotated[str, "64 hex digits"]
 
 
 class Serve(NamedTuple):
-    """The first message: listen on *sockets* (descriptors) as *worker*, one of *workers*, once `Accept` follows."""
+    """The first message: listen on *sockets* (descriptors) as *worker*, one of *workers*, once `Accept` follows.
+
+    *begun* is the descriptor of the `begun_requests` counter, -1 for none.
+    """
 
     snapshot: Snapshot
     worker: str
     workers: int
     sockets: tuple[int, ...]
+    begun: int = -1
 
 
 class Accept(NamedTuple):
@@ -224,11 +228,12 @@ class ClaimRequest(NamedTuple):
 
 
 class SignatureRequest(NamedTuple):
-    """Sign the signing input of a JWS (RFC 7515 5.1) with this SHA-256 *digest* by the key of *route*."""
+    """Sign the signing input of a JWS (RFC 7515 5.1) with this SHA-256 *digest* by the key of *route*, for *caller*."""
 
     ask: int
     route: str
     digest: Sha256
+    caller: str
 
 
 class Acknowledged(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any
 
 from proxy.clock import Clock, timestamp
 from proxy.entropy import Entropy, uuid7
-from proxy.events import MintFailed, TokenAdopted, TokenMinted
+from proxy.events import MintFailed, RequestsUnrecorded, TokenAdopted, TokenMinted
 from proxy.records.checkpoint_key import Checkpoint, CheckpointKey
 from proxy.records.mask import Mask
 from proxy.records.pruned_range import PrunedRange
@@ -86,6 +86,17 @@ class AuditRecords:
     def lifecycle(self, event: str, *, now: float | None = None, **facts: Any) -> bytes:
         """Return the record of the lifecycle *event* (start, stop, checkpoint) at *now*, epoch seconds."""
         return self._line("lifecycle", {"event": event, **facts}, now=now)
+
+    def unrecorded(self, event: RequestsUnrecorded) -> bytes:
+        """Return the record that a worker has begun requests that no record and no intent is of."""
+        return self.lifecycle(
+            "records_lost",
+            count=event.count,
+            cause="their worker ended unexpectedly",
+            worker=event.worker,
+            since=timestamp(event.since),
+            until=timestamp(event.until),
+        )
 
     def configuration(self, values: dict[str, Any], *, digest: str) -> bytes:
         """Return the record of a configuration that takes effect now: its effective *values*, secrets masked.

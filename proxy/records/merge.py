@@ -2,6 +2,7 @@
 
 from collections import defaultdict, deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from proxy.clock import Clock
 from proxy.records.journal_tail import JournalTail
 from proxy.records.segment import JOURNALS, segments
 from proxy.records.stream import Position, Progress, Stream
-from proxy.records.unanswered import route_of
+from proxy.records.unanswered import requests_of, route_of
 
 # The lock file shows that a worker is dead even if no one reports it: after a kill of the keeper itself.
 LIVENESS_SECONDS = 1.0
@@ -18,6 +19,19 @@ LIVENESS_SECONDS = 1.0
 Uncertain = Callable[[list[dict[str, Any]]], None]
 # Takes records that are in the stream now.
 Recorded = Callable[[list[bytes]], None]
+
+
+@dataclass(slots=True)
+class _Found:
+    """New *records*, those of them that no worker completed, and by worker how many requests its records stand for.
+
+    *complete*: these are all.
+    """
+
+    records: list[bytes] = field(default_factory=list)
+    unanswered: list[bytes] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    complete: bool = True
 
 
 class Merger:
@@ -46,6 +60,8 @@ class Merger:
         self._progress: Progress | None = None
         self._tails: dict[str, JournalTail] = {}
         self._ended: set[str] = set()
+        # By worker, how many requests its records in the stream stand for; the event loop's thread adds and removes.
+        self._counts: dict[str, int] = {}
         self._liveness_at = 0.0
         self.trouble: OSError | None = None
         # The routes of exchanges that an ended worker had in flight: the event loop's thread takes from it.
@@ -67,6 +83,14 @@ class Merger:
         """Note that *worker* has ended: the next `pump` completes its open exchanges."""
         self._ended.add(worker)
 
+    def count(self, worker: str) -> None:
+        """Count the requests that the records of *worker* stand for, from before it begins any."""
+        self._counts[worker] = 0
+
+    def counted(self, worker: str) -> int:
+        """Return how many requests of *worker*, which has ended, have records in the stream, and forget it."""
+        return self._counts.pop(worker, 0)
+
     def append(self, records: list[bytes]) -> None:
         """Append the keeper's own *records*, lines without line feed, to the stream; raises OSError."""
         self._stream.append(records, self._progress or Progress())
@@ -77,7 +101,8 @@ class Merger:
         An unreadable journal does not block the others: `trouble` has the error, and the next call tries again.
         """
         listed = self._listed()
-        records, unanswered, complete = self._read(listed)
+        found = self._read(listed)
+        records = found.records
         try:
             uncertain = [one for tail in self._tails.values() for one in tail.take_uncertain()]
             if uncertain:
@@ -88,11 +113,13 @@ class Merger:
                 self._stream.append(records, progress)
                 self._progress = progress
                 self._recorded(records)
-            self.unanswered.extend(map(route_of, unanswered))
+            self.unanswered.extend(map(route_of, found.unanswered))
         except OSError:
             # The tails are ahead of the stream now: drop them, and resume from the stream's progress mark.
             self._tails.clear()
             raise
+        for worker, number in found.counts.items():
+            self._counts[worker] = self._counts.get(worker, 0) + number
         if removable and self._may_remove():
             for tail in removable:
                 if tail.remove():
@@ -103,7 +130,7 @@ class Merger:
             self._drop(worker)
         if gone:
             self._progress = self._current()
-        return complete
+        return found.complete
 
     def pin_in_flight(self) -> bool:
         """Pass what an earlier keeper's workers have in flight to *uncertain*; return whether any of them is alive."""
@@ -112,11 +139,9 @@ class Merger:
             self._uncertain(found)
         return any(tail.worker_runs() for tail in self._tails.values() if not tail.ended)
 
-    def _read(self, listed: dict[str, list[int]]) -> tuple[list[bytes], list[bytes], bool]:
-        """Return new records of all readable journals, which of them nobody answered, and whether those were all."""
-        records: list[bytes] = []
-        unanswered: list[bytes] = []
-        complete = True
+    def _read(self, listed: dict[str, list[int]]) -> "_Found":
+        """Return new records of all readable journals."""
+        all_ = _Found()
         self.trouble = None
         for worker, tail in list(self._tails.items()):
             try:
@@ -125,13 +150,15 @@ class Merger:
                 self.trouble = error
                 self._tails[worker] = self._new_tail(worker)
                 continue
-            records += found
             if read and tail.ended:
-                found = tail.unanswered()
-                records += found
-                unanswered += found
-            complete = complete and read
-        return records, unanswered, complete
+                unanswered = tail.unanswered()
+                found += unanswered
+                all_.unanswered += unanswered
+            all_.records += found
+            all_.complete = all_.complete and read
+            if found and worker in self._counts:
+                all_.counts[worker] = sum(map(requests_of, found))
+        return all_
 
     def _listed(self) -> dict[str, list[int]]:
         """Return the segments of each worker; creates tails for new workers and marks ended ones."""

@@ -136,6 +136,14 @@ class Shipper:
         self._merger.end(worker)
         return await self._pump() and self._merger.trouble is None
 
+    def count(self, worker: str) -> None:
+        """Count the requests that the records of *worker* stand for, from before it begins any."""
+        self._merger.count(worker)
+
+    def counted(self, worker: str) -> int:
+        """Return how many requests of *worker*, which has ended, have records, and count no more."""
+        return self._merger.counted(worker)
+
     async def close(self, *, seconds: float = 2.0) -> None:
         """Ship what there is, give sinks *seconds*, and let `run` return; the rest is kept for later."""
         self._closing_seconds = seconds

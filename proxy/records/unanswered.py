@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from proxy.errors import Sent
-from proxy.records.json_line import line
+from proxy.records.json_line import EXCHANGE, line
 
 
 def unanswered_records(intents: Sequence[bytes]) -> list[bytes]:
@@ -30,6 +30,16 @@ def route_of(record: bytes) -> str:
         return str(json.loads(record)["route"])
     except (ValueError, KeyError, TypeError):
         return ""
+
+
+def requests_of(record: bytes) -> int:
+    """Return how many requests the line *record* of a worker's journal stands for: it may say that some were lost."""
+    if record.startswith(EXCHANGE):
+        return 1
+    try:
+        return max(0, int(json.loads(record).get("count", 0)))
+    except (ValueError, AttributeError, TypeError):  # a failing disk has changed it
+        return 0
 
 
 def unanswered_exchange(intents: Sequence[dict[str, Any]]) -> bytes:

@@ -8,6 +8,7 @@ from proxy.events import (
     CallerHeld,
     CertificateExpires,
     ClockSkewMeasured,
+    ConfigurationIncomplete,
     ConfigurationRefused,
     ConfigurationReplaced,
     CredentialReplaced,
@@ -16,6 +17,7 @@ from proxy.events import (
     MigrationRolledBack,
     MintFailed,
     ReplacementRefused,
+    RequestsUnrecorded,
     SigningFailed,
     SigningKeyReplaced,
     SigningRecovered,
@@ -37,6 +39,8 @@ from proxy.events import (
 
 # A smaller clock skew is harmless for assertions; a larger one is logged.
 _SKEW_WORTH_SAYING_SECONDS = 5.0
+# By the use of a certificate.
+_RENEW = {"credential": "`payproxy keys renew {}`", "signature": "`payproxy keys renew {}` says how"}
 
 
 class EventLog:
@@ -94,8 +98,8 @@ def _text(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for e
                 f"next try in {event.retry_in:.0f} s"
             )
         case CertificateExpires():
-            renew = f": `payproxy keys renew {event.name}`" if event.use == "credential" else ": replace it"
-            return f"certificate of {event.name} ({event.use}) {event.words}, at {timestamp(event.expires)}{renew}"
+            renew = _RENEW.get(event.use, "replace it").format(event.name.partition(",")[0])
+            return f"certificate of {event.name} ({event.use}) {event.words}, at {timestamp(event.expires)}: {renew}"
         case ClockSkewMeasured() if abs(event.seconds) > _SKEW_WORTH_SAYING_SECONDS:
             return f"clock: {event.credential}'s token endpoint is {event.seconds:+.0f} s from this machine's clock"
         case WorkerStarted():
@@ -110,6 +114,11 @@ def _text(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for e
             return f"worker {event.worker} (process {event.pid}) did not respond for {event.seconds:.0f} s: {then}"
         case WorkerRecovered():
             return f"worker {event.worker} (process {event.pid}) responds again"
+        case RequestsUnrecorded():
+            return (
+                f"{event.count} requests that worker {event.worker} had begun are not in the request log; a record of "
+                "kind lifecycle says so"
+            )
         case CredentialReplaced():
             return f"credential {event.credential} replaced: key or secret {event.fingerprint}, proven by a mint"
         case SigningKeyReplaced():
@@ -126,6 +135,11 @@ def _text(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for e
             return f"configuration {event.digest} is in force{wait}"
         case ConfigurationRefused():
             return f"configuration refused, the old one stays in force: {event.cause}"
+        case ConfigurationIncomplete():
+            return (
+                f"the new configuration is in force, but not yet for {event.cause}: a defect of the proxy; next try in "
+                f"{event.retry_in:.0f} s"
+            )
         case MigrationRolledBack():
             return (
                 f"guard: migration {event.migration} went back from weight {event.weight_before} to {event.weight}: "

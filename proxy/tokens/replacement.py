@@ -67,10 +67,11 @@ class Replacement:
 
         It stays in service for others if the bank has accepted it before, unless a second source is refused while
         nobody is served, or the request went on with a fallback's token (*behind*): others need not wait either then,
-        and each further refusal would count against the migration.
+        and each further refusal would count against the migration. A refusal that is held to be one of the request, or
+        of a caller that errs, shows nothing.
         """
         now = self._clock.monotonic()
-        suspect = self._suspects.holds(source, now=now)
+        suspect = self._suspects.holds(source, now=now) or self._suspects.errs(source, now=now)
         if self._doubt is not None and self._doubt.mint == mint:
             return (behind and not suspect) or self._doubt.withdraws(source, suspect=suspect)
         self._doubt = Doubt(mint, source, now)
@@ -122,6 +123,7 @@ class Replacement:
         now = self._clock.monotonic()
         return verdict(
             suspect=self._suspects.holds(source, now=now),
+            erring=self._suspects.errs(source, now=now),
             credit=self._limit(route).wait(now=now) == 0,
             accepted=self.has_accepted(mint),
             last_resort=self._last_resort.wait(now=now) == 0,

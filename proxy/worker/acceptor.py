@@ -5,7 +5,8 @@ import contextlib
 import resource
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from proxy.link.shared_limits import BACKLOG
 from proxy.worker.caller_connection import CallerConnection
@@ -18,6 +19,17 @@ _LOOK_AGAIN_SECONDS = 0.05
 _AMPLE = 2 * BACKLOG
 # Accepted connections between two looks at the room that is left.
 _LOOK_EVERY = 64
+# proc_sys_fs(5): open files of the whole system, 0, and how many there may be.
+_FILE_NR = Path("/proc/sys/fs/file-nr")
+
+
+def system_room() -> int:
+    """Return how many more files all processes may open (fs.file-max); a large number where that is not known."""
+    try:
+        opened, unused, most = _FILE_NR.read_text().split()
+        return int(most) - int(opened) + int(unused)
+    except (OSError, ValueError):
+        return _AMPLE
 
 
 class Acceptor:
@@ -25,18 +37,26 @@ class Acceptor:
 
     *reserve* descriptors of the process limit (but never more than half) are kept for the journal and the connections
     to the bank. While callers hold all others, accepting pauses and new connections wait in the kernel's queue. The
-    servers of asyncio and uvloop have no reserve; at the descriptor limit uvloop accepts connections and closes them
-    without an answer, after which some callers send again. So they accept only while that limit is far away, and TCP
-    without TLS: that takes 10 us less a connection than accepting it here.
+    servers of asyncio and uvloop have no reserve; at the descriptor limit, that of the process or of the system
+    (*system_room* returns how far it is), uvloop accepts connections and closes them without an answer, after which
+    some callers send again. So they accept only while these limits are far away, and TCP without TLS: that takes 10 us
+    less a connection than accepting it here.
     """
 
     def __init__(
-        self, server: CallerServer, listeners: Sequence[socket.socket], *, tls: ssl.SSLContext | None, reserve: int
+        self,
+        server: CallerServer,
+        listeners: Sequence[socket.socket],
+        *,
+        tls: ssl.SSLContext | None,
+        reserve: int,
+        system_room: Callable[[], int] = system_room,
     ) -> None:
         self._server = server
         self._listeners = listeners
         self._tls = tls
         self._reserve = reserve
+        self._system_room = system_room
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
@@ -63,11 +83,7 @@ class Acceptor:
             listener.setblocking(False)  # noqa: FBT003  the socket module's own signature
             if listener.family != socket.AF_UNIX:  # its connections inherit it
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if (
-            self._tls is None
-            and self._room() >= _AMPLE
-            and all(one.family != socket.AF_UNIX for one in self._listeners)
-        ):
+        if self._tls is None and self._ample() and all(one.family != socket.AF_UNIX for one in self._listeners):
             self._starting = self._loop.create_task(self._leave_to_loop())
         else:
             self._accept_here()
@@ -87,9 +103,16 @@ class Acceptor:
         self._unseen += 1
         if self._unseen >= _LOOK_EVERY:
             self._unseen = 0
-            if self._room() < _AMPLE:
-                self._loop.call_soon(self._take_over)
+            self.look()
         return self._server()
+
+    def look(self) -> None:
+        """Look whether there is still ample room: a limit may have been lowered. Call it every second."""
+        if self._servers and not self._ample():
+            self._loop.call_soon(self._take_over)
+
+    def _ample(self) -> bool:
+        return self._room() >= _AMPLE and self._system_room() >= _AMPLE
 
     def _take_over(self) -> None:
         if self._servers:
@@ -108,7 +131,7 @@ class Acceptor:
                 caller, _address = listener.accept()
             except (BlockingIOError, ConnectionError):
                 return
-            except OSError:  # EMFILE, ENFILE, ENOBUFS or ENOMEM: _room() should prevent it
+            except OSError:  # ENFILE, or EMFILE, ENOBUFS or ENOMEM: _room() should prevent these
                 self._pause()
                 return
             task = self._loop.create_task(self._open(caller))

@@ -19,10 +19,17 @@ _MOST_NAMES: Final = 1024
 
 
 class ExchangeLog:
-    """Gives every exchange of one worker its id, and writes its record."""
+    """Gives every exchange of one worker its id, and writes its record; *begun* counts them for the keeper."""
 
     def __init__(
-        self, values: RequestLogValues, *, journal: Journal, counters: Counters, clock: Clock, entropy: Entropy
+        self,
+        values: RequestLogValues,
+        *,
+        journal: Journal,
+        counters: Counters,
+        begun: memoryview,
+        clock: Clock,
+        entropy: Entropy,
     ) -> None:
         self._without_intent = KNOWN_METHODS.difference(values.intent_methods)
         self._index_headers = frozenset(name.lower().encode("latin-1") for name in values.index_headers)
@@ -30,12 +37,14 @@ class ExchangeLog:
         self._answer_names: dict[bytes, str] = {}
         self._journal = journal
         self._counters = counters
+        self._begun = begun
         self._now = clock.now
         self._monotonic = clock.monotonic
         self._ids = Uuid7s(entropy)
 
     def begin(self, side: CallerSide) -> Exchange:
         """Return a new exchange for the request of *side*."""
+        self._begun[0] += 1
         now = self._now()
         exchange = Exchange(
             self._ids.next(now),

@@ -12,6 +12,7 @@ from proxy.clock import Clock, SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.forwarding.forward import forward
 from proxy.forwarding.gateway import Gateway
+from proxy.link.begun_requests import counter_alone, counter_at
 from proxy.link.channel import WorkerChannel
 from proxy.link.messages import (
     Accept,
@@ -81,7 +82,12 @@ class Worker:
         counters = Counters(server_addresses={upstream.name: upstream.host for upstream in snapshot.upstreams})
         journal = _journal(snapshot, worker=order.worker, workers=order.workers, clock=self._clock)
         exchanges = ExchangeLog(
-            snapshot.request_log, journal=journal, counters=counters, clock=self._clock, entropy=SystemEntropy()
+            snapshot.request_log,
+            journal=journal,
+            counters=counters,
+            begun=counter_at(order.begun) if order.begun >= 0 else counter_alone(),
+            clock=self._clock,
+            entropy=SystemEntropy(),
         )
         gateway = self._gateway = make_gateway(
             snapshot,
@@ -144,6 +150,7 @@ class Worker:
         """Send counters each second; they are the heartbeat too, without which the keeper replaces this process."""
         while True:
             await self._clock.sleep(_COUNTERS_SECONDS)
+            acceptor.look()
             late = late_answers(server.awaiting(), now=self._clock.monotonic())
             self.link.send(
                 WorkerReport(

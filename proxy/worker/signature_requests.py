@@ -22,23 +22,26 @@ class SignatureRequests:
     def __init__(self, *, send: Callable[[SignatureRequest], None]) -> None:
         self._send = send
         self._answers: dict[int, asyncio.Future[SignatureAnswer]] = {}
+        self._callers: Counter[str] = Counter()  # how many of these each caller waits for
         self._asked = 0
         self._abandoned = False
         self.orphaned = 0  # refused since the keeper is gone, which no keeper will count
         self._refused: Counter[tuple[str, str]] = Counter()
 
-    async def sign(self, route: str, digest: bytes) -> tuple[str, str]:
+    async def sign(self, route: str, digest: bytes, *, caller: str) -> tuple[str, str]:
         """Return a signature in base64url by the key of *route*, and the key's thumbprint.
 
-        *digest* is the SHA-256 of the signing input. Raises SignatureUnavailable.
+        *digest* is the SHA-256 of the signing input. Raises SignatureUnavailable, also if *caller* already waits for as
+        many as there is room left: half of all if it is alone, and never so many that another one finds no room.
         """
         if self._abandoned:
             self.orphaned += 1
             raise _unavailable(_GONE.cause)
-        if len(self._answers) >= MOST_SIGNATURES_WAITING:
+        waiting, own = len(self._answers), self._callers[caller]
+        if own >= MOST_SIGNATURES_WAITING - waiting:
             self._refused[route, "overloaded"] += 1
-            raise _unavailable(f"{MOST_SIGNATURES_WAITING} requests of this worker wait for a signature")
-        answer = await self._answer(route, digest)
+            raise _unavailable(f"{waiting} requests of this worker wait for a signature, {own} of them of this caller")
+        answer = await self._answer(route, digest, caller)
         if answer is _LATE:
             self._refused[route, "unanswered"] += 1
         self.orphaned += answer is _GONE
@@ -46,13 +49,14 @@ class SignatureRequests:
             raise _unavailable(answer.cause)
         return answer.signature, answer.key
 
-    async def _answer(self, route: str, digest: bytes) -> SignatureAnswer:
+    async def _answer(self, route: str, digest: bytes, caller: str) -> SignatureAnswer:
         self._asked += 1
         asked = self._asked
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[SignatureAnswer] = loop.create_future()
         self._answers[asked] = answer
-        self._send(SignatureRequest(asked, route, digest.hex()))
+        self._callers[caller] += 1
+        self._send(SignatureRequest(asked, route, digest.hex(), caller))
         # Not asyncio.timeout, which needs a task: requests run without one.
         timer = loop.call_later(ANSWER_SECONDS, _settle, answer, _LATE)
         try:
@@ -60,6 +64,9 @@ class SignatureRequests:
         finally:
             timer.cancel()
             self._answers.pop(asked, None)
+            self._callers[caller] -= 1
+            if not self._callers[caller]:
+                del self._callers[caller]
 
     def refused(self) -> tuple[SignatureCount, ...]:
         """Return what was refused here since the last call, of which the keeper knows nothing."""

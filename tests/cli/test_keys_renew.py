@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -182,6 +183,31 @@ async def test_an_unknown_credential(place: Site) -> None:
 
     assert done.exit_code == 2
     assert "login" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("signature", "said"),
+    [
+        (
+            'private_key_file = "sign.key", certificate_file = "sign.crt"',
+            r"in the place of \S+sign\.key and \S+sign\.crt",
+        ),
+        ('signer_command = ["/bin/sign"], certificate_file = "sign.crt"', "in the configuration, and send SIGHUP"),
+    ],
+)
+async def test_a_key_for_bodies_is_renewed_by_hand(place: Site, signature: str, said: str) -> None:
+    """No mint proves it: the command says what to do, and changes nothing."""
+    make_pair(place.folder, "sign")
+    place.config.write_text(f"{place.config.read_text()}signature = {{{signature}}}\n")
+    before = contents(place.folder)
+
+    done = await command("keys", "renew", "payments", "--config", place.config)
+
+    assert done.exit_code == 1, done.stderr
+    assert "payments is a rule that signs bodies" in done.stderr
+    assert re.search(said, done.stderr)
+    assert [line[:2] for line in done.stderr.splitlines() if line[:1].isdigit()] == ["1.", "2.", "3.", "4."]
+    assert contents(place.folder) == before
 
 
 def test_the_last_pair_is_kept_once(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from proxy.settings.load import load
 from proxy.settings.model import Settings, StateSection
+from proxy.settings.signature import SignatureSection
 
 ROOT = Path(__file__).parents[2]
-# Has everything that an alert or a panel may be for.
+# Has everything that an alert or a panel may be for, but a Redis and signed bodies.
 MIGRATING = "adfs-migration"
 
 
@@ -19,6 +20,14 @@ def example(name: str, **changes: object) -> Settings:
     loaded = load(ROOT / "config" / f"{name}.toml", environ={}, cwd=ROOT)
     assert loaded.readable is not None
     return loaded.readable.model_copy(update=changes)
+
+
+def everything() -> Settings:
+    """Return settings with all that an alert may be for."""
+    settings = with_redis(MIGRATING)
+    section = SignatureSection(private_key_file="sign.key", certificate_file="sign.crt")
+    signed = settings.routes[0].model_copy(update={"signature": section})
+    return settings.model_copy(update={"routes": (signed, *settings.routes[1:])})
 
 
 def with_redis(name: str) -> Settings:

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.export.prometheus import prometheus
 from proxy.settings.model import Settings
-from tests.export.support import MIGRATING, example, promtool, with_redis
+from tests.export.support import MIGRATING, everything, example, promtool, with_redis
 
 A, B = 'job="payproxy",instance="a:9901"', 'job="payproxy",instance="b:9901"'
 # Samples are 15 s apart. In promtool's notation 0+0x8 is nine zeros, _ a missing sample.
@@ -37,7 +37,7 @@ class Case:
     summary: str
     # Without it a:9901 and b:9901 are up.
     others: bool = True
-    redis: bool = False
+    everything: bool = False
 
 
 HERE = {"job": "payproxy", "instance": "a:9901"}
@@ -168,6 +168,20 @@ CASES = [
         description="a:9901 has refused some 7 requests with 503 overloaded within 5 minutes.",
     ),
     Case(
+        alert="PayproxySignaturesFail",
+        severity="warning",
+        everything=True,
+        series={f'payproxy_body_signatures_total{{{A},http_route="payments",outcome="late"}}': "0+0x4 3+0x80"},
+        quiet=(
+            {f'payproxy_body_signatures_total{{{A},http_route="payments",outcome="signed"}}': "0+1x80"},
+            {f'payproxy_body_signatures_total{{{A},http_route="payments",outcome="late"}}': "3+0x4 0+0x80"},
+        ),
+        labels=HERE | {"http_route": "payments", "outcome": "late"},
+        summary="Bodies can't be signed, so their requests are not sent",
+        description='a:9901: some 3 requests of the route "payments" got no signature within 5 minutes, outcome late. '
+        "Their callers got 503 signature_unavailable.",
+    ),
+    Case(
         alert="PayproxyReplaysFail",
         severity="warning",
         series={f'payproxy_replays_total{{{A},credential="login",outcome="refused"}}': "0+0x4 2+0x80"},
@@ -227,7 +241,7 @@ CASES = [
         labels=HERE,
         summary="An instance has not shared tokens with the others for 10 minutes",
         description="a:9901 mints its own tokens instead of sharing those of the other instances. Requests are served.",
-        redis=True,
+        everything=True,
     ),
     Case(
         alert="PayproxyClockSkew",
@@ -339,9 +353,9 @@ def check(directory: Path, alert: str, tests: Sequence[tuple[Series, Sequence[st
     promtool("test", "rules", str(directory / "tests.yaml"))
 
 
-def rules(settings: Settings | None = None, *, redis: bool = False) -> str:
-    """Return the rules of *settings*, or of a configuration that has everything, *redis* too."""
-    return prometheus(settings or (with_redis(MIGRATING) if redis else example(MIGRATING)))
+def rules(settings: Settings | None = None, *, whole: bool = False) -> str:
+    """Return the rules of *settings*, or of a configuration with migrations, if *whole* of one that has everything."""
+    return prometheus(settings or (everything() if whole else example(MIGRATING)))
 
 
 def with_others(series: Series, environment: str = "production") -> Series:
@@ -353,7 +367,7 @@ def with_others(series: Series, environment: str = "production") -> Series:
 def test_it_fires(tmp_path: Path, case: Case) -> None:
     """With its labels, and a description that has the value."""
     series = with_others(case.series) if case.others else case.series
-    check(tmp_path, case.alert, [(series, [case.at], [expected(case)])], rules(redis=case.redis))
+    check(tmp_path, case.alert, [(series, [case.at], [expected(case)])], rules(whole=case.everything))
 
 
 @each_case
@@ -362,7 +376,7 @@ def test_it_is_quiet(tmp_path: Path, case: Case) -> None:
     # No sample, no instance: at the beginning that is so for a minute.
     times = [f"{minute}m" for minute in (1, 2, 3, 5, 8, 12, 15) if case.others or minute > 1]
     tests = [(with_others(series) if case.others else series, times, list[Any]()) for series in case.quiet]
-    check(tmp_path, case.alert, tests, rules(redis=case.redis))
+    check(tmp_path, case.alert, tests, rules(whole=case.everything))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.others], ids=lambda case: case.alert)
@@ -370,12 +384,12 @@ def test_another_environment_is_not_ours(tmp_path: Path, case: Case) -> None:
     """One Prometheus may have the instances of all: each has rules from its own configuration."""
     series = {build('job="payproxy",instance="c:9901"'): ALWAYS, **with_others(case.series, "client-testing")}
     series = {name: values for name, values in series.items() if name != build(A)}
-    check(tmp_path, case.alert, [(series, [case.at], [])], rules(redis=case.redis))
+    check(tmp_path, case.alert, [(series, [case.at], [])], rules(whole=case.everything))
 
 
 def test_every_alert_is_tried() -> None:
     """A new one has to be added above."""
-    names = {line.split()[-1] for line in rules(redis=True).splitlines() if "- alert:" in line}
+    names = {line.split()[-1] for line in rules(whole=True).splitlines() if "- alert:" in line}
     assert {case.alert for case in CASES} == names
 
 

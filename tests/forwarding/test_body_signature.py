@@ -20,7 +20,6 @@ from jwt.utils import base64url_decode, base64url_encode
 from proxy.forwarding.body_signature import HEADER, signing_input, with_content_type
 from proxy.link.counts import SignatureCount
 from proxy.link.messages import SignatureAnswer, SignatureRequest
-from proxy.link.shared_limits import MOST_SIGNATURES_WAITING
 from proxy.routing.headers import Header, HeaderLine
 from proxy.settings.signature import SIGNATURE_SECONDS
 from proxy.worker.signature_requests import ANSWER_SECONDS, SignatureRequests
@@ -289,9 +288,8 @@ async def test_a_keeper_that_is_gone(tmp_path: Path) -> None:
 
 
 async def test_no_more_than_some_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the limit a request is refused at once; the number is the keeper's own."""
-    assert MOST_SIGNATURES_WAITING == 256
-    monkeypatch.setattr("proxy.worker.signature_requests.MOST_SIGNATURES_WAITING", 1)
+    """Beyond its part a caller's request is refused at once."""
+    monkeypatch.setattr("proxy.worker.signature_requests.MOST_SIGNATURES_WAITING", 2)
     async with signing(tmp_path, keeper=None) as it, wire(it.port) as waiting:
         await waiting.send(post(body=BODY))
         await eventually(lambda: len(it.keeper.all(SignatureRequest)) == 1)

@@ -1,5 +1,6 @@
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from proxy.simulator.server import Bank
 from tests.journeys.caller import Load, Request, ask, get, payment
@@ -119,3 +120,51 @@ def _all_told(directory: Path) -> dict[str, tuple[str, int, str]]:
         if each["method"] == "POST"
     }
     return told if len(told) == SLOW else {}
+
+
+async def test_what_a_killed_worker_had_begun_without_an_intent_is_counted(
+    tmp_path: Path, bank: Bank, start: Start
+) -> None:
+    """Reads have none: a record of the log says how many of them there were, of which worker, and between when."""
+    instance = await start(configured(tmp_path, bank.url))
+    for _ in range(5):
+        assert (await get(instance.address, "/payment/helloworld")).status == 200
+    bank.world.faults.set("slow", path="/payment/helloworld", seconds=60.0)
+    reads = [asyncio.create_task(get(instance.address, "/payment/helloworld")) for _ in range(SLOW)]
+    await until(
+        lambda: len(bank.world.seen("/payment/helloworld")) == 5 + SLOW, otherwise="the bank did not get all reads"
+    )
+    [victim] = await instance.serving()
+    kill(victim)
+    outcomes = await asyncio.gather(*reads, return_exceptions=True)
+    assert all(isinstance(one, OSError | EOFError) for one in outcomes)
+
+    [lost] = await until(lambda: _losses(tmp_path), otherwise="the log does not say that records are missing")
+
+    assert lost["kind"] == "lifecycle"
+    # A request that had its answer may be in the journal or not, depending on the moment.
+    assert SLOW <= lost["count"] <= SLOW + 5
+    assert lost["count"] + len(records(tmp_path)) == SLOW + 5
+    assert f"-{victim}-" in lost["worker"]
+    assert lost["since"] < lost["until"] <= lost["time"]
+
+
+async def test_a_worker_that_ends_in_order_has_lost_nothing(tmp_path: Path, bank: Bank, start: Start) -> None:
+    """Whatever it was asked: each request that it has begun has a record."""
+    instance = await start(configured(tmp_path, bank.url, server="workers = 2"))
+    bank.world.faults.set("slow", path="/payment/helloworld", seconds=0.2)
+    requests = [Request(), payment("one"), Request(path="/nowhere"), Request(method="BREW"), Request(path="/a/../b")]
+    await asyncio.gather(*(ask(instance.address, request) for request in requests * 10))
+    left = asyncio.create_task(get(instance.address, "/payment/helloworld"))
+    await until(lambda: len(bank.world.seen("/payment/helloworld")) == 11, otherwise="the bank did not get it")
+    left.cancel()
+
+    await instance.stop()
+
+    assert len(records(tmp_path)) == len(requests) * 10 + 1
+    assert _losses(tmp_path) == []
+
+
+def _losses(directory: Path) -> list[dict[str, Any]]:
+    path = directory / "requests.jsonl"
+    return [one for one in (lines(path) if path.exists() else ()) if one.get("event") == "records_lost"]

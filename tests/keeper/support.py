@@ -7,16 +7,40 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from proxy.clock import SystemClock
 from proxy.keeper.admin import AdminApp
 from proxy.keeper.admin_server import AdminServer
+from proxy.keeper.heartbeat import Heartbeat
+from proxy.keeper.lost_journals import EndedWorker, LostJournals
+from proxy.keeper.worker_process import WorkerProcess
+from proxy.link.begun_requests import BegunRequests
 from proxy.settings.addresses import TcpAddress, UnixAddress
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status
 from tests.telemetry.support import status
 
+CLOCK = SystemClock()
 LOOPBACK = TcpAddress(host="127.0.0.1", port=0)
+
+
+class _NoJournals:
+    def started(self, worker: str) -> None:
+        """Count nothing."""
+
+    async def ended(self, worker: EndedWorker) -> None:
+        """Read nothing."""
+
+
+def no_journals() -> LostJournals:
+    """Return what reads no journal of a worker that has ended."""
+    return cast("LostJournals", _NoJournals())
+
+
+def worker_of(process: asyncio.subprocess.Process) -> WorkerProcess:
+    """Return *process* as the keeper knows a worker."""
+    return WorkerProcess(0, name="w", process=process, started=0.0, heartbeat=Heartbeat(CLOCK), begun=BegunRequests())
 
 
 @dataclass(kw_only=True)

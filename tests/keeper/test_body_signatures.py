@@ -34,6 +34,7 @@ from tests.upstream.support import eventually
 
 KEY = generate_private_key(65537, 2048)
 INPUT = b"header.payload"
+CALLERS = ("erp", "treasury", "shop")
 DIGEST = hashlib.sha256(INPUT).hexdigest()
 
 
@@ -85,9 +86,9 @@ class Place:
     counts: Counter[tuple[str, str]]
     answers: list[SignatureAnswer] = field(default_factory=list)
 
-    def ask(self, number: int, *, worker: str = "w0", route: str = "pay", digest: str = DIGEST) -> None:
+    def ask(self, number: int, *, worker: str = "w0", route: str = "pay", caller: str = "erp") -> None:
         """Ask as a worker."""
-        self.signatures.request(worker, SignatureRequest(number, route, digest), self.answers.append)
+        self.signatures.request(worker, SignatureRequest(number, route, DIGEST, caller), self.answers.append)
 
     async def answered(self, count: int) -> None:
         """Wait for *count* answers."""
@@ -100,6 +101,7 @@ async def signing(signer: BodySigner, clock: Any = None) -> AsyncIterator[Place]
     events, counts = list[Event](), Counter[tuple[str, str]]()
     signatures = BodySignatures(
         {("pay", "more"): signer},
+        callers=CALLERS,
         clock=clock or SystemClock(),
         observe=events.append,
         count=lambda route, outcome, amount=1.0: counts.update({(route, outcome): int(amount)}),
@@ -140,6 +142,25 @@ async def test_workers_take_turns() -> None:
         await it.answered(7)
 
     assert [answer.ask for answer in it.answers][:3] == [0, 1, 100]
+
+
+async def test_callers_take_turns() -> None:
+    """On whichever worker; one that asks for much delays another by one signature, and made-up ones are one."""
+    device = Device()
+    async with signing(BodySigner(remote_key(device, name="device"))) as it:
+        await eventually(lambda: len(device.order) == 1)  # the trial
+        device.go.clear()
+        it.ask(0)
+        await eventually(lambda: device.began == 2)
+        for number in range(1, 9):
+            it.ask(number, worker=f"w{number % 4}")
+            it.ask(10 + number, caller=f"invented-{number}")
+        it.ask(100, caller="shop")
+        it.ask(101, caller="treasury", worker="w1")
+        device.go.set()
+        await it.answered(19)
+
+    assert [answer.ask for answer in it.answers][:5] == [0, 1, 11, 100, 101]
 
 
 async def test_a_worker_has_a_bound() -> None:
@@ -267,7 +288,7 @@ async def test_what_workers_refuse_is_counted_and_said_once() -> None:
         assert it.counts == {("pay", "overloaded"): 14, ("pay", "signed"): 2}
         [said] = it.events
         assert isinstance(said, SigningFailed)
-        assert "256 requests of a worker wait" in said.cause
+        assert "too many requests of a worker, or of one caller there, wait" in said.cause
 
         it.signatures.refused([SignatureCount("more", "unanswered", 1.0)])
         assert [type(one) for one in it.events] == [SigningFailed] * 2

@@ -11,9 +11,7 @@ from proxy.credentials.body_signer import load_body_signers
 from proxy.credentials.credential import Credential
 from proxy.entropy import SystemEntropy
 from proxy.keeper.generation import Generation
-from proxy.keeper.heartbeat import Heartbeat
 from proxy.keeper.sockets import Sockets
-from proxy.keeper.worker_process import WorkerProcess
 from proxy.link.channel import LIMIT, receive
 from proxy.link.messages import Accept, Message, NewPins, TokenUpdate
 from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin
@@ -26,6 +24,7 @@ from proxy.telemetry.status import Status
 from proxy.tokens.token_share import TokenSharing
 from tests.journeys.support import configured
 from tests.keeper.migrating import Migrating
+from tests.keeper.support import no_journals, worker_of
 from tests.settings.support import load_text
 from tests.upstream.support import eventually
 
@@ -41,9 +40,6 @@ def _generation(directory: Path, bank: Bank, migrating: Migrating, sockets: Sock
     def status() -> Status:
         raise NotImplementedError
 
-    async def ended(_worker: str) -> None:
-        pass
-
     return Generation(
         loaded.settings,
         snapshot_of(loaded.settings, instance="one"),
@@ -54,7 +50,7 @@ def _generation(directory: Path, bank: Bank, migrating: Migrating, sockets: Sock
         entropy=SystemEntropy(),
         observe=lambda _: None,
         write_line=lambda _: None,
-        ended=ended,
+        journals=no_journals(),
         migrations=migrating.migrations,
         migrated=lambda _: None,
         serial=count(1),
@@ -82,7 +78,7 @@ async def test_a_token_minted_while_a_worker_is_told_of_pins_is_the_last_it_hear
     ours, theirs = socket.socketpair()
     _, writer = await asyncio.open_unix_connection(sock=ours)
     process = await asyncio.create_subprocess_exec("true")
-    worker = WorkerProcess(0, name="w", process=process, started=0.0, heartbeat=Heartbeat(CLOCK))
+    worker = worker_of(process)
     worker.attach(writer)
     sockets = Sockets(TcpAddress(host="127.0.0.1", port=0), workers=1)
     async with simulator(clock=CLOCK, entropy=SystemEntropy()) as bank:

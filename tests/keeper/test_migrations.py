@@ -1,5 +1,6 @@
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.errors import LogUnavailable
 from proxy.keeper.recorded_changes import MigrationRefused
+from proxy.keeper.replication import Replication
 from proxy.link.messages import MigrationStates
 from proxy.migration.pin import RetryPin
-from proxy.migration.side import Side
+from proxy.migration.side import Policy, Side
 from proxy.telemetry.status import TokenStatus
 from tests.keeper.migrating import BY, MASK, OTHER_SIDES, PAYMENTS, Migrating, configured
 from tests.support.clock import ManualClock
@@ -291,6 +293,48 @@ async def test_a_table_that_is_there_again_begins_at_0(tmp_path: Path) -> None:
     assert keeper.weight == 0
     assert keeper.operations[-1].reason == "this table was added again after the migration was finished"
     assert not migrations.states()[0].finished
+
+
+async def test_a_table_that_is_there_again_begins_at_0_at_the_second_try(tmp_path: Path) -> None:
+    """The first broke off half-way, after the tables were known."""
+    it = Migrating(directory=tmp_path)
+    migrations = await it.open()
+    await migrations.set("payments", 100, **BY)
+    await migrations.finish("payments", **BY)
+    await migrations.follow(())
+
+    async def breaks(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrations._recorded, "record", breaks)
+        with pytest.raises(ZeroDivisionError):
+            await migrations.follow((PAYMENTS,))
+    await migrations.follow((PAYMENTS,))
+
+    assert it.weight == 0
+    await migrations.close()
+
+
+async def test_a_handover_that_was_objected_to_is_taken_back_for_other_replicas(tmp_path: Path) -> None:
+    """They would otherwise go on with how the refused configuration chooses sides."""
+    published: list[Mapping[str, Policy]] = []
+
+    class Others(Replication):
+        async def decide_by(self, *policies: Mapping[str, Policy]) -> None:
+            published[:] = policies
+
+    it = Migrating(directory=tmp_path)
+    migrations = await it.open()
+    migrations.replication = Others()
+    pinned = replace(PAYMENTS, pinned_legacy=("erp",))
+
+    await migrations.hand_over(configured(pinned))
+    assert [one["payments"].pinned for one in published] == [{"erp": Side.LEGACY}]
+    await migrations.hand_over(configured(PAYMENTS))
+
+    assert [one["payments"].pinned for one in published] == [{}]
+    await migrations.close()
 
 
 async def test_a_change_that_is_not_on_disk_is_said(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 from proxy.errors import Sent
 from proxy.keeper.new_pins import before_tables, in_new_tables
 from proxy.records.archives.sqlite import SqliteArchive
-from proxy.records.query import Archive, ArchiveUnusable
+from proxy.records.query import Archive, ArchiveUnusable, Page
 from proxy.records.sinks.sqlite import SqliteSink
+from proxy.records.unpinned import unpinned
 from proxy.settings.stores import UrlUnusable
 from proxy.settings.worker_values import MigrationValues
 from tests.keeper.migrating import PAYMENTS, Migrating, configured
@@ -95,6 +96,27 @@ def test_a_log_that_cant_be_read_is_no_objection(error: Exception | None) -> Non
 
     assert not asyncio.run(found)
     assert len(said) == (error is not None)
+
+
+async def test_what_others_sent_is_not_read(tmp_path: Path) -> None:
+    """They may have sent millions of requests in that day."""
+    sink = SqliteSink(tmp_path / "requests.db")
+    of_others = [record(NOW - 60, caller="crm", side="", **UNKNOWN) for _ in range(20)]
+    await sink.write(kept([*of_others, record(NOW - 60, caller="erp", side="", **UNKNOWN)]))
+    await sink.close()
+    read: list[bytes] = []
+
+    class Watched(SqliteArchive):
+        async def page(self, *args: Any, **others: Any) -> Page:
+            page = await super().page(*args, **others)
+            read.extend(page.records)
+            return page
+
+    archive = Watched(tmp_path / "requests.db")
+    ends, _ = await unpinned(archive, PINNED.routes, since=NOW - 86_400, callers={"erp", "treasury"})
+    await archive.close()
+
+    assert (len(ends), len(read)) == (1, 1)
 
 
 def by_log(folder: Path, known: Sequence[MigrationValues], *records: bytes) -> str:

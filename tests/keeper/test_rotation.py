@@ -270,7 +270,9 @@ async def test_a_defect_refuses_the_files_and_goes_on(
         assert loaded.settings is not None
         rotation = Rotation(
             token_manager=lambda: one.manager,
-            signatures=lambda: BodySignatures({}, clock=SystemClock(), observe=events.append, count=lambda *_: None),
+            signatures=lambda: BodySignatures(
+                {}, callers=(), clock=SystemClock(), observe=events.append, count=lambda *_: None
+            ),
             renew=renew,
             replaced=replaced,
             lock=asyncio.Lock(),

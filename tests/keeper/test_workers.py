@@ -9,15 +9,15 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.events import Event, Observer, WorkerHangs, WorkerNotStarted, WorkerRecovered
-from proxy.keeper.heartbeat import DEAD_SECONDS, Heartbeat
+from proxy.keeper.heartbeat import DEAD_SECONDS
 from proxy.keeper.sockets import Sockets
-from proxy.keeper.worker_process import WorkerProcess
 from proxy.keeper.workers import OnMessage, Workers
 from proxy.link.codec import encode
 from proxy.link.counts import Counts
 from proxy.link.messages import Accept, Replayed, WorkerReport
 from proxy.settings.addresses import TcpAddress
 from proxy.telemetry.status import WorkerState
+from tests.keeper.support import no_journals, worker_of
 from tests.upstream.support import eventually
 from tests.worker.values import snapshot
 
@@ -34,9 +34,6 @@ def _workers(
     admitted: bool = True,
     said: list[str] | None = None,
 ) -> Workers:
-    async def ended(_worker: str) -> None:
-        pass
-
     workers = Workers(
         1,
         snapshot=snapshot(directory, 1),
@@ -45,7 +42,7 @@ def _workers(
         observe=observe,
         on_message=on_message,
         first_messages=list,
-        ended=ended,
+        journals=no_journals(),
         write_line=said.append if said is not None else lambda _: None,
     )
     if admitted:
@@ -66,9 +63,7 @@ async def _receive(directory: Path, sent: bytes) -> tuple[list[Any], list[str], 
     reader.feed_data(sent)
     reader.feed_eof()
     try:
-        await workers._receive(
-            WorkerProcess(0, name="w", process=process, started=0.0, heartbeat=Heartbeat(SystemClock())), reader
-        )
+        await workers._receive(worker_of(process), reader)
         async with asyncio.timeout(0.2):
             await process.wait()
     except TimeoutError:
@@ -130,7 +125,7 @@ async def test_a_malformed_report_is_a_heartbeat(tmp_path: Path) -> None:
     workers = _workers(tmp_path, sockets, observe=lambda _: None, on_message=lambda _worker, _message: None)
     process = await asyncio.create_subprocess_exec("true")
     await process.wait()
-    worker = WorkerProcess(0, name="w", process=process, started=0.0, heartbeat=Heartbeat(SystemClock()))
+    worker = worker_of(process)
     worker.heartbeat.seconds = DEAD_SECONDS
     reader = asyncio.StreamReader()
     reader.feed_data(b'["WorkerReport",["no counters"],0,0]\n')
@@ -166,7 +161,7 @@ async def test_no_number_of_a_worker_spoils_the_metrics(number: int) -> None:
     """What can't be shown as it is, is shown as what can be: workers parse strangers' bytes."""
     process = await asyncio.create_subprocess_exec("true")
     await process.wait()
-    worker = WorkerProcess(0, name="w", process=process, started=0.0, heartbeat=Heartbeat(SystemClock()))
+    worker = worker_of(process)
 
     worker.on_report(
         WorkerReport(

@@ -93,7 +93,7 @@ ALL: list[Message] = [
     PinRequest(1, DIGEST, PIN),
     PinRelease(DIGEST, PIN),
     ClaimRequest(1, DIGEST, PIN),
-    SignatureRequest(1, "pay", f"{1:064x}"),
+    SignatureRequest(1, "pay", f"{1:064x}", "erp"),
     SignatureAnswer(1, "c2lnbmVk", "thumbprint", ""),
     Acknowledged(3, agreed=False, pins={DIGEST: PIN}),
 ]

@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from proxy.records.merge import Merger
+from proxy.records.record import lost_records
 from proxy.records.stream import Position, Stream
+from proxy.records.unanswered import requests_of
 from proxy.request_summary import RequestSummary
 from tests.records.faults import SlowDisk
-from tests.records.support import an_exchange, complete, open_journal
+from tests.records.support import CONTEXT, NOW, an_exchange, complete, open_journal
 from tests.support.clock import ManualClock
 
 
@@ -52,6 +54,34 @@ def test_an_append_that_failed_is_made_up_for(
 
     assert reader.take() == [exchange.id for exchange in exchanges]
     reader.stream.close()
+
+
+def test_records_are_counted_once(
+    tmp_path: Path, exchanges: list[RequestSummary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what had to be read again; a record of records that were lost counts for these."""
+    reader = Reader(tmp_path)
+    [path] = (tmp_path / "journal").glob("*.jsonl")
+    worker = path.stem.rpartition("-")[0]
+    with path.open("ab") as file:
+        file.write(lost_records(CONTEXT, id=exchanges[0].id, now=NOW, count=7, cause="the disk was full"))
+    reader.merger.count(worker)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", _no_space)
+        with pytest.raises(OSError, match="full"):
+            reader.merger.pump()
+    assert reader.merger.pump()
+    assert reader.merger.pump()
+
+    assert reader.merger.counted(worker) == len(exchanges) + 7
+    assert reader.merger.counted(worker) == 0
+    reader.stream.close()
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"count":"x"}', b'{"count":null}', b'{"count":-3}', b"{}"])
+def test_a_line_that_a_disk_has_changed_stands_for_no_request(text: bytes) -> None:
+    """The difference is said, as of one that is missing."""
+    assert requests_of(text) == 0
 
 
 def test_a_journal_stays_until_the_stream_is_on_disk(

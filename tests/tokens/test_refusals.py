@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from proxy.tokens.refusals import Doubt, Suspects, Verdict, source_of, verdict
+from proxy.tokens.refusals import Doubt, Suspects, Verdict, caller_of, source_of, verdict
 
 NEVER = (False,)
 EITHER = (False, True)
@@ -12,27 +12,32 @@ ANY: tuple[bool | None, ...] = (None, False, True)
 
 
 @pytest.mark.parametrize(
-    ("suspect", "credit", "accepted", "last_resort", "works", "expected"),
+    ("suspect", "erring", "credit", "accepted", "last_resort", "works", "expected"),
     [
         # The first refusal of a request that is not known to be refused whatever its token: a mint, at once.
-        (NEVER, (True,), EITHER, EITHER, ANY, Verdict.MINT),
+        (NEVER, NEVER, (True,), EITHER, EITHER, ANY, Verdict.MINT),
+        # Its caller is known for others: at once if nobody else is served.
+        (NEVER, (True,), (True,), EITHER, EITHER, (None,), Verdict.ASK),
+        (NEVER, (True,), (True,), EITHER, EITHER, (True,), Verdict.KEEP),
+        (NEVER, (True,), (True,), EITHER, EITHER, NEVER, Verdict.MINT),
         # Known as such, or no mint left: the token must have worked before, and not be in use elsewhere any more.
-        ((True,), EITHER, (True,), (True,), (None,), Verdict.ASK),
-        (NEVER, NEVER, (True,), (True,), (None,), Verdict.ASK),
-        ((True,), EITHER, (True,), (True,), (True,), Verdict.KEEP),
-        (NEVER, NEVER, (True,), (True,), (True,), Verdict.KEEP),
-        ((True,), EITHER, (True,), (True,), NEVER, Verdict.MINT),
-        (NEVER, NEVER, (True,), (True,), NEVER, Verdict.MINT),
+        ((True,), EITHER, EITHER, (True,), (True,), (None,), Verdict.ASK),
+        (NEVER, EITHER, NEVER, (True,), (True,), (None,), Verdict.ASK),
+        ((True,), EITHER, EITHER, (True,), (True,), (True,), Verdict.KEEP),
+        (NEVER, EITHER, NEVER, (True,), (True,), (True,), Verdict.KEEP),
+        ((True,), EITHER, EITHER, (True,), (True,), NEVER, Verdict.MINT),
+        (NEVER, EITHER, NEVER, (True,), (True,), NEVER, Verdict.MINT),
         # A token that nobody was served with can't be told from the next one.
-        ((True,), EITHER, NEVER, EITHER, ANY, Verdict.KEEP),
-        (NEVER, NEVER, NEVER, EITHER, ANY, Verdict.KEEP),
+        ((True,), EITHER, EITHER, NEVER, EITHER, ANY, Verdict.KEEP),
+        (NEVER, EITHER, NEVER, NEVER, EITHER, ANY, Verdict.KEEP),
         # Such mints have a rate limit of their own.
-        ((True,), EITHER, EITHER, NEVER, ANY, Verdict.KEEP),
-        (NEVER, NEVER, EITHER, NEVER, ANY, Verdict.KEEP),
+        ((True,), EITHER, EITHER, EITHER, NEVER, ANY, Verdict.KEEP),
+        (NEVER, EITHER, NEVER, EITHER, NEVER, ANY, Verdict.KEEP),
     ],
 )
 def test_what_follows_from_a_refusal(  # noqa: PLR0917 - the columns of the table
     suspect: tuple[bool, ...],
+    erring: tuple[bool, ...],
     credit: tuple[bool, ...],
     accepted: tuple[bool, ...],
     last_resort: tuple[bool, ...],
@@ -40,8 +45,8 @@ def test_what_follows_from_a_refusal(  # noqa: PLR0917 - the columns of the tabl
     expected: Verdict,
 ) -> None:
     """Each row for all the cases that it stands for."""
-    for case in itertools.product(suspect, credit, accepted, last_resort, works):
-        names = ("suspect", "credit", "accepted", "last_resort", "works")
+    for case in itertools.product(suspect, erring, credit, accepted, last_resort, works):
+        names = ("suspect", "erring", "credit", "accepted", "last_resort", "works")
         assert verdict(**dict(zip(names, case, strict=True))) is expected, case  # type: ignore[arg-type]
 
 
@@ -71,6 +76,38 @@ def test_a_source_tells_route_caller_and_method_apart() -> None:
 def test_a_source_is_bounded() -> None:
     """A path may have 8 KiB."""
     assert len(source_of("pay", "shop", "GET", "/name" * 1000)) == 200
+
+
+@pytest.mark.parametrize(("route", "caller"), [("pay", "shop"), ("pay", ""), ("a-route.1", "CN=shop")])
+def test_a_source_tells_its_caller(route: str, caller: str) -> None:
+    """Also the one of whom nothing is known."""
+    assert caller_of(source_of(route, caller, "GET", "/a b")) == caller
+
+
+def test_a_caller_that_is_refused_by_ever_new_sources_errs() -> None:
+    """At three of them, each with a fresh token of its own; for longer with each more; until one is accepted."""
+    suspects, now = Suspects(), 100.0
+    for mint in range(1, 4):
+        assert not suspects.errs("pay shop GET /new", now=now)
+        for path in ("a", "b"):
+            suspects.refused_fresh(f"pay shop GET /{path}{mint}", mint, now=now)
+    assert suspects.errs("other shop POST /new", now=now + 7)
+    assert not suspects.errs("pay erp GET /new", now=now)
+    assert not suspects.errs("other shop POST /new", now=now + 8)
+
+    suspects.refused_fresh("pay shop GET /c", 4, now=now + 8)
+    assert suspects.errs("pay shop GET /new", now=now + 23)
+    suspects.cleared("pay shop GET /a1")
+    assert not suspects.errs("pay shop GET /new", now=now + 8)
+
+
+def test_a_caller_with_one_path_that_is_always_refused_does_not_err() -> None:
+    """What it sends besides is served."""
+    suspects, now = Suspects(), 100.0
+    for mint in range(10):
+        suspects.refused_fresh("pay shop GET /no", mint, now=now)
+        now += 1000
+        assert not suspects.errs("pay shop GET /yes", now=now)
 
 
 def test_a_suspect_is_held_for_longer_each_time() -> None:

@@ -14,6 +14,7 @@ from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.forward import forward
 from proxy.forwarding.gateway import Gateway
+from proxy.link.begun_requests import counter_alone
 from proxy.link.messages import (
     ClaimRequest,
     PinRequest,
@@ -197,7 +198,14 @@ async def _running(values: Snapshot, its_bank: Bank, directory: Path, timeouts: 
         spool_bytes=values.request_log.spool_bytes,
     )
     counters = Counters(server_addresses={"bank": "127.0.0.1"})
-    its = ExchangeLog(values.request_log, journal=journal, counters=counters, clock=CLOCK, entropy=SystemEntropy())
+    its = ExchangeLog(
+        values.request_log,
+        journal=journal,
+        counters=counters,
+        begun=counter_alone(),
+        clock=CLOCK,
+        entropy=SystemEntropy(),
+    )
     ledger = Ledger(its)
     keeper = Keeper()
     gateway = replace(make_gateway(values, exchanges=its, send=keeper.on_message, clock=CLOCK), exchanges=ledger)

@@ -1,14 +1,16 @@
 import asyncio
 import contextlib
+import errno
+import os
 import resource
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from proxy.worker.acceptor import Acceptor
+from proxy.worker.acceptor import Acceptor, system_room
 from tests.upstream.certificates import Authority, server_context
 from tests.upstream.support import eventually
 from tests.worker.support import Proxy, proxy
@@ -19,11 +21,13 @@ ROOM = 5
 
 
 @contextlib.asynccontextmanager
-async def entrance(it: Proxy, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Acceptor, int]]:
+async def entrance(
+    it: Proxy, *, tls: ssl.SSLContext | None = None, system_room: Callable[[], int] = system_room
+) -> AsyncIterator[tuple[Acceptor, int]]:
     """Let an acceptor take callers to *it*; all but ROOM of those who may come seem to be there already."""
     elsewhere = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE - ROOM
     listener = socket.create_server(("127.0.0.1", 0))
-    acceptor = Acceptor(it.server, [listener], tls=tls, reserve=RESERVE)
+    acceptor = Acceptor(it.server, [listener], tls=tls, reserve=RESERVE, system_room=system_room)
     it.server.open_connections += elsewhere
     acceptor.start()
     try:
@@ -69,6 +73,60 @@ async def test_the_loop_accepts_until_the_room_runs_short(tmp_path: Path, monkey
             caller.leave()
         assert (await late).status == 200
         await eventually(lambda: "by the loop" in repr(acceptor))
+
+
+async def test_a_limit_that_is_lowered_is_seen_without_a_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the look of each second; the loop's server would close connections at it, unanswered."""
+    monkeypatch.setattr("proxy.worker.acceptor._AMPLE", 3)
+    async with proxy(tmp_path) as it, entrance(it) as (acceptor, port):
+        await eventually(lambda: "by the loop" in repr(acceptor))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft - ROOM + 2, hard))
+        try:
+            acceptor.look()
+            await eventually(lambda: "by the loop" not in repr(acceptor))
+            assert (await ask(port, request())).status == 200
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_system_without_descriptors_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then connections are accepted here, where an error leaves them in the queue; the loop goes on afterwards."""
+    monkeypatch.setattr("proxy.worker.acceptor._AMPLE", 3)
+    room = 3
+    async with proxy(tmp_path) as it, entrance(it, system_room=lambda: room) as (acceptor, port):
+        await eventually(lambda: "by the loop" in repr(acceptor))
+        room = 2
+        acceptor.look()
+        await eventually(lambda: "by the loop" not in repr(acceptor))
+
+        with monkeypatch.context() as patch:
+            patch.setattr("socket.socket.accept", _none_left)
+            late = asyncio.create_task(ask(port, request()))
+            await eventually(lambda: "paused" in repr(acceptor))
+            assert acceptor.was_full()
+            assert not late.done()
+        room = 3
+        assert (await late).status == 200
+        await eventually(lambda: "by the loop" in repr(acceptor))
+
+
+def _none_left(_: socket.socket) -> tuple[socket.socket, object]:
+    raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+
+
+@pytest.mark.parametrize(("text", "room"), [("3464\t0\t10000\n", 6536), ("", 2048), (None, 2048)])
+def test_the_kernel_says_how_much_room_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, room: int
+) -> None:
+    """proc_sys_fs(5): file-nr; where it can't be read there is enough."""
+    file = tmp_path / "file-nr"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setattr("proxy.worker.acceptor._FILE_NR", file)
+    assert system_room() == room
 
 
 async def test_a_rush_is_let_in_whole(tmp_path: Path) -> None:

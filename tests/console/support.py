@@ -29,6 +29,7 @@ from proxy.keeper.console_configuration import ConsoleConfiguration
 from proxy.records.archives.sqlite import SqliteArchive
 from proxy.records.audit_records import Operation
 from proxy.records.query import Archive, Enough, all_of_it
+from proxy.routing.compile import route_table
 from proxy.secret import Secret
 from proxy.settings.addresses import TcpAddress
 from proxy.settings.load import Loaded, load
@@ -156,6 +157,7 @@ class Stage:
         self.in_force = ConsoleConfiguration(
             settings=lambda: self.settings,
             snapshot=lambda: snapshot_of(self.settings, instance="host-1"),
+            table=lambda: route_table(snapshot_of(self.settings, instance="host-1")),
             read=self.read,
             migrations=self.migrating.migrations,
             container=False,

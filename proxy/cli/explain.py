@@ -19,6 +19,7 @@ from proxy.migration.state import StateUnusable
 from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import NAME as PINS
 from proxy.migration.stores.pins import read_pins
+from proxy.routing.compile import route_table
 from proxy.routing.explanation import Question
 from proxy.routing.explanation import explain as explained
 from proxy.settings.values import body_keys, snapshot_of
@@ -53,10 +54,12 @@ def explain(
         raise Failure(f"there is no [callers.{caller_name}]", code=ExitCode.USAGE)
     question = Question(method=method, target=path, caller=caller_name, headers=tuple(map(_header, headers)))
     sides = _known_sides(Path(settings.data_directory), list(settings.migrations)) if settings.migrations else None
+    snapshot = snapshot_of(settings, instance="explain")
     answer = explained(
         question,
-        snapshot_of(settings, instance="explain"),
-        sides or SideCache(),
+        snapshot,
+        route_table(snapshot),
+        sides=sides or SideCache(),
         body_keys=body_keys(settings),
         now=SystemClock().now(),
     )

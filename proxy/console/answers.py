@@ -2,7 +2,7 @@
 
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -27,13 +27,17 @@ _LONGEST_REASON = 500
 
 
 class Refused(Exception):
-    """The console does not do or show this; *text* is for the visitor and repeats nothing of the request."""
+    """The console does not do or show this; *text* is for the visitor and repeats nothing of the request.
 
-    def __init__(self, status: int, text: str, *, retry_after: int = 0) -> None:
+    *sign_in* is the path of the sign-in that lets the visitor do it, if there is one.
+    """
+
+    def __init__(self, status: int, text: str, *, retry_after: int = 0, sign_in: str = "") -> None:
         super().__init__(text)
         self.status = status
         self.text = text
         self.retry_after = retry_after
+        self.sign_in = sign_in
 
 
 def html(text: str, *, status: int = 200) -> web.Response:
@@ -75,29 +79,33 @@ def dumped(data: Any) -> str:
     return json.dumps(data, indent=2) + "\n"
 
 
-def message(text: str, *, tone: Tone, back: str) -> dict[str, Any]:
-    """Return the values of the template message.html."""
-    return {"text": text, "tone": tone, "back": back}
+def message(text: str, *, tone: Tone, links: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return the values of the template message.html; *links* are address and words of each."""
+    return {"text": text, "tone": tone, "links": links}
 
 
 def refuse_other_sites(request: web.BaseRequest) -> None:
     """Raise Refused if another site's page made the browser send this, by Fetch Metadata; Origin is the listener's."""
-    if _of_another_site(request):
+    if is_of_another_site(request):
         raise Refused(403, "Requests from other sites' pages are refused.")
 
 
 def refuse_embedding(request: web.BaseRequest) -> None:
-    """Raise Refused if another site's page fetches or frames this; that a link to it is followed is fine.
+    """Raise Refused if another site's page fetches or frames this; a link of it may lead here.
 
     The page could not read it, but measure how long a search takes, and without operators that needs no cookie.
     """
     headers = request.headers
     followed = (headers.get("Sec-Fetch-Mode"), headers.get("Sec-Fetch-Dest")) == ("navigate", "document")
-    if _of_another_site(request) and not followed:
+    if is_of_another_site(request) and not followed:
         raise Refused(403, "Other sites' pages can link to this page, but not fetch or frame it.")
 
 
-def _of_another_site(request: web.BaseRequest) -> bool:
+def is_of_another_site(request: web.BaseRequest) -> bool:
+    """Return whether another site's page made the browser send this; an address that was typed in is of none.
+
+    Browsers that send no Fetch Metadata are taken at their word.
+    """
     return request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}
 
 

@@ -133,7 +133,7 @@ class Console:
         yield "POST", "/console/sign-out", answers.guarded(sign_in.end)
         yield "POST", "/console/migrations/set", answers.acting(self._set, back=_to_migrations)
         yield "POST", "/console/migrations/rollback", answers.acting(self._rollback, back=_to_migrations)
-        yield "POST", ASK, answers.acting(self._ask, back=lambda fields: f"{REQUESTS}/{fields['id']}")
+        yield "POST", ASK, answers.acting(self._ask, back=lambda fields: f"{REQUESTS}/{fields.get('id', '')}")
 
     def _of_status(self, view: View) -> Callable[[web.Request, Visitor], Awaitable[web.StreamResponse]]:
         async def answer(request: web.Request, visitor: Visitor) -> web.StreamResponse:

@@ -9,6 +9,7 @@ from proxy.console.overview import PATH as OVERVIEW
 from proxy.console.request_pages import PATH as REQUESTS
 from proxy.console.routes_page import PATH as ROUTES
 from proxy.console.sessions import Visitor
+from proxy.console.sign_in_pages import sign_in_path
 from proxy.telemetry.status import Status
 
 NAVIGATION = (
@@ -27,24 +28,31 @@ NAVIGATION = (
 _READ_ONLY = (
     "This console is read-only: there is nobody in [admin] operators. `payproxy migration` changes migrations too."
 )
-_VIEWER = "This session can only look. Sign in as operator to act."
+_VIEWER = "This session can only look; this needs an operator."
+SIGN_IN_AS_OPERATOR = "Sign in as operator"
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What is around each page."""
+    """What is around each page; *sign_in* is the path of the sign-in that lets a viewer act, and leads back."""
 
     instance: str
     environment: str
     visitor: Visitor | None
     pages: tuple[tuple[str, str], ...] = NAVIGATION
     why_not: str = ""
+    sign_in: str = ""
+    sign_in_words: str = SIGN_IN_AS_OPERATOR
 
 
-def frame_of(status: Status, visitor: Visitor | None) -> Frame:
-    """Return what is around a page for *visitor*; who has not signed in learns no more than that this is payproxy."""
+def frame_of(status: Status, visitor: Visitor | None, *, here: str = OVERVIEW) -> Frame:
+    """Return what is around the page at the path *here* for *visitor*.
+
+    Who has not signed in learns no more than that this is payproxy.
+    """
     shown = (status.instance, status.environment) if visitor else ("", "")
-    return Frame(*shown, visitor, why_not=why_not(visitor))
+    sign_in = sign_in_path(here) if visitor and visitor.csrf and not visitor.may_act else ""
+    return Frame(*shown, visitor, why_not=why_not(visitor), sign_in=sign_in)
 
 
 def why_not(visitor: Visitor | None) -> str:

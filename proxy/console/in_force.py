@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from proxy.routing.explanation import Question
+from proxy.routing.table import RouteTable
 from proxy.settings.findings import Finding
 from proxy.settings.worker_values import Snapshot
 
@@ -30,6 +31,9 @@ class ConfigurationInForce(Protocol):
 
     def snapshot(self) -> Snapshot:
         """Return the plain values that workers have."""
+
+    def table(self) -> RouteTable:
+        """Return the rules, compiled once for each reload."""
 
     def settings(self) -> dict[str, Any]:
         """Return the values in force by key, secrets masked."""

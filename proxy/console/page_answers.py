@@ -12,19 +12,19 @@ from proxy.console.answers import (
     dumped,
     form_of,
     html,
+    is_of_another_site,
     message,
     refuse_embedding,
     refuse_forged,
-    refuse_other_sites,
     see_other,
 )
-from proxy.console.frame import frame_of, render, why_not
+from proxy.console.frame import SIGN_IN_AS_OPERATOR, frame_of, render, why_not
 from proxy.console.live_tail import EVENTS
 from proxy.console.overview import PATH as OVERVIEW
 from proxy.console.page import PageContent, Tone
 from proxy.console.sessions import Visitor
 from proxy.console.sign_in import SignIn
-from proxy.console.sign_in_pages import PATH as SIGN_IN
+from proxy.console.sign_in_pages import sign_in_path
 from proxy.errors import LogUnavailable
 from proxy.records.query import ArchiveUnusable
 from proxy.telemetry.status import Status
@@ -61,10 +61,14 @@ class PageAnswers:
         async def answer(request: web.Request) -> web.StreamResponse:
             refuse_embedding(request)
             visitor = self._sign_in.visitor(request)
+            # A search that another site's page begins by a link or window of its own could be timed by it. And with
+            # such a link browsers do not send the cookie of a session (SameSite=Strict): with the one below they do.
+            if is_of_another_site(request) and (request.query_string or visitor is None):
+                return await self._ask_to_open(request, visitor)
             if visitor is not None:
                 return await handler(request, visitor)
             if request.method in {"GET", "HEAD"} and not _wants_json(request):
-                return see_other(SIGN_IN)
+                return see_other(sign_in_path(request.rel_url.raw_path_qs))
             raise Refused(403, "Sign in first, at /console/.")
 
         return self.open(answer)
@@ -81,13 +85,13 @@ class PageAnswers:
         """
 
         async def answer(request: web.Request, visitor: Visitor) -> web.StreamResponse:
-            refuse_other_sites(request)
-            if not visitor.may_act:
-                raise Refused(403, why_not(visitor))
             fields = await form_of(request)
+            if not visitor.may_act:
+                sign_in = sign_in_path(back(fields)) if visitor.csrf else ""
+                raise Refused(403, why_not(visitor), sign_in=sign_in)
             refuse_forged(fields, visitor)
             done = await act(fields, visitor)
-            values = message(done, tone=Tone.GOOD, back=back(fields))
+            values = message(done, tone=Tone.GOOD, links=((back(fields), "Back"),))
             return await self.page("message.html", visitor, title="Done", path="", **values)
 
         return self.guarded(answer)
@@ -101,7 +105,8 @@ class PageAnswers:
         shown: Status | None = None,
     ) -> web.Response:
         """Answer with what *make* returns in a thread, as HTML or JSON; *shown* is the state then, if known."""
-        frame = None if _wants_json(request) else frame_of(shown or self._status(), visitor)
+        here = request.rel_url.raw_path
+        frame = None if _wants_json(request) else frame_of(shown or self._status(), visitor, here=here)
 
         def answer() -> web.Response:
             content = make()
@@ -117,13 +122,21 @@ class PageAnswers:
         text = await asyncio.to_thread(render, template, frame=frame_of(self._status(), visitor), **values)
         return html(text, status=status)
 
+    async def _ask_to_open(self, request: web.Request, visitor: Visitor | None) -> web.StreamResponse:
+        if _wants_json(request):
+            raise Refused(403, "Another site's page leads here: open this address yourself.")
+        # The address of this page itself: the query is not repeated, it may have what no page may show.
+        values = message("A page of another site leads here.", tone=Tone.PLAIN, links=(("", "Open this page"),))
+        return await self.page("message.html", visitor, title="Link from another site", path="", **values)
+
     async def _refusal(self, request: web.Request, refused: Refused) -> web.StreamResponse:
         if _wants_json(request):
             answer = as_json(dumped({"detail": refused.text, "status": refused.status}), status=refused.status)
             if refused.retry_after:
                 answer.headers["Retry-After"] = str(refused.retry_after)
             return answer
-        values = message(refused.text, tone=Tone.BAD, back=OVERVIEW)
+        sign_in = ((refused.sign_in, SIGN_IN_AS_OPERATOR),) if refused.sign_in else ()
+        values = message(refused.text, tone=Tone.BAD, links=(*sign_in, (OVERVIEW, "Back")))
         visitor = self._sign_in.visitor(request)
         return await self.page("message.html", visitor, status=refused.status, title="Not done", path="", **values)
 

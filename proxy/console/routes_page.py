@@ -14,7 +14,6 @@ from proxy.console.rule_tester import (
     tester_form,
     without_secrets,
 )
-from proxy.routing.compile import route_table
 from proxy.routing.explanation import url_of
 from proxy.routing.table import Route, RouteSide
 from proxy.settings.model import RouteSection
@@ -39,7 +38,7 @@ def routes_page(in_force: ConfigurationInForce, status: Status, query: Mapping[s
     weights = {one.name: one.weight for one in status.migrations}
     # By name: a reload may come between the two.
     settings = {one["name"]: one for one in in_force.settings()["routes"]}
-    rules = [_rule(route, settings.get(route.name, _DEFAULTS), weights) for route in route_table(snapshot).routes]
+    rules = [_rule(route, settings.get(route.name, _DEFAULTS), weights) for route in in_force.table().routes]
     return _page(rules, form, answer, problem)
 
 

@@ -1,6 +1,8 @@
 """The pages that sign in and out."""
 
+import re
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -10,6 +12,13 @@ from proxy.console.sessions import Role, Visitor
 from proxy.console.sign_in import SignIn
 
 PATH = "/console/sign-in"
+# A path of the console, so that no link leads through the sign-in to another site.
+_NEXT = re.compile(r"/console/[!-~]{0,2000}")
+
+
+def sign_in_path(following: str) -> str:
+    """Return the path of the sign-in that leads on to *following*, the path and query of a page of the console."""
+    return PATH if following == OVERVIEW else f"{PATH}?{urlencode({'next': following})}"
 
 
 class SignInPages:
@@ -23,10 +32,11 @@ class SignInPages:
         self._signed_out = signed_out
 
     async def show(self, request: web.Request) -> web.StreamResponse:
-        """Answer with the form, or lead who is signed in to the overview."""
-        if self._sign_in.visitor(request) is not None:
-            return see_other(OVERVIEW)
-        return await self._form(link=request.query.get("link", ""))
+        """Answer with the form, or lead on an operator; a link may be somebody else's."""
+        visitor, link = self._sign_in.visitor(request), request.query.get("link", "")
+        if visitor is not None and (not visitor.csrf or (visitor.may_act and not link)):
+            return see_other(_next(request))
+        return await self._form(visitor, link=link)
 
     async def take(self, request: web.Request) -> web.StreamResponse:
         """Begin a session by the form in *request*; raises Refused, LogUnavailable."""
@@ -38,8 +48,8 @@ class SignInPages:
                 role = Role.VIEWER if fields.get("view") else Role.OPERATOR
                 token = await self._sign_in.by_password(fields.get("name", ""), fields.get("password", ""), role=role)
         except Refused as refused:
-            return await self._form(refused=refused)
-        answer = see_other(OVERVIEW)
+            return await self._form(self._sign_in.visitor(request), refused=refused)
+        answer = see_other(_next(request))
         self._sign_in.begin(request, answer, token)
         return answer
 
@@ -51,11 +61,11 @@ class SignInPages:
         self._signed_out()
         return answer
 
-    async def _form(self, *, link: str = "", refused: Refused | None = None) -> web.Response:
+    async def _form(self, visitor: Visitor | None, *, link: str = "", refused: Refused | None = None) -> web.Response:
         problem, status = (refused.text, refused.status) if refused else ("", 200)
         answer = await self._page(
             "sign_in.html",
-            None,
+            visitor,
             title="Sign in",
             path="",
             link=link,
@@ -66,3 +76,9 @@ class SignInPages:
         if refused and refused.retry_after:
             answer.headers["Retry-After"] = str(refused.retry_after)
         return answer
+
+
+def _next(request: web.Request) -> str:
+    """Return the path to go on with after the sign-in; the form is sent to the address that has it."""
+    following = request.query.get("next", "")
+    return following if _NEXT.fullmatch(following) else OVERVIEW

@@ -10,6 +10,7 @@ from proxy.console.in_force import ConfigurationView
 from proxy.keeper.migrations import Migrations
 from proxy.migration.known_sides import known_sides
 from proxy.routing.explanation import Question, explain, retry_digests
+from proxy.routing.table import RouteTable
 from proxy.settings.load import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.sources import leaves
@@ -20,10 +21,11 @@ KEPT_SECONDS: Final = 5.0
 
 
 class ConsoleConfiguration:
-    """What is in force by *settings* and *snapshot*, and what *read* finds in the file; a ConfigurationInForce.
+    """What is in force by *settings*, *snapshot* and *table*, and what *read* finds in the file.
 
-    Pages can be opened without end, so no PKCS#11 token is opened for the findings: that tries its PIN. *container*:
-    this is a container, for which there are findings of its own; *users* returns the other people on this machine.
+    A ConfigurationInForce. Pages can be opened without end, so no PKCS#11 token is opened for the findings: that tries
+    its PIN. *container*: this is a container, for which there are findings of its own; *users* returns the other people
+    on this machine.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class ConsoleConfiguration:
         *,
         settings: Callable[[], Settings],
         snapshot: Callable[[], Snapshot],
+        table: Callable[[], RouteTable],
         read: Callable[[], Loaded],
         migrations: Migrations,
         container: bool,
@@ -45,6 +48,7 @@ class ConsoleConfiguration:
         self._clock = clock
         self._known: tuple[float, tuple[int, str], ConfigurationView] | None = None
         self.snapshot = snapshot
+        self.table = table
 
     def settings(self) -> dict[str, Any]:
         """Return the values in force by key, secrets masked."""
@@ -61,7 +65,7 @@ class ConsoleConfiguration:
             pins_readable=not self._migrations.pins.problem,
             now=now,
         )
-        return explain(question, snapshot, sides, body_keys=body_keys(self._settings()), now=now)
+        return explain(question, snapshot, self.table(), sides=sides, body_keys=body_keys(self._settings()), now=now)
 
     def view(self) -> ConfigurationView:
         """Read the file again, and the files that it names; return all that the page shows.

@@ -287,6 +287,7 @@ class Keeper:
             in_force=ConsoleConfiguration(
                 settings=lambda: self._generations.current.settings,
                 snapshot=lambda: self._generations.current.snapshot,
+                table=lambda: self._generations.current.table,
                 read=self._read,
                 migrations=self._migrations,
                 container=in_container(self._environ),

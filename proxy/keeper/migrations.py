@@ -64,7 +64,13 @@ class Migrations:
             migration_of=lambda route: self._tables.migration_of(route),  # noqa: PLW0108 - created later
         )
         self.replication = Replication()
-        self.weights = Weights(FileStore(data_directory), clock=clock, changed=self._changed, write_line=write_line)
+        self.weights = Weights(
+            FileStore(data_directory),
+            clock=clock,
+            changed=self._changed,
+            # Other replicas, and an earlier version, may have kept a reason as it was given.
+            write_line=lambda text: write_line(mask(text)),
+        )
         self._tables = MigrationTables(weights=self.weights, pins=self.pins)
         self.changes = SideChanges(
             weights=self.weights,
@@ -243,7 +249,9 @@ class Migrations:
             if not 0 <= weight <= FULL:
                 raise MigrationRefused(f"A weight is a whole number from 0 to {FULL}.")
             if version is not None and version != before.version:
-                raise MigrationRefused(f"{name} was changed meanwhile: {in_words(before)}. Look again, then decide.")
+                raise MigrationRefused(
+                    f"{name} was changed meanwhile: {self._mask(in_words(before))}. Look again, then decide."
+                )
             if weight == before.weight and not release & set(before.held) and not force:
                 raise MigrationRefused(f"{name} has the weight {weight} already.")
             after = before.at(weight, who=who, when=self._clock.now(), reason=reason)
@@ -327,8 +335,10 @@ class Migrations:
     def _status_of(self, values: MigrationValues, tokens: Tokens) -> MigrationStatus:
         pins = self.pins.open_pins(values.name)
         unsettled = self.changes.waiting_for if values.name in self.weights.unsettled else ""
+        state = self.weights.state(values.name)
         return replace(
-            status_of(values, self.weights.state(values.name), tokens),
+            status_of(values, state, tokens),
+            reason=self._mask(state.reason),
             retry_pins=sum(count for count, _ in pins.values()),
             retry_pins_in_words=pins_in_words(pins),
             unsettled=unsettled,

@@ -12,7 +12,6 @@ from proxy.errors import Overloaded, UpstreamFault
 from proxy.keeper.generation import Generation
 from proxy.keeper.inquiry import LOOKED_AT_BYTES, About, CantAsk, Verdict, side_of, target_of, verdict_of
 from proxy.records.audit_records import Inquiry
-from proxy.routing.compile import route_table
 from proxy.routing.plan import outbound_target, start_of
 from proxy.routing.table import RouteSide
 from proxy.routing.target import parse_target
@@ -34,7 +33,7 @@ def prepared(about: About, generation: Generation) -> "PreparedInquiry":
     section = next((one for one in generation.settings.routes if one.name == about.route), None)
     if section is None or not section.inquiry.path:
         raise CantAsk(f"no rule {about.route} with an inquiry is configured: see routes.inquiry in settings.md")
-    table = route_table(generation.snapshot)
+    table = generation.table
     side = side_of(about, next(one for one in table.routes if one.name == about.route))
     target = parse_target(target_of(section.inquiry.path, about.index))
     token = generation.token_manager.live_token(side.token_key.digest)

@@ -15,12 +15,12 @@ from proxy.records.sinks.row import decode
 from proxy.result import Result, result_of
 from proxy.telemetry.status import RECENT_SECONDS, CallerStatus, ErrorStatus
 
-_BUCKET_SECONDS: Final = 300
-# Callers, and kinds of errors, that are kept: real ones are fewer. So many of each take 6 MB.
+_MINUTES: Final = RECENT_SECONDS // 60
+# Callers, and kinds of errors, that are kept: real ones are fewer. So many of each take 5 MB.
 MOST_KEPT: Final = 1000
 # One more than the results: requests whose `sent_upstream` is unknown, which are also counted under their result.
 _UNKNOWN: Final = len(Result)
-_NOTHING: Final = (0,) * (_UNKNOWN + 1)
+_WIDTH: Final = _UNKNOWN + 1
 
 Key = TypeVar("Key")
 # The members of a record from "caller" to "route", and from "status" to "sent_upstream", as they are in its line.
@@ -29,30 +29,38 @@ _Members = tuple[bytes, bytes]
 
 @dataclass(slots=True)
 class _Kept:
-    """Counts by bucket, and facts of the last request."""
+    """Counts by minute, in a ring up to the minute *newest* since the epoch; their sums; facts of the last request."""
 
-    buckets: "dict[int, array[int]]" = field(default_factory=dict)
+    ring: "array[int]" = field(default_factory=lambda: array("I", bytes(4 * _MINUTES * _WIDTH)))
+    sums: list[int] = field(default_factory=lambda: [0] * _WIDTH)
+    newest: int = 0
     last: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, at: float, counts: Iterable[int]) -> None:
-        number = int(at) // _BUCKET_SECONDS
-        if number not in self.buckets:
-            self._forget(at)
-        bucket = self.buckets.setdefault(number, array("Q", _NOTHING))
-        for place, count in enumerate(counts):
-            bucket[place] += count
+    def add(self, at: float, counts: Iterable[int], *, now: float) -> None:
+        """Add *counts* of requests at *at*, unless that is too long before *now*."""
+        self.forget(now)
+        minute = int(min(at, now)) // 60
+        if minute > self.newest - _MINUTES:
+            for place, count in enumerate(counts):
+                self.ring[minute % _MINUTES * _WIDTH + place] += count
+                self.sums[place] += count
         self.last = max(self.last, at)
 
-    def sums(self, now: float) -> list[int]:
-        """Forget the buckets that are too old at *now*, and return the sums of the others."""
-        self._forget(now)
-        return [sum(column) for column in zip(*self.buckets.values(), strict=True)] or [0] * (_UNKNOWN + 1)
+    def forget(self, now: float) -> None:
+        """Forget the minutes that began an hour before the end of the present one, or earlier.
 
-    def _forget(self, now: float) -> None:
-        first = int(now - RECENT_SECONDS) // _BUCKET_SECONDS + 1
-        for number in [number for number in self.buckets if number < first]:
-            del self.buckets[number]
+        A clock that was set back by less leaves them until it is where it was; by more, all of them go.
+        """
+        present = int(now) // 60
+        if present <= self.newest - _MINUTES:
+            self.newest = present - _MINUTES
+        for minute in range(self.newest + 1, present + 1)[-_MINUTES:]:
+            begin = minute % _MINUTES * _WIDTH
+            for place in range(_WIDTH):
+                self.sums[place] -= self.ring[begin + place]
+                self.ring[begin + place] = 0
+        self.newest = max(self.newest, present)
 
 
 class RecentExchanges:
@@ -72,9 +80,10 @@ class RecentExchanges:
             if line.startswith(EXCHANGE) and (members := _members(line)):
                 counts[members] += 1
                 lines[members] = line
+        now = self._clock.now()
         with self._lock:  # not held for longer than the few kinds of requests in a batch need
             for members, number in counts.items():
-                self._count(members, number, lines[members])
+                self._count(members, number, lines[members], now)
 
     def callers(self) -> tuple[CallerStatus, ...]:
         """Return the callers of the last hour, the busiest first."""
@@ -97,7 +106,7 @@ class RecentExchanges:
         ]
         return tuple(sorted(found, key=lambda one: -one.last))
 
-    def _count(self, members: _Members, number: int, line: bytes) -> None:
+    def _count(self, members: _Members, number: int, line: bytes, now: float) -> None:
         try:
             asked, outcome, record = _values(members[0]), _values(members[1]), decode(line)
             at = datetime.fromisoformat(record["time"]).timestamp()
@@ -106,9 +115,9 @@ class RecentExchanges:
             caller, route = str(asked["caller"]), str(asked["route"])
         except (ValueError, KeyError, TypeError):  # no record of this version
             return
-        counts = [0] * (_UNKNOWN + 1)
+        counts = [0] * _WIDTH
         counts[result], counts[_UNKNOWN] = number, number * unknown
-        _kept(self._callers, caller).add(at, counts)
+        _kept(self._callers, caller).add(at, counts, now=now)
         if result in (Result.FAILED, Result.HELD_BACK) or outcome["code"] or unknown:
             code = str(outcome["code"])
             kept = _kept(self._errors, (code, 0 if code else int(outcome["status"]), route))
@@ -116,16 +125,17 @@ class RecentExchanges:
                 cause = outcome["cause"] or record["note"]
                 facts = {"id": record["id"], "cause": cause, "sent_upstream": outcome["sent_upstream"]}
                 kept.facts = {"caller": caller} | {name: str(value) for name, value in facts.items()}
-            kept.add(at, counts)
+            kept.add(at, counts, now=now)
 
     def _recent(self, table: dict[Key, _Kept]) -> Iterator[tuple[Key, _Kept, list[int]]]:
         now = self._clock.now()
         with self._lock:
-            found = [(key, kept, kept.sums(now)) for key, kept in table.items()]
-            for key, kept, _ in found:
-                if not kept.buckets:
-                    del table[key]
-        yield from (one for one in found if one[1].buckets)
+            for kept in table.values():
+                kept.forget(now)
+            for key in [key for key, kept in table.items() if not any(kept.sums)]:
+                del table[key]
+            found = [(key, kept, list(kept.sums)) for key, kept in table.items()]
+        yield from found
 
 
 def _kept(table: dict[Key, _Kept], key: Key) -> _Kept:

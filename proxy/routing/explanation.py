@@ -11,7 +11,7 @@ from proxy.callers.caller import ANONYMOUS, Caller, Callers, Proofs
 from proxy.errors import ProxyError
 from proxy.migration.pin import retry_digest, retry_key
 from proxy.migration.side_cache import SideCache
-from proxy.routing.compile import head_limits, route_table
+from proxy.routing.compile import head_limits
 from proxy.routing.headers import HeaderLine
 from proxy.routing.plan import Plan, plan
 from proxy.routing.request_head import RawHead, RequestHead
@@ -35,17 +35,23 @@ class Question:
 
 
 def explain(
-    question: Question, snapshot: Snapshot, sides: SideCache, *, body_keys: Mapping[str, str], now: float
+    question: Question,
+    snapshot: Snapshot,
+    table: RouteTable,
+    *,
+    sides: SideCache,
+    body_keys: Mapping[str, str],
+    now: float,
 ) -> dict[str, Any]:
     """Return what the request of *question* would get at *now* (epoch seconds), as a JSON object.
 
-    *body_keys* names, by route, the keys that sign bodies.
+    *table* is that of *snapshot*; *body_keys* names, by route, the keys that sign bodies.
 
     With the member `code` it would be refused, with `facade` the facade would answer it. `rules` says for each rule why
     it does or does not take the request; it is empty if the request is refused by its head. A request without a caller
     is refused where callers are configured, unless its keys identify one that needs no other proof.
     """
-    table, caller = route_table(snapshot), Caller(question.caller, "") if question.caller else ANONYMOUS
+    caller = Caller(question.caller, "") if question.caller else ANONYMOUS
     rules: list[dict[str, Any]] = []
     try:
         head = RequestHead.of(_raw(question), head_limits(snapshot))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_serializer, model_validator
 
 from proxy.settings.fields import (
     Count,
@@ -18,6 +18,7 @@ from proxy.settings.fields import (
     Text,
     Url,
 )
+from proxy.settings.secret_text import names_a_secret
 from proxy.settings.signing_key import Pkcs11Text, key_settings, pin_file
 
 Flavor = Literal["basic", "jwt", "adfs"]
@@ -100,7 +101,9 @@ class CredentialSection(Section):
         default=False, description="send client_id with private_key_jwt too; default by flavor"
     )
     extra_parameters: dict[RequiredText, Text] = Field(
-        {}, description="further form fields of the token request; reserved ones are refused"
+        {},
+        description="further form fields of the token request; reserved ones are refused; "
+        "those named like a secret are shown as `***`",
     )
     default_lifetime: Count = Field(300, description="lifetime of a token in seconds if the answer has no expires_in")
     share_tokens: bool = Field(
@@ -131,6 +134,10 @@ class CredentialSection(Section):
             token_url = values.get("token_url", "")
             values["assertion_audience"] = token_url if isinstance(token_url, str) else ""
         return values
+
+    @field_serializer("extra_parameters", when_used="json")
+    def _masked(self, parameters: dict[str, str]) -> dict[str, str]:
+        return {name: "***" if names_a_secret(name) else value for name, value in parameters.items()}
 
     @property
     def default_scope(self) -> str:

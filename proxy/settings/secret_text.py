@@ -1,4 +1,4 @@
-"""Detects client secrets that were written down wrongly; pure, and never quotes them."""
+"""Tells secrets by their names, and those that were written down wrongly; pure, and never quotes them."""
 
 import base64
 import binascii
@@ -8,6 +8,16 @@ from proxy.settings.placeholder import LEFT_IN, is_placeholder
 _BYTE_ORDER_MARK = "\ufeff"
 # Random bytes of this length are ASCII text by chance once in 300,000 times.
 _FEWEST_BYTES = 12
+# More names than those of secrets: what is masked in vain costs less than one that is shown.
+_SECRET_NAMES = ("secret", "passw", "passphrase", "pwd", "pin", "credential", "token", "assertion", "key", "signature")
+# As in subject_token_type (RFC 8693), client_assertion_type (RFC 7521) and key_id.
+_DESCRIPTIONS = ("token_type", "assertion_type", "key_id", "key_type")
+
+
+def names_a_secret(name: str) -> bool:
+    """Return whether the value of a form field called *name* is probably a secret."""
+    lower = name.lower().replace("-", "_")
+    return any(word in lower for word in _SECRET_NAMES) and not lower.endswith(_DESCRIPTIONS)
 
 
 def not_a_secret(text: str) -> tuple[str, str] | None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from proxy.settings.facade_rules import own_hosts
 from proxy.settings.fields import Section
 from proxy.settings.migration import SideSection
 from proxy.settings.model import RouteSection, Settings, UpstreamSection
+from proxy.settings.secret_text import names_a_secret
 from proxy.settings.worker_values import (
     CallerValues,
     CredentialValues,
@@ -83,7 +84,7 @@ def snapshot_of(
                 CredentialValues,
                 credential,
                 name=name,
-                extra_parameters=tuple(sorted(credential.extra_parameters.items())),
+                extra_parameters=tuple(_parameters(credential.extra_parameters)),
             )
             for name, credential in settings.credentials.items()
         ),
@@ -139,6 +140,12 @@ def _upstream(name: str, upstream: UpstreamSection) -> UpstreamValues:
 
 def _side(settings: Settings, side: SideSection) -> SideValues:
     return _values(SideValues, side, scope=_scope(settings, side))
+
+
+def _parameters(extra: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield *extra* in order, instead of a secret its SHA-256: workers only tell tokens apart by them."""
+    for name, value in sorted(extra.items()):
+        yield name, hashlib.sha256(value.encode()).hexdigest() if names_a_secret(name) else value
 
 
 def _scope(settings: Settings, side: SideSection | RouteSection) -> str:

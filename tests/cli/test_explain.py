@@ -13,57 +13,11 @@ from proxy.migration.side import Side
 from proxy.migration.state import NEW, Document
 from proxy.migration.stores.file import FileStore
 from proxy.migration.stores.pins import PinFile
+from tests.support.two_rules import two_rules
 
-TEXT = """\
-environment = "client-testing"
-
-[upstreams.bank]
-url = "https://api.payments.jpmorgan.com/base"
-
-[upstreams.new-bank]
-url = "https://api-ms.payments.jpmorgan.com:8443"
-
-[credentials.adfs]
-flavor = "adfs"
-client_id = "CC-1"
-token_url = "https://idag2.jpmorganchase.com/adfs/oauth2/token"
-private_key_file = "adfs.key"
-certificate_file = "adfs.crt"
-
-[credentials.login]
-flavor = "jwt"
-client_id = "c"
-private_key_file = "oauth.key"
-certificate_file = "oauth.crt"
-
-[[routes]]
-name = "payments"
-path = "/payment"
-upstream = "bank"
-credential = "adfs"
-audience = "JPMC:URI:RS-1"
-
-[[routes]]
-name = "closed"
-path = "/closed"
-methods = ["GET"]
-callers = ["crm"]
-upstream = "bank"
-credential = "login"
-audience = "own"
-
-[migrations.move]
-routes = ["payments"]
-legacy = { credential = "adfs", audience = "JPMC:URI:RS-1" }
-modern = { credential = "login", audience = "jpm:uri:prod:payments", upstream = "new-bank" }
-pin = { modern = ["crm"] }
-
-[callers.erp]
-networks = ["10.20.0.0/16"]
-
-[callers.crm]
-networks = ["10.30.0.0/16"]
-"""
+TEXT = two_rules(migration="move", modern=', upstream = "new-bank"') + (
+    '\n[upstreams.new-bank]\nurl = "https://api-ms.payments.jpmorgan.com:8443"\n'
+)
 
 
 @pytest.fixture

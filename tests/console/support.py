@@ -29,6 +29,7 @@ from proxy.keeper.console_configuration import ConsoleConfiguration
 from proxy.records.archives.sqlite import SqliteArchive
 from proxy.records.audit_records import Operation
 from proxy.records.query import Archive, Enough, all_of_it
+from proxy.routing.compile import route_table
 from proxy.secret import Secret
 from proxy.settings.addresses import TcpAddress
 from proxy.settings.load import Loaded, load
@@ -43,6 +44,7 @@ from tests.keeper.support import LOOPBACK
 from tests.records.kept import inquiry
 from tests.records.support import NOW
 from tests.support.clock import ManualClock
+from tests.support.two_rules import two_rules
 from tests.telemetry.support import status
 
 PASSWORD = "correct horse battery staple"
@@ -52,56 +54,12 @@ CSRF = re.compile(r'name="csrf" value="([A-Za-z0-9_-]+)"')
 
 
 # Two rules of which one is migrated, as tests.keeper.migrating has it; DATA is the stage's directory.
-CONFIGURATION = """\
-environment = "client-testing"
-data_directory = "DATA"
-
-[upstreams.bank]
-url = "https://api.payments.jpmorgan.com/base"
-
-[credentials.adfs]
-flavor = "adfs"
-client_id = "CC-1"
-token_url = "https://idag2.jpmorganchase.com/adfs/oauth2/token"
-private_key_file = "adfs.key"
-certificate_file = "adfs.crt"
-
-[credentials.login]
-flavor = "jwt"
-client_id = "c"
-private_key_file = "oauth.key"
-certificate_file = "oauth.crt"
-
-[[routes]]
-name = "payments"
-path = "/payment"
-upstream = "bank"
-credential = "adfs"
-audience = "JPMC:URI:RS-1"
-
-[[routes]]
-name = "closed"
-path = "/closed/*"
-methods = ["GET"]
-callers = ["crm"]
-upstream = "bank"
-credential = "login"
-audience = "own"
-replay_body_bytes = 1000
-remint_on = [{ status = 403, body = "GCA-001" }]
-
-[migrations.payments]
-routes = ["payments"]
-legacy = { credential = "adfs", audience = "JPMC:URI:RS-1" }
-modern = { credential = "login", audience = "jpm:uri:prod:payments" }
-pin = { modern = ["crm"] }
-
-[callers.erp]
-networks = ["10.20.0.0/16"]
-
-[callers.crm]
-networks = ["10.30.0.0/16"]
-"""
+CONFIGURATION = two_rules(
+    migration="payments",
+    path="/closed/*",
+    closed='replay_body_bytes = 1000\nremint_on = [{ status = 403, body = "GCA-001" }]\n',
+    top='data_directory = "DATA"\n',
+)
 
 
 async def nothing_more() -> None:
@@ -156,6 +114,7 @@ class Stage:
         self.in_force = ConsoleConfiguration(
             settings=lambda: self.settings,
             snapshot=lambda: snapshot_of(self.settings, instance="host-1"),
+            table=lambda: route_table(snapshot_of(self.settings, instance="host-1")),
             read=self.read,
             migrations=self.migrating.migrations,
             container=False,

@@ -152,15 +152,18 @@ async def test_a_refusal_that_comes_late_is_no_defect(
 ) -> None:
     """Who asked has left with "not answered yet"; no traceback follows."""
     monkeypatch.setattr(ask_bank, "_PATIENCE_SECONDS", 0.01)
-    answered, tasks = asyncio.Event(), set[asyncio.Task[object] | None]()
+    began, answered, tasks = asyncio.Event(), asyncio.Event(), set[asyncio.Task[object] | None]()
 
     async def wait() -> None:
         tasks.add(asyncio.current_task())
+        began.set()
         await answered.wait()
         raise Refused(409, "the rule is gone")
 
     asking.stage.inquiries.wait = wait
     assert "has not answered yet" in (await asking.ask()).text
+    async with asyncio.timeout(60):
+        await began.wait()
     answered.set()
     await asyncio.wait({one for one in tasks if one is not None}, timeout=60)
     tasks.clear()

@@ -82,6 +82,26 @@ async def test_a_tab_that_nobody_sees_holds_no_connection(site: Site) -> None:
     await expect(page.locator("#tail-state")).to_contain_text("Live: 2 new (")
 
 
+async def test_a_browser_has_connections_left_beside_its_tails(site: Site) -> None:
+    """It has six for a host: the fifth tail says which it waits for, pages still open, and a closed one makes room."""
+    first = await entered(site)
+    tails = [first, *[await first.context.new_page() for _ in range(4)]]
+    for page in tails[:4]:
+        await page.goto("/console/requests/tail")
+        await expect(page.locator("#tail-state")).to_contain_text("Live: 0 new (")
+    fifth = tails[4]
+    await fifth.goto("/console/requests/tail")
+    await expect(fifth.locator("#tail-state")).to_contain_text("Waiting: 4 other windows of this browser show live")
+    assert len(site.stage.live.followers) == 4
+    other = await first.context.new_page()
+    await other.goto("/console/history")
+    await tails[1].close()
+    await expect(fifth.locator("#tail-state")).to_contain_text("Live: 0 new (", timeout=30000)
+    await tails[2].evaluate(HIDDEN, True)  # noqa: FBT003 - an argument of the page's own function
+    await other.goto("/console/requests/tail")
+    await expect(other.locator("#tail-state")).to_contain_text("Live: 0 new (", timeout=30000)
+
+
 async def test_without_javascript_the_tail_shows_the_newest_and_says_how_to_see_more(site: Site) -> None:
     """By a link that loads it again with its filters."""
     page = await site.page(java_script_enabled=False)

@@ -23,6 +23,7 @@ SECRETS = {
     "PAYPROXY_CREDENTIALS__LOGIN__CLIENT_SECRET": CANARY,
     "PAYPROXY_CREDENTIALS__LOGIN__AUTH_METHOD": "client_secret_post",
     "PAYPROXY_REQUEST_LOG__DATABASE": f"postgresql://log:{CANARY}@db.example/payproxy",
+    "PAYPROXY_CREDENTIALS__ADFS__EXTRA_PARAMETERS": json.dumps({"password": CANARY}),
     "PAYPROXY_SERVER__WORKERS": "3",
 }
 
@@ -67,11 +68,12 @@ async def test_the_page_shows_what_config_show_and_check_print(stage: Stage) -> 
 
 
 async def test_no_secret_is_shown(stage: Stage) -> None:
-    """Neither of the environment nor in a URL; that there is one is."""
+    """Neither of the environment, nor in a URL or a form field; that there is one is."""
     page, twin = await shown(stage)
 
     assert CANARY not in page + json.dumps(twin)
     assert twin["settings"]["credentials"]["login"]["client_secret"] == "***"
+    assert twin["settings"]["credentials"]["adfs"]["extra_parameters"] == {"password": "***"}
     assert re.search(r"credentials\.login\.client_secret</td><td[^>]*>\*\*\*<", page)
 
 

@@ -207,38 +207,6 @@ async def test_an_empty_log_says_what_to_do(tmp_path: Path) -> None:
         assert "payproxy request GET" in (await browser.get("/console/requests")).text
 
 
-@pytest.mark.parametrize("path", ["/console/requests", "/console/requests.json", "/console/"])
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
-        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "empty"},
-        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
-    ],
-)
-async def test_another_sites_page_can_not_search(tmp_path: Path, path: str, headers: dict[str, str]) -> None:
-    """Without operators it needs no cookie, and how long a search takes tells whether something was found."""
-    opened: list[SqliteArchive] = []
-
-    def archive() -> SqliteArchive:
-        opened.append(SqliteArchive(tmp_path / "requests.db"))
-        return opened[-1]
-
-    async with Stage(directory=tmp_path, archive=archive).browser() as browser:
-        answer = await browser.get(path, headers=headers)
-
-    assert (answer.status_code, opened) == (403, [])
-
-
-async def test_a_link_from_another_site_is_followed(tmp_path: Path) -> None:
-    """A search can be sent to somebody, in a ticket or a chat."""
-    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
-    async with Stage(directory=tmp_path).browser() as browser:
-        answer = await browser.get("/console/requests", headers=headers)
-
-    assert answer.status_code == 200
-
-
 @pytest.mark.parametrize("path", ["/console/requests", "/console/requests/01234567-89ab-7def-8123-456789abcdef"])
 async def test_a_database_that_is_not_known_any_more_is_said(tmp_path: Path, path: str) -> None:
     """The file with its URL may be gone since the start."""

@@ -29,7 +29,7 @@ async def test_with_operators_nothing_is_shown_without_a_sign_in(stage: Stage) -
         twin = await browser.get("/console/overview.json")
         form = await browser.get("/console/sign-in")
 
-    assert (page.status_code, page.headers["location"]) == (303, "/console/sign-in")
+    assert (page.status_code, page.headers["location"]) == (303, "/console/sign-in?next=%2Fconsole%2Frequests")
     assert twin.status_code == 403
     assert form.status_code == 200
     assert "host-1" not in form.text + twin.text

@@ -18,7 +18,7 @@ from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin
 from proxy.migration.side import Side
 from proxy.settings.addresses import TcpAddress
 from proxy.settings.values import snapshot_of
-from proxy.simulator.server import Bank, simulator
+from proxy.simulator.server import simulator
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status
 from proxy.tokens.token_share import TokenSharing
@@ -33,8 +33,9 @@ CLOCK = SystemClock()
 MANY = 10_000
 
 
-def _generation(directory: Path, bank: Bank, migrating: Migrating, sockets: Sockets) -> Generation:
-    loaded = load_text(directory, configured(directory, bank.url).read_text())
+def generation_of(directory: Path, text: str, migrating: Migrating, sockets: Sockets) -> Generation:
+    """Return what serves by the configuration *text*."""
+    loaded = load_text(directory, text)
     assert loaded.settings is not None, loaded.findings
 
     def status() -> Status:
@@ -82,7 +83,7 @@ async def test_a_token_minted_while_a_worker_is_told_of_pins_is_the_last_it_hear
     worker.attach(writer)
     sockets = Sockets(TcpAddress(host="127.0.0.1", port=0), workers=1)
     async with simulator(clock=CLOCK, entropy=SystemEntropy()) as bank:
-        generation = _generation(tmp_path, bank, migrating, sockets)
+        generation = generation_of(tmp_path, configured(tmp_path, bank.url).read_text(), migrating, sockets)
         generation.workers._alive[0] = worker
         generation.workers.admit()
         telling = asyncio.create_task(generation.workers._let_serve(worker))

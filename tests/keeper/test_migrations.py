@@ -13,6 +13,7 @@ from proxy.keeper.replication import Replication
 from proxy.link.messages import MigrationStates
 from proxy.migration.pin import RetryPin
 from proxy.migration.side import Policy, Side
+from proxy.migration.state import MigrationState
 from proxy.telemetry.status import TokenStatus
 from tests.keeper.migrating import BY, MASK, OTHER_SIDES, PAYMENTS, Migrating, configured
 from tests.support.clock import ManualClock
@@ -85,6 +86,23 @@ async def test_a_reason_is_kept_as_records_have_it(tmp_path: Path, change: str) 
     assert (status.reason, keeper.operations[-1].reason) == (masked, masked)
     assert (await Migrating(directory=tmp_path).open()).weights.state("payments").reason == masked
     assert masked in keeper.said[-1]
+
+
+async def test_a_reason_that_came_unmasked_is_shown_masked(tmp_path: Path) -> None:
+    """From an earlier version's file or another replica; what is kept stays what the others have."""
+    keeper = Migrating(directory=tmp_path)
+    migrations = await keeper.open()
+    given = MigrationState(version=7).at(40, who="x", when=1.0, reason=f"moving {CARD} {TOKEN}")
+    await migrations.weights.merge({"payments": given})
+    with pytest.raises(MigrationRefused) as refused:
+        await migrations.set("payments", 50, version=1, **BY)
+
+    [status] = migrations.states()
+    for shown in (status.reason, keeper.said[-1], str(refused.value)):
+        assert MASK.text(given.reason) in shown
+        assert CARD not in shown
+        assert TOKEN not in shown
+    assert migrations.weights.state("payments").reason == given.reason
 
 
 async def test_what_cannot_be_put_on_record_is_not_done(tmp_path: Path) -> None:

@@ -59,13 +59,44 @@ def test_what_went_well_is_no_error() -> None:
     assert recent(record(), record(status=404)).errors() == ()
 
 
-def test_after_an_hour_it_is_forgotten() -> None:
-    """A caller that is silent takes no memory and no line."""
-    given = [record(caller="erp", **FAILED)]
+@pytest.mark.parametrize("second", range(0, 300, 59))
+async def test_after_an_hour_it_is_forgotten(second: int) -> None:
+    """To the minute, whenever it was; a caller that is silent takes no memory and no line."""
+    clock = ManualClock(NOW + second)
+    found = RecentExchanges(clock=clock)
+    found.add([record(at=NOW + second, caller="erp", **FAILED)])
 
-    assert recent(*given, at=NOW + RECENT_SECONDS - 600).callers()
-    late = recent(*given, at=NOW + RECENT_SECONDS + 300)
-    assert (late.callers(), late.errors()) == ((), ())
+    await clock.advance(RECENT_SECONDS - 60)
+    assert (len(found.callers()), len(found.errors())) == (1, 1)
+    await clock.advance(60)
+    assert (found.callers(), found.errors()) == ((), ())
+    assert not found._callers
+
+
+async def test_what_is_an_hour_old_is_forgotten_alone() -> None:
+    """Minute by minute, also over a pause, and with a record that comes late."""
+    clock = ManualClock(NOW)
+    found = RecentExchanges(clock=clock)
+    seen = []
+    for pause in (0, 20, 20, 19, 1, 20, 59, 600):
+        await clock.advance(pause * 60)
+        for ago in (0, 1200):
+            found.add([record(at=clock.now() - ago, caller="erp")])
+        seen.append(found.callers()[0].requests)
+
+    assert seen == [2, 4, 5, 7, 7, 7, 3, 2]
+
+
+@pytest.mark.parametrize(("back", "requests"), [(600, 2), (7200, 1)])
+async def test_a_clock_that_was_set_back_does_not_stop_it(back: int, requests: int) -> None:
+    """By an hour or more, the counts begin anew."""
+    clock = ManualClock(NOW)
+    found = RecentExchanges(clock=clock)
+    found.add([record(at=NOW, caller="erp")])
+    clock.set_wall(NOW - back)
+    found.add([record(at=NOW - back, caller="erp")])
+
+    assert [one.requests for one in found.callers()] == [requests]
 
 
 def test_its_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,15 +108,17 @@ def test_its_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(one.name for one in found.callers()) == ["c2", "c3", "c4"]
 
 
-def test_its_memory_is_bounded_if_nobody_asks() -> None:
+async def test_its_memory_is_bounded_if_nobody_asks() -> None:
     """An instance without metrics and probes runs for months."""
-    found = RecentExchanges(clock=ManualClock(NOW))
-    for hour in range(48):
-        found.add([record(at=NOW + hour * 3600, caller="erp", **FAILED)])
+    clock = ManualClock(NOW)
+    found = RecentExchanges(clock=clock)
+    for _ in range(48):
+        found.add([record(at=clock.now(), caller="erp", **FAILED)])
+        await clock.advance(3600)
 
     kept = [*found._callers.values(), *found._errors.values()]
     assert len(kept) == 2
-    assert all(len(one.buckets) <= 2 for one in kept)
+    assert all(sum(one.ring) == sum(one.sums) == 2 for one in kept)
 
 
 def test_a_foreign_line_is_passed_over() -> None:

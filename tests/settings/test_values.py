@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from proxy.link.codec import decode, encode
 from proxy.link.messages import Serve
 from proxy.settings.load import load
@@ -47,11 +49,27 @@ def test_a_snapshot(tmp_path: Path) -> None:
     assert decode(encode(order)) == order
 
 
+def parameters(text: str) -> str:
+    """Return a configuration whose credential sends the fields *text* of an inline table too."""
+    return plain(('flavor = "basic"', f'flavor = "basic"\nextra_parameters = {{{text}}}'))
+
+
 def test_a_snapshot_has_no_secret(tmp_path: Path) -> None:
     """What goes to a worker can't sign and can't authenticate."""
-    settings = whole(tmp_path, plain(), PAYPROXY_CREDENTIALS__LOGIN__CLIENT_SECRET="canary")
+    text = parameters('password = "canary"')
+    settings = whole(tmp_path, text, PAYPROXY_CREDENTIALS__LOGIN__CLIENT_SECRET="canary")
 
     assert b"canary" not in encode(Serve(snapshot_of(settings, instance="x"), worker="w0", workers=1, sockets=()))
+
+
+def test_tokens_of_two_passwords_are_told_apart(tmp_path: Path) -> None:
+    """A worker knows a field that is a secret by its hash."""
+    one, other = (
+        snapshot_of(whole(tmp_path, parameters(f'password = "{text}"')), instance="x").credentials[0].extra_parameters
+        for text in ("a", "b")
+    )
+
+    assert one != other
 
 
 def test_the_digest_names_the_configuration(tmp_path: Path) -> None:
@@ -99,3 +117,15 @@ def test_every_example_makes_a_snapshot(tmp_path: Path) -> None:
 
     assert loaded.settings is not None
     assert snapshot_of(loaded.settings, instance="demo").routes
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["client_secret2", "password", "Passwd", "subject_token", "assertion", "x-api-key", "subscriptionKey", "pin"],
+)
+def test_a_field_named_like_a_secret_is_masked(tmp_path: Path, name: str) -> None:
+    """Beside one that is not, which stays readable."""
+    view = masked(whole(tmp_path, parameters(f'{name} = "canary", realm = "payments", subject_token_type = "jwt"')))
+
+    shown = view["credentials"]["login"]["extra_parameters"]
+    assert shown == {name: "***", "realm": "payments", "subject_token_type": "jwt"}

@@ -3,6 +3,9 @@
 // All data becomes text of nodes; markup in it is never parsed as such.
 
 const MOST_ROWS = 200;
+// Over HTTP/1.1 a browser has six connections to a host, for all its windows: two are left for pages.
+const MOST_TAILS = 4;
+const AGAIN = 15000, LOOK_FOR_A_PLACE = 2000;
 
 const byId = (id) => document.getElementById(id);
 const time = () => new Date().toLocaleTimeString();
@@ -22,7 +25,7 @@ function element(name, properties, ...children) {
 function followTail(section) {
   const [pause, state, said, rows] = ["tail-pause", "tail-state", "tail-said", "tail-rows"].map(byId);
   const address = new URL(section.dataset.events, location.href);
-  let source = null, paused = false, shown = 0, skipped = 0, missed = 0, later = 0;
+  let source = null, place = null, beginning = false, paused = false, shown = 0, skipped = 0, missed = 0, later = 0;
 
   const tell = (words) => { set(said, words.replace(/:$/, ".")); count(words); };
   function count(words) {
@@ -71,9 +74,18 @@ function followTail(section) {
     });
   }
 
-  function begin() {
+  async function begin() {
     clearTimeout(later);
-    if (source || document.hidden) return;
+    if (source || beginning || document.hidden) return;
+    beginning = true;
+    const taken = await takePlace();
+    beginning = false;
+    if (document.hidden) { end(); return; }
+    if (!taken) {
+      tell(`Waiting: ${MOST_TAILS} other windows of this browser show live tails. Close or hide one of them:`);
+      later = setTimeout(begin, LOOK_FOR_A_PLACE);
+      return;
+    }
     source = new EventSource(address);
     source.addEventListener("open", () => tell(present()));
     take("at", () => {});
@@ -102,8 +114,30 @@ function followTail(section) {
   }
 
   function end() {
+    clearTimeout(later);
     if (source) source.close();
     source = null;
+    leavePlace();
+  }
+
+  // The browser gives back the place of a window that is closed. Where it has no locks (plain HTTP to a host that is
+  // not this machine), each tail has a place.
+  async function takePlace() {
+    if (!navigator.locks || place) return true;
+    for (let number = 1; number <= MOST_TAILS; number += 1) if (await hold(`live tail ${number}`)) return true;
+    return false;
+  }
+
+  const hold = (name) => new Promise((taken) => {
+    navigator.locks.request(name, { ifAvailable: true }, (lock) => {
+      taken(lock !== null);
+      return lock && new Promise((leave) => { place = leave; });
+    });
+  });
+
+  function leavePlace() {
+    if (place) place();
+    place = null;
   }
 
   async function refused() {
@@ -112,7 +146,7 @@ function followTail(section) {
     if (answer && answer.status === 403) { tell("Ended: sign in again."); return; }
     tell(answer && answer.ok ? "Too many live tails are open; trying again:" : "Not connected, trying again:");
     clearTimeout(later);
-    later = setTimeout(begin, 15000);
+    later = setTimeout(begin, AGAIN);
   }
 
   pause.hidden = false;

@@ -13,11 +13,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from proxy.records.archives.in_thread import in_thread
-from proxy.records.archives.sqlite_month import opened_month
+from proxy.records.archives.sqlite_month import MonthReader, opened_month
 from proxy.records.months import Month, id_floor, month_of, time_of
 from proxy.records.pruned_range import PrunedRange
 from proxy.records.query import END_ID, ArchiveUnusable, Enough, MonthGrew, Page, Query, all_of_it, fitting
-from proxy.records.sinks.sqlite_file import COMPANIONS, month_file, month_files, open_as_it_is
+from proxy.records.sinks.sqlite_file import (
+    COMPANIONS,
+    at_rest,
+    month_file,
+    month_files,
+    open_as_it_is,
+    open_at_rest,
+)
 from proxy.records.tally import DAY_SECONDS, Tally, summed
 
 _FILES_FOLLOWED = 2
@@ -173,8 +180,7 @@ class SqliteArchive:
     def _files_with_ids(self) -> Iterator[_File]:
         """Yield all files with the ids in them: of a file that was renamed, these tell the month."""
         for month, path in self._files():
-            with opened_month(path) as reader:
-                first, last = reader.span() or (b"", b"")
+            first, last = _span(path)
             with suppress(ValueError):
                 month = month_of(last)  # noqa: PLW2901 - of an empty file it stays that of its name
             yield _File(path=path, month=month, first=first, last=last)
@@ -184,6 +190,21 @@ class SqliteArchive:
             yield from month_files(self._database)
         except OSError as error:
             raise ArchiveUnusable(f"{self._database.parent}: {error.strerror}") from None
+
+
+def _span(path: Path) -> tuple[bytes, bytes]:
+    """Return the first and the last id in the file *path*, b"" if it is empty.
+
+    A month that is over is opened as a file that nobody changes: SQLite would make and remove two files beside each.
+    """
+    before = at_rest(path)
+    if before is not None:
+        with suppress(sqlite3.Error), closing(open_at_rest(path)) as connection:
+            found = MonthReader(connection).span()
+            if at_rest(path) == before:
+                return found or (b"", b"")
+    with opened_month(path) as reader:
+        return reader.span() or (b"", b"")
 
 
 def _apart(files: Iterable[_File]) -> Iterator[list[_File]]:

@@ -150,6 +150,28 @@ def unchanged_objects() -> dict[str, str]:
         return objects(connection)
 
 
+def at_rest(path: Path) -> tuple[int, int, int] | None:
+    """Return what tells whether the file *path* is still the same if it has no WAL, so that nobody writes to it.
+
+    That is so for months that are over. None: it has one, or can't be looked at.
+    """
+    if path.with_name(path.name + COMPANIONS[0]).exists():
+        return None
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def open_at_rest(path: Path) -> sqlite3.Connection:
+    """Return a connection to the file *path* that takes no lock and makes no file beside it; raises sqlite3.Error.
+
+    What it reads counts only if `at_rest` says the same before and after.
+    """
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+
+
 def open_as_it_is(path: Path) -> sqlite3.Connection:
     """Return a connection to the existing file *path*; raises sqlite3.Error."""
     # Not mode=ro: it can't read a WAL that nobody has open, and would leave its companions behind.

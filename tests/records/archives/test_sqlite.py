@@ -1,16 +1,18 @@
+import asyncio
 import sqlite3
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
 
+from proxy.records.archives import sqlite
 from proxy.records.archives.sqlite import SqliteArchive
-from proxy.records.archives.sqlite_month import opened_month
+from proxy.records.archives.sqlite_month import MonthReader, opened_month
 from proxy.records.copies import lines_of
 from proxy.records.months import Month
 from proxy.records.query import END_ID, ArchiveUnusable, Query, StatusRange, indexed
 from proxy.records.sinks.sqlite import SqliteSink
-from proxy.records.sinks.sqlite_file import EARLIER_RARE
+from proxy.records.sinks.sqlite_file import EARLIER_RARE, open_at_rest
 from tests.records.kept import id_of, kept, record
 from tests.records.sinks.test_sqlite import modes_in
 from tests.records.support import NOW
@@ -185,6 +187,51 @@ async def test_a_renamed_month_is_searched_and_pruned_by_what_is_in_it(tmp_path:
     assert differs == ["2 records are not of the month that the file is named after: was it renamed?"]
     await archive.forget(Month(2027, 1), records=4)
     assert await archive.months() == []
+
+
+async def test_months_that_are_over_are_not_opened_to_be_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As files that may be written they would cost each page milliseconds; a WAL is looked into all the same."""
+    lines = kept(record(NOW - number * 31 * 86400) for number in range(12))
+    sink = SqliteSink(tmp_path / "requests.db")
+    await sink.write(lines[1:])
+    await sink.close()
+    late = SqliteSink(tmp_path / "requests.db")
+    await late.write(lines[:1])
+    opened: list[Path] = []
+
+    def noted(path: Path) -> AbstractContextManager[MonthReader]:
+        opened.append(path)
+        return opened_month(path)
+
+    monkeypatch.setattr(sqlite, "opened_month", noted)
+    page = await SqliteArchive(tmp_path / "requests.db").page(Query(since=NOW - 3600), before=None, size=10)
+    await late.close()
+
+    assert page.records == lines[:1]
+    assert set(opened) == {tmp_path / JANUARY}
+
+
+async def test_a_month_that_is_written_while_it_is_looked_at_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read of it without a lock may be anything."""
+    lines = kept(record(NOW + number) for number in range(2))
+    await sink_again(tmp_path, lines[:1])
+    newest = SqliteSink(tmp_path / "requests.db")
+
+    def written(path: Path) -> sqlite3.Connection:
+        connection = open_at_rest(path)
+        connection.execute("SELECT min(id) FROM records").fetchall()
+        asyncio.run(newest.write(lines[1:]))
+        return connection
+
+    monkeypatch.setattr(sqlite, "open_at_rest", written)
+    page = await SqliteArchive(tmp_path / "requests.db").page(Query(since=NOW + 1), before=None, size=10)
+    await newest.close()
+
+    assert page.records == lines[1:]
 
 
 async def sink_again(folder: Path, lines: list[bytes]) -> None:

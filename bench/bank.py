@@ -4,6 +4,7 @@ import datetime as dt
 import ipaddress
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +16,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from bench.machine import program, running
-from bench.talk import free_port, until_open
+from bench.talk import WrongAnswer, ask, connected, free_port, request, trust, until_open
 
 # As long as the bank's own (about 1,500 characters).
 TOKEN = "bench." + "t" * 1494
 SMALL_PATH, PAYMENT_PATH, FILES_PATH = "/bank/small", "/bank/payments", "/bank/files"
 LARGE = "large"
 _ANSWER_BYTES = 541
+_STATUS_PATH = "/status"
 PAYMENT = json.dumps({"amount": 1, "remittance": "x" * 991}).encode()
 
 _CONFIGURATION = """\
@@ -51,6 +53,7 @@ http {{
     ssl_certificate_key {directory}/bank.key;
     ssl_protocols TLSv1.3;
     ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;
+    location = {status_path} {{ stub_status; }}
     location = /token {{
       return 200 '{{"access_token": "{token}", "token_type": "Bearer", "expires_in": 3600}}';
     }}
@@ -72,6 +75,14 @@ http {{
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What the bank has seen since its start: *connections* accepted and *requests*."""
+
+    connections: int
+    requests: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bank:
     """Where the bank is: *port* on loopback, the certificate to trust, its key, the folder in which its files lie."""
@@ -87,6 +98,15 @@ class Bank:
     def url(self) -> str:
         """Return the base URL."""
         return f"https://127.0.0.1:{self.port}"
+
+    def count(self) -> Count:
+        """Return what nginx counted (ngx_http_stub_status_module), this question included."""
+        with trust(self.certificate).wrap_socket(connected(self.port), server_hostname="localhost") as connection:
+            _, text = ask(connection, request("GET", _STATUS_PATH))
+        found = re.search(rb"handled requests\s+(\d+) \d+ (\d+)", text)
+        if found is None:
+            raise WrongAnswer(f"the bank's own counters are missing: {text!r}")
+        return Count(int(found[1]), int(found[2]))
 
 
 @contextmanager
@@ -110,6 +130,7 @@ def bank(directory: Path, *, files: Path, large_bytes: int) -> Iterator[Bank]:
             small_path=SMALL_PATH,
             payment_path=PAYMENT_PATH,
             files_path=FILES_PATH,
+            status_path=_STATUS_PATH,
             user=user_line(),
         )
     )

@@ -4,6 +4,7 @@ import os
 import socket
 import ssl
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,11 +13,10 @@ from pathlib import Path
 from bench import envoy
 from bench.bank import FILES_PATH, PAYMENT, PAYMENT_PATH, SMALL_PATH, TOKEN, Bank, user_line
 from bench.machine import CLOCK, PROXY_CORE, Unfit, cpu_seconds, family, pause, program, running
-from bench.talk import WrongAnswer, ask, connected, free_port, request, until_open
+from bench.talk import WrongAnswer, ask, connected, free_port, request, trust, until_open
 
 _READY_SECONDS = 30.0
 # A candidate may still be writing its log when the load has ended; that is part of its price.
-_QUIET_SECONDS = 0.2
 _QUIET_CPU = 0.01
 _QUIET_BOUND_SECONDS = 20.0
 
@@ -57,7 +57,7 @@ credential = "bench"
 _NGINX = """\
 daemon off;
 {user}
-worker_processes 1;
+worker_processes {workers};
 worker_rlimit_nofile 16384;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log error;
@@ -79,6 +79,8 @@ http {{
   }}
   ssl_certificate {certificate};
   ssl_certificate_key {key};
+  # Before 1.23.4 nginx offers callers no more than TLS 1.2 by itself, whose resumed handshake costs half.
+  ssl_protocols TLSv1.3;
   server {{
     listen 127.0.0.1:{port} {tls}backlog=4096;
     location / {{
@@ -101,9 +103,10 @@ http {{
 class Candidate:
     """One running proxy: its *port*, and the process at the root of it; callers trust *tls* if it demands TLS."""
 
-    def __init__(self, name: str, *, port: int, root: int, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, name: str, *, port: int, root: int, tls: ssl.SSLContext | None, quiet_seconds: float) -> None:
         self.name = name
         self.port = port
+        self._quiet_seconds = quiet_seconds
         self._root = root
         self._tls = tls
 
@@ -118,7 +121,7 @@ class Candidate:
         pids = self.processes
         before = cpu_seconds(pids)
         while CLOCK.monotonic() < end:
-            pause(_QUIET_SECONDS)
+            pause(self._quiet_seconds)
             after = cpu_seconds(pids)
             if after - before <= _QUIET_CPU:
                 return after
@@ -153,16 +156,18 @@ Command = Callable[[Path, Bank, int], list[str]]
 
 
 @contextmanager
-def started(name: str, command: Command, *, directory: Path, bank: Bank) -> Iterator[Candidate]:
-    """Run a candidate on its core while the block lasts; it has answered rightly once the block begins."""
-    place = directory / name.replace(" ", "-")
-    place.mkdir()
+def started(name: str, command: Command, *, directory: Path, bank: Bank, quiet_seconds: float) -> Iterator[Candidate]:
+    """Run a candidate on its core while the block lasts; it has answered rightly once the block begins.
+
+    *quiet_seconds* are how long it must use no CPU until it counts as done with what the load left behind.
+    """
+    place = Path(tempfile.mkdtemp(prefix=f"{name.replace(' ', '-')}-", dir=directory))
     port = free_port()
     log = place / "output.log"
     with running(command(place, bank, port), log=log, core=PROXY_CORE) as process:
         until_open(port, process, log=log)
-        tls = ssl.create_default_context(cafile=str(bank.certificate)) if name in OVER_TLS else None
-        candidate = Candidate(name, port=port, root=process.pid, tls=tls)
+        tls = trust(bank.certificate) if name.endswith(TLS) else None
+        candidate = Candidate(name, port=port, root=process.pid, tls=tls, quiet_seconds=quiet_seconds)
         _until_right(candidate, bank)
         yield candidate
 
@@ -193,7 +198,7 @@ def payproxy(
     return command
 
 
-def nginx(directory: Path, bank: Bank, port: int, *, tls: bool = False) -> list[str]:
+def nginx(directory: Path, bank: Bank, port: int, *, tls: bool = False, workers: int = 1) -> list[str]:
     """Return how nginx is started as a proxy that adds the header."""
     path = directory / "nginx.conf"
     path.write_text(
@@ -201,6 +206,7 @@ def nginx(directory: Path, bank: Bank, port: int, *, tls: bool = False) -> list[
             directory=directory,
             bank_port=bank.port,
             port=port,
+            workers=workers,
             token=TOKEN,
             certificate=bank.certificate,
             key=bank.key,
@@ -220,13 +226,27 @@ def naive(directory: Path, bank: Bank, port: int, *, tls: bool = False) -> list[
     ]  # fmt: skip
 
 
-PEERS: dict[str, Command] = {"nginx": nginx, "Envoy": envoy.command, "naive": naive}
-# The same with callers over TLS, by the certificate of the bank.
-OVER_TLS: dict[str, Command] = {
-    "payproxy, TLS": payproxy(tls=True),
-    "nginx, TLS": partial(nginx, tls=True),
-    "Envoy, TLS": partial(envoy.command, tls=True),
-    "naive, TLS": partial(naive, tls=True),
+# What is appended to the names of candidates whose callers come over TLS (by the bank's certificate).
+TLS = ", TLS"
+FOUR = ", 4 workers"
+COMMANDS: dict[str, Command] = {
+    "payproxy": payproxy(),
+    "payproxy async": payproxy(durability="async"),
+    "payproxy, SQLite": payproxy(database="sqlite:requests.db"),
+    "nginx": nginx,
+    "Envoy": envoy.command,
+    "naive": naive,
+    f"payproxy{TLS}": payproxy(tls=True),
+    f"payproxy async{TLS}": payproxy(durability="async", tls=True),
+    f"nginx{TLS}": partial(nginx, tls=True),
+    f"Envoy{TLS}": partial(envoy.command, tls=True),
+    f"naive{TLS}": partial(naive, tls=True),
+    f"payproxy{FOUR}": payproxy(workers=4),
+    f"nginx{FOUR}": partial(nginx, workers=4),
+    f"Envoy{FOUR}": partial(envoy.command, workers=4),
+    f"payproxy{FOUR}{TLS}": payproxy(workers=4, tls=True),
+    f"nginx{FOUR}{TLS}": partial(nginx, workers=4, tls=True),
+    f"Envoy{FOUR}{TLS}": partial(envoy.command, workers=4, tls=True),
 }
 
 

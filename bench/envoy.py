@@ -31,7 +31,7 @@ def binary() -> Path:
     return found
 
 
-def command(directory: Path, bank: Bank, port: int, *, tls: bool = False) -> list[str]:
+def command(directory: Path, bank: Bank, port: int, *, tls: bool = False, workers: int = 1) -> list[str]:
     """Return how Envoy is started as the proxy on *port*; its configuration is written to *directory*."""
     path = directory / "envoy.json"
     path.write_text(json.dumps(_configuration(directory, bank, port, tls=tls)))
@@ -40,7 +40,7 @@ def command(directory: Path, bank: Bank, port: int, *, tls: bool = False) -> lis
         "-c",
         str(path),
         "--concurrency",
-        "1",
+        str(workers),
         "--service-node",
         "bench",
         "--service-cluster",
@@ -119,7 +119,11 @@ def _configuration(directory: Path, bank: Bank, port: int, *, tls: bool) -> dict
         sni="localhost",
         common_tls_context={
             "tls_params": {"tls_maximum_protocol_version": "TLSv1_3"},
-            "validation_context": {"trusted_ca": {"filename": str(bank.certificate)}},
+            # Without a name it would take any certificate of this authority; the others check the name too.
+            "validation_context": {
+                "trusted_ca": {"filename": str(bank.certificate)},
+                "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": "localhost"}}],
+            },
         },
     )
     chain: dict[str, Any] = {"filters": [manager]}

@@ -10,20 +10,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.bank import PAYMENT, PAYMENT_PATH, SMALL_PATH
+from bench.bank import PAYMENT, PAYMENT_PATH, SMALL_PATH, Bank
 from bench.machine import CLOCK, Unfit, program
-from bench.talk import WrongAnswer, connected, head_of
+from bench.talk import WrongAnswer, connected, head_of, trust
 
-_DONE = re.compile(r"(\d+) requests in ")
-_RATE = re.compile(r"Requests/sec: +([0-9.]+)")
-_WRONG = re.compile(r"Non-2xx or 3xx responses: (\d+)")
-_SOCKET_ERRORS = re.compile(r"Socket errors: .*")
+_SUMMARY = re.compile(r"summary: (\d+) requests, (\d+) bytes, (\d+) us, (\d+) socket errors, (\d+) not 2xx")
+# Called once, at the end: with neither request() nor response() wrk sends the same bytes without asking Lua.
+_SCRIPT = """\
+done = function(summary)
+  local errors = summary.errors
+  io.write(string.format("summary: %d requests, %d bytes, %d us, %d socket errors, %d not 2xx\\n",
+    summary.requests, summary.bytes, summary.duration,
+    errors.connect + errors.read + errors.write + errors.timeout, errors.status))
+end
+"""
 _POST_SCRIPT = """\
 wrk.method = "POST"
 wrk.body = "{body}"
 wrk.headers["Content-Type"] = "application/json"
 wrk.headers["Idempotency-Key"] = "bench-0001"
 """
+# More than any candidate's head; an answer of another size is not the bank's.
+_HEAD_BYTES = 2000
 # What a loop on a free core may be late; a request that is later is measured from when it was due.
 _PUNCTUAL_SECONDS = 0.001
 
@@ -39,36 +47,47 @@ class Load:
 class ClosedLoop:
     """Callers that send the next request as soon as they have the answer to the last."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, bank: Bank) -> None:
         self._wrk = program("wrk", package="wrk")
-        self._script = directory / "post.lua"
-        self._script.write_text(_POST_SCRIPT.format(body=PAYMENT.decode().replace('"', '\\"')))
+        self._bodies = {"GET": bank.small, "POST": bank.payment}
+        self._scripts = {method: directory / f"{method}.lua" for method in self._bodies}
+        self._scripts["GET"].write_text(_SCRIPT)
+        self._scripts["POST"].write_text(_POST_SCRIPT.format(body=PAYMENT.decode().replace('"', '\\"')) + _SCRIPT)
 
-    def run(self, port: int, *, method: str, connections: int, seconds: int, scheme: str = "http") -> Load:
-        """Load *port* for *seconds* on connections that are kept alive; raises WrongAnswer if one was no success."""
-        script = ["-s", str(self._script)] if method == "POST" else []
+    def run(self, port: int, seconds: float, *, method: str, connections: int, scheme: str = "http") -> Load:
+        """Load *port* for whole *seconds* on connections that are kept alive; raises WrongAnswer if one was no success."""
         path = PAYMENT_PATH if method == "POST" else SMALL_PATH
+        script = str(self._scripts[method])
+        duration, url = f"-d{max(1, round(seconds))}s", f"{scheme}://127.0.0.1:{port}{path}"
         done = subprocess.run(
-            [self._wrk, "-t1", f"-c{connections}", f"-d{seconds}s", *script, f"{scheme}://127.0.0.1:{port}{path}"],
+            [self._wrk, "-t1", f"-c{connections}", duration, "-s", script, url],
             capture_output=True,
             text=True,
             check=True,
         ).stdout
-        for fault in (_WRONG.search(done), _SOCKET_ERRORS.search(done)):
-            if fault is not None:
-                raise WrongAnswer(f"under load: {fault[0]}")
-        count, rate = _DONE.search(done), _RATE.search(done)
-        if count is None or rate is None:
-            raise Unfit(f"wrk said: {done}")
-        return Load(int(count[1]), float(rate[1]))
+        return counted(done, self._bodies[method])
+
+
+def counted(said: str, body: bytes) -> Load:
+    """Return what wrk *said* at its end; raises WrongAnswer for errors and for answers too short or long for *body*."""
+    found = _SUMMARY.search(said)
+    if found is None:
+        raise Unfit(f"wrk said: {said}")
+    requests, size, microseconds, socket_errors, refused = map(int, found.groups())
+    if socket_errors or refused or not requests:
+        raise WrongAnswer(f"under load: {found[0]}")
+    if not len(body) <= size / requests <= len(body) + _HEAD_BYTES:
+        raise WrongAnswer(f"under load: answers of {size / requests:.0f} bytes, but the bank's body has {len(body)}")
+    return Load(requests, requests / microseconds * 1e6)
 
 
 class _Caller:
     """One connection of the open loop."""
 
-    __slots__ = ("_got", "since", "socket")
+    __slots__ = ("_body", "_got", "since", "socket")
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, body: bytes) -> None:
+        self._body = body
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(0)
         self.socket = connection
@@ -87,19 +106,28 @@ class _Caller:
         head = head_of(self._got)
         if head is None or len(self._got) < head.size + head.length:
             return False
+        if head.status != 200 or self._got[head.size :] != self._body:
+            raise WrongAnswer(f"under load: {bytes(self._got[:200])!r}")
         self._got.clear()
-        if head.status != 200:
-            raise WrongAnswer(f"status {head.status} under load")
         return True
 
 
 def open_loop(
-    connect: Callable[[], socket.socket], data: bytes, *, rate: int, seconds: float, connections: int
+    connect: Callable[[], socket.socket],
+    data: bytes,
+    *,
+    body: bytes,
+    rate: int,
+    seconds: float,
+    connections: int,
 ) -> list[float]:
-    """Send *data* *rate* times a second whether or not answers come; return the seconds that each answer took."""
+    """Send *data* *rate* times a second whether or not answers come; return the seconds that each answer took.
+
+    Raises WrongAnswer for an answer whose body is not *body*.
+    """
     callers = {}
     for _ in range(connections):
-        caller = _Caller(connect())
+        caller = _Caller(connect(), body)
         callers[caller.socket] = caller
     free = deque(callers.values())
     busy: set[socket.socket] = set()
@@ -133,12 +161,12 @@ def open_loop(
     return took
 
 
-def to_proxy(port: int) -> Callable[[], socket.socket]:
-    """Return how the open loop connects to a candidate."""
+def by_tcp(port: int) -> Callable[[], socket.socket]:
+    """Return how the open loop connects to *port* over plain TCP."""
     return lambda: connected(port)
 
 
-def to_bank(port: int, certificate: Path) -> Callable[[], socket.socket]:
-    """Return how the open loop connects to the bank itself, over TLS."""
-    context = ssl.create_default_context(cafile=str(certificate))
+def by_tls(port: int, certificate: Path) -> Callable[[], socket.socket]:
+    """Return how the open loop connects to *port* over TLS."""
+    context = trust(certificate)
     return lambda: context.wrap_socket(connected(port), server_hostname="localhost")

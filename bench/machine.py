@@ -79,25 +79,53 @@ def running(
 def family(root: int) -> list[int]:
     """Return *root* and the processes below it, parents first."""
     children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            fields = _stat(int(entry.name))
-            if fields:
-                children.setdefault(int(fields[1]), []).append(int(entry.name))
+    for pid in processes():
+        fields = _stat(f"{pid}")
+        if fields:
+            children.setdefault(int(fields[1]), []).append(pid)
     found = [root]
     for pid in found:
         found += sorted(children.get(pid, []))
     return found
 
 
-def cpu_seconds(pids: Iterable[int]) -> float:
-    """Return what all threads of *pids* have used so far, user and system."""
+def cpu_seconds(pids: Iterable[int], *, reaped: bool = False) -> float:
+    """Return what all threads of *pids* have used so far, user and system; with *reaped* also what ended children did."""
     total = 0
     for pid in pids:
-        fields = _stat(pid)
-        if fields:
-            total += int(fields[11]) + int(fields[12])
+        total += sum(int(field) for field in _stat(f"{pid}")[11 : 15 if reaped else 13])
     return total / _TICKS
+
+
+def threads(pid: int) -> dict[int, str]:
+    """Return the threads of *pid* and their names."""
+    return {int(task.name): (task / "comm").read_text().strip() for task in sorted(Path(f"/proc/{pid}/task").iterdir())}
+
+
+def thread_seconds(pid: int, thread: int) -> float:
+    """Return what *thread* of *pid* has used so far, user and system."""
+    return sum(int(field) for field in _stat(f"{pid}/task/{thread}")[11:13]) / _TICKS
+
+
+def processes() -> list[int]:
+    """Return all processes of the machine that can be seen from here."""
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def stolen_seconds() -> float:
+    """Return for how long a hypervisor gave our cores to others (proc(5), /proc/stat: steal)."""
+    return int(Path("/proc/stat").read_text().split(maxsplit=9)[8]) / _TICKS
+
+
+def file_system(path: Path) -> str:
+    """Return the type of file system on which *path* lies, "" if that can't be told."""
+    told = subprocess.run(
+        ["findmnt", "-no", "FSTYPE", "-T", str(path)],  # noqa: S607  util-linux, as taskset
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return told.stdout.strip()
 
 
 def resident_bytes(pids: Iterable[int]) -> int:
@@ -135,9 +163,9 @@ def _cpuinfo() -> list[str]:
     return Path("/proc/cpuinfo").read_text().splitlines()
 
 
-def _stat(pid: int) -> list[str]:
+def _stat(process: str) -> list[str]:
     """Return the fields of /proc/PID/stat from the state on (proc(5): field 3), [] for a process that is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []

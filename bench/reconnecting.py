@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.load import Load
 from bench.machine import CLOCK
-from bench.talk import WrongAnswer, head_of
+from bench.talk import WrongAnswer, head_of, trust
 
 _PIECE = 65536
 _STUCK_SECONDS = 20.0
@@ -40,7 +40,7 @@ class Tls:
     """How callers over TLS connect: with *resuming*, from their second connection on with the session of the last."""
 
     def __init__(self, certificate: Path, *, resuming: bool) -> None:
-        self._context = ssl.create_default_context(cafile=str(certificate))
+        self._context = trust(certificate)
         self._resuming = resuming
 
     def wrapped(self, connection: socket.socket, session: ssl.SSLSession | None) -> ssl.SSLSocket:

@@ -1,14 +1,16 @@
 """Figures for people: tables in Markdown, and how far each goal is reached."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Self
 
+_GOALS_HEAD = ("case", "goal", "wanted", "measured", "reached")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """A goal of performance.md and what was measured; *at_most* false: the figure shall be at least the limit."""
+    """A goal and what was measured; *at_most* false: the figure shall be at least the limit."""
 
     name: str
     value: float
@@ -20,6 +22,17 @@ class Goal:
     def reached(self) -> bool:
         """Return whether the goal is reached."""
         return self.value <= self.limit if self.at_most else self.value >= self.limit
+
+    def row(self, case: str) -> str:
+        """Return the goal as a row of the table of goals."""
+        wanted = f"{'at most' if self.at_most else 'at least'} {self.limit:g} {self.unit}".rstrip()
+        measured = f"{self.value:.{self._digits}f} {self.unit}".rstrip()
+        return _row((case, self.name, wanted, measured, "yes" if self.reached else "**no**"))
+
+    @property
+    def _digits(self) -> int:
+        """Return the digits that a reader needs to see on which side of the limit the figure is: at least two."""
+        return next((digits for digits in (2, 3) if round(self.value, digits) != self.limit), 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +52,7 @@ class Report:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """Return a Markdown table."""
     rule = ["---", *("---:" for _ in head[1:])]
-    return tuple(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+    return tuple(_row(row) for row in (head, rule, *rows))
 
 
 def middle(values: Sequence[float]) -> float:
@@ -57,26 +70,26 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
     return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
 
 
-def document(reports: Sequence[Report]) -> str:
-    """Return *reports* as Markdown, the goals at the end."""
+def least(peer: str, *, subject: str, of: Sequence[float], to: Sequence[float], limit: float) -> Goal:
+    """Return the goal that *peer*'s CPU, *to*, is at least *limit* times ours, *of*."""
+    return Goal(name=f"{subject}: {peer}'s CPU by ours", value=ratio(of, to), limit=limit, unit="", at_most=False)
+
+
+def tables(reports: Sequence[Report], *, note: str = "") -> str:
+    """Return *reports* as Markdown without their goals, under each heading *note*: when and beside what."""
     lines: list[str] = []
     for report in reports:
-        lines += [f"### {report.title}", "", *report.lines, ""]
-    goals = [goal for report in reports for goal in report.goals]
-    if goals:
-        rows = [
-            [
-                goal.name,
-                f"{goal.value:.2f} {goal.unit}".rstrip(),
-                f"{'at most' if goal.at_most else 'at least'} {goal.limit:g} {goal.unit}".rstrip(),
-                "yes" if goal.reached else "**no**",
-            ]
-            for goal in goals
-        ]
-        lines += [
-            "### Goals",
-            "",
-            *table(("goal", "measured", "wanted", "reached"), rows),
-            "",
-        ]
+        lines += [f"### {report.title}", "", *([note, ""] if note else ()), *report.lines, ""]
     return "\n".join(lines)
+
+
+def goals(rows: Mapping[str, Sequence[str]]) -> str:
+    """Return the table of goals from the rows of each case, and how many are reached."""
+    every = [row for of_case in rows.values() for row in of_case]
+    reached = sum(row.endswith("| yes |") for row in every)
+    lines = ["### Goals", "", f"{reached} of {len(every)} reached.", "", *table(_GOALS_HEAD, ()), *every, ""]
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

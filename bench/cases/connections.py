@@ -2,20 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from bench.bank import PAYMENT, PAYMENT_PATH, SMALL_PATH
 from bench.bed import Bed, shuffled
+from bench.candidates import TLS
 from bench.load import Load
 from bench.reconnecting import Closes, Exchange, Tls, reconnecting
-from bench.report import Goal, Report, middle, ratio, spread
+from bench.report import Report, least, middle, ratio, spread
 from bench.talk import request
+from bench.window import window
 
 CALLERS = 32
 _OURS = "payproxy"
 _PEERS = ("nginx", "Envoy", "naive")
-_TLS = ", TLS"
 _KEY = "Idempotency-Key: bench-0001"
 _EACH = "a connection a request"
+
+# Of the run's usual window: connections are many, and six cases of four candidates.
+_SHARE = 0.5
 
 Send = Callable[[Bed, int, float], Load]
 
@@ -47,7 +52,7 @@ def _each(method: str, closes: Closes, *, resuming: bool | None = None) -> Send:
 
 
 def _kept(bed: Bed, port: int, seconds: float) -> Load:
-    return bed.closed_loop.run(port, method="GET", connections=CALLERS, seconds=max(1, int(seconds)), scheme="https")
+    return bed.closed_loop.run(port, seconds, method="GET", connections=CALLERS, scheme="https")
 
 
 _CASES = (
@@ -68,18 +73,13 @@ _CASES = (
 def measure(bed: Bed) -> list[Report]:
     """Return one report per case."""
     names = [_OURS, *_PEERS]
-    candidates = bed.candidates([*names, *(name + _TLS for name in names)])
+    candidates = bed.candidates([*names, *(name + TLS for name in names)])
     cost: dict[str, dict[str, list[float]]] = {case.name: {} for case in _CASES}
     for _ in range(bed.effort.rounds):
         for case in _CASES:
             for name in shuffled([name for name in names if name in candidates]):
-                candidate = candidates[name + _TLS * case.tls]
-                if bed.effort.warm_up:
-                    case.send(bed, candidate.port, bed.effort.warm_up / 2)
-                candidate.verify(bed.bank)
-                before = candidate.cpu()
-                load = case.send(bed, candidate.port, bed.effort.seconds / 2)
-                cost[case.name].setdefault(name, []).append((candidate.cpu() - before) / load.requests * 1e6)
+                used = window(bed, candidates[name + TLS * case.tls], partial(case.send, bed), share=_SHARE)
+                cost[case.name].setdefault(name, []).append(used.cpu_us)
     return [_report(case, cost[case.name]) for case in _CASES]
 
 
@@ -91,13 +91,7 @@ def _report(case: _Case, cost: dict[str, list[float]]) -> Report:
     ]
     head = ("candidate", "CPU us/request", "smallest to largest", *(f"{peer}'s / its" for peer in peers))
     goals = [
-        Goal(
-            name=f"{case.name}: {peer}'s CPU by ours",
-            value=ratio(cost[_OURS], cost[peer]),
-            limit=limit,
-            unit="",
-            at_most=False,
-        )
+        least(peer, subject=case.name, of=cost[_OURS], to=cost[peer], limit=limit)
         for peer, limit in case.goals
         if peer in cost
     ]

@@ -20,7 +20,7 @@ def measure(bed: Bed) -> list[Report]:
     for name, candidate in candidates.items():
         idle = [resident_bytes([pid]) / _MIB for pid in candidate.processes]
         per_caller = _per_caller(candidate, bed)
-        bed.closed_loop.run(candidate.port, method="POST", connections=CALLERS, seconds=bed.effort.seconds)
+        bed.closed_loop.run(candidate.port, bed.effort.seconds, method="POST", connections=CALLERS)
         candidate.cpu()
         loaded = [resident_bytes([pid]) / _MIB for pid in candidate.processes]
         rows.append([name, _each(idle), _each(loaded), f"{per_caller / 1024:.1f}"])

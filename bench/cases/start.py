@@ -33,8 +33,6 @@ _WAYS: dict[str, Command] = {
     _WITH_DATABASE: payproxy(database="sqlite:requests.db"),
 }
 _MIB = 1048576
-# Long enough for what follows the first request: counters, the shipper's first turn, freed memory.
-_IDLE_SECONDS = 3.0
 _FIRST_ANSWER_SECONDS = 30.0
 _COMMANDS: dict[str, Sequence[str]] = {
     "--help": ("--help",),
@@ -80,8 +78,8 @@ def _start(command: Command, bed: Bed, *, directory: Path, commands: bool) -> St
         until_open(port, process, log=log)
         _first_answer(port)
         processes = family(process.pid)
-        cpu = tuple(cpu_seconds([pid]) for pid in processes)
-        pause(_IDLE_SECONDS)
+        cpu = tuple(cpu_seconds([pid], reaped=True) for pid in processes)
+        pause(bed.effort.idle_seconds)
         return Start(
             cpu,
             tuple(resident_bytes([pid]) for pid in processes),

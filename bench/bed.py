@@ -23,8 +23,8 @@ class Effort:
     """
 
     rounds: int
-    seconds: int
-    warm_up: int
+    seconds: float
+    warm_up: float
     megabytes: int
     idle_callers: int
     open_loop: tuple[int, float]
@@ -45,10 +45,10 @@ LONG = Effort(
 )
 QUICK = Effort(
     rounds=1,
-    seconds=1,
+    seconds=0.3,
     warm_up=0,
     megabytes=20,
-    idle_callers=300,
+    idle_callers=200,
     open_loop=(1, 0.2),
     quiet_seconds=0.05,
     idle_seconds=0.5,

@@ -82,7 +82,7 @@ http {{
   # Before 1.23.4 nginx offers callers no more than TLS 1.2 by itself, whose resumed handshake costs half.
   ssl_protocols TLSv1.3;
   server {{
-    listen 127.0.0.1:{port} {tls}backlog=4096;
+    listen 127.0.0.1:{port} {tls}{reuseport}backlog=4096;
     location / {{
       proxy_pass https://bank;
       proxy_http_version 1.1;
@@ -211,6 +211,8 @@ def nginx(directory: Path, bank: Bank, port: int, *, tls: bool = False, workers:
             certificate=bank.certificate,
             key=bank.key,
             tls="ssl " if tls else "",
+            # Else one of its workers may get no connection at all, and fewer than four are measured.
+            reuseport="reuseport " if workers > 1 else "",
             user=user_line(),
         )
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from proxy.clock import SystemClock
 
 CLOCK = SystemClock()
-_TICKS = os.sysconf("SC_CLK_TCK")
+TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 # With two cores or more: load and upstream on one, the candidate on the other.
 _LOAD_CORE, PROXY_CORE = 0, 1
@@ -90,11 +90,11 @@ def family(root: int) -> list[int]:
 
 
 def cpu_seconds(pids: Iterable[int], *, reaped: bool = False) -> float:
-    """Return what all threads of *pids* have used so far, user and system; with *reaped* also what ended children did."""
+    """Return what all threads of *pids* have used so far, user and system; with *reaped*, ended children too."""
     total = 0
     for pid in pids:
         total += sum(int(field) for field in _stat(f"{pid}")[11 : 15 if reaped else 13])
-    return total / _TICKS
+    return total * TICK_SECONDS
 
 
 def threads(pid: int) -> dict[int, str]:
@@ -104,7 +104,7 @@ def threads(pid: int) -> dict[int, str]:
 
 def thread_seconds(pid: int, thread: int) -> float:
     """Return what *thread* of *pid* has used so far, user and system."""
-    return sum(int(field) for field in _stat(f"{pid}/task/{thread}")[11:13]) / _TICKS
+    return sum(int(field) for field in _stat(f"{pid}/task/{thread}")[11:13]) * TICK_SECONDS
 
 
 def processes() -> list[int]:
@@ -114,7 +114,7 @@ def processes() -> list[int]:
 
 def stolen_seconds() -> float:
     """Return for how long a hypervisor gave our cores to others (proc(5), /proc/stat: steal)."""
-    return int(Path("/proc/stat").read_text().split(maxsplit=9)[8]) / _TICKS
+    return int(Path("/proc/stat").read_text().split(maxsplit=9)[8]) * TICK_SECONDS
 
 
 def file_system(path: Path) -> str:

@@ -29,8 +29,15 @@ class Found:
 
 
 def document(found: Sequence[Found]) -> str:
-    """Return a run as Markdown, its goals at the end."""
-    return "\n".join([*(one.block() for one in found), goals({one.case: one.goal_rows() for one in found})])
+    """Return a run on one machine as Markdown, its goals at the end."""
+    return "\n".join(
+        [
+            found[0].machine,
+            "",
+            *(tables(one.reports, note=one.note) for one in found),
+            goals({one.case: one.goal_rows() for one in found}),
+        ]
+    )
 
 
 def renewed(page: str, found: Sequence[Found], *, cases: Sequence[str]) -> str:

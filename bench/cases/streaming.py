@@ -2,7 +2,7 @@
 
 The bank's TLS and the caller share a core and are the limit for most candidates, so that speed says only whether a
 candidate holds them up; what the transfer costs it is its CPU. Memory is that of candidates started for this case,
-since one that has carried a large body before may have kept what it needs for the next.
+beyond what they needed for small requests: one that has carried a large body may have kept what it needs for the next.
 """
 
 import hashlib
@@ -37,10 +37,6 @@ def measure(bed: Bed) -> list[Report]:
     cpu: Figures = {}
     growth: dict[tuple[str, str], float] = {}
     with bed.fresh(_NAMES) as candidates:
-        stalled = {name: _stalled(candidate) for name, candidate in candidates.items()}
-        for candidate in candidates.values():
-            _same_bytes(candidate, bed.bank)
-    with bed.fresh(_NAMES) as candidates:
         for candidate in candidates.values():
             _warm(candidate, bed.bank)
         before = {name: resident_bytes(candidate.processes) for name, candidate in candidates.items()}
@@ -52,6 +48,9 @@ def measure(bed: Bed) -> list[Report]:
                     cpu.setdefault((name, way), []).append(used * 1000 * 100 / bed.effort.megabytes)
                     grown = (most - before[name]) / _MIB
                     growth[name, way] = max(growth.get((name, way), 0.0), grown)
+        stalled = {name: _stalled(candidate, before[name]) for name, candidate in candidates.items()}
+        for candidate in candidates.values():
+            _same_bytes(candidate, bed.bank)
     rows = [
         [
             name,
@@ -183,9 +182,8 @@ def _digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _stalled(candidate: Candidate) -> float:
-    """Return the MB that a download adds whose caller does not read."""
-    before = resident_bytes(candidate.processes)
+def _stalled(candidate: Candidate, before: int) -> float:
+    """Return the MB that a download adds whose caller does not read, since the candidate's memory was *before*."""
     with ExitStack() as stack:
         for _ in range(_STALLED):
             stack.enter_context(connected(candidate.port)).sendall(request("GET", f"{FILES_PATH}/{LARGE}"))

@@ -21,7 +21,7 @@ from bench.load import ClosedLoop
 from bench.machine import CLOCK, Unfit, describe, file_system, pinned, prepare, program
 from bench.other_work import OtherWork, warning
 from bench.report import Report
-from bench.results import Found, document, renewed
+from bench.results import Found, demand_places, document, renewed
 from bench.talk import WrongAnswer
 from bench.walk import walk
 from proxy.hot_path import built, outdated
@@ -56,7 +56,11 @@ def main(*, quick: bool, only: tuple[str, ...], rounds: int | None, walks: bool,
         if walks:
             click.echo(document([Found(case="walk", note="", machine="", reports=tuple(walk()))]))
             return
-        found = _measure(effort, tuple(case for case in _CASES if case in only or not only))
+        cases = tuple(case for case in _CASES if case in only or not only)
+        if write:
+            demand_places(_README.read_text(), cases)
+            envoy.binary()
+        found = _measure(effort, cases)
         click.echo(document(found))
         if write:
             _README.write_text(renewed(_README.read_text(), found, cases=tuple(_CASES)))

@@ -54,6 +54,12 @@ def renewed(page: str, found: Sequence[Found], *, cases: Sequence[str]) -> str:
     return _with(page, _GOALS, goals(rows))
 
 
+def demand_places(page: str, cases: Sequence[str]) -> None:
+    """Raise Unfit unless *page* has a place for each of *cases* and for the goals: better before than after the run."""
+    for name in (*cases, _GOALS):
+        _place(page, name)
+
+
 def _place(page: str, name: str) -> re.Match[str]:
     place = re.search(
         rf"(?<=<!-- results of {re.escape(name)} -->\n).*?(?=<!-- end of {re.escape(name)} -->)", page, re.DOTALL

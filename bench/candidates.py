@@ -19,6 +19,11 @@ _READY_SECONDS = 30.0
 # A candidate may still be writing its log when the load has ended; that is part of its price.
 _QUIET_CPU = 0.01
 _QUIET_BOUND_SECONDS = 20.0
+# Less than any line, and more than Envoy keeps for a while: it writes when it has 64 KB, or after 10 s.
+_LINE_BYTES = 60
+_UNWRITTEN_BYTES = 262144
+_LOG_SECONDS = 30.0
+_LOGS = {"payproxy": "requests.jsonl", "nginx": "access.log", "Envoy": "access.log"}
 
 _PAYPROXY = """\
 environment = "mock"
@@ -101,11 +106,17 @@ http {{
 
 
 class Candidate:
-    """One running proxy: its *port*, and the process at the root of it; callers trust *tls* if it demands TLS."""
+    """One running proxy: its *port*, and the process at the root of it; callers trust *tls* if it demands TLS.
 
-    def __init__(self, name: str, *, port: int, root: int, tls: ssl.SSLContext | None, quiet_seconds: float) -> None:
+    *log* is the file in which it writes a line for each request, None if it writes none.
+    """
+
+    def __init__(
+        self, name: str, *, port: int, root: int, tls: ssl.SSLContext | None, log: Path | None, quiet_seconds: float
+    ) -> None:
         self.name = name
         self.port = port
+        self._log = log
         self._quiet_seconds = quiet_seconds
         self._root = root
         self._tls = tls
@@ -127,6 +138,21 @@ class Candidate:
                 return after
             before = after
         return before
+
+    def logged_bytes(self) -> int:
+        """Return how large its log is now."""
+        return self._log.stat().st_size if self._log is not None and self._log.exists() else 0
+
+    def until_logged(self, requests: int, *, since: int) -> None:
+        """Wait until its log has as many lines more than at *since* bytes; raises WrongAnswer if it never has."""
+        if self._log is None:
+            return
+        end = CLOCK.monotonic() + _LOG_SECONDS
+        wanted = since + requests * _LINE_BYTES - _UNWRITTEN_BYTES
+        while self.logged_bytes() < wanted:
+            if CLOCK.monotonic() > end:
+                raise WrongAnswer(f"{self.name} logged {self.logged_bytes() - since} bytes for {requests} requests")
+            pause(0.05)
 
     def verify(self, bank: Bank) -> None:
         """Raise WrongAnswer unless it hands on what it must, with its own token in place of the caller's."""
@@ -167,7 +193,8 @@ def started(name: str, command: Command, *, directory: Path, bank: Bank, quiet_s
     with running(command(place, bank, port), log=log, core=PROXY_CORE) as process:
         until_open(port, process, log=log)
         tls = trust(bank.certificate) if name.endswith(TLS) else None
-        candidate = Candidate(name, port=port, root=process.pid, tls=tls, quiet_seconds=quiet_seconds)
+        lines = next((place / file for kind, file in _LOGS.items() if name.startswith(kind)), None)
+        candidate = Candidate(name, port=port, root=process.pid, tls=tls, log=lines, quiet_seconds=quiet_seconds)
         _until_right(candidate, bank)
         yield candidate
 

@@ -34,9 +34,10 @@ def window(bed: Bed, candidate: Candidate, send: Send, *, share: float = 1.0) ->
     if bed.effort.warm_up:
         send(candidate.port, bed.effort.warm_up * share)
     candidate.verify(bed.bank)
-    before, asked = candidate.cpu(), bed.bank.count()
+    before, asked, logged = candidate.cpu(), bed.bank.count(), candidate.logged_bytes()
     load = send(candidate.port, bed.effort.seconds * share)
     check(candidate.name, load, asked, bed.bank.count())
+    candidate.until_logged(load.requests, since=logged)
     # The kernel counts in ticks: a candidate that got less than one in a short window on a busy machine used some.
     used = max(candidate.cpu() - before, TICK_SECONDS)
     candidate.verify(bed.bank)

@@ -10,7 +10,7 @@ import pytest
 from bench.bank import Bank, bank
 from bench.candidates import COMMANDS, FOUR, TLS, Candidate, started
 from bench.load import ClosedLoop
-from bench.talk import connected
+from bench.talk import WrongAnswer, connected
 from bench.window import check
 
 pytestmark = [
@@ -52,4 +52,14 @@ def test_a_short_window_of_wrk_is_counted_by_the_bank_as_by_wrk(method: str, sta
         load = ClosedLoop(tmp_path, stand_in).run(candidate.port, 0.3, method=method, connections=4)
 
         assert load.requests
+        candidate.until_logged(load.requests, since=0)
         check(candidate.name, load, before, stand_in.count())
+
+
+def test_a_candidate_that_does_not_log_its_requests_is_refused(
+    stand_in: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be cheaper than the others by what a line costs."""
+    monkeypatch.setattr("bench.candidates._LOG_SECONDS", 0.0)
+    with nginx("", stand_in, tmp_path) as candidate, pytest.raises(WrongAnswer, match="for 1000000 requests"):
+        candidate.until_logged(1_000_000, since=candidate.logged_bytes())

@@ -1,3 +1,4 @@
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -48,6 +49,13 @@ def test_an_open_loop_refuses_an_answer_that_is_not_the_banks() -> None:
     """A success with another body is none."""
     with answering(BODY.replace(b"up", b"no")) as port, pytest.raises(WrongAnswer, match="no"):
         loop(port)
+
+
+def test_an_open_loop_ends_where_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that hangs says nothing."""
+    monkeypatch.setattr("bench.load._STUCK_SECONDS", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(WrongAnswer, match="20 of 20 requests"):
+        loop(silent.getsockname()[1])
 
 
 def test_what_wrk_says_is_counted() -> None:

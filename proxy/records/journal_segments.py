@@ -14,6 +14,8 @@ from proxy.records.segment import JOURNALS, LOCK_SUFFIX, Segment, segment_path, 
 LARGEST_SEGMENT: Final = 64 * 1024 * 1024
 # A host crash loses at most this many seconds of finished records when no intent causes a sync.
 LAZY_SYNC_SECONDS: Final = 1.0
+# What waits for that sync is held in memory, to be written again if it fails. With more it is synced at once.
+MOST_UNSYNCED_BYTES: Final = 2 * 1024 * 1024
 
 
 def reserve_of(spool_bytes: int, *, workers: int) -> int:
@@ -29,7 +31,8 @@ class JournalSegments:
 
     All methods but `close` raise OSError. After an error of `append` or `sync`, `abandon` the segment: what of it is on
     disk is unknown. `sync_at` is the monotonic second at which appended lines must be synced, infinity if all are.
-    `number` is that of the segment opened last, `append_at` the byte at which the last `append` began in it.
+    `number` is that of the segment opened last, `append_at` the byte at which the last `append` began in it. `unsynced`
+    is what was appended to it since the last sync, each with the byte at which it begins.
     """
 
     def __init__(
@@ -38,6 +41,8 @@ class JournalSegments:
         self.sync_at = math.inf
         self.number = 0
         self.append_at = 0
+        self.unsynced: list[tuple[int, bytes]] = []
+        self._unsynced_bytes = 0
         self._data_directory = data_directory
         self._directory = data_directory / JOURNALS
         self._worker = worker
@@ -69,7 +74,7 @@ class JournalSegments:
             raise OSError(errno.ENOSPC, "the journal has grown to spool_bytes; is a sink of the request log away?")
         numbers = [number for worker, number in segments(self._directory) if worker == self._worker]
         if self._segment is not None and self.sync_at < math.inf:
-            self._segment.sync()
+            self.sync()
         # Never reuse a number: the keeper may have read part of a deleted segment.
         number = max([self.number, *numbers]) + 1
         opened = Segment(segment_path(self._directory, self._worker, number), reserve=self._reserve)
@@ -89,6 +94,11 @@ class JournalSegments:
         segment.append(data)
         if sync:
             self.sync()
+            return
+        self.unsynced.append((self.append_at, data))
+        self._unsynced_bytes += len(data)
+        if self._unsynced_bytes > MOST_UNSYNCED_BYTES:
+            self.sync_at = self._monotonic()
         elif self.sync_at == math.inf:
             self.sync_at = self._monotonic() + LAZY_SYNC_SECONDS
 
@@ -97,13 +107,21 @@ class JournalSegments:
         self.sync_at = math.inf
         if self._segment is not None:
             self._segment.sync()
+        self._forget_unsynced()
 
-    def abandon(self) -> None:
-        """Never write or sync the open segment again; its file stays."""
+    def abandon(self) -> list[tuple[int, bytes]]:
+        """Never write or sync the open segment again; its file stays. Return what was `unsynced` in it."""
+        unsynced = self.unsynced
+        self._forget_unsynced()
         self.sync_at = math.inf
         if self._segment is not None:
             self._segment.abandon()
             self._segment = None
+        return unsynced
+
+    def _forget_unsynced(self) -> None:
+        self.unsynced = []
+        self._unsynced_bytes = 0
 
     def discard(self) -> None:
         """Abandon the open segment and delete its file."""

@@ -177,13 +177,17 @@ class JournalWriter:
             self._break(error)
 
     def _break(self, error: OSError) -> None:
-        """Take the journal out of service; its segment is never written or synced again."""
+        """Take the journal out of service; its segment is never written or synced again.
+
+        What of it was not synced yet is held, to be written again.
+        """
         self.cause = f"{error.strerror or type(error).__name__} ({errno.errorcode.get(error.errno or 0, 'no errno')})"
         self._probe_at = self._clock.monotonic() + self._pause
         self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2)
         if self._segments.number:
             self._first_write.begin(self._segments.number)
-        self._segments.abandon()
+        for at, data in self._segments.abandon():
+            self._keep([(data, ())], at=at)
 
     def _keep(self, batch: list[Lines], *, at: int | None = None) -> None:
         """Refuse the intents of *batch*; hold finished records until the journal can be written again.

@@ -117,6 +117,54 @@ async def test_a_record_whose_sync_failed_comes_once(
     assert journal_lines(tmp_path) == []
 
 
+@pytest.mark.parametrize("reads", [False, True], ids=["not read before", "read before"])
+@pytest.mark.parametrize("by_intent", [False, True], ids=["by the clock", "by an intent"])
+async def test_records_that_a_failed_sync_was_also_for_are_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, by_intent: bool, reads: bool
+) -> None:
+    """They were written up to a second before; what the disk has of them after the failure is nothing."""
+    keeper = Keeper(tmp_path, {1} if reads else set(), restarts=False)
+
+    def lose(failed: int) -> None:
+        keeper.read(failed)
+        if failed == 1:
+            [segment] = (tmp_path / "journal").glob("*.jsonl")
+            size = segment.stat().st_size
+            segment.write_bytes(bytes(size))
+
+    async with open_journal(tmp_path) as journal:
+        disk = JournalDisk(monkeypatch)
+        disk.failing, disk.reads = True, lose
+        finished = [an_exchange(method="GET") for _ in range(3)]
+        for exchange in finished:
+            journal.finish(exchange)
+            journal._flush()
+            await until(lambda: not journal._writer.queued)
+        if by_intent:
+            finished.append(an_exchange(status=503))
+            assert not await intends(journal, finished[-1])
+            journal.finish(finished[-1])
+        await until(lambda: disk.failed >= 2)
+        disk.failing = False
+        await until(journal.usable)
+
+    assert keeper.taken() == [exchange.id for exchange in finished]
+
+
+async def test_so_much_is_never_held_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond some megabytes it is synced before the second is over."""
+    monkeypatch.setattr("proxy.records.journal_segments.LAZY_SYNC_SECONDS", 3600.0)
+    monkeypatch.setattr("proxy.records.journal_segments.MOST_UNSYNCED_BYTES", 2000)
+    async with open_journal(tmp_path) as journal:
+        disk = JournalDisk(monkeypatch)
+        for number in range(1, 3):
+            while disk.syncs < number:
+                journal.finish(an_exchange(method="GET"))
+                journal._flush()
+                await until(lambda: not journal._writer.queued)
+                assert sum(len(data) for _, data in journal._writer._segments.unsynced) < 4000
+
+
 async def test_a_second_failure_right_after_the_first_repeats_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

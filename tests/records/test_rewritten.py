@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import json
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -12,13 +13,15 @@ from typing import Any
 import pytest
 
 from proxy.records.journal import Journal
+from proxy.records.journal_segments import LAZY_SYNC_SECONDS, MOST_UNSYNCED_BYTES, JournalSegments
 from proxy.records.journal_tail import JournalTail
 from proxy.records.rewritten import FirstWrite
 from proxy.records.segment import segment_path
 from proxy.records.stream import Progress
 from proxy.request_summary import RequestSummary
-from tests.records.support import an_attempt, an_exchange, intends, journal_lines, open_journal, until
+from tests.records.support import SPOOL_BYTES, an_attempt, an_exchange, intends, journal_lines, open_journal, until
 from tests.records.test_merge import Reader
+from tests.support.clock import ManualClock
 
 INTENTS = b'{"kind":"intent","id":"%036d"}\n' % 7
 
@@ -151,18 +154,26 @@ async def test_records_that_a_failed_sync_was_also_for_are_not_lost(
     assert keeper.taken() == [exchange.id for exchange in finished]
 
 
-async def test_so_much_is_never_held_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond some megabytes it is synced before the second is over."""
-    monkeypatch.setattr("proxy.records.journal_segments.LAZY_SYNC_SECONDS", 3600.0)
-    monkeypatch.setattr("proxy.records.journal_segments.MOST_UNSYNCED_BYTES", 2000)
-    async with open_journal(tmp_path) as journal:
-        disk = JournalDisk(monkeypatch)
-        for number in range(1, 3):
-            while disk.syncs < number:
-                journal.finish(an_exchange(method="GET"))
-                journal._flush()
-                await until(lambda: not journal._writer.queued)
-                assert sum(len(data) for _, data in journal._writer._segments.unsynced) < 4000
+def test_what_is_held_for_it_is_bounded(tmp_path: Path) -> None:
+    """Beyond some megabytes it is synced before the second is over, and then let go."""
+    clock = ManualClock()
+    written = JournalSegments(
+        tmp_path, worker="w1", spool_bytes=4 * SPOOL_BYTES, reserve=2 * MOST_UNSYNCED_BYTES, monotonic=clock.monotonic
+    )
+    (tmp_path / "journal").mkdir()
+    written.append(b"first\n", sync=False)
+    written.append(bytes(MOST_UNSYNCED_BYTES - 7) + b"\n", sync=False)
+    assert written.sync_at == clock.monotonic() + LAZY_SYNC_SECONDS
+    assert [at for at, _ in written.unsynced] == [0, 6]
+
+    written.append(b"one more\n", sync=False)
+    assert written.sync_at == clock.monotonic()
+    written.sync()
+
+    assert (written.unsynced, written.sync_at) == ([], math.inf)
+    written.append(b"next\n", sync=False)
+    assert written.sync_at == clock.monotonic() + LAZY_SYNC_SECONDS
+    written.close()
 
 
 async def test_a_second_failure_right_after_the_first_repeats_nothing(

@@ -16,7 +16,7 @@ _READ_BYTES: Final = 131072
 # The size of a TLS record (RFC 8446 5.1), so that one call of OpenSSL takes one record.
 _RECORD_BYTES: Final = 16384
 # A peer that makes us answer (RFC 8446 4.6.3: key updates) while so many bytes are unsent is cut off: it does not read.
-_MOST_UNSENT_BYTES: Final = 1048576
+_MOST_UNSENT_BYTES: Final = 524288
 
 
 class TlsBuffers:
@@ -181,7 +181,7 @@ class TlsTransport(asyncio.BufferedProtocol):
             self.flush()
         except ssl.SSLError as error:
             self.flush()  # sends the alert to the peer
-            self._failure = error
+            self._failure = error.with_traceback(None)  # it refers to the frame, and so to this object
             self._lower.close()
         else:
             self._secured()
@@ -190,7 +190,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         """Deliver all decrypted data in one call, since the protocol above writes once per call."""
         plain: Any = self._buffers.plain  # typeshed lets memoryviews be sliced by integers only
         take = self._take
-        filled = 0
+        filled, unsent = 0, self._outgoing.pending
         ended = unfinished = False
         try:
             while self._incoming.pending:  # a record fits into the buffer, so nothing decrypted is left over
@@ -202,8 +202,8 @@ class TlsTransport(asyncio.BufferedProtocol):
         except ssl.SSLWantReadError:
             unfinished = True  # half a record, or one that holds no data
         except ssl.SSLError as error:
-            self._failure = error
-        if self._outgoing.pending:
+            self._failure = error.with_traceback(None)
+        if self._outgoing.pending > unsent:
             self._send_what_reading_made()
         self.unfinished = unfinished or ended or self._failure is not None
         if filled:
@@ -222,5 +222,5 @@ class TlsTransport(asyncio.BufferedProtocol):
             self._lower.abort()
 
     def _break(self, error: ssl.SSLError) -> None:
-        self._failure = error
+        self._failure = error.with_traceback(None)
         self._lower.abort()

@@ -15,6 +15,8 @@ from typing import Any, Final
 _READ_BYTES: Final = 131072
 # The size of a TLS record (RFC 8446 5.1), so that one call of OpenSSL takes one record.
 _RECORD_BYTES: Final = 16384
+# At most so much is put into one of OpenSSL's memory BIOs: an idle connection keeps the most that each ever held.
+PIECE_BYTES: Final = 32768
 # A peer that makes us answer (RFC 8446 4.6.3: key updates) while so many bytes are unsent is cut off: it does not read.
 _MOST_UNSENT_BYTES: Final = 524288
 
@@ -36,8 +38,8 @@ class TlsTransport(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_buffers", "_failure", "_incoming", "_lower", "_open", "_outgoing", "_protocol", "_take", "_tls", "_write",
-        "unfinished",
+        "_buffers", "_failure", "_incoming", "_lower", "_open", "_outgoing", "_peer_closed", "_protocol", "_take",
+        "_tls", "_write", "unfinished",
     )  # fmt: skip
 
     _lower: asyncio.Transport
@@ -58,6 +60,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._protocol: Any = None
         self._open = False
         self.unfinished = False  # more follows the data being delivered: half a record, a close_notify, or no TLS
+        self._peer_closed = False  # by close_notify
         self._failure: Exception | None = None
 
     def __repr__(self) -> str:
@@ -75,12 +78,21 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Decrypt the received bytes, or continue the handshake."""
-        self._incoming.write(self._buffers.raw[:nbytes])
-        if not self._open:
-            self._handshake()
-            if not self._open or not self._incoming.pending:
-                return
-        self._decrypt()
+        raw: Any = self._buffers.raw  # typeshed lets memoryviews be sliced by integers only
+        filled = unsent = 0
+        for start in range(0, nbytes, PIECE_BYTES):
+            self._incoming.write(raw[start : min(start + PIECE_BYTES, nbytes)])
+            if not self._open:
+                self._handshake()
+                unsent = self._outgoing.pending
+            elif not start:
+                unsent = self._outgoing.pending
+            if self._open:
+                filled = self._decrypt(filled)
+            if self._peer_closed or self._failure is not None:
+                break
+        if self._open:
+            self._deliver(filled, unsent)
 
     def eof_received(self) -> None:
         """Report the end of data: without a close_notify the data may be truncated."""
@@ -186,34 +198,39 @@ class TlsTransport(asyncio.BufferedProtocol):
         else:
             self._secured()
 
-    def _decrypt(self) -> None:
-        """Deliver all decrypted data in one call, since the protocol above writes once per call."""
-        plain: Any = self._buffers.plain  # typeshed lets memoryviews be sliced by integers only
+    def _decrypt(self, filled: int) -> int:
+        """Take what the received bytes complete, behind *filled* bytes of the buffer; return how many there are."""
+        plain: Any = self._buffers.plain
         take = self._take
-        filled, unsent = 0, self._outgoing.pending
-        ended = unfinished = False
+        self.unfinished = False
         try:
             while self._incoming.pending:  # a record fits into the buffer, so nothing decrypted is left over
                 size = take(_RECORD_BYTES, plain[filled:] if filled else plain)
                 if not size:
-                    ended = True
+                    self._peer_closed = True
                     break
                 filled += size
         except ssl.SSLWantReadError:
-            unfinished = True  # half a record, or one that holds no data
+            self.unfinished = True  # half a record, or one that holds no data
         except ssl.SSLError as error:
             self._failure = error.with_traceback(None)
+        return filled
+
+    def _deliver(self, filled: int, unsent: int) -> None:
+        """Deliver *filled* decrypted bytes in one call, since the protocol above writes once per call."""
         if self._outgoing.pending > unsent:
             self._send_what_reading_made()
-        self.unfinished = unfinished or ended or self._failure is not None
+        unfinished = self.unfinished
+        self.unfinished = unfinished or self._peer_closed or self._failure is not None
         if filled:
+            plain: Any = self._buffers.plain
             self._protocol.data_received(bytes(plain[:filled]))
-        if unfinished:
-            self._no_data()
-        elif self._failure is not None:
+        if self._failure is not None:
             self._lower.close()
-        elif ended:
+        elif self._peer_closed:
             self._ended()
+        elif unfinished:
+            self._no_data()
 
     def _send_what_reading_made(self) -> None:
         """Send alerts and key updates."""

@@ -10,7 +10,7 @@ import ssl
 from typing import Any
 
 from proxy.http1.timer_wheel import WheelHandle
-from proxy.http1.tls_transport import TlsBuffers, TlsTransport
+from proxy.http1.tls_transport import PIECE_BYTES, TlsBuffers, TlsTransport
 from proxy.worker.listener import CallerServer
 
 
@@ -58,7 +58,22 @@ class CallerTls(TlsTransport):
 
     def write(self, data: bytes | memoryview) -> None:
         """Encrypt *data* and send it, with the session tickets before the first."""
-        self.writelines((data,))
+        if len(data) <= PIECE_BYTES:
+            self.writelines((data,))
+        else:
+            self._write_in_pieces(memoryview(data))
+
+    def _write_in_pieces(self, data: Any) -> None:
+        encrypted = []
+        try:
+            for start in range(0, len(data), PIECE_BYTES):
+                self._write(data[start : start + PIECE_BYTES])
+                encrypted.append(self._outgoing.read())
+        except ssl.SSLError as error:
+            self._break(error)
+            return
+        if not self._lower.is_closing():
+            self._lower.write(b"".join(encrypted))
 
     def get_write_buffer_size(self) -> int:
         """Return the number of unsent bytes, without session tickets."""

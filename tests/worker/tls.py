@@ -204,10 +204,11 @@ async def openssl_wire(port: int, version: int, *, receive_buffer: int = 0) -> A
     """Open a connection with its handshake done by libssl."""
     peer = OpenSsl(version)
     try:
-        async with wire(port, receive_buffer=receive_buffer) as raw, asyncio.timeout(PATIENCE):
-            while not peer.shake():
-                await raw.send(peer.give())
-                peer.take(await raw.reader.read(65536))
+        async with wire(port, receive_buffer=receive_buffer) as raw:
+            async with asyncio.timeout(PATIENCE):
+                while not peer.shake():
+                    await raw.send(peer.give())
+                    peer.take(await raw.reader.read(65536))
             await raw.send(peer.give())
             yield peer, raw
     finally:

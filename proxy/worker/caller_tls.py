@@ -75,6 +75,13 @@ class CallerTls(TlsTransport):
         if not self._lower.is_closing():
             self._lower.write(b"".join(encrypted))
 
+    def flush(self) -> None:
+        """Send the encrypted bytes; drop them after our close_notify (answers to key updates)."""
+        if self._shut:
+            self._outgoing.read()
+        else:
+            super().flush()
+
     def get_write_buffer_size(self) -> int:
         """Return the number of unsent bytes, without session tickets."""
         return self._lower.get_write_buffer_size()

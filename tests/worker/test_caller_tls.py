@@ -410,6 +410,24 @@ async def test_key_updates_are_answered(server: ssl.SSLContext, tmp_path: Path) 
         await nothing_is_left(it)
 
 
+async def test_key_updates_after_our_close_notify_are_not_answered(
+    server: ssl.SSLContext, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the rest of an upload is dropped, nothing is written any more."""
+    async with proxy(tmp_path) as it, listening(it, server) as port:
+        async with openssl_wire(port, OpenSsl.TLS_1_3) as (peer, raw):
+            assert peer.write(request(b"PUT", b"/nowhere", b"Transfer-Encoding: chunked") + b"100000\r\n")
+            await raw.send(peer.give())
+            peer.take(await raw.closed())
+            assert peer.read().startswith(b"HTTP/1.1 404 ")
+            for _ in range(3):
+                peer.demand_key_update()
+                assert peer.write(bytes(1000))
+                await raw.send(peer.give())
+        await nothing_is_left(it)
+    assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
+
+
 async def test_who_demands_key_updates_and_reads_nothing_is_cut_off(server: ssl.SSLContext, tmp_path: Path) -> None:
     """Our answers to them would fill the memory."""
     async with proxy(tmp_path) as it, listening(it, server) as port:

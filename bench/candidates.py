@@ -82,7 +82,6 @@ http {{
     keepalive 256;
     keepalive_requests 1000000000;
   }}
-  ssl_protocols TLSv1.2 TLSv1.3;  # of itself nginx 1.22 has no TLS 1.3
   ssl_certificate {certificate};
   ssl_certificate_key {key};
   # Before 1.23.4 nginx offers callers no more than TLS 1.2 by itself, whose resumed handshake costs half.

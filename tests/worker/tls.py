@@ -130,6 +130,14 @@ class Below:
                 found += piece
         return found
 
+    def was_told_the_end(self) -> bool:
+        """Return whether a close_notify has come, when all has been read."""
+        self._incoming.write_eof()
+        try:
+            return self.tls.read(1) == b""
+        except ssl.SSLEOFError:
+            return False
+
 
 @contextlib.asynccontextmanager
 async def below(

@@ -3,6 +3,7 @@
 Sockets and epoll without an event loop: 40 to 50 us of CPU a connection, so that candidates are the limit.
 """
 
+import contextlib
 import select
 import socket
 import ssl
@@ -81,17 +82,23 @@ class _Caller:
         if self._tls is None:
             plain.send(self._exchange.data)
         else:
-            self.advance(0)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self._shake()
         return self.socket.fileno()
+
+    def _shake(self) -> None:
+        """Go on with the handshake, and send the request when it is over."""
+        connection = self.socket
+        if not self._shaken and isinstance(connection, ssl.SSLSocket):
+            connection.do_handshake()
+            self._shaken = True
+            connection.send(self._exchange.data)
 
     def advance(self, events: int) -> bool:
         """Go on after *events*; return whether the exchange is over. Raises WrongAnswer."""
         connection = self.socket
         try:
-            if not self._shaken and isinstance(connection, ssl.SSLSocket):
-                connection.do_handshake()
-                self._shaken = True
-                connection.send(self._exchange.data)
+            self._shake()
             while data := connection.recv(_PIECE):
                 self._got = self._got + data if self._got else data
                 if self._answered() and (self._closes is Closes.CALLER or (events & _ENDED and self._tls is None)):

@@ -17,6 +17,7 @@ HOT_PATH = (
     # From a caller's bytes to a request, and from its result to a record and counters.
     "proxy/worker/caller_connection.py",
     "proxy/worker/listener.py",
+    "proxy/worker/caller_tls.py",
     "proxy/worker/lingering.py",
     "proxy/worker/caller_request.py",
     "proxy/worker/request_head.py",
@@ -68,6 +69,7 @@ HOT_PATH = (
     "proxy/http1/timer.py",
     "proxy/http1/timer_wheel.py",
     "proxy/upstream/tls_transport.py",
+    "proxy/http1/tls_transport.py",
     "proxy/http1/notifier.py",
     # The record of a request, masked, and the journal.
     "proxy/records/journal.py",

@@ -16,7 +16,7 @@ from proxy.upstream.errors import broken, given_up, unsent
 from proxy.upstream.response import UpstreamResponse, whole_response
 from proxy.upstream.response_head import BODILESS
 from proxy.upstream.response_parser import ResponseParser
-from proxy.upstream.tls_transport import TlsTransport
+from proxy.upstream.tls_transport import UpstreamTls
 
 WRITE_HIGH_BYTES: Final = 131072  # unsent request bytes above which the sender waits
 CALLER_FIRST_SECONDS: Final = 1.0
@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
         self._deadline = NEVER
         self._idle_since = 0.0
         self._to_head = False
-        self._tls: TlsTransport | None = None
+        self._tls: UpstreamTls | None = None
         self._parser: ResponseParser | None = None  # for a response that did not arrive in one piece
         self._response: UpstreamResponse | None = None
         self._failure: ProxyError | None = None
@@ -229,7 +229,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """Store the transport; for TLS, handshake and verification are done."""
         self._transport = transport
-        self._tls = transport if isinstance(transport, TlsTransport) else None
+        self._tls = transport if isinstance(transport, UpstreamTls) else None
         transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         # POLLIN also shows that the peer has closed. With TLS the raw socket is polled too: whatever arrives on an idle
         # connection (alert, close, response) is a reason to use another one.
@@ -238,7 +238,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Handle bytes from the bank; close the connection if no request asked for them.
 
-        TlsTransport passes b"" if something arrived over TLS that is no data, or not yet.
+        UpstreamTls passes b"" if something arrived over TLS that is no data, or not yet.
         """
         if not data:
             self._no_data()

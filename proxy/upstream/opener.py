@@ -13,7 +13,7 @@ from proxy.upstream.dial import Egress, dial
 from proxy.upstream.errors import HandshakeBroken, unreachable
 from proxy.upstream.resolver import Address, Lookup, Resolver
 from proxy.upstream.tls import client_context
-from proxy.upstream.tls_transport import Shared, TlsTransport
+from proxy.upstream.tls_transport import Shared, UpstreamTls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ class Opener:
         if self._context is None:
             await loop.create_connection(lambda: connection, sock=connected)
             return connection
-        secure = TlsTransport(
+        secure = UpstreamTls(
             connection, context=self._context, server_hostname=self._upstream.host, shared=self._shared
         )
         transport, _ = await loop.create_connection(lambda: secure, sock=connected)

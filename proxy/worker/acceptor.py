@@ -10,6 +10,7 @@ from pathlib import Path
 
 from proxy.link.shared_limits import BACKLOG
 from proxy.worker.caller_connection import CallerConnection
+from proxy.worker.caller_tls import CallerTls, TlsCallerServer
 from proxy.worker.listener import CallerServer
 
 # At most this many accepts per loop iteration, so that a burst of new callers does not delay connected ones.
@@ -39,8 +40,8 @@ class Acceptor:
     to the bank. While callers hold all others, accepting pauses and new connections wait in the kernel's queue. The
     servers of asyncio and uvloop have no reserve; at the descriptor limit, that of the process or of the system
     (*system_room* returns how far it is), uvloop accepts connections and closes them without an answer, after which
-    some callers send again. So they accept only while these limits are far away, and TCP without TLS: that takes 10 us
-    less a connection than accepting it here.
+    some callers send again. So they accept TCP only while these limits are far away: that takes 10 us less a connection
+    than accepting it here.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Acceptor:
     ) -> None:
         self._server = server
         self._listeners = listeners
-        self._tls = tls
+        self._protocol = server if tls is None else TlsCallerServer(server, tls)
         self._reserve = reserve
         self._system_room = system_room
         self._loop = asyncio.get_running_loop()
@@ -67,8 +68,8 @@ class Acceptor:
 
     @property
     def opening(self) -> int:
-        """Return the number of accepted connections that are not set up yet."""
-        return len(self._opening)
+        """Return the number of accepted connections that are not set up yet, or in the TLS handshake."""
+        return len(self._opening) + self._server.handshakes
 
     def was_full(self) -> bool:
         """Return whether accepting was paused since the last call of this method."""
@@ -83,7 +84,7 @@ class Acceptor:
             listener.setblocking(False)  # noqa: FBT003  the socket module's own signature
             if listener.family != socket.AF_UNIX:  # its connections inherit it
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if self._tls is None and self._ample() and all(one.family != socket.AF_UNIX for one in self._listeners):
+        if self._ample() and all(one.family != socket.AF_UNIX for one in self._listeners):
             self._starting = self._loop.create_task(self._leave_to_loop())
         else:
             self._accept_here()
@@ -98,13 +99,13 @@ class Acceptor:
             server = await self._loop.create_server(self._accepted, sock=listener.dup(), backlog=BACKLOG)
             self._servers.append(server)
 
-    def _accepted(self) -> CallerConnection:
+    def _accepted(self) -> CallerConnection | CallerTls:
         """Return the protocol object for a connection that the loop has accepted."""
         self._unseen += 1
         if self._unseen >= _LOOK_EVERY:
             self._unseen = 0
             self.look()
-        return self._server()
+        return self._protocol()
 
     def look(self) -> None:
         """Look whether there is still ample room: a limit may have been lowered. Call it every second."""
@@ -142,15 +143,15 @@ class Acceptor:
 
     async def _open(self, caller: socket.socket) -> None:
         caller.setblocking(False)  # noqa: FBT003  the socket module's own signature
-        with contextlib.suppress(OSError):  # TLS handshake failed or timed out: the transport closes the connection
-            await self._loop.connect_accepted_socket(self._server, caller, ssl=self._tls)
+        with contextlib.suppress(OSError):  # the caller may have reset it
+            await self._loop.connect_accepted_socket(self._protocol, caller)
 
     def _room(self) -> int:
         """Return how many more connections can be accepted; the limit is read each time, because it may be changed."""
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         if limit == resource.RLIM_INFINITY:
             return _AT_ONCE
-        return limit - min(self._reserve, limit // 2) - self._server.open_connections - len(self._opening)
+        return limit - min(self._reserve, limit // 2) - self._server.open_connections - self.opening
 
     def _pause(self) -> None:
         self._stop()

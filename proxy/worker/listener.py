@@ -53,6 +53,7 @@ class CallerServer:
         self.coalescer = WriteCoalescer()
         self.known: dict[CallerConnection, None] = {}  # open, or with a request that is not recorded yet
         self.open_connections = 0
+        self.handshakes = 0  # connections whose TLS handshake is not over
         self.serving = 0  # requests that are not recorded yet, even if their callers have disconnected
         self.lingering = Lingering(timeouts.lingering)
 

@@ -5,9 +5,11 @@ POST, its HttpClient a GET, wget anything, urllib3 a GET. That is why the proxy 
 """
 
 import asyncio
+import contextlib
 import importlib.util
 import itertools
 import shutil
+import ssl
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -15,9 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from tests.upstream.certificates import Authority
 from tests.upstream.support import OK, Bank, Peer, says, says_and_closes, says_and_resets, says_nothing
 from tests.worker.support import proxy
+from tests.worker.tls import listening, product_context
 
 PROGRAMS = Path(__file__).parent / "programs"
 PATIENCE_SECONDS = 50.0
@@ -49,6 +54,31 @@ class Call:
     method: str
     path: str
     status: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust:
+    """How programs reach the proxy: over TLS if there is a context, by the certificate of an authority in a file."""
+
+    scheme: str
+    context: ssl.SSLContext | None
+    authority: Path | None
+
+
+@pytest.fixture(params=["http", "https"])
+def trust(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trust:
+    """Each program by TCP and by TLS; those that take their authorities from the environment have ours there."""
+    if request.param == "http":
+        return Trust(scheme="http", context=None, authority=None)
+    authority = Authority(tmp_path)
+    file = tmp_path / "authority.crt"
+    file.write_bytes(authority.own.certificate.public_bytes(Encoding.PEM))
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"):
+        monkeypatch.setenv(name, str(file))
+    settings = tmp_path / "wgetrc"
+    settings.write_text(f"ca_certificate = {file}\n")
+    monkeypatch.setenv("WGETRC", str(settings))
+    return Trust(scheme="https", context=product_context(authority.identity("server")), authority=file)
 
 
 def calls() -> list[Call]:
@@ -88,14 +118,15 @@ async def printed(*command: str) -> str:
 
 
 async def assert_each_call_is_sent_once(
-    directory: Path, make: Callable[[str, list[Call]], Awaitable[list[int]]]
+    directory: Path, make: Callable[[str, list[Call]], Awaitable[list[int]]], trust: Trust
 ) -> None:
     """Let *make*, given the base URL, make all calls and return their statuses; the bank counts."""
     moody = Moody()
-    async with proxy(directory, moody, upstream=UPSTREAM) as it:
+    async with proxy(directory, moody, upstream=UPSTREAM) as it, contextlib.AsyncExitStack() as stack:
         moody.bank = it.bank
         wanted = calls()
-        statuses = await make(f"http://127.0.0.1:{it.port}", wanted)
+        port = it.port if trust.context is None else await stack.enter_async_context(listening(it, trust.context))
+        statuses = await make(f"{trust.scheme}://127.0.0.1:{port}", wanted)
 
         seen = Counter(b" ".join(request.head.split(b" ")[:2]).decode() for request in it.bank.requests)
         assert seen == Counter({f"{call.method} {call.path}": 1 for call in wanted})
@@ -124,18 +155,18 @@ def needs(name: str) -> None:
 
 
 @pytest.mark.parametrize("client", ["requests", "httpx", "urllib3"])
-async def test_python_clients_are_sent_once(tmp_path: Path, client: str) -> None:
+async def test_python_clients_are_sent_once(tmp_path: Path, client: str, trust: Trust) -> None:
     """As they come, with the retries that they have by default."""
     if importlib.util.find_spec(client) is None:
         pytest.skip(f"{client} is not installed: pip install '.[test]'")
-    await assert_each_call_is_sent_once(tmp_path, program(sys.executable, str(PROGRAMS / "calls.py"), client))
+    await assert_each_call_is_sent_once(tmp_path, program(sys.executable, str(PROGRAMS / "calls.py"), client), trust)
 
 
 @pytest.mark.parametrize("client", ["fetch", "http"])
-async def test_node_clients_are_sent_once(tmp_path: Path, client: str) -> None:
+async def test_node_clients_are_sent_once(tmp_path: Path, client: str, trust: Trust) -> None:
     """Both keep connections alive."""
     needs("node")
-    await assert_each_call_is_sent_once(tmp_path, program("node", str(PROGRAMS / "calls.mjs"), client))
+    await assert_each_call_is_sent_once(tmp_path, program("node", str(PROGRAMS / "calls.mjs"), client), trust)
 
 
 @pytest.fixture(scope="session")
@@ -145,17 +176,21 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("client", ["HttpURLConnection", "HttpClient"])
-async def test_jdk_clients_are_sent_once(tmp_path: Path, classes: Path, client: str) -> None:
+async def test_jdk_clients_are_sent_once(tmp_path: Path, classes: Path, client: str, trust: Trust) -> None:
     """HttpURLConnection sends a POST again, HttpClient a GET, wherever a connection ends without an answer."""
     needs("javac")
     if not (classes / "Calls.class").exists():
         assert await printed("javac", "-d", str(classes), str(PROGRAMS / "Calls.java")) == ""
-    await assert_each_call_is_sent_once(
-        tmp_path, program("java", "-XX:TieredStopAtLevel=1", "-cp", str(classes), "Calls", client)
-    )
+    options = ["-XX:TieredStopAtLevel=1", "-cp", str(classes)]
+    if trust.authority is not None:
+        store = tmp_path / "authorities.p12"
+        command = ("keytool", "-importcert", "-noprompt", "-alias", "ca", "-file", str(trust.authority))
+        await printed(*command, "-keystore", str(store), "-storepass", "changeit")
+        options += [f"-Djavax.net.ssl.trustStore={store}", "-Djavax.net.ssl.trustStorePassword=changeit"]
+    await assert_each_call_is_sent_once(tmp_path, program("java", *options, "Calls", client), trust)
 
 
-async def test_curl_is_sent_once(tmp_path: Path) -> None:
+async def test_curl_is_sent_once(tmp_path: Path, trust: Trust) -> None:
     """One process for each call."""
     needs("curl")
 
@@ -164,10 +199,10 @@ async def test_curl_is_sent_once(tmp_path: Path) -> None:
         data = {"GET": (), "POST": ("--data-binary", '{"amount": 1}')}
         return [int(await printed("curl", *options, *data[call.method], base + call.path)) for call in wanted]
 
-    await assert_each_call_is_sent_once(tmp_path, make)
+    await assert_each_call_is_sent_once(tmp_path, make, trust)
 
 
-async def test_wget_is_sent_once(tmp_path: Path) -> None:
+async def test_wget_is_sent_once(tmp_path: Path, trust: Trust) -> None:
     """One process for each call; it would try up to 20 times, POST too.
 
     After a 504 it does so whoever says it (GATEWAYTIMEOUT in its http.c, 1.21): only --tries=1 keeps it from that.
@@ -177,7 +212,7 @@ async def test_wget_is_sent_once(tmp_path: Path) -> None:
     async def make(base: str, wanted: list[Call]) -> list[int]:
         return [_status(await printed("wget", *_wget_options(call), base + call.path)) for call in wanted]
 
-    await assert_each_call_is_sent_once(tmp_path, make)
+    await assert_each_call_is_sent_once(tmp_path, make, trust)
 
 
 def _wget_options(call: Call) -> list[str]:

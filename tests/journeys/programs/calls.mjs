@@ -1,10 +1,12 @@
 // node calls.mjs CLIENT BASE METHOD PATH [METHOD PATH ...]: makes each call once and prints its status, or 0.
 
 import http from "node:http";
+import https from "node:https";
 
 const BODY = '{"amount": 1}';
 const [client, base, ...calls] = process.argv.slice(2);
-const agent = new http.Agent({ keepAlive: true });
+const module = base.startsWith("https:") ? https : http;
+const agent = new module.Agent({ keepAlive: true });
 
 async function modern(method, url) {
   const answer = await fetch(url, { method, body: method === "POST" ? BODY : undefined });
@@ -14,7 +16,7 @@ async function modern(method, url) {
 
 function classic(method, url) {
   return new Promise((resolve, reject) => {
-    const request = http.request(url, { method, agent }, (answer) => {
+    const request = module.request(url, { method, agent }, (answer) => {
       answer.on("error", reject);
       answer.on("end", () => resolve(answer.statusCode));
       answer.resume();

@@ -1,0 +1,138 @@
+"""TLS towards callers: the server's side of `http1.tls_transport`.
+
+A connection in the handshake is a stranger's: it has one deadline, counts against the room for connections, and has no
+`CallerConnection` yet.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from typing import Any
+
+from proxy.http1.timer_wheel import WheelHandle
+from proxy.http1.tls_transport import PIECE_BYTES, TlsBuffers, TlsTransport
+from proxy.worker.listener import CallerServer
+
+
+class TlsCallerServer:
+    """Creates the TLS side of connections; each is one of *server*'s once its handshake with *context* is over."""
+
+    def __init__(self, server: CallerServer, context: ssl.SSLContext) -> None:
+        self.server = server
+        self.context = context
+        self.buffers = TlsBuffers()
+
+    def __call__(self) -> "CallerTls":
+        """Return the protocol object of a new connection."""
+        return CallerTls(self)
+
+    def __repr__(self) -> str:
+        return f"<TlsCallerServer {self.server.handshakes} handshakes>"
+
+
+class CallerTls(TlsTransport):
+    """The protocol of an accepted socket, and the transport of a `CallerConnection`.
+
+    A handshake that fails leaves no trace but the alert that the peer gets: strangers fill no log.
+    """
+
+    __slots__ = ("_deadline", "_server", "_shut")
+
+    def __init__(self, entrance: TlsCallerServer) -> None:
+        super().__init__(entrance.context, entrance.buffers, server_side=True)
+        self._server = entrance.server
+        self._deadline: WheelHandle | None = None  # of the handshake
+        self._shut = False  # close_notify was sent, and nothing may follow
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the deadline of the handshake, which no byte moves."""
+        super().connection_made(transport)
+        server = self._server
+        server.handshakes += 1
+        self._deadline = server.timers.call_later(server.timeouts.handshake, self.abort)
+
+    def eof_received(self) -> None:
+        """Close: for a proxy, a caller that sends no more has left (as over plain TCP)."""
+        if self._open:
+            self._ended()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Encrypt *data* and send it, with the session tickets before the first."""
+        if len(data) <= PIECE_BYTES:
+            self.writelines((data,))
+        else:
+            self._write_in_pieces(memoryview(data))
+
+    def _write_in_pieces(self, data: Any) -> None:
+        encrypted = []
+        try:
+            for start in range(0, len(data), PIECE_BYTES):
+                self._write(data[start : start + PIECE_BYTES])
+                encrypted.append(self._outgoing.read())
+        except ssl.SSLError as error:
+            self._break(error)
+            return
+        if not self._lower.is_closing():
+            self._lower.write(b"".join(encrypted))
+
+    def flush(self) -> None:
+        """Send the encrypted bytes; drop them after our close_notify (answers to key updates)."""
+        if self._shut:
+            self._outgoing.read()
+        else:
+            super().flush()
+
+    def get_write_buffer_size(self) -> int:
+        """Return the number of unsent bytes, without session tickets."""
+        return self._lower.get_write_buffer_size()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return the peer's verified certificate as `peercert`, None without one; else what the socket's has."""
+        return self._tls.getpeercert() if name == "peercert" else super().get_extra_info(name, default)
+
+    def can_write_eof(self) -> bool:
+        """Return True: a close_notify ends one direction (RFC 8446 6.1)."""
+        return True
+
+    def write_eof(self) -> None:
+        """Send close_notify; what the caller still sends is received."""
+        if not self._shut:
+            self._notify_close()
+            self._lower.write_eof()
+
+    def close(self) -> None:
+        """Send close_notify and close, without waiting for the peer's."""
+        if not self._shut:
+            self._notify_close()
+        self._lower.close()
+
+    def _notify_close(self) -> None:
+        with contextlib.suppress(ssl.SSLError):  # raised since the peer's close_notify is missing
+            self._tls.unwrap()
+        self.flush()
+        self._shut = True
+
+    def _secured(self) -> None:
+        """Hand over to a `CallerConnection`; session tickets wait for the first answer, which saves one send."""
+        self._handshake_over()
+        self._open = True
+        if self._tls.version() != "TLSv1.3":  # the peer waits for our Finished
+            self.flush()
+        self._protocol = self._server()
+        self._protocol.connection_made(self)
+
+    def _not_secured(self, error: Exception) -> None:  # noqa: ARG002 - the other side tells it
+        self._handshake_over()
+
+    def _handshake_over(self) -> None:
+        self._server.handshakes -= 1
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _no_data(self) -> None:
+        """Do nothing: a record in parts is bounded by the deadline that runs anyway."""
+
+    def _ended(self) -> None:
+        self._protocol.eof_received()
+        self.close()

@@ -12,7 +12,8 @@ from proxy.checks.container import container_complaints
 from proxy.checks.files import CheckedFiles, check_settings_files
 from proxy.checks.shared_host import open_console
 from proxy.settings.findings import Complaint, Finding, Key, in_order
-from proxy.settings.load import Loaded, load
+from proxy.settings.load import load
+from proxy.settings.loaded import Loaded
 from proxy.settings.placeholder import is_placeholder
 
 

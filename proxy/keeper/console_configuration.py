@@ -11,10 +11,9 @@ from proxy.keeper.migrations import Migrations
 from proxy.migration.known_sides import known_sides
 from proxy.routing.explanation import Question, explain, retry_digests
 from proxy.routing.table import RouteTable
-from proxy.settings.load import Loaded
 from proxy.settings.model import Settings
-from proxy.settings.sources import leaves
-from proxy.settings.values import body_keys, masked
+from proxy.settings.tree import leaves
+from proxy.settings.values import body_keys, defaults, masked
 from proxy.settings.worker_values import Snapshot
 
 KEPT_SECONDS: Final = 5.0
@@ -96,6 +95,7 @@ class ConsoleConfiguration:
         return ConfigurationView(
             file=str(loaded.path),
             settings=settings,
+            defaults=dict(defaults(self._settings())),
             sources={key: loaded.sources.get(key, "no source any more") for key in every},
             waiting={key: theirs.get(key) for key in every if mine.get(key) != theirs.get(key)},
             findings=tuple(

@@ -50,7 +50,7 @@ from proxy.records.chain_id import chain_id
 from proxy.records.record import RecordContext
 from proxy.records.shipper import Shipper
 from proxy.records.sinks.stdout import Render
-from proxy.settings.load import Loaded
+from proxy.settings.loaded import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.values import masked, snapshot_of
 from proxy.telemetry.history import History

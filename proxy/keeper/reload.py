@@ -21,7 +21,7 @@ from proxy.keeper.generations import Generations
 from proxy.keeper.rotation import Prover
 from proxy.routing.compile import route_table
 from proxy.settings.findings import Severity
-from proxy.settings.load import Loaded
+from proxy.settings.loaded import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.values import snapshot_of
 
@@ -252,9 +252,9 @@ def as_at_start(new: Settings, old: Settings) -> tuple[Settings, tuple[str, ...]
         mine, theirs = getattr(new, section), getattr(old, section)
         differing = {key: getattr(theirs, key) for key in keys if getattr(mine, key) != getattr(theirs, key)}
         changed += [f"{section}.{key}" for key in differing]
-        sections[section] = mine.model_copy(update=differing)
+        sections[section] = replace(mine, **differing)
     for key in ("environment", "instance", "data_directory"):
         if getattr(new, key) != getattr(old, key):
             changed.append(key)
             sections[key] = getattr(old, key)
-    return new.model_copy(update=sections), tuple(changed)
+    return replace(new, **sections), tuple(changed)

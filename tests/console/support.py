@@ -32,7 +32,8 @@ from proxy.records.query import Archive, Enough, all_of_it
 from proxy.routing.compile import route_table
 from proxy.secret import Secret
 from proxy.settings.addresses import TcpAddress
-from proxy.settings.load import Loaded, load
+from proxy.settings.load import load
+from proxy.settings.loaded import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.scrypt import make
 from proxy.settings.values import snapshot_of

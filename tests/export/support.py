@@ -2,7 +2,9 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +17,11 @@ ROOT = Path(__file__).parents[2]
 MIGRATING = "adfs-migration"
 
 
-def example(name: str, **changes: object) -> Settings:
+def example(name: str, **changes: Any) -> Settings:
     """Return the settings of config/*name*.toml, placeholders included, with whole sections changed."""
     loaded = load(ROOT / "config" / f"{name}.toml", environ={}, cwd=ROOT)
     assert loaded.readable is not None
-    return loaded.readable.model_copy(update=changes)
+    return replace(loaded.readable, **changes)
 
 
 def everything() -> Settings:

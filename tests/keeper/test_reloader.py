@@ -21,7 +21,7 @@ from proxy.keeper.generation import Generation
 from proxy.keeper.generations import Generations
 from proxy.keeper.reload import Reloader, ReloadRefused
 from proxy.keeper.rotation import Prover
-from proxy.settings.load import Loaded
+from proxy.settings.loaded import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.values import snapshot_of
 from tests.journeys.support import configured

@@ -2,18 +2,17 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 from pydantic import ValidationError
 
-from proxy.cli.finding_text import finding_text
+from proxy.cli.finding_text import count_errors, finding_text
 from proxy.cli.instance import CONFIGURATION, SOCKET_NAME, Denied, answers, ask, data_directories
 from proxy.cli.options import given_socket
 from proxy.cli.output import ExitCode, Failure, note
-from proxy.settings.findings import Finding, Severity
+from proxy.settings.findings import Severity
 from proxy.settings.load import load
 from proxy.settings.loaded import Loaded
 from proxy.settings.model import Settings
@@ -89,9 +88,3 @@ def _in_force(socket: Path) -> Settings:
         raise Failure(f"the instance on {socket} does not return its configuration: it is of another version") from None
     # The directory's path on this side: in a container it differs.
     return replace(settings, data_directory=str(directory))
-
-
-def count_errors(findings: Sequence[Finding]) -> str:
-    """Return the number of error findings in words."""
-    number = sum(finding.severity is Severity.ERROR for finding in findings)
-    return "1 error" if number == 1 else f"{number} errors"

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import click
 
-from proxy.cli.configuration import count_errors
-from proxy.cli.finding_text import finding_text
+from proxy.cli.finding_text import count_errors, finding_text
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, note
 from proxy.settings.load import load

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxy.checks.container import in_container
+from proxy.checks.reading import Read
 from proxy.checks.shared_host import other_users
 from proxy.clock import Clock, timestamp
 from proxy.credentials.credential import Credential
@@ -50,7 +51,6 @@ from proxy.records.chain_id import chain_id
 from proxy.records.record import RecordContext
 from proxy.records.shipper import Shipper
 from proxy.records.sinks.stdout import Render
-from proxy.settings.loaded import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.values import masked, snapshot_of
 from proxy.telemetry.history import History
@@ -78,7 +78,7 @@ class Keeper:
         admin_sockets: Sequence[socket.socket] = (),
         credentials: Mapping[str, Credential],
         signers: Signers,
-        read: Callable[[], Loaded],
+        read: Read,
         environ: Mapping[str, str],
         clock: Clock,
         entropy: Entropy,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from proxy.checks.files import check_settings_files
-from proxy.checks.offline import check_loaded
+from proxy.checks.reading import Checks, Read
 from proxy.clock import Clock
 from proxy.credentials.body_signer import BodySigner, keys_for_bodies, load_body_signers
 from proxy.credentials.credential import Credential, CredentialUnusable
@@ -21,7 +21,6 @@ from proxy.keeper.generations import Generations
 from proxy.keeper.rotation import Prover
 from proxy.routing.compile import route_table
 from proxy.settings.findings import Severity
-from proxy.settings.loaded import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.values import snapshot_of
 
@@ -54,7 +53,7 @@ class Reloader:
     def __init__(
         self,
         *,
-        read: Callable[[], Loaded],
+        read: Read,
         make: Make,
         generations: Generations,
         prover: Prover,
@@ -122,11 +121,11 @@ class Reloader:
     async def _judged(self) -> tuple[Settings, tuple[str, ...]]:
         """Return the new settings with start-only keys left unchanged, and the names of those keys."""
         try:
-            loaded = await asyncio.to_thread(self._read)
-            findings = await asyncio.to_thread(check_loaded, loaded, now=self._clock.now())
+            checked = await asyncio.to_thread(self._read, Checks(now=self._clock.now()))
         except Exception as error:  # noqa: BLE001 - an unforeseen file must not end a running proxy
             raise ReloadRefused(f"it can't be read: {type(error).__name__}; run `payproxy check`") from None
-        errors = [str(finding) for finding in findings if finding.severity is Severity.ERROR]
+        errors = [str(finding) for finding in checked.findings if finding.severity is Severity.ERROR]
+        loaded = checked.loaded
         if loaded.settings is None or errors:
             more = f" (and {len(errors) - _MOST_FAULTS} more)" if len(errors) > _MOST_FAULTS else ""
             raise ReloadRefused(" | ".join(errors[:_MOST_FAULTS]) + more)

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from proxy.checks.offline import checked
 from proxy.clock import Clock
 from proxy.console.answers import Refused
 from proxy.console.app import Console
@@ -116,7 +117,7 @@ class Stage:
             settings=lambda: self.settings,
             snapshot=lambda: snapshot_of(self.settings, instance="host-1"),
             table=lambda: route_table(snapshot_of(self.settings, instance="host-1")),
-            read=self.read,
+            read=lambda checks: checked(self.read(), checks),
             migrations=self.migrating.migrations,
             container=False,
             users=lambda: (),

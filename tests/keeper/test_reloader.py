@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from proxy.checks.offline import checked
 from proxy.clock import SystemClock
 from proxy.credentials.body_signer import BodySigner
 from proxy.credentials.signing_key import remote_key
@@ -132,7 +133,7 @@ async def test_an_objection_that_breaks_keeps_the_old(tmp_path: Path) -> None:
     settings = settings_of(directory)
     it = reloader(
         Active(settings, in_force({})),
-        read=lambda: load_text(directory, (directory / "payproxy.toml").read_text()),
+        read=lambda checks: checked(load_text(directory, (directory / "payproxy.toml").read_text()), checks),
         objection=objection,
     )
     await it.reload()

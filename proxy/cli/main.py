@@ -10,6 +10,7 @@ from typing import NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
+from proxy import __version__
 from proxy.cli.output import ExitCode, note
 from proxy.hot_path import built
 
@@ -127,7 +128,7 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog='Completion: eval "$(_PAYPROXY_COMPLETE=bash_source payproxy)" (also zsh_source, fish_source).',
 )
-@click.version_option(package_name="payproxy", message=f"payproxy %(version)s ({built()})")
+@click.version_option(__version__, message=f"payproxy %(version)s ({built()})")
 def payproxy() -> None:
     """Authenticating reverse proxy for the J.P. Morgan Payments APIs; not affiliated with J.P. Morgan."""
 

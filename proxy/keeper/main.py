@@ -5,11 +5,11 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from proxy import __version__
 from proxy.checks.container import in_container
 from proxy.checks.reading import Read
 from proxy.checks.shared_host import other_users
@@ -89,7 +89,7 @@ class Keeper:
         self._instance = instance
         self._read = read
         self._environ = environ
-        self._version = version("payproxy")
+        self._version = __version__
         self._chain = chain_id(Path(snapshot.data_directory), entropy=entropy)
         self._sockets = sockets
         self._admin_sockets = admin_sockets
@@ -126,7 +126,7 @@ class Keeper:
         self._audit_log = AuditLog(
             Path(snapshot.data_directory),
             context=context,
-            version=version("payproxy"),
+            version=__version__,
             spool_bytes=snapshot.request_log.spool_bytes,
             clock=clock,
             entropy=entropy,
@@ -304,7 +304,7 @@ class Keeper:
         """Log the listening addresses as soon as the first worker can serve, and report to the service manager."""
         await self._sockets.opened.wait()
         self._log.write_line(
-            f"payproxy {version('payproxy')} ({self._generations.current.snapshot.environment}, {built()}) serves "
+            f"payproxy {__version__} ({self._generations.current.snapshot.environment}, {built()}) serves "
             f"callers on {', '.join(self._sockets.addresses)}; admin on {server.places}"
         )
         self._manager.ready()

@@ -93,7 +93,10 @@ def _take_all_descriptors() -> None:
 
 
 def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool) -> None:
-    credentials = {name: Credential.load(section, name=name) for name, section in settings.credentials.items()}
+    credentials = {
+        name: Credential.load(section, name=name, shared=settings.state.shared)
+        for name, section in settings.credentials.items()
+    }
     signers = load_body_signers(settings)
     workers = settings.server.workers or os.cpu_count() or 1
     address, admin = listen_address(settings.server.listen), settings.admin.listen

@@ -145,7 +145,7 @@ class Reloader:
         credentials = {}
         for name, section in settings.credentials.items():
             try:
-                credential = await asyncio.to_thread(Credential.load, section, name=name)
+                credential = await asyncio.to_thread(Credential.load, section, name=name, shared=settings.state.shared)
                 if not _same(credential, mints.credential(name)):
                     await self._prover.prove(credential, [key for key in keys if key.credential == name])
             except CredentialUnusable as error:

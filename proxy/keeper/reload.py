@@ -15,6 +15,7 @@ from proxy.credentials.keys import KeyUnusable
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import ConfigurationRefused, ConfigurationReplaced, Observer
 from proxy.keeper.body_signatures import Signers, close_unused
+from proxy.keeper.configuration_process import ConfigurationNotRead
 from proxy.keeper.followers import Followers
 from proxy.keeper.generation import Generation
 from proxy.keeper.generations import Generations
@@ -123,7 +124,8 @@ class Reloader:
         try:
             checked = await asyncio.to_thread(self._read, Checks(now=self._clock.now()))
         except Exception as error:  # noqa: BLE001 - an unforeseen file must not end a running proxy
-            raise ReloadRefused(f"it can't be read: {type(error).__name__}; run `payproxy check`") from None
+            why = str(error) if isinstance(error, ConfigurationNotRead) else type(error).__name__
+            raise ReloadRefused(f"it can't be read: {why}; run `payproxy check`") from None
         errors = [str(finding) for finding in checked.findings if finding.severity is Severity.ERROR]
         loaded = checked.loaded
         if loaded.settings is None or errors:

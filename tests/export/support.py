@@ -28,8 +28,8 @@ def everything() -> Settings:
     """Return settings with all that an alert may be for."""
     settings = with_redis(MIGRATING)
     section = SignatureSection(private_key_file="sign.key", certificate_file="sign.crt")
-    signed = settings.routes[0].model_copy(update={"signature": section})
-    return settings.model_copy(update={"routes": (signed, *settings.routes[1:])})
+    signed = replace(settings.routes[0], signature=section)
+    return replace(settings, routes=(signed, *settings.routes[1:]))
 
 
 def with_redis(name: str) -> Settings:

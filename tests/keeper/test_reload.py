@@ -175,7 +175,7 @@ def test_every_sink_stays_until_a_restart() -> None:
 async def test_a_request_in_flight_ends_and_its_connection_closes(place: Site) -> None:
     """The old worker answers what it has; a kept-alive connection closes with the next answer or when it is idle."""
     head = b"GET /payment/helloworld HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    place.bank.world.faults.set("slow", "/payment", seconds=6, times=1)
+    place.bank.world.faults.set("slow", "/payment", seconds=20, times=1)
     async with connection(("127.0.0.1", place.port)) as (reader, writer):
         writer.write(head)
         await eventually(lambda: bool(place.bank.world.seen("/payment")))

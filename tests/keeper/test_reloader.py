@@ -71,7 +71,7 @@ def reloader(active: Active, **changes: Any) -> Reloader:
     clock, events = SystemClock(), list[Event]()
     current = Generations(cast("Generation", active), clock=clock)
     parts: dict[str, Any] = {
-        "read": lambda: pytest.fail("not read"),
+        "read": lambda _: pytest.fail("not read"),
         "make": lambda *_: pytest.fail("not made"),
         "generations": current,
         "prover": Prover(clock=clock, entropy=SystemEntropy(), observe=events.append),
@@ -210,7 +210,7 @@ class Reloading:
         self.reloader = reloader(
             cast("Active", self.first),
             generations=self.generations,
-            read=lambda: load_text(directory / "b", text),
+            read=lambda checks: checked(load_text(directory / "b", text), checks),
             prover=cast("Any", self),
             make=lambda *_: self._make(),
             hand_over=self._hand_over,
@@ -322,7 +322,7 @@ async def test_the_log_is_read_without_the_lock(tmp_path: Path) -> None:
 
     it = reloader(
         Active(settings, in_force({})),
-        read=lambda: load_text(directory, (directory / "payproxy.toml").read_text()),
+        read=lambda checks: checked(load_text(directory, (directory / "payproxy.toml").read_text()), checks),
         objection=objection,
         lock=lock,
     )

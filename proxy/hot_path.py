@@ -1,6 +1,6 @@
 """The modules that every request executes: compiled by mypyc when payproxy is installed (`setup.py`)."""
 
-import sysconfig
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 # From a caller's first byte to the line in the journal, and nothing else: code that runs at start, once per token or
@@ -92,7 +92,7 @@ LIBRARY = "proxy/hot_path__mypyc"
 
 _ROOT = Path(__file__).parent.parent
 # The suffix that this interpreter loads before a .py of the same name; other interpreters' binaries are ignored.
-_SUFFIX = sysconfig.get_config_var("EXT_SUFFIX") or ".so"
+_SUFFIX = EXTENSION_SUFFIXES[0]
 
 
 def compiled(root: Path = _ROOT) -> bool:

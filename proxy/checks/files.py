@@ -36,12 +36,12 @@ from proxy.private_file import (
 from proxy.records.body_hmac import read_body_key
 from proxy.secret import Secret
 from proxy.settings.credential import CredentialSection
-from proxy.settings.fields import Section
 from proxy.settings.findings import Complaint, Key, Severity
 from proxy.settings.model import Settings
 from proxy.settings.placeholder import is_placeholder
 from proxy.settings.route_rules import database_server
 from proxy.settings.secret_text import doubtful, not_a_secret
+from proxy.settings.section import Section
 from proxy.settings.signature_rules import shared_with
 from proxy.settings.signing_key import KeySettings, pin_file
 from proxy.settings.stores import DATABASE, REDIS, UrlUnusable

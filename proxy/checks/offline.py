@@ -10,9 +10,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from proxy.checks.container import container_complaints
 from proxy.checks.files import CheckedFiles, check_settings_files
+from proxy.checks.reading import Checked, Checks
 from proxy.checks.shared_host import open_console
 from proxy.settings.findings import Complaint, Finding, Key, in_order
-from proxy.settings.load import Loaded, load
+from proxy.settings.load import load
+from proxy.settings.loaded import Loaded
 from proxy.settings.placeholder import is_placeholder
 
 
@@ -80,6 +82,14 @@ def check_loaded(
     """
     found = _Environment.of(loaded, now=now, container=container, users=users, devices=devices)
     return list(in_order(found.findings()))
+
+
+def checked(loaded: Loaded, checks: Checks) -> Checked:
+    """Return *loaded* with its findings, as *checks* says."""
+    findings = check_loaded(
+        loaded, now=checks.now, container=checks.container, users=checks.users, devices=checks.devices
+    )
+    return Checked(loaded=loaded, findings=tuple(findings))
 
 
 def _shared(first: _Environment, second: _Environment) -> Iterator[Finding]:

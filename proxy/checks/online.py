@@ -24,7 +24,7 @@ from proxy.routing.compile import route_table
 from proxy.routing.table import Route, RouteSide
 from proxy.settings.credential import CredentialSection
 from proxy.settings.findings import Complaint, Finding, Key, Severity, in_order
-from proxy.settings.load import Loaded
+from proxy.settings.loaded import Loaded
 from proxy.settings.model import Settings, UpstreamSection
 from proxy.settings.secret_text import doubtful
 from proxy.settings.values import snapshot_of

@@ -9,8 +9,7 @@ import click
 from proxy.checks.container import in_container
 from proxy.checks.offline import check_files
 from proxy.checks.shared_host import other_users
-from proxy.cli.configuration import count_errors
-from proxy.cli.finding_text import finding_text
+from proxy.cli.finding_text import count_errors, finding_text
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, emit, json_option, note, printable
 from proxy.cli.progress import progress

@@ -2,20 +2,21 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 from pydantic import ValidationError
 
-from proxy.cli.finding_text import finding_text
+from proxy.cli.finding_text import count_errors, finding_text
 from proxy.cli.instance import CONFIGURATION, SOCKET_NAME, Denied, answers, ask, data_directories
 from proxy.cli.options import given_socket
 from proxy.cli.output import ExitCode, Failure, note
-from proxy.settings.findings import Finding, Severity
-from proxy.settings.load import Loaded, load
+from proxy.settings.findings import Severity
+from proxy.settings.load import load
+from proxy.settings.loaded import Loaded
 from proxy.settings.model import Settings
+from proxy.settings.models import validated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,7 @@ def load_configuration(path: Path | None) -> Configuration:
         raise Failure(f"{problem}; `--socket PATH` names a running instance", code=ExitCode.CONFIGURATION)
     directory = next(iter([*answering, *filter(Path.is_dir, directories), *directories]))
     note(f"{problem} and no instance runs that has its own; going on with what can be read and the data in {directory}")
-    settings = readable.model_copy(update={"data_directory": str(directory)})
+    settings = replace(readable, data_directory=str(directory))
     return Configuration(settings=settings, loaded=loaded, guessed=True)
 
 
@@ -82,14 +83,8 @@ def _in_force(socket: Path) -> Settings:
         raise click.BadParameter(f"it is called {SOCKET_NAME}, in the data directory", param_hint="--socket")
     directory = socket.absolute().parent
     try:
-        settings = Settings(**ask(directory, CONFIGURATION)["settings"])
+        settings = validated(Settings, ask(directory, CONFIGURATION)["settings"])
     except (Denied, KeyError, TypeError, ValidationError):
         raise Failure(f"the instance on {socket} does not return its configuration: it is of another version") from None
     # The directory's path on this side: in a container it differs.
-    return settings.model_copy(update={"data_directory": str(directory)})
-
-
-def count_errors(findings: Sequence[Finding]) -> str:
-    """Return the number of error findings in words."""
-    number = sum(finding.severity is Severity.ERROR for finding in findings)
-    return "1 error" if number == 1 else f"{number} errors"
+    return replace(settings, data_directory=str(directory))

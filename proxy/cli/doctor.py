@@ -19,7 +19,8 @@ from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, emit, json_option, note, paint, printable, terminal_width, wrapped
 from proxy.cli.progress import progress
 from proxy.clock import SystemClock
-from proxy.settings.load import Loaded, load
+from proxy.settings.load import load
+from proxy.settings.loaded import Loaded
 from proxy.settings.sources import find_file
 
 _COLOURS = {Status.OK: "green", Status.SKIPPED: "cyan", Status.WARNING: "yellow", Status.ERROR: "red"}

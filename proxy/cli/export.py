@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
-from proxy.cli.configuration import count_errors
-from proxy.cli.finding_text import finding_text
+from proxy.cli.finding_text import count_errors, finding_text
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, note
-from proxy.settings.load import Loaded, load
+from proxy.settings.load import load
+from proxy.settings.loaded import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.placeholder import LEFT_IN, NOT_GIVEN
 from proxy.settings.sources import ENVIRONMENT

@@ -5,6 +5,7 @@ out, as in the finding itself.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from proxy.cli.output import paint, printable, terminal_width, wrapped
@@ -87,3 +88,9 @@ def _excerpt(finding: Finding, line: str, *, err: bool) -> str:
     shown = line if len(line) <= room else f"{line[: max(room - 1, 1)]}…"
     caret = paint("^" * max(1, min(length, len(shown) - indent)), _COLOURS[finding.severity], err=err)
     return f"{gutter} |\n{number} | {shown}\n{gutter} | {' ' * indent}{caret}"
+
+
+def count_errors(findings: Sequence[Finding]) -> str:
+    """Return the number of error findings in words."""
+    number = sum(finding.severity is Severity.ERROR for finding in findings)
+    return "1 error" if number == 1 else f"{number} errors"

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -162,8 +162,8 @@ def _write(pair: _Pair, key: RSAPrivateKey, certificate: x509.Certificate, passp
 
 
 def _prove(configuration: Configuration, section: CredentialSection, new: _Pair, *, name: str) -> None:
-    files = {"private_key_file": str(new.key), "certificate_file": str(new.certificate)}
-    credential = Credential.load(section.model_copy(update=files), name=name)
+    changed = replace(section, private_key_file=str(new.key), certificate_file=str(new.certificate))
+    credential = Credential.load(changed, name=name)
     snapshot = snapshot_of(configuration.settings, instance="renew")
     keys = [key for key in route_table(snapshot).origins() if key.credential == name]
     if not keys:

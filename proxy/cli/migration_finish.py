@@ -17,7 +17,7 @@ from proxy.cli.migration_status import (
 from proxy.cli.names import names_of
 from proxy.cli.options import config_option
 from proxy.cli.output import emit, json_option
-from proxy.settings.load import Loaded
+from proxy.settings.loaded import Loaded
 from proxy.settings.model import Settings
 
 

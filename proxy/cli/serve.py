@@ -11,9 +11,8 @@ import click
 
 import proxy.lean_aiohttp  # noqa: F401 - before everything else that imports aiohttp
 from proxy.checks.container import in_container
-from proxy.checks.offline import check_loaded
-from proxy.cli.configuration import count_errors
-from proxy.cli.finding_text import finding_text
+from proxy.checks.reading import Checks
+from proxy.cli.finding_text import count_errors, finding_text
 from proxy.cli.live_lines import clock_time, live_line
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, note
@@ -23,6 +22,7 @@ from proxy.credentials.credential import Credential, CredentialUnusable
 from proxy.credentials.keys import KeyUnusable
 from proxy.entropy import SystemEntropy
 from proxy.keeper.admin_server import ListenFailed as AdminListenFailed
+from proxy.keeper.configuration_process import ConfigurationNotRead, read_in_fork, read_in_new_process
 from proxy.keeper.data_directory_lock import DataDirectoryInUse, locked
 from proxy.keeper.main import Keeper
 from proxy.keeper.malloc import return_large_blocks
@@ -34,7 +34,6 @@ from proxy.private_file import directory_exposed
 from proxy.records.generated_key import close_own_files
 from proxy.settings.addresses import listen_address
 from proxy.settings.findings import Severity
-from proxy.settings.load import load
 from proxy.settings.model import Settings
 from proxy.settings.stores import UrlUnusable
 from proxy.settings.values import instance_name
@@ -52,11 +51,14 @@ def serve(config_path: Path | None, *, as_json: bool) -> None:
     return_large_blocks()
     _take_all_descriptors()
     clock = SystemClock()
-    loaded = load(config_path, environ=os.environ, cwd=Path.cwd())
-    findings = check_loaded(loaded, now=clock.now(), container=in_container(os.environ))
+    checks = Checks(now=clock.now(), container=in_container(os.environ))
+    try:
+        checked = read_in_fork(config_path, cwd=Path.cwd(), checks=checks)
+    except ConfigurationNotRead as error:
+        raise Failure(str(error)) from None
+    loaded, findings, settings = checked.loaded, checked.findings, checked.loaded.settings
     for finding in findings:
         note(finding_text(finding, err=True))
-    settings = loaded.settings
     if settings is None or any(finding.severity is Severity.ERROR for finding in findings):
         raise Failure(f"the configuration has {count_errors(findings)}: not started", code=ExitCode.CONFIGURATION)
     directory = Path(settings.data_directory)
@@ -91,7 +93,10 @@ def _take_all_descriptors() -> None:
 
 
 def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool) -> None:
-    credentials = {name: Credential.load(section, name=name) for name, section in settings.credentials.items()}
+    credentials = {
+        name: Credential.load(section, name=name, shared=settings.state.shared)
+        for name, section in settings.credentials.items()
+    }
     signers = load_body_signers(settings)
     workers = settings.server.workers or os.cpu_count() or 1
     address, admin = listen_address(settings.server.listen), settings.admin.listen
@@ -110,7 +115,7 @@ def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool)
             credentials=credentials,
             signers=signers,
             # The file found at the start, even if the process changes its working directory.
-            read=lambda: load(path, environ=os.environ, cwd=path.parent),
+            read=lambda checks: read_in_new_process(path, cwd=path.parent, checks=checks),
             environ=os.environ,
             clock=clock,
             entropy=SystemEntropy(),

@@ -5,13 +5,10 @@ from collections.abc import Iterable, Mapping
 from itertools import chain, islice
 from typing import Any
 
-from pydantic_core import PydanticUndefined, to_jsonable_python
-
 from proxy.console.in_force import ConfigurationView
 from proxy.console.page import Cell, PageContent, Table, Tone
 from proxy.settings.findings import Finding, Key, Severity
-from proxy.settings.schema import field_at
-from proxy.settings.sources import leaves
+from proxy.settings.tree import leaves
 
 PATH = "/console/configuration"
 # With thousands of callers there are tens of thousands of values: the JSON has all.
@@ -41,18 +38,16 @@ def configuration_page(view: ConfigurationView, query: Mapping[str, str]) -> Pag
     )
 
 
-def differs(key: Key, value: Any, source: str) -> bool:
-    """Return whether *value*, in JSON types, was given by *source* and is not the default of *key*."""
+def differs(view: ConfigurationView, key: Key, value: Any) -> bool:
+    """Return whether *value*, in JSON types, was given by a source and is not the default of *key*."""
+    source = view.sources[_dotted(key)]
     if source == "default" or source.startswith("preset "):
         return False
-    field = field_at(key)
-    default = PydanticUndefined if field is None else field.get_default(call_default_factory=True)
-    return default is PydanticUndefined or to_jsonable_python(default, fallback=str) != value
+    return key not in view.defaults or view.defaults[key] != value
 
 
 def _shown(view: ConfigurationView, key: Key, value: Any) -> bool:
-    dotted = _dotted(key)
-    return dotted in view.waiting or differs(key, value, view.sources[dotted])
+    return _dotted(key) in view.waiting or differs(view, key, value)
 
 
 def _data(view: ConfigurationView, values: Iterable[tuple[Key, Any]], *, only_changed: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from proxy.routing.explanation import Question
 from proxy.routing.table import RouteTable
-from proxy.settings.findings import Finding
+from proxy.settings.findings import Finding, Key
 from proxy.settings.worker_values import Snapshot
 
 
@@ -15,12 +15,14 @@ class ConfigurationView:
     """What is in force, and what the file says now.
 
     *settings* are the values in force by key, secrets masked; *sources* where each comes from, by dotted key, as
-    `payproxy config show --sources` has both. *waiting* are the values of the file that are not in force, by dotted key
-    (None: the file has this key no more). *findings* are those of `payproxy check`.
+    `payproxy config show --sources` has both; *defaults* are those of the keys that have one. *waiting* are the values
+    of the file that are not in force, by dotted key (None: the file has this key no more). *findings* are those of
+    `payproxy check`.
     """
 
     file: str
     settings: Mapping[str, Any]
+    defaults: Mapping[Key, Any]
     sources: Mapping[str, str]
     waiting: Mapping[str, Any]
     findings: tuple[Finding, ...]

@@ -17,12 +17,13 @@ from proxy.console.rule_tester import (
 from proxy.routing.explanation import url_of
 from proxy.routing.table import Route, RouteSide
 from proxy.settings.model import RouteSection
+from proxy.settings.values import masked
 from proxy.telemetry.status import Status
 
 PATH = "/console/routes"
 # Every key of [[routes]] that is in no other column of the table.
 _LIMITS = ("strip_prefix", "replay_body_bytes", "remint_on", "inquiry", "signature")
-_DEFAULTS = RouteSection(name="x", path="/", upstream="x", credential="x").model_dump(mode="json")
+_DEFAULTS = masked(RouteSection(name="x", path="/", upstream="x", credential="x"))
 
 
 def routes_page(in_force: ConfigurationInForce, status: Status, query: Mapping[str, str]) -> PageContent:

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -56,7 +57,7 @@ class CredentialUnusable(ValueError):
 class Credential:
     """One credential of `[credentials]`, ready to mint with; times in seconds, file names absolute or "".
 
-    *fingerprint* (16 hex digits) changes with key, secret or client certificate, and reveals none of them.
+    *key_fingerprint* (16 hex digits) changes with the key or client certificate; it is "" with a secret.
     """
 
     name: str
@@ -78,15 +79,37 @@ class Credential:
     egress_proxy: str = ""
     timeout: float = 10
     share_tokens: bool = True
-    fingerprint: str
+    key_fingerprint: str = ""
 
     @classmethod
-    def load(cls, section: CredentialSection, *, name: str) -> Self:
-        """Read the files of *section* and return the credential *name*; raise CredentialUnusable."""
+    def load(cls, section: CredentialSection, *, name: str, shared: bool = False) -> Self:
+        """Read the files of *section* and return the credential *name*; raise CredentialUnusable.
+
+        With *shared* its fingerprint is computed too, in this thread.
+        """
         try:
-            return cls._load(section, name)
+            loaded = cls._load(section, name)
         except (KeyUnusable, CredentialUnusable) as error:
             raise CredentialUnusable(f"credential {name}: {error}") from None
+        if shared:
+            _ = loaded.fingerprint
+        return loaded
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that change with key, secret or client certificate, and reveal none of them.
+
+        Equal on all replicas; that of a secret takes 50 ms of CPU and 16 MB, once.
+        """
+        return self.key_fingerprint or _of_secret(self.client_id, self.client_secret)
+
+    def same_key(self, other: "Credential") -> bool:
+        """Return whether both have the same key, secret or client certificate: whether the fingerprints are equal."""
+        return (self.key_fingerprint, self.client_secret, self.client_id) == (
+            other.key_fingerprint,
+            other.client_secret,
+            other.client_id,
+        )
 
     @classmethod
     def _load(cls, section: CredentialSection, name: str) -> Self:
@@ -98,11 +121,10 @@ class Credential:
         if key:
             # OpenSSL reads it by name later and does not check its mode.
             read_private_file(Path(key))
-        secret, signer, key_id = None, None, ""
+        secret, signer, key_id, fingerprint = None, None, "", ""
         match section.auth_method:
             case "client_secret_basic" | "client_secret_post":
                 secret = _client_secret(section)
-                fingerprint = _of_secret(section.client_id, secret)
             case "private_key_jwt":
                 signer, key_id, fingerprint = _signing(section)
             case "tls_client_auth":
@@ -116,12 +138,12 @@ class Credential:
             signer=signer,
             key_id=key_id,
             extra_parameters=tuple(section.extra_parameters.items()),
-            fingerprint=fingerprint,
+            key_fingerprint=fingerprint,
             **{same: getattr(section, same) for same in _SAME},
         )
 
     def __repr__(self) -> str:
-        return f"<Credential {self.name} {self.auth_method} {self.fingerprint}>"
+        return f"<Credential {self.name} {self.auth_method} {self.key_fingerprint or '***'}>"
 
 
 def read_private_file(path: Path) -> bytes:
@@ -204,7 +226,8 @@ def _secret_in(file: str) -> Secret | None:
     return read_secret_file(Path(file)) if file else None
 
 
-def _of_secret(client_id: str, secret: Secret) -> str:
+def _of_secret(client_id: str, secret: Secret | None) -> str:
     """Return a fingerprint equal on all replicas, computed slowly (scrypt) so that a weak secret can't be guessed."""
-    digest = hashlib.scrypt(secret.reveal().encode(), salt=client_id.encode(), n=1 << 14, r=8, p=1, dklen=8)
+    text = secret.reveal() if secret is not None else ""
+    digest = hashlib.scrypt(text.encode(), salt=client_id.encode(), n=1 << 14, r=8, p=1, dklen=8)
     return digest.hex()

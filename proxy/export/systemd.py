@@ -9,8 +9,9 @@ from proxy.export.programs import home_of, normal, pin_sources, programs, unname
 from proxy.settings.addresses import TcpAddress, UnixAddress, is_ip_address, listen_address
 from proxy.settings.findings import Key
 from proxy.settings.model import Settings
-from proxy.settings.sources import DEFAULT_DATA_DIRECTORY, DELIMITER, PREFIX, leaves
+from proxy.settings.sources import DEFAULT_DATA_DIRECTORY, DELIMITER, PREFIX
 from proxy.settings.stores import SQLITE
+from proxy.settings.tree import leaves
 from proxy.settings.values import masked
 
 # Where the units expect the configuration and the files beside it, and the installation.

@@ -4,17 +4,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from proxy.checks.offline import check_loaded
+from proxy.checks.reading import Checks, Read
 from proxy.clock import Clock
 from proxy.console.in_force import ConfigurationView
 from proxy.keeper.migrations import Migrations
 from proxy.migration.known_sides import known_sides
 from proxy.routing.explanation import Question, explain, retry_digests
 from proxy.routing.table import RouteTable
-from proxy.settings.load import Loaded
 from proxy.settings.model import Settings
-from proxy.settings.sources import leaves
-from proxy.settings.values import body_keys, masked
+from proxy.settings.tree import leaves
+from proxy.settings.values import body_keys, defaults, masked
 from proxy.settings.worker_values import Snapshot
 
 KEPT_SECONDS: Final = 5.0
@@ -34,7 +33,7 @@ class ConsoleConfiguration:
         settings: Callable[[], Settings],
         snapshot: Callable[[], Snapshot],
         table: Callable[[], RouteTable],
-        read: Callable[[], Loaded],
+        read: Read,
         migrations: Migrations,
         container: bool,
         users: Callable[[], Sequence[str]],
@@ -89,24 +88,19 @@ class ConsoleConfiguration:
         return changed, self.snapshot().digest
 
     def _view(self) -> ConfigurationView:
-        loaded, settings = self._read(), self.settings()
+        checks = Checks(now=self._clock.now(), container=self._container, users=tuple(self._users()), devices=False)
+        checked, settings = self._read(checks), self.settings()
+        loaded = checked.loaded
         mine = _by_key(settings)
         theirs = _by_key(masked(loaded.settings)) if loaded.settings is not None else mine
         every = dict.fromkeys([*mine, *theirs])
         return ConfigurationView(
             file=str(loaded.path),
             settings=settings,
+            defaults=dict(defaults(self._settings())),
             sources={key: loaded.sources.get(key, "no source any more") for key in every},
             waiting={key: theirs.get(key) for key in every if mine.get(key) != theirs.get(key)},
-            findings=tuple(
-                check_loaded(
-                    loaded,
-                    now=self._clock.now(),
-                    container=self._container,
-                    users=self._users(),
-                    devices=False,
-                )
-            ),
+            findings=checked.findings,
         )
 
 

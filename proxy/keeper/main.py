@@ -5,12 +5,13 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from proxy import __version__
 from proxy.checks.container import in_container
+from proxy.checks.reading import Read
 from proxy.checks.shared_host import other_users
 from proxy.clock import Clock, timestamp
 from proxy.credentials.credential import Credential
@@ -50,7 +51,6 @@ from proxy.records.chain_id import chain_id
 from proxy.records.record import RecordContext
 from proxy.records.shipper import Shipper
 from proxy.records.sinks.stdout import Render
-from proxy.settings.load import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.values import masked, snapshot_of
 from proxy.telemetry.history import History
@@ -78,7 +78,7 @@ class Keeper:
         admin_sockets: Sequence[socket.socket] = (),
         credentials: Mapping[str, Credential],
         signers: Signers,
-        read: Callable[[], Loaded],
+        read: Read,
         environ: Mapping[str, str],
         clock: Clock,
         entropy: Entropy,
@@ -89,7 +89,7 @@ class Keeper:
         self._instance = instance
         self._read = read
         self._environ = environ
-        self._version = version("payproxy")
+        self._version = __version__
         self._chain = chain_id(Path(snapshot.data_directory), entropy=entropy)
         self._sockets = sockets
         self._admin_sockets = admin_sockets
@@ -126,7 +126,7 @@ class Keeper:
         self._audit_log = AuditLog(
             Path(snapshot.data_directory),
             context=context,
-            version=version("payproxy"),
+            version=__version__,
             spool_bytes=snapshot.request_log.spool_bytes,
             clock=clock,
             entropy=entropy,
@@ -304,7 +304,7 @@ class Keeper:
         """Log the listening addresses as soon as the first worker can serve, and report to the service manager."""
         await self._sockets.opened.wait()
         self._log.write_line(
-            f"payproxy {version('payproxy')} ({self._generations.current.snapshot.environment}, {built()}) serves "
+            f"payproxy {__version__} ({self._generations.current.snapshot.environment}, {built()}) serves "
             f"callers on {', '.join(self._sockets.addresses)}; admin on {server.places}"
         )
         self._manager.ready()

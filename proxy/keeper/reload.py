@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from proxy.checks.files import check_settings_files
-from proxy.checks.offline import check_loaded
+from proxy.checks.reading import Checks, Read
 from proxy.clock import Clock
 from proxy.credentials.body_signer import BodySigner, keys_for_bodies, load_body_signers
 from proxy.credentials.credential import Credential, CredentialUnusable
@@ -15,13 +15,13 @@ from proxy.credentials.keys import KeyUnusable
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import ConfigurationRefused, ConfigurationReplaced, Observer
 from proxy.keeper.body_signatures import Signers, close_unused
+from proxy.keeper.configuration_process import ConfigurationNotRead
 from proxy.keeper.followers import Followers
 from proxy.keeper.generation import Generation
 from proxy.keeper.generations import Generations
 from proxy.keeper.rotation import Prover
 from proxy.routing.compile import route_table
 from proxy.settings.findings import Severity
-from proxy.settings.load import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.values import snapshot_of
 
@@ -54,7 +54,7 @@ class Reloader:
     def __init__(
         self,
         *,
-        read: Callable[[], Loaded],
+        read: Read,
         make: Make,
         generations: Generations,
         prover: Prover,
@@ -122,11 +122,12 @@ class Reloader:
     async def _judged(self) -> tuple[Settings, tuple[str, ...]]:
         """Return the new settings with start-only keys left unchanged, and the names of those keys."""
         try:
-            loaded = await asyncio.to_thread(self._read)
-            findings = await asyncio.to_thread(check_loaded, loaded, now=self._clock.now())
+            checked = await asyncio.to_thread(self._read, Checks(now=self._clock.now()))
         except Exception as error:  # noqa: BLE001 - an unforeseen file must not end a running proxy
-            raise ReloadRefused(f"it can't be read: {type(error).__name__}; run `payproxy check`") from None
-        errors = [str(finding) for finding in findings if finding.severity is Severity.ERROR]
+            why = str(error) if isinstance(error, ConfigurationNotRead) else type(error).__name__
+            raise ReloadRefused(f"it can't be read: {why}; run `payproxy check`") from None
+        errors = [str(finding) for finding in checked.findings if finding.severity is Severity.ERROR]
+        loaded = checked.loaded
         if loaded.settings is None or errors:
             more = f" (and {len(errors) - _MOST_FAULTS} more)" if len(errors) > _MOST_FAULTS else ""
             raise ReloadRefused(" | ".join(errors[:_MOST_FAULTS]) + more)
@@ -146,7 +147,7 @@ class Reloader:
         credentials = {}
         for name, section in settings.credentials.items():
             try:
-                credential = await asyncio.to_thread(Credential.load, section, name=name)
+                credential = await asyncio.to_thread(Credential.load, section, name=name, shared=settings.state.shared)
                 if not _same(credential, mints.credential(name)):
                     await self._prover.prove(credential, [key for key in keys if key.credential == name])
             except CredentialUnusable as error:
@@ -252,9 +253,9 @@ def as_at_start(new: Settings, old: Settings) -> tuple[Settings, tuple[str, ...]
         mine, theirs = getattr(new, section), getattr(old, section)
         differing = {key: getattr(theirs, key) for key in keys if getattr(mine, key) != getattr(theirs, key)}
         changed += [f"{section}.{key}" for key in differing]
-        sections[section] = mine.model_copy(update=differing)
+        sections[section] = replace(mine, **differing)
     for key in ("environment", "instance", "data_directory"):
         if getattr(new, key) != getattr(old, key):
             changed.append(key)
             sections[key] = getattr(old, key)
-    return new.model_copy(update=sections), tuple(changed)
+    return replace(new, **sections), tuple(changed)

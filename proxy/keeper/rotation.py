@@ -124,7 +124,7 @@ class Rotation:
                 known = self._token_manager().credential(name)
                 if known is None or name not in self._sections:
                     continue
-                if await self._fingerprint(name) != known.fingerprint:
+                if await self._changed(name, known):
                     await self._take(name)
         for name in tuple(self._keys):
             async with self._lock:
@@ -139,12 +139,12 @@ class Rotation:
         except Exception:  # noqa: BLE001 - `_take` reports it
             return True
 
-    async def _fingerprint(self, name: str) -> str:
-        """Return the fingerprint of the credential that the files hold now, "" if they can't be used."""
+    async def _changed(self, name: str, known: Credential) -> bool:
+        """Return whether the files hold another key or secret than *known* has."""
         try:
-            return (await self._loaded(name)).fingerprint
+            return not (await self._loaded(name)).same_key(known)
         except Exception:  # noqa: BLE001 - `_take` reports it
-            return ""
+            return True
 
     async def _take(self, name: str) -> None:
         whole = name in {TLS, FACADE} or name in self._keys
@@ -160,7 +160,7 @@ class Rotation:
         if tokens.credential(name) is None or name not in self._sections:
             return  # removed by a reload meanwhile
         try:
-            credential = await self._loaded(name)
+            credential = await self._loaded(name, shared=True)
             self._signatures().forbid(await asyncio.to_thread(assertion_keys, [self._sections[name]]))
             await self._prover.prove(credential, tokens.keys(name))
             await tokens.replace_credential(name, credential)
@@ -207,8 +207,8 @@ class Rotation:
         else:
             await self._taken(name)
 
-    async def _loaded(self, name: str) -> Credential:
-        return await asyncio.to_thread(Credential.load, self._sections[name], name=name)
+    async def _loaded(self, name: str, *, shared: bool = False) -> Credential:
+        return await asyncio.to_thread(Credential.load, self._sections[name], name=name, shared=shared)
 
     def _delay(self, name: str, error: TokenRefused | TokenUnavailable) -> float:
         """Return seconds until the same files are retried: the bank may learn of a new certificate later.

@@ -81,22 +81,22 @@ class TokenManager:
             await outlet.close()
 
     def adopt(self, previous: "TokenManager") -> None:
-        """Take over *previous*' live tokens with the same key and the same credential fingerprint.
+        """Take over *previous*' live tokens with the same key and the same credential.
 
         Also what its shares have learned, which holds without a token too, as in an outage of the token endpoint.
         """
         for digest, slot in self._slots.items():
-            share, token = previous.share(digest, fingerprint=self._fingerprint(slot.key)), previous.live_token(digest)
+            share, token = previous.share(digest, self._credential(slot.key)), previous.live_token(digest)
             if share is None:
                 continue
             slot.share.take_over(share)
             if token is not None:
                 slot.adopt(token)
 
-    def share(self, digest: str, *, fingerprint: str) -> TokenShare | None:
-        """Return the share of the slot *digest*, None if there is none with that *fingerprint* of its credential."""
+    def share(self, digest: str, credential: Credential) -> TokenShare | None:
+        """Return the share of the slot *digest*, None if there is none with the key or secret of *credential*."""
         slot = self._slots.get(digest)
-        return slot.share if slot is not None and self._fingerprint(slot.key) == fingerprint else None
+        return slot.share if slot is not None and self._credential(slot.key).same_key(credential) else None
 
     def live_token(self, digest: str) -> AccessToken | None:
         """Return the token of the slot *digest* if it has not expired."""
@@ -120,7 +120,7 @@ class TokenManager:
         for slot in self._slots.values():
             if slot.key.credential == name:
                 share = self._share(slot.key)
-                if credential.fingerprint == before.fingerprint:
+                if credential.same_key(before):
                     share.take_over(slot.share)
                 slot.share_by(share)
         self.retry(name)
@@ -171,8 +171,8 @@ class TokenManager:
         """Return the slot *digest*; None if a worker made it up, or *route*, each of which has a rate limit."""
         return self._slots.get(digest) if route in self._routes else None
 
-    def _fingerprint(self, key: TokenKey) -> str:
-        return self._credentials[key.credential].fingerprint
+    def _credential(self, key: TokenKey) -> Credential:
+        return self._credentials[key.credential]
 
     def _minter(self, key: TokenKey) -> Any:
         return lambda: self._outlets[key.credential].mint(key)
@@ -184,8 +184,10 @@ class TokenManager:
         return ask
 
     def _share(self, key: TokenKey) -> TokenShare:
-        credential = self._credentials[key.credential]
-        return self.sharing.share(key, fingerprint=credential.fingerprint) if credential.share_tokens else TokenShare()
+        credential = self._credential(key)
+        if not (self.sharing.active and credential.share_tokens):
+            return TokenShare()
+        return self.sharing.share(key, fingerprint=credential.fingerprint)
 
     def _outlet(self, credential: Credential) -> "_Outlet":
         return _Outlet(TokenEndpoint(credential, clock=self._clock, entropy=self._entropy, observe=self._observe))

@@ -1,25 +1,17 @@
 """The [credentials.NAME] section: a client of a token endpoint, and the presets of the bank's three flavors."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, field_serializer, model_validator
+from proxy.settings.section import Field, Section
+from proxy.settings.signing_key import key_settings, pin_file
 
-from proxy.settings.fields import (
-    Count,
-    EgressProxy,
-    Names,
-    PathText,
-    RequiredText,
-    Seconds,
-    SecretText,
-    Section,
-    Text,
-    Url,
-)
-from proxy.settings.secret_text import names_a_secret
-from proxy.settings.signing_key import Pkcs11Text, key_settings, pin_file
+if TYPE_CHECKING:
+    from proxy.settings.field_types import AssertionLifetime, Pkcs11Text
+    from proxy.settings.fields import Count, EgressProxy, Names, PathText, RequiredText, Seconds, SecretText, Text, Url
 
 Flavor = Literal["basic", "jwt", "adfs"]
 AuthMethod = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth"]
@@ -91,9 +83,7 @@ class CredentialSection(Section):
     )
     client_secret_file: PathText = Field("", description="file with the client secret, mode 0600")
     assertion_audience: Text = Field("", description="aud of the client assertion; default: token_url")
-    assertion_lifetime: Annotated[int, Field(ge=10, le=300)] = Field(
-        60, description="seconds until a client assertion expires, 10 to 300"
-    )
+    assertion_lifetime: AssertionLifetime = Field(60, description="seconds until a client assertion expires, 10 to 300")
     audience_parameter: Literal["audience", "resource", ""] = Field(
         "audience", description="form field that carries the route's audience; default by flavor"
     )
@@ -119,25 +109,8 @@ class CredentialSection(Section):
     egress_proxy: EgressProxy = Field(
         "", description="http://HOST:PORT of a proxy on the way to the token endpoint (CONNECT)"
     )
-    timeout: Seconds = Field(10, description="seconds for one call of the token endpoint")
+    timeout: Seconds = Field(10.0, description="seconds for one call of the token endpoint")
     foreign_host: bool = Field(default=False, description="allow a token_url outside the bank's domains and loopback")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _preset(cls, values: Any) -> Any:
-        """Add the flavor's presets for keys that are not configured."""
-        if not isinstance(values, dict):
-            return values
-        flavor = values.get("flavor")
-        values = {**(PRESETS.get(flavor, {}) if isinstance(flavor, str) else {}), **values}
-        if not values.get("assertion_audience"):
-            token_url = values.get("token_url", "")
-            values["assertion_audience"] = token_url if isinstance(token_url, str) else ""
-        return values
-
-    @field_serializer("extra_parameters", when_used="json")
-    def _masked(self, parameters: dict[str, str]) -> dict[str, str]:
-        return {name: "***" if names_a_secret(name) else value for name, value in parameters.items()}
 
     @property
     def default_scope(self) -> str:

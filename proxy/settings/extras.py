@@ -3,11 +3,12 @@
 import re
 import shlex
 import sys
-from importlib.metadata import PackageNotFoundError, requires
 
 
 def installation(extra: str) -> str:
     """Return advice to install the packages of *extra* into the running environment: "run `python -m pip ...`"."""
+    from importlib.metadata import PackageNotFoundError, requires  # noqa: PLC0415 - 0.7 MB that a keeper needs never
+
     try:
         declared = requires("payproxy") or []
     except PackageNotFoundError:  # run from its sources, not installed

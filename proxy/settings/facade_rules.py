@@ -6,7 +6,7 @@ from proxy.settings.addresses import TcpAddress, listen_address, segments
 from proxy.settings.findings import Complaint, Severity
 from proxy.settings.model import ServerSection
 from proxy.settings.route_rules import covers
-from proxy.settings.validation import Valid
+from proxy.settings.valid import Valid
 
 _EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - not addresses of this machine
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -99,7 +99,7 @@ def state(valid: Valid) -> Iterator[Complaint]:
         )
     if not section.shared:
         for name, credential in valid.settings.credentials.items():
-            if credential.share_tokens and "share_tokens" in credential.model_fields_set:
+            if credential.share_tokens and ("credentials", name, "share_tokens") in valid.given:
                 yield Complaint(
                     severity=Severity.WARNING,
                     key=("credentials", name, "share_tokens"),

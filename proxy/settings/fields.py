@@ -11,8 +11,6 @@ from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -36,12 +34,6 @@ _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 # Methods that are never served (RFC 9110 9.3.6, 9.3.8).
 REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
-
-
-class Section(BaseModel):
-    """A table of the configuration: strict types, no unknown keys, immutable."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +279,7 @@ Names = Annotated[tuple[RequiredText, ...], Strict(strict=False)]
 PathTexts = Annotated[tuple[PathText, ...], Strict(strict=False)]
 HostNames = Annotated[tuple[HostName, ...], Strict(strict=False)]
 HeaderNames = Annotated[tuple[HeaderName, ...], Strict(strict=False)]
+PlainPaths = Annotated[tuple[PlainPath, ...], Strict(strict=False)]
 Methods = Annotated[tuple[Method, ...], Strict(strict=False)]
 Networks = Annotated[tuple[Network, ...], Strict(strict=False)]
 KeyHashes = Annotated[tuple[KeyHash, ...], Strict(strict=False)]

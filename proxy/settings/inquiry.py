@@ -1,46 +1,29 @@
 """`inquiry` of a rule: the GET that asks the bank whether it has a request, and how its answer is read."""
 
+from __future__ import annotations
+
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import AfterValidator, Field
+from proxy.settings.section import Field, Section
 
-from proxy.settings.addresses import segments
-from proxy.settings.fields import Section, Text, is_token, unacceptable
+if TYPE_CHECKING:
+    from proxy.settings.field_types import InquiryPath, InquiryStatus
+    from proxy.settings.fields import Text
 
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-# Unreserved characters of RFC 3986 2.3, and those of a query that no server reads as a separator of parameters.
-_PLAIN = re.compile(r"[A-Za-z0-9\-._~:@/,]*")
-_LIKE = "write it like /payment/v2/payments?requestId={Request-Id}"
-
-
-def _path(text: str) -> str:
-    if not text:
-        return text
-    path, _, query = text.partition("?")
-    if not segments(path) or "*" in path:
-        raise unacceptable("the path is not made of whole segments of plain characters", _LIKE)
-    pairs = [pair.partition("=") for pair in query.split("&")]
-    whole = [_PLACEHOLDER.fullmatch(value) for _, _, value in pairs]
-    if not any(whole):
-        raise unacceptable("nothing of the request is in its query", _LIKE)
-    for (name, _, value), placeholder in zip(pairs, whole, strict=True):
-        if not name or not _PLAIN.fullmatch(name):
-            raise unacceptable("a name in the query is empty or has other characters than plain ones", _LIKE)
-        if not (is_token(placeholder[1]) if placeholder else _PLAIN.fullmatch(value)):
-            raise unacceptable("a value in the query is neither plain text nor one header's name in braces", _LIKE)
-    return text
+# A header's name in the path of an inquiry.
+PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 def header_names(path: str) -> tuple[str, ...]:
     """Return the names of headers that stand in braces in the *path* of an inquiry."""
-    return tuple(_PLACEHOLDER.findall(path))
+    return tuple(PLACEHOLDER.findall(path))
 
 
 class InquiryAnswerSection(Section):
     """An answer of the bank to an inquiry; all that is written must hold."""
 
-    status: Annotated[int, Field(ge=200, le=499)] = Field(description="status of the answer, 200 to 499")
+    status: InquiryStatus = Field(description="status of the answer, 200 to 499")
     member: Text = Field(
         "", description="member of the JSON answer, like payments: not empty for found, there and empty for not_found"
     )
@@ -50,7 +33,7 @@ class InquiryAnswerSection(Section):
 class InquirySection(Section):
     """How to ask the bank whether it has a request whose outcome is unknown."""
 
-    path: Annotated[Text, AfterValidator(_path)] = Field(
+    path: InquiryPath = Field(
         "", description="path and query of a GET; a header's name in braces stands for the value that the log keeps"
     )
     found: InquiryAnswerSection = Field(

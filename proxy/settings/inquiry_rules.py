@@ -6,7 +6,7 @@ from proxy.settings.findings import Complaint, Key, did_you_mean
 from proxy.settings.inquiry import InquirySection, header_names
 from proxy.settings.model import RouteSection
 from proxy.settings.route_rules import covers
-from proxy.settings.validation import Valid
+from proxy.settings.valid import Valid
 
 
 def inquiries(valid: Valid) -> Iterator[Complaint]:

@@ -1,14 +1,14 @@
 """Loads Settings from all sources and reports all faults at once."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from proxy.private_file import open_regular
 from proxy.settings import facade_rules, inquiry_rules, migration_rules, network_rules, route_rules, signature_rules
 from proxy.settings.fields import relative_to
-from proxy.settings.findings import Complaint, Finding, Key, Positions, Severity, in_order, positions_of
+from proxy.settings.findings import Complaint, Key, Positions, Severity, in_order, positions_of
+from proxy.settings.loaded import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.placeholder import LEFT_IN, has_placeholder
 from proxy.settings.salvage import salvaged
@@ -19,13 +19,14 @@ from proxy.settings.sources import (
     environment_layer,
     find_file,
     flag_layer,
-    leaves,
     merge,
     secrets_layer,
 )
 from proxy.settings.stores import StoreUrl
 from proxy.settings.toml_text import MAX_FILE_BYTES, TomlUnusable, key_lines, parse_toml
-from proxy.settings.validation import UNKNOWN_KEY, Valid, validate
+from proxy.settings.tree import leaves
+from proxy.settings.valid import Valid
+from proxy.settings.validation import UNKNOWN_KEY, validate
 from proxy.settings.values import masked
 
 # A file with faults everywhere would take minutes to report in full.
@@ -58,28 +59,6 @@ _RULES: tuple[tuple[Callable[[Valid], Iterable[Complaint]], frozenset[str]], ...
     (network_rules.hosts, frozenset()),
     (network_rules.pairs, frozenset()),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """The result of loading.
-
-    *settings* is None if there are errors. *readable* has the valid keys in any case (None if not even the file could
-    be read): for further checks, never to run with. *sources* maps each dotted key (rules numbered from 0:
-    routes.0.path) to the origin of its value. *path* is absolute.
-    """
-
-    settings: Settings | None
-    findings: tuple[Finding, ...]
-    sources: Mapping[str, str]
-    path: Path
-    readable: Settings | None
-    positions: Positions
-
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        """Return the findings that stop `serve`."""
-        return tuple(finding for finding in self.findings if finding.severity is Severity.ERROR)
 
 
 def load(

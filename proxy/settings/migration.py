@@ -1,33 +1,16 @@
 """The [migrations.NAME] section: two credentials for the same rules, and how requests are assigned to them."""
 
-from typing import Annotated
+from __future__ import annotations
 
-from pydantic import AfterValidator, Field
+from typing import TYPE_CHECKING
 
-from proxy.settings.fields import Methods, Names, RequiredText, Section, Text, is_token, unacceptable
+from proxy.settings.section import Field, Section
+
+if TYPE_CHECKING:
+    from proxy.settings.field_types import Ratio, Sticky
+    from proxy.settings.fields import Methods, Names, RequiredText, Text
 
 STICKY_HEADER = "header:"
-
-# Headers that do not identify a caller over time, or are removed before the choice of a side.
-_NOT_STICKY = frozenset(
-    {"authorization", "proxy-authorization", "x-payproxy-key", "host", "connection", "content-length", "expect"}
-)
-
-
-def _sticky(text: str) -> str:
-    if text in {"caller", "request"}:
-        return text
-    name = text.removeprefix(STICKY_HEADER)
-    if name == text or not is_token(name):
-        raise unacceptable("it is not a key to spread by", 'write "caller", "request" or "header:NAME"')
-    if name.lower() in _NOT_STICKY:
-        raise unacceptable(
-            "callers can't be spread by this header", "name one by which the callers' requests belong together"
-        )
-    return text
-
-
-Ratio = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class SideSection(Section):
@@ -54,7 +37,7 @@ class MigrationSection(Section):
     modern: SideSection = Field(
         description='{credential, audience = "", scope = "", upstream = ""} of what is moved to'
     )
-    sticky: Annotated[str, AfterValidator(_sticky)] = Field(
+    sticky: Sticky = Field(
         "caller", description="what moves as one: caller, header:NAME, or request for the methods in `methods`"
     )
     methods: Methods = Field(

@@ -8,7 +8,7 @@ from proxy.settings.migration import MigrationSection, SideSection
 from proxy.settings.model import RouteSection
 from proxy.settings.placeholder import is_placeholder
 from proxy.settings.route_rules import unknown_names
-from proxy.settings.validation import Valid
+from proxy.settings.valid import Valid
 
 _Identity = tuple[str, str, str, str]
 

@@ -1,45 +1,54 @@
 """The configuration as types; attribute names are the keys of payproxy.toml."""
 
-from pathlib import Path
-from typing import Annotated, Literal
+from __future__ import annotations
 
-from pydantic import Field, Strict
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from proxy.secret import Secret
 from proxy.settings.credential import CredentialSection
-from proxy.settings.fields import (
-    BaseUrl,
-    Bytes,
-    Count,
-    EgressProxy,
-    HeaderNames,
-    HostNames,
-    InstanceName,
-    KeyHashes,
-    Listen,
-    Methods,
-    Name,
-    Names,
-    Networks,
-    OptionalListen,
-    PathText,
-    PathTexts,
-    PlainPath,
-    RequiredText,
-    RouteName,
-    RoutePath,
-    ScryptHash,
-    Seconds,
-    Section,
-    StripPrefix,
-    Subject,
-    Text,
-)
 from proxy.settings.inquiry import InquirySection
 from proxy.settings.migration import MigrationSection
+from proxy.settings.section import Field, Section
 from proxy.settings.signature import SignatureSection
-from proxy.settings.stores import REDIS, DatabaseUrl, RedisUrl
+from proxy.settings.stores import REDIS, StoreUrl
+
+if TYPE_CHECKING:
+    from proxy.settings.field_types import (
+        DatabaseUrl,
+        RedisUrl,
+        RefusalStatus,
+        RequestsPerSecond,
+        TokenLifetime,
+        Workers,
+    )
+    from proxy.settings.fields import (
+        BaseUrl,
+        Bytes,
+        Count,
+        EgressProxy,
+        HeaderNames,
+        HostNames,
+        InstanceName,
+        KeyHashes,
+        Listen,
+        Methods,
+        Name,
+        Names,
+        Networks,
+        OptionalListen,
+        PathText,
+        PathTexts,
+        PlainPaths,
+        RequiredText,
+        RouteName,
+        RoutePath,
+        ScryptHash,
+        Seconds,
+        StripPrefix,
+        Subject,
+        Text,
+    )
 
 Environment = Literal["mock", "client-testing", "production"]
 
@@ -48,9 +57,7 @@ class ServerSection(Section):
     """[server]: the traffic listener; every path on it belongs to the bank's API."""
 
     listen: Listen = Field("127.0.0.1:8080", description="host:port, [v6]:port or unix:/path")
-    workers: Annotated[int, Field(ge=0, le=256)] = Field(
-        1, description="worker processes, besides the keeper; 0 = one per core"
-    )
+    workers: Workers = Field(1, description="worker processes, besides the keeper; 0 = one per core")
     hosts: HostNames = Field(
         (), description="accepted Host names (else 421); empty: any with callers, loopback names without"
     )
@@ -74,7 +81,7 @@ class ServerSection(Section):
         134217728, description="bodies held for replay, all together, per worker; above: 503 overloaded"
     )
     max_requests: Count = Field(1024, description="requests in flight per worker; above: 503 overloaded")
-    exchange_timeout: Seconds = Field(200, description="seconds for both sends together; drain lasts as long")
+    exchange_timeout: Seconds = Field(200.0, description="seconds for both sends together; drain lasts as long")
 
 
 class AdminSection(Section):
@@ -98,11 +105,11 @@ class UpstreamSection(Section):
     """[upstreams.NAME]: a base URL of the bank."""
 
     url: BaseUrl = Field(description="base URL: https, http on loopback only; may carry a path prefix")
-    connect_timeout: Seconds = Field(5, description="seconds to connect; also bounds waiting for a free connection")
+    connect_timeout: Seconds = Field(5.0, description="seconds to connect; also bounds waiting for a free connection")
     response_timeout: Seconds = Field(
-        90, description="seconds of each wait on the bank; it ends a transaction after 70"
+        90.0, description="seconds of each wait on the bank; it ends a transaction after 70"
     )
-    idle_timeout: Seconds = Field(15, description="seconds a pooled connection is kept; keep it below the bank's")
+    idle_timeout: Seconds = Field(15.0, description="seconds a pooled connection is kept; keep it below the bank's")
     ca_file: PathText = Field("", description="private CA; verification can't be turned off")
     client_certificate_file: PathText = Field(
         "", description="TRANSPORT certificate for APIs that want mutual TLS; with client_key_file"
@@ -116,8 +123,7 @@ class UpstreamSection(Section):
 class RemintSection(Section):
     """An answer that means "token refused"."""
 
-    # Below 400 a second send would repeat a success, from 500 on a request that may have been executed.
-    status: Annotated[int, Field(ge=400, le=499)] = Field(description="status of the answer, 400 to 499")
+    status: RefusalStatus = Field(description="status of the answer, 400 to 499")
     body: Text = Field("", description="text among the first 4 KiB of the answer's body; empty: any")
 
 
@@ -136,7 +142,7 @@ class RouteSection(Section):
     scope: Text = Field("", description="scope that the token is minted for; default by flavor")
     strip_prefix: StripPrefix = Field("", description="whole segments removed from the path before it is sent")
     replay_body_bytes: Bytes = Field(1048576, description="bodies up to this size are held whole and can be sent again")
-    remint_on: Annotated[tuple[RemintSection, ...], Strict(strict=False)] = Field(
+    remint_on: tuple[RemintSection, ...] = Field(
         (), description='further answers that mean "token refused", like {status = 403, body = "GCA-001"}'
     )
     signature: SignatureSection = Field(
@@ -158,9 +164,7 @@ class CallerSection(Section):
         (), description="SHA-256 of its key in hex; two values overlap while a key is replaced"
     )
     certificate_subject: Subject = Field("", description="subject of its client certificate (RFC 4514): CN=erp,O=Acme")
-    max_requests_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        0, description="above: 429; 0 = unlimited"
-    )
+    max_requests_per_second: RequestsPerSecond = Field(0.0, description="above: 429; 0 = unlimited")
     facade_client_id: Text = Field("", description="what it calls itself at the facade's token endpoint")
     assertion_certificate_files: PathTexts = Field(
         (), description="certificates of the keys that sign its client assertions for the facade; else it sends its key"
@@ -173,8 +177,7 @@ class RequestLogSection(Section):
     stdout: bool = Field(default=True, description="one JSON line per record on stdout")
     file: PathText = Field("", description="file of JSON lines; reopened when moved away")
     database: DatabaseUrl = Field(
-        "sqlite:requests.db",
-        validate_default=True,
+        StoreUrl("sqlite:requests.db"),
         description='sqlite:FILE, relative to data_directory, or postgresql://...; "" turns it off',
     )
     database_file: PathText = Field("", description="file with the database's URL, mode 0600: for one with a password")
@@ -202,8 +205,7 @@ class StateSection(Section):
     """[state]: what replicas share; without a URL it is kept in data_directory, for this machine's workers."""
 
     url: RedisUrl = Field(
-        "",
-        validate_default=True,
+        StoreUrl(""),
         description="rediss://HOST:PORT/N or rediss+sentinel://HOST:PORT,HOST:PORT/SERVICE/N, shared by replicas; "
         'redis:// and redis+sentinel:// on loopback only; "" = this machine only',
     )
@@ -227,29 +229,23 @@ class StateSection(Section):
 class FacadeSection(Section):
     """[facade]: a token endpoint for callers; without paths it is off."""
 
-    paths: Annotated[tuple[PlainPath, ...], Strict(strict=False)] = Field(
+    paths: PlainPaths = Field(
         (),
         description="token endpoints for callers that request tokens themselves, like /adfs/oauth2/token; empty: none",
     )
-    token_lifetime: Annotated[int, Field(ge=60, le=86400)] = Field(
-        3600, description="lifetime of the facade's tokens in seconds, 60 to 86400"
-    )
+    token_lifetime: TokenLifetime = Field(3600, description="lifetime of the facade's tokens in seconds, 60 to 86400")
     signing_key_files: PathTexts = Field(
         (),
         description="HMAC keys of the tokens, new first, mode 0600, the same on all replicas; empty: a generated one",
     )
-    accepted_assertion_audiences: Annotated[tuple[RequiredText, ...], Strict(strict=False)] = Field(
+    accepted_assertion_audiences: Names = Field(
         (),
         description="aud of callers' assertions besides our own URL: the bank's, where an old client has it hard-coded",
     )
 
 
-class Settings(BaseSettings):
-    """A complete configuration; `proxy.settings.load` merges the sources and builds it."""
-
-    model_config = SettingsConfigDict(
-        extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, case_sensitive=True
-    )
+class Settings(Section):
+    """A complete configuration; `proxy.settings.load` merges the sources and has it validated."""
 
     environment: Environment = Field(description="mock, client-testing or production; shown on every page and record")
     instance: InstanceName = Field("", description="name in records and shared stores; default: the host name")
@@ -260,7 +256,7 @@ class Settings(BaseSettings):
     admin: AdminSection = Field(AdminSection(), description="health, metrics and console")
     upstreams: dict[Name, UpstreamSection] = Field({}, description="base URLs of the bank")
     credentials: dict[Name, CredentialSection] = Field({}, description="who we are to the token endpoints")
-    routes: Annotated[tuple[RouteSection, ...], Strict(strict=False)] = Field((), description="the rules, in order")
+    routes: tuple[RouteSection, ...] = Field((), description="the rules, in order")
     callers: dict[Name, CallerSection] = Field({}, description="who may call")
     request_log: RequestLogSection = Field(RequestLogSection(), description="where records go")
     state: StateSection = Field(StateSection(), description="what replicas share")
@@ -268,15 +264,3 @@ class Settings(BaseSettings):
     facade: FacadeSection = Field(
         FacadeSection(), description="the token endpoint for callers that request tokens themselves"
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings names the parameters
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Use only the values merged by `proxy.settings.sources`, which tracks origins and reports all faults."""
-        return (init_settings,)

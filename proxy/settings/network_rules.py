@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 
 from proxy.settings.addresses import UnixAddress, is_loopback, listen_address, url_parts
-from proxy.settings.fields import Section
 from proxy.settings.findings import Complaint, Key, Severity
 from proxy.settings.model import AdminSection, ServerSection
-from proxy.settings.validation import Valid
+from proxy.settings.section import Section
+from proxy.settings.valid import Valid
 
 BANK_DOMAINS = ("jpmorgan.com", "jpmorganchase.com", "jpmchase.com", "jpmchase.net")
 

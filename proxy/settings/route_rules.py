@@ -10,7 +10,7 @@ from proxy.settings.model import CallerSection, RouteSection
 from proxy.settings.placeholder import NOT_GIVEN, is_placeholder
 from proxy.settings.signing_key import contradictions
 from proxy.settings.stores import EXTRA, StoreUrl, extra_installed, trusts_the_network
-from proxy.settings.validation import Valid
+from proxy.settings.valid import Valid
 
 _NOUNS = {"upstreams": "upstream", "credentials": "credential", "callers": "caller"}
 
@@ -176,7 +176,7 @@ def _signing_key(key: Key, credential: CredentialSection) -> Iterator[Complaint]
 def database(valid: Valid) -> Iterator[Complaint]:
     """Check that the request log has one usable database, on a server whose identity is verified."""
     log = valid.settings.request_log
-    if log.database_file and log.database and "database" in log.model_fields_set:
+    if log.database_file and log.database and ("request_log", "database") in valid.given:
         yield Complaint(
             key=("request_log", "database_file"),
             what="there is a database too",

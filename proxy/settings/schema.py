@@ -12,9 +12,13 @@ from pydantic.fields import FieldInfo
 
 from proxy.secret import Secret
 from proxy.settings.credential import PRESETS
-from proxy.settings.fields import FilePath, Section
+from proxy.settings.fields import FilePath
 from proxy.settings.findings import Key
 from proxy.settings.model import Settings
+from proxy.settings.models import model_of
+from proxy.settings.section import Section
+
+_SETTINGS = model_of(Settings)
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,18})?")
@@ -65,7 +69,7 @@ def kind_of(field: FieldInfo) -> ValueKind:
 
 def field_at(key: Key) -> FieldInfo | None:
     """Return the field of *key*; None for tables with chosen names and entries of plain tables."""
-    model: type[BaseModel] = Settings
+    model = _SETTINGS
     rest = list(key)
     while rest:
         field = model.model_fields.get(str(rest.pop(0)))
@@ -116,7 +120,7 @@ def value_of(text: str, kind: ValueKind) -> Any:
 def names_in(key: Key) -> tuple[str, ...]:
     """Return the keys that the section *key* can have; () if it is no section or its keys are chosen freely."""
     if not key:
-        return tuple(Settings.model_fields)
+        return tuple(_SETTINGS.model_fields)
     for field_key, place in ((key, None), (key[:-1], type(key[-1]))):
         field = field_at(field_key)
         section = _section_in(field.annotation) if field is not None else None
@@ -132,8 +136,8 @@ def homes_of(name: str) -> list[str]:
 
 def sections() -> Iterator[tuple[str, type[BaseModel]]]:
     """Return each section with its title, "" for the top level."""
-    yield "", Settings
-    for name, field in Settings.model_fields.items():
+    yield "", _SETTINGS
+    for name, field in _SETTINGS.model_fields.items():
         section = _section_in(field.annotation)
         if section is not None:
             model, place = section
@@ -143,7 +147,7 @@ def sections() -> Iterator[tuple[str, type[BaseModel]]]:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of payproxy.toml, for editors that complete and check TOML."""
-    schema = Settings.model_json_schema()
+    schema = _SETTINGS.model_json_schema()
     for name, definition in schema["$defs"].items():
         definition["properties"] = {
             key: _plain(value) for key, value in definition["properties"].items() if (name, key) not in _NOT_IN_THE_FILE
@@ -158,7 +162,12 @@ def json_schema() -> dict[str, Any]:
 def _plain(value: dict[str, Any]) -> dict[str, Any]:
     """Drop titles that repeat the key and defaults that repeat a whole section, which pydantic adds."""
     drop = {"title"} | ({"default"} if isinstance(value.get("default"), dict) else set())
-    return {name: part for name, part in value.items() if name not in drop}
+    return {name: _whole(part) for name, part in value.items() if name not in drop}
+
+
+def _whole(value: Any) -> Any:
+    """Return *value*, seconds as people write them: 5 for 5.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def settings_tables() -> dict[str, str]:
@@ -212,7 +221,7 @@ def _literal(value: object) -> str:
         return "{}"
     if isinstance(value, tuple):
         return "[" + ", ".join(_literal(one) for one in value) + "]"
-    return str(value)
+    return str(_whole(value))
 
 
 def _cell(text: str) -> str:

@@ -7,7 +7,7 @@ from proxy.settings.methods import SIGNED_METHODS
 from proxy.settings.model import RouteSection
 from proxy.settings.signature import SignatureSection
 from proxy.settings.signing_key import contradictions, key_settings
-from proxy.settings.validation import Valid
+from proxy.settings.valid import Valid
 
 
 def signatures(valid: Valid) -> Iterator[Complaint]:

@@ -2,14 +2,11 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Annotated, Protocol
-
-from pydantic import AfterValidator
+from typing import Protocol
 
 from proxy.secret import Secret
-from proxy.settings.fields import Text, unacceptable
 from proxy.settings.findings import Complaint, Key
-from proxy.settings.pkcs11_uri import Pkcs11Uri, Pkcs11UriInvalid
+from proxy.settings.pkcs11_uri import Pkcs11Uri
 
 _KEY_SETTINGS = ("private_key_file", "private_key_uri", "signer_command")
 
@@ -82,15 +79,3 @@ def contradictions(key: Key, section: KeySettings) -> Iterator[Complaint]:
         pins.insert(0, "pin-source in private_key_uri")
     for other in pins[1:]:
         yield Complaint(key=(*key, other), what=f"there is {pins[0]} too", fix="give the PIN in one place")
-
-
-def _pkcs11_uri(text: str) -> str:
-    if text:
-        try:
-            Pkcs11Uri.parse(text)
-        except Pkcs11UriInvalid as error:
-            raise unacceptable(str(error), error.fix) from None
-    return text
-
-
-Pkcs11Text = Annotated[Text, AfterValidator(_pkcs11_uri)]

@@ -5,7 +5,7 @@ value, which they quote. These keep every value's origin, report all faults at o
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from proxy.secret import Secret
 from proxy.settings.findings import Complaint, Finding, Key, Severity, nearest
 from proxy.settings.schema import ValueKind, field_at, names_in, text_kind, value_of
 from proxy.settings.stores import StoreUrl
+from proxy.settings.tree import copied
 
 PREFIX = "PAYPROXY_"
 # How the origin of a value that comes from a variable begins; its name follows.
@@ -151,27 +152,6 @@ def data_directory(environ: Mapping[str, str]) -> tuple[str, str]:
     """Return the default data directory and its origin, if any; $STATE_DIRECTORY may list several (systemd)."""
     first = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return (first, "$STATE_DIRECTORY") if first else (DEFAULT_DATA_DIRECTORY, "")
-
-
-def leaves(values: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
-    """Yield each value with its key; rules are numbered, other lists and empty tables are values."""
-    if isinstance(values, dict) and values:
-        for name, value in values.items():
-            yield from leaves(value, (*key, name))
-    elif isinstance(values, list) and key == ("routes",) and values:
-        for number, value in enumerate(values):
-            yield from leaves(value, (*key, number))
-    elif key:
-        yield key, values
-
-
-def copied(values: Any) -> Any:
-    """Return *values* with tables and lists copied; their items are shared (a Secret can't be copied)."""
-    if isinstance(values, dict):
-        return {name: copied(value) for name, value in values.items()}
-    if isinstance(values, list):
-        return [copied(value) for value in values]
-    return values
 
 
 def _unknown(key: Key, noun: str, spell: Callable[[str], str]) -> Complaint:

@@ -5,16 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Self
 from urllib.parse import parse_qs, urlsplit
-
-from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from proxy.private_file import FileUnusable, read_private_file
 from proxy.secret import Secret
 from proxy.settings.addresses import is_host, is_loopback
 from proxy.settings.extras import installation
-from proxy.settings.fields import unacceptable
 from proxy.settings.sentinel import SentinelUrl
 
 SQLITE = "sqlite:"
@@ -75,16 +72,6 @@ class UrlForm:
 
     fault: Callable[[str], str]
     fix: str
-
-    def validate(self, value: Any) -> StoreUrl:
-        """Return a setting's *value* as a URL; raise a validation error that shows no part of it."""
-        if isinstance(value, StoreUrl):
-            return value
-        if not isinstance(value, str):
-            raise unacceptable("the value must be a string", self.fix)
-        if fault := self.fault(value):
-            raise unacceptable(fault, self.fix)
-        return StoreUrl(value)
 
     def read(self, path: Path) -> StoreUrl:
         """Return the URL in the file *path*; raise UrlUnusable, also if others than its owner may read it."""
@@ -157,10 +144,6 @@ REDIS = UrlForm(
     fix="write it like rediss://HOST:6379/0 or rediss+sentinel://HOST:26379,HOST:26379/SERVICE/0; redis:// is for "
     "loopback only",
 )
-DatabaseUrl = Annotated[
-    StoreUrl, PlainValidator(DATABASE.validate), PlainSerializer(str), WithJsonSchema({"type": "string"})
-]
-RedisUrl = Annotated[StoreUrl, PlainValidator(REDIS.validate), PlainSerializer(str), WithJsonSchema({"type": "string"})]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

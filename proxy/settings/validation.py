@@ -1,7 +1,7 @@
 """Validates the merged values once, section by section: a section with a fault hides no fault of another."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import fields
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,9 +9,12 @@ from pydantic_core import ErrorDetails
 
 from proxy.settings.fields import NAME_PATTERN
 from proxy.settings.findings import Complaint, Key, nearest
-from proxy.settings.model import RouteSection, Settings
+from proxy.settings.model import Settings
+from proxy.settings.models import validated
 from proxy.settings.schema import ValueKind, field_at, homes_of, kind_of, names_in
-from proxy.settings.sources import copied
+from proxy.settings.section import default_of
+from proxy.settings.tree import copied, leaves
+from proxy.settings.valid import Valid
 
 # What a complaint says of a key or table that no setting has.
 UNKNOWN_KEY = "unknown key"
@@ -19,11 +22,13 @@ UNKNOWN_KEY = "unknown key"
 # A search for a similar name takes 3 ms.
 _MOST_SUGGESTIONS = 200
 
+_NAMES = frozenset(field.name for field in fields(Settings))
+
 # pydantic's mark for an invalid name of an entry, not its value.
 _NAME_MARK = "[key]"
 
 # The sections of which there may be several, by name or by position.
-_TABLES = frozenset(name for name, field in Settings.model_fields.items() if isinstance(field.default, dict | tuple))
+_TABLES = frozenset(field.name for field in fields(Settings) if isinstance(default_of(field), dict | tuple))
 
 _WRONG_TYPE = {
     "string_type": ("is not a string", "write it in quotes"),
@@ -44,45 +49,26 @@ _OUT_OF_BOUNDS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Valid:
-    """The sections without a fault of their own, for rules across sections; the others are left out of *settings*.
-
-    *routes* are by position in the file. *faulty* are the sections left out: ("server",), ("credentials", "login"),
-    ("routes", 2). *route_names* has also theirs: a reference to one is no fault.
-    """
-
-    settings: Settings
-    routes: Mapping[int, RouteSection]
-    route_names: frozenset[str]
-    faulty: frozenset[Key]
-
-    def names(self, section: str) -> frozenset[str]:
-        """Return the names of the tables in *section*, with those that have a fault: a reference to one is none."""
-        faulty = {str(key[1]) for key in self.faulty if key[0] == section and len(key) > 1}
-        return frozenset(getattr(self.settings, section)) | faulty
-
-
 def validate(values: Mapping[str, Any]) -> tuple[Valid, Settings, list[Complaint]]:
     """Return the valid sections of *values*, all keys that can be read, and the complaints, which quote no value.
 
     What can be read also has the valid keys of sections with a fault: to find files and a running instance, never to
     run with.
     """
-    unknown = [name for name in values if name not in Settings.model_fields]
+    unknown = [name for name in values if name not in _NAMES]
     complaints = [_unknown_section(name, suggest=at < _MOST_SUGGESTIONS) for at, name in enumerate(unknown)]
     # Unknown ones are taken out also because BaseSettings has own parameters, like _secrets_dir.
-    values = {name: value for name, value in values.items() if name in Settings.model_fields}
+    values = {name: value for name, value in values.items() if name in _NAMES}
     faulty: set[Key] = set()
     try:
-        readable = settings = Settings(**values)
+        readable = settings = validated(Settings, values)
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False)
         complaints += [_complaint(fault) for fault in faults[:_MOST_SUGGESTIONS]]
         faulty = {_section_of(fault["loc"]) for fault in faults}
-        settings = Settings(**_without(values, faulty))
+        settings = validated(Settings, _without(values, faulty))
         unreadable = {_unreadable(fault["loc"]) for fault in faults}
-        readable = Settings(**_without(values, unreadable))
+        readable = validated(Settings, _without(values, unreadable))
     routes = values.get("routes")
     rules = dict(enumerate(routes)) if isinstance(routes, list) else {}
     names = (rule.get("name") for rule in rules.values() if isinstance(rule, dict))
@@ -91,6 +77,7 @@ def validate(values: Mapping[str, Any]) -> tuple[Valid, Settings, list[Complaint
         routes=dict(zip([at for at in rules if ("routes", at) not in faulty], settings.routes, strict=True)),
         route_names=frozenset(name for name in names if isinstance(name, str)),
         faulty=frozenset(faulty),
+        given=frozenset(key for key, _ in leaves(values)),
     )
     return valid, readable, complaints
 

@@ -4,16 +4,18 @@ import hashlib
 import json
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from proxy.secret import Secret
 from proxy.settings.addresses import listen_address, url_parts
 from proxy.settings.facade_rules import own_hosts
-from proxy.settings.fields import Section
+from proxy.settings.findings import Key
 from proxy.settings.migration import SideSection
 from proxy.settings.model import RouteSection, Settings, UpstreamSection
 from proxy.settings.secret_text import names_a_secret
+from proxy.settings.section import Section, default_of
 from proxy.settings.worker_values import (
     CallerValues,
     CredentialValues,
@@ -33,9 +35,39 @@ AssertionKeys = Mapping[str, tuple[tuple[str, int], ...]]
 _Values = TypeVar("_Values")
 
 
-def masked(settings: Settings) -> dict[str, Any]:
-    """Return every effective value by key, in JSON types; secrets are `***`."""
-    return settings.model_dump(mode="json")
+def masked(section: Section) -> dict[str, Any]:
+    """Return every effective value of *section*, usually Settings, by key, in JSON types; secrets are `***`."""
+    return {field.name: _masked(getattr(section, field.name)) for field in fields(section)}
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, Section):
+        return masked(value)
+    if isinstance(value, tuple):
+        return [_masked(one) for one in value]
+    if isinstance(value, dict):
+        # Strings here are form fields of a credential.
+        return {
+            name: "***" if isinstance(one, str) and names_a_secret(name) else _masked(one)
+            for name, one in value.items()
+        }
+    return str(value) if isinstance(value, str | Secret) else value  # of a StoreUrl the text without its password
+
+
+def defaults(value: object, key: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """Yield the default, as `masked` shows it, of each key in *value*, Settings at first; none for required ones."""
+    if isinstance(value, Section):
+        for field in fields(value):
+            default = default_of(field)
+            if default is not MISSING:
+                yield (*key, field.name), _masked(default)
+            yield from defaults(getattr(value, field.name), (*key, field.name))
+    elif isinstance(value, tuple):
+        for number, one in enumerate(value):
+            yield from defaults(one, (*key, number))
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            yield from defaults(one, (*key, name))
 
 
 def digest(settings: Settings) -> str:

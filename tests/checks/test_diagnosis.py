@@ -7,6 +7,7 @@ from proxy.checks.diagnosis import Refusal, RefusalKind, clock_off, diagnose
 from proxy.checks.likely_causes import Evidence
 from proxy.settings.credential import CredentialSection
 from proxy.settings.findings import Severity
+from proxy.settings.models import validated
 from tests.checks.support import NOW, Identity
 
 MSIS = "400 invalid_client: MSIS%s: Client authentication failed."
@@ -15,7 +16,7 @@ MSIS = "400 invalid_client: MSIS%s: Client authentication failed."
 def section(flavor: str = "jwt", **changes: Any) -> CredentialSection:
     """Return a credential's section."""
     url = {} if flavor == "jwt" else {"token_url": "https://idag2.jpmorganchase.com/adfs/oauth2/token"}
-    return CredentialSection(**{"flavor": flavor, "client_id": "client", **url, **changes})
+    return validated(CredentialSection, {"flavor": flavor, "client_id": "client", **url, **changes})
 
 
 def evidence(flavor: str = "jwt", *, skew: float | None = 0.0, **changes: Any) -> Evidence:

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from proxy.checks.offline import checked
 from proxy.clock import Clock
 from proxy.console.answers import Refused
 from proxy.console.app import Console
@@ -32,7 +33,8 @@ from proxy.records.query import Archive, Enough, all_of_it
 from proxy.routing.compile import route_table
 from proxy.secret import Secret
 from proxy.settings.addresses import TcpAddress
-from proxy.settings.load import Loaded, load
+from proxy.settings.load import load
+from proxy.settings.loaded import Loaded
 from proxy.settings.model import Settings
 from proxy.settings.scrypt import make
 from proxy.settings.values import snapshot_of
@@ -115,7 +117,7 @@ class Stage:
             settings=lambda: self.settings,
             snapshot=lambda: snapshot_of(self.settings, instance="host-1"),
             table=lambda: route_table(snapshot_of(self.settings, instance="host-1")),
-            read=self.read,
+            read=lambda checks: checked(self.read(), checks),
             migrations=self.migrating.migrations,
             container=False,
             users=lambda: (),

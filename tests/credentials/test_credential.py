@@ -1,6 +1,7 @@
 """Credentials from their section of the configuration."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from proxy.credentials.credential import (
 from proxy.credentials.keys import load_certificate, thumbprint
 from proxy.secret import Secret
 from proxy.settings.credential import CredentialSection
+from proxy.settings.models import validated
 from tests.credentials.support_keys import make_pair, openssl
 
 FILES = (
@@ -36,7 +38,7 @@ def section_of(**changes: Any) -> CredentialSection:
         "token_url": "https://login.test/oauth2/token",
         "auth_method": "client_secret_basic",
     }
-    return CredentialSection(**{"flavor": "basic", **usual, **changes})
+    return validated(CredentialSection, {"flavor": "basic", **usual, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +52,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(section: CredentialSection, base: Path) -> Credential:
     """Load *section* as the credential `login`, its files absolute, as the settings make them, from *base*."""
-    files = {name: str(base / file) for name in FILES if (file := getattr(section, name))}
-    return Credential.load(section.model_copy(update=files), name="login")
+    files: dict[str, Any] = {name: str(base / file) for name in FILES if (file := getattr(section, name))}
+    return Credential.load(replace(section, **files), name="login")
 
 
 def secret_file(base: Path, text: str | bytes, *, mode: int = 0o600) -> str:
@@ -154,11 +156,11 @@ def test_the_kid_is_the_certificates_thumbprint(folder: Path) -> None:
     credential = load(section, folder)
     assert isinstance(credential.signer, AssertionSigner)
     assert credential.key_id == thumbprint(certificate, "sha1-hex")
-    section = section.model_copy(update={"key_id_format": "x5t#S256"})
+    section = replace(section, key_id_format="x5t#S256")
     assert load(section, folder).key_id == thumbprint(certificate, "x5t#S256")
-    section = section.model_copy(update={"key_id": "mine"})
+    section = replace(section, key_id="mine")
     assert load(section, folder).key_id == "mine"
-    section = section.model_copy(update={"certificate_file": ""})
+    section = replace(section, certificate_file="")
     assert load(section, folder).key_id == "mine"
 
 
@@ -167,7 +169,7 @@ def test_the_audience_of_assertions_is_the_token_url(folder: Path) -> None:
     section = section_of(auth_method="private_key_jwt", private_key_file="oauth.key", key_id="K")
 
     assert load(section, folder).assertion_audience == "https://login.test/oauth2/token"
-    section = section.model_copy(update={"assertion_audience": "https://login.test/other"})
+    section = replace(section, assertion_audience="https://login.test/other")
     assert load(section, folder).assertion_audience == "https://login.test/other"
 
 
@@ -240,7 +242,7 @@ def test_a_transport_certificate_goes_with_any_method(folder: Path) -> None:
     with pytest.raises(CredentialUnusable, match="chmod 600"):
         load(section, folder)
     (folder / "other.key").chmod(0o600)
-    section = section.model_copy(update={"client_key_file": ""})
+    section = replace(section, client_key_file="")
     with pytest.raises(CredentialUnusable, match="go together"):
         load(section, folder)
 

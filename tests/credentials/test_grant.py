@@ -20,7 +20,6 @@ BASIC = Credential(
     client_id="client",
     auth_method="client_secret_basic",
     client_secret=Secret("s3cr3t"),
-    fingerprint="0" * 16,
 )
 
 

@@ -2,7 +2,9 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,19 +17,19 @@ ROOT = Path(__file__).parents[2]
 MIGRATING = "adfs-migration"
 
 
-def example(name: str, **changes: object) -> Settings:
+def example(name: str, **changes: Any) -> Settings:
     """Return the settings of config/*name*.toml, placeholders included, with whole sections changed."""
     loaded = load(ROOT / "config" / f"{name}.toml", environ={}, cwd=ROOT)
     assert loaded.readable is not None
-    return loaded.readable.model_copy(update=changes)
+    return replace(loaded.readable, **changes)
 
 
 def everything() -> Settings:
     """Return settings with all that an alert may be for."""
     settings = with_redis(MIGRATING)
     section = SignatureSection(private_key_file="sign.key", certificate_file="sign.crt")
-    signed = settings.routes[0].model_copy(update={"signature": section})
-    return settings.model_copy(update={"routes": (signed, *settings.routes[1:])})
+    signed = replace(settings.routes[0], signature=section)
+    return replace(settings, routes=(signed, *settings.routes[1:]))
 
 
 def with_redis(name: str) -> Settings:

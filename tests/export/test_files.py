@@ -1,6 +1,7 @@
 """What is in deploy/ is what the command prints, what the page says is so, and Prometheus' own tool accepts it."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from proxy.export.alerts import alerts, duration
 from proxy.export.prometheus import RUNBOOK, prometheus
 from proxy.settings.model import RequestLogSection, ServerSection, Settings, UpstreamSection
+from proxy.settings.models import validated
 from tests.cli.support import run
 from tests.export.support import MIGRATING, ROOT, everything, example, promtool, with_redis
 
@@ -82,11 +84,9 @@ def test_only_alerts_whose_metrics_exist() -> None:
         "PayproxyRetryPinsMany",
     }
     alone = with_redis(MIGRATING)
-    alone.credentials.update(
-        {name: one.model_copy(update={"share_tokens": False}) for name, one in alone.credentials.items()}
-    )
+    alone.credentials.update({name: replace(one, share_tokens=False) for name, one in alone.credentials.items()})
     assert names(alone) == names(example(MIGRATING))
-    silent = RequestLogSection.model_validate({"stdout": False, "database": ""})
+    silent = validated(RequestLogSection, {"stdout": False, "database": ""})
     assert names(example("production")) - names(example("demo", request_log=silent)) == {
         "PayproxyCertificateExpires",
         "PayproxyLogBehind",

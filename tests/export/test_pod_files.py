@@ -1,10 +1,9 @@
 """Every file that a configuration can name is in a Secret, and what is watched is what the keeper watches."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel
 
 from proxy.export.pod_files import CONFIGURATION, FileSecret, secrets
 from proxy.keeper import rotation
@@ -19,13 +18,16 @@ from proxy.settings.model import (
     StateSection,
     UpstreamSection,
 )
+from proxy.settings.models import validated
+from proxy.settings.section import Section
+from proxy.settings.values import masked
 
 FOLDER = Path("/srv/configuration")
 
 
-def _files(section: type[BaseModel], at: str, **values: Any) -> dict[str, Any]:
+def _files(section: type[Section], at: str, **values: Any) -> dict[str, Any]:
     """Return the values of a section in which every file is named, each with a name of its own."""
-    for name in section.model_fields:
+    for name in (field.name for field in fields(section)):
         if name.endswith("_file"):
             values[name] = f"{FOLDER}/{at}/{name}"
         elif name.endswith("_files"):
@@ -40,7 +42,9 @@ def _settings() -> Settings:
         server=ServerSection(**_files(ServerSection, "server")),
         admin=AdminSection(**_files(AdminSection, "admin")),
         upstreams={"bank": UpstreamSection(**_files(UpstreamSection, "bank", url="https://api.jpmorgan.com"))},
-        credentials={"login": CredentialSection(**_files(CredentialSection, "login", flavor="jwt", client_id="one"))},
+        credentials={
+            "login": validated(CredentialSection, _files(CredentialSection, "login", flavor="jwt", client_id="one"))
+        },
         callers={"erp": CallerSection(**_files(CallerSection, "erp"))},
         request_log=RequestLogSection(**_files(RequestLogSection, "log")),
         state=StateSection(**_files(StateSection, "state")),
@@ -68,7 +72,7 @@ def test_every_file_is_in_a_secret() -> None:
     """Whichever section names it; in the pod it has the same path from payproxy.toml on."""
     settings = _settings()
     found = secrets(settings, folder=FOLDER)
-    named = set(_named(settings.model_dump()))
+    named = set(_named(masked(settings)))
 
     assert len(named) > 20
     assert _sources(found, watched=True) | _sources(found, watched=False) == named

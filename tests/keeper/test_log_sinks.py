@@ -11,6 +11,7 @@ from proxy.records.sinks.postgres import PostgresSink
 from proxy.records.sinks.sink import Sink
 from proxy.records.sinks.sqlite import SqliteSink
 from proxy.settings.model import RequestLogSection, Settings
+from proxy.settings.models import validated
 from proxy.settings.stores import UrlUnusable
 from tests.records.kept import record
 
@@ -22,7 +23,7 @@ def settings(folder: Path, **log: str) -> Settings:
     return Settings(
         environment="mock",
         data_directory=str(folder),
-        request_log=RequestLogSection.model_validate({"stdout": False, **log}),
+        request_log=validated(RequestLogSection, {"stdout": False, **log}),
     )
 
 

@@ -4,12 +4,14 @@ import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from proxy.keeper.reload import as_at_start
 from proxy.settings.model import Settings
+from proxy.settings.models import validated
 from tests.cli.serving import FLAVORS, Site, command, make_pair, serving, site
 from tests.keeper.support import Answer, connection, get
 from tests.keeper.test_rotation import metric, pids
@@ -161,19 +163,19 @@ async def test_what_only_a_restart_can_change(place: Site) -> None:
 def test_every_sink_stays_until_a_restart() -> None:
     """Whoever reads the database goes on where the sink writes; what is no sink's is taken."""
     log = {"stdout": False, "file": "new.jsonl", "database": "", "database_file": "url", "spool_bytes": 4711}
-    old = Settings.model_validate({"environment": "mock", "request_log": {"database": "sqlite:old.db"}})
-    new = Settings.model_validate({"environment": "mock", "request_log": log})
+    old = validated(Settings, {"environment": "mock", "request_log": {"database": "sqlite:old.db"}})
+    new = validated(Settings, {"environment": "mock", "request_log": log})
 
     settings, at_restart = as_at_start(new, old)
 
-    assert settings.request_log == old.request_log.model_copy(update={"spool_bytes": 4711})
+    assert settings.request_log == replace(old.request_log, spool_bytes=4711)
     assert at_restart == tuple(f"request_log.{key}" for key in ("stdout", "file", "database", "database_file"))
 
 
 async def test_a_request_in_flight_ends_and_its_connection_closes(place: Site) -> None:
     """The old worker answers what it has; a kept-alive connection closes with the next answer or when it is idle."""
     head = b"GET /payment/helloworld HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    place.bank.world.faults.set("slow", "/payment", seconds=6, times=1)
+    place.bank.world.faults.set("slow", "/payment", seconds=20, times=1)
     async with connection(("127.0.0.1", place.port)) as (reader, writer):
         writer.write(head)
         await eventually(lambda: bool(place.bank.world.seen("/payment")))

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from proxy.checks.offline import checked
 from proxy.clock import SystemClock
 from proxy.credentials.body_signer import BodySigner
 from proxy.events import ConfigurationIncomplete, ConfigurationRefused, Event
@@ -91,7 +92,7 @@ class Reloading:
         self.reloader = reloader(
             cast("Active", self.first),
             generations=self.generations,
-            read=lambda: load_text(directory / "b", text),
+            read=lambda checks: checked(load_text(directory / "b", text), checks),
             prover=cast("Any", self),
             make=lambda *_: self._make(),
             hand_over=self._hand_over,

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from proxy.checks.offline import checked
 from proxy.clock import SystemClock
 from proxy.credentials.body_signer import BodySigner
 from proxy.credentials.signing_key import remote_key
@@ -18,7 +19,7 @@ from proxy.keeper.generation import Generation
 from proxy.keeper.generations import Generations
 from proxy.keeper.reload import Reloader, ReloadRefused
 from proxy.keeper.rotation import Prover
-from proxy.settings.load import Loaded
+from proxy.settings.loaded import Loaded
 from proxy.settings.model import Settings
 from tests.journeys.support import configured
 from tests.keeper.test_body_signatures import KEY, Device
@@ -65,7 +66,7 @@ def reloader(active: Active, **changes: Any) -> Reloader:
     clock, events = SystemClock(), list[Event]()
     current = Generations(cast("Generation", active), clock=clock)
     parts: dict[str, Any] = {
-        "read": lambda: pytest.fail("not read"),
+        "read": lambda _: pytest.fail("not read"),
         "make": lambda *_: pytest.fail("not made"),
         "generations": current,
         "prover": Prover(clock=clock, entropy=SystemEntropy(), observe=events.append),
@@ -127,7 +128,7 @@ async def test_an_objection_that_breaks_keeps_the_old(tmp_path: Path) -> None:
     settings = settings_of(directory)
     it = reloader(
         Active(settings, in_force({})),
-        read=lambda: load_text(directory, (directory / "payproxy.toml").read_text()),
+        read=lambda checks: checked(load_text(directory, (directory / "payproxy.toml").read_text()), checks),
         objection=objection,
     )
     await it.reload()
@@ -146,7 +147,7 @@ async def test_the_log_is_read_without_the_lock(tmp_path: Path) -> None:
 
     it = reloader(
         Active(settings, in_force({})),
-        read=lambda: load_text(directory, (directory / "payproxy.toml").read_text()),
+        read=lambda checks: checked(load_text(directory, (directory / "payproxy.toml").read_text()), checks),
         objection=objection,
         lock=lock,
     )

@@ -40,7 +40,7 @@ def rotated(one: Replica) -> Credential:
     """Return the credential of *one* with another secret, as a rotation loads it."""
     credential = one.manager.credential("mock")
     assert credential is not None
-    return replace(credential, fingerprint="f" * 16)
+    return replace(credential, key_fingerprint="f" * 16)
 
 
 async def test_a_token_of_the_old_credential_is_not_published_as_the_new_ones(

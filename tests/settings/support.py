@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from proxy.settings.findings import Finding
-from proxy.settings.load import Loaded, load
+from proxy.settings.load import load
+from proxy.settings.loaded import Loaded
 
 # Lines are counted by the tests: environment stands on line 1.
 PLAIN = """\

@@ -3,6 +3,8 @@ from pydantic import ValidationError
 
 from proxy.secret import Secret
 from proxy.settings.credential import CredentialSection
+from proxy.settings.models import validated
+from proxy.settings.values import masked
 
 
 @pytest.mark.parametrize(
@@ -24,7 +26,7 @@ from proxy.settings.credential import CredentialSection
 )
 def test_presets(flavor: str, expected: tuple[str | bool, ...]) -> None:
     """Each flavor presets what the contract's table says."""
-    section = CredentialSection.model_validate({"flavor": flavor, "client_id": "x"})
+    section = validated(CredentialSection, {"flavor": flavor, "client_id": "x"})
 
     assert expected == (
         section.token_url,
@@ -43,23 +45,23 @@ def test_every_preset_can_be_overridden() -> None:
         "audience_parameter": "",
         "send_client_id": True,
     }
-    section = CredentialSection.model_validate({"flavor": "jwt", "client_id": "x", **changed})
+    section = validated(CredentialSection, {"flavor": "jwt", "client_id": "x", **changed})
 
-    assert changed.items() <= section.model_dump().items()
+    assert changed.items() <= masked(section).items()
 
 
 def test_the_assertions_audience_follows_the_token_url() -> None:
     """Without assertion_audience the assertion is addressed to the token endpoint; with it, to that."""
     values = {"flavor": "jwt", "client_id": "x"}
 
-    assert CredentialSection.model_validate(values).assertion_audience == "https://login.jpmorgan.com/oauth2/token"
-    assert CredentialSection.model_validate({**values, "assertion_audience": "a"}).assertion_audience == "a"
+    assert validated(CredentialSection, values).assertion_audience == "https://login.jpmorgan.com/oauth2/token"
+    assert validated(CredentialSection, {**values, "assertion_audience": "a"}).assertion_audience == "a"
 
 
 def test_reserved_parameters_include_the_audiences_field() -> None:
     """`resource` is free for a flavor that sends `audience`, and the other way round."""
-    jwt = CredentialSection.model_validate({"flavor": "jwt", "client_id": "x"})
-    adfs = CredentialSection.model_validate({"flavor": "adfs", "client_id": "x"})
+    jwt = validated(CredentialSection, {"flavor": "jwt", "client_id": "x"})
+    adfs = validated(CredentialSection, {"flavor": "adfs", "client_id": "x"})
 
     assert {"audience", "client_assertion", "scope"} <= jwt.reserved_parameters
     assert "resource" not in jwt.reserved_parameters
@@ -68,10 +70,10 @@ def test_reserved_parameters_include_the_audiences_field() -> None:
 
 def test_a_secret_shows_itself_nowhere() -> None:
     """Neither the section nor its dump nor the error about it has the secret in it."""
-    section = CredentialSection.model_validate({"flavor": "basic", "client_id": "x", "client_secret": "canary-1"})
+    section = validated(CredentialSection, {"flavor": "basic", "client_id": "x", "client_secret": "canary-1"})
 
     assert section.client_secret == Secret("canary-1")
-    assert "canary" not in repr(section) + str(section) + section.model_dump_json()
+    assert "canary" not in repr(section) + str(section) + str(masked(section))
     with pytest.raises(ValidationError) as caught:
-        CredentialSection.model_validate({"flavor": "basic", "client_id": "x", "client_secret": ["canary-2"]})
+        validated(CredentialSection, {"flavor": "basic", "client_id": "x", "client_secret": ["canary-2"]})
     assert "canary" not in str(caught.value)

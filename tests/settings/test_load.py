@@ -198,7 +198,6 @@ client_secret = ["canary-twelve"]
     shown += [
         json.dumps(masked(broken.readable)),
         str(broken.readable),
-        broken.readable.model_dump_json(),
         str(broken.sources),
     ]
     whole = load_text(tmp_path, plain(more=CALLER), environ={"PAYPROXY_CREDENTIALS__LOGIN__CLIENT_SECRET": "canary"})

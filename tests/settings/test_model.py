@@ -1,9 +1,9 @@
 import re
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import get_args
 
 import pytest
-from pydantic import ValidationError
 
 from proxy.settings.fields import FilePath
 from proxy.settings.model import Settings
@@ -31,7 +31,7 @@ def test_settings_never_change() -> None:
     """A section can be shared: nobody can write to it."""
     settings = Settings(environment="mock")
 
-    with pytest.raises(ValidationError):
+    with pytest.raises(FrozenInstanceError):
         settings.server.listen = "x"  # type: ignore[misc]
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.settings.sentinel import SentinelUrl
-from proxy.settings.stores import REDIS
+from proxy.settings.stores import REDIS, StoreUrl
 
 
 def test_a_url_with_all_there_is() -> None:
@@ -59,5 +59,5 @@ def test_what_is_none_is_said_without_showing_it(text: str) -> None:
 
 def test_no_password_is_shown() -> None:
     """Neither that of the Redis nor that of the sentinels."""
-    url = REDIS.validate("rediss+sentinel://me:open-sesame@a.example/main/0?sentinel_password=hush")
+    url = StoreUrl("rediss+sentinel://me:open-sesame@a.example/main/0?sentinel_password=hush")
     assert str(url) == "rediss+sentinel://me:***@a.example/main/0?sentinel_password=***"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from proxy.settings.findings import Severity
 from proxy.settings.load import across_sections
 from proxy.settings.model import Settings
+from proxy.settings.models import validated
 from proxy.settings.schema import sections
 from proxy.settings.validation import validate
 from tests.settings.support import PLAIN, load_text, one_finding, plain
@@ -300,4 +301,4 @@ def test_any_nonsense_is_survived(changes: list[tuple[list[str], Any]]) -> None:
     assert len(valid.routes) == len(valid.settings.routes)
     assert all(one.what and one.fix and one.key for one in complaints)
     if not complaints:
-        assert Settings(**values) == readable == valid.settings
+        assert validated(Settings, values) == readable == valid.settings

@@ -156,7 +156,7 @@ def credential(url: str = "http://127.0.0.1:1/token", **changes: object) -> Cred
         "auth_method": "client_secret_basic",
         "client_secret": Secret("canary-secret"),
         "timeout": 5.0,
-        "fingerprint": "0" * 16,
+        "key_fingerprint": "0" * 16,
     }
     return Credential(**(fields | changes))  # type: ignore[arg-type]
 

@@ -5,9 +5,9 @@ import ssl
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
+from proxy import __version__
 from proxy.checks.machine.line import Line, error, warning
 from proxy.hot_path import compiled, outdated
 from proxy.settings.extras import installation
@@ -35,12 +35,8 @@ class Runtime:
 
 def this_runtime() -> Runtime:
     """Return the facts about this process."""
-    try:
-        own = version("payproxy")
-    except PackageNotFoundError:
-        own = "from its sources"
     return Runtime(
-        payproxy=own,
+        payproxy=__version__,
         python=sys.version_info[:3],
         kernel=f"{platform.system()} {platform.release()} {platform.machine()}",
         compiled=compiled(),

@@ -217,7 +217,7 @@ class DemoSteps:
         _check(plan["side"] == "modern", f"explain says {plan['side']}")
         self._explain(
             f"At weight 0 the ten systems that call {MOVING} are on legacy ADFS. `payproxy migration set moving 50`",
-            f"moved {', '.join(sorted(moved))} to the modern token endpoint within {seconds:.1f} s, and nobody back.",
+            f"moved {', '.join(sorted(moved))} to the modern token endpoint within {_soon(seconds)}, and nobody back.",
             f"`payproxy explain GET {MOVING} -H X-System={min(moved)}`: {plan['side']}, {plan['why']};",
             f"fallback {plan['fallback']}.",
         )
@@ -226,7 +226,8 @@ class DemoSteps:
         plan = json.loads(await self._payproxy("explain", "GET", MOVING, "-H", f"X-System={min(moved)}", "--json"))
         _check(plan["side"] == "legacy", f"explain says {plan['side']}")
         self._explain(
-            f"`payproxy migration rollback moving` brought all back within {back:.1f} s: {plan['side']}, {plan['why']}."
+            f"`payproxy migration rollback moving` brought all back within {_soon(back)}: {plan['side']},",
+            f"{plan['why']}.",
         )
 
     async def _settled(self, good: Callable[[set[str]], bool], *, otherwise: str) -> tuple[set[str], float]:
@@ -282,3 +283,8 @@ class DemoSteps:
 def _check(holds: bool, otherwise: str) -> None:  # noqa: FBT001  reads as the sentence it is
     if not holds:
         raise StepFailed(otherwise)
+
+
+def _soon(seconds: float) -> str:
+    """Return a short time in words."""
+    return f"{max(1, round(1000 * seconds))} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -75,9 +75,13 @@ def _text(line: Line) -> str:
     )
 
 
+def _counted(status: Status, number: int) -> str:
+    return f"{status.value}s" if number > 1 and status in {Status.WARNING, Status.ERROR} else status.value
+
+
 def _end(lines: Sequence[Line], loaded: Loaded | None) -> None:
     count = Counter(line.status for line in lines)
-    note(", ".join(f"{count[one]} {one.value}" for one in Status if count[one]))
+    note(", ".join(f"{count[one]} {_counted(one, count[one])}" for one in Status if count[one]))
     if loaded is None:
         note("no configuration was found: `payproxy onboard` makes one, --config names one")
     elif not os.access(loaded.path, os.R_OK) or loaded.path.is_dir():

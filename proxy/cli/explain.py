@@ -75,7 +75,7 @@ def in_words(answer: Mapping[str, Any]) -> str:
     if "code" in answer:
         text = f"{answer['status']} {answer['code']}: {answer['detail']}\nNothing would be sent."
     else:
-        text = facts([(name, value) for name, value in answer.items() if name != "rules"])
+        text = facts([(name, value) for name, value in answer.items() if name != "rules" and value])
     others = [(one["route"], one["why"]) for one in answer["rules"] if not one["takes"]]
     more = f"\n  and {len(others) - _MOST_RULES} more (--json)" if len(others) > _MOST_RULES else ""
     return text + (f"\n\nrules that do not take it\n{facts(others[:_MOST_RULES], indent='  ')}{more}" if others else "")

@@ -81,7 +81,8 @@ async def _print(
 ) -> tuple[bool, float | None]:
     """Print at most *limit* records; return whether there are more and, if there are none, the log's start.
 
-    With *asked*, leave out those that an inquiry has settled. What was found is printed before the rest is searched.
+    With *asked*, leave out those that an inquiry has settled, or that changed nothing. What was found is printed before
+    the rest is searched.
     """
     async with opened(database) as archive:
         inquiries = await inquiries_since(asked, archive, query.since) if asked is not None else {}
@@ -90,7 +91,7 @@ async def _print(
             size, enough = min(_PAGE, limit - printer.printed + 1), for_seconds(_PAGE_SECONDS, clock.monotonic)
             page = await archive.page(query, before=before, size=size, enough=enough)
             for record in page.records:
-                if inquiries and is_settled(record, inquiries):
+                if asked is not None and is_settled(record, inquiries):
                     continue
                 if printer.printed == limit:
                     return True, None

@@ -17,7 +17,7 @@ from proxy.cli.progress import Progress, progress
 from proxy.clock import Clock, SystemClock
 from proxy.console.why_text import next_step
 from proxy.records.anchor import object_in
-from proxy.records.inquiry_outcome import Record, decisive
+from proxy.records.inquiry_outcome import Record, decisive, may_have_changed
 from proxy.records.paging import all_lines
 from proxy.records.query import Query, parse_time
 from proxy.settings.model import Settings
@@ -91,7 +91,7 @@ async def _reconciled(
 ) -> list[_Answered]:
     async with opened(configured_database(settings, database_file)) as archive:
         lines = all_lines(archive, Query(kind="exchange", sent="unknown", since=since))
-        unknown = [object_in(line) async for line in lines]
+        unknown = [one async for line in lines if may_have_changed(one := object_in(line))]
         before = await inquiries_since(settings, archive, since)
     still = [one for one in reversed(unknown) if decisive(one, before.get(one["id"], [])) is None]
     return [await _asked(settings, one, before.get(one["id"], []), clock) for one in shown.counted(still)]

@@ -78,7 +78,9 @@ def _words(fault: str, simulator: str, answer: Any) -> str:
         return f"{simulator} has revoked {answer['revoked']} tokens"
     path, left = answer[-1]["path"], answer[-1]["left"]
     until = "until `payproxy trigger off`" if left is None else f"for the next {left} requests"
-    return f"{simulator}: {fault} on {path}..., {until}"
+    others = [f"{one['kind']} on {one['path']}..." for one in answer[:-1] if one["left"] != 0]
+    also = f". Set before and still there: {', '.join(others)}; `payproxy trigger off` takes all away" if others else ""
+    return f"{simulator}: {fault} on {path}..., {until}{also}"
 
 
 def _simulator(url: str, config_path: Path | None) -> str:

@@ -12,7 +12,7 @@ from proxy.console.page import Cell, PageContent, Table, Tone
 from proxy.console.request_pages import PATH, request_page
 from proxy.console.sessions import Visitor
 from proxy.console.why_text import bank_has_it, next_step, said
-from proxy.records.inquiry_outcome import decisive
+from proxy.records.inquiry_outcome import decisive, may_have_changed
 from proxy.records.record_words import cell
 from proxy.times import local_text
 
@@ -52,7 +52,7 @@ class AskBank:
     async def ask(self, record: Record, visitor: Visitor) -> str:
         """Ask the bank about *record* for *visitor*, and return in words what came; raise Refused or LogUnavailable."""
         if not _is_unknown(record):
-            raise Refused(409, "The outcome of this request is known, so there is nothing to ask.")
+            raise Refused(409, "There is nothing to ask: the outcome of this request is known, or it changes nothing.")
         record_id = str(record.get("id"))
         if record_id in self._asking:
             raise Refused(
@@ -83,7 +83,7 @@ class AskBank:
 
 
 def _is_unknown(record: Record) -> bool:
-    return record.get("kind") == "exchange" and bank_has_it(record) == "unknown"
+    return record.get("kind") == "exchange" and bank_has_it(record) == "unknown" and may_have_changed(record)
 
 
 def with_inquiries(page: PageContent, record: Record, found: Sequence[Record], objection: str) -> PageContent:

@@ -45,7 +45,7 @@ def tiles(name: str, sides: Sequence[CallerSide]) -> Tiles:
     words = ", ".join(f"{counts[side]} {side}" for side in ("modern", PARTLY, "legacy") if counts[side])
     return Tiles(
         title=f"Callers of {name}",
-        summary=f"{len(sides)} callers: {words}." if sides else "",
+        summary=f"{len(sides)} caller{'s' if len(sides) > 1 else ''}: {words}." if sides else "",
         shown=tuple(sides[:MOST_TILES]),
         left_out=max(0, len(sides) - MOST_TILES),
     )

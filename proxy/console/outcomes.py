@@ -103,7 +103,7 @@ async def _unsettled(archive: Archive, spool: Spool, lines: Sequence[bytes]) -> 
     # The bank is asked about a request after it has begun, so later than the oldest one.
     since = parse_time(str(object_in(lines[-1])["time"]), now=0)
     asked = await inquiries(archive, spool, Query(kind="inquiry", since=since))
-    return await asyncio.to_thread(_open, lines, asked) if asked else list(lines)
+    return await asyncio.to_thread(_open, lines, asked)
 
 
 def _open(lines: Iterable[bytes], asked: Mapping[str, Sequence[Record]]) -> list[bytes]:

@@ -9,6 +9,7 @@ from proxy.console.page import Cell, Facts, PageContent, Table, Tone, Words
 from proxy.console.search_form import Field
 from proxy.console.time_spent import time_spent
 from proxy.console.why_text import bank_has_it, conclusion, paragraph
+from proxy.records.inquiry_outcome import may_have_changed
 from proxy.records.months import time_of
 from proxy.records.record_words import Record, cell, happened, summary
 from proxy.times import local, local_text
@@ -78,7 +79,7 @@ def _nothing(filters: Mapping[str, str], *, more: bool, continued: bool) -> str:
     if continued:
         return "There are no older ones."
     if filters:
-        return "Nothing was found. Take filters away, or look at older records."
+        return "Nothing was found. Take filters away to see more."
     return "The request log has no record yet. Try `payproxy request GET /payment/helloworld`."
 
 
@@ -89,7 +90,7 @@ def request_page(record: Record, inquiries: Sequence[dict[str, Any]] = ()) -> Pa
     """
     record_id = cell(record.get("id"))
     of_exchange = record.get("kind") in _EXCHANGES
-    unknown = of_exchange and bank_has_it(record) == "unknown"
+    unknown = of_exchange and bank_has_it(record) == "unknown" and may_have_changed(record)
     return PageContent(
         path=PATH,
         title=f"Request {record_id}" if of_exchange else f"Record {record_id}",
@@ -142,10 +143,16 @@ def _of_exchange(record: Record, inquiries: Sequence[dict[str, Any]]) -> Iterato
     attempts = record.get("attempts")
     if isinstance(attempts, list) and attempts:
         names = tuple(dict.fromkeys(name for one in attempts for name in one))
-        rows = tuple(tuple(Cell(cell(one.get(name))) for name in names) for one in attempts)
+        rows = tuple(tuple(Cell(_of_attempt(name, one.get(name))) for name in names) for one in attempts)
         yield Table(title="Attempts", columns=tuple(map(_words, names)), rows=rows, empty="")
     if record.get("method") in _REPEATABLE:
         yield Words(title="Again, with curl (PAYPROXY is the URL of the proxy)", text=_curl(record), code=True)
+
+
+def _of_attempt(name: str, value: Any) -> str:
+    if name == "started":
+        return local_text(value, precise=True)
+    return "no answer" if name == "status" and value == 0 else cell(value)
 
 
 def _curl(record: Record) -> str:

@@ -29,7 +29,7 @@ FIELDS = (
     Field("caller", "Caller", "erp"),
     Field("route", "Route", "payments"),
     Field("status", "Status", "404 or 5xx"),
-    Field("since", "Since", "2h, 7d or 2026-11-24T09:30"),
+    Field("since", "Since", "2h, 7d, 2026-11-24"),
     Field("until", "Until (not included)", "as since"),
     Field("sent", "Sent to the bank", choices=("no", "yes", "unknown")),
     Field("open", "Unresolved only", choices=("yes",)),

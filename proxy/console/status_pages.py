@@ -69,7 +69,11 @@ def certificates(status: Status) -> PageContent:
         twin="/console/certificates.json",
         refresh=REFRESH_SECONDS,
         data=lambda: {"time": status.time, "certificates": status.as_dict()["certificates"]},
-        lead=f"{expired} expired, {soon} expire soon, {len(found)} in all.",
+        lead=(
+            f"{expired} expired, {soon} expire soon, {len(found)} in all."
+            if expired or soon
+            else f"None has expired or expires soon: {len(found)} in all."
+        ),
         tone=Tone.BAD if expired else Tone.WARN if soon else Tone.GOOD,
         blocks=(
             Table(

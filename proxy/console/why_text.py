@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from proxy.records.inquiry_outcome import SETTLED_AFTER, decisive
+from proxy.records.inquiry_outcome import SETTLED_AFTER, decisive, may_have_changed
 from proxy.records.record_words import cell, left, signature
 from proxy.telemetry.error_meanings import meaning_of, next_step_of
 from proxy.text import printable
@@ -77,6 +77,10 @@ def next_step(record: Record, inquiries: Inquiries = ()) -> str:
         return _after_inquiries(record, inquiries)
     if is_open(record):
         return f"ask again when `exchange_timeout` has passed; if it is the same then, {_ASK}."
+    if not may_have_changed(record) and (bank_has_it(record) == "unknown" or _failed_at_bank(record)):
+        return (
+            f"send it again if its answer is still needed: a {cell(record.get('method'))} changes nothing at the bank."
+        )
     if bank_has_it(record) == "unknown":
         return f"{_ASK}, by request id or Idempotency-Key."
     code = cell(record.get("code"))

@@ -12,7 +12,7 @@ from proxy.errors import LogUnavailable
 from proxy.keeper.inquiries import TooManyInquiries
 from proxy.keeper.inquiry import About, CantAsk, Verdict, about
 from proxy.keeper.open_requests import UNKNOWN
-from proxy.records.inquiry_outcome import SETTLED_AFTER, Record, ended_at
+from proxy.records.inquiry_outcome import SETTLED_AFTER, Record, ended_at, may_have_changed
 from proxy.records.json_line import EXCHANGE
 from proxy.records.query import ArchiveUnusable
 from proxy.records.sinks.row import decode
@@ -146,8 +146,8 @@ def _due(line: bytes) -> _Due | None:
 
 
 def _still_due(record: Record, asked: int, *, last: str = "") -> _Due | None:
-    """Return when to ask about the exchange *record*, asked about *asked* times, at *last*; None: it was enough."""
-    if asked >= len(DELAYS):
+    """Return when to ask about the exchange *record*, asked about *asked* times, at *last*; None: no more."""
+    if asked >= len(DELAYS) or not may_have_changed(record):
         return None
     try:
         since = datetime.fromisoformat(last) if asked else ended_at(record)

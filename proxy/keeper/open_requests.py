@@ -8,7 +8,7 @@ from proxy.keeper.log_sinks import archive_of
 from proxy.records.anchor import object_in
 from proxy.records.archives.stream_spool import Spool
 from proxy.records.inquiries import inquiries
-from proxy.records.inquiry_outcome import Record, decisive
+from proxy.records.inquiry_outcome import Record, decisive, may_have_changed
 from proxy.records.paging import pages
 from proxy.records.query import Archive, Enough, Query, for_seconds
 from proxy.settings.model import Settings
@@ -77,7 +77,8 @@ class _Open:
         return {key: one for key, one in records if self._is_ours(one) and decisive(one, self.asked(key)) is None}
 
     def _is_ours(self, record: Record) -> bool:
-        return record.get("instance") == self._instance and record.get("route") in self._routes
+        ours = record.get("instance") == self._instance and record.get("route") in self._routes
+        return ours and may_have_changed(record)
 
 
 async def _newest(archive: Archive, query: Query, chosen: _Open, *, most: int, enough: Enough) -> dict[str, Record]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from proxy.records.anchor import object_in
 from proxy.records.archives.stream_spool import Spool
 from proxy.records.audit_records import INQUIRY_ABOUT
-from proxy.records.inquiry_outcome import Record, by_exchange, decisive
+from proxy.records.inquiry_outcome import Record, by_exchange, decisive, may_have_changed
 from proxy.records.paging import all_lines
 from proxy.records.query import Archive, Indexed, Query, header_word
 
@@ -28,6 +28,9 @@ async def inquiries(archive: Archive | None, spool: Spool, query: Query) -> dict
 
 
 def is_settled(line: bytes, asked: Mapping[str, Sequence[Record]]) -> bool:
-    """Return whether one of the inquiries *asked*, by their exchange's id, settles the outcome of that in *line*."""
+    """Return whether nobody need ask about the exchange in *line* any more.
+
+    One of the inquiries *asked*, by their exchange's id, has settled its outcome, or it can have changed nothing.
+    """
     record = object_in(line)
-    return decisive(record, asked.get(str(record.get("id")), ())) is not None
+    return not may_have_changed(record) or decisive(record, asked.get(str(record.get("id")), ())) is not None

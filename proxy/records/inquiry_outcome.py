@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from proxy.records.audit_records import INQUIRY_ABOUT
+from proxy.settings.methods import SAFE_METHODS
 
 Record = dict[str, Any]
 
@@ -25,6 +26,11 @@ def exchange_of(inquiry: Mapping[str, Any]) -> str:
     """Return the id of the exchange that *inquiry* is about."""
     index = inquiry.get("index")
     return str(index.get(INQUIRY_ABOUT, "")) if isinstance(index, dict) else ""
+
+
+def may_have_changed(record: Mapping[str, Any]) -> bool:
+    """Return whether the exchange *record* may have changed something at the bank: one of a safe method has not."""
+    return record.get("method") not in SAFE_METHODS
 
 
 def decisive(record: Mapping[str, Any], inquiries: Sequence[Record]) -> Record | None:

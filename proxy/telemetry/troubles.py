@@ -48,9 +48,10 @@ def _late(status: Status) -> Iterator[str]:
 
 def _refused(token: TokenStatus, now: float) -> str:
     newer = "a new one is in use" if token.usable and token.minted >= token.refused else "there is no newer one yet"
+    audience = f" for {token.audience}" if token.audience else ""
     return (
-        f"{duration(max(0.0, now - token.refused))} ago the bank refused a token of {token.credential} for "
-        f"{token.audience or 'no audience'}: it was revoked, or the bank does not accept it for this API; {newer}."
+        f"{duration(max(0.0, now - token.refused))} ago the bank refused a token of {token.credential}{audience}: it "
+        f"was revoked, or the bank does not accept it for this API; {newer}."
     )
 
 

@@ -75,9 +75,7 @@ class CallerConnection(asyncio.Protocol):
     def awaiting(self) -> RequestSummary | None:
         """Return the summary of the request being served; None without one, or if not all of it has arrived."""
         request = self._request
-        return (
-            request.summary if request is not None and self.transport is not None and request.payload.is_eof() else None
-        )
+        return request.summary if request is not None and request.payload.is_eof() else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Store peer address and certificate subject, and start the head deadline."""

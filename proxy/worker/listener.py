@@ -62,7 +62,7 @@ class CallerServer:
         return CallerConnection(self)
 
     def awaiting(self) -> Iterator[RequestSummary]:
-        """Yield the summary of every request in flight whose caller is connected and has sent all of it."""
+        """Yield the summary of every request in flight that has arrived whole, also if its caller has left since."""
         for connection in self.connections:
             if (summary := connection.awaiting()) is not None:
                 yield summary

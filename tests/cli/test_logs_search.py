@@ -15,7 +15,7 @@ from proxy.records.query import Page
 from tests.cli.logs import DATA, make_log
 from tests.cli.support import run, run_process
 from tests.records.kept import operation, record
-from tests.records.support import NOW
+from tests.records.support import NOW, an_attempt
 
 CARD = "4111111111111111"
 
@@ -240,3 +240,14 @@ def test_what_was_found_is_printed_before_the_rest_is_searched(tmp_path: Path, m
     assert found.stdout.encode().splitlines() == [lines[1999], lines[0]]
     assert done[:3] == ["search", "print", "search"]
     assert done[-2:] == ["search", "print"]
+
+
+def test_what_changes_nothing_is_never_open(tmp_path: Path) -> None:
+    """A GET of unknown outcome can be sent again, and no inquiry could settle it."""
+    unknown: dict[str, Any] = {"status": 504, "origin": "proxy", "attempts": [an_attempt(status=0, sent=Sent.UNKNOWN)]}
+    _, post = make_log(tmp_path, [record(NOW, method="GET", **unknown), record(NOW + 1, method="POST", **unknown)])
+    all_of_them = run("logs", "search", "--sent", "unknown", "--json", cwd=tmp_path)
+    still_open = run("logs", "search", "--sent", "unknown", "--open", "--json", cwd=tmp_path)
+
+    assert len(all_of_them.stdout.splitlines()) == 2
+    assert [json.loads(one)["id"] for one in still_open.stdout.splitlines()] == [json.loads(post)["id"]]

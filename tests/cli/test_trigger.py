@@ -38,6 +38,7 @@ async def test_a_fault_is_set_at_the_running_simulator(bank: Bank, name: str) ->
     assert json.loads(result.stdout)[0]["kind"] == first["kind"]
     assert (second["path"], second["left"]) == ("/tsapi", 2)
     assert f"{name} on /tsapi..., for the next 2 requests" in again.stdout
+    assert f"Set before and still there: {first['kind']} on {first['path']}...; `payproxy trigger off`" in again.stdout
 
     await command("trigger", "off", "--at", bank.url)
 

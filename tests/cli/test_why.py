@@ -64,6 +64,11 @@ def test_a_paragraph_says_who_when_and_whether_the_bank_has_it(tmp_path: Path) -
             "`payproxy check --online` tests DNS and TLS.",
         ),
         (
+            UNKNOWN | {"method": "GET"},
+            "It is not known whether the bank has it",
+            "send it again if its answer is still needed: a GET changes nothing at the bank.",
+        ),
+        (
             UNKNOWN | {"status": 0, "code": "", "note": "worker_ended"},
             "the answer is not on record. Its worker process ended unexpectedly: whether the caller got",
             "ask the bank whether it has the request before",

@@ -204,7 +204,8 @@ async def unresolved(browser: httpx.AsyncClient) -> dict[str, object]:
 
 
 async def test_the_overview_counts_what_nobody_has_resolved(tmp_path: Path) -> None:
-    """What a late "not found" or a "found" has settled is not among them; the link leads to the others."""
+    """Neither what a late "not found" or a "found" has settled, nor a GET; the link leads to the others."""
+    await write(tmp_path, record(NOW + 9, **UNKNOWN, method="GET"))
     unknown = [record(NOW + number, **UNKNOWN) for number in range(4)]
     ids = await write(tmp_path, record(NOW), *unknown)
     await write(

@@ -3,9 +3,16 @@
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.async_playwright import Axe
 
 from proxy.console.sessions import Role
 from tests.console.support import OPERATORS, PASSWORD, Stage, csrf_of, sign_in
+from tests.console.test_browser import (
+    Site,
+    fixture_directory,  # noqa: F401 - the fixture "directory"
+    fixture_site,  # noqa: F401 - the fixture "site"
+    wider,
+)
 from tests.console.test_status_pages import migration
 from tests.telemetry.support import status
 
@@ -85,3 +92,25 @@ async def test_a_viewer_is_led_to_the_sign_in_as_operator_and_back(tmp_path: Pat
     assert "signed in as alice (viewer)" in form.text
     assert entered.headers["location"] == "/console/migrations"
     assert 'action="/console/migrations/rollback"' in after.text
+
+
+@pytest.mark.xdist_group("chromium")
+async def test_the_sign_in_of_a_viewer_has_no_fault(site: Site) -> None:
+    """Who has a session and needs another: from the page that has actions, and back to it."""
+    page = await site.page(color_scheme="dark", viewport={"width": 320, "height": 600})
+    await page.goto("/console/migrations")
+    await page.fill("#name", "alice")
+    await page.fill("#password", PASSWORD)
+    await page.get_by_text("Only look").click()
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/console/migrations")
+    await page.get_by_role("link", name="Sign in as operator").click()
+    await page.wait_for_url("**/console/sign-in?next=*")
+    assert (await Axe().run(page)).violations_count == 0
+    assert await wider(page) == 0
+    assert "signed in as alice (viewer)" in await page.inner_text("main")
+    await page.fill("#name", "alice")
+    await page.fill("#password", PASSWORD)
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/console/migrations")
+    assert await page.get_by_role("button", name="Roll back payments").count() == 1

@@ -120,9 +120,10 @@ async def test_it_is_asked_three_times_at_most(verdicts: list[Verdict | Exceptio
 
 
 async def test_an_outage_is_no_load_for_the_bank() -> None:
-    """Ten a minute, the oldest first, and a bounded number of them; other rules and known outcomes are left alone."""
+    """Ten a minute, the oldest first, and a bounded number; other rules, known outcomes and reads are left alone."""
     bank = Bank(Verdict.FOUND)
-    bank.inquiries.add([unknown(0, route="reports"), record(NOW), operation(NOW), b"{"])
+    others = [unknown(0, route="reports"), unknown(0, method="GET")]
+    bank.inquiries.add([*others, record(NOW), operation(NOW), b"{"])
     bank.inquiries.add([unknown(number / 1000) for number in range(MOST_WAITING + 50)])
 
     await bank.passes(90 + 60)
@@ -131,6 +132,7 @@ async def test_an_outage_is_no_load_for_the_bank() -> None:
 
     await bank.passes(MOST_WAITING * LOOK_SECONDS + 60)
     assert len(bank.asked) == MOST_WAITING
+    assert not {one for _, one in bank.asked} & {json.loads(one)["id"] for one in others}
 
 
 @pytest.mark.parametrize(
@@ -233,7 +235,8 @@ async def shipped(place: Site, number: int) -> None:
             await asyncio.sleep(0.05)
 
 
-def unknown(after: float, *, route: str = "payments") -> bytes:
+def unknown(after: float, **values: Any) -> bytes:
     """Return the record of a request of unknown outcome that began *after* seconds."""
     attempts = [an_attempt(status=0, sent="unknown", started_wall=NOW + after)]
-    return record(NOW + after, route=route, attempts=attempts, status=504, origin="proxy", code="upstream_timeout")
+    facts: dict[str, Any] = {"route": "payments", "status": 504, "origin": "proxy", "code": "upstream_timeout"}
+    return record(NOW + after, attempts=attempts, **facts | values)

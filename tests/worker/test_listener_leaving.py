@@ -62,6 +62,8 @@ async def test_a_payment_is_finished_when_its_caller_leaves(how: str, method: by
             await gate.asked.wait()
             {"half-close": caller.half_close, "close": caller.leave, "reset": caller.reset}[how]()
             await eventually(lambda: not it.server.connections or it.server.connections[0].transport is None)
+            # The overview says that the bank does not answer, also if callers don't wait for it.
+            assert [len(one.attempts) for one in it.server.awaiting()] == [1]
             gate.go.set()
             exchange = await it.ended()
         assert exchange.caller_left

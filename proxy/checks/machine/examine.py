@@ -85,7 +85,7 @@ async def _network(settings: Settings | None, *, clock: Clock, environ: Mapping[
     if settings is None or not settings.credentials:
         found.append(skipped("network", "no configuration names a server"))
     elif not online:
-        found.append(skipped("network", "the configuration has errors, or --offline: nothing was sent"))
+        found.append(skipped("network", "nothing was sent, by --offline or because the configuration has errors"))
     else:
         found += await network_lines(settings, clock=clock, environ=environ)
     blocked = any(one.status is Status.ERROR for one in found)

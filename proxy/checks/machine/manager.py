@@ -50,7 +50,10 @@ def manager_lines(
         return
     if in_container(environ, pid=1, root=root):
         stop = int(exchange_timeout) + STOP_SECONDS
-        what = f"a container; its time to stop can't be seen from here: `docker stop -t {stop}`, stop_grace_period"
+        what = (
+            f"a container; its time to stop can't be seen from here: give it {stop} s, by `docker stop -t {stop}` or "
+            f"Compose's `stop_grace_period: {stop}s`"
+        )
         yield Line(check="service manager", what=what)
         return
     if properties is None:

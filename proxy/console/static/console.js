@@ -38,7 +38,7 @@ function followTail(section) {
     const made = document.createElement("tr");
     made.setAttribute("role", "row");
     for (const one of cells) {
-      const short = one.number || one.text.length <= 16;
+      const short = one.number || one.text.length <= (one.text.includes(" ") ? 24 : 16);
       const cell = element("td", { className: [one.number && "number", short && "short"].filter(Boolean).join(" ") });
       cell.setAttribute("role", "cell");
       cell.dataset.label = one.name;

@@ -36,6 +36,7 @@ def test_a_wheel_has_machine_code_and_its_source(project: Path) -> None:
     assert "proxy/left.py" not in _files(wheel)
 
 
+@pytest.mark.thorough
 @needs_compiler
 def test_a_wheel_is_the_same_each_time(tmp_path: Path) -> None:
     """The same bytes, machine code included, from another folder, later, and in another order of Python's sets."""
@@ -53,6 +54,7 @@ def test_a_wheel_is_the_same_each_time(tmp_path: Path) -> None:
     assert wheels[0] == wheels[1]
 
 
+@pytest.mark.thorough
 @needs_compiler
 def test_an_editable_installation_has_machine_code_beside_its_source_until_it_is_left_out(project: Path) -> None:
     """What is imported from the tree is the binary; installed again with PAYPROXY_COMPILE=0, the source."""

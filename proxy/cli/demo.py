@@ -30,7 +30,7 @@ from proxy.simulator.clients import (
 from proxy.simulator.server import Bank, simulator
 from proxy.simulator.token_endpoints import ADFS_PATH, MOCK_PATH, MODERN_PATH
 
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _INDENT = "   "
 _MORE = """\

@@ -160,7 +160,8 @@ async def test_a_program_that_hangs_ends_with_the_command(tmp_path: Path, ending
     public = tmp_path / "public.pem"
     public.write_text(openssl("pkey", "-in", key, "-pubout"))
     program, noted = tmp_path / "sign", tmp_path / "noted"
-    program.write_text(f"#!/bin/sh\nsleep 600 & echo $! > {noted}.new; mv {noted}.new {noted}; wait\n")
+    # Once it has read what is to be signed, the command waits for it.
+    program.write_text(f"#!/bin/sh\ncat > /dev/null; sleep 600 & echo $! > {noted}.new; mv {noted}.new {noted}; wait\n")
     program.chmod(0o755)
     arguments = ("keys", "new", "--signer-command", program, "--public-key", public, "--out", tmp_path / "made")
     process = await started_command(*arguments, "--subject", EXAMPLE_SUBJECT, env={})

@@ -136,7 +136,6 @@ def test_completion_knows_commands_and_options(tmp_path: Path) -> None:
     assert command(cwd=tmp_path, env=words).stdout.split() == ["plain,--csr"]
 
 
-@pytest.mark.timeout(30)
 def test_interrupted_process_ends_with_130(tmp_path: Path) -> None:
     """SIGINT while a command reads ends the process with 130 and no traceback."""
     pipe = tmp_path / "records.jsonl"

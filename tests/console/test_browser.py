@@ -39,6 +39,7 @@ PAGES = {
 }  # fmt: skip
 # Just above 64rem tables are still tables, below they are lists.
 LOOKS = [("light", 1280), ("dark", 1030), ("light", 420), ("dark", 320)]
+THOROUGH_LOOKS = LOOKS[1:3]
 SCREENSHOTS = os.environ.get("PAYPROXY_SCREENSHOTS", "")
 SHOWN = {"overview", "requests", "request", "tail", "migrations", "routes", "configuration"}
 PROBE = (
@@ -192,7 +193,10 @@ async def wider(page: Page) -> int:
     return int(await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
-@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [pytest.param(*one, marks=pytest.mark.thorough) if one in THOROUGH_LOOKS else one for one in LOOKS],
+)
 async def test_each_page_in_a_browser(site: Site, scheme: str, width: int) -> None:
     """Without a message, a horizontal scroll bar or a fault that axe-core finds; nothing of a caller's runs."""
     page = await entered(site, color_scheme=scheme, viewport={"width": width, "height": 800})

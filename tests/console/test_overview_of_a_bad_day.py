@@ -196,7 +196,9 @@ async def a_day(folder: Path, *, upstream: str = "") -> AsyncIterator[Day]:
             yield Day(place, console, caller)
 
 
-@pytest.mark.parametrize("fault", list(WORDS))
+@pytest.mark.parametrize(
+    "fault", [pytest.param(one, marks=pytest.mark.thorough) if one in {"timeout", "reset"} else one for one in WORDS]
+)
 async def test_the_overview_names_the_fault_and_its_cause(
     tmp_path: Path, fault: str, record_property: Callable[[str, object], None]
 ) -> None:

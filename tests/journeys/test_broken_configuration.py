@@ -37,8 +37,12 @@ async def said(*arguments: str) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize(
     ("damage", "socket"),
-    [(_drop, False), (_misspell, False), (_replace, True), (None, True)],
-    ids=["no TOML", "unknown keys", "garbage", "file gone"],
+    [
+        pytest.param(_drop, False, id="no TOML"),
+        pytest.param(_misspell, False, id="unknown keys", marks=pytest.mark.thorough),
+        pytest.param(_replace, True, id="garbage", marks=pytest.mark.thorough),
+        pytest.param(None, True, id="file gone"),
+    ],
 )
 async def test_a_typo_takes_no_control_away(
     tmp_path: Path, bank: Bank, start: Start, damage: Callable[[str], str] | None, *, socket: bool

@@ -41,7 +41,7 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the environment of protected processes is read by root alone")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_no_secret_is_in_any_output(tmp_path: Path, bank: Bank, start: Start, postgres: Postgres) -> None:
     """Each is where it has to be (the bank, the token endpoint, the facade's answer) and nowhere else."""
     async with everything(tmp_path, bank, postgres) as run:

@@ -35,7 +35,7 @@ def server() -> Iterator[Postgres]:
         yield running
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_a_database_that_is_away_for_a_minute_under_load_gets_everything_in_order(
     tmp_path: Path, bank: Bank, start: Start, server: Postgres
 ) -> None:

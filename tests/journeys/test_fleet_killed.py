@@ -17,7 +17,7 @@ from tests.journeys.waiting import until
 SLOW_SECONDS = 1.0
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_a_killed_replica_costs_what_it_had_in_flight_and_nothing_else(
     tmp_path: Path, bank: Bank, start: Start
 ) -> None:

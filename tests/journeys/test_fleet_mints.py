@@ -11,7 +11,7 @@ from tests.journeys.balanced import fleet_with_redis
 from tests.journeys.books import books, check_chains
 from tests.journeys.conftest import Start
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 async def test_three_replicas_mint_each_token_once(tmp_path: Path, bank: Bank, start: Start) -> None:

@@ -10,7 +10,7 @@ from tests.journeys.balanced import fleet_with_redis
 from tests.journeys.books import books, check_chains
 from tests.journeys.conftest import Start
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 FAILS = "request log: database takes no records"
 RECOVERS = "request log: database takes records again"
 

@@ -12,7 +12,7 @@ from tests.journeys.counting import Outcome
 from tests.journeys.waiting import until
 from tests.support.redis import redis_server, sentinel
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 REFUSED = frozenset({Outcome.REFUSED})
 
 

@@ -10,7 +10,7 @@ from tests.journeys.books import books, check_chains
 from tests.journeys.caller import Request, get
 from tests.journeys.conftest import Start
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 # A system that only the new configuration knows.
 NEWCOMER = "newcomer"
 

@@ -15,7 +15,7 @@ from tests.journeys.fleet import SYSTEM, on_modern, side_of
 from tests.journeys.waiting import until
 from tests.support.other_clock import python_with_clock
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 HALF = 50
 PROMISED_SECONDS = 2.0
 MOVED = tuple(sorted(on_modern(HALF).intersection(BUSY)))

@@ -22,7 +22,7 @@ BUSY_SECONDS = 1.9
 RENEWALS = 2
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_no_request_waits_for_a_mint_while_a_token_is_valid(tmp_path: Path, bank: Bank, start: Start) -> None:
     """Each token that a request was sent with was there when the request came, though each mint takes five seconds."""
     for path in (ADFS, MODERN):

@@ -24,7 +24,7 @@ BANK_SECONDS = 0.1
 LEFT_BY_KILLS = {"unclean", "duplicated", "begins_late"}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 async def test_every_payment_that_the_bank_saw_has_an_intent_on_disk(tmp_path: Path, start: Start) -> None:
     """Fifty rounds of kill -9 under load; the bank, in another process, is the witness of what was sent."""
     journal = tmp_path / "witness.jsonl"

@@ -52,7 +52,7 @@ async def test_a_day_in_order_has_no_flaw(tmp_path: Path, bank: Bank, start: Sta
     assert [record["config_digest"] for record in found] == [found[0]["config_digest"]] * len(found)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_the_chain_holds_after_kills(tmp_path: Path, bank: Bank, start: Start) -> None:
     """Rounds of kill -9 under load: only what a kill leaves is said, as warnings, and nothing is missing."""
     configuration = configured(tmp_path, bank.url, server="workers = 2", request_log="stdout = false")

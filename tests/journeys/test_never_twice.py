@@ -85,7 +85,7 @@ class Payment:
     delay_ms: int
     meanwhile: float | None  # seconds after the command began; None: once it has returned
     first: Connection
-    again: Connection | None  # None: a new one when it is sent again
+    again: Connection | None = None  # None: a new one when it is sent again
     refusals: int = 0
     answer: Answer | None = None
 
@@ -186,8 +186,12 @@ async def _round(
 async def _in_flight(
     running: Proxies, side: Side, keys: "count[int]", stack: contextlib.AsyncExitStack
 ) -> list[Payment]:
-    """Return payments that *side* has accepted and does not answer, with a second connection for each."""
+    """Return payments that *side* has accepted and does not answer, with a second connection for each.
+
+    Each is sent on a connection that is new: a worker of before a reload soon closes what nobody uses.
+    """
     payments = []
+    side.decide = hangs
     for number in range(IN_A_ROUND):
         for delay in DELAYS_MS:
             one = Payment(
@@ -196,13 +200,13 @@ async def _in_flight(
                 delay_ms=delay,
                 meanwhile=_SPREAD_SECONDS * number / IN_A_ROUND if number % 2 else None,
                 first=await stack.enter_async_context(connected(running.first[0].address)),
-                again=await stack.enter_async_context(connected(running.last[0].address)) if number % 4 else None,
             )
+            one.first.send(pays(one.key, caller=one.caller))
             payments.append(one)
-    side.decide = hangs
-    for one in payments:
-        one.first.send(pays(one.key, caller=one.caller))
     await until(lambda: side.hanging == len(payments), otherwise=f"{side.name} did not get all")
+    for number, one in enumerate(payments):
+        if number // len(DELAYS_MS) % 4:
+            one.again = await stack.enter_async_context(connected(running.last[0].address))
     return payments
 
 

@@ -14,7 +14,7 @@ from tests.journeys.waiting import until
 from tests.journeys.weights import set_weight
 
 CLOCK = SystemClock()
-_TRIES = 5
+_TRIES = 10
 
 
 @pytest.mark.parametrize("how", ["killed", pytest.param("stopped", marks=pytest.mark.thorough)])

@@ -131,7 +131,7 @@ class Scene:
         return any(started <= one.ended and one.started <= ended for started, ended, _ in self.kills)
 
 
-@pytest.mark.timeout(SECONDS + 120)
+@pytest.mark.timeout(SECONDS + 600)
 async def test_a_storm_moves_no_payment_to_the_other_side(tmp_path: Path, start: Start) -> None:
     """No key at both sides, no untrue sent_upstream in answers or in the log, few refusals, everyone served at last."""
     async with two_banks() as banks:

@@ -118,7 +118,7 @@ def selectors(expr: str) -> list[str]:
     ]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 async def test_a_real_prometheus_answers_every_question(tmp_path: Path, start: Start) -> None:
     """With the labels of the legend; each rule is evaluated without an error, and nothing fires that should not."""
     async with served(tmp_path, start) as (instance, settings, bank):

@@ -64,6 +64,7 @@ async def test_one_that_joins_or_comes_back_does_not_mint(tmp_path: Path, bank: 
     assert bank.world.mint_count() == 1
 
 
+@pytest.mark.thorough
 async def test_short_tokens_cost_one_mint_for_all_and_never_a_wait(
     tmp_path: Path, bank: Bank, redis: RedisServer
 ) -> None:

@@ -44,7 +44,7 @@ async def test_what_redis_refuses_is_named(
     """By its code and what to do, whether one command was refused, or one in a pipeline, a transaction or a script."""
     async with redis_server(tmp_path, program=program) as server:
         await server.command(*setup)
-        client, _ = connect(server.url, ca_file="")
+        client, _ = connect(server.url, ca_file="", seconds=30.0)
         try:
             with pytest.raises(StoreAway, match=re.escape(words)):
                 await write(client, how)

@@ -5,20 +5,25 @@ import socket
 from contextlib import closing
 
 # Below the range from which Linux takes the ports of outgoing connections: one that is free now stays free, apart from
-# other servers. Each process of the tests begins elsewhere.
+# other servers. Each process of a run has a part of its own, else it takes the port of a server that another has ended
+# to start it again.
 _FIRST, _LAST = 12_000, 32_000
+_PARTS = 8
 _STEP = 101
 
 
 class _Ports:
     def __init__(self) -> None:
+        size = (_LAST - _FIRST) // _PARTS
+        begin = _FIRST + size * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % _PARTS)
+        self._part = range(begin, begin + size)
         self._next = os.getpid() * _STEP
 
     def take(self) -> int:
         """Return a port that nobody listens on, and that was not returned before."""
-        for _ in range(_FIRST, _LAST):
+        for _ in self._part:
             self._next += 1
-            port = _FIRST + self._next % (_LAST - _FIRST)
+            port = self._part[self._next % len(self._part)]
             if _is_free(port):
                 return port
         raise AssertionError("no port is free")

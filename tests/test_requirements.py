@@ -8,6 +8,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from proxy import __version__
+
 ROOT = Path(__file__).parents[1]
 _PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 _EXTRAS = _PYPROJECT["project"]["optional-dependencies"]
@@ -58,3 +60,8 @@ def test_the_two_ways_to_the_compiler_agree() -> None:
     compilers = [one for one in _EXTRAS["dev"] if one.startswith("mypy[")]
 
     assert {*compilers, *_PYPROJECT["build-system"]["requires"]} <= {*_BUILD}
+
+
+def test_the_version_is_the_same_in_both_places() -> None:
+    """A running proxy does not read the distribution's metadata."""
+    assert _PYPROJECT["project"]["version"] == __version__

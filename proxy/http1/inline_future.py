@@ -7,9 +7,23 @@ of some 100 us of CPU a request with uvloop, 12 with asyncio's loop.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 Value = TypeVar("Value")
+
+
+class _End:
+    """What a coroutine awaits last, so that it ends without StopIteration."""
+
+    __slots__ = ()
+
+    def __await__(self) -> "Generator[_End, None, None]":
+        yield self
+
+
+# `await END` as the last statement of an `InlineRun`'s coroutine ends it, for a tenth of what its return costs: an
+# exception with a traceback, which compiled code builds.
+END: Final = _End()
 
 
 class InlineFuture(Generic[Value]):
@@ -135,6 +149,9 @@ class InlineRun:
             raise
         except BaseException as error:  # noqa: BLE001 - passed to `ended`, as a task passes it to its awaiter
             self._ended(error)
+            return
+        if awaited is END:
+            self._ended(None)
             return
         self._awaited = awaited
         if isinstance(awaited, InlineFuture):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.errors import BadRequest
-from proxy.http1.inline_future import InlineRun
+from proxy.http1.inline_future import END, InlineRun
 from proxy.http1.notifier import Notifier
 from proxy.http1.timer import NEVER, Timer
 from proxy.http1.write_coalescer import CoalescedWriter
@@ -216,6 +216,7 @@ class CallerConnection(asyncio.Protocol):
             self._request = None
             if not kept:
                 self._close()
+        await END
 
     def _close(self) -> None:
         """Close the connection once all data is sent."""

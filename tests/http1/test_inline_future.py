@@ -1,7 +1,8 @@
 import asyncio
 import gc
+import types
 import weakref
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -57,17 +58,21 @@ async def test_who_waits_goes_on_within_set_result() -> None:
     assert (waiting.got, waiting.ended, reply.done()) == (["it"], [None], True)
 
 
-async def test_a_coroutine_that_awaits_the_end_has_ended() -> None:
+async def test_a_coroutine_that_yields_the_end_has_ended() -> None:
     """As if it had returned; nothing of it is left to be closed later."""
     reply = unanswered()
     told: list[BaseException | None] = []
     freed: list[str] = []
 
+    @types.coroutine
+    def end() -> Generator[object, None, None]:
+        yield END
+
     async def wait() -> None:
         held = Held()
         weakref.finalize(held, freed.append, "it")
         await reply
-        await END
+        await end()
 
     run = driven(wait(), told.append)
     assert not told

@@ -7,9 +7,14 @@ of some 100 us of CPU a request with uvloop, 12 with asyncio's loop.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 Value = TypeVar("Value")
+
+
+# A coroutine that yields this to its `InlineRun` has ended, for a tenth of what its return costs: StopIteration with a
+# traceback, which compiled code builds.
+END: Final = object()
 
 
 class InlineFuture(Generic[Value]):
@@ -135,6 +140,9 @@ class InlineRun:
             raise
         except BaseException as error:  # noqa: BLE001 - passed to `ended`, as a task passes it to its awaiter
             self._ended(error)
+            return
+        if awaited is END:
+            self._ended(None)
             return
         self._awaited = awaited
         if isinstance(awaited, InlineFuture):

@@ -116,9 +116,10 @@ def found_in(text: str, lengths: Lengths, steps: Steps) -> list[Found]:
     if _HINT.search(text) is None:
         return found
     # One random UUID in 300 ends in twelve digits, and one in ten of those would pass Luhn.
-    text, uuids = _UUID.subn(_without_letters, text)
-    if uuids and _HINT.search(text) is None:
-        return found
+    if len(text) >= _DASHED:
+        text, uuids = _UUID.subn(_without_letters, text)
+        if uuids and _HINT.search(text) is None:
+            return found
     if _POINTED_HINT.search(text) is not None:
         text = _POINTED.sub(_dashed, text)
     return [*found, *_ibans(text, steps), *_cards(text, lengths, steps)]
@@ -198,8 +199,7 @@ def _cards(text: str, lengths: Lengths, steps: Steps) -> list[Found]:
             groups.append((start, min(end, start + _TOO_LONG)))
         digits = "".join([text[start:end] for start, end in groups])
         bounds = [0, *accumulate([end - start for start, end in groups])]
-        plain = digits.encode()
-        sums = [[0, *accumulate(luhn_weights(plain, parity))] for parity in (0, 1)]
+        sums: list[list[int]] = []
         last = 0
         for first, (start, _) in enumerate(groups):
             begin = bounds[first]
@@ -211,6 +211,9 @@ def _cards(text: str, lengths: Lengths, steps: Steps) -> list[Found]:
             # An escape's digits belong to no number, unless a card number happens to start right after a percent sign.
             behind = escaped and "%" in text[max(0, start - 2) : start]
             allowed = (issued_lengths if behind else lengths)(digits[begin : begin + 4])
+            if not allowed:  # dates and counters, of which most keys consist
+                continue
+            sums = sums or _luhn_sums(digits.encode())
             at = last
             while at > first and bounds[at] - begin >= 13:
                 total = sums[bounds[at] % 2]
@@ -219,6 +222,11 @@ def _cards(text: str, lengths: Lengths, steps: Steps) -> list[Found]:
                     break
                 at -= 1
     return found
+
+
+def _luhn_sums(digits: bytes) -> list[list[int]]:
+    """Return running sums of what each of *digits* adds to Luhn's sum, for both parities."""
+    return [[0, *accumulate(luhn_weights(digits, parity))] for parity in (0, 1)]
 
 
 def _ibans(text: str, steps: Steps) -> list[Found]:

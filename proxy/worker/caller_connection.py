@@ -8,11 +8,11 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.errors import BadRequest
-from proxy.http1.inline_future import InlineRun
+from proxy.http1.inline_future import END, InlineRun
 from proxy.http1.notifier import Notifier
 from proxy.http1.timer import NEVER, Timer
 from proxy.http1.write_coalescer import CoalescedWriter
@@ -31,6 +31,19 @@ _READ_BUFFER: Final = 65536
 # Requests parsed ahead of the current one; reading resumes when half of them are served. aiohttp's own numbers.
 _MOST_WAITING: Final = 32
 _RESUME_WAITING: Final = _MOST_WAITING // 2
+
+
+class _Last:
+    """Awaited instead of returning, see `END`."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[object, None, None]:
+        end: Any = iter((END,))
+        return end  # type: ignore[no-any-return]
+
+
+_LAST: Final = _Last()
 
 
 class CallerConnection(asyncio.Protocol):
@@ -216,6 +229,7 @@ class CallerConnection(asyncio.Protocol):
             self._request = None
             if not kept:
                 self._close()
+        await _LAST
 
     def _close(self) -> None:
         """Close the connection once all data is sent."""

@@ -15,7 +15,9 @@ from proxy.settings.methods import KNOWN_METHODS
 from proxy.settings.worker_values import RequestLogValues
 from proxy.telemetry.counters import Counters
 
-_MOST_NAMES: Final = 1024
+# Lines of the bank's heads that no record keeps: most are the same each time, and a known one is not taken apart.
+_PASSED_OVER: Final = 1024
+_LONGEST_LINE: Final = 128
 
 
 class ExchangeLog:
@@ -34,7 +36,7 @@ class ExchangeLog:
         self._without_intent = KNOWN_METHODS.difference(values.intent_methods)
         self._index_headers = frozenset(name.lower().encode("latin-1") for name in values.index_headers)
         self._answer_headers = frozenset(name.lower().encode("latin-1") for name in values.index_answer_headers)
-        self._answer_names: dict[bytes, str] = {}
+        self._passed_over: set[bytes] = set()
         self._journal = journal
         self._counters = counters
         self._begun = begun
@@ -94,19 +96,20 @@ class ExchangeLog:
 
     def _answer_index(self, lines: list[bytes], token: bytes) -> tuple[tuple[str, str], ...]:
         """Return those of the bank's header *lines* that the record keeps, without *token*, which a bank may echo."""
-        names = self._answer_names
+        passed_over = self._passed_over
         found: list[tuple[str, str]] = []
         for line in lines:
+            if line in passed_over:
+                continue
             name, _, value = line.partition(b":")
-            kept = names.get(name)
-            if kept is None:
-                if len(names) >= _MOST_NAMES:
-                    names.clear()
-                kept = names[name] = name.decode("latin-1") if name.lower() in self._answer_headers else ""
-            if kept:
-                found.append((kept, _text(value.replace(token, REDACTED).strip(b" \t"))))
+            if name.lower() in self._answer_headers:
+                found.append((name.decode("latin-1"), _text(value.replace(token, REDACTED).strip(b" \t"))))
                 if len(found) > MOST_INDEX_VALUES:
                     break
+            elif len(line) <= _LONGEST_LINE:
+                if len(passed_over) >= _PASSED_OVER:
+                    passed_over.clear()
+                passed_over.add(line)
         return tuple(found)
 
 

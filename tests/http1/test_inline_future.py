@@ -1,12 +1,13 @@
 import asyncio
 import gc
+import types
 import weakref
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any
 
 import pytest
 
-from proxy.http1.inline_future import InlineFuture, InlineRun
+from proxy.http1.inline_future import END, InlineFuture, InlineRun
 
 
 class Broken(Exception):
@@ -55,6 +56,34 @@ async def test_who_waits_goes_on_within_set_result() -> None:
     assert (waiting.got, waiting.ended, reply.done()) == ([], [], False)
     reply.set_result("it")
     assert (waiting.got, waiting.ended, reply.done()) == (["it"], [None], True)
+
+
+async def test_a_coroutine_that_yields_the_end_has_ended() -> None:
+    """As if it had returned; nothing of it is left to be closed later."""
+    reply = unanswered()
+    told: list[BaseException | None] = []
+    freed: list[str] = []
+
+    @types.coroutine
+    def end() -> Generator[object, None, None]:
+        yield END
+
+    async def wait() -> None:
+        held = Held()
+        weakref.finalize(held, freed.append, "it")
+        await reply
+        await end()
+
+    run = driven(wait(), told.append)
+    assert not told
+    reply.set_result("it")
+    assert told == [None]
+    del run
+    assert freed == ["it"]
+
+
+class Held:
+    """Something that a coroutine holds."""
 
 
 async def test_an_exception_comes_a_turn_later() -> None:

@@ -76,6 +76,12 @@ def test_no_card_number_survives_in_an_index_value(card: str, separator: str) ->
     assert card not in digits_of(MASK.index(f"order {written}"))
 
 
+@given(card=cards(), before=st.dates(), after=st.integers(0, 99))
+def test_a_card_number_after_a_date_does_not_survive_in_an_index_value(card: str, before: object, after: int) -> None:
+    """No issuer's numbers begin as a date does, so that of the whole run only the card's digits are summed up."""
+    assert card not in digits_of(MASK.index(f"{before}-{card}-{after:02d}"))
+
+
 @given(card=cards(), before=st.integers(0, 9999), after=st.integers(0, 9999))
 def test_a_card_number_between_other_numbers_is_found(card: str, before: int, after: int) -> None:
     """A year or an amount beside a card number, with a blank or dash between, does not hide it."""

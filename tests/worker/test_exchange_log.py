@@ -51,10 +51,11 @@ async def test_the_banks_own_ids_are_kept_and_found(status: bytes, tmp_path: Pat
     names = ("request-id", "Duplicate-Request")
     answer = b"HTTP/1.1 %b\r\nRequest-ID: b-17\r\nduplicate-request: true\r\nX-Other: 1\r\nContent-Length: 0\r\n\r\n"
     async with proxy(tmp_path, says(answer % status), request_log={"index_answer_headers": names}) as it:
-        await ask(it.port, request(b"POST", b"/open/a", b"Idempotency-Key: order-1", body=b"{}"))
-    (record,) = it.journal("exchange")
+        for _ in range(2):  # the second time, the lines that are not kept are known
+            await ask(it.port, request(b"POST", b"/open/a", b"Idempotency-Key: order-1", body=b"{}"))
+    record, again = it.journal("exchange")
 
-    assert record["answer_index"] == {"Request-ID": "b-17", "duplicate-request": "true"}
+    assert record["answer_index"] == again["answer_index"] == {"Request-ID": "b-17", "duplicate-request": "true"}
     for name, value in (("request-id", "b-17"), ("Duplicate-Request", "true"), ("idempotency-key", "order-1")):
         assert Query(indexed=(indexed(name, value, MASK),)).matches(record)
     keys = {entry[:8] for group in groups([line(record)[:-1]]) for entry in group.entries}

@@ -69,6 +69,7 @@ HOT_PATH = (
     "proxy/http1/timer.py",
     "proxy/http1/timer_wheel.py",
     "proxy/upstream/tls_transport.py",
+    "proxy/http1/tls_records.py",
     "proxy/http1/tls_transport.py",
     "proxy/http1/notifier.py",
     # The record of a request, masked, and the journal.

@@ -11,14 +11,16 @@ import ssl
 from collections.abc import Iterable
 from typing import Any, Final
 
+from proxy.http1.tls_records import TlsRecords
+
 # Bytes of one socket read.
 _READ_BYTES: Final = 131072
 # The size of a TLS record (RFC 8446 5.1), so that one call of OpenSSL takes one record.
 _RECORD_BYTES: Final = 16384
 # At most so much is put into one of OpenSSL's memory BIOs: an idle connection keeps the most that each ever held.
 PIECE_BYTES: Final = 32768
-# A peer that makes us answer (RFC 8446 4.6.3: key updates) while so many bytes are unsent is cut off: it does not read.
-_MOST_UNSENT_BYTES: Final = 524288
+# A connection with more records that hold no data is cut off: key updates and alerts are rare, but have a price.
+MOST_DATALESS: Final = 100
 
 
 class TlsBuffers:
@@ -38,8 +40,8 @@ class TlsTransport(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_buffers", "_failure", "_incoming", "_lower", "_open", "_outgoing", "_peer_closed", "_protocol", "_take",
-        "_tls", "_write", "unfinished",
+        "_buffers", "_dataless", "_failure", "_incoming", "_lower", "_open", "_outgoing", "_peer_closed", "_protocol",
+        "_records", "_take", "_tls", "_write", "unfinished",
     )  # fmt: skip
 
     _lower: asyncio.Transport
@@ -62,6 +64,8 @@ class TlsTransport(asyncio.BufferedProtocol):
         self.unfinished = False  # more follows the data being delivered: half a record, a close_notify, or no TLS
         self._peer_closed = False  # by close_notify
         self._failure: Exception | None = None
+        self._records = TlsRecords()
+        self._dataless = 0  # records without data since the handshake
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._tls.version() if self._open else 'in the handshake'}>"
@@ -79,18 +83,19 @@ class TlsTransport(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Decrypt the received bytes, or continue the handshake."""
         raw: Any = self._buffers.raw  # typeshed lets memoryviews be sliced by integers only
-        filled = unsent = 0
-        for start in range(0, nbytes, PIECE_BYTES):
-            self._incoming.write(raw[start : min(start + PIECE_BYTES, nbytes)])
+        filled = unsent = end = 0
+        while end < nbytes and not self._peer_closed and self._failure is None:
+            start = end
+            end = self._records.end_of_piece(raw, start, min(start + PIECE_BYTES, nbytes))
+            self._incoming.write(raw[start:end])
             if not self._open:
                 self._handshake()
+                self._records.ended = 0
                 unsent = self._outgoing.pending
             elif not start:
                 unsent = self._outgoing.pending
             if self._open:
                 filled = self._decrypt(filled)
-            if self._peer_closed or self._failure is not None:
-                break
         if self._open:
             self._deliver(filled, unsent)
 
@@ -202,6 +207,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         """Take what the received bytes complete, behind *filled* bytes of the buffer; return how many there are."""
         plain: Any = self._buffers.plain
         take = self._take
+        taken = 0
         self.unfinished = False
         try:
             while self._incoming.pending:  # a record fits into the buffer, so nothing decrypted is left over
@@ -210,16 +216,20 @@ class TlsTransport(asyncio.BufferedProtocol):
                     self._peer_closed = True
                     break
                 filled += size
+                taken += 1
         except ssl.SSLWantReadError:
             self.unfinished = True  # half a record, or one that holds no data
         except ssl.SSLError as error:
             self._failure = error.with_traceback(None)
+        self._dataless += self._records.ended - taken
+        if self._dataless > MOST_DATALESS and self._failure is None:
+            self._failure = ConnectionAbortedError("too many TLS records without data")
         return filled
 
     def _deliver(self, filled: int, unsent: int) -> None:
         """Deliver *filled* decrypted bytes in one call, since the protocol above writes once per call."""
         if self._outgoing.pending > unsent:
-            self._send_what_reading_made()
+            self.flush()  # alerts and key updates
         unfinished = self.unfinished
         self.unfinished = unfinished or self._peer_closed or self._failure is not None
         if filled:
@@ -231,12 +241,6 @@ class TlsTransport(asyncio.BufferedProtocol):
             self._ended()
         elif unfinished:
             self._no_data()
-
-    def _send_what_reading_made(self) -> None:
-        """Send alerts and key updates."""
-        self.flush()
-        if self._lower.get_write_buffer_size() > _MOST_UNSENT_BYTES:
-            self._lower.abort()
 
     def _break(self, error: ssl.SSLError) -> None:
         self._failure = error.with_traceback(None)

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from proxy.clock import Clock
 from proxy.link.shared_limits import BACKLOG
 from proxy.worker.caller_connection import CallerConnection
 from proxy.worker.caller_tls import CallerTls, TlsCallerServer
@@ -51,11 +52,12 @@ class Acceptor:
         *,
         tls: ssl.SSLContext | None,
         reserve: int,
+        clock: Clock,
         system_room: Callable[[], int] = system_room,
     ) -> None:
         self._server = server
         self._listeners = listeners
-        self._protocol = server if tls is None else TlsCallerServer(server, tls)
+        self._protocol = server if tls is None else TlsCallerServer(server, tls, clock=clock)
         self._reserve = reserve
         self._system_room = system_room
         self._loop = asyncio.get_running_loop()

@@ -9,6 +9,7 @@ import contextlib
 import ssl
 from typing import Any
 
+from proxy.clock import Clock
 from proxy.http1.timer_wheel import WheelHandle
 from proxy.http1.tls_transport import PIECE_BYTES, TlsBuffers, TlsTransport
 from proxy.worker.listener import CallerServer
@@ -17,9 +18,10 @@ from proxy.worker.listener import CallerServer
 class TlsCallerServer:
     """Creates the TLS side of connections; each is one of *server*'s once its handshake with *context* is over."""
 
-    def __init__(self, server: CallerServer, context: ssl.SSLContext) -> None:
+    def __init__(self, server: CallerServer, context: ssl.SSLContext, *, clock: Clock) -> None:
         self.server = server
         self.context = context
+        self.clock = clock
         self.buffers = TlsBuffers()
 
     def __call__(self) -> "CallerTls":
@@ -36,11 +38,12 @@ class CallerTls(TlsTransport):
     A handshake that fails leaves no trace but the alert that the peer gets: strangers fill no log.
     """
 
-    __slots__ = ("_deadline", "_server", "_shut")
+    __slots__ = ("_clock", "_deadline", "_server", "_shut")
 
     def __init__(self, entrance: TlsCallerServer) -> None:
         super().__init__(entrance.context, entrance.buffers, server_side=True)
         self._server = entrance.server
+        self._clock = entrance.clock
         self._deadline: WheelHandle | None = None  # of the handshake
         self._shut = False  # close_notify was sent, and nothing may follow
 
@@ -114,12 +117,21 @@ class CallerTls(TlsTransport):
 
     def _secured(self) -> None:
         """Hand over to a `CallerConnection`; session tickets wait for the first answer, which saves one send."""
+        if self._tls.session_reused and self._is_certificate_expired():
+            self._failure = ConnectionAbortedError("the certificate of the resumed session has expired")
+            self._lower.close()
+            return
         self._handshake_over()
         self._open = True
         if self._tls.version() != "TLSv1.3":  # the peer waits for our Finished
             self.flush()
         self._protocol = self._server()
         self._protocol.connection_made(self)
+
+    def _is_certificate_expired(self) -> bool:
+        """Return whether the client certificate has expired: OpenSSL looks when a session begins, not at resumption."""
+        certificate = self._tls.getpeercert()
+        return certificate is not None and ssl.cert_time_to_seconds(str(certificate["notAfter"])) < self._clock.now()
 
     def _not_secured(self, error: Exception) -> None:  # noqa: ARG002 - the other side tells it
         self._handshake_over()

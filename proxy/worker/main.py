@@ -105,7 +105,13 @@ class Worker:
             timeouts=CALLER_TIMEOUTS,
         )
         listeners = [socket.socket(fileno=descriptor) for descriptor in order.sockets]
-        acceptor = Acceptor(server, listeners, tls=caller_tls(snapshot.server), reserve=_reserved_descriptors(snapshot))
+        acceptor = Acceptor(
+            server,
+            listeners,
+            tls=caller_tls(snapshot.server),
+            reserve=_reserved_descriptors(snapshot),
+            clock=self._clock,
+        )
         _freeze()
         self.link.send(Ready())
         if not await self._accepting:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.clock import SystemClock
 from proxy.worker.acceptor import Acceptor, system_room
 from tests.upstream.certificates import Authority, server_context
 from tests.upstream.support import eventually
@@ -27,7 +28,7 @@ async def entrance(
     """Let an acceptor take callers to *it*; all but ROOM of those who may come seem to be there already."""
     elsewhere = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE - ROOM
     listener = socket.create_server(("127.0.0.1", 0))
-    acceptor = Acceptor(it.server, [listener], tls=tls, reserve=RESERVE, system_room=system_room)
+    acceptor = Acceptor(it.server, [listener], tls=tls, reserve=RESERVE, clock=SystemClock(), system_room=system_room)
     it.server.open_connections += elsewhere
     acceptor.start()
     try:

@@ -9,6 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from proxy.clock import SystemClock
 from proxy.settings.distinguished_name import canonical
 from proxy.worker.caller_tls import TlsCallerServer
 from proxy.worker.gateway_factory import caller_tls
@@ -53,7 +54,8 @@ async def test_the_subject_is_told_from_all_others(tmp_path: Path, subject: x509
     context = ssl.create_default_context(cafile=str(authority.own.file))
     context.load_cert_chain(client.file)
     async with proxy(tmp_path, callers=(erp,)) as it:
-        listener = await asyncio.get_running_loop().create_server(TlsCallerServer(it.server, tls), "127.0.0.1", 0)
+        entrance = TlsCallerServer(it.server, tls, clock=SystemClock())
+        listener = await asyncio.get_running_loop().create_server(entrance, "127.0.0.1", 0)
         port = listener.sockets[0].getsockname()[1]
         caller = Wire(*await asyncio.open_connection("127.0.0.1", port, ssl=context))
         try:

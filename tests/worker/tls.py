@@ -8,12 +8,15 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+from proxy.clock import Clock, SystemClock
 from proxy.worker.caller_tls import TlsCallerServer
 from proxy.worker.gateway_factory import caller_tls
 from tests.upstream.certificates import Authority, Identity
 from tests.worker.support import Proxy
 from tests.worker.values import SERVER
 from tests.worker.wire import PATIENCE, Reply, Wire, wire
+
+SYSTEM = SystemClock()
 
 HOST = "127.0.0.1"
 
@@ -41,9 +44,9 @@ def client_context(authority: Authority, *, version: ssl.TLSVersion | None = Non
 
 
 @contextlib.asynccontextmanager
-async def listening(it: Proxy, context: ssl.SSLContext) -> AsyncIterator[int]:
+async def listening(it: Proxy, context: ssl.SSLContext, *, clock: Clock = SYSTEM) -> AsyncIterator[int]:
     """Let callers over TLS reach *it*; gives the port."""
-    server = await asyncio.get_running_loop().create_server(TlsCallerServer(it.server, context), HOST, 0)
+    server = await asyncio.get_running_loop().create_server(TlsCallerServer(it.server, context, clock=clock), HOST, 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

@@ -73,7 +73,7 @@ class ServerSection(Section):
     certificate_file: PathText = Field("", description="TLS certificate for callers; with key_file")
     key_file: PathText = Field("", description="key of the TLS certificate, mode 0600")
     client_ca_file: PathText = Field(
-        "", description="CA of the callers' certificates: every caller of this listener needs one (mutual TLS)"
+        "", description="CA of the callers' certificates; every caller needs one (mutual TLS)"
     )
     max_header_bytes: Count = Field(65536, description="size of a request's header section; above: 431")
     max_body_bytes: Bytes = Field(

@@ -19,8 +19,6 @@ _READ_BYTES: Final = 131072
 _RECORD_BYTES: Final = 16384
 # At most so much is put into one of OpenSSL's memory BIOs: an idle connection keeps the most that each ever held.
 PIECE_BYTES: Final = 32768
-# A connection with more records that hold no data is cut off: key updates and alerts are rare, but have a price.
-MOST_DATALESS: Final = 100
 
 
 class TlsBuffers:
@@ -35,19 +33,26 @@ class TlsBuffers:
 class TlsTransport(asyncio.BufferedProtocol):
     """The protocol of a connected socket, and after the handshake the transport of the protocol above.
 
+    A connection with more than *most_dataless* records that hold no data (key updates, alerts) is cut off.
     Subclasses are the two sides. They implement `_secured`, which the handshake's end calls and which connects the
     protocol above, `_not_secured`, `_no_data`, `_ended` and `write`.
     """
 
     __slots__ = (
-        "_buffers", "_dataless", "_failure", "_incoming", "_lower", "_open", "_outgoing", "_peer_closed", "_protocol",
-        "_records", "_take", "_tls", "_write", "unfinished",
+        "_buffers", "_dataless", "_failure", "_incoming", "_lower", "_most_dataless", "_open", "_outgoing",
+        "_peer_closed", "_protocol", "_records", "_take", "_tls", "_write", "unfinished",
     )  # fmt: skip
 
     _lower: asyncio.Transport
 
     def __init__(
-        self, context: ssl.SSLContext, buffers: TlsBuffers, *, server_side: bool, server_hostname: str | None = None
+        self,
+        context: ssl.SSLContext,
+        buffers: TlsBuffers,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+        most_dataless: int,
     ) -> None:
         self._buffers = buffers
         self._incoming = ssl.MemoryBIO()
@@ -66,6 +71,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         self._failure: Exception | None = None
         self._records = TlsRecords()
         self._dataless = 0  # records without data since the handshake
+        self._most_dataless = most_dataless
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._tls.version() if self._open else 'in the handshake'}>"
@@ -222,7 +228,7 @@ class TlsTransport(asyncio.BufferedProtocol):
         except ssl.SSLError as error:
             self._failure = error.with_traceback(None)
         self._dataless += self._records.ended - taken
-        if self._dataless > MOST_DATALESS and self._failure is None:
+        if self._dataless > self._most_dataless and self._failure is None:
             self._failure = ConnectionAbortedError("too many TLS records without data")
         return filled
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import sys
 
 from proxy.http1.tls_transport import TlsBuffers, TlsTransport
 from proxy.http1.write_coalescer import WriteCoalescer
@@ -29,7 +30,10 @@ class UpstreamTls(TlsTransport):
     def __init__(
         self, protocol: asyncio.Protocol, *, context: ssl.SSLContext, server_hostname: str, shared: Shared
     ) -> None:
-        super().__init__(context, shared.buffers, server_side=False, server_hostname=server_hostname)
+        # The peer has proven that it is the bank: an answer is not lost over what it sends beside it.
+        super().__init__(
+            context, shared.buffers, server_side=False, server_hostname=server_hostname, most_dataless=sys.maxsize
+        )
         self._protocol = protocol
         self._coalescer = shared.coalescer
         self.secured: asyncio.Future[None] = asyncio.get_running_loop().create_future()

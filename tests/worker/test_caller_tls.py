@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.http1.tls_transport import MOST_DATALESS
-from proxy.worker.caller_tls import CallerTls
+from proxy.worker.caller_tls import MOST_DATALESS, CallerTls
 from tests.support.clock import ManualClock
 from tests.upstream.certificates import Authority
 from tests.upstream.support import OK, Peer, eventually, says

@@ -33,6 +33,7 @@ ABSENT = {
     "sent": "no", "origin": "proxy", "request_id": "none", "idempotency_key": "none", "merchant": "none",
     "side": "legacy", "kind": "operation", "open": "yes",
 }  # fmt: skip
+TIMES = {name: ABSENT[name] for name in ("since", "until")}
 COMMON = {
     "caller": "erp", "route": "payments", "status": "2xx", "since": "2026-10-26", "until": "2036-10-27",
     "sent": "yes", "origin": "bank", "request_id": "r0000001", "merchant": "m-1", "side": "modern", "kind": "exchange",
@@ -100,7 +101,8 @@ async def test_a_page_costs_the_same_in_a_large_log(
         answer = await browser.get("/console/requests", params=filters)
 
     assert answer.status_code == 200
-    assert 0 < steps() < MOST_STEPS
+    # A month in which nothing can be is not searched.
+    assert (0 if ABSENT.items() & filters.items() & TIMES.items() else 1) <= steps() < MOST_STEPS
 
 
 @pytest.mark.parametrize("status", ["403", "4xx", "504"])

@@ -3,7 +3,9 @@
 import ctypes
 import os
 import resource
+import signal
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 # Python's default TLS context, and with it redis-py, asyncpg and the admin listener, writes session keys to this file.
 _KEY_LOG = "SSLKEYLOGFILE"
@@ -22,6 +24,15 @@ def protect_memory() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (OSError, ValueError):
         pass
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends (PR_SET_PDEATHSIG)."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _prctl(option: int, value: int) -> None:
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:  # missing on other systems, where only commands run
-        prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        prctl(option, value, 0, 0, 0)

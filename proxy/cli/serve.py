@@ -22,7 +22,7 @@ from proxy.credentials.credential import Credential, CredentialUnusable
 from proxy.credentials.keys import KeyUnusable
 from proxy.entropy import SystemEntropy
 from proxy.keeper.admin_server import ListenFailed as AdminListenFailed
-from proxy.keeper.configuration_process import ConfigurationNotRead, read_in_fork, read_in_new_process
+from proxy.keeper.configuration_process import ConfigurationNotRead, ConfigurationReader, read_in_fork
 from proxy.keeper.data_directory_lock import DataDirectoryInUse, locked
 from proxy.keeper.main import Keeper
 from proxy.keeper.malloc import return_large_blocks
@@ -106,6 +106,9 @@ def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool)
     passed.refuse_rest()
     sockets = Sockets(address, workers=workers, passed=traffic_sockets)
 
+    # The file found at the start, even if the process changes its working directory.
+    reader = ConfigurationReader(path, cwd=path.parent)
+
     async def run() -> bool:
         keeper = Keeper(
             settings,
@@ -114,8 +117,7 @@ def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool)
             admin_sockets=admin_sockets,
             credentials=credentials,
             signers=signers,
-            # The file found at the start, even if the process changes its working directory.
-            read=lambda checks: read_in_new_process(path, cwd=path.parent, checks=checks),
+            read=reader.read,
             environ=os.environ,
             clock=clock,
             entropy=SystemEntropy(),
@@ -127,6 +129,7 @@ def _serve(settings: Settings, path: Path, clock: SystemClock, *, as_json: bool)
         except ExceptionGroup as group:
             raise _listen_failed(group) or group from None
         finally:
+            reader.close()
             await keeper.close()
 
     try:

@@ -4,10 +4,8 @@ It is a process of its own so that the keeper can end it: a module may hang, cra
 key in its memory. It knows nothing but what each request says, and ends when its stdin is closed.
 """
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import threading
 from queue import SimpleQueue
@@ -16,9 +14,8 @@ from typing import Any, BinaryIO
 import pkcs11
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass, TokenFlag
 
-from proxy.memory_protection import protect_memory
+from proxy.memory_protection import end_with_parent, protect_memory
 
-_PR_SET_PDEATHSIG = 1
 _MOST_NAMED = 5
 _SIGN = Mechanism.SHA256_RSA_PKCS
 # With it the token pads only, so the DigestInfo of SHA-256 (RFC 8017 9.2, note 1) goes before a digest.
@@ -110,16 +107,6 @@ def _read(requests: BinaryIO, waiting: "SimpleQueue[bytes]") -> None:
     for line in requests:
         waiting.put(line)
     os._exit(0)
-
-
-def _end_with_parent() -> None:
-    """Have the kernel kill this process when the thread that started it ends (PR_SET_PDEATHSIG, prctl(2), Linux).
-
-    A module that hangs while it is loaded holds Python's lock, so that the thread that reads stdin can't end us.
-    """
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _answer(device: _Device, request: dict[str, Any]) -> dict[str, Any]:
@@ -244,7 +231,8 @@ def _attribute(thing: Any, attribute: Attribute) -> Any:
 
 if __name__ == "__main__":
     protect_memory()
-    _end_with_parent()
+    # A module that hangs while it is loaded holds Python's lock: the thread that reads stdin could not end us.
+    end_with_parent()
     # The module may print; only answers may go where answers are read.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import select
 import signal
 import subprocess
 import sys
@@ -18,52 +19,122 @@ from pathlib import Path
 from typing import NoReturn
 
 from proxy.checks.reading import Checked, Checks
-from proxy.memory_protection import protect_memory
+from proxy.keeper.child_environment import child_environment
+from proxy.memory_protection import end_with_parent
 from proxy.secret import Secret
+
+# Tokens that hold keys are asked too, each within seconds: what takes longer hangs, as a file system may.
+SECONDS = 60.0
+# Until protect_memory has run, the user's other processes can look: it is first, and the environment comes after it.
+_CHILD = (
+    "from proxy.memory_protection import protect_memory; protect_memory(); "
+    "from proxy.keeper.configuration_process import answer; answer()"
+)
+_PROTECTED = b"\n"
 
 
 class ConfigurationNotRead(Exception):
-    """The process that reads the configuration ended without an answer; a defect is told on its stderr."""
+    """The process that reads the configuration gave no answer; a defect is told on its stderr."""
 
 
-def read_in_fork(path: Path | None, *, cwd: Path, checks: Checks) -> Checked:
+def read_in_fork(path: Path | None, *, cwd: Path, checks: Checks, seconds: float = SECONDS) -> Checked:
     """Read the configuration at the start, while this process has one thread; raises ConfigurationNotRead.
 
     The copy of this process has imported already what both need: a new interpreter would take 0.15 s of CPU more.
     """
     ours, theirs = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(ours)
-        _answer_and_exit(theirs, path, cwd=cwd, checks=checks)
-    os.close(theirs)
     with os.fdopen(ours, "rb") as pipe:
+        try:
+            child = os.fork()
+            if child == 0:
+                _answer_and_exit(theirs, path, cwd=cwd, checks=checks)
+        except OSError as error:
+            raise _not_started(error) from None
+        finally:
+            os.close(theirs)
+        if late := not _readable(ours, seconds):
+            os.kill(child, signal.SIGKILL)
         answer = pipe.read()
     _, status = os.waitpid(child, 0)
+    if late:
+        raise _unanswered(seconds)
     return _checked(answer, os.waitstatus_to_exitcode(status))
 
 
-def read_in_new_process(path: Path, *, cwd: Path, checks: Checks) -> Checked:
-    """Read the configuration while this process has threads, which can't be forked; raises ConfigurationNotRead."""
-    ours, theirs = os.pipe()
-    question = json.dumps({"path": str(path), "cwd": str(cwd), "checks": asdict(checks)})
-    command = (sys.executable, "-P", "-m", __name__, str(theirs), question)
-    with os.fdopen(ours, "rb") as pipe:
+class ConfigurationReader:
+    """Reads the configuration at *path* while this process has threads, which can't be forked; any thread may ask.
+
+    A child that does not answer within *seconds* is killed.
+    """
+
+    def __init__(self, path: Path, *, cwd: Path, seconds: float = SECONDS) -> None:
+        self._path = path
+        self._cwd = cwd
+        self._seconds = seconds
+        self._running: set[subprocess.Popen[bytes]] = set()
+
+    def read(self, checks: Checks) -> Checked:
+        """Read and check it in a new interpreter; raises ConfigurationNotRead."""
+        asked = {"path": str(self._path), "cwd": str(self._cwd), "checks": asdict(checks), "environ": dict(os.environ)}
+        command = (sys.executable, "-P", "-c", _CHILD)
         try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(theirs,))  # noqa: S603 - this module
+            process = subprocess.Popen(  # noqa: S603 - this module
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=child_environment(), bufsize=0
+            )
         except OSError as error:
-            raise ConfigurationNotRead(f"its process can't be started: {error.strerror}") from None
+            raise _not_started(error) from None
+        self._running.add(process)
+        try:
+            answer = _answer_of(process, json.dumps(asked).encode(), self._seconds)
+        except subprocess.TimeoutExpired:
+            raise _unanswered(self._seconds) from None
         finally:
-            os.close(theirs)
-        with process:
-            answer = pipe.read()
-    return _checked(answer, process.returncode)
+            _end(process)
+            self._running.discard(process)
+        return _checked(answer, process.returncode)
+
+    def close(self) -> None:
+        """Kill the children whose answer nobody waits for any more."""
+        for process in tuple(self._running):
+            process.kill()
+
+
+def _answer_of(process: subprocess.Popen[bytes], question: bytes, seconds: float) -> bytes:
+    """Ask *process* once its memory is protected: the question has the keeper's environment, with its secrets."""
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    descriptor = process.stdout.fileno()
+    if not _readable(descriptor, seconds):
+        raise subprocess.TimeoutExpired(process.args, seconds)
+    protected = os.read(descriptor, len(_PROTECTED)) == _PROTECTED
+    return process.communicate(question if protected else b"", timeout=seconds)[0]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    process.wait()
+
+
+def _readable(descriptor: int, seconds: float) -> bool:
+    poll = select.poll()  # select(2) refuses descriptors above 1024
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+def _not_started(error: OSError) -> ConfigurationNotRead:
+    return ConfigurationNotRead(f"the process that reads the configuration can't be started: {error.strerror}")
+
+
+def _unanswered(seconds: float) -> ConfigurationNotRead:
+    return ConfigurationNotRead(f"the process that reads the configuration did not answer within {seconds:g} s")
 
 
 def _checked(answer: bytes, code: int) -> Checked:
     if code != 0:
         raise ConfigurationNotRead(f"the process that reads the configuration ended with {code}")
-    checked = pickle.loads(answer)  # noqa: S301 - of our own code, through a pipe that nobody else has
+    checked = pickle.loads(answer) if answer else None  # noqa: S301 - of our own code, through a pipe that nobody else has
     if not isinstance(checked, Checked):
         raise ConfigurationNotRead("the process that reads the configuration gave another answer")
     return checked
@@ -72,6 +143,7 @@ def _checked(answer: bytes, code: int) -> Checked:
 def _answer_and_exit(descriptor: int, path: Path | None, *, cwd: Path, checks: Checks) -> NoReturn:
     code = 1
     try:
+        end_with_parent()
         # Terminals send these to all processes: the keeper decides, and reads a whole answer or none.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -104,12 +176,14 @@ def _reduced(secret: Secret) -> tuple[type[Secret], tuple[str]]:
     return Secret, (secret.reveal(),)
 
 
-def _main() -> None:
-    protect_memory()
-    asked = json.loads(sys.argv[2])
+def answer() -> NoReturn:
+    """Answer the question on stdin, in a new interpreter: see `_CHILD`."""
+    descriptor = os.dup(1)
+    os.dup2(2, 1)  # what a library prints must not be in the answer
+    os.write(descriptor, _PROTECTED)
+    asked = json.load(sys.stdin.buffer)
+    # Not only for the settings: programs and modules that hold keys inherit it.
+    os.environ.clear()
+    os.environ.update(asked["environ"])
     checks = Checks(**asked["checks"] | {"users": tuple(asked["checks"]["users"])})
-    _answer_and_exit(int(sys.argv[1]), Path(asked["path"]), cwd=Path(asked["cwd"]), checks=checks)
-
-
-if __name__ == "__main__":
-    _main()
+    _answer_and_exit(descriptor, Path(asked["path"]), cwd=Path(asked["cwd"]), checks=checks)

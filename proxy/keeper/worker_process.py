@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import os
 import socket
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from proxy.clock import Clock
+from proxy.keeper.child_environment import child_environment
 from proxy.keeper.heartbeat import Heartbeat
 from proxy.link.begun_requests import BegunRequests
 from proxy.link.channel import LIMIT
@@ -17,8 +16,6 @@ from proxy.link.messages import Serve, ToWorker, WorkerReport
 from proxy.settings.worker_values import Snapshot
 from proxy.telemetry.status import WorkerState
 
-# Environment variables that a worker inherits: none that could hold a secret.
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG")
 # glibc returns memory to the kernel on every large free; a higher trim threshold nearly doubles download speed. Setting
 # any of these disables the adaptive mmap threshold, so that is set too: at its default of 128 KB every read buffer (256
 # KB: uvloop's for TLS, asyncio's always) would be mapped and unmapped, at 15 to 30 us a request.
@@ -139,7 +136,7 @@ async def _start_process(
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), *descriptors),
-                env=_environment(),
+                env=child_environment() | _LEAN,
             )
         except BaseException:
             writer.close()
@@ -150,9 +147,3 @@ async def _start_process(
     finally:
         theirs.close()
     return process, reader, writer
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    # PYTHONPATH: the package is found from any working directory, installed or not.
-    return kept | _LEAN | {"PYTHONPATH": str(Path(__file__).parent.parent.parent)}

@@ -201,9 +201,10 @@ def _facts(asked: dict[str, Any], chosen: dict[str, Any], outcome: dict[str, Any
     facts.credential = "" if facts.side else chosen["credential"]
     facts.status = outcome["status"]
     facts.sent = outcome["sent_upstream"]
-    # No database stores these.
-    if not 0 <= facts.status <= _MOST_STATUS or "\0" in facts.caller + facts.sent + facts.route + facts.side:
+    # No database stores other numbers, other types (TypeError) or lone surrogates (ValueError).
+    if not 0 <= facts.status <= _MOST_STATUS:
         raise ValueError
+    (facts.caller + facts.sent + facts.route + facts.side + facts.credential).encode()
     facts.result = result_of(outcome["status"], outcome["code"], bank=outcome["origin"] == "bank")
     return facts
 

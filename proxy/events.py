@@ -269,6 +269,13 @@ class StreamRecovered(Event):
     """The keeper's stream is written again."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsNotEvaluated(Event):
+    """Records are in the request log, but what the keeper shows and does by them misses some: a defect of the proxy."""
+
+    cause: str
+
+
 Observer = Callable[[Event], None]
 
 

@@ -13,7 +13,7 @@ from proxy.keeper.inquiries import TooManyInquiries
 from proxy.keeper.inquiry import About, CantAsk, Verdict, about
 from proxy.keeper.open_requests import UNKNOWN
 from proxy.records.inquiry_outcome import SETTLED_AFTER, Record, ended_at, may_have_changed
-from proxy.records.json_line import EXCHANGE
+from proxy.records.json_line import EXCHANGE, MALFORMED
 from proxy.records.query import ArchiveUnusable
 from proxy.records.sinks.row import decode
 from proxy.settings.stores import UrlUnusable
@@ -141,16 +141,18 @@ class AutomaticInquiries:
 def _due(line: bytes) -> _Due | None:
     try:
         return _still_due(decode(line), 0)
-    except ValueError:  # a line that a failing disk has changed
+    except MALFORMED:  # a line that a failing disk has changed
         return None
 
 
 def _still_due(record: Record, asked: int, *, last: str = "") -> _Due | None:
     """Return when to ask about the exchange *record*, asked about *asked* times, at *last*; None: no more."""
-    if asked >= len(DELAYS) or not may_have_changed(record):
+    if asked >= len(DELAYS):
         return None
     try:
+        if not may_have_changed(record):
+            return None
         since = datetime.fromisoformat(last) if asked else ended_at(record)
-        return _Due(since.timestamp() + DELAYS[asked], record["id"], about(record), asked)
-    except (ValueError, KeyError, TypeError):  # as above
+        return _Due(since.timestamp() + DELAYS[asked], str(record["id"]), about(record), asked)
+    except MALFORMED:  # as above
         return None

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from proxy.clock import Clock
-from proxy.records.json_line import EXCHANGE
+from proxy.records.json_line import EXCHANGE, MALFORMED
 from proxy.records.sinks.row import decode
 from proxy.result import Result, result_of
 from proxy.telemetry.status import RECENT_SECONDS, CallerStatus, ErrorStatus
@@ -112,19 +112,20 @@ class RecentExchanges:
             at = datetime.fromisoformat(record["time"]).timestamp()
             result = result_of(outcome["status"], outcome["code"], bank=outcome["origin"] == "bank")
             unknown = outcome["sent_upstream"] == "unknown"
-            caller, route = str(asked["caller"]), str(asked["route"])
-        except (ValueError, KeyError, TypeError):  # no record of this version
+            caller, route, code = str(asked["caller"]), str(asked["route"]), str(outcome["code"])
+            status = 0 if code else int(outcome["status"])
+            cause = outcome["cause"] or record["note"]
+            facts = {"id": record["id"], "cause": cause, "sent_upstream": outcome["sent_upstream"]}
+            facts = {"caller": caller} | {name: str(value) for name, value in facts.items()}
+        except MALFORMED:  # no record of this version
             return
         counts = [0] * _WIDTH
         counts[result], counts[_UNKNOWN] = number, number * unknown
         _kept(self._callers, caller).add(at, counts, now=now)
-        if result in (Result.FAILED, Result.HELD_BACK) or outcome["code"] or unknown:
-            code = str(outcome["code"])
-            kept = _kept(self._errors, (code, 0 if code else int(outcome["status"]), route))
+        if result in (Result.FAILED, Result.HELD_BACK) or code or unknown:
+            kept = _kept(self._errors, (code, status, route))
             if at >= kept.last:
-                cause = outcome["cause"] or record["note"]
-                facts = {"id": record["id"], "cause": cause, "sent_upstream": outcome["sent_upstream"]}
-                kept.facts = {"caller": caller} | {name: str(value) for name, value in facts.items()}
+                kept.facts = facts
             kept.add(at, counts, now=now)
 
     def _recent(self, table: dict[Key, _Kept]) -> Iterator[tuple[Key, _Kept, list[int]]]:

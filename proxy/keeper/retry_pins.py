@@ -15,6 +15,7 @@ from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin, merge
 from proxy.migration.pin_rows import Pins, pins_of
 from proxy.migration.pin_table import SHARDS
 from proxy.migration.stores.pins import PinFile
+from proxy.records.json_line import MALFORMED
 
 # How long to wait for workers to confirm a pin; the worker that asks waits as long.
 _TAKEN_SECONDS = 1.0
@@ -171,7 +172,7 @@ class RetryPins:
         now = self._clock.now()
         for one in exchanges:
             # Skip a malformed journal line instead of stopping.
-            with contextlib.suppress(LookupError, TypeError, ValueError):
+            with contextlib.suppress(*MALFORMED):
                 if one["reason"] == Reason.IN_FLIGHT:
                     # Counted from now: while the instance was down no caller could try again.
                     until = now + LINGER_SECONDS

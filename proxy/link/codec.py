@@ -44,7 +44,7 @@ def decode(line: bytes) -> Message:
         raise MessageInvalid("a message of an unknown kind")
     try:
         return typing.cast("Message", _reader(kind)(value[1:]))
-    except (ValueError, TypeError, LookupError, AttributeError):
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
         raise MessageInvalid(f"a malformed {value[0]}") from None
 
 

@@ -92,7 +92,7 @@ class AuditRecords:
         return self.lifecycle(
             "records_lost",
             count=event.count,
-            cause="their worker ended unexpectedly",
+            cause="their worker ended before their records were written",
             worker=event.worker,
             since=timestamp(event.since),
             until=timestamp(event.until),

@@ -38,7 +38,7 @@ class Merger:
     """Reads all journals below *data_directory* and removes from them what is on disk in the stream.
 
     *delivered* returns the position that all sinks have reached. *uncertain* gets the exchanges whose retry must go to
-    the same side, before they are in the stream, *recorded* all new records after that; both must not raise.
+    the same side, before they are in the stream, *recorded* all new records after that. What they raise is in `defect`.
     """
 
     def __init__(
@@ -64,6 +64,8 @@ class Merger:
         self._counts: dict[str, int] = {}
         self._liveness_at = 0.0
         self.trouble: OSError | None = None
+        # Why *uncertain* or *recorded* did not take some lines: a defect of ours, which must not end the keeper.
+        self.defect: Exception | None = None
         # The routes of exchanges that an ended worker had in flight: the event loop's thread takes from it.
         self.unanswered: deque[str] = deque()
 
@@ -105,14 +107,13 @@ class Merger:
         records = found.records
         try:
             uncertain = [one for tail in self._tails.values() for one in tail.take_uncertain()]
-            if uncertain:
-                self._uncertain(uncertain)
+            self._tell_uncertain(uncertain)
             removable = [tail for tail in self._tails.values() if tail.mark_removable()]
             if records or (removable and self._current() != self._progress):
                 progress = self._current()
                 self._stream.append(records, progress)
                 self._progress = progress
-                self._recorded(records)
+                self._tell_recorded(records)
             self.unanswered.extend(map(route_of, found.unanswered))
         except OSError:
             # The tails are ahead of the stream now: drop them, and resume from the stream's progress mark.
@@ -135,9 +136,27 @@ class Merger:
     def pin_in_flight(self) -> bool:
         """Pass what an earlier keeper's workers have in flight to *uncertain*; return whether any of them is alive."""
         found = [one for tail in self._tails.values() for one in tail.in_flight()]
-        if found:
-            self._uncertain(found)
+        self._tell_uncertain(found)
         return any(tail.worker_runs() for tail in self._tails.values() if not tail.ended)
+
+    def _tell_uncertain(self, found: list[dict[str, Any]]) -> None:
+        """Pass on *found*; if that fails each by itself, so that no line costs other retries their side."""
+        try:
+            if found:
+                self._uncertain(found)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - no line of a worker may end the keeper
+            self.defect = error
+            if len(found) > 1:
+                for one in found:
+                    self._tell_uncertain([one])
+
+    def _tell_recorded(self, records: list[bytes]) -> None:
+        try:
+            self._recorded(records)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.defect = error
 
     def _read(self, listed: dict[str, list[int]]) -> "_Found":
         """Return new records of all readable journals."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Protocol
 
+from proxy.records.json_line import MALFORMED
 from proxy.records.mask import Mask
 from proxy.records.months import Month, id_floor
 from proxy.records.pruned_range import PrunedRange
@@ -176,9 +177,9 @@ def fitting(query: Query, line: bytes) -> dict[str, Any] | None:
     """Return the members of the record *line* if *query* matches it, else None, also if it can't be parsed."""
     try:
         record = decode(line)
-    except ValueError:
+        return record if isinstance(record, dict) and query.matches(record) and _in_time(query, record) else None
+    except MALFORMED:
         return None
-    return record if isinstance(record, dict) and query.matches(record) and _in_time(query, record) else None
 
 
 def _in_time(query: Query, record: Mapping[str, Any]) -> bool:

@@ -8,9 +8,11 @@ it where they were, so that it can continue behind what it has read.
 import json
 from typing import Final
 
-from proxy.records.json_line import line
+from proxy.records.json_line import MALFORMED, line
 
 REWRITTEN: Final = b'{"kind":"rewritten"'
+# A worker that was taken over may write any numbers. No segment has so many bytes.
+_MOST_BYTES: Final = 1 << 40
 
 
 class FirstWrite:
@@ -48,9 +50,9 @@ def already_read(header: bytes, number: int, positions: dict[int, int]) -> int:
     """
     try:
         first = json.loads(header)
-        segment = first["segment"]
-        in_first: int = sum(min(max(positions.get(segment, 0) - at, 0), size) for at, size in first["ranges"])
+        segment, ranges = int(first["segment"]), [(int(at), int(size)) for at, size in first["ranges"]]
+        in_first: int = sum(min(max(positions.get(segment, 0) - at, 0), size) for at, size in ranges)
         in_attempts = (at - len(header) for attempt, at in positions.items() if segment < attempt < number)
-        return max(0, in_first, *in_attempts)
-    except (ValueError, KeyError, TypeError):
+        return min(max(0, in_first, *in_attempts), _MOST_BYTES)
+    except MALFORMED:
         return 0

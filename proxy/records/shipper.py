@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from proxy.clock import Clock
-from proxy.events import Observer, OutcomeUnknown, SinkFailed, SinkRecovered, StreamFailed, StreamRecovered
+from proxy.events import (
+    Observer,
+    OutcomeUnknown,
+    RecordsNotEvaluated,
+    SinkFailed,
+    SinkRecovered,
+    StreamFailed,
+    StreamRecovered,
+)
 from proxy.records.audit_records import SignedCheckpoints
 from proxy.records.merge import Merger, Recorded, Uncertain
 from proxy.records.outlet import Outlet, SinkState
@@ -74,6 +82,7 @@ class Shipper:
         self._loaded = False
         self._started = False
         self._failed = False
+        self._defect_told = False
         self._signed = 0
         self._sign_at = clock.monotonic() + CHECKPOINT_SECONDS
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="shipper")
@@ -184,6 +193,10 @@ class Shipper:
         finally:
             # What is in the stream goes to the sinks, even if a later step (positions, removal) failed.
             self._wake_feeds()
+            defect = self._merger.defect
+            if defect is not None and not self._defect_told:
+                self._defect_told = True
+                self._observe(RecordsNotEvaluated(cause=cause_of(defect)))
 
     def _report(self, error: OSError | None) -> None:
         """Report that the keeper's files started to fail with *error*, or that they recovered."""

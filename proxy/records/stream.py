@@ -121,6 +121,8 @@ class Stream:
         if self._descriptor < 0:
             self._open_segment()
         begin = self.end
+        # A worker that was taken over may write such a line: the space keeps it a record.
+        records = [b" " + one if one.startswith(MARK) else one for one in records]
         lines, last = chained(records, sequence=begin.sequence, previous_hash=self.hash)
         sequence = begin.sequence + len(records)
         mark = {
@@ -253,6 +255,6 @@ def stream_segments(directory: Path) -> list[int]:
 def _mark_of(text: bytes) -> dict[str, Any] | None:
     try:
         mark = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return mark if isinstance(mark, dict) and mark.get("kind") == "position" else None

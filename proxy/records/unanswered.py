@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from proxy.errors import Sent
-from proxy.records.json_line import EXCHANGE, line
+from proxy.records.json_line import EXCHANGE, MALFORMED, line
 
 
 def unanswered_records(intents: Sequence[bytes]) -> list[bytes]:
@@ -20,7 +20,7 @@ def unanswered_records(intents: Sequence[bytes]) -> list[bytes]:
     """
     try:
         return [unanswered_exchange([json.loads(intent) for intent in intents])[:-1]]
-    except (ValueError, KeyError, TypeError):
+    except MALFORMED:
         return [intent.rstrip(b"\n") for intent in intents]
 
 
@@ -28,7 +28,7 @@ def route_of(record: bytes) -> str:
     """Return the route in the line *record*, "" if a failing disk has changed it."""
     try:
         return str(json.loads(record)["route"])
-    except (ValueError, KeyError, TypeError):
+    except MALFORMED:
         return ""
 
 
@@ -37,8 +37,8 @@ def requests_of(record: bytes) -> int:
     if record.startswith(EXCHANGE):
         return 1
     try:
-        return max(0, int(json.loads(record).get("count", 0)))
-    except (ValueError, AttributeError, TypeError):  # a failing disk has changed it
+        return min(max(0, int(json.loads(record).get("count", 0))), MOST_REQUESTS)
+    except MALFORMED:
         return 0
 
 
@@ -111,14 +111,18 @@ def uncertain(text: bytes) -> dict[str, Any] | None:
         found = {name: record[name] for name in ("retry", "side", "upstream", "time", "route")}
         if sent == Sent.YES and not is_uncertain(record):
             started = datetime.fromisoformat(record["time"]).timestamp()
-            return found | {"reason": "in_flight", "ended": started + record["duration_ms"] / 1000}
+            ended = started + record["duration_ms"] / 1000
+            # Also false for NaN; beyond it the ten seconds of an answer on its way are less than a float's precision.
+            return found | {"reason": "in_flight", "ended": ended} if 0 <= ended < 1e12 else None
         # Otherwise it is an intent alone, or a response cut short or not delivered: the bank may have acted on it.
         answered = sent == Sent.YES and not (record["caller_left"] or record["code"])
         return found | {"reason": "answered" if answered else "unknown"}
-    except (ValueError, KeyError, TypeError):
+    except MALFORMED:
         return None
 
 
+# That one record of lost records can stand for: more than a worker begins in a year.
+MOST_REQUESTS = 10**12
 # In a line whose exchange must be recognised when it is retried.
 RETRY = b',"retry":"'
 

@@ -16,6 +16,7 @@ from proxy.events import (
     GuardHindered,
     MigrationRolledBack,
     MintFailed,
+    RecordsNotEvaluated,
     ReplacementRefused,
     RequestsUnrecorded,
     SigningFailed,
@@ -160,6 +161,11 @@ def _text(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for e
             return f"request log: the keeper can't write its files, the workers' journals keep all: {event.cause}"
         case StreamRecovered():
             return "request log: the keeper writes its files again"
+        case RecordsNotEvaluated():
+            return (
+                "request log: records are in the log, but the keeper could not evaluate some, so status, console, "
+                f"retry pins or automatic inquiries may miss them: {event.cause}"
+            )
         case _:
             return ""
 

@@ -98,8 +98,12 @@ class Acceptor:
     async def _leave_to_loop(self) -> None:
         """Let the loop's servers accept, with descriptors of their own for the same sockets."""
         for listener in self._listeners:
-            server = await self._loop.create_server(self._accepted, sock=listener.dup(), backlog=BACKLOG)
+            # `create_server` that also starts it suspends after that, in asyncio: `_stop` would not know of it.
+            server = await self._loop.create_server(
+                self._accepted, sock=listener.dup(), backlog=BACKLOG, start_serving=False
+            )
             self._servers.append(server)
+            await server.start_serving()
 
     def _accepted(self) -> CallerConnection | CallerTls:
         """Return the protocol object for a connection that the loop has accepted."""

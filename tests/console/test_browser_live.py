@@ -56,6 +56,16 @@ async def test_records_come_by_themselves_and_stay_text(site: Site) -> None:
     assert await wider(page) == 0
 
 
+async def test_a_browser_that_refuses_locks_has_a_tail(site: Site) -> None:
+    """As where it has none: then each tail has a place."""
+    page = await entered(site)
+    await page.add_init_script(
+        "navigator.locks.request = () => Promise.reject(new DOMException('no', 'SecurityError'))"
+    )
+    await page.goto("/console/requests/tail")
+    await expect(page.locator("#tail-state")).to_contain_text("Live: 0 new (")
+
+
 async def test_a_tail_whose_session_ends_says_so(site: Site) -> None:
     """And asks no more."""
     page = await entered(site)

@@ -153,6 +153,25 @@ async def test_a_closed_one_accepts_nobody_and_leaves_those_there_alone(tmp_path
         assert (await callers[0].answer()).status == 200
 
 
+@pytest.mark.parametrize("turns", range(5))
+def test_one_that_is_closed_while_it_starts_accepts_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """After any turn of asyncio's own loop: a server that has begun to serve is one that can be closed."""
+    monkeypatch.setattr("proxy.worker.acceptor._AMPLE", 3)
+
+    async def close_soon() -> None:
+        async with proxy(tmp_path) as it, entrance(it) as (acceptor, port):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            acceptor.close()
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", port)
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(close_soon())
+
+
 async def test_handshakes_that_fail_give_their_room_back(tmp_path: Path) -> None:
     """Who does not speak TLS is not let in, takes nobody's place for long, and disturbs nothing."""
     authority = Authority(tmp_path)

@@ -132,7 +132,7 @@ function followTail(section) {
     navigator.locks.request(name, { ifAvailable: true }, (lock) => {
       taken(lock !== null);
       return lock && new Promise((leave) => { place = leave; });
-    });
+    }).catch(() => taken(true)); // as where there are no locks
   });
 
   function leavePlace() {

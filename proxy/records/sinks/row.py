@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-from proxy.records.json_line import EXCHANGE, EXCHANGE_ID
+from proxy.records.json_line import EXCHANGE, EXCHANGE_ID, MALFORMED
 from proxy.records.months import ID_BYTES, Month, id_floor, month_of
 from proxy.records.tally import DAY_SECONDS
 from proxy.result import Result, result_of
@@ -117,7 +117,7 @@ def groups(batch: Iterable[bytes]) -> list[Group]:
                 counts.results[facts.result] += 1
                 counts.last_id = max(counts.last_id, record_id)
             add((record_id, facts.kind, facts.caller, facts.status, facts.sent, line))
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        except MALFORMED:
             if not made:
                 group = _group(made, _EARLIEST)
                 add, entries = group.rows.append, group.entries
@@ -201,6 +201,10 @@ def _facts(asked: dict[str, Any], chosen: dict[str, Any], outcome: dict[str, Any
     facts.credential = "" if facts.side else chosen["credential"]
     facts.status = outcome["status"]
     facts.sent = outcome["sent_upstream"]
+    # No database stores other numbers, other types (TypeError) or lone surrogates (ValueError).
+    if not 0 <= facts.status <= _MOST_STATUS:
+        raise ValueError
+    (facts.caller + facts.sent + facts.route + facts.side + facts.credential).encode()
     facts.result = result_of(outcome["status"], outcome["code"], bank=outcome["origin"] == "bank")
     return facts
 
@@ -249,6 +253,7 @@ _ID_END: Final = EXCHANGE_ID.stop
 # After kind, id, version and time.
 _PLACE: Final = _ID_END + len('","version":1,"time":"2027-01-15T08:00:00.000000Z",')
 _BRACE: Final = ord("}")
+_MOST_STATUS: Final = 999
 _NONE: Final[Mapping[str, str]] = {}
 
 # For unreadable lines without a record before them.

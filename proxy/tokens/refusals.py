@@ -54,7 +54,8 @@ def verdict(
 ) -> Verdict:
     """Return what follows from a refusal of the token in use.
 
-    *suspect*: the source was refused with a fresh token shortly before; *erring*: several others of its caller were.
+    *suspect*: the source was refused with a fresh token shortly before; *erring*: several others of its caller were,
+    and the request has no fallback.
     *credit*: the route's rate limit allows a mint.
     *accepted*: the bank has accepted this token before. *last_resort*: the rate limit for mints without *credit* or for
     a *suspect* allows one. *works*: whether the bank has accepted the token since this refusal, None if nobody asked.

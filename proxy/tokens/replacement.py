@@ -43,20 +43,21 @@ class Replacement:
         """Return whether the token *mint* is being replaced, and nobody was served with it since its refusal."""
         return self._doubt is not None and self._doubt.mint == mint and not self._doubt.works
 
-    async def is_due(self, mint: int, *, route: str, source: str) -> bool:
+    async def is_due(self, mint: int, *, route: str, source: str, behind: bool) -> bool:
         """Return whether the refusal of the token in use, *mint*, to *source* on *route* is to be followed by a mint.
 
-        It may wait a second for a sign that the token works. A mint that is due was taken from the rate limit.
+        It may wait a second for a sign that the token works, not because the caller errs if the request went on with a
+        fallback's token (*behind*): see `begin`. A mint that is due was taken from the rate limit.
         """
         now = self._clock.monotonic()
         if self._suspects.is_fresh(source, mint, now=now):
             self.refused_fresh(mint, route=route, source=source)
-        step = self._verdict(mint, route=route, source=source, works=None)
+        step = self._verdict(mint, route=route, source=source, behind=behind, works=None)
         if step is Verdict.ASK:
             works = await self._works_since_now(mint)
             if self.in_doubt(mint):
                 return True
-            step = self._verdict(mint, route=route, source=source, works=works)
+            step = self._verdict(mint, route=route, source=source, behind=behind, works=works)
         if step is not Verdict.MINT or not self._spend(route, source):
             return False
         self._suspects.minted_for(source, mint, now=self._clock.monotonic())
@@ -68,10 +69,10 @@ class Replacement:
         It stays in service for others if the bank has accepted it before, unless a second source is refused while
         nobody is served, or the request went on with a fallback's token (*behind*): others need not wait either then,
         and each further refusal would count against the migration. A refusal that is held to be one of the request, or
-        of a caller that errs, shows nothing.
+        without a fallback of a caller that errs, shows nothing.
         """
         now = self._clock.monotonic()
-        suspect = self._suspects.holds(source, now=now) or self._suspects.errs(source, now=now)
+        suspect = self._suspects.holds(source, now=now) or self._errs(source, behind=behind)
         if self._doubt is not None and self._doubt.mint == mint:
             return (behind and not suspect) or self._doubt.withdraws(source, suspect=suspect)
         self._doubt = Doubt(mint, source, now)
@@ -119,11 +120,15 @@ class Replacement:
         """Forget the suspects, since something has changed."""
         self._suspects.clear()
 
-    def _verdict(self, mint: int, *, route: str, source: str, works: bool | None) -> Verdict:
+    def _errs(self, source: str, *, behind: bool) -> bool:
+        """Return whether the caller of *source* errs, which doesn't matter with a fallback (*behind*)."""
+        return not behind and self._suspects.errs(source, now=self._clock.monotonic())
+
+    def _verdict(self, mint: int, *, route: str, source: str, behind: bool, works: bool | None) -> Verdict:
         now = self._clock.monotonic()
         return verdict(
             suspect=self._suspects.holds(source, now=now),
-            erring=self._suspects.errs(source, now=now),
+            erring=self._errs(source, behind=behind),
             credit=self._limit(route).wait(now=now) == 0,
             accepted=self.has_accepted(mint),
             last_resort=self._last_resort.wait(now=now) == 0,

@@ -95,7 +95,7 @@ class Slot:
         result is `failed` at once. *source*: see `source_of`.
         """
         judged = 0 < mint == self._in_use and not self.replacement.in_doubt(mint)
-        if judged and not await self.replacement.is_due(mint, route=route, source=source):
+        if judged and not await self.replacement.is_due(mint, route=route, source=source, behind=behind):
             return REPLACED if self._newer_than(mint) else KEPT
         if self._newer_than(mint):
             return REPLACED

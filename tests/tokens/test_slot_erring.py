@@ -62,3 +62,38 @@ async def test_a_void_token_is_replaced_for_such_a_caller_too() -> None:
         assert await world.replace(5, "pay erp GET /a") == "replaced"
         assert await beside == "replaced"
         assert (world.mint, world.bank.mints) == (6, 6)
+
+
+async def test_with_a_fallback_such_a_caller_has_it_withdrawn_at_once() -> None:
+    """As any other: each request that is still sent with it counts against the migration, and two roll it back."""
+    async with running(3600.0) as world:
+        await err(world)
+        serve(world, later=-1)
+        world.bank.gate.clear()
+        waiter = asyncio.create_task(world.replace(4, "pay x GET /d", behind=True))
+        await settle()
+
+        assert (world.mint, world.bank.under_way) == (None, 1)
+        world.bank.gate.set()
+        assert await waiter == "replaced"
+        assert world.bank.mints == 5
+
+
+async def test_with_a_fallback_it_is_withdrawn_although_one_without_came_first() -> None:
+    """While that one waits, or when its mint has begun; but a path that is refused with any token shows nothing."""
+    for seconds, under_way in ((0, 0), (1, 1)):
+        async with running(3600.0) as world:
+            await err(world)
+            serve(world, later=-1)
+            world.bank.gate.clear()
+            waiters = [asyncio.create_task(world.replace(4, "pay x GET /d"))]
+            await world.clock.advance(seconds)
+            waiters.append(asyncio.create_task(world.replace(4, "pay x GET /c", behind=True)))
+            await settle()
+            assert (world.mint, world.bank.under_way) == (4, under_way)
+
+            waiters.append(asyncio.create_task(world.replace(4, "pay x GET /e", behind=True)))
+            await settle()
+            assert (world.mint, world.bank.under_way) == (None, 1)
+            world.bank.gate.set()
+            assert set(await asyncio.gather(*waiters)) == {"replaced"}

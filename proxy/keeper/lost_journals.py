@@ -14,7 +14,7 @@ class EndedWorker(NamedTuple):
     """A worker that has ended, and how many requests it has begun; those without a record began *since* (epoch)."""
 
     name: str
-    begun: int
+    requests: int
     since: float
     until: float
 
@@ -54,7 +54,7 @@ class LostJournals:
         read = await self._shipper.worker_ended(worker.name)
         if read:
             self._answers.recovered(worker.name)
-            missing = worker.begun - self._shipper.counted(worker.name)
+            missing = worker.requests - self._shipper.counted(worker.name)
             if missing > 0:
                 self._observe(
                     RequestsUnrecorded(worker=worker.name, count=missing, since=worker.since, until=worker.until)

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from proxy.clock import Clock
 from proxy.keeper.child_environment import child_environment
 from proxy.keeper.heartbeat import Heartbeat
-from proxy.link.begun_requests import BegunRequests
 from proxy.link.channel import LIMIT
 from proxy.link.codec import encode
 from proxy.link.messages import Serve, ToWorker, WorkerReport
+from proxy.link.request_counter import RequestCounter
 from proxy.settings.worker_values import Snapshot
 from proxy.telemetry.status import WorkerState
 
@@ -28,7 +28,7 @@ _MOST_PROBLEM = 500  # characters
 
 
 class WorkerProcess:
-    """One running worker; *name* is unique for each process start, *begun* counts its requests."""
+    """One running worker; *name* is unique for each process start, *counter* counts its requests."""
 
     def __init__(
         self,
@@ -38,14 +38,14 @@ class WorkerProcess:
         process: asyncio.subprocess.Process,
         started: float,
         heartbeat: Heartbeat,
-        begun: BegunRequests,
+        counter: RequestCounter,
     ) -> None:
         self.index = index
         self.name = name
         self.process = process
         self.started = started
         self.heartbeat = heartbeat
-        self.begun = begun
+        self.counter = counter
         self.state = WorkerState.STARTING
         self.ready = False
         self.unresponsive = False
@@ -88,7 +88,7 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Close the link and the counter."""
-        self.begun.close()
+        self.counter.close()
         if self._writer is not None:
             self._writer.close()
 
@@ -103,17 +103,18 @@ async def start_worker(
 
     *sockets* are the descriptors that it listens on. Raises OSError or RuntimeError if the process can't be started.
     """
-    begun = BegunRequests()
+    counter = RequestCounter()
     try:
-        process, reader, writer = await _start_process(begun.descriptor, *sockets)
+        process, reader, writer = await _start_process(counter.descriptor, *sockets)
     except BaseException:
-        begun.close()
+        counter.close()
         raise
     started = clock.now()
     name = f"w{index}-{process.pid}-{int(started * 1000):x}"
-    worker = WorkerProcess(index, name=name, process=process, started=started, heartbeat=Heartbeat(clock), begun=begun)
+    heartbeat = Heartbeat(clock)
+    worker = WorkerProcess(index, name=name, process=process, started=started, heartbeat=heartbeat, counter=counter)
     worker.attach(writer)
-    worker.send(Serve(snapshot, name, workers, tuple(sockets), begun.descriptor))
+    worker.send(Serve(snapshot, name, workers, tuple(sockets), counter.descriptor))
     return worker, reader
 
 

@@ -202,7 +202,7 @@ class Workers:
         now, longest = self._clock.now(), self._snapshot.server.exchange_timeout
         # A request ends within exchange_timeout and is written at once, unless the disk is full or hangs.
         since = worker.started if worker.journal_problem else max(worker.started, now - longest - _WRITTEN_SECONDS)
-        return EndedWorker(worker.name, worker.begun.count(), since, now)
+        return EndedWorker(worker.name, worker.counter.count(), since, now)
 
     async def _receive(self, worker: WorkerProcess, reader: asyncio.StreamReader) -> None:
         """Handle messages until the link closes; kill a worker that sends no JSON arrays, so that it is replaced."""

@@ -21,14 +21,14 @@ Sha256 = Annotated[str, "64 hex digits"]
 class Serve(NamedTuple):
     """The first message: listen on *sockets* (descriptors) as *worker*, one of *workers*, once `Accept` follows.
 
-    *begun* is the descriptor of the `begun_requests` counter, -1 for none.
+    *counter* is the descriptor of its `request_counter`, -1 for none.
     """
 
     snapshot: Snapshot
     worker: str
     workers: int
     sockets: tuple[int, ...]
-    begun: int = -1
+    counter: int = -1
 
 
 class Accept(NamedTuple):

@@ -21,7 +21,7 @@ _LONGEST_LINE: Final = 128
 
 
 class ExchangeLog:
-    """Gives every exchange of one worker its id, and writes its record; *begun* counts them for the keeper."""
+    """Gives every exchange of one worker its id, and writes its record; *counter* counts them for the keeper."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class ExchangeLog:
         *,
         journal: Journal,
         counters: Counters,
-        begun: memoryview,
+        counter: memoryview,
         clock: Clock,
         entropy: Entropy,
     ) -> None:
@@ -39,14 +39,14 @@ class ExchangeLog:
         self._passed_over: set[bytes] = set()
         self._journal = journal
         self._counters = counters
-        self._begun = begun
+        self._counter = counter
         self._now = clock.now
         self._monotonic = clock.monotonic
         self._ids = Uuid7s(entropy)
 
     def begin(self, side: CallerSide) -> Exchange:
         """Return a new exchange for the request of *side*."""
-        self._begun[0] += 1
+        self._counter[0] += 1
         now = self._now()
         exchange = Exchange(
             self._ids.next(now),

@@ -12,7 +12,6 @@ from proxy.clock import Clock, SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.forwarding.forward import forward
 from proxy.forwarding.gateway import Gateway
-from proxy.link.begun_requests import counter_alone, counter_at
 from proxy.link.channel import WorkerChannel
 from proxy.link.messages import (
     Accept,
@@ -32,6 +31,7 @@ from proxy.link.messages import (
     TokenUpdate,
     WorkerReport,
 )
+from proxy.link.request_counter import counter_alone, counter_at
 from proxy.memory_protection import protect_memory
 from proxy.records.journal import Journal
 from proxy.records.journal_segments import reserve_of
@@ -85,7 +85,7 @@ class Worker:
             snapshot.request_log,
             journal=journal,
             counters=counters,
-            begun=counter_at(order.begun) if order.begun >= 0 else counter_alone(),
+            counter=counter_at(order.counter) if order.counter >= 0 else counter_alone(),
             clock=self._clock,
             entropy=SystemEntropy(),
         )

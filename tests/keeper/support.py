@@ -15,7 +15,7 @@ from proxy.keeper.admin_server import AdminServer
 from proxy.keeper.heartbeat import Heartbeat
 from proxy.keeper.lost_journals import EndedWorker, LostJournals
 from proxy.keeper.worker_process import WorkerProcess
-from proxy.link.begun_requests import BegunRequests
+from proxy.link.request_counter import RequestCounter
 from proxy.settings.addresses import TcpAddress, UnixAddress
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.status import Status
@@ -40,7 +40,8 @@ def no_journals() -> LostJournals:
 
 def worker_of(process: asyncio.subprocess.Process) -> WorkerProcess:
     """Return *process* as the keeper knows a worker."""
-    return WorkerProcess(0, name="w", process=process, started=0.0, heartbeat=Heartbeat(CLOCK), begun=BegunRequests())
+    heartbeat, counter = Heartbeat(CLOCK), RequestCounter()
+    return WorkerProcess(0, name="w", process=process, started=0.0, heartbeat=heartbeat, counter=counter)
 
 
 @dataclass(kw_only=True)

@@ -14,7 +14,6 @@ from proxy.forwarding.caller_side import CallerSide
 from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.forward import forward
 from proxy.forwarding.gateway import Gateway
-from proxy.link.begun_requests import counter_alone
 from proxy.link.messages import (
     ClaimRequest,
     PinRequest,
@@ -27,6 +26,7 @@ from proxy.link.messages import (
     TokenUpdate,
     TokenValue,
 )
+from proxy.link.request_counter import counter_alone
 from proxy.records.journal import Journal
 from proxy.records.record import RecordContext
 from proxy.secret import Secret
@@ -202,7 +202,7 @@ async def _running(values: Snapshot, its_bank: Bank, directory: Path, timeouts: 
         values.request_log,
         journal=journal,
         counters=counters,
-        begun=counter_alone(),
+        counter=counter_alone(),
         clock=CLOCK,
         entropy=SystemEntropy(),
     )

@@ -10,11 +10,11 @@ import sys
 _BYTES = 8
 
 
-class BegunRequests:
+class RequestCounter:
     """The keeper's end: *descriptor* is what the worker inherits. Raises OSError if there is no memory for it."""
 
     def __init__(self) -> None:
-        self.descriptor = os.memfd_create("begun requests")
+        self.descriptor = os.memfd_create("request counter")
         os.ftruncate(self.descriptor, _BYTES)
 
     def count(self) -> int:
@@ -27,7 +27,7 @@ class BegunRequests:
         os.close(self.descriptor)
 
     def __repr__(self) -> str:
-        return f"<BegunRequests {self.descriptor}>"
+        return f"<RequestCounter {self.descriptor}>"
 
 
 def counter_at(descriptor: int) -> memoryview:

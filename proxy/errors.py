@@ -2,7 +2,11 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
+
+# What reading JSON can raise that somebody else has written, or a failing disk has changed: members that are missing or
+# of another type, 1e999, thousands of brackets.
+MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 class Sent(StrEnum):

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from proxy.clock import Clock
-from proxy.errors import LogUnavailable
+from proxy.errors import MALFORMED, LogUnavailable
 from proxy.keeper.inquiries import TooManyInquiries
 from proxy.keeper.inquiry import About, CantAsk, Verdict, about
 from proxy.keeper.open_requests import UNKNOWN
 from proxy.records.inquiry_outcome import SETTLED_AFTER, Record, ended_at, may_have_changed
-from proxy.records.json_line import EXCHANGE, MALFORMED
+from proxy.records.json_line import EXCHANGE
 from proxy.records.query import ArchiveUnusable
 from proxy.records.sinks.row import decode
 from proxy.settings.stores import UrlUnusable

@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from proxy.clock import Clock
-from proxy.records.json_line import EXCHANGE, MALFORMED
+from proxy.errors import MALFORMED
+from proxy.records.json_line import EXCHANGE
 from proxy.records.sinks.row import decode
 from proxy.result import Result, result_of
 from proxy.telemetry.status import RECENT_SECONDS, CallerStatus, ErrorStatus

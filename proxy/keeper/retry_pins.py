@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from proxy.clock import Clock
+from proxy.errors import MALFORMED
 from proxy.keeper.worker_answers import WorkerAnswers
 from proxy.link.messages import ClaimCheck, ClaimDropped, NewPins
 from proxy.migration.in_flight import LINGER_SECONDS
@@ -15,7 +16,6 @@ from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin, merge
 from proxy.migration.pin_rows import Pins, pins_of
 from proxy.migration.pin_table import SHARDS
 from proxy.migration.stores.pins import PinFile
-from proxy.records.json_line import MALFORMED
 
 # How long to wait for workers to confirm a pin; the worker that asks waits as long.
 _TAKEN_SECONDS = 1.0

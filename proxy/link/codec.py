@@ -7,6 +7,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, Final
 
+from proxy.errors import MALFORMED
 from proxy.link.counts import Label, StatusCode
 from proxy.link.messages import Digest, Message, Sha256
 from proxy.migration.former import FormerSetting, former_of
@@ -44,7 +45,7 @@ def decode(line: bytes) -> Message:
         raise MessageInvalid("a message of an unknown kind")
     try:
         return typing.cast("Message", _reader(kind)(value[1:]))
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
+    except MALFORMED:
         raise MessageInvalid(f"a malformed {value[0]}") from None
 
 

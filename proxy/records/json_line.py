@@ -14,9 +14,6 @@ EXCHANGE: Final = b'{"kind":"exchange","id":"'
 _ID_LENGTH: Final = 36
 INTENT_ID: Final = slice(len(INTENT), len(INTENT) + _ID_LENGTH)
 EXCHANGE_ID: Final = slice(len(EXCHANGE), len(EXCHANGE) + _ID_LENGTH)
-# What reading a line can raise that a failing disk has changed, or that a worker that was taken over has written:
-# members that are missing or of another type, 1e999, thousands of brackets.
-MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 def plain_encoder(value: Any) -> bytes:

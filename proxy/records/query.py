@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Protocol
 
-from proxy.records.json_line import MALFORMED
+from proxy.errors import MALFORMED
 from proxy.records.mask import Mask
 from proxy.records.months import Month, id_floor
 from proxy.records.pruned_range import PrunedRange

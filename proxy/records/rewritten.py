@@ -8,7 +8,8 @@ it where they were, so that it can continue behind what it has read.
 import json
 from typing import Final
 
-from proxy.records.json_line import MALFORMED, line
+from proxy.errors import MALFORMED
+from proxy.records.json_line import line
 
 REWRITTEN: Final = b'{"kind":"rewritten"'
 # A worker that was taken over may write any numbers. No segment has so many bytes.

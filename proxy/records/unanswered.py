@@ -9,8 +9,8 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from proxy.errors import Sent
-from proxy.records.json_line import EXCHANGE, MALFORMED, line
+from proxy.errors import MALFORMED, Sent
+from proxy.records.json_line import EXCHANGE, line
 
 
 def unanswered_records(intents: Sequence[bytes]) -> list[bytes]:

@@ -25,6 +25,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from proxy.errors import MALFORMED
 from proxy.settings.sentinel import SentinelUrl
 from proxy.stores.encryption import SealBroken
 
@@ -112,7 +113,7 @@ def mapped_errors() -> Iterator[None]:
         yield
     except SealBroken as error:
         raise StoreAway(str(error)) from None
-    except (ValueError, TypeError, LookupError, AttributeError, UnicodeError):
+    except MALFORMED:
         raise StoreAway("what is kept there is not what this payproxy writes") from None
     except (redis.exceptions.TimeoutError, TimeoutError):
         raise StoreAway("it did not answer in time") from None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from proxy.errors import MALFORMED
 from proxy.secret import Secret
 from proxy.tokens.response import MAX_LIFETIME_SECONDS
 from proxy.tokens.schedule import lifespan
@@ -81,7 +82,7 @@ def decode(data: bytes) -> SharedToken:
             ends_wall=float(row["ends_wall"]),
             minter=str(row["minter"]),
         )
-    except (ValueError, TypeError, LookupError, AttributeError):
+    except MALFORMED:
         raise SharedTokenUnusable("it is no token of this payproxy") from None
     # NaN fails every comparison.
     if not (token.value.reveal() and 0 < token.lifetime <= MAX_LIFETIME_SECONDS):

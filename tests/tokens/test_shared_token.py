@@ -58,6 +58,16 @@ def test_nothing_else_is_decoded(data: bytes) -> None:
         decode(data)
 
 
+HUGE = encode(SHARED).replace(b"5000", b"1" + b"0" * 400)
+
+
+@pytest.mark.parametrize("data", [b"[" * 100_000, HUGE], ids=["deep", "huge"])
+def test_nor_what_breaks_a_reader_of_json(data: bytes) -> None:
+    """Who can write to the Redis must not end a keeper by it."""
+    with pytest.raises(SharedTokenUnusable):
+        decode(data)
+
+
 @pytest.mark.parametrize("change", [{"token": ""}, {"lifetime": 0}, {"lifetime": float("nan")}, {"lifetime": 1e9}])
 def test_a_token_that_makes_no_sense_is_not_decoded(change: dict[str, object]) -> None:
     """Neither one without end, nor none."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-from proxy.records.json_line import EXCHANGE, EXCHANGE_ID, MALFORMED
+from proxy.errors import MALFORMED
+from proxy.records.json_line import EXCHANGE, EXCHANGE_ID
 from proxy.records.months import ID_BYTES, Month, id_floor, month_of
 from proxy.records.tally import DAY_SECONDS
 from proxy.result import Result, result_of

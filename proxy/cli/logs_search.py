@@ -15,6 +15,7 @@ from proxy.cli.options import config_option
 from proxy.cli.output import json_option, note
 from proxy.cli.record_table import RecordPrinter
 from proxy.clock import Clock, SystemClock
+from proxy.records.anchor import object_in
 from proxy.records.inquiries import is_settled
 from proxy.records.query import Query, for_seconds
 from proxy.settings.model import Settings
@@ -91,7 +92,7 @@ async def _print(
             size, enough = min(_PAGE, limit - printer.printed + 1), for_seconds(_PAGE_SECONDS, clock.monotonic)
             page = await archive.page(query, before=before, size=size, enough=enough)
             for record in page.records:
-                if asked is not None and is_settled(record, inquiries):
+                if asked is not None and is_settled(object_in(record), inquiries):
                     continue
                 if printer.printed == limit:
                     return True, None

@@ -11,8 +11,8 @@ from proxy.console.outcomes import inquiries_about
 from proxy.console.page import Cell, PageContent, Table, Tone
 from proxy.console.request_pages import PATH, request_page
 from proxy.console.sessions import Visitor
-from proxy.console.why_text import bank_has_it, next_step, said
-from proxy.records.inquiry_outcome import decisive, may_have_changed
+from proxy.console.why_text import is_unresolved, next_step, said
+from proxy.records.inquiry_outcome import decisive
 from proxy.records.record_words import cell
 from proxy.times import local_text
 
@@ -83,7 +83,7 @@ class AskBank:
 
 
 def _is_unknown(record: Record) -> bool:
-    return record.get("kind") == "exchange" and bank_has_it(record) == "unknown" and may_have_changed(record)
+    return record.get("kind") == "exchange" and is_unresolved(record)
 
 
 def with_inquiries(page: PageContent, record: Record, found: Sequence[Record], objection: str) -> PageContent:

@@ -107,4 +107,4 @@ async def _unsettled(archive: Archive, spool: Spool, lines: Sequence[bytes]) -> 
 
 
 def _open(lines: Iterable[bytes], asked: Mapping[str, Sequence[Record]]) -> list[bytes]:
-    return [line for line in lines if not is_settled(line, asked)]
+    return [line for line in lines if not is_settled(object_in(line), asked)]

@@ -8,8 +8,7 @@ from urllib.parse import urlencode
 from proxy.console.page import Cell, Facts, PageContent, Table, Tone, Words
 from proxy.console.search_form import Field
 from proxy.console.time_spent import time_spent
-from proxy.console.why_text import bank_has_it, conclusion, paragraph
-from proxy.records.inquiry_outcome import may_have_changed
+from proxy.console.why_text import conclusion, is_unresolved, paragraph
 from proxy.records.months import time_of
 from proxy.records.record_words import Record, cell, happened, summary
 from proxy.times import local, local_text
@@ -90,7 +89,7 @@ def request_page(record: Record, inquiries: Sequence[dict[str, Any]] = ()) -> Pa
     """
     record_id = cell(record.get("id"))
     of_exchange = record.get("kind") in _EXCHANGES
-    unknown = of_exchange and bank_has_it(record) == "unknown" and may_have_changed(record)
+    unknown = of_exchange and is_unresolved(record)
     return PageContent(
         path=PATH,
         title=f"Request {record_id}" if of_exchange else f"Record {record_id}",

@@ -62,6 +62,11 @@ def paragraph(record: Record, inquiries: Inquiries = ()) -> str:
     return _clean(" ".join(sentences))
 
 
+def is_unresolved(record: Record) -> bool:
+    """Return whether nobody knows if the bank has the exchange *record*, which may have changed something there."""
+    return bank_has_it(record) == "unknown" and may_have_changed(record)
+
+
 def conclusion(record: Record) -> str:
     """Return in a sentence whether the bank has the request."""
     if is_open(record):

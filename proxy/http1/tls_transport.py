@@ -165,9 +165,7 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Send close_notify and close, without waiting for the peer's (RFC 8446 6.1)."""
-        with contextlib.suppress(ssl.SSLError):  # raised since the peer's close_notify is missing
-            self._tls.unwrap()
-        self.flush()
+        self._notify_close()
         self._lower.close()
 
     def abort(self) -> None:
@@ -196,6 +194,11 @@ class TlsTransport(asyncio.BufferedProtocol):
     def _ended(self) -> None:
         """The peer has sent close_notify."""
         raise NotImplementedError
+
+    def _notify_close(self) -> None:
+        with contextlib.suppress(ssl.SSLError):  # raised since the peer's close_notify is missing
+            self._tls.unwrap()
+        self.flush()
 
     def _handshake(self) -> None:
         try:

@@ -7,8 +7,8 @@ from proxy.clock import Clock
 from proxy.keeper.log_sinks import archive_of
 from proxy.records.anchor import object_in
 from proxy.records.archives.stream_spool import Spool
-from proxy.records.inquiries import inquiries
-from proxy.records.inquiry_outcome import Record, decisive, may_have_changed
+from proxy.records.inquiries import inquiries, is_settled
+from proxy.records.inquiry_outcome import Record
 from proxy.records.paging import pages
 from proxy.records.query import Archive, Enough, Query, for_seconds
 from proxy.settings.model import Settings
@@ -74,11 +74,10 @@ class _Open:
     def among(self, lines: Iterable[bytes]) -> dict[str, Record]:
         """Return those among the records *lines*, by their ids."""
         records = ((str(one.get("id")), one) for one in map(object_in, lines))
-        return {key: one for key, one in records if self._is_ours(one) and decisive(one, self.asked(key)) is None}
+        return {key: one for key, one in records if self._is_ours(one) and not is_settled(one, self._inquiries)}
 
     def _is_ours(self, record: Record) -> bool:
-        ours = record.get("instance") == self._instance and record.get("route") in self._routes
-        return ours and may_have_changed(record)
+        return record.get("instance") == self._instance and record.get("route") in self._routes
 
 
 async def _newest(archive: Archive, query: Query, chosen: _Open, *, most: int, enough: Enough) -> dict[str, Record]:

@@ -27,10 +27,9 @@ async def inquiries(archive: Archive | None, spool: Spool, query: Query) -> dict
     return await asyncio.to_thread(lambda: by_exchange(map(object_in, lines)))
 
 
-def is_settled(line: bytes, asked: Mapping[str, Sequence[Record]]) -> bool:
-    """Return whether nobody need ask about the exchange in *line* any more.
+def is_settled(record: Record, asked: Mapping[str, Sequence[Record]]) -> bool:
+    """Return whether nobody need ask about the exchange *record* any more.
 
     One of the inquiries *asked*, by their exchange's id, has settled its outcome, or it can have changed nothing.
     """
-    record = object_in(line)
     return not may_have_changed(record) or decisive(record, asked.get(str(record.get("id")), ())) is not None

@@ -158,9 +158,9 @@ class Merger:
         except Exception as error:  # noqa: BLE001 - as above
             self.defect = error
 
-    def _read(self, listed: dict[str, list[int]]) -> "_Found":
+    def _read(self, listed: dict[str, list[int]]) -> _Found:
         """Return new records of all readable journals."""
-        all_ = _Found()
+        result = _Found()
         self.trouble = None
         for worker, tail in list(self._tails.items()):
             try:
@@ -172,12 +172,12 @@ class Merger:
             if read and tail.ended:
                 unanswered = tail.unanswered()
                 found += unanswered
-                all_.unanswered += unanswered
-            all_.records += found
-            all_.complete = all_.complete and read
+                result.unanswered += unanswered
+            result.records += found
+            result.complete = result.complete and read
             if found and worker in self._counts:
-                all_.counts[worker] = sum(map(requests_of, found))
-        return all_
+                result.counts[worker] = sum(map(requests_of, found))
+        return result
 
     def _listed(self) -> dict[str, list[int]]:
         """Return the segments of each worker; creates tails for new workers and marks ended ones."""

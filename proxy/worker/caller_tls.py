@@ -5,7 +5,6 @@ A connection in the handshake is a stranger's: it has one deadline, counts again
 """
 
 import asyncio
-import contextlib
 import ssl
 from typing import Any, Final
 
@@ -106,17 +105,10 @@ class CallerTls(TlsTransport):
             self._notify_close()
             self._lower.write_eof()
 
-    def close(self) -> None:
-        """Send close_notify and close, without waiting for the peer's."""
-        if not self._shut:
-            self._notify_close()
-        self._lower.close()
-
     def _notify_close(self) -> None:
-        with contextlib.suppress(ssl.SSLError):  # raised since the peer's close_notify is missing
-            self._tls.unwrap()
-        self.flush()
-        self._shut = True
+        if not self._shut:
+            super()._notify_close()
+            self._shut = True
 
     def _secured(self) -> None:
         """Hand over to a `CallerConnection`; session tickets wait for the first answer, which saves one send."""

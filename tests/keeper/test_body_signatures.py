@@ -115,6 +115,14 @@ async def signing(signer: BodySigner, clock: Any = None) -> AsyncIterator[Place]
         await signatures.close()
 
 
+async def held_up(device: Device, it: Place) -> None:
+    """Wait until *device* has made its trial and works on the request 0, which it does not finish."""
+    await eventually(lambda: len(device.order) == 1)
+    device.go.clear()
+    it.ask(0)
+    await eventually(lambda: device.began == 2)
+
+
 async def test_a_digest_becomes_a_signature() -> None:
     """It is one of what has the digest (RFC 7518 3.3), and the answer names the key."""
     async with signing(BodySigner(KEY)) as it:
@@ -131,10 +139,7 @@ async def test_workers_take_turns() -> None:
     """One that asks for much delays another by one signature."""
     device = Device()
     async with signing(BodySigner(remote_key(device, name="device"))) as it:
-        await eventually(lambda: len(device.order) == 1)  # the trial
-        device.go.clear()
-        it.ask(0)
-        await eventually(lambda: device.began == 2)
+        await held_up(device, it)
         for number in range(1, 6):
             it.ask(number)
         it.ask(100, worker="w1")
@@ -148,10 +153,7 @@ async def test_callers_take_turns() -> None:
     """On whichever worker; one that asks for much delays another by one signature, and made-up ones are one."""
     device = Device()
     async with signing(BodySigner(remote_key(device, name="device"))) as it:
-        await eventually(lambda: len(device.order) == 1)  # the trial
-        device.go.clear()
-        it.ask(0)
-        await eventually(lambda: device.began == 2)
+        await held_up(device, it)
         for number in range(1, 9):
             it.ask(number, worker=f"w{number % 4}")
             it.ask(10 + number, caller=f"invented-{number}")
@@ -167,10 +169,7 @@ async def test_a_worker_has_a_bound() -> None:
     """Beyond it the answer comes at once; another worker is not affected."""
     device = Device()
     async with signing(BodySigner(remote_key(device, name="device"))) as it:
-        await eventually(lambda: len(device.order) == 1)
-        device.go.clear()
-        it.ask(0)
-        await eventually(lambda: device.began == 2)
+        await held_up(device, it)
         for number in range(MOST_SIGNATURES_WAITING + 1):
             it.ask(number)
         it.ask(7, worker="w1")

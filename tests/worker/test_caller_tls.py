@@ -28,7 +28,7 @@ from tests.worker.tls import (
     tls_ask,
     tls_wire,
 )
-from tests.worker.wire import chunked, request, wire
+from tests.worker.wire import Wire, chunked, request, wire
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 ALERT, HANDSHAKE = 0x15, 0x16  # RFC 8446 5.1: types of records
@@ -412,16 +412,21 @@ async def test_a_refused_upload_is_answered_before_it_is_over(
         await nothing_is_left(it)
 
 
+async def answered(peer: OpenSsl, raw: Wire) -> None:
+    """Wait for the whole answer to `request()`."""
+    answer = b""
+    while b"\r\n\r\nok" not in answer:
+        peer.take(await raw.reader.read(65536))
+        answer += peer.read()
+
+
 async def test_renegotiation_is_refused(server: ssl.SSLContext, tmp_path: Path) -> None:
     """A caller could have us sign without end (CVE-2011-1473)."""
     async with proxy(tmp_path) as it, listening(it, server) as port:
         async with openssl_wire(port, OpenSsl.TLS_1_2) as (peer, raw):
             assert peer.write(request())
             await raw.send(peer.give())
-            answer = b""
-            while b"\r\n\r\nok" not in answer:
-                peer.take(await raw.reader.read(65536))
-                answer += peer.read()
+            await answered(peer, raw)
             peer.renegotiate()
             await raw.send(peer.give())
             peer.take(await raw.reader.read(65536))
@@ -437,10 +442,7 @@ async def test_key_updates_are_answered(server: ssl.SSLContext, tmp_path: Path) 
                 peer.demand_key_update()
                 assert peer.write(request())
                 await raw.send(peer.give())
-                answer = b""
-                while b"\r\n\r\nok" not in answer:
-                    peer.take(await raw.reader.read(65536))
-                    answer += peer.read()
+                await answered(peer, raw)
         await nothing_is_left(it)
 
 
@@ -485,10 +487,7 @@ async def test_a_caller_may_send_a_few_records_without_data(server: ssl.SSLConte
             for byte in request():
                 assert peer.write(bytes([byte]))
             await raw.drip(peer.give(), size=7)
-            answer = b""
-            while b"\r\n\r\nok" not in answer:
-                peer.take(await raw.reader.read(65536))
-                answer += peer.read()
+            await answered(peer, raw)
         await nothing_is_left(it)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import ports_of_the_pages
+
 DOCS = Path(__file__).parent.parent / "docs"
 SECONDS = 90
 
@@ -20,15 +22,16 @@ def block(page: str, name: str) -> str:
 
 def run(lines: str, folder: Path) -> str:
     """Run *lines* in *folder*, each of which must succeed, and return what they print."""
-    done = subprocess.run(
-        ["bash", "-c", f"set -e -o pipefail\ntrap 'jobs -p | xargs -r kill; wait' EXIT\n{lines}"],  # noqa: S607  any bash
-        cwd=folder,
-        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    with ports_of_the_pages():
+        done = subprocess.run(
+            ["bash", "-c", f"set -e -o pipefail\ntrap 'jobs -p | xargs -r kill; wait' EXIT\n{lines}"],  # noqa: S607  any bash
+            cwd=folder,
+            env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder)},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
     assert "BEGIN" not in done.stdout
     return done.stdout

@@ -1,7 +1,6 @@
 """`payproxy demo` on a machine that has other things to do."""
 
 import asyncio
-import fcntl
 import re
 import sys
 import tempfile
@@ -13,6 +12,7 @@ import pytest
 from proxy.cli.instance import DATA_DIRECTORY, answers
 from tests.cli.support import environment
 from tests.journeys.canaries import Search
+from tests.support.ports import ports_of_the_pages
 
 
 def titles_in_the_readme() -> list[str]:
@@ -32,8 +32,7 @@ def inside(folder: str) -> list[Path]:
 @pytest.fixture(autouse=True)
 def one_demo_at_a_time() -> Iterator[None]:
     """Two that start at once would both take the ports that they prefer."""
-    with (Path(tempfile.gettempdir()) / "payproxy-test-demo.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ports_of_the_pages():
         yield
 
 

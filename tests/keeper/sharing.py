@@ -136,6 +136,12 @@ def made(
     return Replica(manager=manager, events=events, updates=updates)
 
 
+async def refuse_all(*replicas: Replica) -> None:
+    """Report a refusal of the token that each has now, one after the other; a later one may have the next by then."""
+    for one, token in [(one, one.token) for one in replicas]:
+        await one.refuse(token)
+
+
 @asynccontextmanager
 async def running(*replicas: Replica) -> AsyncIterator[None]:
     """Run *replicas* for the block."""

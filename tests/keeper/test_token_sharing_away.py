@@ -13,7 +13,7 @@ from proxy.simulator.server import Bank, simulator
 from proxy.stores.redis_client import StoreAway
 from proxy.tokens.token_store import RedisTokenStore
 from tests.journeys.support import TOKEN_PATH
-from tests.keeper.sharing import NAMES, Replica, all_have_one, each_has_one, made, names, running, three
+from tests.keeper.sharing import NAMES, Replica, all_have_one, each_has_one, made, names, refuse_all, running, three
 from tests.support.redis import redis_server
 from tests.support.tcp_relay import tcp_relay
 from tests.upstream.support import eventually
@@ -40,8 +40,7 @@ async def share_again(bank: Bank, *replicas: Replica) -> None:
     """Return once nobody complains, and the next token, after a refusal, costs one mint."""
     await eventually(lambda: not any(one.problem for one in replicas))
     before, old = bank.world.mint_count(), {one.fingerprint for one in replicas}
-    for one in replicas:
-        await one.refuse(one.token)
+    await refuse_all(*replicas)
     assert await all_have_one(*replicas) not in old
     assert bank.world.mint_count() == before + 1
     assert all(one.said(TokenSharingRecovered) for one in replicas)

@@ -69,9 +69,9 @@ async def test_a_replica_with_the_new_credential_shares_with_those_that_have_it(
     first, second, last = (made(tmp_path / name, bank, redis.url) for name in ("a", "b", "c"))
     async with running(first, second, last):
         old = await all_have_one(first, second, last)
-        for one in (first, second):
+        for one, refused in ((first, first.token), (second, second.token)):
             await one.manager.replace_credential("mock", rotated(one))
-            await one.refuse(one.token)
+            await one.refuse(refused)
         new = await all_have_one(first, second)
         await asyncio.sleep(2.5)  # two looks
         assert (first.fingerprint, last.fingerprint) == (new, old)

@@ -1,8 +1,12 @@
-"""Ports of loopback for servers that are started again on the port that they had."""
+"""Ports of loopback: for servers that are started again on the port that they had, and those of the pages."""
 
+import fcntl
 import os
 import socket
-from contextlib import closing
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 # Below the range from which Linux takes the ports of outgoing connections: one that is free now stays free, apart from
 # other servers. Each process of a run has a part of its own, else it takes the port of a server that another has ended
@@ -39,3 +43,11 @@ def _is_free(port: int) -> bool:
 
 
 lasting_port = _Ports().take
+
+
+@contextmanager
+def ports_of_the_pages() -> Iterator[None]:
+    """Have 8080 and 8090, which the pages name and the demo prefers, for the block, alone among the tests."""
+    with (Path(tempfile.gettempdir()) / "payproxy-test-ports.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -105,13 +105,17 @@ class Replica:
     admin: int
     start: Start
     python: str = sys.executable
-    _instance: Instance | None = None
+    _instances: list[Instance] = field(default_factory=list)
 
     @property
     def instance(self) -> Instance:
         """Return its process."""
-        assert self._instance is not None
-        return self._instance
+        return self._instances[-1]
+
+    @property
+    def said(self) -> str:
+        """Return what it has written to stderr, with the processes that it was before."""
+        return "".join(one.stderr.read_text() for one in self._instances)
 
     @property
     def configuration(self) -> Path:
@@ -120,7 +124,7 @@ class Replica:
 
     async def begin(self) -> None:
         """Start it, and return once it is ready."""
-        self._instance = await self.start(self.configuration, python=self.python)
+        self._instances.append(await self.start(self.configuration, python=self.python))
 
     async def state(self) -> dict[str, Any]:
         """Return how its migration stands."""

@@ -47,7 +47,9 @@ class Books:
         callers = self.fleet.callers
         failed = [one for one in callers.tries if one.outcome not in {Outcome.SERVED, *allowed}]
         failed = [one for one in failed if not self._was_redis_too_late(one)]
-        shown = "\n".join(map(str, failed[:10]))
+        shown = "\n".join(
+            f"{one} {[record['cause'] for record in self.records.get(one.number, ())]}" for one in failed[:10]
+        )
         assert not failed, f"{len(failed)} of {len(callers.tries)} tries failed:\n{shown}"
         assert callers.unserved == []
         assert len(callers.of(Outcome.SERVED)) > 100, "there was hardly any load"
@@ -58,7 +60,7 @@ class Books:
         After half a second without an answer the Redis counts as away, whether or not anything else was slow.
         """
         refused = self.records.get(one.number, ()) if one.outcome is Outcome.REFUSED else ()
-        late = {each.name for each in self.fleet.replicas if REDIS_TOO_LATE in each.instance.stderr.read_text()}
+        late = {each.name for each in self.fleet.replicas if REDIS_TOO_LATE in each.said}
         causes = {record["cause"] for record in refused if record["instance"] in late}
         return bool(refused) and causes <= {PINS_UNREADABLE, NOT_AGREED} and len(causes) == 1
 

@@ -1,15 +1,20 @@
 """`payproxy migration set` and `rollback`: change a weight, and report which callers move."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import click
 
 from proxy.cli.configuration import load_configuration
 from proxy.cli.log_database import configured_database
-from proxy.cli.migration_log import earlier_payments, in_flight_before, requests_of
+from proxy.cli.migration_log import (
+    earlier_payments_or_doubt,
+    in_flight_before,
+    requests_of,
+    warn_of_separate_logs,
+)
 from proxy.cli.migration_moves import Moves, moves
 from proxy.cli.migration_status import (
     ROLLBACK,
@@ -31,8 +36,6 @@ from proxy.settings.model import Settings
 from proxy.settings.worker_values import MigrationValues
 
 _ANONYMOUS = "anonymous callers"
-
-_T = TypeVar("_T")
 
 
 @click.command("set")
@@ -77,7 +80,8 @@ def set_weight(
             "at which weights somebody does, --force sets it anyway"
         )
     if weight > before["weight"] and not force:
-        unpinned = in_flight_before(before, status["workers"]) or _earlier(settings, values)
+        warn_of_separate_logs(settings, values, state=before)
+        unpinned = in_flight_before(before, status["workers"]) or _earlier(settings, values, state=before)
         if unpinned:
             raise Failure(f"{name} stays at {before['weight']}: {unpinned}. Wait, or --force it")
     asked = {"name": name, "weight": weight, "reason": reason, "version": before["version"], "force": force}
@@ -120,26 +124,24 @@ def _effect(
     settings: Settings, values: MigrationValues, *, old: int, new: int, held: list[str], released: tuple[str, ...] = ()
 ) -> tuple[Moves, str]:
     """Return who moves, also in words; without a log the callers of the file count alike: a rollback must not fail."""
-    asked = requests_of(configured_database(settings, None), values)
-    requests = _from_log(asked, failed="the log can't tell how much moves") or {}
+    requests = _requests(settings, values)
     callers = settings.callers or [""]
     what = moves(values, old=old, new=new, held=held, released=released, requests=requests, callers=callers)
     return what, _in_words(what, requests)
 
 
-def _earlier(settings: Settings, values: MigrationValues) -> str:
-    asked = earlier_payments(configured_database(settings, None), values, now=SystemClock().now())
-    failed = "warning: the log can't tell whether retries of earlier requests have no pin"
-    return _from_log(asked, failed=failed) or ""
+def _earlier(settings: Settings, values: MigrationValues, *, state: Mapping[str, Any]) -> str:
+    database = configured_database(settings, None)
+    return asyncio.run(earlier_payments_or_doubt(database, values, state=state, now=SystemClock().now()))
 
 
-def _from_log(asked: Coroutine[None, None, _T], *, failed: str) -> _T | None:
-    """Return what the log answers, None with a message if it can't be read."""
+def _requests(settings: Settings, values: MigrationValues) -> dict[str, int]:
+    """Return the requests of each caller, {} with a message if the log can't be read."""
     try:
-        return asyncio.run(asked)
+        return asyncio.run(requests_of(configured_database(settings, None), values))
     except Failure as error:
-        note(f"{failed}: {error.message}")
-        return None
+        note(f"the log can't tell how much moves: {error.message}")
+        return {}
 
 
 def _in_words(what: Moves, requests: dict[str, int]) -> str:

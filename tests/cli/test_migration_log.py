@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from proxy.cli.migration_log import earlier_payments, in_flight_before
+from proxy.cli.migration_log import earlier_payments, earlier_payments_or_doubt, in_flight_before
 from proxy.errors import Sent
 from proxy.records.sinks.sqlite import SqliteSink
-from proxy.settings.stores import SqliteDatabase
+from proxy.secret import Secret
+from proxy.settings.stores import PostgresDatabase, SqliteDatabase
 from tests.keeper.migrating import PAYMENTS
 from tests.records.kept import kept, record
 
@@ -65,6 +66,28 @@ def test_what_can_be_no_second_payment_does_not_count(tmp_path: Path, other: dic
 def test_without_a_log_nothing_is_known() -> None:
     """And nothing is refused."""
     assert not asyncio.run(earlier_payments(None, PAYMENTS, now=NOW))
+
+
+@pytest.mark.parametrize(
+    ("state", "refuses"),
+    [
+        ({"version": 0, "who": ""}, True),
+        ({"version": 4, "who": "payproxy"}, True),
+        ({"version": 2, "who": "anna"}, False),
+    ],
+    ids=["new", "there again", "has moved"],
+)
+def test_a_log_that_cant_be_read_is_an_objection_to_the_first_move(
+    capsys: pytest.CaptureFixture[str], state: dict[str, Any], *, refuses: bool
+) -> None:
+    """Later everything was sent with a side, and its retry has a pin: then it is only said."""
+    database = PostgresDatabase(url=Secret("postgresql://nobody@127.0.0.1:1/requests"))
+
+    found = asyncio.run(earlier_payments_or_doubt(database, PAYMENTS, state=state, now=NOW))
+
+    said = found if refuses else capsys.readouterr().err
+    assert "can't tell whether requests from before [migrations.payments] may be sent again" in said
+    assert bool(found) == refuses
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 
 from proxy.clock import Clock
 from proxy.errors import MethodNotAllowed, NoRoute, Overloaded, UpstreamFault
-from proxy.routing.plan import outbound_target, start_of
+from proxy.routing.plan import outbound_target
 from proxy.routing.table import Route, RouteSide, RouteTable
 from proxy.routing.target import parse_target
 from proxy.secret import Secret
@@ -48,12 +48,12 @@ async def call(
     target = outbound_target(
         parse_target(route.strip_prefix + PATH), strip_prefix=route.strip_prefix, prefix=side.prefix
     )
-    head = start_of(METHOD, target, side.host_header) + (
-        f"Accept: application/json\r\nAuthorization: Bearer {token.reveal()}\r\n\r\n".encode("ascii")
-    )
     at_url: Key = ("upstreams", upstream.name, "url")
     try:
-        answer = await get_once(_upstream(upstream), head, clock=clock, seconds=SECONDS, most_bytes=_LOOKED_AT_BYTES)
+        answer = await get_once(
+            _upstream(upstream), target, host_header=side.host_header, token=token.encoded, clock=clock,
+            seconds=SECONDS, most_bytes=_LOOKED_AT_BYTES,
+        )  # fmt: skip
     except TlsUnusable as error:
         complaint = Complaint(key=("upstreams", upstream.name), what=str(error), fix="correct the file or its path")
         return Called(complaint=complaint)

@@ -12,7 +12,7 @@ from proxy.errors import Overloaded, UpstreamFault
 from proxy.keeper.generation import Generation
 from proxy.keeper.inquiry import LOOKED_AT_BYTES, About, CantAsk, Verdict, side_of, target_of, verdict_of
 from proxy.records.audit_records import Inquiry
-from proxy.routing.plan import outbound_target, start_of
+from proxy.routing.plan import outbound_target
 from proxy.routing.table import RouteSide
 from proxy.routing.target import parse_target
 from proxy.settings.inquiry import InquirySection
@@ -80,12 +80,12 @@ class PreparedInquiry:
 
     async def ask(self, *, who: str, clock: Clock) -> Inquiry:
         """Send the GET once and return what came; a token that was refused is replaced for the next inquiry."""
-        head = start_of("GET", self._target, self._side.host_header) + (
-            f"Accept: application/json\r\nAuthorization: Bearer {self._token.value.reveal()}\r\n\r\n".encode("ascii")
-        )
         answer, cause = SingleAnswer(status=0, content_type="", body=b""), ""
         try:
-            answer = await get_once(self._upstream, head, clock=clock, seconds=SECONDS, most_bytes=LOOKED_AT_BYTES + 1)
+            answer = await get_once(
+                self._upstream, self._target, host_header=self._side.host_header, token=self._token.value.encoded,
+                clock=clock, seconds=SECONDS, most_bytes=LOOKED_AT_BYTES + 1,
+            )  # fmt: skip
         except (UpstreamFault, Overloaded) as error:
             cause = f"{error.code}: {error.cause}"
         except TlsUnusable as error:

@@ -28,9 +28,10 @@ _MODERN: Final = Side.MODERN
 class Plan:
     """What will be done: *target* goes to *origin* with a token for *token_key*; *why* is the reason for the side.
 
-    *way* is the route side, *start* the first lines of the request sent there. *fallback* is the plan if there is no
-    modern token or it was refused, *keyed* identifies a retry of the request, None if it needs no pin. *signed_type* is
-    the Content-Type of the signed body, empty if none is signed. *chosen* holds the same for records.
+    *way* is the route side, *start* request line and Host of the request sent there, without the last CRLF. *fallback*
+    is the plan if there is no modern token or it was refused, *keyed* identifies a retry of the request, None if it
+    needs no pin. *signed_type* is the Content-Type of the signed body, empty if none is signed. *chosen* holds the same
+    for records.
     """
 
     __slots__ = (
@@ -137,11 +138,6 @@ def outbound_target(target: Target, *, strip_prefix: str, prefix: str) -> str:
     return (prefix + path or "/") + target.query
 
 
-def start_of(method: str, target: str, host_header: str) -> bytes:
-    """Return the first lines of a request to the bank: request line and Host (RFC 9112 3), without a line end."""
-    return f"{method} {target} HTTP/1.1\r\nHost: {host_header}".encode("ascii")
-
-
 def _route(method: str, target: Target, caller: Caller, table: RouteTable) -> Route:
     route = table.match(method, target.path)
     if target.other_reading is not target.path and _other_rule(method, target, table) is not route:
@@ -172,7 +168,9 @@ def _found(method: str, target: Target, caller: Caller, table: RouteTable) -> Pl
 def _way(method: str, target: Target, route: Route, side: RouteSide) -> _Way:
     outbound = outbound_target(target, strip_prefix=route.strip_prefix, prefix=side.prefix)
     signed_type = route.signed_type if method in SIGNED_METHODS else b""
-    return _Way(side, outbound, start_of(method, outbound, side.host_header), signed_type)
+    # Without a line end: `outbound_head` joins all lines of the head.
+    start = f"{method} {outbound} HTTP/1.1\r\nHost: {side.host_header}".encode("ascii")
+    return _Way(side, outbound, start, signed_type)
 
 
 def _of_side(

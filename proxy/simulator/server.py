@@ -16,8 +16,9 @@ from aiohttp import web
 
 from proxy.clock import Clock
 from proxy.entropy import Entropy
-from proxy.simulator.answer import Answer
+from proxy.simulator.answer import Answer, text_answer
 from proxy.simulator.apis import api
+from proxy.simulator.body import read_body
 from proxy.simulator.call import Call
 from proxy.simulator.clients import ADFS_CLIENT_ID, JWT_CLIENT_ID
 from proxy.simulator.control import PREFIX, control
@@ -26,16 +27,14 @@ from proxy.simulator.fault_answers import fault_answer
 from proxy.simulator.faults import AFTER_THE_BODY, BEFORE_THE_BODY, Fault, FaultKind
 from proxy.simulator.received import Received, bearer, without_credentials
 from proxy.simulator.scenario import Step, play
+from proxy.simulator.strict_head import head_fault
 from proxy.simulator.token_endpoints import TOKEN_PREFIXES, client_named, token_endpoint
 from proxy.simulator.world import World
 
-# Of a request's body this much is kept for the endpoint, enough for any upload of a test; all of it is hashed.
-_KEPT_BODY = 64 << 20
 _LONGEST_LINE = 65536
 _MOST_HEADERS = 2048
 # Handlers that a fault keeps busy (slow, endless) get this many seconds to end when the simulator stops.
 _GRACE = 0.1
-_EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +116,12 @@ class Bank:
         """Serve one request from head to answer."""
         call = self._call(request)
         world = self.world
+        if fault := head_fault(call.target, call.headers):
+            call.received.note = fault
+            world.log.append_to_journal(call.received)
+            return await self._last(request, call, text_answer(f"Bad Request: {fault}\n", status=400))
         if call.path.startswith(PREFIX):
-            await _read_body(request, call)
+            await read_body(request, call)
             return await deliver(request, control(call, world), broken=None, world=world)
         early = world.faults.take(
             BEFORE_THE_BODY, path=call.path, client=call.received.client_id, method=call.method, header=call.header
@@ -129,7 +132,7 @@ class Bank:
         if "early" in early:
             world.log.append_to_journal(call.received)
             return await self._early(request, call, early["early"])
-        call.received.complete = await _read_body(request, call)
+        call.received.complete = await read_body(request, call)
         world.log.append_to_journal(call.received)
         if not call.received.complete:
             return close(request)
@@ -199,7 +202,10 @@ class Bank:
             return close(request)
         if fault.kind is FaultKind.RESET_BEFORE:
             return reset(request)
-        answer = fault_answer(fault, call, self.world)
+        return await self._last(request, call, fault_answer(fault, call, self.world))
+
+    async def _last(self, request: web.BaseRequest, call: Call, answer: Answer) -> web.StreamResponse:
+        """Answer without reading the body, and close the connection."""
         call.received.status = answer.status
         response = await deliver(request, answer, broken=None, world=self.world)
         response.force_close()
@@ -270,28 +276,3 @@ async def serve(
         started(bank)
         await play(steps, bank.world.faults, revoke=bank.world.tokens.revoke, clock=clock, tell=tell)
         await asyncio.Event().wait()
-
-
-async def _read_body(request: web.BaseRequest, call: Call) -> bool:
-    """Read and hash the body; return whether all of it came."""
-    content = request.content
-    if content.at_eof():
-        call.sha256 = call.received.body_sha256 = _EMPTY_SHA256
-        return True
-    if request.transport is not None and (call.header("Expect") or "").lower() == "100-continue":
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    digest = hashlib.sha256()
-    kept: list[bytes] = []
-    whole = True
-    try:
-        while piece := await content.readany():
-            digest.update(piece)
-            if call.size < _KEPT_BODY:
-                kept.append(piece)
-            call.size += len(piece)
-    except (OSError, web.RequestPayloadError):
-        whole = False
-    call.body = b"".join(kept)
-    call.sha256 = call.received.body_sha256 = digest.hexdigest()
-    call.received.body_size = call.size
-    return whole

@@ -17,11 +17,14 @@ class SingleAnswer:
     body: bytes
 
 
-async def get_once(upstream: Upstream, head: bytes, *, clock: Clock, seconds: float, most_bytes: int) -> SingleAnswer:
-    """Send *head*, a whole request without body, and return the answer with at least *most_bytes* of a longer body.
+async def get_once(
+    upstream: Upstream, target: str, *, host_header: str, token: bytes, clock: Clock, seconds: float, most_bytes: int
+) -> SingleAnswer:
+    """Send a GET of *target* with the bearer *token*; return the answer with at least *most_bytes* of a longer body.
 
     No wait takes longer than *seconds*. Raises UpstreamFault, Overloaded, and TlsUnusable for files of our own.
     """
+    head = _head(target, host_header, token)
     bounded = replace(
         upstream,
         connect_timeout=min(upstream.connect_timeout, seconds),
@@ -40,3 +43,14 @@ async def get_once(upstream: Upstream, head: bytes, *, clock: Clock, seconds: fl
         await pool.close()
     kind = next((value for name, value in answer.headers if name.lower() == b"content-type"), b"")
     return SingleAnswer(status=answer.status, content_type=kind.decode("latin-1"), body=body)
+
+
+def _head(target: str, host_header: str, token: bytes) -> bytes:
+    """Return a whole head: lines that each end in CRLF, and an empty one (RFC 9112 2.1)."""
+    lines = (
+        f"GET {target} HTTP/1.1".encode("ascii"),
+        b"Host: " + host_header.encode("ascii"),
+        b"Accept: application/json",
+        b"Authorization: Bearer " + token,
+    )
+    return b"\r\n".join([*lines, b"", b""])

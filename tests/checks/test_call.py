@@ -10,6 +10,7 @@ from proxy.settings.values import snapshot_of
 from tests.checks.asking import asked, blamed
 from tests.cli.serving import Site, site
 from tests.support.ports import lasting_port
+from tests.support.tcp_relay import tcp_relay
 
 
 @pytest.fixture
@@ -38,6 +39,22 @@ async def test_what_the_api_answers(bank: Site, kind: str, how: dict[str, int], 
     [finding] = found.findings
     assert finding.key == key
     assert words in finding.what
+
+
+async def test_the_test_call_is_one_whole_head(bank: Site) -> None:
+    """Byte for byte (RFC 9112 2.1): each line ends, Host names the upstream, and nothing comes after the empty line."""
+    port = int(bank.bank.url.rpartition(":")[2])
+    async with tcp_relay(port) as relay:
+        bank.config.write_text(
+            bank.config.read_text().replace(f'url = "{bank.bank.url}"', f'url = "http://127.0.0.1:{relay.port}"')
+        )
+        found = await asked(bank, call_too=True)
+
+    head = b"GET /payment/helloworld HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: application/json\r\n" % relay.port
+    assert found.findings == []
+    assert relay.sent.startswith(head + b"Authorization: Bearer ")
+    assert relay.sent.removeprefix(head).count(b"\r\n") == 2
+    assert relay.sent.endswith(b"\r\n\r\n")
 
 
 async def test_without_being_asked_nothing_is_called(bank: Site) -> None:

@@ -10,6 +10,7 @@ import pytest_asyncio
 from proxy.simulator.clients import ADFS_CLIENT_ID, AUDIENCES, RESOURCES
 from proxy.simulator.faults import Fault
 from tests.cli.serving import Site, command, make_pair, serving, site
+from tests.support.tcp_relay import tcp_relay
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -108,6 +109,25 @@ async def test_a_payment_whose_answer_was_lost_is_found(place: Site) -> None:
     assert record["who"]
     assert record["token_fingerprint"] == sent.token_fingerprint
     assert (await command("logs", "verify", "--config", place.config)).exit_code == 0
+
+
+async def test_an_inquiry_is_one_whole_head(tmp_path: Path) -> None:
+    """Byte for byte (RFC 9112 2.1): each line ends, Host names the upstream, and nothing comes after the empty line."""
+    async with site(tmp_path) as made, tcp_relay(int(made.bank.url.rpartition(":")[2])) as relay:
+        text = made.config.read_text().replace(f'url = "{made.bank.url}"\n', f'url = "http://127.0.0.1:{relay.port}"\n')
+        made.config.write_text(text + INQUIRY)
+        async with serving(made):
+            await made.ready()
+            id_ = await pay(made, "whole-1")
+            relay.sent.clear()
+            one = await told(made, id_, "--ask")
+
+    target = f"{PAYMENTS}?requestId=whole-1".encode()
+    head = b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: application/json\r\n" % (target, relay.port)
+    assert one["settled"] == "found"
+    assert relay.sent.startswith(head + b"Authorization: Bearer ")
+    assert relay.sent.removeprefix(head).count(b"\r\n") == 2
+    assert relay.sent.endswith(b"\r\n\r\n")
 
 
 async def test_a_payment_that_appears_later_is_not_given_up_at_once(place: Site) -> None:

@@ -2,7 +2,7 @@
 
 All workers of a candidate share the one core that every candidate has, so that the load's core disturbs neither: what
 is measured is what dividing the work costs (fewer requests gathered in a turn, more switches, a sync of each worker's
-own journal, four sets of data in one core's caches), not how throughput grows with cores, for which two cores are too
+own journal, code at four different addresses), not how throughput grows with cores, for which two cores are too
 few. One worker with a quarter of the callers gathers as few requests in a turn as each of four does: what four cost
 beyond that is neither turns nor syncs.
 """

@@ -276,6 +276,13 @@ class RecordsNotEvaluated(Event):
     cause: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsLost(Event):
+    """A record of kind lifecycle in the request log says that it lacks *count* records."""
+
+    count: int
+
+
 Observer = Callable[[Event], None]
 
 

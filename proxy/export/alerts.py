@@ -250,6 +250,14 @@ def _of_the_log(settings: Settings, ours: str) -> Iterator[Alert]:
         description=f"{_INSTANCE}: the sink {{{{ $labels.sink }}}} never got some {_COUNT} records of the last 15 "
         "minutes.",
     )
+    yield Alert(
+        name="PayproxyRecordsLost",
+        severity="warning",
+        expr=f"sum by (job, instance) (increase(payproxy_records_lost_total[15m])) > 0 {ours}",
+        summary="Requests were served that have no record",
+        description=f"{_INSTANCE}: some {_COUNT} records of the last 15 minutes are lost. The request log says how many "
+        "and why.",
+    )
 
 
 def _of_migrations(settings: Settings, ours: str) -> Iterator[Alert]:

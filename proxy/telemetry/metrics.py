@@ -10,7 +10,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from proxy.errors import ProxyError, Sent
-from proxy.events import ClockSkewMeasured, Event, MintFailed, OutcomeUnknown, TokenAdopted, TokenMinted
+from proxy.events import ClockSkewMeasured, Event, MintFailed, OutcomeUnknown, RecordsLost, TokenAdopted, TokenMinted
 from proxy.link.counts import Counts
 from proxy.migration.outcome import OUTCOMES
 from proxy.migration.side import Side
@@ -64,6 +64,8 @@ class Metrics(Collector):
                 self._skews[event.credential] = event.seconds
             case OutcomeUnknown():
                 self._add("exchanges", (event.route, Sent.UNKNOWN.value), [1])
+            case RecordsLost():
+                self._add("lost", (), [event.count])
 
     def add(self, counts: Counts) -> None:
         """Add what a worker counted; it stays after the worker ends.
@@ -182,6 +184,8 @@ class Metrics(Collector):
             ("http_route", "outcome"),
             _zeros(status.signed_routes, SIGNATURE_OUTCOMES) | tables["signatures"],
         )
+        text = "Records that the request log lacks, as its own records (records_lost) say."
+        yield counter("payproxy_records_lost", text, (), _zeros() | tables["lost"])
         yield from gauges(status)
         yield from self._processes.read(status.workers)
 

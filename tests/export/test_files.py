@@ -92,6 +92,7 @@ def test_only_alerts_whose_metrics_exist() -> None:
         "PayproxyLogBehind",
         "PayproxyLogSinkAway",
         "PayproxyLogDropped",
+        "PayproxyRecordsLost",
     }
 
 

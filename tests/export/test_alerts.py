@@ -299,7 +299,7 @@ CASES = [
         quiet=({f"payproxy_records_lost_total{{{A}}}": "3+0x4 0+0x80"},),
         labels=HERE,
         summary="Requests were served that have no record",
-        description="a:9901: some 3 records of the last 15 minutes are lost. The request log says how many and why.",
+        description="a:9901: some 3 records of the last 15 minutes are lost. The request log says why.",
     ),
     Case(
         alert="PayproxyMigrationRolledBack",

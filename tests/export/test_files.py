@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.export.alerts import alerts, duration
+from proxy.export.alert import duration
+from proxy.export.alerts import alerts
 from proxy.export.prometheus import RUNBOOK, prometheus
 from proxy.settings.model import RequestLogSection, ServerSection, Settings, UpstreamSection
 from proxy.settings.models import validated

@@ -125,13 +125,17 @@ class Pkcs11Device:
         self._end()
         with contextlib.suppress(OSError):  # the process says that it can't be read
             refuse_replaceable(Path(self._uri.module), danger="read the PIN and have anything signed")
+        self._process = ChildProcess(
+            [sys.executable, "-P", "-m", "proxy.credentials.pkcs11_process"],
+            environment=_environment(),
+            clock=self._clock,
+        )
+        if self._aborted:
+            self._process.kill()
         try:
-            self._process = ChildProcess(
-                [sys.executable, "-P", "-m", "proxy.credentials.pkcs11_process"],
-                environment=_environment(),
-                clock=self._clock,
-            )
+            self._process.start()
         except OSError as error:
+            self._process = None
             raise KeyUnavailable(f"{self._uri}: no process for the module ({error.strerror}); look at limits") from None
         uri = self._uri
         named = {"module": uri.module, "token": uri.token, "serial": uri.serial, "label": uri.label}

@@ -14,8 +14,7 @@ async def test_a_refused_certificate_of_a_caller_is_counted_and_said(tmp_path: P
     """Nobody is told who it was; the request with a good certificate is served."""
     authority = Authority(tmp_path)
     identity = authority.identity("server").file
-    for file in tmp_path.glob("*.pem"):
-        file.chmod(0o600)
+    identity.chmod(0o600)
     tls = f'certificate_file = "{identity}"\nkey_file = "{identity}"\nclient_ca_file = "{authority.own.file}"'
     instance = await start(configured(tmp_path, bank.url, server=tls))
     _, port = instance.address

@@ -10,6 +10,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
+from proxy.child_environment import PACKAGE_PATH
 from proxy.clock import Clock
 from proxy.credentials.child_process import ChildFailed, ChildProcess
 from proxy.credentials.keys import MIN_KEY_BITS, KeyUnusable
@@ -177,4 +178,4 @@ class Pkcs11Device:
 
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_WITHHELD)}
-    return kept | {"PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+    return kept | PACKAGE_PATH

@@ -77,8 +77,10 @@ class PostgresSink:
         That one is written as an unreadable line, so that it holds up none behind it. If that is refused too, the fault
         is the database's.
         """
+        made = await asyncio.to_thread(_prepared, batch)
+        connection = await self._connected()
         try:
-            await self._write_in_time(await asyncio.to_thread(_prepared, batch))
+            await self._write(connection, made)
         except _FOR_CONTENT as error:
             middle = len(batch) // 2
             if middle:
@@ -87,32 +89,24 @@ class PostgresSink:
             elif isinstance(error, asyncpg.OutOfMemoryError):
                 raise
             else:
-                await self._write_in_time(await asyncio.to_thread(_as_unreadable, batch[0]))
+                made = await asyncio.to_thread(_as_unreadable, batch[0])
+                await self._write(await self._connected(), made)
 
-    async def _write_in_time(self, made: list[_Month]) -> None:
-        async with asyncio.timeout(self._batch_seconds + CONNECT_SECONDS):
-            await self._write(made)
+    async def _connected(self) -> asyncpg.Connection:
+        if self._connection is None:
+            async with asyncio.timeout(self._batch_seconds + CONNECT_SECONDS):
+                self._connection = await connect(self._url, seconds=CONNECT_SECONDS)
+                try:
+                    await _make_tables(self._connection)
+                except BaseException:
+                    self._give_up()
+                    raise
+        return self._connection
 
-    async def _write(self, made: list[_Month]) -> None:
-        connection = self._connection
-        if connection is None:
-            connection = self._connection = await connect(self._url, seconds=CONNECT_SECONDS)
-            try:
-                await _make_tables(connection)
-            except BaseException:
-                self._give_up()
-                raise
-        execute, seconds = connection.execute, self._batch_seconds
+    async def _write(self, connection: asyncpg.Connection, made: list[_Month]) -> None:
         try:
-            # Explicit statements: asyncpg's transactions wait for the server when they are cancelled.
-            await execute("BEGIN", timeout=seconds)
-            for month, records, lookups in made:
-                if month not in self._months:
-                    await execute("SELECT payproxy.add_month($1)", date(month.year, month.number, 1), timeout=seconds)
-                await execute(INSERT_RECORDS, *records, timeout=seconds)
-                if lookups:
-                    await execute(INSERT_LOOKUPS, *lookups, timeout=seconds)
-            await execute("COMMIT", timeout=seconds)
+            async with asyncio.timeout(self._batch_seconds):
+                await self._insert(connection, made)
         except _FOR_CONTENT:
             self._months.clear()
             await self._roll_back(connection)
@@ -123,6 +117,18 @@ class PostgresSink:
             self._give_up()
             raise
         self._months.update(month for month, _, _ in made)
+
+    async def _insert(self, connection: asyncpg.Connection, made: list[_Month]) -> None:
+        execute, seconds = connection.execute, self._batch_seconds
+        # Explicit statements: asyncpg's transactions wait for the server when they are cancelled.
+        await execute("BEGIN", timeout=seconds)
+        for month, records, lookups in made:
+            if month not in self._months:
+                await execute("SELECT payproxy.add_month($1)", date(month.year, month.number, 1), timeout=seconds)
+            await execute(INSERT_RECORDS, *records, timeout=seconds)
+            if lookups:
+                await execute(INSERT_LOOKUPS, *lookups, timeout=seconds)
+        await execute("COMMIT", timeout=seconds)
 
     async def _roll_back(self, connection: asyncpg.Connection) -> None:
         try:

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import floor, log10
 from statistics import median
 from typing import Self
 
+_MOST_DIGITS = 6
 _GOALS_HEAD = ("case", "goal", "wanted", "measured", "reached")
 
 
@@ -26,13 +28,14 @@ class Goal:
     def row(self, case: str) -> str:
         """Return the goal as a row of the table of goals."""
         wanted = f"{'at most' if self.at_most else 'at least'} {self.limit:g} {self.unit}".rstrip()
-        measured = f"{self.value:.{self._digits}f} {self.unit}".rstrip()
+        measured = f"{self._figure} {self.unit}".rstrip()
         return _row((case, self.name, wanted, measured, "yes" if self.reached else "**no**"))
 
     @property
-    def _digits(self) -> int:
-        """Return the digits that a reader needs to see on which side of the limit the figure is: at least two."""
-        return next((digits for digits in (2, 3) if round(self.value, digits) != self.limit), 4)
+    def _figure(self) -> str:
+        """Return what was measured with three significant digits, with more if it would look like the limit."""
+        figures = (figure(self.value, digits) for digits in range(3, _MOST_DIGITS))
+        return next((text for text in figures if float(text) != self.limit), figure(self.value, _MOST_DIGITS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,13 @@ class Report:
     def of(cls, title: str, head: Sequence[str], rows: Sequence[Sequence[str]], goals: Sequence[Goal] = ()) -> Self:
         """Return a report with one table."""
         return cls(title, table(head, rows), tuple(goals))
+
+
+def figure(value: float, digits: int = 3) -> str:
+    """Return *value* rounded to so many significant *digits*, or to whole numbers, without zeros that say nothing."""
+    places = max(digits - 1 - floor(log10(abs(value))), 0) if value else 0
+    rounded = f"{value:.{places}f}"
+    return f"{value:.15g}" if float(rounded) == value else rounded
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Events that the keeper emits once each; metrics, health, log and records interpret them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 
@@ -274,6 +274,20 @@ class RecordsNotEvaluated(Event):
     """Records are in the request log, but what the keeper shows and does by them misses some: a defect of the proxy."""
 
     cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallerCertificatesRefused(Event):
+    """Workers have refused certificates of callers in TLS handshakes; *counts* since the last event, by reason."""
+
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsLost(Event):
+    """A record of kind lifecycle in the request log says that it lacks *count* records."""
+
+    count: int
 
 
 Observer = Callable[[Event], None]

@@ -11,6 +11,7 @@ from proxy.cli.keys import passphrase_option, read_passphrase
 from proxy.cli.names import names_of
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, json_option
+from proxy.cli.sigterm import ended_by_sigterm
 from proxy.clock import SystemClock
 from proxy.credentials.client_assertion import AssertionSigner, client_assertion_claims
 from proxy.credentials.credential import PRIVATE_KEY_JWT, Credential, CredentialUnusable
@@ -77,7 +78,8 @@ def assertion(
         jti=jti or uuid4(SystemEntropy()),
     )
     try:
-        text = asyncio.run(_signed(client, claims))
+        with ended_by_sigterm():
+            text = asyncio.run(_signed(client, claims))
     except KeyUnusable as error:
         raise Failure(str(error)) from None
     emit({"client_assertion": text}, as_json=as_json, human=text)

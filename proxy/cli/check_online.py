@@ -7,6 +7,7 @@ from pathlib import Path
 
 import proxy.lean_aiohttp  # noqa: F401 - before everything else that imports aiohttp
 from proxy.checks.online import Online, check_online
+from proxy.cli.sigterm import ended_by_sigterm
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.settings.findings import Finding
@@ -25,4 +26,5 @@ def ask(paths: Sequence[Path | None], *, cwd: Path, call: bool, offline: Sequenc
         )
         return await asyncio.gather(*checks)
 
-    return asyncio.run(ask_all())
+    with ended_by_sigterm():
+        return asyncio.run(ask_all())

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from proxy.cli.files import NewFile, refuse_existing, write_new
 from proxy.cli.keys_renew import renew
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note, paint, printable
-from proxy.cli.remote_keys import ended_by_sigterm, key_behind_program, key_in_token
+from proxy.cli.remote_keys import key_behind_program, key_in_token
+from proxy.cli.sigterm import ended_by_sigterm
 from proxy.clock import SystemClock, timestamp
 from proxy.credentials.credential import CredentialUnusable, read_secret_file
 from proxy.credentials.csr import (

@@ -23,6 +23,7 @@ from proxy.cli.onboard_answers import (
 from proxy.cli.onboard_wait import CORRECTIONS, GIVE_UP_SECONDS, FirstCall
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, json_option, note
+from proxy.cli.sigterm import ended_by_sigterm
 from proxy.cli.toml_edit import NotEditable, with_value
 from proxy.clock import SystemClock
 from proxy.credentials.csr import key_pem, new_key, public_pem, self_signed
@@ -87,11 +88,9 @@ def onboard(
         _begin(path, answers, cwd=cwd, asking=asking)
     settings = _readable(path)
     key_id = _upload(path, settings, shown=shown, asking=asking)
-    notes = asyncio.run(
-        FirstCall(
-            path, clock=SystemClock(), wait=wait, environ=os.environ, correct=_corrector(path, asking=asking)
-        ).made()
-    )
+    call = FirstCall(path, clock=SystemClock(), wait=wait, environ=os.environ, correct=_corrector(path, asking=asking))
+    with ended_by_sigterm():
+        notes = asyncio.run(call.made())
     emit({"configuration": str(path), "thumbprint": key_id, "notes": notes}, as_json=as_json, human="\n".join(notes))
     note(_READY.format(path=path))
 

@@ -1,12 +1,6 @@
 """Keys that are not in a file, for `payproxy keys`: in a PKCS#11 token, or behind a program."""
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -25,23 +19,6 @@ from proxy.settings.pkcs11_uri import Pkcs11Uri, Pkcs11UriInvalid
 
 # As in a mint with the default time-out.
 _SECONDS = 8.0
-
-
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Have SIGTERM unwind the stack as Ctrl-C does, so that the process that is asked for a signature is ended too."""
-    if threading.current_thread() is not threading.main_thread():  # no other may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _exit)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _exit(number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 def key_behind_program(program: str, public_key: Path) -> RemoteKey:

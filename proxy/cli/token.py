@@ -15,6 +15,7 @@ from proxy.cli.instance import STATUS, Denied, NotRunning, ask
 from proxy.cli.names import names_of
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note
+from proxy.cli.sigterm import ended_by_sigterm
 from proxy.clock import SystemClock
 from proxy.credentials.credential import Credential, CredentialUnusable
 from proxy.credentials.token_key import TokenKey
@@ -57,7 +58,8 @@ def token(route: str, config_path: Path | None, *, side: str | None, as_json: bo
     try:
         section = configuration.settings.credentials[key.credential]
         credential = Credential.load(section, name=key.credential)
-        minted, skew = asyncio.run(_mint(credential, key))
+        with ended_by_sigterm():
+            minted, skew = asyncio.run(_mint(credential, key))
     except CredentialUnusable as error:
         raise Failure(str(error), code=ExitCode.CONFIGURATION) from None
     except TokenRefused as error:

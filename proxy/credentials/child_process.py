@@ -8,7 +8,9 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from proxy.clock import Clock
 
@@ -22,23 +24,38 @@ class ChildFailed(Exception):
 
 
 class ChildProcess:
-    """A running child with the *arguments*, in a process group of its own; `end` ends the whole group.
+    """A child with the *arguments*, in a process group of its own; `end` ends the whole group.
 
-    *environment* is all that it inherits. Raises OSError if it can't be started.
+    *environment* is all that it inherits. Whoever may have to end it while it is being started has it before `start`.
     """
 
     def __init__(self, arguments: Sequence[str], *, environment: Mapping[str, str], clock: Clock) -> None:
+        self._arguments = arguments
+        self._environment = environment
         self._clock = clock
-        self._process = subprocess.Popen(  # noqa: S603 - no shell; the program is checked by whoever names it
-            arguments,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            env=environment,
-            bufsize=0,
-            start_new_session=True,
-        )
+        self._started: subprocess.Popen[bytes] | None = None
+        self._killed = False
+
+    def start(self) -> None:
+        """Start it; raises OSError if that is not possible, and what the handler of a signal raises after it."""
+        with signals_deferred():
+            self._started = subprocess.Popen(  # noqa: S603 - no shell; the program is checked by whoever names it
+                self._arguments,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env=self._environment,
+                bufsize=0,
+                start_new_session=True,
+            )
+        if self._killed:
+            self.kill()
+
+    @property
+    def _process(self) -> "subprocess.Popen[bytes]":
+        assert self._started is not None  # noqa: S101 - the caller has started it
+        return self._started
 
     @property
     def pid(self) -> int:
@@ -72,6 +89,8 @@ class ChildProcess:
     def end(self) -> None:
         """End the child and all that it has started."""
         self.kill()
+        if self._started is None:
+            return
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
@@ -80,10 +99,15 @@ class ChildProcess:
             self._process.wait(_END_SECONDS)
 
     def kill(self) -> None:
-        """Kill the child and all that it has started; whoever waits for it, in another thread, gets ChildFailed."""
-        if self._process.returncode is None:
+        """Kill the child and all that it has started; whoever waits for it, in another thread, gets ChildFailed.
+
+        One that is being started is killed as soon as it is.
+        """
+        self._killed = True
+        process = self._started
+        if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+                os.killpg(process.pid, signal.SIGKILL)
 
     def _write(self, data: bytes) -> None:
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
@@ -110,6 +134,27 @@ class ChildProcess:
         except subprocess.TimeoutExpired:
             raise ChildFailed("closed its output") from None
         raise ChildFailed(_exit(code))
+
+
+@contextlib.contextmanager
+def signals_deferred() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait: what their handlers raise in `Popen` would lose the child that it has made.
+
+    In the main thread only, where Python runs handlers. Not by a mask, which the child would inherit.
+    """
+    arrived: list[int] = []
+    handlers: dict[int, Any] = {}
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if callable(signal.getsignal(number)):
+                    handlers[number] = signal.signal(number, lambda got, _: arrived.append(got))
+        yield
+    finally:
+        for deferred, handler in handlers.items():
+            signal.signal(deferred, handler)
+        for got in arrived:
+            signal.raise_signal(got)
 
 
 def _exit(code: int) -> str:

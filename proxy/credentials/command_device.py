@@ -34,6 +34,7 @@ class CommandDevice:
         self._seconds = seconds
         self._clock = clock
         self._child: ChildProcess | None = None
+        self._aborted = False
 
     def public_key(self) -> RSAPublicKey:
         """Return the certificate's public key."""
@@ -45,12 +46,14 @@ class CommandDevice:
         check_program(Path(program))
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         deadline = self._clock.monotonic() + self._seconds
+        child = self._child = ChildProcess(self._command, environment=environment, clock=self._clock)
+        if self._aborted:
+            child.kill()
         try:
-            child = self._child = ChildProcess(self._command, environment=environment, clock=self._clock)
+            child.start()
+            printed = child.rest(signing_input, deadline=deadline)
         except OSError as error:
             raise KeyUnusable(f"{program} can't be run ({error.strerror}); does it begin with #!/bin/sh?") from None
-        try:
-            printed = child.rest(signing_input, deadline=deadline)
         except ChildFailed as failed:
             raise KeyUnavailable(f"signer_command {program} {failed}; run it by hand to see why") from None
         finally:
@@ -62,10 +65,12 @@ class CommandDevice:
         return self.sign(digest)
 
     def close(self) -> None:
-        """Do nothing: no program is left running."""
+        """Let the next call run the program again: none is left running."""
+        self._aborted = False
 
     def abort(self) -> None:
-        """End the program that is running, if one is."""
+        """End the program that is running or being started, and let none answer before `close`."""
+        self._aborted = True
         if self._child is not None:
             self._child.kill()
 

@@ -26,10 +26,12 @@ class KeyUser:
         if not isinstance(self._key, RemoteKey):
             return
         closing = asyncio.ensure_future(self._run(self._key.close))
-        done, _ = await asyncio.wait([closing], timeout=_CLOSE_SECONDS)
-        if not done:
-            self._key.abort()
+        try:
             await asyncio.wait([closing], timeout=_CLOSE_SECONDS)
+        finally:  # cancelled, too: somebody presses Ctrl-C again
+            if not closing.done():
+                self._key.abort()
+        await asyncio.wait([closing], timeout=_CLOSE_SECONDS)
 
     async def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         executor = self._key.executor if isinstance(self._key, RemoteKey) else None

@@ -10,6 +10,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
+from proxy.child_environment import PACKAGE_PATH
 from proxy.clock import Clock
 from proxy.credentials.child_process import ChildFailed, ChildProcess
 from proxy.credentials.keys import MIN_KEY_BITS, KeyUnusable
@@ -125,13 +126,17 @@ class Pkcs11Device:
         self._end()
         with contextlib.suppress(OSError):  # the process says that it can't be read
             refuse_replaceable(Path(self._uri.module), danger="read the PIN and have anything signed")
+        self._process = ChildProcess(
+            [sys.executable, "-P", "-m", "proxy.credentials.pkcs11_process"],
+            environment=_environment(),
+            clock=self._clock,
+        )
+        if self._aborted:
+            self._process.kill()
         try:
-            self._process = ChildProcess(
-                [sys.executable, "-P", "-m", "proxy.credentials.pkcs11_process"],
-                environment=_environment(),
-                clock=self._clock,
-            )
+            self._process.start()
         except OSError as error:
+            self._process = None
             raise KeyUnavailable(f"{self._uri}: no process for the module ({error.strerror}); look at limits") from None
         uri = self._uri
         named = {"module": uri.module, "token": uri.token, "serial": uri.serial, "label": uri.label}
@@ -173,4 +178,4 @@ class Pkcs11Device:
 
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_WITHHELD)}
-    return kept | {"PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+    return kept | PACKAGE_PATH

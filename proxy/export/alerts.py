@@ -2,13 +2,10 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
+from proxy.export.alert import Alert, Severity, duration
 from proxy.migration.pin_table import MOST_PINS
 from proxy.settings.model import Settings
-
-Severity = Literal["critical", "warning"]
 
 # Annotations are Go templates, which Prometheus fills in.
 _INSTANCE = "{{ $labels.instance }}"
@@ -20,22 +17,6 @@ _DAY_SECONDS = 86400
 # Less than a record and its intent have in the journal.
 _RECORD_BYTES = 2048
 _BACKLOG_RECORDS = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alert:
-    """One alerting rule; several of one name differ in severity.
-
-    It fires once *expr* (PromQL) has had a result for *seconds*. *summary* holds for all its instances; *description*
-    is a Go template with the labels and the value.
-    """
-
-    name: str
-    severity: Severity
-    expr: str
-    seconds: int = 0
-    summary: str
-    description: str
 
 
 def alerts(settings: Settings) -> tuple[Alert, ...]:
@@ -250,6 +231,13 @@ def _of_the_log(settings: Settings, ours: str) -> Iterator[Alert]:
         description=f"{_INSTANCE}: the sink {{{{ $labels.sink }}}} never got some {_COUNT} records of the last 15 "
         "minutes.",
     )
+    yield Alert(
+        name="PayproxyRecordsLost",
+        severity="warning",
+        expr=f"sum by (job, instance) (increase(payproxy_records_lost_total[15m])) > 0 {ours}",
+        summary="Requests were served that have no record",
+        description=f"{_INSTANCE}: some {_COUNT} records of the last 15 minutes are lost. The request log says why.",
+    )
 
 
 def _of_migrations(settings: Settings, ours: str) -> Iterator[Alert]:
@@ -291,8 +279,3 @@ def _needed_by(settings: Settings) -> str:
         if routes
     )
     return "".join(cases)
-
-
-def duration(seconds: int) -> str:
-    """Return *seconds* as PromQL writes them."""
-    return f"{seconds // 60}m" if seconds % 60 == 0 else f"{seconds}s"

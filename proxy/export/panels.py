@@ -220,6 +220,12 @@ _LOG = (
         "short",
         ((_rate("sink", "payproxy_log_dropped_total", call="increase"), "{{sink}}"),),
     ),
+    Panel(
+        "Lost records",
+        "Records that no sink has: what was to be written when its worker ended, or while the journal failed.",
+        "short",
+        ((_rate("instance", "payproxy_records_lost_total", call="increase"), "{{instance}}"),),
+    ),
 )
 
 _CERTIFICATES = (

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from proxy.export.alerts import Alert, alerts, duration
+from proxy.export.alert import Alert, duration
+from proxy.export.alerts import alerts
 from proxy.settings.model import Settings
 
 # The page with a section for each alert, as in this repository.

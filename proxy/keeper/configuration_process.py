@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from proxy.checks.reading import Checked, Checks
-from proxy.keeper.child_environment import child_environment
+from proxy.child_environment import child_environment
 from proxy.memory_protection import end_with_parent
 from proxy.secret import Secret
 

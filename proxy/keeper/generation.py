@@ -10,6 +10,7 @@ from proxy.credentials.credential import Credential
 from proxy.entropy import Entropy
 from proxy.events import Observer
 from proxy.keeper.body_signatures import BodySignatures, Signers
+from proxy.keeper.certificate_refusals import CertificateRefusals
 from proxy.keeper.lost_journals import LostJournals
 from proxy.keeper.migrations import Migrations
 from proxy.keeper.sockets import Sockets
@@ -87,6 +88,7 @@ class Generation:
         self.signatures = BodySignatures(
             signers, callers=settings.callers, clock=clock, observe=observe, count=metrics.signed
         )
+        self._refusals = CertificateRefusals(clock=clock, observe=observe)
         self.workers = Workers(
             sockets.number,
             snapshot=snapshot,
@@ -131,6 +133,7 @@ class Generation:
                 try:
                     self._metrics.add(message.counts)
                     self.signatures.refused(message.counts.signatures)
+                    self._refusals.add(message.counts.certificates)
                 except CountsUnusable as error:
                     self._write_line(f"worker {worker.index}: {error}")
             case Outcomes(rows):

@@ -7,17 +7,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from proxy.clock import Clock
 from proxy.entropy import Entropy
 from proxy.keeper.pin_publisher import PinPublisher
+from proxy.keeper.pin_stream import LOST, PinStream
 from proxy.keeper.replica_claims import ReplicaClaims
+from proxy.keeper.replica_policies import ReplicaPolicies
 from proxy.keeper.replica_preparation import ReplicaPreparation
 from proxy.keeper.replication import ReplicasUnreachable, Replication
 from proxy.keeper.retry_pins import RetryPins
-from proxy.keeper.seen_entries import SeenEntries
 from proxy.keeper.weights import Weights
-from proxy.migration.pin import RetryPin, merge, merged
-from proxy.migration.pin_rows import Pins
+from proxy.migration.pin import RetryPin
 from proxy.migration.side import Policy
 from proxy.migration.state import NEW, MigrationState
-from proxy.migration.stores.redis import START, Beat, EntryId, RedisStore
+from proxy.migration.stores.redis import Beat, RedisStore
 from proxy.stores.redis_client import StoreAway, ValueBroken, raise_if_cancelled
 
 # A change reaches all replicas within two seconds: this, Redis and the links together take less than one.
@@ -27,7 +27,6 @@ _TRIES = 3
 # After an outage other replicas may hold unpublished pins; they need as long to reconnect.
 _SETTLING_SECONDS = 1.0
 _BACK = "it is back, and other replicas may have newer values"
-_LOST = "it has lost its data"
 
 # Opens the store; raises StoreAway.
 Open = Callable[[], Awaitable[RedisStore]]
@@ -54,14 +53,11 @@ class Replicas(Replication):
         self._away = "it was not queried yet"
         self._was_away = False
         self._settled_at = 0.0
-        self._taken: EntryId = START
-        self._seen = SeenEntries()
         self._preparation = ReplicaPreparation(weights, store=self._reached, clock=clock)
-        self._policies: dict[str, list[Policy]] = {}
-        self._others: dict[str, list[Policy]] = {}
-        self._alive: tuple[str, ...] = ()
-        self._publisher = PinPublisher(wrote=lambda places: self._seen.wrote(places), clock=clock)  # noqa: PLW0108 - replaced
+        self._policies = ReplicaPolicies()
         self._claims = ReplicaClaims(pins, clock=clock, entropy=entropy)
+        self._stream = PinStream(pins, self._claims, clock=clock)
+        self._publisher = PinPublisher(wrote=self._stream.wrote, clock=clock)
         self._publish_asked = asyncio.Event()
         pins.replicate = self.replicate
         pins.replicate_claim = self._claim
@@ -76,7 +72,7 @@ class Replicas(Replication):
     @property
     def others(self) -> tuple[str, ...]:
         """Return the names of the other replicas that were alive when last asked, a quarter of a second ago."""
-        return self._alive
+        return self._policies.alive
 
     async def begin(self) -> None:
         """Load the shared state before serving; if unreachable, the last known state stays in force."""
@@ -159,8 +155,7 @@ class Replicas(Replication):
 
         Both publish first, so of two replicas that change their tables at once one sees the other.
         """
-        names = {name for some in policies for name in some}
-        self._policies = {name: [some[name] for some in policies if name in some] for name in names}
+        self._policies.decide_by(policies)
         store = self._store
         if store is not None:
             with contextlib.suppress(StoreAway):
@@ -169,19 +164,10 @@ class Replicas(Replication):
 
     def policies(self) -> Mapping[str, list[Policy]]:
         """Return, by migration, the policies of other replicas' workers, as last received."""
-        return self._others
+        return self._policies.others
 
     async def _fetch_policies(self, store: RedisStore) -> None:
-        alive, _ = await store.replicas()
-        self._alive = tuple(sorted(alive.keys() - {self._name}))
-        others: dict[str, list[Policy]] = {}
-        for replica, beat in sorted(alive.items()):
-            for name, policies in beat.policies.items():
-                known = others.setdefault(name, [])
-                if replica != self._name:
-                    known += [policy for policy in policies if policy not in known]
-        if others != self._others:
-            self._others = others
+        if await self._policies.fetch(store, me=self._name):
             self._weights.report_change()
 
     async def replicate(self, pins: Mapping[str, RetryPin]) -> bool:
@@ -205,35 +191,14 @@ class Replicas(Replication):
                 self._weights.write_line(f"migrations: {one}: it is written again from what this replica knows")
             with contextlib.suppress(ValueBroken):
                 await store.states()  # a replica that can't read the states must not write there
-            there: Pins = {}
-            stale: dict[EntryId, Pins] = {}
-            in_use = await store.keys_in_use()
-            self._seen = SeenEntries()
-            taken = START
-            while (found := await store.new_entries(taken, wait=False)).place != taken:
-                # With only the first key, as in the last step of a key change, a replica could not read these.
-                stale |= {place: pins for place, (key, pins) in found.stale.items() if key not in in_use}
-                merge(there, found.pins)
-                taken = found.place
-                self._seen.read(found.places)
-                await self._adopt(found.pins)
-            now = self._clock.now()
-            for digest in {digest for pins in stale.values() for digest in pins}:
-                del there[digest]
-            for part in self._pins.parts():
-                missing = {d: p for d, p in part.items() if p.until > now and merged(there.get(d), p) is not None}
-                self._seen.wrote(await store.add_pins(missing))
-            if stale:
-                await store.remove([*stale])
-                self._seen.remove(stale)
-            self._taken = taken
+            await self._stream.merge(store)
             await self._weights.save_replica(self._name, left=False)
             await store.beat(self._name, self._own_beat())
             await self._agree(store)
             await self._fetch_policies(store)
-            complete = await self._is_complete(store)
+            complete = await self._stream.is_complete(store)
             # Read what another replica has re-added meanwhile, before it reported a loss.
-            while await self._take(store, wait=False):
+            while await self._stream.take(store, wait=False, me=self._name):
                 pass
         except BaseException:
             await store.close()
@@ -245,24 +210,6 @@ class Replicas(Replication):
         self._settled_at = self._clock.monotonic() + _SETTLING_SECONDS
         self._weights.report_change()
         return store
-
-    async def _is_complete(self, store: RedisStore) -> bool:
-        """Return whether no living replica has seen more entries of the stream than there are."""
-        entries, _ = await store.entries()
-        alive, _ = await store.replicas()
-        return all(beat.entries <= entries for beat in alive.values())
-
-    async def _take(self, store: RedisStore, *, wait: bool) -> bool:
-        """Adopt new entries after our position in the stream; return whether there were any."""
-        found = await store.new_entries(self._taken, wait=wait)
-        if found.place == self._taken:
-            return False
-        self._seen.read(found.places)
-        await self._adopt(found.pins)
-        self._taken = found.place
-        for claim in found.claims:
-            self._claims.on_claim(store, claim, me=self._name)
-        return True
 
     async def _stay(self, store: RedisStore) -> None:
         """Keep up with *store* until it fails; then raise StoreAway."""
@@ -282,12 +229,12 @@ class Replicas(Replication):
         """Send our heartbeat and merge states four times a second, or at once after `publish_now`."""
         while True:
             raise_if_cancelled()
-            await self._look_for_losses(store)
+            await self._stream.look_for_losses(store)
             await self._beat(store)
             await self._fetch_policies(store)
             await self._agree(store)
             settled = self._clock.monotonic() >= self._settled_at
-            if self._away and settled and await self._is_complete(store):
+            if self._away and settled and await self._stream.is_complete(store):
                 self._away = ""
                 self._weights.unsynced = False
                 self._weights.report_change()
@@ -295,14 +242,6 @@ class Replicas(Replication):
                 async with asyncio.timeout(_TOUCH_SECONDS):
                     await self._publish_asked.wait()
             self._publish_asked.clear()
-
-    async def _look_for_losses(self, store: RedisStore) -> None:
-        """Raise StoreAway if entries of the stream are missing; `_join` then adds them again."""
-        seen = self._seen.copy()
-        entries, oldest = await store.entries()
-        self._seen.forget(oldest)
-        if seen.since(oldest) > entries:
-            raise StoreAway(_LOST)
 
     async def _agree(self, store: RedisStore) -> None:
         for _ in range(_TRIES):
@@ -325,31 +264,27 @@ class Replicas(Replication):
         """Adopt other replicas' pins as they arrive and confirm them: the senders wait for it."""
         while True:
             raise_if_cancelled()
-            if await self._take(store, wait=True):
+            if await self._stream.take(store, wait=True, me=self._name):
                 await self._beat(store)
-
-    async def _adopt(self, pins: Pins) -> None:
-        now = self._clock.now()
-        await self._pins.keep({digest: pin for digest, pin in pins.items() if pin.until > now}, replicate=False)
 
     def _own_beat(self) -> Beat:
         unsettled = self._weights.unsettled
         states = self._weights.document.states
         prepared = {name: state.identity for name, state in states.items() if name not in unsettled}
         return Beat(
-            taken=self._taken,
-            entries=self._seen.since(0),
+            taken=self._stream.taken,
+            entries=self._stream.entries,
             prepared={**self._preparation.asked, **prepared},
-            policies=self._policies,
+            policies=self._policies.own,
         )
 
     async def _beat(self, store: RedisStore) -> None:
         if not await store.beat(self._name, self._own_beat()):
-            raise StoreAway(_LOST)
+            raise StoreAway(LOST)
 
     async def _leave(self, cause: str) -> None:
         store, self._store = self._store, None
-        self._alive = ()
+        self._policies.alive = ()
         self._away = cause
         self._was_away = True
         self._publisher.give_up()

@@ -6,8 +6,8 @@ import socket
 import sys
 from collections.abc import Sequence
 
+from proxy.child_environment import child_environment
 from proxy.clock import Clock
-from proxy.keeper.child_environment import child_environment
 from proxy.keeper.heartbeat import Heartbeat
 from proxy.link.channel import LIMIT
 from proxy.link.codec import encode

@@ -51,6 +51,13 @@ class SignatureCount(NamedTuple):
     amount: float
 
 
+class CertificateCount(NamedTuple):
+    """Certificates of callers that were refused, by *reason*: one of `telemetry.counters.REFUSED_CERTIFICATES`."""
+
+    reason: Label
+    amount: float
+
+
 class Counts(NamedTuple):
     """All sums since the last report."""
 
@@ -59,3 +66,4 @@ class Counts(NamedTuple):
     overhead: tuple[OverheadCount, ...] = ()
     replays: tuple[ReplayCount, ...] = ()
     signatures: tuple[SignatureCount, ...] = ()
+    certificates: tuple[CertificateCount, ...] = ()

@@ -10,7 +10,7 @@ from proxy.clock import Clock
 from proxy.records.journal_tail import JournalTail
 from proxy.records.segment import JOURNALS, segments
 from proxy.records.stream import Position, Progress, Stream
-from proxy.records.unanswered import requests_of, route_of
+from proxy.records.unanswered import lost_in, requests_of, route_of
 
 # The lock file shows that a worker is dead even if no one reports it: after a kill of the keeper itself.
 LIVENESS_SECONDS = 1.0
@@ -68,6 +68,8 @@ class Merger:
         self.defect: Exception | None = None
         # The routes of exchanges that an ended worker had in flight: the event loop's thread takes from it.
         self.unanswered: deque[str] = deque()
+        # How many records are lost, as new records say: likewise.
+        self.lost: deque[int] = deque()
 
     def __repr__(self) -> str:
         return f"<Merger {len(self._tails)} journals>"
@@ -115,6 +117,8 @@ class Merger:
                 self._progress = progress
                 self._tell_recorded(records)
             self.unanswered.extend(map(route_of, found.unanswered))
+            if lost := lost_in(records):
+                self.lost.append(lost)
         except OSError:
             # The tails are ahead of the stream now: drop them, and resume from the stream's progress mark.
             self._tails.clear()

@@ -11,6 +11,7 @@ from proxy.clock import Clock
 from proxy.events import (
     Observer,
     OutcomeUnknown,
+    RecordsLost,
     RecordsNotEvaluated,
     SinkFailed,
     SinkRecovered,
@@ -188,6 +189,8 @@ class Shipper:
             self._report(self._stream.trouble or self._merger.trouble)
             while self._merger.unanswered:
                 self._observe(OutcomeUnknown(route=self._merger.unanswered.popleft()))
+            while self._merger.lost:
+                self._observe(RecordsLost(count=self._merger.lost.popleft()))
             self.caught_up = True
             return True
         finally:

@@ -42,6 +42,11 @@ def requests_of(record: bytes) -> int:
         return 0
 
 
+def lost_in(records: Sequence[bytes]) -> int:
+    """Return how many records are lost, as `records_lost` among the lines *records* says."""
+    return sum(requests_of(one) for one in records if one.startswith(LIFECYCLE) and RECORDS_LOST in one)
+
+
 def unanswered_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
     """Return the record of an exchange whose worker ended: whether the bank acted on the last attempt is unknown."""
     first, last = intents[0], intents[-1]
@@ -123,6 +128,9 @@ def uncertain(text: bytes) -> dict[str, Any] | None:
 
 # That one record of lost records can stand for: more than a worker begins in a year.
 MOST_REQUESTS = 10**12
+LIFECYCLE = b'{"kind":"lifecycle","id":"'
+# Quotes in values are escaped, so that this matches the member only.
+RECORDS_LOST = b'"event":"records_lost"'
 # In a line whose exchange must be recognised when it is retried.
 RETRY = b',"retry":"'
 

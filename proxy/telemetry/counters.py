@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from proxy.errors import Sent
-from proxy.link.counts import Counts, OverheadCount, ReplayCount, RequestCount, SendCount
+from proxy.link.counts import CertificateCount, Counts, OverheadCount, ReplayCount, RequestCount, SendCount
 from proxy.request_summary import RequestSummary, word
 
 # Upper bounds in seconds. OpenTelemetry's advice for HTTP up to 10 s; above it, the timeouts that matter here: the bank
@@ -42,6 +42,9 @@ OTHER: Final = "_OTHER"
 # What `replay_outcome` may return.
 REPLAY_OUTCOMES: Final = ("succeeded", "refused", "failed", "body_not_held", "no_newer_token", "prevented")
 
+# Why a caller's certificate was refused: it has expired, was not shown, or is none that client_ca_file vouches for.
+REFUSED_CERTIFICATES: Final = ("expired", "missing", "not_trusted")
+
 Row = list[float]
 
 # Looking up an enum member in its class costs a call each time.
@@ -62,6 +65,7 @@ class Counters:
         self._client: dict[tuple[str, int], Row] = {}
         self._overhead: dict[str, Row] = {}
         self._replays: dict[tuple[str, str], float] = {}
+        self._certificates: dict[str, float] = {}
 
     def finished(self, exchange: RequestSummary) -> None:
         """Count *exchange*; hot path: plain dictionaries and lists, nothing allocated but keys."""
@@ -92,17 +96,23 @@ class Counters:
         if exchange.replayed or exchange.note:
             self._replay(exchange)
 
+    def certificate_refused(self, reason: str) -> None:
+        """Count a caller whose certificate was refused, by one of REFUSED_CERTIFICATES."""
+        self._certificates[reason] = self._certificates.get(reason, 0.0) + 1.0
+
     def delta(self) -> Counts:
         """Return the sums since the last call, and reset them."""
         server, self._server = self._server, {}
         client, self._client = self._client, {}
         overhead, self._overhead = self._overhead, {}
         replays, self._replays = self._replays, {}
+        certificates, self._certificates = self._certificates, {}
         return Counts(
             tuple([RequestCount(*key, row) for key, (row, _) in server.items()]),
             tuple([SendCount(*key, row) for key, row in client.items()]),
             tuple([OverheadCount(route, row) for route, row in overhead.items()]),
             tuple([ReplayCount(*key, count) for key, count in replays.items()]),
+            certificates=tuple([CertificateCount(reason, count) for reason, count in certificates.items()]),
         )
 
     def _begin(self, key: tuple[str, str, int, str, str]) -> tuple[Row, Row]:

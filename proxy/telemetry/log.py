@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from proxy.clock import Clock, timestamp
 from proxy.events import (
+    CallerCertificatesRefused,
     CallerHeld,
     CertificateExpires,
     ClockSkewMeasured,
@@ -63,6 +64,13 @@ class EventLog:
     def write_line(self, text: str) -> None:
         """Write one line."""
         self._write(f"{self._stamp(self._clock.now())} {text}")
+
+
+_REFUSED = {
+    "expired": "expired",
+    "missing": "missing (the caller showed none)",
+    "not_trusted": "not trusted (none that server.client_ca_file vouches for)",
+}
 
 
 def write_stderr(text: str) -> None:
@@ -161,6 +169,10 @@ def _text(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for e
             return f"request log: the keeper can't write its files, the workers' journals keep all: {event.cause}"
         case StreamRecovered():
             return "request log: the keeper writes its files again"
+        case CallerCertificatesRefused():
+            counts = event.counts
+            reasons = ", ".join(f"{counts[name]} {words}" for name, words in _REFUSED.items() if name in counts)
+            return f"certificates of callers refused, nothing was served: {reasons}"
         case RecordsNotEvaluated():
             return (
                 "request log: records are in the log, but the keeper could not evaluate some, so status, console, "

@@ -10,11 +10,11 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from proxy.errors import ProxyError, Sent
-from proxy.events import ClockSkewMeasured, Event, MintFailed, OutcomeUnknown, TokenAdopted, TokenMinted
+from proxy.events import ClockSkewMeasured, Event, MintFailed, OutcomeUnknown, RecordsLost, TokenAdopted, TokenMinted
 from proxy.link.counts import Counts
 from proxy.migration.outcome import OUTCOMES
 from proxy.migration.side import Side
-from proxy.telemetry.counters import DURATION_BOUNDS, OTHER, OVERHEAD_BOUNDS, REPLAY_OUTCOMES, Row
+from proxy.telemetry.counters import DURATION_BOUNDS, OTHER, OVERHEAD_BOUNDS, REFUSED_CERTIFICATES, REPLAY_OUTCOMES, Row
 from proxy.telemetry.gauges import Key, counter, gauge, gauges, histogram
 from proxy.telemetry.status import Status, WorkerStatus
 
@@ -64,6 +64,8 @@ class Metrics(Collector):
                 self._skews[event.credential] = event.seconds
             case OutcomeUnknown():
                 self._add("exchanges", (event.route, Sent.UNKNOWN.value), [1])
+            case RecordsLost():
+                self._add("lost", (), [event.count])
 
     def add(self, counts: Counts) -> None:
         """Add what a worker counted; it stays after the worker ends.
@@ -86,6 +88,8 @@ class Metrics(Collector):
             self._add("overhead", (route,), row)
         for credential, outcome, amount in counts.replays:
             self._add("replays", (credential, outcome), [amount])
+        for reason, amount in counts.certificates:
+            self._add("certificates", (reason,), [amount])
         self._counted(counts)
 
     def migrated(self, migration: str, side: str, outcome: str) -> None:
@@ -182,6 +186,14 @@ class Metrics(Collector):
             ("http_route", "outcome"),
             _zeros(status.signed_routes, SIGNATURE_OUTCOMES) | tables["signatures"],
         )
+        yield counter(
+            "payproxy_caller_certificates_refused",
+            "TLS handshakes of callers that failed for their certificate: expired, missing, not_trusted.",
+            ("reason",),
+            _zeros(REFUSED_CERTIFICATES) | tables["certificates"],
+        )
+        text = "Records that the request log lacks, as its own records (records_lost) say."
+        yield counter("payproxy_records_lost", text, (), _zeros() | tables["lost"])
         yield from gauges(status)
         yield from self._processes.read(status.workers)
 

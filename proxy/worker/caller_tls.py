@@ -15,6 +15,22 @@ from proxy.worker.listener import CallerServer
 
 # Of a caller's connection: there is hardly one in practice, and OpenSSL takes 15 us for a key update of 27 bytes.
 MOST_DATALESS: Final = 100
+# OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED, and its name of the error.
+_HAS_EXPIRED: Final = 10
+_NOT_SHOWN: Final = "PEER_DID_NOT_RETURN_A_CERTIFICATE"
+
+
+class SessionExpired(Exception):
+    """The client certificate of a resumed session has expired; no alert says so to the caller."""
+
+
+def refusal(error: Exception) -> str:
+    """Return why a handshake that ended with *error* refused the caller's certificate, "" if it was something else."""
+    if isinstance(error, SessionExpired):
+        return "expired"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "expired" if error.verify_code == _HAS_EXPIRED else "not_trusted"
+    return "missing" if isinstance(error, ssl.SSLError) and error.reason == _NOT_SHOWN else ""
 
 
 class TlsCallerServer:
@@ -37,7 +53,8 @@ class TlsCallerServer:
 class CallerTls(TlsTransport):
     """The protocol of an accepted socket, and the transport of a `CallerConnection`.
 
-    A handshake that fails leaves no trace but the alert that the peer gets: strangers fill no log.
+    A handshake that fails leaves no trace but the alert that the peer gets, since strangers fill no log; one that fails
+    for the caller's certificate is counted.
     """
 
     __slots__ = ("_clock", "_deadline", "_server", "_shut")
@@ -113,7 +130,7 @@ class CallerTls(TlsTransport):
     def _secured(self) -> None:
         """Hand over to a `CallerConnection`; session tickets wait for the first answer, which saves one send."""
         if self._tls.session_reused and self._is_certificate_expired():
-            self._failure = ConnectionAbortedError("the certificate of the resumed session has expired")
+            self._failure = SessionExpired("the certificate of the resumed session has expired")
             self._lower.close()
             return
         self._handshake_over()
@@ -128,8 +145,10 @@ class CallerTls(TlsTransport):
         certificate = self._tls.getpeercert()
         return certificate is not None and ssl.cert_time_to_seconds(str(certificate["notAfter"])) < self._clock.now()
 
-    def _not_secured(self, error: Exception) -> None:  # noqa: ARG002 - the other side tells it
+    def _not_secured(self, error: Exception) -> None:
         self._handshake_over()
+        if reason := refusal(error):
+            self._server.certificate_refused(reason)
 
     def _handshake_over(self) -> None:
         self._server.handshakes -= 1

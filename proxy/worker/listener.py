@@ -40,11 +40,13 @@ class CallerServer:
         *,
         max_header_bytes: int,
         max_body_bytes: int = 0,
+        certificate_refused: Callable[[str], None] = lambda _: None,
         timeouts: CallerTimeouts = CALLER_TIMEOUTS,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.timers = TimerWheel(self.loop)
         self.serve = serve
+        self.certificate_refused = certificate_refused
         self.timeouts = timeouts
         self.max_head = max_header_bytes + MAX_TARGET_BYTES
         self.max_body = max_body_bytes

@@ -102,6 +102,7 @@ class Worker:
             partial(forward, gateway=gateway),
             max_header_bytes=snapshot.server.max_header_bytes,
             max_body_bytes=snapshot.server.max_body_bytes,
+            certificate_refused=counters.certificate_refused,
             timeouts=CALLER_TIMEOUTS,
         )
         listeners = [socket.socket(fileno=descriptor) for descriptor in order.sockets]

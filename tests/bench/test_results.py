@@ -4,7 +4,7 @@ import pytest
 
 from bench.__main__ import _CASES
 from bench.machine import Unfit
-from bench.report import Goal, Report
+from bench.report import Goal, Report, figure
 from bench.results import Found, demand_places, document, renewed
 
 CASES = ("cpu", "latency")
@@ -59,7 +59,7 @@ def test_goals_of_cases_that_were_not_measured_are_kept_and_counted() -> None:
 
     rows = [line for line in page.splitlines() if line.endswith(("| yes |", "| **no** |"))]
     assert rows == [
-        "| cpu | a GET | at most 0.9 us | 0.50 us | yes |",
+        "| cpu | a GET | at most 0.9 us | 0.5 us | yes |",
         "| latency | added p50 | at most 1.2 | 1.10 | yes |",
     ]
     assert "2 of 2 reached." in page
@@ -90,19 +90,30 @@ def test_a_run_is_printed_with_its_goals_at_the_end() -> None:
     assert text.count("2 cores") == 1
     assert text.index("### cpu of today") < text.index("### latency of today") < text.index("### Goals")
     assert "1 of 2 reached." in text
-    assert "| latency | a GET | at most 0.9 us | 1.50 us | **no** |" in text
+    assert "| latency | a GET | at most 0.9 us | 1.5 us | **no** |" in text
 
 
 @pytest.mark.parametrize(
     ("value", "at_most", "row"),
     [
         (0.499, False, "| cpu | a GET | at least 0.5 | 0.499 | **no** |"),
-        (0.5, False, "| cpu | a GET | at least 0.5 | 0.5000 | yes |"),
-        (0.5, True, "| cpu | a GET | at most 0.5 | 0.5000 | yes |"),
-        (0.50004, True, "| cpu | a GET | at most 0.5 | 0.5000 | **no** |"),
+        (0.5, False, "| cpu | a GET | at least 0.5 | 0.5 | yes |"),
+        (0.5, True, "| cpu | a GET | at most 0.5 | 0.5 | yes |"),
+        (0.50004, True, "| cpu | a GET | at most 0.5 | 0.50004 | **no** |"),
         (0.51, True, "| cpu | a GET | at most 0.5 | 0.51 | **no** |"),
     ],
 )
 def test_a_goal_shows_as_many_digits_as_tell_on_which_side_it_is(value: float, *, at_most: bool, row: str) -> None:
     """A goal missed by little is not printed as if it were reached exactly."""
     assert Goal(name="a GET", value=value, limit=0.5, unit="", at_most=at_most).row("cpu") == row
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(28.0, "28"), (28.04, "28.0"), (0.4567, "0.457"), (0.012345, "0.0123"), (257.06, "257"), (1234.5, "1234"),
+     (0, "0"),
+     (59.8, "59.8"), (-1.2345, "-1.23"), (102400.0, "102400")],
+)  # fmt: skip
+def test_a_figure_has_three_significant_digits(value: float, text: str) -> None:
+    """What was measured is not more exact; whole numbers stay whole."""
+    assert figure(value) == text

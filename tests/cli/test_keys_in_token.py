@@ -173,6 +173,28 @@ async def test_a_program_that_hangs_ends_with_the_command(tmp_path: Path, ending
     await eventually(lambda: not alive(int(noted.read_text())))
 
 
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("words", ["token payments", "assertion login", "check --online", "serve"])
+async def test_the_program_of_a_configuration_ends_with_the_command(
+    tmp_path: Path, words: str, ending: signal.Signals
+) -> None:
+    """Whichever asks it for a signature."""
+    noted = tmp_path / "noted"
+    async with site(tmp_path) as place:
+        program = tmp_path / "sign"
+        program.write_text(f"#!/bin/sh\necho $$ > {noted}.new; mv {noted}.new {noted}; exec sleep 600\n")
+        program.chmod(0o755)
+        text = place.config.read_text()
+        place.config.write_text(text.replace('private_key_file = "oauth.key"', f'signer_command = ["{program}"]'))
+        process = await started_command(*words.split(), "--config", place.config, env={})
+        await eventually(noted.exists)
+        process.send_signal(ending)
+        await process.communicate()
+
+        assert not alive(int(noted.read_text()))
+        assert process.returncode == (0 if words == "serve" else 128 + ending)
+
+
 async def started_command(*arguments: str | Path, env: dict[str, str]) -> asyncio.subprocess.Process:
     """Start `payproxy` as a process."""
     return await asyncio.create_subprocess_exec(

@@ -3,7 +3,12 @@
 import contextlib
 import hashlib
 import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -111,6 +116,59 @@ def test_a_program_that_fails(tmp_path: Path, pair: tuple[Path, Path], script: s
     end = SystemClock.monotonic() + PATIENT_SECONDS
     while living(group):
         assert SystemClock.monotonic() < end, "what it has started lives on"
+
+
+def children() -> set[int]:
+    """Return our children that live."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            found |= {int(word) for word in (task / "children").read_text().split()}
+    return {child for child in found if living(child)}
+
+
+@contextlib.contextmanager
+def when_forked(call: Callable[[], object]) -> Iterator[None]:
+    """Call *call* in the moment in which a program has been started and nobody knows its id yet."""
+
+    def look(_: FrameType, event: str, function: Any) -> None:
+        if event == "c_return" and function.__name__ == "fork_exec":
+            call()
+
+    before = sys.getprofile()
+    sys.setprofile(look)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+
+
+def test_a_program_that_is_being_started_is_ended_by_the_signal(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    """Ctrl-C: what its handler raises loses no program."""
+    signer = device(tmp_path, "exec sleep 600", pair)
+    before = children()
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with when_forked(lambda: signal.raise_signal(signal.SIGINT)), pytest.raises(KeyboardInterrupt):
+            signer.sign(b"data")
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+    assert children() == before
+
+
+def test_a_program_that_is_being_started_is_given_up(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    """By whoever waits for the thread in which it is; the next signature is made again."""
+    signer = device(tmp_path, "exec sleep 600", pair)
+    before = children()
+    with when_forked(signer.abort), pytest.raises(KeyUnavailable, match="was ended by SIGKILL"):
+        signer.sign(b"data")
+    assert children() == before
+    with pytest.raises(KeyUnavailable, match="was ended by SIGKILL"):  # given up before it was started
+        signer.sign(b"data")
+
+    signer.close()
+    assert device(tmp_path, "echo AAAA", pair).sign(b"data") == signer.sign(b"data") == b"\0\0\0"
 
 
 def living(group: int) -> list[str]:

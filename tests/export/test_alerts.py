@@ -292,6 +292,16 @@ CASES = [
         description="a:9901: the sink otlp never got some 3 records of the last 15 minutes.",
     ),
     Case(
+        alert="PayproxyRecordsLost",
+        severity="warning",
+        series={f"payproxy_records_lost_total{{{A}}}": "0+0x4 3+0x80"},
+        # A loss of before, and an instance that was started anew.
+        quiet=({f"payproxy_records_lost_total{{{A}}}": "3+0x4 0+0x80"},),
+        labels=HERE,
+        summary="Requests were served that have no record",
+        description="a:9901: some 3 records of the last 15 minutes are lost. The request log says why.",
+    ),
+    Case(
         alert="PayproxyMigrationRolledBack",
         severity="warning",
         # Raised, and taken back by the guard a minute later.

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.export.alerts import alerts, duration
+from proxy.export.alert import duration
+from proxy.export.alerts import alerts
 from proxy.export.prometheus import RUNBOOK, prometheus
 from proxy.settings.model import RequestLogSection, ServerSection, Settings, UpstreamSection
 from proxy.settings.models import validated
@@ -92,6 +93,7 @@ def test_only_alerts_whose_metrics_exist() -> None:
         "PayproxyLogBehind",
         "PayproxyLogSinkAway",
         "PayproxyLogDropped",
+        "PayproxyRecordsLost",
     }
 
 

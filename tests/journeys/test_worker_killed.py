@@ -147,6 +147,13 @@ async def test_what_a_killed_worker_had_begun_without_an_intent_is_counted(
     assert lost["count"] + len(records(tmp_path)) == SLOW + 5
     assert f"-{victim}-" in lost["worker"]
     assert lost["since"] < lost["until"] <= lost["time"]
+    # An alert has to see them too.
+    counted = f"\npayproxy_records_lost_total {lost['count']}.0\n"
+
+    async def seen() -> bool:
+        return counted in (await instance.metrics()).body.decode()
+
+    await until(seen, otherwise="the metric does not say that records are missing")
 
 
 async def test_a_worker_that_ends_in_order_has_lost_nothing(tmp_path: Path, bank: Bank, start: Start) -> None:

@@ -22,6 +22,9 @@ from proxy.records.record import RecordBuilder, lost_records
 from proxy.records.rewritten import already_read
 from proxy.records.segment import segment_path
 from proxy.records.shipper import Shipper
+from proxy.records.sinks.otlp_message import encoded
+from proxy.records.sinks.otlp_target import Signal
+from proxy.records.sinks.postgres import columns_of
 from proxy.records.sinks.row import groups
 from proxy.records.sinks.sqlite import SqliteSink
 from proxy.records.stream import MARK, Stream
@@ -78,6 +81,8 @@ def readers() -> list[Callable[[bytes], object]]:
         lambda line: unanswered_records([line, line]),
         lambda line: already_read(line, 3, {1: 100, 2: 100}),
         lambda line: groups([line]),
+        lambda line: columns_of(groups([line])[0].rows[0]),
+        *((lambda line, signal=signal: encoded(signal, [line])) for signal in Signal),
         lambda line: recent.add([line]),
         lambda _: (recent.errors(), recent.callers()),
         lambda line: automatic.add([line]),

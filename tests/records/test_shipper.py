@@ -9,7 +9,7 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy
 from proxy.errors import LogUnavailable
-from proxy.events import Event, OutcomeUnknown, SinkFailed, SinkRecovered, StreamFailed, StreamRecovered
+from proxy.events import Event, OutcomeUnknown, RecordsLost, SinkFailed, SinkRecovered, StreamFailed, StreamRecovered
 from proxy.records.command_record import write_command_record
 from proxy.records.segment import spool_size
 from proxy.records.shipper import Shipper
@@ -344,11 +344,14 @@ async def test_a_stream_that_cannot_be_read_stops_nothing(tmp_path: Path) -> Non
 
 
 async def test_records_of_other_kinds_pass(tmp_path: Path) -> None:
-    """The loss that a journal tells is a record like any other."""
+    """The loss that a journal tells is a record like any other, and an event, so that an alert sees it."""
     sink = MemorySink()
-    async with open_journal(tmp_path) as journal, running_shipper(tmp_path, sink):
+    events: list[Event] = []
+    async with open_journal(tmp_path) as journal, running_shipper(tmp_path, sink, events=events):
         journal.finish(an_exchange(finished=math.inf))
         await until(lambda: sink.records)
+
+    assert events == [RecordsLost(count=1)]
 
     assert sink.records[0]["event"] == "records_lost"
     assert sink.records[0]["sequence"] == 1

@@ -1,4 +1,12 @@
-from proxy.events import CallerHeld, GuardHindered, MigrationRolledBack, WorkerHangs, WorkerNotStarted, WorkerRecovered
+from proxy.events import (
+    CallerCertificatesRefused,
+    CallerHeld,
+    GuardHindered,
+    MigrationRolledBack,
+    WorkerHangs,
+    WorkerNotStarted,
+    WorkerRecovered,
+)
 from proxy.telemetry.log import EventLog
 from tests.support.clock import ManualClock
 
@@ -22,6 +30,17 @@ def test_what_the_guard_does_is_told_with_whether_legacy_can_serve() -> None:
             "NO legacy token is available: look at that credential now"
         ),
         "guard: migration payments: the log can't be read",
+    ]
+
+
+def test_refused_certificates_of_callers_are_told_by_reason() -> None:
+    """The callers get no answer that could say it."""
+    lines: list[str] = []
+    event = CallerCertificatesRefused(counts={"missing": 1, "expired": 12})
+    EventLog(clock=ManualClock(), write=lines.append).observe(event)
+
+    assert [line.partition(" ")[2] for line in lines] == [
+        "certificates of callers refused, nothing was served: 12 expired, 1 missing (the caller showed none)"
     ]
 
 

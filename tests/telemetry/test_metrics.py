@@ -11,7 +11,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 
 from proxy import errors
 from proxy.errors import Sent
-from proxy.events import ClockSkewMeasured, MintFailed, OutcomeUnknown, TokenMinted
+from proxy.events import ClockSkewMeasured, MintFailed, OutcomeUnknown, RecordsLost, TokenMinted
 from proxy.link.codec import decode, encode
 from proxy.link.counts import Counts, OverheadCount, ReplayCount, RequestCount, SendCount
 from proxy.link.messages import WorkerReport
@@ -251,6 +251,17 @@ def test_what_a_killed_worker_had_in_flight_is_counted() -> None:
     assert samples(counted)[name] == 1
 
 
+def test_lost_records_are_counted_from_zero_on() -> None:
+    """An alert sees the first loss as a rise."""
+    counted = metrics()
+    assert samples(counted)["payproxy_records_lost_total", ()] == 0
+
+    counted.observe(RecordsLost(count=7))
+    counted.observe(RecordsLost(count=2))
+
+    assert samples(counted)["payproxy_records_lost_total", ()] == 9
+
+
 def test_the_skew_of_a_credential_that_is_gone_is_gone() -> None:
     """A gauge does not outlive what it speaks of: after a reload the old credential's skew is not repeated."""
     given = [status(workers=())]
@@ -361,6 +372,7 @@ def test_every_name_of_the_contract_that_works_now_is_there() -> None:
         "payproxy_replays_total",
         "payproxy_journal_backlog_records",
         "payproxy_log_dropped_total",
+        "payproxy_records_lost_total",
         "payproxy_config_last_reload_successful",
         "payproxy_build_info",
         "process_resident_memory_bytes",

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import ssl
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -201,28 +202,40 @@ async def test_a_session_ends_with_the_callers_certificate(
         answer, session = await served(port, context)
         assert answer == b"HTTP/1.1 200"
         await nothing_is_left(it)
+        refused: list[str] = []
+        it.server.certificate_refused = refused.append
         clock.set_wall(SYSTEM.now() + 100 * 366 * 86400)
         answer, _ = await served(port, context, session=session)
         assert answer == b""
         await nothing_is_left(it)
         assert len(it.ledger.ended) == 1
+        assert refused == ["expired"]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("shown", ["none", "of another authority"])
+@pytest.mark.parametrize("shown", ["missing", "not_trusted", "expired"])
 async def test_without_the_right_certificate_nobody_is_let_in(
     authority: Authority, tmp_path: Path, version: ssl.TLSVersion, shown: str
 ) -> None:
-    """An alert, no answer, no record."""
+    """An alert, no answer, no record; it is counted, and what else strangers do in a handshake is not."""
     server = product_context(authority.identity("server"), client_authority=authority.own)
     context = client_context(authority, version=version)
-    if shown != "none":
+    if shown == "not_trusted":
         context.load_cert_chain(Authority(tmp_path, "stranger").identity("erp").file)
+    if shown == "expired":
+        hour = timedelta(hours=1)
+        context.load_cert_chain(authority.identity("erp", starts=-2 * hour, ends=-hour).file)
+    refused: list[str] = []
     async with proxy(tmp_path) as it, listening(it, server) as port:
+        it.server.certificate_refused = refused.append
+        async with wire(port) as stranger:
+            await stranger.send(b"GET / HTTP/1.1\r\n\r\n")
+            await stranger.closed()
         with pytest.raises((ssl.SSLError, OSError, EOFError)):
             await tls_ask(port, context, request())
         await nothing_is_left(it)
         assert not it.ledger.ended
+        assert refused == [shown]
 
 
 async def test_without_mutual_tls_no_certificate_is_asked_for(

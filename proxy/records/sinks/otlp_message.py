@@ -14,15 +14,15 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeL
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
+from proxy.errors import MALFORMED
 from proxy.records.sinks.otlp_target import Signal
 from proxy.records.sinks.row import decode
 
 Record = dict[str, Any]
 
-# Errors from reading a line that a failing disk has changed.
-_BROKEN = (ValueError, KeyError, TypeError, AttributeError)
-
 _SCOPE = InstrumentationScope(name="payproxy")
+
+TRACE_ID_BYTES = 16
 
 # OpenTelemetry's names where they exist (semantic conventions for HTTP), ours for the rest.
 _ATTRIBUTES: Mapping[str, str] = {
@@ -53,7 +53,7 @@ def encoded(signal: Signal, batch: Iterable[bytes]) -> tuple[int, bytes]:
         if signal is Signal.LOGS:
             items.append(_log_record(line, record))
         elif record.get("kind") == "exchange":
-            with contextlib.suppress(*_BROKEN):
+            with contextlib.suppress(*MALFORMED):
                 items += list(_spans(record))
     resources = [(_resource(*whose), items) for whose, items in grouped.items() if items]
     request: ExportLogsServiceRequest | ExportTraceServiceRequest
@@ -89,23 +89,30 @@ def _readable(batch: Iterable[bytes]) -> Iterator[tuple[bytes, Record]]:
     for line in batch:
         try:
             record = decode(line)
-            trace_id(record["id"])
+            if len(trace_id(record["id"])) != TRACE_ID_BYTES:
+                # A collector refuses the whole batch.
+                continue
             _nanoseconds(record["time"])
-        except _BROKEN:
+        except MALFORMED:
             continue
         yield line, record
 
 
 def _log_record(line: bytes, record: Record) -> LogRecord:
-    severity, text = _severity(record)
-    made = LogRecord(
-        time_unix_nano=_nanoseconds(record["time"]),
-        severity_number=severity,
-        severity_text=text,
-        body=AnyValue(string_value=line.decode(errors="replace")),
-        attributes=_attributes(record),
-        event_name=f"payproxy.{record.get('kind', '')}",
-    )
+    """Return the log record of *line*; only its body, if a member has a value that a payproxy does not write."""
+    body = AnyValue(string_value=line.decode(errors="replace"))
+    try:
+        severity, text = _severity(record)
+        made = LogRecord(
+            time_unix_nano=_nanoseconds(record["time"]),
+            severity_number=severity,
+            severity_text=text,
+            body=body,
+            attributes=_attributes(record),
+            event_name=f"payproxy.{_utf8(record.get('kind', ''))}",
+        )
+    except MALFORMED:
+        return LogRecord(body=body)
     if record.get("kind") == "exchange":
         made.trace_id = trace_id(record["id"])
         made.span_id = span_id(record["id"])
@@ -179,7 +186,12 @@ def _pair(name: str, value: Any) -> KeyValue:
         return KeyValue(key=name, value=AnyValue(int_value=value))
     if isinstance(value, float):
         return KeyValue(key=name, value=AnyValue(double_value=value))
-    return KeyValue(key=name, value=AnyValue(string_value=str(value)))
+    return KeyValue(key=name, value=AnyValue(string_value=_utf8(value)))
+
+
+def _utf8(value: Any) -> str:
+    """Return *value* as text without lone surrogates, which protobuf has no bytes for."""
+    return str(value).encode(errors="backslashreplace").decode()
 
 
 def _resource(instance: str, environment: str) -> Resource:

@@ -9,7 +9,7 @@ import asyncpg
 
 from proxy.records.months import Month
 from proxy.records.sinks.postgres_schema import INSERT_LOOKUPS, INSERT_RECORDS, SCHEMA
-from proxy.records.sinks.row import KEY_BYTES, Row, decode, groups
+from proxy.records.sinks.row import KEY_BYTES, UNREADABLE, Row, decode, groups
 from proxy.records.sinks.sink import SinkUnavailable, postgres_target
 from proxy.secret import Secret
 
@@ -22,12 +22,19 @@ APPLICATION = "payproxy"
 # What a connection raises; the last three for a URL that can't be parsed, or a malformed response.
 ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError, EOFError)
 
+# What the server, or asyncpg before it, refuses for what is in a batch, not for its own state (SQLSTATE 22, 54, 53200).
+_FOR_CONTENT = (asyncpg.DataError, asyncpg.ProgramLimitExceededError, asyncpg.OutOfMemoryError)
+# An index entry has at most 2,704 bytes (a third of a page): so long may each of the four texts in `records_side` be.
+_COLUMN_BYTES = 512
+
 # As in INSERT_RECORDS.
 COLUMNS = (
     *("id", "time", "kind", "instance", "sequence", "caller", "route", "status", "side", "origin", "sent_upstream"),
     "record",
 )
 Record = tuple[bytes, datetime, str, str, int, str, str, int, str, str, str, str]
+# A month, the columns of its `records`, and those of its `lookups` if there are index values.
+_Month = tuple[Month, list[Any], list[Any]]
 
 
 class PostgresSink:
@@ -50,10 +57,8 @@ class PostgresSink:
 
     async def write(self, batch: list[bytes]) -> None:
         """Write *batch*; returns after the server has committed it."""
-        made = await asyncio.to_thread(_prepared, batch)
         try:
-            async with asyncio.timeout(self._batch_seconds + CONNECT_SECONDS):
-                await self._write(made)
+            await self._write_or_divide(batch)
         except SinkUnavailable:
             raise
         except ERRORS as error:
@@ -66,32 +71,71 @@ class PostgresSink:
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await connection.close(timeout=CLOSE_SECONDS)
 
-    async def _write(self, made: list[tuple[Month, list[Any], list[Any]]]) -> None:
-        connection = self._connection
-        if connection is None:
-            connection = self._connection = await connect(self._url, seconds=CONNECT_SECONDS)
-            try:
-                await _make_tables(connection)
-            except BaseException:
-                self._give_up()
-                raise
-        execute, seconds = connection.execute, self._batch_seconds
+    async def _write_or_divide(self, batch: list[bytes]) -> None:
+        """Write *batch*; if its content is refused, each half by itself, down to the record that is to blame.
+
+        That one is written as an unreadable line, so that it holds up none behind it. If that is refused too, the fault
+        is the database's.
+        """
+        made = await asyncio.to_thread(_prepared, batch)
+        connection = await self._connected()
         try:
-            # Explicit statements: asyncpg's transactions wait for the server when they are cancelled.
-            await execute("BEGIN", timeout=seconds)
-            for month, records, lookups in made:
-                if month not in self._months:
-                    await execute("SELECT payproxy.add_month($1)", date(month.year, month.number, 1), timeout=seconds)
-                await execute(INSERT_RECORDS, *records, timeout=seconds)
-                if lookups:
-                    await execute(INSERT_LOOKUPS, *lookups, timeout=seconds)
-            await execute("COMMIT", timeout=seconds)
+            await self._write(connection, made)
+        except _FOR_CONTENT as error:
+            middle = len(batch) // 2
+            if middle:
+                await self._write_or_divide(batch[:middle])
+                await self._write_or_divide(batch[middle:])
+            elif isinstance(error, asyncpg.OutOfMemoryError):
+                raise
+            else:
+                made = await asyncio.to_thread(_as_unreadable, batch[0])
+                await self._write(await self._connected(), made)
+
+    async def _connected(self) -> asyncpg.Connection:
+        if self._connection is None:
+            async with asyncio.timeout(self._batch_seconds + CONNECT_SECONDS):
+                self._connection = await connect(self._url, seconds=CONNECT_SECONDS)
+                try:
+                    await _make_tables(self._connection)
+                except BaseException:
+                    self._give_up()
+                    raise
+        return self._connection
+
+    async def _write(self, connection: asyncpg.Connection, made: list[_Month]) -> None:
+        try:
+            async with asyncio.timeout(self._batch_seconds):
+                await self._insert(connection, made)
+        except _FOR_CONTENT:
+            self._months.clear()
+            await self._roll_back(connection)
+            raise
         except BaseException:
             # The cached months may be wrong, too: someone may have dropped one.
             self._months.clear()
             self._give_up()
             raise
         self._months.update(month for month, _, _ in made)
+
+    async def _insert(self, connection: asyncpg.Connection, made: list[_Month]) -> None:
+        execute, seconds = connection.execute, self._batch_seconds
+        # Explicit statements: asyncpg's transactions wait for the server when they are cancelled.
+        await execute("BEGIN", timeout=seconds)
+        for month, records, lookups in made:
+            if month not in self._months:
+                await execute("SELECT payproxy.add_month($1)", date(month.year, month.number, 1), timeout=seconds)
+            await execute(INSERT_RECORDS, *records, timeout=seconds)
+            if lookups:
+                await execute(INSERT_LOOKUPS, *lookups, timeout=seconds)
+        await execute("COMMIT", timeout=seconds)
+
+    async def _roll_back(self, connection: asyncpg.Connection) -> None:
+        try:
+            await connection.execute("ROLLBACK", timeout=self._batch_seconds)
+        except BaseException:
+            self._give_up()
+            raise
 
     def _give_up(self) -> None:
         if self._connection is not None:
@@ -148,7 +192,7 @@ async def _make_tables(connection: asyncpg.Connection) -> None:
         ) from None
 
 
-def _prepared(batch: list[bytes]) -> list[tuple[Month, list[Any], list[Any]]]:
+def _prepared(batch: list[bytes]) -> list[_Month]:
     """Return for each month of *batch* the columns of `records` and, if there are index values, of `lookups`."""
     made = []
     for group in groups(batch):
@@ -158,18 +202,31 @@ def _prepared(batch: list[bytes]) -> list[tuple[Month, list[Any], list[Any]]]:
     return made
 
 
+def _as_unreadable(line: bytes) -> list[_Month]:
+    """Return what `_prepared` does for a line whose content the server refuses: no column has any of it.
+
+    Its text is in ASCII, which each encoding of a database has.
+    """
+    (group,) = groups([line])
+    record_id = group.rows[0][0]
+    text = _text(line.decode("ascii", errors="backslashreplace"), most=len(line) * 4)
+    columns = (record_id, _time_in(record_id), UNREADABLE, "", 0, "", "", 0, "", "", "", text)
+    return [(group.month, [[value] for value in columns], [])]
+
+
 def columns_of(row: Row) -> Record:
     """Return the values of COLUMNS for *row*."""
     record_id, kind, caller, status, sent, line = row
     try:
         record = decode(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         record = {}
     get = record.get if isinstance(record, dict) else {}.get
-    at = datetime.fromtimestamp(int.from_bytes(record_id[:6], "big") / 1000, UTC)
-    with contextlib.suppress(TypeError, ValueError):
-        at = datetime.fromisoformat(str(get("time")))
-        at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    at = _time_in(record_id)
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        given = datetime.fromisoformat(str(get("time")))
+        # In UTC it may be before the year 1, or after 9999.
+        at = given.astimezone(UTC) if given.tzinfo is not None else given.replace(tzinfo=UTC)
     return (
         record_id,
         at,
@@ -182,17 +239,21 @@ def columns_of(row: Row) -> Record:
         _text(get("side")),
         _text(get("origin")),
         _text(sent),
-        _text(line.decode(errors="backslashreplace")),
+        _text(line.decode(errors="backslashreplace"), most=len(line) * 4),
     )
 
 
-def _text(value: object) -> str:
-    """Return *value* as text that PostgreSQL accepts: one refused string would block all later records."""
+def _time_in(record_id: bytes) -> datetime:
+    return datetime.fromtimestamp(int.from_bytes(record_id[:6], "big") / 1000, UTC)
+
+
+def _text(value: object, *, most: int = _COLUMN_BYTES) -> str:
+    """Return *value* as text that PostgreSQL accepts, cut after *most* bytes; what it refuses is written once more."""
     if not isinstance(value, str):
         return ""
-    if value.isascii() and "\0" not in value:
+    if len(value) <= most and value.isascii() and "\0" not in value:
         return value
-    return value.replace("\0", "\ufffd").encode(errors="backslashreplace").decode()
+    return value.replace("\0", "\ufffd").encode(errors="backslashreplace")[:most].decode(errors="ignore")
 
 
 def _number(value: object, bits: int) -> int:

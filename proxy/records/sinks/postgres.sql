@@ -58,6 +58,11 @@ END
 $$;
 REVOKE ALL ON FUNCTION payproxy.add_month(date) FROM PUBLIC;
 
+CREATE OR REPLACE FUNCTION payproxy.members(record text) RETURNS json
+LANGUAGE sql IMMUTABLE STRICT AS $$
+  SELECT (CASE strpos(record, '\u') WHEN 0 THEN record ELSE regexp_replace(record, '\\(u....|.)', '?', 'g') END)::json
+$$;
+
 CREATE OR REPLACE FUNCTION payproxy.tallies(routes text[], first uuid, beyond text[])
 RETURNS TABLE (
   route text, side text, credential text, caller text, requests bigint, held_back bigint, failed bigint,
@@ -69,12 +74,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WHERE r.route = ANY (routes) AND r.side = ANY (ARRAY['legacy', 'modern'])
       AND r.origin = ANY (ARRAY['bank']) AND r.id >= first
     UNION ALL
-    SELECT r.route, r.side, '', r.caller, r.status, false, r.record::json->>'code', r.time FROM payproxy.records AS r
+    SELECT r.route, r.side, '', r.caller, r.status, false, payproxy.members(r.record)->>'code', r.time FROM payproxy.records AS r
     WHERE r.route = ANY (routes) AND r.side = ANY (ARRAY['legacy', 'modern'])
       AND r.origin = ANY (ARRAY['proxy']) AND r.id >= first
     UNION ALL
-    SELECT r.route, r.side, r.record::json->>'credential', r.caller, r.status, r.origin = 'bank',
-      CASE WHEN r.origin = 'bank' THEN '' ELSE r.record::json->>'code' END, r.time
+    SELECT r.route, r.side, payproxy.members(r.record)->>'credential', r.caller, r.status, r.origin = 'bank',
+      CASE WHEN r.origin = 'bank' THEN '' ELSE payproxy.members(r.record)->>'code' END, r.time
     FROM payproxy.records AS r
     WHERE r.route = ANY (routes) AND r.side = ANY (ARRAY['']) AND r.id >= first
   ), judged AS (

@@ -12,6 +12,8 @@ from proxy.records.months import Month
 # `tallies` counts outcomes, for nearly all requests from the index `records_side` alone. It reads a record only for
 # what the columns lack: the code of the few errors made by the proxy, and the credential of requests sent before there
 # was a migration. It gives counts to a role that may not read the records.
+# `members` is the record for that: PostgreSQL has no text for U+0000 and lone surrogates, and would refuse to count any
+# record because of one; so each escape becomes a question mark. Codes and names of credentials have none.
 # The same file as config/postgres.sql, which their owner runs: only an owner can grant what comes after this line.
 _ROLES = "\n-- What the proxy logs in as"
 SCHEMA = files("proxy.records.sinks").joinpath("postgres.sql").read_text().partition(_ROLES)[0]

@@ -3,12 +3,15 @@
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxy.records.archives.postgres import PostgresArchive
 from proxy.records.archives.sqlite import SqliteArchive
 from proxy.records.query import Archive, ArchiveUnusable, Query
+from proxy.records.sinks import postgres as postgres_sink
+from proxy.records.sinks import row
 from proxy.records.sinks.postgres import PostgresSink
 from proxy.records.sinks.sink import Sink
 from proxy.records.sinks.sqlite import SqliteSink
@@ -194,6 +197,39 @@ async def test_the_proxys_own_role_may_count_what_it_may_not_read(postgres: Post
         await archive.close()
 
     assert told(found) == by_hand(log(), since=0)
+
+
+@pytest.mark.parametrize("decoder", [row.decode, row.plain_decoder])
+async def test_no_text_in_a_record_prevents_counting(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch, decoder: Callable[[bytes], Any]
+) -> None:
+    """A worker that was taken over writes them: the guard of a migration goes on with what can be counted."""
+    for module in (row, postgres_sink):
+        monkeypatch.setattr(module, "decode", decoder)
+    opened, sink, lines = filled
+    counted, uncounted = [], []
+    for side in ("legacy", ""):
+        for text in (b"\\u0000", b"\\\\u0000\\\\", b'\\"\\/\\\\\\u12345'):
+            counted += [forged(text, side=side), forged(text, side=side, status=502, origin="proxy", code="overloaded")]
+        uncounted += [
+            forged(text, side=side) for text in (b"\\uDBFF", b"\xff", b"\0", b'":NaN,"', b'"', b'":' + b"[" * 3000)
+        ]
+        uncounted.append(forged(b"", side=side).decode().encode("utf-16"))
+    for line in (*counted, *uncounted):
+        await sink.write([line])
+    archive = opened()
+    try:
+        found = sum(one.requests for one in await archive.tallies(["payments", "reports"], since=0))
+    finally:
+        await archive.close()
+
+    before = sum(counts[0] for counts in by_hand(lines, since=0).values())
+    assert before + len(counted) <= found <= before + len(counted) + len(uncounted)
+
+
+def forged(text: bytes, **values: Any) -> bytes:
+    """Return a record whose path has the JSON *text*."""
+    return record(FEBRUARY, **values).replace(b"/payment/v2/payments", text)
 
 
 async def test_a_database_without_records_yet_says_so(postgres: Postgres) -> None:

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -12,9 +13,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from proxy.clock import SystemClock
 from proxy.errors import Sent
 from proxy.records.chain import link_of
+from proxy.records.sinks import otlp_message
 from proxy.records.sinks.otlp import LONGEST_RETRY_SECONDS, OtlpSink, otlp_sinks
 from proxy.records.sinks.otlp_message import span_id, trace_id
 from proxy.records.sinks.otlp_target import Signal, Target, targets
+from proxy.records.sinks.row import plain_decoder
 from proxy.records.sinks.sink import SinkUnavailable
 from tests.records.chains import Writer, whole
 from tests.records.sinks.collector import Collector, Reply, attributes, collector
@@ -218,6 +221,44 @@ async def test_what_is_broken_is_passed_over(tmp_path: Path) -> None:
         await sink.write([*broken, *whole(tmp_path)])
 
         assert len(it.logs) == 19
+
+
+@pytest.mark.parametrize(
+    ("honest", "forged"),
+    [
+        (b'"index":{}', b'"index":[1]'),
+        (b'"status":200', b'"status":"200"'),
+        (b'"status":200', b'"status":%d' % 2**70),
+        (b'"time":"20', b'"time":"00'),
+        (b'"caller":"erp"', b'"caller":"\\u0000\\ud800"'),
+        (b'"index":{}', b'"index":{"\\udfff":"1"}'),
+    ],
+)
+async def test_a_value_that_no_attribute_can_have_holds_up_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, honest: bytes, forged: bytes
+) -> None:
+    """A worker that was taken over may write it: at least the body tells the record."""
+    monkeypatch.setattr(otlp_message, "decode", plain_decoder)
+    [good] = Writer(tmp_path).exchanges(1).lines
+    odd = good.replace(honest, forged, 1)
+    assert odd != good
+    async with collector() as it:
+        for signal in Signal:
+            async with sink_to(it, signal) as sink:
+                await sink.write([good, odd, good])
+
+        assert [one.body.string_value for one in it.logs] == [text.decode() for text in (good, odd, good)]
+        assert len(it.spans) >= 4
+
+
+async def test_an_id_that_would_cost_the_batch_is_passed_over(tmp_path: Path) -> None:
+    """A collector takes no trace id of another length, nor anything beside it."""
+    [good] = Writer(tmp_path).exchanges(1).lines
+    short = re.sub(rb'"id":"[^"]*"', b'"id":"abcd"', good)
+    async with collector() as it, sink_to(it) as sink:
+        await sink.write([good, short, good])
+
+        assert [len(one.trace_id) for one in it.logs] == [16, 16]
 
 
 async def test_an_exchange_that_cannot_be_told_is_no_span(tmp_path: Path) -> None:

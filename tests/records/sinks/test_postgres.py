@@ -1,6 +1,8 @@
 import asyncio
 import contextlib
+import hashlib
 import json
+from datetime import UTC, datetime
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from proxy.events import Event, SinkFailed, SinkRecovered
 from proxy.records.segment import spool_size
+from proxy.records.sinks import postgres as postgres_sink
 from proxy.records.sinks.postgres import PostgresSink
 from proxy.records.sinks.postgres_schema import SCHEMA
 from proxy.records.sinks.sink import SinkUnavailable
@@ -81,6 +84,85 @@ async def test_what_is_no_record_holds_up_nothing(empty: Postgres) -> None:
 
     rows = await fetch(empty.url(), "SELECT record FROM payproxy.records")
     assert {row["record"].encode() for row in rows} == {lines[0], b"\\xff\xef\xbf\xbd\\xfe", b"{", odd, lines[4]}
+
+
+# Which the server can't compress.
+_LONG = hashlib.shake_256(b"").hexdigest(3000).encode()
+_FORGED = [
+    *(b"\\u0000", b"\\ud800", b"a\\u0000b\\udfff", b"\xff", b"\0", _LONG, "ä".encode() * 6000),
+    *(b'0001-01-01T00:00:00+23:59","x":"', b'9999-12-31T23:59:59-23:59","x":"', b"[" * 3000),
+]
+
+
+async def test_no_text_of_a_record_holds_up_those_behind_it(empty: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that was taken over may write any: what PostgreSQL can't store or index in any member; all arrive."""
+    # Each of these is stored as the record that it is.
+    monkeypatch.setattr(postgres_sink, "_as_unreadable", None)
+    lines = []
+    for honest in (record(NOW), operation(NOW)):
+        for name, value in json.loads(honest).items():
+            old = json.dumps({name: value}, separators=(",", ":"))[1:-1].encode()
+            head = json.dumps(name).encode() + b":"
+            lines += [honest.replace(old, head + b'"' + text + b'"') for text in _FORGED if old in honest]
+    sink = PostgresSink(empty.url())
+    for line in lines:
+        await sink.write([line, record(NOW + 1)])
+    await sink.close()
+
+    assert len(lines) > 200
+    at = datetime.fromtimestamp(NOW + 1, UTC)
+    (counted,) = await fetch(empty.url(), "SELECT count(*) FROM payproxy.records WHERE time = $1", at)
+    assert counted["count"] == len(lines)
+
+
+async def test_what_the_database_has_no_character_for_is_kept_escaped(empty: Postgres) -> None:
+    """A database that was not made with UTF-8: only that record is unreadable, and says what it said."""
+    url = await _database(empty, "CREATE DATABASE another ENCODING 'LATIN1' TEMPLATE template0")
+    lines = [record(NOW + number, path=f"/{number}") for number in range(20)]
+    lines[7] = lines[7].replace(b'"erp"', '"\u20ac\u00e4"'.encode())
+    sink = PostgresSink(url)
+    await sink.write(lines)
+    await sink.write(lines)
+    await sink.close()
+
+    rows = await fetch(url, "SELECT kind, caller, record FROM payproxy.records ORDER BY id")
+    assert [row["kind"] for row in rows] == ["exchange"] * 7 + ["unreadable"] + ["exchange"] * 12
+    assert rows[7]["record"] == lines[7].decode().replace("\u20ac", "\\xe2\\x82\\xac").replace("\u00e4", "\\xc3\\xa4")
+    assert [row["record"].encode() for row in rows[8:]] == lines[8:]
+
+
+async def test_records_of_more_months_than_a_transaction_can_lock_arrive(empty: Postgres) -> None:
+    """Forged ids: the server has no memory for so many locks at once."""
+    lines = [record(NOW + 31 * 86400 * number) for number in range(400)]
+    url = await _database(empty, "CREATE DATABASE another")
+    sink = PostgresSink(url, batch_seconds=300)
+    await sink.write(lines)
+    await sink.close()
+
+    assert {row["record"].encode() for row in await fetch(url, "SELECT record FROM payproxy.records")} == {*lines}
+
+
+async def _database(server: Postgres, statement: str) -> Secret:
+    """Return the URL of an empty database, which *statement* creates."""
+    await execute(server.url(), "DROP DATABASE IF EXISTS another")
+    await execute(server.url(), statement)
+    return server.url(database="another")
+
+
+async def test_a_database_that_refuses_everything_gets_nothing_else(empty: Postgres) -> None:
+    """Its tables were changed: that is for a person to mend, and the records come as they are after it."""
+    sink = PostgresSink(empty.url())
+    await sink.write([record()])
+    add = "ALTER TABLE payproxy.records ADD CONSTRAINT odd CHECK (1 / length(left(record, 0)) = 1) NOT VALID"
+    await execute(empty.url(), add)
+    lines = [record(NOW + 1), record(NOW + 2)]
+    with pytest.raises(SinkUnavailable, match="DivisionByZeroError"):
+        await sink.write(lines)
+    await execute(empty.url(), "ALTER TABLE payproxy.records DROP CONSTRAINT odd")
+    await sink.write(lines)
+    await sink.close()
+
+    assert {row["kind"] for row in await fetch(empty.url(), "SELECT kind FROM payproxy.records")} == {"exchange"}
 
 
 async def test_instances_that_start_at_once_make_the_tables_once(empty: Postgres) -> None:

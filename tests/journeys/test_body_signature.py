@@ -188,7 +188,7 @@ async def test_a_killed_keeper_sends_nothing_unsigned(tmp_path: Path, bank: Bank
     waiting = [asyncio.create_task(ask(instance.address, paid(f"order-{number}"))) for number in range(8)]
 
     async def all_wait() -> bool:
-        return sum(one["in_flight"] for one in (await instance.status())["workers"]) == len(waiting)
+        return bool(sum(one["in_flight"] for one in (await instance.status())["workers"]) == len(waiting))
 
     await until(all_wait, otherwise="they did not come to the workers")
     await until((tmp_path / "asked").exists, otherwise="the program was not asked")

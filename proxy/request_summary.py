@@ -19,18 +19,23 @@ def word(sent: Sent) -> str:
 class Chosen:
     """The rule that matched a request and its result; *side* is legacy or modern if a migration applies.
 
-    *rendered* is for the record writer: one object serves many requests.
+    *upstream_url* and *client_digest* say where and as which client, whatever the names mean later. *rendered* is for
+    the record writer: one object serves many requests.
     """
 
-    __slots__ = ("audience", "credential", "rendered", "route", "side", "upstream", "why")
+    __slots__ = (
+        "audience", "client_digest", "credential", "rendered", "route", "side", "upstream", "upstream_url", "why",
+    )  # fmt: skip
 
     def __init__(
-        self, *, route: str = "", upstream: str = "", credential: str = "", audience: str = "", side: str = "",
-        why: str = "",
+        self, *, route: str = "", upstream: str = "", upstream_url: str = "", credential: str = "",
+        client_digest: str = "", audience: str = "", side: str = "", why: str = "",
     ) -> None:  # fmt: skip
         self.route = route
         self.upstream = upstream
+        self.upstream_url = upstream_url
         self.credential = credential
+        self.client_digest = client_digest
         self.audience = audience
         self.side = side
         self.why = why

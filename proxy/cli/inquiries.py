@@ -18,7 +18,7 @@ PATH = "/api/inquiries"
 # The instance asks one at a time, and waits at most 15 s for each of connecting, sending and the answer.
 _SECONDS = 120.0
 
-_MEMBERS = ("id", "route", "environment", "upstream", "credential", "audience", "side")
+_MEMBERS = ("id", "route", "environment", "upstream", "upstream_url", "credential", "client_digest", "side")
 
 
 def ask_bank(settings: Settings, record: Mapping[str, Any]) -> Record:

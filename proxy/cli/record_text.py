@@ -77,7 +77,8 @@ def timeline(record: Record) -> str:
 
 
 _FACTS = (
-    *("caller", "caller_proof", "client_address", "route", "upstream", "credential", "audience", "side", "why"),
+    *("caller", "caller_proof", "client_address", "route", "upstream", "upstream_url", "credential", "client_digest"),
+    *("audience", "side", "why"),
     *("environment", "instance", "sequence", "request_bytes", "response_bytes", "code", "cause", "note", "replayed"),
     *("caller_left", "body_hmac", "config_digest"),
 )

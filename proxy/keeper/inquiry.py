@@ -2,12 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
+from proxy.records.unanswered import SENT_TO
 from proxy.routing.table import Route, RouteSide
 from proxy.settings.inquiry import InquiryAnswerSection, InquirySection, header_names
 
@@ -33,22 +34,27 @@ class CantAsk(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """The request that is asked about, as its record has it; *index* has the kept headers."""
+    """The request that is asked about, as its record has it; *index* has the kept headers.
+
+    *upstream_url* and *client_digest* are "" in the record of an earlier version.
+    """
 
     id: str
     route: str
     environment: str
     upstream: str
+    upstream_url: str
     credential: str
-    audience: str
+    client_digest: str
     side: str
     index: Mapping[str, str]
 
 
 def about(record: Mapping[str, Any]) -> About:
     """Return the exchange *record* as it is asked about; raises KeyError for a line that is none."""
-    names = ("id", "route", "environment", "upstream", "credential", "audience", "side")
-    return About(**{name: str(record[name]) for name in names}, index=record["index"])
+    names = ("id", "route", "environment", "upstream", "credential", "side")
+    sent_to = {name: str(record.get(name, "")) for name in SENT_TO}
+    return About(**{name: str(record[name]) for name in names}, **sent_to, index=record["index"])
 
 
 def target_of(path: str, index: Mapping[str, str]) -> str:
@@ -75,22 +81,39 @@ def _usable(name: str, value: str) -> str:
 
 
 def side_of(about: About, route: Route) -> RouteSide:
-    """Return the side of *route* that carried the request; raises CantAsk, for another one would not know of it."""
-    migration = route.migration
-    if migration is None:
-        sides: Iterable[tuple[str, RouteSide]] = [("", route.own)]
-    else:
-        sides = [("legacy", migration.legacy), ("modern", migration.modern)]
-    for name, side in sides:
-        # After a migration has ended, its side is the rule's own upstream and credential.
-        if about.side in {name, ""} or not name:
-            key = side.token_key
-            if (side.upstream, key.credential, key.audience) == (about.upstream, about.credential, about.audience):
-                return side
-    raise CantAsk(
-        f"the request went to upstream {about.upstream} with credential {about.credential}"
-        f"{f' on side {about.side}' if about.side else ''}, and rule {about.route} has no such side any more; another "
-        "one may not know of it, so it was not asked"
+    """Return the side of *route* that sends where the request went, as the same client; raises CantAsk.
+
+    Names say nothing: a reload gives them another URL or client_id, and other instances may share the log.
+    """
+    sent_to = (about.upstream_url, about.client_digest)
+    if not all(sent_to):
+        raise CantAsk(
+            "an earlier version of payproxy wrote its record, which does not say to which URL and as which client it "
+            f"was sent. {_BY_HAND}"
+        )
+    same = [one for one in route.sides if (one.url, one.token_key.client_digest) == sent_to]
+    if not same:
+        raise CantAsk(f"{_difference(about, route)}; another one may not know of it, so it was not asked. {_BY_HAND}")
+    # Two credentials may be the same client.
+    return next((one for one in same if one.token_key.credential == about.credential), same[0])
+
+
+_BY_HAND = "Ask by hand, at the URL and as the client of the configuration that it had: config_digest in its record"
+
+
+def _difference(about: About, route: Route) -> str:
+    """Return what the sides of *route* differ in from where the request went."""
+    urls = {one.url for one in route.sides}
+    if about.upstream_url not in urls:
+        went = f"it went to {about.upstream_url} (upstream {about.upstream})"
+        return f"{went}, and rule {route.name} sends to {' or '.join(sorted(urls))}"
+    named = {one.token_key.credential for one in route.sides if one.url == about.upstream_url}
+    if about.credential not in named:
+        was = f"it was sent as the client of credential {about.credential}"
+        return f"{was}, and rule {route.name} has {' or '.join(sorted(named))} there"
+    return (
+        f"it was sent as another client than that of credential {about.credential} now: client_id, token_url, "
+        "audience, scope or extra_parameters differ"
     )
 
 

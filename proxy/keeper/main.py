@@ -166,7 +166,7 @@ class Keeper:
         self._automatic = AutomaticInquiries(
             self._inquiries.ask_alone,
             self._inquiries.automatic,
-            find=OpenRequests(lambda: self._generations.current.settings, instance=instance, clock=clock).find,
+            find=OpenRequests(lambda: self._generations.current.settings, chain=self._chain, clock=clock).find,
             clock=clock,
             write_line=self._log.write_line,
         )

@@ -21,11 +21,14 @@ _SEARCH_SECONDS = 30.0
 
 
 class OpenRequests:
-    """Reads the log's database and what is not in it yet; *settings* are those in force, *instance* is our name."""
+    """Reads the log's database and what is not in it yet; *settings* are those in force, *chain* is ours.
 
-    def __init__(self, settings: Callable[[], Settings], *, instance: str, clock: Clock) -> None:
+    Not our name: instances that share a log may have the same one.
+    """
+
+    def __init__(self, settings: Callable[[], Settings], *, chain: str, clock: Clock) -> None:
         self._settings = settings
-        self._instance = instance
+        self._chain = chain
         self._clock = clock
 
     async def find(self, most: int) -> list[tuple[Record, Sequence[Record]]]:
@@ -44,7 +47,7 @@ class OpenRequests:
         try:
             # This search may not end early: without its inquiry a settled request would be asked about again.
             asked = await inquiries(archive, spool, Query(kind="inquiry", since=since))
-            chosen = _Open(self._instance, routes, asked)
+            chosen = _Open(self._chain, routes, asked)
             found = chosen.among(await spool.of_kind(unknown, having=UNKNOWN))
             if archive is not None:
                 enough = for_seconds(_SEARCH_SECONDS, self._clock.monotonic)
@@ -56,14 +59,14 @@ class OpenRequests:
         return [(found[one], chosen.asked(one)) for one in newest]
 
     def __repr__(self) -> str:
-        return f"<OpenRequests of {self._instance}>"
+        return f"<OpenRequests of {self._chain}>"
 
 
 class _Open:
-    """Chooses the requests of *instance* by *routes* that none of *inquiries*, by their exchange's id, has settled."""
+    """Chooses the requests of *chain* by *routes* that none of *inquiries*, by their exchange's id, has settled."""
 
-    def __init__(self, instance: str, routes: Collection[str], inquiries: Mapping[str, Sequence[Record]]) -> None:
-        self._instance = instance
+    def __init__(self, chain: str, routes: Collection[str], inquiries: Mapping[str, Sequence[Record]]) -> None:
+        self._chain = chain
         self._routes = routes
         self._inquiries = inquiries
 
@@ -77,7 +80,7 @@ class _Open:
         return {key: one for key, one in records if self._is_ours(one) and not is_settled(one, self._inquiries)}
 
     def _is_ours(self, record: Record) -> bool:
-        return record.get("instance") == self._instance and record.get("route") in self._routes
+        return record.get("chain") == self._chain and record.get("route") in self._routes
 
 
 async def _newest(archive: Archive, query: Query, chosen: _Open, *, most: int, enough: Enough) -> dict[str, Record]:

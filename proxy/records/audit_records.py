@@ -55,7 +55,9 @@ class Inquiry:
     route: str
     side: str
     upstream: str
+    upstream_url: str
     credential: str
+    client_digest: str
     audience: str
     token_fingerprint: str
     asked: str
@@ -194,7 +196,9 @@ class AuditRecords:
                 "cause": self._text(inquiry.cause),
                 "route": inquiry.route,
                 "upstream": inquiry.upstream,
+                "upstream_url": inquiry.upstream_url,
                 "credential": inquiry.credential,
+                "client_digest": inquiry.client_digest,
                 "audience": inquiry.audience,
                 "side": inquiry.side,
                 "token_fingerprint": inquiry.token_fingerprint,

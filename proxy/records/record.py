@@ -147,7 +147,9 @@ class RecordBuilder:
             chosen.rendered = quoted(
                 {
                     "upstream": chosen.upstream,
+                    "upstream_url": chosen.upstream_url,
                     "credential": chosen.credential,
+                    "client_digest": chosen.client_digest,
                     "audience": chosen.audience,
                     "side": chosen.side,
                     "why": chosen.why,

@@ -51,7 +51,9 @@ def unanswered_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
     """Return the record of an exchange whose worker ended: whether the bank acted on the last attempt is unknown."""
     first, last = intents[0], intents[-1]
     # A second attempt may have gone to the other side of a migration.
-    kept = {name: first[name] for name in _FROM_FIRST} | {name: last[name] for name in _FROM_LAST}
+    kept = {name: first[name] for name in _FROM_FIRST}
+    # The intent of an earlier payproxy does not have SENT_TO.
+    kept |= {name: last[name] for name in _FROM_LAST if name in last or name not in SENT_TO}
     # Each later intent holds the outcome of the attempt before it; that of an earlier payproxy does not.
     attempts = [later.get("previous") or _attempt(one, Sent.YES) for one, later in pairwise(intents)]
     attempts.append(_attempt(last, Sent.UNKNOWN))
@@ -138,4 +140,6 @@ _FROM_FIRST = (
     *("version", "time", "environment", "instance", "caller", "caller_proof", "client_address", "method", "route"),
     *("path", "query_keys"),
 )
-_FROM_LAST = ("upstream", "credential", "audience", "side", "why", "index")
+# Where a request was sent and as which client: whoever else is asked may not know of it.
+SENT_TO = ("upstream_url", "client_digest")
+_FROM_LAST = ("upstream", "upstream_url", "credential", "client_digest", "audience", "side", "why", "index")

@@ -63,8 +63,8 @@ class Plan:
         self.signed_type = way.signed_type
         key = there.token_key
         self.chosen = Chosen(
-            route=route.name, upstream=there.upstream, credential=key.credential, audience=key.audience, side=side,
-            why=why,
+            route=route.name, upstream=there.upstream, upstream_url=there.url, credential=key.credential,
+            client_digest=key.client_digest, audience=key.audience, side=side, why=why,
         )  # fmt: skip
 
     def __repr__(self) -> str:

@@ -19,6 +19,7 @@ class RouteSide:
     """Where a rule sends and with which token.
 
     *upstream* is its name; *origin*, *upstream_host* and *host_header* its address; *prefix* is put before the path.
+    *url* is origin and prefix: together with the token key's client_digest it says whose books a request is in.
     """
 
     upstream: str
@@ -27,6 +28,10 @@ class RouteSide:
     origin: str
     prefix: str
     token_key: TokenKey
+    url: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", self.origin + self.prefix)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

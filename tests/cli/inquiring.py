@@ -4,12 +4,16 @@ from typing import Any
 
 from proxy.clock import SystemClock
 from proxy.entropy import SystemEntropy, uuid7
+from proxy.records.chain_id import read_chain_id
 from proxy.records.command_record import write_command_record
 from proxy.records.record import RecordBuilder, RecordContext
+from proxy.routing.compile import route_table
+from proxy.settings.values import snapshot_of
 from proxy.simulator.clients import AUDIENCES
 from tests.cli.serving import Site
 from tests.records.kept import MASK
 from tests.records.support import an_attempt, an_exchange
+from tests.settings.support import load_text
 
 INQUIRY = (
     'inquiry = {{path = "/payment/v2/payments?requestId={{Request-Id}}", '
@@ -19,15 +23,28 @@ INQUIRY = (
 UNKNOWN: dict[str, Any] = {"status": 504, "origin": "proxy", "code": "upstream_timeout", "upstream": "bank"}
 
 
-def leave_record(place: Site, request_id: str, *, ago: float, instance: str = "here", **changes: Any) -> str:
-    """Leave the record of an exchange that began *ago* seconds where the keeper finds it, and return its id."""
+def leave_record(place: Site, request_id: str, *, ago: float, chain: str = "", **changes: Any) -> str:
+    """Leave the record of an exchange that began *ago* seconds where the keeper finds it, and return its id.
+
+    It was sent as the site's configuration says, in *chain*, "" for that of the site.
+    """
+    data = place.config.parent / "payproxy-data"
     began = SystemClock().now() - ago
     values: dict[str, Any] = {
-        **UNKNOWN, "id": uuid7(SystemEntropy(), began), "started_wall": began, "audience": AUDIENCES["payments"],
+        **UNKNOWN, **sent_to(place), "id": uuid7(SystemEntropy(), began), "started_wall": began,
+        "audience": AUDIENCES["payments"],
         "attempts": [an_attempt(status=0, sent="unknown", started_wall=began)], "index": (("Request-Id", request_id),),
     }  # fmt: skip
-    context = RecordContext(environment="client-testing", instance=instance, config_digest="d")
+    chain = chain or read_chain_id(data)
+    context = RecordContext(environment="client-testing", instance="here", config_digest="d", chain=chain)
     exchange = an_exchange(**{**values, **changes})
-    data = place.config.parent / "payproxy-data"
     write_command_record(data, RecordBuilder(context, MASK).exchange(exchange), entropy=SystemEntropy())
     return str(exchange.id)
+
+
+def sent_to(place: Site) -> dict[str, str]:
+    """Return where the site's rule sends, and as which client."""
+    loaded = load_text(place.folder, place.config.read_text())
+    assert loaded.settings is not None, list(map(str, loaded.findings))
+    [route] = route_table(snapshot_of(loaded.settings, instance="here")).routes
+    return {"upstream_url": route.own.url, "client_digest": route.own.token_key.client_digest}

@@ -17,9 +17,9 @@ from tests.journeys.waiting import until
 # request-log.md, less what later issues add: hash, previous_hash, body_hmac.
 FIELDS = {
     "kind", "id", "time", "environment", "instance", "sequence", "caller", "caller_proof", "client_address", "method",
-    "route", "path", "query_keys", "upstream", "credential", "audience", "side", "why", "attempts", "status", "origin",
-    "code", "sent_upstream", "replayed", "caller_left", "duration_ms", "overhead_ms", "request_bytes",
-    "response_bytes", "index", "config_digest",
+    "route", "path", "query_keys", "upstream", "upstream_url", "credential", "client_digest", "audience", "side", "why",
+    "attempts", "status", "origin", "code", "sent_upstream", "replayed", "caller_left", "duration_ms", "overhead_ms",
+    "request_bytes", "response_bytes", "index", "config_digest",
 }  # fmt: skip
 ATTEMPT_FIELDS = {"started", "status", "token_fingerprint", "sent", "connect_ms", "wait_ms"}
 
@@ -41,6 +41,7 @@ async def test_a_plain_request_goes_to_the_bank_with_a_token_and_leaves_a_record
     [attempt] = logged["attempts"]
     assert attempt.keys() >= ATTEMPT_FIELDS
     assert (attempt["token_fingerprint"], attempt["status"]) == (seen.token_fingerprint, 200)
+    assert logged["upstream_url"] == bank.url
     assert (logged["method"], logged["path"], logged["route"]) == ("GET", "/payment/helloworld", "hello")
     assert (logged["status"], logged["origin"], logged["sent_upstream"]) == (200, "bank", "yes")
     assert logged["query_keys"] == ["account"]

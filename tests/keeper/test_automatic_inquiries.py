@@ -193,16 +193,16 @@ async def test_a_log_that_cant_be_read_is_said_and_read_later(error: Exception) 
 
 
 async def test_what_waits_is_asked_about_after_a_restart(tmp_path: Path) -> None:
-    """Once: what was settled before is left alone, and so are another instance's and those of two days ago."""
+    """Once: what was settled before is left alone, and so are those of two days ago and of an instance of our name."""
     async with site(tmp_path) as place:
-        place.config.write_text(f'instance = "here"\n{place.config.read_text()}{INQUIRY.format(automatic="false")}')
+        place.config.write_text(place.config.read_text() + INQUIRY.format(automatic="false"))
         for request_id in ("settled", "open", "foreign", "ancient"):
             place.bank.world.enter(JWT_CLIENT_ID, request_id, "p-1")
         async with serving(place):
             await place.ready()
             settled = leave_record(place, "settled", ago=300)
             leave_record(place, "open", ago=300)
-            leave_record(place, "foreign", ago=300, instance="there")
+            leave_record(place, "foreign", ago=300, chain="00112233445566bb")
             leave_record(place, "ancient", ago=2 * 86400)
             await answers(place, settled)
             await shipped(place, 4)

@@ -26,6 +26,7 @@ from tests.support.clock import ManualClock
 MOST = 20
 # More than a page of the log has.
 MANY = 600
+HERE, THERE = "00112233445566aa", "00112233445566bb"
 
 
 def settings_of(folder: Path, server: Postgres | None) -> Settings:
@@ -54,9 +55,9 @@ async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[t
     await sink.close()
 
 
-def unknown(ago: float, *, instance: str = "here", route: str = "payments", **changes: Any) -> bytes:
+def unknown(ago: float, *, chain: str = HERE, route: str = "payments", **changes: Any) -> bytes:
     """Return the record of a request of unknown outcome."""
-    context = RecordContext(environment="mock", instance=instance, config_digest="d")
+    context = RecordContext(environment="mock", instance="here", config_digest="d", chain=chain)
     at = NOW - ago
     facts: dict[str, Any] = {"id": uuid7(SystemEntropy(), at), "started_wall": at, "route": route, **UNKNOWN}
     return RecordBuilder(context, MASK).exchange(an_exchange(**facts | {"sent": Sent.UNKNOWN} | changes))[:-1]
@@ -64,12 +65,12 @@ def unknown(ago: float, *, instance: str = "here", route: str = "payments", **ch
 
 async def found(settings: Settings) -> list[bytes]:
     """Return the ids of what is to be asked about."""
-    requests = OpenRequests(lambda: settings, instance="here", clock=ManualClock(NOW))
+    requests = OpenRequests(lambda: settings, chain=HERE, clock=ManualClock(NOW))
     return [bytes.fromhex(str(one["id"]).replace("-", "")) for one, _ in await requests.find(MOST)]
 
 
 async def test_our_own_are_found_behind_those_of_others(log: tuple[Sink, Settings]) -> None:
-    """Other instances, other rules and what is settled may have many newer ones."""
+    """Other instances, also of the same name, other rules and what is settled may have many newer ones."""
     sink, settings = log
     settled = [unknown(1000 + number / 1000) for number in range(MANY)]
     ours = [unknown(3000 + number) for number in range(MOST + 5)]
@@ -77,7 +78,7 @@ async def test_our_own_are_found_behind_those_of_others(log: tuple[Sink, Setting
         *reversed(ours),
         *settled,
         *(inquiry(str(uuid_of(one)), NOW - 500) for one in settled),
-        *(unknown(400 + number / 1000, instance="there") for number in range(MANY)),
+        *(unknown(400 + number / 1000, chain=THERE) for number in range(MANY)),
         *(unknown(300 + number / 1000, route="hello") for number in range(MANY)),
     ]
     await sink.write(kept(records))

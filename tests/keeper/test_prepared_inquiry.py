@@ -51,9 +51,11 @@ async def test_to_say_whether_the_bank_can_be_asked_compiles_no_rules(tmp_path: 
         text = configured(tmp_path, bank.url).read_text() + rules
         generation = generation_of(tmp_path, text, migrating, sockets)
     inquiries = Inquiries(lambda: generation, operated=unused, record=unused, clock=SystemClock())
+    side = generation.table.routes[-1].own
     asked = About(
         id="x", route=f"r{RULES - 1}", environment=generation.snapshot.environment, upstream="simulator",
-        credential="mock", audience="", side="", index={"Request-Id": "1"},
+        upstream_url=side.url, credential="mock", client_digest=side.token_key.client_digest, side="",
+        index={"Request-Id": "1"},
     )  # fmt: skip
 
     assert "no token of credential mock" in inquiries.objection(asked)

@@ -26,8 +26,9 @@ CONTEXT = RecordContext(environment="mock", instance="host-1", config_digest="01
 NOW = 1_800_000_000.123456
 SPOOL_BYTES = 64 * 1024 * 1024
 CHOICE = {
-    "route": "payments", "upstream": "payments", "credential": "login", "audience": "jpm:uri:prod:payments",
-    "side": "modern", "why": "the route's only credential",
+    "route": "payments", "upstream": "payments", "upstream_url": "https://api.example:443", "credential": "login",
+    "client_digest": "0123456789abcdef", "audience": "jpm:uri:prod:payments", "side": "modern",
+    "why": "the route's only credential",
 }  # fmt: skip
 
 

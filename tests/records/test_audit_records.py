@@ -115,13 +115,14 @@ def test_an_inquiry_is_found_by_its_exchange(records: AuditRecords) -> None:
     """Its id is an index value; what was asked and what the bank said are masked like all else."""
     inquiry = Inquiry(
         exchange="01a22238-4f7c-7e9a-ae97-e7b2631be206", who="anna", route="payments", side="", upstream="bank",
-        credential="login", audience="a", token_fingerprint="f", asked=f"GET /p?id={CARD}", status=0,
-        cause=f"upstream_reset: {TOKEN}", verdict="unclear",
+        upstream_url="https://b", credential="login", client_digest="c", audience="a", token_fingerprint="f",
+        asked=f"GET /p?id={CARD}", status=0, cause=f"upstream_reset: {TOKEN}", verdict="unclear",
     )  # fmt: skip
 
     value = parsed(records.inquiry(inquiry))
 
     assert value["kind"] == "inquiry"
+    assert (value["upstream_url"], value["client_digest"]) == ("https://b", "c")
     assert Query(kind="inquiry", indexed=(Indexed("exchange", inquiry.exchange),)).matches(value)
     assert not Query(kind="inquiry", indexed=(Indexed("exchange", "another"),)).matches(value)
     assert CARD not in str(value)

@@ -37,7 +37,9 @@ FIELDS = [
     "path",
     "query_keys",
     "upstream",
+    "upstream_url",
     "credential",
+    "client_digest",
     "audience",
     "side",
     "why",
@@ -97,9 +99,12 @@ TEXTS = st.text(st.characters(exclude_categories=()), max_size=12) | st.sampled_
 )
 
 
+SENT_BY = ("route", "upstream", "upstream_url", "credential", "client_digest", "audience", "why")
+
+
 @given(
     st.fixed_dictionaries(dict.fromkeys(("caller", "client_address", "method", "path", "cause", "retry"), TEXTS)),
-    st.fixed_dictionaries(dict.fromkeys(("route", "upstream", "credential", "audience", "why"), TEXTS)),
+    st.fixed_dictionaries(dict.fromkeys(SENT_BY, TEXTS)),
     st.lists(TEXTS.filter(lambda name: "&" not in name and "=" not in name), min_size=1, max_size=3),
     st.lists(st.tuples(TEXTS, TEXTS), max_size=2, unique_by=lambda pair: pair[0].encode(errors="backslashreplace")),
     st.sampled_from(["", "legacy", "modern"]),
@@ -117,9 +122,8 @@ def test_a_line_says_what_was_given(
     }  # fmt: skip
     parties = {
         "caller": asked["caller"], "caller_proof": "network+key", "client_address": asked["client_address"],
-        "method": asked["method"], "route": chosen["route"], "path": asked["path"], "query_keys": keys,
-        "upstream": chosen["upstream"], "credential": chosen["credential"], "audience": chosen["audience"],
-        "side": side, "why": chosen["why"],
+        "method": asked["method"], "path": asked["path"], "query_keys": keys,
+        "side": side, **chosen,
     }  # fmt: skip
     sent = {
         "started": timestamp(NOW + 0.001), "status": 504, "token_fingerprint": "0123456789abcdef", "sent": "unknown",

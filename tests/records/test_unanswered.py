@@ -119,16 +119,30 @@ def test_a_request_that_went_to_both_sides_is_told_of_the_last() -> None:
     """The modern token was refused, legacy carried it, and its worker died."""
     exchange = retried()
     first = json.loads(BUILDER.intent(exchange, an_attempt()))
-    exchange.chosen = a_choice(side="legacy", upstream="old-bank", credential="adfs")
+    exchange.chosen = a_choice(
+        side="legacy", upstream="old-bank", upstream_url="https://old", credential="adfs", client_digest="c"
+    )
     second = json.loads(BUILDER.intent(exchange, an_attempt(number=2)))
 
     record = json.loads(unanswered_exchange([first, second]))
 
     assert (record["side"], record["upstream"], record["credential"]) == ("legacy", "old-bank", "adfs")
+    assert (record["upstream_url"], record["client_digest"]) == ("https://old", "c")
     assert record["retry"] == RETRY
     told = uncertain(unanswered_exchange([first, second]))
     assert told is not None
     assert told["side"] == "legacy"
+
+
+def test_the_intent_of_an_earlier_version_gets_a_record_too() -> None:
+    """It does not say where it was sent, so the record doesn't either."""
+    intent = json.loads(BUILDER.intent(an_exchange(), an_attempt()))
+    del intent["upstream_url"], intent["client_digest"]
+
+    record = json.loads(unanswered_exchange([intent]))
+
+    assert record["upstream"] == intent["upstream"]
+    assert not {"upstream_url", "client_digest"} & record.keys()
 
 
 def test_a_dead_workers_open_intents_are_told(tmp_path: Path) -> None:

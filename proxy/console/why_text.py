@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from proxy.records.inquiry_outcome import SETTLED_AFTER, decisive, may_have_changed
+from proxy.records.inquiry_outcome import SETTLED_AFTER, asked_there, decisive, may_have_changed
 from proxy.records.record_words import cell, left, signature
 from proxy.telemetry.error_meanings import meaning_of, next_step_of
 from proxy.text import printable
@@ -95,8 +95,8 @@ def next_step(record: Record, inquiries: Inquiries = ()) -> str:
 
 
 def _after_inquiries(record: Record, inquiries: Inquiries) -> str:
-    decided = decisive(record, inquiries)
-    if decided is None and inquiries[-1].get("verdict") == "not_found":
+    decided, there = decisive(record, inquiries), asked_there(record, inquiries)
+    if decided is None and there and there[-1].get("verdict") == "not_found":
         return (
             f"ask once more with `payproxy why {cell(record.get('id'))} --ask`: the bank was asked less than "
             f"{SETTLED_AFTER:g} s after the request, which it may still have been working on. Don't send it again yet."

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from proxy.records.audit_records import INQUIRY_ABOUT
+from proxy.records.unanswered import SENT_TO
 from proxy.settings.methods import SAFE_METHODS
 
 Record = dict[str, Any]
@@ -33,12 +34,21 @@ def may_have_changed(record: Mapping[str, Any]) -> bool:
     return record.get("method") not in SAFE_METHODS
 
 
+def asked_there(record: Mapping[str, Any], inquiries: Sequence[Record]) -> list[Record]:
+    """Return those of *inquiries* that were made where the exchange *record* was sent, as the same client.
+
+    Versions that did not record this asked by names: while one of them shares the log, it may ask somebody else.
+    """
+    return [one for one in inquiries if all(one.get(name, "") == record.get(name, "") for name in SENT_TO)]
+
+
 def decisive(record: Mapping[str, Any], inquiries: Sequence[Record]) -> Record | None:
     """Return the inquiry that settles the outcome of the exchange *record*, None if none does.
 
     Once found is found. A "not found" counts only SETTLED_AFTER the end of the exchange: before that, the bank may
-    still be working on it.
+    still be working on it. Only inquiries count that were made where it was sent, as the same client.
     """
+    inquiries = asked_there(record, inquiries)
     found = next((one for one in inquiries if one.get("verdict") == "found"), None)
     if found is not None:
         return found

@@ -175,6 +175,19 @@ def test_what_the_bank_said_decides(tmp_path: Path, asked: list[tuple[float, str
         assert "a request that is still on its way could arrive later" in one["text"]
 
 
+@pytest.mark.parametrize("elsewhere", [{"upstream_url": "https://b"}, {"client_digest": "c"}, {"upstream_url": ""}])
+def test_what_somebody_else_said_decides_nothing(tmp_path: Path, elsewhere: dict[str, str]) -> None:
+    """An instance of an earlier version that shares the log asks whoever has the name; its inquiry says no URL."""
+    unknown = record(NOW, finished=100.5, **UNKNOWN)
+    asked = [inquiry(id_in(unknown), NOW + 120, verdict=one, **elsewhere) for one in ("found", "not_found")]
+    make_log(tmp_path, [unknown, *asked])
+
+    [one] = json.loads(run("why", id_in(unknown), "--json", cwd=tmp_path).stdout)["exchanges"]
+
+    assert (one["settled"], "the inquiry did not settle it" in one["next_step"]) == ("", True)
+    assert id_in(unknown) in run("logs", "search", "--sent", "unknown", "--open", "--json", cwd=tmp_path).stdout
+
+
 @pytest.mark.parametrize("by_id", [True, False])
 def test_a_request_in_flight_is_told_by_its_intent(tmp_path: Path, by_id: bool) -> None:  # noqa: FBT001
     """Nobody knows yet; that nothing was found would be wrong."""

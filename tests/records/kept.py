@@ -10,7 +10,7 @@ from proxy.records.chain import GENESIS, chained
 from proxy.records.json_line import line
 from proxy.records.mask import Mask
 from proxy.records.record import RecordBuilder
-from tests.records.support import CONTEXT, NOW, an_exchange
+from tests.records.support import CHOICE, CONTEXT, NOW, an_exchange
 
 MASK = Mask(b"k" * 32)
 
@@ -27,11 +27,12 @@ def operation(at: float = NOW, *, what: str = "rollback") -> bytes:
     return line({**facts, "who": "anna", "what": what, "reason": "too slow"})[:-1]
 
 
-def inquiry(exchange: str, at: float = NOW, *, verdict: str = "found") -> bytes:
-    """Return the record of an inquiry about *exchange*."""
+def inquiry(exchange: str, at: float = NOW, *, verdict: str = "found", **changes: str) -> bytes:
+    """Return the record of an inquiry about *exchange*, made where it was sent."""
     facts = {"kind": "inquiry", "id": uuid7(SystemEntropy(), at), "time": timestamp(at), "instance": "host-1"}
     asked = {"verdict": verdict, "who": "anna", "asked": "GET /p?id=1", "answer_status": 200, "cause": ""}
-    return line({**facts, **asked, "index": {"exchange": exchange}})[:-1]
+    there = {name: CHOICE[name] for name in ("upstream_url", "client_digest")}
+    return line({**facts, **asked, **there, **changes, "index": {"exchange": exchange}})[:-1]
 
 
 def kept(records: Iterable[bytes]) -> list[bytes]:

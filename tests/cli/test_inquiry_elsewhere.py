@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -197,3 +198,36 @@ async def test_automatic_inquiries_ask_nobody_else_either(tmp_path: Path, change
 
     assert id_ in line
     assert not [*place.bank.world.seen(PAYMENTS, "GET"), *other.bank.world.seen(PAYMENTS, "GET")]
+
+
+async def test_two_instances_of_one_name_ask_only_about_their_own_after_a_restart(
+    tmp_path: Path,
+    postgres: Postgres,  # noqa: F811
+) -> None:
+    """They share the log, the bank and the client; the other one's request is the older one, so it would be first."""
+    await execute(postgres.url(), "DROP SCHEMA IF EXISTS payproxy CASCADE")
+    async with asking(tmp_path / "a") as one, asking(tmp_path / "b") as other:
+        other.config.write_text(other.config.read_text().replace(other.bank.url, one.bank.url))
+        for name in ("oauth.key", "oauth.crt"):
+            shutil.copy(one.folder / name, other.folder)
+        log_into(postgres, one)
+        log_into(postgres, other)
+        for place, request_id, ago in ((one, "theirs", 400), (other, "own", 300)):
+            async with serving(place):
+                await place.ready()
+                await in_log(place, leave_record(place, request_id, ago=ago))
+        for place, request_id in ((other, "own"), (one, "theirs")):
+            place.config.write_text(place.config.read_text().replace("automatic = false", "automatic = true"))
+            async with serving(place):
+                await place.ready()
+                assert await asked_first(one) == f"{PAYMENTS}?requestId={request_id}"
+            one.bank.world.log.clear()
+
+
+async def asked_first(place: Site) -> str:
+    """Return what the bank is asked first."""
+    async with asyncio.timeout(90):
+        while True:
+            if seen := place.bank.world.seen(PAYMENTS, "GET"):
+                return seen[0].target
+            await asyncio.sleep(0.05)

@@ -79,7 +79,7 @@ def timeline(record: Record) -> str:
 _FACTS = (
     *("caller", "caller_proof", "client_address", "route", "upstream", "credential", "audience", "side", "why"),
     *("environment", "instance", "sequence", "request_bytes", "response_bytes", "code", "cause", "note", "replayed"),
-    *("caller_left", "body_hmac", "config_digest"),
+    *("caller_left", "ended", "body_hmac", "config_digest"),
 )
 
 

@@ -122,11 +122,11 @@ def test_a_request_that_went_to_both_sides_is_told_of_the_last() -> None:
     exchange.chosen = a_choice(side="legacy", upstream="old-bank", credential="adfs")
     second = json.loads(BUILDER.intent(exchange, an_attempt(number=2)))
 
-    record = json.loads(unanswered_exchange([first, second]))
+    record = json.loads(unanswered_exchange([first, second], ended=NOW))
 
     assert (record["side"], record["upstream"], record["credential"]) == ("legacy", "old-bank", "adfs")
     assert record["retry"] == RETRY
-    told = uncertain(unanswered_exchange([first, second]))
+    told = uncertain(unanswered_exchange([first, second], ended=NOW))
     assert told is not None
     assert told["side"] == "legacy"
 

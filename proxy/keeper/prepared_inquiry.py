@@ -10,7 +10,8 @@ from dataclasses import fields
 from proxy.clock import Clock
 from proxy.errors import Overloaded, UpstreamFault
 from proxy.keeper.generation import Generation
-from proxy.keeper.inquiry import LOOKED_AT_BYTES, About, CantAsk, Verdict, side_of, target_of, verdict_of
+from proxy.keeper.inquiry import About, CantAsk, Verdict, side_of, target_of
+from proxy.keeper.inquiry_answer import LOOKED_AT_BYTES, Reading, read_answer
 from proxy.records.audit_records import Inquiry
 from proxy.routing.plan import outbound_target
 from proxy.routing.table import RouteSide
@@ -96,7 +97,9 @@ class PreparedInquiry:
 
     def _result(self, who: str, answer: SingleAnswer, cause: str) -> Inquiry:
         key = self._side.token_key
-        verdict = verdict_of(self._inquiry, answer.status, answer.body) if answer.status else Verdict.UNCLEAR
+        reading = Reading(Verdict.UNCLEAR)
+        if answer.status:
+            reading = read_answer(self._inquiry, answer.status, answer.body, encoded=answer.encoded)
         return Inquiry(
             exchange=self._about.id,
             who=who,
@@ -108,6 +111,6 @@ class PreparedInquiry:
             token_fingerprint=self._token.fingerprint,
             asked=f"GET {self._target}",
             status=answer.status,
-            cause=cause,
-            verdict=verdict,
+            cause=cause or reading.why,
+            verdict=reading.verdict,
         )

@@ -123,7 +123,8 @@ async def test_an_inquiry_is_one_whole_head(tmp_path: Path) -> None:
             one = await told(made, id_, "--ask")
 
     target = f"{PAYMENTS}?requestId=whole-1".encode()
-    head = b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: application/json\r\n" % (target, relay.port)
+    head = b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % (target, relay.port)
+    head += b"Accept: application/json\r\nAccept-Encoding: identity\r\n"
     assert one["settled"] == "found"
     assert relay.sent.startswith(head + b"Authorization: Bearer ")
     assert relay.sent.removeprefix(head).count(b"\r\n") == 2

@@ -92,7 +92,7 @@ def _parsed(body: bytes) -> Any:
         return json.loads(body.decode("utf-8-sig"), object_pairs_hook=_object, parse_constant=_refuse)
     except MALFORMED:
         page = body.lstrip()[:1] == b"<"
-        raise _Unreadable("it is no JSON but a page or XML" if page else "it is no JSON") from None
+        raise _Unreadable("it is a page or XML, not JSON" if page else "it can't be read as JSON") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

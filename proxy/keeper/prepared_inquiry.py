@@ -88,7 +88,7 @@ class PreparedInquiry:
                 clock=clock, seconds=SECONDS, most_bytes=LOOKED_AT_BYTES + 1,
             )  # fmt: skip
         except (UpstreamFault, Overloaded) as error:
-            cause = f"{error.code}: {error.cause}"
+            cause = f"{error.code}: {error.cause or error.detail}"
         except TlsUnusable as error:
             cause = str(error)
         if answer.status == 401:

@@ -234,11 +234,11 @@ async def test_all_open_ones_are_asked(tmp_path: Path) -> None:
 
     assert [one["id"] for one in opened] == [masked, second]
     value = json.loads(done.stdout)
-    assert (done.exit_code, value["asked"], value["open"]) == (1, 2, 1)
+    assert (done.exit_code, value["asked"], value["not_asked"], value["open"]) == (1, 1, 1, 1)
     assert [(one["id"], one["settled"]) for one in value["exchanges"]] == [(second, "found"), (masked, "")]
     assert "masked" in value["exchanges"][1]["not_asked"]
     assert len(made.bank.world.seen(PAYMENTS, "GET")) == 2
-    assert "1 asked about, 0 settled, 1 still open." in told_.stdout
+    assert "0 asked about, 1 not asked, 0 settled, 1 still open." in told_.stdout
     assert [one["id"] for one in left] == [masked]
 
 

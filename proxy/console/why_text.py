@@ -234,7 +234,7 @@ def _answered(record: Record) -> Iterator[str]:
         return
     code, status = cell(record.get("code")), record.get("status")
     if _worker_ended(record):
-        known = f", before {local_text(record['ended'])[11:]}" if record.get("ended") else ""
+        known = f", before {local_text(record['ended'], precise=True)[11:]}" if record.get("ended") else ""
         yield f"Its worker process ended unexpectedly{known}: whether the caller got an answer is not known."
     elif not status:
         yield "The caller got no answer."

@@ -58,7 +58,8 @@ async def call(
         complaint = Complaint(key=("upstreams", upstream.name), what=str(error), fix="correct the file or its path")
         return Called(complaint=complaint)
     except (UpstreamFault, Overloaded) as error:
-        what = f"{METHOD} {target} got no answer: {error.detail} ({error.cause})"
+        cause = f" ({error.cause})" if error.cause else ""
+        what = f"{METHOD} {target} got no answer: {error.detail}{cause}"
         return Called(complaint=Complaint(key=at_url, what=what, fix="look at url, egress_proxy and the firewall"))
     summary = f"{METHOD} {target} with {side.token_key.credential} through route {route.name}: {answer.status}"
     if answer.status < 300 and not _is_page(answer):

@@ -9,11 +9,11 @@ import click
 
 from proxy.cli.configuration import load_configuration
 from proxy.cli.inquiries import ask_bank, inquiries_since
-from proxy.cli.instance import Denied
+from proxy.cli.instance import Denied, NotRunning
 from proxy.cli.log_database import configured_database, database_option, opened
 from proxy.cli.options import config_option
 from proxy.cli.output import ExitCode, emit, json_option, printable
-from proxy.cli.progress import Progress, progress
+from proxy.cli.progress import progress
 from proxy.clock import Clock, SystemClock
 from proxy.console.why_text import next_step
 from proxy.records.anchor import object_in
@@ -44,9 +44,11 @@ class _Answered:
 
     def values(self) -> dict[str, Any]:
         asked = bool(self.inquiries) and not self.refusal
+        latest = self.inquiries[-1] if asked else {}
         return {
             **{name: self.record.get(name, "") for name in _MEMBERS},
-            "verdict": self.inquiries[-1]["verdict"] if asked else "",
+            "verdict": latest.get("verdict", ""),
+            "cause": latest.get("cause", ""),
             "settled": self.settled,
             "not_asked": self.refusal,
             "next_step": next_step(self.record, self.inquiries),
@@ -55,8 +57,39 @@ class _Answered:
     def lines(self) -> str:
         values = self.values()
         head = f"{local_text(values['time'])}  {values['id']}  {values['method']} {values['path']}"
-        said = f"not asked: {self.refusal}" if self.refusal else str(values["verdict"])
-        return printable(f"{head}\n  {said}. What to do: {values['next_step']}")
+        cause = f" ({values['cause']})" if values["cause"] else ""
+        what = f"not asked: {self.refusal}" if self.refusal else f"{values['verdict']}{cause}"
+        return printable(f"{head}\n  {what}. What to do: {values['next_step']}")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reconciled:
+    """What came of the *number* of requests that were open: *answered*, the oldest first, fewer if it was ended."""
+
+    number: int
+    answered: list[_Answered]
+
+    @property
+    def open(self) -> int:
+        return self.number - sum(bool(one.settled) for one in self.answered)
+
+    def values(self) -> dict[str, Any]:
+        return {
+            "asked": sum(not one.refusal for one in self.answered),
+            "not_asked": sum(bool(one.refusal) for one in self.answered),
+            "not_reached": self.number - len(self.answered),
+            "open": self.open,
+            "exchanges": [one.values() for one in self.answered],
+        }
+
+    def text(self) -> str:
+        if not self.number:
+            return "No request is open."
+        values = self.values()
+        counts = [f"{values['asked']} asked about"]
+        counts += [f"{values[name]} {name.replace('_', ' ')}" for name in ("not_asked", "not_reached") if values[name]]
+        counts += [f"{self.number - self.open} settled", f"{self.open} still open"]
+        return "\n".join([*(one.lines() for one in self.answered), f"{', '.join(counts)}."])
 
 
 @click.command()
@@ -68,43 +101,53 @@ def reconcile(config_path: Path | None, database_file: Path | None, *, since: st
     """Have the running instance ask the bank about each request of unknown outcome that no inquiry has settled.
 
     By the inquiry of each request's rule, the oldest first, 20 in a row and then one each 2 s. It changes nothing at
-    the bank, and what the bank says is recorded. Ends with 1 if one is still open.
+    the bank, and what the bank says is recorded. Ends with 1 if one is still open. Ctrl-C ends it at once: it prints
+    what was done, and the instance ends the inquiry that is running.
     """
     settings, clock = load_configuration(config_path).settings, SystemClock()
     try:
         begin = parse_time(since, now=clock.now(), zone=None)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--since") from None
-    with progress("asking the bank") as shown:
-        answered = asyncio.run(_reconciled(settings, database_file, begin, clock, shown))
-    left = [one for one in answered if not one.settled]
-    total = f"{len(answered)} asked about, {len(answered) - len(left)} settled, {len(left)} still open."
-    values = {"asked": len(answered), "open": len(left), "exchanges": [one.values() for one in answered]}
-    human = "\n".join([*(one.lines() for one in answered), total]) if answered else "No request is open."
-    emit(values, as_json=as_json, human=human)
-    if left:
+    done = _Reconciled(number=0, answered=[])
+    try:
+        with progress("asking the bank") as shown:
+            still = asyncio.run(_open_requests(settings, database_file, begin))
+            done.number = len(still)
+            for record, before in shown.counted(still):
+                done.answered.append(_asked(settings, record, before, clock))
+    except (KeyboardInterrupt, NotRunning):
+        if done.number:
+            emit(done.values(), as_json=as_json, human=done.text())
+        raise
+    emit(done.values(), as_json=as_json, human=done.text())
+    if done.open:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
-async def _reconciled(
-    settings: Settings, database_file: Path | None, since: float, clock: Clock, shown: Progress
-) -> list[_Answered]:
+async def _open_requests(
+    settings: Settings, database_file: Path | None, since: float
+) -> list[tuple[Record, list[Record]]]:
+    """Return the requests that no inquiry has settled, the oldest first, each with its inquiries."""
     async with opened(configured_database(settings, database_file)) as archive:
         lines = all_lines(archive, Query(kind="exchange", sent="unknown", since=since))
         unknown = [one async for line in lines if may_have_changed(one := object_in(line))]
         before = await inquiries_since(settings, archive, since)
-    still = [one for one in reversed(unknown) if decisive(one, before.get(one["id"], [])) is None]
-    return [await _asked(settings, one, before.get(one["id"], []), clock) for one in shown.counted(still)]
+    found = [(one, before.get(one["id"], [])) for one in reversed(unknown)]
+    return [(one, inquiries) for one, inquiries in found if decisive(one, inquiries) is None]
 
 
-async def _asked(settings: Settings, record: Record, before: list[Record], clock: Clock) -> _Answered:
-    """Ask about *record*, waiting while the instance says that there are too many; raises NotRunning."""
+def _asked(settings: Settings, record: Record, before: list[Record], clock: Clock) -> _Answered:
+    """Ask about *record*, waiting while the instance says that there are too many; raises NotRunning.
+
+    Not in a thread: Ctrl-C would end that only with the inquiry.
+    """
     while True:
         try:
-            inquiry = await asyncio.to_thread(ask_bank, settings, record)
+            inquiry = ask_bank(settings, record)
         except Denied as why:
             if why.status != _TOO_MANY:
                 return _Answered(record=record, inquiries=before, refusal=str(why))
-            await clock.sleep(_WAIT_SECONDS)
+            asyncio.run(clock.sleep(_WAIT_SECONDS))
         else:
             return _Answered(record=record, inquiries=[*before, inquiry], refusal="")

@@ -80,7 +80,7 @@ _FACTS = (
     *("caller", "caller_proof", "client_address", "route", "upstream", "upstream_url", "credential", "client_digest"),
     *("audience", "side", "why"),
     *("environment", "instance", "sequence", "request_bytes", "response_bytes", "code", "cause", "note", "replayed"),
-    *("caller_left", "body_hmac", "config_digest"),
+    *("caller_left", "ended", "body_hmac", "config_digest"),
 )
 
 

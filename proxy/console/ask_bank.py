@@ -115,7 +115,7 @@ def _row(one: Record) -> tuple[Cell, ...]:
         Cell(local_text(one.get("time"))),
         Cell(cell(one.get("who"))),
         Cell(cell(one.get("asked"))),
-        Cell(cell(one.get("answer_status") or one.get("cause") or "no answer")),
+        Cell(": ".join(filter(None, (cell(one.get("answer_status") or ""), cell(one.get("cause"))))) or "no answer"),
         Cell(verdict.replace("_", " "), _TONES.get(verdict, Tone.PLAIN)),
         Cell(cell(one.get("id")), href=f"{PATH}/{cell(one.get('id'))}"),
     )

@@ -22,8 +22,8 @@ _TONES = {"unknown": Tone.BAD, "yes": Tone.PLAIN, "no": Tone.PLAIN}
 _FACTS = (
     *("time", "kind", "caller", "caller_proof", "client_address", "method", "path", "route", "why", "upstream"),
     *("upstream_url", "credential", "client_digest", "audience", "side", "status", "origin", "code", "cause", "note"),
-    *("sent_upstream", "replayed", "caller_left", "duration_ms", "overhead_ms", "request_bytes", "response_bytes"),
-    *("body_hmac", "signature", "environment", "instance", "sequence", "hash", "config_digest"),
+    *("sent_upstream", "replayed", "caller_left", "ended", "duration_ms", "overhead_ms", "request_bytes"),
+    *("response_bytes", "body_hmac", "signature", "environment", "instance", "sequence", "hash", "config_digest"),
 )
 
 

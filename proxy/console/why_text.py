@@ -6,6 +6,7 @@ from typing import Any
 
 from proxy.records.inquiry_outcome import SETTLED_AFTER, asked_there, decisive, may_have_changed
 from proxy.records.record_words import cell, left, signature
+from proxy.records.unanswered import WORKER_ENDED
 from proxy.telemetry.error_meanings import meaning_of, next_step_of
 from proxy.text import printable
 from proxy.times import duration, local_text
@@ -99,7 +100,8 @@ def _after_inquiries(record: Record, inquiries: Inquiries) -> str:
     if decided is None and there and there[-1].get("verdict") == "not_found":
         return (
             f"ask once more with `payproxy why {cell(record.get('id'))} --ask`: the bank was asked less than "
-            f"{SETTLED_AFTER:g} s after the request, which it may still have been working on. Don't send it again yet."
+            f"{SETTLED_AFTER:g} s after the end of the request, which it may still have been working on. Don't send it "
+            "again yet."
         )
     if decided is None:
         return f"{_ASK}: the inquiry did not settle it."
@@ -215,7 +217,7 @@ def _sent(record: Record) -> Iterator[str]:
 
 def _worker_ended(record: Record) -> bool:
     """Return whether the outcome is missing because the worker process was killed: the answer may have been sent."""
-    return record.get("note") == "worker_ended"
+    return record.get("note") == WORKER_ENDED
 
 
 def _send(attempt: Record, *, unanswered: str) -> str:
@@ -232,7 +234,8 @@ def _answered(record: Record) -> Iterator[str]:
         return
     code, status = cell(record.get("code")), record.get("status")
     if _worker_ended(record):
-        yield "Its worker process ended unexpectedly: whether the caller got an answer is not known."
+        known = f", before {local_text(record['ended'], precise=True)[11:]}" if record.get("ended") else ""
+        yield f"Its worker process ended unexpectedly{known}: whether the caller got an answer is not known."
     elif not status:
         yield "The caller got no answer."
     elif record.get("origin") == "bank":

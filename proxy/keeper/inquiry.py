@@ -1,6 +1,5 @@
-"""An inquiry at the bank as values: what is asked about a request, by which side, and what the answer means."""
+"""An inquiry at the bank as values: what is asked about a request, and by which side."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +9,10 @@ from urllib.parse import quote
 
 from proxy.records.unanswered import SENT_TO
 from proxy.routing.table import Route, RouteSide
-from proxy.settings.inquiry import InquiryAnswerSection, InquirySection, header_names
+from proxy.settings.inquiry import header_names
 
 # Longer ones belong to no API of the bank: Global Payments 2 takes 128 characters, Checkout 22.
 LONGEST_VALUE = 256
-LOOKED_AT_BYTES = 65536
 
 # first4…last2#hmac8, the form in which the log keeps card numbers, IBANs and tokens.
 _MASKED = re.compile(r"….{0,2}#[0-9a-f]{8}")
@@ -115,26 +113,3 @@ def _difference(about: About, route: Route) -> str:
         f"it was sent as another client than that of credential {about.credential} now: client_id, token_url, "
         "audience, scope or extra_parameters differ"
     )
-
-
-def verdict_of(inquiry: InquirySection, status: int, body: bytes) -> Verdict:
-    """Return what the answer of *status* and *body* means; unclear if it is neither answer, or both."""
-    found = _holds(inquiry.found, status, body, empty=False)
-    missing = _holds(inquiry.not_found, status, body, empty=True)
-    if found == missing:
-        return Verdict.UNCLEAR
-    return Verdict.FOUND if found else Verdict.NOT_FOUND
-
-
-def _holds(wanted: InquiryAnswerSection, status: int, body: bytes, *, empty: bool) -> bool:
-    if status != wanted.status or wanted.body.encode() not in body[:LOOKED_AT_BYTES]:
-        return False
-    if not wanted.member:
-        return True
-    try:
-        value: Any = json.loads(body)
-        for name in wanted.member.split("."):
-            value = value[name]
-    except (ValueError, RecursionError, KeyError, TypeError):
-        return False
-    return empty is not bool(value)

@@ -10,7 +10,8 @@ from dataclasses import fields
 from proxy.clock import Clock
 from proxy.errors import Overloaded, UpstreamFault
 from proxy.keeper.generation import Generation
-from proxy.keeper.inquiry import LOOKED_AT_BYTES, About, CantAsk, Verdict, side_of, target_of, verdict_of
+from proxy.keeper.inquiry import About, CantAsk, Verdict, side_of, target_of
+from proxy.keeper.inquiry_answer import LOOKED_AT_BYTES, Reading, read_answer
 from proxy.records.audit_records import Inquiry
 from proxy.routing.plan import outbound_target
 from proxy.routing.table import RouteSide
@@ -87,7 +88,7 @@ class PreparedInquiry:
                 clock=clock, seconds=SECONDS, most_bytes=LOOKED_AT_BYTES + 1,
             )  # fmt: skip
         except (UpstreamFault, Overloaded) as error:
-            cause = f"{error.code}: {error.cause}"
+            cause = f"{error.code}: {error.cause or error.detail}"
         except TlsUnusable as error:
             cause = str(error)
         if answer.status == 401:
@@ -96,7 +97,9 @@ class PreparedInquiry:
 
     def _result(self, who: str, answer: SingleAnswer, cause: str) -> Inquiry:
         key = self._side.token_key
-        verdict = verdict_of(self._inquiry, answer.status, answer.body) if answer.status else Verdict.UNCLEAR
+        reading = Reading(Verdict.UNCLEAR)
+        if answer.status:
+            reading = read_answer(self._inquiry, answer.status, answer.body, encoded=answer.encoded)
         return Inquiry(
             exchange=self._about.id,
             who=who,
@@ -110,6 +113,6 @@ class PreparedInquiry:
             token_fingerprint=self._token.fingerprint,
             asked=f"GET {self._target}",
             status=answer.status,
-            cause=cause,
-            verdict=verdict,
+            cause=cause or reading.why,
+            verdict=reading.verdict,
         )

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from proxy.records.audit_records import INQUIRY_ABOUT
-from proxy.records.unanswered import SENT_TO
+from proxy.records.unanswered import SENT_TO, WORKER_ENDED
 from proxy.settings.methods import SAFE_METHODS
 
 Record = dict[str, Any]
@@ -13,6 +13,8 @@ Record = dict[str, Any]
 # The bank works at most 70 s on a payment, and the request may have been on its way before that. An earlier "not found"
 # says nothing. The first automatic inquiry waits as long.
 SETTLED_AFTER = 90.0
+# The highest value of server.exchange_timeout.
+_LONGEST_EXCHANGE = timedelta(days=1)
 
 
 def by_exchange(inquiries: Iterable[Record]) -> dict[str, list[Record]]:
@@ -62,8 +64,10 @@ def is_late_enough(record: Mapping[str, Any], inquiry: Mapping[str, Any]) -> boo
 
 
 def ended_at(record: Mapping[str, Any]) -> datetime:
-    """Return when the exchange *record* had ended; raises KeyError, ValueError or TypeError for no whole record."""
+    """Return when the exchange *record* had ended for sure; raises KeyError, ValueError or TypeError for a part."""
     ended = datetime.fromisoformat(str(record["time"])) + timedelta(milliseconds=float(record.get("duration_ms") or 0))
-    # The record of an exchange whose worker ended has no duration.
-    sent = [datetime.fromisoformat(str(one["started"])) for one in record.get("attempts") or ()]
-    return max([ended, *sent])
+    latest = max([ended, *(datetime.fromisoformat(str(one["started"])) for one in record.get("attempts") or ())])
+    if "ended" in record:
+        return max(latest, datetime.fromisoformat(str(record["ended"])))
+    # An earlier payproxy did not record when the worker was gone, and its record has no duration.
+    return latest + _LONGEST_EXCHANGE if record.get("note") == WORKER_ENDED else latest

@@ -94,10 +94,10 @@ class JournalTail:
             self._forget_removed()
         return records, True
 
-    def unanswered(self) -> list[bytes]:
-        """Return records with outcome "unknown" for all open intents; call it after the worker has ended."""
+    def unanswered(self, *, ended: float) -> list[bytes]:
+        """Return records with outcome "unknown" for all open intents, after the worker is known to have *ended*."""
         self._uncertain += self.in_flight()
-        records = [record for intents in self._open.values() for record in unanswered_records(intents)]
+        records = [record for intents in self._open.values() for record in unanswered_records(intents, ended=ended)]
         self._open.clear()
         self._carried.clear()
         return records

@@ -174,7 +174,7 @@ class Merger:
                 self._tails[worker] = self._new_tail(worker)
                 continue
             if read and tail.ended:
-                unanswered = tail.unanswered()
+                unanswered = tail.unanswered(ended=self._clock.now())
                 found += unanswered
                 result.unanswered += unanswered
             result.records += found

@@ -9,17 +9,19 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+from proxy.clock import timestamp
 from proxy.errors import MALFORMED, Sent
 from proxy.records.json_line import EXCHANGE, line
 
 
-def unanswered_records(intents: Sequence[bytes]) -> list[bytes]:
+def unanswered_records(intents: Sequence[bytes], *, ended: float) -> list[bytes]:
     """Return the record of an exchange whose worker ended, from the lines of its *intents*, without line feed.
 
-    If a failing disk has changed the lines, return these: a send is never left out.
+    *ended* is as in `unanswered_exchange`. If a failing disk has changed the lines, return these: a send is never left
+    out.
     """
     try:
-        return [unanswered_exchange([json.loads(intent) for intent in intents])[:-1]]
+        return [unanswered_exchange([json.loads(intent) for intent in intents], ended=ended)[:-1]]
     except MALFORMED:
         return [intent.rstrip(b"\n") for intent in intents]
 
@@ -47,8 +49,12 @@ def lost_in(records: Sequence[bytes]) -> int:
     return sum(requests_of(one) for one in records if one.startswith(LIFECYCLE) and RECORDS_LOST in one)
 
 
-def unanswered_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
-    """Return the record of an exchange whose worker ended: whether the bank acted on the last attempt is unknown."""
+def unanswered_exchange(intents: Sequence[dict[str, Any]], *, ended: float) -> bytes:
+    """Return the record of an exchange whose worker ended: whether the bank acted on the last attempt is unknown.
+
+    *ended*, in epoch seconds, is when the worker was known to be gone. How long the exchange took is not known, but it
+    was over by then.
+    """
     first, last = intents[0], intents[-1]
     # A second attempt may have gone to the other side of a migration.
     kept = {name: first[name] for name in _FROM_FIRST}
@@ -65,8 +71,9 @@ def unanswered_exchange(intents: Sequence[dict[str, Any]]) -> bytes:
         "cause": "",
         "sent_upstream": Sent.UNKNOWN,
         "replayed": len(intents) > 1,
-        "note": "worker_ended",
+        "note": WORKER_ENDED,
         "caller_left": False,
+        "ended": timestamp(ended),
         "duration_ms": 0.0,
         "overhead_ms": 0.0,
         "request_bytes": first["request_bytes"],
@@ -128,6 +135,8 @@ def uncertain(text: bytes) -> dict[str, Any] | None:
         return None
 
 
+# The note of a record that was made from intents.
+WORKER_ENDED = "worker_ended"
 # That one record of lost records can stand for: more than a worker begins in a year.
 MOST_REQUESTS = 10**12
 LIFECYCLE = b'{"kind":"lifecycle","id":"'

@@ -25,7 +25,7 @@ class InquiryAnswerSection(Section):
 
     status: InquiryStatus = Field(description="status of the answer, 200 to 499")
     member: Text = Field(
-        "", description="member of the JSON answer, like payments: not empty for found, there and empty for not_found"
+        "", description="member of the JSON answer, like payments: not empty for found, an empty list for not_found"
     )
     body: Text = Field("", description="text among the first 64 KiB of the answer's body; empty: any")
 

@@ -10,11 +10,15 @@ from proxy.upstream.upload import send
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SingleAnswer:
-    """The answer to a GET; *content_type* as sent, "" if none, *body* its first bytes."""
+    """The answer to a GET; *content_type* as sent, "" if none, *body* its first bytes.
+
+    *encoded*: it is compressed, or otherwise encoded, although that was not asked for (RFC 9110 8.4).
+    """
 
     status: int
     content_type: str
     body: bytes
+    encoded: bool = False
 
 
 async def get_once(
@@ -42,7 +46,10 @@ async def get_once(
     finally:
         await pool.close()
     kind = next((value for name, value in answer.headers if name.lower() == b"content-type"), b"")
-    return SingleAnswer(status=answer.status, content_type=kind.decode("latin-1"), body=body)
+    encoded = any(
+        value.lower() not in {b"", b"identity"} for name, value in answer.headers if name.lower() == b"content-encoding"
+    )
+    return SingleAnswer(status=answer.status, content_type=kind.decode("latin-1"), body=body, encoded=encoded)
 
 
 def _head(target: str, host_header: str, token: bytes) -> bytes:
@@ -51,6 +58,7 @@ def _head(target: str, host_header: str, token: bytes) -> bytes:
         f"GET {target} HTTP/1.1".encode("ascii"),
         b"Host: " + host_header.encode("ascii"),
         b"Accept: application/json",
+        b"Accept-Encoding: identity",
         b"Authorization: Bearer " + token,
     )
     return b"\r\n".join([*lines, b"", b""])

@@ -50,7 +50,8 @@ async def test_the_test_call_is_one_whole_head(bank: Site) -> None:
         )
         found = await asked(bank, call_too=True)
 
-    head = b"GET /payment/helloworld HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: application/json\r\n" % relay.port
+    head = b"GET /payment/helloworld HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % relay.port
+    head += b"Accept: application/json\r\nAccept-Encoding: identity\r\n"
     assert found.findings == []
     assert relay.sent.startswith(head + b"Authorization: Bearer ")
     assert relay.sent.removeprefix(head).count(b"\r\n") == 2

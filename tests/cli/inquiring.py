@@ -7,6 +7,7 @@ from proxy.entropy import SystemEntropy, uuid7
 from proxy.records.chain_id import read_chain_id
 from proxy.records.command_record import write_command_record
 from proxy.records.record import RecordBuilder, RecordContext
+from proxy.records.segment import JOURNALS, segment_path
 from proxy.routing.compile import route_table
 from proxy.settings.values import snapshot_of
 from proxy.simulator.clients import AUDIENCES
@@ -21,6 +22,22 @@ INQUIRY = (
     "automatic = {automatic}}}\n"
 )
 UNKNOWN: dict[str, Any] = {"status": 504, "origin": "proxy", "code": "upstream_timeout", "upstream": "bank"}
+
+
+def leave_intent(place: Site, request_id: str, *, ago: float) -> str:
+    """Leave the journal of a killed worker, with the intent of a request that was sent *ago* seconds; return its id."""
+    began = SystemClock().now() - ago
+    values: dict[str, Any] = {
+        **sent_to(place), "id": uuid7(SystemEntropy(), began), "started_wall": began, "upstream": "bank", "side": "",
+        "audience": AUDIENCES["payments"], "index": (("Request-Id", request_id),),
+    }  # fmt: skip
+    exchange = an_exchange(**values)
+    context = RecordContext(environment="client-testing", instance="here", config_digest="d")
+    folder = place.config.parent / "payproxy-data" / JOURNALS
+    folder.mkdir(mode=0o700, parents=True)
+    intent = RecordBuilder(context, MASK).intent(exchange, an_attempt(side="", started_wall=began))
+    segment_path(folder, "killed", 1).write_bytes(intent)
+    return str(exchange.id)
 
 
 def leave_record(place: Site, request_id: str, *, ago: float, chain: str = "", **changes: Any) -> str:

@@ -151,7 +151,7 @@ def test_a_masked_value_is_found_by_the_plain_one(tmp_path: Path) -> None:
     ("asked", "settled", "to_do"),
     [
         ([(91, "not_found")], "not_found", "it may be sent again, with the same Idempotency-Key"),
-        ([(30, "not_found")], "", "the bank was asked less than 90 s after the request"),
+        ([(30, "not_found")], "", "the bank was asked less than 90 s after the end of the request"),
         ([(30, "found"), (91, "not_found")], "found", "don't send it again"),
         ([(91, "not_found"), (120, "found")], "found", "don't send it again"),
         ([(91, "not_found"), (120, "unclear")], "not_found", "it may be sent again"),

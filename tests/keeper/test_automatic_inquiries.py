@@ -10,12 +10,14 @@ from proxy.keeper.automatic_inquiries import LOOK_SECONDS, MOST_WAITING, Automat
 from proxy.keeper.inquiries import TooManyInquiries
 from proxy.keeper.inquiry import About, CantAsk, Verdict
 from proxy.records.query import ArchiveUnusable
+from proxy.records.record import RecordBuilder
+from proxy.records.unanswered import unanswered_exchange
 from proxy.settings.stores import UrlUnusable
 from proxy.simulator.clients import JWT_CLIENT_ID
 from tests.cli.inquiring import INQUIRY, leave_record
 from tests.cli.serving import Site, command, serving, site
-from tests.records.kept import inquiry, operation, record
-from tests.records.support import NOW, an_attempt
+from tests.records.kept import MASK, inquiry, operation, record
+from tests.records.support import CONTEXT, NOW, an_attempt, an_exchange
 from tests.support.clock import ManualClock, settle
 
 PAYMENTS = "/payment/v2/payments"
@@ -117,6 +119,18 @@ async def test_it_is_asked_three_times_at_most(verdicts: list[Verdict | Exceptio
     assert [after for after, _ in bank.asked] == pytest.approx(times, abs=LOOK_SECONDS + 1)
     assert bank.asked[0][0] >= 90
     assert all("defect" not in line for line in bank.lines)
+
+
+async def test_of_a_killed_worker_it_is_asked_from_the_end_that_is_known() -> None:
+    """A request that was uploaded for 100 s was still on its way when its record begins to count."""
+    bank = Bank(Verdict.NOT_FOUND)
+    intent = RecordBuilder(CONTEXT, MASK).intent(an_exchange(), an_attempt(started_wall=NOW))
+    bank.inquiries.add([unanswered_exchange([json.loads(intent)], ended=NOW + 100)])
+
+    await bank.passes(600)
+
+    assert [after for after, _ in bank.asked] == [pytest.approx(190, abs=LOOK_SECONDS)]
+    assert bank.asked[0][0] >= 190
 
 
 async def test_an_outage_is_no_load_for_the_bank() -> None:

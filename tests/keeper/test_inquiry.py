@@ -3,46 +3,13 @@ from typing import Any
 
 import pytest
 
-from proxy.keeper.inquiry import About, CantAsk, Verdict, side_of, target_of, verdict_of
+from proxy.keeper.inquiry import About, CantAsk, side_of, target_of
 from proxy.keeper.inquiry import about as about_of
 from proxy.migration.side import Policy
 from proxy.routing.table import Route, RouteMigration, RouteSide
-from proxy.settings.inquiry import InquiryAnswerSection, InquirySection
 from tests.routing.support import rule, side
 
 PATH = "/payment/v2/payments?requestId={Request-Id}"
-BY_MEMBER = {"found": (200, "payments", ""), "not_found": (200, "payments", "")}
-BY_TEXT = {"found": (200, "", ""), "not_found": (404, "", "no such payment")}
-
-
-def section(answers: dict[str, tuple[int, str, str]]) -> InquirySection:
-    """Return an inquiry whose *answers* are status, member and body."""
-    made = {name: InquiryAnswerSection(status=a, member=b, body=c) for name, (a, b, c) in answers.items()}
-    return InquirySection(path=PATH, found=made["found"], not_found=made["not_found"])
-
-
-@pytest.mark.parametrize(
-    ("answers", "status", "body", "verdict"),
-    [
-        (BY_MEMBER, 200, b'{"payments": [{"a": 1}]}', "found"),
-        (BY_MEMBER, 200, b'{"payments": []}', "not_found"),
-        (BY_MEMBER, 200, b"{}", "unclear"),
-        (BY_MEMBER, 200, b'{"payments": [{"month": ,}]}', "unclear"),
-        (BY_MEMBER, 200, b"[" * 100_000, "unclear"),
-        (BY_MEMBER, 200, b"", "unclear"),
-        (BY_MEMBER, 404, b'{"payments": []}', "unclear"),
-        (BY_MEMBER, 503, b'{"payments": []}', "unclear"),
-        (BY_TEXT, 200, b"anything", "found"),
-        (BY_TEXT, 404, b'{"message": "no such payment"}', "not_found"),
-        (BY_TEXT, 404, b"no such path", "unclear"),
-        (BY_TEXT, 401, b"", "unclear"),
-        ({"found": (200, "a.b", ""), "not_found": (200, "a.n", "")}, 200, b'{"a": {"b": "x", "n": 0}}', "unclear"),
-        ({"found": (200, "a.b", ""), "not_found": (200, "a.n", "")}, 200, b'{"a": {"b": "x", "n": 1}}', "found"),
-    ],
-)
-def test_what_an_answer_means(answers: dict[str, Any], status: int, body: bytes, verdict: str) -> None:
-    """Whatever is not exactly what is configured is unclear; so is what means both."""
-    assert verdict_of(section(answers), status, body) is Verdict(verdict)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from proxy.records.mask import Mask
 from proxy.records.record import RecordBuilder
 from proxy.records.segment import segment_path
 from proxy.request_summary import RequestSummary
-from tests.records.support import CONTEXT, an_attempt, an_exchange, open_journal
+from tests.records.support import CONTEXT, NOW, an_attempt, an_exchange, open_journal
 
 BUILDER = RecordBuilder(CONTEXT, Mask(bytes(32)))
 
@@ -81,12 +81,12 @@ def test_an_open_intent_becomes_unknown(tmp_path: Path) -> None:
     tail = tail_of(tmp_path)
     tail.read([1])
 
-    (record,) = [json.loads(line) for line in tail.unanswered()]
+    (record,) = [json.loads(line) for line in tail.unanswered(ended=NOW)]
 
     assert record["id"] == flying.id
     assert record["sent_upstream"] == "unknown"
     assert len(record["attempts"]) == 2
-    assert tail.unanswered() == []
+    assert tail.unanswered(ended=NOW) == []
 
 
 def test_open_intents_are_remembered_by_reading_again(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_open_intents_are_remembered_by_reading_again(tmp_path: Path) -> None:
 
     after = tail_of(tmp_path, positions=before.positions)
     assert after.read([1])[0] == []
-    assert ids(after.unanswered()) == [flying.id]
+    assert ids(after.unanswered(ended=NOW)) == [flying.id]
 
 
 def test_an_intent_that_is_carried_and_read_again_is_one(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_an_intent_that_is_carried_and_read_again_is_one(tmp_path: Path) -> None
     after = tail_of(tmp_path, positions=before.positions, carried=before.carried)
     after.read([1, 2])
 
-    [record] = [json.loads(record) for record in after.unanswered()]
+    [record] = [json.loads(record) for record in after.unanswered(ended=NOW)]
     assert (record["id"], record["replayed"], len(record["attempts"])) == (flying.id, False, 1)
 
 
@@ -145,7 +145,7 @@ def test_an_intent_that_a_disk_has_changed_is_passed_on_as_it_is(tmp_path: Path,
     assert tail.mark_removable()
 
     assert flying.id in tail.carried[0]
-    assert tail.unanswered() == [broken[:-1]]
+    assert tail.unanswered(ended=NOW) == [broken[:-1]]
 
 
 def test_an_intent_outlives_its_segment(tmp_path: Path) -> None:

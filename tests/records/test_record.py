@@ -221,9 +221,10 @@ def test_an_exchange_without_an_end_is_unknown() -> None:
     exchange = an_exchange(index=(("merchant-id", "7"),), attempts=[an_attempt(status=401)])
     intents = [json.loads(BUILDER.intent(exchange, an_attempt(number=number))) for number in (1, 2)]
 
-    record = json.loads(unanswered_exchange(intents))
+    record = json.loads(unanswered_exchange(intents, ended=NOW + 100))
 
-    assert list(record) == FIELDS
+    assert [name for name in record if name != "ended"] == FIELDS
+    assert (record["ended"], record["duration_ms"]) == (timestamp(NOW + 100), 0.0)
     assert record["id"] == exchange.id
     assert record["time"] == timestamp(NOW)
     assert record["sent_upstream"] == Sent.UNKNOWN
@@ -233,7 +234,7 @@ def test_an_exchange_without_an_end_is_unknown() -> None:
     assert record["index"] == {"merchant-id": "7"}
 
     del intents[1]["previous"]  # as an earlier payproxy wrote it
-    earlier = json.loads(unanswered_exchange(intents))
+    earlier = json.loads(unanswered_exchange(intents, ended=NOW))
     assert [(attempt["sent"], attempt["status"]) for attempt in earlier["attempts"]] == [("yes", 0), ("unknown", 0)]
 
 

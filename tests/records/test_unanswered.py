@@ -124,12 +124,12 @@ def test_a_request_that_went_to_both_sides_is_told_of_the_last() -> None:
     )
     second = json.loads(BUILDER.intent(exchange, an_attempt(number=2)))
 
-    record = json.loads(unanswered_exchange([first, second]))
+    record = json.loads(unanswered_exchange([first, second], ended=NOW))
 
     assert (record["side"], record["upstream"], record["credential"]) == ("legacy", "old-bank", "adfs")
     assert (record["upstream_url"], record["client_digest"]) == ("https://old", "c")
     assert record["retry"] == RETRY
-    told = uncertain(unanswered_exchange([first, second]))
+    told = uncertain(unanswered_exchange([first, second], ended=NOW))
     assert told is not None
     assert told["side"] == "legacy"
 
@@ -139,7 +139,7 @@ def test_the_intent_of_an_earlier_version_gets_a_record_too() -> None:
     intent = json.loads(BUILDER.intent(an_exchange(), an_attempt()))
     del intent["upstream_url"], intent["client_digest"]
 
-    record = json.loads(unanswered_exchange([intent]))
+    record = json.loads(unanswered_exchange([intent], ended=NOW))
 
     assert record["upstream"] == intent["upstream"]
     assert not {"upstream_url", "client_digest"} & record.keys()

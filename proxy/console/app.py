@@ -61,8 +61,8 @@ class MigrationActions(Protocol):
     async def set(self, name: str, weight: int, *, version: int, reason: str, by: Visitor) -> str:
         """Set the weight if *version* is current; return in words what was done."""
 
-    async def rollback(self, name: str, *, reason: str, by: Visitor) -> str:
-        """Go back to the last good weight; return in words what was done."""
+    async def rollback(self, name: str, to: int, *, version: int, reason: str, by: Visitor) -> str:
+        """Go back to the weight *to* if *version* is current; return in words what was done."""
 
 
 class Console:
@@ -237,7 +237,10 @@ class Console:
         )
 
     async def _rollback(self, fields: Mapping[str, str], visitor: Visitor) -> str:
-        return await self._migrations.rollback(fields.get("name", ""), reason=reason_of(fields), by=visitor)
+        to, version = number_of(fields, "to", 100), number_of(fields, "version", 1 << 53)
+        return await self._migrations.rollback(
+            fields.get("name", ""), to, version=version, reason=reason_of(fields), by=visitor
+        )
 
     async def _ask(self, fields: Mapping[str, str], visitor: Visitor) -> str:
         return await self._ask_bank.ask(await self._record(fields.get("id", "")), visitor)

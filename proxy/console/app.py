@@ -187,10 +187,12 @@ class Console:
         )
 
     async def _search(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
-        fields = filled(request.query)
-        before = id_bytes(request.query.get("before", ""))
+        fields, place = filled(request.query), request.query.get("before", "")
+        before = id_bytes(place)
         try:
-            refuse_unknown(request.query)
+            refuse_unknown([name for name, _ in request.query.items()])
+            if place and before is None:
+                raise FilterUnusable("before: is the id of a record, from which on the search goes back")
             query = query_of(fields, now=self._clock.now())
         except FilterUnusable as error:
             problem, fields = str(error), error.shown or fields

@@ -15,7 +15,7 @@ from proxy.entropy import SystemEntropy
 TABLE_NAME = re.compile("[a-z][a-z0-9_-]*")
 _HOW = (
     "which sends it as X-Payproxy-Key or as Basic password;\n"
-    "paste the two lines into payproxy.toml. To change a key, list the new digest next to the old one for a while."
+    "paste the printed lines into payproxy.toml. To change a key, list the new digest next to the old one for a while."
 )
 
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from proxy.cli.output import Failure
+from proxy.cli.output import Failure, note
+from proxy.private_file import directory_exposed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +26,14 @@ def refuse_existing(paths: Sequence[Path]) -> None:
 
 
 def write_new(files: Sequence[NewFile]) -> None:
-    """Write all *files* or none; raises Failure if one exists or can't be written."""
+    """Write all *files* or none; raises Failure if one exists or can't be written.
+
+    Warns of a folder in which others may put another key or secret in place of ours.
+    """
     refuse_existing([file.path for file in files])
+    for folder in sorted({file.path.parent for file in files if file.secret}):
+        if (exposed := directory_exposed(folder, us=os.geteuid())) is not None:
+            note(f"warning: {exposed.what}: choose a folder that only you may write in for keys and secrets")
     written: list[Path] = []
     try:
         for file in files:

@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from proxy import __version__
-from proxy.cli.output import ExitCode, note
+from proxy.cli.output import ExitCode, note, output_written, watch_stdout
 from proxy.hot_path import built
 
 
@@ -137,11 +137,21 @@ def payproxy() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line *arguments* (default: the process's own) and exit with a code of `ExitCode`."""
+    watch_stdout()
     sys.exit(run(arguments))
 
 
 def run(arguments: Sequence[str] | None) -> int:
-    """Run the command line and return its exit code."""
+    """Run the command line and return its exit code, FAILED if stdout takes no output."""
+    if sys.stdout is None:
+        # The next file that is opened would get its number, and what is printed would go there.
+        note("error: stdout is closed: redirect it to a file, or to /dev/null")
+        return ExitCode.FAILED
+    code = _run(arguments)
+    return code if output_written() else ExitCode.FAILED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         result = payproxy.main(args=arguments, prog_name="payproxy", standalone_mode=False)
     except click.ClickException as error:
@@ -151,8 +161,9 @@ def run(arguments: Sequence[str] | None) -> int:
         note("interrupted")
         return ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last resort, which must not print a foreign exception's text
-        # The text of a foreign exception may hold a token or a key; its traceback lines don't.
-        note("".join(traceback.format_tb(error.__traceback__)))
-        note(f"internal error: {type(error).__name__}; please report it with the lines above")
+        if output_written():
+            # The text of a foreign exception may hold a token or a key; its traceback lines don't.
+            note("".join(traceback.format_tb(error.__traceback__)))
+            note(f"internal error: {type(error).__name__}; please report it with the lines above")
         return ExitCode.FAILED
     return result if isinstance(result, int) else ExitCode.OK

@@ -1,5 +1,7 @@
 """Output of commands: data on stdout as text or JSON, messages on stderr, and the exit codes."""
 
+import errno
+import io
 import json
 import os
 import re
@@ -7,7 +9,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -63,6 +65,51 @@ def note(message: str, *, file: Any = None) -> None:
     click.echo(message, err=True, file=file)
 
 
+class _Stdout(io.FileIO):
+    """The descriptor of stdout, which remembers the first write that *failed*, whatever the error becomes."""
+
+    failed: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write *data*; raises OSError."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failed = self.failed or error
+            raise
+
+
+def watch_stdout() -> None:
+    """Let `output_written` know of each write to this process's stdout that fails."""
+    if (shown := sys.stdout) is not None:
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_Stdout(shown.fileno(), "w", closefd=False)),
+            encoding=shown.encoding,
+            errors=shown.errors,
+            line_buffering=shown.isatty(),
+        )
+
+
+def output_written() -> bool:
+    """Return whether all output could be written; if not, say why on stderr, once, and drop it.
+
+    Without that Python would try to write at its end what is in the buffer, and print a traceback. A reader of a pipe
+    that has left needs no words.
+    """
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    try:
+        sys.stdout.flush()
+        failed = raw.failed if isinstance(raw, _Stdout) else None
+    except OSError as error:
+        failed = error
+    if failed is None:
+        return True
+    sys.stdout = io.StringIO()
+    if failed.errno != errno.EPIPE:
+        note(f"{paint('error', 'red', err=True)}: stdout can't be written: {failed.strerror}")
+    return False
+
+
 def facts(rows: Sequence[tuple[str, str]], *, indent: str = "") -> str:
     """Return names and values in two columns, one pair a line."""
     width = max((len(name) for name, _ in rows), default=0)
@@ -71,10 +118,17 @@ def facts(rows: Sequence[tuple[str, str]], *, indent: str = "") -> str:
 
 def paint(text: str, colour: str, *, err: bool = False) -> str:
     """Return *text* in *colour* if that stream is a terminal and NO_COLOR is not set (no-color.org)."""
-    stream = sys.stderr if err else sys.stdout
-    if os.environ.get("NO_COLOR") or not stream.isatty():
+    if os.environ.get("NO_COLOR") or not takes_escapes(sys.stderr if err else sys.stdout):
         return text
     return click.style(text, fg=colour)
+
+
+def takes_escapes(stream: TextIO | None) -> bool:
+    """Return whether *stream*, None if it is closed, is a terminal that understands escape sequences (ECMA-48).
+
+    TERM=dumb says that it does not: Emacs' shell, some CI logs and serial lines.
+    """
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def escaped(text: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TextIO, TypeVar
 
+from proxy.cli.output import takes_escapes
 from proxy.clock import Clock, SystemClock
 
 # What is done sooner needs none.
@@ -40,10 +41,10 @@ class Progress:
 def progress(
     what: str, *, stream: TextIO | None = None, after: float = AFTER_SECONDS, clock: Clock | None = None
 ) -> Iterator[Progress]:
-    """Show, from *after* seconds on, *what* the block does, on *stream* (default stderr) if that is a terminal."""
+    """Show, from *after* seconds on, *what* the block does, on *stream* (default stderr), if it takes escapes."""
     shown = Progress(what)
     stream = stream or sys.stderr
-    if not stream.isatty():
+    if not takes_escapes(stream):
         yield shown
         return
     ended = threading.Event()

@@ -28,7 +28,7 @@ def quick_health(arguments: list[str]) -> int | None:
     """Print the answer of the instance and return the exit code; None if it takes `health.py` to say anything."""
     options = options_of(arguments)
     path = None if options is None else socket_path(options, dict(os.environ))
-    if options is None or path is None:
+    if options is None or path is None or sys.stdout is None:
         return None
     page = "readyz" if "--ready" in options else "livez"
     try:
@@ -42,8 +42,19 @@ def quick_health(arguments: list[str]) -> int | None:
     if status not in {200, 503} or end or result != f"{page} check {'passed' if passed else 'failed'}":
         return None
     # `[+]name ok` of ?verbose: the mark is for readers of a probe's log.
-    sys.stdout.write("".join(f"{check[3:]}\n" for check in checks))
-    return 0 if passed else 1
+    return _print(checks) or (0 if passed else 1)
+
+
+def _print(checks: list[str]) -> int:
+    """Print *checks*, one a line, and return 0, or 1 if that fails."""
+    try:
+        sys.stdout.write("".join(f"{check[3:]}\n" for check in checks))
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stderr.write(f"error: stdout can't be written: {error.strerror}\n")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python tries again at its end
+        return 1
+    return 0
 
 
 def options_of(arguments: list[str]) -> dict[str, str] | None:

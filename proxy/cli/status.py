@@ -13,7 +13,7 @@ import click
 from proxy.cli.configuration import load_configuration
 from proxy.cli.instance import STATUS, NotRunning, ask
 from proxy.cli.options import config_option
-from proxy.cli.output import Failure, emit, escaped, json_option, terminal_width
+from proxy.cli.output import Failure, emit, escaped, json_option, takes_escapes, terminal_width
 from proxy.cli.status_text import status_text
 
 _WATCH_SECONDS = 1.0
@@ -55,7 +55,7 @@ def _watch(answer: Callable[[], dict[str, Any]], *, as_json: bool) -> NoReturn:
 
     There is no event loop: it would keep Ctrl-C back until the answer or its time-out.
     """
-    on_terminal = sys.stdout.isatty() and not as_json
+    on_terminal = takes_escapes(sys.stdout) and not as_json
     while True:
         try:
             found = answer()

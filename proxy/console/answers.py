@@ -29,7 +29,8 @@ _LONGEST_REASON = 500
 class Refused(Exception):
     """The console does not do or show this; *text* is for the visitor and repeats nothing of the request.
 
-    *sign_in* is the path of the sign-in that lets the visitor do it, if there is one.
+    *sign_in* is the path of the sign-in that lets the visitor do it, if there is one; *back* that of the page to go on
+    with, "" for the overview.
     """
 
     def __init__(self, status: int, text: str, *, retry_after: int = 0, sign_in: str = "") -> None:
@@ -38,6 +39,7 @@ class Refused(Exception):
         self.text = text
         self.retry_after = retry_after
         self.sign_in = sign_in
+        self.back = ""
 
 
 def html(text: str, *, status: int = 200) -> web.Response:

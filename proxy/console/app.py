@@ -61,8 +61,8 @@ class MigrationActions(Protocol):
     async def set(self, name: str, weight: int, *, version: int, reason: str, by: Visitor) -> str:
         """Set the weight if *version* is current; return in words what was done."""
 
-    async def rollback(self, name: str, *, reason: str, by: Visitor) -> str:
-        """Go back to the last good weight; return in words what was done."""
+    async def rollback(self, name: str, to: int, *, version: int, reason: str, by: Visitor) -> str:
+        """Go back to the weight *to* if *version* is current; return in words what was done."""
 
 
 class Console:
@@ -187,10 +187,12 @@ class Console:
         )
 
     async def _search(self, request: web.Request, visitor: Visitor) -> web.StreamResponse:
-        fields = filled(request.query)
-        before = id_bytes(request.query.get("before", ""))
+        fields, place = filled(request.query), request.query.get("before", "")
+        before = id_bytes(place)
         try:
-            refuse_unknown(request.query)
+            refuse_unknown([name for name, _ in request.query.items()])
+            if place and before is None:
+                raise FilterUnusable("before: is the id of a record, from which on the search goes back")
             query = query_of(fields, now=self._clock.now())
         except FilterUnusable as error:
             problem, fields = str(error), error.shown or fields
@@ -237,7 +239,10 @@ class Console:
         )
 
     async def _rollback(self, fields: Mapping[str, str], visitor: Visitor) -> str:
-        return await self._migrations.rollback(fields.get("name", ""), reason=reason_of(fields), by=visitor)
+        to, version = number_of(fields, "to", 100), number_of(fields, "version", 1 << 53)
+        return await self._migrations.rollback(
+            fields.get("name", ""), to, version=version, reason=reason_of(fields), by=visitor
+        )
 
     async def _ask(self, fields: Mapping[str, str], visitor: Visitor) -> str:
         return await self._ask_bank.ask(await self._record(fields.get("id", "")), visitor)

@@ -90,7 +90,12 @@ class PageAnswers:
                 sign_in = sign_in_path(back(fields)) if visitor.csrf else ""
                 raise Refused(403, why_not(visitor), sign_in=sign_in)
             refuse_forged(fields, visitor)
-            done = await act(fields, visitor)
+            try:
+                done = await act(fields, visitor)
+            except Refused as refused:
+                if refused.status == 409:  # the page that the form was on shows what is there now
+                    refused.back = back(fields)
+                raise
             values = message(done, tone=Tone.GOOD, links=((back(fields), "Back"),))
             return await self.page("message.html", visitor, title="Done", path="", **values)
 
@@ -136,7 +141,7 @@ class PageAnswers:
                 answer.headers["Retry-After"] = str(refused.retry_after)
             return answer
         sign_in = ((refused.sign_in, SIGN_IN_AS_OPERATOR),) if refused.sign_in else ()
-        values = message(refused.text, tone=Tone.BAD, links=(*sign_in, (OVERVIEW, "Back")))
+        values = message(refused.text, tone=Tone.BAD, links=(*sign_in, (refused.back or OVERVIEW, "Back")))
         visitor = self._sign_in.visitor(request)
         return await self.page("message.html", visitor, status=refused.status, title="Not done", path="", **values)
 

@@ -66,12 +66,18 @@ def filled(values: Mapping[str, str]) -> tuple[Field, ...]:
 
 
 def refuse_unknown(names: Iterable[str]) -> None:
-    """Raise FilterUnusable for the first of *names* in an address that is no filter: it would look as if it applied."""
-    known = [one.name for one in FIELDS]
+    """Raise FilterUnusable for the first of *names* in an address that is no filter, or comes again.
+
+    It would look as if it applied.
+    """
+    known, seen = [one.name for one in FIELDS], set()
     for name in names:
         if name not in {*known, "before"}:
             shown = f'"{name}"' if len(name) <= _LONGEST_NAME and KEYLESS.index(name) == name else "one in the address"
             raise FilterUnusable(f"There is no filter {shown}; there are {', '.join(known)}")
+        if name in seen:
+            raise FilterUnusable(f"{name}: is in the address more than once")
+        seen.add(name)
 
 
 def query_of(fields: Sequence[Field], *, now: float) -> Query:

@@ -51,9 +51,11 @@ class MigrationForms:
             self._migrations.set(name, weight, who=by.name, proof=by.proof, reason=reason, version=version)
         )
 
-    async def rollback(self, name: str, *, reason: str, by: Visitor) -> str:
-        """Go back to the last good weight; return in words what was done. Raises Refused, LogUnavailable."""
-        return await _done(self._migrations.rollback(name, who=by.name, proof=by.proof, reason=reason))
+    async def rollback(self, name: str, to: int, *, version: int, reason: str, by: Visitor) -> str:
+        """Go back to *to* if *version* is current; return in words what was done. Raises Refused, LogUnavailable."""
+        return await _done(
+            self._migrations.rollback(name, who=by.name, proof=by.proof, reason=reason, to=to, version=version)
+        )
 
 
 async def _done(change: Awaitable[MigrationStatus]) -> str:

@@ -132,7 +132,7 @@ class Keeper:
             entropy=entropy,
         )
         observe = self._observe = fan_out(
-            self._metrics.observe, self._log.observe, self._audit_log.observe, self._stop.observe
+            *(one.observe for one in (self._metrics, self._history, self._log, self._audit_log, self._stop))
         )
         self._migrations = Migrations(
             Path(snapshot.data_directory),

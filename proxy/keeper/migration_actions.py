@@ -36,10 +36,14 @@ def migration_actions(migrations: Migrations) -> dict[str, Action]:
         )
 
     async def rollback(values: dict[str, Any], by: Operation) -> MigrationStatus:
-        to = _number(values, "to") if "to" in values else None
-        force = values.get("force") is True
         return await migrations.rollback(
-            _name(values), who=by.who, proof=by.proof, reason=by.reason, to=to, force=force
+            _name(values),
+            who=by.who,
+            proof=by.proof,
+            reason=by.reason,
+            to=_number(values, "to") if "to" in values else None,
+            version=_number(values, "version") if "version" in values else None,
+            force=values.get("force") is True,
         )
 
     async def finish(values: dict[str, Any], by: Operation) -> MigrationStatus:
@@ -51,7 +55,9 @@ def migration_actions(migrations: Migrations) -> dict[str, Action]:
             what='set a weight: {"name": NAME, "weight": 0 to 100, "reason": WHY}; also version, release, force',
             perform=_performing(set_),
         ),
-        ROLLBACK: Action(what='go back: {"name": NAME, "reason": WHY}; also to, force', perform=_performing(rollback)),
+        ROLLBACK: Action(
+            what='go back: {"name": NAME, "reason": WHY}; also to, version, force', perform=_performing(rollback)
+        ),
         FINISH: Action(
             what='declare a migration over: {"name": NAME, "reason": WHY}; also force', perform=_performing(finish)
         ),

@@ -248,10 +248,7 @@ class Migrations:
             before, reason = self._checked(name, reason)
             if not 0 <= weight <= FULL:
                 raise MigrationRefused(f"A weight is a whole number from 0 to {FULL}.")
-            if version is not None and version != before.version:
-                raise MigrationRefused(
-                    f"{name} was changed meanwhile: {self._mask(in_words(before))}. Look again, then decide."
-                )
+            self._refuse_outdated(name, before, version)
             if weight == before.weight and not release & set(before.held) and not force:
                 raise MigrationRefused(f"{name} has the weight {weight} already.")
             after = before.at(weight, who=who, when=self._clock.now(), reason=reason)
@@ -262,15 +259,24 @@ class Migrations:
         return await self._settled_status(name)
 
     async def rollback(
-        self, name: str, *, who: str, proof: str, reason: str, to: int | None = None, force: bool = False
+        self,
+        name: str,
+        *,
+        who: str,
+        proof: str,
+        reason: str,
+        to: int | None = None,
+        version: int | None = None,
+        force: bool = False,
     ) -> MigrationStatus:
-        """Lower the weight to *to*, by default the last one without a breach; takes effect at once.
+        """Lower the weight to *to*, by default the last one without a breach, if *version* (None for any) is current.
 
-        *force*: do not wait for replicas that vanished without leaving, whatever they had in flight. Raises
-        MigrationRefused with nothing changed, LogUnavailable if it can't be recorded.
+        Takes effect at once. *force*: do not wait for replicas that vanished without leaving, whatever they had in
+        flight. Raises MigrationRefused with nothing changed, LogUnavailable if it can't be recorded.
         """
         async with self.weights.lock:
             before, reason = self._checked(name, reason)
+            self._refuse_outdated(name, before, version)
             weight = before.last_good if to is None else to
             if not 0 <= weight < before.weight:
                 raise MigrationRefused(f"{name} has the weight {before.weight}: {weight} is not lower.")
@@ -320,6 +326,12 @@ class Migrations:
         if self.weights.unread:
             raise MigrationRefused(f"{self.weights.unread}. Restore it, or move it away to start at weight 0.")
         return self.weights.state(name), self._mask(reason)
+
+    def _refuse_outdated(self, name: str, before: MigrationState, version: int | None) -> None:
+        """Raise MigrationRefused unless *version*, which the decision was made by, is that of *before* (None: any)."""
+        if version is not None and version != before.version:
+            now = f"{self._mask(in_words(before))}; a rollback goes to {before.last_good} now"
+            raise MigrationRefused(f"{name} was changed meanwhile: {now}. Look again, then decide.")
 
     async def _settled_status(self, name: str) -> MigrationStatus:
         """Wait until the change is settled, at most SETTLE_SECONDS, and return the status.

@@ -4,6 +4,7 @@ import base64
 import binascii
 import contextlib
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from proxy.private_file import FileUnusable, read_file
 from proxy.records.generated_key import make_once, read_own_file
 
 KEY_FILE = "checkpoint.key"
+# "KEY", "public_key: KEY" of a statement, or "public key  KEY, FINGERPRINT (whose)" of `logs verify`.
+_LINE = re.compile(r"(?:public_key: *|public key +)?([A-Za-z0-9+/]{43}=)(?:, (SHA256:\S+)(?: \(.*\))?)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,17 +117,30 @@ def read_checkpoint_key(path: Path) -> CheckpointKey:
 def read_public_key(path: Path) -> str:
     """Return the public key in *path*, in base64; raises FileUnusable.
 
-    The file holds the key as in records, in PEM, or a whole checkpoint.key, of which only the public half is used.
+    The file holds the key in base64 as in records, the line of `logs verify` or of a statement that has it, PEM, or a
+    whole checkpoint.key, of which only the public half is used.
     """
     data = read_file(path).data
     if b"PRIVATE KEY" in data:
         return read_checkpoint_key(path).public
     with contextlib.suppress(ValueError, UnicodeDecodeError):
         if b"PUBLIC KEY" not in data:
-            text = data.decode("ascii").strip()
-            Ed25519PublicKey.from_public_bytes(base64.b64decode(text, validate=True))
-            return text
+            return _key_in_line(data.decode("ascii").strip())
         key = load_pem_public_key(data)
         if isinstance(key, Ed25519PublicKey):
             return base64.b64encode(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode("ascii")
-    raise FileUnusable(path, "it holds no Ed25519 key", "give one in PEM, or as `logs verify` prints it")
+    raise FileUnusable(
+        path, "it holds no Ed25519 key", "give one in PEM, or the one line with it that `logs verify` prints"
+    )
+
+
+def _key_in_line(line: str) -> str:
+    """Return the key in *line*, alone or as `logs verify` and statements write it; raises ValueError."""
+    found = _LINE.fullmatch(line)
+    if found is None:
+        raise ValueError("no line with a key")
+    key, printed = found.groups()
+    Ed25519PublicKey.from_public_bytes(base64.b64decode(key, validate=True))
+    if printed and printed != fingerprint(key):
+        raise ValueError("the fingerprint is another key's")
+    return key

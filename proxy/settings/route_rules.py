@@ -55,10 +55,11 @@ def rules(valid: Valid) -> Iterator[Complaint]:
 
 
 def _covered(valid: Valid) -> Iterator[Complaint]:
-    earlier: list[RouteSection] = []
+    earlier = _Paths()
     for number, route in valid.routes.items():
-        wider = [other for other in earlier if covers(other.path, route.path)]
-        takers = [other for other in wider if not other.methods or set(other.methods) & set(route.methods)]
+        takers = [
+            other for other in earlier.wider(route.path) if not other.methods or set(other.methods) & set(route.methods)
+        ]
         taken_all = any(not other.methods for other in takers)
         taken = {method for other in takers for method in other.methods}
         if taken_all or (route.methods and taken >= set(route.methods)):
@@ -68,7 +69,31 @@ def _covered(valid: Valid) -> Iterator[Complaint]:
                 what=f"no request can reach this rule: {names} before it takes the same path and methods",
                 fix="put the narrower rule first, or remove one",
             )
-        earlier.append(route)
+        earlier.add(number, route)
+
+
+class _Paths:
+    """Rules by the segments of their paths: of thousands of rules no two are compared by themselves."""
+
+    def __init__(self) -> None:
+        self.rules: dict[int, RouteSection] = {}
+        self.below: dict[str, _Paths] = {}
+
+    def add(self, number: int, route: RouteSection) -> None:
+        """Add *route*, the rule *number*."""
+        node = self
+        for part in segments(route.path) or ():
+            node = node.below.setdefault(part, _Paths())
+        node.rules[number] = route
+
+    def wider(self, path: str) -> list[RouteSection]:
+        """Return, in their order, the rules whose path matches every path that *path* matches (`covers`)."""
+        level, found = [self], dict(self.rules)
+        for part in segments(path) or ():
+            level = [node.below[one] for node in level for one in {"*", part} & node.below.keys()]
+            for node in level:
+                found |= node.rules
+        return [found[number] for number in sorted(found)]
 
 
 def covers(wide: str, narrow: str) -> bool:

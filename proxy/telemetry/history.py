@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.clock import Clock
+from proxy.events import Event, OutcomeUnknown
 from proxy.link.counts import Counts
 from proxy.result import result_of
 from proxy.telemetry.counters import DURATION_BOUNDS, OVERHEAD_BOUNDS
@@ -36,7 +37,7 @@ class Sample:
 
 
 class History:
-    """Adds up what workers report once a second. Counts beyond 2^32 in a slot are cut."""
+    """Adds up what workers report once a second, and what killed ones had in flight. Counts beyond 2^32 are cut."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
@@ -50,6 +51,16 @@ class History:
             _sum_into(values, _DURATIONS, one.row[:-1])
         for overhead in counts.overhead:
             _sum_into(values, _OVERHEADS, overhead.row[:-1])
+        self._add(values)
+
+    def observe(self, event: Event) -> None:
+        """Add the request of a killed worker, whose record is made from its intent; how long it took is not known."""
+        if isinstance(event, OutcomeUnknown):
+            values = [0.0] * _WIDTH
+            values[result_of(0, "", bank=False)] = 1.0
+            self._add(values)
+
+    def _add(self, values: list[float]) -> None:
         if any(values):
             for ring in self._rings:
                 ring.add(self._clock.now(), values)

@@ -62,6 +62,21 @@ def test_json_names_the_files(tmp_path: Path) -> None:
     assert value["api_key_sha256"] == hashlib.sha256((tmp_path / "erp.key").read_bytes().strip()).hexdigest()
 
 
+def test_a_folder_that_others_may_write_in_is_named(tmp_path: Path) -> None:
+    """They could put a key of theirs there before it is handed over; a folder that is made is nobody else's."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+
+    done = run("callers", "new", "erp", "batch", "--out", "open", cwd=tmp_path)
+    private = run("callers", "new", "erp", "batch", "--out", "private", cwd=tmp_path)
+
+    assert (done.returncode, private.returncode) == (0, 0)
+    assert done.stderr.startswith("warning: others may write in open (mode 0777): choose a folder that only you may")
+    assert done.stderr.count("warning") == 1
+    assert "paste the printed lines into payproxy.toml" in done.stderr
+    assert "warning" not in private.stderr
+
+
 def test_no_key_is_overwritten(tmp_path: Path) -> None:
     """All files or none: a caller may be using the old one."""
     (tmp_path / "batch.key").write_text("old")

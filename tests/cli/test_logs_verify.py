@@ -276,10 +276,11 @@ def test_a_key_file_says_whom_one_trusts(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     path = jsonl(tmp_path / "a.jsonl", whole(tmp_path / "a"))
-    (tmp_path / "a.pub").write_text(Writer(tmp_path / "a").key.public + "\n")
     (tmp_path / "no.pub").write_text("no key")
 
     without = run(verify, path)
+    [printed] = [line for line in without.stdout.splitlines() if line.startswith("public key")]
+    (tmp_path / "a.pub").write_text(printed + "\n")
     named = run(verify, path, "--key", tmp_path / "a.pub")
     private = run(verify, path, "--key", tmp_path / "a" / "checkpoint.key")
     others = run(verify, path, "--key", _public(tmp_path / "b"))
@@ -288,6 +289,7 @@ def test_a_key_file_says_whom_one_trusts(tmp_path: Path) -> None:
     assert [each.exit_code for each in (without, named, private, others, none)] == [0, 0, 0, 1, 1]
     assert "verified by its own key, fingerprint SHA256:" in without.stdout
     assert "verified by its own key" not in named.stdout
+    assert f"{printed} (named by --key)" in named.stdout
     assert "which is not trusted" in others.stdout
     assert "holds no Ed25519 key" in str(none.exception) + none.output
 

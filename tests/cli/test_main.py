@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import signal
@@ -110,6 +111,48 @@ def test_first_steps_as_processes(tmp_path: Path) -> None:
     assert command("callers", "new", "erp", cwd=tmp_path).stdout.startswith("key: ")
     broken = command("config", "show", "--config", "missing.toml", cwd=tmp_path)
     assert (broken.returncode, broken.stdout, "error:" in broken.stderr) == (78, "", True)
+
+
+def redirected(where: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `payproxy` as a process whose stdout a shell has sent to *where*."""
+    line = ["/bin/sh", "-c", f'exec "$0" "$@" {where}', str(PAYPROXY), *arguments]
+    return subprocess.run(line, cwd=cwd, env=environment(), stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("callers", "new", "erp", "--json"), ("config", "schema"), ("keys", "inspect", "oauth.crt")],
+)
+def test_output_that_can_not_be_written_is_said_in_one_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """A disk that is full, and a stdout that is closed: no command, and nobody has to report it."""
+    command("keys", "new", "--out", ".", "--subject", EXAMPLE_SUBJECT, cwd=tmp_path)
+    full = redirected("> /dev/full", *arguments, cwd=tmp_path)
+    closed = redirected(">&-", *arguments, cwd=tmp_path)
+
+    assert (full.returncode, full.stderr) == (1, "error: stdout can't be written: No space left on device\n")
+    assert (closed.returncode, closed.stderr) == (
+        1,
+        "error: stdout is closed: redirect it to a file, or to /dev/null\n",
+    )
+
+
+@pytest.mark.usefixtures("one_more_command")
+@pytest.mark.parametrize(
+    ("failure", "words"), [(errno.ENOSPC, "No space left on device"), (errno.EIO, "Input/output error")]
+)
+def test_output_that_fails_within_another_error_is_said_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failure: int, words: str
+) -> None:
+    """As in a task group, whose own error has another type."""
+
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(failure, words)
+
+    monkeypatch.setattr(sys, "stdout", Full())
+
+    assert run(["ends", "defect"]) == ExitCode.FAILED
+    assert capsys.readouterr().err == f"error: stdout can't be written: {words}\n"
 
 
 def test_version_by_either_name(tmp_path: Path) -> None:

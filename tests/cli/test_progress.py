@@ -47,6 +47,17 @@ def test_a_line_is_drawn_again_and_removed() -> None:
     assert terminal.getvalue().endswith("\r\x1b[K")
 
 
+def test_a_dumb_terminal_gets_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could not be drawn again, nor removed."""
+    monkeypatch.setenv("TERM", "dumb")
+    terminal = Terminal()
+
+    with progress("verifying", stream=terminal, after=0.0):
+        pass
+
+    assert terminal.getvalue() == ""
+
+
 def test_what_is_soon_done_draws_nothing() -> None:
     """Nor does anything where stderr is no terminal."""
     terminal, pipe = Terminal(), io.StringIO()

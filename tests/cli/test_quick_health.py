@@ -18,6 +18,7 @@ from proxy.cli import instance, main, names
 from proxy.cli import quick_health as quick
 from proxy.cli.quick_health import data_directory_of, options_of, quick_health, socket_path
 from proxy.settings import sources
+from tests.cli.support import PAYPROXY, environment
 from tests.cli.test_health import configuration, hanging
 from tests.keeper.support import Keeper
 from tests.telemetry.support import status
@@ -52,6 +53,19 @@ async def test_a_probe_gets_the_same_answer_quickly(
 
     assert (code, capsys.readouterr().out) == (result.return_value, result.stdout)
     assert code == (1 if draining and options else 0)
+
+
+async def test_a_probe_that_can_not_print_says_so_in_one_line(tmp_path: Path) -> None:
+    """As every other command: not by a traceback of Python's end."""
+    configuration(tmp_path)
+    line = ("/bin/sh", "-c", f"exec {PAYPROXY} health > /dev/full")
+    async with Keeper(status=status()).server(tmp_path, listen=None):
+        process = await asyncio.create_subprocess_exec(
+            *line, cwd=tmp_path, env=environment(), stderr=asyncio.subprocess.PIPE
+        )
+        _, said = await process.communicate()
+
+    assert (process.returncode, said) == (1, b"error: stdout can't be written: No space left on device\n")
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,7 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(folder: Path, *options: str, terminal: bool) -> AsyncIterator[Watch]:
+async def watching(folder: Path, *options: str, terminal: bool, **env: str) -> AsyncIterator[Watch]:
     """Run `payproxy status --watch`, on a terminal of 24 lines or a pipe."""
     far, near = pty.openpty() if terminal else os.pipe()
     reader = asyncio.StreamReader()
@@ -247,7 +247,7 @@ async def watching(folder: Path, *options: str, terminal: bool) -> AsyncIterator
     process = await asyncio.create_subprocess_exec(
         PAYPROXY, "status", "--watch", "--config", folder / "payproxy.toml", *options,
         stdin=asyncio.subprocess.DEVNULL, stdout=near, stderr=asyncio.subprocess.PIPE,
-        env=environment(LINES="24", COLUMNS="100", NO_COLOR="1"),
+        env=environment(**{"LINES": "24", "COLUMNS": "100", "NO_COLOR": "1"} | env),
     )  # fmt: skip
     os.close(near)
     try:
@@ -305,6 +305,14 @@ async def test_a_terminal_is_drawn_anew(tmp_path: Path) -> None:
     assert drawn.startswith("\x1b[H\x1b[J\x1b[?7l")
     assert drawn.endswith(" more lines\x1b[?7h")
     assert drawn.count("\n") < 23
+
+
+async def test_a_dumb_terminal_gets_no_escape_sequence(tmp_path: Path) -> None:
+    """One status after the other, as in a pipe, and without colours."""
+    async with answering(tmp_path), watching(tmp_path, terminal=True, TERM="dumb", NO_COLOR="") as watch:
+        text = await watch.until("host-2\r\n\r\nhost-1 (production)")
+
+    assert "\x1b" not in text
 
 
 async def test_a_pipe_gets_one_status_after_the_other(tmp_path: Path) -> None:

@@ -248,9 +248,10 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
 def test_a_signed_statement_is_verified(tmp_path: Path) -> None:
     """By this data directory's key, or by the public key that the auditor has kept."""
     make_log(tmp_path, [record(index=KEY)])
-    key = checkpoint_key(tmp_path / DATA, entropy=SystemEntropy())
-    (tmp_path / "statement").write_text(run("why", "key-1", "--sign", cwd=tmp_path).stdout)
-    (tmp_path / "public").write_text(key.public)
+    checkpoint_key(tmp_path / DATA, entropy=SystemEntropy())
+    signed = run("why", "key-1", "--sign", cwd=tmp_path).stdout
+    (tmp_path / "statement").write_text(signed)
+    (tmp_path / "public").write_text(next(line for line in signed.splitlines() if line.startswith("public_key: ")))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     other = checkpoint_key(elsewhere, entropy=SystemEntropy())

@@ -1,3 +1,4 @@
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,10 @@ from tests.telemetry.support import status
 
 SET = "/console/migrations/set"
 ROLLBACK = "/console/migrations/rollback"
-FORMS = {SET: {"name": "payments", "weight": "60", "reason": "week three"}, ROLLBACK: {"name": "payments"}}
+FORMS = {
+    SET: {"name": "payments", "weight": "60", "reason": "week three"},
+    ROLLBACK: {"name": "payments", "to": "20"},
+}
 
 
 @dataclass
@@ -52,7 +56,7 @@ async def test_a_rollback_is_recorded_with_who_and_why(acting: Acting) -> None:
 
     assert answer.status_code == 200
     assert "payments has the weight" in answer.text
-    assert acting.weight < 40
+    assert acting.weight == 20
     [operation] = acting.stage.migrating.operations
     assert (operation.who, operation.proof, operation.reason) == (
         "alice",
@@ -78,6 +82,11 @@ async def test_a_weight_is_set(acting: Acting) -> None:
         (SET, {"name": "nobody"}, 409),
         (SET, {"reason": ""}, 409),
         (ROLLBACK, {"reason": ""}, 409),
+        (ROLLBACK, {"version": "1"}, 409),
+        (ROLLBACK, {"version": ""}, 400),
+        (ROLLBACK, {"to": ""}, 400),
+        (ROLLBACK, {"to": "40"}, 409),
+        (ROLLBACK, {"to": "-1"}, 400),
         (SET, {"reason": "x" * 501}, 400),
         (ROLLBACK, {"reason": "x" * 501}, 400),
         (ROLLBACK, {"reason": "fine\nby: mallory"}, 400),
@@ -94,6 +103,31 @@ async def test_what_does_not_fit_changes_nothing(
 
     assert (answer.status_code, acting.weight) == (expected, 40)
     assert acting.stage.migrating.operations == []
+
+
+@pytest.mark.parametrize(("meanwhile", "now", "target"), [("rollback", 20, 0), ("set", 60, 40)])
+async def test_the_rollback_button_does_what_its_page_says_or_nothing(
+    acting: Acting, meanwhile: str, now: int, target: int
+) -> None:
+    """It says 20 %; somebody else has changed the weight since: 409, with what is there now and the way to it."""
+    stage, migrations = acting.stage, acting.stage.migrating.migrations
+    stage.status = status(migrations=migrations.states())
+    page = (await acting.browser.get("/console/migrations")).text
+    form = page.partition(f'action="{ROLLBACK}"')[2].partition("</form>")[0]
+    fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form))
+    assert "Roll back to 20 %" in form
+    if meanwhile == "set":
+        await migrations.set("payments", 60, who="bob", proof="unix socket", reason="by command", force=True)
+    else:
+        await migrations.rollback("payments", who="bob", proof="unix socket", reason="by command")
+    stage.migrating.operations.clear()
+
+    answer = await acting.browser.post(ROLLBACK, data=fields | {"reason": "errors"})
+
+    assert (answer.status_code, acting.weight, stage.migrating.operations) == (409, now, [])
+    said = f"changed meanwhile: weight {now}, version 3, by bob: by command; a rollback goes to {target} now"
+    assert said in answer.text
+    assert '<a href="/console/migrations">Back</a>' in answer.text
 
 
 async def test_what_can_not_be_recorded_is_not_done_from_the_console(acting: Acting) -> None:

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import html
 import json
+import os
 import re
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -253,6 +255,28 @@ async def test_once_traffic_has_stopped_all_numbers_agree(tmp_path: Path) -> Non
     assert abs(token["expires"] - counted.token_expires) < 1
     assert token["seconds_left"] > 0
     assert status["journal_backlog"] == counted.backlog == 0
+
+
+async def test_what_a_killed_worker_had_in_flight_is_in_all_numbers(tmp_path: Path) -> None:
+    """The sums of the callers, those of the history and /metrics: the outcome of three payments is unknown."""
+    async with a_day(tmp_path) as day:
+        await day.pay(0)
+        await day.until(lambda text: "Requests 1 " in text and " 1 requests in the last hour" in text)
+        await command("trigger", "--at", day.place.bank.url, "timeout", "--path", "/payment", "--times", "3")
+        async with asyncio.TaskGroup() as group:
+            for number in (1, 2, 3):
+                group.create_task(day.pay(number))
+            sent = await day.place.until(lambda status: status["workers"][0]["late"] == 3)
+            os.kill(sent["workers"][0]["pid"], signal.SIGKILL)
+        page = await day.until(lambda text: "Requests 4 " in text and " 4 requests in the last hour" in text)
+        counted = await day.numbers()
+        history = (await day.admin.get("/console/history.json?window=1h")).json()
+        [caller] = (await day.admin.get("/console/overview.json")).json()["callers"]
+
+    assert day.sent == [201, 0, 0, 0]
+    assert "Unknown whether the bank has it 3 " in page
+    assert counted.unknown == caller["sent_unknown"] == caller["other"] == 3
+    assert sum(one["results"][0] for one in history["samples"]) == caller["other"]
 
 
 async def test_a_caller_that_sends_slowly_is_no_fault_of_the_bank(tmp_path: Path) -> None:

@@ -93,9 +93,14 @@ async def test_filters_are_in_the_address(tmp_path: Path, filters: dict[str, str
         ({"since": "1h", "until": "2h"}, "Until: the window is empty"),
         ({"sent": "perhaps"}, "is one of no, yes, unknown"),
         ({"caller": "x" * 2000}, "is longer than"),
+        ({"before": "x"}, "before: is the id of a record"),
+        ({"before": "01a2"}, "before: is the id of a record"),
+        ({"caller": ["erp", "batch"]}, "caller: is in the address more than once"),
     ],
 )
-async def test_a_filter_that_can_not_match_is_an_error(tmp_path: Path, filters: dict[str, str], words: str) -> None:
+async def test_a_filter_that_can_not_match_is_an_error(
+    tmp_path: Path, filters: dict[str, str | list[str]], words: str
+) -> None:
     """It is named, nothing is searched, and what was typed can be corrected."""
     async with Stage(directory=tmp_path).browser() as browser:
         answer = await browser.get("/console/requests", params=filters)

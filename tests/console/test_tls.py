@@ -79,6 +79,7 @@ async def open_console(directory: Path) -> AsyncIterator[Secured]:
     migrations = await stage.migrating.open()
     for weight in (20, 40):
         await migrations.set("payments", weight, who="x", proof="unix socket", reason="y", force=True)
+    stage.status = status(migrations=migrations.states())
     async with stage.server() as server:
         yield Secured(stage=stage, server=server, trusting=ssl.create_default_context(cafile=str(files[0])))
 
@@ -92,7 +93,7 @@ async def test_a_browser_signs_in_acts_and_signs_out(secured: Secured) -> None:
         cookie = {"Cookie": entered.headers["set-cookie"].partition(";")[0]}
         page = await browser.get("/console/migrations", headers=cookie)
         csrf = page.text.partition('name="csrf" value="')[2].partition('"')[0]
-        values = {"name": "payments", "reason": "errors"}
+        values = {"name": "payments", "reason": "errors", "to": "20", "version": "2"}
         rollback, out = "/console/migrations/rollback", "/console/sign-out"
         forged = await browser.post(rollback, data=values | {"csrf": "x"}, headers=cookie | origin)
         done = await browser.post(rollback, data=values | {"csrf": csrf}, headers=cookie | origin)

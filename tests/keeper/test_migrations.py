@@ -132,6 +132,8 @@ async def test_a_rollback_goes_down_step_by_step(tmp_path: Path) -> None:
     assert (await migrations.rollback("payments", **BY, to=4)).weight == 4
     with pytest.raises(MigrationRefused, match="is not lower"):
         await migrations.rollback("payments", **BY, to=4)
+    with pytest.raises(MigrationRefused, match=r"changed meanwhile: weight 4, version 6, .*goes to 0 now"):
+        await migrations.rollback("payments", **BY, version=5)
     assert (await migrations.rollback("payments", **BY)).weight == 0
     with pytest.raises(MigrationRefused, match="is not lower"):
         await migrations.rollback("payments", **BY)

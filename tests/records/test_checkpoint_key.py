@@ -7,7 +7,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from proxy.entropy import SystemEntropy
-from proxy.records.checkpoint_key import KEY_FILE, Checkpoint, checkpoint_key, read_checkpoint_key
+from proxy.records.checkpoint_key import (
+    KEY_FILE,
+    Checkpoint,
+    checkpoint_key,
+    fingerprint,
+    read_checkpoint_key,
+    read_public_key,
+)
 
 CLAIM = Checkpoint(instance="host-1", sequence=7, hash="ab" * 32, time="2027-01-15T08:00:00.000000Z")
 
@@ -67,3 +74,38 @@ def test_what_is_no_ed25519_key_is_never_replaced(tmp_path: Path, kind: str) -> 
     with pytest.raises(OSError, match="no Ed25519 key"):
         read_checkpoint_key(path)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "{key}",
+        "public key  {key}, {print} (this data directory's)",
+        "public key  {key}, {print} (named by --key)",
+        "public key  {key}, {print}",
+        "{key}, {print} (this data directory's)",
+        "public_key: {key}",
+        "\r\n  {key}\r\n\r\n",
+    ],
+)
+def test_a_public_key_is_read_as_commands_print_it(tmp_path: Path, written: str) -> None:
+    """The key alone, the line of `logs verify` with and without its first words, and that of a statement."""
+    key = checkpoint_key(tmp_path, entropy=SystemEntropy()).public
+    path = tmp_path / "payproxy.pub"
+    path.write_text(written.format(key=key, print=fingerprint(key)) + "\n")
+
+    assert read_public_key(path) == key
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["{short}", "{key}, SHA256:AAAA (named by --key)", "{key}\n{key}", "private key  {key}", "{key} and more", ""],
+)
+def test_what_is_no_public_key_is_refused(tmp_path: Path, written: str) -> None:
+    """Two keys, a line with the fingerprint of another key, or a part of a line."""
+    key = checkpoint_key(tmp_path, entropy=SystemEntropy()).public
+    path = tmp_path / "payproxy.pub"
+    path.write_text(written.format(key=key, short=key[:-4]))
+
+    with pytest.raises(OSError, match="no Ed25519 key; give one in PEM, or the one line"):
+        read_public_key(path)

@@ -1,11 +1,18 @@
+import json
+
 import pytest
 
+from proxy.clock import timestamp
+from proxy.events import OutcomeUnknown, SinkFailed
 from proxy.keeper.recent_exchanges import RecentExchanges
 from proxy.link.counts import Counts, OverheadCount, RequestCount
+from proxy.records.record import RecordBuilder
+from proxy.records.unanswered import unanswered_exchange
 from proxy.telemetry.counters import DURATION_BOUNDS, OVERHEAD_BOUNDS
 from proxy.telemetry.history import RINGS, History, quantile
 from proxy.telemetry.metrics import CountsUnusable, Metrics
-from tests.records.kept import record
+from tests.records.kept import MASK, record
+from tests.records.support import CONTEXT, an_attempt, an_exchange
 from tests.support.clock import ManualClock
 from tests.telemetry.support import samples, status
 
@@ -50,6 +57,24 @@ def test_a_request_is_of_the_same_class_as_in_the_numbers_of_callers(status_code
     [caller] = recent.callers()
     shown = (caller.other, caller.held_back, caller.failed, caller.client_errors, caller.fine)
     assert history.samples(1, number=1, together=1)[0].results == shown
+
+
+def test_what_a_killed_worker_had_in_flight_is_in_the_class_of_its_record() -> None:
+    """Whose line says status 0, without a code; it has no duration, and other events of the keeper are no requests."""
+    clock = ManualClock()
+    history, recent = History(clock=clock), RecentExchanges(clock=clock)
+    intent = json.loads(RecordBuilder(CONTEXT, MASK).intent(an_exchange(), an_attempt()))
+    lost = unanswered_exchange([intent | {"time": timestamp(clock.now())}])
+    for _ in range(4):
+        history.observe(OutcomeUnknown(route="r"))
+    history.observe(SinkFailed(sink="database", cause="away"))
+    recent.add([lost] * 4)
+
+    [sample] = history.samples(0, number=1, together=1)
+    [caller] = recent.callers()
+    assert (caller.requests, caller.other) == (4, 4)
+    assert sample.results == (caller.other, 0, 0, 0, 0)
+    assert not any(sample.durations + sample.overheads)
 
 
 async def test_samples_are_put_together() -> None:

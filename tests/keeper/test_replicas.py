@@ -41,19 +41,37 @@ def pin(number: int) -> Pins:
     return {f"{number:016x}": RetryPin(Side.MODERN, "bank", CLOCK.now() + PIN_SECONDS)}
 
 
-def made(directory: Path, redis: RedisServer, *, key: bytes | tuple[bytes, ...] = KEY, url: str = "") -> Migrating:
+class Ahead(SystemClock):
+    """A wall clock that is *seconds* ahead."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def now(self) -> float:
+        """Return the time as this machine has it."""
+        return CLOCK.now() + self.seconds
+
+
+def made(
+    directory: Path,
+    redis: RedisServer,
+    *,
+    key: bytes | tuple[bytes, ...] = KEY,
+    url: str = "",
+    clock: SystemClock = CLOCK,
+) -> Migrating:
     """Return the migrations of a keeper that shares *redis*, not begun yet."""
     directory.mkdir(exist_ok=True)
-    keeper = Migrating(directory=directory)
+    keeper = Migrating(directory=directory, clock=clock)
 
     async def opened() -> RedisStore:
         keys = (key,) if isinstance(key, bytes) else key
         seal = Seal(keys, environment="production", entropy=ENTROPY)
-        return RedisStore(Secret(url or redis.url), ca_file="", environment="production", seal=seal)
+        return RedisStore(Secret(url or redis.url), ca_file="", environment="production", seal=seal, clock=clock)
 
     migrations = keeper.migrations
     migrations.replication = Replicas(
-        opened, host="host", weights=migrations.weights, pins=migrations.pins, clock=CLOCK, entropy=ENTROPY
+        opened, host="host", weights=migrations.weights, pins=migrations.pins, clock=clock, entropy=ENTROPY
     )
     return keeper
 
@@ -92,10 +110,15 @@ async def going(keeper: Migrating) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def running(
-    directory: Path, redis: RedisServer, *, key: bytes | tuple[bytes, ...] = KEY, url: str = ""
+    directory: Path,
+    redis: RedisServer,
+    *,
+    key: bytes | tuple[bytes, ...] = KEY,
+    url: str = "",
+    clock: SystemClock = CLOCK,
 ) -> AsyncIterator[Migrating]:
     """Run the migrations of a keeper as keeper/main.py does."""
-    keeper = made(directory, redis, key=key, url=url)
+    keeper = made(directory, redis, key=key, url=url, clock=clock)
     await keeper.open()
     await keeper.migrations.replication.begin()
     tasks = [
@@ -221,6 +244,27 @@ async def test_a_pin_is_kept_once_the_other_replica_has_it(two: tuple[Migrating,
     assert (second.directory / "retry-pins.jsonl").read_text().count("\n") == 2
     assert await second.migrations.pins.keep(pin(2))
     assert known(first, 1, 2)
+
+
+@pytest.mark.parametrize("ahead", [3600.0, 12.0, -12.0, -3600.0])
+async def test_a_pin_lasts_as_long_at_a_replica_whose_clock_is_apart(
+    tmp_path: Path, redis: RedisServer, ahead: float
+) -> None:
+    """Ends are compared by Redis' clock, also by a replica that starts later."""
+    digest, lasts = f"{1:016x}", 600.0
+    async with (
+        running(tmp_path / "a", redis) as first,
+        running(tmp_path / "b", redis, clock=Ahead(ahead)) as second,
+    ):
+        sent = RetryPin(Side.MODERN, "bank", CLOCK.now() + lasts, "payments", Reason.IN_FLIGHT)
+        assert await first.migrations.pins.keep({digest: sent})
+        async with running(tmp_path / "c", redis, clock=Ahead(-ahead)) as third:
+            for keeper, skew in ((first, 0.0), (second, ahead), (third, -ahead)):
+                kept = keeper.migrations.pins.get(digest)
+                assert kept is not None, skew
+                # Rounded up to a second, and longer by the delay of the answers.
+                assert sent.until + skew <= kept.until <= sent.until + skew + 120, skew
+                assert (kept.side, kept.reason) == (sent.side, sent.reason)
 
 
 async def test_many_pins_at_once(two: tuple[Migrating, Migrating]) -> None:

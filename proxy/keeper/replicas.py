@@ -14,7 +14,7 @@ from proxy.keeper.replica_preparation import ReplicaPreparation
 from proxy.keeper.replication import ReplicasUnreachable, Replication
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.weights import Weights
-from proxy.migration.pin import RetryPin
+from proxy.migration.pin import PIN_SECONDS, RetryPin
 from proxy.migration.side import Policy
 from proxy.migration.state import NEW, MigrationState
 from proxy.migration.stores.redis import Beat, RedisStore
@@ -26,6 +26,12 @@ _AGAIN_SECONDS = 0.25
 _TRIES = 3
 # After an outage other replicas may hold unpublished pins; they need as long to reconnect.
 _SETTLING_SECONDS = 1.0
+# The others wait for a silent replica for PIN_SECONDS, unless forced; without contact for longer, less a margin, what
+# this one knows may be no longer true.
+_KNOWN_SECONDS = PIN_SECONDS - 60.0
+_UNSURE = (
+    "the other replicas may have gone on without this one, so requests with a retry key wait until it has been reached"
+)
 _BACK = "it is back, and other replicas may have newer values"
 
 # Opens the store; raises StoreAway.
@@ -53,6 +59,7 @@ class Replicas(Replication):
         self._away = "it was not queried yet"
         self._was_away = False
         self._settled_at = 0.0
+        self._contact = clock.monotonic()  # since then the others count this replica as silent, or later
         self._preparation = ReplicaPreparation(weights, store=self._reached, clock=clock)
         self._policies = ReplicaPolicies()
         self._claims = ReplicaClaims(pins, clock=clock, entropy=entropy)
@@ -67,7 +74,8 @@ class Replicas(Replication):
     @property
     def problem(self) -> str:
         """Return why Redis is unreliable, "" if it is reliable."""
-        return f"the Redis of [state]: {self._away}" if self._away else ""
+        unsure = f"; {_UNSURE}" if self._weights.unsynced else ""
+        return f"the Redis of [state]: {self._away}{unsure}" if self._away else ""
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -77,11 +85,10 @@ class Replicas(Replication):
     async def begin(self) -> None:
         """Load the shared state before serving; if unreachable, the last known state stays in force."""
         # The name stays the same after a restart, so the others see that its requests in flight are known again.
-        document = self._weights.document
-        self._name = document.replica or f"{self._host}-{self._entropy.token_bytes(8).hex()}"
-        # The name is saved with the first join: before it, and after an orderly stop, nothing is known of what others
-        # have sent.
-        self._weights.unsynced = not document.replica or document.left
+        self._name = self._weights.document.replica or f"{self._host}-{self._entropy.token_bytes(8).hex()}"
+        # However this replica ended: the others may have changed the weight without it (an orderly stop, `--force`, a
+        # day without contact), so what it knew may be no longer true.
+        self._weights.unsynced = True
         try:
             await self._join()
         except StoreAway as away:
@@ -98,19 +105,23 @@ class Replicas(Replication):
                     await self._stay(store)
                 except StoreAway as away:
                     await self._leave(str(away))
+                self._doubt_old_knowledge()
                 await self._clock.sleep(_AGAIN_SECONDS)
         finally:
             await self.close()
+
+    def _doubt_old_knowledge(self) -> None:
+        """Note if the others may have gone on without this replica since its last contact with Redis."""
+        if not self._weights.unsynced and self._clock.monotonic() - self._contact > _KNOWN_SECONDS:
+            self._weights.unsynced = True
+            self._weights.report_change()
 
     async def close(self) -> None:
         """Leave in order, so that no replica waits for this one."""
         store = self._store
         if store is not None:
-            await self._weights.save_replica(self._name, left=True)
-            try:
+            with contextlib.suppress(StoreAway):  # then the others wait for it
                 await store.leave(self._name)
-            except StoreAway:  # then the others wait for it
-                await self._weights.save_replica(self._name, left=False)
         await self._leave("this replica has left")
 
     def _reached(self) -> RedisStore:
@@ -192,7 +203,8 @@ class Replicas(Replication):
             with contextlib.suppress(ValueBroken):
                 await store.states()  # a replica that can't read the states must not write there
             await self._stream.merge(store)
-            await self._weights.save_replica(self._name, left=False)
+            await self._weights.save_replica(self._name)
+            started = self._clock.monotonic()
             await store.beat(self._name, self._own_beat())
             await self._agree(store)
             await self._fetch_policies(store)
@@ -204,6 +216,7 @@ class Replicas(Replication):
             await store.close()
             raise
         self._store = store
+        self._contact = started
         # An entry that is gone is re-added by the replica that has seen it.
         self._away = _BACK if self._was_away or not complete else ""
         self._weights.unsynced = self._weights.unsynced and bool(self._away)
@@ -279,8 +292,10 @@ class Replicas(Replication):
         )
 
     async def _beat(self, store: RedisStore) -> None:
+        started = self._clock.monotonic()
         if not await store.beat(self._name, self._own_beat()):
             raise StoreAway(LOST)
+        self._contact = started
 
     async def _leave(self, cause: str) -> None:
         store, self._store = self._store, None

@@ -42,10 +42,12 @@ def pin(number: int) -> Pins:
 
 
 class Ahead(SystemClock):
-    """A wall clock that is *seconds* ahead."""
+    """A wall clock that is *seconds* ahead, and a monotonic one that is *passed* ahead."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+        self.passed = 0.0
+        self.monotonic = lambda: CLOCK.monotonic() + self.passed  # type: ignore[misc]
 
     def now(self) -> float:
         """Return the time as this machine has it."""
@@ -349,6 +351,35 @@ async def test_a_redis_that_is_away(redis: RedisServer, two: tuple[Migrating, Mi
     assert known(second, 1)
     assert not first.migrations.problem
     assert await second.migrations.pins.keep(pin(2))
+
+
+async def test_after_a_day_without_contact_nothing_known_is_certain(tmp_path: Path, redis: RedisServer) -> None:
+    """The others wait no longer than that; at a weight that stood still, payments were sent by it until then."""
+    clock = Ahead(0.0)
+    async with running(tmp_path / "a", redis, clock=clock) as keeper:
+        assert keeper.payments.former == ()
+        await redis.end()
+        await soon(lambda: not keeper.message.readable)
+        assert keeper.payments.former == ()
+        assert "without this one" not in keeper.migrations.problem
+
+        clock.passed = PIN_SECONDS
+
+        await soon(lambda: keeper.payments.former)
+        assert "without this one" in keeper.migrations.problem
+        await redis.start()
+        await soon(lambda: keeper.message.readable and not keeper.payments.former)
+
+
+async def test_a_start_without_redis_knows_nothing_for_certain(tmp_path: Path, redis: RedisServer) -> None:
+    """However the earlier one ended: the others may have gone on without it, by `--force`."""
+    async with running(tmp_path / "a", redis) as keeper:
+        assert keeper.payments.former == ()
+    await redis.end()
+    async with running(tmp_path / "a", redis) as keeper:
+        assert keeper.payments.former
+        await redis.start()
+        await soon(lambda: keeper.message.readable and not keeper.payments.former)
 
 
 async def test_a_rollback_made_alone_wins_over_what_others_raised(

@@ -17,7 +17,7 @@ from proxy.keeper.weights import Weights
 from proxy.migration.pin import PIN_SECONDS, RetryPin
 from proxy.migration.side import Policy
 from proxy.migration.state import NEW, MigrationState
-from proxy.migration.stores.redis import Beat, RedisStore
+from proxy.migration.stores.redis import CONTACT_SECONDS, LEASE_SECONDS, Beat, EntryId, RedisStore
 from proxy.stores.redis_client import StoreAway, ValueBroken, raise_if_cancelled
 
 # A change reaches all replicas within two seconds: this, Redis and the links together take less than one.
@@ -59,7 +59,9 @@ class Replicas(Replication):
         self._away = "it was not queried yet"
         self._was_away = False
         self._settled_at = 0.0
-        self._contact = clock.monotonic()  # since then the others count this replica as silent, or later
+        # Since then, or later, the others have not heard of this replica, whose knowledge was complete.
+        self._contact = clock.monotonic()
+        self._missed: EntryId | None = None  # the newest entry at the end of a silence, until it was read
         self._preparation = ReplicaPreparation(weights, store=self._reached, clock=clock)
         self._policies = ReplicaPolicies()
         self._claims = ReplicaClaims(pins, clock=clock, entropy=entropy)
@@ -157,6 +159,15 @@ class Replicas(Replication):
         self.publish_now()
         return await self._preparation.settled(states, me=self._name)
 
+    @property
+    def silent(self) -> str:
+        """Return which replicas the others have not heard of, in words, "" if none."""
+        return self._preparation.silent
+
+    def gone_without(self, state: str) -> tuple[str, ...]:
+        """Return the replicas that the forced change to *state* went on without, and that are not back."""
+        return tuple(one for one in self._preparation.gone_without.get(state, ()) if one not in self._policies.alive)
+
     async def give_up_lost(self, state: str) -> tuple[str, ...]:
         """Remove the lost replicas from the list."""
         return await self._preparation.give_up_lost(state)
@@ -178,7 +189,9 @@ class Replicas(Replication):
         return self._policies.others
 
     async def _fetch_policies(self, store: RedisStore) -> None:
-        if await self._policies.fetch(store, me=self._name):
+        changed = await self._policies.fetch(store, me=self._name)
+        await self._preparation.note_silent(store, self._policies.lost)
+        if changed:
             self._weights.report_change()
 
     async def replicate(self, pins: Mapping[str, RetryPin]) -> bool:
@@ -216,7 +229,7 @@ class Replicas(Replication):
             await store.close()
             raise
         self._store = store
-        self._contact = started
+        self._contact, self._missed = started, None
         # An entry that is gone is re-added by the replica that has seen it.
         self._away = _BACK if self._was_away or not complete else ""
         self._weights.unsynced = self._weights.unsynced and bool(self._away)
@@ -242,10 +255,14 @@ class Replicas(Replication):
         """Send our heartbeat and merge states four times a second, or at once after `publish_now`."""
         while True:
             raise_if_cancelled()
+            started = self._clock.monotonic()
             await self._stream.look_for_losses(store)
             await self._beat(store)
+            if self._missed is None and started - self._contact > LEASE_SECONDS:
+                self._missed = await store.last_place()  # the others did not wait until this was read here
             await self._fetch_policies(store)
             await self._agree(store)
+            self._note_contact(started)
             settled = self._clock.monotonic() >= self._settled_at
             if self._away and settled and await self._stream.is_complete(store):
                 self._away = ""
@@ -255,6 +272,16 @@ class Replicas(Replication):
                 async with asyncio.timeout(_TOUCH_SECONDS):
                     await self._publish_asked.wait()
             self._publish_asked.clear()
+
+    def _note_contact(self, started: float) -> None:
+        """Note that at monotonic *started* and later nobody went on without this replica, if it knows all."""
+        if self._missed is not None and self._stream.taken < self._missed:
+            return
+        self._missed = None
+        self._contact = started
+        if not self._away:
+            self._weights.contact_until = started + CONTACT_SECONDS
+            self._weights.report_change()
 
     async def _agree(self, store: RedisStore) -> None:
         for _ in range(_TRIES):
@@ -292,16 +319,18 @@ class Replicas(Replication):
         )
 
     async def _beat(self, store: RedisStore) -> None:
-        started = self._clock.monotonic()
         if not await store.beat(self._name, self._own_beat()):
             raise StoreAway(LOST)
-        self._contact = started
 
     async def _leave(self, cause: str) -> None:
         store, self._store = self._store, None
         self._policies.alive = ()
         self._away = cause
         self._was_away = True
+        # An outage is noticed sooner: this replica was frozen, and others may have gone on without it.
+        if store is not None and self._clock.monotonic() - self._contact > CONTACT_SECONDS:
+            self._weights.unsynced = True
+        self._weights.contact_until = 0.0
         self._publisher.give_up()
         self._weights.report_change()
         if store is not None:

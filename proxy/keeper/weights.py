@@ -31,6 +31,8 @@ class Weights:
         # True if states are shared but not received from other replicas since the start, or for too long: any weight
         # may have been in force.
         self.unsynced = False
+        # Until when, in monotonic seconds, no other replica goes on without this one; 0.0 if that is not known.
+        self.contact_until = 0.0
         self._store = store
         self._clock = clock
         self._changed = changed

@@ -1,12 +1,16 @@
 """A Redis that is away, slow or full is an outage only for payments whose side may have changed within a day."""
 
+import asyncio
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.journeys.conftest import Start
 from tests.journeys.moved import Moved
+from tests.journeys.process import children
 from tests.journeys.replicas import REFUSED, became, is_served, move, reaches, replica
 from tests.journeys.support import private
 from tests.journeys.two_banks import QUIET_GUARD, TwoBanks, configured, table, two_banks
@@ -136,3 +140,35 @@ async def test_a_replica_that_was_killed_does_not_trust_what_it_knew(tmp_path: P
         await redis.start()
         await is_served(second, "lost")
         assert banks.at("lost") == "modern"
+
+
+async def test_a_replica_that_was_frozen_does_not_send_by_what_it_knew(tmp_path: Path, start: Start) -> None:
+    """An operator went on without it; what waited in its sockets meanwhile is answered before it has heard of that."""
+    async with redis_server(tmp_path) as redis, two_banks() as banks:
+        first = await replica(tmp_path / "a", redis, banks, start)
+        second = await replica(tmp_path / "b", redis, banks, start)
+        await is_served(second, "before")
+        frozen = [second.instance.pid, *children(second.instance.pid)]
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            await until(lambda: _is_silent(first), otherwise="nobody says that the replica is silent")
+            code, said = await first.migration("set", "payments", "100", "--force", "--reason", "it is dead")
+            assert (code, "If its process still runs, stop it now" in said or "is silent" in said) == (0, True), said
+            await reaches(first, 100)
+            await first.fail("lost")
+            retry = asyncio.create_task(second.pay("lost"))
+            await asyncio.sleep(0)
+        finally:
+            for pid in reversed(frozen):  # the workers before the keeper
+                os.kill(pid, signal.SIGCONT)
+
+        answer = await retry
+        assert (answer.status, banks.at("lost")) in {(503, "modern"), (201, "modern")}
+        await is_served(second, "lost")
+        assert banks.at("lost") == "modern"
+
+
+async def _is_silent(one: Moved) -> bool:
+    [state] = (await one.instance.status())["migrations"]
+    return bool(state["silent_replicas"])

@@ -21,7 +21,7 @@ from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin
 from proxy.migration.pin_rows import Pins
 from proxy.migration.side import Side
 from proxy.migration.stores import redis as redis_store
-from proxy.migration.stores.redis import RedisStore
+from proxy.migration.stores.redis import CONTACT_SECONDS, RedisStore
 from proxy.secret import Secret
 from proxy.stores.encryption import Seal
 from proxy.stores.redis_client import connect
@@ -47,7 +47,7 @@ class Ahead(SystemClock):
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.passed = 0.0
-        self.monotonic = lambda: CLOCK.monotonic() + self.passed  # type: ignore[misc]
+        self.monotonic = lambda: CLOCK.monotonic() + self.passed
 
     def now(self) -> float:
         """Return the time as this machine has it."""
@@ -371,6 +371,41 @@ async def test_after_a_day_without_contact_nothing_known_is_certain(tmp_path: Pa
         await soon(lambda: keeper.message.readable and not keeper.payments.former)
 
 
+async def test_who_has_been_silent_sends_nothing_until_it_knows_all(tmp_path: Path, redis: RedisServer) -> None:
+    """It was frozen: what others sent and pinned meanwhile, without waiting for it, has to be read first."""
+    async with running(tmp_path / "a", redis) as first, begun(tmp_path / "b", redis) as frozen:
+        await soon(lambda: first.contact_until > CLOCK.monotonic())
+        assert first.contact_until <= CLOCK.monotonic() + CONTACT_SECONDS
+        await soon(lambda: first.migrations.replication.silent)
+        await first.migrations.pins.keep(pin(1))
+        assert not frozen.contact_until
+
+        async with going(frozen):
+            await soon(lambda: frozen.contact_until)
+            assert known(frozen, 1)
+            await redis.end()
+            await soon(lambda: not frozen.message.readable)
+            await soon(lambda: not frozen.contact_until)
+
+
+async def test_a_silent_replica_is_named_and_so_is_what_force_does(
+    tmp_path: Path, redis: RedisServer, two: tuple[Migrating, Migrating]
+) -> None:
+    """Also before a change; nobody goes on without one that may still send."""
+    first, _ = two
+    async with begun(tmp_path / "c", redis) as third:
+        name = third.migrations.weights.document.replica
+        await soon(lambda: first.migrations.states()[0].silent_replicas)
+        status = await first.migrations.set("payments", 50, **BY, force=True)
+        assert status.gone_without or status.unsettled
+        assert not status.unsettled or ("is silent" in status.unsettled and "(instance host)" in status.unsettled)
+        await soon(lambda: is_certain(first))
+        assert first.migrations.states()[0].gone_without == (name,)
+        async with going(third):
+            await soon(lambda: third.weight == 50)
+            await soon(lambda: not first.migrations.states()[0].gone_without)
+
+
 async def test_a_start_without_redis_knows_nothing_for_certain(tmp_path: Path, redis: RedisServer) -> None:
     """However the earlier one ended: the others may have gone on without it, by `--force`."""
     async with running(tmp_path / "a", redis) as keeper:
@@ -603,7 +638,9 @@ async def test_without_a_replica_that_was_lost_nobody_falls_back(
                 await asyncio.sleep(0.02)
         assert not await first.migrations.pins.claim("w", f"{1:016x}", legacy)
         await first.migrations.set("payments", 50, **BY, force=True)
-        assert await first.migrations.pins.claim("w", f"{1:016x}", legacy)
+        async with asyncio.timeout(HANGS):
+            while not await first.migrations.pins.claim("w", f"{1:016x}", legacy):
+                pass  # it has to be silent for some seconds
 
 
 async def test_replicas_with_other_tables_tell_each_other(two: tuple[Migrating, Migrating]) -> None:

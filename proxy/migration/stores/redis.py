@@ -24,6 +24,9 @@ from proxy.stores.redis_client import StoreAway, ValueBroken, connect, mapped_er
 
 # How long a replica counts as alive after its last heartbeat.
 LEASE_SECONDS = 2.0
+# Later than this after the last contact a replica sends nothing with a retry key, until it has heard of the others
+# again or knows that Redis is away: it was frozen. `--force` goes on without a replica only after that.
+CONTACT_SECONDS = 5.0
 _WAIT_MILLISECONDS = 200
 _AT_ONCE = 500
 _MINUTE_MILLISECONDS = 60_000
@@ -155,7 +158,7 @@ class RedisStore:
 
     async def _add_some(self, pins: Pins) -> EntryId:
         now = self._clock.now()  # before Redis' time is asked for: a slow answer makes the pins longer
-        redis_now = await self._time()
+        redis_now = await self.time()
         rows = [pin_row(digest, pin) for digest, pin in by_redis(pins, now=now, redis_now=redis_now).items()]
         return await self._add("p", rows, redis_now, **_BY_REDIS)
 
@@ -163,9 +166,9 @@ class RedisStore:
         """Add a claim, or the answer to one, to the stream."""
         row = None if claim.pin is None else pin_row(claim.digest, claim.pin)
         value = {"n": claim.number, "s": claim.sender, "row": row, "agreed": claim.agreed}
-        return await self._add("c", value, await self._time())
+        return await self._add("c", value, await self.time())
 
-    async def _time(self) -> float:
+    async def time(self) -> float:
         """Return Redis' time, in epoch seconds."""
         with mapped_errors():
             seconds, microseconds = await self._redis.time()
@@ -188,7 +191,7 @@ class RedisStore:
                 block=_WAIT_MILLISECONDS if wait else None,
             )
             # Redis' time first: what passes until ours is read makes the pins longer.
-            redis_now = await self._time() if streams else 0.0
+            redis_now = await self.time() if streams else 0.0
             for _, entries in streams or ():
                 for place, fields in entries:
                     found.place = _place(place)
@@ -218,6 +221,12 @@ class RedisStore:
             names = [f"{milliseconds}-{number}" for milliseconds, number in places[at : at + _AT_ONCE]]
             with mapped_errors():
                 await self._redis.xdel(self._prefix + "pins", *names)
+
+    async def last_place(self) -> EntryId:
+        """Return the position of the newest entry of the stream."""
+        with mapped_errors():
+            found = await self._redis.xrevrange(self._prefix + "pins", count=1)
+        return _place(found[0][0]) if found else START
 
     async def entries(self) -> tuple[int, int]:
         """Return the number of entries, and the oldest minute that is still complete (epoch minutes)."""

@@ -103,7 +103,7 @@ async def test_pins_of_an_earlier_payproxy_count_as_long_as_its_clock_may_be_beh
     started = CLOCK.now()
     ended, lasts = RetryPin(Side.MODERN, "bank", started - 40), RetryPin(Side.MODERN, "bank", UNTIL)
     rows = [pin_row(f"{1:016x}", ended), pin_row(f"{2:016x}", lasts)]
-    await one._add("p", rows, await one._time())
+    await one._add("p", rows, await one.time())
 
     found = (await one.new_entries(START, wait=False)).pins
 

@@ -49,7 +49,11 @@ _ANONYMOUS = "anonymous callers"
     shell_complete=names_of("callers"),
     help="Also release this caller, which the guard keeps on legacy.",
 )
-@click.option("--force", is_flag=True, help="Even if nobody moves, replicas are lost, or requests have no retry pin.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Even if nobody moves, replicas are silent (stop their processes first), or requests have no retry pin.",
+)
 @config_option
 @json_option
 def set_weight(
@@ -98,7 +102,11 @@ def set_weight(
 @click.argument("name", shell_complete=names_of("migrations"))
 @reason_option
 @click.option("--to", type=click.IntRange(0, 99), help="A weight; default: the last one without a breach.")
-@click.option("--force", is_flag=True, help="Do not wait for lost replicas, whose requests may be in flight.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Do not wait for silent replicas. Stop their processes first: one that runs goes on with its weight.",
+)
 @config_option
 @json_option
 def rollback(name: str, config_path: Path | None, reason: str, to: int | None, *, force: bool, as_json: bool) -> None:

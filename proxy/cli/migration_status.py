@@ -56,6 +56,8 @@ def _text(one: dict[str, Any]) -> str:
         ("held on legacy", ", ".join(one["guard_pinned"])),
         ("retry pins", one["retry_pins_in_words"] if one["retry_pins"] else ""),
         ("not certain yet", one["unsettled"]),
+        ("silent replicas", "" if one["unsettled"] else one["silent_replicas"]),
+        ("gone on without", ", ".join(one["gone_without"])),
         ("finished", "its table may be removed" if one["finished"] else ""),
     ]
     return f"{one['name']}\n{facts([row for row in rows if row[1]], indent='  ')}"
@@ -115,6 +117,16 @@ def in_words(state: dict[str, Any]) -> str:
     return f"weight {state['weight']} ({state['phase']}), version {state['version']}{by}"
 
 
+def _warning_of(replicas: list[str], *, before: dict[str, Any]) -> str:
+    """Return what follows from going on without *replicas*."""
+    return (
+        f"warning: this change went on without {', '.join(replicas)}. If its process still runs, stop it now: until it "
+        f"has reached Redis it may send by weight {before['weight']}, and a payment that is tried again there can be "
+        "executed on both sides. So can one that it had in flight: of those no retry pin is known until it is back "
+        "with its data directory"
+    )
+
+
 def warn_of_unsettled(after: dict[str, Any], *, before: dict[str, Any]) -> None:
     """Warn about what is not certain yet after a change; raises Failure if it is not on disk."""
     if after["unsettled"]:
@@ -122,6 +134,8 @@ def warn_of_unsettled(after: dict[str, Any], *, before: dict[str, Any]) -> None:
             f"warning: not certain yet: {after['unsettled']}. Until then a request with a retry key that moves is "
             "refused with side_unknown"
         )
+    if after["gone_without"]:
+        note(_warning_of(after["gone_without"], before=before))
     if after["unshared"]:
         note(f"warning: other replicas are not informed yet: {after['unshared']}")
     if after["unsaved"]:

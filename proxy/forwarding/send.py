@@ -10,6 +10,8 @@ from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.gateway import Gateway
 from proxy.forwarding.headers import outbound_head
 from proxy.forwarding.migration import may_fall_back, pin_retry_now
+from proxy.migration.former import Keyed
+from proxy.migration.side_cache import SideCache
 from proxy.request_summary import Attempt
 from proxy.routing.plan import Plan
 from proxy.routing.request_head import RequestHead
@@ -152,8 +154,21 @@ class Send:
             raise TokenUnavailable("The token expired before the request could be sent.", retry_after=1)
         if self.side.left:
             raise CallerLeft
-        if self.plan.keyed is not None and self.gateway.migrations.is_too_late(now):
+        if self.plan.keyed is not None:
+            self._check_contact(self.gateway.migrations, self.plan.keyed, now)
+
+    @staticmethod
+    def _check_contact(sides: SideCache, keyed: Keyed, now: float) -> None:
+        """Raise SideUnknown if, at monotonic *now*, the request's side may not be what other processes go by."""
+        if sides.is_too_late(now):
             raise SideUnknown("This instance is stopping, and a retry could go to another side.", retry_after=1)
+        if sides.is_out_of_contact(keyed, now):
+            raise SideUnknown(
+                "Whether an earlier try of this request went to another side can't be told now; nothing was sent.",
+                cause="this replica was not in contact with the others for some seconds, and they may have gone on "
+                "without it",
+                retry_after=1,
+            )
 
     def _pin_retry_now(self) -> None:
         """Pin retries now: a caller that disconnected may retry long before the bank has answered."""

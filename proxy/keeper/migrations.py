@@ -17,7 +17,7 @@ from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.side_changes import SETTLE_SECONDS, SideChanges
 from proxy.keeper.weights import Weights, in_words
 from proxy.keeper.worker_answers import Broadcast, WorkerAnswers
-from proxy.link.messages import MigrationStates, ToWorker
+from proxy.link.messages import MigrationStates, ReplicaContact, ToWorker
 from proxy.migration.removal import pins_in_words
 from proxy.migration.state import FULL, MigrationState, Phase, Rule
 from proxy.migration.stores.file import FileStore
@@ -98,6 +98,7 @@ class Migrations:
         self._said = ""
         self._settled = False
         self._sent: MigrationStates | None = None
+        self._contact_sent = 0.0
 
     async def open(self) -> None:
         """Read the state from disk; an unreadable weight counts as legacy, unreadable pins as a problem."""
@@ -220,6 +221,8 @@ class Migrations:
                 # Its generation has not taken over yet; `follow` makes this permanent.
                 states[one.name] = states[one.name]._replace(weight=0)
         yield message._replace(states=states)
+        if self.weights.contact_until:
+            yield ReplicaContact(self.weights.contact_until)
         yield from self.pins.messages()
 
     def states(self) -> tuple[MigrationStatus, ...]:
@@ -356,6 +359,8 @@ class Migrations:
             unsettled=unsettled,
             unsaved=self.weights.unsaved,
             unshared=self.replication.problem,
+            silent_replicas=self.replication.silent,
+            gone_without=self.replication.gone_without(state.identity),
         )
 
     def _message(self) -> MigrationStates:
@@ -366,6 +371,10 @@ class Migrations:
         if message != self._sent:
             self._sent = message
             self._broadcast(message)
+        # After the states: workers may go by these from now on.
+        if self._tables.values and self.weights.contact_until != self._contact_sent:
+            self._contact_sent = self.weights.contact_until
+            self._broadcast(ReplicaContact(self._contact_sent))
         self.changes.begin()
         problem = self.problem
         if problem != self._said and self._settled:

@@ -6,7 +6,8 @@ from proxy.clock import Clock
 from proxy.keeper.replica_claims import ReplicaClaims
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.seen_entries import SeenEntries
-from proxy.migration.pin import merge, merged
+from proxy.migration.pin import PASSING, RetryPin, merge
+from proxy.migration.pin_ends import adds, shortened_by_clocks
 from proxy.migration.pin_rows import Pins
 from proxy.migration.stores.redis import START, EntryId, RedisStore
 from proxy.stores.redis_client import StoreAway
@@ -51,7 +52,7 @@ class PinStream:
         for digest in {digest for pins in stale.values() for digest in pins}:
             del there[digest]
         for part in self._pins.parts():
-            missing = {d: p for d, p in part.items() if p.until > now and merged(there.get(d), p) is not None}
+            missing = {d: p for d, p in part.items() if p.until > now and adds(there.get(d), p)}
             self._seen.wrote(await store.add_pins(missing))
         if stale:
             await store.remove([*stale])
@@ -86,7 +87,11 @@ class PinStream:
 
     async def _adopt(self, pins: Pins) -> None:
         now = self._clock.now()
-        await self._pins.keep({digest: pin for digest, pin in pins.items() if pin.until > now}, replicate=False)
+        new = {d: p for d, p in pins.items() if p.until > now and not shortened_by_clocks(self._known_passing(d, p), p)}
+        await self._pins.keep(new, replicate=False)
+
+    def _known_passing(self, digest: str, pin: RetryPin) -> RetryPin | None:
+        return self._pins.get(digest) if pin.reason in PASSING else None
 
     def __repr__(self) -> str:
         return f"<PinStream {self.entries} entries seen>"

@@ -7,12 +7,16 @@ from proxy.migration.stores.redis import RedisStore
 
 
 class ReplicaPolicies:
-    """By migration, this replica's *own* policies and those of the *others*, as last received; *alive* names these."""
+    """By migration, this replica's *own* policies and those of the *others*, as last received.
+
+    *alive* names these, *lost* those that are silent, and since when, by Redis' clock.
+    """
 
     def __init__(self) -> None:
         self.own: dict[str, list[Policy]] = {}
         self.others: dict[str, list[Policy]] = {}
         self.alive: tuple[str, ...] = ()
+        self.lost: Mapping[str, float] = {}
 
     def decide_by(self, policies: Sequence[Mapping[str, Policy]]) -> None:
         """Note the *policies* that workers here decide by: several of one migration during a change."""
@@ -21,7 +25,7 @@ class ReplicaPolicies:
 
     async def fetch(self, store: RedisStore, *, me: str) -> bool:
         """Read those of the replicas other than *me*; return whether they have changed. Raise StoreAway."""
-        alive, _ = await store.replicas()
+        alive, self.lost = await store.replicas()
         self.alive = tuple(sorted(alive.keys() - {me}))
         others: dict[str, list[Policy]] = {}
         for replica, beat in sorted(alive.items()):

@@ -1,19 +1,20 @@
 """Whether every replica has prepared for a state of a migration, so that a weight may grow."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
-from proxy.clock import Clock, timestamp
+from proxy.clock import Clock
 from proxy.keeper.replication import ReplicasUnreachable
 from proxy.keeper.weights import Weights
-from proxy.migration.stores.redis import RedisStore
+from proxy.migration.stores.redis import CONTACT_SECONDS, RedisStore
 from proxy.stores.redis_client import StoreAway, raise_if_cancelled
 
 _LOOK_SECONDS = 0.01
 # How long to wait for a replica to report its requests in flight before raising.
 _TOLD_SECONDS = 0.8
-# --force also covers replicas found gone within this time: they count as alive for LEASE_SECONDS.
-_FORCED_SECONDS = 10.0
+# --force also covers replicas found silent within this time: they count as alive for LEASE_SECONDS, and must have been
+# silent for CONTACT_SECONDS before anybody goes on without them.
+_FORCED_SECONDS = 30.0
 
 
 class ReplicaPreparation:
@@ -24,6 +25,8 @@ class ReplicaPreparation:
 
     def __init__(self, weights: Weights, *, store: Callable[[], RedisStore], clock: Clock) -> None:
         self.asked: dict[str, str] = {}
+        self.silent = ""  # which replicas were not heard of when last asked, in words
+        self.gone_without: dict[str, tuple[str, ...]] = {}  # by the identity of the last forced state
         self._weights = weights
         self._store = store
         self._clock = clock
@@ -47,13 +50,16 @@ class ReplicaPreparation:
                 return False
             if lost and self._forced in states.values() and self._clock.monotonic() < self._forced_until:
                 with _mapped():
-                    await _remove(store, lost)
-                self._weights.write_line(f"migrations: goes on without replica {', '.join(sorted(lost))}, as requested")
-                continue
+                    gone = await self._remove(store, lost)
+                if gone:
+                    self._weights.write_line(f"migrations: goes on without replica {', '.join(gone)}, as requested")
+                    continue
             if not late and not lost:
                 return True
             if lost or self._clock.monotonic() > end:
-                raise ReplicasUnreachable(_missing(late, lost))
+                with _mapped():
+                    await self.note_silent(store, lost)
+                raise ReplicasUnreachable(self.silent or _late(late))
             await self._clock.sleep(_LOOK_SECONDS)
 
     async def give_up_lost(self, state: str) -> tuple[str, ...]:
@@ -62,8 +68,22 @@ class ReplicaPreparation:
         self._forced, self._forced_until = state, self._clock.monotonic() + _FORCED_SECONDS
         with _mapped():
             _, lost = await store.replicas()
-            await _remove(store, lost)
-        return tuple(lost)
+            await self._remove(store, lost)
+        return tuple(sorted(lost))  # `settled` removes those that were not silent for long enough
+
+    async def note_silent(self, store: RedisStore, lost: Mapping[str, float]) -> None:
+        """Note in words which replicas are *lost*, and since when, by Redis' clock; raise StoreAway."""
+        self.silent = _silent(lost, now=await store.time()) if lost else ""
+
+    async def _remove(self, store: RedisStore, lost: Mapping[str, float]) -> tuple[str, ...]:
+        """Remove those of *lost* that send nothing with a retry key any more, if they run; return their names."""
+        now = await store.time() if lost else 0.0
+        gone = tuple(sorted(name for name, since in lost.items() if now - since >= CONTACT_SECONDS))
+        for name in gone:
+            await store.leave(name)
+        # Only of the last forced change.
+        self.gone_without = {self._forced: self.gone_without.get(self._forced, ()) + gone}
+        return gone
 
     def __repr__(self) -> str:
         return f"<ReplicaPreparation for {', '.join(self.asked)}>"
@@ -78,18 +98,19 @@ def _mapped() -> Iterator[None]:
         raise ReplicasUnreachable(f"the Redis of [state]: {away}") from None
 
 
-async def _remove(store: RedisStore, lost: Iterable[str]) -> None:
-    """Remove the replicas *lost* from the list, whatever they had in flight."""
-    for name in lost:
-        await store.leave(name)
+def _late(names: list[str]) -> str:
+    """Return that a change waits for the replicas *names*."""
+    return f"replica {', '.join(names)} has not reported yet what it has in flight"
 
 
-def _missing(late: list[str], lost: Mapping[str, float]) -> str:
-    """Return which replicas a change waits for."""
-    if not lost:
-        return f"replica {', '.join(late)} has not reported yet what it has in flight"
-    gone = ", ".join(f"{name} (since {timestamp(at)[:19]}Z)" for name, at in sorted(lost.items()))
+def _silent(lost: Mapping[str, float], *, now: float) -> str:
+    """Return which replicas are silent, and what to do; *lost* and *now* by Redis' clock."""
+    names = ", ".join(f"{name} (for {max(0.0, now - since):.0f} s)" for name, since in sorted(lost.items()))
+    # A name is that of the instance with 16 hex digits.
+    instances = ", ".join(sorted({name.rpartition("-")[0] or name for name in lost}))
     return (
-        f"replica {gone} ended without a clean stop, and what it had in flight is known only when it is back with "
-        "its data directory; --force with `set` or `rollback` goes on without it"
+        f"replica {names} is silent: it has ended without a clean stop, is frozen, or is cut off from Redis and may go "
+        "on with the weight that it knows. What it had in flight is known when it is back with its data directory. "
+        "--force with `set` or `rollback` goes on without it, which is safe only after its process was stopped "
+        f"(instance {instances})"
     )

@@ -14,10 +14,10 @@ from proxy.keeper.replica_preparation import ReplicaPreparation
 from proxy.keeper.replication import ReplicasUnreachable, Replication
 from proxy.keeper.retry_pins import RetryPins
 from proxy.keeper.weights import Weights
-from proxy.migration.pin import RetryPin
+from proxy.migration.pin import PIN_SECONDS, RetryPin
 from proxy.migration.side import Policy
 from proxy.migration.state import NEW, MigrationState
-from proxy.migration.stores.redis import Beat, RedisStore
+from proxy.migration.stores.redis import CONTACT_SECONDS, LEASE_SECONDS, Beat, EntryId, RedisStore
 from proxy.stores.redis_client import StoreAway, ValueBroken, raise_if_cancelled
 
 # A change reaches all replicas within two seconds: this, Redis and the links together take less than one.
@@ -26,6 +26,12 @@ _AGAIN_SECONDS = 0.25
 _TRIES = 3
 # After an outage other replicas may hold unpublished pins; they need as long to reconnect.
 _SETTLING_SECONDS = 1.0
+# The others wait for a silent replica for PIN_SECONDS, unless forced; without contact for longer, less a margin, what
+# this one knows may be no longer true.
+_KNOWN_SECONDS = PIN_SECONDS - 60.0
+_UNSURE = (
+    "the other replicas may have gone on without this one, so requests with a retry key wait until it has been reached"
+)
 _BACK = "it is back, and other replicas may have newer values"
 
 # Opens the store; raises StoreAway.
@@ -53,6 +59,9 @@ class Replicas(Replication):
         self._away = "it was not queried yet"
         self._was_away = False
         self._settled_at = 0.0
+        # Since then, or later, the others have not heard of this replica, whose knowledge was complete.
+        self._contact = clock.monotonic()
+        self._missed: EntryId | None = None  # the newest entry at the end of a silence, until it was read
         self._preparation = ReplicaPreparation(weights, store=self._reached, clock=clock)
         self._policies = ReplicaPolicies()
         self._claims = ReplicaClaims(pins, clock=clock, entropy=entropy)
@@ -67,7 +76,8 @@ class Replicas(Replication):
     @property
     def problem(self) -> str:
         """Return why Redis is unreliable, "" if it is reliable."""
-        return f"the Redis of [state]: {self._away}" if self._away else ""
+        unsure = f"; {_UNSURE}" if self._weights.unsynced else ""
+        return f"the Redis of [state]: {self._away}{unsure}" if self._away else ""
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -77,11 +87,10 @@ class Replicas(Replication):
     async def begin(self) -> None:
         """Load the shared state before serving; if unreachable, the last known state stays in force."""
         # The name stays the same after a restart, so the others see that its requests in flight are known again.
-        document = self._weights.document
-        self._name = document.replica or f"{self._host}-{self._entropy.token_bytes(8).hex()}"
-        # The name is saved with the first join: before it, and after an orderly stop, nothing is known of what others
-        # have sent.
-        self._weights.unsynced = not document.replica or document.left
+        self._name = self._weights.document.replica or f"{self._host}-{self._entropy.token_bytes(8).hex()}"
+        # However this replica ended: the others may have changed the weight without it (an orderly stop, `--force`, a
+        # day without contact), so what it knew may be no longer true.
+        self._weights.unsynced = True
         try:
             await self._join()
         except StoreAway as away:
@@ -98,19 +107,23 @@ class Replicas(Replication):
                     await self._stay(store)
                 except StoreAway as away:
                     await self._leave(str(away))
+                self._doubt_old_knowledge()
                 await self._clock.sleep(_AGAIN_SECONDS)
         finally:
             await self.close()
+
+    def _doubt_old_knowledge(self) -> None:
+        """Note if the others may have gone on without this replica since its last contact with Redis."""
+        if not self._weights.unsynced and self._clock.monotonic() - self._contact > _KNOWN_SECONDS:
+            self._weights.unsynced = True
+            self._weights.report_change()
 
     async def close(self) -> None:
         """Leave in order, so that no replica waits for this one."""
         store = self._store
         if store is not None:
-            await self._weights.save_replica(self._name, left=True)
-            try:
+            with contextlib.suppress(StoreAway):  # then the others wait for it
                 await store.leave(self._name)
-            except StoreAway:  # then the others wait for it
-                await self._weights.save_replica(self._name, left=False)
         await self._leave("this replica has left")
 
     def _reached(self) -> RedisStore:
@@ -146,6 +159,15 @@ class Replicas(Replication):
         self.publish_now()
         return await self._preparation.settled(states, me=self._name)
 
+    @property
+    def silent(self) -> str:
+        """Return which replicas the others have not heard of, in words, "" if none."""
+        return self._preparation.silent
+
+    def gone_without(self, state: str) -> tuple[str, ...]:
+        """Return the replicas that the forced change to *state* went on without, and that are not back."""
+        return tuple(one for one in self._preparation.gone_without.get(state, ()) if one not in self._policies.alive)
+
     async def give_up_lost(self, state: str) -> tuple[str, ...]:
         """Remove the lost replicas from the list."""
         return await self._preparation.give_up_lost(state)
@@ -167,7 +189,9 @@ class Replicas(Replication):
         return self._policies.others
 
     async def _fetch_policies(self, store: RedisStore) -> None:
-        if await self._policies.fetch(store, me=self._name):
+        changed = await self._policies.fetch(store, me=self._name)
+        await self._preparation.note_silent(store, self._policies.lost)
+        if changed:
             self._weights.report_change()
 
     async def replicate(self, pins: Mapping[str, RetryPin]) -> bool:
@@ -192,7 +216,8 @@ class Replicas(Replication):
             with contextlib.suppress(ValueBroken):
                 await store.states()  # a replica that can't read the states must not write there
             await self._stream.merge(store)
-            await self._weights.save_replica(self._name, left=False)
+            await self._weights.save_replica(self._name)
+            started = self._clock.monotonic()
             await store.beat(self._name, self._own_beat())
             await self._agree(store)
             await self._fetch_policies(store)
@@ -204,6 +229,7 @@ class Replicas(Replication):
             await store.close()
             raise
         self._store = store
+        self._contact, self._missed = started, None
         # An entry that is gone is re-added by the replica that has seen it.
         self._away = _BACK if self._was_away or not complete else ""
         self._weights.unsynced = self._weights.unsynced and bool(self._away)
@@ -229,10 +255,14 @@ class Replicas(Replication):
         """Send our heartbeat and merge states four times a second, or at once after `publish_now`."""
         while True:
             raise_if_cancelled()
+            started = self._clock.monotonic()
             await self._stream.look_for_losses(store)
             await self._beat(store)
+            if self._missed is None and started - self._contact > LEASE_SECONDS:
+                self._missed = await store.last_place()  # the others did not wait until this was read here
             await self._fetch_policies(store)
             await self._agree(store)
+            self._note_contact(started)
             settled = self._clock.monotonic() >= self._settled_at
             if self._away and settled and await self._stream.is_complete(store):
                 self._away = ""
@@ -242,6 +272,16 @@ class Replicas(Replication):
                 async with asyncio.timeout(_TOUCH_SECONDS):
                     await self._publish_asked.wait()
             self._publish_asked.clear()
+
+    def _note_contact(self, started: float) -> None:
+        """Note that at monotonic *started* and later nobody went on without this replica, if it knows all."""
+        if self._missed is not None and self._stream.taken < self._missed:
+            return
+        self._missed = None
+        self._contact = started
+        if not self._away:
+            self._weights.contact_until = started + CONTACT_SECONDS
+            self._weights.report_change()
 
     async def _agree(self, store: RedisStore) -> None:
         for _ in range(_TRIES):
@@ -287,6 +327,10 @@ class Replicas(Replication):
         self._policies.alive = ()
         self._away = cause
         self._was_away = True
+        # An outage is noticed sooner: this replica was frozen, and others may have gone on without it.
+        if store is not None and self._clock.monotonic() - self._contact > CONTACT_SECONDS:
+            self._weights.unsynced = True
+        self._weights.contact_until = 0.0
         self._publisher.give_up()
         self._weights.report_change()
         if store is not None:

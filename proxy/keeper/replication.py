@@ -59,8 +59,17 @@ class Replication:
         """Return, by migration, the policies of other replicas' workers, as last received."""
         return {}
 
+    @property
+    def silent(self) -> str:
+        """Return which replicas were not heard of when last asked, in words, "" if none."""
+        return ""
+
+    def gone_without(self, state: str) -> tuple[str, ...]:  # noqa: ARG002 - there is no other replica
+        """Return the replicas that the forced change to *state* (an identity) went on without."""
+        return ()
+
     async def give_up_lost(self, state: str) -> tuple[str, ...]:  # noqa: ARG002 - there is no other replica
-        """Stop waiting for replicas that vanished without leaving, and return their names; raise ReplicasUnreachable.
+        """Stop waiting for replicas that are silent, and return their names; raise ReplicasUnreachable.
 
         The change to *state* (an identity), and no other, also skips those that are found to be gone later.
         """

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +32,7 @@ def replication_of(
     with _extra():
         from proxy.keeper.replicas import Replicas  # noqa: PLC0415 - both import the client of the [redis] extra
         from proxy.migration.stores.redis import RedisStore  # noqa: PLC0415
-    opened = _opener(settings, RedisStore, entropy=entropy)
+    opened = _opener(settings, partial(RedisStore, clock=clock), entropy=entropy)
     return Replicas(opened, host=host, weights=weights, pins=pins, clock=clock, entropy=entropy)
 
 

@@ -28,8 +28,11 @@ class Weights:
         self.lock = asyncio.Lock()
         self.unread = f"{store.path} is not read yet"
         self.unsaved = ""
-        # True if states are shared but never received from other replicas: any weight may have been in force.
+        # True if states are shared but not received from other replicas since the start, or for too long: any weight
+        # may have been in force.
         self.unsynced = False
+        # Until when, in monotonic seconds, no other replica goes on without this one; 0.0 if that is not known.
+        self.contact_until = 0.0
         self._store = store
         self._clock = clock
         self._changed = changed
@@ -149,9 +152,9 @@ class Weights:
             self._document = document
             await self._save(document)
 
-    async def save_replica(self, replica: str, *, left: bool) -> None:
-        """Save this instance's replica name, and whether it has left the replicas in order."""
-        document = replace(self._document, replica=replica, left=left)
+    async def save_replica(self, replica: str) -> None:
+        """Save this instance's replica name."""
+        document = replace(self._document, replica=replica)
         if document != self._document:
             self._document = document
             await self._save(document)

@@ -53,6 +53,12 @@ class MigrationStates(NamedTuple):
     serial: int = 0
 
 
+class ReplicaContact(NamedTuple):
+    """Until monotonic *until* no other replica goes on without this one; 0.0: the states say what is known."""
+
+    until: float
+
+
 class NewPins(NamedTuple):
     """Retry pins that are on disk; the worker answers a *serial* once it has them."""
 
@@ -250,6 +256,7 @@ ToWorker = (
     | Accept
     | Drain
     | Numbered
+    | ReplicaContact
     | ClaimDropped
     | PinAnswer
     | TokenUpdate

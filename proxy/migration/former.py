@@ -34,12 +34,16 @@ class FormerSetting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keyed:
-    """What decides the side of a request with a retry key; *header* is the value of the policy's header."""
+    """What decides the side of a request with a retry key; *header* is the value of the policy's header.
+
+    *silences* is that of the `SideCache` when the side was chosen.
+    """
 
     digest: str
     caller: str
     method: str
     header: str | None
+    silences: int = 0
 
 
 def side_of(policy: Policy, keyed: Keyed, *, weight: int, guard_pinned: bool) -> Side:

@@ -61,6 +61,8 @@ class SideCache:
         self._keys = KeysInFlight()
         self._claims: dict[str, float] = {}  # digests claimed by another worker, and until when
         self._orphan_at = 0.0
+        self.silences = 0  # how often other replicas may have gone on without this one
+        self._contact_until = 0.0
 
     def weight(self, name: str) -> int:
         """Return the percentage that goes to the modern side of migration *name*."""
@@ -169,6 +171,18 @@ class SideCache:
     def is_too_late(self, now: float) -> bool:
         """Return whether the keeper is gone too long, at monotonic *now*, to send a request with a retry key."""
         return self._orphan_at > 0.0 and now > self._orphan_at + _ORPHAN_SECONDS
+
+    def set_contact(self, until: float, now: float) -> None:
+        """Record, at monotonic *now*, until when no other replica goes on without this one; 0.0: the states say it."""
+        self.silences += 0.0 < self._contact_until < now
+        self._contact_until = until
+
+    def is_out_of_contact(self, keyed: Keyed, now: float) -> bool:
+        """Return whether other replicas may have gone on without this one since the side of *keyed* was chosen.
+
+        That is, this replica was frozen; *now* in monotonic seconds.
+        """
+        return keyed.silences != self.silences or 0.0 < self._contact_until < now
 
     def set_states(self, states: Mapping[str, SideSettings], *, readable: bool) -> None:
         """Replace the settings of all migrations by *states*."""

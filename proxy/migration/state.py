@@ -101,8 +101,7 @@ class Document:
     routes, *sides* its two credentials ("LEGACY to MODERN"), *rules* all rules, in order. Tables of *forced* migrations
     may be removed despite open retry pins.
 
-    *replica* is this instance's name among replicas, as long as its data directory exists; *left*: it stopped in order,
-    and no replica has waited for it since.
+    *replica* is this instance's name among replicas, as long as its data directory exists.
     """
 
     states: Mapping[str, MigrationState] = field(default_factory=dict)
@@ -113,7 +112,6 @@ class Document:
     rules: tuple[Rule, ...] = ()
     forced: frozenset[str] = frozenset()
     replica: str = ""
-    left: bool = False
 
 
 def encode(document: Document) -> bytes:
@@ -130,7 +128,6 @@ def encode(document: Document) -> bytes:
         "rules": [[rule.name, rule.path, *rule.methods] for rule in document.rules],
         "forced": sorted(document.forced),
         "replica": document.replica,
-        "left": document.left,
     }
     return json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"
 
@@ -159,7 +156,6 @@ def decode(data: bytes) -> Document:
             rules=tuple(Rule(name, path, _texts(methods)) for name, path, *methods in value.get("rules", [])),
             forced=frozenset(_texts(value.get("forced", []))),
             replica=_texts([replica])[0],
-            left=value.get("left") is True,
         )
     except (ValueError, TypeError, AttributeError) as error:
         if isinstance(error, StateUnusable):

@@ -184,7 +184,13 @@ def _of_side(
         named = retry_key([(line.name, line.value) for line in head.passed])
         if named:
             digest = retry_digest(policy.name, caller.name, named)
-            keyed = Keyed(digest=digest, caller=caller.name, method=head.method, header=header)
+            keyed = Keyed(
+                digest=digest,
+                caller=caller.name,
+                method=head.method,
+                header=header,
+                silences=side_cache.silences,
+            )
             pinned = _earlier_side(both, side_cache, digest, now)
     state = (side_cache.weight(policy.name), side_cache.guard_pinned(policy.name, caller.name))
     # If only the caller decides, the choice is valid until weight or guard change; making it costs 2 us.

@@ -135,8 +135,9 @@ class MigrationStatus:
 
     *phase* is legacy, ramp or modern. A rollback goes to *last_good*; *guard_pinned* are the callers that the guard
     keeps on legacy. *retry_pins* counts the valid ones. *unsettled* names what the last change still waits for;
-    *unsaved* and *unshared* why it is not on disk or not sent to other replicas, "" if all is well. A side's token is
-    at hand if requests could be sent with it now; *modern_tokens* have the details.
+    *unsaved* and *unshared* why it is not on disk or not sent to other replicas, "" if all is well. *silent_replicas*
+    were not heard of; those in *gone_without* are silent, and the last change, by force, did not wait for them. A
+    side's token is at hand if requests could be sent with it now; *modern_tokens* have the details.
     """
 
     name: str
@@ -154,6 +155,8 @@ class MigrationStatus:
     unsettled: str = ""
     unsaved: str = ""
     unshared: str = ""
+    silent_replicas: str = ""
+    gone_without: tuple[str, ...] = ()
     legacy_token_at_hand: bool = False
     modern_token_at_hand: bool = False
     modern_tokens: tuple[TokenStatus, ...] = ()

@@ -25,6 +25,7 @@ from proxy.link.messages import (
     PinAnswer,
     Ready,
     RefusalAnswer,
+    ReplicaContact,
     Serve,
     SignatureAnswer,
     TokenAsked,
@@ -184,6 +185,8 @@ class Worker:
                 self._reporter.on_answer(ask, kept=kept)
             case SignatureAnswer():
                 self.signer.on_answer(message)
+            case ReplicaContact(until) if self._gateway is not None:
+                self._gateway.migrations.set_contact(until, self._clock.monotonic())
             case _ if self._gateway is not None:
                 self._update(self._gateway, message)
 

@@ -1,13 +1,17 @@
 """A Redis that is away, slow or full is an outage only for payments whose side may have changed within a day."""
 
+import asyncio
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.journeys.conftest import Start
 from tests.journeys.moved import Moved
-from tests.journeys.replicas import REFUSED, became, is_served, move, replica
+from tests.journeys.process import children
+from tests.journeys.replicas import REFUSED, became, is_served, move, reaches, replica
 from tests.journeys.support import private
 from tests.journeys.two_banks import QUIET_GUARD, TwoBanks, configured, table, two_banks
 from tests.journeys.waiting import until
@@ -63,7 +67,6 @@ async def test_who_moved_today_waits_and_who_moved_yesterday_goes_on(tmp_path: P
         await _is_away(site)
         assert await _codes(site) == {"side_unknown"}
         redis.resume()
-        await redis.end()  # a replica that can't leave is waited for: nobody else has moved anyone meanwhile
         assert await site.instance.stop() == 0
 
         path = tmp_path / "data" / "migrations.json"
@@ -72,10 +75,13 @@ async def test_who_moved_today_waits_and_who_moved_yesterday_goes_on(tmp_path: P
             row[2] -= 25 * 3600
         path.write_text(json.dumps(written))
         site.instance = await start(site.configuration)
+        await is_served(site, "again")
+        redis.stop()
         await _is_away(site)
 
         assert await _codes(site) == {"201"}
         assert banks.at("key-0-0") in {"", "modern"}
+        redis.resume()
 
 
 async def test_a_new_replica_that_never_reached_the_redis_waits(tmp_path: Path, start: Start) -> None:
@@ -113,3 +119,56 @@ async def test_a_replica_that_had_left_does_not_trust_what_it_knew(tmp_path: Pat
         await redis.start()
         await is_served(second, "lost")
         assert banks.at("lost") == "modern"
+
+
+async def test_a_replica_that_was_killed_does_not_trust_what_it_knew(tmp_path: Path, start: Start) -> None:
+    """An operator went on without it (`--force`), and it comes back while nobody can tell it so."""
+    async with redis_server(tmp_path) as redis, two_banks() as banks:
+        first = await replica(tmp_path / "a", redis, banks, start)
+        second = await replica(tmp_path / "b", redis, banks, start)
+        await is_served(second, "before")
+        await second.instance.kill_all()
+        assert (await first.migration("set", "payments", "100", "--force", "--reason", "it is dead"))[0] == 0
+        await reaches(first, 100)
+        await first.fail("lost")
+        await redis.end()
+
+        second.instance = await start(second.configuration)
+
+        assert await became(second, "lost") == REFUSED
+        assert "may have gone on without this one" in await second.verbose()
+        await redis.start()
+        await is_served(second, "lost")
+        assert banks.at("lost") == "modern"
+
+
+async def test_a_replica_that_was_frozen_does_not_send_by_what_it_knew(tmp_path: Path, start: Start) -> None:
+    """An operator went on without it; what waited in its sockets meanwhile is answered before it has heard of that."""
+    async with redis_server(tmp_path) as redis, two_banks() as banks:
+        first = await replica(tmp_path / "a", redis, banks, start)
+        second = await replica(tmp_path / "b", redis, banks, start)
+        await is_served(second, "before")
+        frozen = [second.instance.pid, *children(second.instance.pid)]
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            await until(lambda: _is_silent(first), otherwise="nobody says that the replica is silent")
+            code, said = await first.migration("set", "payments", "100", "--force", "--reason", "it is dead")
+            assert (code, "If its process still runs, stop it now" in said or "is silent" in said) == (0, True), said
+            await reaches(first, 100)
+            await first.fail("lost")
+            retry = asyncio.create_task(second.pay("lost"))
+            await asyncio.sleep(0)
+        finally:
+            for pid in reversed(frozen):  # the workers before the keeper
+                os.kill(pid, signal.SIGCONT)
+
+        answer = await retry
+        assert (answer.status, banks.at("lost")) in {(503, "modern"), (201, "modern")}
+        await is_served(second, "lost")
+        assert banks.at("lost") == "modern"
+
+
+async def _is_silent(one: Moved) -> bool:
+    [state] = (await one.instance.status())["migrations"]
+    return bool(state["silent_replicas"])

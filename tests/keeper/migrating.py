@@ -8,7 +8,7 @@ from typing import Any
 from proxy.clock import Clock, SystemClock
 from proxy.errors import LogUnavailable
 from proxy.keeper.migrations import Migrations
-from proxy.link.messages import MigrationStates, ToWorker
+from proxy.link.messages import MigrationStates, ReplicaContact, ToWorker
 from proxy.migration.side_settings import SideSettings
 from proxy.records.audit_records import Operation
 from proxy.records.mask import Mask
@@ -64,6 +64,7 @@ class Migrating:
     operations: list[Operation] = field(default_factory=list)
     sent: list[ToWorker] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    contact_until: float = 0.0
     migrations: Migrations = field(init=False)
 
     def __post_init__(self) -> None:
@@ -110,5 +111,8 @@ class Migrating:
         self.operations.append(operation)
 
     def _send(self, message: ToWorker) -> list[str]:
-        self.sent.append(message)
+        if isinstance(message, ReplicaContact):
+            self.contact_until = message.until
+        else:
+            self.sent.append(message)
         return []

@@ -21,7 +21,7 @@ from proxy.migration.pin import PIN_SECONDS, Reason, RetryPin
 from proxy.migration.pin_rows import Pins
 from proxy.migration.side import Side
 from proxy.migration.stores import redis as redis_store
-from proxy.migration.stores.redis import RedisStore
+from proxy.migration.stores.redis import CONTACT_SECONDS, RedisStore
 from proxy.secret import Secret
 from proxy.stores.encryption import Seal
 from proxy.stores.redis_client import connect
@@ -41,19 +41,39 @@ def pin(number: int) -> Pins:
     return {f"{number:016x}": RetryPin(Side.MODERN, "bank", CLOCK.now() + PIN_SECONDS)}
 
 
-def made(directory: Path, redis: RedisServer, *, key: bytes | tuple[bytes, ...] = KEY, url: str = "") -> Migrating:
+class Ahead(SystemClock):
+    """A wall clock that is *seconds* ahead, and a monotonic one that is *passed* ahead."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.passed = 0.0
+        self.monotonic = lambda: CLOCK.monotonic() + self.passed
+
+    def now(self) -> float:
+        """Return the time as this machine has it."""
+        return CLOCK.now() + self.seconds
+
+
+def made(
+    directory: Path,
+    redis: RedisServer,
+    *,
+    key: bytes | tuple[bytes, ...] = KEY,
+    url: str = "",
+    clock: SystemClock = CLOCK,
+) -> Migrating:
     """Return the migrations of a keeper that shares *redis*, not begun yet."""
     directory.mkdir(exist_ok=True)
-    keeper = Migrating(directory=directory)
+    keeper = Migrating(directory=directory, clock=clock)
 
     async def opened() -> RedisStore:
         keys = (key,) if isinstance(key, bytes) else key
         seal = Seal(keys, environment="production", entropy=ENTROPY)
-        return RedisStore(Secret(url or redis.url), ca_file="", environment="production", seal=seal)
+        return RedisStore(Secret(url or redis.url), ca_file="", environment="production", seal=seal, clock=clock)
 
     migrations = keeper.migrations
     migrations.replication = Replicas(
-        opened, host="host", weights=migrations.weights, pins=migrations.pins, clock=CLOCK, entropy=ENTROPY
+        opened, host="host", weights=migrations.weights, pins=migrations.pins, clock=clock, entropy=ENTROPY
     )
     return keeper
 
@@ -92,10 +112,15 @@ async def going(keeper: Migrating) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def running(
-    directory: Path, redis: RedisServer, *, key: bytes | tuple[bytes, ...] = KEY, url: str = ""
+    directory: Path,
+    redis: RedisServer,
+    *,
+    key: bytes | tuple[bytes, ...] = KEY,
+    url: str = "",
+    clock: SystemClock = CLOCK,
 ) -> AsyncIterator[Migrating]:
     """Run the migrations of a keeper as keeper/main.py does."""
-    keeper = made(directory, redis, key=key, url=url)
+    keeper = made(directory, redis, key=key, url=url, clock=clock)
     await keeper.open()
     await keeper.migrations.replication.begin()
     tasks = [
@@ -223,6 +248,27 @@ async def test_a_pin_is_kept_once_the_other_replica_has_it(two: tuple[Migrating,
     assert known(first, 1, 2)
 
 
+@pytest.mark.parametrize("ahead", [3600.0, 12.0, -12.0, -3600.0])
+async def test_a_pin_lasts_as_long_at_a_replica_whose_clock_is_apart(
+    tmp_path: Path, redis: RedisServer, ahead: float
+) -> None:
+    """Ends are compared by Redis' clock, also by a replica that starts later."""
+    digest, lasts = f"{1:016x}", 600.0
+    async with (
+        running(tmp_path / "a", redis) as first,
+        running(tmp_path / "b", redis, clock=Ahead(ahead)) as second,
+    ):
+        sent = RetryPin(Side.MODERN, "bank", CLOCK.now() + lasts, "payments", Reason.IN_FLIGHT)
+        assert await first.migrations.pins.keep({digest: sent})
+        async with running(tmp_path / "c", redis, clock=Ahead(-ahead)) as third:
+            for keeper, skew in ((first, 0.0), (second, ahead), (third, -ahead)):
+                kept = keeper.migrations.pins.get(digest)
+                assert kept is not None, skew
+                # Rounded up to a second, and longer by the delay of the answers.
+                assert sent.until + skew <= kept.until <= sent.until + skew + 120, skew
+                assert (kept.side, kept.reason) == (sent.side, sent.reason)
+
+
 async def test_many_pins_at_once(two: tuple[Migrating, Migrating]) -> None:
     """An outage of the bank pins a lot in a moment; each that counts as kept is at the other replica, soon all are."""
     first, second = two
@@ -305,6 +351,70 @@ async def test_a_redis_that_is_away(redis: RedisServer, two: tuple[Migrating, Mi
     assert known(second, 1)
     assert not first.migrations.problem
     assert await second.migrations.pins.keep(pin(2))
+
+
+async def test_after_a_day_without_contact_nothing_known_is_certain(tmp_path: Path, redis: RedisServer) -> None:
+    """The others wait no longer than that; at a weight that stood still, payments were sent by it until then."""
+    clock = Ahead(0.0)
+    async with running(tmp_path / "a", redis, clock=clock) as keeper:
+        assert keeper.payments.former == ()
+        await redis.end()
+        await soon(lambda: not keeper.message.readable)
+        assert keeper.payments.former == ()
+        assert "without this one" not in keeper.migrations.problem
+
+        clock.passed = PIN_SECONDS
+
+        await soon(lambda: keeper.payments.former)
+        assert "without this one" in keeper.migrations.problem
+        await redis.start()
+        await soon(lambda: keeper.message.readable and not keeper.payments.former)
+
+
+async def test_who_has_been_silent_sends_nothing_until_it_knows_all(tmp_path: Path, redis: RedisServer) -> None:
+    """It was frozen: what others sent and pinned meanwhile, without waiting for it, has to be read first."""
+    async with running(tmp_path / "a", redis) as first, begun(tmp_path / "b", redis) as frozen:
+        await soon(lambda: first.contact_until > CLOCK.monotonic())
+        assert first.contact_until <= CLOCK.monotonic() + CONTACT_SECONDS
+        await soon(lambda: first.migrations.replication.silent)
+        await first.migrations.pins.keep(pin(1))
+        assert not frozen.contact_until
+
+        async with going(frozen):
+            await soon(lambda: frozen.contact_until)
+            assert known(frozen, 1)
+            await redis.end()
+            await soon(lambda: not frozen.message.readable)
+            await soon(lambda: not frozen.contact_until)
+
+
+async def test_a_silent_replica_is_named_and_so_is_what_force_does(
+    tmp_path: Path, redis: RedisServer, two: tuple[Migrating, Migrating]
+) -> None:
+    """Also before a change; nobody goes on without one that may still send."""
+    first, _ = two
+    async with begun(tmp_path / "c", redis) as third:
+        name = third.migrations.weights.document.replica
+        await soon(lambda: first.migrations.states()[0].silent_replicas)
+        status = await first.migrations.set("payments", 50, **BY, force=True)
+        assert status.gone_without or status.unsettled
+        assert not status.unsettled or ("is silent" in status.unsettled and "(instance host)" in status.unsettled)
+        await soon(lambda: is_certain(first))
+        assert first.migrations.states()[0].gone_without == (name,)
+        async with going(third):
+            await soon(lambda: third.weight == 50)
+            await soon(lambda: not first.migrations.states()[0].gone_without)
+
+
+async def test_a_start_without_redis_knows_nothing_for_certain(tmp_path: Path, redis: RedisServer) -> None:
+    """However the earlier one ended: the others may have gone on without it, by `--force`."""
+    async with running(tmp_path / "a", redis) as keeper:
+        assert keeper.payments.former == ()
+    await redis.end()
+    async with running(tmp_path / "a", redis) as keeper:
+        assert keeper.payments.former
+        await redis.start()
+        await soon(lambda: keeper.message.readable and not keeper.payments.former)
 
 
 async def test_a_rollback_made_alone_wins_over_what_others_raised(
@@ -528,7 +638,9 @@ async def test_without_a_replica_that_was_lost_nobody_falls_back(
                 await asyncio.sleep(0.02)
         assert not await first.migrations.pins.claim("w", f"{1:016x}", legacy)
         await first.migrations.set("payments", 50, **BY, force=True)
-        assert await first.migrations.pins.claim("w", f"{1:016x}", legacy)
+        async with asyncio.timeout(HANGS):
+            while not await first.migrations.pins.claim("w", f"{1:016x}", legacy):
+                pass  # it has to be silent for some seconds
 
 
 async def test_replicas_with_other_tables_tell_each_other(two: tuple[Migrating, Migrating]) -> None:

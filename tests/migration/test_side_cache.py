@@ -1,6 +1,7 @@
 """What a worker knows of the migrations, and of its own requests that a retry may follow."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -212,6 +213,22 @@ def test_a_worker_without_keeper_can_not_read_pins_and_soon_sends_nothing_with_a
     assert doubt(board)
     assert [board.is_too_late(at) for at in (50.1, 50.4, 50.6, 99.0)] == [False, False, True, True]
     assert not received(0).is_too_late(99.0)
+
+
+def test_a_replica_that_was_frozen_sends_nothing_by_what_it_knew() -> None:
+    """Until the keeper has heard of the others again; alone, or while Redis is away, there is no such bound."""
+    board = received(0)
+    before = Keyed(digest=f"{1:016x}", caller="erp", method="POST", header=None, silences=board.silences)
+    assert not board.is_out_of_contact(before, 1e9)
+    board.set_contact(50.0, 45.0)
+    board.set_contact(60.0, 50.0)
+    assert [board.is_out_of_contact(before, at) for at in (49.0, 60.0, 60.1)] == [False, False, True]
+
+    board.set_contact(70.0, 65.0)
+    assert board.is_out_of_contact(before, 65.0)  # it was chosen by what was known before
+    assert not board.is_out_of_contact(replace(before, silences=board.silences), 65.0)
+    board.set_contact(0.0, 69.0)
+    assert not board.is_out_of_contact(replace(before, silences=board.silences), 1e9)
 
 
 def test_a_table_that_replaces_this_one_moves_whom_it_moves() -> None:

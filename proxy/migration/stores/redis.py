@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from proxy.clock import Clock
 from proxy.migration.pin import PIN_SECONDS, RetryPin, merge
+from proxy.migration.pin_ends import by_redis, by_wall, by_wall_of_another
 from proxy.migration.pin_rows import Pins, pin_row, pins_of
 from proxy.migration.side import Policy
 from proxy.migration.side_settings import policy_from, policy_row
@@ -22,11 +24,17 @@ from proxy.stores.redis_client import StoreAway, ValueBroken, connect, mapped_er
 
 # How long a replica counts as alive after its last heartbeat.
 LEASE_SECONDS = 2.0
+# Later than this after the last contact a replica sends nothing with a retry key, until it has heard of the others
+# again or knows that Redis is away: it was frozen. `--force` goes on without a replica only after that.
+CONTACT_SECONDS = 5.0
 _WAIT_MILLISECONDS = 200
 _AT_ONCE = 500
 _MINUTE_MILLISECONDS = 60_000
 # The stream is kept a little longer than its pins are valid, by Redis' clock.
 _STREAM_MINUTES = PIN_SECONDS // 60 + 60
+
+# Marks an entry whose pins end by Redis' clock; an earlier payproxy writes none, and its pins end by its wall clock.
+_BY_REDIS = {"e": "redis"}
 
 # Compare-and-set on the encrypted value: each encryption differs, so equal bytes are the same version.
 _SWAP = """
@@ -81,10 +89,15 @@ class Beat:
 
 
 class RedisStore:
-    """One replica's connection; every call is limited to OPERATION_SECONDS and raises StoreAway."""
+    """One replica's connection; every call is limited to OPERATION_SECONDS and raises StoreAway.
 
-    def __init__(self, url: Secret, *, ca_file: str, environment: str, seal: Seal) -> None:
+    Pins given and returned end by this machine's wall clock, that of *clock*; in Redis they end by Redis' clock, so the
+    wall clocks of replicas are never compared.
+    """
+
+    def __init__(self, url: Secret, *, ca_file: str, environment: str, seal: Seal, clock: Clock) -> None:
         self._seal = seal
+        self._clock = clock
         self._prefix = f"payproxy:{environment}:"
         self._redis, self._sentinels = connect(url.reveal(), ca_file=ca_file)
 
@@ -140,23 +153,33 @@ class RedisStore:
 
     async def add_pins(self, pins: Mapping[str, RetryPin]) -> list[EntryId]:
         """Add *pins* to the stream; return the positions of the entries."""
-        rows = [pin_row(digest, pin) for digest, pin in pins.items()]
-        return [await self._add("p", rows[at : at + _AT_ONCE]) for at in range(0, len(rows), _AT_ONCE)]
+        items = [*pins.items()]
+        return [await self._add_some(dict(items[at : at + _AT_ONCE])) for at in range(0, len(items), _AT_ONCE)]
+
+    async def _add_some(self, pins: Pins) -> EntryId:
+        now = self._clock.now()  # before Redis' time is asked for: a slow answer makes the pins longer
+        redis_now = await self.time()
+        rows = [pin_row(digest, pin) for digest, pin in by_redis(pins, now=now, redis_now=redis_now).items()]
+        return await self._add("p", rows, redis_now, **_BY_REDIS)
 
     async def add_claim(self, claim: ReplicaClaim) -> EntryId:
         """Add a claim, or the answer to one, to the stream."""
         row = None if claim.pin is None else pin_row(claim.digest, claim.pin)
-        return await self._add("c", {"n": claim.number, "s": claim.sender, "row": row, "agreed": claim.agreed})
+        value = {"n": claim.number, "s": claim.sender, "row": row, "agreed": claim.agreed}
+        return await self._add("c", value, await self.time())
 
-    async def _add(self, kind: str, value: Any) -> EntryId:
-        sealed = self._seal.close("pins", json.dumps(value).encode())
+    async def time(self) -> float:
+        """Return Redis' time, in epoch seconds."""
         with mapped_errors():
-            seconds, _ = await self._redis.time()
-            oldest = max(0, seconds // 60 - _STREAM_MINUTES) * _MINUTE_MILLISECONDS
+            seconds, microseconds = await self._redis.time()
+        return float(seconds + microseconds / 1e6)
+
+    async def _add(self, kind: str, value: Any, redis_now: float, **marks: str) -> EntryId:
+        fields = {kind: self._seal.close("pins", json.dumps(value).encode()), **marks}
+        oldest = max(0, int(redis_now) // 60 - _STREAM_MINUTES) * _MINUTE_MILLISECONDS
+        with mapped_errors():
             # Trim exactly to a minute: replicas count entries per minute to detect losses.
-            return _place(
-                await self._redis.xadd(self._prefix + "pins", {kind: sealed}, minid=f"{oldest}-0", approximate=False)
-            )
+            return _place(await self._redis.xadd(self._prefix + "pins", fields, minid=f"{oldest}-0", approximate=False))
 
     async def new_entries(self, after: EntryId, *, wait: bool) -> NewEntries:
         """Return the entries after the position *after*; with *wait*, block shortly if there are none."""
@@ -167,12 +190,14 @@ class RedisStore:
                 count=_AT_ONCE,
                 block=_WAIT_MILLISECONDS if wait else None,
             )
+            # Redis' time first: what passes until ours is read makes the pins longer.
+            redis_now = await self.time() if streams else 0.0
             for _, entries in streams or ():
                 for place, fields in entries:
                     found.place = _place(place)
                     found.places.append(found.place)
                     if b"p" in fields:
-                        pins = pins_of(json.loads(self._seal.open("pins", fields[b"p"])))
+                        pins = self._pins(fields, added=found.place[0] / 1000, redis_now=redis_now)
                         merge(found.pins, pins)
                         if not self._seal.is_current(fields[b"p"]):
                             found.stale[found.place] = self._seal.key_of(fields[b"p"]), pins
@@ -182,12 +207,26 @@ class RedisStore:
                             found.claims.append(_claim(json.loads(self._seal.open("pins", fields[b"c"]))))
         return found
 
+    def _pins(self, fields: Mapping[bytes, bytes], *, added: float, redis_now: float) -> Pins:
+        """Return the pins of an entry that was *added* then, by Redis' clock."""
+        pins = pins_of(json.loads(self._seal.open("pins", fields[b"p"])))
+        now = self._clock.now()
+        if all(fields.get(name.encode()) == value.encode() for name, value in _BY_REDIS.items()):
+            return by_wall(pins, now=now, redis_now=redis_now)
+        return by_wall_of_another(pins, now=now, age=max(0.0, redis_now - added))
+
     async def remove(self, places: Sequence[EntryId]) -> None:
         """Delete entries whose pins were added again."""
         for at in range(0, len(places), _AT_ONCE):
             names = [f"{milliseconds}-{number}" for milliseconds, number in places[at : at + _AT_ONCE]]
             with mapped_errors():
                 await self._redis.xdel(self._prefix + "pins", *names)
+
+    async def last_place(self) -> EntryId:
+        """Return the position of the newest entry of the stream."""
+        with mapped_errors():
+            found = await self._redis.xrevrange(self._prefix + "pins", count=1)
+        return _place(found[0][0]) if found else START
 
     async def entries(self) -> tuple[int, int]:
         """Return the number of entries, and the oldest minute that is still complete (epoch minutes)."""

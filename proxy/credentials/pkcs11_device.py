@@ -27,6 +27,8 @@ KEY_BITS = 2048
 # Hardware may take most of a minute to find two primes.
 MAKE_SECONDS = 60.0
 
+# SoftHSM takes the longest PINs, in bytes; cards take 8 to 16.
+_LONGEST_PIN = 255
 # How often at most the flags of a token that refused the PIN are looked at: each look starts a process.
 LOOK_SECONDS = 5.0
 
@@ -150,8 +152,10 @@ class Pkcs11Device:
 
     def _logged_in(self, request: dict[str, Any], deadline: float) -> dict[str, Any]:
         """Return the answer to *request* with the PIN, if no key of this process had this PIN refused."""
-        token = self._found(deadline)["token"]
         pin = self._pin if self._pin is not None else Secret("")
+        if doubt := _no_pin(pin):
+            raise KeyUnusable(f"{self._uri}: the PIN {doubt}; write the PIN alone into its file")
+        token = self._found(deadline)["token"]
         mark = self._pins.mark(token, pin)
         with self._turn(token, deadline):
             self._refuse_if_aborted()
@@ -251,6 +255,14 @@ class Pkcs11Device:
 
     def __repr__(self) -> str:
         return f"<Pkcs11Device {self._uri}>"
+
+
+def _no_pin(pin: Secret) -> str:
+    """Return why *pin* can't be one, "" if it can: a token would count it as a wrong one."""
+    text = pin.reveal()
+    if len(pin.encoded) > _LONGEST_PIN:
+        return f"has {len(text)} characters, which no PIN has"
+    return "" if text.isprintable() else "has a control character or a line break"
 
 
 def _environment() -> dict[str, str]:

@@ -17,6 +17,7 @@ from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass, TokenFlag
 from proxy.memory_protection import end_with_parent, protect_memory
 
 _MOST_NAMED = 5
+_EXISTING = ", or use that key with `payproxy keys new --existing`"
 _SIGN = Mechanism.SHA256_RSA_PKCS
 # With it the token pads only, so the DigestInfo of SHA-256 (RFC 8017 9.2, note 1) goes before a digest.
 _SIGN_DIGEST = Mechanism.RSA_PKCS
@@ -77,7 +78,7 @@ class _Device:
         session = self._session = _logged_in(self._token, request, writing=True)
         for name, attribute, value in _named(request):
             if any(True for _ in session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, attribute: value})):
-                raise Refused(f"the token has a key with that {name} already", f"choose another {name}")
+                raise Refused(f"the token has a key with that {name} already", f"choose another {name}{_EXISTING}")
         key_id = bytes.fromhex(request["key_id"]) or os.urandom(8)
         _, self._key = session.generate_keypair(
             KeyType.RSA,

@@ -205,7 +205,7 @@ class Pkcs11Device:
         except OSError as error:
             self._process = None
             raise KeyUnavailable(f"{uri}: no process for the module ({error.strerror}); look at limits") from None
-        return self._answer({"module": uri.module, "token": uri.token, "serial": uri.serial}, deadline)
+        return self._answer({"module": uri.module, "wanted": uri.token_attributes}, deadline)
 
     def _flagged(self, deadline: float) -> bool:
         """Return whether the token shows, also to a new process, that wrong PINs were given to it."""

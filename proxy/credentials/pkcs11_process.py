@@ -155,23 +155,38 @@ def _token(request: dict[str, Any]) -> Any:
             "the file of module-path is no PKCS#11 module that can be loaded",
             "name the vendor's library for this machine's processor",
         ) from None
+    wanted: dict[str, str] = request["wanted"]
     present = [slot.get_token() for slot in library.get_slots(token_present=True)]
-    tokens = [one for one in present if _fits(one, token=request["token"], serial=request["serial"])]
+    tokens = [one for one in present if wanted.items() <= _attributes(library, one).items()]
     if not tokens:
-        fix = "plug it in or start it, and compare token= with `pkcs11-tool --list-token-slots`"
+        named = " and ".join(f"{name}=" for name in wanted)
+        fix = f"plug it in or start it, and compare {named} with `pkcs11-tool --list-token-slots`"
         raise Refused("the token is not there", fix, lasting=False)
     if len(tokens) > 1:
-        serials = ", ".join(token.serial.decode(errors="replace") for token in tokens[:_MOST_NAMED])
+        serials = ", ".join(_words(token.serial) for token in tokens[:_MOST_NAMED])
         raise Refused(f"{len(tokens)} tokens have that label", f"add serial= of the right one: {serials}")
     return tokens[0]
 
 
-def _fits(one: Any, *, token: str, serial: str) -> bool:
-    return token in {"", one.label} and serial in {"", _words(one.serial)}
+def _attributes(library: Any, token: Any) -> dict[str, str]:
+    """Return what *token* is, by the names of RFC 7512 2.3."""
+    slot = token.slot
+    return {
+        "token": token.label,
+        "serial": _words(token.serial),
+        "manufacturer": _words(token.manufacturer_id),
+        "model": _words(token.model),
+        "library-manufacturer": _words(library.manufacturer_id),
+        "library-description": _words(library.library_description),
+        "library-version": ".".join(map(str, library.library_version)),
+        "slot-manufacturer": _words(slot.manufacturer_id),
+        "slot-description": _words(slot.slot_description),
+        "slot-id": str(slot.slot_id),
+    }
 
 
 def _words(part: str | bytes) -> str:
-    return part.decode(errors="replace") if isinstance(part, bytes) else part
+    return part.decode(errors="replace") if isinstance(part, bytes) else part  # by version of python-pkcs11
 
 
 def _logged_in(token: Any, request: dict[str, Any], *, writing: bool = False) -> Any:

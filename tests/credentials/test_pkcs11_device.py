@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import padding
@@ -294,6 +295,38 @@ def test_a_wrong_pin_is_tried_once(token: Token, faulty: Path, device_of: Make) 
     assert token.logins == 1
     # The first, those that only remember it, and one that looked at the token: none keeps the frames of those before.
     assert len(depths) <= 3
+
+
+def test_each_attribute_of_the_token_is_compared(token: Token, device_of: Make) -> None:
+    """RFC 7512 2.3: what p11-kit and pkcs11-tool print may be copied into the configuration as it is."""
+    shown = token.prepare(
+        "library = pkcs11.lib(sys.argv[1])\n"
+        "print(token.slot.manufacturer_id, token.slot.slot_id, *library.library_version, sep='|')"
+    )
+    slot_maker, slot, major, minor = shown.strip().split("|")
+    fits = {
+        "manufacturer": "SoftHSM project",
+        "model": "SoftHSM v2",
+        "library-manufacturer": "SoftHSM",
+        "library-description": "Implementation of PKCS11",
+        "library-version": f"{major}.{minor}",
+        "slot-manufacturer": slot_maker,
+        "slot-id": slot,
+    }
+    whole = "".join(f";{name}={quote(value)}" for name, value in fits.items())
+    assert device_of(token.uri(more=whole)).sign(b"data")
+    for name in fits:
+        with pytest.raises(
+            KeyUnavailable, match=f"is not there; plug it in or start it, and compare token= and {name}="
+        ):
+            device_of(token.uri(more=f";{name}=99")).sign(b"data")
+
+
+def test_a_wrong_serial_is_named(token: Token, device_of: Make) -> None:
+    """It is what the operator has to look at."""
+    uri = token.uri(more=";serial=00").replace("token=payments;", "")
+    with pytest.raises(KeyUnavailable, match=r"and compare serial= with `pkcs11-tool --list-token-slots`"):
+        device_of(uri).sign(b"data")
 
 
 def refused(device: Pkcs11Device) -> PinRefused:

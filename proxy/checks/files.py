@@ -43,7 +43,7 @@ from proxy.settings.route_rules import database_server
 from proxy.settings.secret_text import doubtful, not_a_secret
 from proxy.settings.section import Section
 from proxy.settings.signature_rules import shared_with
-from proxy.settings.signing_key import KeySettings, pin_file
+from proxy.settings.signing_key import KeySettings, contradictions, pin_file
 from proxy.settings.stores import DATABASE, REDIS, UrlUnusable
 from proxy.stores import encryption
 from proxy.telemetry.expiry import WARNING_SECONDS
@@ -155,7 +155,8 @@ class _Files:
         file = pin_file(section)
         pin_at = (*key, "private_key_uri" if file != section.private_key_pin_file else _PIN_FILE)
         pin = self._secret(pin_at, file)
-        if self._devices and (pin is not None or not file):
+        named_twice = any(contradictions(key, section))  # a PIN that may be the wrong one is not tried
+        if self._devices and not named_twice and (pin is not None or not file):
             found = check_device(section, key, certificate=certificate, pin=pin or section.private_key_pin)
             self._checked.complaints += found.complaints
             self._checked.keys |= found.keys

@@ -1,12 +1,17 @@
 """Create new files: never overwrite, and make secret ones readable by their owner only."""
 
+import contextlib
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from proxy.cli.output import Failure, note
 from proxy.private_file import directory_exposed
+
+# As large as a certificate: a disk may be full.
+_TRIAL_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +28,21 @@ def refuse_existing(paths: Sequence[Path]) -> None:
     for path in paths:
         if os.path.lexists(path):
             raise Failure(f"{path} exists already and is not overwritten; move it away or choose another folder")
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise Failure if no file can be made in *folder*; one that is missing is made, and removed again."""
+    missing = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_TRIAL_BYTES))
+    except OSError as error:
+        raise Failure(f"{folder}: can't be written ({error.strerror})") from None
+    finally:
+        for one in missing:
+            with contextlib.suppress(OSError):
+                one.rmdir()
 
 
 def write_new(files: Sequence[NewFile]) -> None:

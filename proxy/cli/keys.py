@@ -1,13 +1,14 @@
 """`payproxy keys`: make and inspect the keys and certificates that the bank requires from its client."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from proxy.cli.files import NewFile, refuse_existing, write_new
+from proxy.cli.files import NewFile, refuse_existing, refuse_unwritable, write_new
 from proxy.cli.keys_renew import renew
 from proxy.cli.output import ExitCode, Failure, emit, facts, json_option, note, paint, printable
 from proxy.cli.remote_keys import key_behind_program, key_in_token
@@ -86,11 +87,14 @@ def new(out: Path, subject_text: str, *, csr: bool, as_json: bool, **where: Any)
         raise click.BadParameter(str(error), param_hint="--subject") from None
     public = out / ("oauth.csr" if csr else "oauth.crt")
     refuse_existing([public])  # before a key is made in a token, where it would stay
+    refuse_unwritable(out)
     with ended_by_sigterm():
-        key, pem = _made(where, subject, csr=csr)
-    remote = isinstance(key, RemoteKey)
-    private = [] if remote else [NewFile(path=out / "oauth.key", data=key_pem(key), secret=True)]
-    write_new([*private, NewFile(path=public, data=pem)])
+        key = _new_key(**where)
+        with _told_that_it_stays(made=bool(where["uri"]) and not where["existing"]):
+            pem = _signed(key, subject, csr=csr)
+            remote = isinstance(key, RemoteKey)
+            private = [] if remote else [NewFile(path=out / "oauth.key", data=key_pem(key), secret=True)]
+            write_new([*private, NewFile(path=public, data=pem)])
     found = [inspect_file(file.path) for file in private] + [inspect_file(public)]
     emit([_as_dict(each) for each in found], as_json=as_json, human="\n\n".join(map(_block, found)))
     text = UPLOAD_REQUEST if csr else UPLOAD_CERTIFICATE
@@ -102,13 +106,23 @@ def new(out: Path, subject_text: str, *, csr: bool, as_json: bool, **where: Any)
         note(f'In the configuration: private_key_uri = "{uri}"')
 
 
-def _made(where: dict[str, Any], subject: Subject, *, csr: bool) -> tuple[RSAPrivateKey, bytes]:
-    """Return the key and its request or certificate as PEM; raise Failure."""
-    key = _new_key(**where)
+@contextmanager
+def _told_that_it_stays(*, made: bool) -> Iterator[None]:
+    """If the rest fails, say that the key which was *made* in the token is there, and how to go on."""
+    try:
+        yield
+    except BaseException:  # Ctrl-C
+        if made:
+            note("The key was made and stays in the token: the same command with --existing goes on with it.")
+        raise
+
+
+def _signed(key: RSAPrivateKey, subject: Subject, *, csr: bool) -> bytes:
+    """Return the request or certificate of *key* as PEM; raise Failure. A key in a token is closed."""
     try:
         if csr:
-            return key, public_pem(signing_request(key, subject))
-        return key, public_pem(self_signed(key, subject, now=SystemClock().now(), entropy=SystemEntropy()))
+            return public_pem(signing_request(key, subject))
+        return public_pem(self_signed(key, subject, now=SystemClock().now(), entropy=SystemEntropy()))
     except KeyUnusable as error:
         raise Failure(str(error)) from None
     finally:

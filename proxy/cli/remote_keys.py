@@ -12,6 +12,7 @@ from proxy.credentials.command_device import CommandDevice, check_program
 from proxy.credentials.credential import CredentialUnusable, read_secret_file
 from proxy.credentials.keys import KeyUnusable
 from proxy.credentials.pkcs11_device import MAKE_SECONDS, Pkcs11Device
+from proxy.credentials.refused_pins import REFUSED_PINS
 from proxy.credentials.remote_key import RemoteKey
 from proxy.credentials.signing_key import remote_key
 from proxy.private_file import FileUnusable, read_file
@@ -47,7 +48,7 @@ def key_in_token(text: str, pin_file: Path | None, *, make: bool) -> RemoteKey:
         pin = read_secret_file(file) if file else None
     except CredentialUnusable as error:
         raise Failure(str(error)) from None
-    device = Pkcs11Device(uri, pin=pin, expected=None, seconds=_SECONDS, clock=SystemClock())
+    device = Pkcs11Device(uri, pin=pin, expected=None, seconds=_SECONDS, clock=SystemClock(), pins=REFUSED_PINS)
     try:
         if make:
             note(f"The key is being made in the token, which may take up to {MAKE_SECONDS:g} s.")

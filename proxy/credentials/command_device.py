@@ -94,13 +94,21 @@ def check_program(path: Path) -> None:
 
 
 def _signature(printed: bytes, program: str) -> bytes:
-    """Return the signature in the base64 or base64url that was *printed*."""
-    text = printed.strip().translate(bytes.maketrans(b"-_", b"+/"))
-    if not text:
+    """Return the signature in the base64 or base64url that was *printed*, in one line or wrapped (RFC 2045 6.8)."""
+    lines = printed.strip().translate(bytes.maketrans(b"-_", b"+/")).splitlines()
+    if not lines:
         raise KeyUnavailable(f"signer_command {program} printed nothing; run it by hand to see why")
+    text = b"".join(lines)
     try:
+        if not _wrapped(lines):
+            raise ValueError
         return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise KeyUnusable(
             f"signer_command {program} printed no base64; have it print the signature in base64 and nothing else"
         ) from None
+
+
+def _wrapped(lines: Sequence[bytes]) -> bool:
+    """Return whether *lines* are equally long, but for a shorter last one: other lines are a text for people."""
+    return all(len(line) == len(lines[0]) for line in lines[:-1]) and len(lines[-1]) <= len(lines[0])

@@ -17,10 +17,14 @@ from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass, TokenFlag
 from proxy.memory_protection import end_with_parent, protect_memory
 
 _MOST_NAMED = 5
+_EXISTING = ", or use that key with `payproxy keys new --existing`"
 _SIGN = Mechanism.SHA256_RSA_PKCS
 # With it the token pads only, so the DigestInfo of SHA-256 (RFC 8017 9.2, note 1) goes before a digest.
 _SIGN_DIGEST = Mechanism.RSA_PKCS
 _SHA256_DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
+
+# Set while wrong PINs were given since the last login (CK_TOKEN_INFO, PKCS#11 2.40 3.2), by tokens that show it.
+_WRONG_PINS = TokenFlag.USER_PIN_COUNT_LOW | TokenFlag.USER_PIN_FINAL_TRY | TokenFlag.USER_PIN_LOCKED
 
 # What an operator can mend, so that trying again without a change is of no use, by the vendor's code.
 _PIN = {
@@ -32,38 +36,49 @@ _PIN = {
     pkcs11.PinInvalid: ("the PIN has a character that the token refuses", "correct the PIN"),
     pkcs11.PinLocked: ("the token is locked after too many wrong PINs", "unlock it with the security officer's PIN"),
     pkcs11.PinExpired: ("the PIN has expired", "set a new one with the vendor's tool"),
-    pkcs11.UserPinNotInitialized: ("no user PIN was set", "set one with the vendor's tool (C_InitPIN)"),
 }
 
 
 class Refused(Exception):
-    """A request can't be served; *lasting* if the same request would fail again until somebody changes something."""
+    """A request can't be served; *lasting* if the same request would fail again until somebody changes something.
 
-    def __init__(self, what: str, fix: str, *, lasting: bool = True) -> None:
+    *pin* is "refused" if the token refused the PIN, "withheld" if it was not given to it, else "".
+    """
+
+    def __init__(self, what: str, fix: str, *, lasting: bool = True, pin: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.fix = fix
         self.lasting = lasting
+        self.pin = pin
 
 
 class _Device:
     """The open token and key."""
 
     def __init__(self) -> None:
+        self._token: Any = None
         self._session: Any = None
         self._key: Any = None
 
+    def find(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Find the token, without a login: say which one it is, and whether wrong PINs were given to it."""
+        token = self._token = _token(request)
+        named = (token.manufacturer_id, token.model, token.serial, token.label)
+        flagged = bool(token.flags & _WRONG_PINS)
+        return {"token": json.dumps([_words(part) for part in named]), "flagged": flagged}
+
     def open(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._session = _logged_in(_token(request), request)
+        self._session = _logged_in(self._token, request)
         self._key = _private_key(self._session, request)
         return _described(self._session, self._key)
 
     def generate(self, request: dict[str, Any]) -> dict[str, Any]:
         """Make a key that can't leave the token; refuse if there is one with that label or id."""
-        session = self._session = _logged_in(_token(request), request, writing=True)
+        session = self._session = _logged_in(self._token, request, writing=True)
         for name, attribute, value in _named(request):
             if any(True for _ in session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, attribute: value})):
-                raise Refused(f"the token has a key with that {name} already", f"choose another {name}")
+                raise Refused(f"the token has a key with that {name} already", f"choose another {name}{_EXISTING}")
         key_id = bytes.fromhex(request["key_id"]) or os.urandom(8)
         _, self._key = session.generate_keypair(
             KeyType.RSA,
@@ -113,13 +128,15 @@ def _answer(device: _Device, request: dict[str, Any]) -> dict[str, Any]:
     try:
         if "sign" in request:
             return device.sign(request)
+        if "module" in request:
+            return device.find(request)
         return device.generate(request) if "bits" in request else device.open(request)
     except Refused as refused:
-        return {"what": refused.what, "fix": refused.fix, "lasting": refused.lasting}
+        return {"what": refused.what, "fix": refused.fix, "lasting": refused.lasting, "pin": refused.pin}
     except pkcs11.PKCS11Error as error:
         # Only the name: the vendor's text might quote anything.
         what = f"the module failed with {type(error).__name__}"
-        return {"what": what, "fix": "look at the token's state and the vendor's log", "lasting": False}
+        return {"what": what, "fix": "look at the token's state and the vendor's log", "lasting": False, "pin": ""}
 
 
 def _token(request: dict[str, Any]) -> Any:
@@ -138,38 +155,59 @@ def _token(request: dict[str, Any]) -> Any:
             "the file of module-path is no PKCS#11 module that can be loaded",
             "name the vendor's library for this machine's processor",
         ) from None
+    wanted: dict[str, str] = request["wanted"]
     present = [slot.get_token() for slot in library.get_slots(token_present=True)]
-    tokens = [one for one in present if _fits(one, token=request["token"], serial=request["serial"])]
+    tokens = [one for one in present if wanted.items() <= _attributes(library, one).items()]
     if not tokens:
-        fix = "plug it in or start it, and compare token= with `pkcs11-tool --list-token-slots`"
+        named = " and ".join(f"{name}=" for name in wanted)
+        fix = f"plug it in or start it, and compare {named} with `pkcs11-tool --list-token-slots`"
         raise Refused("the token is not there", fix, lasting=False)
     if len(tokens) > 1:
-        serials = ", ".join(token.serial.decode(errors="replace") for token in tokens[:_MOST_NAMED])
+        serials = ", ".join(_words(token.serial) for token in tokens[:_MOST_NAMED])
         raise Refused(f"{len(tokens)} tokens have that label", f"add serial= of the right one: {serials}")
     return tokens[0]
 
 
-def _fits(one: Any, *, token: str, serial: str) -> bool:
-    return token in {"", one.label} and serial in {"", one.serial.decode(errors="replace")}
+def _attributes(library: Any, token: Any) -> dict[str, str]:
+    """Return what *token* is, by the names of RFC 7512 2.3."""
+    slot = token.slot
+    return {
+        "token": token.label,
+        "serial": _words(token.serial),
+        "manufacturer": _words(token.manufacturer_id),
+        "model": _words(token.model),
+        "library-manufacturer": _words(library.manufacturer_id),
+        "library-description": _words(library.library_description),
+        "library-version": ".".join(map(str, library.library_version)),
+        "slot-manufacturer": _words(slot.manufacturer_id),
+        "slot-description": _words(slot.slot_description),
+        "slot-id": str(slot.slot_id),
+    }
+
+
+def _words(part: str | bytes) -> str:
+    return part.decode(errors="replace") if isinstance(part, bytes) else part  # by version of python-pkcs11
 
 
 def _logged_in(token: Any, request: dict[str, Any], *, writing: bool = False) -> Any:
     """Return a session; never spend the last try before the token locks, for whoever starts us again and again."""
-    flags = token.flags
+    flags = token.slot.get_token().flags  # as they are now: another process may have logged in meanwhile
     pin = request["pin"]
     if not flags & TokenFlag.LOGIN_REQUIRED:
         return token.open(rw=writing)
     if not pin:
         raise Refused("the token wants a PIN and none is configured", "set private_key_pin_file, or pin-source")
     if flags & TokenFlag.USER_PIN_LOCKED:
-        raise Refused(*_PIN[pkcs11.PinLocked])
+        raise Refused(*_PIN[pkcs11.PinLocked], pin="withheld")
     if flags & TokenFlag.USER_PIN_FINAL_TRY:
         fix = "log in once by hand with the right PIN (`pkcs11-tool --login --list-objects`): that resets the count"
-        raise Refused("one more wrong PIN locks the token, so it is not tried", fix)
+        raise Refused("one more wrong PIN locks the token, so it is not tried", fix, pin="withheld")
     try:
         return token.open(rw=writing, user_pin=pin)
     except tuple(_PIN) as error:
-        raise Refused(*_PIN[type(error)]) from None
+        raise Refused(*_PIN[type(error)], pin="refused") from None
+    except pkcs11.UserPinNotInitialized:
+        raise Refused("no user PIN was set", "set one with the vendor's tool (C_InitPIN)") from None
 
 
 def _named(request: dict[str, Any]) -> list[tuple[str, Attribute, Any]]:

@@ -18,7 +18,14 @@ class KeyUnavailable(KeyUnusable):
 
 
 class PinRefused(KeyUnusable):
-    """The token refused the PIN: the same one must not be tried again, since a token locks after a few wrong PINs."""
+    """The token refused the PIN, or would lock: the same one must not be tried again, since tokens lock after a few.
+
+    *clears*: the token shows by its flags when somebody has logged in by hand; only then the PIN is tried once more.
+    """
+
+    def __init__(self, text: str, *, clears: bool) -> None:
+        super().__init__(text)
+        self.clears = clears
 
 
 class SigningDevice(Protocol):

@@ -10,6 +10,7 @@ from proxy.clock import SystemClock
 from proxy.credentials.command_device import CommandDevice
 from proxy.credentials.keys import KeyUnusable, load_private_key, rsa_key_of
 from proxy.credentials.pkcs11_device import Pkcs11Device
+from proxy.credentials.refused_pins import REFUSED_PINS
 from proxy.credentials.remote_key import RemoteKey, SigningDevice
 from proxy.secret import Secret
 from proxy.settings.pkcs11_uri import Pkcs11Uri
@@ -55,6 +56,7 @@ def pkcs11_device(section: KeySettings, *, expected: RSAPublicKey | None, pin: S
         expected=expected,
         seconds=section.timeout * _SHARE_OF_TIMEOUT,
         clock=SystemClock(),  # the time of another process, which no other clock can tell
+        pins=REFUSED_PINS,
     )
 
 

@@ -20,6 +20,8 @@ from typing import NoReturn
 
 from proxy.checks.reading import Checked, Checks
 from proxy.child_environment import child_environment
+from proxy.clock import SystemClock
+from proxy.credentials.refused_pins import ALL_TOKENS, REFUSED_PINS, TurnNotGiven
 from proxy.memory_protection import end_with_parent
 from proxy.secret import Secret
 
@@ -75,7 +77,24 @@ class ConfigurationReader:
 
     def read(self, checks: Checks) -> Checked:
         """Read and check it in a new interpreter; raises ConfigurationNotRead."""
-        asked = {"path": str(self._path), "cwd": str(self._cwd), "checks": asdict(checks), "environ": dict(os.environ)}
+        if not checks.devices:
+            return self._read(checks)
+        deadline = SystemClock.monotonic() + self._seconds
+        try:
+            # A PIN that has just been written must be tried by this process or by that one, not by both.
+            with REFUSED_PINS.turn(ALL_TOKENS, given_up=lambda: SystemClock.monotonic() > deadline):
+                return self._read(checks)
+        except TurnNotGiven:
+            raise ConfigurationNotRead("keys in tokens are being opened, which takes too long") from None
+
+    def _read(self, checks: Checks) -> Checked:
+        asked = {
+            "path": str(self._path),
+            "cwd": str(self._cwd),
+            "checks": asdict(checks),
+            "environ": dict(os.environ),
+            "refused_pins": REFUSED_PINS.state(),
+        }
         command = (sys.executable, "-P", "-c", _CHILD)
         try:
             process = subprocess.Popen(  # noqa: S603 - this module
@@ -134,9 +153,11 @@ def _unanswered(seconds: float) -> ConfigurationNotRead:
 def _checked(answer: bytes, code: int) -> Checked:
     if code != 0:
         raise ConfigurationNotRead(f"the process that reads the configuration ended with {code}")
-    checked = pickle.loads(answer) if answer else None  # noqa: S301 - of our own code, through a pipe that nobody else has
+    # S301: of our own code, through a pipe that nobody else has.
+    checked, refused = pickle.loads(answer) if answer else (None, {})  # noqa: S301
     if not isinstance(checked, Checked):
         raise ConfigurationNotRead("the process that reads the configuration gave another answer")
+    REFUSED_PINS.take(refused)
     return checked
 
 
@@ -164,11 +185,11 @@ def _answer_and_exit(descriptor: int, path: Path | None, *, cwd: Path, checks: C
 
 
 def _pickled(checked: Checked) -> bytes:
-    """Return *checked* with its secrets, which elsewhere can't be pickled."""
+    """Return *checked* with its secrets, which elsewhere can't be pickled, and the PINs that were refused."""
     file = io.BytesIO()
     pickler = pickle.Pickler(file, protocol=pickle.HIGHEST_PROTOCOL)
     pickler.dispatch_table = {Secret: _reduced}
-    pickler.dump(checked)
+    pickler.dump((checked, REFUSED_PINS.state()))
     return file.getvalue()
 
 
@@ -185,5 +206,6 @@ def answer() -> NoReturn:
     # Not only for the settings: programs and modules that hold keys inherit it.
     os.environ.clear()
     os.environ.update(asked["environ"])
+    REFUSED_PINS.take(asked["refused_pins"])
     checks = Checks(**asked["checks"] | {"users": tuple(asked["checks"]["users"])})
     _answer_and_exit(descriptor, Path(asked["path"]), cwd=Path(asked["cwd"]), checks=checks)

@@ -7,7 +7,7 @@ from proxy.clock import Clock
 from proxy.credentials.body_signer import BodySigner, assertion_keys, keys_for_bodies
 from proxy.credentials.credential import Credential, CredentialUnusable
 from proxy.credentials.keys import KeyUnusable
-from proxy.credentials.remote_key import KeyUnavailable
+from proxy.credentials.remote_key import KeyUnavailable, PinRefused
 from proxy.credentials.token_key import TokenKey
 from proxy.entropy import Entropy
 from proxy.errors import TokenRefused, TokenUnavailable
@@ -24,6 +24,9 @@ from proxy.tokens.schedule import outage_delay, refusal_delay
 
 # A second poll must find the same content, so a new file is tried after one to two of these.
 _LOOK_SECONDS = 1.0
+
+# How often to look whether somebody has logged in to a token that refused the PIN: each look starts a process.
+_TOKEN_LOOK_SECONDS = 10.0
 
 # Names of the groups of files for workers: TLS of the listener and towards the bank, and the facade's keys.
 TLS = "TLS"
@@ -88,6 +91,7 @@ class Rotation:
         self._watch = FileWatch({})
         self._failures: dict[str, int] = {}
         self._again: dict[str, float] = {}
+        self._told: dict[str, str] = {}  # refusals that are not told again while the token only is looked at
         self._unread = True
 
     def follow(self, settings: Settings) -> None:
@@ -99,6 +103,7 @@ class Rotation:
         self.problems = {}
         self._failures = {}
         self._again = {}
+        self._told = {}
         self._unread = True
 
     async def run(self) -> None:
@@ -112,6 +117,7 @@ class Rotation:
             changed = await asyncio.to_thread(self._watch.look)
             for name in changed:
                 self._failures.pop(name, None)
+                self._told.pop(name, None)
             for name in dict.fromkeys([*changed, *(name for name, due in self._again.items() if due <= now)]):
                 self._again.pop(name, None)
                 async with self._lock:
@@ -168,8 +174,7 @@ class Rotation:
             self._refuse(f"credential {name}", name, str(error).removeprefix(f"credential {name}: "), retry_in=0)
         except (TokenRefused, TokenUnavailable) as error:
             delay = self._delay(name, error)
-            if delay:
-                self._again[name] = self._clock.monotonic() + delay
+            self._look_again(name, delay, clears=isinstance(error, NotSigned) and error.pin_clears)
             self._refuse(f"credential {name}", name, f"{error.detail} {error.cause}", retry_in=delay)
         else:
             await self._taken(name)
@@ -185,8 +190,7 @@ class Rotation:
             if signer is not None:
                 await signer.close()
             delay = refusal_delay(1) if isinstance(error, KeyUnavailable) else 0
-            if delay:
-                self._again[name] = self._clock.monotonic() + delay
+            self._look_again(name, delay, clears=isinstance(error, PinRefused) and error.clears)
             self._refuse(name, name, str(error), retry_in=delay)
         else:
             await self._signatures().replace(routes, signer)
@@ -222,13 +226,22 @@ class Rotation:
             return refusal_delay(failures)
         return float(error.retry_after or outage_delay(failures, jitter=self._entropy.uniform(0, 1)))
 
+    def _look_again(self, name: str, delay: float, *, clears: bool) -> None:
+        """Take the files again after *delay*; if 0 and *clears*, when a look at the token shows that it is worth it."""
+        if delay or clears:
+            self._again[name] = self._clock.monotonic() + (delay or _TOKEN_LOOK_SECONDS)
+
     def _refuse(self, what: str, name: str, cause: str, *, retry_in: float) -> None:
         self.problems[name] = f"new files of {what} refused, the old ones stay in use: {cause}"
+        if not retry_in and self._told.get(name) == cause:
+            return  # the token was looked at only
+        self._told[name] = cause
         self._observe(ReplacementRefused(what=what, cause=cause, retry_in=retry_in))
 
     async def _taken(self, name: str) -> None:
         self.problems.pop(name, None)
         self._failures.pop(name, None)
+        self._told.pop(name, None)
         await self._replaced()
 
     def __repr__(self) -> str:

@@ -9,10 +9,24 @@ from urllib.parse import unquote_to_bytes
 SCHEME = "pkcs11:"
 EXAMPLE = "pkcs11:token=payments;object=oauth?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/pp/pin"
 
-# RFC 7512 2.3: what names the key, and what says how to reach it.
-_PATH = ("token", "serial", "object", "id", "type")
+# RFC 7512 2.3: what names the token and the key, and what says how to reach it.
+_TOKEN = (
+    "token",
+    "serial",
+    "manufacturer",
+    "model",
+    "library-manufacturer",
+    "library-description",
+    "library-version",
+    "slot-manufacturer",
+    "slot-description",
+    "slot-id",
+)
+_PATH = (*_TOKEN, "object", "id", "type")
 _QUERY = ("module-path", "pin-source")
 
+# Nothing else is quoted: it might be part of a PIN.
+_PLAIN_NAME = re.compile("[a-z]+(-[a-z]+)*")
 _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
@@ -28,7 +42,8 @@ class Pkcs11UriInvalid(ValueError):
 class Pkcs11Uri:
     """A key in a token: *label* and *key_id* (CKA_LABEL, CKA_ID) name it, *module* is the vendor's library.
 
-    *token* and *serial* choose the token, "" if any. *pin_file* is the file named by pin-source, "" without one.
+    *token* and *serial* choose the token, "" if any; *more* are further attributes that it must have. *pin_file* is the
+    file named by pin-source, "" without one.
     """
 
     module: str
@@ -37,6 +52,7 @@ class Pkcs11Uri:
     label: str = ""
     key_id: bytes = b""
     pin_file: str = ""
+    more: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -55,6 +71,7 @@ class Pkcs11Uri:
             label=words.get("object", ""),
             key_id=values.get("id", b""),
             pin_file=_pin_file(words.get("pin-source", "")),
+            more=tuple((name, words[name]) for name in _TOKEN[2:] if name in words),
         )
         if not Path(uri.module).is_absolute():
             raise Pkcs11UriInvalid(
@@ -66,6 +83,12 @@ class Pkcs11Uri:
         if not (uri.label or uri.key_id):
             raise Pkcs11UriInvalid("names no key", "add object=LABEL or id=%01, as `pkcs11-tool --list-objects` shows")
         return uri
+
+    @property
+    def token_attributes(self) -> dict[str, str]:
+        """Return what the token must have, by the names of RFC 7512 2.3."""
+        named = {"token": self.token, "serial": self.serial}
+        return {name: value for name, value in named.items() if value} | dict(self.more)
 
     @property
     def identity(self) -> str:
@@ -92,7 +115,8 @@ def _attributes(text: str, separator: str, known: tuple[str, ...]) -> dict[str, 
             )
         if name not in known:
             attributes = f"{', '.join(_PATH)}, and behind ? {' and '.join(_QUERY)}"
-            raise Pkcs11UriInvalid("has an attribute that is not known here", f"use only {attributes}")
+            named = f"the attribute {name}, which" if equals and _PLAIN_NAME.fullmatch(name) else "an attribute that"
+            raise Pkcs11UriInvalid(f"has {named} is not known here", f"use only {attributes}")
         if not equals or not value or name in values or _STRAY_PERCENT.search(value):
             raise Pkcs11UriInvalid(f"has no value, two values or a stray % at {name}")
         values[name] = unquote_to_bytes(value)

@@ -55,12 +55,14 @@ _TROUBLES: tuple[tuple[type[Exception], str, str], ...] = (
 class NotSigned(TokenUnavailable):
     """The client assertion could not be signed, so the token endpoint was not asked.
 
-    *pin_refused*: by a token that refused the PIN, which must not be tried again with the same one.
+    *pin_refused*: by a token that refused the PIN, which must not be tried again with the same one; *pin_clears* as in
+    `PinRefused.clears`.
     """
 
-    def __init__(self, detail: str, *, cause: str, pin_refused: bool = False) -> None:
+    def __init__(self, detail: str, *, cause: str, pin_refused: bool = False, pin_clears: bool = False) -> None:
         super().__init__(detail, cause=cause)
         self.pin_refused = pin_refused
+        self.pin_clears = pin_clears
 
 
 class TokenEndpoint:
@@ -161,9 +163,10 @@ class TokenEndpoint:
         try:
             return (await credential.signer.sign(claims, key_id=credential.key_id)).reveal()
         except KeyUnusable as error:
-            cause, pin_refused = str(error), isinstance(error, PinRefused)
+            cause, refused = str(error), isinstance(error, PinRefused)
+            clears = isinstance(error, PinRefused) and error.clears
         detail = f"The key of credential {credential.name} can't sign: no token was requested."
-        raise NotSigned(detail, cause=cause, pin_refused=pin_refused)
+        raise NotSigned(detail, cause=cause, pin_refused=refused, pin_clears=clears)
 
     async def _post(self, headers: Mapping[str, str], form: bytes) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers (names in lower case) and the body up to one byte beyond the limit."""

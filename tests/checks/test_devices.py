@@ -117,6 +117,39 @@ def test_a_wrong_pin_is_an_error_and_tried_once(folder: Path, token: Token, tmp_
 
 
 @needs_softhsm
+def test_a_pin_that_is_named_twice_is_not_tried(folder: Path, token: Token, tmp_path: Path) -> None:
+    """One of the two may be wrong: that costs nothing before somebody has decided."""
+    write(folder / "pin", b"0000")
+    uri = token.uri(module=faulty_module(tmp_path))
+    [finding] = checked(folder, f'private_key_uri = "{uri}"\nprivate_key_pin_file = "pin"')
+
+    assert finding.what == "there is pin-source in private_key_uri too"
+    assert token.logins == 0
+
+
+@needs_softhsm
+@pytest.mark.parametrize(
+    ("pin", "what"),
+    [
+        (b"12\x0034", "has a control character or a line break"),
+        (b"12\t34", "has a control character or a line break"),
+        (b"1234\nother\n", "has more than one line"),
+        (b"1234\n\n", "has more than one line"),
+        (b"1" * 10_000, "has 10000 characters, which no PIN has"),
+    ],
+    ids=["NUL", "tab", "two lines", "empty line", "long"],
+)
+def test_what_is_no_pin_is_not_tried(folder: Path, token: Token, tmp_path: Path, pin: bytes, what: str) -> None:
+    """A token would count it."""
+    token.pin_file.write_bytes(pin)
+    [finding] = checked(folder, f'private_key_uri = "{token.uri(module=faulty_module(tmp_path))}"')
+
+    assert what in finding.what
+    assert "alone into it" in finding.fix
+    assert token.logins == 0
+
+
+@needs_softhsm
 def test_a_key_that_can_be_taken_out_is_a_warning(folder: Path, token: Token) -> None:
     """It is no safer than a file."""
     token.prepare(

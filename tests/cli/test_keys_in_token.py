@@ -49,7 +49,7 @@ def test_a_key_is_made_in_the_token_with_its_certificate(tmp_path: Path, token: 
     assert "exists already and is not overwritten" in again.stderr
     other = run(*made[:5], "elsewhere", *made[6:], cwd=tmp_path, env=token.environment)
     assert other.returncode == 1
-    assert "has a key with that label already; choose another label" in other.stderr
+    assert "already; choose another label, or use that key with `payproxy keys new --existing`" in other.stderr
     assert not (tmp_path / "elsewhere").exists()
     existing = run(*made, "--csr", "--existing", cwd=tmp_path, env=token.environment)
     assert existing.returncode == 0, existing.stderr
@@ -71,6 +71,34 @@ def test_a_request_is_signed_by_the_key_in_the_token(tmp_path: Path, token: Toke
     text = openssl("req", "-in", tmp_path / "oauth.csr", "-noout", "-verify", "-subject", "-nameopt", "RFC2253")
     assert "CN=payproxy-client-testing" in text
     assert not (tmp_path / "oauth.key").exists()
+
+
+@pytest.mark.parametrize(("out", "says"), [("file/made", "Not a directory"), ("/proc/made", "No such file")])
+def test_no_key_is_made_for_files_that_cant_be_written(tmp_path: Path, token: Token, out: str, says: str) -> None:
+    """It would stay in the token, and the next try would find its label taken."""
+    (tmp_path / "file").touch()
+    made = ("keys", "new", "--pkcs11", token.uri(), "--out", out, "--subject", EXAMPLE_SUBJECT)
+    done = run(*made, cwd=tmp_path, env=token.environment)
+
+    assert done.returncode == 1
+    assert f"can't be written ({says}" in done.stderr
+    assert labels(token) == []
+
+
+def test_a_key_that_was_made_before_a_failure_is_said_to_be_there(tmp_path: Path, token: Token) -> None:
+    """The module makes the key and can't sign: `--existing` goes on, which is said, and no folder is left."""
+    made = ("keys", "new", "--out", "made", "--subject", EXAMPLE_SUBJECT)
+    token.fail("sign 30")
+    uri = token.uri(module=faulty_module(tmp_path))
+    done = run(*made, "--pkcs11", uri, cwd=tmp_path, env=token.environment)
+
+    assert done.returncode == 1
+    assert "The key was made and stays in the token: the same command with --existing goes on with it" in done.stderr
+    assert not (tmp_path / "made").exists()
+    token.faults.unlink()
+    again = run(*made, "--existing", "--pkcs11", uri, cwd=tmp_path, env=token.environment)
+    assert again.returncode == 0, again.stderr
+    assert labels(token) == ["oauth"]
 
 
 @pytest.mark.parametrize(

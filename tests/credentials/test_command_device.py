@@ -66,6 +66,12 @@ def test_it_signs(tmp_path: Path, pair: tuple[Path, Path], encoding: str) -> Non
     assert len(key.sign(b"header.claims", PKCS1v15(), SHA256())) == 256
 
 
+def test_wrapped_base64_is_taken(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    """`base64` without -w0 writes lines of 76 characters, openssl of 64 (RFC 2045 6.8, RFC 7468)."""
+    for wrap in ("base64", "base64 -w64", "openssl base64", "base64 | sed 's/$/\\r/'"):
+        assert len(device(tmp_path, f"{openssl_signs(pair)} | {wrap}", pair).sign(b"header.claims")) == 256
+
+
 def test_another_keys_signature_is_not_used(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     """It is verified with the certificate."""
     (tmp_path / "other").mkdir()
@@ -181,10 +187,11 @@ def living(group: int) -> list[str]:
     return found
 
 
-def test_what_it_prints_is_no_base64(tmp_path: Path, pair: tuple[Path, Path]) -> None:
-    """An error text, for instance."""
+@pytest.mark.parametrize("text", ["Error: permission denied!", "permission denied", "denied\nby vault\n", "AA\nAAAA"])
+def test_what_it_prints_is_no_base64(tmp_path: Path, pair: tuple[Path, Path], text: str) -> None:
+    """An error text, for instance, also if its letters alone would be base64."""
     with pytest.raises(KeyUnusable, match="printed no base64; have it print the signature in base64 and nothing else"):
-        device(tmp_path, "echo 'Error: permission denied!'", pair).sign(b"data")
+        device(tmp_path, f"echo '{text}'", pair).sign(b"data")
 
 
 def test_whose_program_it_may_be(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from tests.credentials.support_keys import make_pair
 from tests.journeys.caller import Answer, ask, payment
 from tests.journeys.conftest import Start
 from tests.journeys.memory import found_in_memory
-from tests.journeys.process import Instance, children
-from tests.journeys.support import configured
+from tests.journeys.process import Instance, Process, children
+from tests.journeys.support import configured, private
 from tests.journeys.waiting import until
 from tests.support.softhsm import MODULE, Token, faulty_module, needs_softhsm
 
@@ -195,23 +195,18 @@ async def test_a_module_that_hangs_keeps_one_thread(
 async def test_a_wrong_pin_is_no_loop(
     tmp_path: Path, bank: Bank, start: Start, token: Token, pair: tuple[Path, Path]
 ) -> None:
-    """The token's PIN is changed while we run: one try, until somebody changes the file."""
+    """The token's PIN is changed while we run: one try, until somebody changes the file too."""
     module = faulty_module(tmp_path)
     instance = await start(configuration(tmp_path, bank, token, pair[1], module=module), env=token.environment)
     tried = token.logins
-    token.fail("login a0")
+    token.change_pin("0815-another")
     for pid in signers(instance):
         os.kill(pid, 9)
     bank.world.tokens.revoke()
     await unavailable(instance)
-
-    def failing() -> bool:
-        return instance.stderr.read_text().count("the PIN is wrong") >= 3
-
-    await until(failing, otherwise="it did not try to mint three times")
+    await until(lambda: logged(instance, "the PIN is wrong") >= 3, otherwise="it did not try to mint three times")
     assert token.logins == tried + 1
-    token.faults.unlink()
-    token.pin_file.write_text(token.pin_file.read_text() + "\n")  # a new file, one line feed more, which is dropped
+    token.pin_file.write_text("0815-another\n")
 
     await until(partial(pays, instance), otherwise="it did not take the new PIN file")
 
@@ -219,27 +214,96 @@ async def test_a_wrong_pin_is_no_loop(
 async def test_a_wrong_pin_in_the_file_is_tried_once(
     tmp_path: Path, bank: Bank, start: Start, token: Token, pair: tuple[Path, Path]
 ) -> None:
-    """Once while we run, once by each reload, which is refused as well; the key mints on with the PIN it has."""
+    """Neither a reload nor the same bytes written anew are a change; the key mints on with the PIN it has."""
     module = faulty_module(tmp_path)
     instance = await start(configuration(tmp_path, bank, token, pair[1], module=module), env=token.environment)
     tried, right = token.logins, token.pin_file.read_text()
     token.pin_file.write_text("0815-wrong")
-
-    def logged(words: str) -> str | None:
-        return next((line for line in instance.stderr.read_text().splitlines() if words in line), None)
-
-    line = await until(partial(logged, "new files of credential mock refused"), otherwise="the PIN was not refused")
-    assert line is not None
+    refusal = "new files of credential mock refused"
+    await until(lambda: logged(instance, refusal), otherwise="the PIN was not refused")
+    line = next(line for line in instance.stderr.read_text().splitlines() if refusal in line)
     assert "the PIN is wrong" in line
     assert "next try" not in line
-    instance.process.send_signal(signal.SIGHUP)
-    await until(partial(logged, "configuration refused"), otherwise="the reload took the wrong PIN")
-    assert token.logins == tried + 2
+    for number in (1, 2, 3):
+        instance.process.send_signal(signal.SIGHUP)
+        await until(
+            lambda times=number: logged(instance, "configuration refused") == times,  # type: ignore[misc]
+            otherwise="the reload took the wrong PIN",
+        )
+    token.pin_file.unlink()
+    await until(lambda: logged(instance, refusal) == 2, otherwise="the missing file was not refused")
+    private(token.pin_file, "0815-wrong")
+    await until(lambda: logged(instance, refusal) == 3, otherwise="the same PIN was not refused again")
+    assert token.logins == tried + 1
     bank.world.tokens.revoke()
     assert await pays(instance)
     token.pin_file.write_text(right)
 
-    await until(partial(logged, "credential mock replaced"), otherwise="it did not take the right PIN")
+    await until(lambda: logged(instance, "credential mock replaced"), otherwise="it did not take the right PIN")
+
+
+async def test_a_pin_refused_by_a_reload_is_not_tried_by_others(
+    tmp_path: Path, bank: Bank, start: Start, token: Token, pair: tuple[Path, Path]
+) -> None:
+    """The process that reads the configuration tells what it has found, so the watch of the files does not try it."""
+    module = faulty_module(tmp_path)
+    instance = await start(configuration(tmp_path, bank, token, pair[1], module=module), env=token.environment)
+    tried = token.logins
+    token.pin_file.write_text("0815-wrong")
+    instance.process.send_signal(signal.SIGHUP)
+    await until(lambda: logged(instance, "configuration refused"), otherwise="the reload took the wrong PIN")
+    await until(lambda: logged(instance, "new files of credential mock refused"), otherwise="the file was not refused")
+
+    assert token.logins == tried + 1
+
+
+async def test_the_file_is_written_before_the_pin_is_changed(
+    tmp_path: Path, bank: Bank, start: Start, token: Token, pair: tuple[Path, Path]
+) -> None:
+    """The token's flags show that somebody has logged in, so that neither SIGHUP nor a file is needed."""
+    module = faulty_module(tmp_path)
+    instance = await start(configuration(tmp_path, bank, token, pair[1], module=module), env=token.environment)
+    tried = token.logins
+    token.pin_file.write_text("0815-another")
+    refusal = "new files of credential mock refused"
+    await until(lambda: logged(instance, refusal), otherwise="the PIN was not refused")
+    assert token.logins == tried + 1
+    token.change_pin("0815-another")
+
+    await until(lambda: logged(instance, "credential mock replaced"), otherwise="the login by hand was not seen")
+    assert logged(instance, refusal) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [("check", 1), ("check --online", 1), ("doctor --offline", 1), ("serve", 78)]
+)
+async def test_a_command_tries_a_wrong_pin_once(  # noqa: PLR0917 - fixtures and a table's columns
+    tmp_path: Path, bank: Bank, token: Token, pair: tuple[Path, Path], command: str, code: int
+) -> None:
+    """However many credentials and rules have keys in the token, and though it does not show how many were wrong."""
+    module = faulty_module(tmp_path)
+    path = configuration(tmp_path, bank, token, pair[1], module=module)
+    more = _CREDENTIAL.format(
+        client="another", bank=bank.url, uri=token.uri(module=module), certificate=pair[1], more=""
+    )
+    signature = f'private_key_uri = "{token.uri("bodies", module=module)}"'
+    token.prepare("session.generate_keypair(KeyType.RSA, 2048, store=True, label='bodies')")
+    path.write_text(
+        f"{path.read_text()}signature = {{{signature}}}\n[credentials.second]\n{more}[credentials.third]\n{more}"
+    )
+    token.fail("unflagged always")
+    token.pin_file.write_text("0815-wrong")
+    words = command.split()
+    process = await Process.run(tmp_path, "-m", "proxy", *words, "--config", str(path), env=token.environment)
+    assert await process.exit_code() == code, process.output
+
+    assert process.output.count("the PIN is wrong") >= 4
+    assert token.logins == 1
+
+
+def logged(instance: Instance, words: str) -> int:
+    """Return how often *words* are in the log."""
+    return instance.stderr.read_text().count(words)
 
 
 def threads(pid: int) -> list[str]:

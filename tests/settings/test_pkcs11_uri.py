@@ -28,6 +28,14 @@ def test_all_parts() -> None:
     assert Pkcs11Uri.parse(EXAMPLE).label == "oauth"
 
 
+def test_what_else_the_token_must_be() -> None:
+    """Maker, model, library and slot are compared with what the module says (RFC 7512 2.3)."""
+    uri = Pkcs11Uri.parse(f"pkcs11:token=t;model=SoftHSM%20v2;slot-id=7;object=o{MODULE}")
+
+    assert uri.token_attributes == {"token": "t", "model": "SoftHSM v2", "slot-id": "7"}
+    assert uri.identity == Pkcs11Uri.parse(f"pkcs11:token=t;object=o{MODULE}").identity
+
+
 def test_what_names_the_key_does_not_depend_on_the_machine() -> None:
     """The module's path and the PIN's file may differ from replica to replica."""
     one = Pkcs11Uri.parse("pkcs11:token=t;object=o?module-path=/a.so&pin-source=/pin")
@@ -56,7 +64,18 @@ def test_the_forms_of_a_pin_source(source: str) -> None:
         (f"pkcs11:token=t;object=o{MODULE}&pin-source=|askpass", "no absolute path", "pin-source=file:/PATH"),
         (f"pkcs11:token=t;object=o{MODULE}&pin-source=file:pin", "no absolute path", "pin-source=file:/PATH"),
         (f"pkcs11:token=t;object=o{MODULE}&pin-source=file://host/pin", "no absolute path", "pin-source=file:/PATH"),
-        (f"pkcs11:token=t;object=o;slot-id=1{MODULE}", "an attribute that is not known", "use only token, serial,"),
+        (
+            f"pkcs11:token=t;object=o;x-speed=1{MODULE}",
+            "the attribute x-speed, which is not known here",
+            "use only token,",
+        ),
+        (
+            f"pkcs11:token=t;object=o{MODULE}&module-name=m",
+            "the attribute module-name, which",
+            "behind ? module-path and",
+        ),
+        (f"pkcs11:token=t;object=o;4711=1{MODULE}", "an attribute that is not known here", "use only token, serial,"),
+        (f"pkcs11:token=t;object=o;geheim{MODULE}", "an attribute that is not known here", "use only token, serial,"),
         (f"pkcs11:token=t;token=u;object=o{MODULE}", "two values or a stray % at token", EXAMPLE),
         (f"pkcs11:token=t;object=%zz{MODULE}", "a stray % at object", EXAMPLE),
         (f"pkcs11:token=t;object={MODULE}", "no value", EXAMPLE),
@@ -72,6 +91,7 @@ def test_what_is_refused(text: str, what: str, fix: str) -> None:
     assert what in str(refused.value)
     assert fix in refused.value.fix
     assert "4711" not in str(refused.value) + refused.value.fix
+    assert "geheim" not in str(refused.value) + refused.value.fix
 
 
 @given(st.text(st.sampled_from("pkcs11:;=?&%af0/tokenobject"), max_size=40))

@@ -1,5 +1,6 @@
 /* A PKCS#11 module in front of SoftHSM that fails as the file $FAULTY_PKCS11 says, one fault a line:
  *   load hang | initialize hang | sign hang | sign crash | sign CKR | sign CKR once | login CKR | flags BITS | slots none
+ *   unflagged always | unflagged elsewhere (no flag tells of wrong PINs, or only in the process that gave them)
  * Numbers are hexadecimal. Each C_Login is noted by one byte appended to $FAULTY_PKCS11.logins.
  */
 #include <dlfcn.h>
@@ -19,6 +20,9 @@ struct list {
 };
 static struct list *real, ours;
 static const size_t FLAGS_OFFSET = 96; /* of CK_TOKEN_INFO */
+
+static const ul WRONG_PINS = 0x70000; /* CKF_USER_PIN_COUNT_LOW, CKF_USER_PIN_FINAL_TRY, CKF_USER_PIN_LOCKED */
+static int refused;                   /* a PIN, in this process */
 
 static int fault(const char *name, char *kind, size_t size) {
   char line[128], wanted[32], found[96];
@@ -58,7 +62,9 @@ static ul slot_list(unsigned char present, ul *slots, ul *count) {
 static ul token_info(ul slot, void *information) {
   char kind[96];
   ul code = ((ul(*)(ul, void *))real->functions[TOKEN_INFO])(slot, information);
-  if (fault("flags", kind, sizeof kind)) *(ul *)((char *)information + FLAGS_OFFSET) |= strtoul(kind, NULL, 16);
+  ul *flags = (ul *)((char *)information + FLAGS_OFFSET);
+  if (fault("flags", kind, sizeof kind)) *flags |= strtoul(kind, NULL, 16);
+  if (fault("unflagged", kind, sizeof kind) && !(strcmp(kind, "elsewhere") == 0 && refused)) *flags &= ~WRONG_PINS;
   return code;
 }
 
@@ -70,7 +76,9 @@ static ul login(ul session, ul user, void *pin, ul length) {
   if (noted < 0 || write(noted, "x", 1) != 1) abort();
   close(noted);
   code = failing("login");
-  return code ? code : ((ul(*)(ul, ul, void *, ul))real->functions[LOGIN])(session, user, pin, length);
+  if (code == 0) code = ((ul(*)(ul, ul, void *, ul))real->functions[LOGIN])(session, user, pin, length);
+  refused |= code != 0;
+  return code;
 }
 
 static ul sign_init(ul session, void *mechanism, ul key) {

@@ -77,6 +77,19 @@ class Token:
         noted = self.faults.with_name("faults.logins")
         return noted.stat().st_size if noted.exists() else 0
 
+    @property
+    def serial(self) -> str:
+        """Return the token's serial number."""
+        return self.prepare("print(token.serial.decode())").strip()
+
+    def log_in_by_hand(self) -> None:
+        """Log in with the right PIN, which clears the flags that tell of wrong ones."""
+        self.prepare("")
+
+    def change_pin(self, new: str) -> None:
+        """Have the token take *new* from now on."""
+        self.prepare(f"session.set_pin(sys.argv[3], {new!r})")
+
     def _util(self, *arguments: str | Path) -> None:
         _run(["softhsm2-util", *map(str, arguments)], self.environment)
 

@@ -24,6 +24,7 @@ from proxy.credentials.keys import (
     key_thumbprint,
     load_certificate,
     load_private_key,
+    renewal_unfinished,
 )
 from proxy.private_file import (
     FileUnusable,
@@ -147,11 +148,10 @@ class _Files:
             self._checked.keys[key_at] = private_key.public_key()
         certificate = self._certificate(certificate_at, section.certificate_file, passphrase)
         if private_key is not None and certificate is not None and not belong_together(private_key, certificate):
-            self._complain(
-                certificate_at,
-                "the certificate belongs to another key than private_key_file",
-                "name the two files that were made together; `payproxy keys inspect FILE...` shows them",
-            )
+            fix = "name the two files that were made together; `payproxy keys inspect FILE...` shows them"
+            if key[0] == "credentials" and renewal_unfinished(private_key, Path(section.certificate_file)):
+                fix = f"`payproxy keys renew {key[1]}` was interrupted; run it again: it replaces the certificate too"
+            self._complain(certificate_at, "the certificate belongs to another key than private_key_file", fix)
         file = pin_file(section)
         pin_at = (*key, "private_key_uri" if file != section.private_key_pin_file else _PIN_FILE)
         pin = self._secret(pin_at, file)

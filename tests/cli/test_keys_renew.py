@@ -1,17 +1,20 @@
 """`payproxy keys renew`: two certificates side by side at the bank, and never one in use that was not proven."""
 
+import asyncio
 import json
 import os
 import re
+import signal
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from proxy.cli.keys_renew import _Pair, _use
+from proxy.cli.pair_files import PairFiles
 from proxy.credentials.keys import belong_together, load_certificate, load_private_key
 from proxy.secret import Secret
+from tests.cli.killed import ended_before
 from tests.cli.serving import Site, command, make_pair, serving, site
 from tests.credentials.support_keys import openssl
 
@@ -215,7 +218,7 @@ def test_the_last_pair_is_kept_once(tmp_path: Path) -> None:
     for name in ("k", "c"):
         for suffix in ("", ".new", ".old"):
             (tmp_path / f"{name}{suffix}").write_text(f"{name}{suffix}")
-    _use(_Pair(key=tmp_path / "k", certificate=tmp_path / "c"))
+    PairFiles(key=tmp_path / "k", certificate=tmp_path / "c").use_next()
 
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
         "k": "k.new",
@@ -223,3 +226,154 @@ def test_the_last_pair_is_kept_once(tmp_path: Path) -> None:
         "c": "c.new",
         "c.old": "c",
     }
+
+
+def test_a_pair_in_use_is_not_kept_as_the_last_one(tmp_path: Path) -> None:
+    """Who has copied the new files into use by hand keeps the pair that was used before."""
+    for name in ("k", "c"):
+        for suffix, text in (("", "new"), (".new", "new"), (".old", "old")):
+            (tmp_path / f"{name}{suffix}").write_text(text)
+    PairFiles(key=tmp_path / "k", certificate=tmp_path / "c").use_next()
+
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "k": "new",
+        "k.old": "old",
+        "c": "new",
+        "c.old": "old",
+    }
+
+
+async def test_two_runs_at_the_same_time(place: Site) -> None:
+    """The second one ends at once and says why, while the first one waits for the bank; the old pair is kept."""
+    before = contents(place.folder)
+    await renew(place)
+    place.register(before["oauth.crt"] + (place.folder / "oauth.crt.new").read_bytes())
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def token_endpoint(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await answer.wait()
+        writer.close()
+
+    async with await asyncio.start_server(token_endpoint, "127.0.0.1", 0) as slow:
+        place.write(token_url=f"http://127.0.0.1:{slow.sockets[0].getsockname()[1]}/oauth2/token")
+        first = asyncio.create_task(renew(place))
+        await asked.wait()
+        code, said = await renew(place)
+        answer.set()
+        await first
+    assert code == 1
+    assert f"another `keys renew` is at work in {place.folder}" in said
+
+    place.write()
+    code, said = await renew(place)
+    assert code == 0, said
+    assert contents(place.folder)["oauth.key.old"] == before["oauth.key"]
+
+
+# Each run creates two files, or keeps and replaces two, and sets owners and modes.
+_CHANGES = 10
+
+
+@pytest.mark.parametrize("change", range(_CHANGES + 1))
+@pytest.mark.parametrize("run", ["first", "second"])
+async def test_killed_at_any_moment(place: Site, run: str, change: int) -> None:
+    """Killed before each change of a file, the command goes on when it is run again, and the old pair is kept."""
+    before, made = contents(place.folder), place.folder / "oauth.crt.new"
+    arguments = ("keys", "renew", "login", "--config", place.config)
+    if run == "second":
+        await renew(place)
+        place.register(before["oauth.crt"] + made.read_bytes())
+    ended = await ended_before(change, "oauth.", *arguments, number=signal.SIGKILL, cwd=place.folder)
+    assert ended == (-signal.SIGKILL if change < _CHANGES else 0)
+
+    said = ""
+    while contents(place.folder)["oauth.crt"] == before["oauth.crt"]:
+        if made.exists():
+            place.register(before["oauth.crt"] + made.read_bytes())
+        code, said = await renew(place)
+        assert code == 0, said
+    after = contents(place.folder)
+    assert set(after) == {"oauth.crt", "oauth.crt.old", "oauth.key", "oauth.key.old"}, said
+    assert (after["oauth.key.old"], after["oauth.crt.old"]) == (before["oauth.key"], before["oauth.crt"])
+    key = load_private_key(place.folder / "oauth.key")
+    assert belong_together(key, load_certificate(place.folder / "oauth.crt"))
+    assert not list(place.folder.glob(".oauth*"))
+
+
+async def test_serve_says_how_to_finish_a_renewal(place: Site) -> None:
+    """Between the two files of a killed run the pair does not belong together; the same command mends that."""
+    await renew(place)
+    (place.folder / "oauth.key.new").replace(place.folder / "oauth.key")
+
+    for name, expected in (("check", 1), ("serve", 78)):
+        done = await command(name, "--config", place.config)
+        assert done.exit_code == expected
+        assert "`payproxy keys renew login` was interrupted; run it again" in " ".join(
+            (done.stdout + done.stderr).split()
+        )
+
+
+async def test_files_that_an_older_version_left_half_written(place: Site) -> None:
+    """What can't be used is named, with what to do."""
+    (place.folder / "oauth.key.new").touch(mode=0o600)
+    code, said = await renew(place)
+    assert (code, "oauth.key.new: is empty" in said, "remove it, and run this again" in said) == (1, True, True), said
+    (place.folder / "oauth.key.new").unlink()
+    make_pair(place.folder, "other")
+    (place.folder / "other.key").replace(place.folder / "oauth.key.new")
+    (place.folder / "oauth.crt.new").touch()
+    code, said = await renew(place)
+    assert (code, "oauth.crt.new: is empty" in said, "remove it, and run this again" in said) == (1, True, True), said
+    make_pair(place.folder, "another")
+    (place.folder / "another.crt").replace(place.folder / "oauth.crt.new")
+    code, said = await renew(place)
+    assert (code, "oauth.crt.new belongs to another key than" in said) == (1, True), said
+
+
+_OTHER = """
+[credentials.other]
+flavor = "jwt"
+client_id = "unknown"
+private_key_file = "oauth.key"
+certificate_file = "{certificate}"
+token_url = "{token_url}"
+[[routes]]
+name = "other"
+path = "/other"
+upstream = "bank"
+credential = "other"
+audience = "jpm:uri:prod:payments"
+"""
+
+
+async def test_a_pair_of_two_credentials_is_proven_for_both(place: Site) -> None:
+    """The bank takes the new certificate for one of the clients only: nothing is used, and the other one is named."""
+    other = _OTHER.format(certificate="oauth.crt", token_url=f"{place.bank.url}/oauth2/token")
+    place.config.write_text(place.config.read_text() + other)
+    await renew(place)
+    made = contents(place.folder)
+    place.register(made["oauth.crt"] + made["oauth.crt.new"])
+    code, said = await renew(place)
+
+    assert code == 1
+    assert "oauth.crt.new for credential other" in said
+    assert contents(place.folder) == made
+
+
+@pytest.mark.parametrize("use", ["credential", "upstream"])
+async def test_a_file_that_has_another_use(place: Site, use: str) -> None:
+    """What no mint of this pair proves is not replaced by it; the other use is named."""
+    make_pair(place.folder, "other")
+    if use == "credential":
+        other = _OTHER.format(certificate="other.crt", token_url=f"{place.bank.url}/oauth2/token")
+        place.config.write_text(place.config.read_text() + other)
+    else:
+        place.write(upstream='client_certificate_file = "oauth.crt"\nclient_key_file = "oauth.key"')
+    code, said = await renew(place)
+
+    assert code == 1
+    assert "give" in said
+    assert ("credential other" if use == "credential" else "upstreams.bank") in said
+    assert not list(place.folder.glob("*.new"))

@@ -19,8 +19,8 @@ def before(event, arguments):
             os.kill(os.getpid(), number)
         left -= 1
 sys.addaudithook(before)
-from proxy.cli.main import payproxy
-payproxy(sys.argv[4:])
+from proxy.cli.main import main
+main(sys.argv[4:])
 """
 
 

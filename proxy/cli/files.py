@@ -60,7 +60,7 @@ def locked(directory: Path, *, task: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Failure(f"another {task} is at work in {directory}; run this again when it has ended") from None
+            raise Failure(f"another {task} is at work in {directory}; wait for what it says") from None
         yield
     finally:
         os.close(descriptor)

@@ -12,7 +12,7 @@ import os, signal, sys
 number, left, words = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 def before(event, arguments):
     global left
-    changes = event in {"os.link", "os.rename", "os.remove", "os.chmod", "os.chown"} or (
+    changes = event in {"os.link", "os.rename", "os.remove"} or (
         event == "open" and arguments[2] & os.O_CREAT)
     if changes and any(words in str(one) for one in arguments[:2]):
         if left == 0:

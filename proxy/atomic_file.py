@@ -1,11 +1,14 @@
 """Atomic file writes: replace a file, or create it once. File and directory entry are on disk on return."""
 
 import contextlib
+import glob
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from proxy.entropy import Entropy
+
+_SUFFIX_BYTES = 8
 
 
 def replace_file(path: Path, content: Iterable[bytes]) -> None:
@@ -27,18 +30,20 @@ def replace_file(path: Path, content: Iterable[bytes]) -> None:
     sync_directory(path.parent)
 
 
-def create_file(path: Path, content: bytes, *, entropy: Entropy) -> None:
-    """Create *path* (0600) with *content*; raises OSError, FileExistsError if there is a file, and leaves nothing then.
+def create_file(
+    path: Path, content: bytes, *, entropy: Entropy, mode: int = 0o600, owner_of_directory: bool = True
+) -> None:
+    """Create *path* with *content*; raises OSError, FileExistsError if there is a file, and leaves nothing then.
 
     It is linked when complete: nobody reads a part of it, and if several processes start at once, all read the same
-    file. It belongs to the owner of the directory, also if root runs the command.
+    file. With *owner_of_directory* it belongs to the owner of the directory, also if root runs the command.
     """
-    made = path.with_name(f".{path.name}.{entropy.token_bytes(8).hex()}")
-    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    made = path.with_name(f".{path.name}.{entropy.token_bytes(_SUFFIX_BYTES).hex()}")
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             directory = path.parent.stat()
-            if os.geteuid() == 0 != directory.st_uid:
+            if owner_of_directory and os.geteuid() == 0 != directory.st_uid:
                 os.fchown(descriptor, directory.st_uid, directory.st_gid)
             file.write(content)
             file.flush()
@@ -47,6 +52,12 @@ def create_file(path: Path, content: bytes, *, entropy: Entropy) -> None:
     finally:
         made.unlink()
     sync_directory(path.parent)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what killed calls of `create_file` have left of *path*; the caller knows that none runs now."""
+    for made in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 2 * _SUFFIX_BYTES}"):
+        made.unlink(missing_ok=True)
 
 
 def sync_directory(directory: Path) -> None:

@@ -121,6 +121,8 @@ def diagnose(refusal: Refusal, evidence: Evidence, *, proxy_variable: str = "") 
 
 def may_pass(refusal: Refusal, evidence: Evidence, *, proxy_variable: str = "") -> bool:
     """Return whether a later mint can succeed though nothing is changed here; *proxy_variable* as in `diagnose`."""
+    if refusal.kind is RefusalKind.PROOF and evidence.section.auth_method.startswith("client_secret"):
+        return False  # no upload is waited for
     causes = _causes(refusal.kind, refusal, evidence, proxy_variable)
     return refusal.signed and refusal.kind in _PASSING and not any(one.confirmed for one in causes)
 

@@ -24,6 +24,7 @@ from proxy.credentials.keys import (
     key_thumbprint,
     load_certificate,
     load_private_key,
+    renewal_unfinished,
 )
 from proxy.private_file import (
     FileUnusable,
@@ -46,7 +47,7 @@ from proxy.settings.signature_rules import shared_with
 from proxy.settings.signing_key import KeySettings, contradictions, pin_file
 from proxy.settings.stores import DATABASE, REDIS, UrlUnusable
 from proxy.stores import encryption
-from proxy.telemetry.expiry import WARNING_SECONDS
+from proxy.telemetry.expiry import WARNING_SECONDS, renewal, time_left
 
 # The public web's CA bundle has 0.2 MB.
 _MAX_AUTHORITIES_BYTES = 4 * 1024 * 1024
@@ -78,8 +79,10 @@ class _Files:
         self._now = now
         self._devices = devices
         self._checked = CheckedFiles()
+        self._rules: list[str] = []
 
     def check(self, settings: Settings) -> CheckedFiles:
+        self._rules = [route.name for route in settings.routes]
         self._data_directory(Path(settings.data_directory))
         self._tls_pair(("server",), settings.server, "", own=True)
         self._tls_pair(("admin",), settings.admin, "", own=True)
@@ -147,11 +150,10 @@ class _Files:
             self._checked.keys[key_at] = private_key.public_key()
         certificate = self._certificate(certificate_at, section.certificate_file, passphrase)
         if private_key is not None and certificate is not None and not belong_together(private_key, certificate):
-            self._complain(
-                certificate_at,
-                "the certificate belongs to another key than private_key_file",
-                "name the two files that were made together; `payproxy keys inspect FILE...` shows them",
-            )
+            fix = "name the two files that were made together; `payproxy keys inspect FILE...` shows them"
+            if key[0] == "credentials" and renewal_unfinished(private_key, Path(section.certificate_file)):
+                fix = f"`payproxy keys renew {key[1]}` was interrupted; run it again: it replaces the certificate too"
+            self._complain(certificate_at, "the certificate belongs to another key than private_key_file", fix)
         file = pin_file(section)
         pin_at = (*key, "private_key_uri" if file != section.private_key_pin_file else _PIN_FILE)
         pin = self._secret(pin_at, file)
@@ -212,14 +214,22 @@ class _Files:
         begin, end = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
         when = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%d")
         if self._now >= end:
-            self._complain(key, f"the certificate expired on {when}", "replace it", Severity.WARNING)
+            self._complain(key, f"the certificate expired on {when}", self._renewal(key), Severity.WARNING)
         elif end - self._now < WARNING_SECONDS:
-            what = f"the certificate expires on {when}, in {int((end - self._now) // 86400)} days"
-            renew = "make a new one and give it to those who check it, before this one expires"
-            self._complain(key, what, renew, Severity.WARNING)
+            what = f"the certificate expires on {when}, in {time_left(end - self._now)}"
+            self._complain(key, what, f"{self._renewal(key)}, before this one expires", Severity.WARNING)
         if self._now < begin:
             what, fix = "the certificate is not valid yet", "check this machine's clock, or wait"
             self._complain(key, what, fix, Severity.WARNING)
+
+    def _renewal(self, key: Key) -> str:
+        """Return what to do about the certificate at *key*, as the log of the running proxy says it."""
+        match key:
+            case ("credentials", name, "certificate_file"):
+                return renewal("credential", str(name))
+            case ("routes", int(number), "signature", _):
+                return renewal("signature", self._rules[number])
+        return renewal("", "")
 
     def _secret(self, key: Key, file: str) -> Secret | None:
         secret = self._read(key, file, _secret)

@@ -208,7 +208,8 @@ def secret(evidence: Evidence) -> Iterator[LikelyCause]:
         yield _certain(at, f"the client secret {what}", fix)
     else:
         what = "the client secret is not, or no longer, that of this client"
-        yield LikelyCause(at, what, "copy it again from the bank's page of this environment")
+        file = f" into {evidence.section.client_secret_file}" if evidence.section.client_secret_file else ""
+        yield LikelyCause(at, what, f"copy it again from the bank's page of this environment{file}")
 
 
 def tls_identity(evidence: Evidence) -> Iterator[LikelyCause]:

@@ -1,13 +1,17 @@
 """Create new files: never overwrite, and make secret ones readable by their owner only."""
 
 import contextlib
+import fcntl
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from proxy.atomic_file import create_file
 from proxy.cli.output import Failure, note
+from proxy.entropy import SystemEntropy
 from proxy.private_file import directory_exposed
 
 # As large as a certificate: a disk may be full.
@@ -46,9 +50,10 @@ def refuse_unwritable(folder: Path) -> None:
 
 
 def write_new(files: Sequence[NewFile]) -> None:
-    """Write all *files* or none; raises Failure if one exists or can't be written.
+    """Write all *files* or none, each complete before it has its name; raises Failure if one exists or it fails.
 
-    Warns of a folder in which others may put another key or secret in place of ours.
+    A process that is killed meanwhile leaves the first of them, each of them whole. Warns of a folder in which others
+    may put another key or secret in place of ours.
     """
     refuse_existing([file.path for file in files])
     for folder in sorted({file.path.parent for file in files if file.secret}):
@@ -58,15 +63,29 @@ def write_new(files: Sequence[NewFile]) -> None:
     try:
         for file in files:
             file.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # O_EXCL also refuses a symbolic link created meanwhile.
             mode = 0o600 if file.secret else 0o644
-            descriptor = os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            create_file(file.path, file.data, entropy=SystemEntropy(), mode=mode, owner_of_directory=False)
             written.append(file.path)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(file.data)
-                stream.flush()
-                os.fsync(descriptor)
     except OSError as error:
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise Failure(f"{error.filename or file.path}: can't be written ({error.strerror})") from None
+        raise Failure(f"{file.path}: can't be written ({error.strerror})") from None
+    finally:  # also for Ctrl-C
+        if len(written) < len(files):
+            for path in written:
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(directory: Path, *, task: str) -> Iterator[None]:
+    """Hold the lock of *directory* while the block lasts; raises Failure if another process on this machine has it.
+
+    The kernel releases it when the process ends, however it ends, and no file is left.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure(f"another {task} is at work in {directory}; wait for what it says") from None
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,30 +1,24 @@
 """`payproxy keys renew`: the next key and certificate of a credential, proven by a mint before they are used."""
 
 import asyncio
-import contextlib
-import os
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
 
 import click
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from proxy.cli.configuration import Configuration, valid_configuration
-from proxy.cli.files import NewFile, write_new
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, json_option, note
+from proxy.cli.pair_files import PairFiles
 from proxy.clock import SystemClock
 from proxy.credentials.credential import Credential, CredentialUnusable, read_secret_file
-from proxy.credentials.csr import key_pem, new_key, public_pem, self_signed
-from proxy.credentials.keys import KeyUnusable, belong_together, load_certificate, load_private_key, thumbprint
+from proxy.credentials.keys import KeyUnusable, load_certificate, thumbprint
 from proxy.entropy import SystemEntropy
 from proxy.errors import TokenRefused, TokenUnavailable
 from proxy.events import fan_out
 from proxy.routing.compile import route_table
 from proxy.secret import Secret
-from proxy.settings.credential import CredentialSection
 from proxy.settings.findings import did_you_mean
 from proxy.settings.model import Settings
 from proxy.settings.values import snapshot_of
@@ -40,37 +34,6 @@ money, so renew it by hand:
 2. Upload its certificate at the bank, beside the old one.
 3. {use} A running proxy has the new key make a signature, and then uses it; the log says "key for bodies ... replaced".
 4. Remove the old certificate at the bank once no record has its thumbprint any more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pair:
-    """Key and certificate files in use; the next ones stand beside them as .new, the last ones as .old."""
-
-    key: Path
-    certificate: Path
-
-    @classmethod
-    def of(cls, section: CredentialSection, *, name: str) -> Self:
-        if section.private_key_uri:
-            raise Failure(
-                f"the key of {name} is in a token: make the next one with `payproxy keys new --pkcs11` and another "
-                "object=, upload its certificate, name both in the configuration and send SIGHUP: the reload proves "
-                "them by a mint"
-            )
-        if not (section.private_key_file and section.certificate_file):
-            raise Failure(f"credential {name} has no private_key_file and certificate_file that could be renewed")
-        if section.key_id:
-            raise Failure(f"credential {name} has key_id, which names the old certificate; remove it: it is computed")
-        pair = cls(key=Path(section.private_key_file), certificate=Path(section.certificate_file))
-        for path in (pair.key, pair.certificate):
-            if path.is_symlink():
-                raise Failure(f"{path} is a link, as Kubernetes makes them: renew the secret where it comes from")
-        return pair
-
-    @property
-    def next(self) -> "_Pair":
-        """Return the files of the pair to come."""
-        return _Pair(key=_beside(self.key, "new"), certificate=_beside(self.certificate, "new"))
 
 
 @click.command()
@@ -90,21 +53,15 @@ def renew(credential: str, config_path: Path | None, *, as_json: bool) -> None:
         _explain_bodies(credential, configuration.settings)
         known = did_you_mean(credential, configuration.settings.credentials)
         raise click.BadParameter(f"there is no credential of that name; {known}", param_hint="CREDENTIAL")
-    pair = _Pair.of(section, name=credential)
+    pair = PairFiles.of(section, name=credential)
+    users = _users(configuration.settings, pair)
     try:
         file = section.private_key_passphrase_file
         passphrase = read_secret_file(Path(file)) if file else None
-        if _finish(pair, passphrase):
-            state = "renewed"
-        elif not pair.next.certificate.exists():
-            _make(pair, passphrase)
-            state = "made"
-        else:
-            _prove(configuration, section, pair.next, name=credential)
-            _use(pair)
-            state = "renewed"
-        current = pair.next.certificate if state == "made" else pair.certificate
-        key_id = thumbprint(load_certificate(current), section.key_id_format)
+        with pair.locked():
+            state = _renew(configuration, pair, passphrase, users=users)
+            current = pair.next.certificate if state == "made" else pair.certificate
+            key_id = thumbprint(load_certificate(current), section.key_id_format)
     except (KeyUnusable, CredentialUnusable) as error:
         raise Failure(str(error)) from None
     except OSError as error:
@@ -130,38 +87,49 @@ def _explain_bodies(rule: str, settings: Settings) -> None:
     raise Failure(BODIES.format(rule=rule, make=make, use=use))
 
 
-def _make(pair: _Pair, passphrase: Secret | None) -> None:
-    old = load_certificate(pair.certificate, passphrase=passphrase)
-    load_private_key(pair.key, passphrase=passphrase)
-    if b"-----BEGIN " not in pair.key.read_bytes():
-        raise Failure(f"{pair.key} is PKCS#12, which holds key and certificate in one; make new ones: `keys new`")
-    if old.issuer != old.subject:
-        raise Failure(
-            f"{pair.certificate} is signed by an authority: make a request with `payproxy keys new --csr`, have it "
-            "signed, upload the certificate, and put key and certificate in the place of the old ones"
-        )
-    key = new_key()
-    certificate = self_signed(key, old.subject, now=SystemClock().now(), entropy=SystemEntropy())
-    _write(pair, key, certificate, passphrase)
+def _users(settings: Settings, pair: PairFiles) -> list[str]:
+    """Return the credentials that use *pair*, which all have to be proven; raises Failure for any other use."""
+    files = _named(str(pair.key), str(pair.certificate))
+    found = []
+    for name, section in settings.credentials.items():
+        named = _named(section.private_key_file, section.certificate_file)
+        if named == files:
+            PairFiles.of(section, name=name)
+            found.append(name)
+        elif named & files:
+            raise Failure(
+                f"credential {name} uses one of the two files {pair.key} and {pair.certificate} only, and would be "
+                "left without the other; give it a pair of its own"
+            )
+    for name, upstream in settings.upstreams.items():
+        if files & _named(upstream.client_key_file, upstream.client_certificate_file):
+            raise Failure(
+                f"upstreams.{name} uses {pair.certificate} or its key for TLS, which no mint proves; give it a pair of "
+                "its own"
+            )
+    return found
 
 
-def _write(pair: _Pair, key: RSAPrivateKey, certificate: x509.Certificate, passphrase: Secret | None) -> None:
-    made = pair.next
-    write_new(
-        [
-            NewFile(path=made.key, data=key_pem(key, passphrase=passphrase), secret=True),
-            NewFile(path=made.certificate, data=public_pem(certificate)),
-        ]
-    )
-    for new, old in ((made.key, pair.key), (made.certificate, pair.certificate)):
-        status = old.stat()
-        # Whoever runs this may be root, and the proxy another user, who has to read the files.
-        with contextlib.suppress(PermissionError):
-            os.chown(new, status.st_uid, status.st_gid)
-            new.chmod(status.st_mode & 0o777)
+def _named(*files: str) -> set[Path]:
+    return {Path(file).resolve() for file in files if file}
 
 
-def _prove(configuration: Configuration, section: CredentialSection, new: _Pair, *, name: str) -> None:
+def _renew(configuration: Configuration, pair: PairFiles, passphrase: Secret | None, *, users: Sequence[str]) -> str:
+    """Go one step on from what earlier runs have left; return "made" or "renewed"."""
+    if pair.finish(passphrase):
+        return "renewed"
+    if not pair.next.certificate.exists():
+        pair.make_next(passphrase)
+        return "made"
+    pair.check_next(passphrase)
+    for name in users:
+        _prove(configuration, pair.next, name=name)
+    pair.use_next()
+    return "renewed"
+
+
+def _prove(configuration: Configuration, new: PairFiles, *, name: str) -> None:
+    section = configuration.settings.credentials[name]
     changed = replace(section, private_key_file=str(new.key), certificate_file=str(new.certificate))
     credential = Credential.load(changed, name=name)
     snapshot = snapshot_of(configuration.settings, instance="renew")
@@ -175,36 +143,12 @@ def _prove(configuration: Configuration, section: CredentialSection, new: _Pair,
         asyncio.run(prover.prove(credential, keys))
     except TokenRefused as error:
         raise Failure(
-            f"the bank refuses {new.certificate}: {error.cause}; upload it, wait until the portal shows it, and run "
-            "this again; the old pair stays in use"
+            f"the bank refuses {new.certificate} for credential {name}: {error.cause}; upload it, wait until the "
+            "portal shows it, and run this again; the old pair stays in use"
         ) from None
     except TokenUnavailable as error:
         raise Failure(
-            f"the new pair could not be proven: {error.detail} {error.cause}; the old pair stays in use",
+            f"the new pair could not be proven for credential {name}: {error.detail} {error.cause}; the old pair "
+            "stays in use",
             code=ExitCode.UNAVAILABLE,
         ) from None
-
-
-def _use(pair: _Pair) -> None:
-    """Put the new files into use; the key goes first, and `_finish` continues if we are killed in between."""
-    for path in (pair.key, pair.certificate):
-        old = _beside(path, "old")
-        old.unlink(missing_ok=True)
-        os.link(path, old)
-    pair.next.key.replace(pair.key)
-    pair.next.certificate.replace(pair.certificate)
-
-
-def _finish(pair: _Pair, passphrase: Secret | None) -> bool:
-    """Return whether an earlier run had put the key into use but not its certificate, which is done now."""
-    if pair.next.key.exists() or not pair.next.certificate.exists():
-        return False
-    key = load_private_key(pair.key, passphrase=passphrase)
-    if not belong_together(key, load_certificate(pair.next.certificate)):
-        raise Failure(f"{pair.next.certificate} has no key; remove it, and run this again")
-    pair.next.certificate.replace(pair.certificate)
-    return True
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(f"{path.name}.{suffix}")

@@ -2,34 +2,21 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from proxy.atomic_file import replace_file
-from proxy.cli.config_template import CERTIFICATE_FILE, FLAVORS, KEY_FILE, SECRET_FILE
-from proxy.cli.files import NewFile, write_new
-from proxy.cli.onboard_answers import (
-    ENVIRONMENTS,
-    SETTINGS,
-    Answers,
-    at_a_terminal,
-    parsed_subject,
-    secret_from,
-    without_password,
-)
+from proxy.cli.config_template import FLAVORS
+from proxy.cli.onboard_answers import ENVIRONMENTS, Answers, at_a_terminal, without_password
+from proxy.cli.onboard_files import REMOVABLE, begin, change, complete, correct_secret, login_of, refuse_contradiction
 from proxy.cli.onboard_wait import CORRECTIONS, GIVE_UP_SECONDS, FirstCall
 from proxy.cli.options import file_option
 from proxy.cli.output import ExitCode, Failure, emit, json_option, note
 from proxy.cli.sigterm import ended_by_sigterm
-from proxy.cli.toml_edit import NotEditable, with_value
 from proxy.clock import SystemClock
-from proxy.credentials.csr import key_pem, new_key, public_pem, self_signed
 from proxy.credentials.inspection import recognise
 from proxy.credentials.keys import KeyUnusable, load_certificate, thumbprint
-from proxy.entropy import SystemEntropy
 from proxy.settings.load import load
 from proxy.settings.model import Settings
 
@@ -74,8 +61,9 @@ def onboard(
     """Lead from an empty folder to the first call that the bank answers: key, certificate, configuration, token, call.
 
     Writes payproxy.toml, and oauth.key and oauth.crt beside it. Ctrl-C and a later run continue where it was; with
-    --client-id, --audience, ... that run also changes the value in the file. The client secret of the flavor basic
-    comes from JPM_CLIENT_SECRET. Without a terminal, or with --yes, nothing is asked.
+    --client-id, --audience, ... that run also changes the value in the file, and --egress-proxy '' removes the proxy.
+    The client secret of the flavor basic comes from JPM_CLIENT_SECRET, also another one in a later run. Without a
+    terminal, or with --yes, nothing is asked.
     """
     cwd = Path.cwd()
     path = cwd / (config_path or os.environ.get("PAYPROXY_CONFIG") or "payproxy.toml")
@@ -83,9 +71,12 @@ def onboard(
     asking = at_a_terminal() and not yes
     if path.exists():
         note(f"{path} is there: going on with it.")
-        _change(path, answers.changes(), asking=asking, yes=yes)
+        refuse_contradiction(path, _readable(path), answers)
+        removed = {name: "" for name in REMOVABLE if given[name] == ""}
+        change(path, answers.changes() | removed, asking=asking, yes=yes)
+        complete(_readable(path), answers, asking=asking, yes=yes)
     else:
-        _begin(path, answers, cwd=cwd, asking=asking)
+        begin(path, answers, cwd=cwd, asking=asking)
     settings = _readable(path)
     key_id = _upload(path, settings, shown=shown, asking=asking)
     call = FirstCall(path, clock=SystemClock(), wait=wait, environ=os.environ, correct=_corrector(path, asking=asking))
@@ -93,58 +84,6 @@ def onboard(
         notes = asyncio.run(call.made())
     emit({"configuration": str(path), "thumbprint": key_id, "notes": notes}, as_json=as_json, human="\n".join(notes))
     note(_READY.format(path=path))
-
-
-def _begin(path: Path, answers: Answers, *, cwd: Path, asking: bool) -> None:
-    """Write key, certificate or secret, and the configuration: all or nothing; what is there already is taken."""
-    key, certificate = (
-        cwd / os.environ[variable] if os.environ.get(variable) else path.parent / name
-        for variable, name in (("JPM_PRIVATE_KEY_PATH", KEY_FILE), ("JPM_CERT_PATH", CERTIFICATE_FILE))
-    )
-    answers = answers.completed(os.environ, asking=asking, needs_subject=not key.exists())
-    if answers.flavor != "basic" and key.exists() != certificate.exists():
-        there, missing = (key, certificate) if key.exists() else (certificate, key)
-        raise Failure(f"{there} is there without {missing}; put the missing one there, or move the other away")
-    text = answers.configuration(os.environ, cwd=cwd, folder=path.parent)
-    files = [NewFile(path=path, data=text.encode())]
-    if answers.flavor == "basic":
-        secret = path.parent / SECRET_FILE
-        if not secret.exists():
-            files.append(NewFile(path=secret, data=f"{secret_from(os.environ, asking=asking)}\n".encode(), secret=True))
-    elif not key.exists():
-        files += _pair(answers.subject, key, certificate)
-    write_new(files)
-    for file in files:
-        note(f"written: {file.path}{' (mode 0600)' if file.secret else ''}")
-
-
-def _pair(subject: str, key: Path, certificate: Path) -> list[NewFile]:
-    parsed, made = parsed_subject(subject), new_key()
-    signed = self_signed(made, parsed, now=SystemClock().now(), entropy=SystemEntropy())
-    secret = NewFile(path=key, data=key_pem(made), secret=True)
-    return [secret, NewFile(path=certificate, data=public_pem(signed))]
-
-
-def _change(path: Path, values: Mapping[str, str], *, asking: bool, yes: bool) -> None:
-    """Set *values* in the configuration, after asking; raises Failure if nobody can be asked or it can't be done."""
-    before = text = path.read_text("utf-8")
-    try:
-        for name, value in values.items():
-            for key in SETTINGS[name]:
-                text = with_value(text, key, value)
-    except NotEditable as error:
-        raise Failure(f"{path}: this file is not changed here; {error}", code=ExitCode.CONFIGURATION) from None
-    if text == before:
-        return
-    question = f"Change {', '.join(values)} in {path}?"
-    if not yes and not (asking and click.confirm(question, default=True, err=True)):
-        raise Failure(
-            f"{path} is there and has other values; --yes changes {', '.join(values)} in it", code=ExitCode.USAGE
-        )
-    mode = path.stat().st_mode & 0o777
-    replace_file(path, [text.encode()])
-    path.chmod(mode)
-    note(f"changed in {path}: {', '.join(values)}")
 
 
 def _readable(path: Path) -> Settings:
@@ -156,7 +95,7 @@ def _readable(path: Path) -> Settings:
 
 def _upload(path: Path, settings: Settings, *, shown: str | None, asking: bool) -> str:
     """Say what to upload where, and return the key id that the assertions have; "" for a client secret."""
-    section = settings.credentials.get("login") or next(iter(settings.credentials.values()), None)
+    section = login_of(settings)
     if section is None or not section.certificate_file:
         return ""
     try:
@@ -181,7 +120,7 @@ def _upload(path: Path, settings: Settings, *, shown: str | None, asking: bool) 
         form = found.form
         if form != section.key_id_format:
             note(f"The bank shows the {form} thumbprint: the assertions' kid takes that form.")
-            _change(path, {"key_id_format": form}, asking=False, yes=True)
+            change(path, {"key_id_format": form}, asking=False, yes=True)
     return section.key_id or thumbprint(certificate, form)
 
 
@@ -192,11 +131,13 @@ def _corrector(path: Path, *, asking: bool) -> Any:
 
     def correct(setting: str) -> bool:
         name = setting.rpartition(".")[2]
+        if name == "client_secret_file":
+            return correct_secret(_readable(path))
         if name not in CORRECTIONS:
             return False
         value = str(click.prompt(f"Another {name} (Enter: stop here)", default="", show_default=False, err=True))
         if value:
-            _change(path, {name: without_password(value.strip())}, asking=False, yes=True)
+            change(path, {name: without_password(value.strip())}, asking=False, yes=True)
         return bool(value)
 
     return correct

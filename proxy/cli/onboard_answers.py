@@ -143,6 +143,11 @@ def _required(name: str, *, default: str = "", choices: tuple[str, ...] = ()) ->
     raise Failure(f"there is nobody to ask: give --{name}{example}", code=ExitCode.USAGE)
 
 
+def subject_from(*, asking: bool) -> str:
+    """Return the subject of a certificate that is missing in a later run; raises Failure if nobody can be asked."""
+    return (_asked if asking else _required)("subject")
+
+
 def secret_from(environ: Mapping[str, str], *, asking: bool) -> str:
     """Return the client secret of the flavor basic from JPM_CLIENT_SECRET, or typed without echo; raises Failure."""
     secret = environ.get("JPM_CLIENT_SECRET", "")

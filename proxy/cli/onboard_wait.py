@@ -102,4 +102,9 @@ def _way_out(setting: str) -> str:
     name = setting.rpartition(".")[2]
     if name in CORRECTIONS:
         return f"`payproxy onboard --{name.replace('_', '-')} VALUE` sets another value and goes on from here."
+    if name == "client_secret_file":
+        return (
+            "With the right secret in JPM_CLIENT_SECRET, `payproxy onboard --yes` writes it to its file and goes on; "
+            "`payproxy onboard --client-id VALUE` sets another client id."
+        )
     return "Once that is mended, the same command goes on from here."

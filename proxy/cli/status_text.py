@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from proxy.cli.output import paint, printable, wrapped
+from proxy.telemetry.expiry import time_left
 from proxy.times import duration, local, recent
 
 Values = Mapping[str, Any]
@@ -86,7 +87,7 @@ def _certificates(certificates: Sequence[Values]) -> Iterator[str]:
 def _days_left(certificate: Values) -> str:
     left = certificate["seconds_left"]
     until = local(certificate["expires"])[:10]
-    return f"{left / _DAY:.0f} days left, until {until}" if left > 0 else f"EXPIRED {until}"
+    return f"{time_left(left)} left, until {until}" if left > 0 else f"EXPIRED {until}"
 
 
 def _callers(callers: Sequence[Values], now: float) -> Iterator[str]:

@@ -8,6 +8,7 @@ from proxy.console.page import REFRESH_SECONDS, Cell, Facts, PageContent, Tone
 from proxy.console.plots import Plot
 from proxy.console.status_pages import callers_table, errors_table, migrations_table, tokens_table
 from proxy.telemetry import health
+from proxy.telemetry.expiry import time_left
 from proxy.telemetry.health import Check, CheckStatus
 from proxy.telemetry.status import Status, WorkerState
 from proxy.telemetry.troubles import troubles
@@ -78,7 +79,7 @@ def _now(status: Status) -> Iterator[tuple[str, Cell]]:
     if status.certificates:
         first = min(status.certificates, key=lambda one: one.expires).at(status.time)
         left = first.expires - status.time
-        words = f"{first.name} ({first.use}), in {duration(left)}" if left > 0 else f"{first.name} has expired"
+        words = f"{first.name} ({first.use}), in {time_left(left)}" if left > 0 else f"{first.name} has expired"
         yield "Next certificate to expire", Cell(words, _of_certificate(left, first.warning), "/console/certificates")
     failing = [sink for sink in status.sinks if sink.failing]
     words = ", ".join(f"{sink.name}: {sink.failing}" for sink in failing) or f"{status.journal_backlog} records behind"

@@ -6,6 +6,7 @@ from typing import TypeVar
 from urllib.parse import urlencode
 
 from proxy.console.page import REFRESH_SECONDS, Cell, PageContent, Table, Tone, count, number
+from proxy.telemetry.expiry import time_left
 from proxy.telemetry.status import RECENT_SECONDS, CertificateStatus, ErrorStatus, Status, TokenStatus
 from proxy.times import duration, local
 
@@ -94,7 +95,7 @@ def _certificate(one: CertificateStatus, now: float) -> tuple[Cell, ...]:
     return (
         Cell(one.name),
         Cell(one.use),
-        Cell(duration(left) if left > 0 else "EXPIRED", tone),
+        Cell(time_left(left) if left > 0 else "EXPIRED", tone),
         Cell(local(one.expires)),
         Cell(one.subject),
     )

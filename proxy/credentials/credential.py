@@ -16,6 +16,7 @@ from proxy.credentials.keys import (
     KeyUnusable,
     belong_together,
     load_certificate,
+    renewal_unfinished,
     thumbprint,
 )
 from proxy.credentials.remote_key import RemoteKey
@@ -203,9 +204,10 @@ def _signing(section: CredentialSection) -> tuple[AssertionSigner, str, str]:
     key_id = section.key_id
     if certificate is not None:
         if not isinstance(key, RemoteKey) and not belong_together(key, certificate):
-            raise CredentialUnusable(
-                f"{section.certificate_file} belongs to another key than {section.private_key_file}"
-            )
+            what = f"{section.certificate_file} belongs to another key than {section.private_key_file}"
+            if renewal_unfinished(key, Path(section.certificate_file)):
+                what += "; `payproxy keys renew` was interrupted: run it again for this credential"
+            raise CredentialUnusable(what)
         key_id = key_id or thumbprint(certificate, section.key_id_format)
     return AssertionSigner(key), key_id, _of_key(key, certificate, section, key_id)
 

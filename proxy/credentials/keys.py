@@ -81,6 +81,19 @@ def belong_together(key: RSAPrivateKey, certificate: x509.Certificate) -> bool:
         return False
 
 
+def beside(path: Path, suffix: str) -> Path:
+    """Return the file of `payproxy keys renew` beside *path*: its next content (new) or its last one (old)."""
+    return path.with_name(f"{path.name}.{suffix}")
+
+
+def renewal_unfinished(key: RSAPrivateKey, certificate: Path) -> bool:
+    """Return whether `payproxy keys renew` has put *key* into use, but not yet what is to replace *certificate*."""
+    try:
+        return belong_together(key, load_certificate(beside(certificate, "new")))
+    except KeyUnusable:
+        return False
+
+
 def rsa_key_of(certificate: x509.Certificate) -> RSAPublicKey | None:
     """Return the RSA key that *certificate* is for, None if it is for another kind of key or an unknown one."""
     try:

@@ -36,8 +36,8 @@ class RequestBody:
     async def take(self, head: RequestHead, *, replay_limit: int, within: float = 0.0, whole: bool = False) -> None:
         """Read the whole body if it is at most *replay_limit* bytes, else only its beginning.
 
-        The body must arrive *within* seconds, 0 for exchange_timeout; with *whole*, a larger one is refused. Raises
-        BodyTooLarge, Overloaded, CallerLeft, BadRequest (400, 408).
+        The body must arrive *within* seconds, 0 for exchange_timeout; with *whole*, which is for signing, a larger or
+        encoded one is refused. Raises BodyTooLarge, BodyEncoded, Overloaded, CallerLeft, BadRequest (400, 408).
         """
         if within:
             self._within = within
@@ -47,6 +47,8 @@ class RequestBody:
         length, limit = head.content_length or 0, self._gateway.max_body
         if limit and length > limit:
             raise BodyTooLarge(f"The body has {length} bytes, the limit is {limit}.")
+        if whole:
+            head.refuse_encoded()
         if length > replay_limit:
             if whole:
                 raise _too_large_to_sign(replay_limit)

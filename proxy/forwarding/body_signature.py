@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Final
 
-from proxy.errors import BodyEncoded
 from proxy.forwarding.body import RequestBody
 from proxy.forwarding.exchange import Exchange
 from proxy.forwarding.gateway import Gateway
@@ -30,12 +29,11 @@ async def sign_body(
 ) -> None:
     """Replace the held *body* by a JWS and its Content-Type by *signed_type*; an empty one stays as it is.
 
-    Nothing else of *head* changes. Raises BodyEncoded, Overloaded or SignatureUnavailable; nothing was sent then.
+    Nothing else of *head* changes. Raises Overloaded or SignatureUnavailable; nothing was sent then.
     """
     payload = body.held
     if not payload:
         return
-    _refuse_encoded(head)
     body.reserve(_input_size(payload))  # for all the time that a slow key lets it wait
     digest = sha256()
     pieces: list[bytes] = []
@@ -79,12 +77,6 @@ def with_content_type(lines: list[HeaderLine], value: bytes) -> list[HeaderLine]
 def _is(line: HeaderLine, name: bytes) -> bool:
     """Return whether *line* has *name*, also for servers that read `_` or `.` as `-`."""
     return line.header is not None and line.header.alike == name
-
-
-def _refuse_encoded(head: RequestHead) -> None:
-    for line in head.passed:
-        if _is(line, b"content-encoding") and line.value.lower() != b"identity":
-            raise BodyEncoded("This rule signs bodies: send the body as it is, without Content-Encoding.")
 
 
 def _hmac(gateway: Gateway, signed: bytes) -> str:

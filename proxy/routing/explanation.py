@@ -61,6 +61,8 @@ def explain(
         if not caller.name and (caller := _identified(head, snapshot)).name:
             rules = list(_rules(table, head.method, head.target.path, caller))
         found = plan(head, caller, table, sides, request_id=_NO_ID, now=now)
+        if found.signed_type and head.named.get(b"content-length") != b"0":
+            head.refuse_encoded()
     except ProxyError as error:
         refusal = {"code": error.code, "status": error.status, "detail": error.detail, "sent_upstream": "no"}
         return refusal | {"rules": rules}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from proxy.callers.caller import key_in_basic
-from proxy.errors import BadRequest, BrowserRefused, HeadersTooLarge, ProxyError
+from proxy.errors import BadRequest, BodyEncoded, BrowserRefused, HeadersTooLarge, ProxyError
 from proxy.http1.syntax import CONTROLS
 from proxy.routing.headers import Header, HeaderLine, alike
 from proxy.routing.target import HIGHEST_PORT, Target, parse_target
@@ -159,6 +159,13 @@ class RequestHead:
             if b"expect" in named:
                 head.expects_continue = _expects_continue(named[b"expect"], http_1_0=http_1_0)
         return head
+
+    def refuse_encoded(self) -> None:
+        """Raise BodyEncoded for a Content-Encoding, also in a spelling that only some servers take for that name."""
+        for line in self.passed:
+            named = line.header is not None and line.header.alike == b"content-encoding"
+            if named and line.value.lower() != b"identity":
+                raise BodyEncoded("This rule signs bodies: send the body as it is, without Content-Encoding.")
 
     @property
     def keys(self) -> tuple[bytes, ...]:

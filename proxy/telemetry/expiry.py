@@ -1,4 +1,4 @@
-"""When the end of a certificate is said: 30, 14, 7 and 1 days before it, and at the end; pure."""
+"""When and how the end of a certificate is said: 30, 14, 7 and 1 days before it, and at the end; pure."""
 
 _DAY = 86400
 
@@ -19,7 +19,22 @@ def expiry_step(expires: float, *, now: float) -> int | None:
 def expiry_words(expires: float, *, now: float) -> str:
     """Return how long a certificate is valid: "expires in 13 days", "expires in 5 hours" or "has expired"."""
     left = expires - now
-    if left <= 0:
-        return "has expired"
-    number, unit = (int(left // _DAY), "day") if left >= _DAY else (int(left // 3600), "hour")
-    return f"expires in {number} {unit}{'' if number == 1 else 's'}"
+    return f"expires in {time_left(left)}" if left > 0 else "has expired"
+
+
+def time_left(seconds: float) -> str:
+    """Return *seconds* in the largest unit, rounded down: "13 days", "1 hour", "less than a minute"."""
+    for size, unit in ((_DAY, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            number = int(seconds // size)
+            return f"{number} {unit}{'' if number == 1 else 's'}"
+    return "less than a minute"
+
+
+def renewal(use: str, name: str) -> str:
+    """Return what to do about a certificate that expires, by its *use* and the *name* of its table or rule."""
+    if use == "credential":
+        return f"`payproxy keys renew {name}`"
+    if use == "signature":
+        return f"`payproxy keys renew {name}` says how"
+    return "make a new one and give it to those who check it"

@@ -38,11 +38,10 @@ from proxy.events import (
     WorkerRecovered,
     WorkerStarted,
 )
+from proxy.telemetry.expiry import renewal
 
 # A smaller clock skew is harmless for assertions; a larger one is logged.
 _SKEW_WORTH_SAYING_SECONDS = 5.0
-# By the use of a certificate.
-_RENEW = {"credential": "`payproxy keys renew {}`", "signature": "`payproxy keys renew {}` says how"}
 
 
 class EventLog:
@@ -107,7 +106,7 @@ def _text(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for e
                 f"next try in {event.retry_in:.0f} s"
             )
         case CertificateExpires():
-            renew = _RENEW.get(event.use, "replace it").format(event.name.partition(",")[0])
+            renew = renewal(event.use, event.name.partition(",")[0])
             return f"certificate of {event.name} ({event.use}) {event.words}, at {timestamp(event.expires)}: {renew}"
         case ClockSkewMeasured() if abs(event.seconds) > _SKEW_WORTH_SAYING_SECONDS:
             return f"clock: {event.credential}'s token endpoint is {event.seconds:+.0f} s from this machine's clock"

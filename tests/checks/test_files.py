@@ -84,6 +84,30 @@ def test_expiry(folder: Path, mine: Identity, ends: float, what: str) -> None:
     assert [(one.what, one.severity) for one in findings] == ([(what, Severity.WARNING)] if what else [])
 
 
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [(29 * DAY + 82800, "in 29 days"), (DAY, "in 1 day"), (82800, "in 23 hours"), (75, "in 1 minute")],
+)
+def test_what_is_left_of_a_certificate(folder: Path, mine: Identity, left: float, words: str) -> None:
+    """In the words of the log, with the command that makes the next one."""
+    write(folder / "oauth.crt", identity(key=mine.key, ends=NOW + left).certificate_pem)
+    finding = only(found(folder, JWT))
+
+    assert finding.what.endswith(words)
+    assert finding.fix == "`payproxy keys renew login`, before this one expires"
+
+
+def test_an_expiring_certificate_of_a_key_for_bodies(folder: Path, other: Identity) -> None:
+    """The command for its rule says how."""
+    write(folder / "sign.key", other.key_pem())
+    write(folder / "sign.crt", identity(key=other.key, ends=NOW + DAY).certificate_pem)
+    signature = '\n[routes.signature]\nprivate_key_file = "sign.key"\ncertificate_file = "sign.crt"\n'
+
+    assert only(found(folder, JWT + signature)).fix == (
+        "`payproxy keys renew payments` says how, before this one expires"
+    )
+
+
 def test_not_valid_yet(folder: Path, mine: Identity) -> None:
     """A certificate from the future points at this machine's clock."""
     write(folder / "oauth.crt", identity(key=mine.key, begins=NOW + 60).certificate_pem)

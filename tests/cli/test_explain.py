@@ -90,6 +90,20 @@ def test_a_refusal_is_said_with_its_code(folder: Path) -> None:
         assert "Nothing would be sent" in done.stdout
 
 
+def test_an_encoded_body_is_not_signed(folder: Path) -> None:
+    """The 415 that the proxy answers, for a request that has a body."""
+    signature = 'audience = "JPMC:URI:RS-1"\nsignature = { private_key_file = "sign.key" }\n'
+    rules = TEXT.replace('audience = "JPMC:URI:RS-1"\n', signature, 1)
+    (folder / "payproxy.toml").write_text(rules)
+    asked_for = ("POST", "/payment/x", "--caller", "erp")
+    done = asked(*asked_for, "--header", "Content-Encoding=gzip")
+    assert (done.exit_code, "415 body_encoded" in done.stdout) == (1, True), done.output
+    for header in ("Content-Encoding=identity", "Content-Type=text/xml"):
+        assert "a JWS" in explained(*asked_for, "--header", header)["body"]
+    assert explained("GET", "/payment/x", "--caller", "erp", "--header", "Content-Encoding=gzip")["route"]
+    assert explained(*asked_for, "-H", "Content-Encoding=gzip", "-H", "Content-Length=0")["route"]
+
+
 def test_before_anything_moved_it_is_legacy(folder: Path) -> None:
     """Without a state the weight is 0, and nothing is written for having asked."""
     answer = explained("POST", "/payment/v2", "--caller", "erp", "--header", "Idempotency-Key=a")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cli.keys_renew import _Pair, _use
+from proxy.cli.pair_files import PairFiles
 from proxy.credentials.keys import belong_together, load_certificate, load_private_key
 from proxy.secret import Secret
+from tests.cli.renewing import contents, renew
 from tests.cli.serving import Site, command, make_pair, serving, site
 from tests.credentials.support_keys import openssl
 
@@ -21,17 +22,6 @@ async def place(tmp_path: Path) -> AsyncIterator[Site]:
     """A configuration whose certificate the bank knows."""
     async with site(tmp_path) as made:
         yield made
-
-
-async def renew(place: Site) -> tuple[int, str]:
-    """Run the command, and return exit code and all that it printed."""
-    done = await command("keys", "renew", "login", "--config", place.config)
-    return done.exit_code, done.stdout + done.stderr
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Return the files of the pair in use and of those beside it."""
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("oauth.*"))}
 
 
 async def test_a_certificate_is_renewed_in_two_runs(place: Site) -> None:
@@ -92,18 +82,6 @@ async def test_a_bank_that_is_away(place: Site) -> None:
     assert code == 69
     assert "the new pair could not be proven" in said
     assert contents(place.folder) == made
-
-
-async def test_killed_between_the_two_files(place: Site) -> None:
-    """The next run puts the certificate of the key into use."""
-    await renew(place)
-    made = contents(place.folder)
-    (place.folder / "oauth.key.new").replace(place.folder / "oauth.key")
-    code, said = await renew(place)
-
-    assert code == 0, said
-    assert (place.folder / "oauth.crt").read_bytes() == made["oauth.crt.new"]
-    assert not (place.folder / "oauth.crt.new").exists()
 
 
 async def test_a_certificate_of_another_key_is_not_taken(place: Site) -> None:
@@ -215,7 +193,7 @@ def test_the_last_pair_is_kept_once(tmp_path: Path) -> None:
     for name in ("k", "c"):
         for suffix in ("", ".new", ".old"):
             (tmp_path / f"{name}{suffix}").write_text(f"{name}{suffix}")
-    _use(_Pair(key=tmp_path / "k", certificate=tmp_path / "c"))
+    PairFiles(key=tmp_path / "k", certificate=tmp_path / "c").use_next()
 
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
         "k": "k.new",
@@ -223,3 +201,65 @@ def test_the_last_pair_is_kept_once(tmp_path: Path) -> None:
         "c": "c.new",
         "c.old": "c",
     }
+
+
+def test_a_pair_in_use_is_not_kept_as_the_last_one(tmp_path: Path) -> None:
+    """Who has copied the new files into use by hand keeps the pair that was used before."""
+    for name in ("k", "c"):
+        for suffix, text in (("", "new"), (".new", "new"), (".old", "old")):
+            (tmp_path / f"{name}{suffix}").write_text(text)
+    PairFiles(key=tmp_path / "k", certificate=tmp_path / "c").use_next()
+
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "k": "new",
+        "k.old": "old",
+        "c": "new",
+        "c.old": "old",
+    }
+
+
+_OTHER = """
+[credentials.other]
+flavor = "jwt"
+client_id = "unknown"
+private_key_file = "oauth.key"
+certificate_file = "{certificate}"
+token_url = "{token_url}"
+[[routes]]
+name = "other"
+path = "/other"
+upstream = "bank"
+credential = "other"
+audience = "jpm:uri:prod:payments"
+"""
+
+
+async def test_a_pair_of_two_credentials_is_proven_for_both(place: Site) -> None:
+    """The bank takes the new certificate for one of the clients only: nothing is used, and the other one is named."""
+    other = _OTHER.format(certificate="oauth.crt", token_url=f"{place.bank.url}/oauth2/token")
+    place.config.write_text(place.config.read_text() + other)
+    await renew(place)
+    made = contents(place.folder)
+    place.register(made["oauth.crt"] + made["oauth.crt.new"])
+    code, said = await renew(place)
+
+    assert code == 1
+    assert "oauth.crt.new for credential other" in said
+    assert contents(place.folder) == made
+
+
+@pytest.mark.parametrize("use", ["credential", "upstream"])
+async def test_a_file_that_has_another_use(place: Site, use: str) -> None:
+    """What no mint of this pair proves is not replaced by it; the other use is named."""
+    make_pair(place.folder, "other")
+    if use == "credential":
+        other = _OTHER.format(certificate="other.crt", token_url=f"{place.bank.url}/oauth2/token")
+        place.config.write_text(place.config.read_text() + other)
+    else:
+        place.write(upstream='client_certificate_file = "oauth.crt"\nclient_key_file = "oauth.key"')
+    code, said = await renew(place)
+
+    assert code == 1
+    assert "give" in said
+    assert ("credential other" if use == "credential" else "upstreams.bank") in said
+    assert not list(place.folder.glob("*.new"))

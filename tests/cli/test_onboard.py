@@ -3,104 +3,39 @@
 import asyncio
 import contextlib
 import os
-import stat
 import tomllib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from proxy.cli.onboard_wait import pauses
 from proxy.clock import SystemClock
-from proxy.credentials.keys import load_certificate, thumbprint
 from proxy.entropy import SystemEntropy
 from proxy.simulator.clients import ADFS_CLIENT_ID, JWT_CLIENT_ID, MOCK_CLIENT_ID, MOCK_CLIENT_SECRET, RESOURCES
 from proxy.simulator.server import Bank, TlsFiles, simulator
+from tests.cli.onboarding import SOON, SUBJECT, Onboarding, Person, answered, mode, onboarding_in
 from tests.cli.serving import make_pair
 from tests.cli.support import PAYPROXY, environment
 from tests.support.ports import lasting_port
 from tests.upstream.certificates import Authority
 
-_SUBJECT = "C=US,ST=New York,L=New York,O=Example,OU=Treasury,CN=payproxy-onboard"
-_SOON = 90.0
-
-
-@dataclass(kw_only=True)
-class Onboarding:
-    """An empty folder, a bank that knows no certificate, and the command between them."""
-
-    folder: Path
-    bank: Bank
-    flavor: str = "jwt"
-    client_id: str = JWT_CLIENT_ID
-    environ: dict[str, str] = field(default_factory=dict)
-
-    def options(self, **changes: str) -> list[str]:
-        """Return the options that answer every question; *changes* replace answers."""
-        paths = {"jwt": "/oauth2/token", "adfs": "/adfs/oauth2/token", "basic": "/am/oauth2/alpha/access_token"}
-        answers = {
-            "flavor": self.flavor,
-            "client_id": self.client_id,
-            "subject": _SUBJECT,
-            "token_url": self.bank.url + paths[self.flavor],
-            "url": self.bank.url,
-        } | changes
-        return [f"--{name.replace('_', '-')}={value}" for name, value in answers.items()]
-
-    async def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Run the command to its end and return exit code, stdout and stderr."""
-        process = await self.start(*arguments)
-        async with asyncio.timeout(_SOON):
-            out, err = await process.communicate()
-        return process.returncode or 0, out.decode(), err.decode()
-
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
-        """Start the command without a terminal."""
-        pipe = asyncio.subprocess.PIPE
-        return await asyncio.create_subprocess_exec(
-            PAYPROXY, "onboard", *arguments, cwd=self.folder, env=environment(**self.environ),
-            stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe,
-        )  # fmt: skip
-
-    def upload(self, *, kid_form: str = "sha1-hex") -> None:
-        """Upload the certificate, which the bank then shows and takes by that form of its thumbprint."""
-        pem = (self.folder / "oauth.crt").read_bytes()
-        world = self.bank.world
-        if self.flavor == "jwt":
-            world.register_jwt_client(self.client_id, pem, kid_forms=(kid_form,))
-        else:
-            world.register_adfs_client(self.client_id, pem)
-
-    def thumbprint(self, form: str) -> str:
-        """Return the thumbprint of our certificate in *form*."""
-        return thumbprint(load_certificate(self.folder / "oauth.crt"), form)
-
 
 @pytest.fixture
 async def onboarding(tmp_path: Path) -> AsyncIterator[Onboarding]:
     """Give an empty folder and a bank."""
-    async with simulator(clock=SystemClock(), entropy=SystemEntropy()) as bank:
-        (tmp_path / "empty").mkdir()
-        yield Onboarding(folder=tmp_path / "empty", bank=bank)
-
-
-def _mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
+    async with onboarding_in(tmp_path) as place:
+        yield place
 
 
 async def _read_until(stream: asyncio.StreamReader, words: str) -> str:
     read = ""
-    async with asyncio.timeout(_SOON):
+    async with asyncio.timeout(SOON):
         while words not in read:
             line = await stream.readline()
             assert line, read
             read += line.decode()
     return read
-
-
-def _answered(out: str) -> bool:
-    return "GET /payment/helloworld with login through route payments: 200" in out
 
 
 @pytest.mark.parametrize("flavor", ["jwt", "adfs"])
@@ -121,11 +56,11 @@ async def test_onboard_ends_with_a_200_once_the_certificate_is_uploaded(onboardi
     out = (await process.stdout.read()).decode()
 
     assert await process.wait() == 0, out + said
-    assert _answered(out)
+    assert answered(out)
     assert onboarding.thumbprint("sha1-hex") in said
     assert "was not uploaded for this client" in said
     assert ("Security" in said) is (flavor == "jwt")
-    assert _mode(onboarding.folder / "oauth.key") == 0o600
+    assert mode(onboarding.folder / "oauth.key") == 0o600
     assert onboarding.bank.world.seen("/payment")[-1].status == 200
     assert "PRIVATE" not in said + out
 
@@ -137,38 +72,9 @@ async def test_onboard_with_a_client_secret(onboarding: Onboarding) -> None:
 
     code, out, err = await onboarding.run(*onboarding.options())
 
-    assert (code, _answered(out)) == (0, True), err
-    assert _mode(onboarding.folder / "client-secret") == 0o600
+    assert (code, answered(out)) == (0, True), err
+    assert mode(onboarding.folder / "client-secret") == 0o600
     assert MOCK_CLIENT_SECRET not in out + err + (onboarding.folder / "payproxy.toml").read_text()
-
-
-async def test_a_later_run_goes_on_and_changes_nothing(onboarding: Onboarding) -> None:
-    """Who gave up takes the same command again: key, certificate and configuration stay as they are."""
-    code, _, err = await onboarding.run(*onboarding.options(), "--wait=0")
-    assert (code, "goes on from here" in err) == (1, True)
-    before = {path.name: path.read_bytes() for path in onboarding.folder.iterdir()}
-    assert set(before) == {"oauth.key", "oauth.crt", "payproxy.toml"}
-    onboarding.upload()
-
-    code, out, err = await onboarding.run()
-
-    assert (code, _answered(out)) == (0, True), err
-    assert {path.name: path.read_bytes() for path in onboarding.folder.iterdir()} == before
-
-
-async def test_another_value_needs_a_yes(onboarding: Onboarding) -> None:
-    """An option that contradicts the file changes it only with --yes, and nothing but that value."""
-    await onboarding.run(*onboarding.options(client_id="wrong"), "--wait=0")
-    onboarding.upload()
-    before = (onboarding.folder / "payproxy.toml").read_text()
-
-    code, _, err = await onboarding.run(f"--client-id={JWT_CLIENT_ID}", "--wait=0")
-    assert (code, "--yes" in err) == (2, True)
-    assert (onboarding.folder / "payproxy.toml").read_text() == before
-    code, out, err = await onboarding.run(f"--client-id={JWT_CLIENT_ID}", "--wait=0", "--yes")
-
-    assert (code, _answered(out)) == (0, True), err
-    assert (onboarding.folder / "payproxy.toml").read_text() == before.replace('"wrong"', f'"{JWT_CLIENT_ID}"')
 
 
 async def test_a_wrong_client_id_is_named(onboarding: Onboarding) -> None:
@@ -189,7 +95,7 @@ async def test_a_wrong_audience_ends_the_wait_at_once(onboarding: Onboarding) ->
     assert "payproxy onboard --audience VALUE" in err
     assert "Not yet" not in err
     code, out, err = await onboarding.run("--audience=jpm:uri:prod:payments", "--yes")
-    assert (code, _answered(out)) == (0, True), err
+    assert (code, answered(out)) == (0, True), err
 
 
 async def test_the_form_of_the_thumbprint_is_taken_from_the_page(onboarding: Onboarding) -> None:
@@ -203,7 +109,7 @@ async def test_the_form_of_the_thumbprint_is_taken_from_the_page(onboarding: Onb
 
     code, out, err = await onboarding.run("--wait=0", f"--thumbprint={onboarding.thumbprint('x5t')}")
 
-    assert (code, _answered(out)) == (0, True), err
+    assert (code, answered(out)) == (0, True), err
     login = tomllib.loads((onboarding.folder / "payproxy.toml").read_text())["credentials"]["login"]
     assert login["key_id_format"] == "x5t"
 
@@ -221,7 +127,7 @@ async def test_a_clock_that_is_off_is_named(onboarding: Onboarding) -> None:
     assert "NTP" in err
     onboarding.bank.world.clock_offset = 0.0
     code, out, err = await onboarding.run()
-    assert (code, _answered(out)) == (0, True), err
+    assert (code, answered(out)) == (0, True), err
 
 
 async def test_a_needed_egress_proxy_is_named(tmp_path: Path) -> None:
@@ -247,7 +153,7 @@ async def test_a_needed_egress_proxy_is_named(tmp_path: Path) -> None:
         assert "canary" not in err
         place.upload()
         code, out, err = await place.run(f"--egress-proxy={way}", "--yes")
-        assert (code, _answered(out)) == (0, True), err
+        assert (code, answered(out)) == (0, True), err
 
 
 @contextlib.asynccontextmanager
@@ -275,34 +181,6 @@ async def _egress(bank: Bank) -> AsyncIterator[str]:
         server.close()
 
 
-class _Person:
-    """Someone at a pseudo-terminal, who reads a question and answers it."""
-
-    def __init__(self, terminal: int) -> None:
-        self._terminal = terminal
-        self.seen = ""
-        self._looked = 0
-
-    def _read(self) -> bytes:
-        with contextlib.suppress(OSError):  # EIO: the command has ended
-            return os.read(self._terminal, 65536)
-        return b""
-
-    async def sees(self, words: str) -> None:
-        """Read until *words* come, behind what was waited for before."""
-        async with asyncio.timeout(_SOON):
-            while words not in self.seen[self._looked :]:
-                piece = await asyncio.to_thread(self._read)
-                assert piece, self.seen
-                self.seen += piece.decode()
-        self._looked = self.seen.index(words, self._looked) + len(words)
-
-    async def answers(self, question: str, answer: str) -> None:
-        """Wait for *question* and type *answer*."""
-        await self.sees(question)
-        os.write(self._terminal, f"{answer}\n".encode())
-
-
 async def test_onboard_asks_at_a_terminal(onboarding: Onboarding) -> None:
     """Each answer is asked for, a wrong one again, and what the bank refuses is asked for and tried again."""
     ours, theirs = os.openpty()
@@ -311,7 +189,7 @@ async def test_onboard_asks_at_a_terminal(onboarding: Onboarding) -> None:
         PAYPROXY, "onboard", cwd=onboarding.folder, env=environ, stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
-    person = _Person(ours)
+    person = Person(ours)
     try:
         await person.answers("Flavor", "")
         await person.answers("Environment", "client-testing")
@@ -320,7 +198,7 @@ async def test_onboard_asks_at_a_terminal(onboarding: Onboarding) -> None:
         await person.answers("URL of the API", onboarding.bank.url)
         await person.answers("Subject of the certificate", "CN=alone")
         await person.sees("missing or empty")
-        await person.answers("Subject of the certificate", _SUBJECT)
+        await person.answers("Subject of the certificate", SUBJECT)
         await person.sees("Thumbprint that the bank shows")
         onboarding.upload()
         os.write(ours, f"{onboarding.thumbprint('sha1-hex').lower()}\n".encode())
@@ -331,7 +209,7 @@ async def test_onboard_asks_at_a_terminal(onboarding: Onboarding) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         os.close(ours)
-    assert _answered(person.seen)
+    assert answered(person.seen)
 
 
 async def test_ctrl_c_leaves_what_a_later_run_needs(onboarding: Onboarding) -> None:
@@ -343,7 +221,7 @@ async def test_ctrl_c_leaves_what_a_later_run_needs(onboarding: Onboarding) -> N
     assert await process.wait() == 130
     onboarding.upload()
     code, out, err = await onboarding.run()
-    assert (code, _answered(out)) == (0, True), err
+    assert (code, answered(out)) == (0, True), err
 
 
 @pytest.mark.parametrize(
@@ -368,7 +246,7 @@ async def test_what_is_missing_without_a_terminal(
 
 
 async def test_a_key_without_its_certificate_is_not_used(onboarding: Onboarding) -> None:
-    """Half a pair is neither completed nor overwritten."""
+    """A file that is no key gets no certificate, and is not overwritten."""
     (onboarding.folder / "oauth.key").write_text("old")
     code, _, err = await onboarding.run(*onboarding.options())
     assert (code, "oauth.crt" in err) == (1, True)

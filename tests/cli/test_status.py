@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,27 @@ async def shown(folder: Path, given: Status = FULL) -> str:
         result = await command("status", "--config", folder / "payproxy.toml")
     assert result.exit_code == 0, result.output
     return str(result.stdout)
+
+
+async def test_what_is_left_of_a_certificate_is_rounded_down(tmp_path: Path) -> None:
+    """As the log, `check` and the console say it."""
+    lefts = {"a": 30 * DAY - 60, "b": 23 * 3600.0 + 1, "c": DAY, "d": 75.0}
+    given = replace(
+        FULL,
+        certificates=tuple(
+            CertificateStatus(name=name, use="credential", subject="CN=a", expires=NOW + left)
+            for name, left in lefts.items()
+        ),
+    )
+    text = " ".join((await shown(tmp_path, given)).split())
+
+    for words in (
+        "a credential 29 days left",
+        "b credential 23 hours left",
+        "c credential 1 day left",
+        "1 minute left",
+    ):
+        assert words in text
 
 
 async def test_one_screen_says_how_it_is(tmp_path: Path) -> None:

@@ -138,6 +138,7 @@ async def test_certificates_by_expiry(tmp_path: Path) -> None:
 
     assert re.findall(r'data-label="name"[^>]*>(\w+)<', page) == ["old", "soon", "late"]
     assert "1 expired, 1 expire soon, 3 in all." in page
+    assert re.findall(r'data-label="left"[^>]*>(?:<[^>]+>)*([^<]+)<', page) == ["EXPIRED", "5 days", "300 days"]
 
 
 async def test_markup_in_names_and_causes_stays_text(tmp_path: Path) -> None:

@@ -220,6 +220,16 @@ async def test_a_compressed_body_is_refused(tmp_path: Path, encoding: bytes) -> 
         assert it.untouched
 
 
+async def test_a_compressed_body_is_refused_before_it_comes(tmp_path: Path) -> None:
+    """A caller that waits for 100 Continue never sends it: the head decides."""
+    async with signing(tmp_path) as it:
+        head = b"POST /open/x HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n"
+        async with wire(it.port) as caller:
+            await caller.send(head + b"Content-Encoding: gzip\r\n\r\n")
+            assert (await caller.reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 415 ")
+        assert it.untouched
+
+
 async def test_identity_is_no_encoding(tmp_path: Path) -> None:
     """RFC 9110 12.5.3."""
     async with signing(tmp_path) as it:

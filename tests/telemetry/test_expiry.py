@@ -17,6 +17,8 @@ DAY = 86400
         (DAY, 1, "expires in 1 day"),
         (DAY - 1, 1, "expires in 23 hours"),
         (3601, 1, "expires in 1 hour"),
+        (3599, 1, "expires in 59 minutes"),
+        (59, 1, "expires in less than a minute"),
         (0, 0, "has expired"),
         (-DAY, 0, "has expired"),
     ],

@@ -64,7 +64,7 @@ def test_what_a_killed_worker_had_in_flight_is_in_the_class_of_its_record() -> N
     clock = ManualClock()
     history, recent = History(clock=clock), RecentExchanges(clock=clock)
     intent = json.loads(RecordBuilder(CONTEXT, MASK).intent(an_exchange(), an_attempt()))
-    lost = unanswered_exchange([intent | {"time": timestamp(clock.now())}])
+    lost = unanswered_exchange([intent | {"time": timestamp(clock.now())}], ended=clock.now())
     for _ in range(4):
         history.observe(OutcomeUnknown(route="r"))
     history.observe(SinkFailed(sink="database", cause="away"))

@@ -18,6 +18,8 @@ from tests.journeys.support import private
 from tests.records.conftest import postgres, postgres_server  # noqa: F401 - fixtures
 from tests.records.postgres import Postgres, execute
 
+pytestmark = pytest.mark.thorough
+
 PAYMENTS = "/payment/v2/payments"
 OTHER_CLIENT = "another-client"
 

@@ -257,6 +257,7 @@ async def test_a_pin_refused_by_a_reload_is_not_tried_by_others(
     assert token.logins == tried + 1
 
 
+@pytest.mark.thorough
 async def test_the_file_is_written_before_the_pin_is_changed(
     tmp_path: Path, bank: Bank, start: Start, token: Token, pair: tuple[Path, Path]
 ) -> None:

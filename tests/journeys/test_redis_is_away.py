@@ -103,6 +103,7 @@ async def test_a_new_replica_that_never_reached_the_redis_waits(tmp_path: Path, 
         assert banks.at("lost") == "modern"
 
 
+@pytest.mark.thorough
 async def test_a_replica_that_had_left_does_not_trust_what_it_knew(tmp_path: Path, start: Start) -> None:
     """It stopped in order, so that nobody waited for it: others may have moved everybody since."""
     async with redis_server(tmp_path) as redis, two_banks() as banks:
@@ -121,6 +122,7 @@ async def test_a_replica_that_had_left_does_not_trust_what_it_knew(tmp_path: Pat
         assert banks.at("lost") == "modern"
 
 
+@pytest.mark.thorough
 async def test_a_replica_that_was_killed_does_not_trust_what_it_knew(tmp_path: Path, start: Start) -> None:
     """An operator went on without it (`--force`), and it comes back while nobody can tell it so."""
     async with redis_server(tmp_path) as redis, two_banks() as banks:
@@ -142,6 +144,7 @@ async def test_a_replica_that_was_killed_does_not_trust_what_it_knew(tmp_path: P
         assert banks.at("lost") == "modern"
 
 
+@pytest.mark.thorough
 async def test_a_replica_that_was_frozen_does_not_send_by_what_it_knew(tmp_path: Path, start: Start) -> None:
     """An operator went on without it; what waited in its sockets meanwhile is answered before it has heard of that."""
     async with redis_server(tmp_path) as redis, two_banks() as banks:

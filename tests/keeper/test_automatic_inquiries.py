@@ -206,6 +206,7 @@ async def test_a_log_that_cant_be_read_is_said_and_read_later(error: Exception) 
     assert len(bank.asked) == 2
 
 
+@pytest.mark.thorough
 async def test_what_waits_is_asked_about_after_a_restart(tmp_path: Path) -> None:
     """Once: what was settled before is left alone, and so are those of two days ago and of an instance of our name."""
     async with site(tmp_path) as place:

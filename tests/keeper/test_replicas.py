@@ -388,6 +388,7 @@ async def test_who_has_been_silent_sends_nothing_until_it_knows_all(tmp_path: Pa
             await soon(lambda: not frozen.contact_until)
 
 
+@pytest.mark.thorough
 async def test_a_silent_replica_is_named_and_so_is_what_force_does(
     tmp_path: Path, redis: RedisServer, two: tuple[Migrating, Migrating]
 ) -> None:
@@ -746,6 +747,7 @@ async def test_a_name_of_another_kind_is_taken_back(
     assert (first.weight, second.weight, known(first, 1), known(second, 1)) == (50, 50, True, True)
 
 
+@pytest.mark.thorough
 async def test_force_waits_for_a_replica_that_was_killed_a_moment_ago(
     tmp_path: Path, redis: RedisServer, two: tuple[Migrating, Migrating]
 ) -> None:

@@ -146,6 +146,7 @@ async def test_new_files_of_the_same_credential_keep_what_was_learned(
     assert bank.world.mint_count() == 1
 
 
+@pytest.mark.thorough
 async def test_a_replica_that_stops_leaves_no_connection(tmp_path: Path, bank: Bank, redis: RedisServer) -> None:
     """Nor a task; and a lease that it held ends by itself."""
     before = asyncio.all_tasks()

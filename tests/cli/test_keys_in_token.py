@@ -201,6 +201,7 @@ async def test_a_program_that_hangs_ends_with_the_command(tmp_path: Path, ending
     await eventually(lambda: not alive(int(noted.read_text())))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("words", ["token payments", "assertion login", "check --online", "serve"])
 async def test_the_program_of_a_configuration_ends_with_the_command(

@@ -66,6 +66,7 @@ async def test_two_runs_at_the_same_time(place: Site) -> None:
 _CHANGES = 6
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("change", range(_CHANGES + 1))
 @pytest.mark.parametrize("run", ["first", "second"])
 async def test_killed_at_any_moment(place: Site, run: str, change: int) -> None:

@@ -55,6 +55,7 @@ async def test_another_value_needs_a_yes(onboarding: Onboarding) -> None:
 _CHANGES = 9
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("number", "change"),
     [*((signal.SIGKILL, change) for change in range(_CHANGES + 1)), (signal.SIGINT, 1), (signal.SIGINT, 7)],

@@ -17,6 +17,7 @@ from tests.cli.test_why_ask import PAYMENTS, searched
 REQUESTS = 22
 
 
+@pytest.mark.thorough
 async def test_more_than_may_be_asked_in_a_row_are_asked_all_the_same(tmp_path: Path) -> None:
     """The instance takes 20 in a row; the command waits for the others, and leaves none out."""
     async with site(tmp_path) as place:
